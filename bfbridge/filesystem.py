@@ -1,0 +1,171 @@
+"""What operating systems offer for finishing files: locks, exclusive renames, flushes.
+
+Plain functions over file names and descriptors. They raise the system's own ``OSError``; their
+caller, `bfbridge.atomic`, knows what was being done and turns it into a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = [
+    "flush",
+    "flush_folder",
+    "flush_tree",
+    "lock_now",
+    "rename_new",
+    "replace_patiently",
+    "special_rename",
+]
+
+# msvcrt locks refuse reads too, so the locked byte lies beyond the owner's note.
+WINDOWS_LOCKED_BYTE = 1 << 30
+
+# What a kernel or file system says when it lacks an operation, not when the operation fails.
+NOT_OFFERED = frozenset(
+    {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOLCK}
+)
+
+
+def lock_now(fd: int, created: bool) -> bool:
+    """Lock, or return False at once.
+
+    Where the file system has no locks, whoever made the file is its owner; that errs on the safe
+    side, since a dead owner's folder then has to be removed by hand.
+    """
+    try:
+        if sys.platform == "win32":
+            os.lseek(fd, WINDOWS_LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        return created
+    return True
+
+
+def replace_patiently(new: Path, old: Path) -> None:
+    """`Path.replace`, waiting out the virus scanners that hold new files on Windows."""
+    patience = 10 if sys.platform == "win32" else 0
+    for attempt in range(patience + 1):
+        try:
+            new.replace(old)
+        except PermissionError:
+            if attempt == patience:
+                raise
+            time.sleep(0.02 * (attempt + 1))
+        else:
+            return
+
+
+def rename_new(source: Path, destination: Path) -> None:
+    """Rename, raising `FileExistsError` if the new name is taken."""
+    if os.name == "nt":
+        source.rename(destination)  # never replaces on Windows
+        return
+    if special_rename(source, destination, exchange=False):
+        return
+    if source.is_dir() and not source.is_symlink():
+        try:
+            source.rename(destination)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise FileExistsError(errno.EEXIST, "the name is taken", destination) from error
+            raise
+        return
+    try:
+        os.link(source, destination, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        # Neither exclusive renames nor hard links (exFAT, some network disks): look, then move.
+        if os.path.lexists(destination):
+            raise FileExistsError(errno.EEXIST, "the name is taken", destination) from error
+        source.rename(destination)
+    else:
+        source.unlink()
+
+
+def special_rename(source: Path, destination: Path, *, exchange: bool) -> bool:
+    """Exchange two names, or rename without replacing, as one step of the kernel.
+
+    Returns False, with nothing done, where kernel, C library or file system do not offer it.
+
+    Notes
+    -----
+    Linux: renameat2(2), RENAME_NOREPLACE 1, RENAME_EXCHANGE 2. macOS: renamex_np(2), RENAME_SWAP 2,
+    RENAME_EXCL 4.
+    """
+    import ctypes
+
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = os.fsencode(source), os.fsencode(destination)
+        if sys.platform == "darwin":
+            failed = libc.renamex_np(*names, ctypes.c_uint(2 if exchange else 4))
+        else:
+            here = ctypes.c_int(-100)  # AT_FDCWD
+            flags = ctypes.c_uint(2 if exchange else 1)
+            failed = libc.renameat2(here, names[0], here, names[1], flags)
+    except (AttributeError, OSError, TypeError):
+        return False
+    if not failed:
+        return True
+    code = ctypes.get_errno()
+    if code in NOT_OFFERED:
+        return False
+    raise OSError(code, os.strerror(code), os.fspath(destination))
+
+
+def flush(fd: int) -> None:
+    """Send a file's bytes to the disk itself; on macOS fsync stops at the drive's own cache."""
+    if sys.platform == "darwin":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(fd)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system lets folders be flushed."""
+    if os.name == "nt":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        flush(fd)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+    finally:
+        os.close(fd)
+
+
+def flush_tree(folder: Path) -> None:
+    """Make every file and name below `folder` durable."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for root, _, files in os.walk(folder, topdown=False, onerror=refuse):
+        for name in files:
+            flags = (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | getattr(os, "O_NOFOLLOW", 0)
+            fd = os.open(Path(root, name), flags)
+            try:
+                flush(fd)
+            finally:
+                os.close(fd)
+        flush_folder(Path(root))
