@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import sys
 import threading
@@ -32,13 +31,15 @@ from typing import TYPE_CHECKING
 
 from bfbridge.errors import BadArgument, TargetBusy, TargetExists, WriteFailed
 from bfbridge.filesystem import (
+    clear,
     flush,
     flush_folder,
     flush_tree,
     lock_now,
+    removed_if_empty,
     rename_new,
+    replace_at_once,
     replace_patiently,
-    special_rename,
 )
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class AtomicTarget:
             try:
                 self._restore_old()
                 self._check_target()
-                _clear(self.folder)
+                clear(self.folder, LOCK)
                 if _names_in(self.folder):
                     raise WriteFailed(
                         f"{self.path}: the remains of an earlier writer in {self.folder} cannot be "
@@ -204,7 +205,7 @@ class AtomicTarget:
         """Names to move, the main one last, their bytes on disk if that was asked for."""
         try:
             with _reported(self.path, "cannot be finished"):
-                names = _names_in(self.folder)
+                names = [name for name in _names_in(self.folder) if not name.endswith(PARTIAL)]
                 if self._target.name not in names:
                     raise WriteFailed(f"{self.path}: nothing was written, so nothing is finished.")
                 names.remove(self._target.name)
@@ -224,8 +225,8 @@ class AtomicTarget:
                 try:
                     self._move_in(names)
                     return
-                except FileExistsError as error:
-                    # Between the look and the rename, somebody made the target.
+                except (FileExistsError, FileNotFoundError) as error:
+                    # Between the look and the rename, somebody made or removed the target.
                     if isinstance(error, TargetExists) or attempt == 3:
                         raise
         except TargetExists as error:
@@ -257,7 +258,7 @@ class AtomicTarget:
                     f"{parent / name} was made by somebody else while {self.path} was written. "
                     "Pass overwrite=True (--overwrite) to replace such files."
                 )
-        if list(names) == taken == [self._target.name] and _replace_one(
+        if list(names) == taken == [self._target.name] and replace_at_once(
             self.work_path, self._target
         ):
             return
@@ -282,7 +283,7 @@ class AtomicTarget:
             for source, destination in reversed(moved):
                 with contextlib.suppress(OSError):
                     rename_new(destination, source)
-            if parked and not _removed_if_empty(parked):
+            if parked and not removed_if_empty(parked):
                 raise WriteFailed(
                     f"{self.path} cannot be put in place, and the old data cannot be put back: "
                     f"they are whole, in {parked}."
@@ -306,7 +307,7 @@ class AtomicTarget:
         if self._target.name in names and not any(os.path.lexists(parent / n) for n in names):
             for name in sorted(names, key=lambda name: name == self._target.name):
                 rename_new(parked / name, parent / name)
-        _removed_if_empty(parked)
+        removed_if_empty(parked)
 
     def _keep_work(self) -> str:
         """Let go of finished work without deleting it, and say where it is."""
@@ -339,7 +340,7 @@ class AtomicTarget:
             return
         fd, self._fd = self._fd, None
         try:
-            _clear(self.folder)
+            clear(self.folder, LOCK)
             if sys.platform == "win32":
                 _close_lock(fd)
             # The lock file is what makes the folder known as ours: it goes last.
@@ -366,10 +367,10 @@ def write_bytes_atomically(
         The folder is missing or not writable, or the disk refused.
     """
     final = _named(path)
-    _check_parent(final.parent, final)
     thread = f"{os.getpid()}-{threading.get_native_id()}"
     partial = _beside(final, f".{thread}{PARTIAL}")
     with _reported(final, "cannot be written"):
+        _check_parent(final.parent, final)
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
             fd = os.open(partial, flags | getattr(os, "O_BINARY", 0), 0o666)
@@ -579,38 +580,3 @@ def _owner(fd: int) -> str:
         note = os.read(fd, 200).decode("utf-8", "replace").strip()
         return f" ({note})" if note.startswith("process ") else ""
     return ""
-
-
-# Removing, replacing -------------------------------------------------------------------------
-
-
-def _clear(folder: Path) -> None:
-    """Remove everything in a private folder but its lock, as far as possible."""
-    with contextlib.suppress(OSError):
-        for name in _names_in(folder):
-            entry = folder / name
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    entry.unlink()
-
-
-def _removed_if_empty(folder: Path) -> bool:
-    try:
-        folder.rmdir()
-    except OSError:
-        return False
-    return True
-
-
-def _replace_one(new: Path, old: Path) -> bool:
-    """Replace `old` by `new` in one step; False, with nothing done, where that is not offered."""
-    old_mode = os.lstat(old).st_mode
-    if stat.S_ISREG(old_mode) and not new.is_dir():
-        if sys.platform != "win32":
-            with contextlib.suppress(OSError):
-                new.chmod(stat.S_IMODE(old_mode))
-        replace_patiently(new, old)
-        return True
-    return special_rename(new, old, exchange=True)

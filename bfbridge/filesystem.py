@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
+import stat
 import sys
 import time
 from pathlib import Path
@@ -19,11 +21,14 @@ else:
     import fcntl
 
 __all__ = [
+    "clear",
     "flush",
     "flush_folder",
     "flush_tree",
     "lock_now",
+    "removed_if_empty",
     "rename_new",
+    "replace_at_once",
     "replace_patiently",
     "special_rename",
 ]
@@ -56,6 +61,40 @@ def lock_now(fd: int, created: bool) -> bool:
             raise
         return created
     return True
+
+
+def clear(folder: Path, spared: str) -> None:
+    """Remove everything in a folder but what is called `spared`, as far as possible."""
+    with contextlib.suppress(OSError):
+        for entry in list(folder.iterdir()):
+            if entry.name == spared:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    entry.unlink()
+
+
+def removed_if_empty(folder: Path) -> bool:
+    """Remove a folder if it is empty, and tell whether it is gone."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def replace_at_once(new: Path, old: Path) -> bool:
+    """Replace `old` by `new` in one step; False, with nothing done, where that is not offered."""
+    old_mode = os.lstat(old).st_mode
+    if stat.S_ISREG(old_mode) and not new.is_dir():
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):
+                new.chmod(stat.S_IMODE(old_mode))
+        replace_patiently(new, old)
+        return True
+    return special_rename(new, old, exchange=True)
 
 
 def replace_patiently(new: Path, old: Path) -> None:

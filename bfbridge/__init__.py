@@ -1,0 +1,69 @@
+"""bfbridge: one reader and one writer for every microscopy image.
+
+>>> from bfbridge import BioReader, BioWriter
+>>> with BioReader("cells.czi") as br:          # doctest: +SKIP
+...     tile = br[:1024, :1024, 0, 0, 0]
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bfbridge.convert import convert
+    from bfbridge.errors import BfbridgeError
+    from bfbridge.limits import Limits
+    from bfbridge.reader import BioReader
+    from bfbridge.writer import BioWriter
+
+_WHERE = {
+    "BfbridgeError": "bfbridge.errors",
+    "BioReader": "bfbridge.reader",
+    "BioWriter": "bfbridge.writer",
+    "Limits": "bfbridge.limits",
+    "convert": "bfbridge.convert",
+}
+
+__all__ = [
+    "JAR_VERSION",
+    "BfbridgeError",
+    "BioReader",
+    "BioWriter",
+    "Limits",
+    "__version__",
+    "convert",
+    "start",
+]
+
+
+def start() -> str:
+    """Start Java and return the version of Bio-Formats; later calls only return it.
+
+    Reading and writing start Java by themselves when they need it. Any thread may call this.
+
+    Raises
+    ------
+    JavaNotFound, JarNotFound, MissingExtra
+        Something that Bio-Formats needs is not installed; the message says what installs it.
+    """
+    from bfbridge.registry import find
+
+    version: str = find("bioformats").load().start()
+    return version
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    if name == "JAR_VERSION":
+        from bfbridge.registry import find
+
+        return find("bioformats").load().pinned_version()
+    raise AttributeError(f"module 'bfbridge' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

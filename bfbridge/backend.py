@@ -1,0 +1,321 @@
+"""The contract a backend meets: records that describe images, and one ABC each way.
+
+Arrays handed across this contract have five axes in the order T, C, Z, Y, X and native byte
+order. C counts what users index: channels times samples, sample fastest, as Bio-Formats'
+effective channels count. Any strides are allowed.
+
+A backend does not know: numpy keys, thread pools, caches, pyramids, progress, temporary names,
+or any other backend. All methods named thread-safe are called from many threads at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from bfbridge.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ome_types import OME
+
+    from bfbridge.source import Source
+
+__all__ = [
+    "AXES",
+    "Channel",
+    "Image",
+    "ImageSpec",
+    "Level",
+    "OpenOptions",
+    "PixelSize",
+    "Quantity",
+    "ReaderBackend",
+    "Region",
+    "Shape5",
+    "WriterBackend",
+]
+
+AXES = "TCZYX"
+Shape5 = tuple[int, int, int, int, int]
+Role = Literal["image", "label", "macro", "thumbnail"]
+
+
+class Quantity(NamedTuple):
+    """A number with its unit, as OME writes units ("µm", "nm", "pixel")."""
+
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSize:
+    """Physical size of one pixel along x, y and z; None where the file does not say."""
+
+    x: Quantity | None = None
+    y: Quantity | None = None
+    z: Quantity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of an image; an RGB channel has three samples.
+
+    Attributes
+    ----------
+    name
+        As stored, or None.
+    color
+        (red, green, blue, alpha), 0 to 255 each, or None.
+    emission, excitation
+        Wavelengths with their unit, or None.
+    samples
+        Samples a pixel of this channel holds.
+    """
+
+    name: str | None = None
+    color: tuple[int, int, int, int] | None = None
+    emission: Quantity | None = None
+    excitation: Quantity | None = None
+    samples: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One resolution of an image.
+
+    Attributes
+    ----------
+    shape
+        Sizes along T, C (channels x samples), Z, Y, X.
+    chunk
+        Block really stored (TIFF tile or strip, Zarr chunk, the Java reader's preferred block),
+        along the same axes. Requests aligned to it decode nothing twice.
+    """
+
+    shape: Shape5
+    chunk: Shape5
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of a file: an OME Image, a Bio-Formats series, a scene.
+
+    Attributes
+    ----------
+    name
+        As stored, or None.
+    levels
+        Resolutions, full size first; never empty.
+    dtype
+        Of the pixels, in native byte order.
+    byteorder
+        As stored: "<" or ">".
+    samples
+        Samples per pixel; C of every level is channels x samples.
+    interleaved
+        Whether the samples of a pixel lie side by side in the stored chunk.
+    pixel_size, channels
+        Physical size and channel records; ``len(channels) * samples == levels[0].shape[1]``.
+    role
+        What the image is for; all but "image" are listed as associated images.
+    significant_bits
+        Bits of each value that carry information (12 for a 12-bit camera in uint16).
+    """
+
+    name: str | None
+    levels: tuple[Level, ...]
+    dtype: np.dtype[Any]
+    byteorder: Literal["<", ">"] = "<"
+    samples: int = 1
+    interleaved: bool = False
+    pixel_size: PixelSize = field(default_factory=PixelSize)
+    channels: tuple[Channel, ...] = ()
+    role: Role = "image"
+    significant_bits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box of one level of one image: half-open ranges along T, C, Z, Y, X."""
+
+    image: int
+    level: int
+    start: Shape5
+    stop: Shape5
+
+    @property
+    def shape(self) -> Shape5:
+        """Lengths along T, C, Z, Y, X."""
+        t, c, z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return t, c, z, y, x
+
+    def __str__(self) -> str:
+        ranges = ", ".join(
+            f"{axis.lower()} {a}" if b == a + 1 else f"{axis.lower()} {a}:{b}"
+            for axis, a, b in zip(AXES, self.start, self.stop, strict=True)
+        )
+        return f"image {self.image}, level {self.level}, {ranges}"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How a file is to be opened.
+
+    Attributes
+    ----------
+    limits
+        What the file may ask of this process.
+    max_workers
+        Most threads that will call ``read`` at once.
+    group_files
+        Whether files that belong together are read as one data set; None is the format's default.
+    allow_outside
+        Whether a file may name companions outside its own folder.
+    backend_options
+        Settings of one backend by name, such as ``{"zeissczi.autostitch": False}``. A backend
+        refuses names it does not know.
+    """
+
+    limits: Limits = DEFAULT_LIMITS
+    max_workers: int = 1
+    group_files: bool | None = None
+    allow_outside: bool = False
+    backend_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ReaderBackend(ABC):
+    """One open file. Made by `open`, released by `close`; both may be called from any thread."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def open(cls, source: Source, options: OpenOptions) -> ReaderBackend:
+        """Open a file, reading no pixels.
+
+        Raises
+        ------
+        Unsupported
+            The file is not this backend's; the message is the reason, one short clause.
+        BfbridgeError
+            The file is this backend's, and is damaged or hostile.
+        """
+
+    @property
+    @abstractmethod
+    def images(self) -> Sequence[Image]:
+        """Every image of the file, associated ones last; never empty."""
+
+    @abstractmethod
+    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` (shape ``region.shape``, the image's dtype) exactly, or raise. Thread-safe.
+
+        The region lies inside the level, and need not be aligned to chunks. What cannot be read is
+        an error, never zeros; only what the format defines as absent takes its fill value.
+        """
+
+    @abstractmethod
+    def ome_xml(self) -> str | None:
+        """Return the file's OME-XML, stored or made; None where it cannot be expressed as XML."""
+
+    @abstractmethod
+    def ome(self) -> OME:
+        """Return all images' metadata as an OME document, built on demand."""
+
+    @property
+    @abstractmethod
+    def original_metadata(self) -> Mapping[str, Any]:
+        """The format's own metadata, flat, by its own names."""
+
+    @property
+    @abstractmethod
+    def used_files(self) -> Sequence[str]:
+        """Every file that belongs to this data set, the main one first."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release files and memory. May be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """What one image of a new file will be; complete before the first block is written.
+
+    Attributes
+    ----------
+    image
+        Name, dtype, samples, channels, pixel sizes and levels. ``levels[i].chunk`` is the grid in
+        which blocks arrive. With samples above 1 a chunk spans all samples of one channel.
+    fill_value
+        What areas never written hold.
+    downsample
+        How lower levels are made from level 0: "mean", "nearest" or "mode". For the record only.
+    """
+
+    image: Image
+    fill_value: float = 0
+    downsample: str = "mean"
+
+
+class WriterBackend(ABC):
+    """One file being written: ``prepare``, ``write_block`` in any order, then ``finish``/``abort``.
+
+    The file is made under `target`, a name in a private folder; the caller moves it to its
+    final name after ``finish``. A backend creates nothing outside that folder.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Raise `BadArgument` for option names or values this backend does not take."""
+
+    @classmethod
+    @abstractmethod
+    def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:
+        """Return the grid that blocks of an image are to arrive in, from its options.
+
+        Raises
+        ------
+        Unsupported
+            This format cannot hold the image's dtype, samples or axes.
+        """
+
+    @classmethod
+    @abstractmethod
+    def prepare(
+        cls, target: Path, images: Sequence[ImageSpec], ome: OME, options: Mapping[str, Any]
+    ) -> WriterBackend:
+        """Start a file. `ome` has true sizes and one Image for each of `images`, in order."""
+
+    @abstractmethod
+    def write_block(
+        self, image: int, level: int, index: Shape5, block: np.ndarray[Any, Any]
+    ) -> None:
+        """Store the chunk at grid position `index` (T, C, Z, Y, X). Thread-safe.
+
+        `block` has native byte order and is cropped at the image's edge; it may be any strides, and
+        is not kept after the call. Writing a chunk again replaces it.
+        """
+
+    @abstractmethod
+    def read_block(self, image: int, level: int, index: Shape5) -> np.ndarray[Any, Any] | None:
+        """Return a chunk written before, decoded, or None if it never was. Thread-safe.
+
+        Serves regions that meet a finished chunk again. Lossy codecs lose once more.
+        """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Complete the file; chunks never written take the fill value."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Release everything without completing. May be called at any time, and twice."""

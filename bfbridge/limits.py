@@ -1,0 +1,75 @@
+"""What a file may ask of this process, checked before memory is taken.
+
+A hostile or damaged file can declare any number. Each backend compares what a header declares
+with these limits, and with the size of the file, before it allocates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from bfbridge.errors import LimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["DEFAULT_LIMITS", "Limits", "check"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds on what one file may make a reader allocate or walk.
+
+    Attributes
+    ----------
+    xml_bytes
+        Longest metadata document (OME-XML, zarr.json, .zattrs) that is parsed, in bytes.
+    xml_depth
+        Deepest nesting of XML elements or JSON objects.
+    directories
+        Most image directories (TIFF IFDs) or arrays walked in one file.
+    tag_bytes
+        Longest array of values in one header entry (TileOffsets of a large image), in bytes.
+    chunk_bytes
+        Largest decoded chunk, in bytes.
+    chunk_ratio
+        Most decoded bytes per stored byte that a chunk may claim. Deflate cannot exceed 1032.
+    """
+
+    xml_bytes: int = 512 * MIB
+    xml_depth: int = 256
+    directories: int = 1_000_000
+    tag_bytes: int = 512 * MIB
+    chunk_bytes: int = 2048 * MIB
+    chunk_ratio: int = 20_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def check(value: int, limit: int, what: str, where: str) -> None:
+    """Raise `LimitExceeded` if `value` is above `limit`.
+
+    Parameters
+    ----------
+    value, limit
+        The number declared and the number allowed.
+    what
+        What is declared, with its unit, for the message ("OME-XML of this many bytes").
+    where
+        The file, and the place in it.
+    """
+    if value > limit:
+        raise LimitExceeded(
+            f"{where}: {what} is {value:,}, above the limit of {limit:,}; the file is damaged or "
+            "hostile. If it is sound, raise the limit with BioReader(..., limits=Limits(...))."
+        )
+
+
+def nbytes(shape: Sequence[int], itemsize: int) -> int:
+    """Bytes of an array of this shape, computed without overflow."""
+    return prod(int(n) for n in shape) * itemsize

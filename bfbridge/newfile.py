@@ -1,0 +1,347 @@
+"""A file being written: its document, its backend, and the way from regions to finished chunks.
+
+Until the first write it is only a plan, an OME document that may be changed. The first write settles
+the document, starts the backend in a private folder, and from then on the plan is fixed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bfbridge import metadata
+from bfbridge.assembler import ImageAssembler, Scratch
+from bfbridge.atomic import AtomicTarget
+from bfbridge.backend import ImageSpec, Level, Shape5, WriterBackend
+from bfbridge.errors import (
+    BadArgument,
+    BadDtype,
+    BfbridgeError,
+    Closed,
+    IncompleteImage,
+    OutOfMemory,
+    ReadOnlyProperty,
+    WriteFailed,
+)
+from bfbridge.indexing import Selection, fit_value
+from bfbridge.pyramid import METHODS, Pyramid, factors_of, plan_levels
+from bfbridge.tiles import Background, Block, plan, run, take
+
+if TYPE_CHECKING:
+    from ome_types import OME
+    from ome_types.model import Pixels
+
+__all__ = ["NewFile", "WritePlan"]
+
+Array = np.ndarray[Any, Any]
+DEFAULT_MEMORY = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class WritePlan:
+    """What a user may ask of a new file, beside the options of its backend.
+
+    Attributes
+    ----------
+    pyramid
+        False, True, a number of lower levels, or their factors against full size.
+    downsample
+        "mean", "nearest" or "mode".
+    fill_value
+        What areas never written hold.
+    memory
+        Bytes of unfinished chunks kept in memory before a scratch file is used.
+    workers
+        Chunks encoded at once.
+    backend_options
+        Compression, tile size and whatever else the backend takes.
+    """
+
+    pyramid: Pyramid = False
+    downsample: str = "mean"
+    fill_value: float = 0
+    memory: int = DEFAULT_MEMORY
+    workers: int = 1
+    backend_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class NewFile:
+    """One target, its document and its writer backend; shared by the views of its images.
+
+    Parameters
+    ----------
+    target
+        Where the finished file goes.
+    backend
+        The class that writes it.
+    ome
+        Its document; it belongs to this object.
+    wanted
+        What was asked of it.
+    """
+
+    def __init__(
+        self, target: AtomicTarget, backend: type[WriterBackend], ome: OME, wanted: WritePlan
+    ) -> None:
+        if wanted.downsample not in METHODS:
+            raise BadArgument(f"downsample={wanted.downsample!r}: use one of {', '.join(METHODS)}.")
+        backend.check(wanted.backend_options)
+        self.target = target
+        self.backend = backend
+        self.ome = ome
+        self.wanted = wanted
+        self.dtypes: list[np.dtype[Any]] = [
+            metadata.stored_dtype(image.pixels) for image in ome.images
+        ]
+        self.closed = False
+        self._lock = threading.RLock()
+        self._writer: WriterBackend | None = None
+        self._specs: list[ImageSpec] = []
+        self._assemblers: list[ImageAssembler] = []
+        self._scratch = Scratch(target.folder, wanted.memory)
+        self._background = Background(2 * wanted.workers)
+
+    @property
+    def name(self) -> str:
+        """The target's path, for messages."""
+        return str(self.target.path)
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was written, so that properties are fixed."""
+        return self._writer is not None or self.closed
+
+    def edit(self, what: str) -> None:
+        """Raise `ReadOnlyProperty` if `what` can no longer be set."""
+        if self.started:
+            raise ReadOnlyProperty(
+                f"{self.name}: {what} cannot be set after the first write. Set it before, or open "
+                "a new BioWriter."
+            )
+
+    def pixels(self, index: int) -> Pixels:
+        """Pixels element of one image."""
+        return self.ome.images[index].pixels
+
+    def shape5(self, index: int) -> tuple[int, int, int, int, int]:
+        """Sizes of one image along Y, X, Z, C, T."""
+        p = self.pixels(index)
+        return p.size_y, p.size_x, p.size_z, p.size_c, p.size_t
+
+    def start(self) -> WriterBackend:
+        """Fix the plan and start the backend, once.
+
+        Raises
+        ------
+        Unsupported, BadArgument
+            The format cannot hold the image, or an option does not fit it.
+        WriteFailed
+            The disk refuses.
+        """
+        with self._lock:
+            if self.closed:
+                raise Closed(f"{self.name}: the writer is closed.")
+            if self._writer is not None:
+                return self._writer
+            metadata.settle(self.ome)
+            planned = [self._plan_image(i) for i in range(len(self.ome.images))]
+            self._specs = [spec for spec, _ in planned]
+            with _reported(self.name):
+                writer = self.backend.prepare(
+                    self.target.work_path, self._specs, self._document(),
+                    self.wanted.backend_options,
+                )  # fmt: skip
+            self._assemblers = [
+                ImageAssembler(writer, i, spec, steps, self._scratch)
+                for i, (spec, steps) in enumerate(planned)
+            ]
+            self._writer = writer
+            return writer
+
+    def _document(self) -> OME | None:
+        if any(metadata.ome_pixel_type(dtype) is None for dtype in self.dtypes):
+            return None
+        return self.ome
+
+    def _plan_image(self, index: int) -> tuple[ImageSpec, Sequence[int]]:
+        y, x, z, c, t = self.shape5(index)
+        element, dtype = self.ome.images[index], self.dtypes[index]
+        shape: Shape5 = (t, c, z, y, x)
+        flat = metadata.record(element, dtype, (Level(shape, shape),))
+        chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
+        steps = factors_of(self.wanted.pyramid, y, x)
+        image = metadata.record(element, dtype, plan_levels(shape, chunk, steps))
+        try:
+            held = np.asarray(self.wanted.fill_value).astype(dtype)
+            fits = bool(held == self.wanted.fill_value) or dtype.kind in "fc"
+        except (OverflowError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise BadArgument(f"fill_value={self.wanted.fill_value!r} cannot be held by {dtype}.")
+        return ImageSpec(image, self.wanted.fill_value, self.wanted.downsample), steps
+
+    def write(self, index: int, selection: Selection, value: Any) -> None:
+        """Write a selection of one image.
+
+        Parameters
+        ----------
+        index
+            Number of the image.
+        selection
+            Where, along Y, X, Z, C, T.
+        value
+            An array or number, broadcast to the selection's shape.
+
+        Raises
+        ------
+        BadSelection, BadDtype
+            The values do not fit there, or cannot be held by the image's dtype.
+        WriteFailed
+            The disk refuses, now or while an earlier write was finished.
+        """
+        self.start()
+        dtype = self.dtypes[index]
+        values = fit_value(self._checked(value, dtype), selection.shape).transpose(4, 3, 2, 0, 1)
+        assembler = self._assemblers[index]
+        blocks = plan(selection.tczyx(), self._specs[index].image.levels[0].chunk)
+        first = list(islice(blocks, 2))
+        with _reported(self.name):
+            if len(first) == 1:
+                block = first[0]
+                pixels = _cast(take(values, block.outer), dtype, self.name)
+                assembler.write(block, pixels, self._background.submit)
+                return
+            run(
+                (
+                    partial(_write_block, assembler, block, values, dtype, self.name)
+                    for block in chain(first, blocks)
+                ),
+                self.wanted.workers,
+            )
+
+    def _checked(self, value: Any, dtype: np.dtype[Any]) -> Array:
+        """Return `value` as an array whose dtype can be cast to the image's by kind."""
+        if isinstance(value, (bool, int, float, complex)):
+            try:
+                held = np.array(value, dtype)
+            except (OverflowError, TypeError):
+                held = None
+            if held is None or (held != value and dtype.kind not in "fc"):
+                raise BadDtype(f"{self.name}: {value!r} cannot be held by an image of {dtype}.")
+            return held
+        array = np.asarray(value)
+        if array.dtype == np.bool_:
+            array = array.view(np.uint8)
+        if not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise BadDtype(
+                f"{self.name}: values of {array.dtype} cannot be written to an image of {dtype} "
+                f"without loss. Convert them yourself (values.astype({dtype.name!r})), or set "
+                f"dtype={array.dtype.name!r} before the first write."
+            )
+        return array
+
+    def close(self, *, require_complete: bool = False) -> None:
+        """Finish the file and put it under its name; what was never written is the fill value.
+
+        Raises
+        ------
+        IncompleteImage
+            `require_complete` was asked for and there are gaps; nothing stands under the name.
+        WriteFailed
+            The disk refuses; nothing stands under the name but what stood there before.
+        """
+        with self._lock:
+            if self.closed:
+                return
+            try:
+                writer = self.start()
+                with _reported(self.name):
+                    self._background.wait()
+                    if require_complete:
+                        self._refuse_gaps()
+                    for assembler in self._assemblers:
+                        for jobs in assembler.leftovers():
+                            run(jobs, self.wanted.workers)
+                    self._scratch.close()
+                    writer.finish()
+                    self.target.commit()
+            except BaseException:
+                self.abort()
+                raise
+            self.closed = True
+
+    def _refuse_gaps(self) -> None:
+        for index, assembler in enumerate(self._assemblers):
+            if not assembler.is_complete:
+                raise IncompleteImage(
+                    f"{self.name}: image {index} has areas that were never written, and "
+                    "close(require_complete=True) was asked for. The file was not made."
+                )
+
+    def abort(self) -> None:
+        """Give up: remove the unfinished work, leave what stood under the name."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            try:
+                self._background.wait()
+            except BaseException:  # noqa: S110 - the work is given up: its errors do not matter
+                pass
+            if self._writer is not None:
+                self._writer.abort()
+            self._scratch.close()
+            self.target.discard()
+
+
+def _write_block(
+    assembler: ImageAssembler, block: Block, values: Array, dtype: np.dtype[Any], name: str
+) -> None:
+    assembler.write(block, _cast(take(values, block.outer), dtype, name))
+
+
+def _cast(values: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """Convert to the image's dtype; integers that would wrap are an error."""
+    if values.dtype == dtype:
+        return values
+    narrowing = values.dtype.kind in "iu" and not np.can_cast(values.dtype, dtype, "safe")
+    if narrowing and values.size:
+        limits = np.iinfo(dtype)
+        low, high = int(values.min()), int(values.max())
+        if low < limits.min or high > limits.max:
+            wrong = low if low < limits.min else high
+            raise BadDtype(
+                f"{name}: the value {wrong} ({values.dtype}) cannot be held by an image of {dtype}."
+            )
+    return values.astype(dtype)
+
+
+class _reported:
+    """Turns the operating system's and memory errors into bfbridge's, naming the target."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, BfbridgeError) or error is None:
+            return
+        if isinstance(error, MemoryError):
+            raise OutOfMemory(
+                f"{self._name}: memory ran out while writing. Write smaller regions, use fewer "
+                "workers, or lower memory=."
+            ) from error
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise WriteFailed(
+                f"{self._name}: cannot be written ({reason}). Nothing stands under this name but "
+                "what stood there before."
+            ) from error

@@ -1,0 +1,186 @@
+"""Lower resolutions: which levels a pyramid has, and how a block is made smaller.
+
+Only Y and X shrink. A level's size is the one below divided by the factor and rounded up, so the last
+row and column are never dropped; at an odd edge a window holds fewer pixels and is reduced from
+those alone. Means of integers are rounded to the nearest, halves up; means of floats are not rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bfbridge.backend import Level, Shape5
+from bfbridge.errors import BadArgument
+
+__all__ = ["METHODS", "SMALLEST", "factors_of", "plan_levels", "reduce_block"]
+
+METHODS = ("mean", "nearest", "mode")
+SMALLEST = 512
+"""A pyramid made by default ends with the first level that is no larger than this."""
+
+Array = np.ndarray[Any, Any]
+Pyramid = bool | int | Sequence[int]
+
+
+def factors_of(pyramid: Pyramid, height: int, width: int) -> list[int]:
+    """Return each lower level's factor against the level before it.
+
+    Parameters
+    ----------
+    pyramid
+        False for none; True for halving until both sides are at most `SMALLEST`; a number of lower
+        levels; or their factors against full size, such as (2, 4, 8).
+
+    Raises
+    ------
+    BadArgument
+        Factors that are not integers above 1, each a multiple of the one before it.
+    """
+    if pyramid is True:
+        count, side = 0, max(height, width)
+        while side > SMALLEST:
+            side, count = -(-side // 2), count + 1
+        return [2] * count
+    if isinstance(pyramid, (int, np.integer)):
+        if pyramid < 0:
+            raise BadArgument(f"pyramid={pyramid}: give a number of lower levels, 0 or more.")
+        return [2] * int(pyramid)
+    steps, before = [], 1
+    for factor in pyramid:
+        if not isinstance(factor, (int, np.integer)) or factor <= before or factor % before:
+            raise BadArgument(
+                f"pyramid={list(pyramid)}: factors are integers against full size, each a multiple of "
+                "the one before it and above 1, such as [2, 4, 8]."
+            )
+        steps.append(int(factor) // before)
+        before = int(factor)
+    return steps
+
+
+def plan_levels(shape: Shape5, chunk: Shape5, steps: Sequence[int]) -> tuple[Level, ...]:
+    """Return full size and the lower levels.
+
+    Parameters
+    ----------
+    shape, chunk
+        Of full size, along T, C, Z, Y, X. The chunk is used on every level.
+    steps
+        Each lower level's factor against the one before it.
+
+    Raises
+    ------
+    BadArgument
+        A chunk whose sides are not multiples of a factor, so that windows would cross chunks.
+    """
+    levels = [Level(shape, chunk)]
+    for step in steps:
+        t, c, z, y, x = levels[-1].shape
+        if (chunk[3] < y and chunk[3] % step) or (chunk[4] < x and chunk[4] % step):
+            raise BadArgument(
+                f"a pyramid with factor {step} needs chunks whose height and width are multiples of "
+                f"{step}; they are {chunk[3]} x {chunk[4]}."
+            )
+        levels.append(Level((t, c, z, -(-y // step), -(-x // step)), chunk))
+    return tuple(levels)
+
+
+def reduce_block(block: Array, factor: int, method: str) -> Array:
+    """Make a block smaller along its last two axes.
+
+    Parameters
+    ----------
+    block
+        Pixels with Y and X last.
+    factor
+        Side of the window that becomes one pixel.
+    method
+        "mean"; "nearest", the window's first pixel; or "mode", its most frequent value, of equally
+        frequent ones the smallest, for label images.
+    """
+    if method == "nearest":
+        return block[..., ::factor, ::factor]
+    if method == "mode":
+        return _mode(block, factor)
+    if block.dtype.kind in "iu":
+        return _integer_mean(block, factor)
+    total, counts = _sums(block, factor)
+    return np.asarray(total / counts, dtype=block.dtype)
+
+
+def _integer_mean(block: Array, factor: int) -> Array:
+    even = block.shape[-1] % 2 == 0 and block.shape[-2] % 2 == 0
+    if factor == 2 and even and block.dtype in (np.uint8, np.uint16) and block.size:
+        return _mean_of_pairs(block)
+    if block.dtype.itemsize == 8:
+        return _long_mean(block, factor)
+    wide = block.astype(np.int64)
+    total, counts = _sums(wide, factor)
+    return np.asarray((total + counts // 2) // counts, dtype=block.dtype)
+
+
+def _mean_of_pairs(block: Array) -> Array:
+    """Mean of 2 x 2 windows: two neighbouring pixels are the two halves of one wider integer."""
+    size = block.dtype.itemsize
+    wide = np.dtype(f"u{size * 2}")
+    pairs = np.ascontiguousarray(block).view(wide)
+    upper, lower = pairs[..., 0::2, :], pairs[..., 1::2, :]
+    half = wide.type(8 * size)
+    mask = wide.type((1 << (8 * size)) - 1)
+    total = upper & mask
+    total += upper >> half
+    total += lower & mask
+    total += lower >> half
+    total += wide.type(2)
+    total >>= wide.type(2)
+    return total.astype(block.dtype)
+
+
+def _long_mean(block: Array, factor: int) -> Array:
+    """Mean of 64-bit integers, whose sum would overflow: quotients and remainders apart."""
+    _, counts = _sums(np.zeros(block.shape, np.uint8), factor)
+    whole = np.zeros((*block.shape[:-2], *counts.shape), block.dtype)
+    rest = np.zeros_like(whole)
+    divisor = counts.astype(block.dtype)
+    for part, (rows, columns) in _windows(block, factor):
+        inside = divisor[:rows, :columns]
+        whole[..., :rows, :columns] += part // inside
+        rest[..., :rows, :columns] += part % inside
+    return np.asarray(whole + (rest + divisor // 2) // divisor, dtype=block.dtype)
+
+
+def _windows(block: Array, factor: int) -> list[tuple[Array, tuple[int, int]]]:
+    """Return, for each place in a window, its pixels in all windows that have it."""
+    parts = [block[..., i::factor, j::factor] for i in range(factor) for j in range(factor)]
+    return [(part, (part.shape[-2], part.shape[-1])) for part in parts]
+
+
+def _sums(block: Array, factor: int) -> tuple[Array, Array]:
+    """Return the sum over each window, and how many pixels each holds."""
+    height, width = -(-block.shape[-2] // factor), -(-block.shape[-1] // factor)
+    total = np.zeros((*block.shape[:-2], height, width), block.dtype)
+    counts = np.zeros((height, width), np.int64)
+    for part, (rows, columns) in _windows(block, factor):
+        total[..., :rows, :columns] += part
+        counts[:rows, :columns] += 1
+    return total, counts
+
+
+def _mode(block: Array, factor: int) -> Array:
+    """Most frequent value of each window; of equally frequent ones the smallest."""
+    first = block[..., ::factor, ::factor]
+    best = first.copy()
+    frequency = np.zeros(first.shape, np.int32)
+    parts = _windows(block, factor)
+    for candidate, (rows, columns) in parts:
+        votes = np.zeros(candidate.shape, np.int32)
+        for other, (r, c) in parts:
+            r, c = min(r, rows), min(c, columns)
+            votes[..., :r, :c] += other[..., :r, :c] == candidate[..., :r, :c]
+        known, seen = best[..., :rows, :columns], frequency[..., :rows, :columns]
+        better = (votes > seen) | ((votes == seen) & (candidate < known))
+        known[better] = candidate[better]
+        seen[better] = votes[better]
+    return best

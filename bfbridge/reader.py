@@ -1,0 +1,229 @@
+"""`BioReader`: one reader for every microscopy image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, MutableMapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from bfbridge import metadata
+from bfbridge.backend import OpenOptions, Quantity
+from bfbridge.errors import BadArgument, BadSelection, ReadOnlyProperty
+from bfbridge.limits import DEFAULT_LIMITS, Limits
+from bfbridge.names import BFIO_BACKENDS, BfioNames
+from bfbridge.source import Source, as_source
+from bfbridge.tiles import ChunkCache, available_cpus
+from bfbridge.views import ImageView, OpenFile
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ome_types import OME
+
+__all__ = ["BioReader"]
+
+
+class BioReader(BfioNames, ImageView):
+    """Read one image of a file, numpy-style, whatever the format.
+
+    >>> with BioReader("cells.czi") as br:          # doctest: +SKIP
+    ...     tile = br[:1024, :1024, 0, 0, 0]        # Y, X, Z, C, T
+
+    Parameters
+    ----------
+    file_path
+        A path, a URL that fsspec understands, bytes, or an open binary file.
+    max_workers
+        Threads that decode at once. Default: the CPUs this process may use.
+    backend
+        "ometiff", "omezarr" or "bioformats", or one of bfio's names for them (python, zarr, zarr3,
+        tensorstore, java). Default: chosen by content; `backend_reason` says why.
+    clean_metadata
+        Accepted for bfio's sake: poorly formed OME-XML is always read as far as it can be.
+    level
+        Resolution within the image; 0 is full size.
+    series
+        Number or name of the image. Default: the first.
+    storage_options
+        For a URL: what its fsspec filesystem is made with.
+    group_files
+        Whether files that belong together are read as one; None is the format's default.
+    allow_outside
+        Whether the file may name companions outside its own folder.
+    options
+        Settings of the backend by name, such as ``{"zeissczi.autostitch": False}``.
+    limits
+        What the file may ask of this process.
+    cache
+        Bytes of decoded chunks to keep (0 for none), or a mapping to keep them in, which several
+        readers may share. Default: 64 MiB for this reader.
+    name
+        For bytes and open files: a file name whose suffix hints at the format.
+
+    Raises
+    ------
+    FileMissing
+        There is nothing at the path.
+    UnreadableFile
+        The file is damaged, or no backend reads it.
+    BadSelection
+        There is no such series or level.
+    """
+
+    def __init__(
+        self,
+        file_path: str | os.PathLike[str] | bytes | IO[bytes] | Source,
+        max_workers: int | None = None,
+        backend: str | None = None,
+        clean_metadata: bool = True,
+        level: int | None = None,
+        *,
+        series: int | str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        group_files: bool | None = None,
+        allow_outside: bool = False,
+        options: Mapping[str, Any] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        cache: int | MutableMapping[Hashable, np.ndarray[Any, Any]] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.clean_metadata = clean_metadata
+        self._whole_document = series is None
+        file = OpenFile(
+            source=as_source(file_path, storage_options, name),
+            options=OpenOptions(
+                limits=limits,
+                max_workers=_worker_count(max_workers),
+                group_files=group_files,
+                allow_outside=allow_outside,
+                backend_options=dict(options or {}),
+            ),
+            backend_name=backend,
+            cache=_as_cache(cache),
+        )
+        super().__init__(file, 0)
+        _ = file.backend
+        try:
+            self._index = self.series[0 if series is None else series].index
+            self._level = self.levels[0 if level is None else level].level
+        except (BadSelection, TypeError):
+            file.close()
+            raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = (self._file, self._index, self._level, self._whole_document, self.clean_metadata)
+        return _rebuild, state
+
+    # ---- lifetime
+
+    def close(self) -> None:
+        """Release the file. May be called twice; views of this reader are closed with it."""
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._file.closed
+
+    def __enter__(self) -> BioReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ---- bfio's attributes
+
+    @property
+    def metadata(self) -> OME:
+        """OME metadata: of the whole file, or of the one image that ``series=`` chose."""
+        return self.ome if self._whole_document else metadata.narrow(self.ome, self._index)
+
+    @property
+    def max_workers(self) -> int:
+        """Threads that decode at once."""
+        return self._file.options.max_workers
+
+    @property
+    def read_only(self) -> bool:
+        """Always True: a reader's properties cannot be set."""
+        return True
+
+    @property
+    def _backend_name(self) -> str:
+        return BFIO_BACKENDS.get(self.backend, self.backend)
+
+    def read_image(self, *args: Any, **kwargs: Any) -> np.ndarray[Any, Any]:
+        """Read a region: the name that `read` had in bfio 1."""
+        return self.read(*args, **kwargs)
+
+    def pixel_type(self) -> np.dtype[Any]:
+        """Return `dtype`: the name it had in bfio 1."""
+        return self.dtype
+
+    def _physical_size(self, axis: str) -> Quantity | None:
+        size: Quantity | None = getattr(self.physical_pixel_size, axis)
+        return size
+
+    def _set_size(self, axis: str, value: Any) -> None:
+        del value
+        raise ReadOnlyProperty(f"{axis} cannot be set: a reader describes a file as it is.")
+
+    def _set_physical_size(self, axis: str, value: Any) -> None:
+        del value
+        raise ReadOnlyProperty(
+            f"physical_size_{axis} cannot be set: a reader describes a file as it is."
+        )
+
+    @classmethod
+    def image_size(cls, filepath: str | os.PathLike[str]) -> tuple[int, int]:
+        """Return (width, height) of a TIFF or Zarr from its header; (-1, -1) for other files.
+
+        Raises
+        ------
+        FileMissing
+            There is nothing at the path.
+        """
+        from bfbridge.registry import BACKENDS
+
+        source = as_source(Path(filepath))
+        with cls(source) as br:
+            native = br.backend in {entry.name for entry in BACKENDS if entry.name != "bioformats"}
+            return (int(br.X), int(br.Y)) if native else (-1, -1)
+
+
+def _rebuild(
+    file: OpenFile, index: int, level: int, whole_document: bool, clean_metadata: bool
+) -> BioReader:
+    reader = BioReader.__new__(BioReader)
+    ImageView.__init__(reader, file, index, level)
+    reader._whole_document = whole_document
+    reader.clean_metadata = clean_metadata
+    return reader
+
+
+def _worker_count(max_workers: int | None) -> int:
+    if max_workers is None:
+        return available_cpus()
+    if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
+        raise BadArgument(f"max_workers={max_workers!r}: give a number of threads, 1 or more.")
+    return max_workers
+
+
+def _as_cache(
+    cache: int | MutableMapping[Hashable, np.ndarray[Any, Any]] | None,
+) -> MutableMapping[Hashable, np.ndarray[Any, Any]] | None:
+    if cache is None:
+        return ChunkCache()
+    if isinstance(cache, MutableMapping):
+        return cache
+    if isinstance(cache, bool) or not isinstance(cache, int) or cache < 0:
+        raise BadArgument(f"cache={cache!r}: give a number of bytes, 0 for none, or a mapping.")
+    return ChunkCache(cache) if cache else None

@@ -1,0 +1,268 @@
+"""Which backend takes a file, and why: a static table, probing by content, falling through.
+
+Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, Bio-Formats for all else.
+Backends of third parties come from the entry-point group ``bfbridge.backends`` and are looked up
+only when a name asks for one, or when none of ours claims the file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from bfbridge.errors import (
+    BadArgument,
+    BfbridgeError,
+    FileMissing,
+    MissingExtra,
+    UnreadableFile,
+    Unsupported,
+)
+
+if TYPE_CHECKING:
+    from bfbridge.backend import OpenOptions, ReaderBackend, WriterBackend
+    from bfbridge.source import Source
+
+__all__ = ["BACKENDS", "Entry", "find", "open_reader", "writer_for"]
+
+log = logging.getLogger("bfbridge")
+
+ENTRY_POINT_GROUP = "bfbridge.backends"
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+ZARR_KEYS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+
+
+def _is_zarr(source: Source, head: bytes) -> bool:
+    if head[:4] == b"PK\x03\x04":
+        return source.filename.lower().endswith((".zip", ".ozx"))
+    return source.is_dir() and any(source.child(key).exists() for key in ZARR_KEYS)
+
+
+def _is_tiff(source: Source, head: bytes) -> bool:
+    del source
+    return head[:4] in TIFF_MAGIC
+
+
+def _is_companion(source: Source, head: bytes) -> bool:
+    return source.filename.lower().endswith(".companion.ome") and head.lstrip()[:1] == b"<"
+
+
+def _is_anything(source: Source, head: bytes) -> bool:
+    del head
+    return not source.is_dir()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One backend: its names, how it recognises a file, and where its code is.
+
+    Attributes
+    ----------
+    name, aliases
+        What ``backend=`` takes, in lower case.
+    module
+        Imported on use; it has ``READER`` and ``WRITER``, classes of `bfbridge.backend` or None.
+    claims
+        (source, first bytes) -> whether the content looks like this backend's.
+    suffixes
+        Of the files it writes by default.
+    extra
+        Of the distribution, for the line that installs what it needs.
+    """
+
+    name: str
+    module: str
+    claims: Callable[[Source, bytes], bool]
+    aliases: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    extra: str = ""
+
+    def load(self) -> Any:
+        """Import the backend's module.
+
+        Raises
+        ------
+        MissingExtra
+            A package it needs is not installed.
+        """
+        try:
+            return importlib.import_module(self.module)
+        except ImportError as error:
+            raise MissingExtra(
+                f"the {self.name} backend needs a package that is not installed ({error}). "
+                f"Install it with: python -m pip install 'bfbridge[{self.extra}]'"
+            ) from error
+
+
+BACKENDS: tuple[Entry, ...] = (
+    Entry(
+        name="omezarr",
+        module="bfbridge_omezarr",
+        claims=_is_zarr,
+        aliases=("zarr", "zarr3", "tensorstore", "ome-zarr"),
+        suffixes=(".zarr",),
+        extra="omezarr",
+    ),
+    Entry(
+        name="ometiff",
+        module="bfbridge_ometiff",
+        claims=lambda source, head: _is_tiff(source, head) or _is_companion(source, head),
+        aliases=("python", "tiff", "ome-tiff"),
+        suffixes=(".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf"),
+        extra="ometiff",
+    ),
+    Entry(
+        name="bioformats",
+        module="bfbridge_bioformats",
+        claims=_is_anything,
+        aliases=("java", "bio-formats"),
+        extra="bioformats",
+    ),
+)
+
+
+def find(name: str) -> Entry:
+    """Return the backend called `name`, in any case, ours or a third party's.
+
+    Raises
+    ------
+    BadArgument
+        There is none of that name; the message lists those there are.
+    """
+    wanted = name.lower()
+    third_party = _third_party()
+    for entry in (*BACKENDS, *third_party):
+        if wanted == entry.name or wanted in entry.aliases:
+            return entry
+    names = ", ".join(
+        f"{e.name} (also {', '.join(e.aliases)})" if e.aliases else e.name
+        for e in (*BACKENDS, *third_party)
+    )
+    raise BadArgument(f"backend={name!r}: there is no such backend. There are: {names}.")
+
+
+def _third_party() -> tuple[Entry, ...]:
+    return tuple(
+        Entry(name=point.name.lower(), module=point.module, claims=_is_anything)
+        for point in entry_points(group=ENTRY_POINT_GROUP)
+    )
+
+
+def open_reader(
+    source: Source, options: OpenOptions, backend: str | None = None
+) -> tuple[ReaderBackend, str]:
+    """Open a source with the first backend that takes it.
+
+    Parameters
+    ----------
+    source, options
+        What to open, and how.
+    backend
+        A backend's name; then no other is tried. None chooses by content.
+
+    Returns
+    -------
+    (reader, reason)
+        The open file, and one line that says why this backend reads it.
+
+    Raises
+    ------
+    FileMissing
+        There is nothing at the path or URL.
+    Unsupported
+        The named backend does not handle the file; the message has its reason and the remedy.
+    UnreadableFile
+        No backend takes the file.
+    """
+    if not source.exists() and not _is_synthetic(source):
+        raise FileMissing(f"{source.name}: no such file or folder.")
+    if backend is not None:
+        return _open_named(source, options, find(backend))
+    reasons: list[str] = []
+    head = source.head() if source.exists() else b""
+    if not head and source.exists() and not source.is_dir():
+        raise UnreadableFile(f"{source.name}: the file is empty (0 bytes).")
+    for entry in BACKENDS:
+        if not entry.claims(source, head):
+            continue
+        opened = _try(entry, source, options, reasons)
+        if opened is not None:
+            return opened
+    for entry in _third_party():
+        opened = _try(entry, source, options, reasons)
+        if opened is not None:
+            return opened
+    if source.is_dir():
+        raise UnreadableFile(
+            f"{source.name}: this folder is not an image: it is no OME-Zarr store (there is none of "
+            f"{', '.join(ZARR_KEYS)} in it). Name the image file inside it."
+        )
+    raise UnreadableFile(f"{source.name}: no backend reads this file. " + " ".join(reasons))
+
+
+def _is_synthetic(source: Source) -> bool:
+    # Bio-Formats' FakeReader makes an image from the name alone.
+    return source.is_local and source.name.lower().endswith(".fake")
+
+
+def _open_named(
+    source: Source, options: OpenOptions, entry: Entry
+) -> tuple[ReaderBackend, str]:
+    reader = entry.load().READER
+    if reader is None:
+        raise Unsupported(f"backend={entry.name!r} cannot read, only write.")
+    try:
+        return reader.open(source, options), f"backend={entry.name!r} was asked for"
+    except Unsupported as error:
+        raise Unsupported(
+            f"{source.name}: the {entry.name} backend does not read this file: {error}. "
+            "Leave backend= out to let bfbridge choose."
+        ) from error
+
+
+def _try(
+    entry: Entry, source: Source, options: OpenOptions, reasons: list[str]
+) -> tuple[ReaderBackend, str] | None:
+    """Open with one backend, or note why not and return None."""
+    try:
+        reader = entry.load().READER
+        if reader is None:
+            return None
+        opened = reader.open(source, options)
+    except (Unsupported, MissingExtra) as error:
+        log.debug("%s: not read by %s: %s", source.name, entry.name, error)
+        reasons.append(f"{entry.name}: {error}.".replace("..", "."))
+        return None
+    reason = " ".join(reasons) if reasons else f"{entry.name} claims this content"
+    return opened, reason
+
+
+def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
+    """Return the writer that owns a file name's suffix.
+
+    Raises
+    ------
+    BadArgument
+        No writer owns it; the message lists the suffixes that can be written.
+    """
+    if backend is not None:
+        entry = find(backend)
+        writer: type[WriterBackend] | None = entry.load().WRITER
+        if writer is None:
+            raise BadArgument(f"backend={backend!r} cannot write, only read.")
+        return writer
+    lowered = name.lower()
+    for entry in BACKENDS:
+        if lowered.endswith(entry.suffixes) and entry.suffixes:
+            found: type[WriterBackend] = entry.load().WRITER
+            return found
+    suffixes = sorted({suffix for entry in BACKENDS for suffix in entry.suffixes})
+    raise BadArgument(
+        f"{name}: no writer for this suffix. What can be written: {', '.join(suffixes)}."
+    )
+
+

@@ -1,0 +1,334 @@
+"""Where bytes come from: a path, a URL, an open binary file, or bytes in memory.
+
+A `Source` names one file or folder and opens it for reads at any offset from any thread. Backends
+read through it, so each of them works from all four without knowing which it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import posixpath
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Protocol, runtime_checkable
+
+from bfbridge.errors import BadArgument, Closed, FileMissing, MissingExtra, UnreadableFile
+
+__all__ = ["RandomAccess", "Source", "as_source"]
+
+
+@runtime_checkable
+class RandomAccess(Protocol):
+    """An open file that can be read at any offset, from any thread."""
+
+    size: int
+
+    def read_at(self, offset: int, length: int) -> bytes | memoryview:
+        """Return exactly `length` bytes from `offset`; fewer only at the end of the file."""
+
+    def close(self) -> None:
+        """Release the file. May be called twice."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, folder, URL, open file or byte string to read from.
+
+    Attributes
+    ----------
+    name
+        For messages and for suffixes: the path, the URL, or the name given with bytes.
+    path
+        The local path, or None.
+    url
+        The fsspec URL, or None.
+    data
+        The bytes, or None.
+    file
+        The open binary file, or None. It is not closed by bfbridge, and cannot be pickled.
+    storage_options
+        What the fsspec filesystem is made with (credentials among them: never in messages).
+    """
+
+    name: str
+    path: Path | None = None
+    url: str | None = None
+    data: bytes | memoryview | None = field(default=None, repr=False)
+    file: IO[bytes] | None = field(default=None, repr=False)
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def filename(self) -> str:
+        """Last part of the name."""
+        if self.path is not None:
+            return self.path.name
+        return PurePosixPath(self.name.split("?", 1)[0].rstrip("/")).name
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a path of the local file system."""
+        return self.path is not None
+
+    def exists(self) -> bool:
+        """Whether there is a file or folder."""
+        if self.path is not None:
+            return os.path.exists(self.path)
+        if self.url is not None:
+            return bool(self.filesystem().exists(self.url))
+        return True
+
+    def is_dir(self) -> bool:
+        """Whether this is a folder."""
+        if self.path is not None:
+            return self.path.is_dir()
+        if self.url is not None:
+            return bool(self.filesystem().isdir(self.url))
+        return False
+
+    def filesystem(self) -> Any:
+        """Return the fsspec filesystem of a URL.
+
+        Raises
+        ------
+        MissingExtra
+            fsspec, or the package behind this protocol, is not installed.
+        """
+        try:
+            import fsspec
+
+            return fsspec.core.url_to_fs(self.url, **self.storage_options)[0]
+        except ImportError as error:
+            raise MissingExtra(
+                f"{self.name}: reading this URL needs a package that is not installed ({error}). "
+                "Install it with: python -m pip install 'bfbridge[remote]'"
+            ) from error
+        except ValueError as error:
+            raise BadArgument(f"{self.name}: no filesystem for this URL ({error}).") from error
+
+    def open(self) -> RandomAccess:
+        """Open for reading at any offset.
+
+        Raises
+        ------
+        FileMissing
+            There is nothing there.
+        UnreadableFile
+            It is a folder, or may not be read.
+        """
+        if self.path is not None:
+            return _open_path(self.path)
+        if self.url is not None:
+            return _RemoteFile(self)
+        if self.data is not None:
+            return _Bytes(self.data)
+        if self.file is None:
+            raise BadArgument(f"{self.name}: this source has nothing to read from.")
+        return _FileObject(self.file, self.name)
+
+    def head(self, length: int = 4096) -> bytes:
+        """First bytes of the file; empty for a folder."""
+        if self.is_dir():
+            return b""
+        access = self.open()
+        try:
+            return bytes(access.read_at(0, min(length, access.size)))
+        finally:
+            access.close()
+
+    def sibling(self, name: str) -> Source:
+        """Return the source named `name` relative to this one's folder.
+
+        Raises
+        ------
+        FileMissing
+            Bytes and open files have no folder to look in.
+        """
+        if self.path is not None:
+            return as_source(self.path.parent / name)
+        if self.url is not None:
+            base, query, rest = self.url.partition("?")
+            url = posixpath.join(posixpath.dirname(base), name) + query + rest
+            return Source(name=url, url=url, storage_options=self.storage_options)
+        raise FileMissing(
+            f"{self.name}: it names a companion file, {name!r}, but was given as bytes or an open "
+            "file, which have no folder. Open it by path or URL."
+        )
+
+    def child(self, name: str) -> Source:
+        """Return the source named `name` inside this folder."""
+        if self.path is not None:
+            return Source(name=str(self.path / name), path=self.path / name)
+        if self.url is not None:
+            url = posixpath.join(self.url.rstrip("/"), name)
+            return Source(name=url, url=url, storage_options=self.storage_options)
+        raise BadArgument(f"{self.name}: bytes and open files have no folders inside.")
+
+
+def as_source(
+    target: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Source,
+    storage_options: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> Source:
+    """Make a `Source` of whatever a user hands over.
+
+    Parameters
+    ----------
+    target
+        A path (``~`` is expanded), an fsspec URL, bytes, or an open binary file with ``seek``.
+    storage_options
+        For a URL: what its fsspec filesystem is made with.
+    name
+        For bytes and files without a name: a file name whose suffix hints at the format.
+    """
+    if isinstance(target, Source):
+        return target
+    if isinstance(target, (bytes, bytearray, memoryview)):
+        return Source(name=name or "<bytes>", data=memoryview(target).toreadonly())
+    if isinstance(target, (str, os.PathLike)):
+        text = os.fspath(target)
+        if "://" in text or "::" in text:
+            return Source(name=text, url=text, storage_options=dict(storage_options or {}))
+        if "\0" in text:
+            raise BadArgument(f"{text!r}: a path cannot hold a NUL character.")
+        path = Path(text).expanduser()
+        return Source(name=str(path), path=path)
+    if hasattr(target, "read") and hasattr(target, "seek"):
+        shown = name or getattr(target, "name", None) or "<open file>"
+        return Source(name=str(shown), file=target)
+    raise BadArgument(
+        f"cannot read from {type(target).__name__}; give a path, a URL, bytes, or an open binary "
+        "file."
+    )
+
+
+def _open_path(path: Path) -> RandomAccess:
+    try:
+        return _LocalFile(path)
+    except FileNotFoundError as error:
+        raise FileMissing(f"{path}: no such file.") from error
+    except IsADirectoryError as error:
+        raise UnreadableFile(f"{path}: this is a folder, not a file.") from error
+    except OSError as error:
+        raise UnreadableFile(f"{path}: cannot be opened ({error.strerror or error}).") from error
+
+
+class _LocalFile:
+    """A file descriptor read with pread, so that threads need no lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._name = str(path)
+        self._lock = threading.Lock()
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            if os.path.isdir(path):
+                raise IsADirectoryError(path)
+            self.size = os.fstat(self._fd).st_size
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def fileno(self) -> int:
+        """The descriptor, for mapping into memory."""
+        return self._fd
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if self._fd < 0:
+            raise Closed(f"{self._name}: read after close().")
+        if hasattr(os, "pread"):
+            return os.pread(self._fd, length, offset)
+        with self._lock:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            return os.read(self._fd, length)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+class _Bytes:
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._view = memoryview(data)
+        self.size = self._view.nbytes
+
+    def read_at(self, offset: int, length: int) -> memoryview:
+        return self._view[offset : offset + length]
+
+    def close(self) -> None:
+        """Nothing to release: the bytes belong to the caller."""
+
+
+class _FileObject:
+    """An open binary file of the caller's; it is left open."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file = file
+        self._name = name
+        self._lock = threading.Lock()
+        try:
+            self.size = file.seek(0, io.SEEK_END)
+        except (OSError, ValueError, AttributeError) as error:
+            raise UnreadableFile(
+                f"{name}: this open file cannot seek ({error}); read it into bytes first."
+            ) from error
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        with self._lock:
+            self._file.seek(offset)
+            data = self._file.read(length)
+        if not isinstance(data, bytes):
+            raise UnreadableFile(f"{self._name}: opened as text; open it with mode 'rb'.")
+        return data
+
+    def close(self) -> None:
+        """Nothing to release: the file belongs to the caller."""
+
+
+class _RemoteFile:
+    """A URL read by byte ranges through fsspec, one request a call."""
+
+    def __init__(self, source: Source) -> None:
+        self._url = source.url
+        self._name = source.name
+        self._fs = source.filesystem()
+        try:
+            size = self._fs.size(self._url)
+        except FileNotFoundError as error:
+            raise FileMissing(f"{source.name}: no such file.") from error
+        except Exception as error:
+            raise UnreadableFile(f"{source.name}: cannot be reached ({error}).") from error
+        if size is None:
+            raise UnreadableFile(
+                f"{source.name}: the server does not tell the file's size, so parts of it cannot "
+                "be asked for. Download it first."
+            )
+        self.size = int(size)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        end = min(offset + length, self.size)
+        if end <= offset:
+            return b""
+        try:
+            data: bytes = self._fs.cat_file(self._url, start=offset, end=end)
+        except Exception as error:
+            raise UnreadableFile(
+                f"{self._name}: bytes {offset}-{end} cannot be read ({error})."
+            ) from error
+        if len(data) > end - offset:
+            raise UnreadableFile(
+                f"{self._name}: the server ignores byte ranges; download the file first."
+            )
+        return data
+
+    def close(self) -> None:
+        """Nothing to release: requests are independent."""

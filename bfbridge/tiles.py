@@ -1,0 +1,433 @@
+"""The tile engine: a selection becomes stored chunks, decoded in parallel into one array.
+
+One thread pool serves the process. Whoever asks for pixels works too: the calling thread takes jobs
+beside at most ``workers - 1`` helpers, so a single chunk is decoded without a thread switch, nested
+requests cannot deadlock, and memory in flight is bounded by workers x chunk.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bfbridge.backend import Level, ReaderBackend, Region, Shape5
+from bfbridge.indexing import Axis
+
+__all__ = ["Background", "Block", "ChunkCache", "available_cpus", "plan", "read_selection", "run"]
+
+MAX_THREADS = 64
+Part = tuple[int, int, Any, Any]
+Array = np.ndarray[Any, Any]
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: its affinity, cut to the container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return max(1, min(count, math.ceil(quota)) if quota else count)
+
+
+def _cgroup_quota() -> float | None:
+    """CPUs the cgroup (v2, then v1) grants, or None where it sets no limit."""
+    with suppress(OSError, ValueError):
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if limit == "max" else int(limit) / int(period)
+    with suppress(OSError, ValueError):
+        folder = Path("/sys/fs/cgroup/cpu")
+        limit = (folder / "cpu.cfs_quota_us").read_text()
+        period = (folder / "cpu.cfs_period_us").read_text()
+        return int(limit) / int(period) if int(limit) > 0 else None
+    return None
+
+
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def _shared_pool() -> ThreadPoolExecutor:
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="bfbridge")
+        return _pool
+
+
+def _forget_pool() -> None:
+    # Threads do not survive a fork: the child makes a pool of its own on first use.
+    global _pool, _pool_lock
+    _pool = None
+    _pool_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+class _Run:
+    """Jobs shared by the threads of one request; the first error stops all of them."""
+
+    def __init__(self, jobs: Iterable[Callable[[], object]]) -> None:
+        self._jobs = iter(jobs)
+        self._lock = threading.Lock()
+        self.error: BaseException | None = None
+
+    def work(self) -> None:
+        while True:
+            with self._lock:
+                if self.error is not None:
+                    return
+                try:
+                    job = next(self._jobs, None)
+                except BaseException as error:
+                    self.error = error
+                    return
+            if job is None:
+                return
+            try:
+                job()
+            except BaseException as error:
+                with self._lock:
+                    self.error = self.error or error
+                return
+
+
+def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
+    """Run jobs on the calling thread and up to ``workers - 1`` pool threads.
+
+    Jobs are taken from the iterable as threads become free. The first error stops the taking of
+    further jobs and is raised once the jobs under way have ended.
+    """
+    jobs = iter(jobs)
+    first = list(itertools.islice(jobs, 2))
+    if workers < 2 or len(first) < 2:
+        for job in itertools.chain(first, jobs):
+            job()
+        return
+    shared = _Run(itertools.chain(first, jobs))
+    helpers: list[Future[None]] = []
+    # While the interpreter ends no thread can be started: then this one does all the work.
+    with suppress(RuntimeError):
+        helpers.extend(_shared_pool().submit(shared.work) for _ in range(workers - 1))
+    try:
+        shared.work()
+    finally:
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+    if shared.error is not None:
+        raise shared.error
+
+
+class Background:
+    """Jobs that go on while the caller prepares the next: at most `limit` at once.
+
+    An error is raised by the next `submit` or by `wait`, once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._slots = threading.Semaphore(limit)
+        self._lock = threading.Lock()
+        self._pending: set[Future[Any]] = set()
+        self._error: BaseException | None = None
+
+    def submit(self, job: Callable[[], object]) -> None:
+        """Start a job, waiting for a free place."""
+        self._raise_error()
+        self._slots.acquire()
+        try:
+            future = _shared_pool().submit(job)
+        except RuntimeError:
+            # The interpreter is ending, and no thread can be started.
+            self._slots.release()
+            job()
+            return
+        with self._lock:
+            self._pending.add(future)
+        future.add_done_callback(self._done)
+
+    def _done(self, future: Future[Any]) -> None:
+        with self._lock:
+            self._error = self._error or future.exception()
+            self._pending.discard(future)
+        self._slots.release()
+
+    def wait(self) -> None:
+        """Wait until every job has ended; raise the first error."""
+        while True:
+            with self._lock:
+                future = next(iter(self._pending), None)
+            if future is None:
+                break
+            future.exception()
+            with self._lock:
+                self._pending.discard(future)
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        with self._lock:
+            error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+
+class ChunkCache(MutableMapping[Hashable, Array]):
+    """Decoded chunks, the longest unused dropped first once `max_bytes` is passed. Thread-safe.
+
+    Parameters
+    ----------
+    max_bytes
+        Most bytes of pixels kept.
+    """
+
+    def __init__(self, max_bytes: int = 64 << 20) -> None:
+        self.max_bytes = max_bytes
+        self.nbytes = 0
+        self._lock = threading.Lock()
+        self._chunks: OrderedDict[Hashable, Array] = OrderedDict()
+
+    def __getitem__(self, key: Hashable) -> Array:
+        with self._lock:
+            chunk = self._chunks[key]
+            self._chunks.move_to_end(key)
+            return chunk
+
+    def __setitem__(self, key: Hashable, chunk: Array) -> None:
+        with self._lock:
+            old = self._chunks.pop(key, None)
+            self.nbytes += chunk.nbytes - (0 if old is None else old.nbytes)
+            self._chunks[key] = chunk
+            while self.nbytes > self.max_bytes and self._chunks:
+                self.nbytes -= self._chunks.popitem(last=False)[1].nbytes
+
+    def __delitem__(self, key: Hashable) -> None:
+        with self._lock:
+            self.nbytes -= self._chunks.pop(key).nbytes
+
+    def __iter__(self) -> Iterator[Hashable]:
+        with self._lock:
+            return iter(list(self._chunks))
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def __reduce__(self) -> tuple[type[ChunkCache], tuple[int]]:
+        return type(self), (self.max_bytes,)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The part of a selection that one chunk holds; axes T, C, Z, Y, X.
+
+    Attributes
+    ----------
+    index
+        The chunk's position in the grid.
+    start, stop
+        The smallest box of the image that holds what is wanted of this chunk.
+    inner, outer
+        Where the pixels are in that box, and where they go in the result: slices or arrays.
+    """
+
+    index: Shape5
+    start: Shape5
+    stop: Shape5
+    inner: tuple[Any, ...]
+    outer: tuple[Any, ...]
+
+    @property
+    def is_box(self) -> bool:
+        """Whether everything in the box is wanted, in its order, at one box of the result."""
+        return all(
+            isinstance(inner, slice) and isinstance(outer, slice) and inner.step in (None, 1)
+            for inner, outer in zip(self.inner, self.outer, strict=True)
+        )
+
+
+def _parts(axis: Axis, chunk: int) -> Iterator[tuple[int, Part]]:
+    """Split one axis of a selection by chunks: (chunk number, (start, stop, inner, outer))."""
+    if isinstance(axis, range) and axis.step == 1:
+        for number in range(axis.start // chunk, -(-axis.stop // chunk) if len(axis) else 0):
+            start, stop = max(axis.start, number * chunk), min(axis.stop, (number + 1) * chunk)
+            if start < stop:
+                outer = slice(start - axis.start, stop - axis.start)
+                yield number, (start, stop, slice(0, stop - start), outer)
+        return
+    indices = np.asarray(axis, dtype=np.intp)
+    order = np.argsort(indices // chunk, kind="stable")
+    numbers = indices[order] // chunk
+    for group in np.split(order, np.flatnonzero(np.diff(numbers)) + 1):
+        if len(group):
+            wanted = indices[group]
+            start, stop = int(wanted.min()), int(wanted.max()) + 1
+            yield start // chunk, (start, stop, _as_slice(wanted - start), _as_slice(group))
+
+
+def _as_slice(positions: np.ndarray[Any, np.dtype[np.intp]]) -> Any:
+    """Return the slice that selects the same positions, or the array where there is none."""
+    first = int(positions[0])
+    if len(positions) == 1:
+        return slice(first, first + 1)
+    steps = np.diff(positions)
+    step = int(steps[0])
+    if step <= 0 or np.any(steps != step):
+        return positions
+    return slice(first, int(positions[-1]) + 1, None if step == 1 else step)
+
+
+def plan(axes: Sequence[Axis], chunk: Shape5) -> Iterator[Block]:
+    """Split a selection into one block for each chunk it meets, in storage order.
+
+    Parameters
+    ----------
+    axes
+        Indices along T, C, Z, Y, X.
+    chunk
+        Shape of the chunk grid along the same axes.
+    """
+    split = [list(_parts(axis, length)) for axis, length in zip(axes, chunk, strict=True)]
+    for combined in itertools.product(*split):
+        parts = [part for _, part in combined]
+        yield Block(
+            index=tuple(number for number, _ in combined),  # type: ignore[arg-type]
+            start=tuple(part[0] for part in parts),  # type: ignore[arg-type]
+            stop=tuple(part[1] for part in parts),  # type: ignore[arg-type]
+            inner=tuple(part[2] for part in parts),
+            outer=tuple(part[3] for part in parts),
+        )
+
+
+def take(array: Array, selectors: tuple[Any, ...]) -> Array:
+    """Select orthogonally along every axis; a view where all selectors are slices."""
+    if all(isinstance(selector, slice) for selector in selectors):
+        return array[selectors]
+    return array[_orthogonal(array.shape, selectors)]
+
+
+def put(array: Array, selectors: tuple[Any, ...], values: Array) -> None:
+    """Assign orthogonally along every axis."""
+    if all(isinstance(selector, slice) for selector in selectors):
+        array[selectors] = values
+    else:
+        array[_orthogonal(array.shape, selectors)] = values
+
+
+def _orthogonal(shape: tuple[int, ...], selectors: tuple[Any, ...]) -> tuple[Array, ...]:
+    return np.ix_(
+        *(
+            np.arange(length)[selector] if isinstance(selector, slice) else selector
+            for selector, length in zip(selectors, shape, strict=True)
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One level of one open image, and what reading from it may use."""
+
+    backend: ReaderBackend
+    image: int
+    level: int
+    workers: int
+    cache: MutableMapping[Hashable, Array] | None
+    token: Hashable = None
+
+    @property
+    def record(self) -> Level:
+        """The level's shape and chunk."""
+        return self.backend.images[self.image].levels[self.level]
+
+
+def read_selection(target: Target, axes: Sequence[Axis], out: Array) -> None:
+    """Fill `out` with a selection of one level.
+
+    Parameters
+    ----------
+    target
+        The level, and the workers and cache to use.
+    axes
+        Indices along T, C, Z, Y, X.
+    out
+        Array of the selection's shape along T, C, Z, Y, X, in the image's dtype; any strides.
+
+    Raises
+    ------
+    ReadFailed
+        Some chunk cannot be read; `out` is then not to be used.
+    """
+    blocks = plan(axes, target.record.chunk)
+    run((_BlockRead(target, block, out) for block in blocks), target.workers)
+
+
+class _BlockRead:
+    """Reads one block into its place in the result."""
+
+    __slots__ = ("_block", "_out", "_target")
+
+    def __init__(self, target: Target, block: Block, out: Array) -> None:
+        self._target = target
+        self._block = block
+        self._out = out
+
+    def __call__(self) -> None:
+        block, target = self._block, self._target
+        box = _chunk_box(target.record, block.index)
+        whole = (block.start, block.stop) == box
+        cached = None if target.cache is None else self._cached(whole, box)
+        if cached is not None:
+            offset = tuple(
+                slice(a - origin, b - origin)
+                for a, b, origin in zip(block.start, block.stop, box[0], strict=True)
+            )
+            put(self._out, block.outer, take(cached[offset], block.inner))
+        elif block.is_box:
+            self._read(block.start, block.stop, self._out[block.outer])
+        else:
+            region = Region(target.image, target.level, block.start, block.stop)
+            pixels = np.empty(region.shape, self._out.dtype)
+            self._read(block.start, block.stop, pixels)
+            put(self._out, block.outer, take(pixels, block.inner))
+
+    def _read(self, start: Shape5, stop: Shape5, out: Array) -> None:
+        target = self._target
+        target.backend.read(Region(target.image, target.level, start, stop), out)
+
+    def _cached(self, whole: bool, box: tuple[Shape5, Shape5]) -> Array | None:
+        """Return the whole chunk from the cache, reading it there if only a part is wanted."""
+        target = self._target
+        cache = target.cache
+        if cache is None:
+            return None
+        key = (target.token, target.image, target.level, self._block.index)
+        with suppress(KeyError):
+            return cache[key]
+        shape = tuple(b - a for a, b in zip(*box, strict=True))
+        nbytes = math.prod(shape) * self._out.dtype.itemsize
+        limit = getattr(cache, "max_bytes", nbytes * 2)
+        if whole or nbytes * 2 > limit:
+            return None
+        chunk = np.empty(shape, self._out.dtype)
+        self._read(*box, chunk)
+        chunk.flags.writeable = False
+        cache[key] = chunk
+        return chunk
+
+
+def _chunk_box(level: Level, index: Shape5) -> tuple[Shape5, Shape5]:
+    """Return the chunk's start and stop, cut at the level's edge."""
+    start = tuple(i * n for i, n in zip(index, level.chunk, strict=True))
+    stop = tuple(min(a + n, size) for a, n, size in zip(start, level.chunk, level.shape, strict=True))
+    return start, stop  # type: ignore[return-value]

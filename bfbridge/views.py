@@ -1,0 +1,479 @@
+"""Views of an open file: every image and level with the same face, none of them with state.
+
+An `ImageView` is a file, an image number and a level number. `BioReader` is the view of one image
+that also owns the file. Views are light and can be pickled: in another process they open the file
+again, once for all views of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import os
+import threading
+import weakref
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from bfbridge import metadata, registry
+from bfbridge.backend import Channel, Image, OpenOptions, PixelSize, ReaderBackend
+from bfbridge.errors import BadArgument, BadSelection, Closed, OutOfMemory
+from bfbridge.indexing import Selection, parse_key, parse_ranges, trim
+from bfbridge.source import Source
+from bfbridge.tiles import Target, read_selection
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+__all__ = ["ImageView", "LevelViews", "OpenFile", "SeriesViews"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file with its backend, cache and worker count; shared by all views of it.
+
+    Pickled, it is a recipe: the other process opens the file anew on first use, once for every
+    copy of the same recipe.
+    """
+
+    source: Source
+    options: OpenOptions
+    backend_name: str | None = None
+    cache: MutableMapping[Hashable, Array] | None = None
+    _state: _State = field(default_factory=lambda: _State(), compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.source.file is not None:
+            raise BadArgument(
+                f"{self.source.name}: a reader of an open file cannot be pickled; open the image by "
+                "path or URL instead."
+            )
+        return _reopen, (self.source, self.options, self.backend_name, self.cache)
+
+    @property
+    def backend(self) -> ReaderBackend:
+        """The open backend.
+
+        Raises
+        ------
+        Closed
+            After `close`.
+        """
+        state = self._state
+        if state.backend is None:
+            with state.lock:
+                if state.closed:
+                    raise Closed(f"{self.source.name}: the reader is closed.")
+                if state.backend is None:
+                    state.backend, state.reason = registry.open_reader(
+                        self.source, self.options, self.backend_name
+                    )
+                    weakref.finalize(self, state.backend.close)
+        return state.backend
+
+    @property
+    def reason(self) -> str:
+        """Why this backend reads the file."""
+        _ = self.backend
+        return self._state.reason
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._state.closed
+
+    def close(self) -> None:
+        """Release the file. May be called twice."""
+        with self._state.lock:
+            self._state.closed = True
+            backend, self._state.backend = self._state.backend, None
+        if backend is not None:
+            backend.close()
+
+    @cached_property
+    def token(self) -> Hashable:
+        """What tells this file's chunks from others in a shared cache."""
+        path = self.source.path
+        if path is not None and path.exists():
+            stat = os.stat(path)
+            return (str(path.resolve()), stat.st_mtime_ns, stat.st_size)
+        if self.source.url is not None:
+            return self.source.url
+        return id(self._state)
+
+
+class _State:
+    """What changes while a file is open."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.backend: ReaderBackend | None = None
+        self.reason = ""
+        self.closed = False
+
+
+_reopened: weakref.WeakValueDictionary[Hashable, OpenFile] = weakref.WeakValueDictionary()
+_reopened_lock = threading.Lock()
+
+
+def _reopen(
+    source: Source,
+    options: OpenOptions,
+    backend_name: str | None,
+    cache: MutableMapping[Hashable, Array] | None,
+) -> OpenFile:
+    """Return this process's open file for a pickled recipe."""
+    key = (source.name, backend_name, repr(options)) if source.data is None else None
+    with _reopened_lock:
+        known = None if key is None else _reopened.get(key)
+        if known is not None and not known.closed:
+            return known
+        file = OpenFile(source, options, backend_name, cache)
+        if key is not None:
+            _reopened[key] = file
+        return file
+
+
+class ImageView:
+    """One level of one image: numpy-style reading, sizes and metadata.
+
+    Arrays have the axes Y, X, Z, C, T; trailing axes of length 1 are dropped, never below two.
+
+    Parameters
+    ----------
+    file
+        The open file.
+    index, level
+        Numbers of the image and of its resolution; 0 is full size.
+    """
+
+    def __init__(self, file: OpenFile, index: int, level: int = 0) -> None:
+        self._file = file
+        self._index = index
+        self._level = level
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ImageView, (self._file, self._index, self._level)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{axis}={n}" for axis, n in self.sizes.items())
+        return (
+            f"<{type(self).__name__} {self._file.source.name!r} series {self._index} level "
+            f"{self._level}: {sizes}, {self.dtype}, {self.backend}>"
+        )
+
+    @property
+    def _image(self) -> Image:
+        return self._file.backend.images[self._index]
+
+    @property
+    def _shape5(self) -> tuple[int, ...]:
+        t, c, z, y, x = self._image.levels[self._level].shape
+        return y, x, z, c, t
+
+    # ---- what it is
+
+    @property
+    def name(self) -> str | None:
+        """The image's name as stored."""
+        return self._image.name
+
+    @property
+    def role(self) -> str:
+        """What the image is for: "image", "label", "macro" or "thumbnail"."""
+        return self._image.role
+
+    @property
+    def index(self) -> int:
+        """Number of the image (Bio-Formats' series) in the file."""
+        return self._index
+
+    @property
+    def level(self) -> int:
+        """Number of the resolution; 0 is full size."""
+        return self._level
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes along Y, X, Z, C, T, trailing 1s dropped, never below two axes."""
+        return trim(self._shape5)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of `shape`."""
+        return len(self.shape)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Size by axis name, all five, in the order Y, X, Z, C, T."""
+        return dict(zip("YXZCT", self._shape5, strict=True))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels as returned, in native byte order."""
+        return self._image.dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Stored block along Y, X, Z, C, T: requests aligned to it decode nothing twice."""
+        t, c, z, y, x = self._image.levels[self._level].chunk
+        return y, x, z, c, t
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Channel records: name, colour, wavelengths, samples."""
+        return self._image.channels
+
+    @property
+    def channel_names(self) -> list[str | None]:
+        """Name of each channel as stored, None where there is none."""
+        return [channel.name for channel in self._image.channels]
+
+    @property
+    def samples_per_pixel(self) -> int:
+        """Samples of one pixel: 3 for RGB. C counts channels x samples."""
+        return self._image.samples
+
+    @property
+    def physical_pixel_size(self) -> PixelSize:
+        """Size of a pixel of this level along x, y, z with units; None where the file is silent."""
+        image = self._image
+        full, here = image.levels[0].shape, image.levels[self._level].shape
+        if self._level == 0:
+            return image.pixel_size
+        return metadata.scaled(image.pixel_size, full[3] / here[3], full[4] / here[4])
+
+    def pixel_size(self, unit: str = "µm") -> dict[str, float | None]:
+        """Size of a pixel of this level along X, Y and Z in one unit.
+
+        Raises
+        ------
+        BadArgument
+            `unit` is not a length, or the file gives sizes in pixels or in a reference frame.
+        """
+        size = self.physical_pixel_size
+        return {
+            axis: None if q is None else metadata.convert_length(q, unit)
+            for axis, q in zip("XYZ", (size.x, size.y, size.z), strict=True)
+        }
+
+    # ---- the file
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend that reads the file."""
+        return self._file.backend.name
+
+    @property
+    def backend_reason(self) -> str:
+        """Why this backend reads the file, and why others do not."""
+        return self._file.reason
+
+    @property
+    def metadata(self) -> OME:
+        """OME metadata of this image alone, built on first use and cached."""
+        return metadata.narrow(self.ome, self._index)
+
+    @property
+    def ome(self) -> OME:
+        """OME metadata of the whole file."""
+        return self._file.backend.ome()
+
+    @property
+    def ome_xml(self) -> str | None:
+        """The file's OME-XML, stored or made; None where it cannot be expressed as XML."""
+        return self._file.backend.ome_xml()
+
+    @property
+    def original_metadata(self) -> Mapping[str, Any]:
+        """The format's own metadata, flat, by its own names."""
+        return self._file.backend.original_metadata
+
+    @property
+    def used_files(self) -> list[str]:
+        """Every file of this data set, the main one first."""
+        return list(self._file.backend.used_files)
+
+    @property
+    def levels(self) -> LevelViews:
+        """Views of this image's resolutions, full size first."""
+        return LevelViews(self._file, self._index)
+
+    @property
+    def series(self) -> SeriesViews:
+        """Views of all images of the file at full size, in the file's order."""
+        return SeriesViews(self._file)
+
+    @property
+    def scenes(self) -> SeriesViews:
+        """The same as `series`."""
+        return self.series
+
+    @property
+    def associated(self) -> dict[str, ImageView]:
+        """Label, macro and thumbnail images by role; a repeated role has a number behind it."""
+        found: dict[str, ImageView] = {}
+        for view in self.series:
+            if view.role != "image":
+                names = (view.role, *(f"{view.role}{n}" for n in itertools.count(2)))
+                found[next(n for n in names if n not in found)] = view
+        return found
+
+    # ---- pixels
+
+    def __getitem__(self, key: Any) -> Array:
+        return self._load(parse_key(key, self._shape5), keepdims=False)
+
+    def read(
+        self, X: Any = None, Y: Any = None, Z: Any = None, C: Any = None, T: Any = None,
+        *, keepdims: bool = False,
+    ) -> Array:  # fmt: skip
+        """Read a region.
+
+        Parameters
+        ----------
+        X, Y, Z
+            None for all, (start, stop), an integer, a slice or range, or a longer list of positions.
+        C, T
+            None for all, an integer, a slice or range, or a list of positions.
+        keepdims
+            Whether all five axes are kept.
+
+        Returns
+        -------
+        numpy.ndarray
+            Axes Y, X, Z, C, T; trailing axes of length 1 dropped, never below two.
+
+        Raises
+        ------
+        BadSelection
+            A range or position outside the image.
+        ReadFailed
+            The pixels cannot be delivered.
+        """
+        return self._load(parse_ranges(self._shape5, X, Y, Z, C, T), keepdims=keepdims)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("pixels are read from a file, so an array of them is always new.")
+        array = self[...]
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def _load(self, selection: Selection, *, keepdims: bool) -> Array:
+        out = self._empty(selection.shape)
+        if selection.size:
+            read_selection(self._target(), selection.tczyx(), out)
+        face = out.transpose(3, 4, 2, 1, 0)
+        return face if keepdims else face[(...,) + (0,) * (5 - len(trim(face.shape)))]
+
+    def _empty(self, shape: tuple[int, ...]) -> Array:
+        """Make the array to fill, axes T, C, Z, Y, X, laid out in memory as the file stores it."""
+        y, x, z, c, t = shape
+        image = self._image
+        try:
+            if image.interleaved and c == image.samples == image.levels[0].shape[1]:
+                return np.empty((t, z, y, x, c), image.dtype).transpose(0, 4, 1, 2, 3)
+            return np.empty((t, c, z, y, x), image.dtype)
+        except MemoryError as error:
+            wanted = t * c * z * y * x * image.dtype.itemsize
+            raise OutOfMemory(
+                f"{self._file.source.name}: {wanted / 2**30:,.1f} GiB are needed for a region of "
+                f"{shape} (Y, X, Z, C, T). Read smaller regions, or a lower level."
+            ) from error
+
+    def _target(self) -> Target:
+        file = self._file
+        return Target(
+            backend=file.backend,
+            image=self._index,
+            level=self._level,
+            workers=file.options.max_workers,
+            cache=file.cache,
+            token=file.token if file.cache is not None else None,
+        )
+
+
+class _Views(Sequence[ImageView]):
+    """A sequence of views, made as they are asked for."""
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+
+    def _make(self, index: int) -> ImageView:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, key: int | str) -> ImageView: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[ImageView]: ...
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return [self._make(i) for i in range(*key.indices(len(self)))]
+        return self._make(self._position(key))
+
+    def _position(self, key: Any) -> int:
+        count = len(self)
+        index = self._named(key) if isinstance(key, str) else operator.index(key)
+        if not -count <= index < count:
+            raise BadSelection(
+                f"{self._file.source.name}: there is no {self._kind} {index}; it has {count}."
+            )
+        return index % count
+
+    _kind = "series"
+
+    def _named(self, name: str) -> int:
+        raise BadSelection(f"{name!r}: choose by number.")
+
+    def __iter__(self) -> Iterator[ImageView]:
+        return (self._make(i) for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} {self._kind} of {self._file.source.name!r}>"
+
+
+class SeriesViews(_Views):
+    """The images of a file, by number or name, at full size."""
+
+    def __len__(self) -> int:
+        return len(self._file.backend.images)
+
+    def _make(self, index: int) -> ImageView:
+        return ImageView(self._file, index)
+
+    @property
+    def names(self) -> list[str | None]:
+        """Name of each image as stored."""
+        return [image.name for image in self._file.backend.images]
+
+    def _named(self, name: str) -> int:
+        names = self.names
+        if names.count(name) == 1:
+            return names.index(name)
+        found = "several images have this name" if name in names else "no image has this name"
+        raise BadSelection(
+            f"{self._file.source.name}: series {name!r}: {found}. Choose by number, or one of "
+            f"{names[:20]}."
+        )
+
+
+class LevelViews(_Views):
+    """The resolutions of one image, full size first."""
+
+    _kind = "level"
+
+    def __init__(self, file: OpenFile, index: int) -> None:
+        super().__init__(file)
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._file.backend.images[self._index].levels)
+
+    def _make(self, index: int) -> ImageView:
+        return ImageView(self._file, self._index, index)

@@ -1,0 +1,417 @@
+"""`BioWriter`: one writer for OME-TIFF, OME-Zarr and what Bio-Formats can write."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bfbridge import metadata, registry
+from bfbridge.atomic import AtomicTarget
+from bfbridge.backend import Quantity
+from bfbridge.errors import BadArgument, BadSelection, BfbridgeError
+from bfbridge.indexing import FACE_AXES, Selection, parse_axis, parse_key, trim
+from bfbridge.names import BFIO_BACKENDS, BfioNames
+from bfbridge.newfile import DEFAULT_MEMORY, NewFile, WritePlan
+from bfbridge.pyramid import Pyramid
+from bfbridge.tiles import available_cpus
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ome_types import OME
+
+__all__ = ["BioWriter", "ImageWriter"]
+
+PROPERTIES = frozenset(
+    {"X", "Y", "Z", "C", "T", "x", "y", "z", "c", "t", "shape", "dtype", "name"}
+    | {"channel_names", "cnames", "samples_per_pixel", "spp"}
+    | {f"{prefix}_{axis}" for prefix in ("physical_size", "ps") for axis in "xyz"}
+)
+
+
+class ImageWriter(BfioNames):
+    """One image of a file being written: sizes and metadata to set, then regions to write.
+
+    Arrays have the axes Y, X, Z, C, T. Properties may be set in any order until the first write.
+    """
+
+    def __init__(self, file: NewFile, index: int) -> None:
+        self._file = file
+        self._index = index
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{a}={n}" for a, n in zip(FACE_AXES, self._shape5, strict=True))
+        return f"<{type(self).__name__} {self._file.name!r} image {self._index}: {sizes}, {self.dtype}>"
+
+    @property
+    def _shape5(self) -> tuple[int, ...]:
+        return self._file.shape5(self._index)
+
+    # ---- what it will be
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes along Y, X, Z, C, T, trailing 1s dropped, never below two axes."""
+        return trim(self._shape5)
+
+    @shape.setter
+    def shape(self, value: Sequence[int]) -> None:
+        if not 2 <= len(value) <= 5:
+            raise BadArgument(f"shape={value!r}: give 2 to 5 sizes in the order Y, X, Z, C, T.")
+        for axis, size in zip(FACE_AXES, (*value, 1, 1, 1), strict=False):
+            self._set_size(axis, size)
+
+    def _set_size(self, axis: str, value: Any) -> None:
+        self._file.edit(axis)
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+            raise BadArgument(f"{axis}={value!r}: a size is an integer.")
+        if not 1 <= value < 2**31:
+            raise BadArgument(f"{axis}={value!r}: a size is from 1 to 2147483647.")
+        pixels = self._file.pixels(self._index)
+        setattr(pixels, f"size_{axis.lower()}", int(value))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels; bool is stored as uint8."""
+        return self._file.dtypes[self._index]
+
+    @dtype.setter
+    def dtype(self, value: Any) -> None:
+        self._file.edit("dtype")
+        dtype = metadata.writable_dtype(value)
+        self._file.dtypes[self._index] = dtype
+        known = metadata.ome_pixel_type(dtype)
+        if known is not None:
+            metadata.set_pixel_type(self._file.pixels(self._index), known)
+
+    @property
+    def name(self) -> str | None:
+        """Name of the image."""
+        return self._file.ome.images[self._index].name
+
+    @name.setter
+    def name(self, value: str | None) -> None:
+        self._file.edit("name")
+        self._file.ome.images[self._index].name = value
+
+    @property
+    def channel_names(self) -> list[str | None]:
+        """Name of each channel."""
+        pixels = self._file.pixels(self._index)
+        metadata.settle_channels(pixels)
+        return [channel.name for channel in pixels.channels]
+
+    @channel_names.setter
+    def channel_names(self, names: Sequence[str | None]) -> None:
+        self._file.edit("channel_names")
+        pixels = self._file.pixels(self._index)
+        if isinstance(names, str):
+            raise BadArgument(f"channel_names={names!r}: give a list of names.")
+        metadata.name_channels(pixels, list(names))
+
+    @property
+    def samples_per_pixel(self) -> int:
+        """Samples of one pixel: 3 for RGB. C counts channels x samples."""
+        return metadata.samples_of(self._file.pixels(self._index))
+
+    @samples_per_pixel.setter
+    def samples_per_pixel(self, value: int) -> None:
+        self._file.edit("samples_per_pixel")
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise BadArgument(f"samples_per_pixel={value!r}: give an integer, 1 or more.")
+        for channel in self._file.pixels(self._index).channels:
+            channel.samples_per_pixel = int(value)
+
+    def _physical_size(self, axis: str) -> Quantity | None:
+        return metadata.physical_size(self._file.pixels(self._index), axis)
+
+    def _set_physical_size(self, axis: str, value: Any) -> None:
+        self._file.edit(f"physical_size_{axis}")
+        quantity = metadata.as_quantity(value, f"physical_size_{axis}")
+        pixels = self._file.pixels(self._index)
+        setattr(pixels, f"physical_size_{axis}", None if quantity is None else quantity.value)
+        unit = "µm" if quantity is None else quantity.unit
+        setattr(pixels, f"physical_size_{axis}_unit", metadata.ome_unit(unit))
+
+    @property
+    def metadata(self) -> OME:
+        """OME document of the file; changes to it count until the first write."""
+        return self._file.ome
+
+    # ---- pixels
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._file.write(self._index, parse_key(key, self._shape5), value)
+
+    def write(
+        self,
+        image: Any,
+        X: Any = None,
+        Y: Any = None,
+        Z: Any = None,
+        C: Any = None,
+        T: Any = None,
+    ) -> None:
+        """Write a block of pixels.
+
+        Parameters
+        ----------
+        image
+            Axes Y, X, Z, C, T; trailing axes of length 1 may be left out.
+        X, Y, Z
+            Where the block starts: an integer or (start,). Default 0.
+        C, T
+            Which channels and time points: a start, or a list with one position for each of the
+            block's. Default: from 0 on.
+
+        Raises
+        ------
+        BadSelection
+            The block does not lie inside the image.
+        BadDtype
+            The image's dtype cannot hold the values.
+        """
+        array = np.asarray(image)
+        if not 2 <= array.ndim <= 5:
+            raise BadSelection(
+                f"{self._file.name}: a block has 2 to 5 axes (Y, X, Z, C, T), not {array.ndim}."
+            )
+        block = array[(...,) + (np.newaxis,) * (5 - array.ndim)]
+        axes = []
+        for axis, length, wanted, start in zip(
+            FACE_AXES, self._shape5, block.shape, (Y, X, Z, C, T), strict=True
+        ):
+            axes.append(_placed(axis, length, wanted, start, self._file.name))
+        self._file.write(self._index, Selection(tuple(axes)), block)
+
+    write_image = write
+
+
+def _placed(axis: str, length: int, wanted: int, start: Any, name: str) -> Any:
+    """Return the indices along one axis that a block of `wanted` pixels takes."""
+    if isinstance(start, (list, tuple, np.ndarray)) and (axis in "CT" or len(start) == 1):
+        if axis in "YXZ":
+            start = start[0]
+        elif len(start) != wanted:
+            raise BadSelection(
+                f"{name}: {axis}={list(start)} has {len(start)} positions and the block {wanted}."
+            )
+        else:
+            return parse_axis(list(start), length, axis)
+    first = parse_axis(0 if start is None else start, length, axis)[0]
+    if first + wanted > length:
+        raise BadSelection(
+            f"{name}: a block of {wanted} from {axis}={first} on does not fit, as {axis} is {length}."
+        )
+    return range(int(first), int(first) + wanted)
+
+
+class BioWriter(ImageWriter):
+    """Write one image file, numpy-style: any region, in any order, from any thread.
+
+    The file appears under its name when `close` has finished it. An exception in the ``with``
+    block, a kill or a full disk leaves what stood there before, or nothing.
+
+    >>> with BioWriter("out.ome.tif", metadata=br.metadata) as bw:    # doctest: +SKIP
+    ...     bw[:1024, :1024, 0, 0, 0] = tile
+
+    Parameters
+    ----------
+    file_path
+        Target; its suffix chooses the format.
+    max_workers
+        Chunks encoded at once. Default: the CPUs this process may use.
+    backend
+        "ometiff", "omezarr" or "bioformats", or one of bfio's names for them. Default: by suffix.
+    metadata
+        An OME document to carry over; it is copied.
+    image
+        An array that gives sizes (Y, X, Z, C, T) and dtype where `metadata` does not. It is not
+        written.
+    overwrite
+        Whether a file of that name may be replaced.
+    series
+        Which image of `metadata` is written: its number, or "all" for every image (`series` then
+        has a view of each).
+    pyramid
+        True for lower levels by halving, a number of them, or their factors such as (2, 4, 8).
+    downsample
+        How lower levels are made: "mean" (rounded half up), "nearest", or "mode" for labels.
+    fill_value
+        What areas never written hold.
+    durable
+        Whether `close` returns only when the file would survive a power loss.
+    memory
+        Bytes of unfinished chunks kept in memory before a scratch file is used.
+    append
+        Whether to continue an existing Zarr store along T.
+    **kwargs
+        Properties (X, Y, Z, C, T, shape, dtype, channel_names, ps_x, ...), which override
+        `metadata`; all else are options of the backend (compression, level, tile, chunks, ...).
+
+    Raises
+    ------
+    TargetExists
+        The target exists and `overwrite` was not given.
+    TargetBusy
+        Another writer is making the same target.
+    BadArgument
+        No writer has this suffix, or an option does not exist.
+    """
+
+    def __init__(
+        self,
+        file_path: str | os.PathLike[str],
+        max_workers: int | None = None,
+        backend: str | None = None,
+        metadata: OME | None = None,
+        image: np.ndarray[Any, Any] | None = None,
+        *,
+        overwrite: bool = False,
+        series: int | str = 0,
+        pyramid: Pyramid = False,
+        downsample: str = "mean",
+        fill_value: float = 0,
+        durable: bool = False,
+        memory: int = DEFAULT_MEMORY,
+        append: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        given = {key: kwargs.pop(key) for key in list(kwargs) if key in PROPERTIES}
+        writer = registry.writer_for(os.fspath(file_path), backend)
+        options = {**kwargs, **({"append": True} if append else {})}
+        plan = WritePlan(
+            pyramid=pyramid,
+            downsample=downsample,
+            fill_value=fill_value,
+            memory=memory,
+            workers=_workers(max_workers),
+            backend_options=options,
+        )
+        ome = _document(metadata, series)
+        target = AtomicTarget(file_path, overwrite=overwrite, durable=durable)
+        try:
+            super().__init__(NewFile(target, writer, ome, plan), 0)
+            if metadata is None and image is not None:
+                self.shape = np.shape(image)
+                self.dtype = np.asarray(image).dtype
+            for key, value in given.items():
+                setattr(self, key, value)
+        except BaseException:
+            target.discard()
+            raise
+
+    # ---- lifetime
+
+    @property
+    def series(self) -> list[ImageWriter]:
+        """A view of each image of the file, to set up and write."""
+        return [ImageWriter(self._file, i) for i in range(len(self._file.ome.images))]
+
+    def close(self, *, require_complete: bool = False) -> None:
+        """Finish the file and put it under its name. May be called twice.
+
+        Parameters
+        ----------
+        require_complete
+            Whether areas that were never written are an error instead of the fill value.
+
+        Raises
+        ------
+        IncompleteImage
+            There are such areas. Nothing stands under the name but what stood there before.
+        WriteFailed
+            The disk refuses, likewise.
+        """
+        self._file.close(require_complete=require_complete)
+
+    def abort(self) -> None:
+        """Give up: remove the unfinished work, leave what stood under the name."""
+        self._file.abort()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was finished or given up."""
+        return self._file.closed
+
+    def __enter__(self) -> BioWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        # Programs written for bfio may leave closing to the garbage collector: lose nothing.
+        file = getattr(self, "_file", None)
+        if file is None or file.closed:
+            return
+        with suppress(Exception):
+            warnings.warn(f"{file.name}: BioWriter was not closed.", ResourceWarning, stacklevel=2)
+        with suppress(BfbridgeError):
+            if file.started:
+                file.close()
+            else:
+                file.abort()
+
+    # ---- bfio's attributes
+
+    @property
+    def max_workers(self) -> int:
+        """Chunks encoded at once."""
+        return self._file.wanted.workers
+
+    @property
+    def read_only(self) -> bool:
+        """Whether properties can no longer be set: after the first write."""
+        return self._file.started
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend that writes the file."""
+        return self._file.backend.name
+
+    @property
+    def _backend_name(self) -> str:
+        return BFIO_BACKENDS.get(self.backend, self.backend)
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("a BioWriter cannot be iterated; read the file back with BioReader.")
+
+
+def _document(carried: OME | None, series: int | str) -> OME:
+    """Return the new file's document, from the carried one's chosen images."""
+    if carried is None:
+        return metadata.new_document()
+    images = getattr(carried, "images", None)
+    if images is None:
+        raise BadArgument(
+            f"metadata is a {type(carried).__name__}; give an ome_types.OME, such as br.metadata."
+        )
+    if not images:
+        return metadata.new_document()
+    if series == "all":
+        return metadata.carry(carried, range(len(images)))
+    if isinstance(series, str) or not -len(images) <= series < len(images):
+        raise BadArgument(f"series={series!r}: give 0 to {len(images) - 1}, or 'all'.")
+    return metadata.carry(carried, [series % len(images)])
+
+
+def _workers(max_workers: int | None) -> int:
+    if max_workers is None:
+        return available_cpus()
+    if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
+        raise BadArgument(f"max_workers={max_workers!r}: give a number of threads, 1 or more.")
+    return max_workers
