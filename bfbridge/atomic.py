@@ -25,6 +25,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -317,7 +318,7 @@ class AtomicTarget:
         if sys.platform == "win32":
             _close_lock(fd)  # an open file there would hold the folder's name
         place = self.folder
-        for number in count(1):
+        for number in range(1, 1000):
             kept = _beside(self._target, KEPT if number == 1 else f"{KEPT}-{number}")
             try:
                 rename_new(self.folder, kept)
@@ -535,18 +536,14 @@ def _take_lock(folder: Path, path: Path) -> int:
 
 
 def _open_lock(folder: Path, path: Path) -> tuple[int, bool]:
-    """Return a descriptor of the lock file and whether it was made here.
-
-    A folder of our name without the lock file, or a link, was not made by a writer.
-    """
-    lock = folder / LOCK
-    ours = stat.S_ISDIR(os.lstat(folder).st_mode)
-    if not ours or (any(folder.iterdir()) and not os.path.lexists(lock)):
+    """Return a descriptor of the lock file and whether it was made here."""
+    if not _is_ours(folder):
         raise WriteFailed(
             f"{path} cannot be written: {folder} is in the way, and was not made by bfbridge. "
             "Move or remove it."
         )
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    lock = folder / LOCK
     with _fork_guard:
         try:
             fd, created = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o666), True
@@ -554,6 +551,18 @@ def _open_lock(folder: Path, path: Path) -> tuple[int, bool]:
             fd, created = os.open(lock, flags), False
         _held.add(fd)
     return fd, created
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a writer made the folder: it is no link, and has a lock or nothing in it."""
+    if not stat.S_ISDIR(os.lstat(folder).st_mode):
+        return False
+    for _ in range(5):
+        names = {entry.name for entry in folder.iterdir()}
+        if not names or LOCK in names:
+            return True
+        time.sleep(0.01)  # the listing may have met a folder being made or removed
+    return False
 
 
 def _is_at(fd: int, path: Path) -> bool:
