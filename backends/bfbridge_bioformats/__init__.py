@@ -1,0 +1,15 @@
+"""Reads microscopy files through Bio-Formats, in a Java virtual machine inside this process.
+
+Importing it starts nothing: Java starts when the first file is opened, or by `start`.
+"""
+
+from __future__ import annotations
+
+from .inventory import Check, Format, diagnose, formats
+from .jvm import start
+from .reader import BioFormatsReader
+
+__all__ = ["READER", "WRITER", "Check", "Format", "diagnose", "formats", "start"]
+
+READER = BioFormatsReader
+WRITER = None

@@ -1,0 +1,147 @@
+"""Metadata as documents: OME-XML from the store, OME without XML, the format's own entries."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bfbridge.backend import Image, Quantity
+from bfbridge.omexml import pixel_type_of
+
+from .jvm import machine
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from .pool import JavaReader
+
+__all__ = ["from_records", "from_xml", "original_metadata", "xml_of"]
+
+log = logging.getLogger("bfbridge")
+
+# Python's warning filters are one for all threads.
+_warnings_lock = threading.Lock()
+
+_IMPOSSIBLE_SIZE = re.compile(r'\sPhysicalSize[XYZ]="(?:-[^"]*|0|0\.0+|NaN|-?Infinity)"')
+
+# What XML 1.0 cannot hold, even escaped.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def xml_of(store: Any) -> str | None:
+    """Return the store as OME-XML, or None where it cannot be expressed so."""
+    factory = machine.type("loci.common.services.ServiceFactory")()
+    service = factory.getInstance(machine.type("loci.formats.services.OMEXMLService").class_)
+    try:
+        xml = service.getOMEXML(store)
+    except machine.type("java.lang.Exception"):
+        return None
+    return None if xml is None else str(xml)
+
+
+def from_xml(xml: str, series: Sequence[int]) -> OME | None:
+    """Return the document, its images in the order of `series`.
+
+    Bio-Formats passes on what files say, which the OME schema does not always allow (a pixel size
+    of -1). Sizes that are not positive are left out; None if the rest is not valid either.
+    """
+    ome = _parse(xml) or _parse(_IMPOSSIBLE_SIZE.sub("", xml))
+    if ome is not None and len(ome.images) == len(series):
+        ome.images = [ome.images[number] for number in series]
+    return ome
+
+
+def _parse(xml: str) -> OME | None:
+    from ome_types import from_xml as parse
+    from pydantic import ValidationError
+
+    with _warnings_lock, warnings.catch_warnings():
+        # Identifiers that break the schema's pattern are mended, with a warning for each.
+        warnings.simplefilter("ignore")
+        try:
+            return parse(xml)
+        except ValidationError as error:
+            log.debug("OME-XML breaks the schema: %s", error)
+            return None
+
+
+def from_records(images: Sequence[Image]) -> OME:
+    """Return what the records say, as a document."""
+    from ome_types import OME
+    from ome_types.model import Image as OmeImage
+
+    return OME(
+        images=[
+            OmeImage(id=f"Image:{n}", name=_clean(image.name), pixels=_pixels(n, image))
+            for n, image in enumerate(images)
+        ]
+    )
+
+
+def _pixels(number: int, image: Image) -> Any:
+    from ome_types.model import Channel, Pixels, Pixels_DimensionOrder, PixelType, TiffData
+
+    t, c, z, y, x = image.levels[0].shape
+    channels = [
+        Channel(
+            id=f"Channel:{number}:{n}", name=_clean(channel.name), samples_per_pixel=channel.samples
+        )
+        for n, channel in enumerate(image.channels)
+    ]
+    sizes: dict[str, Any] = {}
+    for axis in "xyz":
+        quantity: Quantity | None = getattr(image.pixel_size, axis)
+        # The schema allows positive sizes only; these formats store 0 for unknown.
+        if quantity is not None and quantity.value > 0:
+            sizes[f"physical_size_{axis}"] = quantity.value
+            sizes[f"physical_size_{axis}_unit"] = quantity.unit
+    return Pixels(
+        id=f"Pixels:{number}",
+        dimension_order=Pixels_DimensionOrder.XYCZT,
+        type=PixelType(pixel_type_of(image.dtype)),
+        size_x=x,
+        size_y=y,
+        size_z=z,
+        size_c=c,
+        size_t=t,
+        big_endian=image.byteorder == ">",
+        significant_bits=image.significant_bits,
+        channels=channels,
+        tiff_data_blocks=[TiffData()],
+        **sizes,
+    )
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else _NOT_XML.sub("", text)
+
+
+def original_metadata(reader: JavaReader) -> dict[str, Any]:
+    """Return global entries, then each series' under "Series N key" where there are several."""
+    java = reader.java
+    found = {str(key): _value(java.getMetadataValue(key)) for key in java.getGlobalMetadata()}
+    count = int(java.getSeriesCount())
+    for number in range(count):
+        reader.go_to(number, 0)
+        entries = java.getSeriesMetadata()
+        for key in entries:
+            shown = str(key) if count == 1 else f"Series {number} {key}"
+            found.setdefault(shown, _value(entries.get(key)))
+    return dict(sorted(found.items()))
+
+
+def _value(value: Any) -> Any:
+    """Return a Java value as the plain Python one."""
+    if value is None:
+        return None
+    if isinstance(value, machine.type("java.lang.Boolean")):
+        return bool(value.booleanValue())
+    if isinstance(value, (machine.type("java.lang.Double"), machine.type("java.lang.Float"))):
+        return float(value)
+    if isinstance(value, machine.type("java.lang.Number")):
+        return int(value.longValue())
+    return str(value)

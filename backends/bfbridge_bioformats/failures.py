@@ -1,0 +1,96 @@
+"""Java's exceptions, told in bfbridge's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bfbridge.errors import (
+    BfbridgeError,
+    FileMissing,
+    OutOfMemory,
+    ReadFailed,
+    UnreadableFile,
+    Unsupported,
+    WriteFailed,
+)
+
+from .settings import HEAP_VARIABLE
+
+__all__ = ["open_failure", "read_failure", "write_failure"]
+
+_DEEPEST_CAUSE = 8
+_MISSING = frozenset({"java.io.FileNotFoundException", "java.nio.file.NoSuchFileException"})
+
+
+def open_failure(error: BaseException, name: str, main_exists: bool) -> BfbridgeError:
+    """Return what to raise for an exception met while opening `name`."""
+    kinds = _kinds(error)
+    cause = _cause(error)
+    if "java.lang.OutOfMemoryError" in kinds:
+        return _out_of_memory(f"{name}: opening it")
+    if "loci.formats.UnknownFormatException" in kinds:
+        return UnreadableFile(f"{name}: Bio-Formats knows no format that this file could be.")
+    if "loci.formats.UnsupportedCompressionException" in kinds:
+        return Unsupported(f"{name}: Bio-Formats cannot decode its compression ({cause})")
+    if "loci.formats.MissingLibraryException" in kinds:
+        return Unsupported(f"{name}: Bio-Formats lacks a library this format needs ({cause})")
+    if kinds & _MISSING and not main_exists:
+        return FileMissing(f"{name}: no such file.")
+    if kinds & _MISSING:
+        return UnreadableFile(f"{name}: a file that belongs to it is missing ({cause}).")
+    if "java.lang.StackOverflowError" in kinds:
+        cause = "its structure is nested without end"
+    return UnreadableFile(
+        f"{name}: Bio-Formats recognises the format but cannot open the file: {cause}. "
+        "It is damaged, cut short, or a variant that is not supported."
+    )
+
+
+def read_failure(error: BaseException, name: str, what: str) -> BfbridgeError:
+    """Return what to raise for an exception met while reading pixels (`what`) of `name`."""
+    if "java.lang.OutOfMemoryError" in _kinds(error):
+        return _out_of_memory(f"{name}: {what}")
+    return ReadFailed(f"{name}: {what}: Bio-Formats cannot read these pixels: {_cause(error)}.")
+
+
+def write_failure(error: BaseException, name: str, what: str) -> BfbridgeError:
+    """Return what to raise for an exception met while writing (`what`) `name`."""
+    if "java.lang.OutOfMemoryError" in _kinds(error):
+        return _out_of_memory(f"{name}: {what}")
+    return WriteFailed(f"{name}: {what}: Bio-Formats cannot write this: {_cause(error)}.")
+
+
+def _out_of_memory(what: str) -> OutOfMemory:
+    from .jvm import machine
+
+    heap = machine.max_memory() >> 20
+    return OutOfMemory(
+        f"{what} needs more than Java's heap of {heap} MB. Ask for smaller regions, or give Java "
+        f"more: set {HEAP_VARIABLE}=4g (or as much as the machine has) before the first file is "
+        "opened."
+    )
+
+
+def _kinds(error: BaseException) -> frozenset[str]:
+    """Class names of a Java exception and its parents, and of what caused it."""
+    names: set[str] = set()
+    current: Any = error
+    for _ in range(_DEEPEST_CAUSE):
+        if current is None:
+            break
+        # JPype names its classes as Java does, package and all.
+        names.update(kind.__name__ for kind in type(current).__mro__)
+        current = getattr(current, "getCause", lambda: None)()
+    return frozenset(names)
+
+
+def _cause(error: BaseException) -> str:
+    """One line that says what Java complains about."""
+    kind = type(error).__name__.rpartition(".")[2]
+    text = " ".join(str(_message(error) or "").split()).rstrip(".")
+    return f"{kind}: {text}" if text else kind
+
+
+def _message(error: BaseException) -> Any:
+    get = getattr(error, "getMessage", None)
+    return get() if get is not None else error

@@ -1,0 +1,160 @@
+"""From a file name to an open Java reader: detection, options, set-up."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bfbridge.backend import OpenOptions
+from bfbridge.errors import BadArgument, FileMissing, UnreadableFile
+
+from .jvm import machine
+
+__all__ = ["Recipe", "check_file", "recipe_for"]
+
+_KEPT_DETECTORS = 2
+_detectors: list[Any] = []
+_detectors_lock = threading.Lock()
+_known_options: frozenset[str] | None = None
+
+
+class Recipe:
+    """How to make any number of equal Java readers of one file.
+
+    Parameters
+    ----------
+    file_id
+        What Bio-Formats is to open.
+    reader_class
+        The Java class that recognised it.
+    options
+        How the file was asked for.
+    """
+
+    def __init__(self, file_id: str, reader_class: Any, options: OpenOptions) -> None:
+        self.file_id = file_id
+        self.reader_class = reader_class
+        self._group_files = options.group_files
+        self._settings = dict(options.backend_options)
+
+    def make(self, store: Any = None) -> tuple[Any, float]:
+        """Open a reader; return it with the seconds that setId took.
+
+        Java exceptions pass through.
+        """
+        reader = self.reader_class()
+        try:
+            reader.setFlattenedResolutions(False)
+            if self._group_files is not None:
+                reader.setGroupFiles(self._group_files)
+            reader.setMetadataOptions(_metadata_options(self._settings))
+            if store is not None:
+                reader.setMetadataStore(store)
+            begun = time.monotonic()
+            reader.setId(self.file_id)
+            return reader, time.monotonic() - begun
+        except BaseException:
+            reader.close()
+            raise
+
+
+def check_file(path: Path) -> None:
+    """Refuse what no reader should be asked to look at.
+
+    Raises
+    ------
+    FileMissing
+        There is nothing, and the name is not that of a synthetic image (``.fake``).
+    UnreadableFile
+        A folder, a pipe or device, or a file of 0 bytes.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        if path.name.lower().endswith(".fake"):
+            return
+        raise FileMissing(f"{path}: no such file.") from error
+    except (OSError, ValueError) as error:
+        raise UnreadableFile(f"{path}: cannot be opened ({error}).") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise UnreadableFile(f"{path}: this is a folder; name the image file inside it.")
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadableFile(f"{path}: this is a pipe or a device, not a file.")
+    if found.st_size == 0 and not path.name.lower().endswith(".fake"):
+        raise UnreadableFile(f"{path}: the file is empty (0 bytes).")
+    if not os.access(path, os.R_OK):
+        raise UnreadableFile(f"{path}: no permission to read this file.")
+
+
+def recipe_for(file_id: str, options: OpenOptions) -> Recipe:
+    """Find the reader class that recognises a file. Java exceptions pass through.
+
+    Raises
+    ------
+    BadArgument
+        An option of `options.backend_options` belongs to no reader.
+    """
+    _refuse_unknown(options.backend_options)
+    detector = _take_detector()
+    try:
+        # Not getReader().setId(): instances made for one file are simpler to reason about than one
+        # that has met others before.
+        reader_class = type(detector.getReader(file_id))
+    finally:
+        detector.close()
+    with _detectors_lock:
+        if len(_detectors) < _KEPT_DETECTORS:
+            _detectors.append(detector)
+    return Recipe(file_id, reader_class, options)
+
+
+def _take_detector() -> Any:
+    """Return an ImageReader that no other thread uses; making one instantiates 172 classes."""
+    with _detectors_lock:
+        if _detectors:
+            return _detectors.pop()
+    return machine.type("loci.formats.ImageReader")()
+
+
+def _metadata_options(settings: Mapping[str, Any]) -> Any:
+    options = machine.type("loci.formats.in.DynamicMetadataOptions")()
+    for key, value in settings.items():
+        options.set(key, str(value).lower() if isinstance(value, bool) else str(value))
+    return options
+
+
+def _refuse_unknown(settings: Mapping[str, Any]) -> None:
+    if not settings:
+        return
+    known = known_options()
+    for key in settings:
+        if key not in known:
+            raise BadArgument(
+                f"options: {key!r} is not an option of any Bio-Formats reader. There are: "
+                f"{', '.join(sorted(known))}."
+            )
+
+
+def known_options() -> frozenset[str]:
+    """Names of all options that the readers in this jar take. Call inside ``attached``."""
+    global _known_options
+    if _known_options is None:
+        ask = machine.type("loci.formats.FormatReader").class_.getDeclaredMethod(
+            "getAvailableOptions"
+        )
+        ask.setAccessible(True)
+        detector = machine.type("loci.formats.ImageReader")()
+        base = machine.type("loci.formats.FormatReader")
+        names = {
+            str(name)
+            for reader in detector.getReaders()
+            if isinstance(reader, base)
+            for name in ask.invoke(reader)
+        }
+        _known_options = frozenset(names)
+    return _known_options

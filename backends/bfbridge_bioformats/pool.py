@@ -1,0 +1,206 @@
+"""Java readers of one file: each is used by one thread at a time, and there are few of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bfbridge.errors import Closed, OutOfMemory, ReadFailed
+
+from .jvm import machine
+from .pixels import JAVA_ARRAY_LIMIT
+
+__all__ = ["JavaReader", "ReaderPool"]
+
+# A reader set up faster than this is made without waiting for a free one.
+_INSTANT = 0.05
+# A further reader is made only while this share of Java's heap is free.
+_SPARE_HEAP = 0.25
+_KEPT_BUFFERS = 2
+
+
+class JavaReader:
+    """One IFormatReader after setId, with its buffers and the place it stands at."""
+
+    __slots__ = ("_buffers", "_level", "_series", "java")
+
+    def __init__(self, java: Any) -> None:
+        self.java = java
+        self._series = -1
+        self._level = -1
+        self._buffers: dict[int, Any] = {}
+
+    def go_to(self, series: int, level: int) -> None:
+        """Make a series and resolution the current ones."""
+        if series != self._series:
+            self._series = -1
+            self.java.setSeries(series)
+            self._series, self._level = series, -1
+        if level != self._level:
+            self.java.setResolution(level)
+            self._level = level
+
+    def open_bytes(
+        self, plane: int, x: int, y: int, width: int, height: int, length: int
+    ) -> np.ndarray[Any, Any]:
+        """Return a block of a plane of the current series as `length` bytes (uint8).
+
+        The Java array is reused, and cleared before: some readers leave out what their file does
+        not have and count on a fresh array.
+        """
+        buffer = self._buffer(length)
+        machine.zero(buffer)
+        filled = self.java.openBytes(plane, buffer, x, y, width, height)
+        raw = np.asarray(filled).view(np.uint8)
+        if raw.size < length:
+            raise ReadFailed(f"Java gave {raw.size} bytes where {length} were asked for")
+        return raw[:length]
+
+    def _buffer(self, length: int) -> Any:
+        buffer = self._buffers.pop(length, None)
+        if buffer is None:
+            while len(self._buffers) >= _KEPT_BUFFERS:
+                del self._buffers[next(iter(self._buffers))]
+            buffer = machine.new_bytes(min(length, JAVA_ARRAY_LIMIT))
+        self._buffers[length] = buffer
+        return buffer
+
+    def close(self) -> None:
+        """Release the file."""
+        self._buffers.clear()
+        self.java.close()
+
+
+class ReaderPool:
+    """Bounded pool of readers, grown when that pays.
+
+    A further reader costs another setId. While one can be waited for, threads wait, until together
+    they have waited as long as making one would take: then it is made. So a file that opens in
+    milliseconds is read in parallel at once, and one that took a minute is opened again only if
+    minutes are to be saved.
+
+    Parameters
+    ----------
+    make
+        Opens a further reader; called without any lock held.
+    first
+        The reader that opened the file.
+    cost
+        Seconds that its setId took.
+    most
+        Readers at most.
+    name
+        Of the file, for messages.
+    """
+
+    def __init__(
+        self, make: Callable[[], JavaReader], first: JavaReader, cost: float, most: int, name: str
+    ) -> None:
+        self._make = make
+        self._cost = cost
+        self._most = max(most, 1)
+        self._name = name
+        self._idle = [first]
+        self._alive = 1
+        self._waited = 0.0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def size(self) -> int:
+        """Readers there are now."""
+        return self._alive
+
+    def take(self) -> JavaReader:
+        """Return a reader for this thread's use alone; `give` or `discard` it.
+
+        Raises
+        ------
+        Closed
+            The file was closed.
+        """
+        with self._changed:
+            while True:
+                self.check_open()
+                if self._idle:
+                    return self._idle.pop()
+                if self._alive < self._most and self._may_grow():
+                    self._alive += 1
+                    self._waited = 0.0
+                    break
+                self._wait()
+        return self._grow()
+
+    def give(self, reader: JavaReader) -> None:
+        """Return a reader that works."""
+        with self._changed:
+            if not self._closed:
+                self._idle.append(reader)
+                self._changed.notify()
+                return
+            self._alive -= 1
+        reader.close()
+
+    def discard(self, reader: JavaReader) -> None:
+        """Drop a reader after an error: its state is not known any more."""
+        with self._changed:
+            self._alive -= 1
+            self._changed.notify()
+        reader.close()
+
+    def close(self) -> None:
+        """Close all idle readers now, and each one in use as soon as it is given back."""
+        with self._changed:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            self._alive -= len(idle)
+            self._changed.notify_all()
+        for reader in idle:
+            reader.close()
+
+    def check_open(self) -> None:
+        """Raise `Closed` after `close`."""
+        if self._closed:
+            raise Closed(f"{self._name}: read after close().")
+
+    def _may_grow(self) -> bool:
+        if self._alive == 0:
+            return True
+        return self._cost < _INSTANT or self._waited >= self._cost
+
+    def _wait(self) -> None:
+        patience = max(self._cost - self._waited, 0.001) if self._alive < self._most else None
+        begun = time.monotonic()
+        self._changed.wait(patience)
+        self._waited += time.monotonic() - begun
+
+    def _grow(self) -> JavaReader:
+        try:
+            if self._alive > 1 and not _heap_is_spare():
+                raise OutOfMemory("Java's heap is nearly full")
+            return self._make()
+        except OutOfMemory:
+            with self._changed:
+                self._alive -= 1
+                self._most = max(self._alive, 1)
+                self._changed.notify()
+                if self._alive == 0:
+                    raise
+            return self.take()
+        except BaseException:
+            with self._changed:
+                self._alive -= 1
+                self._changed.notify()
+            raise
+
+
+def _heap_is_spare() -> bool:
+    wanted = machine.max_memory() * _SPARE_HEAP
+    if machine.free_memory() >= wanted:
+        return True
+    machine.type("java.lang.System").gc()
+    return machine.free_memory() >= wanted

@@ -1,0 +1,245 @@
+"""The Bio-Formats reader: any of some 170 formats, read in parallel through Java."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
+from bfbridge.errors import BfbridgeError, UnreadableFile
+
+from . import document
+from .failures import open_failure, read_failure
+from .jvm import machine
+from .opening import Recipe, check_file, recipe_for
+from .pixels import JAVA_ARRAY_LIMIT, samples_first
+from .pool import JavaReader, ReaderPool
+from .records import SeriesImage, read_images
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from bfbridge.source import Source
+
+__all__ = ["BioFormatsReader"]
+
+# One call of openBytes fills at most this share of Java's heap: decoders need room of their own.
+_HEAP_SHARE = 8
+_SMALLEST_PIECE = 16 << 20
+
+
+class BioFormatsReader(ReaderBackend):
+    """An open file, read through Bio-Formats. See `bfbridge.backend.ReaderBackend`."""
+
+    name: ClassVar[str] = "bioformats"
+
+    def __init__(
+        self, name: str, entries: Sequence[SeriesImage], pool: ReaderPool, store: Any, format_: str
+    ) -> None:
+        self._name = name
+        self._entries = entries
+        self._pool = pool
+        self._store = store
+        self._store_lock = threading.Lock()
+        self._xml: str | None = None
+        self._xml_made = False
+        self._used: tuple[str, ...] | None = None
+        self._original: dict[str, Any] | None = None
+        self.format = format_
+        machine.close_at_exit(self)
+        # A reader that is dropped without close() releases its file as well.
+        self._finalizer = weakref.finalize(self, _close_pool, pool)
+        self._finalizer.atexit = False
+
+    @classmethod
+    def open(cls, source: Source, options: OpenOptions) -> BioFormatsReader:
+        """Open a file with the first Bio-Formats reader that recognises it.
+
+        Raises
+        ------
+        FileMissing, UnreadableFile, Unsupported
+            There is no such file, or none of Bio-Formats' readers opens it.
+        BadArgument
+            `options.backend_options` has a name that no reader knows.
+        OutOfMemory
+            Java's heap is too small to open it.
+        """
+        if source.path is None:
+            raise UnreadableFile(f"{source.name}: only paths can be opened.")
+        check_file(source.path)
+        # A synthetic image has no file: its name alone says all, and becomes the image's name.
+        file_id = os.path.abspath(source.path) if source.exists() else source.filename
+        with machine.attached():
+            machine.follow_log_level()
+            try:
+                return cls._open(source.name, file_id, options)
+            except BfbridgeError:
+                raise
+            except Exception as error:
+                raise open_failure(error, source.name, source.exists()) from error
+
+    @classmethod
+    def _open(cls, name: str, file_id: str, options: OpenOptions) -> BioFormatsReader:
+        recipe = recipe_for(file_id, options)
+        store = machine.type("loci.formats.MetadataTools").createOMEXMLMetadata()
+        java, cost = recipe.make(store)
+        try:
+            entries = read_images(java, store, name)
+            format_ = str(java.getFormat())
+        except BaseException:
+            java.close()
+            raise
+        pool = ReaderPool(
+            lambda: _another(recipe, name), JavaReader(java), cost, options.max_workers, name
+        )
+        return cls(name, entries, pool, store, format_)
+
+    @property
+    def images(self) -> Sequence[Image]:
+        """Every image; series in Bio-Formats' order, label, macro and thumbnails last."""
+        return [entry.image for entry in self._entries]
+
+    @property
+    def series(self) -> Sequence[int]:
+        """Bio-Formats' series number of each of `images`."""
+        return [entry.series for entry in self._entries]
+
+    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` with a region, decoded by openBytes. Thread-safe.
+
+        Raises
+        ------
+        ReadFailed
+            Java cannot decode it.
+        OutOfMemory
+            Java's heap is too small; reading goes on with smaller regions.
+        Closed
+            After `close`.
+        """
+        with machine.attached():
+            reader = self._pool.take()
+            try:
+                self._fill(reader, region, out)
+            except BaseException as error:
+                self._pool.discard(reader)
+                if isinstance(error, Exception) and not isinstance(error, BfbridgeError):
+                    raise read_failure(error, self._name, str(region)) from error
+                raise
+            self._pool.give(reader)
+
+    def _fill(self, reader: JavaReader, region: Region, out: np.ndarray[Any, Any]) -> None:
+        entry = self._entries[region.image]
+        samples = entry.layout.samples
+        (t0, c0, z0, _, _), (t1, c1, z1, _, _) = region.start, region.stop
+        reader.go_to(entry.series, region.level)
+        for t in range(t0, t1):
+            for channel in range(c0 // samples, -(-c1 // samples)):
+                first = max(c0, channel * samples)
+                last = min(c1, (channel + 1) * samples)
+                wanted = slice(first - channel * samples, last - channel * samples)
+                for z in range(z0, z1):
+                    plane = entry.plane(region.level, z, channel, t)
+                    target = out[t - t0, first - c0 : last - c0, z - z0]
+                    self._fill_plane(reader, entry, region, plane, wanted, target)
+
+    def _fill_plane(
+        self,
+        reader: JavaReader,
+        entry: SeriesImage,
+        region: Region,
+        plane: int,
+        wanted: slice,
+        target: np.ndarray[Any, Any],
+    ) -> None:
+        """Fill samples x Y x X of one plane, in pieces that a Java array holds."""
+        y0, x0, y1, x1 = *region.start[3:], *region.stop[3:]
+        layout = entry.layout
+        pixel = layout.samples * layout.dtype.itemsize
+        step_x = max(min(x1 - x0, _piece_bytes() // pixel), 1)
+        step_y = max(_piece_bytes() // (pixel * step_x), 1)
+        stored = entry.image.levels[region.level].chunk[3]
+        if step_y > stored:
+            step_y -= step_y % stored
+        for y in range(y0, y1, step_y):
+            height = min(step_y, y1 - y)
+            for x in range(x0, x1, step_x):
+                width = min(step_x, x1 - x)
+                raw = reader.open_bytes(plane, x, y, width, height, width * height * pixel)
+                block = samples_first(raw, layout, height, width)[wanted]
+                target[:, y - y0 : y - y0 + height, x - x0 : x - x0 + width] = block
+
+    def ome_xml(self) -> str | None:
+        """Return the OME-XML of Bio-Formats' metadata store; None where it has none to give.
+
+        Some files hold text that XML cannot (NIfTI, Analyze, IMOD): `ome` works for them all.
+        """
+        self._pool.check_open()
+        with self._store_lock:
+            if not self._xml_made:
+                with machine.attached():
+                    self._xml = document.xml_of(self._store)
+                self._xml_made = True
+            return self._xml
+
+    def ome(self) -> OME:
+        """Return all images' metadata, in the order of `images`."""
+        xml = self.ome_xml()
+        parsed = None if xml is None else document.from_xml(xml, self.series)
+        return document.from_records(self.images) if parsed is None else parsed
+
+    @property
+    def original_metadata(self) -> Mapping[str, Any]:
+        """The format's own metadata by its own names; of one series of several with its number."""
+        if self._original is None:
+            with machine.attached():
+                reader = self._pool.take()
+                try:
+                    self._original = document.original_metadata(reader)
+                finally:
+                    self._pool.give(reader)
+        return self._original
+
+    @property
+    def used_files(self) -> Sequence[str]:
+        """Every file of this data set, the one that was opened first."""
+        if self._used is None:
+            with machine.attached():
+                reader = self._pool.take()
+                try:
+                    files = [str(file) for file in reader.java.getUsedFiles()]
+                    main = str(reader.java.getCurrentFile())
+                finally:
+                    self._pool.give(reader)
+            self._used = tuple(dict.fromkeys([main, *files] if main in files else files))
+        return self._used
+
+    def close(self) -> None:
+        """Close all Java readers; those in use as soon as they are done."""
+        self._finalizer.detach()
+        _close_pool(self._pool)
+        self._store = None
+
+
+def _another(recipe: Recipe, name: str) -> JavaReader:
+    try:
+        return JavaReader(recipe.make()[0])
+    except BfbridgeError:
+        raise
+    except Exception as error:
+        raise open_failure(error, name, main_exists=True) from error
+
+
+def _close_pool(pool: ReaderPool) -> None:
+    if machine.started:
+        with machine.attached():
+            pool.close()
+
+
+def _piece_bytes() -> int:
+    share = max(machine.max_memory() // _HEAP_SHARE, _SMALLEST_PIECE)
+    return min(share, JAVA_ARRAY_LIMIT)
