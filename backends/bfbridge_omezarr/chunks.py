@@ -1,0 +1,230 @@
+"""Reading regions of a Zarr array: fetch a chunk, decode it, copy what is asked for.
+
+All work is done on the caller's thread; the engine above runs many. Each thread keeps one buffer
+for stored bytes and one for a decoded chunk, so that a steady stream of reads takes no memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bfbridge.errors import LimitExceeded, OutOfMemory, ReadFailed
+from bfbridge_omezarr.codecs import CodecError, crc32c, decode_bytes
+from bfbridge_omezarr.store import Buffer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from bfbridge.limits import Limits
+    from bfbridge_omezarr.arrays import ArrayInfo, ShardInfo
+    from bfbridge_omezarr.store import Store
+
+__all__ = ["RATIO_FREE_BYTES", "ArrayReader", "Workspace"]
+
+MIB: Final = 1 << 20
+RATIO_FREE_BYTES: Final = 128 * MIB
+"""Chunks up to this size may be compressed to any ratio: 2 MiB of zeros are 77 bytes in Zstandard,
+above any ratio that would stop a bomb. What they take stays bounded by this number."""
+_KEPT_SCRATCH: Final = 64 * MIB
+_KEPT_INDEXES: Final = 16 * MIB
+_ABSENT: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+
+
+class Workspace(threading.local):
+    """Memory that one thread keeps between reads of one file."""
+
+    def __init__(self) -> None:
+        self.stored = Buffer()
+        self._scratch = np.empty(0, np.uint8)
+
+    def scratch(self, size: int) -> NDArray[np.uint8]:
+        """Return `size` bytes; those of the call before become invalid."""
+        if size > _KEPT_SCRATCH:
+            return np.empty(size, np.uint8)
+        if self._scratch.nbytes < size:
+            self._scratch = np.empty(size, np.uint8)
+        return self._scratch[:size]
+
+
+class ArrayReader:
+    """One array, read by regions from any thread.
+
+    Parameters
+    ----------
+    info
+        Of the array.
+    store
+        That holds it.
+    limits
+        Bounds of what a chunk may take.
+    workspace
+        Shared by the arrays of a file.
+    """
+
+    def __init__(
+        self, info: ArrayInfo, store: Store, limits: Limits, workspace: Workspace
+    ) -> None:
+        self._info = info
+        self._store = store
+        self._limits = limits
+        self._workspace = workspace
+        size = info.chunk_bytes
+        # No codec in use makes a chunk much longer; a file that is has been damaged.
+        self._stored_limit = 2 * size + MIB if info.decoders else size
+        self._most = 2 * size + MIB
+        inverse = np.argsort(info.order) if info.order else ()
+        self._inverse = tuple(int(axis) for axis in inverse)
+        self._straight = self._inverse == tuple(range(len(info.shape)))
+        self._stored_shape = tuple(info.chunks[axis] for axis in info.order)
+        self._native = info.dtype.isnative or info.dtype.itemsize == 1
+        self._indexes: OrderedDict[str, tuple[object, NDArray[np.uint64] | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, start: Sequence[int], stop: Sequence[int], out: NDArray[Any]) -> None:
+        """Fill `out` with the box `start` to `stop`, in the array's own axis order.
+
+        Raises
+        ------
+        ReadFailed
+            A chunk is damaged or cannot be read.
+        LimitExceeded
+            A chunk claims more memory than the limits allow.
+        """
+        chunks = self._info.chunks
+        ranges = [
+            range(a // size, -(-b // size)) for a, b, size in zip(start, stop, chunks, strict=True)
+        ]
+        for index in itertools.product(*ranges):
+            inside: list[slice] = []
+            target: list[slice] = []
+            for i, size, a, b in zip(index, chunks, start, stop, strict=True):
+                origin = i * size
+                low, high = max(a, origin), min(b, origin + size)
+                inside.append(slice(low - origin, high - origin))
+                target.append(slice(low - a, high - a))
+            self._read_chunk(index, tuple(inside), out[tuple(target)])
+
+    def _read_chunk(
+        self, index: tuple[int, ...], inside: tuple[slice, ...], out: NDArray[Any]
+    ) -> None:
+        """Fill `out` with the part `inside` of one chunk."""
+        shard = self._info.shard
+        key = self._info.chunk_key(
+            index if shard is None else [i // n for i, n in zip(index, shard.grid, strict=True)]
+        )
+        if shard is None:
+            stored = self._store.read(key, self._stored_limit, self._workspace.stored)
+        else:
+            stored = self._read_inner(key, shard, index)
+        if stored is None:
+            out[...] = self._info.fill
+            return
+        try:
+            self._decode(stored, inside, out)
+        except CodecError as error:
+            raise ReadFailed(
+                f"{self._store.label(key)}: {self._which(index)} is damaged: {error}."
+            ) from error
+        except LimitExceeded as error:
+            raise LimitExceeded(f"{self._store.label(key)}: {self._which(index)} {error}") from None
+        except MemoryError as error:
+            raise OutOfMemory(
+                f"{self._store.label(key)}: no memory for a chunk of "
+                f"{self._info.chunk_bytes:,} bytes."
+            ) from error
+
+    def _which(self, index: tuple[int, ...]) -> str:
+        return f"the chunk at grid position {index}"
+
+    def _decode(
+        self, stored: bytes | memoryview, inside: tuple[slice, ...], out: NDArray[Any]
+    ) -> None:
+        info = self._info
+        size = info.chunk_bytes
+        if size > RATIO_FREE_BYTES and size > len(stored) * self._limits.chunk_ratio:
+            raise LimitExceeded(
+                f"claims {size:,} bytes from {len(stored):,} stored, above the ratio of "
+                f"{self._limits.chunk_ratio:,}; the file is damaged or hostile. If it is sound, "
+                "raise the limit with BioReader(..., limits=Limits(...))."
+            )
+        whole = out.shape == info.chunks
+        if whole and self._straight and self._native and out.flags.c_contiguous:
+            decode_bytes(stored, info.decoders, out.reshape(-1).view(np.uint8), self._most)
+            return
+        if info.decoders:
+            flat = self._workspace.scratch(size)
+            decode_bytes(stored, info.decoders, flat, self._most)
+        else:
+            flat = np.frombuffer(stored, np.uint8)
+            if flat.nbytes != size:
+                raise CodecError(f"holds {flat.nbytes:,} bytes, not {size:,}")
+        chunk = flat.view(info.dtype).reshape(self._stored_shape)
+        if not self._straight:
+            chunk = chunk.transpose(self._inverse)
+        out[...] = chunk[inside]
+
+    def _read_inner(
+        self, key: str, shard: ShardInfo, index: tuple[int, ...]
+    ) -> bytes | memoryview | None:
+        """Return the stored bytes of one chunk of a shard."""
+        table = self._index(key, shard)
+        if table is None:
+            return None
+        offset, length = table[tuple(i % n for i, n in zip(index, shard.grid, strict=True))]
+        if offset == _ABSENT and length == _ABSENT:
+            return None
+        begin, count = int(offset), int(length)
+        if count > self._stored_limit or begin > 1 << 62:
+            raise ReadFailed(
+                f"{self._store.label(key)}: {self._which(index)} is said to be {count:,} bytes at "
+                f"{begin:,}; the shard's index is damaged."
+            )
+        stored = self._store.get_range(key, begin, count)
+        if stored is None or len(stored) != count:
+            raise ReadFailed(
+                f"{self._store.label(key)}: {self._which(index)} is cut off (its {count:,} bytes at "
+                f"{begin:,} lie beyond the end of the shard)."
+            )
+        return stored
+
+    def _index(self, key: str, shard: ShardInfo) -> NDArray[np.uint64] | None:
+        """Return a shard's index (grid x 2: offset, length), or None if there is no such shard."""
+        stamp = self._store.stamp(key)
+        with self._lock:
+            known = self._indexes.get(key)
+            if known is not None and known[0] == stamp:
+                self._indexes.move_to_end(key)
+                return known[1]
+        table = self._fetch_index(key, shard)
+        with self._lock:
+            self._indexes[key] = (stamp, table)
+            self._indexes.move_to_end(key)
+            while len(self._indexes) > max(4, _KEPT_INDEXES // shard.index_bytes):
+                self._indexes.popitem(last=False)
+        return table
+
+    def _fetch_index(self, key: str, shard: ShardInfo) -> NDArray[np.uint64] | None:
+        size = shard.index_bytes
+        raw = self._store.get_range(key, -size if shard.at_end else 0, size)
+        if raw is None:
+            return None
+        if len(raw) != size:
+            raise ReadFailed(
+                f"{self._store.label(key)}: the shard is cut off ({len(raw):,} bytes where its "
+                f"index alone takes {size:,})."
+            )
+        if shard.checked:
+            raw, stored = raw[:-4], int.from_bytes(raw[-4:], "little")
+            if crc32c(raw) != stored:
+                raise ReadFailed(
+                    f"{self._store.label(key)}: the shard's index is damaged (its CRC-32C checksum "
+                    "does not match)."
+                )
+        return np.frombuffer(raw, "<u8").astype(np.uint64, copy=False).reshape(*shard.grid, 2)

@@ -1,0 +1,181 @@
+"""The JSON documents of a Zarr hierarchy: fetched, bounded, parsed, of versions 2 and 3 alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from bfbridge.errors import LimitExceeded, UnreadableFile
+from bfbridge.limits import check
+
+if TYPE_CHECKING:
+    from bfbridge.limits import Limits
+    from bfbridge_omezarr.store import Store
+
+__all__ = ["Documents", "Node", "flatten", "parse_json"]
+
+_V2_NAMES: Final = (".zattrs", ".zgroup", ".zarray")
+_V3_NAMES: Final = ("zarr.json",)
+_VALUES_PER_DIRECTORY: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One group or array.
+
+    Attributes
+    ----------
+    key
+        In the store; "" for the root.
+    zarr_format
+        2 or 3.
+    array
+        The array's document, or None for a group.
+    attributes
+        User attributes (``.zattrs``, or ``attributes`` of ``zarr.json``).
+    documents
+        Name and content of each document read, as stored.
+    """
+
+    key: str
+    zarr_format: Literal[2, 3]
+    array: Mapping[str, Any] | None
+    attributes: Mapping[str, Any]
+    documents: Mapping[str, Mapping[str, Any]] = field(repr=False)
+
+    @property
+    def ome(self) -> Mapping[str, Any]:
+        """NGFF metadata: under "ome" since version 0.5, at the top before."""
+        inner = self.attributes.get("ome")
+        return inner if isinstance(inner, dict) else self.attributes
+
+
+def parse_json(data: bytes, where: str, limits: Limits) -> dict[str, Any]:
+    """Parse a document whose top is an object.
+
+    Raises
+    ------
+    UnreadableFile
+        It is no JSON object.
+    LimitExceeded
+        It is longer, deeper or of more values than the limits allow.
+    """
+    check(len(data), limits.xml_bytes, "JSON length in bytes", where)
+    # Each separator starts a value of some 100 bytes in memory, so they are counted beforehand.
+    values = data.count(b",") + data.count(b"[") + data.count(b"{")
+    check(values, limits.directories * _VALUES_PER_DIRECTORY, "number of JSON values", where)
+    try:
+        parsed = json.loads(data)
+    except RecursionError as error:
+        raise LimitExceeded(
+            f"{where}: JSON nested too deeply to parse; the file is damaged or hostile."
+        ) from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UnreadableFile(f"{where}: is no JSON ({error}).") from error
+    if not isinstance(parsed, dict):
+        raise UnreadableFile(f"{where}: holds a JSON {type(parsed).__name__}, not an object.")
+    check(_depth(parsed), limits.xml_depth, "nesting of JSON values", where)
+    return parsed
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting, found without recursion."""
+    depth = 0
+    layer = [value]
+    while layer:
+        depth += 1
+        layer = [
+            child
+            for parent in layer
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, (dict, list))
+        ]
+    return depth
+
+
+class Documents:
+    """The nodes of a store, each read once."""
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._format: Literal[2, 3] | None = None
+        self._nodes: dict[str, Node | None] = {}
+
+    def root(self) -> Node | None:
+        """Return the root, or None if this is no Zarr store."""
+        node = self.node("")
+        if node is not None:
+            # A hierarchy has one format throughout, so that half of the look-ups can be spared.
+            self._format = node.zarr_format
+        return node
+
+    def node(self, key: str) -> Node | None:
+        """Return a group or array, or None if there is none at the key."""
+        return self.nodes([key])[0]
+
+    def nodes(self, keys: Iterable[str]) -> list[Node | None]:
+        """Return several nodes, fetched together."""
+        wanted = list(keys)
+        new = [key for key in dict.fromkeys(wanted) if key not in self._nodes]
+        check(
+            len(self._nodes) + len(new), self._limits.directories, "number of groups and arrays",
+            self._store.name,
+        )
+        names = {2: _V2_NAMES, 3: _V3_NAMES, None: _V3_NAMES + _V2_NAMES}[self._format]
+        paths = [_child(key, name) for key in new for name in names]
+        found = self._store.get_many(paths, self._limits.xml_bytes)
+        for key in new:
+            self._nodes[key] = self._make(key, found)
+        return [self._nodes[key] for key in wanted]
+
+    def seen(self) -> Iterator[Node]:
+        """Every node read so far."""
+        yield from (node for node in self._nodes.values() if node is not None)
+
+    def _make(self, key: str, found: Mapping[str, bytes]) -> Node | None:
+        documents = {}
+        for name in _V3_NAMES + _V2_NAMES:
+            path = _child(key, name)
+            if path in found:
+                documents[name] = parse_json(found[path], self._store.label(path), self._limits)
+            if name == "zarr.json" and documents:
+                return self._make_v3(key, documents[name], documents)
+        if not documents:
+            return None
+        return Node(key, 2, documents.get(".zarray"), documents.get(".zattrs", {}), documents)
+
+    def _make_v3(
+        self, key: str, document: dict[str, Any], documents: Mapping[str, Mapping[str, Any]]
+    ) -> Node:
+        where = self._store.label(_child(key, "zarr.json"))
+        kind, version = document.get("node_type"), document.get("zarr_format")
+        if version != 3 or kind not in ("group", "array"):
+            raise UnreadableFile(
+                f"{where}: zarr_format {version!r:.20} and node_type {kind!r:.20} are no Zarr "
+                "version 3 group or array."
+            )
+        attributes = document.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            raise UnreadableFile(f"{where}: its attributes are no JSON object.")
+        return Node(key, 3, document if kind == "array" else None, attributes, documents)
+
+
+def _child(key: str, name: str) -> str:
+    return f"{key}/{name}" if key else name
+
+
+def flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield (name, scalar) for every leaf of a document: ``multiscales[0].axes[1].name``."""
+    stack: list[tuple[str, Any]] = [(prefix, value)]
+    while stack:
+        name, item = stack.pop()
+        if isinstance(item, dict) and item:
+            joint = "" if not name or name.endswith("/") else "."
+            stack.extend((f"{name}{joint}{k}", v) for k, v in reversed(item.items()))
+        elif isinstance(item, list) and item:
+            stack.extend((f"{name}[{i}]", v) for i, v in reversed(list(enumerate(item))))
+        else:
+            yield name, item

@@ -1,0 +1,214 @@
+"""Which images a Zarr hierarchy holds: one image, a collection, a plate, labels, or a bare array."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bfbridge.errors import UnreadableFile, Unsupported
+from bfbridge_omezarr.ngff import Axis, Multiscale, parse_multiscale
+from bfbridge_omezarr.store import join
+
+if TYPE_CHECKING:
+    from bfbridge.backend import Role
+    from bfbridge_omezarr.documents import Documents, Node
+
+__all__ = ["Found", "Layout", "find_images", "implied_axes"]
+
+_LAYOUT_KEY: Final = "bioformats2raw.layout"
+_PROBED: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One image of a hierarchy, before its arrays are looked at.
+
+    Attributes
+    ----------
+    group
+        Key of the group that describes it.
+    arrays
+        Keys of its levels, full size first.
+    multiscale
+        Its description; None for a bare array.
+    omero
+        The ``omero`` block, as stored.
+    name
+        That its place in the hierarchy gives it (a well's, a label's), or None.
+    role
+        "image" or "label".
+    """
+
+    group: str
+    arrays: tuple[str, ...]
+    multiscale: Multiscale | None
+    omero: Any
+    name: str | None = None
+    role: Role = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All images of a hierarchy, labels last, and the kind of hierarchy it is.
+
+    Attributes
+    ----------
+    kind
+        "image", "collection" (bioformats2raw), "plate", "well", "labels" or "array".
+    images
+        In the order in which users count them.
+    """
+
+    kind: str
+    images: tuple[Found, ...]
+
+
+def find_images(documents: Documents, where: str) -> Layout:
+    """Find the images of a hierarchy.
+
+    Raises
+    ------
+    Unsupported
+        It has no image that is described as NGFF has it.
+    UnreadableFile
+        A description is damaged, or names groups that are not there.
+    """
+    root = documents.root()
+    if root is None:
+        raise Unsupported("no Zarr group or array at its top")
+    if root.array is not None:
+        return Layout("array", (Found("", ("",), None, None),))
+    ome = root.ome
+    if isinstance(ome.get("plate"), dict):
+        kind, images = "plate", _plate(documents, ome["plate"], where)
+    elif _LAYOUT_KEY in ome or _LAYOUT_KEY in root.attributes:
+        kind, images = "collection", _collection(documents, where)
+    elif "multiscales" in ome:
+        kind, images = "image", _images_of(root, where)
+    elif isinstance(ome.get("well"), dict):
+        kind, images = "well", _wells(documents, [("", None)], where)
+    elif isinstance(ome.get("labels"), list):
+        kind, images = "labels", []
+    else:
+        kind, images = "collection", _collection(documents, where)
+    labels = _labels(documents, images) if kind != "labels" else _label_group(documents, root)
+    if not images and not labels:
+        raise Unsupported("a Zarr group without NGFF image metadata (multiscales)")
+    return Layout(kind, (*images, *labels))
+
+
+def _images_of(node: Node, where: str, name: str | None = None, role: Role = "image") -> list[Found]:
+    """Return the images that a group's ``multiscales`` lists."""
+    entries = node.ome.get("multiscales")
+    place = f"{where}/{node.key}" if node.key else where
+    if not isinstance(entries, list) or not entries:
+        raise UnreadableFile(f"{place}: this group is to be an image, but has no multiscales.")
+    images = []
+    for entry in entries:
+        multiscale = parse_multiscale(entry, place)
+        if multiscale.version is None and node.ome.get("version") is not None:
+            version = str(node.ome["version"])
+            multiscale = Multiscale(
+                multiscale.name, version, multiscale.axes, multiscale.paths, multiscale.scale
+            )
+        arrays = tuple(join(node.key, path, place) for path in multiscale.paths)
+        images.append(Found(node.key, arrays, multiscale, node.ome.get("omero"), name, role))
+    return images
+
+
+def _existing(documents: Documents, keys: Sequence[str], where: str) -> Iterator[Node]:
+    for key, node in zip(keys, documents.nodes(keys), strict=True):
+        if node is None:
+            raise UnreadableFile(f"{where}: names the group {key!r}, which is not there.")
+        yield node
+
+
+def _collection(documents: Documents, where: str) -> list[Found]:
+    """Images of the bioformats2raw layout: those ``OME`` lists, else 0, 1, 2 and so on."""
+    listed = documents.node("OME")
+    series = listed.ome.get("series") if listed is not None else None
+    if isinstance(series, list):
+        keys = [join("", path, f"{where}/OME") for path in series]
+        nodes = list(_existing(documents, keys, f"{where}/OME"))
+    else:
+        nodes = []
+        while len(nodes) % _PROBED == 0:
+            found = documents.nodes([str(len(nodes) + i) for i in range(_PROBED)])
+            present = [node for node in found[: found.index(None)] if node] if None in found else found
+            nodes += [node for node in present if node is not None]
+            if len(present) < _PROBED:
+                break
+        # Without a list, a bare array called "0" is no image of a collection.
+        nodes = [node for node in nodes if "multiscales" in node.ome]
+    return [image for node in nodes for image in _images_of(node, where)]
+
+
+def _plate(documents: Documents, plate: Mapping[str, Any], where: str) -> list[Found]:
+    wells = plate.get("wells")
+    if not isinstance(wells, list) or not wells:
+        raise UnreadableFile(f"{where}: the plate lists no wells.")
+    places = []
+    for well in wells:
+        path = well.get("path") if isinstance(well, dict) else None
+        key = join("", path, where)
+        # "B/03" is well B03, as plates are labelled.
+        places.append((key, key.replace("/", "")))
+    return _wells(documents, places, where)
+
+
+def _wells(
+    documents: Documents, places: Sequence[tuple[str, str | None]], where: str
+) -> list[Found]:
+    """Fields of wells given as (key, name), each an image called after its well ("B03/0")."""
+    fields: list[tuple[str, str]] = []
+    groups = _existing(documents, [key for key, _ in places], where)
+    for node, (key, name) in zip(groups, places, strict=True):
+        well = node.ome.get("well")
+        images = well.get("images") if isinstance(well, dict) else None
+        if not isinstance(images, list):
+            raise UnreadableFile(f"{where}/{key}: this group is to be a well, but lists no images.")
+        for image in images:
+            path = image.get("path") if isinstance(image, dict) else None
+            field = join(key, path, f"{where}/{key}")
+            fields.append((field, f"{name}/{path}" if name else str(path)))
+    nodes = list(_existing(documents, [key for key, _ in fields], where))
+    return [
+        image
+        for node, (_, name) in zip(nodes, fields, strict=True)
+        for image in _images_of(node, where, name)
+    ]
+
+
+def _labels(documents: Documents, images: Sequence[Found]) -> list[Found]:
+    """Label images of all images, each called after the image it belongs to and its own name."""
+    groups = list(dict.fromkeys(image.group for image in images))
+    keys = [f"{group}/labels" if group else "labels" for group in groups]
+    labels = []
+    for node in documents.nodes(keys):
+        if node is not None:
+            labels += _label_group(documents, node)
+    return labels
+
+
+def _label_group(documents: Documents, group: Node) -> list[Found]:
+    names = group.ome.get("labels")
+    if not isinstance(names, list):
+        return []
+    where = f"{group.key}/labels" if group.key else "labels"
+    keys = [join(group.key, name, where) for name in names]
+    owner = re.sub(r"/?labels$", "", group.key)
+    return [
+        label
+        for node, name in zip(_existing(documents, keys, where), names, strict=True)
+        for label in _images_of(node, where, f"{owner}/{name}" if owner else str(name), "label")
+    ]
+
+
+def implied_axes(ndim: int) -> tuple[Axis, ...]:
+    """Return the axes of an image whose metadata names none; empty where they cannot be known.
+
+    Versions 0.1 and 0.2 have five axes in the order t, c, z, y, x; a plane can only be y, x.
+    """
+    return tuple(Axis(name) for name in {5: "tczyx", 2: "yx"}.get(ndim, ""))

@@ -1,0 +1,304 @@
+"""NGFF metadata of one image, versions 0.1 to 0.6, made into records.
+
+What the versions say differently:
+
+====== ==================================== =========================================
+0.1-2  five axes t, c, z, y, x, unnamed      no sizes
+0.3    ``axes`` a list of names              no sizes
+0.4    ``axes`` with type and unit           ``coordinateTransformations`` of each level
+0.5    as 0.4, under the attribute "ome"
+0.6    axes in ``coordinateSystems``         transformations with input and output
+====== ==================================== =========================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bfbridge.backend import AXES, Channel, PixelSize, Quantity
+from bfbridge.errors import UnreadableFile, Unsupported
+
+__all__ = ["SYMBOLS", "Axis", "Multiscale", "channels_of", "map_axes", "parse_multiscale", "pixel_size"]
+
+SYMBOLS: Final[Mapping[str, str]] = {
+    "angstrom": "Å",
+    "attometer": "am",
+    "centimeter": "cm",
+    "decimeter": "dm",
+    "exameter": "Em",
+    "femtometer": "fm",
+    "foot": "ft",
+    "gigameter": "Gm",
+    "hectometer": "hm",
+    "inch": "in",
+    "kilometer": "km",
+    "megameter": "Mm",
+    "meter": "m",
+    "micrometer": "µm",
+    "mile": "mi",
+    "millimeter": "mm",
+    "nanometer": "nm",
+    "parsec": "pc",
+    "petameter": "Pm",
+    "picometer": "pm",
+    "terameter": "Tm",
+    "yard": "yd",
+    "yoctometer": "ym",
+    "yottameter": "Ym",
+    "zeptometer": "zm",
+    "zettameter": "Zm",
+    "attosecond": "as",
+    "centisecond": "cs",
+    "day": "d",
+    "decisecond": "ds",
+    "exasecond": "Es",
+    "femtosecond": "fs",
+    "gigasecond": "Gs",
+    "hectosecond": "hs",
+    "hour": "h",
+    "kilosecond": "ks",
+    "megasecond": "Ms",
+    "microsecond": "µs",
+    "millisecond": "ms",
+    "minute": "min",
+    "nanosecond": "ns",
+    "petasecond": "Ps",
+    "picosecond": "ps",
+    "second": "s",
+    "terasecond": "Ts",
+    "yoctosecond": "ys",
+    "yottasecond": "Ys",
+    "zeptosecond": "zs",
+    "zettasecond": "Zs",
+}
+"""Unit names of NGFF (UDUNITS-2) and the symbols that OME uses."""
+
+# Not in the specification, but found in files; a symbol of OME stands for itself.
+_ALSO: Final = {"micron": "µm", "um": "µm", "\u03bcm": "µm", "metre": "m", "millimetre": "mm",
+                "micrometre": "µm", "nanometre": "nm", "angstroem": "Å", "pixels": "pixel"}
+_OME_UNITS: Final = frozenset(SYMBOLS.values()) | {"pixel", "reference frame"}
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of an image: its name in lower case, its type and unit as stored, or None."""
+
+    name: str
+    type: str | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Multiscale:
+    """One image.
+
+    Attributes
+    ----------
+    name
+        As stored, or None.
+    version
+        As stored, or None.
+    axes
+        In the order of the arrays; empty where the version has none (0.1, 0.2).
+    paths
+        Of the levels' arrays as the document names them, full size first.
+    scale
+        Size of a level-0 element along each of `axes`; empty where not stored.
+    """
+
+    name: str | None
+    version: str | None
+    axes: tuple[Axis, ...]
+    paths: tuple[str, ...]
+    scale: tuple[float, ...]
+
+
+def parse_multiscale(entry: Any, where: str) -> Multiscale:
+    """Check one entry of ``multiscales``.
+
+    Raises
+    ------
+    UnreadableFile
+        It is no image description.
+    """
+    if not isinstance(entry, dict):
+        raise UnreadableFile(f"{where}: an entry of multiscales is no JSON object.")
+    datasets = entry.get("datasets")
+    if not isinstance(datasets, list) or not datasets:
+        raise UnreadableFile(f"{where}: multiscales has no datasets, so there are no pixels.")
+    paths = []
+    for dataset in datasets:
+        path = dataset.get("path") if isinstance(dataset, dict) else None
+        if not isinstance(path, str):
+            raise UnreadableFile(f"{where}: a dataset of multiscales has no path.")
+        paths.append(path)
+    axes = _axes(entry, where)
+    inner = _scale(datasets[0].get("coordinateTransformations"), len(axes))
+    outer = _scale(entry.get("coordinateTransformations"), len(axes))
+    if "coordinateSystems" in entry:
+        # Since 0.6 what follows a level's own transformation leads to other systems.
+        outer = ()
+    scale = tuple(a * b for a, b in zip(inner, outer, strict=True)) if inner and outer else inner
+    name, version = entry.get("name"), entry.get("version")
+    return Multiscale(
+        name=name if isinstance(name, str) and name else None,
+        version=str(version) if version is not None else None,
+        axes=axes,
+        paths=tuple(paths),
+        scale=scale or outer,
+    )
+
+
+def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
+    found = entry.get("axes")
+    systems = entry.get("coordinateSystems")
+    if found is None and isinstance(systems, list) and systems:
+        # The first system is the one every level's transformation leads to.
+        found = systems[0].get("axes") if isinstance(systems[0], dict) else None
+    if found is None:
+        return ()
+    if not isinstance(found, list):
+        raise UnreadableFile(f"{where}: axes is no list.")
+    axes = []
+    for axis in found:
+        if isinstance(axis, str):
+            axes.append(Axis(axis.lower()))
+        elif isinstance(axis, dict) and isinstance(axis.get("name"), str):
+            kind, unit = axis.get("type"), axis.get("unit")
+            axes.append(
+                Axis(
+                    axis["name"].lower(),
+                    kind if isinstance(kind, str) else None,
+                    unit if isinstance(unit, str) else None,
+                )
+            )
+        else:
+            raise UnreadableFile(f"{where}: {axis!r:.60} is no axis.")
+    return tuple(axes)
+
+
+def _scale(transformations: Any, ndim: int) -> tuple[float, ...]:
+    """Return the scale among a list of transformations; empty if there is none to use."""
+    if not isinstance(transformations, list):
+        return ()
+    for item in transformations:
+        if not isinstance(item, dict):
+            continue
+        if item.get("type") == "sequence":
+            found = _scale(item.get("transformations"), ndim)
+            if found:
+                return found
+        values = item.get("scale")
+        if item.get("type") == "scale" and isinstance(values, list) and len(values) == ndim:
+            try:
+                return tuple(float(value) for value in values)
+            except (TypeError, ValueError, OverflowError):
+                return ()
+    return ()
+
+
+def map_axes(axes: Sequence[Axis], shape: Sequence[int], where: str) -> tuple[int | None, ...]:
+    """Return which of T, C, Z, Y, X each axis of an array is, None for one to leave out.
+
+    Types go before names. The axes of space are known by their names z, y, x, and else by their
+    order. An axis of a type of its own takes the place of the channels if there are none, as the
+    specification's 0.4 has it; further ones are left out if their length is 1.
+
+    Raises
+    ------
+    Unsupported
+        An axis is none of the five, and longer than 1.
+    UnreadableFile
+        The axes do not fit the array.
+    """
+    if len(axes) != len(shape):
+        raise UnreadableFile(
+            f"{where}: {len(axes)} axes are named for an array of {len(shape)} dimensions."
+        )
+    places: list[int | None] = [None] * len(axes)
+    space = [i for i, axis in enumerate(axes) if axis.type == "space"]
+    if {axes[i].name for i in space} <= set("zyx"):
+        space = []
+    for i, place in zip(reversed(space), (4, 3, 2), strict=False):
+        places[i] = place
+    for i, axis in enumerate(axes):
+        if i in space:
+            continue
+        if axis.type == "time":
+            places[i] = 0
+        elif axis.type == "channel":
+            places[i] = 1
+        elif len(axis.name) == 1 and axis.name in "tczyx":
+            places[i] = AXES.index(axis.name.upper())
+    for i, axis in enumerate(axes):
+        if places[i] is None and 1 not in places and axis.type != "space":
+            places[i] = 1
+    for axis, place, size in zip(axes, places, shape, strict=True):
+        if place is None and size != 1:
+            raise Unsupported(
+                f"the axis {axis.name!r} of length {size}, beside time, channel, z, y and x"
+            )
+    used = [place for place in places if place is not None]
+    if len(set(used)) != len(used):
+        raise UnreadableFile(f"{where}: two axes are the same: {[axis.name for axis in axes]}.")
+    if 3 not in used or 4 not in used:
+        raise Unsupported(f"axes {[axis.name for axis in axes]} without y and x")
+    return tuple(places)
+
+
+def pixel_size(
+    scale: Sequence[float], axes: Sequence[Axis], places: Sequence[int | None]
+) -> PixelSize:
+    """Return the size of a pixel.
+
+    A scale of 1 without a unit says nothing, so there is no size. Another scale without a unit
+    keeps the unit "pixel": a length that the file does not claim is not made up.
+    """
+    found: dict[str, Quantity] = {}
+    for value, axis, place in zip(scale, axes, places, strict=False):
+        if place is None or place < 2 or not math.isfinite(value) or value <= 0:
+            continue
+        unit = _unit(axis.unit)
+        if unit is None and value == 1:
+            continue
+        found[AXES[place].lower()] = Quantity(value, unit or "pixel")
+    return PixelSize(**found)
+
+
+def _unit(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if name in _OME_UNITS:
+        return name
+    lowered = name.lower()
+    return SYMBOLS.get(lowered) or _ALSO.get(lowered)
+
+
+def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
+    """Return `count` channels, with the names and colours that an ``omero`` block gives."""
+    listed = omero.get("channels") if isinstance(omero, dict) else None
+    entries = listed if isinstance(listed, list) else []
+    channels = []
+    for i in range(count):
+        entry = entries[i] if i < len(entries) and isinstance(entries[i], dict) else {}
+        label = entry.get("label")
+        name = label if isinstance(label, str) and label else None
+        channels.append(Channel(name=name, color=_color(entry.get("color"))))
+    return tuple(channels)
+
+
+def _color(value: Any) -> tuple[int, int, int, int] | None:
+    if not isinstance(value, str):
+        return None
+    digits = value.removeprefix("#")
+    if len(digits) not in (6, 8):
+        return None
+    try:
+        parts = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    red, green, blue, alpha = (*parts, 255) if len(parts) == 3 else parts
+    return red, green, blue, alpha

@@ -1,0 +1,371 @@
+"""`OmeZarrReader`: OME-Zarr stores of every version, and bare Zarr arrays."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from bfbridge.backend import AXES, Channel, Image, Level, PixelSize, ReaderBackend, Shape5
+from bfbridge.errors import BadArgument, Closed, UnreadableFile, Unsupported
+from bfbridge.omexml import OmeDocument, OmeImage, parse_ome_xml
+from bfbridge_omezarr.arrays import ArrayInfo, parse_array
+from bfbridge_omezarr.chunks import ArrayReader, Workspace
+from bfbridge_omezarr.documents import Documents, flatten
+from bfbridge_omezarr.layout import Found, find_images, implied_axes
+from bfbridge_omezarr.ngff import Axis, channels_of, map_axes, pixel_size
+from bfbridge_omezarr.store import Store, open_store
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from bfbridge.backend import OpenOptions, Region
+    from bfbridge.source import Source
+
+__all__ = ["METADATA_KEY", "OmeZarrReader"]
+
+log = logging.getLogger("bfbridge.omezarr")
+
+METADATA_KEY: Final = "OME/METADATA.ome.xml"
+
+
+class _Plane5:
+    """One level of an image: an array, and where each of its axes lies in T, C, Z, Y, X."""
+
+    def __init__(self, info: ArrayInfo, places: Sequence[int | None], source: Any) -> None:
+        self.info = info
+        self._places = tuple(places)
+        self._source = source
+        present = [place for place in self._places if place is not None]
+        absent = [place for place in range(5) if place not in present]
+        self._transpose = (*present, *absent)
+        self._absent = (0,) * len(absent)
+        self._dropped = tuple(i for i, place in enumerate(self._places) if place is None)
+
+    @property
+    def level(self) -> Level:
+        """Sizes and chunk along T, C, Z, Y, X."""
+        shape, chunk = [1] * 5, [1] * 5
+        for size, length, place in zip(
+            self.info.shape, self.info.chunks, self._places, strict=True
+        ):
+            if place is not None:
+                shape[place] = size
+                chunk[place] = max(1, min(size, length))
+        return Level(_five(shape), _five(chunk))
+
+    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` (T, C, Z, Y, X), whatever the order of the array's axes."""
+        view = out.transpose(self._transpose)[(..., *self._absent)]
+        if self._dropped:
+            view = np.expand_dims(view, self._dropped)
+        start = [0 if place is None else region.start[place] for place in self._places]
+        stop = [1 if place is None else region.stop[place] for place in self._places]
+        self._source.read(start, stop, view)
+
+
+def _five(values: Sequence[int]) -> Shape5:
+    t, c, z, y, x = values
+    return t, c, z, y, x
+
+
+class OmeZarrReader(ReaderBackend):
+    """An OME-Zarr store, or a Zarr array without metadata.
+
+    NGFF 0.1 to 0.6 in Zarr versions 2 and 3; a single image, a bioformats2raw collection, a plate
+    or a well, with labels as images of role "label". Folders, zip files (".zip", ".ozx") and
+    fsspec URLs.
+
+    Backend options
+    ---------------
+    axes
+        Names of an array's axes, of "tczyx" ("zyx"), where the store does not name them.
+    """
+
+    name: ClassVar[str] = "omezarr"
+
+    def __init__(self, store: Store, options: OpenOptions) -> None:
+        self._store = store
+        self._limits = options.limits
+        self._axes = _axes_option(options.backend_options)
+        self._documents = Documents(store, options.limits)
+        self._workspace = Workspace()
+        self._closed = False
+        layout = find_images(self._documents, store.name.rstrip("/"))
+        self._layout = layout
+        self._xml = self._read_xml()
+        self._document = self._parse_xml()
+        self._images: tuple[Image, ...] = ()
+        self._levels: tuple[tuple[_Plane5, ...], ...] = ()
+        self._make_images(layout.images)
+
+    @classmethod
+    def open(cls, source: Source, options: OpenOptions) -> OmeZarrReader:
+        """Open a store, reading its metadata documents only.
+
+        Raises
+        ------
+        Unsupported
+            It is no Zarr store, has no NGFF metadata, or uses what is not handled.
+        UnreadableFile
+            A document is damaged, names what is not there, or names paths outside the store.
+        LimitExceeded
+            A document or a chunk is larger than the limits allow.
+        """
+        store = open_store(source, options.limits, options.allow_outside)
+        try:
+            return cls(store, options)
+        except BaseException:
+            store.close()
+            raise
+
+    @property
+    def images(self) -> Sequence[Image]:
+        """Every image; labels last."""
+        return self._images
+
+    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` with a region. Chunks that are not stored hold the array's fill value.
+
+        Raises
+        ------
+        ReadFailed
+            A chunk is damaged or cannot be read; the message names its file.
+        Closed
+            The reader was closed.
+        """
+        if self._closed:
+            raise Closed(f"{self._store.name}: read after close().")
+        self._levels[region.image][region.level].read(region, out)
+
+    def ome_xml(self) -> str | None:
+        """Return ``OME/METADATA.ome.xml`` as stored, or a document made of the NGFF metadata."""
+        return self._xml if self._xml is not None else self.ome().to_xml()
+
+    def ome(self) -> OME:
+        """Return the stored OME metadata, completed for images that it does not describe."""
+        from bfbridge_omezarr.ome import make_ome
+
+        described = self._described()
+        return make_ome(self._images, self._xml if any(described) else None, described)
+
+    @property
+    def original_metadata(self) -> Mapping[str, Any]:
+        """All documents, flat: "0/.zattrs/multiscales[0].name" and the like."""
+        found: dict[str, Any] = {}
+        for node in self._documents.seen():
+            for name, document in node.documents.items():
+                prefix = f"{node.key}/{name}/" if node.key else f"{name}/"
+                found.update(flatten(document, prefix))
+        return found
+
+    @property
+    def used_files(self) -> Sequence[str]:
+        """The store, then every file in it where it is a folder that can be listed."""
+        from bfbridge_omezarr.store import ZipStore
+
+        if isinstance(self._store, ZipStore):
+            return [self._store.name]
+        return [self._store.name, *(self._store.label(key) for key in self._store.keys())]
+
+    def close(self) -> None:
+        """Release the store. May be called twice."""
+        self._closed = True
+        self._store.close()
+
+    def _read_xml(self) -> str | None:
+        if self._layout.kind == "array":
+            return None
+        data = self._store.get(METADATA_KEY, self._limits.xml_bytes)
+        if data is None:
+            return None
+        return data.decode("utf-8-sig", "replace")
+
+    def _parse_xml(self) -> OmeDocument | None:
+        if self._xml is None:
+            return None
+        return parse_ome_xml(self._xml, self._store.label(METADATA_KEY), self._limits)
+
+    def _make_images(self, found: Sequence[Found]) -> None:
+        keys = list(dict.fromkeys(key for image in found for key in image.arrays))
+        nodes = dict(zip(keys, self._documents.nodes(keys), strict=True))
+        images, levels = [], []
+        for item in found:
+            arrays = [self._array(key, nodes[key]) for key in item.arrays]
+            try:
+                image, planes = self._make_image(len(images), item, arrays)
+            except Unsupported as error:
+                if item.role != "label":
+                    raise
+                log.warning("%s: the label %s is left out: %s", self._store.name, item.name, error)
+                continue
+            images.append(image)
+            levels.append(planes)
+        if not images:
+            raise Unsupported("no image that can be read")
+        self._images, self._levels = tuple(images), tuple(levels)
+
+    def _array(self, key: str, node: Any) -> ArrayInfo:
+        where = self._store.label(key)
+        if node is None:
+            raise UnreadableFile(f"{where}: the metadata names this array, but it is not there.")
+        if node.array is None:
+            raise UnreadableFile(f"{where}: the metadata names this as an array; it is a group.")
+        return parse_array(key, node.array, node.zarr_format, self._limits, where)
+
+    def _make_image(
+        self, number: int, found: Found, arrays: Sequence[ArrayInfo]
+    ) -> tuple[Image, tuple[_Plane5, ...]]:
+        first = arrays[0]
+        where = self._store.label(first.key)
+        if 0 in first.shape:
+            raise UnreadableFile(f"{where}: the image has no pixels (shape {list(first.shape)}).")
+        axes = self._axes_of(found, first, where)
+        planes = []
+        for info in arrays:
+            if info.dtype.newbyteorder("=") != first.dtype.newbyteorder("="):
+                log.warning(
+                    "%s: is left out: its pixels are %s, those of level 0 are %s",
+                    self._store.label(info.key), info.dtype, first.dtype,
+                )
+                continue
+            if 0 in info.shape:
+                continue
+            places = map_axes(axes, info.shape, self._store.label(info.key))
+            planes.append(_Plane5(info, places, self._source_of(info)))
+        levels = tuple(plane.level for plane in planes)
+        places = map_axes(axes, first.shape, where)
+        described = self._xml_image(number, levels[0].shape)
+        image = Image(
+            name=_name(found, described),
+            levels=levels,
+            dtype=first.dtype.newbyteorder("="),
+            byteorder=">" if first.dtype.str[0] == ">" else "<",
+            pixel_size=_sizes(found, axes, places, described),
+            channels=_channels(found, described, levels[0].shape[1]),
+            role=found.role,
+            significant_bits=None if described is None else described.significant_bits,
+        )
+        return image, tuple(planes)
+
+    def _source_of(self, info: ArrayInfo) -> Any:
+        if info.direct:
+            return ArrayReader(info, self._store, self._limits, self._workspace)
+        from bfbridge_omezarr.indirect import IndirectReader
+
+        return IndirectReader(info, self._store)
+
+    def _axes_of(self, found: Found, info: ArrayInfo, where: str) -> tuple[Axis, ...]:
+        multiscale = found.multiscale
+        if multiscale is not None and multiscale.axes:
+            return multiscale.axes
+        if self._axes:
+            if len(self._axes) != len(info.shape):
+                raise BadArgument(
+                    f"{where}: axes={''.join(a.name for a in self._axes)!r} names "
+                    f"{len(self._axes)} axes for an array of shape {list(info.shape)}."
+                )
+            return self._axes
+        names = info.dimension_names or ()
+        if names and all(name and re.fullmatch("[tczyxTCZYX]", name) for name in names):
+            return tuple(Axis(str(name).lower()) for name in names)
+        if multiscale is not None or len(info.shape) == 2:
+            implied = implied_axes(len(info.shape))
+            if implied:
+                return implied
+        raise Unsupported(
+            f"nothing says what the {len(info.shape)} axes of shape {list(info.shape)} are; name "
+            "them with backend_options={'axes': 'zyx'} or the like"
+        )
+
+    def _described(self) -> list[OmeImage | None]:
+        return [self._xml_image(i, image.levels[0].shape) for i, image in enumerate(self._images)]
+
+    def _xml_image(self, number: int, shape: Shape5) -> OmeImage | None:
+        """Return what the stored OME-XML says of an image, if it fits."""
+        count = sum(found.role == "image" for found in self._layout.images)
+        if self._document is None or number >= count or len(self._document.images) != count:
+            return None
+        image = self._document.images[number]
+        sizes = (image.size_t, image.size_c, image.size_z, image.size_y, image.size_x)
+        if sizes != shape:
+            log.warning(
+                "%s: sizes %s of image %d differ from the array's %s (%s), so it is not used",
+                self._store.label(METADATA_KEY), sizes, number, shape, AXES,
+            )
+            return None
+        return image
+
+
+def _axes_option(options: Mapping[str, Any]) -> tuple[Axis, ...]:
+    unknown = sorted(set(options) - {"axes"})
+    if unknown:
+        raise BadArgument(
+            f"backend_options: {', '.join(unknown)}: the omezarr backend has no such option. It has "
+            "axes."
+        )
+    axes = options.get("axes")
+    if axes is None:
+        return ()
+    names = [str(name).lower() for name in axes]
+    if not names or len(set(names)) != len(names) or not set(names) <= set("tczyx"):
+        raise BadArgument(
+            f"backend_options: axes={axes!r}: give each axis of the array once, as one of t, c, z, "
+            "y, x ('zyx')."
+        )
+    return tuple(Axis(name) for name in names)
+
+
+def _name(found: Found, described: OmeImage | None) -> str | None:
+    if found.name is not None:
+        return found.name
+    if described is not None and described.name:
+        return described.name
+    return found.multiscale.name if found.multiscale is not None else None
+
+
+def _sizes(
+    found: Found,
+    axes: Sequence[Axis],
+    places: Sequence[int | None],
+    described: OmeImage | None,
+) -> PixelSize:
+    """Pixel size of NGFF where it has a unit, else of OME-XML, else of NGFF without unit."""
+    if found.multiscale is None:
+        return PixelSize()
+    size = pixel_size(found.multiscale.scale, axes, places)
+    if described is None:
+        return size
+    united = {AXES[p].lower() for a, p in zip(axes, places, strict=True) if a.unit and p}
+    stored = described.pixel_size
+    return PixelSize(
+        **{
+            axis: (getattr(size, axis) if axis in united else None)
+            or getattr(stored, axis)
+            or getattr(size, axis)
+            for axis in "xyz"
+        }
+    )
+
+
+def _channels(found: Found, described: OmeImage | None, count: int) -> tuple[Channel, ...]:
+    """Channels of OME-XML, with what they leave open taken from the ``omero`` block.
+
+    NGFF has no samples, so that a channel of several samples becomes as many channels.
+    """
+    named = channels_of(found.omero, count)
+    stored = [c for c in described.channels for _ in range(c.samples)] if described else []
+    if len(stored) != count:
+        return named
+    return tuple(
+        Channel(
+            name=channel.name or other.name,
+            color=channel.color or other.color,
+            emission=channel.emission,
+            excitation=channel.excitation,
+        )
+        for channel, other in zip(stored, named, strict=True)
+    )

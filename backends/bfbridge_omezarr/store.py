@@ -1,0 +1,528 @@
+"""Where the keys of a Zarr store are read from: a folder, a zip file, or an fsspec URL.
+
+A key is a relative path with "/" between its parts ("0/c/0/0/1"). Keys are checked once, where a
+document names them (`join`); a folder besides refuses files that its links lead out of the store.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import threading
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from bfbridge.errors import (
+    Closed,
+    FileMissing,
+    LimitExceeded,
+    MissingExtra,
+    ReadFailed,
+    UnreadableFile,
+    Unsupported,
+)
+
+if TYPE_CHECKING:
+    from bfbridge.limits import Limits
+    from bfbridge.source import RandomAccess, Source
+
+__all__ = ["FolderStore", "RemoteStore", "Store", "ZipStore", "join", "open_store"]
+
+MIB: Final = 1 << 20
+_OPEN_FLAGS: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+    # A named pipe put where a chunk should be must not hang the reader.
+    | getattr(os, "O_NONBLOCK", 0)
+)
+_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+_CHECKED_FOLDERS: Final = 65_536
+
+
+def join(base: str, path: object, where: str) -> str:
+    """Return the key of `path`, as a document at the key `base` names it.
+
+    Parameters
+    ----------
+    base
+        Key of the group that holds the document; "" for the root.
+    path
+        What the document says.
+    where
+        The document, for messages.
+
+    Raises
+    ------
+    UnreadableFile
+        The path is no text, or leaves the store: it is absolute, has "..", a drive, a backslash or
+        a NUL character.
+    """
+    if not isinstance(path, str):
+        raise UnreadableFile(f"{where}: names {path!r} where the path of an array belongs.")
+    parts = path.split("/")
+    # A drive letter or a scheme ("C:", "file:") would be taken as absolute by some file systems.
+    bad = path.startswith("/") or ".." in parts or "\\" in path or "\0" in path or ":" in parts[0]
+    if bad:
+        raise UnreadableFile(
+            f"{where}: names the path {path!r}, which leaves the store. Only paths inside it are "
+            "read; the file is damaged or hostile."
+        )
+    clean = [part for part in parts if part not in ("", ".")]
+    return "/".join(([base] if base else []) + clean)
+
+
+class Store(ABC):
+    """Read access to the keys of a store, from any thread."""
+
+    name: str
+
+    @abstractmethod
+    def get(self, key: str, limit: int) -> bytes | None:
+        """Return the bytes of a key, or None if there is no such key.
+
+        Raises
+        ------
+        ReadFailed
+            There is one, and it cannot be read.
+        LimitExceeded
+            It is longer than `limit` bytes.
+        """
+
+    @abstractmethod
+    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
+        """Return what `get` returns, as a view that may lie in `buffer` and be overwritten."""
+
+    @abstractmethod
+    def get_range(self, key: str, start: int, length: int) -> bytes | None:
+        """Return `length` bytes from `start` (from the end if negative), fewer at the end."""
+
+    @abstractmethod
+    def keys(self) -> Iterator[str]:
+        """Every key of the store; empty where the store cannot list."""
+
+    def stamp(self, key: str) -> object:
+        """Return a value that changes when the key is written anew; None where that is unknown."""
+        del key
+        return None
+
+    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, bytes]:
+        """Return the bytes of those keys that exist."""
+        found = ((key, self.get(key, limit)) for key in keys)
+        return {key: data for key, data in found if data is not None}
+
+    def label(self, key: str) -> str:
+        """Return how messages name a key."""
+        return f"{self.name.rstrip('/')}/{key}" if key else self.name
+
+    def close(self) -> None:
+        """Release files. May be called twice."""
+
+
+class Buffer:
+    """Memory for stored bytes, kept between reads of one thread."""
+
+    __slots__ = ("_bytes",)
+    KEPT: Final = 32 * MIB
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def take(self, size: int) -> memoryview:
+        """Return `size` bytes to write into; the view of the call before becomes invalid."""
+        if size > self.KEPT:
+            return memoryview(bytearray(size))
+        if len(self._bytes) < size:
+            self._bytes = bytearray(max(size, 2 * len(self._bytes)))
+        return memoryview(self._bytes)[:size]
+
+
+def _too_long(label: str, size: int, limit: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"{label}: holds {size:,} bytes where at most {limit:,} make sense; the store is damaged "
+        "or hostile."
+    )
+
+
+class FolderStore(Store):
+    """A folder of the local file system."""
+
+    def __init__(self, root: str, name: str, allow_outside: bool) -> None:
+        self.name = name
+        self._root = os.path.realpath(root)
+        self._allow_outside = allow_outside
+        self._inside: set[str] = set()
+
+    def get(self, key: str, limit: int) -> bytes | None:
+        view = self.read(key, limit, Buffer())
+        return None if view is None else bytes(view)
+
+    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
+        fd = self._open(key)
+        if fd is None:
+            return None
+        try:
+            size = os.fstat(fd).st_size
+            if size > limit:
+                raise _too_long(self.label(key), size, limit)
+            view = buffer.take(size)
+            filled = self._fill(fd, view)
+            if filled != size:
+                raise ReadFailed(f"{self.label(key)}: shrank while it was read.")
+            return view
+        except OSError as error:
+            raise _failed(self.label(key), error) from error
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _fill(fd: int, view: memoryview) -> int:
+        filled = 0
+        while filled < len(view):
+            count = os.readv(fd, [view[filled:]]) if hasattr(os, "readv") else _read(fd, view, filled)
+            if count == 0:
+                break
+            filled += count
+        return filled
+
+    def get_range(self, key: str, start: int, length: int) -> bytes | None:
+        fd = self._open(key)
+        if fd is None:
+            return None
+        try:
+            os.lseek(fd, start, os.SEEK_END if start < 0 else os.SEEK_SET)
+            parts: list[bytes] = []
+            while length > 0 and (part := os.read(fd, length)):
+                parts.append(part)
+                length -= len(part)
+            return b"".join(parts)
+        except OSError as error:
+            raise _failed(self.label(key), error) from error
+        finally:
+            os.close(fd)
+
+    def stamp(self, key: str) -> object:
+        try:
+            status = os.stat(os.path.join(self._root, key))
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def keys(self) -> Iterator[str]:
+        for folder, folders, files in os.walk(self._root):
+            folders.sort()
+            base = os.path.relpath(folder, self._root).replace(os.sep, "/")
+            for file in sorted(files):
+                yield file if base == "." else f"{base}/{file}"
+
+    def _open(self, key: str) -> int | None:
+        """Open the file of a key that lies inside the store; None if there is none."""
+        path = os.path.join(self._root, key)
+        try:
+            if not self._allow_outside:
+                self._check_folder(os.path.dirname(path), key)
+            try:
+                follow = self._allow_outside or not _NOFOLLOW
+                fd = os.open(path, _OPEN_FLAGS | (0 if follow else _NOFOLLOW))
+            except OSError as error:
+                # A link: O_NOFOLLOW says ELOOP (EMLINK on some BSDs).
+                if error.errno not in (errno.ELOOP, errno.EMLINK):
+                    raise
+                fd = os.open(self._resolved(path, key), _OPEN_FLAGS)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError as error:
+            raise ReadFailed(f"{self.label(key)!r}: cannot be a file name ({error}).") from error
+        except OSError as error:
+            if isinstance(error, ReadFailed):
+                raise
+            raise _failed(self.label(key), error) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ReadFailed(f"{self.label(key)}: is no file, though one belongs there.")
+        return fd
+
+    def _check_folder(self, folder: str, key: str) -> None:
+        if folder in self._inside:
+            return
+        self._resolved(folder, key)
+        if len(self._inside) >= _CHECKED_FOLDERS:
+            self._inside.clear()
+        self._inside.add(folder)
+
+    def _resolved(self, path: str, key: str) -> str:
+        real = os.path.realpath(path)
+        if real != self._root and not real.startswith(self._root.rstrip(os.sep) + os.sep):
+            raise ReadFailed(
+                f"{self.label(key)}: a link leads out of the store, to {real}. Allow it with "
+                "allow_outside=True if the store may be trusted."
+            )
+        return real
+
+
+def _read(fd: int, view: memoryview, filled: int) -> int:
+    data = os.read(fd, len(view) - filled)
+    view[filled : filled + len(data)] = data
+    return len(data)
+
+
+def _failed(label: str, error: OSError) -> ReadFailed:
+    if isinstance(error, ReadFailed):
+        return error
+    return ReadFailed(f"{label}: cannot be read ({error.strerror or error}).")
+
+
+class ZipStore(Store):
+    """A zip file with the store at its root, or in the one folder at its root (RFC-9, ".ozx").
+
+    The entries' places are read once; entries are then read from any thread by their offset.
+    """
+
+    def __init__(self, access: RandomAccess, name: str, limits: Limits) -> None:
+        self.name = name
+        self._access = access
+        try:
+            with zipfile.ZipFile(_AccessFile(access)) as archive:
+                if len(archive.filelist) > limits.directories * 16:
+                    raise LimitExceeded(f"{name}: a zip file of {len(archive.filelist):,} entries.")
+                entries = {info.filename: info for info in archive.filelist if not info.is_dir()}
+        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, struct.error) as error:
+            if isinstance(error, LimitExceeded):
+                raise
+            raise UnreadableFile(f"{name}: the zip file is damaged ({error}).") from error
+        base = _zip_base(entries)
+        if base is None:
+            raise Unsupported("a zip file without a Zarr store in it")
+        self._entries = {
+            file[len(base) :]: info for file, info in entries.items() if file.startswith(base)
+        }
+
+    def get(self, key: str, limit: int) -> bytes | None:
+        info = self._entries.get(key)
+        if info is None:
+            return None
+        if info.file_size > limit:
+            raise _too_long(self.label(key), info.file_size, limit)
+        start = self._data_start(info, key)
+        stored = self._exactly(start, info.compress_size, key)
+        data = stored if info.compress_type == zipfile.ZIP_STORED else self._inflate(info, stored, key)
+        if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+            raise ReadFailed(f"{self.label(key)}: damaged in the zip file (checksum or length).")
+        return data
+
+    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
+        del buffer
+        data = self.get(key, limit)
+        return None if data is None else memoryview(data)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes | None:
+        info = self._entries.get(key)
+        if info is None:
+            return None
+        begin = max(0, info.file_size + start) if start < 0 else min(start, info.file_size)
+        length = min(length, info.file_size - begin)
+        if info.compress_type != zipfile.ZIP_STORED:
+            data = self.get(key, info.file_size)
+            return None if data is None else data[begin : begin + length]
+        # The checksum covers the whole entry; parts rely on the shard index's own.
+        return self._exactly(self._data_start(info, key) + begin, length, key)
+
+    def keys(self) -> Iterator[str]:
+        yield from sorted(self._entries)
+
+    def close(self) -> None:
+        self._access.close()
+
+    def _exactly(self, start: int, length: int, key: str) -> bytes:
+        if start + length > self._access.size:
+            raise ReadFailed(f"{self.label(key)}: lies beyond the end of the zip file.")
+        return bytes(self._access.read_at(start, length))
+
+    def _data_start(self, info: zipfile.ZipInfo, key: str) -> int:
+        if info.flag_bits & 0x1:
+            raise ReadFailed(f"{self.label(key)}: is encrypted, which is not supported.")
+        head = self._exactly(info.header_offset, 30, key)
+        if head[:4] != b"PK\x03\x04":
+            raise ReadFailed(f"{self.label(key)}: damaged in the zip file (no entry at its offset).")
+        name_length, extra_length = struct.unpack("<HH", head[26:30])
+        return int(info.header_offset + 30 + name_length + extra_length)
+
+    def _inflate(self, info: zipfile.ZipInfo, stored: bytes, key: str) -> bytes:
+        if info.compress_type != zipfile.ZIP_DEFLATED:
+            raise ReadFailed(
+                f"{self.label(key)}: zip compression {info.compress_type} is not supported; store "
+                "the chunks uncompressed in the zip file."
+            )
+        try:
+            # One byte above what is declared shows a stream that is longer than it says.
+            return zlib.decompressobj(-15).decompress(stored, info.file_size + 1)
+        except zlib.error as error:
+            raise ReadFailed(f"{self.label(key)}: damaged in the zip file ({error}).") from error
+
+
+def _zip_base(entries: Mapping[str, Any]) -> str | None:
+    """Return the folder of the store in a zip file ("" or "name/"), or None."""
+    names = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+    if any(name in entries for name in names):
+        return ""
+    tops = {file.split("/", 1)[0] for file in entries}
+    tops.discard("__MACOSX")
+    if len(tops) == 1:
+        base = tops.pop() + "/"
+        if any(base + name in entries for name in names):
+            return base
+    return None
+
+
+class _AccessFile:
+    """What `zipfile` needs of a file, over `RandomAccess`."""
+
+    def __init__(self, access: RandomAccess) -> None:
+        self._access = access
+        self._position = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = (0, self._position, self._access.size)[whence]
+        if base + offset < 0:
+            raise ValueError("seek before the start")
+        self._position = base + offset
+        return self._position
+
+    def read(self, length: int = -1) -> bytes:
+        rest = max(0, self._access.size - self._position)
+        count = rest if length < 0 else min(length, rest)
+        data = bytes(self._access.read_at(self._position, count))
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        """The file belongs to the store."""
+
+
+class RemoteStore(Store):
+    """An fsspec URL. Each call is a request of its own, so concurrency is the number of callers."""
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        self._fs = source.filesystem()
+        url = source.url or ""
+        base, query, rest = url.partition("?")
+        self._root = str(self._fs._strip_protocol(base)).rstrip("/")
+        self._query = query + rest
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def get(self, key: str, limit: int) -> bytes | None:
+        try:
+            data: bytes = self._fs.cat_file(self._path(key), start=None, end=None)
+        except (FileNotFoundError, KeyError):
+            return None
+        except Exception as error:
+            raise self._failed(key, error) from error
+        if len(data) > limit:
+            raise _too_long(self.label(key), len(data), limit)
+        return data
+
+    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
+        del buffer
+        data = self.get(key, limit)
+        return None if data is None else memoryview(data)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes | None:
+        path = self._path(key)
+        try:
+            if start < 0:
+                data: bytes = self._fs.cat_file(path, start=start, end=None)
+                # Some servers answer a suffix range with the whole object.
+                return data[start : start + length or None]
+            data = self._fs.cat_file(path, start=start, end=start + length)
+        except (FileNotFoundError, KeyError):
+            return None
+        except Exception as error:
+            raise self._failed(key, error) from error
+        if len(data) > length:
+            raise ReadFailed(f"{self.label(key)}: the server ignores byte ranges.")
+        return data
+
+    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, bytes]:
+        wanted = list(keys)
+        if not getattr(self._fs, "async_impl", False) or len(wanted) < 2:
+            return super().get_many(wanted, limit)
+        try:
+            paths = {self._path(key): key for key in wanted}
+            answers = self._fs.cat(list(paths), on_error="return")
+        except Exception as error:
+            raise self._failed("", error) from error
+        found: dict[str, bytes] = {}
+        for path, answer in answers.items():
+            key = paths[path]
+            if isinstance(answer, (FileNotFoundError, KeyError)):
+                continue
+            if isinstance(answer, Exception):
+                raise self._failed(key, answer) from answer
+            if len(answer) > limit:
+                raise _too_long(self.label(key), len(answer), limit)
+            found[key] = answer
+        return found
+
+    def keys(self) -> Iterator[str]:
+        try:
+            files = sorted(self._fs.find(self._root))
+        except Exception:
+            # Plain web servers cannot list; what was asked for by name is all there is to tell.
+            return
+        for file in files:
+            if file.startswith(self._root + "/"):
+                yield file[len(self._root) + 1 :]
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _path(self, key: str) -> str:
+        if self._closed:
+            raise Closed(f"{self.name}: read after close().")
+        path = f"{self._root}/{key}" if key else self._root
+        return path + self._query
+
+    def _failed(self, key: str, error: Exception) -> Exception:
+        if isinstance(error, ImportError):
+            return MissingExtra(f"{self.name}: {error}.")
+        return ReadFailed(f"{self.label(key)}: cannot be fetched ({type(error).__name__}: {error}).")
+
+
+def open_store(source: Source, limits: Limits, allow_outside: bool) -> Store:
+    """Return the store of a source.
+
+    Raises
+    ------
+    FileMissing
+        There is nothing there.
+    Unsupported
+        It is neither a folder nor a zip file.
+    """
+    if source.path is not None and source.path.is_dir():
+        return FolderStore(str(source.path), source.name, allow_outside)
+    zipped = source.filename.lower().endswith((".zip", ".ozx"))
+    if source.url is not None and not zipped:
+        return RemoteStore(source)
+    if source.path is not None and not source.path.exists():
+        raise FileMissing(f"{source.name}: no such file or folder.")
+    access = source.open()
+    try:
+        if bytes(access.read_at(0, 4)) not in (b"PK\x03\x04", b"PK\x05\x06"):
+            raise Unsupported("neither a folder nor a zip file")
+        return ZipStore(access, source.name, limits)
+    except BaseException:
+        access.close()
+        raise
