@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from bfbridge.atomic import is_partial
 from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
@@ -180,6 +181,11 @@ def open_reader(
     """
     if not source.exists() and not _is_synthetic(source):
         raise FileMissing(f"{source.name}: no such file or folder.")
+    if source.path is not None and is_partial(source.path):
+        raise UnreadableFile(
+            f"{source.name}: this is the unfinished work of a writer that is still open, or was "
+            "killed. Open the finished image; the next writer of it clears this folder."
+        )
     if backend is not None:
         return _open_named(source, options, find(backend))
     reasons: list[str] = []

@@ -16,7 +16,10 @@ import pytest
 
 from bfbridge import atomic, filesystem
 from bfbridge.atomic import AtomicTarget, is_partial, write_bytes_atomically
-from bfbridge.errors import BadArgument, TargetBusy, TargetExists, WriteFailed
+from bfbridge.backend import OpenOptions
+from bfbridge.errors import BadArgument, TargetBusy, TargetExists, UnreadableFile, WriteFailed
+from bfbridge.registry import open_reader
+from bfbridge.source import as_source
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="RENAME_EXCHANGE is Linux's")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
@@ -964,6 +967,14 @@ class TestSmallFiles:
             thread.join()
         assert failures == []
         assert listing(tmp_path) == ["zarr.json"]
+
+    def test_a_reader_refuses_unfinished_work(self, tmp_path):
+        target = written(tmp_path / "a.tif", b"II*\0" + bytes(100))
+        try:
+            with pytest.raises(UnreadableFile, match="unfinished work"):
+                open_reader(as_source(target.work_path), OpenOptions())
+        finally:
+            target.discard()
 
     def test_is_partial(self, tmp_path):
         target = AtomicTarget(tmp_path / "a.ome.zarr")
