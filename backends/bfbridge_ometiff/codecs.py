@@ -1,0 +1,252 @@
+"""One stored segment to pixels: decompression, unpacking, prediction, byte order.
+
+imagecodecs does the decompression; every result is compared with the size declared, because some
+of its decoders end early without an error where the data does.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import imagecodecs
+import numpy as np
+
+from bfbridge_ometiff.layout import (
+    BYTE_STREAMS,
+    DEFLATE,
+    JPEG,
+    JPEG2000,
+    JPEGXL,
+    LZW,
+    NONE,
+    PACKBITS,
+    WEBP,
+    ZSTD,
+    Layout,
+)
+
+__all__ = ["Damaged", "Scratch", "decode_into"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_NATIVE = "<" if sys.byteorder == "little" else ">"
+_KEEP = 64 << 20
+_DECODERS = {
+    LZW: "lzw_decode",
+    DEFLATE: "deflate_decode",
+    PACKBITS: "packbits_decode",
+    ZSTD: "zstd_decode",
+}
+
+
+class Damaged(Exception):
+    """A segment does not decode to the pixels declared; the caller adds the place."""
+
+
+class Scratch(threading.local):
+    """Memory that each thread decodes into, kept from segment to segment.
+
+    A fresh array costs a page fault every 4 KiB, which takes longer than decoding an uncompressed
+    segment.
+    """
+
+    def __init__(self) -> None:
+        self._held: Array = np.empty(0, np.uint8)
+
+    def get(self, length: int) -> Array:
+        """Return `length` bytes of memory, valid until this thread asks again."""
+        if length > _KEEP:
+            return np.empty(length, np.uint8)
+        if len(self._held) < length:
+            self._held = np.empty(length, np.uint8)
+        return self._held[:length]
+
+
+def decode_into(
+    layout: Layout,
+    data: bytes | memoryview,
+    rows: int,
+    corner: tuple[int, int],
+    out: Array,
+    scratch: Scratch,
+) -> None:
+    """Decode a part of one segment.
+
+    Parameters
+    ----------
+    layout
+        Of the directory the segment belongs to.
+    data
+        The segment as stored.
+    rows
+        That the segment holds.
+    corner
+        Row and column, inside the segment, of the part wanted.
+    out
+        Filled with the part, shape (Y, X, samples), native byte order, any strides.
+    scratch
+        Of the reader.
+
+    Raises
+    ------
+    Damaged
+        The data does not decode, or to another size than declared.
+    """
+    try:
+        if layout.compression in BYTE_STREAMS:
+            _decode_stream(layout, data, rows, corner, out, scratch)
+        else:
+            pixels = _decode_image(layout, data, rows)
+            y, x = corner
+            out[...] = pixels[y : y + out.shape[0], x : x + out.shape[1]]
+    except Damaged:
+        raise
+    except (RuntimeError, ValueError, TypeError, MemoryError, OverflowError, IndexError) as error:
+        raise Damaged(f"its {layout.compression} data does not decode ({error})") from error
+
+
+def _decode_stream(
+    layout: Layout,
+    data: bytes | memoryview,
+    rows: int,
+    corner: tuple[int, int],
+    out: Array,
+    scratch: Scratch,
+) -> None:
+    samples, width = layout.segment_samples, layout.tile_width
+    y, x = corner
+    whole = corner == (0, 0) and out.shape == (rows, width, samples)
+    direct = (
+        whole
+        and not layout.packed
+        and layout.predictor != 3
+        and out.flags.c_contiguous
+        and (layout.byteorder == _NATIVE or out.itemsize == 1)
+    )
+    length = rows * layout.row_bytes
+    flat = _stream(
+        layout, data, length, out.reshape(-1).view(np.uint8) if direct else None, scratch
+    )
+    if layout.packed:
+        _unpack(layout, flat, rows, corner, out)
+        return
+    stored = layout.dtype.newbyteorder("<" if layout.byteorder == "<" else ">")
+    pixels = flat.view(stored).reshape(rows, width, samples)
+    part = pixels[y : y + out.shape[0]]
+    if layout.predictor == 2:
+        _undo_difference(layout, part, x, out)
+    elif layout.predictor == 3:
+        # Bytes are stored most significant first whatever the byte order (TIFF technical note 3).
+        decoded = imagecodecs.floatpred_decode(part.view(layout.dtype), axis=-2)
+        out[...] = decoded[:, x : x + out.shape[1]]
+    elif not direct:
+        out[...] = part[:, x : x + out.shape[1]]
+    if layout.inverted:
+        np.invert(out, out=out)
+
+
+def _undo_difference(layout: Layout, part: Array, x: int, out: Array) -> None:
+    """Undo predictor 2 on whole rows, and put the columns wanted into `out`."""
+    if layout.byteorder != _NATIVE and part.itemsize > 1:
+        part = part.byteswap(inplace=True).view(layout.dtype)
+    if part.shape == out.shape:
+        imagecodecs.delta_decode(part, axis=1, out=out)
+    else:
+        columns = x + out.shape[1]
+        imagecodecs.delta_decode(part[:, :columns], axis=1, out=part[:, :columns])
+        out[...] = part[:, x:columns]
+
+
+def _stream(
+    layout: Layout, data: bytes | memoryview, length: int, target: Array | None, scratch: Scratch
+) -> Array:
+    """Return `length` decompressed bytes, in `target` where that is given."""
+    if layout.compression == NONE:
+        if len(data) < length:
+            raise Damaged(f"{len(data)} bytes are stored where its pixels need {length}")
+        flat = np.frombuffer(data, np.uint8, length)
+        if target is None and layout.predictor == 1:
+            return flat
+        if target is None:
+            target = scratch.get(length)
+        target[...] = flat
+        return target
+    decode = getattr(imagecodecs, _DECODERS[layout.compression])
+    if target is None:
+        target = scratch.get(length)
+    try:
+        found = len(decode(data, out=target))
+    except RuntimeError:
+        if layout.tiled or length >= layout.tile_length * layout.row_bytes:
+            raise
+        # Some writers store the last strip at full length.
+        longer = np.empty(layout.tile_length * layout.row_bytes, np.uint8)
+        found = len(decode(data, out=longer))
+        target[...] = longer[:length]
+    if found < length:
+        raise Damaged(f"it decompresses to {found} bytes where its pixels need {length}")
+    return target
+
+
+def _unpack(layout: Layout, flat: Array, rows: int, corner: tuple[int, int], out: Array) -> None:
+    """Unpack samples of less than 8, or of 9 to 15 bits."""
+    samples, width = layout.segment_samples, layout.tile_width
+    pixels = imagecodecs.packints_decode(
+        flat.tobytes(), layout.dtype, layout.bits, runlen=width * samples
+    )
+    if pixels.size < rows * width * samples:
+        raise Damaged(f"it unpacks to {pixels.size} samples, not {rows * width * samples}")
+    pixels = pixels[: rows * width * samples].reshape(rows, width, samples)
+    y, x = corner
+    out[...] = pixels[y : y + out.shape[0], x : x + out.shape[1]]
+    if layout.inverted:
+        np.subtract((1 << layout.bits) - 1, out, out=out, casting="unsafe")
+
+
+def _decode_image(layout: Layout, data: bytes | memoryview, rows: int) -> Array:
+    """Decode a segment that is an image of its own; shape (Y, X, samples)."""
+    compression = layout.compression
+    if compression == JPEG:
+        pixels = _decode_jpeg(layout, data)
+    elif compression == JPEG2000:
+        pixels = imagecodecs.jpeg2k_decode(data, numthreads=1)
+    elif compression == JPEGXL:
+        pixels = imagecodecs.jpegxl_decode(data, numthreads=1)
+    elif compression == WEBP:
+        pixels = imagecodecs.webp_decode(data, hasalpha=layout.segment_samples == 4)
+    else:
+        pixels = _decode_lerc(layout, data)
+    samples = layout.segment_samples
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, np.newaxis]
+    lengths = (rows, layout.tile_length)
+    if (
+        pixels.ndim != 3
+        or pixels.shape[0] not in lengths
+        or pixels.shape[1:] != (layout.tile_width, samples)
+    ):
+        wanted = (rows, layout.tile_width, samples)
+        raise Damaged(f"its {compression} image has shape {pixels.shape}, not {wanted}")
+    if pixels.dtype != layout.dtype:
+        raise Damaged(f"its {compression} image holds {pixels.dtype}, not {layout.dtype}")
+    return pixels
+
+
+def _decode_jpeg(layout: Layout, data: bytes | memoryview) -> Array:
+    colors: dict[str, str] = {}
+    if layout.segment_samples == 3:
+        stored = "YCBCR" if layout.photometric == 6 else "RGB"
+        colors = {"colorspace": stored, "outcolorspace": "RGB"}
+    pixels: Array = imagecodecs.jpeg8_decode(data, tables=layout.tables or None, **colors)
+    return pixels
+
+
+def _decode_lerc(layout: Layout, data: bytes | memoryview) -> Array:
+    if layout.extra_compression == 1:
+        data = imagecodecs.zlib_decode(data)
+    elif layout.extra_compression == 2:
+        data = imagecodecs.zstd_decode(data)
+    pixels: Array = imagecodecs.lerc_decode(data)
+    return pixels

@@ -1,0 +1,364 @@
+"""From a source to a data set: its OME-XML found, its files named, its images described."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from xml.parsers.expat import ExpatError
+
+from bfbridge.backend import Channel, Image, Level, OpenOptions
+from bfbridge.errors import UnreadableFile, Unsupported
+from bfbridge.limits import Limits, check
+from bfbridge.omexml import (
+    OmeDocument,
+    OmeImage,
+    TiffData,
+    looks_like_ome_xml,
+    parse_ome_xml,
+    pixel_type_of,
+)
+from bfbridge.source import Source
+from bfbridge_ometiff.files import FileSet, OpenTiff, companion
+from bfbridge_ometiff.layout import Layout
+from bfbridge_ometiff.planes import ABSENT, PlaneMap, Samples, map_planes, samples_of
+
+__all__ = ["Dataset", "ImagePlan", "open_dataset"]
+
+IMAGE_DESCRIPTION: Final = 270
+SUB_IFDS: Final = 330
+
+COMPANION_SUFFIX: Final = "companion.ome"
+# What Bio-Formats' own converters call the associated images of a slide.
+_ROLES: Final = {
+    "label": "label",
+    "label image": "label",
+    "macro": "macro",
+    "macro image": "macro",
+    "thumbnail": "thumbnail",
+    "thumbnail image": "thumbnail",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """One image and where its planes are."""
+
+    image: Image
+    planes: PlaneMap
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """All that a reader needs.
+
+    Attributes
+    ----------
+    plans
+        One for each image.
+    files
+        The files that hold planes.
+    xml
+        The OME-XML as stored.
+    used_files
+        Names of all files, the one opened first.
+    first_file
+        Number of the file whose first directory speaks for all, as in OMETiffReader.
+    """
+
+    plans: tuple[ImagePlan, ...]
+    files: FileSet
+    xml: str
+    used_files: tuple[str, ...]
+    first_file: int
+
+
+def open_dataset(source: Source, options: OpenOptions) -> Dataset:
+    """Read the metadata of an OME-TIFF data set, and no pixels.
+
+    Raises
+    ------
+    Unsupported
+        It is no OME-TIFF, or one that this backend does not handle.
+    UnreadableFile, LimitExceeded
+        It is damaged or hostile, or its metadata file is missing.
+    """
+    limits = options.limits
+    if source.filename.lower().endswith(COMPANION_SUFFIX):
+        xml, anchor, main = _whole_text(source, limits), source, None
+    else:
+        main = OpenTiff(source, limits)
+    try:
+        if main is not None:
+            xml, anchor = _description(main), source
+        document = _parse(xml, anchor, limits)
+        if document.binary_only is not None:
+            anchor, xml = _metadata_file(source, document, options)
+            document = _parse(xml, anchor, limits)
+        if not document.images:
+            raise Unsupported("its OME-XML describes no pixels")
+        files = FileSet(main, anchor, limits, allow_outside=options.allow_outside)
+        builder = _Builder(source, anchor, document, files, options)
+        return builder.build(xml)
+    except BaseException:
+        if main is not None:
+            main.close()
+        raise
+
+
+def _description(tiff: OpenTiff) -> str:
+    """Return the OME-XML of a file's first directory."""
+    text = tiff.directory(0).text(IMAGE_DESCRIPTION)
+    if not looks_like_ome_xml(text) or not text.rstrip(b"\0 \t\r\n").endswith(b">"):
+        raise Unsupported("there is no OME-XML in its first directory")
+    return _decode(text)
+
+
+def _decode(text: bytes) -> str:
+    try:
+        return text.decode("utf-8-sig").strip("\0 \t\r\n")
+    except UnicodeDecodeError:
+        return text.decode("latin-1").strip("\0 \t\r\n")
+
+
+def _parse(xml: str, source: Source, limits: Limits) -> OmeDocument:
+    try:
+        return parse_ome_xml(xml, source.name, limits)
+    except UnreadableFile as error:
+        if isinstance(error.__cause__, ExpatError):
+            # Some descriptions only begin like OME-XML; Bio-Formats reads such a file as plain TIFF.
+            raise Unsupported(str(error)) from error
+        raise
+
+
+def _whole_text(source: Source, limits: Limits) -> str:
+    access = source.open()
+    try:
+        check(access.size, limits.xml_bytes, "OME-XML length in bytes", source.name)
+        return _decode(bytes(access.read_at(0, access.size)))
+    finally:
+        access.close()
+
+
+def _metadata_file(
+    source: Source, document: OmeDocument, options: OpenOptions
+) -> tuple[Source, str]:
+    """Return the companion of a binary-only file, and the OME-XML in it."""
+    if document.binary_only is None:
+        raise Unsupported("it is not binary-only")
+    name = document.binary_only.metadata_file
+    found = companion(source, name, allow_outside=options.allow_outside)
+    if not found.exists():
+        raise UnreadableFile(
+            f"{source.name}: its metadata is in the file {name!r}, which is missing. Put it in the "
+            "same folder."
+        )
+    if not found.head(4)[:2] in (b"II", b"MM"):
+        return found, _whole_text(found, options.limits)
+    tiff = OpenTiff(found, options.limits)
+    try:
+        return found, _description(tiff)
+    finally:
+        tiff.close()
+
+
+class _Builder:
+    """Turns a document into plans."""
+
+    def __init__(
+        self,
+        source: Source,
+        anchor: Source,
+        document: OmeDocument,
+        files: FileSet,
+        options: OpenOptions,
+    ) -> None:
+        self._source = source
+        self._anchor = anchor
+        self._document = document
+        self._files = files
+        self._options = options
+        # Whether the document lies in the file that was opened, so that "this file" is that.
+        self._own = anchor is source and not source.filename.lower().endswith(COMPANION_SUFFIX)
+        self._uuid = document.uuid
+        self._known: dict[tuple[str | None, str | None], int] = {}
+        self._exists: dict[int, bool] = {0: True} if self._own else {}
+
+    def build(self, xml: str) -> Dataset:
+        maps: list[PlaneMap] = []
+        counts: list[Samples] = []
+        first_layout: Layout | None = None
+        first_file = 0
+        adjusted = False
+        for index, image in enumerate(self._document.images):
+            if not image.tiff_data:
+                raise Unsupported(f"image {index} has no TiffData")
+            if first_layout is None:
+                first_file = 0 if self._own else self._file_of(image.tiff_data[0])
+                with self._files.borrow(first_file) as tiff:
+                    first_layout = tiff.layout(0)
+            samples = samples_of(image, first_layout.samples, index, adjusted=adjusted)
+            adjusted = samples.adjusted
+            counts.append(samples)
+            maps.append(map_planes(image, index, samples.channels, self._file_of))
+        if len(self._known_numbers()) > 1 and self._options.group_files is False:
+            raise Unsupported("group_files=False with a file of a set")
+        self._check_gaps(maps)
+        self._check_chain(maps)
+        plans = tuple(
+            self._plan(index, image, counts[index], maps[index])
+            for index, image in enumerate(self._document.images)
+        )
+        return Dataset(plans, self._files, xml, self._used_files(), first_file)
+
+    def _known_numbers(self) -> set[int]:
+        return set(self._known.values())
+
+    def _file_of(self, data: TiffData) -> int:
+        """Return the number of the file that a TiffData is about, as OMETiffReader finds it."""
+        key = (data.file_name, data.uuid)
+        number = self._known.get(key)
+        if number is None:
+            number = self._known[key] = self._find(data)
+        return number
+
+    def _find(self, data: TiffData) -> int:
+        if data.uuid is None and data.file_name is None:
+            return self._this_file("a TiffData without a file name")
+        number = None if data.file_name is None else self._files.find(data.file_name)
+        if self._own and data.uuid is not None and data.uuid == self._uuid:
+            # By its identifier this is the file opened, whatever it was called when written.
+            return 0
+        if number is not None and self._is_there(number):
+            if number == 0 and self._uuid is None:
+                self._uuid = data.uuid
+            return number
+        if self._own and self._uuid is None:
+            self._uuid = data.uuid
+            return 0
+        if number is None:
+            return self._this_file("a TiffData without a file name")
+        return number
+
+    def _this_file(self, what: str) -> int:
+        if not self._own:
+            raise Unsupported(f"{what} in a companion metadata file")
+        return 0
+
+    def _is_there(self, number: int) -> bool:
+        if number not in self._exists:
+            self._exists[number] = self._files.exists(number)
+        return self._exists[number]
+
+    def _check_gaps(self, maps: list[PlaneMap]) -> None:
+        if len(self._known_numbers()) > 1:
+            return
+        for index, planes in enumerate(maps):
+            if ABSENT in planes.files:
+                # OMETiffReader counts directories then, which is a guess.
+                raise Unsupported(f"image {index} has planes that no TiffData names")
+
+    def _check_chain(self, maps: list[PlaneMap]) -> None:
+        """Walk the chain of the file opened as far as planes need it."""
+        if not self._own:
+            return
+        last = max(
+            (
+                ifd
+                for planes in maps
+                for number, ifd in zip(planes.files, planes.ifds, strict=True)
+                if number == 0
+            ),
+            default=0,
+        )
+        with self._files.borrow(0) as tiff:
+            if tiff.is_local:
+                tiff.tiff.walk_quietly(last)
+            if any(position <= last for position in tiff.tiff.skipped) and last > 0:
+                # OMETiffReader numbers directories without these, the specification with them.
+                raise Unsupported("thumbnail directories between its planes")
+
+    def _plan(
+        self, index: int, image: OmeImage, samples: Samples, planes: PlaneMap
+    ) -> ImagePlan:
+        if image.dimension_order != "XYZCT" and self._is_omero_export(image):
+            raise Unsupported("an OMERO export with a wrong dimension order")
+        layout, levels = self._levels(index, image, samples, planes)
+        self._check_type(index, image, layout)
+        total = samples.channels * samples.per_pixel
+        stored = image.channels[: samples.channels]
+        channels = [
+            Channel(c.name, c.color, c.emission, c.excitation, samples.per_pixel) for c in stored
+        ]
+        missing = samples.channels - len(channels)
+        channels += [Channel(samples=samples.per_pixel)] * missing
+        role = _ROLES.get((image.name or "").strip().lower(), "image") if index else "image"
+        record = Image(
+            name=image.name,
+            levels=tuple(
+                Level(
+                    shape=(image.size_t, total, image.size_z, level.length, level.width),
+                    chunk=(1, level.segment_samples, 1, *level.band),
+                )
+                for level in levels
+            ),
+            dtype=layout.dtype,
+            byteorder="<" if layout.byteorder == "<" else ">",
+            samples=samples.per_pixel,
+            interleaved=samples.per_pixel > 1 and not layout.planar,
+            pixel_size=image.pixel_size,
+            channels=tuple(channels),
+            role=role,  # type: ignore[arg-type]
+            significant_bits=image.significant_bits,
+        )
+        return ImagePlan(record, planes)
+
+    @staticmethod
+    def _is_omero_export(image: OmeImage) -> bool:
+        named = bool(image.channels) and image.channels[0].name is not None
+        return not named and "__omero_export" in (image.tiff_data[0].file_name or "")
+
+    def _levels(
+        self, index: int, image: OmeImage, samples: Samples, planes: PlaneMap
+    ) -> tuple[Layout, list[Layout]]:
+        """Return the layout of an image's first plane that is there, and of all its levels."""
+        place = next(
+            (
+                (number, ifd)
+                for number, ifd in zip(planes.files, planes.ifds, strict=True)
+                if number != ABSENT and self._is_there(number)
+            ),
+            None,
+        )
+        if place is None:
+            raise UnreadableFile(
+                f"{self._source.name}: none of the files that hold image {index} is there; the "
+                f"first is {image.tiff_data[0].file_name!r}. Put them in the same folder."
+            )
+        number, ifd = place
+        with self._files.borrow(number) as tiff:
+            layout = tiff.layout(ifd)
+            below = len(tiff.directory(ifd).numbers(SUB_IFDS))
+            levels = [layout, *(tiff.layout(ifd, sub) for sub in range(below))]
+        if (layout.width, layout.length) != (image.size_x, image.size_y):
+            raise Unsupported(
+                f"image {index} is {image.size_x} x {image.size_y} in the OME-XML and "
+                f"{layout.width} x {layout.length} in the TIFF"
+            )
+        for level in levels:
+            if (level.samples, level.dtype) != (samples.per_pixel, layout.dtype):
+                raise Unsupported(f"image {index} has directories of different pixel types")
+        return layout, levels
+
+    @staticmethod
+    def _check_type(index: int, image: OmeImage, layout: Layout) -> None:
+        # Of the first image OMETiffReader believes the TIFF, of the others the XML.
+        if index and image.pixel_type != pixel_type_of(layout.dtype):
+            raise Unsupported(
+                f"image {index} is {image.pixel_type} in the OME-XML and {layout.dtype} in the TIFF"
+            )
+
+    def _used_files(self) -> tuple[str, ...]:
+        names = self._files.names
+        used = [self._source.name, self._anchor.name]
+        used += [names[number] for number in sorted(self._exists) if self._exists[number]]
+        return tuple(dict.fromkeys(used))

@@ -1,0 +1,281 @@
+"""The TIFF files of one data set: which may be read, opened on need, closed when many.
+
+A file may name others (TiffData/UUID/@FileName, BinaryOnly/@MetadataFile). They are looked for in
+the folder of the file that was opened, and nowhere else unless the caller allows it: a name that
+leads out of the folder, by ``..``, by an absolute path or by a symbolic link, is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import re
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from bfbridge.errors import BfbridgeError, UnreadableFile
+from bfbridge.limits import Limits
+from bfbridge.source import RandomAccess, Source, as_source
+from bfbridge_ometiff.ifd import Directory, TiffFile
+from bfbridge_ometiff.layout import Layout, layout_of
+
+__all__ = ["FileSet", "OpenTiff", "companion"]
+
+_MOST_OPEN = 64
+_MOST_LAYOUTS = 4096
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def companion(source: Source, name: str, *, allow_outside: bool) -> Source:
+    """Return the source of a file named by another.
+
+    Parameters
+    ----------
+    source
+        The file that names it.
+    name
+        As stored. Of an absolute path only the last part counts, as old Bio-Formats writers stored
+        the path at the time of writing (OMETiffReader.initFile looks for it the same way).
+    allow_outside
+        Whether it may lie outside the folder of `source`.
+
+    Raises
+    ------
+    UnreadableFile
+        The name leads out of the folder.
+    """
+    if allow_outside:
+        return source.sibling(name)
+    plain = name.replace("\\", "/")
+    if "\0" in plain or not plain.strip() or ".." in plain.split("/") or plain.startswith("~"):
+        raise _outside(source, name)
+    if plain.startswith("/") or _SCHEME.match(plain):
+        if "://" in plain or plain.lower().startswith("file:"):
+            raise _outside(source, name)
+        plain = posixpath.basename(plain)
+        if not plain:
+            raise _outside(source, name)
+    if source.path is None:
+        return source.sibling(plain)
+    folder = os.path.realpath(source.path.parent)
+    real = os.path.realpath(os.path.join(folder, plain))
+    if not real.startswith(folder.rstrip(os.sep) + os.sep):
+        raise _outside(source, name)
+    return as_source(source.path.parent / plain)
+
+
+def _outside(source: Source, name: str) -> UnreadableFile:
+    return UnreadableFile(
+        f"{source.name}: it names {name!r} as part of its data, which is outside its own folder and "
+        "is not read. If you trust the file, open it with allow_outside=True."
+    )
+
+
+class OpenTiff:
+    """One open TIFF file with the layouts of its directories.
+
+    Parameters
+    ----------
+    source, limits
+        What to open, and bounds on what it may declare.
+    """
+
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self.source = source
+        self.name = source.name
+        self._access: RandomAccess = source.open()
+        try:
+            self.tiff = TiffFile(self._access, source.name, limits)
+        except BaseException:
+            self._access.close()
+            raise
+        self.size = self._access.size
+        fileno = getattr(self._access, "fileno", None)
+        self._fd: int = fileno() if fileno is not None and hasattr(os, "preadv") else -1
+        self._lock = threading.Lock()
+        self._layouts: OrderedDict[tuple[int, int], Layout] = OrderedDict()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a read costs microseconds, so that all directories can be walked at once."""
+        return self.source.url is None
+
+    def directory(self, ifd: int) -> Directory:
+        """Return directory `ifd` of the chain.
+
+        Raises
+        ------
+        UnreadableFile
+            The chain is shorter.
+        """
+        directory = self.tiff.directory(ifd)
+        if directory is None:
+            raise UnreadableFile(
+                f"{self.name}: there is no directory {ifd}, which its metadata names; it is "
+                "truncated or its metadata is wrong."
+            )
+        return directory
+
+    def layout(self, ifd: int, sub: int = -1) -> Layout:
+        """Return the layout of directory `ifd`, or of its SubIFD `sub`, kept for the next call."""
+        key = (ifd, sub)
+        with self._lock:
+            found = self._layouts.get(key)
+            if found is not None:
+                return found
+        directory = self.directory(ifd)
+        where = f"{self.name}: directory {ifd}"
+        if sub >= 0:
+            offsets = directory.numbers(330)
+            if sub >= len(offsets):
+                raise UnreadableFile(
+                    f"{where}: it has {len(offsets)} lower resolutions, but {sub + 1} were expected."
+                )
+            directory = self.tiff.directory_at(offsets[sub])
+            where = f"{where}, lower resolution {sub}"
+        layout = layout_of(directory, self.tiff.byteorder, where)
+        with self._lock:
+            self._layouts[key] = layout
+            if len(self._layouts) > _MOST_LAYOUTS:
+                self._layouts.popitem(last=False)
+        return layout
+
+    def read(self, offset: int, length: int, memory: np.ndarray[Any, Any] | None) -> Any:
+        """Return `length` bytes of pixels; in `memory` (at least as long) where that saves a copy.
+
+        Raises
+        ------
+        UnreadableFile
+            They lie outside the file.
+        """
+        data: Any
+        if memory is not None and self._fd >= 0:
+            data = memory[:length]
+            done = os.preadv(self._fd, [data], offset)
+        else:
+            data = self._access.read_at(offset, length)
+            done = len(data)
+        if done != length:
+            raise UnreadableFile(
+                f"{length:,} bytes at {offset:,} are wanted, but the file ends at {self.size:,}; it "
+                "is truncated or damaged"
+            )
+        return data
+
+    def close(self) -> None:
+        """Release the file."""
+        self._fd = -1
+        self._access.close()
+
+
+class FileSet:
+    """The files of a data set by number; 0 is the file that was opened.
+
+    Parameters
+    ----------
+    main
+        The file that was opened, already open.
+    anchor
+        Beside which companions lie: `main`'s source, or its companion metadata file's.
+    limits, allow_outside
+        As given by the caller.
+    """
+
+    def __init__(
+        self, main: OpenTiff | None, anchor: Source, limits: Limits, *, allow_outside: bool
+    ) -> None:
+        self._anchor = anchor
+        self._limits = limits
+        self._allow_outside = allow_outside
+        self._sources: list[Source] = []
+        self._numbers: dict[str, int] = {}
+        self._open: OrderedDict[int, OpenTiff] = OrderedDict()
+        self._lock = threading.Lock()
+        self._main = main
+        if main is not None:
+            self._sources.append(main.source)
+            self._numbers[_key(main.source)] = 0
+
+    @property
+    def names(self) -> list[str]:
+        """Of the files, by number."""
+        return [source.name for source in self._sources]
+
+    def find(self, name: str) -> int:
+        """Return the number of a file that the metadata names, whether or not it exists.
+
+        Raises
+        ------
+        UnreadableFile
+            The name leads out of the folder.
+        """
+        source = companion(self._anchor, name, allow_outside=self._allow_outside)
+        key = _key(source)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._sources)
+            self._sources.append(source)
+        return self._numbers[key]
+
+    def exists(self, number: int) -> bool:
+        """Whether a file is there."""
+        return (number == 0 and self._main is not None) or self._sources[number].exists()
+
+    @contextlib.contextmanager
+    def borrow(self, number: int) -> Any:
+        """Lend a file, open, for the time of a ``with`` block.
+
+        Raises
+        ------
+        UnreadableFile
+            It is missing, or no TIFF.
+        """
+        if number == 0 and self._main is not None:
+            yield self._main
+            return
+        with self._lock:
+            tiff = self._open.pop(number, None)
+        if tiff is None:
+            tiff = self._open_one(self._sources[number])
+        try:
+            yield tiff
+        finally:
+            with self._lock:
+                # Two threads may have opened the same file: one of them is kept.
+                spare = self._open.pop(number, None)
+                self._open[number] = tiff
+                old = self._open.popitem(last=False)[1] if len(self._open) > _MOST_OPEN else None
+            for unused in (spare, old):
+                if unused is not None:
+                    unused.close()
+
+    def _open_one(self, source: Source) -> OpenTiff:
+        if not source.exists():
+            raise UnreadableFile(
+                f"{source.name}: this file belongs to the data set of {self._anchor.name}, but is "
+                "missing. Put it in the same folder."
+            )
+        try:
+            return OpenTiff(source, self._limits)
+        except BfbridgeError as error:
+            raise UnreadableFile(
+                f"{source.name}: this file belongs to the data set of {self._anchor.name}, but "
+                f"cannot be opened: {error}"
+            ) from error
+
+    def close(self) -> None:
+        """Release every file."""
+        with self._lock:
+            held = list(self._open.values())
+            self._open.clear()
+        for tiff in held:
+            tiff.close()
+        if self._main is not None:
+            self._main.close()
+
+
+def _key(source: Source) -> str:
+    return os.path.realpath(source.path) if source.path is not None else source.name

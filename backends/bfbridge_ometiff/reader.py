@@ -1,0 +1,185 @@
+"""OME-TIFF reader: planes by the OME-XML's map, pixels by this package's own TIFF decoder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
+from bfbridge.errors import (
+    BadArgument,
+    BfbridgeError,
+    Closed,
+    LimitExceeded,
+    ReadFailed,
+    UnreadableFile,
+)
+from bfbridge_ometiff.codecs import Damaged
+from bfbridge_ometiff.dataset import Dataset, open_dataset
+from bfbridge_ometiff.planes import ABSENT
+from bfbridge_ometiff.segments import PlaneReader
+from bfbridge_ometiff.tags import named_tags
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from bfbridge.source import Source
+    from bfbridge_ometiff.files import OpenTiff
+    from bfbridge_ometiff.layout import Layout
+
+__all__ = ["OmeTiffReader"]
+
+
+class _Gate:
+    """Lets `close` wait for reads under way: a file descriptor closed under a read is given to
+    the next file opened, and the read would return that file's bytes.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._inside = 0
+        self._shut = False
+
+    def __enter__(self) -> None:
+        with self._condition:
+            if self._shut:
+                raise Closed("this reader is closed; open the file again.")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._condition:
+            self._inside -= 1
+            if not self._inside:
+                self._condition.notify_all()
+
+    def shut(self) -> bool:
+        """Let nobody in any more, wait until all are out; return whether this is the first call."""
+        with self._condition:
+            first, self._shut = not self._shut, True
+            self._condition.wait_for(lambda: not self._inside)
+            return first
+
+
+class OmeTiffReader(ReaderBackend):
+    """One open OME-TIFF data set. Made by `open`."""
+
+    name: ClassVar[str] = "ometiff"
+
+    def __init__(self, dataset: Dataset, options: OpenOptions) -> None:
+        self._dataset = dataset
+        self._images = tuple(plan.image for plan in dataset.plans)
+        self._planes = PlaneReader(options.limits)
+        self._gate = _Gate()
+        self._original: Mapping[str, Any] | None = None
+
+    @classmethod
+    def open(cls, source: Source, options: OpenOptions) -> OmeTiffReader:
+        """Open an OME-TIFF file, any file of a set, or its companion metadata file."""
+        if options.backend_options:
+            names = ", ".join(sorted(options.backend_options))
+            raise BadArgument(f"the ometiff backend has no option named {names}.")
+        return cls(open_dataset(source, options), options)
+
+    @property
+    def images(self) -> Sequence[Image]:
+        """Every image of the file."""
+        return self._images
+
+    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` with a region; see `ReaderBackend.read`.
+
+        Raises
+        ------
+        ReadFailed
+            A tile is damaged, truncated, or in a file that is missing; the message names it.
+        """
+        with self._gate:
+            per_pixel = self._images[region.image].samples
+            for t in range(region.start[0], region.stop[0]):
+                for channel in range(
+                    region.start[1] // per_pixel, -(-region.stop[1] // per_pixel)
+                ):
+                    for z in range(region.start[2], region.stop[2]):
+                        self._read_plane(region, (t, channel, z), out)
+
+    def _read_plane(
+        self, region: Region, plane: tuple[int, int, int], out: np.ndarray[Any, Any]
+    ) -> None:
+        """Read the part of a region that one stored plane holds."""
+        t, channel, z = plane
+        per_pixel = self._images[region.image].samples
+        c0 = max(region.start[1], channel * per_pixel)
+        c1 = min(region.stop[1], (channel + 1) * per_pixel)
+        box = out[t - region.start[0], c0 - region.start[1] : c1 - region.start[1]]
+        pixels = np.moveaxis(box[:, z - region.start[2]], 0, -1)
+        plan = self._dataset.plans[region.image]
+        number, ifd = plan.planes.where(z, channel, t)
+        if number == ABSENT:
+            # OME-TIFF lets a data set of several files leave planes out; they are black.
+            pixels[...] = 0
+            return
+        try:
+            with self._dataset.files.borrow(number) as tiff:
+                layout = self._layout(tiff, region, ifd)
+                corner = (region.start[3], region.start[4])
+                self._planes.read(tiff, layout, corner, c0 - channel * per_pixel, pixels)
+        except (Damaged, LimitExceeded, UnreadableFile) as error:
+            kind = LimitExceeded if isinstance(error, LimitExceeded) else ReadFailed
+            raise kind(
+                f"{self._dataset.files.names[number]}: image {region.image}, level {region.level}, "
+                f"plane z {z}, c {channel}, t {t} (directory {ifd}): {error}."
+            ) from error
+
+    def _layout(self, tiff: OpenTiff, region: Region, ifd: int) -> Layout:
+        """Return the layout of a plane, checked against the image it is to be part of."""
+        image = self._images[region.image]
+        try:
+            layout = tiff.layout(ifd, region.level - 1)
+        except LimitExceeded:
+            raise
+        except BfbridgeError as error:
+            raise Damaged(f"its directory cannot be used: {error}") from error
+        length, width = image.levels[region.level].shape[3:]
+        if (layout.width, layout.length, layout.samples, layout.dtype) != (
+            width,
+            length,
+            image.samples,
+            image.dtype,
+        ):
+            raise Damaged(
+                f"it has {layout.width} x {layout.length} pixels of {layout.samples} x "
+                f"{layout.dtype}, where the image has {width} x {length} of {image.samples} x "
+                f"{image.dtype}"
+            )
+        return layout
+
+    def ome_xml(self) -> str | None:
+        """Return the OME-XML as stored."""
+        return self._dataset.xml
+
+    def ome(self) -> OME:
+        """Return the OME-XML as an ome_types document."""
+        import ome_types
+
+        return ome_types.from_xml(self._dataset.xml)
+
+    @property
+    def original_metadata(self) -> Mapping[str, Any]:
+        """The first directory's tags by name."""
+        if self._original is None:
+            with self._gate, self._dataset.files.borrow(self._dataset.first_file) as tiff:
+                self._original = named_tags(tiff.directory(0))
+        return self._original
+
+    @property
+    def used_files(self) -> Sequence[str]:
+        """The file opened first, then the metadata file and the files that hold planes."""
+        return self._dataset.used_files
+
+    def close(self) -> None:
+        """Close every file, after the reads under way have ended."""
+        if self._gate.shut():
+            self._dataset.files.close()
