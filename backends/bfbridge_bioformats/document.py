@@ -7,7 +7,10 @@ import re
 import threading
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bfbridge.backend import Image, Quantity
 from bfbridge.omexml import pixel_type_of
@@ -19,7 +22,15 @@ if TYPE_CHECKING:
 
     from .pool import JavaReader
 
-__all__ = ["from_records", "from_xml", "original_metadata", "xml_of"]
+__all__ = [
+    "Modulo",
+    "from_records",
+    "from_xml",
+    "lookup_table",
+    "modulo",
+    "original_metadata",
+    "xml_of",
+]
 
 log = logging.getLogger("bfbridge")
 
@@ -123,15 +134,81 @@ def _clean(text: str | None) -> str | None:
 def original_metadata(reader: JavaReader) -> dict[str, Any]:
     """Return global entries, then each series' under "Series N key" where there are several."""
     java = reader.java
-    found = {str(key): _value(java.getMetadataValue(key)) for key in java.getGlobalMetadata()}
+    found = _entries(java.getGlobalMetadata())
     count = int(java.getSeriesCount())
     for number in range(count):
         reader.go_to(number, 0)
-        entries = java.getSeriesMetadata()
-        for key in entries:
-            shown = str(key) if count == 1 else f"Series {number} {key}"
-            found.setdefault(shown, _value(entries.get(key)))
+        for key, value in _entries(java.getSeriesMetadata()).items():
+            found.setdefault(key if count == 1 else f"Series {number} {key}", value)
     return dict(sorted(found.items()))
+
+
+def _entries(table: Any) -> dict[str, Any]:
+    return {str(entry.getKey()): _value(entry.getValue()) for entry in table.entrySet()}
+
+
+@dataclass(frozen=True, slots=True)
+class Modulo:
+    """A further axis folded into Z, C or T (lifetime, angle, lambda ...), as loci.formats.Modulo.
+
+    Attributes
+    ----------
+    type
+        What it counts: "lifetime", "angle", "phase", "tile", "lambda".
+    start, step, end
+        Of its values, in `unit`.
+    unit
+        Or None.
+    labels
+        Of its values, where they are not numbers.
+    length
+        How many values; the axis it is folded into is a multiple of it, this one running fastest.
+    """
+
+    type: str
+    start: float
+    step: float
+    end: float
+    unit: str | None
+    labels: tuple[str, ...]
+    length: int
+
+
+def modulo(reader: JavaReader, series: int) -> dict[str, Modulo]:
+    """Return the axes ("Z", "C", "T") of a series that hold another one, with what they hold."""
+    reader.go_to(series, 0)
+    java = reader.java
+    axes = {"Z": java.getModuloZ(), "C": java.getModuloC(), "T": java.getModuloT()}
+    return {
+        axis: Modulo(
+            type=str(found.type),
+            start=float(found.start),
+            step=float(found.step),
+            end=float(found.end),
+            unit=None if found.unit is None else str(found.unit),
+            labels=tuple(str(label) for label in found.labels or ()),
+            length=int(found.length()),
+        )
+        for axis, found in axes.items()
+        if found is not None and int(found.length()) > 1
+    }
+
+
+def lookup_table(reader: JavaReader, series: int, plane: int) -> np.ndarray[Any, Any] | None:
+    """Return red, green and blue of every value, as 3 x 256 uint8 or 3 x 65536 uint16, or None."""
+    reader.go_to(series, 0)
+    java = reader.java
+    if not java.isIndexed():
+        return None
+    # Some readers know the table of a plane only once they have read from it.
+    java.openBytes(plane, 0, 0, 1, 1)
+    table = java.get8BitLookupTable()
+    if table is not None:
+        return np.array([np.asarray(row).view(np.uint8) for row in table])
+    table = java.get16BitLookupTable()
+    if table is not None:
+        return np.array([np.asarray(row).view(np.uint16) for row in table])
+    return None
 
 
 def _value(value: Any) -> Any:

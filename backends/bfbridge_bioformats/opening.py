@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .jvm import machine
 __all__ = ["Recipe", "check_file", "recipe_for"]
 
 _KEPT_DETECTORS = 2
+_OPTION_NAME = re.compile(r"[a-z0-9]+\.[a-z_.]+")
 _detectors: list[Any] = []
 _detectors_lock = threading.Lock()
 _known_options: frozenset[str] | None = None
@@ -148,13 +150,22 @@ def known_options() -> frozenset[str]:
             "getAvailableOptions"
         )
         ask.setAccessible(True)
-        detector = machine.type("loci.formats.ImageReader")()
         base = machine.type("loci.formats.FormatReader")
-        names = {
-            str(name)
-            for reader in detector.getReaders()
-            if isinstance(reader, base)
-            for name in ask.invoke(reader)
-        }
+        names: set[str] = set()
+        for reader in machine.type("loci.formats.ImageReader")().getReaders():
+            if isinstance(reader, base):
+                names.update(str(name) for name in ask.invoke(reader))
+            names.update(_declared_options(reader))
         _known_options = frozenset(names)
     return _known_options
+
+
+def _declared_options(reader: Any) -> Iterator[str]:
+    """Option names that a reader has as constants; not all are in its list of options."""
+    for field in reader.getClass().getFields():
+        if str(field.getName()).endswith("_KEY") and str(field.getType().getName()).endswith(
+            ".String"
+        ):
+            name = str(field.get(None))
+            if _OPTION_NAME.fullmatch(name):
+                yield name

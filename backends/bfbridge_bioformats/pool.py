@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bfbridge.errors import Closed, OutOfMemory, ReadFailed
+from bfbridge.errors import Closed, OutOfMemory
 
 from .jvm import machine
 from .pixels import JAVA_ARRAY_LIMIT
@@ -57,7 +57,7 @@ class JavaReader:
         filled = self.java.openBytes(plane, buffer, x, y, width, height)
         raw = np.asarray(filled).view(np.uint8)
         if raw.size < length:
-            raise ReadFailed(f"Java gave {raw.size} bytes where {length} were asked for")
+            raise ValueError(f"Java gave {raw.size} bytes where {length} were asked for")
         return raw[:length]
 
     def _buffer(self, length: int) -> Any:

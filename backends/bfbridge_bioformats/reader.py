@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,6 +16,8 @@ from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError, UnreadableFile
 
 from . import document
+from .companions import check_named_files, check_used_files
+from .document import Modulo
 from .failures import open_failure, read_failure
 from .jvm import machine
 from .opening import Recipe, check_file, recipe_for
@@ -74,6 +78,8 @@ class BioFormatsReader(ReaderBackend):
         check_file(source.path)
         # A synthetic image has no file: its name alone says all, and becomes the image's name.
         file_id = os.path.abspath(source.path) if source.exists() else source.filename
+        if source.exists() and not options.allow_outside:
+            check_named_files(source, options.limits)
         with machine.attached():
             machine.follow_log_level()
             try:
@@ -89,6 +95,9 @@ class BioFormatsReader(ReaderBackend):
         store = machine.type("loci.formats.MetadataTools").createOMEXMLMetadata()
         java, cost = recipe.make(store)
         try:
+            if os.path.isabs(file_id) and not options.allow_outside:
+                files = [str(file) for file in java.getUsedFiles()]
+                check_used_files(Path(file_id), files, java.getClass().getSimpleName())
             entries = read_images(java, store, name)
             format_ = str(java.getFormat())
         except BaseException:
@@ -121,16 +130,8 @@ class BioFormatsReader(ReaderBackend):
         Closed
             After `close`.
         """
-        with machine.attached():
-            reader = self._pool.take()
-            try:
-                self._fill(reader, region, out)
-            except BaseException as error:
-                self._pool.discard(reader)
-                if isinstance(error, Exception) and not isinstance(error, BfbridgeError):
-                    raise read_failure(error, self._name, str(region)) from error
-                raise
-            self._pool.give(reader)
+        with self._borrowed(region) as reader:
+            self._fill(reader, region, out)
 
     def _fill(self, reader: JavaReader, region: Region, out: np.ndarray[Any, Any]) -> None:
         entry = self._entries[region.image]
@@ -196,27 +197,44 @@ class BioFormatsReader(ReaderBackend):
     def original_metadata(self) -> Mapping[str, Any]:
         """The format's own metadata by its own names; of one series of several with its number."""
         if self._original is None:
-            with machine.attached():
-                reader = self._pool.take()
-                try:
-                    self._original = document.original_metadata(reader)
-                finally:
-                    self._pool.give(reader)
+            with self._borrowed() as reader:
+                self._original = document.original_metadata(reader)
         return self._original
 
     @property
     def used_files(self) -> Sequence[str]:
         """Every file of this data set, the one that was opened first."""
         if self._used is None:
-            with machine.attached():
-                reader = self._pool.take()
-                try:
-                    files = [str(file) for file in reader.java.getUsedFiles()]
-                    main = str(reader.java.getCurrentFile())
-                finally:
-                    self._pool.give(reader)
+            with self._borrowed() as reader:
+                files = [str(file) for file in reader.java.getUsedFiles()]
+                main = str(reader.java.getCurrentFile())
             self._used = tuple(dict.fromkeys([main, *files] if main in files else files))
         return self._used
+
+    def modulo(self, image: int) -> Mapping[str, Modulo]:
+        """Axes ("Z", "C", "T") of an image that hold another axis folded in, with what it is."""
+        with self._borrowed() as reader:
+            return document.modulo(reader, self._entries[image].series)
+
+    def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
+        """Return the colours of an indexed image: 3 x 256 uint8 or 3 x 65536 uint16, or None."""
+        entry = self._entries[image]
+        with self._borrowed() as reader:
+            return document.lookup_table(reader, entry.series, entry.plane(0, 0, channel, 0))
+
+    @contextlib.contextmanager
+    def _borrowed(self, what: object = "metadata") -> Iterator[JavaReader]:
+        """Lend a reader; Java's exceptions become bfbridge's, which name `what` was asked for."""
+        with machine.attached():
+            reader = self._pool.take()
+            try:
+                yield reader
+            except BaseException as error:
+                self._pool.discard(reader)
+                if isinstance(error, Exception) and not isinstance(error, BfbridgeError):
+                    raise read_failure(error, self._name, str(what)) from error
+                raise
+            self._pool.give(reader)
 
     def close(self) -> None:
         """Close all Java readers; those in use as soon as they are done."""
