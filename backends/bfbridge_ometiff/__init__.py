@@ -1,7 +1,9 @@
 """OME-TIFF and its family, read and written without Java."""
 
 from bfbridge_ometiff.reader import OmeTiffReader
+from bfbridge_ometiff.writer import OmeTiffWriter
 
-__all__ = ["READER", "OmeTiffReader"]
+__all__ = ["READER", "WRITER", "OmeTiffReader", "OmeTiffWriter"]
 
 READER = OmeTiffReader
+WRITER = OmeTiffWriter

@@ -125,7 +125,7 @@ def _parse(xml: str, source: Source, limits: Limits) -> OmeDocument:
         return parse_ome_xml(xml, source.name, limits)
     except UnreadableFile as error:
         if isinstance(error.__cause__, ExpatError):
-            # Some descriptions only begin like OME-XML; Bio-Formats reads such a file as plain TIFF.
+            # Some descriptions only begin like OME-XML: Bio-Formats takes such for plain TIFF.
             raise Unsupported(str(error)) from error
         raise
 
@@ -152,7 +152,7 @@ def _metadata_file(
             f"{source.name}: its metadata is in the file {name!r}, which is missing. Put it in the "
             "same folder."
         )
-    if not found.head(4)[:2] in (b"II", b"MM"):
+    if found.head(4)[:2] not in (b"II", b"MM"):
         return found, _whole_text(found, options.limits)
     tiff = OpenTiff(found, options.limits)
     try:
@@ -277,9 +277,7 @@ class _Builder:
                 # OMETiffReader numbers directories without these, the specification with them.
                 raise Unsupported("thumbnail directories between its planes")
 
-    def _plan(
-        self, index: int, image: OmeImage, samples: Samples, planes: PlaneMap
-    ) -> ImagePlan:
+    def _plan(self, index: int, image: OmeImage, samples: Samples, planes: PlaneMap) -> ImagePlan:
         if image.dimension_order != "XYZCT" and self._is_omero_export(image):
             raise Unsupported("an OMERO export with a wrong dimension order")
         layout, levels = self._levels(index, image, samples, planes)

@@ -70,8 +70,8 @@ def companion(source: Source, name: str, *, allow_outside: bool) -> Source:
 
 def _outside(source: Source, name: str) -> UnreadableFile:
     return UnreadableFile(
-        f"{source.name}: it names {name!r} as part of its data, which is outside its own folder and "
-        "is not read. If you trust the file, open it with allow_outside=True."
+        f"{source.name}: it names {name!r} as part of its data, which is outside its own folder "
+        "and is not read. If you trust the file, open it with allow_outside=True."
     )
 
 
@@ -133,7 +133,7 @@ class OpenTiff:
             offsets = directory.numbers(330)
             if sub >= len(offsets):
                 raise UnreadableFile(
-                    f"{where}: it has {len(offsets)} lower resolutions, but {sub + 1} were expected."
+                    f"{where}: it has {len(offsets)} lower resolutions, not {sub + 1}."
                 )
             directory = self.tiff.directory_at(offsets[sub])
             where = f"{where}, lower resolution {sub}"
@@ -161,8 +161,8 @@ class OpenTiff:
             done = len(data)
         if done != length:
             raise UnreadableFile(
-                f"{length:,} bytes at {offset:,} are wanted, but the file ends at {self.size:,}; it "
-                "is truncated or damaged"
+                f"{length:,} bytes at {offset:,} are wanted, but the file ends at {self.size:,}; "
+                "it is truncated or damaged"
             )
         return data
 

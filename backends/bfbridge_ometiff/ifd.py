@@ -61,7 +61,7 @@ class Entry(NamedTuple):
     """One directory entry: field type, number of values, and where they are in the file."""
 
     kind: int
-    count: int
+    values: int
     offset: int
 
 
@@ -96,7 +96,7 @@ class Directory:
         entry = self.entries.get(tag)
         if entry is None:
             return b""
-        length = entry.count * _TYPES[entry.kind][1]
+        length = entry.values * _TYPES[entry.kind][1]
         file = self._file
         check(length, file.limits.tag_bytes, f"tag {tag} length in bytes", file.name)
         return file.bytes_at(entry.offset, length, f"tag {tag} of the directory at {self.offset}")
@@ -145,7 +145,7 @@ class Directory:
         data = self.raw(tag)
         if not code:
             return data
-        flat = struct.unpack(f"{self._file.byteorder}{code * entry.count}", data)
+        flat = struct.unpack(f"{self._file.byteorder}{code * entry.values}", data)
         if len(code) == 2:
             pairs = zip(flat[::2], flat[1::2], strict=True)
             flat = tuple(a / b if b else float("nan") for a, b in pairs)
@@ -195,7 +195,9 @@ class TiffFile:
         orders = {b"II": "<", b"MM": ">"}
         self.byteorder = orders.get(header[:2], "")
         if not self.byteorder or len(header) < 8:
-            raise UnreadableFile(f"{name}: this is no TIFF file; its first bytes are {header[:4]!r}.")
+            raise UnreadableFile(
+                f"{name}: this is no TIFF file; its first bytes are {header[:4]!r}."
+            )
         magic = self._unpack("H", header[2:4])
         self.big = magic == 43
         if self.big:

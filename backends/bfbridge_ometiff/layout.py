@@ -223,7 +223,10 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
         if len(set(rows)) > 1 or rows[0] < 1:
             raise Unsupported("strips of different lengths")
         tile_width, tile_length = width, min(rows[0], length)
-    if compression in _IMAGE_SAMPLES and (1 if planar else samples) not in _IMAGE_SAMPLES[compression]:
+    if (
+        compression in _IMAGE_SAMPLES
+        and (1 if planar else samples) not in _IMAGE_SAMPLES[compression]
+    ):
         raise Unsupported(f"{compression} with {samples} samples a pixel")
     photometric, inverted = _photometric(directory, compression, samples, dtype)
     layout = Layout(

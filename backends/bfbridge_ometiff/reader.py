@@ -34,8 +34,10 @@ __all__ = ["OmeTiffReader"]
 
 
 class _Gate:
-    """Lets `close` wait for reads under way: a file descriptor closed under a read is given to
-    the next file opened, and the read would return that file's bytes.
+    """Lets `close` wait for reads under way.
+
+    A file descriptor closed under a read is given to the next file opened, and the read would
+    return that file's bytes.
     """
 
     def __init__(self) -> None:
@@ -99,9 +101,7 @@ class OmeTiffReader(ReaderBackend):
         with self._gate:
             per_pixel = self._images[region.image].samples
             for t in range(region.start[0], region.stop[0]):
-                for channel in range(
-                    region.start[1] // per_pixel, -(-region.stop[1] // per_pixel)
-                ):
+                for channel in range(region.start[1] // per_pixel, -(-region.stop[1] // per_pixel)):
                     for z in range(region.start[2], region.stop[2]):
                         self._read_plane(region, (t, channel, z), out)
 

@@ -120,9 +120,7 @@ class PlaneReader:
         except Damaged as error:
             raise Damaged(f"{_segment(layout, number)}: {error}") from error
 
-    def _fetch(
-        self, tiff: OpenTiff, layout: Layout, run: list[tuple[int, int, int]]
-    ) -> list[Any]:
+    def _fetch(self, tiff: OpenTiff, layout: Layout, run: list[tuple[int, int, int]]) -> list[Any]:
         """Return the stored bytes of each segment of a run; None for one of no bytes."""
         first, last = run[0][0], run[-1][0]
         start = int(layout.offsets[first])
@@ -181,9 +179,7 @@ def _segment(layout: Layout, number: int) -> str:
     return f"tile {column}, {row} (column, row){sample}"
 
 
-def _runs(
-    layout: Layout, wanted: list[tuple[int, int, int]]
-) -> list[list[tuple[int, int, int]]]:
+def _runs(layout: Layout, wanted: list[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
     """Group segments that lie one after the other in the file."""
     runs: list[list[tuple[int, int, int]]] = []
     end = start = -1

@@ -79,7 +79,7 @@ def named_tags(directory: Directory) -> Mapping[str, Any]:
     """
     found: dict[str, Any] = {}
     for tag, entry in directory.entries.items():
-        if entry.kind != 2 and entry.count > _MOST_VALUES:
+        if entry.kind != 2 and entry.values > _MOST_VALUES:
             continue
         try:
             found[NAMES.get(tag, str(tag))] = directory.value(tag)

@@ -1,0 +1,295 @@
+"""OME-TIFF writer: chunks in any order from any thread, directories and OME-XML at the end.
+
+The first bytes of the file stay zero until all else is in place, so that an unfinished file is no
+TIFF. Whether it is a BigTIFF is decided then too, from where its last byte lies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from bfbridge.backend import Image, ImageSpec, Shape5, WriterBackend
+from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
+from bfbridge_ometiff.codecs import Scratch, decode_into
+from bfbridge_ometiff.directories import Ifd, Tag, header, pack_directory, patch_link
+from bfbridge_ometiff.encode import Encoding, Settings, encoding_for, settings_of
+from bfbridge_ometiff.grid import Grid, grid_of
+from bfbridge_ometiff.omewrite import finished_xml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ome_types import OME
+
+__all__ = ["OmeTiffWriter"]
+
+_HEADER: Final = 16
+_CLASSIC_END: Final = (1 << 32) - 1
+
+
+class OmeTiffWriter(WriterBackend):
+    """One OME-TIFF being written. Made by `prepare`."""
+
+    name: ClassVar[str] = "ometiff"
+
+    def __init__(
+        self,
+        target: Path,
+        specs: Sequence[ImageSpec],
+        xml: str,
+        orders: Sequence[str],
+        settings: Settings,
+    ) -> None:
+        self._target = target
+        self._specs = specs
+        self._xml = xml
+        self._settings = settings
+        self._encodings = [
+            encoding_for(spec.image.dtype, spec.image.samples, settings) for spec in specs
+        ]
+        self._grids = [
+            [
+                grid_of(spec.image, number, encoding, order)
+                for number in range(len(spec.image.levels))
+            ]
+            for spec, encoding, order in zip(specs, self._encodings, orders, strict=True)
+        ]
+        self._padded, self._coded = Scratch(), Scratch()
+        self._lock = threading.Lock()
+        self._end = _HEADER
+        self._failed: BaseException | None = None
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        try:
+            self._fd = os.open(target, flags, 0o666)
+        except OSError as error:
+            raise WriteFailed(
+                f"{target}: cannot be created ({error.strerror or error})."
+            ) from error
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Check option names and values; see `Settings` for what they are."""
+        settings_of(options)
+
+    @classmethod
+    def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:
+        """Return the tile asked for, or 1024 x 1024, no larger than the image needs."""
+        settings = settings_of(options)
+        encoding_for(image.dtype, image.samples, settings)
+        length, width = image.levels[0].shape[3:]
+        rows = min(settings.tile[0], -(-length // 16) * 16)
+        columns = min(settings.tile[1], -(-width // 16) * 16)
+        return 1, image.samples, 1, rows, columns
+
+    @classmethod
+    def prepare(
+        cls, target: Path, images: Sequence[ImageSpec], ome: OME | None, options: Mapping[str, Any]
+    ) -> OmeTiffWriter:
+        """Start a file of one or more images, each with its levels."""
+        settings = settings_of(options)
+        for spec in images:
+            encoding_for(spec.image.dtype, spec.image.samples, settings)
+        if ome is None:
+            raise BadArgument(f"{target.name}: an OME-TIFF needs OME metadata, and none was given.")
+        xml = finished_xml(ome, images)
+        orders = [image.pixels.dimension_order.value for image in ome.images]
+        return cls(target, tuple(images), xml, orders, settings)
+
+    def write_block(
+        self, image: int, level: int, index: Shape5, block: np.ndarray[Any, Any]
+    ) -> None:
+        """Encode a chunk and append it to the file; see `WriterBackend.write_block`.
+
+        Raises
+        ------
+        BadDtype, BadArgument
+            The block is not of the image's type, or not of the chunk's shape.
+        WriteFailed
+            The disk is full, or the system refuses.
+        """
+        grid, encoding = self._grids[image][level], self._encodings[image]
+        number = grid.number(index)
+        if block.dtype != encoding.dtype and not (
+            block.dtype == np.dtype(bool) and encoding.dtype == np.dtype(np.uint8)
+        ):
+            raise BadDtype(f"a block of {block.dtype} was given for an image of {encoding.dtype}.")
+        if block.shape != grid.block_shape(index):
+            raise BadArgument(
+                f"block {index} of image {image}, level {level} has shape {block.shape}, not "
+                f"{grid.block_shape(index)}."
+            )
+        pixels = self._whole(grid, encoding, index, block)
+        self._append(grid, number, encoding.encode(pixels, self._coded))
+
+    def _whole(
+        self, grid: Grid, encoding: Encoding, index: Shape5, block: np.ndarray[Any, Any]
+    ) -> np.ndarray[Any, Any]:
+        """Return a block as a whole segment, (Y, X, samples), contiguous."""
+        pixels = np.moveaxis(block[0, :, 0], 0, -1)
+        shape = grid.segment_shape(index[3])
+        if pixels.shape == shape and pixels.dtype == encoding.dtype and pixels.flags.c_contiguous:
+            return pixels
+        size = shape[0] * shape[1] * shape[2] * encoding.dtype.itemsize
+        whole = self._padded.get(size).view(encoding.dtype).reshape(shape)
+        rows, columns = pixels.shape[:2]
+        whole[:rows, :columns] = pixels
+        if encoding.lossy:
+            # An edge repeated leaves no step that would ring into the image.
+            whole[:rows, columns:] = whole[:rows, columns - 1 : columns]
+            whole[rows:] = whole[rows - 1 : rows]
+        else:
+            whole[:rows, columns:] = 0
+            whole[rows:] = 0
+        return whole
+
+    def _append(self, grid: Grid, number: int, data: bytes) -> None:
+        with self._lock:
+            self._check_open()
+            offset = self._end
+            # Segments begin at even offsets (TIFF 6.0, section 2).
+            self._end = end = offset + len(data) + len(data) % 2
+        if self._settings.bigtiff is False and end > _CLASSIC_END:
+            raise self._fail(
+                "the file grows beyond 4 GiB, which needs BigTIFF; leave bigtiff= at 'auto'"
+            )
+        self._put(offset, data)
+        with self._lock:
+            grid.offsets[number] = offset
+            grid.counts[number] = len(data)
+
+    def _put(self, offset: int, data: bytes | bytearray) -> None:
+        """Write bytes at an offset that nobody else writes to."""
+        view = memoryview(data)
+        try:
+            while view:
+                done = os.pwrite(self._fd, view, offset)
+                view, offset = view[done:], offset + done
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
+            raise self._fail(why, error) from error
+
+    def _fail(self, why: str, cause: BaseException | None = None) -> WriteFailed:
+        error = WriteFailed(
+            f"{self._target.name}: {why}. Nothing was stored under the target's name."
+        )
+        with self._lock:
+            self._failed = self._failed or cause or error
+        return error
+
+    def _check_open(self) -> None:
+        if self._fd < 0:
+            raise Closed(f"{self._target.name}: written to after finish() or abort().")
+
+    def read_block(self, image: int, level: int, index: Shape5) -> np.ndarray[Any, Any] | None:
+        """Return a chunk written before, cropped at the image's edge, or None."""
+        grid, encoding = self._grids[image][level], self._encodings[image]
+        number = grid.number(index)
+        with self._lock:
+            self._check_open()
+            offset, count = int(grid.offsets[number]), int(grid.counts[number])
+        if not count:
+            return None
+        data = os.pread(self._fd, count, offset)
+        block = np.empty(grid.block_shape(index), encoding.dtype)
+        out = np.moveaxis(block[0, :, 0], 0, -1)
+        rows = grid.segment_shape(index[3])[0]
+        decode_into(grid.layout, data, rows, (0, 0), out, self._padded)
+        return block
+
+    def finish(self) -> None:
+        """Write the fill value where no chunk came, the directories, and last the header.
+
+        Raises
+        ------
+        WriteFailed
+            This or an earlier write failed.
+        """
+        with self._lock:
+            self._check_open()
+            if self._failed is not None:
+                raise WriteFailed(
+                    f"{self._target.name}: an earlier write failed ({self._failed}), so the file "
+                    "is not finished."
+                ) from self._failed
+        self._fill_missing()
+        big = self._settings.bigtiff
+        if big == "auto":
+            big = self._end + self._directory_bytes() > _CLASSIC_END
+        first = self._put_directories(big=bool(big))
+        self._put(0, header(first, big=bool(big)))
+        self._close()
+
+    def _fill_missing(self) -> None:
+        """Let all missing chunks of a level share one segment of the fill value."""
+        for spec, encoding, grids in zip(self._specs, self._encodings, self._grids, strict=True):
+            for grid in grids:
+                missing = np.flatnonzero(grid.counts == 0)
+                for rows in sorted({grid.rows_at(int(number)) for number in missing}):
+                    shape = (rows, *grid.segment_shape(0)[1:])
+                    pixels = np.full(shape, spec.fill_value, encoding.dtype)
+                    numbers = [n for n in missing.tolist() if grid.rows_at(n) == rows]
+                    self._append(grid, numbers[0], encoding.encode(pixels, self._coded))
+                    grid.offsets[numbers] = grid.offsets[numbers[0]]
+                    grid.counts[numbers] = grid.counts[numbers[0]]
+
+    def _directory_bytes(self) -> int:
+        """Return more bytes than the directories of a classic TIFF can take."""
+        total = 4 * len(self._xml.encode()) + 4096
+        for grids in self._grids:
+            total += grids[0].planes * sum(1024 + 8 * grid.segments for grid in grids)
+        return total
+
+    def _directories(self, *, big: bool) -> Iterator[Ifd]:
+        """Yield each plane's directory, image by image in DimensionOrder."""
+        xml: str | None = self._xml
+        for encoding, grids, spec in zip(self._encodings, self._grids, self._specs, strict=True):
+            for plane in grids[0].planes_in_order():
+                tags, *below = (
+                    grid.tags(encoding, spec.image.pixel_size, plane, big=big) for grid in grids
+                )
+                if xml is not None:
+                    tags.append(Tag.text(270, xml))
+                    xml = None
+                yield Ifd(tags, below)
+
+    def _put_directories(self, *, big: bool) -> int:
+        """Write all directories; return the first one's place."""
+        base = -(-self._end // 8) * 8
+        held: tuple[bytearray, int] | None = None
+        first = 0
+        start = base
+        for ifd in self._directories(big=big):
+            block, place, link = pack_directory(ifd, base, big=big)
+            if held is None:
+                first = place
+            else:
+                patch_link(held[0], held[1], place, big=big)
+                self._put(start, held[0])
+                start = base
+            held = (block, link)
+            base += len(block) + -len(block) % 8
+        if held is not None:
+            self._put(start, held[0])
+        self._end = base
+        return first
+
+    def _close(self) -> None:
+        with self._lock:
+            fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def abort(self) -> None:
+        """Release the file and remove it."""
+        if self._fd >= 0:
+            self._close()
+            with contextlib.suppress(OSError):
+                self._target.unlink()
