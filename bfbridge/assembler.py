@@ -74,11 +74,15 @@ class Scratch:
                 if not self._spill_one(chunk):
                     break
 
-    def drop(self, chunk: _OpenChunk) -> None:
-        """Forget a chunk that is finished."""
+    def drop(self, chunk: _OpenChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
+        """Forget a chunk that is finished; its lock is held."""
         with self._lock:
             if self._recent.pop(id(chunk), None) is not None:
                 self._held -= _nbytes(chunk)
+            if chunk.place is not None:
+                length = prod(shape) * dtype.itemsize + -(-prod(shape) // 8)
+                self._free.setdefault(length, []).append(chunk.place)
+                chunk.place = None
 
     def restore(self, chunk: _OpenChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
         """Bring a chunk back from the file; its lock is held."""
@@ -102,9 +106,9 @@ class Scratch:
             try:
                 if victim.array is None or victim.written is None:
                     continue
-                self._held -= _nbytes(victim)
                 data = victim.array.tobytes() + np.packbits(victim.written).tobytes()
                 victim.place = self._write(data)
+                self._held -= _nbytes(victim)
                 victim.array = victim.written = None
                 del self._recent[key]
                 return True
@@ -261,14 +265,14 @@ class LevelAssembler:
     def _finish(self, index: Shape5, chunk: _OpenChunk, pixels: Array) -> None:
         """Hand a whole chunk to the backend and the level above; its lock is held."""
         self._writer.write_block(self._image, self._number, index, pixels)
+        # Before the chunk is let go: a later write to it must reach the level above later, too.
+        self._hand_up(index, pixels)
         self._done[index] = True
-        self._scratch.drop(chunk)
+        self._scratch.drop(chunk, self._chunk_shape(index), self._spec.image.dtype)
         chunk.gone = True
         chunk.array = chunk.written = None
         with self._lock:
             del self._open[index]
-        if self._above is not None:
-            self._hand_up(index, pixels)
 
     def _hand_up(self, index: Shape5, pixels: Array) -> None:
         above = self._above

@@ -291,9 +291,17 @@ class WriterBackend(ABC):
     @classmethod
     @abstractmethod
     def prepare(
-        cls, target: Path, images: Sequence[ImageSpec], ome: OME, options: Mapping[str, Any]
+        cls,
+        target: Path,
+        images: Sequence[ImageSpec],
+        ome: OME | None,
+        options: Mapping[str, Any],
     ) -> WriterBackend:
-        """Start a file. `ome` has true sizes and one Image for each of `images`, in order."""
+        """Start a file.
+
+        `ome` has true sizes and one Image for each of `images`, in order. It is None where the OME
+        schema has no name for a dtype (int64, uint64); the file then goes without.
+        """
 
     @abstractmethod
     def write_block(

@@ -21,9 +21,7 @@ __all__ = ["FACE_AXES", "Axis", "Selection", "fit_value", "parse_key", "parse_ra
 
 FACE_AXES = "YXZCT"
 Axis = range | np.ndarray[Any, np.dtype[np.intp]]
-ACCEPTED = (
-    "integers, slices, 1-D lists or arrays of integers, and one Ellipsis, in the order Y, X, Z, C, T"
-)
+ACCEPTED = "integers, slices, 1-D lists or arrays of integers, and one Ellipsis, in the order Y, X, Z, C, T"
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,9 @@ def parse_key(key: Any, shape: Sequence[int]) -> Selection:
         raise BadSelection("an index can have only one Ellipsis ('...').")
     given = len(items) - len(ellipses)
     if given > len(FACE_AXES):
-        raise BadSelection(f"too many indices: {given} were given, and an image has 5 axes (YXZCT).")
+        raise BadSelection(
+            f"too many indices: {given} were given, and an image has 5 axes (YXZCT)."
+        )
     at = ellipses[0] if ellipses else len(items)
     items[at : at + 1] = [slice(None)] * (len(FACE_AXES) - given)
     return Selection(
@@ -104,7 +104,9 @@ def parse_axis(item: Any, length: int, name: str) -> Axis:
         try:
             return range(*item.indices(length))
         except (TypeError, ValueError) as error:
-            raise BadSelection(f"axis {name}: {item} is not a slice of integers ({error}).") from None
+            raise BadSelection(
+                f"axis {name}: {item} is not a slice of integers ({error})."
+            ) from None
     if item is None or isinstance(item, (bool, np.bool_, float, str)):
         raise BadSelection(f"axis {name}: {item!r} is not an index. Accepted are {ACCEPTED}.")
     if isinstance(item, (list, tuple, range, np.ndarray)) and np.ndim(item) > 0:
@@ -116,7 +118,9 @@ def parse_axis(item: Any, length: int, name: str) -> Axis:
             f"axis {name}: {item!r} is not an index. Accepted are {ACCEPTED}."
         ) from None
     if not -length <= index < length:
-        raise BadSelection(f"axis {name}: index {index} is outside the image, whose {name} is {length}.")
+        raise BadSelection(
+            f"axis {name}: index {index} is outside the image, whose {name} is {length}."
+        )
     index %= length
     return range(index, index + 1)
 
@@ -133,7 +137,9 @@ def _index_array(item: Any, length: int, name: str) -> Axis:
     low, high = int(array.min()), int(array.max())
     if low < -length or high >= length:
         wrong = low if low < -length else high
-        raise BadSelection(f"axis {name}: index {wrong} is outside the image, whose {name} is {length}.")
+        raise BadSelection(
+            f"axis {name}: index {wrong} is outside the image, whose {name} is {length}."
+        )
     indices = array.astype(np.intp)
     indices[indices < 0] += length
     if len(indices) == 1 or (len(indices) > 1 and np.all(np.diff(indices) == 1)):

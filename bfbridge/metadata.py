@@ -14,8 +14,7 @@ from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity
 from bfbridge.errors import BadArgument, BadDtype
 
 if TYPE_CHECKING:
-    from ome_types import OME
-    from ome_types import model
+    from ome_types import OME, model
 
 __all__ = [
     "METRES",
@@ -93,7 +92,9 @@ def as_quantity(value: Any, name: str) -> Quantity | None:
     try:
         size = float(number)
     except (TypeError, ValueError):
-        raise BadArgument(f"{name}={value!r}: give (number, unit), such as (0.325, 'µm').") from None
+        raise BadArgument(
+            f"{name}={value!r}: give (number, unit), such as (0.325, 'µm')."
+        ) from None
     if not 0 < size < float("inf"):
         raise BadArgument(f"{name}={value!r}: a pixel's size is a number above 0.")
     return Quantity(size, unit_symbol("µm" if unit is None else unit))
@@ -149,7 +150,7 @@ def writable_dtype(dtype: Any) -> np.dtype[Any]:
             f"pixels cannot be of dtype {wanted.name}; use an integer of 8 to 64 bits, float32, "
             "float64, complex64 or complex128."
         )
-    return wanted
+    return np.dtype(wanted)
 
 
 def narrow(ome: OME, index: int) -> OME:
@@ -161,10 +162,10 @@ def narrow(ome: OME, index: int) -> OME:
 
 def new_document(count: int = 1) -> OME:
     """Return a document of `count` images of 1 x 1 pixel, uint8, to be filled in."""
-    from ome_types import OME as Document
+    import ome_types
     from ome_types import model
 
-    return Document(
+    return ome_types.OME(
         images=[
             model.Image(
                 id=f"Image:{i}",
@@ -280,21 +281,21 @@ def stored_dtype(pixels: model.Pixels) -> np.dtype[Any]:
 
 
 def name_channels(pixels: model.Pixels, names: Sequence[str | None]) -> None:
-    """Name the channels; the list must have one name for each.
+    """Name the first channels; there are made as many as there are names."""
+    from ome_types import model
 
-    Raises
-    ------
-    BadArgument
-        Too few or too many names.
-    """
-    settle_channels(pixels)
-    if len(names) != len(pixels.channels):
-        raise BadArgument(
-            f"channel_names has {len(names)} names, and the image {len(pixels.channels)} channels. "
-            "Set C first, or give one name for each."
-        )
-    for channel, name in zip(pixels.channels, names, strict=True):
+    samples = samples_of(pixels)
+    for index in range(len(pixels.channels), len(names)):
+        pixels.channels.append(model.Channel(id=f"Channel:0:{index}", samples_per_pixel=samples))
+    for channel, name in zip(pixels.channels, names, strict=False):
         channel.name = None if name is None else str(name)
+
+
+def channel_names(pixels: model.Pixels) -> list[str | None]:
+    """Name of each channel the sizes ask for, None where it has none."""
+    count = max(1, pixels.size_c // samples_of(pixels))
+    names = [channel.name for channel in pixels.channels[:count]]
+    return names + [None] * (count - len(names))
 
 
 def record(element: model.Image, dtype: np.dtype[Any], levels: tuple[Level, ...]) -> Image:

@@ -44,7 +44,7 @@ def _size(axis: int, what: str) -> Any:
 def _physical(axis: str) -> Any:
     def get(self: BfioNames) -> tuple[float | None, str]:
         quantity: Quantity | None = self._physical_size(axis)
-        return (None, DEFAULT_UNIT) if quantity is None else tuple(quantity)
+        return (None, DEFAULT_UNIT) if quantity is None else (quantity.value, quantity.unit)
 
     def set_(self: BfioNames, value: Any) -> None:
         self._set_physical_size(axis, value)

@@ -99,6 +99,7 @@ class NewFile:
         self.dtypes: list[np.dtype[Any]] = [
             metadata.stored_dtype(image.pixels) for image in ome.images
         ]
+        self.named: dict[int, int] = {}
         self.closed = False
         self._lock = threading.RLock()
         self._writer: WriterBackend | None = None
@@ -149,6 +150,7 @@ class NewFile:
                 raise Closed(f"{self.name}: the writer is closed.")
             if self._writer is not None:
                 return self._writer
+            self._check_names()
             metadata.settle(self.ome)
             planned = [self._plan_image(i) for i in range(len(self.ome.images))]
             self._specs = [spec for spec, _ in planned]
@@ -163,6 +165,16 @@ class NewFile:
             ]
             self._writer = writer
             return writer
+
+    def _check_names(self) -> None:
+        """Refuse more channel names than channels; properties may be set in any order until now."""
+        for index, count in self.named.items():
+            channels = len(metadata.channel_names(self.pixels(index)))
+            if count > channels:
+                raise BadArgument(
+                    f"{self.name}: channel_names has {count} names, and image {index} has {channels} "
+                    "channel(s). Set C, or give one name for each channel."
+                )
 
     def _document(self) -> OME | None:
         if any(metadata.ome_pixel_type(dtype) is None for dtype in self.dtypes):

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping, MutableMapping
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from bfbridge import metadata
 from bfbridge.backend import OpenOptions, Quantity
-from bfbridge.errors import BadArgument, BadSelection, ReadOnlyProperty
+from bfbridge.errors import (
+    BadArgument,
+    BadSelection,
+    FileMissing,
+    ReadOnlyProperty,
+    UnreadableFile,
+    Unsupported,
+)
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.names import BFIO_BACKENDS, BfioNames
+from bfbridge.registry import BACKENDS
 from bfbridge.source import Source, as_source
 from bfbridge.tiles import ChunkCache, available_cpus
+from bfbridge.tiling import bfio_batch_limit, bfio_batches
 from bfbridge.views import ImageView, OpenFile
 
 if TYPE_CHECKING:
@@ -128,7 +138,7 @@ class BioReader(BfioNames, ImageView):
         """Whether `close` was called."""
         return self._file.closed
 
-    def __enter__(self) -> BioReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -147,11 +157,6 @@ class BioReader(BfioNames, ImageView):
         return self.ome if self._whole_document else metadata.narrow(self.ome, self._index)
 
     @property
-    def max_workers(self) -> int:
-        """Threads that decode at once."""
-        return self._file.options.max_workers
-
-    @property
     def read_only(self) -> bool:
         """Always True: a reader's properties cannot be set."""
         return True
@@ -166,7 +171,50 @@ class BioReader(BfioNames, ImageView):
 
     def pixel_type(self) -> np.dtype[Any]:
         """Return `dtype`: the name it had in bfio 1."""
-        return self.dtype
+        dtype: np.dtype[Any] = self.dtype
+        return dtype
+
+    def __call__(
+        self,
+        tile_size: Sequence[int],
+        tile_stride: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        channels: Sequence[int] = (0,),
+    ) -> Iterator[tuple[np.ndarray[Any, Any], tuple[list[list[int]], ...]]]:
+        """Walk over the first plane in batches of tiles, as bfio does; `tiles` does more.
+
+        Parameters
+        ----------
+        tile_size
+            Height and width of the tiles.
+        tile_stride
+            Rows and columns from tile to tile. Default: `tile_size`. Where it differs, tiles are
+            centred on their strides, so the first starts outside the image.
+        batch_size
+            Tiles to a batch. Default: the smaller of 32 and `maximum_batch_size`.
+        channels
+            Channels to load.
+
+        Yields
+        ------
+        (tiles, index)
+            tiles: (tile, row, column, channel), zeros outside the image. index: five lists with a
+            range or list of positions for each tile, in the order X, Y, Z, C, T. Tiles go down the
+            columns, as bfio's do.
+        """
+        return bfio_batches(self, tile_size, tile_stride, batch_size, channels)
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError(
+            "a BioReader is not iterated itself: use `for tile in br.tiles(1024)`, or call it as "
+            "bfio does: `for tiles, index in br([256, 256])`."
+        )
+
+    def maximum_batch_size(
+        self, tile_size: Sequence[int], tile_stride: Sequence[int] | None = None
+    ) -> int:
+        """Largest batch that calling the reader gives, as bfio computes it."""
+        return bfio_batch_limit(self, tile_size, tile_stride)
 
     def _physical_size(self, axis: str) -> Quantity | None:
         size: Quantity | None = getattr(self.physical_pixel_size, axis)
@@ -191,12 +239,16 @@ class BioReader(BfioNames, ImageView):
         FileMissing
             There is nothing at the path.
         """
-        from bfbridge.registry import BACKENDS
-
         source = as_source(Path(filepath))
-        with cls(source) as br:
-            native = br.backend in {entry.name for entry in BACKENDS if entry.name != "bioformats"}
-            return (int(br.X), int(br.Y)) if native else (-1, -1)
+        if not source.exists():
+            raise FileMissing(f"{source.name}: no such file or folder.")
+        native = BACKENDS[:-1]
+        head = source.head()
+        for entry in native:
+            if entry.claims(source, head):
+                with suppress(Unsupported, UnreadableFile), cls(source, backend=entry.name) as br:
+                    return int(br.X), int(br.Y)
+        return -1, -1
 
 
 def _rebuild(

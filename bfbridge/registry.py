@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from bfbridge.atomic import is_partial
 from bfbridge.errors import (
     BadArgument,
-    BfbridgeError,
     FileMissing,
     MissingExtra,
     UnreadableFile,
@@ -112,7 +111,7 @@ BACKENDS: tuple[Entry, ...] = (
         name="ometiff",
         module="bfbridge_ometiff",
         claims=lambda source, head: _is_tiff(source, head) or _is_companion(source, head),
-        aliases=("python", "tiff", "ome-tiff"),
+        aliases=("python", "tiff", "ome-tiff", "tensorstore"),
         suffixes=(".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf"),
         extra="ometiff",
     ),
@@ -126,8 +125,15 @@ BACKENDS: tuple[Entry, ...] = (
 )
 
 
-def find(name: str) -> Entry:
+def find(name: str, fits: Callable[[Entry], bool] | None = None) -> Entry:
     """Return the backend called `name`, in any case, ours or a third party's.
+
+    Parameters
+    ----------
+    name
+        Its name or an alias. bfio's "tensorstore" means two of ours.
+    fits
+        Chooses between several: the first that fits is meant.
 
     Raises
     ------
@@ -136,9 +142,13 @@ def find(name: str) -> Entry:
     """
     wanted = name.lower()
     third_party = _third_party()
-    for entry in (*BACKENDS, *third_party):
-        if wanted == entry.name or wanted in entry.aliases:
-            return entry
+    meant = [
+        entry
+        for entry in (*BACKENDS, *third_party)
+        if wanted == entry.name or wanted in entry.aliases
+    ]
+    if meant:
+        return next((entry for entry in meant if fits and fits(entry)), meant[0])
     names = ", ".join(
         f"{e.name} (also {', '.join(e.aliases)})" if e.aliases else e.name
         for e in (*BACKENDS, *third_party)
@@ -186,12 +196,12 @@ def open_reader(
             f"{source.name}: this is the unfinished work of a writer that is still open, or was "
             "killed. Open the finished image; the next writer of it clears this folder."
         )
-    if backend is not None:
-        return _open_named(source, options, find(backend))
-    reasons: list[str] = []
     head = source.head() if source.exists() else b""
     if not head and source.exists() and not source.is_dir():
         raise UnreadableFile(f"{source.name}: the file is empty (0 bytes).")
+    if backend is not None:
+        return _open_named(source, options, find(backend, lambda entry: entry.claims(source, head)))
+    reasons: list[str] = []
     for entry in BACKENDS:
         if not entry.claims(source, head):
             continue
@@ -215,9 +225,7 @@ def _is_synthetic(source: Source) -> bool:
     return source.is_local and source.name.lower().endswith(".fake")
 
 
-def _open_named(
-    source: Source, options: OpenOptions, entry: Entry
-) -> tuple[ReaderBackend, str]:
+def _open_named(source: Source, options: OpenOptions, entry: Entry) -> tuple[ReaderBackend, str]:
     reader = entry.load().READER
     if reader is None:
         raise Unsupported(f"backend={entry.name!r} cannot read, only write.")
@@ -255,13 +263,13 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
     BadArgument
         No writer owns it; the message lists the suffixes that can be written.
     """
+    lowered = name.lower()
     if backend is not None:
-        entry = find(backend)
+        entry = find(backend, lambda entry: lowered.endswith(entry.suffixes))
         writer: type[WriterBackend] | None = entry.load().WRITER
         if writer is None:
             raise BadArgument(f"backend={backend!r} cannot write, only read.")
         return writer
-    lowered = name.lower()
     for entry in BACKENDS:
         if lowered.endswith(entry.suffixes) and entry.suffixes:
             found: type[WriterBackend] = entry.load().WRITER
@@ -270,5 +278,3 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
     raise BadArgument(
         f"{name}: no writer for this suffix. What can be written: {', '.join(suffixes)}."
     )
-
-

@@ -11,24 +11,34 @@ import itertools
 import math
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bfbridge.backend import Level, ReaderBackend, Region, Shape5
 from bfbridge.indexing import Axis
 
-__all__ = ["Background", "Block", "ChunkCache", "available_cpus", "plan", "read_selection", "run"]
+__all__ = [
+    "Background",
+    "Block",
+    "ChunkCache",
+    "available_cpus",
+    "plan",
+    "prefetch",
+    "read_selection",
+    "run",
+]
 
 MAX_THREADS = 64
 Part = tuple[int, int, Any, Any]
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 
 
 def available_cpus() -> int:
@@ -54,22 +64,21 @@ def _cgroup_quota() -> float | None:
     return None
 
 
-_pool: ThreadPoolExecutor | None = None
+_pools: dict[str, ThreadPoolExecutor] = {}
 _pool_lock = threading.Lock()
 
 
-def _shared_pool() -> ThreadPoolExecutor:
-    global _pool
+def _shared_pool(purpose: str = "bfbridge") -> ThreadPoolExecutor:
     with _pool_lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="bfbridge")
-        return _pool
+        if purpose not in _pools:
+            _pools[purpose] = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=purpose)
+        return _pools[purpose]
 
 
 def _forget_pool() -> None:
-    # Threads do not survive a fork: the child makes a pool of its own on first use.
-    global _pool, _pool_lock
-    _pool = None
+    # Threads do not survive a fork: the child makes pools of its own on first use.
+    global _pools, _pool_lock
+    _pools = {}
     _pool_lock = threading.Lock()
 
 
@@ -92,14 +101,14 @@ class _Run:
                     return
                 try:
                     job = next(self._jobs, None)
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - raised by `run`
                     self.error = error
                     return
             if job is None:
                 return
             try:
                 job()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised by `run`
                 with self._lock:
                     self.error = self.error or error
                 return
@@ -132,10 +141,33 @@ def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
         raise shared.error
 
 
+def prefetch(jobs: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:
+    """Yield each job's result, in order, while up to `depth` of the next ones run ahead.
+
+    Leaving the loop early cancels what has not begun.
+    """
+    jobs = iter(jobs)
+    ahead: deque[Future[T]] = deque()
+    try:
+        for job in itertools.islice(jobs, depth):
+            ahead.append(_shared_pool().submit(job))
+        while ahead:
+            result = ahead.popleft().result()
+            for job in itertools.islice(jobs, 1):
+                ahead.append(_shared_pool().submit(job))
+            yield result
+    finally:
+        for future in ahead:
+            future.cancel()
+
+
 class Background:
     """Jobs that go on while the caller prepares the next: at most `limit` at once.
 
     An error is raised by the next `submit` or by `wait`, once.
+
+    They have threads of their own: a job of `run` may wait here for a free place, so jobs of `run`
+    on every thread would leave none to make a place free.
     """
 
     def __init__(self, limit: int) -> None:
@@ -149,7 +181,7 @@ class Background:
         self._raise_error()
         self._slots.acquire()
         try:
-            future = _shared_pool().submit(job)
+            future = _shared_pool("bfbridge-background").submit(job)
         except RuntimeError:
             # The interpreter is ending, and no thread can be started.
             self._slots.release()
@@ -160,10 +192,16 @@ class Background:
         future.add_done_callback(self._done)
 
     def _done(self, future: Future[Any]) -> None:
-        with self._lock:
-            self._error = self._error or future.exception()
-            self._pending.discard(future)
+        self._settle(future)
         self._slots.release()
+
+    def _settle(self, future: Future[Any]) -> None:
+        """Note how a job ended, once: `wait` may come before or after the future's own call."""
+        error = future.exception()
+        with self._lock:
+            if future in self._pending:
+                self._pending.remove(future)
+                self._error = self._error or error
 
     def wait(self) -> None:
         """Wait until every job has ended; raise the first error."""
@@ -172,9 +210,7 @@ class Background:
                 future = next(iter(self._pending), None)
             if future is None:
                 break
-            future.exception()
-            with self._lock:
-                self._pending.discard(future)
+            self._settle(future)
         self._raise_error()
 
     def _raise_error(self) -> None:
@@ -429,5 +465,7 @@ class _BlockRead:
 def _chunk_box(level: Level, index: Shape5) -> tuple[Shape5, Shape5]:
     """Return the chunk's start and stop, cut at the level's edge."""
     start = tuple(i * n for i, n in zip(index, level.chunk, strict=True))
-    stop = tuple(min(a + n, size) for a, n, size in zip(start, level.chunk, level.shape, strict=True))
+    stop = tuple(
+        min(a + n, size) for a, n, size in zip(start, level.chunk, level.shape, strict=True)
+    )
     return start, stop  # type: ignore[return-value]

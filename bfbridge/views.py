@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from bfbridge import metadata, registry
+from bfbridge import metadata, registry, tiling
 from bfbridge.backend import Channel, Image, OpenOptions, PixelSize, ReaderBackend
 from bfbridge.errors import BadArgument, BadSelection, Closed, OutOfMemory
 from bfbridge.indexing import Selection, parse_key, parse_ranges, trim
 from bfbridge.source import Source
 from bfbridge.tiles import Target, read_selection
+from bfbridge.tiling import Edge, Tile, TileBatch
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -32,6 +33,16 @@ if TYPE_CHECKING:
 __all__ = ["ImageView", "LevelViews", "OpenFile", "SeriesViews"]
 
 Array = np.ndarray[Any, Any]
+
+
+class _State:
+    """What changes while a file is open."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.backend: ReaderBackend | None = None
+        self.reason = ""
+        self.closed = False
 
 
 @dataclass(frozen=True)
@@ -46,13 +57,13 @@ class OpenFile:
     options: OpenOptions
     backend_name: str | None = None
     cache: MutableMapping[Hashable, Array] | None = None
-    _state: _State = field(default_factory=lambda: _State(), compare=False, repr=False)
+    _state: _State = field(default_factory=_State, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.source.file is not None:
             raise BadArgument(
-                f"{self.source.name}: a reader of an open file cannot be pickled; open the image by "
-                "path or URL instead."
+                f"{self.source.name}: a reader of an open file cannot be pickled; open the image "
+                "by path or URL instead."
             )
         return _reopen, (self.source, self.options, self.backend_name, self.cache)
 
@@ -106,16 +117,6 @@ class OpenFile:
         if self.source.url is not None:
             return self.source.url
         return id(self._state)
-
-
-class _State:
-    """What changes while a file is open."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.backend: ReaderBackend | None = None
-        self.reason = ""
-        self.closed = False
 
 
 _reopened: weakref.WeakValueDictionary[Hashable, OpenFile] = weakref.WeakValueDictionary()
@@ -266,6 +267,16 @@ class ImageView:
     # ---- the file
 
     @property
+    def max_workers(self) -> int:
+        """Threads that decode at once."""
+        return self._file.options.max_workers
+
+    @property
+    def source_name(self) -> str:
+        """Path or URL of the file, or the name given with bytes."""
+        return self._file.source.name
+
+    @property
     def backend(self) -> str:
         """Name of the backend that reads the file."""
         return self._file.backend.name
@@ -339,7 +350,8 @@ class ImageView:
         Parameters
         ----------
         X, Y, Z
-            None for all, (start, stop), an integer, a slice or range, or a longer list of positions.
+            None for all, (start, stop), an integer, a slice or range, or a longer list of
+            positions.
         C, T
             None for all, an integer, a slice or range, or a list of positions.
         keepdims
@@ -358,6 +370,55 @@ class ImageView:
             The pixels cannot be delivered.
         """
         return self._load(parse_ranges(self._shape5, X, Y, Z, C, T), keepdims=keepdims)
+
+    @overload
+    def tiles(
+        self, size: int | tuple[int, int] = 1024, *, overlap: int | tuple[int, int] = 0,
+        region: Any = ..., level: int | None = None, edge: Edge | None = None, batch: None = None,
+    ) -> Iterator[Tile]: ...  # fmt: skip
+    @overload
+    def tiles(
+        self, size: int | tuple[int, int] = 1024, *, overlap: int | tuple[int, int] = 0,
+        region: Any = ..., level: int | None = None, edge: Edge | None = None, batch: int,
+    ) -> Iterator[TileBatch]: ...  # fmt: skip
+    def tiles(
+        self, size: int | tuple[int, int] = 1024, *, overlap: int | tuple[int, int] = 0,
+        region: Any = ..., level: int | None = None, edge: Edge | None = None,
+        batch: int | None = None,
+    ) -> Iterator[Tile] | Iterator[TileBatch]:  # fmt: skip
+        """Walk over all planes in tiles, row by row, reading ahead of the caller.
+
+        Parameters
+        ----------
+        size
+            Tile height and width, or one number for both.
+        overlap
+            Pixels that neighbouring tiles share.
+        region
+            A key as in ``br[...]`` that says where; Y and X without steps. Default: everywhere.
+        level
+            Resolution to walk over. Default: this view's.
+        edge
+            Tiles that reach over the edge are "crop": smaller; "pad": filled with zeros; "drop":
+            left out. Default: "crop", and "pad" with `batch`.
+        batch
+            Tiles to a batch. Default: one tile at a time.
+
+        Yields
+        ------
+        Tile or TileBatch
+            Tiles of one plane (z, c, t) each, time point by time point, channel by channel, slice
+            by slice. The samples of an RGB channel come together.
+
+        Raises
+        ------
+        BadArgument, BadSelection
+            Sizes, overlap or region that make no sense here.
+        """
+        view = self if level is None else self.levels[level]
+        if batch is None:
+            return tiling.iterate(view, size, overlap, region, edge or "crop")
+        return tiling.batches(view, size, batch, overlap, region, edge or "pad")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -46,7 +46,8 @@ class ImageWriter(BfioNames):
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{a}={n}" for a, n in zip(FACE_AXES, self._shape5, strict=True))
-        return f"<{type(self).__name__} {self._file.name!r} image {self._index}: {sizes}, {self.dtype}>"
+        place = f"{self._file.name!r} image {self._index}"
+        return f"<{type(self).__name__} {place}: {sizes}, {self.dtype}>"
 
     @property
     def _shape5(self) -> tuple[int, ...]:
@@ -102,9 +103,7 @@ class ImageWriter(BfioNames):
     @property
     def channel_names(self) -> list[str | None]:
         """Name of each channel."""
-        pixels = self._file.pixels(self._index)
-        metadata.settle_channels(pixels)
-        return [channel.name for channel in pixels.channels]
+        return metadata.channel_names(self._file.pixels(self._index))
 
     @channel_names.setter
     def channel_names(self, names: Sequence[str | None]) -> None:
@@ -113,6 +112,7 @@ class ImageWriter(BfioNames):
         if isinstance(names, str):
             raise BadArgument(f"channel_names={names!r}: give a list of names.")
         metadata.name_channels(pixels, list(names))
+        self._file.named[self._index] = len(names)
 
     @property
     def samples_per_pixel(self) -> int:
@@ -206,7 +206,7 @@ def _placed(axis: str, length: int, wanted: int, start: Any, name: str) -> Any:
     first = parse_axis(0 if start is None else start, length, axis)[0]
     if first + wanted > length:
         raise BadSelection(
-            f"{name}: a block of {wanted} from {axis}={first} on does not fit, as {axis} is {length}."
+            f"{name}: a block of {wanted} from {axis}={first} on does not fit: {axis} is {length}."
         )
     return range(int(first), int(first) + wanted)
 
@@ -294,6 +294,7 @@ class BioWriter(ImageWriter):
             backend_options=options,
         )
         ome = _document(metadata, series)
+        _make_folder(file_path)
         target = AtomicTarget(file_path, overwrite=overwrite, durable=durable)
         try:
             super().__init__(NewFile(target, writer, ome, plan), 0)
@@ -339,7 +340,7 @@ class BioWriter(ImageWriter):
         """Whether the file was finished or given up."""
         return self._file.closed
 
-    def __enter__(self) -> BioWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -389,6 +390,13 @@ class BioWriter(ImageWriter):
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError("a BioWriter cannot be iterated; read the file back with BioReader.")
+
+
+def _make_folder(file_path: str | os.PathLike[str]) -> None:
+    """Make the folder of a new file, as bfio's Zarr writers do."""
+    # What cannot be made is reported by AtomicTarget, which names the reason and the remedy.
+    with suppress(OSError):
+        os.makedirs(os.path.dirname(os.fspath(file_path)) or ".", exist_ok=True)
 
 
 def _document(carried: OME | None, series: int | str) -> OME:

