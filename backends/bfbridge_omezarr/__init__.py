@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bfbridge_omezarr.reader import OmeZarrReader
+from bfbridge_omezarr.writer import OmeZarrWriter
 
-__all__ = ["READER", "WRITER", "OmeZarrReader"]
+__all__ = ["READER", "WRITER", "OmeZarrReader", "OmeZarrWriter"]
 
 READER = OmeZarrReader
-WRITER = None
+WRITER = OmeZarrWriter

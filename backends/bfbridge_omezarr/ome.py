@@ -53,7 +53,7 @@ def ome_type_of(dtype: np.dtype[Any]) -> str:
 
 def _image(number: int, image: Image) -> OmeImageModel:
     from ome_types.model import Image as OmeImageModel
-    from ome_types.model import Pixels
+    from ome_types.model import MetadataOnly, Pixels
 
     t, c, z, y, x = image.levels[0].shape
     sizes: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def _image(number: int, image: Image) -> OmeImageModel:
         big_endian=image.byteorder == ">",
         significant_bits=image.significant_bits,
         channels=[_channel(number, i, channel) for i, channel in enumerate(image.channels)],
-        metadata_only=True,
+        metadata_only=MetadataOnly(),
         **sizes,
     )
     return OmeImageModel(id=f"Image:{number}", name=image.name, pixels=pixels)

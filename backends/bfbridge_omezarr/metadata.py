@@ -1,0 +1,296 @@
+"""Documents of a new store: Zarr arrays and groups, NGFF 0.4 and 0.5 metadata."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bfbridge.backend import Shape5
+from bfbridge_omezarr.ngff import SYMBOLS
+
+if TYPE_CHECKING:
+    from bfbridge.backend import Channel, Image, ImageSpec, Level, Quantity
+    from bfbridge_omezarr.options import WriteOptions
+
+__all__ = [
+    "array_document",
+    "fill_json",
+    "Window",
+    "group_documents",
+    "label_attributes",
+    "level_factors",
+    "multiscale_attributes",
+]
+
+_NAMES: Final = {symbol: name for name, symbol in SYMBOLS.items()}
+_AXES: Final = (
+    ("t", "time"), ("c", "channel"), ("z", "space"), ("y", "space"), ("x", "space"),
+)
+# One hue per channel where the caller gives none: those that stay apart for most eyes first.
+_PALETTE: Final = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FF8000", "FFFFFF")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Lowest and highest value seen in one channel, or None where none was."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+def fill_json(value: float, dtype: np.dtype[Any]) -> Any:
+    """Return a fill value as JSON has it; both versions name what JSON has no number for."""
+    if dtype.kind == "b":
+        return bool(value)
+    if dtype.kind in "iu":
+        return int(value)
+    if dtype.kind == "c":
+        return [_real(float(value)), 0.0]
+    return _real(float(value))
+
+
+def _real(value: float) -> float | str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def array_document(
+    level: Level, dtype: np.dtype[Any], fill: float, options: WriteOptions
+) -> tuple[str, dict[str, Any]]:
+    """Return name and content of an array's document."""
+    if options.version == "0.4":
+        return ".zarray", {
+            "zarr_format": 2,
+            "shape": list(level.shape),
+            "chunks": list(level.chunk),
+            "dtype": dtype.newbyteorder("<").str,
+            "compressor": options.compression.v2,
+            "fill_value": fill_json(fill, dtype),
+            "order": "C",
+            "filters": None,
+            "dimension_separator": "/",
+        }
+    codecs = options.compression.v3(dtype.itemsize)
+    grid = options.shard_grid(level)
+    outer = level.chunk
+    if grid is not None:
+        codecs = [_sharding(level.chunk, codecs)]
+        outer = shard_shape(level, grid)
+    return "zarr.json", {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(level.shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(outer)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill_json(fill, dtype),
+        "codecs": codecs,
+        "attributes": {},
+        "dimension_names": [name for name, _ in _AXES],
+    }
+
+
+def shard_shape(level: Level, grid: Shape5) -> Shape5:
+    """Return a shard's size in elements."""
+    t, c, z, y, x = (n * size for n, size in zip(grid, level.chunk, strict=True))
+    return t, c, z, y, x
+
+
+def _sharding(chunk: Shape5, codecs: list[dict[str, Any]]) -> dict[str, Any]:
+    index: list[dict[str, Any]] = [
+        {"name": "bytes", "configuration": {"endian": "little"}},
+        {"name": "crc32c"},
+    ]
+    return {
+        "name": "sharding_indexed",
+        "configuration": {
+            "chunk_shape": list(chunk),
+            "codecs": codecs,
+            "index_codecs": index,
+            "index_location": "end",
+        },
+    }
+
+
+def group_documents(
+    attributes: Mapping[str, Any], options: WriteOptions
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return names and contents of a group's documents, the one that makes it an image last."""
+    if options.version == "0.4":
+        documents: list[tuple[str, dict[str, Any]]] = [(".zgroup", {"zarr_format": 2})]
+        if attributes:
+            documents.append((".zattrs", dict(attributes)))
+        return documents
+    ome = {"version": options.version, **attributes}
+    document = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {"ome": ome} if attributes else {},
+    }
+    return [("zarr.json", document)]
+
+
+def level_factors(levels: Sequence[Level]) -> list[tuple[float, ...]]:
+    """Return how many level-0 elements an element of each level spans, along all five axes.
+
+    A level of half the size, rounded up or down, has the factor 2 exactly: its elements are made
+    of two, and only the last one of an odd row is not. Other steps have the ratio of the sizes.
+    """
+    factors = [(1.0,) * 5]
+    for before, level in zip(levels, levels[1:], strict=False):
+        step = (_step(a, b) for a, b in zip(before.shape, level.shape, strict=True))
+        factors.append(tuple(f * s for f, s in zip(factors[-1], step, strict=True)))
+    return factors
+
+
+def _step(before: int, after: int) -> float:
+    for factor in (1, 2, 3, 4, 8):
+        if after in (max(1, before // factor), -(-before // factor)):
+            return float(factor)
+    return before / after
+
+
+def multiscale_attributes(
+    spec: ImageSpec, windows: Sequence[Window], options: WriteOptions, time_step: Quantity | None
+) -> dict[str, Any]:
+    """Return ``multiscales`` and ``omero`` of one image.
+
+    Parameters
+    ----------
+    spec
+        The image.
+    windows
+        Values seen, for each channel.
+    options
+        Of the writer.
+    time_step
+        Between two points of time, or None.
+    """
+    image = spec.image
+    size = image.pixel_size
+    quantities = (time_step, None, size.z, size.y, size.x)
+    axes: list[dict[str, str]] = []
+    for (name, kind), quantity in zip(_AXES, quantities, strict=True):
+        axis = {"name": name, "type": kind}
+        unit = _NAMES.get(quantity.unit) if quantity is not None else None
+        if unit is not None:
+            axis["unit"] = unit
+        axes.append(axis)
+    base = [1.0 if quantity is None else float(quantity.value) for quantity in quantities]
+    entry: dict[str, Any] = {
+        "name": image.name or "",
+        "axes": axes,
+        "datasets": [
+            {"path": str(i), "coordinateTransformations": _transformations(base, factor, spec)}
+            for i, factor in enumerate(level_factors(image.levels))
+        ],
+    }
+    if not image.name:
+        del entry["name"]
+    if len(image.levels) > 1:
+        entry["type"] = spec.downsample
+        entry["metadata"] = _method(spec.downsample)
+    if options.version == "0.4":
+        entry = {"version": "0.4", **entry}
+    attributes: dict[str, Any] = {"multiscales": [entry]}
+    if image.role != "label":
+        attributes["omero"] = _omero(image, windows)
+    return attributes
+
+
+def _transformations(
+    base: Sequence[float], factors: Sequence[float], spec: ImageSpec
+) -> list[dict[str, Any]]:
+    """Scale of a level, and where its first element lies.
+
+    The mean (and the mode) of a block stands for the block's middle, half a block from its first
+    element's; nearest takes the first element itself, which stays where it was.
+    """
+    scale = [b * f for b, f in zip(base, factors, strict=True)]
+    found: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    if spec.downsample != "nearest" and any(factor != 1 for factor in factors):
+        shift = [b * (f - 1) / 2 for b, f in zip(base, factors, strict=True)]
+        found.append({"type": "translation", "translation": shift})
+    return found
+
+
+def _method(downsample: str) -> dict[str, str]:
+    try:
+        version = importlib.metadata.version("bfbridge")
+    except importlib.metadata.PackageNotFoundError:
+        version = "unknown"
+    return {
+        "description": {
+            "mean": "Each element is the mean of a block of the level above.",
+            "mode": "Each element is the most frequent value of a block of the level above.",
+            "nearest": "Each element is the first one of a block of the level above.",
+        }.get(downsample, downsample),
+        "method": f"bfbridge.{downsample}",
+        "version": version,
+    }
+
+
+def _omero(image: Image, windows: Sequence[Window]) -> dict[str, Any]:
+    channels = [c for c in image.channels for _ in range(image.samples)]
+    count = image.levels[0].shape[1]
+    entries = []
+    for i in range(count):
+        channel = channels[i] if i < len(channels) else None
+        window = windows[i] if i < len(windows) else Window()
+        entry: dict[str, Any] = {
+            "active": True,
+            "coefficient": 1.0,
+            "color": _color(channel, i, count, image.samples),
+            "family": "linear",
+            "inverted": False,
+            "window": _window(image, window),
+        }
+        if channel is not None and channel.name:
+            entry["label"] = channel.name
+        entries.append(entry)
+    model = "color" if count > 1 else "greyscale"
+    depth = image.levels[0].shape[2]
+    return {
+        "channels": entries,
+        "rdefs": {"defaultT": 0, "defaultZ": depth // 2, "model": model},
+    }
+
+
+def _color(channel: Channel | None, place: int, count: int, samples: int) -> str:
+    if samples == 3:
+        return ("FF0000", "00FF00", "0000FF")[place % 3]
+    if channel is not None and channel.color is not None:
+        return "{:02X}{:02X}{:02X}".format(*channel.color[:3])
+    return "FFFFFF" if count == 1 else _PALETTE[place % len(_PALETTE)]
+
+
+def _window(image: Image, seen: Window) -> dict[str, float]:
+    """Display window: what the type can hold, and within it what the data holds."""
+    if image.dtype.kind in "iu":
+        bounds = np.iinfo(image.dtype)
+        low, high = float(bounds.min), float(bounds.max)
+        if image.significant_bits and image.dtype.kind == "u":
+            high = float(min(bounds.max, (1 << image.significant_bits) - 1))
+    elif seen.low is not None and seen.high is not None:
+        low, high = seen.low, seen.high
+    else:
+        low, high = 0.0, 1.0
+    start = low if seen.low is None else max(low, seen.low)
+    end = high if seen.high is None else min(high, seen.high)
+    return {"min": low, "max": high, "start": start, "end": max(start, end)}
+
+
+def label_attributes(options: WriteOptions, source: str) -> dict[str, Any]:
+    """Return ``image-label`` of a label image whose image lies at the relative path `source`."""
+    entry: dict[str, Any] = {"source": {"image": source}}
+    if options.version == "0.4":
+        entry = {"version": "0.4", **entry}
+    return {"image-label": entry}

@@ -1,0 +1,203 @@
+"""Options of `OmeZarrWriter`: checked, and turned into codecs and grids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import imagecodecs
+import numpy as np
+
+from bfbridge.backend import AXES, Shape5
+from bfbridge.errors import BadArgument
+from bfbridge_omezarr.codecs import Decoder, decoders_v2
+
+if TYPE_CHECKING:
+    from bfbridge.backend import Level
+
+__all__ = ["DEFAULT_CHUNK", "Compression", "WriteOptions", "parse_options"]
+
+DEFAULT_CHUNK: Final[Shape5] = (1, 1, 1, 1024, 1024)
+_NAMES: Final = ("version", "chunks", "shards", "compression")
+_LEVELS: Final = {
+    "zstd": range(-7, 23),
+    "blosc-zstd": range(10),
+    "blosc-lz4": range(10),
+    "none": range(1),
+}
+# Level 1 is the fastest of both and within a few percent of the size of higher ones on camera
+# noise; for LZ4 in Blosc the level only sets how early it gives up.
+_DEFAULT_LEVEL: Final = {"zstd": 1, "blosc-zstd": 1, "blosc-lz4": 5, "none": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How chunks are compressed: one of "zstd", "blosc-zstd", "blosc-lz4", "none", and a level."""
+
+    name: str
+    level: int
+
+    def encoder(self, itemsize: int) -> Callable[[Any, bytearray | None], Any]:
+        """Return ``encode(flat bytes, buffer)``: the stored bytes, in `buffer` if they fit."""
+        level = self.level
+        if self.name == "none":
+            return lambda data, buffer: data
+        if self.name == "zstd":
+            return lambda data, buffer: imagecodecs.zstd_encode(data, level, out=buffer)
+        compressor = self.name.removeprefix("blosc-")
+        return lambda data, buffer: imagecodecs.blosc_encode(
+            data,
+            level,
+            compressor=compressor,
+            shuffle="shuffle",
+            typesize=itemsize,
+            numthreads=1,
+            out=buffer,
+        )
+
+    @property
+    def decoders(self) -> tuple[Decoder, ...]:
+        """What reads the chunks back."""
+        identifier = self.name.split("-")[0]
+        return () if self.name == "none" else decoders_v2({"id": identifier}, None, "")
+
+    @property
+    def v2(self) -> dict[str, Any] | None:
+        """``compressor`` of a ``.zarray``."""
+        if self.name == "none":
+            return None
+        if self.name == "zstd":
+            return {"id": "zstd", "level": self.level}
+        return {
+            "id": "blosc",
+            "cname": self.name.removeprefix("blosc-"),
+            "clevel": self.level,
+            "shuffle": 1,
+            "blocksize": 0,
+        }
+
+    def v3(self, itemsize: int) -> list[dict[str, Any]]:
+        """Codecs of a ``zarr.json``, from array to stored bytes."""
+        codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+        if itemsize == 1:
+            codecs = [{"name": "bytes"}]
+        if self.name == "zstd":
+            settings: dict[str, Any] = {"level": self.level, "checksum": False}
+            codecs.append({"name": "zstd", "configuration": settings})
+        elif self.name != "none":
+            settings = {
+                "cname": self.name.removeprefix("blosc-"),
+                "clevel": self.level,
+                "shuffle": "shuffle",
+                "typesize": itemsize,
+                "blocksize": 0,
+            }
+            codecs.append({"name": "blosc", "configuration": settings})
+        return codecs
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """Checked options.
+
+    Attributes
+    ----------
+    version
+        Of NGFF: "0.4" (Zarr version 2) or "0.5" (Zarr version 3).
+    chunks, shards
+        Along T, C, Z, Y, X; `shards` is None for none.
+    compression
+        Of every chunk.
+    """
+
+    version: Literal["0.4", "0.5"]
+    chunks: Shape5
+    shards: Shape5 | None
+    compression: Compression
+
+    def shard_grid(self, level: Level) -> Shape5 | None:
+        """Chunks per shard along each axis, cut to those the level has; None without shards."""
+        if self.shards is None:
+            return None
+        t, c, z, y, x = (
+            max(1, min(-(-shard // chunk), -(-size // chunk)))
+            for shard, chunk, size in zip(self.shards, level.chunk, level.shape, strict=True)
+        )
+        return t, c, z, y, x
+
+
+def parse_options(options: Mapping[str, Any]) -> WriteOptions:
+    """Check the writer's options.
+
+    Parameters
+    ----------
+    options
+        ``version``: "0.5" (default) or "0.4". ``chunks``, ``shards``: a number for Y and X, or one
+        number for each of the last axes of T, C, Z, Y, X, so that (512, 512) is Y, X.
+        ``compression``: "blosc-zstd" (default), "blosc-lz4", "zstd", "none" or None, or a pair of
+        one of them and its level.
+
+    Raises
+    ------
+    BadArgument
+        A name or a value is not one of these.
+    """
+    unknown = sorted(set(options) - set(_NAMES))
+    if unknown:
+        raise BadArgument(
+            f"{', '.join(unknown)}: the OME-Zarr writer has no such option. It has "
+            f"{', '.join(_NAMES)}."
+        )
+    version = str(options.get("version") or "0.5")
+    if version not in ("0.4", "0.5"):
+        raise BadArgument(f"version={version!r}: OME-Zarr is written in version '0.4' or '0.5'.")
+    chunks = _grid(options.get("chunks"), "chunks") or DEFAULT_CHUNK
+    shards = _grid(options.get("shards"), "shards")
+    if shards is not None:
+        if version == "0.4":
+            raise BadArgument("shards=: OME-Zarr 0.4 has no shards; write version='0.5'.")
+        for axis, shard, chunk in zip(AXES, shards, chunks, strict=True):
+            if shard % chunk:
+                raise BadArgument(
+                    f"shards={shards}: {shard} along {axis} is no multiple of the chunk size, "
+                    f"{chunk}."
+                )
+    return WriteOptions(
+        "0.4" if version == "0.4" else "0.5", chunks, shards, _compression(options)
+    )
+
+
+def _grid(value: Any, what: str) -> Shape5 | None:
+    """Return sizes along all five axes; those not given are 1."""
+    if value is None:
+        return None
+    sizes = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes)
+    if not 1 <= len(sizes) <= 5 or not whole or min(sizes, default=0) < 1:
+        raise BadArgument(
+            f"{what}={value!r}: give one number for Y and X, or up to five for the last of T, C, Z, "
+            "Y, X, each 1 or more."
+        )
+    t, c, z, y, x = (1,) * (5 - len(sizes)) + tuple(int(n) for n in sizes)
+    return t, c, z, y, x
+
+
+def _compression(options: Mapping[str, Any]) -> Compression:
+    value = options.get("compression", "blosc-zstd")
+    pair: Sequence[Any] = (value,) if value is None or isinstance(value, str) else tuple(value)
+    name = "none" if pair and pair[0] is None else (pair[0] if pair else "")
+    if name not in _LEVELS or len(pair) > 2:
+        raise BadArgument(
+            f"compression={value!r}: it is one of {', '.join(map(repr, _LEVELS))}, or a pair of one "
+            "of them and a level."
+        )
+    level = pair[1] if len(pair) == 2 and pair[1] is not None else _DEFAULT_LEVEL[name]
+    if isinstance(level, bool) or not isinstance(level, (int, np.integer)):
+        raise BadArgument(f"compression={value!r}: the level is no whole number.")
+    if level not in _LEVELS[name]:
+        allowed = _LEVELS[name]
+        raise BadArgument(
+            f"compression={value!r}: levels of {name} are {allowed.start} to {allowed.stop - 1}."
+        )
+    return Compression(name, int(level))

@@ -1,0 +1,283 @@
+"""Shards being written: chunks are appended as they come, the index when the last one is there.
+
+A chunk goes to the shard's temporary file at once, so that unfinished shards take no memory but
+their index. The temporary file is renamed when every chunk of the level that lies in the shard has
+been written, or at the end. Format: Zarr version 3, codec ``sharding_indexed``, index at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bfbridge.errors import ReadFailed
+from bfbridge_omezarr.codecs import crc32c
+from bfbridge_omezarr.files import write_all, write_failed
+
+if TYPE_CHECKING:
+    from bfbridge_omezarr.files import FileTree
+
+__all__ = ["Shards"]
+
+_ABSENT: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_OPEN_FILES: Final = 64
+
+
+class _Shard:
+    """One shard: where each chunk lies in its temporary file."""
+
+    def __init__(self, key: str, grid: tuple[int, ...], expected: int, temporary: str) -> None:
+        self.key = key
+        self.table = np.full((*grid, 2), _ABSENT, "<u8")
+        self.done = np.zeros(grid, np.bool_)
+        self.expected = expected
+        self.temporary = temporary
+        self.end = 0
+        self.writing = 0
+        self.fd: int | None = None
+        self.created = False
+        self.closed = False
+        self.lock = threading.Lock()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk was written and none is on its way."""
+        return self.writing == 0 and int(np.count_nonzero(self.done)) == self.expected
+
+
+class Shards:
+    """All shards of one level.
+
+    Parameters
+    ----------
+    files
+        Where they are written.
+    prefix
+        Key of the array with what comes before the grid position ("0/c/").
+    grid
+        Chunks per shard along each axis.
+    chunks
+        Chunks of the level along each axis.
+    """
+
+    def __init__(
+        self, files: FileTree, prefix: str, grid: tuple[int, ...], chunks: tuple[int, ...]
+    ) -> None:
+        self._files = files
+        self._prefix = prefix
+        self._grid = grid
+        self._chunks = chunks
+        self._open: dict[tuple[int, ...], _Shard] = {}
+        self._lock = threading.Lock()
+        self._descriptors = 0
+
+    def write(self, index: Sequence[int], data: Any | None) -> None:
+        """Store a chunk's bytes; None for a chunk that is all fill value, and takes no room.
+
+        Raises
+        ------
+        WriteFailed
+            The file system refuses.
+        """
+        inner = self._inner(index)
+        try:
+            shard = self._begin(index)
+        except OSError as error:
+            raise write_failed(self._files.path(self._key(index)), error) from error
+        try:
+            if data is not None:
+                self._append(shard, inner, data)
+            with shard.lock:
+                if data is None:
+                    shard.table[inner] = _ABSENT
+                shard.done[inner] = True
+        except OSError as error:
+            raise write_failed(self._files.path(shard.key), error) from error
+        finally:
+            self._end(index, shard)
+
+    def read(self, index: Sequence[int]) -> bytes | None:
+        """Return a chunk's bytes, or None if it was not written or is all fill value."""
+        inner = self._inner(index)
+        with self._lock:
+            shard = self._open.get(self._outer(index))
+        try:
+            if shard is not None:
+                with shard.lock:
+                    # Under the lock, so that the file cannot be renamed in between.
+                    offset, length = (int(v) for v in shard.table[inner])
+                    path = shard.temporary
+                    if offset == int(_ABSENT):
+                        return None
+                    return _read_part(path, offset, length)
+            path = self._files.path(self._key(index))
+            table = self._stored_table(path)
+            if table is None or table[inner][0] == _ABSENT:
+                return None
+            return _read_part(path, *(int(v) for v in table[inner]))
+        except FileNotFoundError:
+            return self._files_moved(index)
+        except OSError as error:
+            raise ReadFailed(f"{self._files.path(self._key(index))}: {error}.") from error
+
+    def _files_moved(self, index: Sequence[int]) -> bytes | None:
+        """Read again: the shard was completed between finding and opening it."""
+        path = self._files.path(self._key(index))
+        table = self._stored_table(path)
+        inner = self._inner(index)
+        if table is None or table[inner][0] == _ABSENT:
+            return None
+        return _read_part(path, *(int(v) for v in table[inner]))
+
+    def finish(self) -> None:
+        """Complete every shard; chunks never written are marked as absent."""
+        with self._lock:
+            shards, self._open = list(self._open.values()), {}
+        for shard in shards:
+            with shard.lock:
+                self._complete(shard)
+
+    def close(self) -> None:
+        """Close all files without completing them."""
+        with self._lock:
+            shards, self._open = list(self._open.values()), {}
+        for shard in shards:
+            with shard.lock:
+                self._release(shard)
+
+    def _outer(self, index: Sequence[int]) -> tuple[int, ...]:
+        return tuple(i // n for i, n in zip(index, self._grid, strict=True))
+
+    def _inner(self, index: Sequence[int]) -> tuple[int, ...]:
+        return tuple(i % n for i, n in zip(index, self._grid, strict=True))
+
+    def _key(self, index: Sequence[int]) -> str:
+        return self._prefix + "/".join(map(str, self._outer(index)))
+
+    def _begin(self, index: Sequence[int]) -> _Shard:
+        """Return the shard of a chunk with the chunk noted as on its way."""
+        outer = self._outer(index)
+        while True:
+            with self._lock:
+                shard = self._open.get(outer)
+                if shard is None:
+                    shard = self._open[outer] = self._make(outer, self._key(index))
+            with shard.lock:
+                if not shard.closed:
+                    shard.writing += 1
+                    return shard
+
+    def _make(self, outer: tuple[int, ...], key: str) -> _Shard:
+        expected = 1
+        for position, n, count in zip(outer, self._grid, self._chunks, strict=True):
+            expected *= min(n, count - position * n)
+        shard = _Shard(key, self._grid, expected, self._files.temporary(key))
+        path = self._files.path(key)
+        table = self._stored_table(path)
+        if table is not None:
+            # Written once and complete: take it up again, replacing the index later.
+            os.replace(path, shard.temporary)
+            shard.created = True
+            shard.table[...] = table
+            shard.done[...] = True
+            shard.expected = shard.done.size
+            shard.end = os.path.getsize(shard.temporary)
+        return shard
+
+    def _append(self, shard: _Shard, inner: tuple[int, ...], data: Any) -> None:
+        length = memoryview(data).nbytes
+        with shard.lock:
+            offset, shard.end = shard.end, shard.end + length
+            fd = self._descriptor(shard)
+            own = fd != shard.fd
+        try:
+            write_all(fd, data, offset)
+        finally:
+            if own:
+                os.close(fd)
+        with shard.lock:
+            shard.table[inner] = offset, length
+
+    def _descriptor(self, shard: _Shard) -> int:
+        """Return the shard's open file, or one for this write where too many are open."""
+        if shard.fd is not None:
+            return shard.fd
+        if not shard.created:
+            fd = self._files.create(shard.temporary)
+            shard.created = True
+        else:
+            fd = os.open(shard.temporary, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
+        if not hasattr(os, "pwrite"):
+            # Without pwrite a file shared between threads has but one position.
+            return fd
+        with self._lock:
+            if self._descriptors < _OPEN_FILES:
+                self._descriptors += 1
+                shard.fd = fd
+        return fd
+
+    def _end(self, index: Sequence[int], shard: _Shard) -> None:
+        """Note that a chunk has arrived, and complete the shard if it was the last."""
+        with shard.lock:
+            shard.writing -= 1
+            if not shard.complete:
+                return
+            # Whoever wants to write to it again waits here, and then takes up the finished file.
+            shard.closed = True
+            try:
+                self._complete(shard)
+            finally:
+                with self._lock:
+                    self._open.pop(self._outer(index), None)
+
+    def _complete(self, shard: _Shard) -> None:
+        """Append the index and give the file its name."""
+        path = self._files.path(shard.key)
+        try:
+            if not (shard.table[..., 0] != _ABSENT).any():
+                self._release(shard)
+                if shard.created:
+                    os.unlink(shard.temporary)
+                return
+            fd = self._descriptor(shard)
+            raw = shard.table.tobytes()
+            try:
+                write_all(fd, raw + crc32c(raw).to_bytes(4, "little"), shard.end)
+            finally:
+                if fd != shard.fd:
+                    os.close(fd)
+            self._release(shard)
+            os.replace(shard.temporary, path)
+        except OSError as error:
+            self._release(shard)
+            raise write_failed(path, error) from error
+
+    def _release(self, shard: _Shard) -> None:
+        fd, shard.fd = shard.fd, None
+        if fd is not None:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+            with self._lock:
+                self._descriptors -= 1
+
+    def _stored_table(self, path: str) -> Any:
+        """Return the index of a completed shard, or None if there is none."""
+        size = int(np.prod(self._grid)) * 16 + 4
+        try:
+            with open(path, "rb") as file:
+                file.seek(-size, os.SEEK_END)
+                raw = file.read(size)
+        except FileNotFoundError:
+            return None
+        return np.frombuffer(raw, "<u8", size // 8).reshape(*self._grid, 2)
+
+
+def _read_part(path: str, offset: int, length: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(length)
