@@ -109,7 +109,7 @@ def parse_axis(item: Any, length: int, name: str) -> Axis:
             ) from None
     if item is None or isinstance(item, (bool, np.bool_, float, str)):
         raise BadSelection(f"axis {name}: {item!r} is not an index. Accepted are {ACCEPTED}.")
-    if isinstance(item, (list, tuple, range, np.ndarray)) and np.ndim(item) > 0:
+    if isinstance(item, (list, tuple, range)) or (isinstance(item, np.ndarray) and item.ndim):
         return _index_array(item, length, name)
     try:
         index = operator.index(item)
@@ -126,7 +126,10 @@ def parse_axis(item: Any, length: int, name: str) -> Axis:
 
 
 def _index_array(item: Any, length: int, name: str) -> Axis:
-    array = np.asarray(item)
+    try:
+        array = np.asarray(item)
+    except ValueError:
+        array = np.empty((0, 0), object)  # a ragged list: refused below
     if array.size == 0 and array.ndim == 1:
         return np.empty(0, np.intp)
     if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -194,7 +197,7 @@ def fit_value(value: Any, shape: Sequence[int]) -> np.ndarray[Any, Any]:
     ----------
     value
         An array or number. It is broadcast by numpy's rule to the shape that reading the same key
-        gives (trailing 1s dropped); trailing axes of length 1 beyond that are accepted.
+        gives (trailing 1s dropped); leading and trailing axes of length 1 beyond that are accepted.
     shape
         Lengths of the selection along Y, X, Z, C, T.
 
@@ -213,6 +216,8 @@ def fit_value(value: Any, shape: Sequence[int]) -> np.ndarray[Any, Any]:
     fitted = array
     while fitted.ndim > len(target) and fitted.shape[-1] == 1:
         fitted = fitted[..., 0]
+    while fitted.ndim > len(target) and fitted.shape[0] == 1:
+        fitted = fitted[0]
     try:
         spread = np.broadcast_to(fitted, target)
     except ValueError:

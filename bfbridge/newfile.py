@@ -7,7 +7,8 @@ the document, starts the backend in a private folder, and from then on the plan 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
@@ -102,6 +103,10 @@ class NewFile:
         self.named: dict[int, int] = {}
         self.closed = False
         self._lock = threading.RLock()
+        self._idle = threading.Condition(self._lock)
+        self._active = 0
+        self._closing = False
+        self._failure: Exception | None = None
         self._writer: WriterBackend | None = None
         self._specs: list[ImageSpec] = []
         self._assemblers: list[ImageAssembler] = []
@@ -217,36 +222,68 @@ class NewFile:
         WriteFailed
             The disk refuses, now or while an earlier write was finished.
         """
-        self.start()
         dtype = self.dtypes[index]
+        # All that can be wrong with the values is found before the first of them is written.
         values = fit_value(self._checked(value, dtype), selection.shape).transpose(4, 3, 2, 0, 1)
-        assembler = self._assemblers[index]
-        blocks = plan(selection.tczyx(), self._specs[index].image.levels[0].chunk)
-        first = list(islice(blocks, 2))
-        with _reported(self.name):
+        with self._writing():
+            assembler = self._assemblers[index]
+            blocks = plan(selection.tczyx(), self._specs[index].image.levels[0].chunk)
+            first = list(islice(blocks, 2))
             if len(first) == 1:
                 block = first[0]
-                pixels = _cast(take(values, block.outer), dtype, self.name)
+                pixels = _cast(take(values, block.outer), dtype)
                 assembler.write(block, pixels, self._background.submit)
                 return
             run(
                 (
-                    partial(_write_block, assembler, block, values, dtype, self.name)
+                    partial(_write_block, assembler, block, values, dtype)
                     for block in chain(first, blocks)
                 ),
                 self.wanted.workers,
             )
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold `close` back while a write is under way; after one that failed, refuse all else.
+
+        Pixels of a failed write may be lost, its own or those of an earlier one encoded in the
+        background, so a file finished after it could look whole and not be.
+        """
+        with self._lock:
+            if self.closed or self._closing:
+                raise Closed(f"{self.name}: the writer is closed.")
+            self._refuse_failed()
+            self.start()
+            self._active += 1
+        try:
+            with _reported(self.name):
+                yield
+        except Exception as error:
+            self._failure = self._failure or error
+            raise
+        finally:
+            with self._idle:
+                self._active -= 1
+                self._idle.notify_all()
+
+    def _refuse_failed(self) -> None:
+        if self._failure is not None:
+            raise WriteFailed(
+                f"{self.name}: an earlier write failed, so this file cannot be finished; write it "
+                f"anew. The failure was: {self._failure}"
+            ) from self._failure
+
+    def _wait_idle(self) -> None:
+        """Let writes under way on other threads end; new ones are refused."""
+        self._closing = True
+        self._idle.wait_for(lambda: not self._active)
+
     def _checked(self, value: Any, dtype: np.dtype[Any]) -> Array:
-        """Return `value` as an array whose dtype can be cast to the image's by kind."""
+        """Return `value` as an array that can be cast to the image's dtype by kind, none wrapping."""
+        if isinstance(value, np.generic):
+            value = value.item()
         if isinstance(value, (bool, int, float, complex)):
-            try:
-                held = np.array(value, dtype)
-            except (OverflowError, TypeError):
-                held = None
-            if held is None or (held != value and dtype.kind not in "fc"):
-                raise BadDtype(f"{self.name}: {value!r} cannot be held by an image of {dtype}.")
-            return held
+            return self._checked_number(value, dtype)
         array = np.asarray(value)
         if array.dtype == np.bool_:
             array = array.view(np.uint8)
@@ -256,7 +293,28 @@ class NewFile:
                 f"without loss. Convert them yourself (values.astype({dtype.name!r})), or set "
                 f"dtype={array.dtype.name!r} before the first write."
             )
+        wrong = _beyond(array, dtype)
+        if wrong is not None:
+            raise BadDtype(
+                f"{self.name}: the value {wrong} ({array.dtype}) cannot be held by an image of "
+                f"{dtype}."
+            )
         return array
+
+    def _checked_number(self, value: complex, dtype: np.dtype[Any]) -> Array:
+        try:
+            with np.errstate(over="ignore"):
+                held = np.array(value).astype(dtype) if dtype.kind in "fc" else np.array(value, dtype)
+            kind_fits = dtype.kind == "c" or not isinstance(value, complex)
+            fits = kind_fits and (
+                bool(held == value)
+                or (dtype.kind in "fc" and bool(np.isfinite(held) == np.isfinite(complex(value))))
+            )
+        except (OverflowError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise BadDtype(f"{self.name}: {value!r} cannot be held by an image of {dtype}.")
+        return held
 
     def close(self, *, require_complete: bool = False) -> None:
         """Finish the file and put it under its name; what was never written is the fill value.
@@ -269,9 +327,12 @@ class NewFile:
             The disk refuses; nothing stands under the name but what stood there before.
         """
         with self._lock:
+            if not self.closed:
+                self._wait_idle()
             if self.closed:
                 return
             try:
+                self._refuse_failed()
                 writer = self.start()
                 with _reported(self.name):
                     self._background.wait()
@@ -299,6 +360,8 @@ class NewFile:
     def abort(self) -> None:
         """Give up: remove the unfinished work, leave what stood under the name."""
         with self._lock:
+            if not self.closed:
+                self._wait_idle()
             if self.closed:
                 return
             self.closed = True
@@ -313,25 +376,34 @@ class NewFile:
 
 
 def _write_block(
-    assembler: ImageAssembler, block: Block, values: Array, dtype: np.dtype[Any], name: str
+    assembler: ImageAssembler, block: Block, values: Array, dtype: np.dtype[Any]
 ) -> None:
-    assembler.write(block, _cast(take(values, block.outer), dtype, name))
+    assembler.write(block, _cast(take(values, block.outer), dtype))
 
 
-def _cast(values: Array, dtype: np.dtype[Any], name: str) -> Array:
-    """Convert to the image's dtype; integers that would wrap are an error."""
-    if values.dtype == dtype:
-        return values
-    narrowing = values.dtype.kind in "iu" and not np.can_cast(values.dtype, dtype, "safe")
-    if narrowing and values.size:
-        limits = np.iinfo(dtype)
-        low, high = int(values.min()), int(values.max())
-        if low < limits.min or high > limits.max:
-            wrong = low if low < limits.min else high
-            raise BadDtype(
-                f"{name}: the value {wrong} ({values.dtype}) cannot be held by an image of {dtype}."
-            )
-    return values.astype(dtype)
+def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
+    return values if values.dtype == dtype else values.astype(dtype)
+
+
+def _beyond(values: Array, dtype: np.dtype[Any]) -> Any:
+    """Return a value too large for `dtype`, which casting would wrap or make infinite, or None."""
+    if not values.size or np.can_cast(values.dtype, dtype, "safe"):
+        return None
+    if values.dtype.kind == "c":
+        parts = [_beyond(part, np.empty(0, dtype).real.dtype) for part in (values.real, values.imag)]
+        return next((part for part in parts if part is not None), None)
+    if dtype.kind in "iu":
+        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+        least, most = int(values.min()), int(values.max())
+        return least if least < low else most if most > high else None
+    if values.dtype.kind != "f":
+        return None
+    # Infinities and NaN are held by every float; a finite number must stay one.
+    top = np.finfo(dtype).max
+    if np.fmin.reduce(values, axis=None) >= -top and np.fmax.reduce(values, axis=None) <= top:
+        return None
+    wrong = values[np.isfinite(values) & (np.abs(values) > top)]
+    return wrong.flat[0] if wrong.size else None
 
 
 class _reported:

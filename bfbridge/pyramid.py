@@ -106,7 +106,9 @@ def reduce_block(block: Array, factor: int, method: str) -> Array:
         return _mode(block, factor)
     if block.dtype.kind in "iu":
         return _integer_mean(block, factor)
-    total, counts = _sums(block, factor)
+    # In double precision: four large float32 add up to infinity.
+    wide = np.result_type(block.dtype, np.float64)
+    total, counts = _sums(block, factor, wide)
     return np.asarray(total / counts, dtype=block.dtype)
 
 
@@ -116,8 +118,7 @@ def _integer_mean(block: Array, factor: int) -> Array:
         return _mean_of_pairs(block)
     if block.dtype.itemsize == 8:
         return _long_mean(block, factor)
-    wide = block.astype(np.int64)
-    total, counts = _sums(wide, factor)
+    total, counts = _sums(block, factor, np.dtype(np.int64))
     return np.asarray((total + counts // 2) // counts, dtype=block.dtype)
 
 
@@ -140,7 +141,7 @@ def _mean_of_pairs(block: Array) -> Array:
 
 def _long_mean(block: Array, factor: int) -> Array:
     """Mean of 64-bit integers, whose sum would overflow: quotients and remainders apart."""
-    _, counts = _sums(np.zeros(block.shape, np.uint8), factor)
+    _, counts = _sums(np.zeros(block.shape[-2:], np.uint8), factor, np.dtype(np.uint8))
     whole = np.zeros((*block.shape[:-2], *counts.shape), block.dtype)
     rest = np.zeros_like(whole)
     divisor = counts.astype(block.dtype)
@@ -157,10 +158,10 @@ def _windows(block: Array, factor: int) -> list[tuple[Array, tuple[int, int]]]:
     return [(part, (part.shape[-2], part.shape[-1])) for part in parts]
 
 
-def _sums(block: Array, factor: int) -> tuple[Array, Array]:
-    """Return the sum over each window, and how many pixels each holds."""
+def _sums(block: Array, factor: int, wide: np.dtype[Any]) -> tuple[Array, Array]:
+    """Return the sum over each window in a wider dtype, and how many pixels each holds."""
     height, width = -(-block.shape[-2] // factor), -(-block.shape[-1] // factor)
-    total = np.zeros((*block.shape[:-2], height, width), block.dtype)
+    total = np.zeros((*block.shape[:-2], height, width), wide)
     counts = np.zeros((height, width), np.int64)
     for part, (rows, columns) in _windows(block, factor):
         total[..., :rows, :columns] += part
@@ -177,8 +178,9 @@ def _mode(block: Array, factor: int) -> Array:
     for candidate, (rows, columns) in parts:
         votes = np.zeros(candidate.shape, np.int32)
         for other, (r, c) in parts:
-            r, c = min(r, rows), min(c, columns)
-            votes[..., :r, :c] += other[..., :r, :c] == candidate[..., :r, :c]
+            low, left = min(r, rows), min(c, columns)
+            same = other[..., :low, :left] == candidate[..., :low, :left]
+            votes[..., :low, :left] += same
         known, seen = best[..., :rows, :columns], frequency[..., :rows, :columns]
         better = (votes > seen) | ((votes == seen) & (candidate < known))
         known[better] = candidate[better]
