@@ -73,6 +73,12 @@ class Source:
         """Whether this is a path of the local file system."""
         return self.path is not None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        data = None if self.data is None else bytes(self.data)
+        return type(self), (
+            self.name, self.path, self.url, data, self.file, self.storage_options
+        )  # fmt: skip
+
     def exists(self) -> bool:
         """Whether there is a file or folder."""
         if self.path is not None:
@@ -187,14 +193,18 @@ def as_source(
     if isinstance(target, Source):
         return target
     if isinstance(target, (bytes, bytearray, memoryview)):
-        return Source(name=name or "<bytes>", data=memoryview(target).toreadonly())
+        return Source(name=name or "<bytes>", data=memoryview(target).toreadonly().cast("B"))
     if isinstance(target, (str, os.PathLike)):
-        text = os.fspath(target)
+        text = os.fsdecode(target)
+        if not text:
+            raise BadArgument("the path is empty; give the path or URL of an image.")
         if "://" in text or "::" in text:
             return Source(name=text, url=text, storage_options=dict(storage_options or {}))
         if "\0" in text:
             raise BadArgument(f"{text!r}: a path cannot hold a NUL character.")
-        path = Path(text).expanduser()
+        path = Path(text)
+        with contextlib.suppress(RuntimeError):  # there is no such user: "~" is part of the name
+            path = path.expanduser()
         return Source(name=str(path), path=path)
     if hasattr(target, "read") and hasattr(target, "seek"):
         shown = name or getattr(target, "name", None) or "<open file>"
@@ -222,6 +232,9 @@ class _LocalFile:
     def __init__(self, path: Path) -> None:
         self._name = str(path)
         self._lock = threading.Lock()
+        self._seek_lock = threading.Lock()
+        self._readers = 0
+        self._closed = False
         self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             if os.path.isdir(path):
@@ -236,17 +249,45 @@ class _LocalFile:
         return self._fd
 
     def read_at(self, offset: int, length: int) -> bytes:
-        if self._fd < 0:
-            raise Closed(f"{self._name}: read after close().")
+        with self._lock:
+            if self._closed:
+                raise Closed(f"{self._name}: read after close().")
+            self._readers += 1
+        try:
+            data = self._read_some(offset, length)
+            # Linux returns at most 2 GiB - 4 KiB at once, network file systems less as they like.
+            while len(data) < length:
+                more = self._read_some(offset + len(data), length - len(data))
+                if not more:
+                    break
+                data += more
+            return data
+        except OSError as error:
+            raise UnreadableFile(
+                f"{self._name}: bytes {offset}-{offset + length} cannot be read "
+                f"({error.strerror or error})."
+            ) from error
+        finally:
+            with self._lock:
+                self._readers -= 1
+                self._close_unused()
+
+    def _read_some(self, offset: int, length: int) -> bytes:
         if hasattr(os, "pread"):
             return os.pread(self._fd, length, offset)
-        with self._lock:
+        with self._seek_lock:
             os.lseek(self._fd, offset, os.SEEK_SET)
             return os.read(self._fd, length)
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
+        with self._lock:
+            self._closed = True
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        # Not under a read on another thread: the number may be given to another file at once.
+        if self._closed and not self._readers and self._fd >= 0:
+            fd, self._fd = self._fd, -1
             os.close(fd)
 
     def __del__(self) -> None:
@@ -283,12 +324,21 @@ class _FileObject:
             ) from error
 
     def read_at(self, offset: int, length: int) -> bytes:
-        with self._lock:
-            self._file.seek(offset)
-            data = self._file.read(length)
-        if not isinstance(data, bytes):
-            raise UnreadableFile(f"{self._name}: opened as text; open it with mode 'rb'.")
-        return data
+        parts, missing = [], length
+        try:
+            with self._lock:
+                self._file.seek(offset)
+                # An unbuffered file may give less than it is asked for.
+                while missing > 0 and (part := self._file.read(missing)):
+                    if not isinstance(part, bytes):
+                        raise UnreadableFile(f"{self._name}: opened as text; open it with 'rb'.")
+                    parts.append(part)
+                    missing -= len(part)
+        except (OSError, ValueError) as error:
+            if isinstance(error, UnreadableFile):
+                raise
+            raise UnreadableFile(f"{self._name}: cannot be read ({error}).") from error
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
         """Nothing to release: the file belongs to the caller."""
