@@ -19,6 +19,7 @@ from bfbridge.omexml import (
 )
 from bfbridge.source import Source
 from bfbridge_ometiff.files import FileSet, OpenTiff, companion
+from bfbridge_ometiff.jpegheader import check_colors
 from bfbridge_ometiff.layout import Layout
 from bfbridge_ometiff.planes import ABSENT, PlaneMap, Samples, map_planes, samples_of
 
@@ -337,6 +338,8 @@ class _Builder:
             layout = tiff.layout(ifd)
             below = len(tiff.directory(ifd).numbers(SUB_IFDS))
             levels = [layout, *(tiff.layout(ifd, sub) for sub in range(below))]
+            for level in levels:
+                check_colors(tiff, level)
         if (layout.width, layout.length) != (image.size_x, image.size_y):
             raise Unsupported(
                 f"image {index} is {image.size_x} x {image.size_y} in the OME-XML and "

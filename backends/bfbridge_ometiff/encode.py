@@ -200,11 +200,12 @@ class Encoding:
         return stored
 
     def _jpeg(self, pixels: Array) -> bytes:
-        # 4:4:4, as decoders differ in how they enlarge colour stored at half size.
+        # 4:2:2, as slide scanners have it. Of 4:4:4 Bio-Formats makes wrong colours: it takes
+        # YCbCrSubSampling (1, 1) for a sign that the decoder left YCbCr unconverted.
         stored: bytes
         if self.samples == 3:
             stored = imagecodecs.jpeg8_encode(
-                pixels, self.level, colorspace="RGB", outcolorspace="YCBCR", subsampling="444"
+                pixels, self.level, colorspace="RGB", outcolorspace="YCBCR", subsampling="422"
             )
         else:
             stored = imagecodecs.jpeg8_encode(pixels[:, :, 0], self.level)

@@ -135,7 +135,7 @@ class Grid:
             tags.append(Tag.short(338, *[0] * extra))
         if encoding.photometric == 6:
             tags += [
-                Tag.short(530, 1, 1),
+                Tag.short(530, 2, 1),
                 Tag.rational(532, 0, 255, 128, 255, 128, 255),
             ]
         if self.tiled:
