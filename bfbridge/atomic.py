@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from bfbridge.errors import BadArgument, TargetBusy, TargetExists, WriteFailed
 from bfbridge.filesystem import (
+    ZARR_MARKS,
     clear,
     flush,
     flush_folder,
@@ -52,7 +53,6 @@ PARTIAL = ".bfbridge-partial"
 OLD = ".bfbridge-old"
 KEPT = ".bfbridge-kept"
 LOCK = ".bfbridge-lock"
-ZARR_MARKS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray"})
 
 # Names of files end at 255 bytes on every common file system; ours add up to 20.
 LONGEST_NAME = 200

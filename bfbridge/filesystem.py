@@ -21,6 +21,7 @@ else:
     import fcntl
 
 __all__ = [
+    "ZARR_MARKS",
     "clear",
     "flush",
     "flush_folder",
@@ -32,6 +33,9 @@ __all__ = [
     "replace_patiently",
     "special_rename",
 ]
+
+# A folder with one of these is a Zarr group or array.
+ZARR_MARKS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray"})
 
 # msvcrt locks refuse reads too, so the locked byte lies beyond the owner's note.
 WINDOWS_LOCKED_BYTE = 1 << 30
@@ -70,10 +74,21 @@ def clear(folder: Path, spared: str) -> None:
             if entry.name == spared:
                 continue
             if entry.is_dir() and not entry.is_symlink():
+                _unmark(entry)
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 with contextlib.suppress(OSError):
                     entry.unlink()
+
+
+def _unmark(store: Path) -> None:
+    """Remove the documents of a Zarr store, so that it never opens while half of it is deleted."""
+    for root, folders, files in os.walk(store):
+        marks = ZARR_MARKS.intersection(files)
+        for name in marks:
+            Path(root, name).unlink()
+        if not marks:
+            folders.clear()  # chunks only
 
 
 def removed_if_empty(folder: Path) -> bool:

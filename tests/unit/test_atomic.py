@@ -342,7 +342,7 @@ class TestExistingTargets:
         assert (folder / "thesis.txt").read_text() == "years of work"
         assert listing(tmp_path) == ["results.ome.tif"]
 
-    @pytest.mark.parametrize("mark", sorted(atomic.ZARR_MARKS))
+    @pytest.mark.parametrize("mark", sorted(filesystem.ZARR_MARKS))
     def test_every_kind_of_zarr_store_is_replaced(self, tmp_path, mark):
         store = tmp_path / "s.zarr"
         store.mkdir()
@@ -609,6 +609,20 @@ class TestExchange:
         assert absent == []
         assert seen <= {str(number) for number in range(60)}
         assert store_text(store) == "59"
+
+    def test_half_deleted_stores_open_as_nothing(self, tmp_path, monkeypatch):
+        """The documents of every group and array go before the first chunk does."""
+        make_store(tmp_path / "s.zarr", "old")
+        make_store(tmp_path / "s.zarr" / "0", "array")
+        seen = []
+        monkeypatch.setattr(
+            filesystem.shutil, "rmtree", lambda entry, **_: seen.extend(entry.rglob("*"))
+        )
+        target = AtomicTarget(tmp_path / "s.zarr", overwrite=True)
+        make_store(target.work_path, "new")
+        target.commit()
+        names = sorted(str(path.relative_to(target.work_path)) for path in seen)
+        assert names == ["0", "0/c", "0/c/0", "c", "c/0"]
 
     def test_kill_before_the_old_store_is_removed(self, tmp_path):
         make_store(tmp_path / "s.zarr", "old")
