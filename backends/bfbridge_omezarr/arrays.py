@@ -24,7 +24,11 @@ __all__ = ["ArrayInfo", "NotDirect", "ShardInfo", "parse_array"]
 
 _V3_DTYPES: Final[Mapping[str, str]] = {
     "bool": "|u1",
-    **{f"{kind}{bits}": f"{kind[0]}{bits // 8}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    **{
+        f"{kind}{bits}": f"{kind[0]}{bits // 8}"
+        for kind in ("int", "uint")
+        for bits in (8, 16, 32, 64)
+    },
     "float16": "f2",
     "float32": "f4",
     "float64": "f8",
@@ -181,7 +185,9 @@ def _fill(value: Any, dtype: np.dtype[Any], where: str) -> Any:
         return native.type(0)
     try:
         if native.kind == "c" and isinstance(value, list):
-            real, imaginary = (float(_SPECIAL.get(v, v) if isinstance(v, str) else v) for v in value)
+            real, imaginary = (
+                float(_SPECIAL.get(v, v) if isinstance(v, str) else v) for v in value
+            )
             return native.type(complex(real, imaginary))
         if isinstance(value, str):
             if value.lower().startswith("0x") and native.kind in "fc":
@@ -200,9 +206,7 @@ def _fill(value: Any, dtype: np.dtype[Any], where: str) -> Any:
         ) from error
 
 
-def _parse_v2(
-    key: str, document: Mapping[str, Any], limits: Limits, where: str
-) -> ArrayInfo:
+def _parse_v2(key: str, document: Mapping[str, Any], limits: Limits, where: str) -> ArrayInfo:
     del limits
     shape = _sizes(document["shape"], "shape", where)
     chunks = _sizes(document["chunks"], "chunks", where, least=1)
@@ -252,9 +256,7 @@ def _named(entry: Any, where: str) -> tuple[str, Mapping[str, Any]]:
     raise UnreadableFile(f"{where}: {entry!r:.100} has no name where one belongs.")
 
 
-def _parse_v3(
-    key: str, document: Mapping[str, Any], limits: Limits, where: str
-) -> ArrayInfo:
+def _parse_v3(key: str, document: Mapping[str, Any], limits: Limits, where: str) -> ArrayInfo:
     shape = _sizes(document["shape"], "shape", where)
     type_name = document["data_type"]
     if not isinstance(type_name, str) or type_name not in _V3_DTYPES:

@@ -68,9 +68,7 @@ class ArrayReader:
         Shared by the arrays of a file.
     """
 
-    def __init__(
-        self, info: ArrayInfo, store: Store, limits: Limits, workspace: Workspace
-    ) -> None:
+    def __init__(self, info: ArrayInfo, store: Store, limits: Limits, workspace: Workspace) -> None:
         self._info = info
         self._store = store
         self._limits = limits
@@ -119,6 +117,7 @@ class ArrayReader:
         key = self._info.chunk_key(
             index if shard is None else [i // n for i, n in zip(index, shard.grid, strict=True)]
         )
+        stored: bytes | memoryview | None
         if shard is None:
             stored = self._store.read(key, self._stored_limit, self._workspace.stored)
         else:
@@ -189,8 +188,8 @@ class ArrayReader:
         stored = self._store.get_range(key, begin, count)
         if stored is None or len(stored) != count:
             raise ReadFailed(
-                f"{self._store.label(key)}: {self._which(index)} is cut off (its {count:,} bytes at "
-                f"{begin:,} lie beyond the end of the shard)."
+                f"{self._store.label(key)}: {self._which(index)} is cut off (its {count:,} bytes "
+                f"at {begin:,} lie beyond the end of the shard)."
             )
         return stored
 

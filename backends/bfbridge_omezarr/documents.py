@@ -121,7 +121,9 @@ class Documents:
         wanted = list(keys)
         new = [key for key in dict.fromkeys(wanted) if key not in self._nodes]
         check(
-            len(self._nodes) + len(new), self._limits.directories, "number of groups and arrays",
+            len(self._nodes) + len(new),
+            self._limits.directories,
+            "number of groups and arrays",
             self._store.name,
         )
         names = {2: _V2_NAMES, 3: _V3_NAMES, None: _V3_NAMES + _V2_NAMES}[self._format]

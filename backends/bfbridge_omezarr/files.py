@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["FileTree", "write_all", "write_failed"]
 
 _KEPT_FOLDERS: Final = 65_536
-_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(
-    os, "O_CLOEXEC", 0
+_FLAGS: Final = (
+    os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 )
 
 

@@ -1,4 +1,4 @@
-"""Which images a Zarr hierarchy holds: one image, a collection, a plate, labels, or a bare array."""
+"""Which images a Zarr hierarchy holds: one, a collection, a plate, labels, or a bare array."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def find_images(documents: Documents, where: str) -> Layout:
     return Layout(kind, (*images, *labels))
 
 
-def _images_of(node: Node, where: str, name: str | None = None, role: Role = "image") -> list[Found]:
+def _images_of(
+    node: Node, where: str, name: str | None = None, role: Role = "image"
+) -> list[Found]:
     """Return the images that a group's ``multiscales`` lists."""
     entries = node.ome.get("multiscales")
     place = f"{where}/{node.key}" if node.key else where
@@ -136,7 +138,9 @@ def _collection(documents: Documents, where: str) -> list[Found]:
         nodes = []
         while len(nodes) % _PROBED == 0:
             found = documents.nodes([str(len(nodes) + i) for i in range(_PROBED)])
-            present = [node for node in found[: found.index(None)] if node] if None in found else found
+            present = (
+                [node for node in found[: found.index(None)] if node] if None in found else found
+            )
             nodes += [node for node in present if node is not None]
             if len(present) < _PROBED:
                 break

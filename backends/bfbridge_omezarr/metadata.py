@@ -6,21 +6,21 @@ import importlib.metadata
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.backend import Shape5
 from bfbridge_omezarr.ngff import SYMBOLS
 
 if TYPE_CHECKING:
-    from bfbridge.backend import Channel, Image, ImageSpec, Level, Quantity
+    from bfbridge.backend import Channel, Image, ImageSpec, Level, Quantity, Shape5
     from bfbridge_omezarr.options import WriteOptions
 
 __all__ = [
+    "Window",
     "array_document",
     "fill_json",
-    "Window",
     "group_documents",
     "label_attributes",
     "level_factors",
@@ -29,8 +29,13 @@ __all__ = [
 
 _NAMES: Final = {symbol: name for name, symbol in SYMBOLS.items()}
 _AXES: Final = (
-    ("t", "time"), ("c", "channel"), ("z", "space"), ("y", "space"), ("x", "space"),
+    ("t", "time"),
+    ("c", "channel"),
+    ("z", "space"),
+    ("y", "space"),
+    ("x", "space"),
 )
+_LARGEST_STEP: Final = 64
 # One hue per channel where the caller gives none: those that stay apart for most eyes first.
 _PALETTE: Final = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FF8000", "FFFFFF")
 
@@ -83,7 +88,7 @@ def array_document(
     outer = level.chunk
     if grid is not None:
         codecs = [_sharding(level.chunk, codecs)]
-        outer = shard_shape(level, grid)
+        outer = _shard_shape(level, grid)
     return "zarr.json", {
         "zarr_format": 3,
         "node_type": "array",
@@ -98,7 +103,7 @@ def array_document(
     }
 
 
-def shard_shape(level: Level, grid: Shape5) -> Shape5:
+def _shard_shape(level: Level, grid: Shape5) -> Shape5:
     """Return a shard's size in elements."""
     t, c, z, y, x = (n * size for n, size in zip(grid, level.chunk, strict=True))
     return t, c, z, y, x
@@ -141,21 +146,24 @@ def group_documents(
 def level_factors(levels: Sequence[Level]) -> list[tuple[float, ...]]:
     """Return how many level-0 elements an element of each level spans, along all five axes.
 
-    A level of half the size, rounded up or down, has the factor 2 exactly: its elements are made
-    of two, and only the last one of an odd row is not. Other steps have the ratio of the sizes.
+    A level whose sides are those of the level before divided by a whole number, rounded up or
+    down, has that factor exactly: only the last element of a row may be made of fewer. Other steps
+    have the ratio of the sizes.
     """
-    factors = [(1.0,) * 5]
-    for before, level in zip(levels, levels[1:], strict=False):
-        step = (_step(a, b) for a, b in zip(before.shape, level.shape, strict=True))
+    factors: list[tuple[float, ...]] = [(1.0,) * 5]
+    for before, level in pairwise(levels):
+        step = _step(before.shape, level.shape)
         factors.append(tuple(f * s for f, s in zip(factors[-1], step, strict=True)))
     return factors
 
 
-def _step(before: int, after: int) -> float:
-    for factor in (1, 2, 3, 4, 8):
-        if after in (max(1, before // factor), -(-before // factor)):
-            return float(factor)
-    return before / after
+def _step(before: Shape5, after: Shape5) -> list[float]:
+    pairs = list(zip(before, after, strict=True))
+    changed = [pair for pair in pairs if pair[0] != pair[1]]
+    for factor in range(2, _LARGEST_STEP + 1):
+        if all(b in (max(1, a // factor), -(-a // factor)) for a, b in changed):
+            return [1.0 if a == b else float(factor) for a, b in pairs]
+    return [a / b for a, b in pairs]
 
 
 def multiscale_attributes(

@@ -21,7 +21,15 @@ from typing import Any, Final
 from bfbridge.backend import AXES, Channel, PixelSize, Quantity
 from bfbridge.errors import UnreadableFile, Unsupported
 
-__all__ = ["SYMBOLS", "Axis", "Multiscale", "channels_of", "map_axes", "parse_multiscale", "pixel_size"]
+__all__ = [
+    "SYMBOLS",
+    "Axis",
+    "Multiscale",
+    "channels_of",
+    "map_axes",
+    "parse_multiscale",
+    "pixel_size",
+]
 
 SYMBOLS: Final[Mapping[str, str]] = {
     "angstrom": "Å",
@@ -77,8 +85,17 @@ SYMBOLS: Final[Mapping[str, str]] = {
 """Unit names of NGFF (UDUNITS-2) and the symbols that OME uses."""
 
 # Not in the specification, but found in files; a symbol of OME stands for itself.
-_ALSO: Final = {"micron": "µm", "um": "µm", "\u03bcm": "µm", "metre": "m", "millimetre": "mm",
-                "micrometre": "µm", "nanometre": "nm", "angstroem": "Å", "pixels": "pixel"}
+_ALSO: Final = {
+    "micron": "µm",
+    "um": "µm",
+    "\u03bcm": "µm",
+    "metre": "m",
+    "millimetre": "mm",
+    "micrometre": "µm",
+    "nanometre": "nm",
+    "angstroem": "Å",
+    "pixels": "pixel",
+}
 _OME_UNITS: Final = frozenset(SYMBOLS.values()) | {"pixel", "reference frame"}
 
 
@@ -218,24 +235,7 @@ def map_axes(axes: Sequence[Axis], shape: Sequence[int], where: str) -> tuple[in
         raise UnreadableFile(
             f"{where}: {len(axes)} axes are named for an array of {len(shape)} dimensions."
         )
-    places: list[int | None] = [None] * len(axes)
-    space = [i for i, axis in enumerate(axes) if axis.type == "space"]
-    if {axes[i].name for i in space} <= set("zyx"):
-        space = []
-    for i, place in zip(reversed(space), (4, 3, 2), strict=False):
-        places[i] = place
-    for i, axis in enumerate(axes):
-        if i in space:
-            continue
-        if axis.type == "time":
-            places[i] = 0
-        elif axis.type == "channel":
-            places[i] = 1
-        elif len(axis.name) == 1 and axis.name in "tczyx":
-            places[i] = AXES.index(axis.name.upper())
-    for i, axis in enumerate(axes):
-        if places[i] is None and 1 not in places and axis.type != "space":
-            places[i] = 1
+    places = _places(axes)
     for axis, place, size in zip(axes, places, shape, strict=True):
         if place is None and size != 1:
             raise Unsupported(
@@ -247,6 +247,26 @@ def map_axes(axes: Sequence[Axis], shape: Sequence[int], where: str) -> tuple[in
     if 3 not in used or 4 not in used:
         raise Unsupported(f"axes {[axis.name for axis in axes]} without y and x")
     return tuple(places)
+
+
+def _places(axes: Sequence[Axis]) -> list[int | None]:
+    """Place each axis by its type, then by its name; what is left over may be the channels."""
+    places: list[int | None] = [None] * len(axes)
+    space = [i for i, axis in enumerate(axes) if axis.type == "space"]
+    if not {axes[i].name for i in space} <= set("zyx"):
+        for i, place in zip(reversed(space), (4, 3, 2), strict=False):
+            places[i] = place
+    for i, axis in enumerate(axes):
+        if places[i] is not None:
+            continue
+        if axis.type in ("time", "channel"):
+            places[i] = 0 if axis.type == "time" else 1
+        elif len(axis.name) == 1 and axis.name in "tczyx":
+            places[i] = AXES.index(axis.name.upper())
+    for i, axis in enumerate(axes):
+        if places[i] is None and 1 not in places and axis.type != "space":
+            places[i] = 1
+    return places
 
 
 def pixel_size(

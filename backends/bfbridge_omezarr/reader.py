@@ -42,7 +42,7 @@ class _Plane5:
         present = [place for place in self._places if place is not None]
         absent = [place for place in range(5) if place not in present]
         self._transpose = (*present, *absent)
-        self._absent = (0,) * len(absent)
+        self._absent = len(absent)
         self._dropped = tuple(i for i, place in enumerate(self._places) if place is None)
 
     @property
@@ -59,7 +59,9 @@ class _Plane5:
 
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` (T, C, Z, Y, X), whatever the order of the array's axes."""
-        view = out.transpose(self._transpose)[(..., *self._absent)]
+        view: Any = out.transpose(self._transpose)
+        for _ in range(self._absent):
+            view = view[..., 0]
         if self._dropped:
             view = np.expand_dims(view, self._dropped)
         start = [0 if place is None else region.start[place] for place in self._places]
@@ -192,7 +194,8 @@ class OmeZarrReader(ReaderBackend):
     def _make_images(self, found: Sequence[Found]) -> None:
         keys = list(dict.fromkeys(key for image in found for key in image.arrays))
         nodes = dict(zip(keys, self._documents.nodes(keys), strict=True))
-        images, levels = [], []
+        images: list[Image] = []
+        levels: list[tuple[_Plane5, ...]] = []
         for item in found:
             arrays = [self._array(key, nodes[key]) for key in item.arrays]
             try:
@@ -229,7 +232,9 @@ class OmeZarrReader(ReaderBackend):
             if info.dtype.newbyteorder("=") != first.dtype.newbyteorder("="):
                 log.warning(
                     "%s: is left out: its pixels are %s, those of level 0 are %s",
-                    self._store.label(info.key), info.dtype, first.dtype,
+                    self._store.label(info.key),
+                    info.dtype,
+                    first.dtype,
                 )
                 continue
             if 0 in info.shape:
@@ -294,7 +299,11 @@ class OmeZarrReader(ReaderBackend):
         if sizes != shape:
             log.warning(
                 "%s: sizes %s of image %d differ from the array's %s (%s), so it is not used",
-                self._store.label(METADATA_KEY), sizes, number, shape, AXES,
+                self._store.label(METADATA_KEY),
+                sizes,
+                number,
+                shape,
+                AXES,
             )
             return None
         return image
@@ -304,8 +313,8 @@ def _axes_option(options: Mapping[str, Any]) -> tuple[Axis, ...]:
     unknown = sorted(set(options) - {"axes"})
     if unknown:
         raise BadArgument(
-            f"backend_options: {', '.join(unknown)}: the omezarr backend has no such option. It has "
-            "axes."
+            f"backend_options: {', '.join(unknown)}: the omezarr backend has no such option. It "
+            "has axes."
         )
     axes = options.get("axes")
     if axes is None:

@@ -120,6 +120,7 @@ class Store(ABC):
         """Return how messages name a key."""
         return f"{self.name.rstrip('/')}/{key}" if key else self.name
 
+    @abstractmethod
     def close(self) -> None:
         """Release files. May be called twice."""
 
@@ -184,7 +185,9 @@ class FolderStore(Store):
     def _fill(fd: int, view: memoryview) -> int:
         filled = 0
         while filled < len(view):
-            count = os.readv(fd, [view[filled:]]) if hasattr(os, "readv") else _read(fd, view, filled)
+            count = (
+                os.readv(fd, [view[filled:]]) if hasattr(os, "readv") else _read(fd, view, filled)
+            )
             if count == 0:
                 break
             filled += count
@@ -219,6 +222,9 @@ class FolderStore(Store):
             base = os.path.relpath(folder, self._root).replace(os.sep, "/")
             for file in sorted(files):
                 yield file if base == "." else f"{base}/{file}"
+
+    def close(self) -> None:
+        """Nothing to release: files are open during reads only."""
 
     def _open(self, key: str) -> int | None:
         """Open the file of a key that lies inside the store; None if there is none."""
@@ -291,10 +297,10 @@ class ZipStore(Store):
                 if len(archive.filelist) > limits.directories * 16:
                     raise LimitExceeded(f"{name}: a zip file of {len(archive.filelist):,} entries.")
                 entries = {info.filename: info for info in archive.filelist if not info.is_dir()}
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, struct.error) as error:
-            if isinstance(error, LimitExceeded):
-                raise
-            raise UnreadableFile(f"{name}: the zip file is damaged ({error}).") from error
+        except LimitExceeded:
+            raise
+        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, struct.error) as e:
+            raise UnreadableFile(f"{name}: the zip file is damaged ({e}).") from e
         base = _zip_base(entries)
         if base is None:
             raise Unsupported("a zip file without a Zarr store in it")
@@ -310,7 +316,9 @@ class ZipStore(Store):
             raise _too_long(self.label(key), info.file_size, limit)
         start = self._data_start(info, key)
         stored = self._exactly(start, info.compress_size, key)
-        data = stored if info.compress_type == zipfile.ZIP_STORED else self._inflate(info, stored, key)
+        data = stored
+        if info.compress_type != zipfile.ZIP_STORED:
+            data = self._inflate(info, stored, key)
         if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
             raise ReadFailed(f"{self.label(key)}: damaged in the zip file (checksum or length).")
         return data
@@ -348,7 +356,7 @@ class ZipStore(Store):
             raise ReadFailed(f"{self.label(key)}: is encrypted, which is not supported.")
         head = self._exactly(info.header_offset, 30, key)
         if head[:4] != b"PK\x03\x04":
-            raise ReadFailed(f"{self.label(key)}: damaged in the zip file (no entry at its offset).")
+            raise ReadFailed(f"{self.label(key)}: damaged in the zip file (no entry there).")
         name_length, extra_length = struct.unpack("<HH", head[26:30])
         return int(info.header_offset + 30 + name_length + extra_length)
 
@@ -479,7 +487,7 @@ class RemoteStore(Store):
     def keys(self) -> Iterator[str]:
         try:
             files = sorted(self._fs.find(self._root))
-        except Exception:
+        except Exception:  # noqa: BLE001 - each file system has its own
             # Plain web servers cannot list; what was asked for by name is all there is to tell.
             return
         for file in files:
@@ -498,7 +506,8 @@ class RemoteStore(Store):
     def _failed(self, key: str, error: Exception) -> Exception:
         if isinstance(error, ImportError):
             return MissingExtra(f"{self.name}: {error}.")
-        return ReadFailed(f"{self.label(key)}: cannot be fetched ({type(error).__name__}: {error}).")
+        why = f"{type(error).__name__}: {error}"
+        return ReadFailed(f"{self.label(key)}: cannot be fetched ({why}).")
 
 
 def open_store(source: Source, limits: Limits, allow_outside: bool) -> Store:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from bfbridge.backend import Image, ImageSpec, Quantity, Shape5, WriterBackend
+from bfbridge.backend import Image, ImageSpec, Level, Quantity, Shape5, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, ReadFailed, Unsupported
 from bfbridge_omezarr.codecs import CodecError, decode_bytes
 from bfbridge_omezarr.files import FileTree
@@ -66,14 +66,14 @@ class _LevelWriter:
         self, files: FileTree, key: str, spec: ImageSpec, level: int, options: WriteOptions
     ) -> None:
         image = spec.image
-        self.level = image.levels[level]
+        self.level = _cut_chunk(image.levels[level])
         self.dtype = image.dtype
         self.document = array_document(self.level, image.dtype, spec.fill_value, options)
         self.key = key
         self._files = files
         self._fill = np.array(spec.fill_value).astype(image.dtype)[()]
         self._fill_bytes = self._fill.tobytes()
-        self._encode = options.compression.encoder(image.dtype.itemsize)
+        self._compression = options.compression
         self._decoders = options.compression.decoders
         self._prefix = f"{key}/" if options.version == "0.4" else f"{key}/c/"
         self.counts = tuple(
@@ -107,9 +107,9 @@ class _LevelWriter:
             chunk = block
         if not self.dtype.newbyteorder("<").isnative and self.dtype.itemsize > 1:
             chunk = chunk.byteswap()
-        flat = chunk.reshape(-1).view(np.uint8)
         # What compressed chunks may take at most: 16 bytes of Blosc's header, 0.4 % for Zstandard.
-        stored = self._encode(flat, workspace.buffer(flat.nbytes + flat.nbytes // 128 + 1024))
+        room = workspace.buffer(chunk.nbytes + chunk.nbytes // 128 + 1024)
+        stored = self._compression.encode(chunk, room)
         if self._shards is not None:
             self._shards.write(index, stored)
         else:
@@ -180,6 +180,12 @@ class _LevelWriter:
             self._skipped.add(index)
 
 
+def _cut_chunk(level: Level) -> Level:
+    """Return a level with its chunk cut to its size: the same grid, and less to store."""
+    t, c, z, y, x = (min(n, size) for n, size in zip(level.chunk, level.shape, strict=True))
+    return Level(level.shape, (t, c, z, y, x))
+
+
 class _Windows:
     """Lowest and highest value of each channel, from a sample of every block of level 0."""
 
@@ -223,7 +229,7 @@ class OmeZarrWriter(WriterBackend):
     name: ClassVar[str] = "omezarr"
 
     def __init__(
-        self, target: Path, images: Sequence[ImageSpec], ome: OME, options: WriteOptions
+        self, target: Path, images: Sequence[ImageSpec], ome: OME | None, options: WriteOptions
     ) -> None:
         self._files = FileTree(target)
         self._specs = tuple(images)
@@ -259,7 +265,11 @@ class OmeZarrWriter(WriterBackend):
 
     @classmethod
     def prepare(
-        cls, target: Path, images: Sequence[ImageSpec], ome: OME, options: Mapping[str, Any]
+        cls,
+        target: Path,
+        images: Sequence[ImageSpec],
+        ome: OME | None,
+        options: Mapping[str, Any],
     ) -> OmeZarrWriter:
         """Start a store at `target`, which is made with the first block.
 
@@ -330,7 +340,8 @@ class OmeZarrWriter(WriterBackend):
             for level in levels:
                 level.finish()
         documents = self._documents()
-        self._files.write("OME/METADATA.ome.xml", self._xml().encode())
+        if self._ome is not None:
+            self._files.write("OME/METADATA.ome.xml", _xml(self._ome, self._specs).encode())
         for group in sorted(documents, key=lambda key: (key == "", key)):
             for name, document in group_documents(documents[group], self._options):
                 self._files.write(_join(group, name), _json(document))
@@ -367,28 +378,27 @@ class OmeZarrWriter(WriterBackend):
         return documents
 
     def _time_step(self, image: int) -> Quantity | None:
-        if image >= len(self._ome.images):
+        if self._ome is None or image >= len(self._ome.images):
             return None
         pixels = self._ome.images[image].pixels
         if not pixels.time_increment:
             return None
         return Quantity(pixels.time_increment, pixels.time_increment_unit.value)
 
-    def _xml(self) -> str:
-        """Return the OME document of all images but labels, pointing to no other file's pixels."""
-        from ome_types.model import MetadataOnly
 
-        ome = self._ome.model_copy(deep=True)
-        ome.images = [
-            image
-            for image, spec in zip(ome.images, self._specs, strict=True)
-            if spec.image.role != "label"
-        ]
-        for image in ome.images:
-            image.pixels.tiff_data_blocks = []
-            image.pixels.bin_data_blocks = []
-            image.pixels.metadata_only = MetadataOnly()
-        return str(ome.to_xml())
+def _xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
+    """Return the OME document of all images but labels, pointing to no other file's pixels."""
+    from ome_types.model import MetadataOnly
+
+    ome = ome.model_copy(deep=True)
+    ome.images = [
+        image for image, spec in zip(ome.images, specs, strict=True) if spec.image.role != "label"
+    ]
+    for image in ome.images:
+        image.pixels.tiff_data_blocks = []
+        image.pixels.bin_data_blocks = []
+        image.pixels.metadata_only = MetadataOnly()
+    return str(ome.to_xml())
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
@@ -432,5 +442,6 @@ def _check_fill(spec: ImageSpec) -> None:
     if dtype.kind in "iu":
         bounds = np.iinfo(dtype)
         value = spec.fill_value
-        if value != value or value != int(value) or not bounds.min <= value <= bounds.max:
+        whole = math.isfinite(value) and value == int(value)
+        if not whole or not bounds.min <= value <= bounds.max:
             raise BadArgument(f"fill_value={value}: pixels of type {dtype} cannot hold it.")

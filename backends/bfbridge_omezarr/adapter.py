@@ -1,0 +1,86 @@
+"""One of our stores as zarr-python sees it. Imports zarr, so it is imported on use only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.core.buffer import Buffer, BufferPrototype
+
+from bfbridge_omezarr.store import Store as OurStore
+
+__all__ = ["Adapter"]
+
+_LARGEST: Final = 1 << 40
+
+
+class Adapter(Store):
+    """A read-only zarr-python store."""
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = False
+
+    def __init__(self, store: OurStore) -> None:
+        super().__init__(read_only=True)
+        self._store = store
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Adapter) and self._store is other._store
+
+    def __hash__(self) -> int:
+        return hash(id(self._store))
+
+    def _fetch(self, key: str, request: ByteRequest | None) -> bytes | None:
+        if isinstance(request, RangeByteRequest):
+            return self._store.get_range(key, request.start, request.end - request.start)
+        if isinstance(request, SuffixByteRequest):
+            return self._store.get_range(key, -request.suffix, request.suffix)
+        if isinstance(request, OffsetByteRequest):
+            return self._store.get_range(key, request.offset, _LARGEST)
+        return self._store.get(key, _LARGEST)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        # Off zarr's event loop, which must not wait for files.
+        data = await asyncio.to_thread(self._fetch, key, byte_range)
+        return None if data is None else prototype.buffer.from_bytes(data)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Any
+    ) -> list[Buffer | None]:
+        return [await self.get(key, prototype, request) for key, request in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        request = RangeByteRequest(0, 1)
+        return await asyncio.to_thread(self._fetch, key, request) is not None
+
+    async def set(self, key: str, value: Buffer) -> None:
+        raise NotImplementedError
+
+    async def delete(self, key: str) -> None:
+        raise NotImplementedError
+
+    async def list(self) -> AsyncIterator[str]:
+        for key in self._store.keys():
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        for key in self._store.keys():
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        base = prefix.rstrip("/") + "/" if prefix else ""
+        keys = [key for key in self._store.keys() if key.startswith(base)]
+        for name in sorted({key[len(base) :].split("/")[0] for key in keys}):
+            yield name
