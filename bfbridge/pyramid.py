@@ -49,11 +49,12 @@ def factors_of(pyramid: Pyramid, height: int, width: int) -> list[int]:
             raise BadArgument(f"pyramid={pyramid}: give a number of lower levels, 0 or more.")
         return [2] * int(pyramid)
     steps, before = [], 1
-    for factor in pyramid:
+    for factor in pyramid if np.iterable(pyramid) else [None]:
         if not isinstance(factor, (int, np.integer)) or factor <= before or factor % before:
             raise BadArgument(
-                f"pyramid={list(pyramid)}: factors are integers against full size, each a multiple of "
-                "the one before it and above 1, such as [2, 4, 8]."
+                f"pyramid={pyramid!r}: give True, False, a number of lower levels, or their factors "
+                "against full size, each a multiple of the one before it and above 1, such as "
+                "[2, 4, 8]."
             )
         steps.append(int(factor) // before)
         before = int(factor)
