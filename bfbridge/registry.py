@@ -44,7 +44,8 @@ def _is_zarr(source: Source, head: bytes) -> bool:
 
 def _is_tiff(source: Source, head: bytes) -> bool:
     del source
-    return head[:4] in TIFF_MAGIC
+    # The first 128 bytes of DICOM are free; some writers put a TIFF header there.
+    return head[:4] in TIFF_MAGIC and head[128:132] != b"DICM"
 
 
 def _is_companion(source: Source, head: bytes) -> bool:
