@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError, UnreadableFile
 from bfbridge.limits import Limits, check
 from bfbridge.omexml import looks_like_ome_xml, parse_ome_xml
@@ -47,8 +48,8 @@ _TREES = {
 }
 
 
-def check_named_files(source: Source, limits: Limits) -> None:
-    """Refuse an OME-TIFF or companion file that names a file outside its folder.
+def check_named_files(source: Source, options: OpenOptions) -> list[str]:
+    """Return the files that an OME-TIFF or companion file names; refuse those outside its folder.
 
     Looks at BinaryOnly/@MetadataFile and TiffData/UUID/@FileName (OMETiffReader.initFile follows
     them), of the file itself and of the companion it names.
@@ -58,23 +59,27 @@ def check_named_files(source: Source, limits: Limits) -> None:
     UnreadableFile
         A name leads out of the folder: by ``..``, ``~``, a URL, a NUL or a symbolic link.
     """
+    limits = options.limits
     xml = _ome_xml(source, limits)
     if xml is None:
-        return
+        return []
     try:
         document = parse_ome_xml(xml, source.name, limits)
     except BfbridgeError:
         # Java refuses it too, or reads it as something else than OME-TIFF; its files are checked.
-        return
+        return []
     names = {data.file_name for image in document.images for data in image.tiff_data}
-    for name in sorted(filter(None, names)):
-        _check_name(source, name)
+    found = sorted(filter(None, names))
     if document.binary_only is not None:
-        metadata_file = document.binary_only.metadata_file
-        _check_name(source, metadata_file)
-        companion = source.sibling(metadata_file.replace("\\", "/"))
-        if companion.is_local and companion.exists() and not companion.is_dir():
-            check_named_files(companion, limits)
+        found.append(document.binary_only.metadata_file)
+    if not options.allow_outside:
+        for name in found:
+            _check_name(source, name)
+    if document.binary_only is not None:
+        companion = source.sibling(found[-1].replace("\\", "/"))
+        if companion.exists() and not companion.is_dir():
+            found.extend(check_named_files(companion, options))
+    return found
 
 
 def check_used_files(path: Path, files: Iterable[str], reader: str) -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from bfbridge.errors import (
@@ -33,6 +34,9 @@ from .settings import HEAP_VARIABLE, heap_bytes, jvm_arguments
 __all__ = ["JavaMachine", "machine", "start"]
 
 log = logging.getLogger("bfbridge")
+
+# Our own few Java classes, see handles/.
+HANDLES = Path(__file__).resolve().parent / "handles" / "handles.jar"
 
 # Threads so named belong to a pool that lives on: attaching each once is cheaper than each call.
 KEPT_THREADS = "bfbridge"
@@ -54,6 +58,7 @@ class JavaMachine:
         self._java: Java | None = None
         self._byte: Any = None
         self._zero: Any = None
+        self._bytes: Any = None
         # Calls under way, and whether the interpreter is ending.
         self._calls = threading.Condition()
         self._active = 0
@@ -135,6 +140,16 @@ class JavaMachine:
         """Return a new Java byte[]. Call inside ``attached``."""
         return self._byte[length]
 
+    def bytes(self, data: Any) -> Any:
+        """Return a Java byte[] that holds a copy of `data`."""
+        return self._bytes(data)
+
+    def implement(self, interface: str, thing: Any) -> Any:
+        """Return a Java object whose methods are those of `thing`."""
+        import jpype
+
+        return jpype.JProxy(self.type(interface), inst=thing)
+
     def zero(self, array: Any) -> None:
         """Set a Java byte[] to zero."""
         self.type("java.util.Arrays").fill(array, self._zero)
@@ -197,6 +212,7 @@ class JavaMachine:
             self._launch(jpype, heap)
         self._classes["java.lang.Thread"] = jpype.JClass("java.lang.Thread")
         self._byte, self._zero = jpype.JByte, jpype.JByte(0)
+        self._bytes = jpype.JArray(jpype.JByte)
         self._log.attach()
         self._version = str(jpype.JClass("loci.formats.FormatTools").VERSION)
         self._max_memory = int(jpype.JClass("java.lang.Runtime").getRuntime().maxMemory())
@@ -214,7 +230,7 @@ class JavaMachine:
             jpype.startJVM(
                 str(java.library),
                 *arguments,
-                classpath=[str(path) for path in jar.paths],
+                classpath=[*map(str, jar.paths), str(HANDLES)],
                 convertStrings=False,
                 interrupt=False,
             )
@@ -232,6 +248,7 @@ class JavaMachine:
                 "bfbridge (or call its start()) before that library starts Java, or add "
                 f"{find_jar().paths[0]} to the class path it starts Java with."
             ) from error
+        jpype.addClassPath(HANDLES)
         self._adopted = True
         log.info("using the Java that another library started; its options are not bfbridge's")
 

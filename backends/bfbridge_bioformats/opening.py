@@ -14,7 +14,9 @@ from typing import Any
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import BadArgument, FileMissing, UnreadableFile
 
+from .anywhere import Files
 from .jvm import machine
+from .pool import JavaReader
 
 __all__ = ["Recipe", "check_file", "recipe_for"]
 
@@ -30,7 +32,7 @@ class Recipe:
 
     Parameters
     ----------
-    file_id
+    files
         What Bio-Formats is to open.
     reader_class
         The Java class that recognised it.
@@ -38,31 +40,33 @@ class Recipe:
         How the file was asked for.
     """
 
-    def __init__(self, file_id: str, reader_class: Any, options: OpenOptions) -> None:
-        self.file_id = file_id
+    def __init__(self, files: Files, reader_class: Any, options: OpenOptions) -> None:
+        self.files = files
         self.reader_class = reader_class
         self._group_files = options.group_files
         self._settings = dict(options.backend_options)
 
-    def make(self, store: Any = None) -> tuple[Any, float]:
+    def make(self, store: Any = None, table: Any = None) -> tuple[JavaReader, float]:
         """Open a reader; return it with the seconds that setId took.
 
-        Java exceptions pass through.
+        Java exceptions pass through. `table` is the FileMap to read through, else a new one.
         """
-        reader = self.reader_class()
-        try:
-            reader.setFlattenedResolutions(False)
-            if self._group_files is not None:
-                reader.setGroupFiles(self._group_files)
-            reader.setMetadataOptions(_metadata_options(self._settings))
-            if store is not None:
-                reader.setMetadataStore(store)
-            begun = time.monotonic()
-            reader.setId(self.file_id)
-            return reader, time.monotonic() - begun
-        except BaseException:
-            reader.close()
-            raise
+        table = self.files.table() if table is None else table
+        with self.files.using(table):
+            java = self.reader_class()
+            try:
+                java.setFlattenedResolutions(False)
+                if self._group_files is not None:
+                    java.setGroupFiles(self._group_files)
+                java.setMetadataOptions(_metadata_options(self._settings))
+                if store is not None:
+                    java.setMetadataStore(store)
+                begun = time.monotonic()
+                java.setId(self.files.main_id)
+                return JavaReader(java, table), time.monotonic() - begun
+            except BaseException:
+                java.close()
+                raise
 
 
 def check_file(path: Path) -> None:
@@ -93,8 +97,8 @@ def check_file(path: Path) -> None:
         raise UnreadableFile(f"{path}: no permission to read this file.")
 
 
-def recipe_for(file_id: str, options: OpenOptions) -> Recipe:
-    """Find the reader class that recognises a file. Java exceptions pass through.
+def recipe_for(files: Files, options: OpenOptions) -> Recipe:
+    """Find the reader class that recognises the main file. Java exceptions pass through.
 
     Raises
     ------
@@ -106,13 +110,14 @@ def recipe_for(file_id: str, options: OpenOptions) -> Recipe:
     try:
         # Not getReader().setId(): instances made for one file are simpler to reason about than one
         # that has met others before.
-        reader_class = type(detector.getReader(file_id))
+        with files.using(files.table()):
+            reader_class = type(detector.getReader(files.main_id))
     finally:
         detector.close()
     with _detectors_lock:
         if len(_detectors) < _KEPT_DETECTORS:
             _detectors.append(detector)
-    return Recipe(file_id, reader_class, options)
+    return Recipe(files, reader_class, options)
 
 
 def _take_detector() -> Any:

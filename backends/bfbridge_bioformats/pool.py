@@ -24,12 +24,21 @@ _KEPT_BUFFERS = 2
 
 
 class JavaReader:
-    """One IFormatReader after setId, with its buffers and the place it stands at."""
+    """One IFormatReader after setId, with its buffers and the place it stands at.
 
-    __slots__ = ("_buffers", "_level", "_series", "java")
+    Attributes
+    ----------
+    java
+        The IFormatReader.
+    table
+        The FileMap it reads through, or None for files on disk.
+    """
 
-    def __init__(self, java: Any) -> None:
+    __slots__ = ("_buffers", "_level", "_series", "java", "table")
+
+    def __init__(self, java: Any, table: Any = None) -> None:
         self.java = java
+        self.table = table
         self._series = -1
         self._level = -1
         self._buffers: dict[int, Any] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
-from bfbridge.errors import BfbridgeError, UnreadableFile
+from bfbridge.errors import BfbridgeError
 
 from . import document
+from .anywhere import Files, LocalFiles, MappedFiles
 from .companions import check_named_files, check_used_files
 from .document import Modulo
 from .failures import open_failure, read_failure
@@ -43,11 +43,18 @@ class BioFormatsReader(ReaderBackend):
     name: ClassVar[str] = "bioformats"
 
     def __init__(
-        self, name: str, entries: Sequence[SeriesImage], pool: ReaderPool, store: Any, format_: str
+        self,
+        name: str,
+        entries: Sequence[SeriesImage],
+        pool: ReaderPool,
+        files: Files,
+        store: Any,
+        format_: str,
     ) -> None:
         self._name = name
         self._entries = entries
         self._pool = pool
+        self._files = files
         self._store = store
         self._store_lock = threading.Lock()
         self._xml: str | None = None
@@ -57,7 +64,7 @@ class BioFormatsReader(ReaderBackend):
         self.format = format_
         machine.close_at_exit(self)
         # A reader that is dropped without close() releases its file as well.
-        self._finalizer = weakref.finalize(self, _close_pool, pool)
+        self._finalizer = weakref.finalize(self, _close, pool, files)
         self._finalizer.atexit = False
 
     @classmethod
@@ -73,40 +80,39 @@ class BioFormatsReader(ReaderBackend):
         OutOfMemory
             Java's heap is too small to open it.
         """
-        if source.path is None:
-            raise UnreadableFile(f"{source.name}: only paths can be opened.")
-        check_file(source.path)
-        # A synthetic image has no file: its name alone says all, and becomes the image's name.
-        file_id = os.path.abspath(source.path) if source.exists() else source.filename
-        if source.exists() and not options.allow_outside:
-            check_named_files(source, options.limits)
+        if source.is_local or not source.exists():
+            check_file(Path(source.name))
+        names = check_named_files(source, options) if source.exists() else []
         with machine.attached():
             machine.follow_log_level()
+            files = LocalFiles(source) if source.is_local else MappedFiles(source, names)
             try:
-                return cls._open(source.name, file_id, options)
+                return cls._open(source, files, options)
             except BfbridgeError:
+                files.close()
                 raise
             except Exception as error:
+                files.close()
                 raise open_failure(error, source.name, source.exists()) from error
 
     @classmethod
-    def _open(cls, name: str, file_id: str, options: OpenOptions) -> BioFormatsReader:
-        recipe = recipe_for(file_id, options)
-        store = machine.type("loci.formats.MetadataTools").createOMEXMLMetadata()
-        java, cost = recipe.make(store)
+    def _open(cls, source: Source, files: Files, options: OpenOptions) -> BioFormatsReader:
+        recipe, store, first, cost = _first_reader(files, options)
+        java = first.java
         try:
-            if os.path.isabs(file_id) and not options.allow_outside:
-                files = [str(file) for file in java.getUsedFiles()]
-                check_used_files(Path(file_id), files, java.getClass().getSimpleName())
-            entries = read_images(java, store, name)
+            with files.using(first.table):
+                if source.is_local and source.exists() and not options.allow_outside:
+                    used = [str(file) for file in java.getUsedFiles()]
+                    check_used_files(Path(files.main_id), used, java.getClass().getSimpleName())
+                entries = read_images(java, store, source.name)
             format_ = str(java.getFormat())
         except BaseException:
             java.close()
             raise
         pool = ReaderPool(
-            lambda: _another(recipe, name), JavaReader(java), cost, options.max_workers, name
+            lambda: _another(recipe, source.name), first, cost, options.max_workers, source.name
         )
-        return cls(name, entries, pool, store, format_)
+        return cls(source.name, entries, pool, files, store, format_)
 
     @property
     def images(self) -> Sequence[Image]:
@@ -209,7 +215,8 @@ class BioFormatsReader(ReaderBackend):
             with self._borrowed() as reader:
                 files = [str(file) for file in reader.java.getUsedFiles()]
                 main = str(reader.java.getCurrentFile())
-            self._used = tuple(dict.fromkeys([main, *files] if main in files else files))
+            names = dict.fromkeys([main, *files] if main in files else files)
+            self._used = tuple(self._files.shown(name) for name in names)
         return self._used
 
     def modulo(self, image: int) -> Mapping[str, Modulo]:
@@ -229,7 +236,8 @@ class BioFormatsReader(ReaderBackend):
         with machine.attached():
             reader = self._pool.take()
             try:
-                yield reader
+                with self._files.using(reader.table):
+                    yield reader
             except BaseException as error:
                 self._pool.discard(reader)
                 if isinstance(error, Exception) and not isinstance(error, BfbridgeError):
@@ -240,23 +248,38 @@ class BioFormatsReader(ReaderBackend):
     def close(self) -> None:
         """Close all Java readers; those in use as soon as they are done."""
         self._finalizer.detach()
-        _close_pool(self._pool)
+        _close(self._pool, self._files)
         self._store = None
+
+
+def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
+    """Open the first reader, with its metadata store; help Java to files that are not on disk."""
+    while True:
+        store = machine.type("loci.formats.MetadataTools").createOMEXMLMetadata()
+        recipe = recipe_for(files, options)
+        try:
+            reader, cost = recipe.make(store)
+        except machine.type("java.lang.Throwable") as error:
+            if files.find_missing(str(error)) or files.to_disk():
+                continue
+            raise
+        return recipe, store, reader, cost
 
 
 def _another(recipe: Recipe, name: str) -> JavaReader:
     try:
-        return JavaReader(recipe.make()[0])
+        return recipe.make()[0]
     except BfbridgeError:
         raise
     except Exception as error:
         raise open_failure(error, name, main_exists=True) from error
 
 
-def _close_pool(pool: ReaderPool) -> None:
+def _close(pool: ReaderPool, files: Files) -> None:
     if machine.started:
         with machine.attached():
             pool.close()
+    files.close()
 
 
 def _piece_bytes() -> int:

@@ -1,0 +1,311 @@
+"""Files as Java sees them: on disk, or mapped from a URL, an open file or memory.
+
+Bio-Formats opens names. For what is not on disk it is given names in an empty temporary folder;
+Java's Location is told to take the bytes of these names from here, block by block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import posixpath
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bfbridge.errors import BfbridgeError, LimitExceeded
+from bfbridge.source import RandomAccess, Source
+
+from .jvm import machine
+
+__all__ = ["Files", "LocalFiles", "MappedFiles"]
+
+log = logging.getLogger("bfbridge")
+
+BLOCK = 1 << 18
+_KEPT_BLOCKS = 256
+_HEAP_SHARE = 8
+# Longest file that is copied to disk where a format cannot be read otherwise.
+_MOST_COPIED = 4 << 30
+_MOST_SIBLINGS = 1000
+_MOST_RETRIES = 64
+_COPY_STEP = 8 << 20
+
+# Location unpacks these by itself, from real files only.
+_PACKED = (".gz", ".bz2", ".zip")
+# Companions by suffix, for places whose folders cannot be listed.
+_PARTNERS = {".ics": ".ids", ".ids": ".ics", ".hdr": ".img", ".img": ".hdr", ".nhdr": ".raw"}
+_NOT_A_NAME = re.compile(r'[\\/:*?"<>|\0]')
+
+
+class Files:
+    """What a data set's names stand for. The base is for files on disk: Java opens them itself."""
+
+    main_id: str
+
+    @contextlib.contextmanager
+    def using(self, table: Any) -> Iterator[None]:
+        """Let the current thread's Java code see the files of a FileMap; None: only the disk."""
+        if table is None:
+            yield
+            return
+        location = machine.type("loci.common.Location")
+        before = location.getIdMap()
+        location.setIdMap(table)
+        try:
+            yield
+        finally:
+            location.setIdMap(before)
+            self.raise_failure()
+
+    def table(self) -> Any:
+        """Return a new FileMap for one Java reader, or None."""
+        return None
+
+    def shown(self, name: str) -> str:
+        """Return a Java name as the user knows it."""
+        return name
+
+    def raise_failure(self) -> None:
+        """Raise what went wrong while Java fetched bytes, which Java may have hidden."""
+
+    def find_missing(self, message: str) -> bool:
+        """Look for a file that Java found missing; whether it is there now."""
+        del message
+        return False
+
+    def to_disk(self) -> bool:
+        """Copy the files to disk, where that is possible and may help; whether it was done."""
+        return False
+
+    def close(self) -> None:
+        """Release everything."""
+
+
+class LocalFiles(Files):
+    """Files on disk, or the name of a synthetic image."""
+
+    def __init__(self, source: Source) -> None:
+        # A synthetic image has no file: its name alone says all, and becomes the image's name.
+        self.main_id = os.path.abspath(source.name) if source.exists() else source.filename
+
+
+class MappedFiles(Files):
+    """Files that are not on disk.
+
+    Parameters
+    ----------
+    source
+        The main file.
+    companions
+        Names, relative to its folder, that its metadata mentions.
+    """
+
+    def __init__(self, source: Source, companions: Sequence[str]) -> None:
+        self._source = source
+        self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
+        self._on_disk = False
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+        self._files: dict[str, _File] = {}
+        try:
+            self.main_id = self._add(source, _plain(source.filename))
+            for sibling, name in _siblings(source, companions):
+                if _plain(name) != Path(self.main_id).name:
+                    self._add(sibling, name)
+            if self.main_id.lower().endswith(_PACKED):
+                self.to_disk()
+        except BaseException:
+            self.close()
+            raise
+
+    def table(self) -> Any:
+        """Return a new FileMap, with one shared block cache a file."""
+        if self._on_disk:
+            return None
+        table = machine.type("bfbridge.FileMap")(False)
+        for file_id, file in self._files.items():
+            table.add(file_id, file.java(self._failed))
+        return table
+
+    def shown(self, name: str) -> str:
+        """Return the URL or name that the user gave for a mapped name."""
+        file = self._files.get(name)
+        return file.source.name if file is not None else name
+
+    def raise_failure(self) -> None:
+        """Raise what went wrong while Java fetched bytes."""
+        with self._lock:
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def find_missing(self, message: str) -> bool:
+        """Map a sibling that Java did not find by the name in its message."""
+        if self._on_disk or len(self._files) > _MOST_RETRIES:
+            return False
+        found = re.search(re.escape(str(self._folder)) + r"[/\\]([^\s:*?\"<>|()]+)", message)
+        if found is None or str(self._folder / found.group(1)) in self._files:
+            return False
+        name = found.group(1).replace("\\", "/")
+        if ".." in name.split("/"):
+            return False
+        with contextlib.suppress(BfbridgeError):
+            sibling = self._source.sibling(name)
+            if sibling.exists() and not sibling.is_dir():
+                self._add(sibling, name)
+                return True
+        return False
+
+    def to_disk(self) -> bool:
+        """Copy all files into the temporary folder: some formats are read by other libraries."""
+        if self._on_disk:
+            return False
+        total = sum(file.size for file in self._files.values())
+        if total > _MOST_COPIED:
+            log.debug("%s: %d bytes are too many to copy", self._source.name, total)
+            return False
+        for file_id, file in self._files.items():
+            file.copy_to(Path(file_id))
+        self._on_disk = True
+        return True
+
+    def close(self) -> None:
+        """Forget the mapped files and remove the temporary folder."""
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _add(self, source: Source, name: str) -> str:
+        place = self._folder.joinpath(*[_plain(part) for part in name.split("/")])
+        file_id = str(place)
+        if file_id not in self._files:
+            self._files[file_id] = _File(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            # Readers list folders and ask whether names exist; the bytes come from the map. Empty,
+            # so that code which goes to the disk by itself fails rather than reads zeros.
+            place.touch()
+        return file_id
+
+    def _failed(self, error: BaseException) -> None:
+        with self._lock:
+            self._failure = self._failure or error
+
+
+class _File:
+    """One mapped file, opened on need; its blocks are shared by all readers."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._access: RandomAccess | None = None
+        self._java: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def access(self) -> RandomAccess:
+        """The open file."""
+        with self._lock:
+            if self._access is None:
+                self._access = self.source.open()
+            return self._access
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.access.size
+
+    def java(self, failed: Any) -> Any:
+        """Return the Java source of this file; `failed` is called with what goes wrong."""
+        if self._java is None:
+            most = machine.max_memory() // _HEAP_SHARE // BLOCK
+            fetcher = machine.implement("bfbridge.BlockSource$Fetcher", _Fetcher(self, failed))
+            self._java = machine.type("bfbridge.BlockSource")(
+                fetcher, BLOCK, min(_KEPT_BLOCKS, most)
+            )
+        return self._java
+
+    def copy_to(self, place: Path) -> None:
+        """Write the whole file to disk."""
+        with place.open("wb") as target:
+            for offset in range(0, self.size, _COPY_STEP):
+                target.write(self.access.read_at(offset, min(_COPY_STEP, self.size - offset)))
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._access is not None:
+            self._access.close()
+
+
+class _Fetcher:
+    """The interface bfbridge.BlockSource.Fetcher, in Python."""
+
+    def __init__(self, file: _File, failed: Any) -> None:
+        self._file = file
+        self._failed = failed
+
+    def length(self) -> int:
+        """Size of the file in bytes."""
+        try:
+            return self._file.size
+        except BaseException as error:
+            self._failed(error)
+            raise
+
+    def fetch(self, position: int, length: int) -> Any:
+        """Return exactly these bytes."""
+        try:
+            data = self._file.access.read_at(int(position), int(length))
+            if len(data) != length:
+                raise LimitExceeded(
+                    f"{self._file.source.name}: {length} bytes at {position} are wanted, but only "
+                    f"{len(data)} came; the file changed, or the connection broke."
+                )
+            return machine.bytes(data)
+        except BaseException as error:
+            self._failed(error)
+            raise
+
+
+def _plain(name: str) -> str:
+    """Return a name that any file system takes."""
+    return _NOT_A_NAME.sub("_", name) or "data"
+
+
+def _siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple[Source, str]]:
+    """Files of the same folder that Java may look for, with their names."""
+    if source.url is None:
+        return
+    names = [name.replace("\\", "/") for name in companions]
+    stem, suffix = posixpath.splitext(source.filename)
+    if source.url.split("::", 1)[0].startswith(("http://", "https://")):
+        # Listing a web page is a guess, and may be large: only likely names are asked for.
+        partner = _PARTNERS.get(suffix.lower())
+        if partner is not None:
+            names.append(stem + partner)
+        for name in dict.fromkeys(names):
+            with contextlib.suppress(BfbridgeError):
+                sibling = source.sibling(name)
+                if sibling.exists():
+                    yield sibling, name
+        return
+    yield from _listed(source, names)
+
+
+def _listed(source: Source, names: Sequence[str]) -> Iterator[tuple[Source, str]]:
+    import fsspec
+
+    files, path = fsspec.core.url_to_fs(source.url, **source.storage_options)
+    try:
+        listing = files.ls(posixpath.dirname(path), detail=True)
+    except (OSError, NotImplementedError, ValueError) as error:
+        log.debug("%s: its folder cannot be listed: %s", source.name, error)
+        listing = [{"name": name, "type": "file"} for name in names]
+    for entry in listing[:_MOST_SIBLINGS]:
+        name = posixpath.basename(str(entry["name"]).rstrip("/"))
+        if entry.get("type") == "file" and name and name != source.filename:
+            yield source.sibling(name), name

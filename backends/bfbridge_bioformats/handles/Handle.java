@@ -1,0 +1,319 @@
+package bfbridge;
+
+import java.io.DataInputStream;
+import java.io.EOFException;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import loci.common.IRandomAccess;
+
+/** One stream's place in a source. Answers at the end of the file as loci.common.NIOFileHandle does. */
+final class Handle implements IRandomAccess {
+
+  private static final int WINDOW = 4096;
+
+  private final Source source;
+  private final FileMap map;
+  private long position;
+  private ByteOrder order = ByteOrder.BIG_ENDIAN;
+  private byte[] window;
+  private long windowStart;
+  private int windowLength;
+
+  Handle(Source source, FileMap map) {
+    this.source = source;
+    this.map = map;
+  }
+
+  /** The next bytes, in this handle's byte order; the position moves past them. */
+  private ByteBuffer next(int count) throws IOException {
+    if (position < windowStart || position + count > windowStart + windowLength) {
+      long left = source.length() - position;
+      if (left < count) {
+        map.ended(null);
+        throw new EOFException("Attempting to read beyond end of file.");
+      }
+      if (window == null) {
+        window = new byte[WINDOW];
+      }
+      int size = (int) Math.min(left, WINDOW);
+      windowLength = 0;
+      source.read(position, window, 0, size);
+      windowStart = position;
+      windowLength = size;
+    }
+    ByteBuffer found = ByteBuffer.wrap(window, (int) (position - windowStart), count).order(order);
+    position += count;
+    return found;
+  }
+
+  @Override
+  public int read(byte[] b) throws IOException {
+    return read(b, 0, b.length);
+  }
+
+  @Override
+  public int read(byte[] b, int off, int len) throws IOException {
+    int size = (int) Math.min(len, source.length() - position);
+    if (size < len) {
+      map.ended(b);
+    }
+    if (size < 0) {
+      return -1;
+    }
+    if (size <= WINDOW / 2) {
+      if (size > 0) {
+        next(size).get(b, off, size);
+      }
+      return size;
+    }
+    source.read(position, b, off, size);
+    position += size;
+    return size;
+  }
+
+  @Override
+  public int read(ByteBuffer buf) throws IOException {
+    return read(buf, 0, buf.capacity());
+  }
+
+  @Override
+  public int read(ByteBuffer buf, int off, int len) throws IOException {
+    byte[] bytes = new byte[len];
+    int size = read(bytes, 0, len);
+    if (size > 0) {
+      buf.position(off);
+      buf.put(bytes, 0, size);
+    }
+    return size;
+  }
+
+  @Override
+  public void readFully(byte[] b) throws IOException {
+    read(b, 0, b.length);
+  }
+
+  @Override
+  public void readFully(byte[] b, int off, int len) throws IOException {
+    read(b, off, len);
+  }
+
+  @Override
+  public boolean readBoolean() throws IOException {
+    return readByte() == 1;
+  }
+
+  @Override
+  public byte readByte() throws IOException {
+    return next(1).get();
+  }
+
+  @Override
+  public int readUnsignedByte() throws IOException {
+    return readByte() & 0xff;
+  }
+
+  @Override
+  public short readShort() throws IOException {
+    return next(2).getShort();
+  }
+
+  @Override
+  public int readUnsignedShort() throws IOException {
+    return readShort() & 0xffff;
+  }
+
+  @Override
+  public char readChar() throws IOException {
+    return next(2).getChar();
+  }
+
+  @Override
+  public int readInt() throws IOException {
+    return next(4).getInt();
+  }
+
+  @Override
+  public long readLong() throws IOException {
+    return next(8).getLong();
+  }
+
+  @Override
+  public float readFloat() throws IOException {
+    return next(4).getFloat();
+  }
+
+  @Override
+  public double readDouble() throws IOException {
+    return next(8).getDouble();
+  }
+
+  @Override
+  public String readLine() throws IOException {
+    StringBuilder line = new StringBuilder();
+    boolean any = false;
+    while (position < source.length()) {
+      any = true;
+      char c = (char) readUnsignedByte();
+      if (c == '\n') {
+        break;
+      }
+      if (c == '\r') {
+        if (position < source.length() && readByte() != '\n') {
+          position--;
+        }
+        break;
+      }
+      line.append(c);
+    }
+    return any ? line.toString() : null;
+  }
+
+  @Override
+  public String readUTF() throws IOException {
+    return DataInputStream.readUTF(new DataInputStream(new InputStream() {
+      @Override
+      public int read() throws IOException {
+        return position < source.length() ? readUnsignedByte() : -1;
+      }
+    }));
+  }
+
+  @Override
+  public int skipBytes(int n) throws IOException {
+    return (int) skipBytes((long) n);
+  }
+
+  @Override
+  public long skipBytes(long n) throws IOException {
+    // May lead past the end: NIOFileHandle bounds it by the length alone.
+    long skipped = n < 1 ? 0 : Math.min(n, source.length());
+    position += skipped;
+    return skipped;
+  }
+
+  @Override
+  public void seek(long pos) throws IOException {
+    if (pos < 0) {
+      throw new IOException("Attempting to seek to " + pos + ".");
+    }
+    position = pos;
+  }
+
+  @Override
+  public long getFilePointer() {
+    return position;
+  }
+
+  @Override
+  public long length() throws IOException {
+    return source.length();
+  }
+
+  @Override
+  public boolean exists() {
+    return true;
+  }
+
+  @Override
+  public ByteOrder getOrder() {
+    return order;
+  }
+
+  @Override
+  public void setOrder(ByteOrder newOrder) {
+    order = newOrder;
+  }
+
+  /** Nothing to release: the source belongs to the map. */
+  @Override
+  public void close() {
+    window = null;
+    windowLength = 0;
+  }
+
+  private static IOException readOnly() {
+    return new IOException("This file is open for reading only.");
+  }
+
+  @Override
+  public void write(ByteBuffer buf) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void write(ByteBuffer buf, int off, int len) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void write(int b) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void write(byte[] b) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void write(byte[] b, int off, int len) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeBoolean(boolean v) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeByte(int v) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeShort(int v) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeChar(int v) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeInt(int v) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeLong(long v) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeFloat(float v) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeDouble(double v) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeBytes(String s) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeChars(String s) throws IOException {
+    throw readOnly();
+  }
+
+  @Override
+  public void writeUTF(String s) throws IOException {
+    throw readOnly();
+  }
+}
