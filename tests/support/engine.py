@@ -52,9 +52,8 @@ def positions(key: Any, shape: tuple[int, ...]) -> list[Array]:
     items[at : at + 1] = [slice(None)] * (5 - len(items) + 1)
     chosen = []
     for item, length in zip(items, shape, strict=True):
-        if isinstance(item, (list, range)):
-            item = np.array(item, np.intp)
-        chosen.append(np.atleast_1d(np.arange(length)[item]))
+        index = np.array(item, np.intp) if isinstance(item, (list, range)) else item
+        chosen.append(np.atleast_1d(np.arange(length)[index]))
     return chosen
 
 
@@ -65,7 +64,7 @@ def expected(array: Array, key: Any) -> Array:
 
 
 def assign(array: Array, key: Any, value: Any) -> None:
-    """Do to an array what ``bw[key] = value`` should do; of repeated positions the last one wins."""
+    """Do to an array what ``bw[key] = value`` should do; of repeated positions the last wins."""
     chosen = positions(key, array.shape)
     shape = tuple(len(p) for p in chosen)
     spread = np.broadcast_to(value, trim(shape)).reshape(shape)
@@ -117,8 +116,8 @@ def axis_keys(length: int) -> st.SearchStrategy[Any]:
         lists,
         lists.map(lambda values: np.array(values, np.intp)),
         lists.filter(bool).map(lambda values: np.array(values, np.int8)),
-        st.builds(lambda a, b, s: range(a, b, s), *[st.integers(0, length - 1)] * 2, st.just(1)),
-        st.integers(0, length - 1).map(lambda i: np.array(i)),
+        st.builds(range, *[st.integers(0, length - 1)] * 2),
+        st.integers(0, length - 1).map(np.array),
     )
 
 

@@ -92,9 +92,7 @@ def test_eight_threads_write_overlapping_tiles(tmp_path: Path) -> None:
     writer.close(require_complete=True)
     made = written(writer)
     np.testing.assert_array_equal(made.array(), STORED)
-    np.testing.assert_array_equal(
-        made.array(level=1)[1, 2], smaller(STORED[1, 2], 2, "mean")
-    )
+    np.testing.assert_array_equal(made.array(level=1)[1, 2], smaller(STORED[1, 2], 2, "mean"))
 
 
 def test_later_writes_of_a_chunk_win_on_every_level(tmp_path: Path) -> None:
@@ -156,14 +154,14 @@ def test_after_a_failed_block_nothing_is_finished(tmp_path: Path, later: str) ->
     (tmp_path / "image").write_bytes(b"old")
     writer = start(tmp_path, FailingWriter)
 
-    def write_all() -> None:
+    def write_and_close() -> None:
         for x in range(0, 96, 32):
             for y in range(0, 64, 16):
                 writer[y : y + 16, x : x + 32, 0, 0, 0] = 5
+        writer.close()
 
     with pytest.raises(WriteFailed, match="No space left"):
-        write_all()
-        writer.close()
+        write_and_close()
     if later != "nothing" and not writer.closed:
         with pytest.raises(WriteFailed, match=r"an earlier write failed.*No space left"):
             writer[(0 if later == "same tile" else 48) :, :32, 0, 0, 0] = 5
@@ -227,7 +225,8 @@ def test_close_waits_for_writes_on_other_threads(tmp_path: Path) -> None:
 
     writer = memory_writer(tmp_path, backend=Telling, workers=1)
     writer.shape, writer.dtype = (32, 32), "uint16"
-    thread = threading.Thread(target=lambda: writer.__setitem__(..., 9))  # two chunks, no background
+    # Two chunks are encoded on the writing thread itself.
+    thread = threading.Thread(target=lambda: writer.__setitem__(..., 9))
     thread.start()
     assert inside.wait(10)
     writer.close(require_complete=True)

@@ -1,0 +1,440 @@
+"""Conformance suite for backends: what `bfbridge.backend` promises, as tests.
+
+A backend's own test module subclasses `BackendSuite`, and pytest runs what it inherits::
+
+    from bfbridge.testing import BackendSuite
+
+    class TestMine(BackendSuite):
+        reader = MyReader
+        writer = MyWriter
+        suffix = ".mine"
+
+A backend that only reads sets ``writer = None`` and makes its files in `BackendSuite.write_sample`.
+Needs pytest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from bfbridge import metadata
+from bfbridge.backend import (
+    AXES,
+    ImageSpec,
+    OpenOptions,
+    PixelSize,
+    ReaderBackend,
+    Region,
+    Shape5,
+    WriterBackend,
+)
+from bfbridge.errors import BadArgument, BfbridgeError, FileMissing
+from bfbridge.pyramid import plan_levels, reduce_block
+from bfbridge.source import as_source
+
+__all__ = ["BackendSuite", "distinct"]
+
+Array = np.ndarray[Any, Any]
+SHAPE: Shape5 = (2, 3, 4, 37, 53)
+"""Sizes of the sample along T, C, Z, Y, X: all different, none a multiple of a usual chunk."""
+
+LEVEL_FACTORS = (2, 2)
+
+
+def distinct(shape: Sequence[int], dtype: Any = np.uint16, seed: int = 0) -> Array:
+    """Pixels in no order, all different where the dtype has room: nothing misplaced looks right."""
+    count = int(np.prod(shape))
+    values = np.random.default_rng(seed + count).permutation(count) + 1
+    return values.reshape(shape).astype(dtype)
+
+
+class BackendSuite:
+    """Tests that every backend must pass; subclass it with what is to be tested.
+
+    Attributes
+    ----------
+    reader
+        The class that reads.
+    writer
+        The class that writes, or None.
+    suffix
+        Of the files, with its dot.
+    dtypes
+        Names of the dtypes that the writer takes.
+    options
+        Options given to the writer: chunks small enough that the sample has several.
+    unknown_file
+        Bytes that are no file of this format.
+    has_levels, has_samples, has_images
+        Whether the writer takes lower levels, RGB pixels, and several images in one file.
+    """
+
+    reader: ClassVar[type[ReaderBackend]]
+    writer: ClassVar[type[WriterBackend] | None] = None
+    suffix: ClassVar[str]
+    dtypes: ClassVar[tuple[str, ...]] = (
+        "uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64",
+    )  # fmt: skip
+    options: ClassVar[Mapping[str, Any]] = {}
+    unknown_file: ClassVar[bytes] = b"This is no image.\n" * 100
+    has_levels: ClassVar[bool] = True
+    has_samples: ClassVar[bool] = True
+    has_images: ClassVar[bool] = True
+
+    # ---- what a subclass may replace
+
+    def write_sample(self, path: Path, pixels: Array) -> None:
+        """Make a file of one image (T, C, Z, Y, X) that `reader` reads. Default: by `writer`."""
+        self.write(path, [[pixels]])
+
+    # ---- helpers
+
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[ReaderBackend]:
+        """Open a file for eight threads; closed at the end."""
+        backend = self.reader.open(as_source(path), OpenOptions(max_workers=8))
+        try:
+            yield backend
+        finally:
+            backend.close()
+
+    def read(self, backend: ReaderBackend, image: int = 0, level: int = 0) -> Array:
+        """Read one level whole."""
+        record = backend.images[image]
+        shape = record.levels[level].shape
+        out = np.empty(shape, record.dtype)
+        backend.read(Region(image, level, (0,) * 5, shape), out)
+        return out
+
+    @contextmanager
+    def sample(self, folder: Path) -> Iterator[tuple[ReaderBackend, Array]]:
+        """Open a file of known pixels."""
+        pixels = distinct(SHAPE)
+        path = folder / f"sample{self.suffix}"
+        self.write_sample(path, pixels)
+        with self.opened(path) as backend:
+            yield backend, pixels
+
+    def prepare(
+        self, path: Path, images: Sequence[Sequence[Array]], samples: int = 1, fill: float = 0
+    ) -> tuple[WriterBackend, list[ImageSpec]]:
+        """Start a file for images given as lists of levels (T, C, Z, Y, X)."""
+        writer = self._writer()
+        ome = metadata.new_document(len(images))
+        specs = []
+        for element, levels in zip(ome.images, images, strict=True):
+            pixels, dtype = element.pixels, levels[0].dtype
+            for axis, size in zip(AXES, levels[0].shape, strict=True):
+                setattr(pixels, f"size_{axis.lower()}", size)
+            metadata.set_pixel_type(pixels, metadata.ome_pixel_type(dtype) or "uint8")
+            pixels.channels[0].samples_per_pixel = samples
+            element.name = f"image of {dtype}"
+            specs.append((element, dtype, levels))
+        metadata.settle(ome)
+        made = []
+        for element, dtype, levels in specs:
+            shape: Shape5 = levels[0].shape
+            flat = metadata.record(element, dtype, plan_levels(shape, shape, ()))
+            chunk = writer.default_chunk(flat, self.options)
+            planned = plan_levels(shape, chunk, LEVEL_FACTORS[: len(levels) - 1])
+            made.append(ImageSpec(metadata.record(element, dtype, planned), fill))
+        return writer.prepare(path, made, ome, self.options), made
+
+    def write(self, path: Path, images: Sequence[Sequence[Array]], samples: int = 1) -> None:
+        """Write images given as lists of levels, chunk by chunk in no order from four threads."""
+        backend, specs = self.prepare(path, images, samples)
+        jobs = [
+            (number, level, index, block)
+            for number, (spec, levels) in enumerate(zip(specs, images, strict=True))
+            for level, pixels in enumerate(levels)
+            for index, block in _blocks(pixels, spec.image.levels[level].chunk)
+        ]
+        order = np.random.default_rng(1).permutation(len(jobs))
+        _in_threads(4, [partial(backend.write_block, *jobs[i]) for i in order])
+        backend.finish()
+
+    def _writer(self) -> type[WriterBackend]:
+        if self.writer is None:
+            pytest.skip(f"{self.reader.name} only reads")
+        return self.writer
+
+    # ---- reading
+
+    def test_records_describe_the_file(self, tmp_path: Path) -> None:
+        with self.sample(tmp_path) as (backend, pixels):
+            assert len(backend.images) >= 1
+            for image in backend.images:
+                assert image.dtype == image.dtype.newbyteorder("=")
+                assert image.byteorder in ("<", ">")
+                assert image.role in ("image", "label", "macro", "thumbnail")
+                assert isinstance(image.pixel_size, PixelSize)
+                assert len(image.channels) * image.samples == image.levels[0].shape[1]
+                for level in image.levels:
+                    assert len(level.shape) == len(level.chunk) == 5
+                    assert all(isinstance(n, int) and n > 0 for n in (*level.shape, *level.chunk))
+                areas = [level.shape[3] * level.shape[4] for level in image.levels]
+                assert areas == sorted(areas, reverse=True)
+            assert backend.images[0].levels[0].shape == pixels.shape
+            assert backend.images[0].dtype == pixels.dtype
+
+    def test_reads_all_pixels(self, tmp_path: Path) -> None:
+        with self.sample(tmp_path) as (backend, pixels):
+            np.testing.assert_array_equal(self.read(backend), pixels)
+
+    def test_reads_any_box(self, tmp_path: Path) -> None:
+        with self.sample(tmp_path) as (backend, pixels):
+            for region, wanted in _boxes(pixels, 60):
+                out = np.empty(region.shape, pixels.dtype)
+                backend.read(region, out)
+                np.testing.assert_array_equal(out, wanted, str(region))
+
+    def test_fills_arrays_of_any_strides_and_nothing_else(self, tmp_path: Path) -> None:
+        with self.sample(tmp_path) as (backend, pixels):
+            for number, (region, wanted) in enumerate(_boxes(pixels, 40)):
+                around, out = _strided(region.shape, pixels.dtype, number)
+                backend.read(region, out)
+                np.testing.assert_array_equal(out, wanted, str(region))
+                out[...] = 0
+                assert not around.any(), "pixels outside the array were written"
+
+    def test_reads_from_many_threads(self, tmp_path: Path) -> None:
+        with self.sample(tmp_path) as (backend, pixels):
+
+            def job(region: Region, wanted: Array) -> None:
+                out = np.empty(region.shape, pixels.dtype)
+                backend.read(region, out)
+                np.testing.assert_array_equal(out, wanted, str(region))
+
+            boxes = list(_boxes(pixels, 80))
+            _in_threads(8, [partial(job, *box) for box in boxes])
+
+    def test_two_readers_of_one_file_do_not_disturb_each_other(self, tmp_path: Path) -> None:
+        with self.sample(tmp_path) as (first, pixels):
+            with self.opened(tmp_path / f"sample{self.suffix}") as second:
+                np.testing.assert_array_equal(self.read(second), pixels)
+            np.testing.assert_array_equal(self.read(first), pixels)
+
+    def test_metadata_in_every_form(self, tmp_path: Path) -> None:
+        with self.sample(tmp_path) as (backend, pixels):
+            ome = backend.ome()
+            assert len(ome.images) == len(backend.images)
+            one = ome.images[0].pixels
+            sizes = (one.size_t, one.size_c, one.size_z, one.size_y, one.size_x)
+            assert sizes == pixels.shape
+            xml = backend.ome_xml()
+            assert xml is None or "<OME" in xml or ":OME" in xml
+            assert all(isinstance(key, str) for key in backend.original_metadata)
+            files = list(backend.used_files)
+            assert any(f"sample{self.suffix}" in str(file) for file in files[:1])
+
+    def test_closes_twice_and_refuses_to_read_then(self, tmp_path: Path) -> None:
+        with self.sample(tmp_path) as (backend, pixels):
+            backend.close()
+            backend.close()
+            with pytest.raises(BfbridgeError):
+                backend.read(Region(0, 0, (0,) * 5, SHAPE), np.empty(SHAPE, pixels.dtype))
+
+    def test_refuses_what_is_not_its_own(self, tmp_path: Path) -> None:
+        path = tmp_path / f"text{self.suffix}"
+        path.write_bytes(self.unknown_file)
+        with pytest.raises(BfbridgeError):
+            self.reader.open(as_source(path), OpenOptions())
+
+    def test_a_missing_file_is_said_to_be_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(FileMissing):
+            self.reader.open(as_source(tmp_path / f"none{self.suffix}"), OpenOptions())
+
+    def test_a_truncated_file_gives_right_pixels_or_an_error(self, tmp_path: Path) -> None:
+        pixels = distinct(SHAPE)
+        path = tmp_path / f"sample{self.suffix}"
+        self.write_sample(path, pixels)
+        files = [path]
+        if path.is_dir():
+            files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+            files = files[:: max(1, len(files) // 8)]
+        for file in files:
+            whole = file.read_bytes()
+            for part in (0.1, 0.5, 0.9, 0.999):
+                file.write_bytes(whole[: int(len(whole) * part)])
+                try:
+                    with self.opened(path) as backend:
+                        found = self.read(backend)
+                except BfbridgeError:
+                    continue
+                np.testing.assert_array_equal(found, pixels, f"{file}, {part:.1%} of it")
+            file.write_bytes(whole)
+
+    # ---- writing
+
+    def test_writes_every_dtype(self, tmp_path: Path) -> None:
+        self._writer()
+        for dtype in self.dtypes:
+            pixels = distinct((1, 2, 1, 33, 41), dtype)
+            if np.dtype(dtype).kind == "f":
+                pixels[0, 0, 0, 0, :3] = np.nan, np.inf, -0.0
+            elif np.dtype(dtype).kind in "iu":
+                pixels[0, 0, 0, 0, :2] = np.iinfo(dtype).min, np.iinfo(dtype).max
+            path = tmp_path / f"{dtype}{self.suffix}"
+            self.write(path, [[pixels]])
+            with self.opened(path) as backend:
+                assert backend.images[0].dtype == np.dtype(dtype)
+                np.testing.assert_array_equal(self.read(backend), pixels)
+
+    def test_writes_levels(self, tmp_path: Path) -> None:
+        self._needs(self.has_levels, "lower levels")
+        levels = [distinct(SHAPE)]
+        for factor in LEVEL_FACTORS:
+            levels.append(np.ascontiguousarray(reduce_block(levels[-1], factor, "nearest")))
+        path = tmp_path / f"levels{self.suffix}"
+        self.write(path, [levels])
+        with self.opened(path) as backend:
+            assert [level.shape for level in backend.images[0].levels] == [a.shape for a in levels]
+            for number, level in enumerate(levels):
+                np.testing.assert_array_equal(self.read(backend, level=number), level)
+
+    def test_writes_samples(self, tmp_path: Path) -> None:
+        self._needs(self.has_samples, "RGB pixels")
+        pixels = distinct((2, 3, 4, 37, 53), np.uint8)
+        path = tmp_path / f"rgb{self.suffix}"
+        self.write(path, [[pixels]], samples=3)
+        with self.opened(path) as backend:
+            np.testing.assert_array_equal(self.read(backend), pixels)
+
+    def test_writes_several_images(self, tmp_path: Path) -> None:
+        self._needs(self.has_images, "several images")
+        images = [distinct(SHAPE), distinct((1, 1, 2, 40, 20), np.uint8), distinct((3, 1, 1, 5, 7))]
+        path = tmp_path / f"images{self.suffix}"
+        self.write(path, [[pixels] for pixels in images])
+        with self.opened(path) as backend:
+            assert len(backend.images) == len(images)
+            for number, pixels in enumerate(images):
+                np.testing.assert_array_equal(self.read(backend, number), pixels)
+
+    def test_blocks_are_read_back_and_replaced(self, tmp_path: Path) -> None:
+        pixels = distinct(SHAPE)
+        path = tmp_path / f"again{self.suffix}"
+        backend, specs = self.prepare(path, [[pixels]])
+        chunk = specs[0].image.levels[0].chunk
+        for index, block in _blocks(pixels, chunk):
+            assert backend.read_block(0, 0, index) is None
+            borrowed = (block + 1)[..., ::-1, :]  # of negative strides, and reused at once
+            backend.write_block(0, 0, index, borrowed)
+            borrowed[...] = 0
+            found = backend.read_block(0, 0, index)
+            assert found is not None
+            np.testing.assert_array_equal(found, (block + 1)[..., ::-1, :])
+            backend.write_block(0, 0, index, block)
+            np.testing.assert_array_equal(backend.read_block(0, 0, index), block)
+        backend.finish()
+        with self.opened(path) as reader:
+            np.testing.assert_array_equal(self.read(reader), pixels)
+
+    def test_chunks_never_written_hold_the_fill_value(self, tmp_path: Path) -> None:
+        pixels = distinct(SHAPE)
+        path = tmp_path / f"gaps{self.suffix}"
+        backend, specs = self.prepare(path, [[pixels]], fill=77)
+        for number, (index, block) in enumerate(_blocks(pixels, specs[0].image.levels[0].chunk)):
+            if number % 3:
+                backend.write_block(0, 0, index, block)
+            else:
+                block[...] = 77  # a view: what the file should hold
+        backend.finish()
+        with self.opened(path) as reader:
+            np.testing.assert_array_equal(self.read(reader), pixels)
+
+    def test_gives_up_at_any_time(self, tmp_path: Path) -> None:
+        pixels = distinct(SHAPE)
+        for step in range(3):
+            folder = tmp_path / str(step)
+            folder.mkdir()
+            backend, specs = self.prepare(folder / f"none{self.suffix}", [[pixels]])
+            if step:
+                index, block = next(iter(_blocks(pixels, specs[0].image.levels[0].chunk)))
+                backend.write_block(0, 0, index, block)
+            if step == 2:
+                backend.finish()
+            backend.abort()
+            backend.abort()
+
+    def test_makes_nothing_beside_its_target(self, tmp_path: Path) -> None:
+        target = tmp_path / f"only{self.suffix}"
+        self.write(target, [[distinct(SHAPE)]])
+        assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+    def test_unknown_options_are_refused(self) -> None:
+        writer = self._writer()
+        writer.check(self.options)
+        with pytest.raises(BadArgument, match="no_such_option"):
+            writer.check({**self.options, "no_such_option": 1})
+
+    def _needs(self, has: bool, what: str) -> None:
+        self._writer()
+        if not has:
+            pytest.skip(f"this format does not hold {what}")
+
+
+def _blocks(pixels: Array, chunk: Shape5) -> Iterator[tuple[Shape5, Array]]:
+    """Grid position and pixels, as a view, of every chunk; cropped at the edge."""
+    counts = [-(-n // c) for n, c in zip(pixels.shape, chunk, strict=True)]
+    for index in product(*map(range, counts)):
+        box = tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, chunk, strict=True))
+        yield index, pixels[box]  # type: ignore[misc]
+
+
+def _boxes(pixels: Array, count: int) -> Iterator[tuple[Region, Array]]:
+    """Random boxes, the first of them the first and the last pixel."""
+    rng = np.random.default_rng(count)
+    last = tuple(n - 1 for n in pixels.shape)
+    corners = [((0,) * 5, (1,) * 5), (last, pixels.shape)]
+    for _ in range(count):
+        start = [int(rng.integers(0, n)) for n in pixels.shape]
+        stop = [int(rng.integers(a, n)) + 1 for a, n in zip(start, pixels.shape, strict=True)]
+        corners.append((tuple(start), tuple(stop)))
+    for start, stop in corners:  # type: ignore[assignment]
+        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        yield Region(0, 0, tuple(start), tuple(stop)), pixels[box]  # type: ignore[arg-type]
+
+
+def _strided(shape: Shape5, dtype: np.dtype[Any], number: int) -> tuple[Array, Array]:
+    """An array of zeros, and a view of `shape` inside it with unusual strides."""
+    order = np.random.default_rng(number).permutation(5)
+    larger = np.zeros([2 * shape[axis] + 2 for axis in order], dtype)
+    steps = (slice(1, -1, 2), slice(-2, 0, -2))
+    inner = larger[tuple(steps[(number >> place) & 1] for place in range(5))]
+    return larger, inner.transpose(np.argsort(order))
+
+
+def _in_threads(count: int, jobs: Sequence[Callable[[], object]]) -> None:
+    """Run jobs on threads that start together; raise the first error."""
+    todo, lock = iter(jobs), threading.Lock()
+    errors: list[BaseException] = []
+    gate = threading.Barrier(count)
+
+    def work() -> None:
+        gate.wait()
+        while True:
+            with lock:
+                job = next(todo, None)
+            if job is None or errors:
+                return
+            try:
+                job()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
