@@ -7,6 +7,7 @@ again, once for all views of it.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import operator
 import os
@@ -21,6 +22,7 @@ import numpy as np
 
 from bfbridge import metadata, registry, tiling
 from bfbridge.backend import Channel, Image, OpenOptions, PixelSize, ReaderBackend
+from bfbridge.derived import Derived
 from bfbridge.errors import BadArgument, BadSelection, Closed, OutOfMemory
 from bfbridge.indexing import Selection, parse_key, parse_ranges, trim
 from bfbridge.source import Source
@@ -35,6 +37,9 @@ __all__ = ["ImageView", "LevelViews", "OpenFile", "SeriesViews"]
 Array = np.ndarray[Any, Any]
 
 
+_numbers = itertools.count()
+
+
 class _State:
     """What changes while a file is open."""
 
@@ -43,6 +48,8 @@ class _State:
         self.backend: ReaderBackend | None = None
         self.reason = ""
         self.closed = False
+        # Unlike an id, never given to another file while a shared cache still has our chunks.
+        self.number = next(_numbers)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,15 @@ class OpenFile:
                 f"{self.source.name}: a reader of an open file cannot be pickled; open the image "
                 "by path or URL instead."
             )
-        return _reopen, (self.source, self.options, self.backend_name, self.cache)
+        # A plain dict would travel with all the chunks in it.
+        cache = {} if type(self.cache) is dict else self.cache
+        return _reopen, (self.source, self.options, self.backend_name, cache)
+
+    def again(self) -> OpenFile:
+        """This file while it is open, and after `close` the same file opened once more."""
+        if not self.closed:
+            return self
+        return _reopen(self.source, self.options, self.backend_name, self.cache)
 
     @property
     def backend(self) -> ReaderBackend:
@@ -77,7 +92,8 @@ class OpenFile:
             After `close`.
         """
         state = self._state
-        if state.backend is None:
+        opened = state.backend  # read once: `close` on another thread takes it away
+        if opened is None:
             with state.lock:
                 if state.closed:
                     raise Closed(f"{self.source.name}: the reader is closed.")
@@ -86,7 +102,8 @@ class OpenFile:
                         self.source, self.options, self.backend_name
                     )
                     weakref.finalize(self, state.backend.close)
-        return state.backend
+                opened = state.backend
+        return opened
 
     @property
     def reason(self) -> str:
@@ -110,13 +127,29 @@ class OpenFile:
     @cached_property
     def token(self) -> Hashable:
         """What tells this file's chunks from others in a shared cache."""
-        path = self.source.path
-        if path is not None and path.exists():
-            stat = os.stat(path)
-            return (str(path.resolve()), stat.st_mtime_ns, stat.st_size)
-        if self.source.url is not None:
-            return self.source.url
-        return id(self._state)
+        options = self.options
+        return (
+            _stamp(self.source) or self._state.number,
+            # Another backend, or other options, may cut other chunks or find other pixels.
+            self.backend.name,
+            options.group_files,
+            options.allow_outside,
+            repr(options.backend_options),
+        )
+
+
+def _stamp(source: Source) -> Hashable:
+    """What tells a file's present content from an older one; None for bytes and open files."""
+    if source.path is not None and source.path.exists():
+        stat = os.stat(source.path)
+        return (str(source.path.resolve()), stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    if source.path is not None:
+        return str(source.path)
+    if source.url is not None:
+        # A digest: credentials are no part of a key that other processes may see.
+        options = repr(sorted(source.storage_options.items())).encode()
+        return (source.url, hashlib.sha256(options).hexdigest())
+    return None
 
 
 _reopened: weakref.WeakValueDictionary[Hashable, OpenFile] = weakref.WeakValueDictionary()
@@ -130,7 +163,8 @@ def _reopen(
     cache: MutableMapping[Hashable, Array] | None,
 ) -> OpenFile:
     """Return this process's open file for a pickled recipe."""
-    key = (source.name, backend_name, repr(options)) if source.data is None else None
+    stamp = _stamp(source)
+    key = None if stamp is None else (stamp, backend_name, repr(options))
     with _reopened_lock:
         known = None if key is None else _reopened.get(key)
         if known is not None and not known.closed:
@@ -141,7 +175,7 @@ def _reopen(
         return file
 
 
-class ImageView:
+class ImageView(Derived):
     """One level of one image: numpy-style reading, sizes and metadata.
 
     Arrays have the axes Y, X, Z, C, T; trailing axes of length 1 are dropped, never below two.
@@ -429,7 +463,15 @@ class ImageView:
     def _load(self, selection: Selection, *, keepdims: bool) -> Array:
         out = self._empty(selection.shape)
         if selection.size:
-            read_selection(self._target(), selection.tczyx(), out)
+            try:
+                read_selection(self._target(), selection.tczyx(), out)
+            except MemoryError as error:
+                if isinstance(error, OutOfMemory):
+                    raise
+                raise OutOfMemory(
+                    f"{self._file.source.name}: memory ran out while reading. Read smaller "
+                    "regions, or use fewer workers."
+                ) from error
         face = out.transpose(3, 4, 2, 1, 0)
         return face if keepdims else face[(...,) + (0,) * (5 - len(trim(face.shape)))]
 
@@ -441,7 +483,7 @@ class ImageView:
             if image.interleaved and c == image.samples == image.levels[0].shape[1]:
                 return np.empty((t, z, y, x, c), image.dtype).transpose(0, 4, 1, 2, 3)
             return np.empty((t, c, z, y, x), image.dtype)
-        except MemoryError as error:
+        except (MemoryError, ValueError) as error:  # ValueError: more than an address can hold
             wanted = t * c * z * y * x * image.dtype.itemsize
             raise OutOfMemory(
                 f"{self._file.source.name}: {wanted / 2**30:,.1f} GiB are needed for a region of "

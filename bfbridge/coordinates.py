@@ -1,0 +1,145 @@
+"""Where the pixels of an image lie: positions, times and channel names from its metadata."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bfbridge.backend import Quantity
+from bfbridge.errors import BadArgument, BfbridgeError
+from bfbridge.metadata import convert_length
+
+if TYPE_CHECKING:
+    from ome_types import model
+
+    from bfbridge.views import ImageView
+
+__all__ = ["channel_labels", "coordinates", "origins", "seconds"]
+
+log = logging.getLogger("bfbridge")
+
+SECONDS = {
+    "Ys": 1e24, "Zs": 1e21, "Es": 1e18, "Ps": 1e15, "Ts": 1e12, "Gs": 1e9, "Ms": 1e6, "ks": 1e3,
+    "hs": 1e2, "das": 1e1, "s": 1.0, "ds": 1e-1, "cs": 1e-2, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9,
+    "ps": 1e-12, "fs": 1e-15, "as": 1e-18, "zs": 1e-21, "ys": 1e-24, "min": 60.0, "h": 3600.0,
+    "d": 86400.0,
+}  # fmt: skip
+"""Units of time of the OME schema (UnitsTime, 2016-06), in seconds."""
+
+SAMPLE_NAMES = "RGBA"
+
+
+def seconds(value: float | None, unit: Any) -> float | None:
+    """Express a time in seconds; None where there is none."""
+    if value is None:
+        return None
+    return float(value) * SECONDS.get(str(getattr(unit, "value", unit)), 1.0)
+
+
+def pixels_of(view: ImageView) -> model.Pixels | None:
+    """Return the image's Pixels element; None where the metadata cannot be built."""
+    try:
+        return view.ome.images[view.index].pixels
+    except (BfbridgeError, ValueError, IndexError) as error:
+        # The pixels are sound without it.
+        log.warning("%s: no positions or times, for its metadata: %s", view.source_name, error)
+        return None
+
+
+def channel_labels(view: ImageView) -> list[str]:
+    """Return one label for each position along C, as many as channels times samples.
+
+    Unnamed channels are numbered; samples of RGB pixels have R, G, B or A behind the name.
+    """
+    found = []
+    for number, channel in enumerate(view.channels):
+        name = channel.name or f"Channel {number}"
+        if channel.samples == 1:
+            found.append(name)
+        elif channel.samples <= len(SAMPLE_NAMES):
+            found += [f"{name} {sample}" for sample in SAMPLE_NAMES[: channel.samples]]
+        else:
+            found += [f"{name} {sample}" for sample in range(channel.samples)]
+    count = view.sizes["C"]
+    return found if len(found) == count else [f"Channel {number}" for number in range(count)]
+
+
+def origins(view: ImageView, pixels: model.Pixels | None) -> dict[str, Quantity]:
+    """Return where the metadata places the first plane, by axis; absent where they are silent."""
+    if pixels is None or not pixels.planes:
+        return {}
+    first = min(pixels.planes, key=lambda plane: (plane.the_t, plane.the_c, plane.the_z))
+    found = {}
+    for axis in "xyz":
+        value = getattr(first, f"position_{axis}")
+        if value is not None and math.isfinite(value):
+            unit = getattr(first, f"position_{axis}_unit")
+            found[axis] = Quantity(float(value), str(getattr(unit, "value", unit)))
+    return found
+
+
+def coordinates(view: ImageView, origin: str = "file") -> dict[str, Any]:
+    """Return coordinates of a view for xarray: name -> (dims, values, attributes).
+
+    x, y and z are centres of pixels: origin + i x size. Where a lower level is f times smaller, its
+    first pixel's centre lies (f - 1) / 2 full pixels further in, as NGFF and ITK have it.
+
+    Parameters
+    ----------
+    view
+        The image and level.
+    origin
+        "file" for the first plane's position in the metadata, "zero" for 0.
+
+    Raises
+    ------
+    BadArgument
+        `origin` is neither.
+    """
+    if origin not in ("file", "zero"):
+        raise BadArgument(f"origin={origin!r}: give 'file' or 'zero'.")
+    pixels = pixels_of(view)
+    placed = origins(view, pixels) if origin == "file" else {}
+    full = view.levels[0]
+    found: dict[str, Any] = {}
+    for axis in "zyx":
+        name = axis.upper()
+        size: Quantity | None = getattr(full.physical_pixel_size, axis)
+        step, unit = (1.0, "pixel") if size is None else size
+        start = 0.0
+        if size is not None and axis in placed:
+            try:
+                start = convert_length(placed[axis], unit)
+            except BadArgument:
+                log.debug("%s: position along %s has no length", view.source_name, axis)
+        # Depth is not reduced by x and y: NGFF levels may reduce it by itself.
+        factor = full.sizes[name] / view.sizes[name]
+        centres = (np.arange(view.sizes[name]) + 0.5) * factor - 0.5
+        found[axis] = (axis, start + centres * step, {"units": unit})
+    found["c"] = ("c", channel_labels(view))
+    found["t"] = _times(view, pixels)
+    return found
+
+
+def _times(view: ImageView, pixels: model.Pixels | None) -> tuple[Any, ...]:
+    """Return the coordinate t: seconds where the metadata has them, else numbers of frames.
+
+    Real times of the first slice and channel come first, then the nominal interval.
+    """
+    count = view.sizes["T"]
+    if pixels is not None:
+        first = {
+            plane.the_t: seconds(plane.delta_t, plane.delta_t_unit)
+            for plane in pixels.planes
+            if plane.the_z == 0 and plane.the_c == 0
+        }
+        times = [first.get(t) for t in range(count)]
+        if None not in times:
+            return ("t", np.array(times, np.float64), {"units": "s"})
+        step = seconds(pixels.time_increment, pixels.time_increment_unit)
+        if step:
+            return ("t", np.arange(count) * step, {"units": "s"})
+    return ("t", np.arange(count), {"units": "frame"})

@@ -1,0 +1,268 @@
+"""What can be made of an image beyond reading it: each method leads to a module of its own.
+
+The modules stand above the face and are imported on use, by name, so that opening a file costs
+none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import dask.array
+    import xarray
+
+__all__ = ["Derived"]
+
+Array = np.ndarray[Any, Any]
+Span = tuple[float | None, float | None] | None
+
+
+class Derived:
+    """Arrays, regions in physical units and statistics of one level of one image."""
+
+    # ---- bfbridge.arrays
+
+    def to_dask(self, chunks: Any = None, order: str = "TCZYX") -> dask.array.Array:
+        """Return the image as a dask array that reads on compute.
+
+        Parameters
+        ----------
+        chunks
+            Whatever dask takes, along the axes of `order`, or a mapping from axis letters to sizes.
+            Default: a multiple of the stored chunks near 1024 x 1024.
+        order
+            Axes of the result, out of T, C, Z, Y and X; those left out must have length 1. S at any
+            place splits the samples of RGB pixels off C.
+
+        Returns
+        -------
+        dask.array.Array
+            Lazy, in the image's dtype. Its name depends on file, modification time, image and level
+            only. It can be pickled, and computed after the reader was closed.
+
+        Raises
+        ------
+        BadArgument
+            `order` or `chunks` do not fit the image.
+        MissingExtra
+            dask is not installed.
+        """
+        array: dask.array.Array = import_module("bfbridge.arrays").to_dask(self, chunks, order)
+        return array
+
+    def to_xarray(
+        self, lazy: bool = True, *, chunks: Any = None, origin: str = "file"
+    ) -> xarray.DataArray:
+        """Return the image as a labelled array with dims t, c, z, y, x.
+
+        Parameters
+        ----------
+        lazy
+            Whether pixels are read on use (through dask) or now.
+        chunks
+            As in `to_dask`.
+        origin
+            Where coordinates begin: "file" is where the metadata places the first plane, 0 where
+            they are silent; "zero" is always 0.
+
+        Returns
+        -------
+        xarray.DataArray
+            Coordinates x, y, z are centres of pixels, origin + i x pixel size, with an attribute
+            ``units``; c holds channel names, t times where the metadata has them.
+
+        Raises
+        ------
+        MissingExtra
+            xarray, or dask for a lazy array, is not installed.
+        """
+        module = import_module("bfbridge.arrays")
+        array: xarray.DataArray = module.to_xarray(self, lazy, chunks=chunks, origin=origin)
+        return array
+
+    def __dask_tokenize__(self) -> Hashable:
+        token: Hashable = import_module("bfbridge.arrays").token(self)
+        return token
+
+    # ---- bfbridge.render
+
+    def region(
+        self,
+        x: Span = None,
+        y: Span = None,
+        *,
+        units: str = "px",
+        z: Any = None,
+        c: Any = None,
+        t: Any = None,
+        level: int | None = None,
+        pixel_size: Any = None,
+        magnification: float | None = None,
+        max_size: int | tuple[int, int] | None = None,
+        resample: str | None = None,
+        keepdims: bool = False,
+    ) -> Array:
+        """Read a region given in pixels, lengths or fractions, at a resolution asked for.
+
+        Parameters
+        ----------
+        x, y
+            (start, stop) measured from the outer corner of the first pixel, None for an end of the
+            image. What reaches beyond the image is an error.
+        units
+            Of `x` and `y`: "px" (pixels of full size), a unit of length ("um", "mm", ...), or
+            "fraction" (0 to 1).
+        z, c, t
+            As in `read`.
+        level, pixel_size, magnification, max_size
+            At most one of these says how fine the result is: a level; the size of a pixel, as
+            (value, unit), a number in `units`, or a pair of either for y and x; the objective's
+            magnification; or the most pixels along the longer side, or along (y, x). Default:
+            this view's level.
+        resample
+            "area" (the mean, for smaller results), "nearest", "linear" or "cubic". Default: "area"
+            down and "linear" up; "nearest" for label images.
+        keepdims
+            Whether all five axes are kept.
+
+        Returns
+        -------
+        numpy.ndarray
+            Axes Y, X, Z, C, T in the image's dtype; trailing axes of length 1 dropped, never below
+            two. It is computed from the nearest level that is at least as fine.
+
+        Raises
+        ------
+        BadSelection
+            The region is empty or leaves the image.
+        BadArgument
+            Units that the file cannot answer, or a resolution said twice.
+        """
+        result: Array = import_module("bfbridge.render").region(
+            self,
+            x,
+            y,
+            units=units,
+            z=z,
+            c=c,
+            t=t,
+            level=level,
+            pixel_size=pixel_size,
+            magnification=magnification,
+            max_size=max_size,
+            resample=resample,
+            keepdims=keepdims,
+        )
+        return result
+
+    def thumbnail(
+        self, size: int = 256, *, z: int | None = None, t: int = 0, c: Any = None
+    ) -> Array:
+        """Return a small picture of one plane, in the image's dtype.
+
+        Parameters
+        ----------
+        size
+            Most pixels along the longer side; a smaller image is not enlarged.
+        z, t
+            Slice (default: the middle one) and time point.
+        c
+            Channels, as in `read`. Default: all.
+
+        Returns
+        -------
+        numpy.ndarray
+            (Y, X), or (Y, X, C) with several channels or samples.
+        """
+        result: Array = import_module("bfbridge.render").thumbnail(self, size, z=z, t=t, c=c)
+        return result
+
+    def histogram(
+        self,
+        bins: int | Sequence[float] = 256,
+        *,
+        range: tuple[float, float] | None = None,  # noqa: A002 - numpy's name
+        exact: bool = False,
+        z: Any = None,
+        c: Any = None,
+        t: Any = None,
+    ) -> tuple[Array, Array]:
+        """Count pixels by value, as `numpy.histogram` does.
+
+        Parameters
+        ----------
+        bins, range
+            As in numpy. Default range: the least and the greatest value.
+        exact
+            Whether every pixel of this level is counted. Else a coarse level is.
+        z, c, t
+            As in `read`. Default: all.
+
+        Returns
+        -------
+        (counts, edges)
+            One count for each bin, and the bins' edges.
+        """
+        result: tuple[Array, Array] = import_module("bfbridge.render").histogram(
+            self, bins, range=range, exact=exact, z=z, c=c, t=t
+        )
+        return result
+
+    def min_max(
+        self, *, exact: bool = False, z: Any = None, c: Any = None, t: Any = None
+    ) -> tuple[Any, Any]:
+        """Return the least and the greatest value, NaN left out.
+
+        Parameters
+        ----------
+        exact
+            Whether every pixel of this level is looked at. Else those of a coarse level are, whose
+            means lie within the true extremes.
+        z, c, t
+            As in `read`. Default: all.
+        """
+        result: tuple[Any, Any] = import_module("bfbridge.render").min_max(
+            self, exact=exact, z=z, c=c, t=t
+        )
+        return result
+
+    def to_physical(
+        self, x: Any = None, y: Any = None, z: Any = None, *, unit: str = "µm"
+    ) -> dict[str, Any]:
+        """Express positions in pixels of this level as lengths from the image's corner.
+
+        Parameters
+        ----------
+        x, y, z
+            Numbers or arrays; 0 is the outer corner of the first pixel, 0.5 its centre.
+        unit
+            Of the result.
+
+        Returns
+        -------
+        dict
+            By axis name, for the axes given.
+
+        Raises
+        ------
+        BadArgument
+            The file does not say how large a pixel is.
+        """
+        result: dict[str, Any] = import_module("bfbridge.render").to_physical(
+            self, {"x": x, "y": y, "z": z}, unit
+        )
+        return result
+
+    def to_pixels(
+        self, x: Any = None, y: Any = None, z: Any = None, *, unit: str = "µm"
+    ) -> dict[str, Any]:
+        """Express lengths from the image's corner in pixels of this level; see `to_physical`."""
+        result: dict[str, Any] = import_module("bfbridge.render").to_pixels(
+            self, {"x": x, "y": y, "z": z}, unit
+        )
+        return result
