@@ -92,7 +92,7 @@ def find_images(documents: Documents, where: str) -> Layout:
     elif isinstance(ome.get("labels"), list):
         kind, images = "labels", []
     else:
-        kind, images = "collection", _collection(documents, where)
+        raise Unsupported("a Zarr group without NGFF image metadata (multiscales)")
     labels = _labels(documents, images) if kind != "labels" else _label_group(documents, root)
     if not images and not labels:
         raise Unsupported("a Zarr group without NGFF image metadata (multiscales)")

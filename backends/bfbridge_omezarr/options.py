@@ -181,7 +181,9 @@ def _grid(value: Any, what: str) -> Shape5 | None:
     """Return sizes along all five axes; those not given are 1."""
     if value is None:
         return None
-    sizes = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    sizes: Sequence[Any] = (value, value)
+    if not isinstance(value, (int, np.integer)):
+        sizes = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else ()
     whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes)
     if not 1 <= len(sizes) <= 5 or not whole or min(sizes, default=0) < 1:
         raise BadArgument(
@@ -194,9 +196,9 @@ def _grid(value: Any, what: str) -> Shape5 | None:
 
 def _compression(options: Mapping[str, Any]) -> Compression:
     value = options.get("compression", "blosc-zstd")
-    pair: Sequence[Any] = (value,) if value is None or isinstance(value, str) else tuple(value)
+    pair: Sequence[Any] = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     name = "none" if pair and pair[0] is None else (pair[0] if pair else "")
-    if name not in _LEVELS or len(pair) > 2:
+    if not isinstance(name, str) or name not in _LEVELS or len(pair) > 2:
         raise BadArgument(
             f"compression={value!r}: it is one of {', '.join(map(repr, _LEVELS))}, or a pair of "
             "one of them and a level."
