@@ -157,11 +157,7 @@ class AtomicTarget:
         WriteFailed
             The disk refused. What stood under the name still does.
         """
-        if os.getpid() != self._pid:
-            raise WriteFailed(
-                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
-                "which owns this writer. Only the owner can finish it."
-            )
+        self.check_owner()
         with self._mutex:
             if self._committed:
                 return
@@ -177,12 +173,22 @@ class AtomicTarget:
             finally:
                 self._drop_folder()
 
-    def discard(self) -> None:
-        """Remove the unfinished work. What stands under the target's name is not touched.
+    @property
+    def owned(self) -> bool:
+        """Whether this process made the target, and is not a forked copy of the one that did."""
+        return os.getpid() == self._pid
 
-        Does nothing after `commit`, a second time, or in a forked child.
-        """
-        if os.getpid() != self._pid:
+    def check_owner(self) -> None:
+        """Raise `WriteFailed` in a forked child, whose writes would collide with its parent's."""
+        if not self.owned:
+            raise WriteFailed(
+                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
+                "which owns this writer. Only the owner can write: hand it the pixels."
+            )
+
+    def discard(self) -> None:
+        """Remove the unfinished work; nothing to do after `commit` or in a forked child."""
+        if not self.owned:
             return
         with self._mutex:
             self._drop_folder()

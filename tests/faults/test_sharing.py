@@ -8,6 +8,7 @@ import random
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter
-from bfbridge.errors import BfbridgeError, TargetBusy
+from bfbridge.errors import BfbridgeError, TargetBusy, WriteFailed
 from bfbridge.tiles import MAX_THREADS
 from tests.faults.zygote import pixels
 from tests.support.faults import leftovers, read_by_peer, read_by_us, state
@@ -119,6 +120,64 @@ def expect_mixture(request: pytest.FixtureRequest, kind: str, *, strict: bool) -
     if kind == "ome-zarr":
         reason = "FolderStore does not notice that another store was put under its name"
         request.applymarker(pytest.mark.xfail(reason=reason, strict=strict, raises=AssertionError))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@formats
+class TestForkedChild:
+    """A worker process that inherited an open writer must not touch its parent's image."""
+
+    def in_child(self, action: Callable[[], object]) -> str:
+        """Fork, call, and return what was raised."""
+        receive, send = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                action()
+                os.write(send, b"nothing was raised")
+            except BaseException as error:  # noqa: BLE001 whatever it is, it is the answer
+                os.write(send, f"{type(error).__name__}: {error}".encode())
+            finally:
+                os._exit(0)
+        os.close(send)
+        os.waitpid(pid, 0)
+        with open(receive, "rb") as answer:
+            return answer.read().decode()
+
+    @pytest.mark.xfail(
+        reason="NewFile.write does not call target.check_owner()", raises=AssertionError
+    )
+    def test_writing_there_is_refused(self, tmp_path, kind):
+        path = tmp_path / f"image{FORMATS[kind][0]}"
+        array = pixels(SHAPE, 1)
+        with BioWriter(path, shape=SHAPE, dtype=array.dtype, **FORMATS[kind][1]) as writer:
+            writer[:128] = array[:128]
+
+            def overwrite() -> None:
+                writer[128:256] = array[:128]
+
+            answer = self.in_child(overwrite)
+            writer[128:] = array[128:]
+        assert "WriteFailed" in answer
+        assert "forked copy" in answer
+        np.testing.assert_array_equal(read_by_us(path), array)
+
+    @pytest.mark.parametrize("way", ["close", "abort", "__del__"])
+    def test_ending_there_leaves_the_parent_s_work(self, request, tmp_path, kind, way):
+        if (kind, way) == ("ome-tiff", "abort"):
+            reason = "NewFile.abort does not look whether target.owned"
+            request.applymarker(pytest.mark.xfail(reason=reason, raises=WriteFailed))
+        path = tmp_path / f"image{FORMATS[kind][0]}"
+        array = pixels(SHAPE, 1)
+        with BioWriter(path, shape=SHAPE, dtype=array.dtype, **FORMATS[kind][1]) as writer:
+            writer[:200] = array[:200]
+            answer = self.in_child(getattr(writer, way))
+            assert ("forked copy" in answer) == (way == "close")
+            assert not path.exists()
+            writer[200:] = array[200:]
+        np.testing.assert_array_equal(read_by_us(path), array)
+        assert leftovers(path) == []
 
 
 @formats
