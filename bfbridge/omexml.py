@@ -156,6 +156,11 @@ class OmeDocument:
     binary_only: BinaryOnly | None
 
 
+# An element without content whose attribute values hold no markup: nothing else can match.
+_PLANE = re.compile(r"<(?:\w+:)?Plane\s[^<>]*/>")
+_LARGE = 1 << 20
+
+
 def looks_like_ome_xml(text: str | bytes) -> bool:
     """Return whether a text is XML whose root may be OME.
 
@@ -211,7 +216,9 @@ def parse_ome_xml(xml: bytes | str, where: str, limits: Limits) -> OmeDocument:
     else:
         text = xml
     # Bytes are decoded above, so the parser is told UTF-8 whatever the declaration says.
-    return _Parser(where, limits).parse(text.strip("\ufeff\0 \t\r\n"))
+    # Positions and times of planes are most of a large document, and reading pixels needs none.
+    slim = _PLANE.sub("", text) if len(text) > _LARGE else text
+    return _Parser(where, limits).parse(slim.strip("\ufeff\0 \t\r\n"))
 
 
 @dataclass(slots=True)
