@@ -20,6 +20,8 @@ from bfbridge_omezarr.codecs import crc32c
 from bfbridge_omezarr.files import write_all, write_failed
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from bfbridge_omezarr.files import FileTree
 
 __all__ = ["Shards"]
@@ -103,36 +105,21 @@ class Shards:
 
     def read(self, index: Sequence[int]) -> bytes | None:
         """Return a chunk's bytes, or None if it was not written or is all fill value."""
-        inner = self._inner(index)
-        with self._lock:
-            shard = self._open.get(self._outer(index))
-        try:
-            if shard is not None:
-                with shard.lock:
-                    # Under the lock, so that the file cannot be renamed in between.
-                    offset, length = (int(v) for v in shard.table[inner])
-                    path = shard.temporary
-                    if offset == int(_ABSENT):
-                        return None
-                    return _read_part(path, offset, length)
-            path = self._files.path(self._key(index))
-            table = self._stored_table(path)
-            if table is None or table[inner][0] == _ABSENT:
-                return None
-            return _read_part(path, *(int(v) for v in table[inner]))
-        except FileNotFoundError:
-            return self._files_moved(index)
-        except OSError as error:
-            raise ReadFailed(f"{self._files.path(self._key(index))}: {error}.") from error
-
-    def _files_moved(self, index: Sequence[int]) -> bytes | None:
-        """Read again: the shard was completed between finding and opening it."""
+        outer, inner = self._outer(index), self._inner(index)
         path = self._files.path(self._key(index))
-        table = self._stored_table(path)
-        inner = self._inner(index)
-        if table is None or table[inner][0] == _ABSENT:
-            return None
-        return _read_part(path, *(int(v) for v in table[inner]))
+        try:
+            while True:
+                with self._lock:
+                    shard = self._open.get(outer)
+                    if shard is None:
+                        # Under the lock, so that nobody takes up the finished file meanwhile.
+                        table = self._stored_table(path)
+                        return None if table is None else _read_part(path, table[inner])
+                with shard.lock:
+                    if not shard.closed:
+                        return _read_part(shard.temporary, shard.table[inner])
+        except OSError as error:
+            raise ReadFailed(f"{path}: cannot be read back ({error.strerror or error}).") from error
 
     def finish(self) -> None:
         """Complete every shard; chunks never written are marked as absent."""
@@ -277,7 +264,10 @@ class Shards:
         return np.frombuffer(raw, "<u8", size // 8).reshape(*self._grid, 2)
 
 
-def _read_part(path: str, offset: int, length: int) -> bytes:
+def _read_part(path: str, place: NDArray[np.uint64]) -> bytes | None:
+    """Return the bytes at a place (offset, length) of a file; None for a chunk that is absent."""
+    if place[0] == _ABSENT:
+        return None
     with open(path, "rb") as file:
-        file.seek(offset)
-        return file.read(length)
+        file.seek(int(place[0]))
+        return file.read(int(place[1]))
