@@ -6,10 +6,23 @@ Importing it starts nothing: Java starts when the first file is opened, or by `s
 from __future__ import annotations
 
 from .inventory import Check, Format, diagnose, formats
+from .jar import fetch_jar, find_jar, lookup_report, pinned_version
 from .jvm import start
 from .reader import BioFormatsReader
 
-__all__ = ["READER", "WRITER", "Check", "Format", "diagnose", "formats", "start"]
+__all__ = [
+    "READER",
+    "WRITER",
+    "Check",
+    "Format",
+    "diagnose",
+    "fetch_jar",
+    "find_jar",
+    "formats",
+    "lookup_report",
+    "pinned_version",
+    "start",
+]
 
 READER = BioFormatsReader
 WRITER = None
