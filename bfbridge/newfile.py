@@ -140,6 +140,12 @@ class NewFile:
         p = self.pixels(index)
         return p.size_y, p.size_x, p.size_z, p.size_c, p.size_t
 
+    def chunk5(self, index: int) -> tuple[int, int, int, int, int]:
+        """Stored block of one image along Y, X, Z, C, T; the plan is fixed by asking."""
+        self.start()
+        t, c, z, y, x = self._specs[index].image.levels[0].chunk
+        return y, x, z, c, t
+
     def start(self) -> WriterBackend:
         """Fix the plan and start the backend, once.
 
@@ -302,13 +308,14 @@ class NewFile:
         return array
 
     def _checked_number(self, value: complex, dtype: np.dtype[Any]) -> Array:
+        rounds = dtype.kind in ("c" if isinstance(value, complex) else "fc")
         try:
             with np.errstate(over="ignore"):
-                held = np.array(value).astype(dtype) if dtype.kind in "fc" else np.array(value, dtype)
-            kind_fits = dtype.kind == "c" or not isinstance(value, complex)
-            fits = kind_fits and (
-                bool(held == value)
-                or (dtype.kind in "fc" and bool(np.isfinite(held) == np.isfinite(complex(value))))
+                held = np.array(value).astype(dtype) if rounds else np.array(value, dtype)
+            number = held.item()
+            # A float may round, but not to infinity.
+            fits = bool(number == value) or (
+                rounds and bool(np.isfinite(number) == np.isfinite(complex(value)))
             )
         except (OverflowError, TypeError, ValueError):
             fits = False
