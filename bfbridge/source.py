@@ -316,6 +316,8 @@ class _FileObject:
         self._file = file
         self._name = name
         self._lock = threading.Lock()
+        if isinstance(file, io.TextIOBase):
+            raise UnreadableFile(f"{name}: opened as text; open it with mode 'rb'.")
         try:
             self.size = file.seek(0, io.SEEK_END)
         except (OSError, ValueError, AttributeError) as error:
