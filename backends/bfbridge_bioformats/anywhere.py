@@ -92,7 +92,12 @@ class LocalFiles(Files):
 
     def __init__(self, source: Source) -> None:
         # A synthetic image has no file: its name alone says all, and becomes the image's name.
-        self.main_id = os.path.abspath(source.name) if source.exists() else source.filename
+        self._exists = source.exists()
+        self.main_id = os.path.abspath(source.name) if self._exists else source.filename
+
+    def table(self) -> Any:
+        """Return a FileMap that leads to the disk, and sees where files end too early."""
+        return machine.type("bfbridge.FileMap")(True) if self._exists else None
 
 
 class MappedFiles(Files):

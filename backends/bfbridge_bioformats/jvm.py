@@ -214,6 +214,8 @@ class JavaMachine:
         self._byte, self._zero = jpype.JByte, jpype.JByte(0)
         self._bytes = jpype.JArray(jpype.JByte)
         self._log.attach()
+        if not self._adopted:
+            jpype.JClass("bfbridge.LogStream").install()
         self._version = str(jpype.JClass("loci.formats.FormatTools").VERSION)
         self._max_memory = int(jpype.JClass("java.lang.Runtime").getRuntime().maxMemory())
         os.register_at_fork(after_in_child=_forget_java)

@@ -21,6 +21,16 @@ _INSTANT = 0.05
 # A further reader is made only while this share of Java's heap is free.
 _SPARE_HEAP = 0.25
 _KEPT_BUFFERS = 2
+# Readers of formats that say how many bytes each stored block has: those where real files keep to
+# it, those where some say too much, and those that read each plane anew from the file.
+_EXACT = ("loci.formats.in.ZeissCZIReader", "loci.formats.in.DicomReader")
+_COUNTED = (
+    "loci.formats.in.MinimalTiffReader",
+    "loci.formats.in.OMETiffReader",
+    "loci.formats.in.TiffDelegateReader",
+    "loci.formats.in.PSDReader",
+)
+_RAW = ("loci.formats.in.DicomReader",)
 
 
 class JavaReader:
@@ -34,11 +44,14 @@ class JavaReader:
         The FileMap it reads through, or None for files on disk.
     """
 
-    __slots__ = ("_buffers", "_level", "_series", "java", "table")
+    __slots__ = ("_buffers", "_counted", "_exact", "_level", "_raw", "_series", "java", "table")
 
     def __init__(self, java: Any, table: Any = None) -> None:
         self.java = java
         self.table = table
+        self._exact = _is_any(java, _EXACT)
+        self._counted = _is_any(java, _COUNTED)
+        self._raw = _is_any(java, _RAW)
         self._series = -1
         self._level = -1
         self._buffers: dict[int, Any] = {}
@@ -63,11 +76,29 @@ class JavaReader:
         """
         buffer = self._buffer(length)
         machine.zero(buffer)
+        if self.table is not None:
+            self.table.watch(buffer)
         filled = self.java.openBytes(plane, buffer, x, y, width, height)
-        raw = np.asarray(filled).view(np.uint8)
+        raw = np.asarray(filled).view(np.uint8)[:length]
         if raw.size < length:
             raise ValueError(f"Java gave {raw.size} bytes where {length} were asked for")
-        return raw[:length]
+        if self._ended_early(raw, width):
+            raise ValueError("the file ends before these pixels do")
+        return raw
+
+    def _ended_early(self, raw: np.ndarray[Any, Any], tail: int) -> bool:
+        """Whether a file ended while these pixels were read, and they are not all there.
+
+        Bio-Formats leaves what it does not get as it was, at zero. Reading to the end of a file and
+        asking for more is usual with some codecs; not with formats that say how long a block is.
+        """
+        if self.table is None:
+            return False
+        if self.table.timesCutShort():
+            return True
+        if not self.table.timesRunOut():
+            return self._raw and not self.table.timesRead() and not raw.any()
+        return self._exact or (self._counted and not raw[-tail:].any())
 
     def _buffer(self, length: int) -> Any:
         buffer = self._buffers.pop(length, None)
@@ -82,6 +113,8 @@ class JavaReader:
         """Release the file."""
         self._buffers.clear()
         self.java.close()
+        if self.table is not None:
+            self.table.close()
 
 
 class ReaderPool:
@@ -205,6 +238,10 @@ class ReaderPool:
                 self._alive -= 1
                 self._changed.notify()
             raise
+
+
+def _is_any(java: Any, classes: tuple[str, ...]) -> bool:
+    return any(isinstance(java, machine.type(name)) for name in classes)
 
 
 def _heap_is_spare() -> bool:

@@ -24,6 +24,7 @@ from .opening import Recipe, check_file, recipe_for
 from .pixels import JAVA_ARRAY_LIMIT, samples_first
 from .pool import JavaReader, ReaderPool
 from .records import SeriesImage, read_images
+from .soundness import check_length
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -82,7 +83,10 @@ class BioFormatsReader(ReaderBackend):
         """
         if source.is_local or not source.exists():
             check_file(Path(source.name))
-        names = check_named_files(source, options) if source.exists() else []
+        names: list[str] = []
+        if source.exists():
+            names = check_named_files(source, options)
+            check_length(source, options.limits)
         with machine.attached():
             machine.follow_log_level()
             files = LocalFiles(source) if source.is_local else MappedFiles(source, names)

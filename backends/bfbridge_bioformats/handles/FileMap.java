@@ -3,8 +3,10 @@ package bfbridge;
 import java.io.Closeable;
 import java.io.File;
 import java.util.HashMap;
+import java.util.LinkedHashSet;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 
 /**
@@ -18,10 +20,12 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
   private static final long serialVersionUID = 1L;
 
   private final transient Map<String, Source> sources = new ConcurrentHashMap<>();
+  private final transient Map<String, Object> others = new ConcurrentHashMap<>();
   private final boolean local;
   private transient volatile byte[] watched;
-  private volatile boolean cutShort;
-  private volatile boolean ranOut;
+  private volatile int cutShort;
+  private volatile int ranOut;
+  private volatile int reads;
 
   /**
    * @param local whether files on disk are read through this map as well, to watch over the reads
@@ -35,34 +39,48 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     sources.put(name, source);
   }
 
-  /** Watches an array that pixels are about to be read into. */
+  /** Watches an array that pixels are about to be read into, or null; forgets what was seen. */
   public void watch(byte[] array) {
     watched = array;
-    cutShort = false;
-    ranOut = false;
+    cutShort = 0;
+    ranOut = 0;
+    reads = 0;
   }
 
-  /** Whether a file ended while it was read straight into the watched array. */
-  public boolean wasCutShort() {
+  /** How often a file ended while it was read straight into the watched array. */
+  public int timesCutShort() {
     return cutShort;
   }
 
-  /** Whether a file ended before as many bytes as were asked for, into whatever array. */
-  public boolean hasRunOut() {
+  /** How often a file ended before as many bytes as were asked for, into whatever array. */
+  public int timesRunOut() {
     return ranOut;
   }
 
+  /** How often anything was read. */
+  public int timesRead() {
+    return reads;
+  }
+
   void ended(byte[] array) {
-    ranOut = true;
+    ranOut++;
     if (array != null && array == watched) {
-      cutShort = true;
+      cutShort++;
     }
+  }
+
+  void read() {
+    reads++;
   }
 
   @Override
   public Object get(Object key) {
     if (!(key instanceof String)) {
       return null;
+    }
+    Object mapped = others.get(key);
+    if (mapped != null) {
+      return mapped;
     }
     Source source = sources.get(key);
     if (source == null && local) {
@@ -76,14 +94,24 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     return get(key) != null;
   }
 
+  /** What readers map themselves: parts of a file that are files of another format. */
   @Override
   public Object put(String key, Object value) {
-    throw new UnsupportedOperationException("use add");
+    return others.put(key, value);
   }
 
   @Override
   public Object remove(Object key) {
-    return null;
+    return others.remove(key);
+  }
+
+  @Override
+  public Set<String> keySet() {
+    Set<String> names = new LinkedHashSet<>(others.keySet());
+    if (!local) {
+      names.addAll(sources.keySet());
+    }
+    return names;
   }
 
   private Source onDisk(String name) {
@@ -105,5 +133,6 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
       source.close();
     }
     sources.clear();
+    others.clear();
   }
 }

@@ -28,6 +28,7 @@ final class Handle implements IRandomAccess {
 
   /** The next bytes, in this handle's byte order; the position moves past them. */
   private ByteBuffer next(int count) throws IOException {
+    map.read();
     if (position < windowStart || position + count > windowStart + windowLength) {
       long left = source.length() - position;
       if (left < count) {
@@ -68,6 +69,7 @@ final class Handle implements IRandomAccess {
       }
       return size;
     }
+    map.read();
     source.read(position, b, off, size);
     position += size;
     return size;
