@@ -104,6 +104,10 @@ class Documents:
         self._format: Literal[2, 3] | None = None
         self._nodes: dict[str, Node | None] = {}
 
+    def bound(self, count: int, share: int, what: str) -> None:
+        """Check a count against a share (one part in `share`) of the directories allowed."""
+        check(count, self._limits.directories // share, what, self._store.name)
+
     def root(self) -> Node | None:
         """Return the root, or None if this is no Zarr store."""
         node = self.node("")

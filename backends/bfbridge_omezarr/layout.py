@@ -19,6 +19,11 @@ __all__ = ["Found", "Layout", "find_images", "implied_axes"]
 
 _LAYOUT_KEY: Final = "bioformats2raw.layout"
 _PROBED: Final = 16
+_BATCH: Final = 256
+# An image is some 2 KB in memory and a level 100 bytes, whatever little a hostile document takes
+# to list them: 100,000 images and 1,000,000 levels with the limits as they come.
+_IMAGES_SHARE: Final = 10
+_LEVELS_SHARE: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ def find_images(documents: Documents, where: str) -> Layout:
     elif _LAYOUT_KEY in ome or _LAYOUT_KEY in root.attributes:
         kind, images = "collection", _collection(documents, where)
     elif "multiscales" in ome:
-        kind, images = "image", _images_of(root, where)
+        kind, images = "image", _images_of(documents, root, where)
     elif isinstance(ome.get("well"), dict):
         kind, images = "well", _wells(documents, [("", None)], where)
     elif isinstance(ome.get("labels"), list):
@@ -94,19 +99,23 @@ def find_images(documents: Documents, where: str) -> Layout:
     else:
         raise Unsupported("a Zarr group without NGFF image metadata (multiscales)")
     labels = _labels(documents, images) if kind != "labels" else _label_group(documents, root)
+    documents.bound(
+        sum(len(found.arrays) for found in (*images, *labels)), _LEVELS_SHARE, "number of levels"
+    )
     if not images and not labels:
         raise Unsupported("a Zarr group without NGFF image metadata (multiscales)")
     return Layout(kind, (*images, *labels))
 
 
 def _images_of(
-    node: Node, where: str, name: str | None = None, role: Role = "image"
+    documents: Documents, node: Node, where: str, name: str | None = None, role: Role = "image"
 ) -> list[Found]:
     """Return the images that a group's ``multiscales`` lists."""
     entries = node.ome.get("multiscales")
     place = f"{where}/{node.key}" if node.key else where
     if not isinstance(entries, list) or not entries:
         raise UnreadableFile(f"{place}: this group is to be an image, but has no multiscales.")
+    documents.bound(len(entries), _IMAGES_SHARE, "number of images")
     images = []
     for entry in entries:
         multiscale = parse_multiscale(entry, place)
@@ -121,10 +130,17 @@ def _images_of(
 
 
 def _existing(documents: Documents, keys: Sequence[str], where: str) -> Iterator[Node]:
-    for key, node in zip(keys, documents.nodes(keys), strict=True):
-        if node is None:
-            raise UnreadableFile(f"{where}: names the group {key!r}, which is not there.")
-        yield node
+    """Yield groups, fetched in batches so that a long list of names alone costs little."""
+    documents.bound(len(keys), _IMAGES_SHARE, "number of images")
+    if len(set(keys)) != len(keys):
+        # A short list could else make one image a hundred thousand.
+        raise UnreadableFile(f"{where}: names a group twice.")
+    for start in range(0, len(keys), _BATCH):
+        batch = keys[start : start + _BATCH]
+        for key, node in zip(batch, documents.nodes(batch), strict=True):
+            if node is None:
+                raise UnreadableFile(f"{where}: names the group {key!r}, which is not there.")
+            yield node
 
 
 def _collection(documents: Documents, where: str) -> list[Found]:
@@ -146,7 +162,7 @@ def _collection(documents: Documents, where: str) -> list[Found]:
                 break
         # Without a list, a bare array called "0" is no image of a collection.
         nodes = [node for node in nodes if "multiscales" in node.ome]
-    return [image for node in nodes for image in _images_of(node, where)]
+    return [image for node in nodes for image in _images_of(documents, node, where)]
 
 
 def _plate(documents: Documents, plate: Mapping[str, Any], where: str) -> list[Found]:
@@ -181,7 +197,7 @@ def _wells(
     return [
         image
         for node, (_, name) in zip(nodes, fields, strict=True)
-        for image in _images_of(node, where, name)
+        for image in _images_of(documents, node, where, name)
     ]
 
 
@@ -206,7 +222,9 @@ def _label_group(documents: Documents, group: Node) -> list[Found]:
     return [
         label
         for node, name in zip(_existing(documents, keys, where), names, strict=True)
-        for label in _images_of(node, where, f"{owner}/{name}" if owner else str(name), "label")
+        for label in _images_of(
+            documents, node, where, f"{owner}/{name}" if owner else str(name), "label"
+        )
     ]
 
 

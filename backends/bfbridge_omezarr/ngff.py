@@ -302,12 +302,12 @@ def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
     listed = omero.get("channels") if isinstance(omero, dict) else None
     entries = listed if isinstance(listed, list) else []
     channels = []
-    for i in range(count):
-        entry = entries[i] if i < len(entries) and isinstance(entries[i], dict) else {}
-        label = entry.get("label")
+    for entry in entries[:count]:
+        known = entry if isinstance(entry, dict) else {}
+        label = known.get("label")
         name = label if isinstance(label, str) and label else None
-        channels.append(Channel(name=name, color=_color(entry.get("color"))))
-    return tuple(channels)
+        channels.append(Channel(name=name, color=_color(known.get("color"))))
+    return (*channels, *(Channel(),) * (count - len(channels)))
 
 
 def _color(value: Any) -> tuple[int, int, int, int] | None:

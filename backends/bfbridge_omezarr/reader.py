@@ -11,10 +11,11 @@ import numpy as np
 
 from bfbridge.backend import AXES, Channel, Image, Level, PixelSize, ReaderBackend, Shape5
 from bfbridge.errors import BadArgument, Closed, UnreadableFile, Unsupported
+from bfbridge.limits import check
 from bfbridge.omexml import OmeDocument, OmeImage, parse_ome_xml
 from bfbridge_omezarr.arrays import ArrayInfo, parse_array
 from bfbridge_omezarr.chunks import ArrayReader, Workspace
-from bfbridge_omezarr.documents import Documents, flatten
+from bfbridge_omezarr.documents import Documents, Node, flatten
 from bfbridge_omezarr.layout import Found, find_images, implied_axes
 from bfbridge_omezarr.ngff import Axis, channels_of, map_axes, pixel_size
 from bfbridge_omezarr.store import Store, open_store
@@ -29,6 +30,7 @@ __all__ = ["METADATA_KEY", "OmeZarrReader"]
 
 log = logging.getLogger("bfbridge.omezarr")
 
+_BATCH: Final = 256
 METADATA_KEY: Final = "OME/METADATA.ome.xml"
 
 
@@ -67,6 +69,12 @@ class _Plane5:
         start = [0 if place is None else region.start[place] for place in self._places]
         stop = [1 if place is None else region.stop[place] for place in self._places]
         self._source.read(start, stop, view)
+
+
+def _supported(info: ArrayInfo | Unsupported) -> ArrayInfo:
+    if isinstance(info, Unsupported):
+        raise info
+    return info
 
 
 def _five(values: Sequence[int]) -> Shape5:
@@ -192,13 +200,17 @@ class OmeZarrReader(ReaderBackend):
         return parse_ome_xml(self._xml, self._store.label(METADATA_KEY), self._limits)
 
     def _make_images(self, found: Sequence[Found]) -> None:
+        known: dict[str, ArrayInfo | Unsupported] = {}
         keys = list(dict.fromkeys(key for image in found for key in image.arrays))
-        nodes = dict(zip(keys, self._documents.nodes(keys), strict=True))
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            for key, node in zip(batch, self._documents.nodes(batch), strict=True):
+                known[key] = self._array(key, node)
         images: list[Image] = []
         levels: list[tuple[_Plane5, ...]] = []
         for item in found:
-            arrays = [self._array(key, nodes[key]) for key in item.arrays]
             try:
+                arrays = [_supported(known[key]) for key in item.arrays]
                 image, planes = self._make_image(len(images), item, arrays)
             except Unsupported as error:
                 if item.role != "label":
@@ -211,13 +223,17 @@ class OmeZarrReader(ReaderBackend):
             raise Unsupported("no image that can be read")
         self._images, self._levels = tuple(images), tuple(levels)
 
-    def _array(self, key: str, node: Any) -> ArrayInfo:
+    def _array(self, key: str, node: Node | None) -> ArrayInfo | Unsupported:
+        """Check one array; why it is not supported is told when an image needs it."""
         where = self._store.label(key)
         if node is None:
             raise UnreadableFile(f"{where}: the metadata names this array, but it is not there.")
         if node.array is None:
             raise UnreadableFile(f"{where}: the metadata names this as an array; it is a group.")
-        return parse_array(key, node.array, node.zarr_format, self._limits, where)
+        try:
+            return parse_array(key, node.array, node.zarr_format, self._limits, where)
+        except Unsupported as error:
+            return error
 
     def _make_image(
         self, number: int, found: Found, arrays: Sequence[ArrayInfo]
@@ -243,6 +259,8 @@ class OmeZarrReader(ReaderBackend):
             planes.append(_Plane5(info, places, self._source_of(info)))
         levels = tuple(plane.level for plane in planes)
         places = map_axes(axes, first.shape, where)
+        # Each channel is a record, so a size in a header must not make millions of them.
+        check(levels[0].shape[1], self._limits.directories, "number of channels", where)
         described = self._xml_image(number, levels[0].shape)
         image = Image(
             name=_name(found, described),
