@@ -93,9 +93,13 @@ class Entry:
         try:
             return importlib.import_module(self.module)
         except ImportError as error:
-            raise MissingExtra(
-                f"the {self.name} backend needs a package that is not installed ({error}). "
+            remedy = (
                 f"Install it with: python -m pip install 'bfbridge[{self.extra}]'"
+                if self.extra
+                else "Install it, or see the backend's own documentation."
+            )
+            raise MissingExtra(
+                f"the {self.name} backend needs a package that is not installed ({error}). {remedy}"
             ) from error
 
 
@@ -141,13 +145,12 @@ def find(name: str, fits: Callable[[Entry], bool] | None = None) -> Entry:
     BadArgument
         There is none of that name; the message lists those there are.
     """
-    wanted = name.lower()
-    third_party = _third_party()
-    meant = [
-        entry
-        for entry in (*BACKENDS, *third_party)
-        if wanted == entry.name or wanted in entry.aliases
-    ]
+    wanted = name.lower() if isinstance(name, str) else None
+    third_party: tuple[Entry, ...] = ()
+    meant = [entry for entry in BACKENDS if wanted == entry.name or wanted in entry.aliases]
+    if not meant:
+        third_party = _third_party()
+        meant = [entry for entry in third_party if wanted == entry.name]
     if meant:
         return next((entry for entry in meant if fits and fits(entry)), meant[0])
     names = ", ".join(

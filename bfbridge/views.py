@@ -522,7 +522,12 @@ class _Views(Sequence[ImageView]):
 
     def _position(self, key: Any) -> int:
         count = len(self)
-        index = self._named(key) if isinstance(key, str) else operator.index(key)
+        try:
+            index = self._named(key) if isinstance(key, str) else operator.index(key)
+        except TypeError:
+            raise BadSelection(
+                f"{self._file.source.name}: {key!r} is no {self._kind}; choose one by number."
+            ) from None
         if not -count <= index < count:
             raise BadSelection(
                 f"{self._file.source.name}: there is no {self._kind} {index}; it has {count}."
