@@ -228,6 +228,7 @@ class NewFile:
         WriteFailed
             The disk refuses, now or while an earlier write was finished.
         """
+        self.target.check_owner()
         dtype = self.dtypes[index]
         # All that can be wrong with the values is found before the first of them is written.
         values = fit_value(self._checked(value, dtype), selection.shape).transpose(4, 3, 2, 0, 1)
@@ -333,6 +334,7 @@ class NewFile:
         WriteFailed
             The disk refuses; nothing stands under the name but what stood there before.
         """
+        self.target.check_owner()
         with self._lock:
             if not self.closed:
                 self._wait_idle()
@@ -366,6 +368,10 @@ class NewFile:
 
     def abort(self) -> None:
         """Give up: remove the unfinished work, leave what stood under the name."""
+        if not self.target.owned:
+            # A forked child: the work and the locks are its parent's.
+            self.closed = True
+            return
         with self._lock:
             if not self.closed:
                 self._wait_idle()

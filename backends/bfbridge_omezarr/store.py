@@ -6,6 +6,7 @@ document names them (`join`); a folder besides refuses files that its links lead
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -158,6 +159,9 @@ class FolderStore(Store):
         self._root = os.path.realpath(root)
         self._allow_outside = allow_outside
         self._inside: set[str] = set()
+        # While the folder is open, no other folder can be given its number.
+        self._fd = os.open(self._root, os.O_RDONLY) if os.name == "posix" else -1
+        self._identity = os.stat(self._root)
 
     def get(self, key: str, limit: int) -> bytes | None:
         view = self.read(key, limit, Buffer())
@@ -224,10 +228,40 @@ class FolderStore(Store):
                 yield file if base == "." else f"{base}/{file}"
 
     def close(self) -> None:
-        """Nothing to release: files are open during reads only."""
+        """Let go of the folder; files are open during reads only."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
 
     def _open(self, key: str) -> int | None:
-        """Open the file of a key that lies inside the store; None if there is none."""
+        """Open the file of a key that lies inside the store; None if there is none.
+
+        Raises
+        ------
+        ReadFailed
+            Another folder stands under the store's name by now: its chunks are not this image's,
+            and a chunk missing there, or removed here, is no fill value.
+        """
+        fd = self._open_now(key)
+        # Looked at after opening, so that what was opened before lies in the store itself.
+        try:
+            same = os.path.samestat(self._identity, os.stat(self._root))
+        except OSError:
+            same = False
+        if not same:
+            if fd is not None:
+                os.close(fd)
+            raise ReadFailed(
+                f"{self.label(key)}: the store was replaced or removed while it was open. Open it "
+                "again to read what stands there now."
+            )
+        return fd
+
+    def _open_now(self, key: str) -> int | None:
         path = os.path.join(self._root, key)
         try:
             if not self._allow_outside:

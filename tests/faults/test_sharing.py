@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter
-from bfbridge.errors import BfbridgeError, TargetBusy, WriteFailed
+from bfbridge.errors import BfbridgeError, TargetBusy
 from bfbridge.tiles import MAX_THREADS
 from tests.faults.zygote import pixels
 from tests.support.faults import leftovers, read_by_peer, read_by_us, state
@@ -115,13 +115,6 @@ class TestTwoWriters:
         assert refused
 
 
-def expect_mixture(request: pytest.FixtureRequest, kind: str, *, strict: bool) -> None:
-    """Mark what is known to be wrong: an open Zarr reader follows the name to the new store."""
-    if kind == "ome-zarr":
-        reason = "FolderStore does not notice that another store was put under its name"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=strict, raises=AssertionError))
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @formats
@@ -145,9 +138,6 @@ class TestForkedChild:
         with open(receive, "rb") as answer:
             return answer.read().decode()
 
-    @pytest.mark.xfail(
-        reason="NewFile.write does not call target.check_owner()", raises=AssertionError
-    )
     def test_writing_there_is_refused(self, tmp_path, kind):
         path = tmp_path / f"image{FORMATS[kind][0]}"
         array = pixels(SHAPE, 1)
@@ -164,10 +154,7 @@ class TestForkedChild:
         np.testing.assert_array_equal(read_by_us(path), array)
 
     @pytest.mark.parametrize("way", ["close", "abort", "__del__"])
-    def test_ending_there_leaves_the_parent_s_work(self, request, tmp_path, kind, way):
-        if (kind, way) == ("ome-tiff", "abort"):
-            reason = "NewFile.abort does not look whether target.owned"
-            request.applymarker(pytest.mark.xfail(reason=reason, raises=WriteFailed))
+    def test_ending_there_leaves_the_parent_s_work(self, tmp_path, kind, way):
         path = tmp_path / f"image{FORMATS[kind][0]}"
         array = pixels(SHAPE, 1)
         with BioWriter(path, shape=SHAPE, dtype=array.dtype, **FORMATS[kind][1]) as writer:
@@ -182,9 +169,8 @@ class TestForkedChild:
 
 @formats
 class TestReaderBesideWriter:
-    def test_opening_while_it_is_overwritten(self, request, tmp_path, kind):
+    def test_opening_while_it_is_overwritten(self, tmp_path, kind):
         """Every opening gives one image whole, or an error; never a mixture, never zeros."""
-        expect_mixture(request, kind, strict=False)
         path = tmp_path / f"image{FORMATS[kind][0]}"
         images = [pixels(SHAPE, seed) for seed in range(3)]
         write(path, images[0], kind)
@@ -216,7 +202,6 @@ class TestReaderBesideWriter:
     @pytest.mark.parametrize("same_grid", [True, False])
     def test_a_reader_that_was_open_before(self, request, tmp_path, kind, same_grid):
         """It goes on giving the old image, or says that the file was replaced."""
-        expect_mixture(request, kind, strict=True)
         path = tmp_path / f"image{FORMATS[kind][0]}"
         old, new = pixels(SHAPE, 1), pixels(SHAPE if same_grid else (300, 260, 1, 2, 1), 2)
         write(path, old, kind)
