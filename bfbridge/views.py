@@ -366,8 +366,8 @@ class ImageView(Derived):
         found: dict[str, ImageView] = {}
         for view in self.series:
             if view.role != "image":
-                names = (view.role, *(f"{view.role}{n}" for n in itertools.count(2)))
-                found[next(n for n in names if n not in found)] = view
+                number = sum(known.role == view.role for known in found.values()) + 1
+                found[view.role if number == 1 else f"{view.role}{number}"] = view
         return found
 
     # ---- pixels
