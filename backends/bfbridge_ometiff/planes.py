@@ -70,7 +70,7 @@ def samples_of(image: OmeImage, stored: int, index: int, *, adjusted: bool) -> S
     unrelated = total % samples and samples % total
     if unrelated or total == 1 or adjusted:
         total *= samples
-    if channels * samples != total:
+    if channels * samples != total or (adjusted and stored > 1):
         raise Unsupported(
             f"image {index} declares {image.size_c} channels in {len(image.channels)} Channel "
             f"elements, which does not fit its {stored} samples a pixel"
