@@ -30,7 +30,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         "memoryview": lambda: memoryview(bytearray(DATA)).cast("H"),
         "file": lambda: path.open("rb"),
         "raw": lambda: path.open("rb", buffering=0),
-        "url": lambda: path.as_uri(),
+        "url": path.as_uri,
     }
     target = make[request.param]()
     if request.param == "url":
