@@ -39,7 +39,9 @@ ZARR_KEYS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 def _is_zarr(source: Source, head: bytes) -> bool:
     if head[:4] == b"PK\x03\x04":
         return source.filename.lower().endswith((".zip", ".ozx"))
-    return source.is_dir() and any(source.child(key).exists() for key in ZARR_KEYS)
+    # Web servers and object stores need not know folders; what lies inside tells.
+    folder = source.is_dir() or (source.url is not None and ".zarr" in source.name.lower())
+    return folder and any(source.child(key).exists() for key in ZARR_KEYS)
 
 
 def _is_tiff(source: Source, head: bytes) -> bool:
@@ -193,7 +195,7 @@ def open_reader(
     UnreadableFile
         No backend takes the file.
     """
-    if not source.exists() and not _is_synthetic(source):
+    if not source.exists() and not _is_synthetic(source) and not _is_zarr(source, b""):
         raise FileMissing(f"{source.name}: no such file or folder.")
     if source.path is not None and is_partial(source.path):
         raise UnreadableFile(

@@ -84,7 +84,11 @@ class Source:
         if self.path is not None:
             return os.path.exists(self.path)
         if self.url is not None:
-            return bool(self.filesystem().exists(self.url))
+            try:
+                # Not exists(): over HTTP that asks for the whole file.
+                self.filesystem().info(self.url)
+            except FileNotFoundError:
+                return False
         return True
 
     def is_dir(self) -> bool:
@@ -169,7 +173,8 @@ class Source:
         if self.path is not None:
             return Source(name=str(self.path / name), path=self.path / name)
         if self.url is not None:
-            url = posixpath.join(self.url.rstrip("/"), name)
+            base, query, rest = self.url.partition("?")
+            url = posixpath.join(base.rstrip("/"), name) + query + rest
             return Source(name=url, url=url, storage_options=self.storage_options)
         raise BadArgument(f"{self.name}: bytes and open files have no folders inside.")
 

@@ -153,7 +153,15 @@ def _bounded(into: Callable[[Bytes, NDArray[np.uint8]], int]) -> Callable[[Bytes
 
 
 def _bz2(stored: Bytes, most: int) -> Bytes:
-    return bz2.BZ2Decompressor().decompress(bytes(stored), most + 1)
+    return _ended(bz2.BZ2Decompressor(), stored, most)
+
+
+def _ended(stream: bz2.BZ2Decompressor | lzma.LZMADecompressor, stored: Bytes, most: int) -> bytes:
+    """Decompress to the end of a stream, where its checksum is."""
+    data = stream.decompress(bytes(stored), most + 1)
+    if not stream.eof and len(data) <= most:
+        raise CodecError("the stream ends early")
+    return data
 
 
 def _lzma(config: Mapping[str, Any]) -> Callable[[Bytes, int], Bytes]:
@@ -162,7 +170,7 @@ def _lzma(config: Mapping[str, Any]) -> Callable[[Bytes, int], Bytes]:
     def decode(stored: Bytes, most: int) -> Bytes:
         raw = form == lzma.FORMAT_RAW
         stream = lzma.LZMADecompressor(form, filters=filters if raw else None)
-        return stream.decompress(bytes(stored), most + 1)
+        return _ended(stream, stored, most)
 
     return decode
 
@@ -236,7 +244,7 @@ def decoders_v2(
     UnreadableFile
         The entries are no codecs.
     """
-    named = ([compressor] if compressor else []) + list(reversed(filters or []))
+    named = ([] if compressor is None else [compressor]) + list(reversed(filters or []))
     decoders = []
     for config in named:
         if not isinstance(config, dict) or not isinstance(config.get("id"), str):

@@ -1,0 +1,210 @@
+"""OME-Zarr over fsspec: in memory, and from a web server that answers byte ranges or does not."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+zarr = pytest.importorskip("zarr")
+fsspec = pytest.importorskip("fsspec")
+
+from bfbridge.backend import OpenOptions, Region  # noqa: E402
+from bfbridge.errors import BfbridgeError, Closed, ReadFailed, Unsupported  # noqa: E402
+from bfbridge.source import as_source  # noqa: E402
+from bfbridge_omezarr import OmeZarrReader  # noqa: E402
+
+VALUES = (np.arange(2 * 3 * 90 * 70).reshape(2, 3, 90, 70) * 7).astype(np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a plain and a sharded store."""
+    axes = [{"name": n, "type": t} for n, t in
+            (("t", "time"), ("c", "channel"), ("y", "space"), ("x", "space"))]  # fmt: skip
+    entry = {"axes": axes, "datasets": [{"path": "0"}]}
+    for name, shards in (("plain", None), ("sharded", (1, 3, 64, 64))):
+        group = zarr.open_group(str(tmp_path / f"{name}.zarr"), mode="w", zarr_format=3)
+        array = group.create_array(
+            "0", shape=VALUES.shape, dtype="u2", chunks=(1, 1, 32, 32), shards=shards
+        )
+        array[...] = VALUES
+        group.attrs.put({"ome": {"version": "0.5", "multiscales": [entry]}})
+    return tmp_path
+
+
+class Ranges(http.server.SimpleHTTPRequestHandler):
+    """A web server of a folder; it can be slow, blind to ranges, or broken."""
+
+    delay: ClassVar[float] = 0
+    ranges: ClassVar[bool] = True
+    broken: ClassVar[str] = ""
+    asked: ClassVar[list[tuple[str, int]]] = []
+    # Without it each request makes a connection of its own.
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        time.sleep(self.delay)
+        path = Path(self.translate_path(self.path))
+        if self.broken and self.broken in self.path:
+            self.send_error(500)
+            return
+        if not path.is_file():
+            self.send_error(404)
+            return
+        data = path.read_bytes()
+        wanted = self.headers.get("Range")
+        status = 200
+        if wanted and self.ranges:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            size = len(data)
+            low = int(first) if first else size - int(last)
+            high = min(int(last) + 1, size) if first and last else size
+            data, status = data[low:high], 206
+        self.asked.append((self.path, len(data)))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[tuple[str, type[Ranges]]]:
+    class Handler(Ranges):
+        asked: ClassVar[list[tuple[str, int]]] = []
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, directory=str(folder), **kwargs)
+
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served.daemon_threads = True
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{served.server_port}", Handler
+    served.shutdown()
+    served.server_close()
+
+
+def open_reader(url: str) -> OmeZarrReader:
+    return OmeZarrReader.open(as_source(url), OpenOptions())
+
+
+def whole(reader: OmeZarrReader) -> np.ndarray[Any, Any]:
+    image = reader.images[0]
+    out = np.empty(image.levels[0].shape, image.dtype)
+    reader.read(Region(0, 0, (0,) * 5, image.levels[0].shape), out)
+    return out
+
+
+@pytest.mark.parametrize("name", ["plain", "sharded"])
+def test_in_memory(folder: Path, name: str) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder / f"{name}.zarr"), f"/{name}.zarr", recursive=True)
+    try:
+        reader = open_reader(f"memory://{name}.zarr")
+        np.testing.assert_array_equal(whole(reader)[:, :, 0], VALUES)
+        assert f"memory://{name}.zarr/0/zarr.json" in reader.used_files
+        reader.close()
+        with pytest.raises(Closed):
+            whole(reader)
+        with pytest.raises(Unsupported):
+            open_reader("memory://elsewhere.zarr")
+    finally:
+        memory.rm("/", recursive=True)
+
+
+@pytest.mark.parametrize("name", ["plain", "sharded"])
+def test_from_a_web_server(server: tuple[str, type[Ranges]], name: str) -> None:
+    reader = open_reader(f"{server[0]}/{name}.zarr")
+    np.testing.assert_array_equal(whole(reader)[:, :, 0], VALUES)
+
+
+def test_one_chunk_of_a_shard_is_fetched_alone(server: tuple[str, type[Ranges]]) -> None:
+    url, handler = server
+    reader = open_reader(f"{url}/sharded.zarr")
+    handler.asked.clear()
+    out = np.empty((1, 1, 1, 32, 32), np.uint16)
+    for channel in (0, 1):
+        region = Region(0, 0, (0, channel, 0, 32, 0), (1, channel + 1, 1, 64, 32))
+        reader.read(region, out)
+        np.testing.assert_array_equal(out[0, 0, 0], VALUES[0, channel, 32:64, :32])
+    # The index once, then a chunk each.
+    index, first, second = handler.asked
+    assert index == ("/sharded.zarr/0/c/0/0/0/0", 12 * 16 + 4)
+    assert max(first[1], second[1]) < 2048 + 64
+
+
+def test_zipped_store_by_url(server: tuple[str, type[Ranges]], folder: Path) -> None:
+    import zipfile
+
+    memory = fsspec.filesystem("memory")
+    with memory.open("/a.ozx", "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        for part in sorted((folder / "plain.zarr").rglob("*")):
+            if part.is_file():
+                archive.write(part, part.relative_to(folder / "plain.zarr").as_posix())
+    try:
+        np.testing.assert_array_equal(whole(open_reader("memory://a.ozx"))[:, :, 0], VALUES)
+    finally:
+        memory.rm("/a.ozx")
+
+
+def test_server_blind_to_ranges_is_an_error_and_not_wrong_pixels(
+    server: tuple[str, type[Ranges]],
+) -> None:
+    url, handler = server
+    handler.ranges = False
+    np.testing.assert_array_equal(whole(open_reader(f"{url}/plain.zarr"))[:, :, 0], VALUES)
+    reader = open_reader(f"{url}/sharded.zarr")
+    with pytest.raises(ReadFailed, match="range"):
+        whole(reader)
+
+
+@pytest.mark.parametrize("broken", ["plain.zarr/0/c/0/1", "zarr.json"])
+def test_server_errors_are_no_fill_value(server: tuple[str, type[Ranges]], broken: str) -> None:
+    url, handler = server
+    handler.broken = broken
+    with pytest.raises(BfbridgeError, match=r"plain\.zarr/.*500"):
+        whole(open_reader(f"{url}/plain.zarr"))
+
+
+def test_missing_chunk_is_fill_value(server: tuple[str, type[Ranges]], folder: Path) -> None:
+    (folder / "plain.zarr/0/c/1/2/1/1").unlink()
+    expected = VALUES.copy()
+    expected[1, 2, 32:64, 32:64] = 0
+    np.testing.assert_array_equal(whole(open_reader(f"{server[0]}/plain.zarr"))[:, :, 0], expected)
+
+
+def test_requests_of_many_threads_overlap(server: tuple[str, type[Ranges]]) -> None:
+    url, handler = server
+    reader = open_reader(f"{url}/plain.zarr")
+    handler.delay = 0.05
+    corners = [(c, y, x) for c in range(3) for y in (0, 32) for x in (0, 32)]
+
+    def one(corner: tuple[int, int, int]) -> bool:
+        c, y, x = corner
+        out = np.empty((1, 1, 1, 32, 32), np.uint16)
+        reader.read(Region(0, 0, (0, c, 0, y, x), (1, c + 1, 1, y + 32, x + 32)), out)
+        return bool((out[0, 0, 0] == VALUES[0, c, y : y + 32, x : x + 32]).all())
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(len(corners)) as pool:
+        assert all(pool.map(one, corners))
+    assert time.perf_counter() - began < 0.05 * len(corners) / 2
+
+
+def test_face_reads_urls(server: tuple[str, type[Ranges]]) -> None:
+    from bfbridge import BioReader
+
+    with BioReader(f"{server[0]}/plain.zarr") as br:
+        assert br.backend == "omezarr"
+        np.testing.assert_array_equal(br[:, :, 0, 2, 1], VALUES[1, 2])
