@@ -99,6 +99,10 @@ class LocalFiles(Files):
         """Return a FileMap that leads to the disk, and sees where files end too early."""
         return machine.type("bfbridge.FileMap")(True) if self._exists else None
 
+    def shown(self, name: str) -> str:
+        """Return a Java name as the user knows it: of a synthetic image without a folder."""
+        return name if self._exists else self.main_id
+
 
 class MappedFiles(Files):
     """Files that are not on disk.

@@ -81,10 +81,10 @@ class BioFormatsReader(ReaderBackend):
         OutOfMemory
             Java's heap is too small to open it.
         """
-        if source.is_local or not source.exists():
-            check_file(Path(source.name))
+        if source.path is not None:
+            check_file(source.path)
         names: list[str] = []
-        if source.exists():
+        if source.path is None or source.path.exists():
             names = check_named_files(source, options)
             check_length(source, options.limits)
         with machine.attached():
@@ -97,7 +97,8 @@ class BioFormatsReader(ReaderBackend):
                 raise
             except Exception as error:
                 files.close()
-                raise open_failure(error, source.name, source.exists()) from error
+                there = source.path is None or source.path.exists()
+                raise open_failure(error, source.name, there) from error
 
     @classmethod
     def _open(cls, source: Source, files: Files, options: OpenOptions) -> BioFormatsReader:
@@ -105,7 +106,7 @@ class BioFormatsReader(ReaderBackend):
         java = first.java
         try:
             with files.using(first.table):
-                if source.is_local and source.exists() and not options.allow_outside:
+                if first.table is not None and source.is_local and not options.allow_outside:
                     used = [str(file) for file in java.getUsedFiles()]
                     check_used_files(Path(files.main_id), used, java.getClass().getSimpleName())
                 entries = read_images(java, store, source.name)
