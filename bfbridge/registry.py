@@ -195,15 +195,17 @@ def open_reader(
     UnreadableFile
         No backend takes the file.
     """
-    if not source.exists() and not _is_synthetic(source) and not _is_zarr(source, b""):
+    # A store by URL first: servers answer for its folder as they like, or not at all.
+    store = source.url is not None and _is_zarr(source, b"")
+    if not store and not source.exists() and not _is_synthetic(source):
         raise FileMissing(f"{source.name}: no such file or folder.")
     if source.path is not None and is_partial(source.path):
         raise UnreadableFile(
             f"{source.name}: this is the unfinished work of a writer that is still open, or was "
             "killed. Open the finished image; the next writer of it clears this folder."
         )
-    head = source.head() if source.exists() else b""
-    if not head and source.exists() and not source.is_dir():
+    head = source.head() if not store and source.exists() else b""
+    if not head and not store and source.exists() and not source.is_dir():
         raise UnreadableFile(f"{source.name}: the file is empty (0 bytes).")
     if backend is not None:
         return _open_named(source, options, find(backend, lambda entry: entry.claims(source, head)))
