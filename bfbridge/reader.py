@@ -245,9 +245,15 @@ class BioReader(BfioNames, ImageView):
         native = BACKENDS[:-1]
         head = source.head()
         for entry in native:
-            if entry.claims(source, head):
-                with suppress(Unsupported, UnreadableFile), cls(source, backend=entry.name) as br:
-                    return int(br.X), int(br.Y)
+            if not entry.claims(source, head):
+                continue
+            measure = getattr(entry.load(), "image_size", None)
+            if measure is not None:
+                with suppress(UnreadableFile):
+                    width, height = measure(source)
+                    return width, height
+            with suppress(Unsupported, UnreadableFile), cls(source, backend=entry.name) as br:
+                return int(br.X), int(br.Y)
         return -1, -1
 
 

@@ -232,8 +232,8 @@ def test_a_missing_package_names_what_installs_it() -> None:
 
 def test_writers_by_suffix_and_name() -> None:
     names = {
-        "a.ome.tif": "ometiff", "A.OME.TIFF": "ometiff", "a.ome.btf": "ometiff", "a.zarr": "omezarr",
-        "a.ome.zarr": "omezarr",
+        "a.ome.tif": "ometiff", "A.OME.TIFF": "ometiff", "a.ome.btf": "ometiff",
+        "a.zarr": "omezarr", "a.ome.zarr": "omezarr",
     }  # fmt: skip
     for name, backend in names.items():
         assert writer_for(name).name == backend
