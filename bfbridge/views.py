@@ -142,7 +142,8 @@ def _stamp(source: Source) -> Hashable:
     """What tells a file's present content from an older one; None for bytes and open files."""
     if source.path is not None and source.path.exists():
         stat = os.stat(source.path)
-        return (str(source.path.resolve()), stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        times = stat.st_mtime_ns, stat.st_ctime_ns
+        return (str(source.path.resolve()), stat.st_ino, *times, stat.st_size)
     if source.path is not None:
         return str(source.path)
     if source.url is not None:
