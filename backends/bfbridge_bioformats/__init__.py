@@ -9,6 +9,7 @@ from .inventory import Check, Format, diagnose, formats
 from .jar import fetch_jar, find_jar, lookup_report, pinned_version
 from .jvm import start
 from .reader import BioFormatsReader
+from .writer import BioFormatsWriter, writable_suffixes
 
 __all__ = [
     "READER",
@@ -22,7 +23,8 @@ __all__ = [
     "lookup_report",
     "pinned_version",
     "start",
+    "writable_suffixes",
 ]
 
 READER = BioFormatsReader
-WRITER = None
+WRITER = BioFormatsWriter

@@ -13,6 +13,8 @@ LOGGER = logging.getLogger("bfbridge.java")
 
 # Of logback: ERROR 40000, WARN 30000, INFO 20000, DEBUG 10000, TRACE 5000; Python's are 1/1000.
 _SCALE = 1000
+# Said of every file that is not on disk; empty ones are refused before Java sees them.
+_UNTRUE = "File has length 0 and may be corrupt"
 
 
 class JavaLog:
@@ -70,11 +72,14 @@ class _Appender:
         if sys.is_finalizing():
             return
         with contextlib.suppress(Exception):
+            text = str(event.getFormattedMessage())
+            if text.startswith(_UNTRUE):
+                return
             LOGGER.log(
                 int(event.getLevel().toInt()) // _SCALE,
                 "%s: %s",
                 str(event.getLoggerName()).rpartition(".")[2],
-                str(event.getFormattedMessage()),
+                text,
             )
 
     def getName(self) -> str:

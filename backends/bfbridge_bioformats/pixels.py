@@ -6,13 +6,20 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-__all__ = ["DTYPES", "JAVA_ARRAY_LIMIT", "Layout", "block_size", "samples_first"]
+__all__ = ["DTYPES", "JAVA_ARRAY_LIMIT", "JAVA_NAMES", "Layout", "block_size", "samples_first"]
 
 # loci.formats.FormatTools: INT8 0 ... BIT 8. openBytes gives a bit as a byte that is 0 or 1 (or
 # as the file has it), never packed. Complex pixels do not occur: the OME types "complex" and
 # "double-complex" have no FormatTools constant.
 _NAMES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64", "uint8")
 DTYPES: Final[tuple[np.dtype[Any], ...]] = tuple(np.dtype(name) for name in _NAMES)
+
+# What FormatTools.getPixelTypeString calls the types that can be written.
+JAVA_NAMES: Final = {
+    **{name: name for name in _NAMES[:6]},
+    "float32": "float",
+    "float64": "double",
+}
 
 # Longest Java array that every JVM allocates.
 JAVA_ARRAY_LIMIT: Final = (1 << 31) - 8

@@ -1,0 +1,320 @@
+"""Writing through Bio-Formats, in the formats that only it writes, and OME-TIFF if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from bfbridge.backend import Image, ImageSpec, Shape5, WriterBackend
+from bfbridge.errors import BadArgument, BfbridgeError, Closed, Unsupported, WriteFailed
+
+from .failures import write_failure
+from .jvm import machine
+from .pixels import JAVA_ARRAY_LIMIT, JAVA_NAMES
+from .spool import Spool
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+__all__ = ["BioFormatsWriter", "writable_suffixes"]
+
+_CHUNK = 1024
+# Above this a TIFF's 32-bit offsets do not reach; headers and directories need some room.
+_BIG_TIFF = 3_900_000_000
+_OME_TIFF = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf")
+# These keep all metadata and every image, and are trusted with the pixels.
+_WHOLE = (*_OME_TIFF, ".ome", ".ome.xml")
+_LOSSY = ("JPEG", "JPEG-2000 Lossy")
+_LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe")
+
+
+class BioFormatsWriter(WriterBackend):
+    """One file being written through Java. See `bfbridge.backend.WriterBackend`.
+
+    Java's writers want whole planes in order, so blocks are kept in a scratch file beside the
+    target until `finish`. What a lossless format then holds is read again and compared: several of
+    Bio-Formats' writers take what their format cannot hold.
+    """
+
+    name: ClassVar[str] = "bioformats"
+
+    def __init__(
+        self, target: Path, images: Sequence[ImageSpec], ome: OME, options: Mapping[str, Any]
+    ) -> None:
+        self._target = target
+        self._images = images
+        self._ome = ome
+        self._compression: str | None = options.get("compression")
+        self._spool: Spool | None = Spool(target.parent / f".{target.name}.spool", images)
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse options other than ``compression``, the name of one of the format's codecs."""
+        for key, value in options.items():
+            if key != "compression":
+                raise BadArgument(
+                    f"{key!r} is not an option of the bioformats writer; there is: compression."
+                )
+            if value is not None and not isinstance(value, str):
+                raise BadArgument(f"compression={value!r}: give the name of a codec.")
+
+    @classmethod
+    def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:
+        """Return blocks of 1024 x 1024 with all samples of a pixel."""
+        del options
+        if image.dtype.name not in JAVA_NAMES:
+            raise Unsupported(f"Bio-Formats has no pixels of type {image.dtype}")
+        _, _, _, y, x = image.levels[0].shape
+        return (1, image.samples, 1, min(y, _CHUNK), min(x, _CHUNK))
+
+    @classmethod
+    def prepare(
+        cls,
+        target: Path,
+        images: Sequence[ImageSpec],
+        ome: OME | None,
+        options: Mapping[str, Any],
+    ) -> BioFormatsWriter:
+        """Check that the format of the target's suffix can hold the images, and begin.
+
+        Raises
+        ------
+        Unsupported
+            It cannot; the message says what it can.
+        BadArgument
+            There is no writer for the suffix, or no such codec.
+        """
+        cls.check(options)
+        if ome is None:
+            raise Unsupported(f"{target.name}: Bio-Formats cannot hold pixels of this type.")
+        with machine.attached():
+            java = _java_writer(target, levels=max(len(spec.image.levels) for spec in images))
+            codec = _codec(java, options.get("compression"), target)
+            for spec in images:
+                _check_image(java, codec, spec.image, target)
+            stacks = bool(java.canDoStacks())
+        planes = sum(_plane_count(spec.image) for spec in images)
+        if planes > 1 and not stacks:
+            raise Unsupported(f"{target.name}: this format holds one plane, not {planes}.")
+        lowered = target.name.lower()
+        if len(images) > 1 and not lowered.endswith(_WHOLE):
+            raise Unsupported(f"{target.name}: this format holds one image, not {len(images)}.")
+        return cls(target, images, ome, options)
+
+    def write_block(
+        self, image: int, level: int, index: Shape5, block: np.ndarray[Any, Any]
+    ) -> None:
+        """Keep a block in the scratch file. Thread-safe."""
+        self._open_spool().write(image, level, index, block)
+
+    def read_block(self, image: int, level: int, index: Shape5) -> np.ndarray[Any, Any] | None:
+        """Return a block written before, or None. Thread-safe."""
+        return self._open_spool().read(image, level, index)
+
+    def finish(self) -> None:
+        """Have Java write all planes, in order, and compare what it wrote.
+
+        Raises
+        ------
+        WriteFailed
+            Java's writer failed, or the format does not hold these pixels unchanged.
+        """
+        spool = self._open_spool()
+        with machine.attached():
+            try:
+                self._write(spool)
+                if not self._target.name.lower().endswith(_WHOLE) and not self._is_lossy():
+                    self._compare(spool)
+            except BfbridgeError:
+                raise
+            except Exception as error:
+                raise write_failure(error, str(self._target), "finishing the file") from error
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the scratch file."""
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.close()
+
+    def _open_spool(self) -> Spool:
+        if self._spool is None:
+            raise Closed(f"{self._target.name}: written to after it was finished.")
+        return self._spool
+
+    def _write(self, spool: Spool) -> None:
+        levels = max(len(spec.image.levels) for spec in self._images)
+        java = _java_writer(self._target, levels)
+        try:
+            java.setMetadataRetrieve(self._store())
+            codec = _codec(java, self._compression, self._target)
+            if codec is not None:
+                java.setCompression(codec)
+            java.setInterleaved(True)
+            java.setWriteSequentially(True)
+            if _bytes(self._images) > _BIG_TIFF and hasattr(java, "setBigTiff"):
+                java.setBigTiff(True)
+            java.setId(str(self._target))
+            for number, spec in enumerate(self._images):
+                java.setSeries(number)
+                for level in range(len(spec.image.levels)):
+                    if levels > 1:
+                        java.setResolution(level)
+                    for plane, position in enumerate(self._positions(number)):
+                        data = _plane_data(spool.plane(number, level, *position))
+                        java.saveBytes(plane, machine.bytes(data))
+        finally:
+            java.close()
+
+    def _store(self) -> Any:
+        """Return the metadata store that Java's writers ask; pixels are little-endian there."""
+        ome = self._ome.model_copy(deep=True)
+        for spec, element in zip(self._images, ome.images, strict=True):
+            element.pixels.big_endian = False
+            element.pixels.interleaved = spec.image.samples > 1
+        factory = machine.type("loci.common.services.ServiceFactory")()
+        service = factory.getInstance(machine.type("loci.formats.services.OMEXMLService").class_)
+        store = service.createOMEXMLMetadata(ome.to_xml())
+        positive = machine.type("ome.xml.model.primitives.PositiveInteger")
+        for number, spec in enumerate(self._images):
+            for level, record in enumerate(spec.image.levels[1:], start=1):
+                size = machine.type("java.lang.Integer").valueOf
+                store.setResolutionSizeX(positive(size(record.shape[4])), number, level)
+                store.setResolutionSizeY(positive(size(record.shape[3])), number, level)
+        return store
+
+    def _positions(self, image: int) -> list[tuple[int, int, int]]:
+        """(t, channel, z) of every plane, in the order that the document gives them numbers."""
+        record = self._images[image].image
+        t, c, z, _, _ = record.levels[0].shape
+        sizes = {"T": t, "C": c // record.samples, "Z": z}
+        fast, middle, slow = tuple(self._ome.images[image].pixels.dimension_order.value[2:])
+        found = []
+        for place in np.ndindex(sizes[slow], sizes[middle], sizes[fast]):
+            at = dict(zip((slow, middle, fast), map(int, place), strict=True))
+            found.append((at["T"], at["C"], at["Z"]))
+        return found
+
+    def _is_lossy(self) -> bool:
+        lowered = self._target.name.lower()
+        return (self._compression or "") in _LOSSY or lowered.endswith(_LOSSY_SUFFIXES)
+
+    def _compare(self, spool: Spool) -> None:
+        """Read every plane back; formats may order planes as they like, but not change them."""
+        java = machine.type("loci.formats.ImageReader")()
+        try:
+            java.setGroupFiles(False)
+            java.setId(str(self._target))
+            positions = self._positions(0)
+            tools = machine.type("loci.formats.FormatTools")
+            wanted = f"{len(positions)} planes of {JAVA_NAMES[self._images[0].image.dtype.name]}"
+            kind = tools.getPixelTypeString(java.getPixelType())
+            found = f"{java.getImageCount()} planes of {kind}"
+            if found != wanted:
+                raise self._changed(f"it has {found}, not {wanted}")
+            record = self._images[0].image
+            t, c, z, _, _ = record.levels[0].shape
+            sizes = java.getSizeT(), java.getEffectiveSizeC(), java.getSizeZ()
+            keeps_axes = sizes == (t, c // record.samples, z)
+            for number, position in enumerate(positions):
+                at, channel, az = position
+                there = java.getIndex(az, channel, at) if keeps_axes else number
+                expected = spool.plane(0, 0, *position)
+                plane = _plane_of(java, there, expected)
+                if plane is None or not np.array_equal(plane, expected, equal_nan=True):
+                    raise self._changed(f"plane {number} is not what was written")
+        finally:
+            java.close()
+
+    def _changed(self, what: str) -> WriteFailed:
+        return WriteFailed(
+            f"{self._target.name}: this format does not keep these pixels: read back, {what}. "
+            "Write them as .ome.tiff or .ome.zarr instead."
+        )
+
+
+def writable_suffixes() -> tuple[str, ...]:
+    """Return the suffixes that the jar at hand has writers for, with their dot. Starts Java."""
+    with machine.attached():
+        writers = machine.type("loci.formats.ImageWriter")().getWriters()
+        found = {f".{suffix}" for writer in writers for suffix in writer.getSuffixes() if suffix}
+    return tuple(sorted(found))
+
+
+def _java_writer(target: Path, levels: int) -> Any:
+    """Return a new Java writer for a file name."""
+    if levels > 1:
+        if not target.name.lower().endswith(_OME_TIFF):
+            raise Unsupported(f"{target.name}: this format holds no lower levels.")
+        return machine.type("loci.formats.out.PyramidOMETiffWriter")()
+    try:
+        return type(machine.type("loci.formats.ImageWriter")().getWriter(target.name))()
+    except machine.type("loci.formats.FormatException") as error:
+        raise BadArgument(
+            f"{target.name}: Bio-Formats has no writer for this suffix. It writes: "
+            f"{', '.join(writable_suffixes())}."
+        ) from error
+
+
+def _codec(java: Any, asked: str | None, target: Path) -> str | None:
+    """Return Java's name of a codec, whatever the case it is asked for in."""
+    if asked is None:
+        return None
+    names = [str(name) for name in java.getCompressionTypes() or ()]
+    for name in names:
+        if name.lower() == asked.lower():
+            return name
+    raise BadArgument(
+        f"compression={asked!r}: {target.name} cannot be written with it. "
+        f"There are: {', '.join(names) or 'none'}."
+    )
+
+
+def _check_image(java: Any, codec: str | None, image: Image, target: Path) -> None:
+    tools = machine.type("loci.formats.FormatTools")
+    kinds = [str(tools.getPixelTypeString(kind)) for kind in java.getPixelTypes(codec)]
+    if JAVA_NAMES[image.dtype.name] not in kinds:
+        raise Unsupported(
+            f"{target.name}: this format holds no pixels of type {image.dtype}, only "
+            f"{', '.join(kinds)}."
+        )
+    _, _, _, y, x = image.levels[0].shape
+    if x * y * image.samples * image.dtype.itemsize > JAVA_ARRAY_LIMIT:
+        raise Unsupported(
+            f"{target.name}: planes of {x} x {y} pixels are too large for Java's writers; write "
+            ".ome.tiff or .ome.zarr."
+        )
+
+
+def _plane_count(image: Image) -> int:
+    t, c, z, _, _ = image.levels[0].shape
+    return t * z * c // image.samples
+
+
+def _bytes(images: Sequence[ImageSpec]) -> int:
+    return sum(
+        int(np.prod(level.shape, dtype=object)) * spec.image.dtype.itemsize
+        for spec in images
+        for level in spec.image.levels
+    )
+
+
+def _plane_data(plane: np.ndarray[Any, Any]) -> bytes:
+    """Bytes of samples x Y x X, little-endian, samples of a pixel side by side."""
+    return plane.transpose(1, 2, 0).astype(plane.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _plane_of(java: Any, number: int, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    """Plane of a reader as samples x Y x X; None if it has another size."""
+    raw = np.asarray(java.openBytes(number)).view(np.uint8)
+    if raw.size != like.nbytes or int(java.getRGBChannelCount()) != len(like):
+        return None
+    order = "<" if java.isLittleEndian() else ">"
+    values: np.ndarray[Any, Any] = raw.view(like.dtype.newbyteorder(order))
+    samples, y, x = like.shape
+    if samples > 1 and java.isInterleaved():
+        return values.reshape(y, x, samples).transpose(2, 0, 1)
+    return values.reshape(samples, y, x)
