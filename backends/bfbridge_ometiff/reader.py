@@ -130,7 +130,7 @@ class OmeTiffReader(ReaderBackend):
             kind = LimitExceeded if isinstance(error, LimitExceeded) else ReadFailed
             raise kind(
                 f"{self._dataset.files.names[number]}: image {region.image}, level {region.level}, "
-                f"plane z {z}, c {channel}, t {t} (directory {ifd}): {error}."
+                f"plane z {z}, c {channel}, t {t} (directory {ifd}): {str(error).rstrip('.')}."
             ) from error
 
     def _layout(self, tiff: OpenTiff, region: Region, ifd: int) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -127,15 +128,24 @@ class PlaneReader:
         length = int(layout.offsets[last]) + int(layout.counts[last]) - start
         if int(layout.counts[first]) == 0:
             return [None] * len(run)
-        data = memoryview(self._bytes(tiff, layout, first, start, length))
+        numbers = [number for number, _, _ in run]
+        data = memoryview(self._bytes(tiff, layout, numbers, start, length))
         pieces = []
         for number, _, _ in run:
             at = int(layout.offsets[number]) - start
             pieces.append(data[at : at + int(layout.counts[number])])
         return pieces
 
-    def _bytes(self, tiff: OpenTiff, layout: Layout, number: int, start: int, length: int) -> Any:
+    def _bytes(
+        self, tiff: OpenTiff, layout: Layout, numbers: Sequence[int], start: int, length: int
+    ) -> Any:
+        """Return bytes that the segments `numbers` share; an error names the first that fails."""
+        number = numbers[0]
         if start + length > tiff.size:
+            for number in numbers:
+                start, length = int(layout.offsets[number]), int(layout.counts[number])
+                if start + length > tiff.size:
+                    break
             raise Damaged(
                 f"{_segment(layout, number)} lies at bytes {start:,}-{start + length:,}, but the "
                 f"file has only {tiff.size:,}; it is truncated or damaged"
@@ -156,12 +166,14 @@ class PlaneReader:
             x0 = max(left, column * layout.tile_width)
             x1 = min(left + width, (column + 1) * layout.tile_width)
             inside = slice(x0 - column * layout.tile_width, x1 - column * layout.tile_width)
-            for y0, y1, offset, number in _row_runs(layout, column, part, top, top + height):
+            for y0, y1, offset, first in _row_runs(layout, column, part, top, top + height):
                 box = out[y0 - top : y1 - top, x0 - left : x1 - left]
                 if offset < 0:
                     box[...] = 0
                     continue
-                data = self._bytes(tiff, layout, number, offset, (y1 - y0) * layout.row_bytes)
+                rows_above = (y1 - 1) // layout.tile_length - y0 // layout.tile_length
+                numbers = range(first, first + rows_above * layout.across + 1, layout.across)
+                data = self._bytes(tiff, layout, numbers, offset, (y1 - y0) * layout.row_bytes)
                 rows = np.frombuffer(data, stored)
                 rows = rows.reshape(y1 - y0, layout.tile_width, layout.segment_samples)
                 box[...] = rows[:, inside]
