@@ -11,7 +11,6 @@ import importlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.atomic import is_partial
@@ -163,6 +162,8 @@ def find(name: str, fits: Callable[[Entry], bool] | None = None) -> Entry:
 
 
 def _third_party() -> tuple[Entry, ...]:
+    from importlib.metadata import entry_points
+
     return tuple(
         Entry(name=point.name.lower(), module=point.module, claims=_is_anything)
         for point in entry_points(group=ENTRY_POINT_GROUP)
@@ -279,10 +280,16 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
             raise BadArgument(f"backend={backend!r} cannot write, only read.")
         return writer
     for entry in BACKENDS:
-        if lowered.endswith(entry.suffixes) and entry.suffixes:
+        if entry.suffixes and lowered.endswith(entry.suffixes):
             found: type[WriterBackend] = entry.load().WRITER
             return found
-    suffixes = sorted({suffix for entry in BACKENDS for suffix in entry.suffixes})
+    native = [suffix for entry in BACKENDS for suffix in entry.suffixes]
+    # Which suffixes Bio-Formats writes only its jar knows; plain .tif is among them.
+    java = BACKENDS[-1].load()
+    if lowered.endswith(java.writable_suffixes()):
+        found = java.WRITER
+        return found
     raise BadArgument(
-        f"{name}: no writer for this suffix. What can be written: {', '.join(suffixes)}."
+        f"{name}: no writer for this suffix. What can be written: "
+        f"{', '.join(sorted({*native, *java.writable_suffixes()}))}."
     )

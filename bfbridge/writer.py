@@ -62,7 +62,7 @@ class ImageWriter(BfioNames):
 
     @shape.setter
     def shape(self, value: Sequence[int]) -> None:
-        if not 2 <= len(value) <= 5:
+        if not np.iterable(value) or not 2 <= len(value) <= 5:
             raise BadArgument(f"shape={value!r}: give 2 to 5 sizes in the order Y, X, Z, C, T.")
         for axis, size in zip(FACE_AXES, (*value, 1, 1, 1), strict=False):
             self._set_size(axis, size)
@@ -79,16 +79,12 @@ class ImageWriter(BfioNames):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels; bool is stored as uint8."""
-        return self._file.dtypes[self._index]
+        return self._file.dtype(self._index)
 
     @dtype.setter
     def dtype(self, value: Any) -> None:
         self._file.edit("dtype")
-        dtype = metadata.writable_dtype(value)
-        self._file.dtypes[self._index] = dtype
-        known = metadata.ome_pixel_type(dtype)
-        if known is not None:
-            metadata.set_pixel_type(self._file.pixels(self._index), known)
+        self._file.set_dtype(self._index, metadata.writable_dtype(value))
 
     @property
     def name(self) -> str | None:
@@ -142,6 +138,11 @@ class ImageWriter(BfioNames):
     def metadata(self) -> OME:
         """OME document of the file; changes to it count until the first write."""
         return self._file.ome
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Stored block along Y, X, Z, C, T. Asking for it fixes the plan, as a first write does."""
+        return self._file.chunk5(self._index)
 
     # ---- pixels
 

@@ -200,7 +200,7 @@ class TestReaderBesideWriter:
         assert len(whole) > 5
 
     @pytest.mark.parametrize("same_grid", [True, False])
-    def test_a_reader_that_was_open_before(self, request, tmp_path, kind, same_grid):
+    def test_a_reader_that_was_open_before(self, tmp_path, kind, same_grid):
         """It goes on giving the old image, or says that the file was replaced."""
         path = tmp_path / f"image{FORMATS[kind][0]}"
         old, new = pixels(SHAPE, 1), pixels(SHAPE if same_grid else (300, 260, 1, 2, 1), 2)

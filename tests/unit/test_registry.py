@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -209,7 +210,7 @@ def test_third_parties_are_asked_by_name_or_last(
         asked.append(group)
         return [EntryPoint("Theirs", "their_module", group)]
 
-    monkeypatch.setattr(registry, "entry_points", points)
+    monkeypatch.setattr(importlib.metadata, "entry_points", points)
     source = as_source(make(tmp_path, "a.czi"))
     assert open_reader(source, OpenOptions())[0].name == "bioformats"
     assert find("java").name == "bioformats"
