@@ -97,9 +97,8 @@ class NewFile:
         self.backend = backend
         self.ome = ome
         self.wanted = wanted
-        self.dtypes: list[np.dtype[Any]] = [
-            metadata.stored_dtype(image.pixels) for image in ome.images
-        ]
+        self._dtypes = [metadata.stored_dtype(image.pixels) for image in ome.images]
+        self._types = [image.pixels.type for image in ome.images]
         self.named: dict[int, int] = {}
         self.closed = False
         self._lock = threading.RLock()
@@ -137,8 +136,27 @@ class NewFile:
 
     def shape5(self, index: int) -> tuple[int, int, int, int, int]:
         """Sizes of one image along Y, X, Z, C, T."""
+        if self._writer is not None:
+            # The document may still be changed by whoever holds it: then it is too late.
+            t, c, z, y, x = self._specs[index].image.levels[0].shape
+            return y, x, z, c, t
         p = self.pixels(index)
         return p.size_y, p.size_x, p.size_z, p.size_c, p.size_t
+
+    def dtype(self, index: int) -> np.dtype[Any]:
+        """Type of one image's pixels: what was set last, on the writer or in the document."""
+        if self._writer is None and self.pixels(index).type != self._types[index]:
+            self._types[index] = self.pixels(index).type
+            self._dtypes[index] = metadata.stored_dtype(self.pixels(index))
+        return self._dtypes[index]
+
+    def set_dtype(self, index: int, dtype: np.dtype[Any]) -> None:
+        """Set the type of one image's pixels, and the document's where the schema knows it."""
+        self._dtypes[index] = dtype
+        known = metadata.ome_pixel_type(dtype)
+        if known is not None:
+            metadata.set_pixel_type(self.pixels(index), known)
+        self._types[index] = self.pixels(index).type
 
     def chunk5(self, index: int) -> tuple[int, int, int, int, int]:
         """Stored block of one image along Y, X, Z, C, T; the plan is fixed by asking."""
@@ -162,6 +180,7 @@ class NewFile:
             if self._writer is not None:
                 return self._writer
             self._check_names()
+            self._settle_types()
             metadata.settle(self.ome)
             planned = [self._plan_image(i) for i in range(len(self.ome.images))]
             self._specs = [spec for spec, _ in planned]
@@ -187,26 +206,35 @@ class NewFile:
                     "channel(s). Set C, or give one name for each channel."
                 )
 
+    def _settle_types(self) -> None:
+        if len(self.ome.images) != len(self._dtypes):
+            raise BadArgument(
+                f"{self.name}: metadata had {len(self._dtypes)} image(s) when the writer was made, "
+                f"and has {len(self.ome.images)} now. Give all images to BioWriter(metadata=...)."
+            )
+        for index in range(len(self._dtypes)):
+            # What is stored for "bit" is uint8, and the document has to say so.
+            self.set_dtype(index, self.dtype(index))
+
     def _document(self) -> OME | None:
-        if any(metadata.ome_pixel_type(dtype) is None for dtype in self.dtypes):
+        if any(metadata.ome_pixel_type(dtype) is None for dtype in self._dtypes):
             return None
         return self.ome
 
     def _plan_image(self, index: int) -> tuple[ImageSpec, Sequence[int]]:
         y, x, z, c, t = self.shape5(index)
-        element, dtype = self.ome.images[index], self.dtypes[index]
+        element, dtype = self.ome.images[index], self.dtype(index)
         shape: Shape5 = (t, c, z, y, x)
         flat = metadata.record(element, dtype, (Level(shape, shape),))
         chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
         steps = factors_of(self.wanted.pyramid, y, x)
         image = metadata.record(element, dtype, plan_levels(shape, chunk, steps))
         try:
-            held = np.asarray(self.wanted.fill_value).astype(dtype)
-            fits = bool(held == self.wanted.fill_value) or dtype.kind in "fc"
-        except (OverflowError, TypeError, ValueError):
-            fits = False
-        if not fits:
-            raise BadArgument(f"fill_value={self.wanted.fill_value!r} cannot be held by {dtype}.")
+            self._checked_number(self.wanted.fill_value, dtype)
+        except BadDtype:
+            raise BadArgument(
+                f"{self.name}: fill_value={self.wanted.fill_value!r} cannot be held by {dtype}."
+            ) from None
         return ImageSpec(image, self.wanted.fill_value, self.wanted.downsample), steps
 
     def write(self, index: int, selection: Selection, value: Any) -> None:
@@ -229,7 +257,7 @@ class NewFile:
             The disk refuses, now or while an earlier write was finished.
         """
         self.target.check_owner()
-        dtype = self.dtypes[index]
+        dtype = self.dtype(index)
         # All that can be wrong with the values is found before the first of them is written.
         values = fit_value(self._checked(value, dtype), selection.shape).transpose(4, 3, 2, 0, 1)
         with self._writing():
