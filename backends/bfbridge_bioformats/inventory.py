@@ -8,7 +8,7 @@ from typing import Any
 
 from bfbridge.errors import BfbridgeError
 
-from .jar import find_jar, lookup_report
+from .jar import find_jar
 from .java import INSTALL_LINE, find_java
 from .jvm import machine
 from .settings import HEAP_VARIABLE, heap_bytes
@@ -135,11 +135,10 @@ def _check_java() -> Check:
 
 
 def _check_jar() -> Check:
-    steps = "; ".join(f"{step.name}: {step.outcome}" for step in lookup_report())
     try:
         jar = find_jar()
     except BfbridgeError as error:
-        return Check("Bio-Formats jar", False, f"{error} ({steps})", "bfbridge jar fetch")
+        return Check("Bio-Formats jar", False, str(error), "bfbridge jar fetch")
     return Check(
         "Bio-Formats jar", True, f"{jar.version or 'unknown version'}, {jar.origin}: {jar.paths[0]}"
     )
