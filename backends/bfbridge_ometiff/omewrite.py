@@ -58,7 +58,8 @@ def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
     _make_unique(list(document.images), "Image")
     _make_unique([image.pixels for image in document.images], "Pixels")
     _make_unique([c for image in document.images for c in image.pixels.channels], "Channel")
-    return document.to_xml()
+    # Some readers know OME-XML by its first five characters.
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{document.to_xml()}'
 
 
 def _fit_channels(pixels: Any, wanted: int, samples: int) -> None:

@@ -213,7 +213,8 @@ def test_pixel_type_of(dtype, name):
 def test_twenty_megabytes_are_parsed_in_seconds_not_minutes():
     data = "".join(
         f'<TiffData FirstC="0" FirstT="{i}" FirstZ="0" IFD="{i}" PlaneCount="1">'
-        f'<UUID FileName="a.ome.tif">urn:uuid:496a8b77-8a19-4f8e-9f5e-2b0d1e0b3a11</UUID></TiffData>'
+        f'<UUID FileName="a.ome.tif">urn:uuid:496a8b77-8a19-4f8e-9f5e-2b0d1e0b3a11</UUID>'
+        "</TiffData>"
         for i in range(60_000)
     )
     planes = "".join(
