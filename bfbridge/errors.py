@@ -11,6 +11,7 @@
     │   ├── TargetExists       (FileExistsError)    overwriting was not asked for
     │   ├── TargetBusy         (BlockingIOError)    another writer holds the target
     │   └── IncompleteImage    (OSError)            close(require_complete=True) found gaps
+    ├── BatchFailed            (RuntimeError)       some files of a batch could not be converted
     ├── BadSelection           (IndexError)         a key or range that cannot be answered
     ├── BadArgument            (ValueError)         an option or property value that makes no sense
     ├── BadDtype               (TypeError)          values that the target cannot hold safely
@@ -30,10 +31,13 @@ why, and what to do; no Java exception leaves the Bio-Formats backend except as 
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BadArgument",
     "BadDtype",
     "BadSelection",
+    "BatchFailed",
     "BfbridgeError",
     "Closed",
     "FileMissing",
@@ -93,6 +97,20 @@ class TargetBusy(WriteFailed, BlockingIOError):
 
 class IncompleteImage(WriteFailed):
     """``close(require_complete=True)`` found areas that were never written."""
+
+
+class BatchFailed(BfbridgeError, RuntimeError):
+    """Some files of a batch could not be converted; the others are done.
+
+    Attributes
+    ----------
+    conversion
+        The result of the whole batch, or None.
+    """
+
+    def __init__(self, message: str, conversion: Any = None) -> None:
+        super().__init__(message)
+        self.conversion = conversion
 
 
 class BadSelection(BfbridgeError, IndexError):

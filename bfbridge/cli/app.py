@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 import bfbridge
+from bfbridge.cli.convert import convert
 from bfbridge.errors import BfbridgeError
 
 __all__ = ["run_app"]
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 jar_app = typer.Typer(help="The Bio-Formats jar.", no_args_is_help=True)
 app.add_typer(jar_app, name="jar")
+app.command()(convert)
 
 Backend = Annotated[
     str | None,
@@ -119,58 +121,6 @@ def info(
             typer.echo(json.dumps(describe(br), indent=2, ensure_ascii=False))
         else:
             print_description(Console(highlight=False), describe(br))
-
-
-@app.command()
-def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Path or URL.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="Its suffix chooses the format.")],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace OUT if it exists.")
-    ] = False,
-    series: Annotated[
-        list[int] | None, typer.Option("--series", help="Number of an image; may be repeated.")
-    ] = None,
-    pyramid: Annotated[
-        bool, typer.Option("--pyramid/--no-pyramid", help="Write lower resolutions.")
-    ] = True,
-    downsample: Annotated[
-        str, typer.Option("--downsample", help="mean, nearest or mode (label images).")
-    ] = "mean",
-    compression: Annotated[
-        str | None, typer.Option("--compression", help="Of the target; default: its format's.")
-    ] = None,
-    max_workers: Annotated[
-        int | None, typer.Option("--max-workers", min=1, help="Threads; default: the CPUs at hand.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    backend: Backend = None,
-) -> None:
-    """Convert an image file, all its series, block by block, into OME-TIFF, OME-Zarr and others."""
-    from bfbridge.cli.progress import follow
-    from bfbridge.convert import convert as convert_file
-
-    options: dict[str, Any] = {} if compression is None else {"compression": compression}
-    with follow(Path(target).name, quiet=quiet) as progress:
-        done = convert_file(
-            source,
-            target,
-            series=series or None,
-            overwrite=overwrite,
-            pyramid=pyramid,
-            downsample=downsample,
-            max_workers=max_workers,
-            backend=backend,
-            progress=progress,
-            **options,
-        )
-    if not quiet:
-        rate = done.pixel_bytes / 1e6 / max(done.seconds, 1e-9)
-        plural = "" if done.images == 1 else "s"
-        typer.echo(
-            f"{done.target}: {done.images} image{plural}, {done.pixel_bytes / 1e6:,.1f} MB of pixels in "
-            f"{done.seconds:.1f} s ({rate:,.0f} MB/s)"
-        )
 
 
 @app.command()

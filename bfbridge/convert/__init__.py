@@ -1,0 +1,430 @@
+"""Conversion: any image to OME-TIFF, OME-Zarr or another format, one file or a great many.
+
+>>> import bfbridge
+>>> bfbridge.convert("cells.czi", "cells.ome.zarr", verify=True)        # doctest: +SKIP
+>>> bfbridge.convert("plates/", "out/", suffix=".ome.zarr", jobs=4)     # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bfbridge.convert.batch import Job, Watcher, parse_part, plan_jobs, run_batch
+from bfbridge.convert.options import options_for
+from bfbridge.convert.record import FileRecord
+from bfbridge.convert.report import Report, report_path
+from bfbridge.convert.request import Request, parse_crop, parse_size, parse_split
+from bfbridge.convert.single import Progress, convert_file
+from bfbridge.convert.sources import Skipped, find_sources, is_one_image, name_targets
+from bfbridge.errors import BadArgument, BatchFailed
+from bfbridge.registry import writer_for
+
+__all__ = [
+    "BatchFailed",
+    "Conversion",
+    "Watcher",
+    "convert",
+    "convert_many",
+    "is_batch",
+    "make_request",
+]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did.
+
+    Attributes
+    ----------
+    source, target
+        Where from and where to; of a batch, the first source and the folder.
+    images
+        How many images were written.
+    pixel_bytes
+        Bytes of decoded pixels written, lower levels not counted.
+    seconds
+        Wall time.
+    files
+        A record for each source.
+    report
+        Path of the JSON report, or None.
+    skipped
+        Files of searched folders that were not converted, with the reason.
+    """
+
+    source: str
+    target: str
+    images: int
+    pixel_bytes: int
+    seconds: float
+    files: tuple[FileRecord, ...] = ()
+    report: Path | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> list[FileRecord]:
+        """Records of the sources that failed."""
+        return [record for record in self.files if record.status == "failed"]
+
+
+def make_request(**wanted: Any) -> Request:
+    """Read the arguments of `convert` that say how, as text or as values.
+
+    Raises
+    ------
+    BadArgument
+        One of them makes no sense.
+    """
+    for name, parse in (("crop", parse_crop), ("memory", parse_size), ("split", parse_split)):
+        wanted[name] = parse(wanted.get(name))  # type: ignore[operator]
+    workers = wanted.get("max_workers")
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise BadArgument(f"max_workers={workers!r}: give a number of threads, 1 or more.")
+    level = wanted.get("level", 0)
+    if isinstance(level, bool) or not isinstance(level, int) or level < 0:
+        raise BadArgument(
+            f"level={level!r}: the resolution of the source, 0 or more. The strength of a "
+            "compression is compression_level, or part of it: compression='zstd:5'."
+        )
+    wanted["reader_options"] = dict(wanted.get("reader_options") or {})
+    return Request(**wanted)
+
+
+def convert(
+    source: Any,
+    target: str | os.PathLike[str],
+    *,
+    series: int | str | Sequence[int | str] | None = None,
+    level: int = 0,
+    channels: Any = None,
+    z: Any = None,
+    t: Any = None,
+    crop: str | Sequence[int] | None = None,
+    dtype: Any = None,
+    scaling: Any = None,
+    split: str | Sequence[str] | None = None,
+    pyramid: bool | int | Sequence[int] = True,
+    downsample: str = "mean",
+    verify: bool = False,
+    checksum: bool = True,
+    original_metadata: bool = False,
+    recompress: bool = False,
+    max_workers: int | None = None,
+    memory: int | str | None = None,
+    durable: bool = False,
+    backend: str | None = None,
+    target_backend: str | None = None,
+    reader_options: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    report: str | os.PathLike[str] | None = None,
+    suffix: str = ".ome.tif",
+    pattern: str | None = None,
+    recursive: bool = True,
+    group: bool = True,
+    resume: bool = False,
+    jobs: int = 1,
+    part: str | tuple[int, int] | None = None,
+    client: Any = None,
+    watcher: Watcher | None = None,
+    **options: Any,
+) -> Conversion:
+    """Convert one image, or many.
+
+    Parameters
+    ----------
+    source
+        Whatever `BioReader` takes; or a folder, a glob, a file pattern, or a list of these, for a
+        batch.
+    target
+        The new file, whose suffix chooses the format; for a batch, the folder of the new files.
+    series
+        Number or name of one image, or several. Default: all, into one file.
+    level
+        Resolution of the source that is read; 0 is full size.
+    channels, z, t
+        Positions: numbers, slices, lists, or text such as "0:10:2,15". Channels also by name.
+    crop
+        x, y, width, height in pixels of `level`.
+    dtype, scaling
+        Type of the new pixels. Where values would be lost the rule must be stated: "clip", "full"
+        (range to range), "minmax", or (low, high).
+    split
+        Some of "series", "c", "t", "z": each position becomes a file of its own, named
+        ``<base>[_c0][_t0][_z0][_s0]<suffix>``, a part only where there is more than one.
+    pyramid, downsample
+        Lower levels, as `BioWriter` has them. Default: halving until both sides are at most 512.
+    verify
+        Read source and target again, and compare every pixel.
+    checksum
+        Note a checksum of the pixels in the report.
+    original_metadata
+        Add the format's own metadata to the new file, as annotations.
+    recompress
+        Decode and encode anew even where encoded tiles could be copied.
+    max_workers
+        Threads. Default: the CPUs this process may use.
+    memory
+        Bytes of pixels held at once ("512M"). Default: 128 MiB for each thread.
+    durable
+        Return only when the new files would survive a power loss.
+    backend, target_backend
+        Backend that reads, and backend that writes. Default: chosen by content and by suffix.
+    reader_options
+        More keyword arguments of `BioReader`.
+    overwrite
+        Whether files that exist may be replaced.
+    progress
+        Called with (bytes of pixels done, bytes in all) of a file, from any thread.
+    report
+        Where the JSON report goes. Default: into the folder of a batch; none for one file.
+    suffix, pattern, recursive, group, resume, jobs, part, client, watcher
+        For a batch: see `convert_many`.
+    **options
+        Of the target: compression ("zstd", "zstd:5"), compression_level, tile, chunks, shards,
+        version, predictor, bigtiff, ...
+
+    Returns
+    -------
+    Conversion
+        What was done.
+
+    Raises
+    ------
+    BfbridgeError
+        Reading or writing failed; the target's name holds what it held before.
+    BatchFailed
+        Some files of a batch failed. The others are done; ``error.conversion`` has them all.
+    """
+    request = make_request(
+        series=series, level=level, channels=channels, z=z, t=t, crop=crop, dtype=dtype,
+        scaling=scaling, split=split, pyramid=pyramid, downsample=downsample, verify=verify,
+        checksum=checksum, original_metadata=original_metadata, recompress=recompress,
+        max_workers=max_workers, memory=memory, durable=durable, backend=backend,
+        target_backend=target_backend, reader_options=reader_options, options=options,
+    )  # fmt: skip
+    if not is_batch(source, target):
+        if watcher is not None and progress is None:
+            progress = _watched(watcher, source)
+        return _convert_one(source, target, request, overwrite, resume, progress, report)
+    if progress is not None and watcher is None:
+        watcher = _ProgressOf(progress)
+    done = convert_many(
+        source, target, request, overwrite=overwrite, report=report, suffix=suffix,
+        pattern=pattern, recursive=recursive, group=group, resume=resume, jobs=jobs, part=part,
+        client=client, watcher=watcher,
+    )  # fmt: skip
+    if done.failed:
+        raise BatchFailed(_failure(done), done)
+    return done
+
+
+def _watched(watcher: Watcher, source: Any) -> Progress:
+    """Return what tells a watcher of the one file there is."""
+    watcher.begin(1)
+    watcher.started(0, Path(str(source)).name)
+    return lambda done, total: watcher.moved(0, done, total)
+
+
+def is_batch(source: Any, target: str | os.PathLike[str]) -> bool:
+    """Tell whether new files go into a folder rather than under one name."""
+    if isinstance(source, (list, tuple)):
+        return True
+    if not isinstance(source, (str, os.PathLike)):
+        return False
+    if not is_one_image(os.fspath(source)):
+        return True
+    name = os.fspath(target)
+    if name.endswith(("/", os.sep)):
+        return True
+    path = Path(name)
+    return not path.suffix or (path.is_dir() and path.suffix.lower() != ".zarr")
+
+
+def _convert_one(
+    source: Any,
+    target: str | os.PathLike[str],
+    request: Request,
+    overwrite: bool,
+    resume: bool,
+    progress: Progress | None,
+    report: str | os.PathLike[str] | None,
+) -> Conversion:
+    request = _with_options(request, os.fspath(target))
+    kept = None if report is None else Report(Path(report), _told(request))
+    try:
+        record = convert_file(
+            source, target, request, overwrite=overwrite, resume=resume, progress=progress
+        )
+    except Exception as error:
+        if kept is not None:
+            name = str(getattr(source, "name", source))
+            kept.files.append(
+                FileRecord(
+                    name, os.fspath(target), error=str(error), error_type=type(error).__name__
+                )
+            )
+        raise
+    else:
+        if kept is not None:
+            kept.files.append(record)
+    finally:
+        if kept is not None:
+            kept.finish()
+    return _summary([record], os.fspath(target), record.seconds, None if kept is None else kept.path)
+
+
+def _with_options(request: Request, target: str) -> Request:
+    from dataclasses import replace
+
+    return replace(request, options=options_for(target, request.target_backend, request.options))
+
+
+def _told(request: Request) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    told = asdict(request)
+    # Storage options hold credentials.
+    told["reader_options"] = sorted(request.reader_options)
+    return told
+
+
+def _summary(
+    files: Sequence[FileRecord],
+    target: str,
+    seconds: float,
+    report: Path | None,
+    skipped: dict[str, str] | None = None,
+) -> Conversion:
+    outputs = [output for record in files for output in record.outputs]
+    return Conversion(
+        source=files[0].source if files else "",
+        target=target,
+        images=sum(len(output.images) for output in outputs),
+        pixel_bytes=sum(output.pixel_bytes for output in outputs),
+        seconds=seconds,
+        files=tuple(files),
+        report=report,
+        skipped=dict(skipped or {}),
+    )
+
+
+def convert_many(
+    sources: Any,
+    target: str | os.PathLike[str],
+    request: Request,
+    *,
+    overwrite: bool = False,
+    report: str | os.PathLike[str] | None = None,
+    suffix: str = ".ome.tif",
+    pattern: str | None = None,
+    recursive: bool = True,
+    group: bool = True,
+    resume: bool = False,
+    jobs: int = 1,
+    part: str | tuple[int, int] | None = None,
+    client: Any = None,
+    watcher: Watcher | None = None,
+) -> Conversion:
+    """Convert many images into a folder; those that fail are in the result, not raised.
+
+    Parameters
+    ----------
+    sources
+        One or a list of: files, URLs, folders, globs, file patterns.
+    target
+        The folder; it is made if it does not exist. Folders inside searched folders are kept.
+    request
+        How, from `make_request`.
+    overwrite
+        Whether files that exist may be replaced.
+    report
+        Where the JSON report goes. Default: ``bfbridge-report.json`` in the folder.
+    suffix
+        Of the new files; it chooses the format.
+    pattern
+        File pattern that names in searched folders must match.
+    recursive
+        Whether folders inside folders are searched.
+    group
+        Whether files that belong together are found out and converted once.
+    resume
+        Whether to continue an earlier run: what its report has as complete and unchanged is kept.
+    jobs
+        Processes. The CPUs and the memory are shared out among them.
+    part
+        "i/n": only every n-th source from the i-th on, for schedulers that run n such commands.
+    client
+        A Dask client on whose workers the files are converted.
+    watcher
+        Is told how it goes.
+
+    Raises
+    ------
+    BadArgument
+        An option makes no sense, or no backend writes `suffix`.
+    FileMissing
+        A source does not exist, or matches nothing.
+    """
+    begun = time.perf_counter()
+    folder = Path(target)
+    chosen = parse_part(part)
+    writer_for(f"x{suffix}", request.target_backend)
+    request = _with_options(request, f"x{suffix}")
+    if jobs < 1:
+        raise BadArgument(f"jobs={jobs}: give a number of processes, 1 or more.")
+    listed = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    skipped = Skipped()
+    found = find_sources(
+        [os.fspath(source) for source in listed], request,
+        pattern=pattern, recursive=recursive, group=group, skipped=skipped,
+    )  # fmt: skip
+    targets = name_targets(found, folder, suffix)
+    planned = plan_jobs(found, targets, overwrite=overwrite, resume=resume, part=chosen)
+    place = Path(report) if report else report_path(folder, is_folder=True, part=chosen)
+    kept = Report(place, _told(request))
+    kept.skipped = skipped.reasons
+    run_batch(
+        planned, request, kept, processes=jobs, client=client, watcher=watcher, resume=resume
+    )
+    seconds = time.perf_counter() - begun
+    return _summary(kept.files, str(folder), seconds, kept.path, skipped.reasons)
+
+
+def _failure(done: Conversion) -> str:
+    first = done.failed[0]
+    return (
+        f"{len(done.failed)} of {len(done.files)} files failed; the others are done. The first: "
+        f"{first.source}: {first.error} All are in {done.report}."
+    )
+
+
+class _ProgressOf(Watcher):
+    """Passes the progress of each file on to a plain function."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def moved(self, number: int, done: int, total: int) -> None:
+        self._progress(done, total)
+
+
+class _Callable(ModuleType):
+    """This module, called as the function it is named after.
+
+    ``bfbridge.convert`` is the function until something imports this module by its name; then
+    Python puts the module there. Both must work as ``bfbridge.convert(...)``.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Conversion:
+        return convert(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,266 @@
+"""Which pixels of a source go into which new file, and what the files are called."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bfbridge.convert.request import Request, parse_positions
+from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.indexing import parse_axis
+from bfbridge.reader import BioReader
+from bfbridge.views import ImageView
+
+__all__ = ["Output", "Piece", "base_name", "plan_outputs", "suffix_of"]
+
+DOUBLE = (".ome", ".companion", ".nii", ".idx", ".ome.xml")
+COMPRESSED = (".gz", ".bz2", ".zip")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one new image takes from one image of the source.
+
+    Attributes
+    ----------
+    series, level
+        Which image and resolution.
+    y, x, z, c, t
+        Positions taken along each axis, in their new order. `c` counts samples.
+    samples
+        Samples of a pixel; they lie side by side in `c`.
+    whole
+        Whether it is everything of that image at full size, so that metadata stays as it is.
+    """
+
+    series: int
+    level: int
+    y: Sequence[int]
+    x: Sequence[int]
+    z: Sequence[int]
+    c: Sequence[int]
+    t: Sequence[int]
+    samples: int = 1
+    whole: bool = False
+
+    @property
+    def axes(self) -> tuple[Sequence[int], ...]:
+        """Positions along Y, X, Z, C, T."""
+        return self.y, self.x, self.z, self.c, self.t
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes along Y, X, Z, C, T."""
+        return tuple(len(axis) for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """How many values."""
+        return prod(self.shape)
+
+    def view(self, br: BioReader) -> ImageView:
+        """Return the source's view that the positions count in."""
+        return br.series[self.series].levels[self.level]
+
+    def read(self, view: ImageView, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        """Read a block, given in the new image's pixels; axes Y, X, Z, C, T."""
+        y, x, z, c, t = (_index(axis[cut]) for axis, cut in zip(self.axes, key, strict=True))
+        return view.read(X=x, Y=y, Z=z, C=c, T=t, keepdims=True)
+
+
+def _index(axis: Sequence[int]) -> slice | list[int]:
+    if isinstance(axis, range) and axis.step == 1:
+        return slice(axis.start, axis.stop)
+    return list(axis)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One new file and the pieces that become its images."""
+
+    target: Path
+    pieces: tuple[Piece, ...]
+
+
+def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request) -> list[Output]:
+    """Decide what goes where.
+
+    Parameters
+    ----------
+    br
+        The open source.
+    target
+        The new file; with ``request.split``, what the files' names are made of.
+    request
+        What was asked for.
+
+    Raises
+    ------
+    BadSelection
+        A series, level, channel, position or crop that the source does not have.
+    """
+    views = _chosen(br, request)
+    pieces = [_piece(view, request) for view in views]
+    outputs: dict[Path, list[Piece]] = {}
+    for number, piece in enumerate(pieces):
+        for part, marks in _split(piece, request.split):
+            if "series" in request.split and len(pieces) > 1:
+                marks = f"{marks}_s{views[number].index}"
+            outputs.setdefault(_named(Path(target), marks), []).append(part)
+    return [Output(path, tuple(parts)) for path, parts in outputs.items()]
+
+
+def _chosen(br: BioReader, request: Request) -> list[ImageView]:
+    wanted = request.series
+    if wanted is None:
+        chosen = list(br.series)
+    elif isinstance(wanted, (int, str)):
+        chosen = [br.series[wanted]]
+    else:
+        chosen = [br.series[number] for number in wanted]
+    if not chosen:
+        raise BadArgument(f"series={wanted!r}: no image is chosen.")
+    if len({view.index for view in chosen}) < len(chosen):
+        raise BadArgument(f"series={wanted!r}: an image is chosen twice.")
+    if request.level == 0:
+        return chosen
+    # Labels and thumbnails have one resolution only, and are not what a level was asked of.
+    leveled = [view for view in chosen if len(view.levels) > request.level]
+    if not leveled:
+        raise BadSelection(
+            f"{br.source_name}: no image chosen has level {request.level}; they have "
+            f"{', '.join(str(len(view.levels)) for view in chosen)} level(s)."
+        )
+    return [view.levels[request.level] for view in leveled]
+
+
+def _piece(view: ImageView, request: Request) -> Piece:
+    sizes = view.sizes
+    x, y = range(sizes["X"]), range(sizes["Y"])
+    if request.crop is not None:
+        left, top, width, height = request.crop
+        if left + width > sizes["X"] or top + height > sizes["Y"]:
+            raise BadSelection(
+                f"{view.source_name}: crop={request.crop} reaches outside image {view.index}, which "
+                f"is {sizes['X']} x {sizes['Y']} pixels at level {view.level}."
+            )
+        x, y = range(left, left + width), range(top, top + height)
+    samples = view.samples_per_pixel
+    channels = _channels(view, request.channels)
+    c: Sequence[int] = [ch * samples + s for ch in channels for s in range(samples)]
+    z = _positions(request.z, sizes["Z"], "Z")
+    t = _positions(request.t, sizes["T"], "T")
+    piece = Piece(view.index, view.level, y, x, z, _tidy(c), t, samples)
+    whole = view.level == 0 and piece.axes == tuple(range(n) for n in sizes.values())
+    return replace(piece, whole=whole)
+
+
+def _positions(wanted: Any, length: int, axis: str) -> Sequence[int]:
+    if wanted is None:
+        return range(length)
+    parsed = parse_positions(wanted, axis.lower())
+    items = parsed if isinstance(parsed, (list, tuple)) else [parsed]
+    found = [int(i) for item in items for i in parse_axis(item, length, axis)]
+    if not found:
+        raise BadSelection(f"{axis.lower()}={wanted!r} chooses nothing of {length}.")
+    if len(set(found)) < len(found):
+        raise BadSelection(f"{axis.lower()}={wanted!r} chooses a position twice.")
+    return _tidy(found)
+
+
+def _channels(view: ImageView, wanted: Any) -> Sequence[int]:
+    count = view.sizes["C"] // view.samples_per_pixel
+    if wanted is None:
+        return range(count)
+    if isinstance(wanted, str):
+        wanted = wanted if _is_positions(wanted) else wanted.split(",")
+    if isinstance(wanted, (list, tuple)):
+        names = view.channel_names
+        numbers: list[Any] = []
+        for item in wanted:
+            if isinstance(item, str) and not _is_positions(item):
+                if names.count(item.strip()) != 1:
+                    raise BadSelection(
+                        f"{view.source_name}: image {view.index} has no one channel named "
+                        f"{item.strip()!r}. Its channels are {names}."
+                    )
+                numbers.append(names.index(item.strip()))
+            else:
+                parsed = parse_positions(item, "channels")
+                numbers.extend(parsed if isinstance(parsed, list) else [parsed])
+        wanted = numbers
+    return _positions(wanted, count, "C")
+
+
+def _is_positions(text: str) -> bool:
+    return not text.strip().strip("0123456789:,- ")
+
+
+def _tidy(positions: Sequence[int]) -> Sequence[int]:
+    """Return a range where the positions follow each other, else a tuple."""
+    first = positions[0]
+    steps = all(b - a == 1 for a, b in itertools.pairwise(positions))
+    return range(first, first + len(positions)) if steps else tuple(positions)
+
+
+def _split(piece: Piece, split: Sequence[str]) -> Iterator[tuple[Piece, str]]:
+    """Cut a piece along the axes asked for; yields parts and the marks in their names.
+
+    A mark is there only where the axis is longer than 1, and counts from 0 in the source.
+    """
+    cuts: list[list[tuple[dict[str, Any], str]]] = []
+    for axis in ("c", "t", "z"):
+        positions: Sequence[int] = getattr(piece, axis)
+        step = piece.samples if axis == "c" else 1
+        if axis not in split or len(positions) <= step:
+            cuts.append([({}, "")])
+            continue
+        cuts.append(
+            [
+                (
+                    {axis: positions[i : i + step], "whole": False},
+                    f"_{axis}{positions[i] // step}",
+                )
+                for i in range(0, len(positions), step)
+            ]
+        )
+    for combined in itertools.product(*cuts):
+        changes: dict[str, Any] = {}
+        for change, _ in combined:
+            changes.update(change)
+        yield replace(piece, **changes), "".join(mark for _, mark in combined)
+
+
+def suffix_of(name: str) -> str:
+    """Return a file name's suffix, double ones whole: ".ome.tif", ".nii.gz", ".czi".
+
+    >>> suffix_of("a.b.ome.tif"), suffix_of("brain.nii.gz"), suffix_of("plain")
+    ('.ome.tif', '.nii.gz', '')
+    """
+    name = name.rstrip("/").rsplit("/", 1)[-1].split("&", 1)[0]
+    stem, suffix = os.path.splitext(name)
+    inner = os.path.splitext(stem)[1]
+    if inner and (inner.lower() in DOUBLE or suffix.lower() in COMPRESSED):
+        return inner + suffix
+    return suffix
+
+
+def base_name(name: str) -> str:
+    """Return a file name without folder and suffix; parameters of a ``.fake`` name go too."""
+    last = Path(name.split("?", 1)[0].rstrip("/")).name
+    base = last.removesuffix(suffix_of(last)) or last
+    return base.split("&", 1)[0] if last.lower().endswith(".fake") else base
+
+
+def _named(target: Path, marks: str) -> Path:
+    if not marks:
+        return target
+    suffix = suffix_of(target.name)
+    return target.with_name(target.name.removesuffix(suffix) + marks + suffix)

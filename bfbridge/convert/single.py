@@ -1,0 +1,281 @@
+"""One source: opened once, copied block by block into its new files, and proved if asked for.
+
+Reading, changing, encoding and writing overlap: every worker reads one block and hands it to the
+writer, whose chunks are encoded while the next block is read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bfbridge.convert.blocks import BlockGrid, plan_grid
+from bfbridge.convert.checksum import PixelChecksum
+from bfbridge.convert.document import document_for
+from bfbridge.convert.pieces import Output, Piece, plan_outputs
+from bfbridge.convert.record import FileRecord, OutputRecord, bytes_on_disk, stamp
+from bfbridge.convert.request import Request
+from bfbridge.convert.scaling import Scaling, plan_scaling
+from bfbridge.convert.verify import verify_output
+from bfbridge.errors import BfbridgeError, TargetExists
+from bfbridge.reader import BioReader
+from bfbridge.tiles import run
+from bfbridge.writer import BioWriter, ImageWriter
+
+__all__ = ["Counter", "convert_file", "open_source"]
+
+Progress = Callable[[int, int], None]
+
+
+class Counter:
+    """Adds up bytes from all threads and tells whoever wants to know.
+
+    Parameters
+    ----------
+    progress
+        Takes (bytes done, bytes in all); what it raises stops the conversion.
+    """
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._total = self._done = 0
+        self._lock = threading.Lock()
+
+    def expect(self, count: int) -> None:
+        """Announce that so many bytes will pass."""
+        self._total += count
+        self.add(0)
+
+    def add(self, count: int) -> None:
+        """Note that so many bytes have passed."""
+        if self._progress is not None:
+            with self._lock:
+                self._done += count
+                self._progress(self._done, self._total)
+
+
+def open_source(source: Any, request: Request) -> BioReader:
+    """Open a source as conversions do: no cache, except where a crop cuts through chunks."""
+    cache = 0 if request.crop is None else request.memory_bytes // 4
+    options = {"cache": cache, **request.reader_options}
+    return BioReader(source, max_workers=request.workers, backend=request.backend, **options)
+
+
+def convert_file(
+    source: Any,
+    target: str | os.PathLike[str],
+    request: Request,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> FileRecord:
+    """Convert one source into one or, where it is split, several new files.
+
+    Parameters
+    ----------
+    source
+        Whatever `BioReader` takes.
+    target
+        The new file, or what the names of several are made of.
+    request
+        What is wanted.
+    overwrite
+        Whether files that exist may be replaced.
+    resume
+        Whether a file that exists is kept if its pixels are the source's, instead of being an error.
+    progress
+        Takes (bytes of pixels done, bytes in all), from any thread.
+
+    Raises
+    ------
+    BfbridgeError
+        It failed. New files completed before stand; the one under way was removed.
+    """
+    begun = time.perf_counter()
+    counter = Counter(progress)
+    record = FileRecord(source=str(source), target=os.fspath(target), request=request.fingerprint)
+    with open_source(source, request) as br:
+        record.source = br.source_name
+        record.backend, record.backend_reason = br.backend, br.backend_reason
+        record.inputs = stamp(br.used_files)
+        outputs = plan_outputs(br, target, request)
+        _refuse_own_source(outputs, br)
+        passes = 3 if request.verify else 1
+        for output in outputs:
+            counter.expect(passes * sum(_nbytes(br, piece) for piece in output.pieces))
+        for output in outputs:
+            kept = _kept(br, output, request, counter) if resume and not overwrite else None
+            record.outputs.append(kept or _make(br, output, request, overwrite, counter))
+    record.status = "done"
+    record.seconds = time.perf_counter() - begun
+    return record
+
+
+def _refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
+    used = {os.path.realpath(path) for path in (*br.used_files, br.source_name)}
+    for output in outputs:
+        if os.path.realpath(output.target) in used:
+            raise TargetExists(
+                f"{output.target}: this is the source itself. Choose another name."
+            )
+
+
+def _nbytes(br: BioReader, piece: Piece) -> int:
+    return piece.size * piece.view(br).dtype.itemsize
+
+
+def _kept(
+    br: BioReader, output: Output, request: Request, counter: Counter
+) -> OutputRecord | None:
+    """Return the record of a file made by an interrupted run, if its pixels are the source's."""
+    if not os.path.lexists(output.target):
+        return None
+    record = OutputRecord(target=str(output.target))
+    try:
+        verify_output(br, output, _scalings(br, output, request), request, record, counter.add)
+    except BfbridgeError as error:
+        raise TargetExists(
+            f"{output.target} exists, and is not a complete conversion of {br.source_name} "
+            f"({error}). Replace it with overwrite=True (--overwrite), or remove it."
+        ) from error
+    record.file_bytes = bytes_on_disk(output.target)
+    record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
+    return record
+
+
+def _make(
+    br: BioReader, output: Output, request: Request, overwrite: bool, counter: Counter
+) -> OutputRecord:
+    """Write one new file, and compare it with the source where that was asked for."""
+    begun = time.perf_counter()
+    record = OutputRecord(target=str(output.target))
+    scalings = _scalings(br, output, request)
+    Path(output.target).parent.mkdir(parents=True, exist_ok=True)
+    with BioWriter(
+        output.target,
+        max_workers=request.workers,
+        backend=request.target_backend,
+        metadata=document_for(
+            br, output.pieces, scalings, original_metadata=request.original_metadata
+        ),
+        series="all",
+        overwrite=overwrite,
+        pyramid=request.pyramid,
+        downsample=request.downsample,
+        durable=request.durable,
+        memory=request.memory_bytes // 2,
+        **request.options,
+    ) as bw:
+        record.backend = bw.backend
+        for piece, scaling, image in zip(output.pieces, scalings, bw.series, strict=True):
+            _prepare(piece, scaling, image)
+        copies = [
+            _Copy(br, piece, scaling, image, request, counter)
+            for piece, scaling, image in zip(output.pieces, scalings, bw.series, strict=True)
+        ]
+        run((job for copy in copies for job in copy.jobs()), request.workers)
+    record.images = [copy.describe() for copy in copies]
+    record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
+    record.file_bytes = bytes_on_disk(output.target)
+    if request.verify:
+        verify_output(br, output, scalings, request, record, counter.add)
+    record.seconds = time.perf_counter() - begun
+    return record
+
+
+def _scalings(br: BioReader, output: Output, request: Request) -> list[Scaling]:
+    return [_scaling(br, piece, request) for piece in output.pieces]
+
+
+def _scaling(br: BioReader, piece: Piece, request: Request) -> Scaling:
+    view = piece.view(br)
+    bits = br.ome.images[piece.series].pixels.significant_bits if request.scaling else None
+    return plan_scaling(
+        view.dtype, request.dtype, request.scaling, bits, partial(_extremes, br, piece, request)
+    )
+
+
+def _extremes(br: BioReader, piece: Piece, request: Request) -> tuple[float, float]:
+    """Smallest and largest value of a piece, NaN left out."""
+    view = piece.view(br)
+    grid = source_grid(br, piece, (1, 1, 1, 1, 1), request)
+    found: list[tuple[float, float]] = []
+
+    def look(key: tuple[slice, ...]) -> None:
+        pixels = piece.read(view, key)
+        found.append((float(np.nanmin(pixels)), float(np.nanmax(pixels))))
+
+    run((partial(look, key) for key in grid), request.workers)
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def source_grid(
+    br: BioReader, piece: Piece, target: Sequence[int], request: Request
+) -> BlockGrid:
+    """Blocks of a piece, along the source's chunks and for the target's, within the memory."""
+    view = piece.view(br)
+    return plan_grid(
+        piece.shape, view.chunks, target, view.dtype.itemsize, piece.samples,
+        request.memory_bytes // (2 * request.workers),
+    )  # fmt: skip
+
+
+def _prepare(piece: Piece, scaling: Scaling, image: ImageWriter) -> None:
+    """Make the new image's plan true to the pixels that will be written."""
+    image.shape = piece.shape
+    image.dtype = scaling.after
+    image.samples_per_pixel = piece.samples
+
+
+class _Copy:
+    """The way of one image from source to target."""
+
+    def __init__(
+        self,
+        br: BioReader,
+        piece: Piece,
+        scaling: Scaling,
+        image: ImageWriter,
+        request: Request,
+        counter: Counter,
+    ) -> None:
+        self._view = piece.view(br)
+        self._piece = piece
+        self._scaling = scaling
+        self._image = image
+        self._counter = counter
+        self._grid = source_grid(br, piece, image.chunks, request)
+        self._checksum = PixelChecksum(self._grid) if request.checksum else None
+
+    def jobs(self) -> Iterator[Callable[[], None]]:
+        """Jobs that together write the whole image."""
+        return (partial(self._block, key) for key in self._grid)
+
+    def _block(self, key: tuple[slice, ...]) -> None:
+        pixels = self._piece.read(self._view, key)
+        changed = self._scaling(pixels)
+        self._image[key] = changed
+        if self._checksum is not None:
+            self._checksum.add(key, changed)
+        self._counter.add(pixels.nbytes)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was done, for the record."""
+        piece = self._piece
+        return {
+            "series": piece.series,
+            "level": piece.level,
+            "name": self._view.name,
+            "shape": list(piece.shape),
+            "dtype": self._scaling.after.name,
+            "scaling": self._scaling.describe() if self._scaling.changes else None,
+            "checksum": None if self._checksum is None else self._checksum.describe(),
+        }

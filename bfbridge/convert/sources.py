@@ -1,0 +1,305 @@
+"""What a batch converts: files, folders, globs and file patterns; each data set once."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bfbridge.atomic import is_partial
+from bfbridge.convert.pieces import base_name, suffix_of
+from bfbridge.convert.request import Request
+from bfbridge.errors import BadArgument, BfbridgeError, FileMissing, JarNotFound, JavaNotFound, MissingExtra
+from bfbridge.filepattern import FilePattern, is_pattern
+
+__all__ = ["Found", "Skipped", "find_sources", "is_one_image", "name_targets"]
+
+ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+NATIVE = frozenset({".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".svs", ".ome"})
+NOT_ONLY_IMAGES = frozenset(
+    ".txt .csv .tsv .xml .json .log .ini .cfg .htm .html .pdf .inf .db .dat .md .yaml .yml .xlsx .xls"
+    " .zip .avi .mov .env .nfo .par .pst .res .lab .labels .msr .properties .script .top .cxd".split()
+)
+"""Suffixes that also belong to other things; such a file in a folder may be no image at all."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One source.
+
+    Attributes
+    ----------
+    path
+        What is opened: the main file of its data set.
+    folder
+        Folder relative to the one searched, which the new file keeps; "" for files named.
+    error, error_type
+        Why it cannot be opened, if that is known already.
+    """
+
+    path: str
+    folder: str = ""
+    error: str | None = None
+    error_type: str | None = None
+
+
+@dataclass
+class Skipped:
+    """Files of searched folders that are not converted, with the reason."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def is_one_image(source: str) -> bool:
+    """Tell whether a source names one image, not a folder of them, a glob or a pattern."""
+    if "://" in source or os.path.isfile(source):
+        return True
+    if os.path.isdir(source):
+        return _is_store(Path(source))
+    return not (glob.has_magic(source) or is_pattern(source))
+
+
+def find_sources(
+    sources: Sequence[str],
+    request: Request,
+    *,
+    pattern: str | None = None,
+    recursive: bool = True,
+    group: bool = True,
+    skipped: Skipped | None = None,
+    opener: Callable[[str], Sequence[str]] | None = None,
+) -> list[Found]:
+    """List what there is to convert, in a fixed order.
+
+    Parameters
+    ----------
+    sources
+        Files, URLs, image folders (Zarr), folders to search, globs (``*``, ``**``), and file
+        patterns, whose last part has variables in braces.
+    request
+        How sources are opened.
+    pattern
+        A file pattern that names in searched folders must match.
+    recursive
+        Whether folders inside searched folders are searched too.
+    group
+        Whether files are opened to see which belong together, so that each data set is
+        converted once. Without it every file stands for itself.
+    skipped
+        Gets the files of searched folders that belong to others, or are no images.
+    opener
+        Returns the files of a data set, for tests.
+
+    Raises
+    ------
+    FileMissing
+        A source does not exist, or a glob or pattern matches nothing.
+    """
+    skipped = Skipped() if skipped is None else skipped
+    matcher = None if pattern is None else FilePattern(pattern)
+    listed: list[tuple[Found, bool]] = []
+    for source in sources:
+        listed.extend(_expand(source, matcher, recursive))
+    if not group:
+        unique = {found.path: found for found, _ in listed}
+        return list(unique.values())
+    return _grouped(listed, opener or _opener(request), skipped)
+
+
+def _expand(
+    source: str, matcher: FilePattern | None, recursive: bool
+) -> Iterator[tuple[Found, bool]]:
+    """Yield files and whether they were found by searching rather than named."""
+    path = Path(source).expanduser()
+    if "://" in source or path.is_file() or (path.is_dir() and _is_store(path)):
+        yield Found(source if "://" in source else str(path)), False
+    elif path.is_dir():
+        yield from _searched(path, matcher, recursive, source)
+    elif is_pattern(path.name) or (matcher is None and is_pattern(source)):
+        if not path.parent.is_dir():
+            raise FileMissing(f"{path.parent}: no such folder, so the pattern matches nothing.")
+        yield from _searched(path.parent, FilePattern(path.name), False, source)
+    elif glob.has_magic(source):
+        names = sorted(glob.glob(str(path), recursive=True))
+        wanted = [n for n in names if not _is_hidden(Path(n)) and _is_candidate(Path(n))]
+        if not wanted:
+            raise FileMissing(f"{source}: nothing matches.")
+        for name in wanted:
+            yield Found(name), False
+    elif path.suffix.lower() == ".fake":
+        yield Found(str(path)), False
+    else:
+        raise FileMissing(f"{source}: no such file or folder.")
+
+
+def _is_candidate(path: Path) -> bool:
+    return path.is_file() or _is_store(path)
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".") or is_partial(path)
+
+
+def _is_store(path: Path) -> bool:
+    return any((path / mark).is_file() for mark in ZARR_MARKS)
+
+
+def _searched(
+    folder: Path, matcher: FilePattern | None, recursive: bool, shown: str
+) -> Iterator[tuple[Found, bool]]:
+    found = list(_walk(folder, folder, recursive))
+    if matcher is not None:
+        order = {name: i for i, name in enumerate(matcher.select({path.name for path, _ in found}))}
+        found = [pair for pair in found if pair[0].name in order]
+        found.sort(key=lambda pair: (pair[1], order[pair[0].name]))
+        if not found:
+            raise FileMissing(
+                f"{shown}: no file name in {folder} matches the pattern {matcher.pattern!r}."
+            )
+    if not found:
+        raise FileMissing(f"{shown}: there are no files in this folder.")
+    for path, relative in found:
+        yield Found(str(path), relative), matcher is None
+
+
+def _walk(folder: Path, root: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
+    """Yield files and Zarr stores below a folder, by name, with their folder relative to the root."""
+    relative = "" if folder == root else folder.relative_to(root).as_posix()
+    folders: list[Path] = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = Path(entry.path)
+        if _is_hidden(path):
+            continue
+        if entry.is_file():
+            yield path, relative
+        elif entry.is_dir():
+            if _is_store(path):
+                yield path, relative
+            else:
+                folders.append(path)
+    if recursive:
+        for inner in folders:
+            # A link to a folder above would be walked for ever.
+            if not (inner.is_symlink() and root.resolve().is_relative_to(inner.resolve())):
+                yield from _walk(inner, root, recursive)
+
+
+def _opener(request: Request) -> Callable[[str], Sequence[str]]:
+    from bfbridge.reader import BioReader
+
+    options = {"cache": 0, **request.reader_options}
+
+    def used_files(path: str) -> Sequence[str]:
+        with BioReader(path, max_workers=1, backend=request.backend, **options) as br:
+            return br.used_files
+
+    return used_files
+
+
+def _grouped(
+    listed: Sequence[tuple[Found, bool]],
+    opener: Callable[[str], Sequence[str]],
+    skipped: Skipped,
+) -> list[Found]:
+    chosen: list[Found] = []
+    owner: dict[str, str] = {}
+    named = {_key(found.path): found for found, _ in listed}
+    taken: set[str] = set()
+    for found, searched in listed:
+        key = _key(found.path)
+        if key in taken:
+            continue
+        if key in owner:
+            skipped.reasons[found.path] = f"belongs to {owner[key]}"
+            continue
+        try:
+            used = opener(found.path)
+        except BfbridgeError as error:
+            if searched and not _must_be_image(found.path, error):
+                skipped.reasons[found.path] = f"no image: {error}"
+            else:
+                chosen.append(
+                    Found(found.path, found.folder, str(error), type(error).__name__)
+                )
+                taken.add(key)
+            continue
+        main = found
+        if used and _key(used[0]) in named and _key(used[0]) != key:
+            main = named[_key(used[0])]
+            skipped.reasons[found.path] = f"belongs to {main.path}"
+        taken.update((key, _key(main.path)))
+        chosen.append(main)
+        owner.update({_key(path): main.path for path in used})
+    return chosen
+
+
+def _key(path: str) -> str:
+    return path if "://" in path else os.path.realpath(path)
+
+
+def _must_be_image(path: str, error: BfbridgeError) -> bool:
+    """Whether a file that cannot be opened is a damaged image rather than none at all."""
+    if isinstance(error, (MissingExtra, JavaNotFound, JarNotFound)):
+        return True
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix not in NOT_ONLY_IMAGES and suffix in _image_suffixes()
+
+
+def _image_suffixes() -> frozenset[str]:
+    from bfbridge.registry import find
+
+    global _known
+    if _known is None:
+        known = set(NATIVE)
+        try:
+            for known_format in find("bioformats").load().formats():
+                known.update(f".{suffix.lower()}" for suffix in known_format.suffixes)
+        except BfbridgeError:
+            return frozenset(known)
+        _known = frozenset(known)
+    return _known
+
+
+_known: frozenset[str] | None = None
+
+
+def name_targets(found: Sequence[Found], folder: Path, suffix: str) -> list[Path]:
+    """Name the new file of each source: its base name and folder, with the new suffix.
+
+    Two sources that would get the same name keep their whole name, and failing that a number.
+
+    Raises
+    ------
+    BadArgument
+        `suffix` does not begin with a dot.
+    """
+    if not suffix.startswith("."):
+        raise BadArgument(f"suffix={suffix!r}: give a suffix such as .ome.tif or .ome.zarr.")
+    plain = [folder / f.folder / (base_name(f.path) + suffix) for f in found]
+    counts: dict[str, int] = {}
+    for path in plain:
+        counts[_folded(path)] = counts.get(_folded(path), 0) + 1
+    names = [
+        path if counts[_folded(path)] == 1 else path.with_name(_last(f.path) + suffix)
+        for path, f in zip(plain, found, strict=True)
+    ]
+    taken: set[str] = set()
+    for i, path in enumerate(names):
+        number = 2
+        while _folded(names[i]) in taken:
+            names[i] = path.with_name(path.name.removesuffix(suffix) + f"-{number}" + suffix)
+            number += 1
+        taken.add(_folded(names[i]))
+    return names
+
+
+def _last(path: str) -> str:
+    name = path.split("?", 1)[0].rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+    return name if suffix_of(name) else base_name(name)
+
+
+def _folded(path: Path) -> str:
+    # Some file systems do not tell upper from lower case.
+    return str(path).lower()

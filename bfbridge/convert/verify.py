@@ -1,0 +1,160 @@
+"""Proof of a conversion: source and target are read again, tile by tile, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bfbridge.convert.blocks import BlockGrid, plan_grid
+from bfbridge.convert.checksum import PixelChecksum
+from bfbridge.convert.pieces import Output, Piece
+from bfbridge.convert.record import OutputRecord
+from bfbridge.convert.request import Request
+from bfbridge.convert.scaling import Scaling
+from bfbridge.errors import ReadFailed
+from bfbridge.reader import BioReader
+from bfbridge.tiles import run
+from bfbridge.views import ImageView
+
+__all__ = ["verify_output"]
+
+
+def verify_output(
+    br: BioReader,
+    output: Output,
+    scalings: Sequence[Scaling],
+    request: Request,
+    record: OutputRecord,
+    count: Callable[[int], None],
+) -> None:
+    """Compare a new file with its source, and note the checksums in its record.
+
+    Parameters
+    ----------
+    br
+        The open source.
+    output, scalings
+        The new file, and how values were changed.
+    request
+        What was asked for; its workers and memory are used.
+    record
+        Gets ``verified=True`` and the checksum of every image.
+    count
+        Takes the bytes that were read, as they are.
+
+    Raises
+    ------
+    ReadFailed
+        Something differs: images, sizes, type or pixels; the message says which and where first.
+    """
+    with BioReader(output.target, max_workers=request.workers, cache=0) as made:
+        # A source may have no image with a role (labels) where the target's format keeps them.
+        views = list(made.series)[: len(output.pieces)]
+        if len(made.series) != len(output.pieces):
+            raise ReadFailed(
+                f"{output.target}: it has {len(made.series)} image(s), and {len(output.pieces)} were "
+                "written."
+            )
+        record.backend = record.backend or made.backend
+        images = []
+        for number, (piece, scaling, view) in enumerate(
+            zip(output.pieces, scalings, views, strict=True)
+        ):
+            told = record.images[number] if record.images else {}
+            checksum = _verify_image(br, piece, scaling, view, request, count)
+            before = told.get("checksum")
+            if before is not None and before["tile"] == checksum["tile"] and before != checksum:
+                raise ReadFailed(
+                    f"{output.target}, image {number}: the source gave other pixels when it was read "
+                    "again. Its disk or network may be failing."
+                )
+            images.append({**_described(piece, scaling, view), **told, "checksum": checksum})
+        record.images = images
+        record.verified = True
+
+
+def _described(piece: Piece, scaling: Scaling, view: ImageView) -> dict[str, Any]:
+    return {
+        "series": piece.series,
+        "level": piece.level,
+        "name": view.name,
+        "shape": list(piece.shape),
+        "dtype": scaling.after.name,
+        "scaling": scaling.describe() if scaling.changes else None,
+    }
+
+
+def _verify_image(
+    br: BioReader,
+    piece: Piece,
+    scaling: Scaling,
+    view: ImageView,
+    request: Request,
+    count: Callable[[int], None],
+) -> dict[str, Any]:
+    where = f"{view.source_name}, image {view.index}"
+    shape = tuple(view.sizes.values())
+    if shape != piece.shape or view.dtype != scaling.after:
+        raise ReadFailed(
+            f"{where}: it is {shape} (Y, X, Z, C, T) of {view.dtype}, and {piece.shape} of "
+            f"{scaling.after} was written."
+        )
+    source = piece.view(br)
+    grid = plan_grid(
+        piece.shape, source.chunks, view.chunks, source.dtype.itemsize, piece.samples,
+        request.memory_bytes // (2 * request.workers),
+    )  # fmt: skip
+    checksum = PixelChecksum(grid)
+    run(
+        (partial(_compare, piece, scaling, source, view, key, checksum, where, count) for key in grid),
+        request.workers,
+    )
+    for level in list(view.levels)[1:]:
+        blocks = BlockGrid(
+            tuple(level.sizes.values()),
+            (*(max(1024, n) for n in level.chunks[:2]), *level.chunks[2:]),
+        )
+        run((partial(_read, level, key) for key in blocks), request.workers)
+    return checksum.describe()
+
+
+def _compare(
+    piece: Piece,
+    scaling: Scaling,
+    source: ImageView,
+    made: ImageView,
+    key: tuple[slice, ...],
+    checksum: PixelChecksum,
+    where: str,
+    count: Callable[[int], None],
+) -> None:
+    y, x, z, c, t = key
+    raw = piece.read(source, key)
+    wanted = scaling(raw)
+    found = made.read(X=x, Y=y, Z=z, C=c, T=t, keepdims=True)
+    equal = np.array_equal(wanted, found, equal_nan=wanted.dtype.kind in "fc")
+    if not equal:
+        raise ReadFailed(_difference(wanted, found, key, where))
+    checksum.add(key, found)
+    count(raw.nbytes + raw.nbytes)
+
+
+def _difference(wanted: Any, found: Any, key: tuple[slice, ...], where: str) -> str:
+    """Say where two blocks differ first, how many pixels do, and by how much at most."""
+    differ = wanted != found
+    first = np.argwhere(differ)[0] + [cut.start for cut in key]
+    at = ", ".join(f"{axis.lower()} {n}" for axis, n in zip("YXZCT", first, strict=True))
+    most = np.max(np.abs(wanted.astype(np.float64) - found.astype(np.float64)))
+    return (
+        f"{where}: the pixels are not the source's. The first that differs is {at}; "
+        f"{np.count_nonzero(differ):,} of {differ.size:,} values of this block differ, by {most:g} at "
+        "most. With a lossy compression that is to be expected; otherwise do not use this file."
+    )
+
+
+def _read(level: ImageView, key: tuple[slice, ...]) -> None:
+    y, x, z, c, t = key
+    level.read(X=x, Y=y, Z=z, C=c, T=t)

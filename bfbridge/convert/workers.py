@@ -1,0 +1,165 @@
+"""Processes that convert files, each with its own Java and its own memory.
+
+They are started as plain Python commands and spoken to through pipes, so that a script needs no
+``if __name__ == "__main__"`` and a notebook works too.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from bfbridge.convert.record import FileRecord
+from bfbridge.convert.request import Request
+
+if TYPE_CHECKING:
+    from bfbridge.convert.batch import Job
+
+__all__ = ["WorkerDied", "WorkerProcess", "serve"]
+
+BOOT = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    "from bfbridge.convert.workers import serve; serve()"
+)
+TELL_SECONDS = 0.1
+PATIENCE_SECONDS = 20.0
+
+
+class WorkerDied(Exception):
+    """A worker ended without an answer: killed, out of memory, or crashed."""
+
+
+class WorkerProcess:
+    """One worker, started on first use and again after it died.
+
+    Parameters
+    ----------
+    stop
+        When set, the worker gives up what it is doing.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def convert(
+        self, job: Job, request: Request, progress: Callable[[int, int], None]
+    ) -> FileRecord:
+        """Do one job in the worker.
+
+        Raises
+        ------
+        WorkerDied
+            The worker ended before it answered.
+        """
+        process = self._started()
+        try:
+            assert process.stdin is not None  # noqa: S101 - it was started with a pipe
+            assert process.stdout is not None  # noqa: S101
+            pickle.dump((job, request), process.stdin)
+            process.stdin.flush()
+            while True:
+                kind, told = pickle.load(process.stdout)  # noqa: S301 - our own process
+                if kind == "done":
+                    return told  # type: ignore[no-any-return]
+                progress(*told)
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            code = process.wait()
+            self._process = None
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise WorkerDied(
+                f"the process that converted this file ended ({how}). If it was killed for lack of "
+                "memory, use fewer --jobs or lower --memory."
+            ) from error
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            # A group of its own: Ctrl-C on the terminal reaches only the parent, which decides.
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", BOOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                start_new_session=True,
+            )  # fmt: skip
+            assert self._process.stdin is not None  # noqa: S101
+            pickle.dump(sys.path, self._process.stdin)
+            threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
+        return self._process
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """End the worker when the batch is stopped."""
+        while process.poll() is None:
+            if self._stop.wait(0.2):
+                _end(process)
+                return
+
+    def close(self) -> None:
+        """End the worker."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(OSError):
+            if process.stdin is not None:
+                process.stdin.close()
+        if self._stop.is_set():
+            _end(process)
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a worker to remove what it has open and leave; insist after a while."""
+    process.terminate()
+    try:
+        process.wait(PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def serve() -> None:
+    """Do jobs from stdin until it ends: what runs in a worker."""
+    from bfbridge.convert.batch import _converted
+
+    # What libraries and Java print must not get among the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    lock = threading.Lock()
+    last = 0.0
+
+    def tell(kind: str, told: Any) -> None:
+        with lock:
+            pickle.dump((kind, told), answers)
+            answers.flush()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        now = time.monotonic()
+        if now - last >= TELL_SECONDS:
+            last = now
+            tell("progress", (done, total))
+
+    while True:
+        try:
+            job, request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+        except EOFError:
+            return
+        with suppress(BrokenPipeError):
+            try:
+                tell("done", _converted(job, request, progress))
+            except KeyboardInterrupt:
+                raise SystemExit(143) from None
