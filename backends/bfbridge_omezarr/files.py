@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileTree", "write_all", "write_failed"]
 
+_ENDING: Final = ".partial"
 _KEPT_FOLDERS: Final = 65_536
 _FLAGS: Final = (
     os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -62,7 +64,7 @@ class FileTree:
         """Return a free name beside a key's file, which no reader takes for a chunk."""
         folder, name = os.path.split(self.path(key))
         unique = f"{os.getpid():x}-{threading.get_ident():x}-{next(self._serial):x}"
-        return os.path.join(folder, f".{name}.{unique}.partial")
+        return os.path.join(folder, f".{name}.{unique}{_ENDING}")
 
     def create(self, path: str) -> int:
         """Open a new file for writing, making its folder if need be."""
@@ -94,6 +96,18 @@ class FileTree:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise write_failed(path, error) from error
+
+    def remove_folder(self, key: str) -> None:
+        """Remove a folder of ours with its files, as far as that can be done."""
+        shutil.rmtree(self.path(key), ignore_errors=True)
+
+    def remove_unfinished(self) -> None:
+        """Remove what writers that were killed left behind under temporary names."""
+        for folder, _, files in os.walk(self.root):
+            for file in files:
+                if file.startswith(".") and file.endswith(_ENDING):
+                    with contextlib.suppress(OSError):
+                        os.unlink(os.path.join(folder, file))
 
     def remove(self, key: str) -> None:
         """Remove a file if there is one."""

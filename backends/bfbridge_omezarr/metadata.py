@@ -25,6 +25,7 @@ __all__ = [
     "label_attributes",
     "level_factors",
     "multiscale_attributes",
+    "shard_shape",
 ]
 
 _NAMES: Final = {symbol: name for name, symbol in SYMBOLS.items()}
@@ -46,6 +47,12 @@ class Window:
 
     low: float | None = None
     high: float | None = None
+
+    def joined(self, other: Window) -> Window:
+        """Return the window that holds both."""
+        lows = [value for value in (self.low, other.low) if value is not None]
+        highs = [value for value in (self.high, other.high) if value is not None]
+        return Window(min(lows, default=None), max(highs, default=None))
 
 
 def fill_json(value: float, dtype: np.dtype[Any]) -> Any:
@@ -88,7 +95,7 @@ def array_document(
     outer = level.chunk
     if grid is not None:
         codecs = [_sharding(level.chunk, codecs)]
-        outer = _shard_shape(level, grid)
+        outer = shard_shape(level, grid)
     return "zarr.json", {
         "zarr_format": 3,
         "node_type": "array",
@@ -103,7 +110,7 @@ def array_document(
     }
 
 
-def _shard_shape(level: Level, grid: Shape5) -> Shape5:
+def shard_shape(level: Level, grid: Shape5) -> Shape5:
     """Return a shard's size in elements."""
     t, c, z, y, x = (n * size for n, size in zip(grid, level.chunk, strict=True))
     return t, c, z, y, x

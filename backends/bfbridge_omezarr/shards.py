@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.errors import ReadFailed
+from bfbridge.errors import ReadFailed, WriteFailed
 from bfbridge_omezarr.codecs import crc32c
 from bfbridge_omezarr.files import write_all, write_failed
 
@@ -65,15 +65,24 @@ class Shards:
         Chunks per shard along each axis.
     chunks
         Chunks of the level along each axis.
+    whole_only
+        Whether other processes write shards of the same level, so that each shard has to be
+        written as a whole, and one that is there already is replaced and not added to.
     """
 
     def __init__(
-        self, files: FileTree, prefix: str, grid: tuple[int, ...], chunks: tuple[int, ...]
+        self,
+        files: FileTree,
+        prefix: str,
+        grid: tuple[int, ...],
+        chunks: tuple[int, ...],
+        whole_only: bool = False,
     ) -> None:
         self._files = files
         self._prefix = prefix
         self._grid = grid
         self._chunks = chunks
+        self._whole_only = whole_only
         self._open: dict[tuple[int, ...], _Shard] = {}
         self._lock = threading.Lock()
         self._descriptors = 0
@@ -122,9 +131,25 @@ class Shards:
             raise ReadFailed(f"{path}: cannot be read back ({error.strerror or error}).") from error
 
     def finish(self) -> None:
-        """Complete every shard; chunks never written are marked as absent."""
+        """Complete every shard; chunks never written are marked as absent.
+
+        Raises
+        ------
+        WriteFailed
+            The file system refuses; or a shard is not whole and `whole_only` was asked for.
+        """
         with self._lock:
             shards, self._open = list(self._open.values()), {}
+        if shards and self._whole_only:
+            for shard in shards:
+                with shard.lock:
+                    self._discard(shard)
+            raise WriteFailed(
+                f"{self._files.path(shards[0].key)}: only {np.count_nonzero(shards[0].done)} of "
+                f"its {shards[0].expected} chunks were written ({len(shards)} such shards in all). "
+                "Several processes may write one store only if each writes whole shards; the "
+                "pixels of these shards were not kept."
+            )
         for shard in shards:
             with shard.lock:
                 self._complete(shard)
@@ -165,7 +190,7 @@ class Shards:
             expected *= min(n, count - position * n)
         shard = _Shard(key, self._grid, expected, self._files.temporary(key))
         path = self._files.path(key)
-        table = self._stored_table(path)
+        table = None if self._whole_only else self._stored_table(path)
         if table is not None:
             # Written once and complete: take it up again, replacing the index later.
             os.replace(path, shard.temporary)
@@ -243,6 +268,12 @@ class Shards:
         except OSError as error:
             self._release(shard)
             raise write_failed(path, error) from error
+
+    def _discard(self, shard: _Shard) -> None:
+        self._release(shard)
+        if shard.created:
+            with contextlib.suppress(OSError):
+                os.unlink(shard.temporary)
 
     def _release(self, shard: _Shard) -> None:
         fd, shard.fd = shard.fd, None

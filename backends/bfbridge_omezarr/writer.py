@@ -3,218 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from bfbridge.backend import Image, ImageSpec, Level, Quantity, Shape5, WriterBackend
-from bfbridge.errors import BadArgument, BadDtype, Closed, ReadFailed, Unsupported
-from bfbridge_omezarr.codecs import CodecError, decode_bytes
+from bfbridge.backend import Image, ImageSpec, Quantity, Shape5, WriterBackend
+from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
 from bfbridge_omezarr.files import FileTree
+from bfbridge_omezarr.levels import LevelWriter, Windows, Workspace, to_json
 from bfbridge_omezarr.metadata import (
-    Window,
-    array_document,
     group_documents,
     label_attributes,
     multiscale_attributes,
 )
 from bfbridge_omezarr.options import WriteOptions, parse_options
-from bfbridge_omezarr.shards import Shards
+from bfbridge_omezarr.shared import (
+    FOLDER,
+    load_plan,
+    load_windows,
+    plan_document,
+    windows_document,
+)
 
 if TYPE_CHECKING:
     from ome_types import OME
 
 __all__ = ["OmeZarrWriter"]
 
+Array = np.ndarray[Any, Any]
 # Blosc stores sizes in 32 bits and keeps 16 bytes for its header.
 _LARGEST_CHUNK: Final = (1 << 31) - 1 - 16
-_SAMPLED: Final = 8
-Array = np.ndarray[Any, Any]
-
-
-class _Workspace(threading.local):
-    """Memory that one thread keeps between blocks."""
-
-    def __init__(self) -> None:
-        self.encoded = bytearray()
-        self._chunk = np.empty(0, np.uint8)
-
-    def chunk(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """Return an array; that of the call before becomes invalid."""
-        size = math.prod(shape) * dtype.itemsize
-        if self._chunk.nbytes < size:
-            self._chunk = np.empty(size, np.uint8)
-        return self._chunk[:size].view(dtype).reshape(shape)
-
-    def buffer(self, size: int) -> bytearray:
-        """Return room for a chunk's stored bytes."""
-        if len(self.encoded) < size:
-            self.encoded = bytearray(size)
-        return self.encoded
-
-
-class _LevelWriter:
-    """One array that is being written."""
-
-    def __init__(
-        self, files: FileTree, key: str, spec: ImageSpec, level: int, options: WriteOptions
-    ) -> None:
-        image = spec.image
-        self.level = _cut_chunk(image.levels[level])
-        self.dtype = image.dtype
-        self.document = array_document(self.level, image.dtype, spec.fill_value, options)
-        self.key = key
-        self._files = files
-        self._fill = np.array(spec.fill_value).astype(image.dtype)[()]
-        self._fill_bytes = self._fill.tobytes()
-        self._compression = options.compression
-        self._decoders = options.compression.decoders
-        self._prefix = f"{key}/" if options.version == "0.4" else f"{key}/c/"
-        self.counts = tuple(
-            -(-size // chunk)
-            for size, chunk in zip(self.level.shape, self.level.chunk, strict=True)
-        )
-        grid = options.shard_grid(self.level)
-        self._shards = None if grid is None else Shards(files, self._prefix, grid, self.counts)
-        self._skipped: set[Shape5] = set()
-        self._lock = threading.Lock()
-
-    def block_shape(self, index: Shape5) -> Shape5:
-        """Return the shape of the block at a grid position, cropped at the image's edge."""
-        t, c, z, y, x = (
-            min(chunk, size - i * chunk)
-            for i, chunk, size in zip(index, self.level.chunk, self.level.shape, strict=True)
-        )
-        return t, c, z, y, x
-
-    def write(self, index: Shape5, block: Array, workspace: _Workspace) -> None:
-        """Encode and store a block."""
-        if self._is_fill(block):
-            self._skip(index)
-            return
-        if block.shape != self.level.chunk or not block.flags.c_contiguous:
-            chunk = workspace.chunk(self.level.chunk, self.dtype)
-            if block.shape != self.level.chunk:
-                chunk[...] = self._fill
-            chunk[tuple(slice(n) for n in block.shape)] = block
-        else:
-            chunk = block
-        if not self.dtype.newbyteorder("<").isnative and self.dtype.itemsize > 1:
-            chunk = chunk.byteswap()
-        # What compressed chunks may take at most: 16 bytes of Blosc's header, 0.4 % for Zstandard.
-        room = workspace.buffer(chunk.nbytes + chunk.nbytes // 128 + 1024)
-        stored = self._compression.encode(chunk, room)
-        if self._shards is not None:
-            self._shards.write(index, stored)
-        else:
-            self._files.write(self._prefix + "/".join(map(str, index)), stored)
-        if index in self._skipped:
-            with self._lock:
-                self._skipped.discard(index)
-
-    def read(self, index: Shape5) -> Array | None:
-        """Return a block written before, or None."""
-        key = self._prefix + "/".join(map(str, index))
-        shape = self.block_shape(index)
-        if index in self._skipped:
-            return np.full(shape, self._fill, self.dtype)
-        if self._shards is not None:
-            stored = self._shards.read(index)
-        else:
-            try:
-                stored = Path(self._files.path(key)).read_bytes()
-            except FileNotFoundError:
-                return None
-            except OSError as error:
-                raise ReadFailed(f"{self._files.path(key)}: {error}.") from error
-        if stored is None:
-            return None
-        chunk = np.empty(self.level.chunk, self.dtype)
-        try:
-            flat = chunk.reshape(-1).view(np.uint8)
-            decode_bytes(stored, self._decoders, flat, 2 * flat.nbytes)
-        except CodecError as error:
-            raise ReadFailed(
-                f"{self._files.path(key)}: a chunk just written is damaged: {error}."
-            ) from error
-        if not self.dtype.newbyteorder("<").isnative and self.dtype.itemsize > 1:
-            chunk = chunk.byteswap()
-        return chunk[tuple(slice(n) for n in shape)]
-
-    def finish(self) -> None:
-        """Complete what is open, then write the array's document."""
-        if self._shards is not None:
-            self._shards.finish()
-        name, document = self.document
-        self._files.write(f"{self.key}/{name}", _json(document))
-
-    def close(self) -> None:
-        """Close files without completing them."""
-        if self._shards is not None:
-            self._shards.close()
-
-    def _is_fill(self, block: Array) -> bool:
-        """Whether a block holds the fill value only, bit by bit (-0.0 is not 0.0)."""
-        if block[(0,) * 5].tobytes() != self._fill_bytes:
-            return False
-        if block[(-1,) * 5].tobytes() != self._fill_bytes:
-            return False
-        kind = {1: np.uint8, 2: np.uint16, 4: np.uint32}.get(self.dtype.itemsize, np.uint64)
-        bits = np.ascontiguousarray(block).reshape(-1).view(kind)
-        fill = np.frombuffer(self._fill_bytes, kind)
-        return bool((bits.reshape(-1, len(fill)) == fill).all())
-
-    def _skip(self, index: Shape5) -> None:
-        """Leave a chunk out, as the array's fill value says the same; drop what was there."""
-        if self._shards is not None:
-            self._shards.write(index, None)
-        else:
-            self._files.remove(self._prefix + "/".join(map(str, index)))
-        with self._lock:
-            self._skipped.add(index)
-
-
-def _cut_chunk(level: Level) -> Level:
-    """Return a level with its chunk cut to its size: the same grid, and less to store."""
-    t, c, z, y, x = (min(n, size) for n, size in zip(level.chunk, level.shape, strict=True))
-    return Level(level.shape, (t, c, z, y, x))
-
-
-class _Windows:
-    """Lowest and highest value of each channel, from a sample of every block of level 0."""
-
-    def __init__(self, image: Image) -> None:
-        self._active = image.dtype.kind in "iuf"
-        self._found = [Window() for _ in range(image.levels[0].shape[1])]
-        self._lock = threading.Lock()
-
-    def see(self, first_channel: int, block: Array) -> None:
-        """Take note of a block's values."""
-        if not self._active:
-            return
-        sample = block[..., ::_SAMPLED, ::_SAMPLED]
-        for offset in range(block.shape[1]):
-            values = sample[:, offset]
-            low, high = float(values.min()), float(values.max())
-            if not (math.isfinite(low) and math.isfinite(high)):
-                continue
-            with self._lock:
-                known = self._found[first_channel + offset]
-                self._found[first_channel + offset] = Window(
-                    low if known.low is None else min(low, known.low),
-                    high if known.high is None else max(high, known.high),
-                )
-
-    @property
-    def found(self) -> tuple[Window, ...]:
-        """One window for each channel."""
-        return tuple(self._found)
 
 
 class OmeZarrWriter(WriterBackend):
@@ -229,8 +51,14 @@ class OmeZarrWriter(WriterBackend):
     name: ClassVar[str] = "omezarr"
 
     def __init__(
-        self, target: Path, images: Sequence[ImageSpec], ome: OME | None, options: WriteOptions
+        self,
+        target: Path,
+        images: Sequence[ImageSpec],
+        ome: OME | None,
+        options: WriteOptions,
+        shared: bool = False,
     ) -> None:
+        self._shared = shared
         self._files = FileTree(target)
         self._specs = tuple(images)
         self._ome = ome
@@ -238,13 +66,13 @@ class OmeZarrWriter(WriterBackend):
         self._groups = _place(images)
         self._levels = tuple(
             tuple(
-                _LevelWriter(self._files, _join(group, str(i)), spec, i, options)
+                LevelWriter(self._files, _join(group, str(i)), spec, i, options, shared)
                 for i in range(len(spec.image.levels))
             )
             for group, spec in zip(self._groups, images, strict=True)
         )
-        self._windows = tuple(_Windows(spec.image) for spec in images)
-        self._workspace = _Workspace()
+        self._windows = tuple(Windows(spec.image) for spec in images)
+        self._workspace = Workspace()
         self._open = True
 
     @classmethod
@@ -293,6 +121,82 @@ class OmeZarrWriter(WriterBackend):
                     )
         return cls(Path(target), images, ome, parsed)
 
+    # ---- one store, several processes
+
+    @classmethod
+    def create(
+        cls,
+        target: Path,
+        images: Sequence[ImageSpec],
+        ome: OME | None,
+        options: Mapping[str, Any],
+    ) -> OmeZarrWriter:
+        """Start a store that several processes write; each opens it with `open_existing`.
+
+        No locks are taken: no two processes may write blocks of the same `unit`. Each process ends
+        with `release`; then one of them (or a new one) calls `finish`. Until then the store has no
+        metadata, and opens nowhere. Raises what `prepare` raises.
+        """
+        writer = cls.prepare(target, images, ome, options)
+        xml = None if ome is None else ome.to_xml()
+        key, document = plan_document(images, options, xml)
+        writer._files.write(key, to_json(document))
+        return cls.open_existing(target)
+
+    @classmethod
+    def open_existing(cls, target: Path) -> OmeZarrWriter:
+        """Take part in writing a store made with `create`, in this or another process.
+
+        Raises
+        ------
+        FileMissing
+            No store was created there, or it is finished.
+        UnreadableFile
+            Its plan is damaged.
+        """
+        specs, options, xml = load_plan(Path(target))
+        ome = None
+        if xml is not None:
+            from ome_types import from_xml
+
+            ome = from_xml(xml)
+        return cls(Path(target), specs, ome, parse_options(options), shared=True)
+
+    @property
+    def images(self) -> tuple[ImageSpec, ...]:
+        """What is being written."""
+        return self._specs
+
+    def unit(self, image: int, level: int = 0) -> Shape5:
+        """Smallest box (T, C, Z, Y, X) that one process has to write alone: a chunk or a shard.
+
+        Regions of different processes must begin and end at multiples of it, or at the image's end.
+        """
+        return self._levels[image][level].unit
+
+    def release(self) -> None:
+        """End this process's part of a store made with `create`, without finishing the store.
+
+        Raises
+        ------
+        WriteFailed
+            A shard was written in part. It is dropped, since another process may hold the rest of
+            it, and the two would overwrite each other.
+        """
+        if not self._open:
+            return
+        self._open = False
+        self._complete()
+        key, document = windows_document([windows.found for windows in self._windows])
+        self._files.write(key, to_json(document))
+
+    def _complete(self) -> None:
+        for levels in self._levels:
+            for level in levels:
+                level.complete()
+
+    # ---- blocks
+
     def write_block(self, image: int, level: int, index: Shape5, block: Array) -> None:
         """Store the block at a grid position of a level, in any order, from any thread.
 
@@ -336,15 +240,23 @@ class OmeZarrWriter(WriterBackend):
         if not self._open:
             raise Closed(f"{self._files.root}: finished or aborted before.")
         self._open = False
+        self._complete()
+        if self._shared:
+            for seen in load_windows(Path(self._files.root)):
+                for windows, found in zip(self._windows, seen, strict=False):
+                    windows.merge(found)
+            self._files.remove_unfinished()
         for levels in self._levels:
             for level in levels:
-                level.finish()
+                level.describe()
         documents = self._documents()
         if self._ome is not None:
             self._files.write("OME/METADATA.ome.xml", _xml(self._ome, self._specs).encode())
         for group in sorted(documents, key=lambda key: (key == "", key)):
             for name, document in group_documents(documents[group], self._options):
-                self._files.write(_join(group, name), _json(document))
+                self._files.write(_join(group, name), to_json(document))
+        if self._shared:
+            self._files.remove_folder(FOLDER)
 
     def abort(self) -> None:
         """Close all files. What lies under the target is the caller's to remove."""
@@ -399,10 +311,6 @@ def _xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
         image.pixels.bin_data_blocks = []
         image.pixels.metadata_only = MetadataOnly()
     return str(ome.to_xml())
-
-
-def _json(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _join(group: str, name: str) -> str:

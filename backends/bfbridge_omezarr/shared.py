@@ -1,0 +1,143 @@
+"""The plan of a store that several processes write: what each must know to write its part.
+
+It lies in ``.bfbridge-shared`` inside the store until the store is finished. Beside it each process
+leaves the range of values it saw, for the display window.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from bfbridge.backend import Channel, Image, ImageSpec, Level, PixelSize, Quantity
+from bfbridge.errors import FileMissing, UnreadableFile
+from bfbridge_omezarr.metadata import Window, fill_json
+
+__all__ = ["FOLDER", "load_plan", "load_windows", "plan_document", "windows_document"]
+
+FOLDER: Final = ".bfbridge-shared"
+_PLAN: Final = f"{FOLDER}/plan.json"
+_FORMAT: Final = 1
+
+
+def plan_document(
+    specs: Sequence[ImageSpec], options: Mapping[str, Any], xml: str | None
+) -> tuple[str, dict[str, Any]]:
+    """Return key and content of the plan."""
+    return _PLAN, {
+        "format": _FORMAT,
+        "options": dict(options),
+        "images": [_from_spec(spec) for spec in specs],
+        "ome_xml": xml,
+    }
+
+
+def load_plan(root: Path) -> tuple[list[ImageSpec], dict[str, Any], str | None]:
+    """Return the images, the options and the OME-XML of a store's plan.
+
+    Raises
+    ------
+    FileMissing
+        There is no plan: no store was created there, or it is finished.
+    UnreadableFile
+        The plan is damaged, or of another version of bfbridge.
+    """
+    path = root / _PLAN
+    try:
+        document = json.loads(path.read_bytes())
+        if document["format"] != _FORMAT:
+            raise UnreadableFile(
+                f"{path}: is a plan of format {document['format']!r}; this bfbridge knows "
+                f"{_FORMAT}. Use one version of bfbridge in all processes."
+            )
+        specs = [_to_spec(entry) for entry in document["images"]]
+        return specs, dict(document["options"]), document["ome_xml"]
+    except FileNotFoundError as error:
+        raise FileMissing(
+            f"{root}: no store is being written there by several processes: it was not created, or "
+            "is finished already."
+        ) from error
+    except UnreadableFile:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableFile(f"{path}: the plan cannot be read ({error!r}).") from error
+
+
+def windows_document(windows: Sequence[Sequence[Window]]) -> tuple[str, dict[str, Any]]:
+    """Return key and content of what one process saw, for each image and channel."""
+    owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    seen = [[[window.low, window.high] for window in image] for image in windows]
+    return f"{FOLDER}/seen-{owner}.json", {"windows": seen}
+
+
+def load_windows(root: Path) -> Iterator[list[list[Window]]]:
+    """Yield what each process saw. Damage is passed by: a display window is no reason to fail."""
+    for path in sorted((root / FOLDER).glob("seen-*.json")):
+        try:
+            found = json.loads(path.read_bytes())["windows"]
+            yield [[Window(*pair) for pair in image] for image in found]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+
+
+def _from_spec(spec: ImageSpec) -> dict[str, Any]:
+    image = spec.image
+    return {
+        "name": image.name,
+        "dtype": image.dtype.newbyteorder("<").str,
+        "levels": [[list(level.shape), list(level.chunk)] for level in image.levels],
+        "samples": image.samples,
+        "role": image.role,
+        "significant_bits": image.significant_bits,
+        "pixel_size": {axis: getattr(image.pixel_size, axis) for axis in "xyz"},
+        "channels": [
+            {
+                "name": channel.name,
+                "color": channel.color,
+                "emission": channel.emission,
+                "excitation": channel.excitation,
+                "samples": channel.samples,
+            }
+            for channel in image.channels
+        ],
+        "fill_value": fill_json(spec.fill_value, image.dtype),
+        "downsample": spec.downsample,
+    }
+
+
+def _to_spec(entry: Mapping[str, Any]) -> ImageSpec:
+    image = Image(
+        name=entry["name"],
+        levels=tuple(Level(tuple(shape), tuple(chunk)) for shape, chunk in entry["levels"]),
+        dtype=np.dtype(entry["dtype"]).newbyteorder("="),
+        samples=entry["samples"],
+        role=entry["role"],
+        significant_bits=entry["significant_bits"],
+        pixel_size=PixelSize(**{axis: _quantity(q) for axis, q in entry["pixel_size"].items()}),
+        channels=tuple(
+            Channel(
+                name=channel["name"],
+                color=None if channel["color"] is None else tuple(channel["color"]),
+                emission=_quantity(channel["emission"]),
+                excitation=_quantity(channel["excitation"]),
+                samples=channel["samples"],
+            )
+            for channel in entry["channels"]
+        ),
+    )
+    fill = entry["fill_value"]
+    # A complex fill value is stored as its two parts; only the first can be other than 0.
+    value = float(fill[0] if isinstance(fill, list) else fill)
+    whole = image.dtype.kind in "iu"
+    return ImageSpec(image, int(fill) if whole else value, entry["downsample"])
+
+
+def _quantity(stored: Sequence[Any] | None) -> Quantity | None:
+    return None if stored is None else Quantity(float(stored[0]), str(stored[1]))
