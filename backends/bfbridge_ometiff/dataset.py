@@ -188,7 +188,7 @@ class _Builder:
         maps: list[PlaneMap] = []
         counts: list[Samples] = []
         first_layout: Layout | None = None
-        first_file = 0
+        first_file = planes = 0
         adjusted = False
         for index, image in enumerate(self._document.images):
             if not image.tiff_data:
@@ -200,6 +200,8 @@ class _Builder:
             samples = samples_of(image, first_layout.samples, index, adjusted=adjusted)
             adjusted = samples.adjusted
             counts.append(samples)
+            planes += image.size_t * samples.channels * image.size_z
+            check(planes, self._options.limits.directories, "number of planes", self._source.name)
             maps.append(map_planes(image, index, samples.channels, self._file_of))
         if len(self._known_numbers()) > 1 and self._options.group_files is False:
             raise Unsupported("group_files=False with a file of a set")
