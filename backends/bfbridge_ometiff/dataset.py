@@ -18,7 +18,7 @@ from bfbridge.omexml import (
     pixel_type_of,
 )
 from bfbridge.source import Source
-from bfbridge_ometiff.files import FileSet, OpenTiff, companion
+from bfbridge_ometiff.files import FileSet, OpenTiff, companion, inside_name
 from bfbridge_ometiff.jpegheader import check_colors
 from bfbridge_ometiff.layout import Layout
 from bfbridge_ometiff.planes import ABSENT, PlaneMap, Samples, map_planes, samples_of
@@ -180,6 +180,7 @@ class _Builder:
         self._options = options
         # Whether the document lies in the file that was opened, so that "this file" is that.
         self._own = anchor is source and not source.filename.lower().endswith(COMPANION_SUFFIX)
+        self._has_folder = source.path is not None or source.url is not None
         self._uuid = document.uuid
         self._known: dict[tuple[str | None, str | None], int] = {}
         self._exists: dict[int, bool] = {0: True} if self._own else {}
@@ -227,10 +228,15 @@ class _Builder:
     def _find(self, data: TiffData) -> int:
         if data.uuid is None and data.file_name is None:
             return self._this_file("a TiffData without a file name")
-        number = None if data.file_name is None else self._files.find(data.file_name)
+        if data.file_name is not None and not self._options.allow_outside:
+            inside_name(self._anchor, data.file_name)
         if self._own and data.uuid is not None and data.uuid == self._uuid:
             # By its identifier this is the file opened, whatever it was called when written.
             return 0
+        if self._own and self._uuid is None and not self._has_folder:
+            self._uuid = data.uuid
+            return 0
+        number = None if data.file_name is None else self._files.find(data.file_name)
         if number is not None and self._is_there(number):
             if number == 0 and self._uuid is None:
                 self._uuid = data.uuid

@@ -23,7 +23,7 @@ from bfbridge.source import RandomAccess, Source, as_source
 from bfbridge_ometiff.ifd import Directory, TiffFile
 from bfbridge_ometiff.layout import Layout, layout_of
 
-__all__ = ["FileSet", "OpenTiff", "companion"]
+__all__ = ["FileSet", "OpenTiff", "companion", "inside_name"]
 
 _MOST_OPEN = 64
 _MOST_LAYOUTS = 4096
@@ -50,6 +50,18 @@ def companion(source: Source, name: str, *, allow_outside: bool) -> Source:
     """
     if allow_outside:
         return source.sibling(name)
+    plain = inside_name(source, name)
+    if source.path is None:
+        return source.sibling(plain)
+    folder = os.path.realpath(source.path.parent)
+    real = os.path.realpath(os.path.join(folder, plain))
+    if not real.startswith(folder.rstrip(os.sep) + os.sep):
+        raise _outside(source, name)
+    return as_source(source.path.parent / plain)
+
+
+def inside_name(source: Source, name: str) -> str:
+    """Return a name as it is to be looked for in the folder of `source`; see `companion`."""
     plain = name.replace("\\", "/")
     if "\0" in plain or not plain.strip() or ".." in plain.split("/") or plain.startswith("~"):
         raise _outside(source, name)
@@ -59,13 +71,7 @@ def companion(source: Source, name: str, *, allow_outside: bool) -> Source:
         plain = posixpath.basename(plain)
         if not plain:
             raise _outside(source, name)
-    if source.path is None:
-        return source.sibling(plain)
-    folder = os.path.realpath(source.path.parent)
-    real = os.path.realpath(os.path.join(folder, plain))
-    if not real.startswith(folder.rstrip(os.sep) + os.sep):
-        raise _outside(source, name)
-    return as_source(source.path.parent / plain)
+    return plain
 
 
 def _outside(source: Source, name: str) -> UnreadableFile:

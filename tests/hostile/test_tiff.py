@@ -266,8 +266,12 @@ def test_counts_of_tags_and_values_that_lie(big):
 
 def test_limits_hold():
     data = sample()
-    with pytest.raises(LimitExceeded, match="directories"):
+    with pytest.raises(LimitExceeded, match="number of planes"):
         read_everything(data, limits=Limits(directories=1))
+    second = ome_xml((1, 1, 1, 16, 16), "u1", tiff_data='<TiffData IFD="1"/>')
+    pages = [page(16, 16, [bytes(256)], description=second), page(16, 16, [bytes(256)])]
+    with pytest.raises(LimitExceeded, match="directories"):
+        read_everything(build(pages), limits=Limits(directories=1))
     with pytest.raises(LimitExceeded, match="length"):
         read_everything(data, limits=Limits(xml_bytes=100))
     with pytest.raises(LimitExceeded, match="segment"):

@@ -298,6 +298,15 @@ def test_a_set_given_as_bytes_has_no_folder(tmp_path):
         open_ours(files[1].read_bytes())
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_file_that_names_itself_needs_no_folder(named):
+    array = numbered((1, 1, 1, 12, 21), "u2")
+    data = element(0, name="as-written.ome.tif", uuid=UUIDS[3])
+    description = ome_xml(array.shape, "u2", tiff_data=data, uuid=UUIDS[3] if named else None)
+    file = build(pages_of(array, [(0, 0, 0)], description))
+    np.testing.assert_array_equal(read_ours(file), array)
+
+
 OUTSIDE = [
     "../outside.tif",
     "~/outside.tif",
