@@ -50,7 +50,7 @@ def run_app() -> None:
         if debug:
             raise
         _fail(str(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; nothing unfinished was left behind.", 130)
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not complain when it flushes.
