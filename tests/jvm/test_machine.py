@@ -115,7 +115,8 @@ def test_a_heap_too_small_is_a_memory_error_and_reading_goes_on(program, tmp_pat
             try:
                 read(reader, stop=(1, 1, 1, 32, 32))
             except MemoryError as error:
-                print(type(error).__name__, "BFBRIDGE_HEAP" in str(error), "strip.tif" in str(error))
+                text = str(error)
+                print(type(error).__name__, "BFBRIDGE_HEAP" in text, "strip.tif" in text)
         print(read(open_(SMALL)).shape)
         """,
         BFBRIDGE_HEAP="64m",
@@ -203,3 +204,43 @@ def test_reads_of_one_file_overlap(program):
         """
     )
     assert float(out) > 2.5
+
+
+@pytest.mark.parametrize(("safe", "asked"), [(True, "no request"), (False, "a request")])
+def test_the_xml_options_are_what_stops_requests(program, safe, asked):
+    pytest.importorskip("tifffile")
+    out = program.run(
+        f"""
+        import http.server, tifffile
+        import bfbridge_bioformats.settings as settings
+        asked = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                self.send_response(404)
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        xml = (
+            f'<?xml version="1.0"?><!DOCTYPE OME SYSTEM "http://127.0.0.1:{{server.server_port}}/a">'
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="9" SizeY="7" '
+            'SizeZ="1" SizeC="1" SizeT="1"><Channel ID="Channel:0:0"/><TiffData/></Pixels></Image>'
+            '</OME>'
+        )
+        tifffile.imwrite("a.tif", np.zeros((7, 9), np.uint8), description=xml, metadata=None)
+        if not {safe}:
+            settings.OPTIONS = tuple(o for o in settings.OPTIONS if "xml" not in o.flag)
+        try:
+            open_("a.tif")
+        except BfbridgeError:
+            pass
+        print("a request" if asked else "no request")
+        """
+    )
+    assert out == asked + "\n"
