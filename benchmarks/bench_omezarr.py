@@ -88,38 +88,33 @@ def write_tensorstore(
 def tensorstore_spec(
     path: str, shape: tuple[int, ...], version: str, sharded: bool
 ) -> dict[str, Any]:
+    """Open an array of those sizes; axes before the last two have chunks of 1."""
     blosc = {"cname": "zstd", "clevel": 1}
     store = {"driver": "file", "path": path}
+    chunk = [1] * (len(shape) - 2) + [CHUNK, CHUNK]
     if version == "0.4":
-        return {
-            "driver": "zarr",
-            "kvstore": store,
-            "metadata": {
-                "shape": list(shape), "chunks": [CHUNK, CHUNK], "dtype": "<u2",
-                "dimension_separator": "/", "compressor": {"id": "blosc", **blosc, "shuffle": 1},
-            },
+        compressor = {"id": "blosc", **blosc, "shuffle": 1}
+        metadata = {
+            "shape": list(shape), "chunks": chunk, "dtype": "<u2",
+            "dimension_separator": "/", "compressor": compressor,
         }  # fmt: skip
+        return {"driver": "zarr", "kvstore": store, "metadata": metadata}
     little = {"name": "bytes", "configuration": {"endian": "little"}}
-    codecs: list[Any] = [
-        little, {"name": "blosc", "configuration": {**blosc, "shuffle": "shuffle", "typesize": 2}},
-    ]  # fmt: skip
-    outer = [CHUNK, CHUNK]
+    blosc_v3 = {**blosc, "shuffle": "shuffle", "typesize": 2}
+    codecs: list[Any] = [little, {"name": "blosc", "configuration": blosc_v3}]
+    outer = chunk
     if sharded:
         # Its shards must not be larger than the array, rounded up to whole chunks.
-        outer = [min(SHARD, -(-n // CHUNK) * CHUNK) for n in shape]
-        inner = {
-            "chunk_shape": [CHUNK, CHUNK], "codecs": codecs,
-            "index_codecs": [little, {"name": "crc32c"}],
-        }  # fmt: skip
+        sizes = zip(chunk, shape, strict=True)
+        outer = [c if c == 1 else min(SHARD, -(-n // c) * c) for c, n in sizes]
+        index = [little, {"name": "crc32c"}]
+        inner = {"chunk_shape": chunk, "codecs": codecs, "index_codecs": index}
         codecs = [{"name": "sharding_indexed", "configuration": inner}]
     grid = {"name": "regular", "configuration": {"chunk_shape": outer}}
-    return {
-        "driver": "zarr3",
-        "kvstore": store,
-        "metadata": {
-            "shape": list(shape), "data_type": "uint16", "chunk_grid": grid, "codecs": codecs
-        },
+    metadata = {
+        "shape": list(shape), "data_type": "uint16", "chunk_grid": grid, "codecs": codecs,
     }  # fmt: skip
+    return {"driver": "zarr3", "kvstore": store, "metadata": metadata}
 
 
 def limit_zarr(rust: bool) -> None:
@@ -278,7 +273,7 @@ def reader_tensorstore(path: str) -> Callable[[Box], np.ndarray]:
     array = tensorstore.open(
         {"driver": "zarr3", "kvstore": store}, context=tensorstore.Context(limits)
     ).result()
-    return lambda box: array[box].read().result()
+    return lambda box: array[(0, 0, 0, *box)].read().result()
 
 
 def reader_zarr(path: str, rust: bool = False) -> Callable[[Box], np.ndarray]:
@@ -286,7 +281,7 @@ def reader_zarr(path: str, rust: bool = False) -> Callable[[Box], np.ndarray]:
 
     limit_zarr(rust)
     array = zarr.open_array(f"{path}/0", mode="r")
-    return lambda box: array[box]
+    return lambda box: array[(0, 0, 0, *box)]
 
 
 def reader_bfio(path: str) -> Callable[[Box], np.ndarray]:
@@ -419,9 +414,10 @@ def bench_read(folder: Path, image: str, repeats: int) -> None:
     for layout in ("unsharded", "sharded"):
         store = folder / f"{layout}.ome.zarr"
         # Written by tensorstore, so that no contender reads what it likes best.
-        write_tensorstore(pixels, str(store), "0.5", sharded=layout == "sharded")
-        axes = [{"name": n, "type": "space"} for n in "yx"]
-        scale = [{"type": "scale", "scale": [1.0, 1.0]}]
+        write_tensorstore(pixels[None, None, None], str(store), "0.5", sharded=layout == "sharded")
+        kinds = {"t": "time", "c": "channel"}
+        axes = [{"name": n, "type": kinds.get(n, "space")} for n in "tczyx"]
+        scale = [{"type": "scale", "scale": [1.0] * 5}]
         datasets = [{"path": "0", "coordinateTransformations": scale}]
         ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
         (store / "zarr.json").write_text(

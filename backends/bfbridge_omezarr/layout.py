@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import UnreadableFile, Unsupported
@@ -121,9 +121,7 @@ def _images_of(
         multiscale = parse_multiscale(entry, place)
         if multiscale.version is None and node.ome.get("version") is not None:
             version = str(node.ome["version"])
-            multiscale = Multiscale(
-                multiscale.name, version, multiscale.axes, multiscale.paths, multiscale.scale
-            )
+            multiscale = replace(multiscale, version=version)
         arrays = tuple(join(node.key, path, place) for path in multiscale.paths)
         images.append(Found(node.key, arrays, multiscale, node.ome.get("omero"), name, role))
     return images

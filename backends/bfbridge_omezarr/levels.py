@@ -64,6 +64,7 @@ class LevelWriter:
         level: int,
         options: WriteOptions,
         shared: bool,
+        first_t: int = 0,
     ) -> None:
         image = spec.image
         self.level = _cut_chunk(image.levels[level])
@@ -75,7 +76,7 @@ class LevelWriter:
         self._fill_bytes = self._fill.tobytes()
         self._compression = options.compression
         self._decoders = options.compression.decoders
-        self._prefix = f"{key}/" if options.version == "0.4" else f"{key}/c/"
+        self.prefix = f"{key}/" if options.version == "0.4" else f"{key}/c/"
         self.counts = tuple(
             -(-size // chunk)
             for size, chunk in zip(self.level.shape, self.level.chunk, strict=True)
@@ -84,7 +85,10 @@ class LevelWriter:
         self.unit = self.level.chunk if grid is None else shard_shape(self.level, grid)
         self._shards: Shards | None = None
         if grid is not None:
-            self._shards = Shards(files, self._prefix, grid, self.counts, whole_only=shared)
+            counts = (first_t + self.counts[0], *self.counts[1:])
+            self._shards = Shards(files, self.prefix, grid, counts, whole_only=shared)
+        # Blocks of an extension count from 0; its chunks come after those there are.
+        self._first_t = first_t
         self._skipped: set[Shape5] = set()
         self._lock = threading.Lock()
 
@@ -114,21 +118,21 @@ class LevelWriter:
         room = workspace.buffer(chunk.nbytes + chunk.nbytes // 128 + 1024)
         stored = self._compression.encode(chunk, room)
         if self._shards is not None:
-            self._shards.write(index, stored)
+            self._shards.write(self._place(index), stored)
         else:
-            self._files.write(self._prefix + "/".join(map(str, index)), stored)
+            self._files.write(self._key(index), stored)
         if index in self._skipped:
             with self._lock:
                 self._skipped.discard(index)
 
     def read(self, index: Shape5) -> Array | None:
         """Return a block written before, or None."""
-        key = self._prefix + "/".join(map(str, index))
+        key = self._key(index)
         shape = self.block_shape(index)
         if index in self._skipped:
             return np.full(shape, self._fill, self.dtype)
         if self._shards is not None:
-            stored = self._shards.read(index)
+            stored = self._shards.read(self._place(index))
         else:
             try:
                 stored = Path(self._files.path(key)).read_bytes()
@@ -165,6 +169,12 @@ class LevelWriter:
         if self._shards is not None:
             self._shards.close()
 
+    def _place(self, index: Shape5) -> Shape5:
+        return (index[0] + self._first_t, *index[1:])
+
+    def _key(self, index: Shape5) -> str:
+        return self.prefix + "/".join(map(str, self._place(index)))
+
     def _is_fill(self, block: Array) -> bool:
         """Whether a block holds the fill value only, bit by bit (-0.0 is not 0.0)."""
         if block[(0,) * 5].tobytes() != self._fill_bytes:
@@ -179,9 +189,9 @@ class LevelWriter:
     def _skip(self, index: Shape5) -> None:
         """Leave a chunk out, as the array's fill value says the same; drop what was there."""
         if self._shards is not None:
-            self._shards.write(index, None)
+            self._shards.write(self._place(index), None)
         else:
-            self._files.remove(self._prefix + "/".join(map(str, index)))
+            self._files.remove(self._key(index))
         with self._lock:
             self._skipped.add(index)
 

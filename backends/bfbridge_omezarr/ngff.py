@@ -124,6 +124,8 @@ class Multiscale:
         Of the levels' arrays as the document names them, full size first.
     scale
         Size of a level-0 element along each of `axes`; empty where not stored.
+    method
+        How lower levels were made, as stored ("type"), or None.
     """
 
     name: str | None
@@ -131,6 +133,7 @@ class Multiscale:
     axes: tuple[Axis, ...]
     paths: tuple[str, ...]
     scale: tuple[float, ...]
+    method: str | None = None
 
 
 def parse_multiscale(entry: Any, where: str) -> Multiscale:
@@ -159,13 +162,14 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
         # Since 0.6 what follows a level's own transformation leads to other systems.
         outer = ()
     scale = tuple(a * b for a, b in zip(inner, outer, strict=True)) if inner and outer else inner
-    name, version = entry.get("name"), entry.get("version")
+    name, version, method = (entry.get(key) for key in ("name", "version", "type"))
     return Multiscale(
         name=name if isinstance(name, str) and name else None,
         version=str(version) if version is not None else None,
         axes=axes,
         paths=tuple(paths),
         scale=scale or outer,
+        method=method if isinstance(method, str) else None,
     )
 
 

@@ -32,7 +32,7 @@ from bfbridge_omezarr.shared import (
 if TYPE_CHECKING:
     from ome_types import OME
 
-__all__ = ["OmeZarrWriter"]
+__all__ = ["OmeZarrWriter", "ome_xml_of"]
 
 Array = np.ndarray[Any, Any]
 # Blosc stores sizes in 32 bits and keeps 16 bytes for its header.
@@ -57,6 +57,7 @@ class OmeZarrWriter(WriterBackend):
         ome: OME | None,
         options: WriteOptions,
         shared: bool = False,
+        first_t: int = 0,
     ) -> None:
         self._shared = shared
         self._files = FileTree(target)
@@ -66,7 +67,7 @@ class OmeZarrWriter(WriterBackend):
         self._groups = _place(images)
         self._levels = tuple(
             tuple(
-                LevelWriter(self._files, _join(group, str(i)), spec, i, options, shared)
+                LevelWriter(self._files, _join(group, str(i)), spec, i, options, shared, first_t)
                 for i in range(len(spec.image.levels))
             )
             for group, spec in zip(self._groups, images, strict=True)
@@ -195,6 +196,24 @@ class OmeZarrWriter(WriterBackend):
             for level in levels:
                 level.complete()
 
+    # ---- more time points
+
+    @classmethod
+    def extend(cls, path: Path, count: int) -> OmeZarrWriter:
+        """Start to add `count` time points to a finished store, in place.
+
+        The writer's image has these time points only: T and blocks count from 0. `finish` makes
+        them part of the image; until then, and after `abort`, it is what it was.
+
+        Raises
+        ------
+        Unsupported
+            The store is not one image as bfbridge writes it, with one time point to a chunk.
+        """
+        from bfbridge_omezarr.extend import Extension
+
+        return Extension.begin(Path(path), count)
+
     # ---- blocks
 
     def write_block(self, image: int, level: int, index: Shape5, block: Array) -> None:
@@ -251,7 +270,7 @@ class OmeZarrWriter(WriterBackend):
                 level.describe()
         documents = self._documents()
         if self._ome is not None:
-            self._files.write("OME/METADATA.ome.xml", _xml(self._ome, self._specs).encode())
+            self._files.write("OME/METADATA.ome.xml", ome_xml_of(self._ome, self._specs).encode())
         for group in sorted(documents, key=lambda key: (key == "", key)):
             for name, document in group_documents(documents[group], self._options):
                 self._files.write(_join(group, name), to_json(document))
@@ -298,7 +317,7 @@ class OmeZarrWriter(WriterBackend):
         return Quantity(pixels.time_increment, pixels.time_increment_unit.value)
 
 
-def _xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
+def ome_xml_of(ome: OME, specs: Sequence[ImageSpec]) -> str:
     """Return the OME document of all images but labels, pointing to no other file's pixels."""
     from ome_types.model import MetadataOnly
 

@@ -1,0 +1,204 @@
+"""Adding time points to a store that is finished already.
+
+New chunks go beyond the arrays' old end, where no reader looks; then each array's document gets its
+new size, level 0 last. A kill before that leaves the image as it was, and the next extension clears
+what it left.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
+from bfbridge.errors import BadArgument, Closed, Unsupported
+from bfbridge.limits import DEFAULT_LIMITS
+from bfbridge.source import as_source
+from bfbridge_omezarr.arrays import ArrayInfo, parse_array
+from bfbridge_omezarr.documents import Documents, Node
+from bfbridge_omezarr.layout import Found, find_images
+from bfbridge_omezarr.levels import to_json
+from bfbridge_omezarr.options import parse_options
+from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
+from bfbridge_omezarr.store import open_store
+from bfbridge_omezarr.writer import OmeZarrWriter, ome_xml_of
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from bfbridge_omezarr.options import WriteOptions
+
+__all__ = ["Extension"]
+
+_AXES = ("t", "c", "z", "y", "x")
+
+
+class Extension(OmeZarrWriter):
+    """A writer of further time points; its image has these only, and its blocks count from 0.
+
+    Attributes
+    ----------
+    first_t
+        Time points there are already.
+    """
+
+    def __init__(
+        self, path: Path, spec: ImageSpec, ome: OME | None, options: WriteOptions,
+        nodes: Sequence[Node], first_t: int,
+    ) -> None:  # fmt: skip
+        super().__init__(path, [spec], ome, options, first_t=first_t)
+        self.first_t = first_t
+        self._nodes = nodes
+        self._clear()
+
+    @classmethod
+    def begin(cls, path: Path, count: int) -> Extension:
+        """Start to add `count` time points to the image at `path`.
+
+        Raises
+        ------
+        BadArgument
+            `count` is not 1 or more.
+        Unsupported
+            The store is not one image as bfbridge writes it (axes t, c, z, y, x, one time point
+            to a chunk and a shard, a compression that can be written).
+        BfbridgeError
+            The store cannot be read.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise BadArgument(f"{path}: {count!r} time points cannot be added; give 1 or more.")
+        reader = OmeZarrReader.open(as_source(path), OpenOptions())
+        image, stored_ome = reader.images[0], reader.ome()
+        described = (path / METADATA_KEY).exists()
+        reader.close()
+        store = open_store(as_source(path), DEFAULT_LIMITS, allow_outside=False)
+        documents = Documents(store, DEFAULT_LIMITS)
+        layout = find_images(documents, str(path))
+        if layout.kind != "image" or len(layout.images) != 1:
+            raise Unsupported(f"{path}: time points are added to a store of one image, no labels")
+        found = layout.images[0]
+        nodes = [node for node in documents.nodes(found.arrays) if node is not None]
+        infos = [
+            parse_array(n.key, n.array or {}, n.zarr_format, DEFAULT_LIMITS, store.label(n.key))
+            for n in nodes
+        ]
+        _refuse(path, found, infos)
+        options = parse_options(_options_of(path, nodes[0], infos[0]))
+        spec = _spec_of(image, found, infos, count)
+        ome = stored_ome if described else None
+        return cls(path, spec, ome, options, nodes, infos[0].shape[0])
+
+    def finish(self) -> None:
+        """Make the new time points part of the image.
+
+        Raises
+        ------
+        WriteFailed
+            The file system refuses.
+        """
+        if not self._open:
+            raise Closed(f"{self._files.root}: finished or aborted before.")
+        self._open = False
+        self._complete()
+        total = self.first_t + self._specs[0].image.levels[0].shape[0]
+        for node in reversed(self._nodes):
+            document = dict(node.array or {})
+            document["shape"] = [total, *document["shape"][1:]]
+            name = ".zarray" if node.zarr_format == 2 else "zarr.json"
+            self._files.write(f"{node.key}/{name}", to_json(document))
+        if self._ome is not None:
+            self._ome.images[0].pixels.size_t = total
+            self._files.write(METADATA_KEY, ome_xml_of(self._ome, self._specs).encode())
+
+    def abort(self) -> None:
+        """Give up, and remove what was added."""
+        still_open = self._open
+        super().abort()
+        if still_open:
+            self._clear()
+
+    def release(self) -> None:
+        """Not for extensions: one process adds time points."""
+        raise Unsupported(f"{self._files.root}: one process adds time points, and finishes.")
+
+    def _clear(self) -> None:
+        """Remove chunks beyond the end, left by an extension that was killed or given up."""
+        for level in self._levels[0]:
+            folder = Path(self._files.path(level.prefix.rstrip("/")))
+            for entry in folder.glob("[0-9]*"):
+                if re.fullmatch("[0-9]+", entry.name) and int(entry.name) >= self.first_t:
+                    shutil.rmtree(entry, ignore_errors=True)
+
+
+def _refuse(path: Path, found: Found, infos: Sequence[ArrayInfo]) -> None:
+    """Raise `Unsupported` for stores that are laid out otherwise than bfbridge does."""
+    axes = () if found.multiscale is None else found.multiscale.axes
+    if tuple(axis.name for axis in axes) != _AXES:
+        raise Unsupported(f"{path}: time points are added to images with axes t, c, z, y, x")
+    if [info.key for info in infos] != [str(i) for i in range(len(infos))]:
+        raise Unsupported(f"{path}: time points are added to levels called 0, 1, 2 and so on")
+    first = infos[0].chunks
+    for info in infos:
+        outer = info.chunks if info.shard is None else info.shard.shape
+        if not info.direct or outer[0] != 1 or info.separator != "/":
+            raise Unsupported(
+                f"{path}/{info.key}: chunks of {list(outer)} with other time points in them, or "
+                "stored otherwise than bfbridge does"
+            )
+        cut = tuple(min(n, size) for n, size in zip(first, info.shape, strict=True))
+        if info.chunks != cut or info.shape[0] != infos[0].shape[0]:
+            raise Unsupported(f"{path}/{info.key}: chunks or time points unlike those of level 0")
+        straight = info.order == tuple(range(5))
+        if not straight or info.dtype.str[0] == ">":
+            raise Unsupported(f"{path}/{info.key}: bytes in another order than bfbridge writes")
+
+
+def _options_of(path: Path, node: Node, info: ArrayInfo) -> dict[str, Any]:
+    """Return the options with which an array like this is written."""
+    document = node.array or {}
+    if node.zarr_format == 2:
+        codec = document.get("compressor")
+        name, settings = (codec["id"], codec) if codec else ("none", {})
+        if document.get("filters"):
+            raise Unsupported(f"{path}/{node.key}: filters {document['filters']}")
+    else:
+        codecs = document["codecs"]
+        if info.shard is not None:
+            codecs = codecs[0]["configuration"]["codecs"]
+        if len(codecs) > 2:
+            raise Unsupported(f"{path}/{node.key}: {len(codecs)} codecs")
+        named = codecs[1] if len(codecs) == 2 else {"name": "none"}
+        name, settings = named["name"], named.get("configuration", {})
+    if name == "blosc":
+        name = f"blosc-{settings.get('cname')}"
+    level = settings.get("clevel", settings.get("level"))
+    options: dict[str, Any] = {
+        "version": "0.4" if node.zarr_format == 2 else "0.5",
+        "chunks": info.chunks,
+        "compression": (name, level),
+    }
+    if info.shard is not None:
+        options["shards"] = info.shard.shape
+    try:
+        parse_options(options)
+    except BadArgument as error:
+        raise Unsupported(f"{path}/{node.key}: cannot be written further: {error}") from error
+    return options
+
+
+def _spec_of(image: Image, found: Found, infos: Sequence[ArrayInfo], count: int) -> ImageSpec:
+    def five(values: Sequence[int]) -> Shape5:
+        _, c, z, y, x = values
+        return count, c, z, y, x
+
+    chunk = (1, *five(infos[0].chunks)[1:])
+    levels = tuple(Level(five(info.shape), chunk) for info in infos)
+    fields: Mapping[str, Any] = {
+        name: getattr(image, name) for name in image.__slots__ if name != "levels"
+    }
+    method = found.multiscale.method if found.multiscale is not None else None
+    known = method if method in ("mean", "nearest", "mode") else "mean"
+    return ImageSpec(Image(levels=levels, **fields), infos[0].fill.item(), known)
