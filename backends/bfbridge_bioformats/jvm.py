@@ -26,6 +26,7 @@ from bfbridge.errors import (
     MissingExtra,
 )
 
+from .archive import Archive
 from .jar import find_jar
 from .java import INSTALL_LINE, Java, find_java
 from .javalog import JavaLog
@@ -227,18 +228,22 @@ class JavaMachine:
         java = find_java()
         jar = find_jar()
         size = heap_bytes(heap)
-        arguments = jvm_arguments(java.feature, size)
+        classpath = [*jar.paths, HANDLES]
+        support = Path(jpype.__file__).resolve().parent.parent / "org.jpype.jar"
+        archive = Archive(java, [*classpath, support])
+        arguments = [*jvm_arguments(java.feature, size), *archive.flags()]
         try:
             jpype.startJVM(
                 str(java.library),
                 *arguments,
-                classpath=[*map(str, jar.paths), str(HANDLES)],
+                classpath=[str(path) for path in classpath],
                 convertStrings=False,
                 interrupt=False,
             )
         except Exception as error:  # noqa: BLE001 - JPype raises OSError, RuntimeError and others
             _refuse_start(java, arguments, error)
         self._java = java
+        archive.make_in_background()
 
     def _adopt(self, jpype: Any) -> None:
         try:

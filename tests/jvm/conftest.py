@@ -54,7 +54,12 @@ class Program:
         return subprocess.Popen(
             [sys.executable, str(self.write(code))],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                "BFBRIDGE_ARCHIVE": "0",
+                **environment,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

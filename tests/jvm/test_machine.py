@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import numpy as np
 import pytest
 
@@ -244,3 +247,36 @@ def test_the_xml_options_are_what_stops_requests(program, safe, asked):
         """
     )
     assert out == asked + "\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the archive is made on POSIX systems")
+def test_a_class_archive_is_made_once_and_used(program, tmp_path):
+    environment = {"BFBRIDGE_ARCHIVE": "1", "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    code = """
+        read(open_(SMALL))
+        import jpype
+        bean = jpype.JClass("java.lang.management.ManagementFactory").getRuntimeMXBean()
+        print(any("SharedArchiveFile" in str(flag) for flag in bean.getInputArguments()))
+        """
+    assert program.run(code, **environment) == "False\n"
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("java-*.jsa")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (archive,) = tmp_path.rglob("java-*.jsa")
+    assert archive.stat().st_mode & 0o077 == 0
+    while [file for file in archive.parent.iterdir() if file != archive]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    made = archive.stat().st_mtime_ns
+    assert program.run(code, **environment) == "True\n"
+    assert archive.stat().st_mtime_ns == made
+    # One that is damaged, or that others may have written, does no harm.
+    archive.write_bytes(archive.read_bytes()[:100_000])
+    assert program.run(code, **environment) == "True\n"
+    archive.chmod(0o666)
+    assert program.run(code, **environment) == "False\n"
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(program):
+    environment = {"BFBRIDGE_ARCHIVE": "1", "XDG_CACHE_HOME": "/dev/null/x", "HOME": "/dev/null/x"}
+    assert program.run("print(read(open_(SMALL)).shape)", **environment) == "(1, 1, 2, 48, 64)\n"
