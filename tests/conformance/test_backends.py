@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bfbridge.testing import BackendSuite
-from bfbridge_bioformats import BioFormatsReader
+from bfbridge_bioformats import BioFormatsReader, BioFormatsWriter
 from bfbridge_ometiff import OmeTiffReader, OmeTiffWriter
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter
 
@@ -40,7 +40,12 @@ class TestOmeZarrVersion2(TestOmeZarr):
 
 class TestBioFormats(BackendSuite):
     reader = BioFormatsReader
+    writer = BioFormatsWriter
     suffix = ".ome.tif"
+
+
+class TestBioFormatsReadingOurs(TestBioFormats):
+    writer = None
 
     def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
         TestOmeTiff().write(path, [[pixels]])
