@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import threading
 import time
-import tracemalloc
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from bfbridge.backend import Region
 from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile, Unsupported
 from bfbridge.limits import Limits
+from tests.support.peak import peak_memory
 from tests.support.tiffs import (
     Page,
     all_of,
@@ -93,17 +93,15 @@ def read_everything(data: bytes | Path, **options: object) -> None:
 def quickly(action) -> BaseException | None:
     """Run, and check time and memory; return the error it ended in."""
     error: BaseException | None = None
-    tracemalloc.start()
-    begin = time.perf_counter()
-    try:
-        action()
-    except BfbridgeError as caught:
-        error = caught
-    spent = time.perf_counter() - begin
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    with peak_memory() as peak:
+        begin = time.perf_counter()
+        try:
+            action()
+        except BfbridgeError as caught:
+            error = caught
+        spent = time.perf_counter() - begin
     assert spent < SECONDS
-    assert peak < MEMORY
+    assert peak.nbytes < MEMORY
     return error
 
 

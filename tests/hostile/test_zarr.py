@@ -14,7 +14,6 @@ import struct
 import sys
 import threading
 import time
-import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from bfbridge.errors import (
 )
 from bfbridge.source import as_source
 from bfbridge_omezarr import OmeZarrReader
+from tests.support.peak import peak_memory
 
 MIB = 1 << 20
 SHAPE = (40, 50)
@@ -63,16 +63,12 @@ def read_corner(reader: OmeZarrReader, size: int = 4) -> None:
 @contextmanager
 def frugal(seconds: float = 5, megabytes: int = 256) -> Iterator[None]:
     """Fail if what is inside takes longer, or more memory."""
-    tracemalloc.start()
-    began = time.perf_counter()
-    try:
+    with peak_memory() as peak:
+        began = time.perf_counter()
         yield
         spent = time.perf_counter() - began
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
     assert spent < seconds
-    assert peak < megabytes * MIB, f"{peak:,} bytes"
+    assert peak.nbytes < megabytes * MIB, f"{peak.nbytes:,} bytes"
 
 
 def document(path: Path, name: str, value: Any) -> None:

@@ -13,7 +13,9 @@ import zarr
 __all__ = ["distinct", "write_ome_tiff", "write_ome_zarr"]
 
 
-def distinct(shape: tuple[int, ...], dtype: Any = np.uint16, start: int = 1) -> np.ndarray[Any, Any]:
+def distinct(
+    shape: tuple[int, ...], dtype: Any = np.uint16, start: int = 1
+) -> np.ndarray[Any, Any]:
     """Array of T, C, Z, Y, X (, S) whose pixels all differ, none of them 0.
 
     The order is shuffled, so that no transposed or shifted reading looks right.
@@ -54,7 +56,9 @@ def write_ome_zarr(
     root = zarr.open_group(path, mode="w", zarr_format=3)
     _multiscale(root, levels, chunks, scale)
     if labels is not None:
-        group = root.create_group("labels", attributes={"ome": {"version": "0.5", "labels": ["cells"]}})
+        group = root.create_group(
+            "labels", attributes={"ome": {"version": "0.5", "labels": ["cells"]}}
+        )
         _multiscale(group.create_group("cells"), [labels], chunks, scale)
         document = path / "labels" / "cells" / "zarr.json"
         content = json.loads(document.read_text())
@@ -64,7 +68,10 @@ def write_ome_zarr(
 
 
 def _multiscale(
-    group: Any, levels: list[np.ndarray[Any, Any]], chunks: tuple[int, ...], scale: tuple[float, ...]
+    group: Any,
+    levels: list[np.ndarray[Any, Any]],
+    chunks: tuple[int, ...],
+    scale: tuple[float, ...],
 ) -> None:
     datasets = []
     full = levels[0].shape

@@ -17,6 +17,7 @@ from bfbridge import tiles
 from bfbridge.backend import Region
 from bfbridge.tiles import Background, ChunkCache, available_cpus, plan, prefetch, put, run, take
 from tests.support.memory import MemoryReader, distinct, view_of
+from tests.support.peak import peak_memory
 
 STORED = distinct((2, 3, 4, 50, 70))
 CHUNK = (1, 2, 1, 16, 32)
@@ -97,20 +98,14 @@ def test_whole_chunks_are_read_straight_into_the_result() -> None:
 
 
 def test_a_large_read_makes_no_second_copy() -> None:
-    import tracemalloc
-
     # Values that numpy makes one page at a time on reading: the source itself takes no memory.
     stored = np.broadcast_to(np.arange(4096, dtype=np.uint16), (1, 2, 2, 4096, 4096))
     view = view_of(stored, (1, 1, 1, 256, 256), cache=ChunkCache())
-    tracemalloc.start()
-    try:
+    with peak_memory() as peak:
         got = view[:]
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
     assert got.shape == (4096, 4096, 2, 2)
     assert (got[::511, :, 1, 1] == stored[0, 1, 1, ::511]).all()
-    assert peak <= 1.15 * got.nbytes
+    assert peak.nbytes <= 1.15 * got.nbytes
 
 
 def test_each_chunk_is_read_once_by_several_threads() -> None:
