@@ -83,7 +83,7 @@ def make_request(**wanted: Any) -> Request:
         One of them makes no sense.
     """
     for name, parse in (("crop", parse_crop), ("memory", parse_size), ("split", parse_split)):
-        wanted[name] = parse(wanted.get(name))  # type: ignore[operator]
+        wanted[name] = parse(wanted.get(name))
     workers = wanted.get("max_workers")
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise BadArgument(f"max_workers={workers!r}: give a number of threads, 1 or more.")
@@ -402,7 +402,7 @@ def _failure(done: Conversion) -> str:
     first = done.failed[0]
     return (
         f"{len(done.failed)} of {len(done.files)} files failed; the others are done. The first: "
-        f"{first.source}: {first.error} All are in {done.report}."
+        f"{first.error} All are in {done.report}."
     )
 
 

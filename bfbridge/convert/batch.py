@@ -22,7 +22,7 @@ from bfbridge.convert.sources import Found
 from bfbridge.errors import BadArgument
 from bfbridge.tiles import available_cpus
 
-__all__ = ["Job", "Watcher", "parse_part", "run_batch"]
+__all__ = ["Job", "Watcher", "converted", "parse_part", "plan_jobs", "run_batch"]
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def run_batch(
             _run_in_processes(run, min(processes, len(jobs)))
         else:
             for number, job in run.pending():
-                run.end(number, _converted(job, request, run.progress(number)))
+                run.end(number, converted(job, request, run.progress(number)))
     except BaseException:
         report.interrupted = True
         run.keep_the_rest()
@@ -222,6 +222,10 @@ class _Run:
         self._report.add(record)
         self._watcher.ended(number, record)
 
+    def failed(self, number: int, error: str, kind: str) -> FileRecord:
+        """Return the record of a job that failed."""
+        return failed(self.jobs[number], error, kind, self.request)
+
     def keep_the_rest(self) -> None:
         """Keep what an earlier run has of jobs that this one did not come to."""
         told = {self.order(record) for record in self._report.files}
@@ -239,7 +243,7 @@ def failed(job: Job, error: str, kind: str, request: Request) -> FileRecord:
     )  # fmt: skip
 
 
-def _converted(
+def converted(
     job: Job, request: Request, progress: Callable[[int, int], None] | None
 ) -> FileRecord:
     """Do one job; its failure is a record, not an exception."""

@@ -48,7 +48,7 @@ class PixelChecksum:
                 for j, left in enumerate(range(0, plane.shape[1], width)):
                     tile = plane[top : top + height, left : left + width]
                     self._sums[(*place, row + i, column + j)] = zlib.crc32(
-                        np.ascontiguousarray(tile, little)
+                        np.ascontiguousarray(tile, little).data
                     )
 
     def at(self, key: tuple[slice, ...]) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
 from bfbridge import metadata
 from bfbridge.convert.pieces import Piece
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONVERSION_NAMESPACE", "ORIGINAL_METADATA", "document_for"]
 
+OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 ORIGINAL_METADATA = "openmicroscopy.org/OriginalMetadata"
 CONVERSION_NAMESPACE = "bfbridge/conversion"
 
@@ -65,7 +67,7 @@ def document_for(
     if cut or len(new.images) < len(ome.images):
         _follow(new, ome, pieces, br)
     # The lists are copied before anything is added: the source's document stays as it is.
-    new.structured_annotations = ome.structured_annotations.model_copy()
+    new.structured_annotations = _notes(ome).model_copy()
     if original_metadata:
         _annotate_original(new, br.original_metadata)
     for number, scaling in enumerate(scalings):
@@ -162,7 +164,8 @@ def _follow_containers(new: OME, ome: OME, kept: set[str]) -> None:
     ]
     new.plates = []
     for plate in ome.plates:
-        wells, samples_kept = [], set()
+        wells: list[model.Well] = []
+        samples_kept: set[str] = set()
         for well in plate.wells:
             samples = [
                 s for s in well.well_samples if s.image_ref is not None and s.image_ref.id in kept
@@ -231,7 +234,7 @@ def _moved_shape(shape: Any, left: int, top: int, scale: tuple[float, float]) ->
 
 
 def _annotation_id(new: OME, number: int) -> str:
-    used = {annotation.id for annotation in new.structured_annotations}
+    used = {annotation.id for annotation in _notes(new)}
     while f"Annotation:bfbridge:{number}" in used:
         number += 1
     return f"Annotation:bfbridge:{number}"
@@ -239,42 +242,41 @@ def _annotation_id(new: OME, number: int) -> str:
 
 def _annotate_original(new: OME, told: Mapping[str, Any]) -> None:
     """Add the format's own metadata as Bio-Formats does (OMEXMLService.populateOriginalMetadata)."""
-    from ome_types import model
-
-    if any(a.namespace == ORIGINAL_METADATA for a in new.structured_annotations):
+    notes = _notes(new)
+    if any(a.namespace == ORIGINAL_METADATA for a in notes):
         return
-    used = {a.id for a in new.structured_annotations}
+    used = {a.id for a in notes}
     numbers = (n for n in itertools.count() if f"Annotation:original:{n}" not in used)
-    new.structured_annotations.xml_annotations = [
-        *new.structured_annotations.xml_annotations,
-        *(
-            model.XMLAnnotation(
-                id=f"Annotation:original:{number}",
-                namespace=ORIGINAL_METADATA,
-                value=model.XMLAnnotation.Value(any_elements=[_pair(str(key), str(text))]),
-            )
-            for number, (key, text) in zip(numbers, told.items(), strict=False)
-        ),
-    ]
-
-
-def _pair(key: str, text: str) -> Any:
-    from xsdata.formats.dataclass.models.generics import AnyElement
-
-    return AnyElement(
-        qname="OriginalMetadata",
-        children=[
-            AnyElement(qname="Key", text=_printable(key)),
-            AnyElement(qname="Value", text=_printable(text)),
-        ],
+    text = "".join(
+        f'<XMLAnnotation ID="Annotation:original:{number}" Namespace="{ORIGINAL_METADATA}"><Value>'
+        f"<OriginalMetadata><Key>{_printable(str(key))}</Key><Value>{_printable(str(value))}</Value>"
+        "</OriginalMetadata></Value></XMLAnnotation>"
+        for number, (key, value) in zip(numbers, told.items(), strict=False)
     )
+    if text:
+        # Parsed rather than built: how ome_types holds foreign XML is its own affair.
+        from ome_types import from_xml
+
+        parsed = from_xml(
+            f'<OME xmlns="{OME_NAMESPACE}"><StructuredAnnotations>{text}</StructuredAnnotations></OME>'
+        )
+        notes.xml_annotations = [*notes.xml_annotations, *_notes(parsed).xml_annotations]
+
+
+def _notes(ome: OME) -> model.StructuredAnnotations:
+    """Return a document's annotations; an empty set is made where there is none."""
+    if ome.structured_annotations is None:
+        from ome_types.model import StructuredAnnotations
+
+        ome.structured_annotations = StructuredAnnotations()
+    return ome.structured_annotations
 
 
 def _printable(text: str) -> str:
-    """Leave out what XML 1.0 cannot hold (section 2.2, Char)."""
-    return "".join(
+    """Leave out what XML 1.0 cannot hold (section 2.2, Char), and escape the rest."""
+    return escape("".join(
         ch for ch in text if ch in "\t\n\r" or " " <= ch <= "\ud7ff" or "\ue000" <= ch <= "\ufffd" or ch > "\uffff"
-    )
+    ))
 
 
 def _retyped(new: OME, image: model.Image, scaling: Scaling) -> model.Image:
@@ -295,8 +297,7 @@ def _retyped(new: OME, image: model.Image, scaling: Scaling) -> model.Image:
             description="How the pixels' values were changed by a conversion.",
             value=told,
         )
-        new.structured_annotations.map_annotations = [
-            *new.structured_annotations.map_annotations, note,
-        ]  # fmt: skip
+        notes = _notes(new)
+        notes.map_annotations = [*notes.map_annotations, note]
         refs.append(model.AnnotationRef(id=note.id))
     return image.model_copy(update={"pixels": pixels, "annotation_refs": refs})

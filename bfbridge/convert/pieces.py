@@ -75,10 +75,11 @@ class Piece:
         return view.read(X=x, Y=y, Z=z, C=c, T=t, keepdims=True)
 
 
-def _index(axis: Sequence[int]) -> slice | list[int]:
+def _index(axis: Sequence[int]) -> slice | np.ndarray[Any, Any]:
     if isinstance(axis, range) and axis.step == 1:
         return slice(axis.start, axis.stop)
-    return list(axis)
+    # Not a list: two numbers in a list are a start and a stop, as bfio has it.
+    return np.array(axis, np.intp)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from bfbridge.filepattern import FilePattern, is_pattern
 __all__ = ["Found", "Skipped", "find_sources", "is_one_image", "name_targets"]
 
 ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+EVERYTHING = (".*", ".+")
 NATIVE = frozenset({".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".svs", ".ome"})
 NOT_ONLY_IMAGES = frozenset(
     ".txt .csv .tsv .xml .json .log .ini .cfg .htm .html .pdf .inf .db .dat .md .yaml .yml .xlsx .xls"
@@ -161,7 +162,7 @@ def _searched(
     if not found:
         raise FileMissing(f"{shown}: there are no files in this folder.")
     for path, relative in found:
-        yield Found(str(path), relative), matcher is None
+        yield Found(str(path), relative), matcher is None or matcher.pattern in EVERYTHING
 
 
 def _walk(folder: Path, root: Path, recursive: bool) -> Iterator[tuple[Path, str]]:

@@ -129,7 +129,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def serve() -> None:
     """Do jobs from stdin until it ends: what runs in a worker."""
-    from bfbridge.convert.batch import _converted
+    from bfbridge.convert.batch import converted
 
     # What libraries and Java print must not get among the answers.
     answers = os.fdopen(os.dup(1), "wb")
@@ -160,6 +160,6 @@ def serve() -> None:
             return
         with suppress(BrokenPipeError):
             try:
-                tell("done", _converted(job, request, progress))
+                tell("done", converted(job, request, progress))
             except KeyboardInterrupt:
                 raise SystemExit(143) from None

@@ -1,0 +1,180 @@
+"""The WIPP plugin: ``python -m bfbridge.wipp --inpDir ... --filePattern ... --outDir ...``.
+
+Converts a collection of vendor images into files of one channel and one time point each, as the
+platform wants them. Unlike earlier converters it exits with an error if any file failed, having done
+the others, and takes no pyramid level for an image.
+
+Environment: POLUS_IMG_EXT (.ome.tif or .ome.zarr), POLUS_LOG (level of the log), NUM_WORKERS
+(processes), NUM_THREADS (threads in all).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bfbridge.convert import Conversion, Watcher, convert_many, make_request
+from bfbridge.convert.pieces import plan_outputs
+from bfbridge.convert.record import FileRecord
+from bfbridge.convert.report import REPORT_NAME
+from bfbridge.convert.single import open_source
+from bfbridge.convert.sources import find_sources, name_targets
+from bfbridge.errors import BadArgument, BfbridgeError, FileMissing
+
+__all__ = ["main"]
+
+LOG_FORMAT = "%(asctime)s - %(name)-8s - %(levelname)-8s - %(message)s"
+LOG_DATE = "%d-%b-%y %H:%M:%S"
+EXTENSIONS = (".ome.tif", ".ome.zarr")
+TILE = 1024
+
+log = logging.getLogger("bfbridge.wipp")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the plugin and return its exit code: 0, or 1 if anything failed.
+
+    Parameters
+    ----------
+    arguments
+        Of the command line; default: the process's.
+    """
+    level = os.environ.get("POLUS_LOG", "INFO").upper()
+    known = logging.getLevelNamesMapping()
+    logging.basicConfig(
+        format=LOG_FORMAT, datefmt=LOG_DATE, level=known.get(level, logging.INFO), force=True
+    )
+    asked = _parser().parse_args(arguments)
+    for name, value in vars(asked).items():
+        log.info("%s = %s", name, value)
+    try:
+        return _run(asked)
+    except BfbridgeError as error:
+        log.error("%s", error)  # noqa: TRY400 - the message says all; a traceback is not for users
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bfbridge.wipp",
+        description="Convert a collection of images into OME-TIFF or OME-Zarr.",
+    )
+    parser.add_argument("--inpDir", type=Path, required=True, help="Folder of the images.")
+    parser.add_argument("--filePattern", default=".*", help="File pattern that names must match.")
+    parser.add_argument(
+        "--fileExtension", type=_extension, default=None,
+        help="Of the new files: .ome.tif or .ome.zarr. Default: POLUS_IMG_EXT.",
+    )  # fmt: skip
+    parser.add_argument("--outDir", type=Path, required=True, help="Folder for the new files.")
+    parser.add_argument(
+        "--preview", nargs="?", const=True, default=False, type=_truth,
+        help="Only write preview.json, which names the files that would be made.",
+    )  # fmt: skip
+    return parser
+
+
+def _truth(text: str) -> bool:
+    """Read a boolean as the platform passes it: as a value."""
+    lowered = text.strip().lower()
+    if lowered in ("true", "1", "yes"):
+        return True
+    if lowered in ("false", "0", "no", ""):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def _extension(text: str) -> str | None:
+    wanted = text.strip().lower()
+    if not wanted or wanted == "default":
+        return None
+    if wanted not in EXTENSIONS:
+        raise argparse.ArgumentTypeError(f"{text!r}: choose one of {', '.join(EXTENSIONS)}")
+    return wanted
+
+
+def _run(asked: argparse.Namespace) -> int:
+    extension = asked.fileExtension or os.environ.get("POLUS_IMG_EXT") or EXTENSIONS[0]
+    if extension not in EXTENSIONS:
+        raise BadArgument(f"POLUS_IMG_EXT={extension!r}: choose one of {', '.join(EXTENSIONS)}.")
+    if not asked.inpDir.is_dir():
+        raise FileMissing(f"--inpDir {asked.inpDir}: there is no such folder.")
+    if not asked.outDir.is_dir():
+        raise FileMissing(f"--outDir {asked.outDir}: there is no such folder; the platform makes it.")
+    images = asked.inpDir / "images"
+    folder = images if images.is_dir() else asked.inpDir
+    pattern = asked.filePattern.strip() or ".*"
+    options: dict[str, Any] = {"split": "series,c,t"}
+    if extension == ".ome.tif":
+        options["options"] = {"tile": TILE, "compression": "lzw"}
+        options["pyramid"] = False
+    threads = _number("NUM_THREADS")
+    request = make_request(max_workers=threads, **options)
+    if asked.preview:
+        return _preview(folder, pattern, asked.outDir, extension, request)
+    done = convert_many(
+        str(folder), asked.outDir, request, suffix=extension, pattern=pattern, recursive=False,
+        overwrite=True, jobs=_number("NUM_WORKERS") or 1, watcher=_Log(),
+        report=asked.outDir / REPORT_NAME,
+    )  # fmt: skip
+    return _told(done)
+
+
+def _number(name: str) -> int | None:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise BadArgument(f"{name}={text!r}: give a number, 1 or more.")
+    return int(text)
+
+
+def _preview(folder: Path, pattern: str, out: Path, extension: str, request: Any) -> int:
+    """Write which files would be made."""
+    found = find_sources([str(folder)], request, pattern=pattern, recursive=False)
+    names: list[str] = []
+    failed = 0
+    for source, target in zip(found, name_targets(found, out, extension), strict=True):
+        if source.error is not None:
+            log.error("%s: %s", source.path, source.error)
+            failed += 1
+            continue
+        with open_source(source.path, request) as br:
+            names.extend(output.target.name for output in plan_outputs(br, target, request))
+    told = {"filePattern": pattern, "outDir": names}
+    (out / "preview.json").write_text(json.dumps(told, indent=4) + "\n", encoding="utf-8")
+    log.info("preview.json names %d files", len(names))
+    if failed:
+        log.warning("%d files cannot be read; a run would fail for them", failed)
+    return 0
+
+
+class _Log(Watcher):
+    """One line for each file."""
+
+    def begin(self, count: int) -> None:
+        log.info("%d images to convert", count)
+
+    def ended(self, number: int, record: FileRecord) -> None:
+        if record.status == "failed":
+            log.error("%s failed: %s", record.source, record.error)
+        else:
+            names = ", ".join(Path(output.target).name for output in record.outputs)
+            log.info("%s -> %s in %.1f s", Path(record.source).name, names, record.seconds)
+
+
+def _told(done: Conversion) -> int:
+    log.info(
+        "%d images made of %d files, %d failed; report: %s",
+        done.images, len(done.files), len(done.failed), done.report,
+    )  # fmt: skip
+    return 1 if done.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
