@@ -6,7 +6,7 @@ none of them.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -115,15 +115,15 @@ class Derived:
             (start, stop) measured from the outer corner of the first pixel, None for an end of the
             image. What reaches beyond the image is an error.
         units
-            Of `x` and `y`: "px" (pixels of full size), a unit of length ("um", "mm", ...), or
+            Of `x` and `y`: "px" (pixels of this view), a unit of length ("um", "mm", ...), or
             "fraction" (0 to 1).
         z, c, t
             As in `read`.
         level, pixel_size, magnification, max_size
             At most one of these says how fine the result is: a level; the size of a pixel, as
-            (value, unit), a number in `units`, or a pair of either for y and x; the objective's
-            magnification; or the most pixels along the longer side, or along (y, x). Default:
-            this view's level.
+            (value, unit), a number in `units`, or {"y": ..., "x": ...} of either; the objective's
+            magnification; or the most pixels along the longer side, or along (y, x), without
+            enlarging. Default: this view's level.
         resample
             "area" (the mean, for smaller results), "nearest", "linear" or "cubic". Default: "area"
             down and "linear" up; "nearest" for label images.
@@ -159,6 +159,10 @@ class Derived:
             keepdims=keepdims,
         )
         return result
+
+    def _key_of(self, region: Mapping[str, Any], view: Any) -> Any:
+        """Return the key in `view` of a region given in this view's units."""
+        return import_module("bfbridge.render").as_key(self, target=view, **region)
 
     def thumbnail(
         self, size: int = 256, *, z: int | None = None, t: int = 0, c: Any = None

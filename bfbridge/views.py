@@ -77,7 +77,7 @@ class OpenFile:
         return _reopen, (self.source, self.options, self.backend_name, cache)
 
     def again(self) -> OpenFile:
-        """This file while it is open, and after `close` the same file opened once more."""
+        """Return this file while it is open, and after `close` the same file opened once more."""
         if not self.closed:
             return self
         return _reopen(self.source, self.options, self.backend_name, self.cache)
@@ -129,7 +129,7 @@ class OpenFile:
         """What tells this file's chunks from others in a shared cache."""
         options = self.options
         return (
-            _stamp(self.source) or self._state.number,
+            self._state.number if (stamp := _stamp(self.source)) is None else stamp,
             # Another backend, or other options, may cut other chunks or find other pixels.
             self.backend.name,
             options.group_files,
@@ -430,7 +430,8 @@ class ImageView(Derived):
         overlap
             Pixels that neighbouring tiles share.
         region
-            A key as in ``br[...]`` that says where; Y and X without steps. Default: everywhere.
+            A key as in ``br[...]`` that says where, Y and X without steps; or a mapping as
+            ``{"x": (0, 50), "y": (20, 60), "units": "um"}``. Default: everywhere.
         level
             Resolution to walk over. Default: this view's.
         edge
@@ -451,6 +452,8 @@ class ImageView(Derived):
             Sizes, overlap or region that make no sense here.
         """
         view = self if level is None else self.levels[level]
+        if isinstance(region, Mapping):
+            region = self._key_of(region, view)
         if batch is None:
             return tiling.iterate(view, size, overlap, region, edge or "crop")
         return tiling.batches(view, size, batch, overlap, region, edge or "pad")

@@ -24,8 +24,8 @@ DIMS = tuple(ORDER.lower())
 VARIABLE = "image"
 SUFFIXES = (
     ".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf", ".ome.zarr", ".ozx", ".czi",
-    ".lif", ".nd2", ".oib", ".oif", ".ims", ".lsm", ".dv", ".r3d", ".vsi", ".svs", ".ndpi", ".scn", ".mrxs",
-    ".lof", ".xlef", ".sld", ".zvi", ".stk", ".ics", ".ids", ".companion.ome", ".ome.xml",
+    ".lif", ".nd2", ".oib", ".oif", ".ims", ".lsm", ".dv", ".r3d", ".vsi", ".svs", ".ndpi", ".scn",
+    ".mrxs", ".lof", ".xlef", ".sld", ".zvi", ".stk", ".ics", ".ids", ".companion.ome", ".ome.xml",
 )  # fmt: skip
 """Names that are images beyond doubt. A bare .tif or .zarr may be any array, and is not claimed."""
 
