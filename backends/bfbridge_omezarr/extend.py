@@ -111,7 +111,7 @@ class Extension(OmeZarrWriter):
             self._files.write(f"{node.key}/{name}", to_json(document))
         if self._ome is not None:
             self._ome.images[0].pixels.size_t = total
-            self._files.write(METADATA_KEY, ome_xml_of(self._ome, self._specs).encode())
+            self._files.write(METADATA_KEY, ome_xml_of(self._ome, self._places.order).encode())
 
     def abort(self) -> None:
         """Give up, and remove what was added."""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bfbridge.backend import Quantity
 from bfbridge_omezarr.ngff import SYMBOLS
 
 if TYPE_CHECKING:
-    from bfbridge.backend import Channel, Image, ImageSpec, Level, Quantity, Shape5
+    from bfbridge.backend import Channel, Image, ImageSpec, Level, Shape5
     from bfbridge_omezarr.options import WriteOptions
 
 __all__ = [
@@ -29,6 +30,15 @@ __all__ = [
 ]
 
 _NAMES: Final = {symbol: name for name, symbol in SYMBOLS.items()}
+# Lengths that OME names and NGFF does not, in metres.
+_IN_METRES: Final = {
+    "dam": 10.0,
+    "li": 0.0254 / 12,
+    "ly": 9_460_730_472_580_800.0,
+    "pt": 0.0254 / 72,
+    "thou": 2.54e-5,
+    "ua": 149_597_870_700.0,
+}
 _AXES: Final = (
     ("t", "time"),
     ("c", "channel"),
@@ -137,6 +147,11 @@ def group_documents(
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return names and contents of a group's documents, the one that makes it an image last."""
     if options.version == "0.4":
+        # Before 0.5 each of these carries the version itself.
+        attributes = {
+            name: {**value, "version": "0.4"} if name in ("plate", "well") else value
+            for name, value in attributes.items()
+        }
         documents: list[tuple[str, dict[str, Any]]] = [(".zgroup", {"zarr_format": 2})]
         if attributes:
             documents.append((".zattrs", dict(attributes)))
@@ -191,7 +206,7 @@ def multiscale_attributes(
     """
     image = spec.image
     size = image.pixel_size
-    quantities = (time_step, None, size.z, size.y, size.x)
+    quantities = tuple(map(_nameable, (time_step, None, size.z, size.y, size.x)))
     axes: list[dict[str, str]] = []
     for (name, kind), quantity in zip(_AXES, quantities, strict=True):
         axis = {"name": name, "type": kind}
@@ -219,6 +234,13 @@ def multiscale_attributes(
     if image.role != "label":
         attributes["omero"] = _omero(image, windows)
     return attributes
+
+
+def _nameable(quantity: Quantity | None) -> Quantity | None:
+    """Return a quantity in a unit that NGFF has a name for, if it is one of length or time."""
+    if quantity is None or quantity.unit not in _IN_METRES:
+        return quantity
+    return Quantity(quantity.value * _IN_METRES[quantity.unit], "m")
 
 
 def _transformations(

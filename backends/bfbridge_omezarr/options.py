@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_CHUNK", "Compression", "WriteOptions", "parse_options"]
 
 DEFAULT_CHUNK: Final[Shape5] = (1, 1, 1, 1024, 1024)
-_NAMES: Final = ("version", "chunks", "shards", "compression")
+_NAMES: Final = ("version", "chunks", "shards", "compression", "wells")
 _LEVELS: Final = {
     "zstd": range(-7, 23),
     "blosc-zstd": range(10),
@@ -120,12 +120,15 @@ class WriteOptions:
         Along T, C, Z, Y, X; `shards` is None for none.
     compression
         Of every chunk.
+    wells
+        Well of each image, or None.
     """
 
     version: Literal["0.4", "0.5"]
     chunks: Shape5
     shards: Shape5 | None
     compression: Compression
+    wells: tuple[str, ...] | None = None
 
     def shard_grid(self, level: Level) -> Shape5 | None:
         """Chunks per shard along each axis, cut to those the level has; None without shards."""
@@ -147,7 +150,8 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
         ``version``: "0.5" (default) or "0.4". ``chunks``, ``shards``: a number for Y and X, or one
         number for each of the last axes of T, C, Z, Y, X, so that (512, 512) is Y, X.
         ``compression``: "blosc-zstd" (default), "blosc-lz4", "zstd", "none" or None, or a pair of
-        one of them and its level.
+        one of them and its level. ``wells``: the well of each image ("B03"), which makes the store
+        a plate.
 
     Raises
     ------
@@ -174,7 +178,16 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
                     f"shards={shards}: {shard} along {axis} is no multiple of the chunk size, "
                     f"{chunk}."
                 )
-    return WriteOptions("0.4" if version == "0.4" else "0.5", chunks, shards, _compression(options))
+    wells = options.get("wells")
+    if wells is not None and (isinstance(wells, str) or not isinstance(wells, (list, tuple))):
+        raise BadArgument(f"wells={wells!r:.100}: give a list with the name of each image's well.")
+    return WriteOptions(
+        "0.4" if version == "0.4" else "0.5",
+        chunks,
+        shards,
+        _compression(options),
+        None if wells is None else tuple(wells),
+    )
 
 
 def _grid(value: Any, what: str) -> Shape5 | None:

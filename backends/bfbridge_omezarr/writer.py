@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -21,6 +20,7 @@ from bfbridge_omezarr.metadata import (
     multiscale_attributes,
 )
 from bfbridge_omezarr.options import WriteOptions, parse_options
+from bfbridge_omezarr.places import place_images
 from bfbridge_omezarr.shared import (
     FOLDER,
     load_plan,
@@ -43,9 +43,10 @@ class OmeZarrWriter(WriterBackend):
     """A new OME-Zarr store.
 
     One image lies at the root; several are laid out as bioformats2raw does (``0/``, ``1/`` and a
-    list in ``OME``). Images of role "label" go to ``labels`` of the first image. Every array has
-    the axes t, c, z, y, x; a sample of an RGB image is a channel. ``OME/METADATA.ome.xml`` holds
-    the OME metadata. All metadata is written by `finish`, the root's last.
+    list in ``OME``), or as the plate that the OME metadata or the option ``wells`` tells of. Images
+    of role "label" go to ``labels`` of the first image. Every array has the axes t, c, z, y, x; a
+    sample of an RGB image is a channel. ``OME/METADATA.ome.xml`` holds the OME metadata. All
+    metadata is written by `finish`, the root's last.
     """
 
     name: ClassVar[str] = "omezarr"
@@ -64,13 +65,13 @@ class OmeZarrWriter(WriterBackend):
         self._specs = tuple(images)
         self._ome = ome
         self._options = options
-        self._groups = _place(images)
+        self._places = place_images(images, ome, options.wells)
         self._levels = tuple(
             tuple(
                 LevelWriter(self._files, _join(group, str(i)), spec, i, options, shared, first_t)
                 for i in range(len(spec.image.levels))
             )
-            for group, spec in zip(self._groups, images, strict=True)
+            for group, spec in zip(self._places.groups, images, strict=True)
         )
         self._windows = tuple(Windows(spec.image) for spec in images)
         self._workspace = Workspace()
@@ -270,7 +271,9 @@ class OmeZarrWriter(WriterBackend):
                 level.describe()
         documents = self._documents()
         if self._ome is not None:
-            self._files.write("OME/METADATA.ome.xml", ome_xml_of(self._ome, self._specs).encode())
+            self._files.write(
+                "OME/METADATA.ome.xml", ome_xml_of(self._ome, self._places.order).encode()
+            )
         for group in sorted(documents, key=lambda key: (key == "", key)):
             for name, document in group_documents(documents[group], self._options):
                 self._files.write(_join(group, name), to_json(document))
@@ -285,27 +288,16 @@ class OmeZarrWriter(WriterBackend):
                 with contextlib.suppress(OSError):
                     level.close()
 
-    def _documents(self) -> dict[str, dict[str, Any]]:
+    def _documents(self) -> dict[str, Mapping[str, Any]]:
         """Attributes of every group, by key."""
-        documents: dict[str, dict[str, Any]] = {"OME": {}, "": {}}
-        series: list[str] = []
-        labels: dict[str, list[str]] = {}
-        for i, (group, spec) in enumerate(zip(self._groups, self._specs, strict=True)):
+        documents = dict(self._places.documents)
+        for i, (group, spec) in enumerate(zip(self._places.groups, self._specs, strict=True)):
             attributes = multiscale_attributes(
                 spec, self._windows[i].found, self._options, self._time_step(i)
             )
-            if spec.image.role == "label":
-                parent, name = group.rsplit("/", 1)
-                labels.setdefault(parent, []).append(name)
+            if "labels/" in group:
                 attributes |= label_attributes(self._options, "../../")
-            else:
-                series.append(group)
             documents[group] = attributes
-        for parent, names in labels.items():
-            documents[parent] = {"labels": names}
-        if series and series != [""]:
-            documents[""] = {"bioformats2raw.layout": 3}
-            documents["OME"] = {"series": series}
         return documents
 
     def _time_step(self, image: int) -> Quantity | None:
@@ -317,14 +309,12 @@ class OmeZarrWriter(WriterBackend):
         return Quantity(pixels.time_increment, pixels.time_increment_unit.value)
 
 
-def ome_xml_of(ome: OME, specs: Sequence[ImageSpec]) -> str:
-    """Return the OME document of all images but labels, pointing to no other file's pixels."""
+def ome_xml_of(ome: OME, order: Sequence[int]) -> str:
+    """Return the OME document of images in that order, pointing to no other file's pixels."""
     from ome_types.model import MetadataOnly
 
     ome = ome.model_copy(deep=True)
-    ome.images = [
-        image for image, spec in zip(ome.images, specs, strict=True) if spec.image.role != "label"
-    ]
+    ome.images = [ome.images[number] for number in order]
     for image in ome.images:
         image.pixels.tiff_data_blocks = []
         image.pixels.bin_data_blocks = []
@@ -334,26 +324,6 @@ def ome_xml_of(ome: OME, specs: Sequence[ImageSpec]) -> str:
 
 def _join(group: str, name: str) -> str:
     return f"{group}/{name}" if group else name
-
-
-def _place(specs: Sequence[ImageSpec]) -> list[str]:
-    """Return the group of each image: the root for a single one, else 0, 1 and so on.
-
-    Labels belong to the first image, under their own name or, without one, their number.
-    """
-    count = sum(spec.image.role != "label" for spec in specs)
-    first = "" if count == 1 else "0"
-    groups: list[str] = []
-    place = 0
-    for i, spec in enumerate(specs):
-        if spec.image.role == "label" and count:
-            name = re.sub(r"[^\w.-]+", "_", (spec.image.name or "").split("/")[-1]).strip("._")
-            key = _join(first, f"labels/{name or i}")
-            groups.append(key if key not in groups else f"{key}_{i}")
-        else:
-            groups.append(first if count == 1 else str(place))
-            place += 1
-    return groups
 
 
 def _check_dtype(image: Image) -> None:

@@ -41,6 +41,7 @@ from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter  # noqa: E402
 from bfbridge_omezarr.ome import make_ome  # noqa: E402
 
 Array = np.ndarray[Any, Any]
+IMAGE_FIELDS = ("name", "role", "samples", "channels", "pixel_size")
 SIZE = PixelSize(Quantity(0.25, "µm"), Quantity(0.5, "µm"), Quantity(2, "µm"))
 LAYOUTS: list[dict[str, Any]] = [
     {"version": "0.4"},
@@ -60,7 +61,7 @@ def counting(shape: Sequence[int], dtype: str = "uint16") -> Array:
 def spec_of(levels: Sequence[Array], options: Mapping[str, Any], **more: Any) -> ImageSpec:
     """What the face would plan for arrays that are the levels of an image."""
     first = levels[0]
-    image_fields = {k: more.pop(k) for k in ("name", "role", "samples", "channels") if k in more}
+    image_fields = {k: more.pop(k) for k in IMAGE_FIELDS if k in more}
     channels = tuple(Channel(f"ch{i}", (255, i, 0, 255)) for i in range(first.shape[1]))
     fields: dict[str, Any] = {
         "name": "cells",
@@ -389,6 +390,82 @@ def test_labels(tmp_path: Path, version: str) -> None:
     np.testing.assert_array_equal(whole(reader, 1), nuclei)
     with pytest.raises(Unsupported, match="labels are whole numbers"):
         spec_of([values.astype("f4")], options, role="label")
+
+
+def plate_ome(specs: Sequence[ImageSpec], wells: Sequence[tuple[int, int]]) -> Any:
+    from ome_types.model import ImageRef, Plate, Well, WellSample
+
+    ome = make_ome([spec.image for spec in specs], None, [None] * len(specs))
+    samples: dict[tuple[int, int], list[Any]] = {}
+    for i, well in enumerate(wells):
+        sample = WellSample(id=f"WellSample:{i}", index=i, image_ref=ImageRef(id=ome.images[i].id))
+        samples.setdefault(well, []).append(sample)
+    ome.plates = [
+        Plate(
+            id="Plate:0", name="P1", row_naming_convention="letter",
+            column_naming_convention="number",
+            wells=[
+                Well(id=f"Well:{r}:{c}", row=r, column=c, well_samples=members)
+                for (r, c), members in samples.items()
+            ],
+        )
+    ]  # fmt: skip
+    return ome
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("told", ["by OME metadata", "by option"])
+def test_plates(tmp_path: Path, version: str, told: str) -> None:
+    images = [counting((1, 1, 1, 30, 20)) + 1000 * i for i in range(4)]
+    options: dict[str, Any] = {"version": version, "chunks": 16}
+    if told == "by option":
+        options["wells"] = ["B3", "AA/12", "B/3", "A1"]
+    specs = [spec_of([values], options, name=f"field {i}") for i, values in enumerate(images)]
+    wells = [(1, 2), (26, 11), (1, 2), (0, 0)]
+    ome = make_ome([spec.image for spec in specs], None, [None] * 4)
+    if told == "by OME metadata":
+        ome = plate_ome(specs, wells)
+    path = tmp_path / "a.zarr"
+    writer = OmeZarrWriter.prepare(path, specs, ome, options)
+    for i, (spec, values) in enumerate(zip(specs, images, strict=True)):
+        fill(writer, spec, [values], i)
+    writer.finish()
+    valid(path)
+    plate = attributes(path)["plate"]
+    assert [row["name"] for row in plate["rows"]] == ["A", "B", "AA"]
+    assert [column["name"] for column in plate["columns"]] == ["1", "3", "12"]
+    assert [(w["path"], w["rowIndex"], w["columnIndex"]) for w in plate["wells"]] == [
+        ("B/3", 1, 1), ("AA/12", 2, 2), ("A/1", 0, 0)
+    ]  # fmt: skip
+    reader = open_reader(path)
+    assert [image.name for image in reader.images] == ["B3/0", "B3/1", "AA12/0", "A1/0"]
+    # The document lists images in the order in which they are read.
+    names = [image.name for image in reader.ome().images]
+    assert names == ["field 0", "field 2", "field 1", "field 3"]
+    for place, i in enumerate((0, 2, 1, 3)):
+        np.testing.assert_array_equal(whole(reader, place), images[i])
+
+
+def test_plate_that_names_not_all_images_is_a_collection(tmp_path: Path) -> None:
+    options = {"chunks": 16}
+    specs = [spec_of([counting((1, 1, 1, 30, 20))], options) for _ in range(2)]
+    ome = plate_ome(specs, [(0, 0), (0, 1)])
+    ome.plates[0].wells.pop()
+    writer = OmeZarrWriter.prepare(tmp_path / "a.zarr", specs, ome, options)
+    writer.finish()
+    assert attributes(tmp_path / "a.zarr/OME")["series"] == ["0", "1"]
+    for wells in (["B3"], ["B3", "third"], ["B3", "../x"], "AB"):
+        with pytest.raises(BadArgument, match="wells"):
+            OmeZarrWriter.prepare(tmp_path / "b.zarr", specs, ome, {"wells": wells})
+
+
+def test_units_that_ngff_does_not_name_become_metres(tmp_path: Path) -> None:
+    size = PixelSize(Quantity(3, "thou"), Quantity(2, "pixel"), Quantity(4, "Å"))
+    save(tmp_path / "a.zarr", [counting((1, 1, 1, 30, 20))], {}, pixel_size=size)
+    found = attributes(tmp_path / "a.zarr")["multiscales"][0]
+    assert [axis.get("unit") for axis in found["axes"][2:]] == ["angstrom", None, "meter"]
+    scale = found["datasets"][0]["coordinateTransformations"][0]["scale"]
+    np.testing.assert_allclose(scale[2:], [4, 2, 7.62e-5])
 
 
 def test_rgb_samples_become_channels(tmp_path: Path) -> None:

@@ -1,0 +1,185 @@
+"""Where the images of a new store go: the root, a numbered collection, or the wells of a plate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bfbridge.errors import BadArgument
+
+if TYPE_CHECKING:
+    from ome_types import OME
+    from ome_types.model import Plate
+
+    from bfbridge.backend import ImageSpec
+
+__all__ = ["Places", "place_images"]
+
+
+class _Field(NamedTuple):
+    """Row and column names of the well that an image is a field of."""
+
+    row: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The groups of a store.
+
+    Attributes
+    ----------
+    groups
+        Key of each image's group.
+    order
+        Numbers of the images but labels, in the order in which a reader counts them.
+    documents
+        Attributes of the groups that hold no image themselves, by key; the root's among them
+        unless it is an image.
+    """
+
+    groups: tuple[str, ...]
+    order: tuple[int, ...]
+    documents: Mapping[str, Mapping[str, Any]]
+
+
+def place_images(
+    specs: Sequence[ImageSpec], ome: OME | None, wells: Sequence[str] | None
+) -> Places:
+    """Place images.
+
+    Parameters
+    ----------
+    specs
+        All images. Labels belong to the first image that is none, under their own name.
+    ome
+        If it has a plate with a well for each image, the store becomes that plate.
+    wells
+        Name of each image's well ("B03" or "B/3"), instead of what `ome` says.
+
+    Raises
+    ------
+    BadArgument
+        `wells` has another length than there are images, or a name that is no well's.
+    """
+    numbers = [i for i, spec in enumerate(specs) if spec.image.role != "label"]
+    name = None
+    fields: list[_Field] | None = None
+    if wells is not None:
+        fields = _named_wells(wells, len(numbers))
+    elif ome is not None and len(ome.plates) == 1:
+        fields = _fields_of(ome, ome.plates[0], numbers)
+        name = ome.plates[0].name
+    documents: dict[str, Mapping[str, Any]] = {}
+    groups: dict[int, str]
+    if fields is not None:
+        groups, order, documents = _plate(numbers, fields, name)
+    elif len(numbers) == 1:
+        groups, order = {numbers[0]: ""}, tuple(numbers)
+    else:
+        groups = {number: str(place) for place, number in enumerate(numbers)}
+        order = tuple(numbers)
+        documents[""] = {"bioformats2raw.layout": 3}
+        documents["OME"] = {"series": list(groups.values())}
+    documents.setdefault("OME", {})
+    _place_labels(specs, groups, documents)
+    return Places(tuple(groups[i] for i in range(len(specs))), order, documents)
+
+
+def _place_labels(
+    specs: Sequence[ImageSpec], groups: dict[int, str], documents: dict[str, Mapping[str, Any]]
+) -> None:
+    owner = next(iter(groups.values()), "")
+    parent = f"{owner}/labels" if owner else "labels"
+    names: list[str] = []
+    for number, spec in enumerate(specs):
+        if number in groups:
+            continue
+        stored = (spec.image.name or "").rsplit("/", 1)[-1]
+        name = re.sub(r"[^\w.-]+", "_", stored).strip("._") or str(number)
+        names.append(name if name not in names else f"{name}_{number}")
+        groups[number] = f"{parent}/{names[-1]}"
+    if names:
+        documents[parent] = {"labels": names}
+
+
+def _named_wells(wells: Sequence[str], count: int) -> list[_Field]:
+    if isinstance(wells, str) or len(wells) != count:
+        raise BadArgument(f"wells={wells!r:.100}: give one name for each of {count} images.")
+    fields = []
+    for well in wells:
+        match = re.fullmatch(r"([A-Za-z]{1,3})/?([0-9]{1,4})", str(well))
+        if match is None:
+            raise BadArgument(f"wells: {well!r} is no name of a well, such as 'B03' or 'B/3'.")
+        fields.append(_Field(match[1].upper(), match[2]))
+    return fields
+
+
+def _fields_of(ome: OME, plate: Plate, numbers: Sequence[int]) -> list[_Field] | None:
+    """Return the well of each image, or None unless each is in exactly one."""
+    found: dict[str, _Field] = {}
+    for well in plate.wells:
+        field = _Field(
+            _well_part(well.row, plate.row_naming_convention, letters=True),
+            _well_part(well.column, plate.column_naming_convention, letters=False),
+        )
+        for sample in well.well_samples:
+            if sample.image_ref is not None:
+                if sample.image_ref.id in found:
+                    return None
+                found[sample.image_ref.id] = field
+    wanted = [ome.images[number].id for number in numbers]
+    if not wanted or any(image not in found for image in wanted):
+        return None
+    return [found[image] for image in wanted]
+
+
+def _well_part(index: int, convention: Any, letters: bool) -> str:
+    """Return a row's or column's name: A, B, ..., Z, AA or 1, 2, ... as the plate has it."""
+    if convention is not None:
+        letters = getattr(convention, "value", convention) == "letter"
+    if not letters:
+        return str(index + 1)
+    text, index = "", index + 1
+    while index:
+        index, rest = divmod(index - 1, 26)
+        text = chr(ord("A") + rest) + text
+    return text
+
+
+def _plate(
+    numbers: Sequence[int], fields: Sequence[_Field], name: str | None
+) -> tuple[dict[int, str], tuple[int, ...], dict[str, Mapping[str, Any]]]:
+    """Lay out a plate: wells in the order of their first image, fields numbered within them."""
+    wells: dict[_Field, list[int]] = {}
+    for number, field in zip(numbers, fields, strict=True):
+        wells.setdefault(field, []).append(number)
+    rows = sorted({field.row for field in wells}, key=lambda row: (len(row), row))
+    columns = sorted({field.column for field in wells}, key=lambda column: (int(column), column)
+                     if column.isdigit() else (0, column))  # fmt: skip
+    groups: dict[int, str] = {}
+    documents: dict[str, Mapping[str, Any]] = {}
+    for field, members in wells.items():
+        key = f"{field.row}/{field.column}"
+        documents[field.row] = {}
+        documents[key] = {"well": {"images": [{"path": str(i)} for i in range(len(members))]}}
+        groups.update({number: f"{key}/{i}" for i, number in enumerate(members)})
+    plate: dict[str, Any] = {
+        "rows": [{"name": row} for row in rows],
+        "columns": [{"name": column} for column in columns],
+        "wells": [
+            {
+                "path": f"{field.row}/{field.column}",
+                "rowIndex": rows.index(field.row),
+                "columnIndex": columns.index(field.column),
+            }
+            for field in wells
+        ],
+        "field_count": max(map(len, wells.values())),
+    }
+    if name:
+        plate["name"] = name
+    documents[""] = {"plate": plate}
+    return groups, tuple(number for members in wells.values() for number in members), documents
