@@ -169,7 +169,8 @@ def test_levels_of_odd_sizes_are_used(tmp_path):
     "how",
     [
         {"level": 0, "max_size": 3}, {"pixel_size": 0}, {"pixel_size": -2},
-        {"pixel_size": {"y": 1}}, {"max_size": 0}, {"max_size": (1, 2, 3)}, {"max_size": 1.5}, {"magnification": 10},
+        {"pixel_size": {"y": 1}}, {"max_size": 0}, {"max_size": (1, 2, 3)},
+        {"max_size": 1.5}, {"magnification": 10},
         {"pixel_size": 2, "resample": "magic"}, {"pixel_size": 0.5, "units": "fraction"},
     ],
 )  # fmt: skip
