@@ -21,9 +21,10 @@ from bfbridge.source import Source
 from bfbridge_ometiff.files import FileSet, OpenTiff, companion, inside_name
 from bfbridge_ometiff.jpegheader import check_colors
 from bfbridge_ometiff.layout import Layout
-from bfbridge_ometiff.planes import ABSENT, PlaneMap, Samples, map_planes, samples_of
+from bfbridge_ometiff.plain import plain_images
+from bfbridge_ometiff.planes import ABSENT, ImagePlan, PlaneMap, Samples, map_planes, samples_of
 
-__all__ = ["Dataset", "ImagePlan", "open_dataset"]
+__all__ = ["Dataset", "open_dataset"]
 
 IMAGE_DESCRIPTION: Final = 270
 SUB_IFDS: Final = 330
@@ -41,14 +42,6 @@ _ROLES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class ImagePlan:
-    """One image and where its planes are."""
-
-    image: Image
-    planes: PlaneMap
-
-
-@dataclass(frozen=True, slots=True)
 class Dataset:
     """All that a reader needs.
 
@@ -59,7 +52,7 @@ class Dataset:
     files
         The files that hold planes.
     xml
-        The OME-XML as stored.
+        The OME-XML as stored, or None for a plain TIFF.
     used_files
         Names of all files, the one opened first.
     first_file
@@ -68,7 +61,7 @@ class Dataset:
 
     plans: tuple[ImagePlan, ...]
     files: FileSet
-    xml: str
+    xml: str | None
     used_files: tuple[str, ...]
     first_file: int
 
@@ -90,7 +83,10 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
         main = OpenTiff(source, limits)
     try:
         if main is not None:
-            xml, anchor = _description(main), source
+            found = _description(main)
+            if found is None:
+                return _plain(main, options)
+            xml, anchor = found, source
         document = _parse(xml, anchor, limits)
         if document.binary_only is not None:
             anchor, xml = _metadata_file(source, document, options)
@@ -106,11 +102,23 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
         raise
 
 
-def _description(tiff: OpenTiff) -> str:
-    """Return the OME-XML of a file's first directory."""
+def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:
+    """Return a TIFF without OME-XML as a data set."""
+    try:
+        plans = plain_images(tiff)
+    except Unsupported as error:
+        raise Unsupported(
+            f"there is no OME-XML in its first directory, and it is {error}"
+        ) from error
+    files = FileSet(tiff, tiff.source, options.limits, allow_outside=options.allow_outside)
+    return Dataset(tuple(plans), files, None, (tiff.name,), 0)
+
+
+def _description(tiff: OpenTiff) -> str | None:
+    """Return the OME-XML of a file's first directory, or None where it has none."""
     text = tiff.directory(0).text(IMAGE_DESCRIPTION)
     if not looks_like_ome_xml(text) or not text.rstrip(b"\0 \t\r\n").endswith(b">"):
-        raise Unsupported("there is no OME-XML in its first directory")
+        return None
     return _decode(text)
 
 
@@ -157,9 +165,14 @@ def _metadata_file(
         return found, _whole_text(found, options.limits)
     tiff = OpenTiff(found, options.limits)
     try:
-        return found, _description(tiff)
+        xml = _description(tiff)
     finally:
         tiff.close()
+    if xml is None:
+        raise UnreadableFile(
+            f"{found.name}: {source.name} says its metadata is here; there is none."
+        )
+    return found, xml
 
 
 class _Builder:

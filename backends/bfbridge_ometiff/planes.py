@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bfbridge.backend import Image
 from bfbridge.errors import Unsupported
 from bfbridge.omexml import OmeImage, TiffData
 
-__all__ = ["ABSENT", "PlaneMap", "Samples", "map_planes", "samples_of"]
+__all__ = ["ABSENT", "ImagePlan", "PlaneMap", "Samples", "map_planes", "samples_of"]
 
 ABSENT = -1
 """Number of the file that holds a plane which no file holds."""
@@ -109,6 +110,14 @@ class PlaneMap:
         """Return a plane's file (or `ABSENT`) and the directory in it."""
         index = self.index(z, c, t)
         return self.files[index], self.ifds[index]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """One image and where its planes are."""
+
+    image: Image
+    planes: PlaneMap
 
 
 def map_planes(

@@ -19,6 +19,7 @@ from bfbridge.errors import (
 )
 from bfbridge_ometiff.codecs import Damaged
 from bfbridge_ometiff.dataset import Dataset, open_dataset
+from bfbridge_ometiff.omemake import document_of
 from bfbridge_ometiff.planes import ABSENT
 from bfbridge_ometiff.segments import PlaneReader
 from bfbridge_ometiff.tags import named_tags
@@ -157,11 +158,14 @@ class OmeTiffReader(ReaderBackend):
         return layout
 
     def ome_xml(self) -> str | None:
-        """Return the OME-XML as stored."""
-        return self._dataset.xml
+        """Return the OME-XML as stored; for a plain TIFF, made from its images."""
+        xml = self._dataset.xml
+        return document_of(self._images).to_xml() if xml is None else xml
 
     def ome(self) -> OME:
         """Return the OME-XML as an ome_types document."""
+        if self._dataset.xml is None:
+            return document_of(self._images)
         import ome_types
 
         return ome_types.from_xml(self._dataset.xml)

@@ -1,0 +1,167 @@
+"""Plain TIFFs and ImageJ stacks: what is taken, and what is left to Bio-Formats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+
+from bfbridge.backend import Quantity
+from bfbridge.errors import Unsupported
+from tests.support.tiffs import all_of, build, numbered, open_ours, page, read_ours, saved
+
+
+def plain(array: np.ndarray, **options) -> bytes:
+    """One page a plane of a (pages, Y, X) array; options are of the first page."""
+    pages = []
+    for index, plane in enumerate(array):
+        pages.append(
+            page(
+                plane.shape[1],
+                plane.shape[0],
+                [plane.tobytes()],
+                bits=plane.itemsize * 8,
+                **(options if index == 0 else {}),
+            )
+        )
+    return build(pages)
+
+
+def test_pages_are_time(tmp_path):
+    array = numbered((5, 12, 21), "u2")
+    reader = open_ours(saved(tmp_path, plain(array), "a.tif"))
+    (image,) = reader.images
+    assert image.levels[0].shape == (5, 1, 1, 12, 21)
+    assert image.name == "a.tif"
+    np.testing.assert_array_equal(all_of(reader)[:, 0, 0], array)
+    assert reader.used_files == (str(tmp_path / "a.tif"),)
+    reader.close()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_imagej_hyperstacks(tmp_path, order):
+    array = numbered((2, 4, 3, 12, 21), "u2")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        array,
+        imagej=True,
+        byteorder=order,
+        resolution=(4, 8),
+        metadata={"axes": "TZCYX", "spacing": 2.5, "unit": "um"},
+    )
+    reader = open_ours(path)
+    (image,) = reader.images
+    assert image.levels[0].shape == (2, 3, 4, 12, 21)
+    assert image.byteorder == order
+    assert image.pixel_size.x == Quantity(0.25, "µm")
+    assert image.pixel_size.y == Quantity(0.125, "µm")
+    assert image.pixel_size.z == Quantity(2.5, "µm")
+    np.testing.assert_array_equal(all_of(reader), array.transpose(0, 2, 1, 3, 4))
+    reader.close()
+
+
+def test_pages_of_several_sizes_are_images(tmp_path):
+    first, second = numbered((12, 21), "u2"), numbered((9, 8, 3), "u1")
+    data = build(
+        [
+            page(21, 12, [first.tobytes()], bits=16),
+            page(8, 9, [second.tobytes()], samples=3, photometric=2),
+        ]
+    )
+    reader = open_ours(saved(tmp_path, data, "a.tif"))
+    assert [image.name for image in reader.images] == ["a.tif #1", "a.tif #2"]
+    np.testing.assert_array_equal(all_of(reader, 0)[0, 0, 0], first)
+    np.testing.assert_array_equal(all_of(reader, 1)[0, :, 0], second.transpose(2, 0, 1))
+    reader.close()
+
+
+def test_thumbnails_are_left_out(tmp_path):
+    array = numbered((2, 12, 21), "u1")
+    pages = [
+        page(21, 12, [array[0].tobytes()]),
+        page(5, 4, [bytes(20)], more={254: (4, [1])}),
+        page(21, 12, [array[1].tobytes()]),
+    ]
+    found = read_ours(saved(tmp_path, build(pages), "a.tif"))
+    np.testing.assert_array_equal(found[:, 0, 0], array)
+
+
+@pytest.mark.parametrize(
+    ("unit", "resolution", "expected"),
+    [(2, 300, 25400 / 300), (3, 4000, 10000 / 4000), (1, 4, 0.25), (None, 4, 0.25)],
+)
+def test_resolution(tmp_path, unit, resolution, expected):
+    more = {282: (5, [resolution, 1]), 283: (5, [0, 1])}
+    if unit:
+        more[296] = (3, [unit])
+    reader = open_ours(saved(tmp_path, plain(numbered((1, 12, 21), "u1"), more=more), "a.tif"))
+    size = reader.images[0].pixel_size
+    assert size.x is not None
+    assert size.x.value == pytest.approx(expected, rel=1e-12)
+    assert (size.x.unit, size.y, size.z) == ("µm", None, None)
+    reader.close()
+
+
+def test_a_document_is_made(tmp_path):
+    path = tmp_path / "a.tif"
+    array = numbered((2, 3, 12, 21), "u2")
+    metadata = {"axes": "ZCYX", "spacing": 2.0, "unit": "micron"}
+    tifffile.imwrite(path, array, imagej=True, resolution=(4, 4), metadata=metadata)
+    reader = open_ours(path)
+    (image,) = reader.ome().images
+    assert image.name == "a.tif"
+    assert (image.pixels.size_c, image.pixels.size_z, image.pixels.size_x) == (3, 2, 21)
+    assert image.pixels.physical_size_z == 2.0
+    assert len(image.pixels.channels) == 3
+    xml = reader.ome_xml()
+    assert xml is not None
+    assert 'SizeX="21"' in xml
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    "beside", ["metadata.txt", "a.xml", "Index.idx.xml", "a.nd", "b.stk", "a.lei"]
+)
+@pytest.mark.parametrize("above", [False, True])
+def test_files_beside_that_may_describe_it(tmp_path, beside, above):
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    (tmp_path if above else folder).joinpath(beside).write_text("x")
+    file = saved(folder, plain(numbered((1, 12, 21), "u1")), "a.tif")
+    with pytest.raises(Unsupported, match="beside"):
+        open_ours(file)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"description": "Aperio Image Library"}, "description"),
+        ({"description": "ImageJ=1.5\nchannels=2\nslices=2"}, "4 planes in 2 directories"),
+        ({"description": "ImageJ=1.5\nslices=x"}, "damaged numbers"),
+        ({"description": "ImageJ=1.5\nslices=2\nunit=inch"}, "inch"),
+        ({"description": "ImageJ=1.5\nslicesandmore=2"}, "unusual"),
+        ({"more": {305: (2, b"MetaMorph\0")}}, "software"),
+        ({"more": {271: (2, b"Nikon\0")}}, "tag 271"),
+        ({"more": {33628: (4, [1])}}, "tag 33628"),
+        ({"more": {330: (4, [8])}}, "tag 330"),
+        (
+            {
+                "description": "ImageJ=1.5\nslices=2",
+                "more": {50839: (1, b"IJIJ\0\nslices=7\n")},
+            },
+            "repeats a size",
+        ),
+    ],
+)
+def test_what_another_reader_may_want(tmp_path, options, reason):
+    file = saved(tmp_path, plain(numbered((2, 12, 21), "u1"), **options), "a.tif")
+    with pytest.raises(Unsupported, match=reason):
+        open_ours(file)
+
+
+@pytest.mark.parametrize("name", ["a.lsm", "a.stk", "a.svs", "a"])
+def test_other_suffixes(tmp_path, name):
+    file = saved(tmp_path, plain(numbered((1, 12, 21), "u1")), name)
+    with pytest.raises(Unsupported, match="suffix"):
+        open_ours(file)

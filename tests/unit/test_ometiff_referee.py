@@ -1,0 +1,225 @@
+"""The same files through this backend and through Bio-Formats: equal records, equal pixels."""
+
+from __future__ import annotations
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+
+from bfbridge.backend import ReaderBackend
+from tests.support.tiffs import (
+    all_of,
+    build,
+    numbered,
+    ome_xml,
+    open_ours,
+    page,
+    saved,
+)
+from tests.unit.test_ometiff_planes import SHAPE, in_order, pages_of, write_companion, write_set
+from tests.unit.test_ometiff_write import write
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _jar() -> None:
+    from bfbridge.errors import JarNotFound
+    from bfbridge_bioformats.jar import find_jar
+
+    try:
+        find_jar()
+    except JarNotFound as error:
+        pytest.skip(str(error))
+
+
+def open_java(path) -> ReaderBackend:
+    from bfbridge.backend import OpenOptions
+    from bfbridge.source import as_source
+    from bfbridge_bioformats import READER
+
+    reader: ReaderBackend = READER.open(as_source(path), OpenOptions())
+    return reader
+
+
+def compare(path, most: int = 0) -> int:
+    """Compare every level of every image; return how many there were."""
+    ours, java = open_ours(path), open_java(path)
+    try:
+        assert len(ours.images) == len(java.images)
+        count = 0
+        for index, (mine, theirs) in enumerate(zip(ours.images, java.images, strict=True)):
+            assert [level.shape for level in mine.levels] == [x.shape for x in theirs.levels]
+            assert mine.dtype == theirs.dtype
+            assert mine.samples == theirs.samples
+            assert mine.name == theirs.name
+            assert mine.pixel_size == theirs.pixel_size
+            assert [c.name for c in mine.channels] == [c.name for c in theirs.channels]
+            for level in range(len(mine.levels)):
+                left, right = all_of(ours, index, level), all_of(java, index, level)
+                if most:
+                    assert np.abs(left.astype(float) - right).max() <= most
+                else:
+                    np.testing.assert_array_equal(left, right)
+                count += 1
+        return count
+    finally:
+        ours.close()
+        java.close()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8"])
+@pytest.mark.parametrize("samples", [1, 3, 4])
+@pytest.mark.parametrize("compression", ["deflate", "zstd", "lzw", "none"])
+def test_what_the_writer_writes(tmp_path, dtype, samples, compression):
+    array = numbered((2, 2 * samples, 2, 50, 70), dtype)
+    path = tmp_path / "made.ome.tif"
+    big = samples == 4
+    order = "XYZTC" if samples == 3 else "XYCZT"
+    write(
+        path,
+        [[array, array[..., ::2, ::2]], [array[..., :20, :]]],
+        samples=samples,
+        order=order,
+        compression=compression,
+        tile=(32, 48),
+        bigtiff=big,
+    )
+    assert compare(path) == 3
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+@pytest.mark.parametrize("level", [None, 80])
+def test_what_the_writer_writes_with_loss(tmp_path, compression, samples, level):
+    y, x = np.mgrid[:100, :90]
+    plane = 120 + 60 * np.sin(x / 20) + 40 * np.cos(y / 15)
+    array = np.stack([plane + 10 * s for s in range(samples)])[None, :, None].astype("u1")
+    path = tmp_path / "made.ome.tif"
+    write(path, [[array]], samples=samples, compression=compression, level=level, tile=32)
+    assert compare(path, most=2) == 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd", "packbits"])
+@pytest.mark.parametrize("tile", [None, (32, 48)])
+def test_what_tifffile_writes(tmp_path, order, planar, compression, tile):
+    array = numbered((2, 3, 2, 50, 70), "u2")
+    chunky = planar == "contig"
+    stored = array.transpose(0, 2, 3, 4, 1) if chunky else array.transpose(0, 2, 1, 3, 4)
+    path = tmp_path / "made.ome.tif"
+    tifffile.imwrite(
+        path,
+        stored,
+        byteorder=order,
+        photometric="rgb",
+        planarconfig=planar,
+        compression=compression,
+        predictor=compression in ("zlib", "lzw"),
+        metadata={"axes": "TZYXS" if chunky else "TZSYX", "PhysicalSizeX": 0.5},
+        **({"tile": tile} if tile else {"rowsperstrip": 7}),
+    )
+    assert compare(path) == 1
+
+
+@pytest.mark.parametrize("subsampling", [(2, 1), (2, 2)])
+@pytest.mark.parametrize("space", [None, "rgb"])
+def test_jpeg(tmp_path, subsampling, space):
+    y, x = np.mgrid[:100, :90]
+    array = np.stack([128 + 90 * np.sin(x / 9), 128 + 90 * np.cos(y / 7), (x * y) % 256], -1)
+    path = tmp_path / "made.ome.tif"
+    tifffile.imwrite(
+        path,
+        array.astype("u1"),
+        photometric="rgb",
+        tile=(32, 48),
+        compression="jpeg",
+        subsampling=subsampling,
+        compressionargs={"outcolorspace": space} if space else {},
+        metadata={"axes": "YXS"},
+    )
+    assert compare(path, most=2) == 1
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 6, 10, 12, 14])
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_packed_samples(tmp_path, bits, inverted, order):
+    rng = np.random.default_rng(bits)
+    array = rng.integers(0, 1 << bits, (1, 1, 1, 12, 21)).astype("u1" if bits < 8 else "u2")
+    rows = [imagecodecs.packints_encode(np.ascontiguousarray(row), bits) for row in array[0, 0, 0]]
+    file = page(
+        21,
+        12,
+        [b"".join(rows)],
+        bits=bits,
+        photometric=0 if inverted else 1,
+        description=ome_xml(array.shape, array.dtype),
+    )
+    assert compare(saved(tmp_path, build([file], order))) == 1
+
+
+@pytest.mark.parametrize("order", ["XYZCT", "XYZTC", "XYCTZ", "XYCZT", "XYTCZ", "XYTZC"])
+def test_dimension_orders(tmp_path, order):
+    array = numbered(SHAPE, "u2")
+    description = ome_xml(SHAPE, "u2", order=order, tiff_data="<TiffData/>")
+    file = saved(tmp_path, build(pages_of(array, in_order(order), description)))
+    assert compare(file) == 1
+
+
+def test_four_samples_under_one_channel(tmp_path):
+    array = numbered((12, 21, 4), "u2")
+    description = ome_xml((1, 1, 1, 12, 21), "u2", channels='<Channel ID="Channel:0:0"/>')
+    file = page(
+        21, 12, [array.tobytes()], bits=16, samples=4, photometric=2, description=description
+    )
+    assert compare(saved(tmp_path, build([file]))) == 1
+
+
+def test_a_set_of_files_and_a_companion(tmp_path):
+    array = numbered(SHAPE, "u2")
+    for file in write_set(tmp_path, array, ["s_c0.ome.tif", "s_c1.ome.tif"]):
+        assert compare(file) == 1
+    folder = tmp_path / "companion"
+    folder.mkdir()
+    for file in write_companion(folder, array):
+        assert compare(file) == 1
+
+
+@pytest.mark.parametrize("axes", ["TZCYX", "ZYX", "TYX", "CYX", "YX", "YXS", "TYXS"])
+@pytest.mark.parametrize("unit", ["micron", "um", "\\u00B5m", None])
+def test_imagej(tmp_path, axes, unit):
+    lengths = {"T": 2, "Z": 3, "C": 4, "Y": 12, "X": 21, "S": 3}
+    array = numbered([lengths[axis] for axis in axes], "u1" if "S" in axes else "u2")
+    path = tmp_path / "a.tif"
+    metadata = {"axes": axes, **({"unit": unit, "spacing": 2.5} if unit else {})}
+    tifffile.imwrite(path, array, imagej=True, resolution=(3, 7), metadata=metadata)
+    assert compare(path) == 1
+
+
+@pytest.mark.parametrize("unit", ["none", "inch", "centimeter"])
+@pytest.mark.parametrize("kind", ["stack", "rgb", "planar", "sizes", "thumbnail", "white", "bits"])
+def test_plain(tmp_path, kind, unit):
+    path = tmp_path / "a.tif"
+    resolution = {"resolution": (300, 200), "resolutionunit": unit, "metadata": None}
+    if kind == "bits":
+        tifffile.imwrite(
+            path, numbered((20, 30), "u1") > 99, photometric="minisblack", **resolution
+        )
+    elif kind in ("sizes", "thumbnail"):
+        with tifffile.TiffWriter(path) as writer:
+            writer.write(numbered((20, 30), "u2"), **resolution)
+            second = {"subfiletype": 1} if kind == "thumbnail" else {}
+            writer.write(numbered((9, 8), "u2"), **second, **resolution)
+    else:
+        shape, photometric = {
+            "stack": ((5, 20, 30), "minisblack"),
+            "white": ((5, 20, 30), "miniswhite"),
+            "rgb": ((5, 20, 30, 3), "rgb"),
+            "planar": ((5, 3, 20, 30), "rgb"),
+        }[kind]
+        planar = {"planarconfig": "separate"} if kind == "planar" else {}
+        tifffile.imwrite(
+            path, numbered(shape, "u1"), photometric=photometric, **planar, **resolution
+        )
+    assert compare(path) == (2 if kind == "sizes" else 1)
