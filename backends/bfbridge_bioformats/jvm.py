@@ -145,6 +145,12 @@ class JavaMachine:
         """Return a Java byte[] that holds a copy of `data`."""
         return self._bytes(data)
 
+    def window(self, memory: Any) -> Any:
+        """Return a direct ByteBuffer over the memory of a uint8 array."""
+        import jpype.nio
+
+        return jpype.nio.convertToDirectBuffer(memory)
+
     def implement(self, interface: str, thing: Any) -> Any:
         """Return a Java object whose methods are those of `thing`."""
         import jpype

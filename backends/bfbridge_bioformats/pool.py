@@ -12,7 +12,6 @@ import numpy as np
 from bfbridge.errors import Closed, OutOfMemory
 
 from .jvm import machine
-from .pixels import JAVA_ARRAY_LIMIT
 
 __all__ = ["JavaReader", "ReaderPool"]
 
@@ -21,6 +20,7 @@ _INSTANT = 0.05
 # A further reader is made only while this share of Java's heap is free.
 _SPARE_HEAP = 0.25
 _KEPT_BUFFERS = 2
+_LARGEST_KEPT = 64 << 20
 # Readers of formats that say how many bytes each stored block has: those where real files keep to
 # it, those where some say too much, and those that read each plane anew from the file.
 _EXACT = ("loci.formats.in.ZeissCZIReader", "loci.formats.in.DicomReader")
@@ -31,6 +31,27 @@ _COUNTED = (
     "loci.formats.in.PSDReader",
 )
 _RAW = ("loci.formats.in.DicomReader",)
+
+
+class Buffers:
+    """Memory for one block: Java's array, ours, and Java's window on ours.
+
+    Attributes
+    ----------
+    java
+        The byte[] that pixels are decoded into.
+    raw
+        uint8, where they are copied to.
+    window
+        A direct ByteBuffer over the memory of `raw`.
+    """
+
+    __slots__ = ("java", "raw", "window")
+
+    def __init__(self, length: int) -> None:
+        self.java = machine.new_bytes(length)
+        self.raw = np.empty(length, np.uint8)
+        self.window = machine.window(self.raw)
 
 
 class JavaReader:
@@ -54,7 +75,7 @@ class JavaReader:
         self._raw = _is_any(java, _RAW)
         self._series = -1
         self._level = -1
-        self._buffers: dict[int, Any] = {}
+        self._buffers: dict[int, Buffers] = {}
 
     def go_to(self, series: int, level: int) -> None:
         """Make a series and resolution the current ones."""
@@ -71,20 +92,21 @@ class JavaReader:
     ) -> np.ndarray[Any, Any]:
         """Return a block of a plane of the current series as `length` bytes (uint8).
 
-        The Java array is reused, and cleared before: some readers leave out what their file does
-        not have and count on a fresh array.
+        The result is overwritten by the next call. The Java array is reused as well, and cleared
+        before: some readers leave out what their file lacks and count on a fresh array.
         """
-        buffer = self._buffer(length)
-        machine.zero(buffer)
+        buffers = self._take_buffers(length)
+        machine.zero(buffers.java)
         if self.table is not None:
-            self.table.watch(buffer)
-        filled = self.java.openBytes(plane, buffer, x, y, width, height)
-        raw = np.asarray(filled).view(np.uint8)[:length]
-        if raw.size < length:
-            raise ValueError(f"Java gave {raw.size} bytes where {length} were asked for")
-        if self._ended_early(raw, width):
+            self.table.watch(buffers.java)
+        filled = self.java.openBytes(plane, buffers.java, x, y, width, height)
+        if len(filled) < length:
+            raise ValueError(f"Java gave {len(filled)} bytes where {length} were asked for")
+        buffers.window.clear()
+        buffers.window.put(filled, 0, length)
+        if self._ended_early(buffers.raw, width):
             raise ValueError("the file ends before these pixels do")
-        return raw
+        return buffers.raw
 
     def _ended_early(self, raw: np.ndarray[Any, Any], tail: int) -> bool:
         """Whether a file ended while these pixels were read, and they are not all there.
@@ -100,14 +122,13 @@ class JavaReader:
             return self._raw and not self.table.timesRead() and not raw.any()
         return self._exact or (self._counted and not raw[-tail:].any())
 
-    def _buffer(self, length: int) -> Any:
-        buffer = self._buffers.pop(length, None)
-        if buffer is None:
-            while len(self._buffers) >= _KEPT_BUFFERS:
-                del self._buffers[next(iter(self._buffers))]
-            buffer = machine.new_bytes(min(length, JAVA_ARRAY_LIMIT))
-        self._buffers[length] = buffer
-        return buffer
+    def _take_buffers(self, length: int) -> Buffers:
+        buffers = self._buffers.pop(length, None) or Buffers(length)
+        while len(self._buffers) >= _KEPT_BUFFERS:
+            del self._buffers[next(iter(self._buffers))]
+        if length <= _LARGEST_KEPT:
+            self._buffers[length] = buffers
+        return buffers
 
     def close(self) -> None:
         """Release the file."""
