@@ -1,8 +1,8 @@
 """From regions in any order to finished chunks and their pyramid, in one pass.
 
-Each level keeps only the chunks that are not finished. A finished chunk goes to the backend at once,
-and made smaller to the level above it, which is assembled the same way. When unfinished chunks pass a
-memory budget, those longest untouched wait in a scratch file.
+Each level keeps only the chunks that are not finished. A finished chunk goes to the backend at
+once, and made smaller to the level above it, which is assembled the same way. When unfinished
+chunks pass a memory budget, those longest untouched wait in a scratch file.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Scratch:
 
     def _write(self, data: bytes) -> int:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - see `close`
         free = self._free.get(len(data))
         place = free.pop() if free else self._end
         self._file.seek(place)
@@ -151,6 +151,8 @@ class LevelAssembler:
         The next smaller level, or None, and how many times smaller its sides are.
     scratch
         Where unfinished chunks wait.
+    stored
+        Whether the file has chunks already, or fill value for them: regions change them in place.
     """
 
     def __init__(
@@ -162,6 +164,7 @@ class LevelAssembler:
         above: LevelAssembler | None,
         factor: int,
         scratch: Scratch,
+        stored: bool = False,
     ) -> None:
         self._writer = writer
         self._image = image
@@ -174,7 +177,7 @@ class LevelAssembler:
         self._lock = threading.Lock()
         self._open: dict[Shape5, _OpenChunk] = {}
         grid = (-(-n // c) for n, c in zip(self._level.shape, self._level.chunk, strict=True))
-        self._done = np.zeros(tuple(grid), bool)
+        self._done = np.full(tuple(grid), stored)
 
     def write(self, block: Block, values: Array, later: Later | None = None) -> None:
         """Take the pixels of one chunk's part of a region.
@@ -245,10 +248,11 @@ class LevelAssembler:
                 stored = self._writer.read_block(self._image, self._number, block.index)
             if stored is None:
                 chunk.array = np.full(shape, self._spec.fill_value, dtype)
-                chunk.written = np.zeros(shape, bool)
-                chunk.missing = chunk.array.size
             else:
                 chunk.array = np.array(stored)
+            if not self._done[block.index]:
+                chunk.written = np.zeros(shape, bool)
+                chunk.missing = chunk.array.size
         offset = tuple(
             slice(a - i * n, b - i * n)
             for a, b, i, n in zip(
@@ -297,11 +301,25 @@ class LevelAssembler:
         """Whether every chunk is finished."""
         return bool(self._done.all())
 
+    @property
+    def unfinished(self) -> list[Shape5]:
+        """Grid positions of the chunks that are written in part."""
+        with self._lock:
+            return sorted(self._open)
+
+    def rebuild(self) -> Iterator[Callable[[], None]]:
+        """Jobs that hand every stored chunk to the level above."""
+        for index in np.ndindex(self._done.shape):
+            yield partial(self._rebuild_one, index)
+
+    def _rebuild_one(self, index: Shape5) -> None:
+        stored = self._writer.read_block(self._image, self._number, index)
+        if stored is not None:
+            self._hand_up(index, stored)
+
     def leftovers(self) -> Iterator[Callable[[], None]]:
         """Jobs that finish the chunks still open, their missing pixels the fill value."""
-        with self._lock:
-            indices = sorted(self._open)
-        for index in indices:
+        for index in self.unfinished:
             yield partial(self._give_up, index)
 
     def _give_up(self, index: Shape5) -> None:
@@ -324,16 +342,27 @@ class ImageAssembler:
         spec: ImageSpec,
         steps: Sequence[int],
         scratch: Scratch,
+        *,
+        stored: bool = False,
     ) -> None:
         self._levels: list[LevelAssembler] = []
         above = None
         for number, factor in reversed(list(enumerate((*steps, 1)))):
-            above = LevelAssembler(writer, image, number, spec, above, factor, scratch)
+            above = LevelAssembler(writer, image, number, spec, above, factor, scratch, stored)
             self._levels.insert(0, above)
 
     def write(self, block: Block, values: Array, later: Later | None = None) -> None:
         """Take one chunk's part of a region of full size; see `LevelAssembler.write`."""
         self._levels[0].write(block, values, later)
+
+    def rebuild(self) -> Iterator[Callable[[], None]]:
+        """Jobs that make the lower levels from the chunks of full size that are stored."""
+        return self._levels[0].rebuild()
+
+    @property
+    def unfinished(self) -> list[Shape5]:
+        """Grid positions of the chunks of full size that are written in part."""
+        return self._levels[0].unfinished
 
     @property
     def is_complete(self) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from bfbridge.errors import Unsupported
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -319,6 +320,45 @@ class WriterBackend(ABC):
 
         Serves regions that meet a finished chunk again. Lossy codecs lose once more.
         """
+
+    # What only stores of separate chunks can do; the default is that a format cannot.
+
+    @classmethod
+    def create(
+        cls,
+        target: Path,
+        images: Sequence[ImageSpec],
+        ome: OME | None,
+        options: Mapping[str, Any],
+    ) -> WriterBackend:
+        """Start a file at its final place for several processes, as `prepare` does for one."""
+        del target, images, ome, options
+        raise Unsupported(f"{cls.name} files are written by one process; OME-Zarr is by several.")
+
+    @classmethod
+    def open_existing(cls, target: Path) -> WriterBackend:
+        """Take part in writing a file made with `create`, in this or another process."""
+        raise Unsupported(f"{target}: {cls.name} files are written by one process.")
+
+    @classmethod
+    def extend(cls, path: Path, count: int) -> WriterBackend:
+        """Start to add `count` time points to a finished file; its image has these only."""
+        del count
+        raise Unsupported(f"{path}: {cls.name} files cannot be appended to; OME-Zarr can.")
+
+    @classmethod
+    def update(cls, path: Path) -> WriterBackend:
+        """Start to write other pixels into a finished file, in place."""
+        raise Unsupported(f"{path}: {cls.name} files cannot be written to again; OME-Zarr can.")
+
+    @property
+    def images(self) -> Sequence[ImageSpec]:
+        """What is being written, of a writer from `open_existing`, `extend` or `update`."""
+        raise Unsupported(f"{self.name} files are written by one process.")
+
+    def release(self) -> None:
+        """End this process's part of a file made with `create`, without finishing the file."""
+        raise Unsupported(f"{self.name} files are written by one process.")
 
     @abstractmethod
     def finish(self) -> None:

@@ -1,8 +1,8 @@
 """File patterns: names with variables in braces, the part of filepattern 2 that conversion needs.
 
 ``img_x{x:ddd}_c{c:d+}_{stain:c+}.ome.tif`` matches names and tells the values of x, c and stain.
-In braces, after a name and a colon: ``d`` is a digit, ``c`` a letter, ``f`` a character of a decimal
-number; repeated for a fixed width, or once with ``+`` for one or more. The older ``{xxx}`` and
+In braces, after a name and a colon: ``d`` is a digit, ``c`` a letter, ``f`` a character of a
+decimal number; repeated for a fixed width, or once with ``+`` for one or more. The older ``{xxx}`` and
 ``{x+}`` mean digits. What is not in braces is a regular expression, so ``.*`` matches anything.
 """
 

@@ -21,7 +21,10 @@ __all__ = ["FACE_AXES", "Axis", "Selection", "fit_value", "parse_key", "parse_ra
 
 FACE_AXES = "YXZCT"
 Axis = range | np.ndarray[Any, np.dtype[np.intp]]
-ACCEPTED = "integers, slices, 1-D lists or arrays of integers, and one Ellipsis, in the order Y, X, Z, C, T"
+ACCEPTED = (
+    "integers, slices, 1-D lists or arrays of integers, and one Ellipsis, "
+    "in the order Y, X, Z, C, T"
+)
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,8 @@ def _index_array(item: Any, length: int, name: str) -> Axis:
         return np.empty(0, np.intp)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise BadSelection(
-            f"axis {name}: an array of {array.dtype} with {array.ndim} dimension(s) is not an index. "
-            f"Accepted are {ACCEPTED}."
+            f"axis {name}: an array of {array.dtype} with {array.ndim} dimension(s) is not an "
+            f"index. Accepted are {ACCEPTED}."
         )
     low, high = int(array.min()), int(array.max())
     if low < -length or high >= length:
@@ -155,9 +158,9 @@ def parse_ranges(
 ) -> Selection:
     """Turn the arguments of ``read(X=, Y=, Z=, C=, T=)`` into a selection.
 
-    None is the whole axis, an integer one position, a slice or range what it says. A tuple or list of
-    two integers is a half-open (start, stop) on X, Y and Z, as bfio has it; every other sequence, and
-    any sequence on C and T, lists positions.
+    None is the whole axis, an integer one position, a slice or range what it says. A tuple or list
+    of two integers is a half-open (start, stop) on X, Y and Z, as bfio has it; every other
+    sequence, and any sequence on C and T, lists positions.
 
     Raises
     ------
@@ -185,7 +188,8 @@ def _bounds(value: Sequence[Any], length: int, name: str) -> slice:
         ) from None
     if not 0 <= start < stop <= length:
         raise BadSelection(
-            f"axis {name}: ({start}, {stop}) is not a range inside the image, whose {name} is {length}."
+            f"axis {name}: ({start}, {stop}) is not a range inside the image, whose {name} is "
+            f"{length}."
         )
     return slice(start, stop)
 

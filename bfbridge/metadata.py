@@ -114,7 +114,8 @@ def convert_length(quantity: Quantity, unit: str) -> float:
         return quantity.value
     if stored in NOT_LENGTHS or wanted in NOT_LENGTHS:
         raise BadArgument(
-            f"a length in {stored!r} cannot be expressed in {wanted!r}: the file gives no real size."
+            f"a length in {stored!r} cannot be expressed in {wanted!r}: the file gives no real "
+            "size."
         )
     return quantity.value * (METRES[stored] / METRES[wanted])
 
@@ -140,7 +141,7 @@ def writable_dtype(dtype: Any) -> np.dtype[Any]:
         Not a type that pixels can have.
     """
     try:
-        wanted = np.dtype(dtype).newbyteorder("=")
+        wanted: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     except TypeError:
         raise BadDtype(f"dtype={dtype!r} is not a numpy dtype.") from None
     if wanted == np.bool_:
@@ -150,7 +151,7 @@ def writable_dtype(dtype: Any) -> np.dtype[Any]:
             f"pixels cannot be of dtype {wanted.name}; use an integer of 8 to 64 bits, float32, "
             "float64, complex64 or complex128."
         )
-    return np.dtype(wanted)
+    return wanted
 
 
 def narrow(ome: OME, index: int) -> OME:
@@ -206,8 +207,8 @@ def carry(ome: OME, chosen: Sequence[int]) -> OME:
 def settle(ome: OME) -> None:
     """Make a document true to itself before it is written: channels, planes and ids.
 
-    Channels are as many as C and the samples ask for, planes outside the image go, and ids of images,
-    pixels and channels are numbered, as OME's references to images are by id.
+    Channels are as many as C and the samples ask for, planes outside the image go, and ids of
+    images, pixels and channels are numbered, as OME's references to images are by id.
     """
     renamed = {image.id: f"Image:{i}" for i, image in enumerate(ome.images)}
     for number, image in enumerate(ome.images):
@@ -296,6 +297,24 @@ def channel_names(pixels: model.Pixels) -> list[str | None]:
     count = max(1, pixels.size_c // samples_of(pixels))
     names = [channel.name for channel in pixels.channels[:count]]
     return names + [None] * (count - len(names))
+
+
+def describe(element: model.Image, image: Image) -> None:
+    """Make an image of a document say what a record does: name, sizes, channels, pixel size."""
+    pixels = element.pixels
+    t, c, z, y, x = image.levels[0].shape
+    pixels.size_x, pixels.size_y, pixels.size_z, pixels.size_c, pixels.size_t = x, y, z, c, t
+    known = ome_pixel_type(image.dtype)
+    if known is not None:
+        set_pixel_type(pixels, known)
+    element.name = image.name
+    pixels.channels[0].samples_per_pixel = image.samples
+    name_channels(pixels, [channel.name for channel in image.channels])
+    for axis in "xyz":
+        size = getattr(image.pixel_size, axis)
+        if size is not None:
+            setattr(pixels, f"physical_size_{axis}", size.value)
+            setattr(pixels, f"physical_size_{axis}_unit", ome_unit(size.unit))
 
 
 def record(element: model.Image, dtype: np.dtype[Any], levels: tuple[Level, ...]) -> Image:

@@ -1,17 +1,18 @@
 """A file being written: its document, its backend, and the way from regions to finished chunks.
 
-Until the first write it is only a plan, an OME document that may be changed. The first write settles
-the document, starts the backend in a private folder, and from then on the plan is fixed.
+Until the first write it is only a plan, an OME document that may be changed. The first write
+settles the document, starts the backend in a private folder, and from then on the plan is fixed.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from bfbridge.backend import ImageSpec, Level, Shape5, WriterBackend
 from bfbridge.errors import (
     BadArgument,
     BadDtype,
+    BadSelection,
     BfbridgeError,
     Closed,
     IncompleteImage,
@@ -31,7 +33,7 @@ from bfbridge.errors import (
     WriteFailed,
 )
 from bfbridge.indexing import Selection, fit_value
-from bfbridge.pyramid import METHODS, Pyramid, factors_of, plan_levels
+from bfbridge.pyramid import METHODS, Pyramid, factors_of, plan_levels, steps_between
 from bfbridge.tiles import Background, Block, plan, run, take
 
 if TYPE_CHECKING:
@@ -111,6 +113,40 @@ class NewFile:
         self._assemblers: list[ImageAssembler] = []
         self._scratch = Scratch(target.folder, wanted.memory)
         self._background = Background(2 * wanted.workers)
+        self._first_t = 0
+        self._shared = False
+
+    def adopt(
+        self, writer: WriterBackend, *, stored: bool, first_t: int = 0, shared: bool = False
+    ) -> None:
+        """Go on with a file that is there already, instead of starting one.
+
+        Parameters
+        ----------
+        writer
+            Started by the backend; it says what its images are.
+        stored
+            Whether the file has pixels that regions change.
+        first_t
+            Time points there were before; writing begins with this one.
+        shared
+            Whether other processes write too. Then lower levels are made when the file is finished.
+        """
+        self._writer = writer
+        self._specs = list(writer.images)
+        self._dtypes = [spec.image.dtype for spec in self._specs]
+        self._first_t, self._shared = first_t, shared
+        self._assemblers = [
+            ImageAssembler(
+                writer,
+                number,
+                spec,
+                [] if shared else steps_between(spec.image.levels),
+                self._scratch,
+                stored=stored,
+            )
+            for number, spec in enumerate(self._specs)
+        ]
 
     @property
     def name(self) -> str:
@@ -139,7 +175,7 @@ class NewFile:
         if self._writer is not None:
             # The document may still be changed by whoever holds it: then it is too late.
             t, c, z, y, x = self._specs[index].image.levels[0].shape
-            return y, x, z, c, t
+            return y, x, z, c, t + self._first_t
         p = self.pixels(index)
         return p.size_y, p.size_x, p.size_z, p.size_c, p.size_t
 
@@ -202,8 +238,8 @@ class NewFile:
             channels = len(metadata.channel_names(self.pixels(index)))
             if count > channels:
                 raise BadArgument(
-                    f"{self.name}: channel_names has {count} names, and image {index} has {channels} "
-                    "channel(s). Set C, or give one name for each channel."
+                    f"{self.name}: channel_names has {count} names, and image {index} has "
+                    f"{channels} channel(s). Set C, or give one name for each channel."
                 )
 
     def _settle_types(self) -> None:
@@ -260,6 +296,7 @@ class NewFile:
         dtype = self.dtype(index)
         # All that can be wrong with the values is found before the first of them is written.
         values = fit_value(self._checked(value, dtype), selection.shape).transpose(4, 3, 2, 0, 1)
+        selection = self._from_first_t(selection)
         with self._writing():
             assembler = self._assemblers[index]
             blocks = plan(selection.tczyx(), self._specs[index].image.levels[0].chunk)
@@ -301,6 +338,21 @@ class NewFile:
                 self._active -= 1
                 self._idle.notify_all()
 
+    def _from_first_t(self, selection: Selection) -> Selection:
+        """Count time points from the first that can be written."""
+        first = self._first_t
+        *others, t = selection.axes
+        if not first or not len(t):
+            return selection
+        if min(t) < first:
+            raise BadSelection(
+                f"{self.name}: time points 0 to {first - 1} are finished; append=True writes from "
+                f"T={first} on. Set no other T than the old one to change what is there."
+            )
+        if isinstance(t, range):
+            return Selection((*others, range(t.start - first, t.stop - first, t.step)))
+        return Selection((*others, t - first))
+
     def _refuse_failed(self) -> None:
         if self._failure is not None:
             raise WriteFailed(
@@ -314,7 +366,7 @@ class NewFile:
         self._idle.wait_for(lambda: not self._active)
 
     def _checked(self, value: Any, dtype: np.dtype[Any]) -> Array:
-        """Return `value` as an array that can be cast to the image's dtype by kind, none wrapping."""
+        """Return `value` as an array that can be cast to the image's dtype, none wrapping."""
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, (bool, int, float, complex)):
@@ -375,16 +427,59 @@ class NewFile:
                     self._background.wait()
                     if require_complete:
                         self._refuse_gaps()
-                    for assembler in self._assemblers:
-                        for jobs in assembler.leftovers():
-                            run(jobs, self.wanted.workers)
+                    if self._shared:
+                        self._refuse_parts()
+                        writer.release()
+                    else:
+                        self._write_leftovers()
+                        self._scratch.close()
+                        writer.finish()
                     self._scratch.close()
-                    writer.finish()
                     self.target.commit()
             except BaseException:
                 self.abort()
                 raise
             self.closed = True
+
+    def _write_leftovers(self) -> None:
+        for assembler in self._assemblers:
+            for jobs in assembler.leftovers():
+                run(jobs, self.wanted.workers)
+
+    def create_shared(self, path: Path) -> None:
+        """Start the planned file at its final place, for several processes to write."""
+        self._check_names()
+        self._settle_types()
+        metadata.settle(self.ome)
+        specs = [self._plan_image(i)[0] for i in range(len(self.ome.images))]
+        with _reported(self.name):
+            self.backend.create(path, specs, self._document(), self.wanted.backend_options)
+        self.closed = True
+
+    def finish_shared(self) -> None:
+        """Make the lower levels of a file that several processes wrote, and finish it."""
+        writer = self.start()
+        with _reported(self.name):
+            for assembler in self._assemblers:
+                run(assembler.rebuild(), self.wanted.workers)
+            self._write_leftovers()
+            self._scratch.close()
+            writer.finish()
+            self.target.commit()
+        self.closed = True
+
+    def _refuse_parts(self) -> None:
+        """Refuse chunks that other processes may hold the rest of: one of the two would be lost."""
+        for index, assembler in enumerate(self._assemblers):
+            for place in assembler.unfinished[:1]:
+                chunk = self._specs[index].image.levels[0].chunk
+                start = tuple(i * n for i, n in zip(place, chunk, strict=True))
+                raise WriteFailed(
+                    f"{self.name}: image {index}, the chunk at T, C, Z, Y, X = {start} of "
+                    f"{chunk} was written only in part, and another process may write the rest. "
+                    "Write regions that begin and end at multiples of the chunk (bw.chunks), or at "
+                    "the image's end."
+                )
 
     def _refuse_gaps(self) -> None:
         for index, assembler in enumerate(self._assemblers):
@@ -406,10 +501,9 @@ class NewFile:
             if self.closed:
                 return
             self.closed = True
-            try:
+            # The work is given up: its errors do not matter.
+            with suppress(BaseException):
                 self._background.wait()
-            except BaseException:  # noqa: S110 - the work is given up: its errors do not matter
-                pass
             if self._writer is not None:
                 self._writer.abort()
             self._scratch.close()
@@ -431,7 +525,8 @@ def _beyond(values: Array, dtype: np.dtype[Any]) -> Any:
     if not values.size or np.can_cast(values.dtype, dtype, "safe"):
         return None
     if values.dtype.kind == "c":
-        parts = [_beyond(part, np.empty(0, dtype).real.dtype) for part in (values.real, values.imag)]
+        real = np.empty(0, dtype).real.dtype
+        parts = (_beyond(part, real) for part in (values.real, values.imag))
         return next((part for part in parts if part is not None), None)
     if dtype.kind in "iu":
         low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
@@ -447,26 +542,21 @@ def _beyond(values: Array, dtype: np.dtype[Any]) -> Any:
     return wrong.flat[0] if wrong.size else None
 
 
-class _reported:
-    """Turns the operating system's and memory errors into bfbridge's, naming the target."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, BfbridgeError) or error is None:
-            return
-        if isinstance(error, MemoryError):
-            raise OutOfMemory(
-                f"{self._name}: memory ran out while writing. Write smaller regions, use fewer "
-                "workers, or lower memory=."
-            ) from error
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise WriteFailed(
-                f"{self._name}: cannot be written ({reason}). Nothing stands under this name but "
-                "what stood there before."
-            ) from error
+@contextmanager
+def _reported(name: str) -> Iterator[None]:
+    """Turn the operating system's and memory errors into bfbridge's, naming the target."""
+    try:
+        yield
+    except BfbridgeError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemory(
+            f"{name}: memory ran out while writing. Write smaller regions, use fewer workers, or "
+            "lower memory=."
+        ) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WriteFailed(
+            f"{name}: cannot be written ({reason}). Nothing stands under this name but what stood "
+            "there before."
+        ) from error

@@ -1,21 +1,23 @@
 """Lower resolutions: which levels a pyramid has, and how a block is made smaller.
 
-Only Y and X shrink. A level's size is the one below divided by the factor and rounded up, so the last
-row and column are never dropped; at an odd edge a window holds fewer pixels and is reduced from
-those alone. Means of integers are rounded to the nearest, halves up; means of floats are not rounded.
+Only Y and X shrink. A level's size is the one below divided by the factor and rounded up, so the
+last row and column are never dropped; at an odd edge a window holds fewer pixels and is reduced
+from those alone. Means of integers are rounded to the nearest, halves up; means of floats are not
+rounded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from bfbridge.backend import Level, Shape5
-from bfbridge.errors import BadArgument
+from bfbridge.errors import BadArgument, Unsupported
 
-__all__ = ["METHODS", "SMALLEST", "factors_of", "plan_levels", "reduce_block"]
+__all__ = ["METHODS", "SMALLEST", "factors_of", "plan_levels", "reduce_block", "steps_between"]
 
 METHODS = ("mean", "nearest", "mode")
 SMALLEST = 512
@@ -52,12 +54,29 @@ def factors_of(pyramid: Pyramid, height: int, width: int) -> list[int]:
     for factor in pyramid if np.iterable(pyramid) else [None]:
         if not isinstance(factor, (int, np.integer)) or factor <= before or factor % before:
             raise BadArgument(
-                f"pyramid={pyramid!r}: give True, False, a number of lower levels, or their factors "
-                "against full size, each a multiple of the one before it and above 1, such as "
-                "[2, 4, 8]."
+                f"pyramid={pyramid!r}: give True, False, a number of lower levels, or their "
+                "factors against full size, each a multiple of the one before it and above 1, "
+                "such as [2, 4, 8]."
             )
         steps.append(int(factor) // before)
         before = int(factor)
+    return steps
+
+
+def steps_between(levels: Sequence[Level]) -> list[int]:
+    """Return each lower level's factor against the level before it, from their sizes."""
+    steps = []
+    for before, after in pairwise(levels):
+        old, new = before.shape[3:], after.shape[3:]
+        fitting = (
+            factor
+            for factor in range(1, max(old) + 1)
+            if all(-(-a // factor) == b for a, b in zip(old, new, strict=True))
+        )
+        step = next(fitting, None)
+        if step is None:
+            raise Unsupported(f"a level of {new} is not one of {old} made smaller by an integer")
+        steps.append(step)
     return steps
 
 
@@ -81,8 +100,8 @@ def plan_levels(shape: Shape5, chunk: Shape5, steps: Sequence[int]) -> tuple[Lev
         t, c, z, y, x = levels[-1].shape
         if (chunk[3] < y and chunk[3] % step) or (chunk[4] < x and chunk[4] % step):
             raise BadArgument(
-                f"a pyramid with factor {step} needs chunks whose height and width are multiples of "
-                f"{step}; they are {chunk[3]} x {chunk[4]}."
+                f"a pyramid with factor {step} needs chunks whose height and width are multiples "
+                f"of {step}; they are {chunk[3]} x {chunk[4]}."
             )
         levels.append(Level((t, c, z, -(-y // step), -(-x // step)), chunk))
     return tuple(levels)
@@ -137,7 +156,8 @@ def _mean_of_pairs(block: Array) -> Array:
     total += lower >> half
     total += wide.type(2)
     total >>= wide.type(2)
-    return total.astype(block.dtype)
+    mean: Array = total.astype(block.dtype)
+    return mean
 
 
 def _long_mean(block: Array, factor: int) -> Array:

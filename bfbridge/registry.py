@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bfbridge.atomic import is_partial
 from bfbridge.errors import (
     BadArgument,
+    BfbridgeError,
     FileMissing,
     MissingExtra,
     UnreadableFile,
@@ -223,8 +224,8 @@ def open_reader(
             return opened
     if source.is_dir():
         raise UnreadableFile(
-            f"{source.name}: this folder is not an image: it is no OME-Zarr store (there is none of "
-            f"{', '.join(ZARR_KEYS)} in it). Name the image file inside it."
+            f"{source.name}: this folder is not an image: it is no OME-Zarr store (there is none "
+            f"of {', '.join(ZARR_KEYS)} in it). Name the image file inside it."
         )
     raise UnreadableFile(f"{source.name}: no backend reads this file. " + " ".join(reasons))
 
@@ -273,23 +274,31 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
         No writer owns it; the message lists the suffixes that can be written.
     """
     lowered = name.lower()
+    writer: type[WriterBackend]
     if backend is not None:
         entry = find(backend, lambda entry: lowered.endswith(entry.suffixes))
-        writer: type[WriterBackend] | None = entry.load().WRITER
+        writer = entry.load().WRITER
         if writer is None:
             raise BadArgument(f"backend={backend!r} cannot write, only read.")
         return writer
     for entry in BACKENDS:
         if entry.suffixes and lowered.endswith(entry.suffixes):
-            found: type[WriterBackend] = entry.load().WRITER
-            return found
-    native = [suffix for entry in BACKENDS for suffix in entry.suffixes]
+            writer = entry.load().WRITER
+            return writer
+    native = {suffix for entry in BACKENDS for suffix in entry.suffixes}
     # Which suffixes Bio-Formats writes only its jar knows; plain .tif is among them.
-    java = BACKENDS[-1].load()
-    if lowered.endswith(java.writable_suffixes()):
-        found = java.WRITER
-        return found
+    try:
+        java = BACKENDS[-1].load()
+        others: tuple[str, ...] = java.writable_suffixes()
+    except BfbridgeError as error:
+        raise BadArgument(
+            f"{name}: no writer for this suffix, but for {', '.join(sorted(native))}; and "
+            f"Bio-Formats, which writes others, cannot be asked: {error}"
+        ) from error
+    if lowered.endswith(others):
+        writer = java.WRITER
+        return writer
     raise BadArgument(
         f"{name}: no writer for this suffix. What can be written: "
-        f"{', '.join(sorted({*native, *java.writable_suffixes()}))}."
+        f"{', '.join(sorted({*native, *others}))}."
     )

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, cast, runtime_checkable
 
 from bfbridge.errors import BadArgument, Closed, FileMissing, MissingExtra, UnreadableFile
 
@@ -321,7 +321,7 @@ class _FileObject:
         self._file = file
         self._name = name
         self._lock = threading.Lock()
-        if isinstance(file, io.TextIOBase):
+        if isinstance(cast("object", file), io.TextIOBase):
             raise UnreadableFile(f"{name}: opened as text; open it with mode 'rb'.")
         try:
             self.size = file.seek(0, io.SEEK_END)

@@ -349,7 +349,8 @@ def plan(axes: Sequence[Axis], chunk: Shape5) -> Iterator[Block]:
 def take(array: Array, selectors: tuple[Any, ...]) -> Array:
     """Select orthogonally along every axis; a view where all selectors are slices."""
     if all(isinstance(selector, slice) for selector in selectors):
-        return array[selectors]
+        view: Array = array[selectors]
+        return view
     return array[_orthogonal(array.shape, selectors)]
 
 

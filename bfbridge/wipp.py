@@ -1,8 +1,8 @@
 """The WIPP plugin: ``python -m bfbridge.wipp --inpDir ... --filePattern ... --outDir ...``.
 
 Converts a collection of vendor images into files of one channel and one time point each, as the
-platform wants them. Unlike earlier converters it exits with an error if any file failed, having done
-the others, and takes no pyramid level for an image.
+platform wants them. Unlike earlier converters it exits with an error if any file failed, having
+done the others, and takes no pyramid level for an image.
 
 Environment: POLUS_IMG_EXT (.ome.tif or .ome.zarr), POLUS_LOG (level of the log), NUM_WORKERS
 (processes), NUM_THREADS (threads in all).
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(asked)
     except BfbridgeError as error:
-        log.error("%s", error)  # noqa: TRY400 - the message says all; a traceback is not for users
+        log.error("%s", error)
         return 1
 
 
@@ -105,7 +105,9 @@ def _run(asked: argparse.Namespace) -> int:
     if not asked.inpDir.is_dir():
         raise FileMissing(f"--inpDir {asked.inpDir}: there is no such folder.")
     if not asked.outDir.is_dir():
-        raise FileMissing(f"--outDir {asked.outDir}: there is no such folder; the platform makes it.")
+        raise FileMissing(
+            f"--outDir {asked.outDir}: there is no such folder; the platform makes it."
+        )
     images = asked.inpDir / "images"
     folder = images if images.is_dir() else asked.inpDir
     pattern = asked.filePattern.strip() or ".*"

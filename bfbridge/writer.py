@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from bfbridge import metadata, registry
+from bfbridge import inplace, metadata, registry
 from bfbridge.atomic import AtomicTarget
 from bfbridge.backend import Quantity
 from bfbridge.errors import BadArgument, BadSelection, BfbridgeError
@@ -250,7 +250,9 @@ class BioWriter(ImageWriter):
     memory
         Bytes of unfinished chunks kept in memory before a scratch file is used.
     append
-        Whether to continue an existing Zarr store along T.
+        Whether to go on with an OME-Zarr store of that name, if there is one: with a larger T than
+        it has, time points are added; otherwise regions change what it holds. Its sizes, dtype
+        and chunks stay.
     **kwargs
         Properties (X, Y, Z, C, T, shape, dtype, channel_names, ps_x, ...), which override
         `metadata`; all else are options of the backend (compression, level, tile, chunks, ...).
@@ -284,15 +286,18 @@ class BioWriter(ImageWriter):
         **kwargs: Any,
     ) -> None:
         given = {key: kwargs.pop(key) for key in list(kwargs) if key in PROPERTIES}
+        if append and os.path.lexists(file_path):
+            plan = WritePlan(memory=memory, workers=_workers(max_workers))
+            super().__init__(inplace.reopen(file_path, plan, _wished_t(metadata, series, given)), 0)
+            return
         writer = registry.writer_for(os.fspath(file_path), backend)
-        options = {**kwargs, **({"append": True} if append else {})}
         plan = WritePlan(
             pyramid=pyramid,
             downsample=downsample,
             fill_value=fill_value,
             memory=memory,
             workers=_workers(max_workers),
-            backend_options=options,
+            backend_options=kwargs,
         )
         ome = _document(metadata, series)
         _make_folder(file_path)
@@ -314,6 +319,69 @@ class BioWriter(ImageWriter):
     def series(self) -> list[ImageWriter]:
         """A view of each image of the file, to set up and write."""
         return [ImageWriter(self._file, i) for i in range(len(self._file.ome.images))]
+
+    @classmethod
+    def create(cls, file_path: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Start an OME-Zarr store that several processes, also of several hosts, write at once.
+
+        Each process opens it with `BioWriter.open` and writes whole chunks (or shards) of its own;
+        no locks are needed. When all have closed it, one calls `BioWriter.finish`. Until then the
+        store opens nowhere.
+
+        Parameters
+        ----------
+        file_path
+            Name of the store; there must be nothing under it.
+        **kwargs
+            As for `BioWriter`.
+
+        Raises
+        ------
+        TargetExists
+            There is something under that name.
+        Unsupported
+            The format of this suffix is written by one process.
+        """
+        inplace.create(cls(file_path, **kwargs)._file, file_path)
+
+    @classmethod
+    def open(
+        cls,
+        file_path: str | os.PathLike[str],
+        max_workers: int | None = None,
+        *,
+        memory: int = DEFAULT_MEMORY,
+    ) -> Self:
+        """Take part in writing a store made with `create`; `close` ends this process's part.
+
+        Raises
+        ------
+        FileMissing
+            No store was created there, or it is finished.
+        WriteFailed
+            From `close`: a chunk was written in part, and another process may hold the rest.
+        """
+        writer = cls.__new__(cls)
+        file = inplace.open_part(file_path, _workers(max_workers), memory)
+        ImageWriter.__init__(writer, file, 0)
+        return writer
+
+    @classmethod
+    def finish(
+        cls,
+        file_path: str | os.PathLike[str],
+        max_workers: int | None = None,
+        *,
+        memory: int = DEFAULT_MEMORY,
+    ) -> None:
+        """Finish a store made with `create`: make its lower levels, write its metadata.
+
+        Raises
+        ------
+        FileMissing
+            No store was created there, or it is finished.
+        """
+        inplace.finish(file_path, _workers(max_workers), memory)
 
     def close(self, *, require_complete: bool = False) -> None:
         """Finish the file and put it under its name. May be called twice.
@@ -391,6 +459,18 @@ class BioWriter(ImageWriter):
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError("a BioWriter cannot be iterated; read the file back with BioReader.")
+
+
+def _wished_t(carried: OME | None, series: int | str, given: dict[str, Any]) -> int | None:
+    """Return how many time points were asked for, if any were."""
+    for name in ("T", "t"):
+        if name in given:
+            return int(given[name])
+    if "shape" in given:
+        return int(given["shape"][4]) if len(given["shape"]) == 5 else 1
+    if carried is None or isinstance(series, str):
+        return None
+    return int(carried.images[series].pixels.size_t)
 
 
 def _make_folder(file_path: str | os.PathLike[str]) -> None:

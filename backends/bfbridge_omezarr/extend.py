@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from bfbridge_omezarr.options import WriteOptions
 
-__all__ = ["Extension"]
+__all__ = ["Changes", "Extension"]
 
 _AXES = ("t", "c", "z", "y", "x")
 
@@ -70,26 +71,10 @@ class Extension(OmeZarrWriter):
         """
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise BadArgument(f"{path}: {count!r} time points cannot be added; give 1 or more.")
-        reader = OmeZarrReader.open(as_source(path), OpenOptions())
-        image, stored_ome = reader.images[0], reader.ome()
-        described = (path / METADATA_KEY).exists()
-        reader.close()
-        store = open_store(as_source(path), DEFAULT_LIMITS, allow_outside=False)
-        documents = Documents(store, DEFAULT_LIMITS)
-        layout = find_images(documents, str(path))
-        if layout.kind != "image" or len(layout.images) != 1:
-            raise Unsupported(f"{path}: time points are added to a store of one image, no labels")
-        found = layout.images[0]
-        nodes = [node for node in documents.nodes(found.arrays) if node is not None]
-        infos = [
-            parse_array(n.key, n.array or {}, n.zarr_format, DEFAULT_LIMITS, store.label(n.key))
-            for n in nodes
-        ]
-        _refuse(path, found, infos)
-        options = parse_options(_options_of(path, nodes[0], infos[0]))
-        spec = _spec_of(image, found, infos, count)
-        ome = stored_ome if described else None
-        return cls(path, spec, ome, options, nodes, infos[0].shape[0])
+        stored = _stored(path)
+        spec = _spec_of(stored.image, stored.found, stored.infos, count)
+        first_t = stored.infos[0].shape[0]
+        return cls(path, spec, stored.ome, stored.options, stored.nodes, first_t)
 
     def finish(self) -> None:
         """Make the new time points part of the image.
@@ -131,6 +116,71 @@ class Extension(OmeZarrWriter):
             for entry in folder.glob("[0-9]*"):
                 if re.fullmatch("[0-9]+", entry.name) and int(entry.name) >= self.first_t:
                     shutil.rmtree(entry, ignore_errors=True)
+
+
+class Changes(OmeZarrWriter):
+    """A writer of other pixels into a finished store, chunk by chunk, in place."""
+
+    @classmethod
+    def begin(cls, path: Path) -> Changes:
+        """Start to change the image at `path`.
+
+        Raises
+        ------
+        Unsupported
+            The store is not one image as bfbridge writes it, or is sharded: a shard would have to
+            be written anew for each of its chunks.
+        BfbridgeError
+            The store cannot be read.
+        """
+        stored = _stored(path)
+        if any(info.shard is not None for info in stored.infos):
+            raise Unsupported(f"{path}: shards of a finished store are not changed")
+        count = stored.infos[0].shape[0]
+        spec = _spec_of(stored.image, stored.found, stored.infos, count)
+        return cls(path, [spec], stored.ome, stored.options)
+
+    def finish(self) -> None:
+        """End: every chunk is in its place already, and the metadata say what they said."""
+        self._open = False
+
+    def release(self) -> None:
+        """Not for changes: one process makes them, and finishes."""
+        raise Unsupported(f"{self._files.root}: one process changes a finished store.")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a store of one image says of itself."""
+
+    image: Image
+    found: Found
+    infos: list[ArrayInfo]
+    options: WriteOptions
+    nodes: list[Node]
+    ome: OME | None
+
+
+def _stored(path: Path) -> _Stored:
+    """Read what is known of a store that is to be written further."""
+    reader = OmeZarrReader.open(as_source(path), OpenOptions())
+    image, stored_ome = reader.images[0], reader.ome()
+    described = (path / METADATA_KEY).exists()
+    reader.close()
+    store = open_store(as_source(path), DEFAULT_LIMITS, allow_outside=False)
+    documents = Documents(store, DEFAULT_LIMITS)
+    layout = find_images(documents, str(path))
+    if layout.kind != "image" or len(layout.images) != 1:
+        raise Unsupported(f"{path}: time points are added to a store of one image, no labels")
+    found = layout.images[0]
+    nodes = [node for node in documents.nodes(found.arrays) if node is not None]
+    infos = [
+        parse_array(n.key, n.array or {}, n.zarr_format, DEFAULT_LIMITS, store.label(n.key))
+        for n in nodes
+    ]
+    _refuse(path, found, infos)
+    options = parse_options(_options_of(path, nodes[0], infos[0]))
+    return _Stored(image, found, infos, options, nodes, stored_ome if described else None)
 
 
 def _refuse(path: Path, found: Found, infos: Sequence[ArrayInfo]) -> None:

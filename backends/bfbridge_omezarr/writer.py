@@ -215,6 +215,21 @@ class OmeZarrWriter(WriterBackend):
 
         return Extension.begin(Path(path), count)
 
+    @classmethod
+    def update(cls, path: Path) -> OmeZarrWriter:
+        """Start to write other pixels into a finished store, in place.
+
+        Each chunk is replaced in one step; the store as a whole is not.
+
+        Raises
+        ------
+        Unsupported
+            The store is not one image as bfbridge writes it, or is sharded.
+        """
+        from bfbridge_omezarr.extend import Changes
+
+        return Changes.begin(Path(path))
+
     # ---- blocks
 
     def write_block(self, image: int, level: int, index: Shape5, block: Array) -> None:

@@ -45,14 +45,18 @@ def convert(
         list[str] | None,
         _option("--series", "-s", help="Number or name of an image; more with commas or repeated."),
     ] = None,
-    level: Annotated[int, _option("--level", min=0, help="Resolution that is read; 0 is full.")] = 0,
+    level: Annotated[
+        int, _option("--level", min=0, help="Resolution that is read; 0 is full.")
+    ] = 0,
     channels: Annotated[
         Text, _option("--channels", "--channel", help="Numbers (0,2 or 0:3) or names.")
     ] = None,
     z: Annotated[Text, _option("--z", help="Slices: 3, 0:10, 0:10:2.")] = None,
     t: Annotated[Text, _option("--t", "--timepoint", help="Time points: 3, 0:10, 0:10:2.")] = None,
     crop: Annotated[Text, _option("--crop", help="X,Y,WIDTH,HEIGHT in pixels.")] = None,
-    dtype: Annotated[Text, _option("--dtype", help="Type of the new pixels, such as uint8.")] = None,
+    dtype: Annotated[
+        Text, _option("--dtype", help="Type of the new pixels, such as uint8.")
+    ] = None,
     scaling: Annotated[
         Text, _option("--scaling", help="How values become it: full, minmax, clip or LOW:HIGH.")
     ] = None,
@@ -65,7 +69,9 @@ def convert(
     resolutions: Annotated[
         Whole,
         _option(
-            "--resolutions", "--pyramid-resolutions", min=1,
+            "--resolutions",
+            "--pyramid-resolutions",
+            min=1,
             help="How many resolutions, full size counted.",
         ),
     ] = None,
@@ -77,7 +83,9 @@ def convert(
         Text, _option("--compression", "-c", help="Such as zstd, zstd:5, deflate, none.")
     ] = None,
     tile: Annotated[Whole, _option("--tile", min=1, help="Side of the stored tiles.")] = None,
-    tile_width: Annotated[Whole, _option("--tile-width", "--tilex", min=1, help="Their width.")] = None,
+    tile_width: Annotated[
+        Whole, _option("--tile-width", "--tilex", min=1, help="Their width.")
+    ] = None,
     tile_height: Annotated[
         Whole, _option("--tile-height", "--tiley", min=1, help="Their height.")
     ] = None,
@@ -85,9 +93,7 @@ def convert(
         Whole, _option("--chunk-depth", min=1, help="Slices of an OME-Zarr chunk.")
     ] = None,
     shards: Annotated[Whole, _option("--shards", min=1, help="Side of OME-Zarr's shards.")] = None,
-    version: Annotated[
-        Text, _option("--ngff-version", help="Of OME-Zarr: 0.4 or 0.5.")
-    ] = None,
+    version: Annotated[Text, _option("--ngff-version", help="Of OME-Zarr: 0.4 or 0.5.")] = None,
     set_: Annotated[
         list[str] | None, _option("--set", metavar="NAME=VALUE", help="More options of the target.")
     ] = None,
@@ -124,9 +130,7 @@ def convert(
     group: Annotated[
         bool, _option("--group/--nogroup", help="Convert files that belong together once.")
     ] = True,
-    report: Annotated[
-        Path | None, _option("--report", help="Where the JSON report goes.")
-    ] = None,
+    report: Annotated[Path | None, _option("--report", help="Where the JSON report goes.")] = None,
     quiet: Annotated[bool, _option("--quiet", "-q", help="Print nothing but errors.")] = False,
     backend: Annotated[Text, _option("--backend", help="That reads; default: by content.")] = None,
     target_backend: Annotated[
@@ -155,7 +159,8 @@ def convert(
         "max_workers": max_workers, "memory": memory, "backend": backend,
         "target_backend": target_backend, "overwrite": overwrite, "suffix": suffix,
         "pattern": pattern, "recursive": recursive, "group": group, "resume": resume,
-        "jobs": jobs, "part": part, "reader_options": {"options": _pairs(option)} if option else None,
+        "jobs": jobs, "part": part,
+        "reader_options": {"options": _pairs(option)} if option else None,
         **{name: value for name, value in options.items() if value is not None},
     }  # fmt: skip
     _run(paths, report, dask, quiet, wanted)
@@ -182,8 +187,8 @@ def _run(
                 )
         except KeyboardInterrupt:
             typer.echo(
-                "interrupted: what was under way was removed, what is complete stands. Give the same "
-                "command with --resume to go on.",
+                "interrupted: what was under way was removed, what is complete stands. Give the "
+                "same command with --resume to go on.",
                 err=True,
             )
             raise typer.Exit(128 + (stopper.signal or signal.SIGINT)) from None
@@ -216,7 +221,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield None
         return
     try:
-        from distributed import Client
+        import distributed
     except ImportError as error:
         from bfbridge.errors import MissingExtra
 
@@ -224,7 +229,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
             "--dask needs Dask's distributed scheduler. Install it with: python -m pip install "
             "'dask[distributed]'"
         ) from error
-    with Client(address) as client:
+    cluster: Any = distributed
+    with cluster.Client(address) as client:
         yield client
 
 
@@ -235,8 +241,8 @@ def _tell(done: Conversion, quiet: bool) -> None:
     plural = "" if done.images == 1 else "s"
     files = "" if len(done.files) == 1 else f" from {len(done.files)} files"
     typer.echo(
-        f"{done.target}: {done.images} image{plural}{files}, {done.pixel_bytes / 1e6:,.1f} MB of pixels "
-        f"in {done.seconds:.1f} s ({rate:,.0f} MB/s)"
+        f"{done.target}: {done.images} image{plural}{files}, {done.pixel_bytes / 1e6:,.1f} MB of "
+        f"pixels in {done.seconds:.1f} s ({rate:,.0f} MB/s)"
     )
 
 

@@ -89,6 +89,7 @@ class _Bars(_Quiet):
         )  # fmt: skip
 
     def begin(self, count: int) -> None:
+        """Take the number of files."""
         if count > 1:
             self._bars.columns = (
                 TextColumn("{task.description}"), BarColumn(),

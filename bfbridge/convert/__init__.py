@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bfbridge.convert.batch import Job, Watcher, parse_part, plan_jobs, run_batch
+from bfbridge.convert.batch import Watcher, parse_part, plan_jobs, run_batch
 from bfbridge.convert.options import options_for
 from bfbridge.convert.record import FileRecord
 from bfbridge.convert.report import Report, report_path
@@ -278,7 +278,9 @@ def _convert_one(
     finally:
         if kept is not None:
             kept.finish()
-    return _summary([record], os.fspath(target), record.seconds, None if kept is None else kept.path)
+    return _summary(
+        [record], os.fspath(target), record.seconds, None if kept is None else kept.path
+    )
 
 
 def _with_options(request: Request, target: str) -> Request:
@@ -391,9 +393,7 @@ def convert_many(
     place = Path(report) if report else report_path(folder, is_folder=True, part=chosen)
     kept = Report(place, _told(request))
     kept.skipped = skipped.reasons
-    run_batch(
-        planned, request, kept, processes=jobs, client=client, watcher=watcher, resume=resume
-    )
+    run_batch(planned, request, kept, processes=jobs, client=client, watcher=watcher, resume=resume)
     seconds = time.perf_counter() - begun
     return _summary(kept.files, str(folder), seconds, kept.path, skipped.reasons)
 
@@ -417,7 +417,7 @@ class _ProgressOf(Watcher):
 
 
 class _Callable(ModuleType):
-    """This module, called as the function it is named after.
+    """The module, called as the function it is named after.
 
     ``bfbridge.convert`` is the function until something imports this module by its name; then
     Python puts the module there. Both must work as ``bfbridge.convert(...)``.

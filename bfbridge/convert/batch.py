@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -124,7 +125,7 @@ def run_batch(
     report
         Gets a record for every job. It is finished here, also after an interruption.
     processes
-        Files converted at once, each in a process of its own. The CPUs and the memory are shared out.
+        Files converted at once, each in a process of its own; CPUs and memory are shared out.
     client
         A Dask client, instead of processes of this machine.
     watcher
@@ -186,20 +187,19 @@ class _Run:
     def pending(self) -> Iterator[tuple[int, Job]]:
         """Yield the jobs to be done; those complete, or failed at once, are noted."""
         for number, job in enumerate(self.jobs):
-            before = self._earlier.get(f"{job.source}\0{job.target}")
             if job.error is not None:
                 self.end(number, failed(job, job.error, job.error_type or "", self.request))
                 continue
+            before = self._earlier.get(f"{job.source}\0{job.target}")
             complete = before is not None and self._is_complete(before)
             if before is not None and complete and self._is_proved(before):
                 before.status = "kept"
                 self.end(number, before)
                 continue
-            if before is not None and before.outputs and not complete:
-                # The file is ours, and its source or the options have changed since.
-                job = replace(job, overwrite=True)
             self._watcher.started(number, job.name)
-            yield number, job
+            # The file is ours where its source or the options have changed since.
+            ours = before is not None and bool(before.outputs) and not complete
+            yield number, replace(job, overwrite=True) if ours else job
 
     def _is_complete(self, record: FileRecord) -> bool:
         return (
@@ -266,37 +266,45 @@ def shared_out(request: Request, processes: int) -> Request:
     return replace(request, max_workers=workers, memory=memory)
 
 
-def _run_in_processes(run: _Run, processes: int) -> None:
-    """Keep `processes` workers busy; one that dies costs only the file it was at."""
+def _serve(
+    run: _Run,
+    request: Request,
+    waiting: SimpleQueue[tuple[int, Job]],
+    errors: list[BaseException],
+    stop: threading.Event,
+) -> None:
+    """Give jobs to one worker until there are none, or the batch is stopped."""
     from bfbridge.convert.workers import WorkerDied, WorkerProcess
 
+    worker = WorkerProcess(stop)
+    try:
+        while not stop.is_set():
+            number, job = waiting.get_nowait()
+            try:
+                record = worker.convert(job, request, run.progress(number))
+            except WorkerDied as error:
+                record = failed(job, str(error), "WorkerDied", request)
+            if record.status == "done" or not stop.is_set():
+                run.end(number, record)
+    except Empty:
+        pass
+    except BaseException as error:  # noqa: BLE001 - handed to the main thread
+        errors.append(error)
+        stop.set()
+    finally:
+        worker.close()
+
+
+def _run_in_processes(run: _Run, processes: int) -> None:
+    """Keep `processes` workers busy; one that dies costs only the file it was at."""
     request = shared_out(run.request, processes)
     waiting: SimpleQueue[tuple[int, Job]] = SimpleQueue()
     for pair in run.pending():
         waiting.put(pair)
     errors: list[BaseException] = []
     stop = threading.Event()
-
-    def serve() -> None:
-        worker = WorkerProcess(stop)
-        try:
-            while not stop.is_set():
-                number, job = waiting.get_nowait()
-                try:
-                    record = worker.convert(job, request, run.progress(number))
-                except WorkerDied as error:
-                    record = failed(job, str(error), "WorkerDied", request)
-                if not stop.is_set():
-                    run.end(number, record)
-        except Empty:
-            pass
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread
-            errors.append(error)
-            stop.set()
-        finally:
-            worker.close()
-
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(processes)]
+    served = partial(_serve, run, request, waiting, errors, stop)
+    threads = [threading.Thread(target=served, daemon=True) for _ in range(processes)]
     try:
         for thread in threads:
             thread.start()

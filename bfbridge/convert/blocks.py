@@ -53,9 +53,9 @@ def plan_grid(
     """Choose the blocks in which an image is read and written.
 
     A block is a whole number of the source's chunks, so that nothing is decoded twice, and covers
-    the target's chunk, so that few chunks are open at once. Where both cannot be had within the limit,
-    the target's comes second: unfinished chunks can wait. Only a source chunk above the limit
-    is read in parts.
+    the target's chunk, so that few chunks are open at once. Where both cannot be had within the
+    limit, the target's comes second: unfinished chunks can wait. Only a source chunk above the
+    limit is read in parts.
 
     Parameters
     ----------

@@ -35,30 +35,32 @@ def run_on_cluster(run: Any, client: Any) -> None:
         `client` is not such a client.
     """
     try:
-        from distributed import Client, as_completed
+        import distributed
     except ImportError as error:
         raise MissingExtra(
             "a Dask cluster needs Dask's distributed scheduler. Install it with: python -m pip "
             "install 'dask[distributed]'"
         ) from error
-    if not isinstance(client, Client):
+    if not isinstance(client, distributed.Client):
         raise BadArgument(f"client= is a {type(client).__name__}; give a distributed.Client.")
+    cluster: Any = distributed
+    workers: Any = client
     futures = {
         # Not pure: the same file is converted again when it is asked for again.
-        client.submit(_convert, job, run.request, pure=False, retries=RETRIES): number
+        workers.submit(_convert, job, run.request, pure=False, retries=RETRIES): number
         for number, job in run.pending()
     }
     try:
-        for future in as_completed(list(futures)):
+        for future in cluster.as_completed(list(futures)):
             number = futures[future]
-            error = future.exception()
-            if error is None:
+            failure = future.exception()
+            if failure is None:
                 run.end(number, future.result())
             else:
-                told = f"the cluster gave up on this file: {error}"
-                run.end(number, run.failed(number, told, type(error).__name__))
+                told = f"the cluster gave up on this file: {failure}"
+                run.end(number, run.failed(number, told, type(failure).__name__))
     except BaseException:
-        client.cancel(list(futures))
+        workers.cancel(list(futures))
         raise
 
 
@@ -80,11 +82,12 @@ def _convert(job: Any, request: Request) -> FileRecord:
 
 def _is_repeated() -> bool:
     """Whether a task of this key was already given to another worker."""
-    from distributed import get_client, get_worker
+    import distributed
 
-    key = get_worker().get_current_task()
-    story = get_client().run_on_scheduler(_suspicious, key=key)
-    return bool(story)
+    # Its functions carry no types.
+    cluster: Any = distributed
+    key = cluster.get_worker().get_current_task()
+    return bool(cluster.get_client().run_on_scheduler(_suspicious, key=key))
 
 
 def _suspicious(dask_scheduler: Any, key: str) -> int:

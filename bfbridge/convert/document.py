@@ -18,8 +18,7 @@ from bfbridge.errors import UnreadableFile
 from bfbridge.reader import BioReader
 
 if TYPE_CHECKING:
-    from ome_types import OME
-    from ome_types import model
+    from ome_types import OME, model
 
 __all__ = ["CONVERSION_NAMESPACE", "ORIGINAL_METADATA", "document_for"]
 
@@ -125,7 +124,7 @@ def _factors(piece: Piece, br: BioReader) -> tuple[float, float]:
 
 def _step(positions: Sequence[int]) -> int:
     """Return the even distance of the positions taken, or 0 where there is none."""
-    steps = {b - a for a, b in zip(positions, positions[1:], strict=False)}
+    steps = {b - a for a, b in itertools.pairwise(positions)}
     return steps.pop() if len(steps) == 1 and min(steps) > 0 else 0
 
 
@@ -222,7 +221,14 @@ def _moved_shape(shape: Any, left: int, top: int, scale: tuple[float, float]) ->
             a10=old.a10 / scale_y, a11=old.a11 / scale_y, a12=old.a12 / scale_y - top,
         )  # fmt: skip
         return moved
-    for name, offset in (("x", left), ("x1", left), ("x2", left), ("y", top), ("y1", top), ("y2", top)):
+    for name, offset in (
+        ("x", left),
+        ("x1", left),
+        ("x2", left),
+        ("y", top),
+        ("y1", top),
+        ("y2", top),
+    ):
         if getattr(moved, name, None) is not None:
             setattr(moved, name, getattr(moved, name) - offset)
     if getattr(moved, "points", None):
@@ -241,7 +247,7 @@ def _annotation_id(new: OME, number: int) -> str:
 
 
 def _annotate_original(new: OME, told: Mapping[str, Any]) -> None:
-    """Add the format's own metadata as Bio-Formats does (OMEXMLService.populateOriginalMetadata)."""
+    """Add the format's own metadata as OMEXMLService.populateOriginalMetadata does."""
     notes = _notes(new)
     if any(a.namespace == ORIGINAL_METADATA for a in notes):
         return
@@ -258,7 +264,8 @@ def _annotate_original(new: OME, told: Mapping[str, Any]) -> None:
         from ome_types import from_xml
 
         parsed = from_xml(
-            f'<OME xmlns="{OME_NAMESPACE}"><StructuredAnnotations>{text}</StructuredAnnotations></OME>'
+            f'<OME xmlns="{OME_NAMESPACE}"><StructuredAnnotations>{text}'
+            "</StructuredAnnotations></OME>"
         )
         notes.xml_annotations = [*notes.xml_annotations, *_notes(parsed).xml_annotations]
 
@@ -274,9 +281,16 @@ def _notes(ome: OME) -> model.StructuredAnnotations:
 
 def _printable(text: str) -> str:
     """Leave out what XML 1.0 cannot hold (section 2.2, Char), and escape the rest."""
-    return escape("".join(
-        ch for ch in text if ch in "\t\n\r" or " " <= ch <= "\ud7ff" or "\ue000" <= ch <= "\ufffd" or ch > "\uffff"
-    ))
+    return escape(
+        "".join(
+            ch
+            for ch in text
+            if ch in "\t\n\r"
+            or " " <= ch <= "\ud7ff"
+            or "\ue000" <= ch <= "\ufffd"
+            or ch > "\uffff"
+        )
+    )
 
 
 def _retyped(new: OME, image: model.Image, scaling: Scaling) -> model.Image:

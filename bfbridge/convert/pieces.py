@@ -111,10 +111,10 @@ def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request
     pieces = [_piece(view, request) for view in views]
     outputs: dict[Path, list[Piece]] = {}
     for number, piece in enumerate(pieces):
+        own = "series" in request.split and len(pieces) > 1
+        ending = f"_s{views[number].index}" if own else ""
         for part, marks in _split(piece, request.split):
-            if "series" in request.split and len(pieces) > 1:
-                marks = f"{marks}_s{views[number].index}"
-            outputs.setdefault(_named(Path(target), marks), []).append(part)
+            outputs.setdefault(_named(Path(target), marks + ending), []).append(part)
     return [Output(path, tuple(parts)) for path, parts in outputs.items()]
 
 
@@ -149,8 +149,8 @@ def _piece(view: ImageView, request: Request) -> Piece:
         left, top, width, height = request.crop
         if left + width > sizes["X"] or top + height > sizes["Y"]:
             raise BadSelection(
-                f"{view.source_name}: crop={request.crop} reaches outside image {view.index}, which "
-                f"is {sizes['X']} x {sizes['Y']} pixels at level {view.level}."
+                f"{view.source_name}: crop={request.crop} reaches outside image {view.index}, "
+                f"which is {sizes['X']} x {sizes['Y']} pixels at level {view.level}."
             )
         x, y = range(left, left + width), range(top, top + height)
     samples = view.samples_per_pixel

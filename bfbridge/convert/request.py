@@ -166,9 +166,7 @@ def parse_positions(value: Any, what: str) -> Any:
     for part in value.split(","):
         found = re.fullmatch(r"\s*(-?\d+)?(:(-?\d+)?(:(-?\d+)?)?)?\s*", part)
         if found is None or not part.strip():
-            raise BadArgument(
-                f"{what}={value!r}: give positions such as 3, 0:10, 0:10:2 or 0,4,7, counted from 0."
-            )
+            raise BadArgument(f"{what}={value!r}: give positions such as 3, 0:10, 0:10:2 or 0,4,7.")
         first, is_range, stop, _, step = found.groups()
         if not is_range:
             chosen.append(int(first))

@@ -6,8 +6,8 @@ Without a rule only changes that lose nothing are made. The rules:
     Values stay what they are; those outside the new type's range become its ends, and fractions
     are rounded half to even.
 ``"full"``
-    Linear from the old type's range to the new one's: 0..65535 becomes 0..255. Only for integers; the
-    range is that of the significant bits where the file tells them.
+    Linear from the old type's range to the new one's: 0..65535 becomes 0..255. Only for integers;
+    the range is that of the significant bits where the file tells them.
 ``"minmax"``
     Linear from the smallest and largest value of the image, found in a first pass.
 ``(low, high)``

@@ -90,7 +90,7 @@ def convert_file(
     overwrite
         Whether files that exist may be replaced.
     resume
-        Whether a file that exists is kept if its pixels are the source's, instead of being an error.
+        Whether a file that exists is kept if its pixels are the source's, not an error.
     progress
         Takes (bytes of pixels done, bytes in all), from any thread.
 
@@ -123,18 +123,14 @@ def _refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
     used = {os.path.realpath(path) for path in (*br.used_files, br.source_name)}
     for output in outputs:
         if os.path.realpath(output.target) in used:
-            raise TargetExists(
-                f"{output.target}: this is the source itself. Choose another name."
-            )
+            raise TargetExists(f"{output.target}: this is the source itself. Choose another name.")
 
 
 def _nbytes(br: BioReader, piece: Piece) -> int:
     return piece.size * piece.view(br).dtype.itemsize
 
 
-def _kept(
-    br: BioReader, output: Output, request: Request, counter: Counter
-) -> OutputRecord | None:
+def _kept(br: BioReader, output: Output, request: Request, counter: Counter) -> OutputRecord | None:
     """Return the record of a file made by an interrupted run, if its pixels are the source's."""
     if not os.path.lexists(output.target):
         return None
@@ -217,9 +213,7 @@ def _extremes(br: BioReader, piece: Piece, request: Request) -> tuple[float, flo
     return min(low for low, _ in found), max(high for _, high in found)
 
 
-def source_grid(
-    br: BioReader, piece: Piece, target: Sequence[int], request: Request
-) -> BlockGrid:
+def source_grid(br: BioReader, piece: Piece, target: Sequence[int], request: Request) -> BlockGrid:
     """Blocks of a piece, along the source's chunks and for the target's, within the memory."""
     view = piece.view(br)
     return plan_grid(

@@ -11,7 +11,14 @@ from pathlib import Path
 from bfbridge.atomic import is_partial
 from bfbridge.convert.pieces import base_name, suffix_of
 from bfbridge.convert.request import Request
-from bfbridge.errors import BadArgument, BfbridgeError, FileMissing, JarNotFound, JavaNotFound, MissingExtra
+from bfbridge.errors import (
+    BadArgument,
+    BfbridgeError,
+    FileMissing,
+    JarNotFound,
+    JavaNotFound,
+    MissingExtra,
+)
 from bfbridge.filepattern import FilePattern, is_pattern
 
 __all__ = ["Found", "Skipped", "find_sources", "is_one_image", "name_targets"]
@@ -20,8 +27,10 @@ ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 EVERYTHING = (".*", ".+")
 NATIVE = frozenset({".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".svs", ".ome"})
 NOT_ONLY_IMAGES = frozenset(
-    ".txt .csv .tsv .xml .json .log .ini .cfg .htm .html .pdf .inf .db .dat .md .yaml .yml .xlsx .xls"
-    " .zip .avi .mov .env .nfo .par .pst .res .lab .labels .msr .properties .script .top .cxd".split()
+    (  # noqa: SIM905 - read as a line of text
+        ".txt .csv .tsv .xml .json .log .ini .cfg .htm .html .pdf .inf .db .dat .md .yaml .yml .xlsx "
+        ".xls .zip .avi .mov .env .nfo .par .pst .res .lab .labels .msr .properties .script .top .cxd"
+    ).split()
 )
 """Suffixes that also belong to other things; such a file in a folder may be no image at all."""
 
@@ -166,7 +175,7 @@ def _searched(
 
 
 def _walk(folder: Path, root: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
-    """Yield files and Zarr stores below a folder, by name, with their folder relative to the root."""
+    """Yield files and Zarr stores below a folder, by name, with their folder from the root."""
     relative = "" if folder == root else folder.relative_to(root).as_posix()
     folders: list[Path] = []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -221,9 +230,7 @@ def _grouped(
             if searched and not _must_be_image(found.path, error):
                 skipped.reasons[found.path] = f"no image: {error}"
             else:
-                chosen.append(
-                    Found(found.path, found.folder, str(error), type(error).__name__)
-                )
+                chosen.append(Found(found.path, found.folder, str(error), type(error).__name__))
                 taken.add(key)
             continue
         main = found
@@ -289,7 +296,7 @@ def name_targets(found: Sequence[Found], folder: Path, suffix: str) -> list[Path
     taken: set[str] = set()
     for i, path in enumerate(names):
         number = 2
-        while _folded(names[i]) in taken:
+        while _folded(path) in taken:
             names[i] = path.with_name(path.name.removesuffix(suffix) + f"-{number}" + suffix)
             number += 1
         taken.add(_folded(names[i]))

@@ -55,8 +55,8 @@ def verify_output(
         views = list(made.series)[: len(output.pieces)]
         if len(made.series) != len(output.pieces):
             raise ReadFailed(
-                f"{output.target}: it has {len(made.series)} image(s), and {len(output.pieces)} were "
-                "written."
+                f"{output.target}: it has {len(made.series)} image(s), and "
+                f"{len(output.pieces)} were written."
             )
         record.backend = record.backend or made.backend
         images = []
@@ -68,8 +68,8 @@ def verify_output(
             before = told.get("checksum")
             if before is not None and before["tile"] == checksum["tile"] and before != checksum:
                 raise ReadFailed(
-                    f"{output.target}, image {number}: the source gave other pixels when it was read "
-                    "again. Its disk or network may be failing."
+                    f"{output.target}, image {number}: the source gave other pixels when it was "
+                    "read again. Its disk or network may be failing."
                 )
             images.append({**_described(piece, scaling, view), **told, "checksum": checksum})
         record.images = images
@@ -109,7 +109,10 @@ def _verify_image(
     )  # fmt: skip
     checksum = PixelChecksum(grid)
     run(
-        (partial(_compare, piece, scaling, source, view, key, checksum, where, count) for key in grid),
+        (
+            partial(_compare, piece, scaling, source, view, key, checksum, where, count)
+            for key in grid
+        ),
         request.workers,
     )
     for level in list(view.levels)[1:]:
@@ -150,8 +153,8 @@ def _difference(wanted: Any, found: Any, key: tuple[slice, ...], where: str) -> 
     most = np.max(np.abs(wanted.astype(np.float64) - found.astype(np.float64)))
     return (
         f"{where}: the pixels are not the source's. The first that differs is {at}; "
-        f"{np.count_nonzero(differ):,} of {differ.size:,} values of this block differ, by {most:g} at "
-        "most. With a lossy compression that is to be expected; otherwise do not use this file."
+        f"{np.count_nonzero(differ):,} of {differ.size:,} values of this block differ, by {most:g} "
+        "at most. With a lossy compression that is to be expected; otherwise do not use this file."
     )
 
 

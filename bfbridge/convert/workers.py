@@ -83,7 +83,7 @@ class WorkerProcess:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             # A group of its own: Ctrl-C on the terminal reaches only the parent, which decides.
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - this Python, and our own code
                 [sys.executable, "-c", BOOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 start_new_session=True,
             )  # fmt: skip
