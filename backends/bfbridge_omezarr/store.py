@@ -68,7 +68,8 @@ def join(base: str, path: object, where: str) -> str:
         raise UnreadableFile(f"{where}: names {path!r} where the path of an array belongs.")
     parts = path.split("/")
     # A drive letter or a scheme ("C:", "file:") would be taken as absolute by some file systems.
-    bad = path.startswith("/") or ".." in parts or "\\" in path or "\0" in path or ":" in parts[0]
+    colon = ":" in parts[0] or (os.name == "nt" and ":" in path)
+    bad = path.startswith("/") or ".." in parts or "\\" in path or "\0" in path or colon
     if bad:
         raise UnreadableFile(
             f"{where}: names the path {path!r}, which leaves the store. Only paths inside it are "
@@ -267,8 +268,10 @@ class FolderStore(Store):
             if not self._allow_outside:
                 self._check_folder(os.path.dirname(path), key)
             try:
-                follow = self._allow_outside or not _NOFOLLOW
-                fd = os.open(path, _OPEN_FLAGS | (0 if follow else _NOFOLLOW))
+                if not self._allow_outside and not _NOFOLLOW:
+                    # Windows: where a link leads is looked up for each file.
+                    path = self._resolved(path, key)
+                fd = os.open(path, _OPEN_FLAGS | (0 if self._allow_outside else _NOFOLLOW))
             except OSError as error:
                 # A link: O_NOFOLLOW says ELOOP (EMLINK on some BSDs).
                 if error.errno not in (errno.ELOOP, errno.EMLINK):

@@ -216,7 +216,12 @@ def test_paths_that_leave_the_store(tmp_path: Path, carrier: str, escape: Any) -
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 @pytest.mark.parametrize("place", ["0/1/1", "0/1", "0", "0/.zarray", ".zattrs"])
-def test_links_out_of_the_store(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("nofollow", [True, False])
+def test_links_out_of_the_store(
+    tmp_path: Path, place: str, nofollow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not nofollow:
+        monkeypatch.setattr("bfbridge_omezarr.store._NOFOLLOW", 0)
     path = store_v2(tmp_path / "a.zarr")
     outside = tmp_path / "outside"
     (path / place).rename(outside)

@@ -176,10 +176,9 @@ def test_a_shard_written_in_part_is_refused_and_harms_nobody(tmp_path: Path) -> 
     # Two processes with half a shard each: both are told, and neither overwrites the other.
     first.write_block(0, 0, (0, 0, 0, 0, 0), VALUES[:1, :1, :, :32, :32])
     second.write_block(0, 0, (0, 0, 0, 0, 1), VALUES[:1, :1, :, :32, 32:64])
-    for writer, index in ((first, 0), (second, 1)):
+    for writer in (first, second):
         with pytest.raises(WriteFailed, match="only 1 of its 4 chunks"):
             writer.release()
-        assert index in (0, 1)
     third = OmeZarrWriter.open_existing(path)
     put(third, boxes(third)[0])
     third.finish()
