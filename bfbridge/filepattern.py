@@ -2,8 +2,8 @@
 
 ``img_x{x:ddd}_c{c:d+}_{stain:c+}.ome.tif`` matches names and tells the values of x, c and stain.
 In braces, after a name and a colon: ``d`` is a digit, ``c`` a letter, ``f`` a character of a
-decimal number; repeated for a fixed width, or once with ``+`` for one or more. The older ``{xxx}`` and
-``{x+}`` mean digits. What is not in braces is a regular expression, so ``.*`` matches anything.
+decimal number; repeated for a fixed width, or once with ``+`` for one or more. The older ``{xxx}``
+and ``{x+}`` mean digits. What is not in braces is a regular expression, so ``.*`` matches anything.
 """
 
 from __future__ import annotations

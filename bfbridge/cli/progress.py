@@ -38,6 +38,7 @@ class Stopper:
         self.signal: int | None = None
 
     def __call__(self, number: int, frame: object) -> None:
+        """Take a signal."""
         del frame
         if self.signal is not None:
             # Asked twice: do not wait for the block under way.

@@ -1,8 +1,8 @@
 """Checksums of decoded pixels that do not depend on the order, threads or file format.
 
 A plane is cut into tiles; the CRC-32 of each tile's pixels (row by row, little-endian) is taken;
-the SHA-256 of all of them as little-endian 32-bit numbers, in the order T, C, Z, tile row, tile column,
-is the image's checksum. Tiles are 1024 x 1024 where the blocks read allow it.
+the SHA-256 of all of them as little-endian 32-bit numbers, in the order T, C, Z, tile row, tile
+column, is the image's checksum. Tiles are 1024 x 1024 where the blocks read allow it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One set of option names for every target, put into the words of the backend that writes.
 
 ``compression`` may carry its level: "zstd:5" or ("zstd", 5), or ``compression_level`` has it.
-``tile`` is the side of the stored block whatever the format calls it. All else goes to the backend by the
-name given, and a backend refuses names it does not know.
+``tile`` is the side of the stored block whatever the format calls it. All else goes to the
+backend by the name given, and a backend refuses names it does not know.
 """
 
 from __future__ import annotations

@@ -28,8 +28,9 @@ EVERYTHING = (".*", ".+")
 NATIVE = frozenset({".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".svs", ".ome"})
 NOT_ONLY_IMAGES = frozenset(
     (  # noqa: SIM905 - read as a line of text
-        ".txt .csv .tsv .xml .json .log .ini .cfg .htm .html .pdf .inf .db .dat .md .yaml .yml .xlsx "
-        ".xls .zip .avi .mov .env .nfo .par .pst .res .lab .labels .msr .properties .script .top .cxd"
+        ".txt .csv .tsv .xml .json .log .ini .cfg .htm .html .pdf .inf .db .dat .md .yaml .yml "
+        ".xlsx .xls .zip .avi .mov .env .nfo .par .pst .res .lab .labels .msr .properties .script "
+        ".top .cxd"
     ).split()
 )
 """Suffixes that also belong to other things; such a file in a folder may be no image at all."""

@@ -74,6 +74,7 @@ class WorkerProcess:
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             code = process.wait()
             self._process = None
+            _close_pipes(process)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise WorkerDied(
                 f"the process that converted this file ended ({how}). If it was killed for lack of "
@@ -106,6 +107,7 @@ class WorkerProcess:
             return
         with suppress(OSError):
             if process.stdin is not None:
+                # The end of its jobs.
                 process.stdin.close()
         if self._stop.is_set():
             _end(process)
@@ -114,8 +116,15 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        _close_pipes(process)
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        # What is left in the buffer has nobody to go to.
+        with suppress(OSError):
+            if pipe is not None:
+                pipe.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -2,9 +2,10 @@ cwlVersion: v1.2
 class: CommandLineTool
 label: Convert images to OME-TIFF or OME-Zarr
 baseCommand: [python, -m, bfbridge.wipp]
-requirements:
+hints:
   DockerRequirement:
     dockerPull: bfbridge/wipp-converter:0.1.0
+requirements:
   InlineJavascriptRequirement: {}
   InitialWorkDirRequirement:
     listing:

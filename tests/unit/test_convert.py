@@ -35,7 +35,9 @@ SHAPE = (40, 50, 4, 3, 2)
 def pixels(shape: tuple[int, ...] = SHAPE, dtype: str = "uint16", start: int = 0) -> Any:
     """Every pixel different, as far as the type goes."""
     count = int(np.prod(shape))
-    return (np.arange(start, start + count) % (np.iinfo(dtype).max + 1)).astype(dtype).reshape(shape)
+    return (
+        (np.arange(start, start + count) % (np.iinfo(dtype).max + 1)).astype(dtype).reshape(shape)
+    )
 
 
 def document(count: int = 1) -> OME:
@@ -43,7 +45,7 @@ def document(count: int = 1) -> OME:
     images = []
     for i in range(count):
         planes = [
-            model.Plane(the_z=z, the_c=c, the_t=t, delta_t=100 * t + 10 * c + z, position_x=float(z))
+            model.Plane(the_z=z, the_c=c, the_t=t, delta_t=100 * t + 10 * c + z, position_x=z)
             for t in range(2) for c in range(3) for z in range(4)
         ]  # fmt: skip
         channels = [
@@ -321,7 +323,9 @@ def test_the_whole_model_survives(source: Path, tmp_path: Path, suffix: str) -> 
         old, new = before.ome, after.ome
         assert new.instruments == old.instruments
         assert new.rois == old.rois
-        assert new.structured_annotations.map_annotations == old.structured_annotations.map_annotations
+        assert (
+            new.structured_annotations.map_annotations == old.structured_annotations.map_annotations
+        )
         assert new.datasets[0].model_dump() == old.datasets[0].model_dump()
         assert new.images[0].description == "of cells"
         assert new.images[0].objective_settings == old.images[0].objective_settings
@@ -455,9 +459,7 @@ def test_a_failed_conversion_is_in_its_report(tmp_path: Path) -> None:
 
 def test_progress_ends_at_the_total(source: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    convert(
-        source, tmp_path / "t.ome.tif", verify=True, progress=lambda d, n: seen.append((d, n))
-    )
+    convert(source, tmp_path / "t.ome.tif", verify=True, progress=lambda d, n: seen.append((d, n)))
     assert seen[-1] == (3 * pixels().nbytes, 3 * pixels().nbytes)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -469,15 +471,39 @@ def test_progress_ends_at_the_total(source: Path, tmp_path: Path) -> None:
     ("shape", "source", "target", "limit", "step"),
     [
         # strips: bands as high as the target's tiles
-        ((16384, 16384, 1, 1, 1), (8, 16384, 1, 1, 1), (1024, 1024, 1, 1, 1), 64 << 20, (1024, 16384)),
+        (
+            (16384, 16384, 1, 1, 1),
+            (8, 16384, 1, 1, 1),
+            (1024, 1024, 1, 1, 1),
+            64 << 20,
+            (1024, 16384),
+        ),
         # small tiles: several together
         ((5000, 5000, 1, 1, 1), (256, 256, 1, 1, 1), (1024, 1024, 1, 1, 1), 64 << 20, (1024, 1024)),
         # a plane as one chunk, which fits
-        ((3000, 3000, 9, 1, 1), (3000, 3000, 1, 1, 1), (1024, 1024, 1, 1, 1), 64 << 20, (3000, 3000)),
+        (
+            (3000, 3000, 9, 1, 1),
+            (3000, 3000, 1, 1, 1),
+            (1024, 1024, 1, 1, 1),
+            64 << 20,
+            (3000, 3000),
+        ),
         # a plane as one chunk, which does not: bands
-        ((9999, 9999, 1, 1, 1), (9999, 9999, 1, 1, 1), (1024, 1024, 1, 1, 1), 20 << 20, (1048, 9999)),
+        (
+            (9999, 9999, 1, 1, 1),
+            (9999, 9999, 1, 1, 1),
+            (1024, 1024, 1, 1, 1),
+            20 << 20,
+            (1048, 9999),
+        ),
         # tiles larger than the target's
-        ((9000, 9000, 1, 1, 1), (2048, 2048, 1, 1, 1), (1024, 1024, 1, 1, 1), 64 << 20, (2048, 2048)),
+        (
+            (9000, 9000, 1, 1, 1),
+            (2048, 2048, 1, 1, 1),
+            (1024, 1024, 1, 1, 1),
+            64 << 20,
+            (2048, 2048),
+        ),
     ],
 )
 def test_blocks_follow_the_source(
