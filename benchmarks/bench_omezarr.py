@@ -509,8 +509,12 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=16384)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=("write", "read", "memory", "latency"))
+    parser.add_argument("--without", nargs="*", default=(), help="peers to leave out (slow ones)")
     parser.add_argument("--folder", help="for scratch files; as fast a disk as there is")
     chosen = parser.parse_args()
+    for jobs in (*WRITERS.values(), READERS):
+        for peer in chosen.without:
+            jobs.pop(peer, None)
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
         folder = Path(name)
         image = folder / "image.npy"
