@@ -1,0 +1,405 @@
+"""Patches for training: `ImageStack` is what CAREamics expects of a custom image stack.
+
+It has CAREamics' attributes and methods without importing it, for every format and level that
+bfbridge reads. Patches keep the image's dtype, and are zero outside the image.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.metadata import convert_length
+from bfbridge.reader import BioReader
+from bfbridge.views import ImageView
+
+__all__ = ["ImageStack", "Rectangle"]
+
+Array = np.ndarray[Any, Any]
+Depth = Literal["none", "Z", "T"]
+AXES = "STCZYX"
+_SCENE = re.compile(r"^(.*\.[^@/\\]+)@(\d+)$")
+
+
+class Rectangle(NamedTuple):
+    """Where a scene lies, in pixels: corner, width and height."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+class ImageStack:
+    """Random patches of one image, as CAREamics asks for them.
+
+    Samples (S) are all time points and, without a depth axis, all slices: S counts T first, then Z.
+    A pickled stack is a recipe; each process opens the file on first use.
+
+    Parameters
+    ----------
+    source
+        Whatever `BioReader` takes; ``"file.czi@0"`` is scene 0 of ``file.czi``.
+    scene
+        Number of the image among those that are neither label nor macro. Default: the first.
+    depth_axis
+        "Z" or "T" for 3-D patches along that axis, "none" for 2-D patches.
+    level
+        Resolution; 0 is full size.
+    **options
+        Further keyword arguments of `BioReader`: storage_options, backend, max_workers, ...
+
+    Attributes
+    ----------
+    axes
+        "SCYX", "SCZYX" or "SCTYX": what `data_shape` counts.
+
+    Raises
+    ------
+    BadArgument
+        The scene is given twice or does not exist, or the depth axis is one the image lacks.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        scene: int | None = None,
+        depth_axis: Depth = "none",
+        *,
+        level: int = 0,
+        **options: Any,
+    ) -> None:
+        path, scene = _split_scene(source, scene)
+        self._scene = scene
+        self._given = path
+        options.setdefault("max_workers", 1)
+        reader = BioReader(path, **options)
+        try:
+            index = _scene_index(reader, scene)
+            self._view = ImageView(reader._file, index, reader.series[index].levels[level].level)
+            self._pixels: Array | None = None
+            sizes = self._view.sizes
+            self._setup({axis: sizes[axis] for axis in "TCZYX"}, self._view.dtype, depth_axis)
+        except BaseException:
+            reader.close()
+            raise
+
+    def _setup(self, sizes: dict[str, int], dtype: np.dtype[Any], depth_axis: str) -> None:
+        depth = depth_axis.upper()
+        if depth not in ("NONE", "Z", "T"):
+            raise BadArgument(f"depth_axis={depth_axis!r}: give 'none', 'Z' or 'T'.")
+        if depth != "NONE" and sizes[depth] == 1:
+            raise BadArgument(
+                f"{self._given}: depth_axis={depth_axis!r}, but its {depth} is 1. Use 'none'."
+            )
+        self._sizes = sizes
+        self._depth = "" if depth == "NONE" else depth
+        self._dtype = dtype
+        # Along T, then Z, as CZI files order them.
+        self._sample_axes = "".join(axis for axis in "TZ" if axis != self._depth)
+        self.axes = f"SC{self._depth}YX"
+
+    @classmethod
+    def from_array(cls, data: Array, axes: str) -> ImageStack:
+        """Make a stack of an array in memory.
+
+        Parameters
+        ----------
+        data
+            Pixels.
+        axes
+            One letter of S, T, C, Z, Y and X for each axis. S and T become samples, S first; Z
+            becomes the depth of 3-D patches.
+
+        Raises
+        ------
+        BadArgument
+            The letters do not fit the array, or Y or X is missing.
+        """
+        array = np.asarray(data)
+        letters = axes.upper()
+        if (
+            len(letters) != array.ndim
+            or len(set(letters)) != len(letters)
+            or not set("YX") <= set(letters) <= set(AXES)
+        ):
+            raise BadArgument(
+                f"axes={axes!r} for an array of shape {array.shape}: give one letter of {AXES} for "
+                "each axis, each once, Y and X among them."
+            )
+        stack = cls.__new__(cls)
+        stack._scene, stack._given, stack._view = None, "array", None
+        sizes = dict(zip(letters, array.shape, strict=True))
+        samples = sizes.get("S", 1) * sizes.get("T", 1)
+        whole = array.transpose([letters.index(a) for a in AXES if a in letters])
+        whole = whole.reshape([sizes.get(axis, 1) for axis in AXES])
+        stack._pixels = whole.reshape(samples, *whole.shape[2:])
+        stack._setup({"T": samples, **{a: sizes.get(a, 1) for a in "CZYX"}}, array.dtype, "none")
+        if "Z" in letters:
+            stack._depth, stack._sample_axes, stack.axes = "Z", "T", "SCZYX"
+        stack._original = (letters, array.shape)
+        return stack
+
+    _view: ImageView | None
+    _pixels: Array | None
+    _original: tuple[str, tuple[int, ...]] | None = None
+
+    # ---- what CAREamics asks
+
+    @property
+    def source(self) -> Path | str:
+        """Path or URL that opens the same stack again, with its scene; "array" for an array."""
+        if self._view is None:
+            return "array"
+        name = self._view.source_name + ("" if self._scene is None else f"@{self._scene}")
+        return Path(name) if self._view._file.source.path is not None else name
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Sizes along S, C, (depth,) Y, X."""
+        sizes = {**self._sizes, "S": prod(self._sizes[axis] for axis in self._sample_axes)}
+        return tuple(sizes[axis] for axis in self.axes)
+
+    @property
+    def data_dtype(self) -> np.dtype[Any]:
+        """Type of the pixels, and of every patch."""
+        return self._dtype
+
+    @property
+    def original_axes(self) -> str:
+        """Axes before those of the samples were joined: `axes` with T and Z for S."""
+        if self._original is not None:
+            return self._original[0]
+        return self.axes.replace("S", self._sample_axes)
+
+    @property
+    def original_data_shape(self) -> tuple[int, ...]:
+        """Sizes along `original_axes`."""
+        if self._original is not None:
+            return self._original[1]
+        return tuple(self._sizes[axis] for axis in self.original_axes)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Stored block along the axes of `data_shape`; the whole for an array."""
+        if self._view is None:
+            return self.data_shape
+        stored = dict(zip("YXZCT", self._view.chunks, strict=True))
+        stored["S"] = prod(stored[axis] for axis in self._sample_axes)
+        return tuple(stored[axis] for axis in self.axes)
+
+    @property
+    def shards(self) -> None:
+        """None: what is read at once is a chunk, whatever file it lies in."""
+        return
+
+    def extract_patch(
+        self,
+        sample_idx: int,
+        channels: Sequence[int] | None,
+        coords: Sequence[int],
+        patch_size: Sequence[int],
+    ) -> Array:
+        """Read a patch; what lies outside the image is 0.
+
+        Parameters
+        ----------
+        sample_idx
+            Number of the sample.
+        channels
+            Channels, in the order wanted; None for all.
+        coords
+            Where the patch begins along (depth,) Y, X; may be negative.
+        patch_size
+            Its size along the same axes.
+
+        Returns
+        -------
+        numpy.ndarray
+            C, (depth,) Y, X in the image's dtype, its memory contiguous.
+
+        Raises
+        ------
+        BadArgument
+            Lengths, channels or sample that the stack does not have.
+        ReadFailed
+            The pixels cannot be delivered.
+        """
+        chosen = self._check(sample_idx, channels, coords, patch_size)
+        spatial = self.data_shape[2:]
+        spans = [
+            (max(0, start), min(size, start + length))
+            for start, length, size in zip(coords, patch_size, spatial, strict=True)
+        ]
+        shape = (len(chosen), *(int(n) for n in patch_size))
+        if any(start >= stop for start, stop in spans):
+            return np.zeros(shape, self._dtype)
+        inside = self._read(int(sample_idx), chosen, spans)
+        if inside.shape == shape:
+            return np.ascontiguousarray(inside)
+        patch = np.zeros(shape, self._dtype)
+        place = tuple(
+            slice(start - corner, stop - corner)
+            for (start, stop), corner in zip(spans, coords, strict=True)
+        )
+        patch[(slice(None), *place)] = inside
+        return patch
+
+    def _check(
+        self,
+        sample_idx: int,
+        channels: Sequence[int] | None,
+        coords: Sequence[int],
+        patch_size: Sequence[int],
+    ) -> list[int]:
+        """Return the channels wanted, or say what is wrong."""
+        shape = self.data_shape
+        dims = len(shape) - 2
+        if len(coords) != dims or len(patch_size) != dims:
+            raise BadArgument(
+                f"coords={tuple(coords)!r}, patch_size={tuple(patch_size)!r}: give {dims} numbers "
+                f"each, for {self.axes[2:]} of {self.source}."
+            )
+        if any(n < 1 for n in patch_size):
+            raise BadArgument(f"patch_size={tuple(patch_size)!r}: give numbers of 1 or more.")
+        if not 0 <= sample_idx < shape[0]:
+            raise BadArgument(f"sample_idx={sample_idx}: {self.source} has {shape[0]} samples.")
+        if channels is None:
+            return list(range(shape[1]))
+        chosen = [int(channel) for channel in channels]
+        wrong = [channel for channel in chosen if not 0 <= channel < shape[1]]
+        if wrong or not chosen:
+            raise BadArgument(
+                f"channels={chosen!r}: {self.source} has {shape[1]} channels, counted from 0; give "
+                "one of them at least, or None for all."
+            )
+        return chosen
+
+    def _read(self, sample: int, channels: list[int], spans: list[tuple[int, int]]) -> Array:
+        """Read a box inside the image: C, (depth,) Y, X."""
+        lengths = [self._sizes[axis] for axis in self._sample_axes]
+        place = dict(zip(self._sample_axes, np.unravel_index(sample, lengths), strict=True))
+        index: dict[str, Any] = {axis: slice(int(n), int(n) + 1) for axis, n in place.items()}
+        names = self.axes[2:]
+        index.update({a: slice(*span) for a, span in zip(names, spans, strict=True)})
+        index["C"] = np.asarray(channels, np.intp)
+        pixels = self._pixels
+        if pixels is not None:
+            box = tuple(index[axis] for axis in "TCZYX")
+            found = pixels[(box[0], slice(None), *box[2:])][:, index["C"]]
+        else:
+            face = self._open_view().read(
+                Y=index["Y"], X=index["X"], Z=index["Z"], C=index["C"], T=index["T"], keepdims=True
+            )
+            found = face.transpose(4, 3, 2, 0, 1)
+        if self._depth == "T":
+            return found[:, :, 0].swapaxes(0, 1)
+        return found[0] if self._depth else found[0, :, 0]
+
+    def _open_view(self) -> ImageView:
+        """Return the view; its file is opened again if it was closed."""
+        view = self._view
+        if view is None:
+            raise BadSelection("this stack is an array that was closed; make it anew.")
+        if view._file.closed:
+            view = self._view = ImageView(view._file.again(), view.index, view.level)
+        return view
+
+    # ---- memory
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether all pixels are in memory."""
+        return self._pixels is not None
+
+    def load(self) -> None:
+        """Read all pixels into memory; patches are cut from there until `close`."""
+        if self._pixels is None:
+            face = self._open_view().read(keepdims=True)
+            self._pixels = face.transpose(4, 3, 2, 0, 1)
+
+    def close(self) -> None:
+        """Drop pixels from memory and release the file; the next patch opens it again."""
+        self._pixels = None
+        if self._view is not None:
+            self._view._file.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if self._view is not None:
+            state["_pixels"] = None
+        return state
+
+    def __repr__(self) -> str:
+        return f"<ImageStack {str(self.source)!r}: {self.axes} {self.data_shape}, {self._dtype}>"
+
+    @staticmethod
+    def get_bounding_rectangles(source: Any, **options: Any) -> dict[int, Rectangle]:
+        """Return where each scene lies, by number, in full-size pixels.
+
+        Positions come from the stage, with the leftmost and topmost at 0; where the file does not
+        give them, all scenes lie at 0.
+        """
+        with BioReader(source, **options) as reader:
+            scenes = _scenes(reader)
+            corners = {view.index: _corner(view) for view in scenes}
+            known = [corner for corner in corners.values() if corner is not None]
+            left = min((x for x, _ in known), default=0.0)
+            top = min((y for _, y in known), default=0.0)
+            found = {}
+            for number, view in enumerate(scenes):
+                x, y = corners[view.index] or (left, top)
+                sizes = view.sizes
+                found[number] = Rectangle(round(x - left), round(y - top), sizes["X"], sizes["Y"])
+            return found
+
+
+def _split_scene(source: Any, scene: int | None) -> tuple[Any, int | None]:
+    """Take ``@number`` off a path, unless a file has that very name."""
+    if not isinstance(source, (str, os.PathLike)) or os.path.exists(source):
+        return source, scene
+    found = _SCENE.match(os.fspath(source))
+    if found is None:
+        return source, scene
+    if scene is not None:
+        raise BadArgument(f"{source}: the scene is given in the name and as scene={scene}.")
+    return found.group(1), int(found.group(2))
+
+
+def _scenes(reader: BioReader) -> list[ImageView]:
+    return [view for view in reader.series if view.role == "image"] or list(reader.series)
+
+
+def _scene_index(reader: BioReader, scene: int | None) -> int:
+    scenes = _scenes(reader)
+    number = 0 if scene is None else scene
+    if not 0 <= number < len(scenes):
+        raise BadArgument(f"{reader.source_name}: scene={scene}, but it has {len(scenes)} scenes.")
+    return scenes[number].index
+
+
+def _corner(view: ImageView) -> tuple[float, float] | None:
+    """Stage position of the first plane in pixels, or None."""
+    planes = view.ome.images[view.index].pixels.planes
+    size = view.physical_pixel_size
+    if not planes or size.x is None or size.y is None:
+        return None
+    found = []
+    for axis, pixel in (("x", size.x), ("y", size.y)):
+        value = getattr(planes[0], f"position_{axis}")
+        unit = getattr(planes[0], f"position_{axis}_unit")
+        if value is None:
+            return None
+        try:
+            micrometres = convert_length(type(pixel)(float(value), str(unit.value)), "µm")
+            found.append(micrometres / convert_length(pixel, "µm"))
+        except BadArgument:
+            return None
+    return found[0], found[1]
