@@ -98,7 +98,9 @@ def decode_into(
         if layout.compression in BYTE_STREAMS:
             _decode_stream(layout, data, rows, corner, out, scratch)
         else:
-            pixels = _decode_image(layout, data, rows)
+            pixels = _decode_image(layout, data, rows, corner, out)
+            if pixels is out:
+                return
             y, x = corner
             out[...] = pixels[y : y + out.shape[0], x : x + out.shape[1]]
     except Damaged:
@@ -205,10 +207,17 @@ def _unpack(layout: Layout, flat: Array, rows: int, corner: tuple[int, int], out
         np.subtract((1 << layout.bits) - 1, out, out=out, casting="unsafe")
 
 
-def _decode_image(layout: Layout, data: bytes | memoryview, rows: int) -> Array:
-    """Decode a segment that is an image of its own; shape (Y, X, samples)."""
+def _decode_image(
+    layout: Layout, data: bytes | memoryview, rows: int, corner: tuple[int, int], out: Array
+) -> Array:
+    """Decode a segment that is an image of its own; shape (Y, X, samples), or `out` itself."""
     compression = layout.compression
     if compression == JPEG:
+        whole = corner == (0, 0) and out.shape == (rows, layout.tile_width, layout.segment_samples)
+        if whole and out.flags.c_contiguous:
+            # A stream of another size than declared is an error here too.
+            _decode_jpeg(layout, data, out if out.shape[2] > 1 else out[:, :, 0])
+            return out
         pixels = _decode_jpeg(layout, data)
     elif compression == JPEG2000:
         pixels = imagecodecs.jpeg2k_decode(data, numthreads=1)
@@ -234,12 +243,12 @@ def _decode_image(layout: Layout, data: bytes | memoryview, rows: int) -> Array:
     return pixels
 
 
-def _decode_jpeg(layout: Layout, data: bytes | memoryview) -> Array:
+def _decode_jpeg(layout: Layout, data: bytes | memoryview, out: Array | None = None) -> Array:
     colors: dict[str, str] = {}
     if layout.segment_samples == 3:
         stored = "YCBCR" if layout.photometric == 6 else "RGB"
         colors = {"colorspace": stored, "outcolorspace": "RGB"}
-    pixels: Array = imagecodecs.jpeg8_decode(data, tables=layout.tables or None, **colors)
+    pixels: Array = imagecodecs.jpeg8_decode(data, tables=layout.tables or None, out=out, **colors)
     return pixels
 
 

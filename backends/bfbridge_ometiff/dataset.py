@@ -18,6 +18,7 @@ from bfbridge.omexml import (
     pixel_type_of,
 )
 from bfbridge.source import Source
+from bfbridge_ometiff.aperio import SUFFIX, aperio_images
 from bfbridge_ometiff.files import FileSet, OpenTiff, companion, inside_name
 from bfbridge_ometiff.jpegheader import check_colors
 from bfbridge_ometiff.layout import Layout
@@ -105,7 +106,8 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
 def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:
     """Return a TIFF without OME-XML as a data set."""
     try:
-        plans = plain_images(tiff)
+        slide = tiff.source.filename.lower().endswith(SUFFIX)
+        plans = aperio_images(tiff) if slide else plain_images(tiff)
     except Unsupported as error:
         raise Unsupported(
             f"there is no OME-XML in its first directory, and it is {error}"

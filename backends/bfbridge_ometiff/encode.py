@@ -176,8 +176,11 @@ class Encoding:
             return 1
         return 6 if self.compression == JPEG else 2
 
-    def encode(self, pixels: Array, scratch: Scratch) -> bytes:
-        """Return the stored bytes of a whole segment; `pixels` are (Y, X, samples), contiguous."""
+    def encode(self, pixels: Array, scratch: Scratch) -> bytes | memoryview:
+        """Return the stored bytes of a whole segment; `pixels` are (Y, X, samples), contiguous.
+
+        Uncompressed, that is a view of `pixels`.
+        """
         if self.compression == JPEG:
             return self._jpeg(pixels)
         if self.compression == JPEG2000:
@@ -188,7 +191,7 @@ class Encoding:
         elif self.predictor == 3:
             pixels = imagecodecs.floatpred_encode(pixels, axis=1)
         data = pixels.reshape(-1).view(np.uint8)
-        stored: bytes
+        stored: bytes | memoryview
         if self.compression == DEFLATE:
             stored = imagecodecs.deflate_encode(data, self.level)
         elif self.compression == ZSTD:
@@ -196,7 +199,7 @@ class Encoding:
         elif self.compression == LZW:
             stored = imagecodecs.lzw_encode(data)
         else:
-            stored = data.tobytes()
+            stored = memoryview(data)
         return stored
 
     def _jpeg(self, pixels: Array) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.backend import Image
 from bfbridge.omexml import pixel_type_of
+from bfbridge_ometiff.planes import ImagePlan
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["document_of"]
 
 
-def document_of(images: Sequence[Image]) -> OME:
+def document_of(plans: Sequence[ImagePlan]) -> OME:
     """Return what the records say, as an OME document with metadata-only Pixels."""
     from ome_types import OME, model
 
     document = OME(creator="bfbridge")
-    for index, image in enumerate(images):
+    for index, plan in enumerate(plans):
+        image, notes = plan.image, plan.notes
         size_t, size_c, size_z, size_y, size_x = image.levels[0].shape
         physical: dict[str, Any] = {}
         for axis, size in zip(
@@ -47,5 +48,28 @@ def document_of(images: Sequence[Image]) -> OME:
             ],
             **physical,
         )
-        document.images.append(model.Image(id=f"Image:{index}", name=image.name, pixels=pixels))
+        record = model.Image(
+            id=f"Image:{index}",
+            name=image.name,
+            description=notes.description,
+            acquisition_date=notes.acquired,
+            pixels=pixels,
+        )
+        document.images.append(record)
+        if notes.position is not None:
+            place = dict(zip(("position_x", "position_y"), notes.position, strict=True))
+            units = dict.fromkeys(
+                ("position_x_unit", "position_y_unit"), model.UnitsLength.MILLIMETER
+            )
+            pixels.planes.append(model.Plane(the_z=0, the_c=0, the_t=0, **place, **units))
+        if notes.magnification is not None:
+            number = len(document.instruments)
+            objective = model.Objective(
+                id=f"Objective:{number}:0", nominal_magnification=notes.magnification
+            )
+            document.instruments.append(
+                model.Instrument(id=f"Instrument:{number}", objectives=[objective])
+            )
+            record.instrument_ref = model.InstrumentRef(id=f"Instrument:{number}")
+            record.objective_settings = model.ObjectiveSettings(id=objective.id)
     return document

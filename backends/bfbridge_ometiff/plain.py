@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from bfbridge_ometiff.files import OpenTiff
 from bfbridge_ometiff.ifd import Directory
 from bfbridge_ometiff.jpegheader import check_colors
 from bfbridge_ometiff.layout import JPEG2000, Layout
-from bfbridge_ometiff.planes import ImagePlan, PlaneMap
+from bfbridge_ometiff.planes import ImagePlan, Notes, PlaneMap
 
 __all__ = ["plain_images"]
 
@@ -78,14 +79,28 @@ def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
         raise Unsupported("a description that another reader may know")
     else:
         sizes = _Sizes(t=len(layouts))
+    described = "" if comment.startswith("ImageJ=") else comment
+    notes = Notes(described or None, _acquired(first))
     if same:
         size = _pixel_size(first, comment, sizes.spacing)
-        return [_image(name, layouts[0], sizes, size, numbers)]
+        return [_image(name, layouts[0], sizes, size, numbers, notes)]
     size = _pixel_size(first, comment, None)
-    return [
-        _image(f"{name} #{index + 1}", layout, _Sizes(), PixelSize() if index else size, [number])
-        for index, (number, layout) in enumerate(zip(numbers, layouts, strict=True))
-    ]
+    plans = []
+    for index, (number, layout) in enumerate(zip(numbers, layouts, strict=True)):
+        title = f"{name} #{index + 1}"
+        own = (PixelSize(), Notes()) if index else (size, notes)
+        plans.append(_image(title, layout, _Sizes(), own[0], [number], own[1]))
+    return plans
+
+
+def _acquired(directory: Directory) -> datetime | None:
+    """Return the DateTime tag (TIFF 6.0: YYYY:MM:DD HH:MM:SS), or None where it is no date."""
+    text = directory.text(306).decode("latin-1").strip()
+    try:
+        # A TIFF's time has no zone, and neither has OME's.
+        return datetime.strptime(text, "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007
+    except ValueError:
+        return None
 
 
 def _check_folder(path: Path) -> None:
@@ -209,7 +224,12 @@ def _length(directory: Directory, tag: int, factor: int) -> Quantity | None:
 
 
 def _image(
-    name: str, layout: Layout, sizes: _Sizes, pixel_size: PixelSize, numbers: list[int]
+    name: str,
+    layout: Layout,
+    sizes: _Sizes,
+    pixel_size: PixelSize,
+    numbers: list[int],
+    notes: Notes,
 ) -> ImagePlan:
     check(len(numbers), 1 << 31, "number of planes", name)
     planes = PlaneMap("XYCZT", (sizes.z, sizes.channels, sizes.t))
@@ -232,4 +252,4 @@ def _image(
         channels=(Channel(samples=layout.samples),) * sizes.channels,
         significant_bits=layout.bits if layout.packed else None,
     )
-    return ImagePlan(image, planes)
+    return ImagePlan(image, planes, notes=notes)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from bfbridge.backend import Image
 from bfbridge.errors import Unsupported
 from bfbridge.omexml import OmeImage, TiffData
 
-__all__ = ["ABSENT", "ImagePlan", "PlaneMap", "Samples", "map_planes", "samples_of"]
+__all__ = ["ABSENT", "ImagePlan", "Notes", "PlaneMap", "Samples", "map_planes", "samples_of"]
 
 ABSENT = -1
 """Number of the file that holds a plane which no file holds."""
@@ -113,11 +114,46 @@ class PlaneMap:
 
 
 @dataclass(frozen=True, slots=True)
+class Notes:
+    """What a file without OME-XML says about an image beyond its pixels.
+
+    Attributes
+    ----------
+    description
+        Free text, or None.
+    acquired
+        When, in the file's own time, or None.
+    magnification
+        Of the objective, or None.
+    position
+        Of the plane along x and y, in mm, or None.
+    """
+
+    description: str | None = None
+    acquired: datetime | None = None
+    magnification: float | None = None
+    position: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePlan:
-    """One image and where its planes are."""
+    """One image and where its planes are.
+
+    Attributes
+    ----------
+    image, planes
+        The record, and the file and directory of each plane.
+    levels
+        Where lower resolutions are directories of the main chain: the directory of each level, of
+        an image of one plane. Empty where they are SubIFDs.
+    notes
+        For the OME document that is made for the image.
+    """
 
     image: Image
     planes: PlaneMap
+    levels: tuple[int, ...] = ()
+    notes: Notes = Notes()
 
 
 def map_planes(

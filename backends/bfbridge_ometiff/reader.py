@@ -138,7 +138,11 @@ class OmeTiffReader(ReaderBackend):
         """Return the layout of a plane, checked against the image it is to be part of."""
         image = self._images[region.image]
         try:
-            layout = tiff.layout(ifd, region.level - 1)
+            chain = self._dataset.plans[region.image].levels
+            if chain:
+                layout = tiff.layout(chain[region.level])
+            else:
+                layout = tiff.layout(ifd, region.level - 1)
         except LimitExceeded:
             raise
         except BfbridgeError as error:
@@ -160,12 +164,12 @@ class OmeTiffReader(ReaderBackend):
     def ome_xml(self) -> str | None:
         """Return the OME-XML as stored; for a plain TIFF, made from its images."""
         xml = self._dataset.xml
-        return document_of(self._images).to_xml() if xml is None else xml
+        return document_of(self._dataset.plans).to_xml() if xml is None else xml
 
     def ome(self) -> OME:
         """Return the OME-XML as an ome_types document."""
         if self._dataset.xml is None:
-            return document_of(self._images)
+            return document_of(self._dataset.plans)
         import ome_types
 
         return ome_types.from_xml(self._dataset.xml)

@@ -149,7 +149,7 @@ class OmeTiffWriter(WriterBackend):
             whole[rows:] = 0
         return whole
 
-    def _append(self, grid: Grid, number: int, data: bytes) -> None:
+    def _append(self, grid: Grid, number: int, data: bytes | memoryview) -> None:
         with self._lock:
             self._check_open()
             offset = self._end
@@ -164,7 +164,7 @@ class OmeTiffWriter(WriterBackend):
             grid.offsets[number] = offset
             grid.counts[number] = len(data)
 
-    def _put(self, offset: int, data: bytes | bytearray) -> None:
+    def _put(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write bytes at an offset that nobody else writes to."""
         view = memoryview(data)
         try:

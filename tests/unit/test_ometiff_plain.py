@@ -160,8 +160,102 @@ def test_what_another_reader_may_want(tmp_path, options, reason):
         open_ours(file)
 
 
-@pytest.mark.parametrize("name", ["a.lsm", "a.stk", "a.svs", "a"])
+@pytest.mark.parametrize("name", ["a.lsm", "a.stk", "a.flex", "a"])
 def test_other_suffixes(tmp_path, name):
     file = saved(tmp_path, plain(numbered((1, 12, 21), "u1")), name)
     with pytest.raises(Unsupported, match="suffix"):
+        open_ours(file)
+
+
+COMMENT = (
+    b"Aperio Image Library v11.2.1 \r\n900x700 [0,0 160x96] (16x16) JPEG/RGB Q=30|AppMag = 20|"
+    b"MPP = 0.499|Date = 12/29/09|Time = 09:59:15|Left = 25.5|Top = 23.25"
+)
+
+
+def slide(pages: dict[str, np.ndarray], comments: dict[str, bytes] | None = None) -> bytes:
+    """A slide of named images: level0, thumbnail, level1, ..., label, macro."""
+    made = []
+    for name, pixels in pages.items():
+        length, width = pixels.shape[:2]
+        level = name.startswith("level")
+        tiles = [
+            np.pad(tile, [(0, 16 - tile.shape[0]), (0, 16 - tile.shape[1]), (0, 0)]).tobytes()
+            for y in range(0, length, 16)
+            for x in range(0, width, 16)
+            for tile in [pixels[y : y + 16, x : x + 16]]
+        ]
+        description = COMMENT
+        if name in ("label", "macro"):
+            description = f"Aperio Image Library v11.2.1 \r\n{name} {width}x{length}".encode()
+        made.append(
+            page(
+                width,
+                length,
+                tiles if level else [pixels.tobytes()],
+                samples=3,
+                photometric=2,
+                tile=(16, 16) if level else None,
+                description=(comments or {}).get(name, description),
+                more={254: (4, [{"label": 1, "macro": 9}.get(name, 0)])},
+            )
+        )
+    return build(made)
+
+
+def slide_pages() -> dict[str, np.ndarray]:
+    full = numbered((96, 160, 3), "u1")
+    return {
+        "level0": full,
+        "thumbnail": numbered((9, 15, 3), "u1", 1),
+        "level1": full[::2, ::2],
+        "level2": full[::4, ::4],
+        "label": numbered((20, 30, 3), "u1", 2),
+        "macro": numbered((25, 40, 3), "u1", 3),
+    }
+
+
+def test_an_aperio_slide(tmp_path):
+    pages = slide_pages()
+    reader = open_ours(saved(tmp_path, slide(pages), "a.svs"))
+    main, label, macro = reader.images
+    assert [image.role for image in reader.images] == ["image", "label", "macro"]
+    assert [image.name for image in reader.images] == ["", "label image", "macro image"]
+    assert [level.shape[3:] for level in main.levels] == [(96, 160), (48, 80), (24, 40)]
+    assert main.pixel_size.x == Quantity(0.499, "µm")
+    assert label.pixel_size.x is None
+    assert macro.levels[0].shape == (1, 3, 1, 25, 40)
+    for level in range(3):
+        np.testing.assert_array_equal(
+            all_of(reader, 0, level)[0, :, 0].transpose(1, 2, 0), pages[f"level{level}"]
+        )
+    for index, name in ((1, "label"), (2, "macro")):
+        np.testing.assert_array_equal(
+            all_of(reader, index)[0, :, 0].transpose(1, 2, 0), pages[name]
+        )
+    document = reader.ome()
+    assert document.instruments[0].objectives[0].nominal_magnification == 20
+    first = document.images[0]
+    assert str(first.acquisition_date) == "2009-12-29 09:59:15"
+    assert first.description == "Aperio Image Library v11.2.1 "
+    assert first.pixels.planes[0].position_x == 25.5
+    assert document.images[1].description == "label 30x20"
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"level1": COMMENT + b"|OffsetZ = 2"}, "focal stack"),
+        ({"level0": COMMENT + b"|Dye = DAPI"}, "fluorescence"),
+        ({"level2": b"something else"}, "does not say what it is"),
+        ({"label": COMMENT}, "unusual order"),
+        ({"macro": b"Aperio Image Library\nlabel 1x1"}, "unusual associated images"),
+        ({"level0": COMMENT + b"|MPP = 0.3"}, "unclear MPP"),
+        ({"level0": COMMENT.replace(b"0.499", b"nan")}, "unclear MPP"),
+    ],
+)
+def test_slides_of_another_make_up(tmp_path, change, reason):
+    file = saved(tmp_path, slide(slide_pages(), change), "a.svs")
+    with pytest.raises(Unsupported, match=reason):
         open_ours(file)

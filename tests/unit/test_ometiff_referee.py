@@ -17,6 +17,7 @@ from tests.support.tiffs import (
     page,
     saved,
 )
+from tests.unit.test_ometiff_plain import slide, slide_pages
 from tests.unit.test_ometiff_planes import SHAPE, in_order, pages_of, write_companion, write_set
 from tests.unit.test_ometiff_write import write
 
@@ -223,3 +224,25 @@ def test_plain(tmp_path, kind, unit):
             path, numbered(shape, "u1"), photometric=photometric, **planar, **resolution
         )
     assert compare(path) == (2 if kind == "sizes" else 1)
+
+
+@pytest.mark.parametrize(
+    "without",
+    [(), ("thumbnail",), ("label",), ("macro",), ("label", "macro"), ("level1", "level2")],
+)
+def test_aperio_slides(tmp_path, without):
+    pages = {name: pixels for name, pixels in slide_pages().items() if name not in without}
+    levels = sum(name.startswith("level") for name in pages)
+    extras = len({"label", "macro"} - set(without))
+    path = saved(tmp_path, slide(pages), "a.svs")
+    assert compare(path) == levels + extras
+    ours, java = open_ours(path), open_java(path)
+    for mine, theirs in zip(ours.ome().images, java.ome().images, strict=True):
+        assert mine.description == theirs.description
+        assert mine.acquisition_date == theirs.acquisition_date
+    for mine, theirs in zip(ours.ome().instruments, java.ome().instruments, strict=True):
+        assert mine.objectives[0].nominal_magnification == (
+            theirs.objectives[0].nominal_magnification
+        )
+    ours.close()
+    java.close()
