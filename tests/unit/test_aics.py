@@ -1,0 +1,190 @@
+"""AICSImageIO's daily calls against the arrays that were written."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from bfbridge import BioReader
+from bfbridge.aics import AICSImage, PhysicalPixelSizes
+from bfbridge.errors import BadArgument, BadSelection
+from tests.support.samples import distinct, write_ome_tiff
+
+PIXELS = distinct((2, 3, 4, 37, 53))
+RGB = distinct((1, 1, 2, 19, 23, 3))
+
+
+@pytest.fixture(scope="module")
+def tiff(tmp_path_factory):
+    metadata = {
+        "PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.5,
+        "Channel": {"Name": ["a", "b", "c"]},
+    }  # fmt: skip
+    return write_ome_tiff(tmp_path_factory.mktemp("aics") / "a.ome.tif", PIXELS, metadata=metadata)
+
+
+@pytest.fixture
+def image(tiff):
+    with AICSImage(tiff) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scenes") / "s.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for number, name in enumerate(["one", "two", "two"]):
+            writer.write(PIXELS[0, number], metadata={"axes": "ZYX", "Name": name})
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory):
+    """Four tiles of 20 x 30 of one image, 2 pixels of overlap, in no order."""
+    whole = distinct((2, 38, 58))
+    path = tmp_path_factory.mktemp("tiles") / "m.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for top, left in [(0, 28), (18, 0), (0, 0), (18, 28)]:
+            plane = {
+                "PositionX": [(100 + left) * 0.5] * 2, "PositionY": [(7 + top) * 0.25] * 2,
+                "PositionXUnit": ["µm"] * 2, "PositionYUnit": ["µm"] * 2,
+            }  # fmt: skip
+            metadata = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25, "Plane": plane}
+            writer.write(whole[:, top : top + 20, left : left + 30], metadata=metadata)
+    return path, whole
+
+
+def test_arrays(image):
+    assert image.dims.order == "TCZYX"
+    assert image.shape == (2, 3, 4, 37, 53)
+    assert (image.dims.X, image.dims["T", "X"]) == (53, (2, 53))
+    np.testing.assert_array_equal(image.data, PIXELS)
+    np.testing.assert_array_equal(image.dask_data.compute(), PIXELS)
+    for array in (image.xarray_data, image.xarray_dask_data):
+        assert array.dims == ("T", "C", "Z", "Y", "X")
+        np.testing.assert_array_equal(array.values, PIXELS)
+        assert array.C.values.tolist() == ["a", "b", "c"]
+        np.testing.assert_allclose(array.X, np.arange(53) * 250)
+        assert array.X.attrs["units"] == "nm"
+    with pytest.raises(AttributeError, match="Q"):
+        _ = image.dims.Q
+
+
+@pytest.mark.parametrize(
+    ("order", "selection", "expected"),
+    [
+        ("CZYX", {"T": 1}, PIXELS[1]),
+        ("CZYX", {"T": 0, "C": [0, 2]}, PIXELS[0][[0, 2]]),
+        ("ZYX", {}, PIXELS[0, 0]),
+        ("YX", {"Z": -1, "C": 1}, PIXELS[0, 1, -1]),
+        ("XYZCT", {}, PIXELS.transpose(4, 3, 2, 1, 0)),
+        ("TCZYX", {"Z": slice(None, None, 2)}, PIXELS[:, :, ::2]),
+        ("TCZYX", {"C": (2, 0), "Z": [3, 1]}, PIXELS[:, [2, 0]][:, :, [3, 1]]),
+        ("TCZYX", {"T": 1, "X": range(5, 30, 4)}, PIXELS[1:, ..., 5:30:4]),
+        ("STCZYX", {}, PIXELS[None]),
+        ("CYXM", {"Y": slice(-5, None)}, PIXELS[0, :, 0, -5:, :, None]),
+    ],
+)
+def test_selections(image, order, selection, expected):
+    np.testing.assert_array_equal(image.get_image_data(order, **selection), expected)
+    lazy = image.get_image_dask_data(order, **selection)
+    np.testing.assert_array_equal(lazy.compute(), expected)
+
+
+@pytest.mark.parametrize(
+    ("order", "selection", "error"),
+    [
+        ("CZYX", {"T": 2}, BadSelection), ("CZYX", {"Z": [0, 4]}, BadSelection),
+        ("CZYX", {"Z": "all"}, BadSelection), ("CZYX", {"M": 0}, BadArgument),
+        ("CZYX", {"T": [0, 1]}, BadArgument), ("CCYX", {}, BadArgument), ("QYX", {}, BadArgument),
+    ],
+)  # fmt: skip
+def test_wrong_selections_are_refused(image, order, selection, error):
+    with pytest.raises(error):
+        image.get_image_data(order, **selection)
+
+
+def test_metadata(image):
+    assert image.channel_names == ["a", "b", "c"]
+    assert image.physical_pixel_sizes == PhysicalPixelSizes(None, 0.5, 0.25)
+    assert image.physical_pixel_size == image.physical_pixel_sizes
+    assert image.metadata.lstrip().startswith("<")
+    assert image.ome_metadata.images[0].pixels.size_x == 53
+
+
+def test_rgb_has_samples(tmp_path):
+    with AICSImage(write_ome_tiff(tmp_path / "rgb.ome.tif", RGB)) as image:
+        assert (image.dims.order, image.shape) == ("TCZYXS", RGB.shape)
+        np.testing.assert_array_equal(image.data, RGB)
+        np.testing.assert_array_equal(image.get_image_data("YXS", Z=1), RGB[0, 0, 1])
+        np.testing.assert_array_equal(image.get_image_data("ZYX", S=2), RGB[0, 0, ..., 2])
+        np.testing.assert_array_equal(image.xarray_dask_data.values, RGB)
+
+
+def test_scenes(scenes):
+    with AICSImage(scenes) as image:
+        assert image.scenes == ("one", "two", "two")
+        assert image.current_scene == "one"
+        np.testing.assert_array_equal(image.data[0, 0], PIXELS[0, 0])
+        image.set_scene("two")
+        assert image.current_scene_index == 1
+        np.testing.assert_array_equal(image.data[0, 0], PIXELS[0, 1])
+        image.set_scene(2)
+        np.testing.assert_array_equal(image.get_image_data("ZYX"), PIXELS[0, 2])
+        np.testing.assert_array_equal(image.get_stack()[:, 0, 0], PIXELS[0])
+        np.testing.assert_array_equal(image.get_dask_stack()[:, 0, 0].compute(), PIXELS[0])
+        for wrong in (3, -4, "three"):
+            with pytest.raises(BadSelection, match="scene"):
+                image.set_scene(wrong)
+
+
+def test_save_keeps_the_scene(scenes, tmp_path):
+    with AICSImage(scenes) as image:
+        image.set_scene(1)
+        image.save(tmp_path / "all.ome.tif")
+        image.save(tmp_path / "some.ome.zarr", select_scenes=["one"])
+        assert image.current_scene_index == 1
+    with BioReader(tmp_path / "all.ome.tif") as br:
+        assert br.series.names == ["one", "two", "two"]
+        np.testing.assert_array_equal(br.series[2][...], PIXELS[0, 2].transpose(1, 2, 0))
+    with BioReader(tmp_path / "some.ome.zarr") as br:
+        np.testing.assert_array_equal(br[...], PIXELS[0, 0].transpose(1, 2, 0))
+
+
+def test_mosaics_are_stitched(tiles, monkeypatch):
+    path, whole = tiles
+    with AICSImage(path, mosaic="stitch") as image:
+        assert image.shape == (1, 2, 1, 38, 58)
+        assert image.get_mosaic_tile_positions() == [(0, 28), (18, 0), (0, 0), (18, 28)]
+        assert image.get_mosaic_tile_position(1) == (18, 0)
+        assert image.mosaic_tile_dims.shape == (20, 30)
+        np.testing.assert_array_equal(image.data[0, :, 0], whole)
+        np.testing.assert_array_equal(
+            image.dask_data[0, 1, 0, 5:30, 20:].compute(), whole[1, 5:30, 20:]
+        )
+        seen = []
+        from bfbridge import arrays
+
+        real = arrays.LazyImage.__getitem__
+        monkeypatch.setattr(
+            arrays.LazyImage, "__getitem__", lambda self, key: seen.append(key) or real(self, key)
+        )
+        found = image.get_image_data("CYX", Y=slice(2, 9), X=range(40, 50, 3))
+        np.testing.assert_array_equal(found, whole[:, 2:9, 40:50:3])
+        assert len(seen) == 1
+
+
+def test_mosaics_by_tile(tiles):
+    path, whole = tiles
+    with AICSImage(path, mosaic="tiles") as image:
+        assert (image.dims.order, image.shape) == ("MTCZYX", (4, 1, 2, 1, 20, 30))
+        np.testing.assert_array_equal(image.get_image_data("MCYX", M=[1])[0], whole[:, 18:, :30])
+        np.testing.assert_array_equal(image.dask_data[3, 0, :, 0].compute(), whole[:, 18:, 28:])
+
+
+def test_what_is_no_mosaic_is_refused(tiff, scenes):
+    with pytest.raises(BadArgument, match="one image only"):
+        AICSImage(tiff, mosaic="stitch")
+    with pytest.raises(BadArgument, match="no position"):
+        AICSImage(scenes, mosaic="tiles")
+    with pytest.raises(BadArgument, match="mosaic="):
+        AICSImage(tiff, mosaic="both")
