@@ -295,12 +295,14 @@ def name_targets(found: Sequence[Found], folder: Path, suffix: str) -> list[Path
         for path, f in zip(plain, found, strict=True)
     ]
     taken: set[str] = set()
-    for i, path in enumerate(names):
-        number = 2
+    for i, plain_name in enumerate(names):
+        path, number = plain_name, 2
         while _folded(path) in taken:
-            names[i] = path.with_name(path.name.removesuffix(suffix) + f"-{number}" + suffix)
+            base = plain_name.name.removesuffix(suffix)
+            path = plain_name.with_name(f"{base}-{number}{suffix}")
             number += 1
-        taken.add(_folded(names[i]))
+        taken.add(_folded(path))
+        names[i] = path
     return names
 
 
