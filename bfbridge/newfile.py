@@ -62,6 +62,8 @@ class WritePlan:
         Bytes of unfinished chunks kept in memory before a scratch file is used.
     workers
         Chunks encoded at once.
+    infer_dtype
+        Whether the first array written says what the dtype is, if it is not set before.
     backend_options
         Compression, tile size and whatever else the backend takes.
     """
@@ -71,6 +73,7 @@ class WritePlan:
     fill_value: float = 0
     memory: int = DEFAULT_MEMORY
     workers: int = 1
+    infer_dtype: bool = False
     backend_options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -101,6 +104,7 @@ class NewFile:
         self.wanted = wanted
         self._dtypes = [metadata.stored_dtype(image.pixels) for image in ome.images]
         self._types = [image.pixels.type for image in ome.images]
+        self._untyped = set(range(len(ome.images))) if wanted.infer_dtype else set()
         self.named: dict[int, int] = {}
         self.closed = False
         self._lock = threading.RLock()
@@ -189,6 +193,7 @@ class NewFile:
     def set_dtype(self, index: int, dtype: np.dtype[Any]) -> None:
         """Set the type of one image's pixels, and the document's where the schema knows it."""
         self._dtypes[index] = dtype
+        self._untyped.discard(index)
         known = metadata.ome_pixel_type(dtype)
         if known is not None:
             metadata.set_pixel_type(self.pixels(index), known)
@@ -293,6 +298,7 @@ class NewFile:
             The disk refuses, now or while an earlier write was finished.
         """
         self.target.check_owner()
+        self._infer_dtype(index, selection, value)
         dtype = self.dtype(index)
         # All that can be wrong with the values is found before the first of them is written.
         values = fit_value(self._checked(value, dtype), selection.shape).transpose(4, 3, 2, 0, 1)
@@ -337,6 +343,13 @@ class NewFile:
             with self._idle:
                 self._active -= 1
                 self._idle.notify_all()
+
+    def _infer_dtype(self, index: int, selection: Selection, value: Any) -> None:
+        """Take the dtype of the first array written, where nothing else says what it is to be."""
+        with self._lock:
+            if index in self._untyped and not self.started and isinstance(value, np.ndarray):
+                fit_value(value, selection.shape)
+                self.set_dtype(index, metadata.writable_dtype(value.dtype))
 
     def _from_first_t(self, selection: Selection) -> Selection:
         """Count time points from the first that can be written."""

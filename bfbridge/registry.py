@@ -222,7 +222,7 @@ def open_reader(
         opened = _try(entry, source, options, reasons)
         if opened is not None:
             return opened
-    if source.is_dir():
+    if source.is_dir() and not reasons:
         raise UnreadableFile(
             f"{source.name}: this folder is not an image: it is no OME-Zarr store (there is none "
             f"of {', '.join(ZARR_KEYS)} in it). Name the image file inside it."

@@ -256,6 +256,7 @@ class BioWriter(ImageWriter):
     **kwargs
         Properties (X, Y, Z, C, T, shape, dtype, channel_names, ps_x, ...), which override
         `metadata`; all else are options of the backend (compression, level, tile, chunks, ...).
+        A dtype that nothing says is that of the first array written.
 
     Raises
     ------
@@ -297,6 +298,7 @@ class BioWriter(ImageWriter):
             fill_value=fill_value,
             memory=memory,
             workers=_workers(max_workers),
+            infer_dtype=metadata is None,
             backend_options=kwargs,
         )
         ome = _document(metadata, series)

@@ -295,13 +295,14 @@ class OmeZarrReader(ReaderBackend):
         names = info.dimension_names or ()
         if names and all(name and re.fullmatch("[tczyxTCZYX]", name) for name in names):
             return tuple(Axis(str(name).lower()) for name in names)
-        if multiscale is not None or len(info.shape) == 2:
+        # A bare array of five axes is taken as NGFF orders them, as bfio takes it.
+        if multiscale is not None or len(info.shape) in (2, 5):
             implied = implied_axes(len(info.shape))
             if implied:
                 return implied
         raise Unsupported(
             f"nothing says what the {len(info.shape)} axes of shape {list(info.shape)} are; name "
-            "them with backend_options={'axes': 'zyx'} or the like"
+            "them with options={'axes': 'zyx'} or the like"
         )
 
     def _described(self) -> list[OmeImage | None]:

@@ -92,7 +92,7 @@ class MemoryWriter(WriterBackend):
     chunk: ClassVar[Shape5] = (1, 1, 1, 16, 32)
 
     def __init__(self, images: Sequence[ImageSpec]) -> None:
-        self.images = images
+        self.specs = images
         self.blocks: dict[tuple[int, int, Shape5], np.ndarray[Any, Any]] = {}
         self.finished = self.aborted = False
         self.writes = 0
@@ -133,7 +133,7 @@ class MemoryWriter(WriterBackend):
 
     def array(self, image: int = 0, level: int = 0) -> np.ndarray[Any, Any]:
         """The level as one array along T, C, Z, Y, X."""
-        spec = self.images[image]
+        spec = self.specs[image]
         record = spec.image.levels[level]
         out = np.full(record.shape, spec.fill_value, spec.image.dtype)
         for (i, n, index), block in self.blocks.items():

@@ -247,7 +247,7 @@ def test_blocks_that_do_not_fit(
 
 
 def test_values_that_do_not_fit_leave_everything_as_it_was(path: Path) -> None:
-    with BioWriter(path, X=70, Y=45) as bw:
+    with BioWriter(path, X=70, Y=45, dtype="uint8") as bw:
         for wrong in (np.ones((45, 71)), np.ones(45), np.full((45, 70), 300)):
             with pytest.raises(BfbridgeError):
                 bw[:] = wrong
@@ -449,3 +449,18 @@ def test_levels_in_memory_only(tmp_path: Path) -> None:
     for number in range(3):
         np.testing.assert_array_equal(written(writer).array(level=number), level)
         level = smaller(level, 2, "nearest")
+
+
+def test_a_dtype_that_nothing_says_is_that_of_the_first_array(tmp_path: Path) -> None:
+    array = distinct((40, 50), np.uint16)
+    path = tmp_path / "inferred.ome.tif"
+    with BioWriter(path, Y=40, X=50) as bw:
+        bw[:] = array
+        assert bw.dtype == np.uint16
+    with BioReader(path) as br:
+        assert br.dtype == np.uint16
+        assert np.array_equal(br[:], array)
+    with BioWriter(tmp_path / "said.ome.tif", Y=40, X=50, dtype="uint8") as bw:
+        with pytest.raises(BadDtype):
+            bw[:] = array
+        bw.abort()
