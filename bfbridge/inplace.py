@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge import metadata, registry
 from bfbridge.atomic import AtomicTarget
+from bfbridge.backend import OpenOptions
 from bfbridge.errors import BadArgument, TargetExists
 from bfbridge.newfile import NewFile, WritePlan
-from bfbridge.reader import BioReader
+from bfbridge.source import as_source
 
 if TYPE_CHECKING:
     from bfbridge.backend import WriterBackend
@@ -79,8 +80,7 @@ def reopen(path: str | os.PathLike[str], wanted: WritePlan, wished_t: int | None
     backend = registry.writer_for(os.fspath(path))
     target = InPlaceTarget(path)
     try:
-        with BioReader(path, max_workers=1, cache=0) as br:
-            had = br.sizes["T"]
+        had = _time_points(path)
         wished_t = had if wished_t is None else wished_t
         if wished_t < had:
             raise BadArgument(
@@ -97,6 +97,14 @@ def reopen(path: str | os.PathLike[str], wanted: WritePlan, wished_t: int | None
         target.discard()
         raise
     return file
+
+
+def _time_points(path: str | os.PathLike[str]) -> int:
+    reader, _ = registry.open_reader(as_source(path), OpenOptions())
+    try:
+        return reader.images[0].levels[0].shape[0]
+    finally:
+        reader.close()
 
 
 def create(file: NewFile, path: str | os.PathLike[str]) -> None:

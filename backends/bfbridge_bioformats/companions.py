@@ -28,22 +28,30 @@ _MOST_ENTRIES = 4096
 # Formats that are whole trees of folders, whose files are found by the tree's fixed plan and not by
 # names inside a file: the folder that counts as theirs lies so many levels above the opened file.
 _TREES = {
+    "APLReader": 2,
     "BDReader": 1,
+    "BrukerReader": 3,
     "CellSensReader": 2,
     "CellVoyagerReader": 1,
     "CellWorxReader": 1,
     "ColumbusReader": 2,
+    "DicomReader": 1,
     "FV1000Reader": 1,
     "FlexReader": 2,
     "InCellReader": 1,
+    "L2DReader": 1,
     "MIASReader": 3,
+    "MicromanagerReader": 1,
     "OIRReader": 1,
     "OlympusTileReader": 2,
     "OperettaReader": 2,
     "PerkinElmerReader": 1,
     "PrairieReader": 1,
-    "ScanrReader": 1,
+    "ScanrReader": 2,
+    "TecanReader": 1,
+    "TillVisionReader": 2,
     "TrestleReader": 1,
+    "VolocityReader": 2,
     "XLEFReader": 2,
 }
 
@@ -104,7 +112,7 @@ def check_used_files(path: Path, files: Iterable[str], reader: str) -> None:
         folder = folder.parent
     allowed = _allowed_roots(path, folder)
     for file in files:
-        if not _inside(file, allowed):
+        if not _inside(os.path.join(path.absolute().parent, file), allowed):
             raise _outside(str(path), file)
 
 

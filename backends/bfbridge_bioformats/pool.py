@@ -21,13 +21,14 @@ _INSTANT = 0.05
 _SPARE_HEAP = 0.25
 _KEPT_BUFFERS = 2
 _LARGEST_KEPT = 64 << 20
-# Readers of formats that say how many bytes each stored block has: those where real files keep to
-# it, those where some say too much, and those that read each plane anew from the file.
-_EXACT = ("loci.formats.in.ZeissCZIReader", "loci.formats.in.DicomReader")
+# Readers of formats that say how many bytes each stored block has, and those that read each plane
+# anew from the file, so that a plane without any reading is one that is not there.
 _COUNTED = (
     "loci.formats.in.MinimalTiffReader",
     "loci.formats.in.OMETiffReader",
     "loci.formats.in.TiffDelegateReader",
+    "loci.formats.in.ZeissCZIReader",
+    "loci.formats.in.DicomReader",
     "loci.formats.in.PSDReader",
 )
 _RAW = ("loci.formats.in.DicomReader",)
@@ -65,12 +66,11 @@ class JavaReader:
         The FileMap it reads through, or None for files on disk.
     """
 
-    __slots__ = ("_buffers", "_counted", "_exact", "_level", "_raw", "_series", "java", "table")
+    __slots__ = ("_buffers", "_counted", "_level", "_raw", "_series", "java", "table")
 
     def __init__(self, java: Any, table: Any = None) -> None:
         self.java = java
         self.table = table
-        self._exact = _is_any(java, _EXACT)
         self._counted = _is_any(java, _COUNTED)
         self._raw = _is_any(java, _RAW)
         self._series = -1
@@ -120,7 +120,7 @@ class JavaReader:
             return True
         if not self.table.timesRunOut():
             return self._raw and not self.table.timesRead() and not raw.any()
-        return self._exact or (self._counted and not raw[-tail:].any())
+        return self._counted and not raw[-tail:].any()
 
     def _take_buffers(self, length: int) -> Buffers:
         buffers = self._buffers.pop(length, None) or Buffers(length)

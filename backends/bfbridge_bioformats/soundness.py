@@ -79,7 +79,10 @@ def _last_subblock(entries: bytes, count: int) -> int:
         position, part = struct.unpack_from("<qi", entries, at + 6)
         if part == 0:
             last = max(last, position)
-        at += 32 + 20 * int(struct.unpack_from("<i", entries, at + 28)[0])
+        dimensions = int(struct.unpack_from("<i", entries, at + 28)[0])
+        if dimensions < 0:
+            break
+        at += 32 + 20 * dimensions
     return last
 
 
@@ -146,7 +149,8 @@ def _bmp(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> s
     bits, compression = struct.unpack_from("<HI", head, 28)
     if size < 40 or compression != 0 or x < 1:
         return None
-    needed = offset + (x * bits + 31) // 32 * 4 * abs(y)
+    # Some writers leave out the padding of the last row.
+    needed = offset + (x * bits + 31) // 32 * 4 * abs(y) - 3
     if access.size < needed:
         return f"{x} x {abs(y)} pixels need {needed:,} bytes"
     return None
@@ -158,7 +162,8 @@ def _tiff(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
     if order is None or len(head) < 16 or source.url is not None or head[128:132] == b"DICM":
         return None
     version = struct.unpack(order + "H", head[2:4])[0]
-    if version not in (42, 43):
+    # Beyond 4 GiB, LSM and NDPI files hold offsets that classic TIFF has no room for.
+    if version not in (42, 43) or (version == 42 and access.size >= 1 << 32):
         return None
     form = _Form(order, big=version == 43)
     offset = struct.unpack_from(order + form.word, head, 8 if form.big else 4)[0]

@@ -214,7 +214,7 @@ def _decode_image(
     compression = layout.compression
     if compression == JPEG:
         whole = corner == (0, 0) and out.shape == (rows, layout.tile_width, layout.segment_samples)
-        if whole and out.flags.c_contiguous:
+        if whole and out.flags.c_contiguous and rows == layout.tile_length:
             # A stream of another size than declared is an error here too.
             _decode_jpeg(layout, data, out if out.shape[2] > 1 else out[:, :, 0])
             return out

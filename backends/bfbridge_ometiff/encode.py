@@ -199,7 +199,7 @@ class Encoding:
         elif self.compression == LZW:
             stored = imagecodecs.lzw_encode(data)
         else:
-            stored = memoryview(data)
+            stored = data.data
         return stored
 
     def _jpeg(self, pixels: Array) -> bytes:

@@ -7,8 +7,7 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -64,8 +63,8 @@ def run_app() -> None:
         if debug:
             raise
         _fail(
-            f"{type(error).__name__}: {error}. This is a fault of bfbridge; run again with --debug and "
-            "report what it prints."
+            f"{type(error).__name__}: {error}. This is a fault of bfbridge; run again with "
+            "--debug and report what it prints."
         )
     raise SystemExit(code or 0)
 
@@ -105,7 +104,7 @@ def info(
     ome_xml: Annotated[bool, typer.Option("--ome-xml", help="Only the OME-XML.")] = False,
     backend: Backend = None,
 ) -> None:
-    """Show what is in a file: series, levels, sizes, dtype, pixel sizes, channels, backend and why."""
+    """Show what is in a file: series, levels, dtype, pixel sizes, channels, backend and why."""
     from bfbridge.cli.show import describe, print_description
     from bfbridge.reader import BioReader
 

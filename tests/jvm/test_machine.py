@@ -61,7 +61,9 @@ def test_java_s_log_goes_to_python_s_logging(program):
     assert out == "True {'bfbridge.java'}\nTrue\n"
 
 
-@pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [2_000, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(400)])]
+)
 def test_short_lived_threads_leave_no_java_threads(program, count):
     out = program.run(
         f"""
@@ -76,7 +78,7 @@ def test_short_lived_threads_leave_no_java_threads(program, count):
             thread.join()
         print(java_threads.getThreadCount() - before, threading.active_count())
         """,
-        timeout=110,
+        timeout=300,
     )
     extra, alive = map(int, out.split())
     # Java's own (compiler) threads come and go.

@@ -153,7 +153,9 @@ LEAVING = """
         """
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "times", [3, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(400)])]
+)
 def test_exit_with_open_readers(program, times):
     for _ in range(times):
         process = program.start(LEAVING)

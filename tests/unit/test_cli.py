@@ -300,6 +300,13 @@ def test_without_java(tmp_path: Path) -> None:
     assert "pip install" in done.out
 
 
+def test_an_unknown_suffix_without_java(image: Path, tmp_path: Path) -> None:
+    missing = {"BFBRIDGE_JAR": str(tmp_path / "no.jar"), "BFBRIDGE_JAVA": str(tmp_path / "none")}
+    for suffix in (".png", ".xyz"):
+        done = process("convert", image, tmp_path / f"b{suffix}", **missing)
+        failed(done, f"b{suffix}: no writer for this suffix", ".ome.tif", ".zarr", str(tmp_path))
+
+
 def test_native_formats_need_neither(image: Path, tmp_path: Path) -> None:
     done = process(
         "convert", image, tmp_path / "b.ome.zarr", "--quiet",
