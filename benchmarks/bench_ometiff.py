@@ -1,0 +1,327 @@
+r"""OME-TIFF read and written by bfbridge and its peers: 16384 x 16384 uint16 and 8192 x 8192 RGB.
+
+    python -m venv peers
+    peers/bin/python -m pip install ".[ometiff]" tifffile bfio pyvips
+    peers/bin/python benchmarks/bench_ometiff.py [--side 16384] [--repeats 5] [--only cold read]
+
+Contenders take turns in one process, except for start-up and memory, where each is a process of its
+own; medians and their ratios are shown, with the codec's own speed as the floor. Peers that are not
+installed are left out. Figures to reach stand beside each table. Files lie in the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from harness import cold, interleave, table
+
+THREADS = 2
+TILE = 1024
+CROPS = 60
+
+
+def have(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def fluorescence(side: int) -> np.ndarray:
+    """Smooth blobs on a background, with the noise of a camera; made 1024 rows at a time."""
+    rng = np.random.default_rng(0)
+    out = np.empty((side, side), np.uint16)
+    spots = rng.random((400, 4)) * [side, side, 60, 3000] + [0, 0, 15, 200]
+    for top in range(0, side, TILE):
+        plane = np.full((TILE, side), 100.0)
+        for y, x, width, height in spots:
+            reach = 4 * width
+            if not top - reach < y < top + TILE + reach:
+                continue
+            rows = slice(max(0, int(y - reach) - top), max(0, min(TILE, int(y + reach) - top)))
+            columns = slice(max(0, int(x - reach)), min(side, int(x + reach)))
+            yy, xx = np.mgrid[rows, columns]
+            plane[rows, columns] += height * np.exp(
+                -((yy + top - y) ** 2 + (xx - x) ** 2) / (2 * width**2)
+            )
+        out[top : top + TILE] = rng.poisson(plane)
+    return out
+
+
+def stained(side: int) -> np.ndarray:
+    """Pink tissue with blue nuclei and some texture, uint8 RGB."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    tissue = np.sin(x / 131) * np.cos(y / 97)
+    nuclei = (np.sin(x / 11) * np.sin(y / 13)) > 0.8
+    out = np.empty((side, side, 3), np.uint8)
+    for sample, (base, swing, dark) in enumerate([(225, 20, 100), (175, 45, 110), (205, 25, 45)]):
+        plane = base + swing * tissue - dark * nuclei
+        out[..., sample] = np.clip(plane + rng.normal(0, 4, (side, side)), 0, 255)
+    return out
+
+
+COLD = {
+    "bfbridge": "from bfbridge import BioReader; BioReader({path!r}).shape",
+    "tifffile + ome-types": (
+        "import tifffile, ome_types; f = tifffile.TiffFile({path!r}); f.series[0].shape; "
+        "ome_types.from_xml(f.ome_metadata)"
+    ),
+    "bfio": "from bfio import BioReader; BioReader({path!r}, backend='python').shape",
+    "python -c pass": "pass",
+}
+PEAK = {
+    "bfbridge": "from bfbridge import BioReader; a = BioReader({path!r}, max_workers=2)[:]",
+    "tifffile": "import tifffile; a = tifffile.imread({path!r}, maxworkers=2)",
+    "only an array": "import numpy; a = numpy.ones(({side}, {side}), numpy.uint16)",
+}
+
+
+def bench_cold(folder: Path, side: int, repeats: int) -> None:
+    path = str(folder / "deflate.ome.tif")
+    commands = {
+        name: [sys.executable, "-c", code.format(path=path)]
+        for name, code in COLD.items()
+        if name != "bfio" or have("bfio")
+    }
+    found = cold(commands, max(repeats, 7), env=dict(os.environ))
+    table("Process to shape", {name: seconds for name, (seconds, _) in found.items()}, "bfbridge")
+    print("  to reach: 200 ms, and 5 x faster than tifffile + ome-types and bfio")
+    commands = {
+        name: [sys.executable, "-c", code.format(path=path, side=side)]
+        for name, code in PEAK.items()
+    }
+    peaks = cold(commands, 2, env=dict(os.environ))
+    print("\nPeak memory of reading all, MB")
+    for name, (_, peak) in peaks.items():
+        print(f"  {name:36}{peak:12.0f}")
+    print(f"  to reach: 1.1 x the array of {side * side * 2 / 1e6:.0f} MB above the interpreter")
+
+
+def floor(path: Path) -> Callable[[], object]:
+    """Every tile's bytes through the codec on two threads: nothing can read faster."""
+    import imagecodecs
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        decode = {
+            8: imagecodecs.deflate_decode,
+            50000: imagecodecs.zstd_decode,
+            5: imagecodecs.lzw_decode,
+        }.get(int(page.compression))
+        whole = path.read_bytes()
+        stored = [
+            whole[offset : offset + count]
+            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+        ]
+    rooms = [np.empty(TILE * TILE * 2, np.uint8) for _ in range(THREADS)]
+
+    def share(thread: int) -> None:
+        for data in stored[thread::THREADS]:
+            if decode is None:
+                rooms[thread][:] = np.frombuffer(data, np.uint8)
+            else:
+                decode(data, out=rooms[thread])
+
+    def run() -> None:
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(share, range(THREADS)))
+
+    return run
+
+
+def bench_read(folder: Path, repeats: int) -> None:
+    import tifffile
+
+    from bfbridge import BioReader
+
+    goals = {"deflate": 1.8, "zstd": 1.8, "lzw": 1.8, "none": 3.0, "jpeg": 1.0}
+    for compression, goal in goals.items():
+        path = folder / f"{compression}.ome.tif"
+
+        def ours(path: Path = path) -> object:
+            with BioReader(path, max_workers=THREADS) as br:
+                return br[:]
+
+        contenders: dict[str, Callable[[], object]] = {
+            "bfbridge": ours,
+            "tifffile, 2 workers": lambda path=path: tifffile.imread(path, maxworkers=THREADS),
+        }
+        if compression != "jpeg":
+            contenders["codec alone, 2 threads"] = floor(path)
+            if have("bfio"):
+                import bfio
+
+                def peer(path: Path = path) -> object:
+                    with bfio.BioReader(path, backend="python", max_workers=THREADS) as br:
+                        return br[:]
+
+                contenders["bfio, 2 workers"] = peer
+        table(f"Whole read, {compression}", interleave(contenders, repeats), "bfbridge")
+        print(f"  to reach: tifffile at {goal}, the codec alone above {1 / 1.15:.2f}")
+
+
+def bench_crops(folder: Path, side: int) -> None:
+    import tifffile
+    import zarr
+
+    from bfbridge import BioReader
+
+    path = folder / "deflate.ome.tif"
+    rng = random.Random(0)
+    with BioReader(path, max_workers=THREADS) as br, tifffile.imread(path, aszarr=True) as store:
+        array = zarr.open(store, mode="r")
+        array = array if isinstance(array, zarr.Array) else array["0"]
+        contenders = {
+            "bfbridge": lambda y, x, n: br[y : y + n, x : x + n],
+            "tifffile's zarr store": lambda y, x, n: array[y : y + n, x : x + n],
+        }
+        for size, step in ((TILE, TILE), (TILE, 1), (256, 1)):
+            places = [
+                [rng.randrange(0, (side - size) // step + 1) * step for _ in "yx"]
+                for _ in range(CROPS)
+            ]
+            seconds: dict[str, list[float]] = {name: [] for name in contenders}
+            for y, x in places:
+                for name, run in contenders.items():
+                    begun = time.perf_counter()
+                    run(y, x, size)
+                    seconds[name].append(time.perf_counter() - begun)
+            aligned = "aligned" if step > 1 else "random"
+            table(f"{aligned} crops of {size} x {size}, deflate", seconds, "bfbridge")
+            mine = sorted(seconds["bfbridge"])
+            ratio = mine[int(0.99 * len(mine))] / statistics.median(mine)
+            print(f"  p99 / p50 {ratio:.2f} (to reach: 2); to reach: 1.6 x faster than zarr store")
+
+
+def bench_write(folder: Path, image: np.ndarray, repeats: int) -> None:
+    import tifffile
+
+    from bfbridge import BioWriter
+
+    five = image[:, :, None, None, None]
+    for compression, goal in (("deflate", 1.2), ("zstd", 1.3), ("none", 1.0)):
+        mine, theirs = folder / "w.ome.tif", folder / "t.ome.tif"
+        level = {} if compression == "none" else {"level": 1}
+
+        def ours(compression=compression, level=level, mine=mine, **more) -> None:
+            options = {"compression": compression, "overwrite": True, "max_workers": THREADS}
+            with BioWriter(mine, image=five, **options, **level, **more) as bw:
+                bw[:] = five
+
+        def peer(compression=compression, level=level, theirs=theirs) -> None:
+            tifffile.imwrite(
+                theirs,
+                image,
+                tile=(TILE, TILE),
+                compression={"deflate": "zlib", "none": None}.get(compression, compression),
+                compressionargs=level,
+                predictor=compression != "none",
+                maxworkers=THREADS,
+                ome=True,
+                metadata={"axes": "YX"},
+            )
+
+        seconds = interleave({"bfbridge": ours, "tifffile, 2 workers": peer}, repeats)
+        sizes = {
+            "bfbridge": f"{mine.stat().st_size / 1e6:.0f}",
+            "tifffile, 2 workers": f"{theirs.stat().st_size / 1e6:.0f}",
+        }
+        table(f"Whole write, {compression}", seconds, "bfbridge", MB=sizes)
+        print(f"  to reach: tifffile at {goal}")
+    bench_pyramid(folder, image, repeats)
+
+
+def bench_pyramid(folder: Path, image: np.ndarray, repeats: int) -> None:
+    import tifffile
+
+    from bfbridge import BioWriter
+
+    five = image[:, :, None, None, None]
+    levels = max(0, (image.shape[0] // TILE).bit_length() - 1)
+
+    def ours() -> None:
+        options = {"compression": "deflate", "level": 1, "max_workers": THREADS}
+        with BioWriter(
+            folder / "w.ome.tif", image=five, pyramid=levels + 1, overwrite=True, **options
+        ) as bw:
+            bw[:] = five
+
+    def recipe() -> None:
+        options = {
+            "tile": (TILE, TILE),
+            "compression": "zlib",
+            "compressionargs": {"level": 1},
+            "predictor": True,
+            "maxworkers": THREADS,
+        }
+        with tifffile.TiffWriter(folder / "t.ome.tif", ome=True) as writer:
+            writer.write(image, subifds=levels, metadata={"axes": "YX"}, **options)
+            level = image
+            for _ in range(levels):
+                y, x = level.shape
+                level = level.reshape(y // 2, 2, x // 2, 2).mean((1, 3)).astype(image.dtype)
+                writer.write(level, subfiletype=1, **options)
+
+    seconds = interleave({"bfbridge": ours, "tifffile's recipe": recipe}, max(2, repeats // 2))
+    table(f"Whole write, deflate, {levels} lower levels", seconds, "bfbridge")
+    print("  to reach: tifffile's recipe at 1.8")
+
+
+def make_files(folder: Path, image: np.ndarray) -> None:
+    import tifffile
+
+    for compression in ("deflate", "zstd", "lzw", "none"):
+        tifffile.imwrite(
+            folder / f"{compression}.ome.tif",
+            image,
+            tile=(TILE, TILE),
+            compression={"deflate": "zlib", "none": None}.get(compression, compression),
+            compressionargs={"level": 1} if compression in ("deflate", "zstd") else {},
+            maxworkers=THREADS,
+            metadata={"axes": "YX"},
+        )
+    tifffile.imwrite(
+        folder / "jpeg.ome.tif",
+        stained(image.shape[0] // 2),
+        tile=(TILE, TILE),
+        photometric="rgb",
+        compression="jpeg",
+        compressionargs={"level": 90},
+        maxworkers=THREADS,
+        metadata={"axes": "YXS"},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=16384)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=["cold", "read", "crops", "write"])
+    chosen = parser.parse_args()
+    only = chosen.only or ["cold", "read", "crops", "write"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        image = fluorescence(chosen.side)
+        make_files(folder, image)
+        if "cold" in only:
+            bench_cold(folder, chosen.side, chosen.repeats)
+        if "read" in only:
+            bench_read(folder, chosen.repeats)
+        if "crops" in only:
+            bench_crops(folder, chosen.side)
+        if "write" in only:
+            bench_write(folder, image, chosen.repeats)
+
+
+if __name__ == "__main__":
+    main()
