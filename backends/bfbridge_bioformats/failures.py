@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import (
     BfbridgeError,
@@ -16,33 +16,51 @@ from bfbridge.errors import (
 
 from .settings import HEAP_VARIABLE
 
+if TYPE_CHECKING:
+    from bfbridge.source import Source
+
 __all__ = ["open_failure", "read_failure", "write_failure"]
 
 _DEEPEST_CAUSE = 8
 _MISSING = frozenset({"java.io.FileNotFoundException", "java.nio.file.NoSuchFileException"})
 
 
-def open_failure(error: BaseException, name: str, main_exists: bool) -> BfbridgeError:
-    """Return what to raise for an exception met while opening `name`."""
+def open_failure(error: BaseException, source: Source) -> BfbridgeError:
+    """Return what to raise for an exception met while opening a file."""
     kinds = _kinds(error)
     cause = _cause(error)
+    name = source.name
     if "java.lang.OutOfMemoryError" in kinds:
         return _out_of_memory(f"{name}: opening it")
     if "loci.formats.UnknownFormatException" in kinds:
-        return UnreadableFile(f"{name}: Bio-Formats knows no format that this file could be.")
+        return UnreadableFile(
+            f"{name}: Bio-Formats knows no format that this file could be.{_alone(source)}"
+        )
     if "loci.formats.UnsupportedCompressionException" in kinds:
         return Unsupported(f"{name}: Bio-Formats cannot decode its compression ({cause})")
     if "loci.formats.MissingLibraryException" in kinds:
         return Unsupported(f"{name}: Bio-Formats lacks a library this format needs ({cause})")
-    if kinds & _MISSING and not main_exists:
+    if kinds & _MISSING and source.path is not None and not source.path.exists():
         return FileMissing(f"{name}: no such file.")
     if kinds & _MISSING:
-        return UnreadableFile(f"{name}: a file that belongs to it is missing ({cause}).")
+        return UnreadableFile(
+            f"{name}: a file that belongs to it is missing ({cause}).{_alone(source)}"
+        )
     if "java.lang.StackOverflowError" in kinds:
         cause = "its structure is nested without end"
     return UnreadableFile(
         f"{name}: Bio-Formats recognises the format but cannot open the file: {cause}. "
-        "It is damaged, cut short, or a variant that is not supported."
+        f"It is damaged, cut short, or a variant that is not supported.{_alone(source)}"
+    )
+
+
+def _alone(source: Source) -> str:
+    """What to add for bytes and open files, which have no folder."""
+    if source.path is not None or source.url is not None:
+        return ""
+    return (
+        " It was given as bytes or an open file, without the files that may lie beside it: if its "
+        "format has several files, open it by path or URL."
     )
 
 

@@ -92,13 +92,11 @@ class BioFormatsReader(ReaderBackend):
             files = LocalFiles(source) if source.is_local else MappedFiles(source, names)
             try:
                 return cls._open(source, files, options)
-            except BfbridgeError:
+            except BaseException as error:
                 files.close()
-                raise
-            except Exception as error:
-                files.close()
-                there = source.path is None or source.path.exists()
-                raise open_failure(error, source.name, there) from error
+                if isinstance(error, BfbridgeError) or not isinstance(error, Exception):
+                    raise
+                raise open_failure(error, source) from error
 
     @classmethod
     def _open(cls, source: Source, files: Files, options: OpenOptions) -> BioFormatsReader:
@@ -115,7 +113,7 @@ class BioFormatsReader(ReaderBackend):
             java.close()
             raise
         pool = ReaderPool(
-            lambda: _another(recipe, source.name), first, cost, options.max_workers, source.name
+            lambda: _another(recipe, source), first, cost, options.max_workers, source.name
         )
         return cls(source.name, entries, pool, files, store, format_)
 
@@ -271,13 +269,13 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
         return recipe, store, reader, cost
 
 
-def _another(recipe: Recipe, name: str) -> JavaReader:
+def _another(recipe: Recipe, source: Source) -> JavaReader:
     try:
         return recipe.make()[0]
     except BfbridgeError:
         raise
     except Exception as error:
-        raise open_failure(error, name, main_exists=True) from error
+        raise open_failure(error, source) from error
 
 
 def _close(pool: ReaderPool, files: Files) -> None:
