@@ -206,7 +206,9 @@ class AICSImage:
     @property
     def data(self) -> Array:
         """The whole current scene; kept until another is chosen."""
-        whole = self._source.read({}) if self._data is None else self._data
+        whole: Array | None = self._data
+        if whole is None:
+            whole = self._source.read({})
         self._data = whole
         return whole
 

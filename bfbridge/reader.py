@@ -6,7 +6,7 @@ import os
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
+from bfbridge.fileseries import plan_series
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.names import BFIO_BACKENDS, BfioNames
 from bfbridge.registry import BACKENDS
@@ -45,7 +46,8 @@ class BioReader(BfioNames, ImageView):
     Parameters
     ----------
     file_path
-        A path, a URL that fsspec understands, bytes, or an open binary file.
+        A path, a URL that fsspec understands, bytes, or an open binary file. Also many files as
+        one image: a pattern such as ``"img_t{t:d}_c{c}_z{z:d}.tif"``, or a list in order of time.
     max_workers
         Threads that decode at once. Default: the CPUs this process may use.
     backend
@@ -85,7 +87,7 @@ class BioReader(BfioNames, ImageView):
 
     def __init__(
         self,
-        file_path: str | os.PathLike[str] | bytes | IO[bytes] | Source,
+        file_path: str | os.PathLike[str] | bytes | IO[bytes] | Source | Sequence[Any],
         max_workers: int | None = None,
         backend: str | None = None,
         clean_metadata: bool = True,
@@ -102,14 +104,22 @@ class BioReader(BfioNames, ImageView):
     ) -> None:
         self.clean_metadata = clean_metadata
         self._whole_document = series is None
+        backend_options = dict(options or {})
+        plan = plan_series(file_path, storage_options)
+        if plan is None:
+            source = as_source(cast("Any", file_path), storage_options, name)
+        else:
+            source = plan.source
+            backend_options |= {"plan": plan, "member_backend": backend}
+            backend = "fileseries"
         file = OpenFile(
-            source=as_source(file_path, storage_options, name),
+            source=source,
             options=OpenOptions(
                 limits=limits,
                 max_workers=_worker_count(max_workers),
                 group_files=group_files,
                 allow_outside=allow_outside,
-                backend_options=dict(options or {}),
+                backend_options=backend_options,
             ),
             backend_name=backend,
             cache=_as_cache(cache),

@@ -123,6 +123,12 @@ BACKENDS: tuple[Entry, ...] = (
         extra="ometiff",
     ),
     Entry(
+        name="fileseries",
+        module="bfbridge.fileseries",
+        # Only by name: BioReader makes one of a pattern or a list of files.
+        claims=lambda source, head: False,
+    ),
+    Entry(
         name="bioformats",
         module="bfbridge_bioformats",
         claims=_is_anything,
