@@ -213,6 +213,8 @@ def convert(
     if not is_batch(source, target):
         if watcher is not None and progress is None:
             progress = _watched(watcher, source)
+        if client is not None:
+            return _convert_spread(source, target, request, client, progress, report)
         return _convert_one(source, target, request, overwrite, resume, progress, report)
     if progress is not None and watcher is None:
         watcher = _ProgressOf(progress)
@@ -281,6 +283,26 @@ def _convert_one(
     return _summary(
         [record], os.fspath(target), record.seconds, None if kept is None else kept.path
     )
+
+
+def _convert_spread(
+    source: Any,
+    target: str | os.PathLike[str],
+    request: Request,
+    client: Any,
+    progress: Progress | None,
+    report: str | os.PathLike[str] | None,
+) -> Conversion:
+    """Convert one image on a cluster, its regions shared out."""
+    from bfbridge.convert.regions import convert_on_cluster
+
+    record = convert_on_cluster(source, target, request, client, progress)
+    kept = None if report is None else Report(Path(report), _told(request))
+    if kept is not None:
+        kept.files.append(record)
+        kept.finish()
+    place = None if kept is None else kept.path
+    return _summary([record], os.fspath(target), record.seconds, place)
 
 
 def _with_options(request: Request, target: str) -> Request:
@@ -364,7 +386,7 @@ def convert_many(
     part
         "i/n": only every n-th source from the i-th on, for schedulers that run n such commands.
     client
-        A Dask client on whose workers the files are converted.
+        A Dask client on whose workers the files are converted; their paths are the same there.
     watcher
         Is told how it goes.
 

@@ -29,7 +29,7 @@ from bfbridge.reader import BioReader
 from bfbridge.tiles import run
 from bfbridge.writer import BioWriter, ImageWriter
 
-__all__ = ["Counter", "convert_file", "open_source"]
+__all__ = ["Counter", "convert_file", "open_source", "output_scalings", "source_grid"]
 
 Progress = Callable[[int, int], None]
 
@@ -136,7 +136,9 @@ def _kept(br: BioReader, output: Output, request: Request, counter: Counter) -> 
         return None
     record = OutputRecord(target=str(output.target))
     try:
-        verify_output(br, output, _scalings(br, output, request), request, record, counter.add)
+        verify_output(
+            br, output, output_scalings(br, output, request), request, record, counter.add
+        )
     except BfbridgeError as error:
         raise TargetExists(
             f"{output.target} exists, and is not a complete conversion of {br.source_name} "
@@ -153,7 +155,7 @@ def _make(
     """Write one new file, and compare it with the source where that was asked for."""
     begun = time.perf_counter()
     record = OutputRecord(target=str(output.target))
-    scalings = _scalings(br, output, request)
+    scalings = output_scalings(br, output, request)
     Path(output.target).parent.mkdir(parents=True, exist_ok=True)
     with BioWriter(
         output.target,
@@ -187,7 +189,8 @@ def _make(
     return record
 
 
-def _scalings(br: BioReader, output: Output, request: Request) -> list[Scaling]:
+def output_scalings(br: BioReader, output: Output, request: Request) -> list[Scaling]:
+    """Decide for each image of a new file how its values change."""
     return [_scaling(br, piece, request) for piece in output.pieces]
 
 

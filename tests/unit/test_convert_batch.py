@@ -375,3 +375,42 @@ def test_cluster_with_a_worker_that_is_killed(tmp_path: Path) -> None:
     assert "['done', 'done', 'done', 'done', 'done', 'done']" in done.stdout, done.stderr[-3000:]
     for i in range(6):
         np.testing.assert_array_equal(read(tmp_path / f"out/{i}.ome.tif"), image(i))
+
+
+@pytest.mark.parametrize("options", ["", "shards=512, chunks=256"])
+def test_one_image_over_a_cluster_with_a_worker_that_is_killed(
+    tmp_path: Path, options: str
+) -> None:
+    pytest.importorskip("distributed")
+    a = np.random.default_rng(3).integers(0, 60000, (1500, 1700, 2, 2), np.uint16)
+    with BioWriter(tmp_path / "big.ome.tif", image=a, channel_names=["x", "y"]) as bw:
+        bw[:] = a
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import os, signal, sys, threading\n"
+        "from distributed import Client, LocalCluster\n"
+        "import bfbridge.convert.regions as regions\n"
+        "from bfbridge.convert import convert\n"
+        "if __name__ == '__main__':\n"
+        "    regions.REGION_BYTES = 1 << 20\n"
+        "    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True,\n"
+        "                      dashboard_address=None) as cluster, Client(cluster) as client:\n"
+        "        victim = next(iter(client.run(os.getpid).values()))\n"
+        "        threading.Timer(0.2, os.kill, (victim, signal.SIGKILL)).start()\n"
+        f"        convert(sys.argv[1], sys.argv[2], client=client, {options})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "big.ome.tif"), str(tmp_path / "t.ome.zarr")],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    convert(tmp_path / "big.ome.tif", tmp_path / "alone.ome.zarr")
+    with (
+        BioReader(tmp_path / "t.ome.zarr") as made,
+        BioReader(tmp_path / "alone.ome.zarr") as alone,
+    ):
+        np.testing.assert_array_equal(made[:], a)
+        assert made.channel_names == ["x", "y"]
+        assert len(made.levels) == len(alone.levels) == 3
+        for one, other in zip(made.levels, alone.levels, strict=True):
+            np.testing.assert_array_equal(one[:], other[:])

@@ -1,0 +1,206 @@
+"""One large image on a Dask cluster: each task writes whole chunks or shards of one OME-Zarr.
+
+A task that is run again, because its worker was lost, writes the same chunks again; each appears
+whole or not at all. The store opens nowhere until every task has ended and it was finished.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from bfbridge import registry
+from bfbridge.convert.blocks import BlockGrid, plan_grid
+from bfbridge.convert.document import document_for
+from bfbridge.convert.options import options_for
+from bfbridge.convert.pieces import Piece, plan_outputs
+from bfbridge.convert.record import FileRecord, OutputRecord, bytes_on_disk, stamp
+from bfbridge.convert.request import Request
+from bfbridge.convert.scaling import Scaling
+from bfbridge.convert.single import open_source, output_scalings
+from bfbridge.convert.verify import verify_output
+from bfbridge.errors import BadArgument, TargetExists
+from bfbridge.writer import BioWriter
+
+__all__ = ["convert_on_cluster"]
+
+REGION_BYTES = 128 << 20
+RETRIES = 5
+
+
+def convert_on_cluster(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    request: Request,
+    client: Any,
+    progress: Callable[[int, int], None] | None = None,
+) -> FileRecord:
+    """Convert one source into one OME-Zarr, its regions shared out to a cluster's workers.
+
+    Parameters
+    ----------
+    source, target
+        Paths that every worker sees.
+    request
+        What is wanted; nothing can be split.
+    client
+        A ``distributed.Client``.
+    progress
+        Takes (bytes of pixels done, bytes in all).
+
+    Raises
+    ------
+    BadArgument
+        The target is no OME-Zarr, or is to be split.
+    TargetExists
+        There is something under that name; a shared store never replaces another.
+    BfbridgeError
+        Reading or writing failed; the store begun was removed.
+    """
+    begun = time.perf_counter()
+    place = Path(target)
+    if request.split or registry.writer_for(str(place), request.target_backend).name != "omezarr":
+        raise BadArgument(
+            f"{place}: several machines write one new file only as OME-Zarr, and not split. Leave "
+            "client= out, or give a folder to convert many files."
+        )
+    if os.path.lexists(place):
+        raise TargetExists(f"{place} exists. Remove it first, or choose another name.")
+    options = options_for(str(place), request.target_backend, request.options)
+    record = FileRecord(str(source), str(place), request=request.fingerprint)
+    with open_source(source, request) as br:
+        record.source, record.backend, record.backend_reason = (
+            br.source_name, br.backend, br.backend_reason,
+        )  # fmt: skip
+        record.inputs = stamp(br.used_files)
+        (output,) = plan_outputs(br, place, request)
+        scalings = output_scalings(br, output, request)
+        document = document_for(
+            br, output.pieces, scalings, original_metadata=request.original_metadata
+        )
+        BioWriter.create(
+            place, metadata=document, series="all", pyramid=request.pyramid,
+            downsample=request.downsample, **options,
+        )  # fmt: skip
+        try:
+            tasks = list(_tasks(place, output.pieces, scalings, options))
+            _run(tasks, os.fspath(source), place, request, client, progress)
+            BioWriter.finish(place, request.workers)
+        except BaseException:
+            # Made here, under a name where nothing was, and opening nowhere.
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        made = OutputRecord(str(place), "omezarr", file_bytes=bytes_on_disk(place))
+        made.pixel_bytes = sum(
+            piece.size * piece.view(br).dtype.itemsize for piece in output.pieces
+        )
+        made.images = [
+            {"series": piece.series, "level": piece.level, "shape": list(piece.shape),
+             "dtype": scaling.after.name, "checksum": None}
+            for piece, scaling in zip(output.pieces, scalings, strict=True)
+        ]  # fmt: skip
+        if request.verify:
+            verify_output(br, output, scalings, request, made, lambda count: None)
+    record.outputs = [made]
+    record.status = "done"
+    record.seconds = time.perf_counter() - begun
+    return record
+
+
+def _tasks(
+    place: Path, pieces: Sequence[Piece], scalings: Sequence[Scaling], options: dict[str, Any]
+) -> Iterator[tuple[int, Piece, Scaling, tuple[slice, ...]]]:
+    """Yield the regions of every image, aligned to its shards or chunks."""
+    with BioWriter.open(place) as bw:
+        chunks = [image.chunks for image in bw.series]
+    for number, (piece, scaling, chunk) in enumerate(zip(pieces, scalings, chunks, strict=True)):
+        unit = _unit(chunk, options.get("shards"))
+        step = [min(u, n) for u, n in zip(unit, piece.shape, strict=True)]
+        for axis in (1, 0):
+            # Whole rows of blocks first: most sources are stored by rows.
+            room = REGION_BYTES // max(1, prod(step) * scaling.before.itemsize)
+            step[axis] = min(piece.shape[axis], step[axis] * max(1, room))
+        for key in BlockGrid(piece.shape, tuple(step)):
+            yield number, piece, scaling, key
+
+
+def _unit(chunk: Sequence[int], shards: Any) -> tuple[int, ...]:
+    """Return the smallest block, Y, X, Z, C, T, that belongs to one stored file."""
+    if shards is None:
+        return tuple(chunk)
+    given = (shards, shards) if isinstance(shards, int) else tuple(shards)
+    t, c, z, y, x = (1,) * (5 - len(given)) + given
+    return tuple(max(a, b) for a, b in zip((y, x, z, c, t), chunk, strict=True))
+
+
+def _run(
+    tasks: Sequence[tuple[int, Piece, Scaling, tuple[slice, ...]]],
+    source: str,
+    place: Path,
+    request: Request,
+    client: Any,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    import distributed
+
+    cluster: Any = distributed
+    total = sum(piece.size * scaling.before.itemsize for piece, scaling in _images(tasks))
+    done = 0
+    futures = [
+        client.submit(_copy_region, source, str(place), request, *task, pure=False, retries=RETRIES)
+        for task in tasks
+    ]
+    try:
+        for future in cluster.as_completed(futures):
+            done += future.result()
+            if progress is not None:
+                progress(done, total)
+    except BaseException:
+        client.cancel(futures)
+        # A task under way would go on writing into the store that is removed.
+        cluster.wait(futures, timeout=60)
+        raise
+
+
+def _images(
+    tasks: Sequence[tuple[int, Piece, Scaling, tuple[slice, ...]]],
+) -> list[tuple[Piece, Scaling]]:
+    return list({number: (piece, scaling) for number, piece, scaling, _ in tasks}.values())
+
+
+def _copy_region(
+    source: str,
+    place: str,
+    request: Request,
+    number: int,
+    piece: Piece,
+    scaling: Scaling,
+    key: tuple[slice, ...],
+) -> int:
+    """Copy one region; runs on a worker."""
+    # One thread for each task: Dask runs as many tasks as a worker has threads.
+    own = replace(request, max_workers=1)
+    y, x, z, c, t = (axis[cut] for axis, cut in zip(piece.axes, key, strict=True))
+    part = replace(piece, y=y, x=x, z=z, c=c, t=t, whole=False)
+    with (
+        open_source(source, own) as br,
+        BioWriter.open(place, 1, memory=own.memory_bytes // 2) as bw,
+    ):
+        image = bw.series[number]
+        view = part.view(br)
+        grid = plan_grid(
+            part.shape, view.chunks, image.chunks, view.dtype.itemsize, part.samples,
+            own.memory_bytes // 2,
+        )  # fmt: skip
+        for inner in grid:
+            where = tuple(
+                slice(a.start + b.start, a.start + b.stop) for a, b in zip(key, inner, strict=True)
+            )
+            image[where] = scaling(part.read(view, inner))
+    return part.size * scaling.before.itemsize
