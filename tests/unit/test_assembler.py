@@ -197,16 +197,21 @@ def test_more_writers_than_threads_do_not_lock_up(tmp_path: Path) -> None:
 
     jobs = (lambda n=n: write(n) for n in range(300))
     SlowWriter.seconds, before = 0.001, SlowWriter.seconds
-    done = threading.Event()
+    errors: list[BaseException] = []
 
     def work() -> None:
-        run(jobs, MAX_THREADS + 40)
-        done.set()
+        try:
+            run(jobs, MAX_THREADS + 40)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
 
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
-    assert done.wait(60), "locked up"
+    worker.join(80)
     SlowWriter.seconds = before
+    assert not worker.is_alive(), "locked up"
+    if errors:
+        raise errors[0]
     writer.close(require_complete=True)
     np.testing.assert_array_equal(written(writer).array()[0, 0, 0, ::16, 0], range(300))
 
