@@ -95,8 +95,11 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
         if not document.images:
             raise Unsupported("its OME-XML describes no pixels")
         files = FileSet(main, anchor, limits, allow_outside=options.allow_outside)
-        builder = _Builder(source, anchor, document, files, options)
-        return builder.build(xml)
+        try:
+            return _Builder(source, anchor, document, files, options).build(xml)
+        except BaseException:
+            files.close()
+            raise
     except BaseException:
         if main is not None:
             main.close()

@@ -63,6 +63,8 @@ class OmeTiffWriter(WriterBackend):
         ]
         self._padded, self._coded = Scratch(), Scratch()
         self._lock = threading.Lock()
+        # Windows has no pwrite: there, moving and writing are one step under this lock.
+        self._seek_lock = threading.Lock()
         self._end = _HEADER
         self._failed: BaseException | None = None
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -169,12 +171,26 @@ class OmeTiffWriter(WriterBackend):
         view = memoryview(data)
         try:
             while view:
-                done = os.pwrite(self._fd, view, offset)
+                done = self._write_at(view, offset)
                 view, offset = view[done:], offset + done
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
             raise self._fail(why, error) from error
+
+    def _write_at(self, data: memoryview, offset: int) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self._fd, data, offset)
+        with self._seek_lock:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            return os.write(self._fd, data)
+
+    def _read_at(self, length: int, offset: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._fd, length, offset)
+        with self._seek_lock:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            return os.read(self._fd, length)
 
     def _fail(self, why: str, cause: BaseException | None = None) -> WriteFailed:
         error = WriteFailed(
@@ -197,7 +213,7 @@ class OmeTiffWriter(WriterBackend):
             offset, count = int(grid.offsets[number]), int(grid.counts[number])
         if not count:
             return None
-        data = os.pread(self._fd, count, offset)
+        data = self._read_at(count, offset)
         block = np.empty(grid.block_shape(index), encoding.dtype)
         out = np.moveaxis(block[0, :, 0], 0, -1)
         rows = grid.segment_shape(index[3])[0]

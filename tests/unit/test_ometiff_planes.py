@@ -359,3 +359,18 @@ def test_levels_of_a_plane_that_has_none(tmp_path):
     with pytest.raises(ReadFailed, match="level 1, plane z 1.*0 lower resolutions"):
         all_of(reader, 0, 1)
     reader.close()
+
+
+def test_a_set_that_is_refused_leaves_no_file_open(tmp_path):
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc")
+    array = numbered((1, 1, 2, 12, 21), "u2")
+    data = element(0, z=0, name="a.ome.tif", uuid=UUIDS[0])
+    data += element(0, z=1, name="b.ome.tif", uuid=UUIDS[1])
+    wrong = ome_xml((1, 1, 2, 12, 22), "u2", tiff_data=data, uuid=UUIDS[1])
+    for name in ("a.ome.tif", "b.ome.tif"):
+        saved(tmp_path, build(pages_of(array, [(0, 0, 0)], wrong)), name)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(Unsupported, match="22 x 12"):
+        open_ours(tmp_path / "b.ome.tif")
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -255,3 +255,43 @@ def test_aperio_slides(tmp_path, without):
         )
     ours.close()
     java.close()
+
+
+CONVERTED = {
+    "strips": ("sizeZ=2&sizeC=3&sizeT=2&pixelType=uint16", [], "a.ome.tif"),
+    "pyramid": (
+        "sizeC=2&pixelType=uint16&series=2",
+        ["-pyramid-resolutions", "2", "-pyramid-scale", "2", "-tilex", "64", "-tiley", "64"],
+        "a.ome.tiff",
+    ),
+    "jpeg": (
+        "sizeC=3&rgb=3",
+        ["-compression", "JPEG", "-tilex", "64", "-tiley", "64"],
+        "a.ome.tif",
+    ),
+    "big": ("pixelType=int16&little=false", ["-compression", "zlib", "-bigtiff"], "a.ome.tif"),
+    "set": ("sizeC=2&sizeZ=2&pixelType=float", ["-compression", "LZW"], "a_c%c_z%z.ome.tif"),
+    "companion": (
+        "sizeC=2&sizeZ=2",
+        ["-option", "ometiff.companion", "{folder}/set.companion.ome"],
+        "a_c%c.ome.tif",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+def test_what_bfconvert_writes(tmp_path, kind):
+    from bfbridge_bioformats.jvm import machine
+
+    synthetic, options, name = CONVERTED[kind]
+    source = f"a&sizeX=150&sizeY=100&{synthetic}.fake"
+    options = [option.format(folder=tmp_path) for option in options]
+    with machine.attached():
+        converter = machine.type("loci.formats.tools.ImageConverter")()
+        writer = machine.type("loci.formats.ImageWriter")()
+        arguments = ["-no-upgrade", *options, source, str(tmp_path / name)]
+        assert converter.testConvert(writer, arguments)
+    files = [*tmp_path.glob("*.tif*"), *tmp_path.glob("*.companion.ome")]
+    assert len(files) == {"set": 4, "companion": 3}.get(kind, 1)
+    for file in files:
+        assert compare(file, most=2 if kind == "jpeg" else 0) == (4 if kind == "pyramid" else 1)

@@ -561,3 +561,22 @@ def test_a_file_of_many_planes(tmp_path):
     np.testing.assert_array_equal(all_of(reader), array)
     reader.close()
     np.testing.assert_array_equal(by_tifffile(path), array)
+
+
+def test_without_pread_and_pwrite(tmp_path, monkeypatch):
+    """As on Windows."""
+    array = numbered((1, 1, 2, 100, 90), "u2")
+    path = tmp_path / "made.ome.tif"
+    writer, specs = prepare(path, [[array]], tile=16)
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "pwrite")
+        patch.delattr(os, "pread")
+        patch.delattr(os, "preadv", raising=False)
+        work = blocks(array, specs[0].image.levels[0].chunk)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda block: writer.write_block(0, 0, *block), work))
+        for index, block in work[:5]:
+            np.testing.assert_array_equal(writer.read_block(0, 0, index), block)
+        writer.finish()
+        np.testing.assert_array_equal(read_ours(path), array)
+    np.testing.assert_array_equal(read_ours(path), array)
