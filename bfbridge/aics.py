@@ -206,16 +206,15 @@ class AICSImage:
     @property
     def data(self) -> Array:
         """The whole current scene; kept until another is chosen."""
-        whole: Array | None = self._data
-        if whole is None:
-            whole = self._source.read({})
-        self._data = whole
-        return whole
+        if self._data is None:
+            self._data = self._source.read({})
+        return self._data
 
     @property
     def dask_data(self) -> dask.array.Array:
         """The current scene as a dask array."""
-        return self._source.dask()
+        array: dask.array.Array = self._source.dask()
+        return array
 
     @property
     def xarray_data(self) -> xarray.DataArray:
