@@ -476,3 +476,29 @@ def test_jpeg_of_disputed_colour_is_left_to_bioformats(tmp_path):
     )
     with pytest.raises(Unsupported, match="disagree on colour"):
         open_ours(saved(tmp_path, build([file])))
+
+
+def test_one_request_for_a_tile_of_a_remote_file(tmp_path, monkeypatch):
+    from bfbridge import source
+
+    array = numbered((1, 2, 1, 640, 640), "u2")
+    path = tmp_path / "made.ome.tif"
+    tifffile.imwrite(path, array, tile=(128, 128), metadata={"axes": "TCZYX"})
+    asked: list[int] = []
+    real = source._RemoteFile.read_at
+
+    def note(self, offset: int, length: int) -> bytes:
+        asked.append(length)
+        return real(self, offset, length)
+
+    monkeypatch.setattr(source._RemoteFile, "read_at", note)
+    reader = open_ours(path.as_uri())
+    assert sum(asked) < path.stat().st_size / 5
+    region = Region(0, 0, (0, 1, 0, 128, 256), (1, 2, 1, 256, 384))
+    out = np.empty(region.shape, "u2")
+    reader.read(region, out)
+    asked.clear()
+    reader.read(region, out)
+    np.testing.assert_array_equal(out[0, 0, 0], array[0, 1, 0, 128:256, 256:384])
+    assert asked == [128 * 128 * 2]
+    reader.close()
