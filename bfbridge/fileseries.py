@@ -167,7 +167,11 @@ def _candidates(text: str, storage_options: Mapping[str, Any] | None) -> list[st
     pieces = _VARIABLE.sub("\0", text).split("\0")
     if "://" in text:
         filesystem = as_source(text, storage_options).filesystem()
-        return [filesystem.unstrip_protocol(path) for path in filesystem.glob("*".join(pieces))]
+        begin = text[: text.index("://") + 3]
+        # Some file systems put a slash of their own before a path.
+        return [
+            begin + path.split("://")[-1].lstrip("/") for path in filesystem.glob("*".join(pieces))
+        ]
     return glob.glob(os.path.expanduser("*".join(glob.escape(piece) for piece in pieces)))
 
 

@@ -96,8 +96,20 @@ class Source:
         if self.path is not None:
             return self.path.is_dir()
         if self.url is not None:
-            return bool(self.filesystem().isdir(self.url))
+            return self._url_is_dir()
         return False
+
+    def _url_is_dir(self) -> bool:
+        filesystem = self.filesystem()
+        try:
+            info = filesystem.info(self.url)
+        except FileNotFoundError:
+            return False
+        if "mimetype" not in info:
+            return bool(info.get("type") == "directory")
+        # A web server: isdir() fetches the whole answer to look for links, so only of a page.
+        is_page = str(info["mimetype"]).startswith("text/html")
+        return is_page and bool(filesystem.isdir(self.url))
 
     def filesystem(self) -> Any:
         """Return the fsspec filesystem of a URL.
