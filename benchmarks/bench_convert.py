@@ -1,6 +1,6 @@
 r"""Conversion by bfbridge, against its own floors and against peers.
 
-    python benchmarks/bench_convert.py [--side 16384] [--repeats 3] [--only zarr,tiff,stack,many,java]
+    python benchmarks/bench_convert.py [--side 16384] [--repeats 3] [--only zarr,tiff,java]
 
 Every measurement is a cold process: the command as a user types it, imports counted. Contenders
 take turns; medians and the highest peak memory are shown. Two floors stand beside each conversion:

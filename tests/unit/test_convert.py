@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -538,3 +540,40 @@ def test_texts() -> None:
     assert parse_size("64MiB") == 64 << 20
     with pytest.raises(BadArgument):
         parse_size("much")
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_little_memory_changes_nothing(tmp_path: Path, suffix: str) -> None:
+    a = pixels((2100, 3000), "uint16")
+    with BioWriter(tmp_path / "a.ome.zarr", image=a, chunks=(700, 900)) as bw:
+        bw[:] = a
+    target = tmp_path / f"t{suffix}"
+    convert(tmp_path / "a.ome.zarr", target, memory="16M", max_workers=3, tile=512, verify=True)
+    convert(tmp_path / "a.ome.zarr", tmp_path / f"u{suffix}", tile=512)
+    with BioReader(target) as small, BioReader(tmp_path / f"u{suffix}") as large:
+        for one, other in zip(small.levels, large.levels, strict=True):
+            np.testing.assert_array_equal(one[:], other[:])
+
+
+MEASURED = """
+import sys
+from pathlib import Path
+from bfbridge import convert
+convert(sys.argv[1], sys.argv[2])
+# Not ru_maxrss, which a process inherits from the one that started it.
+(line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+print(int(line.split()[1]) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize("side", [16384, 32768])
+def test_memory_does_not_grow_with_the_image(tmp_path: Path, suffix: str, side: int) -> None:
+    fake = f"f&sizeX={side}&sizeY={side}&pixelType=uint16.fake"
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, fake, str(tmp_path / f"t{suffix}")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert int(done.stdout.split()[-1]) < 700
