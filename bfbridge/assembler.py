@@ -270,7 +270,7 @@ class LevelAssembler:
         """Hand a whole chunk to the backend and the level above; its lock is held."""
         self._writer.write_block(self._image, self._number, index, pixels)
         # Before the chunk is let go: a later write to it must reach the level above later, too.
-        self._hand_up(index, pixels)
+        self.pass_up(index, pixels)
         self._done[index] = True
         self._scratch.drop(chunk, self._chunk_shape(index), self._spec.image.dtype)
         chunk.gone = True
@@ -278,7 +278,8 @@ class LevelAssembler:
         with self._lock:
             del self._open[index]
 
-    def _hand_up(self, index: Shape5, pixels: Array) -> None:
+    def pass_up(self, index: Shape5, pixels: Array) -> None:
+        """Make a chunk smaller and give it to the level above."""
         above = self._above
         if above is None:
             return
@@ -315,7 +316,7 @@ class LevelAssembler:
     def _rebuild_one(self, index: Shape5) -> None:
         stored = self._writer.read_block(self._image, self._number, index)
         if stored is not None:
-            self._hand_up(index, stored)
+            self.pass_up(index, stored)
 
     def leftovers(self) -> Iterator[Callable[[], None]]:
         """Jobs that finish the chunks still open, their missing pixels the fill value."""
@@ -358,6 +359,10 @@ class ImageAssembler:
     def rebuild(self) -> Iterator[Callable[[], None]]:
         """Jobs that make the lower levels from the chunks of full size that are stored."""
         return self._levels[0].rebuild()
+
+    def pass_up(self, index: Shape5, pixels: Array) -> None:
+        """Hand a chunk of full size, which is stored already, to the level above."""
+        self._levels[0].pass_up(index, pixels)
 
     @property
     def unfinished(self) -> list[Shape5]:

@@ -39,6 +39,7 @@ __all__ = [
     "ReaderBackend",
     "Region",
     "Shape5",
+    "StoredAs",
     "WriterBackend",
 ]
 
@@ -142,6 +143,25 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredAs:
+    """How the chunks of one level are encoded; equal ones can be exchanged byte for byte.
+
+    Attributes
+    ----------
+    container
+        Whose chunks they are: "tiff" or "zarr".
+    details
+        All that a decoder is told beside the bytes: compression, predictor, tables, ...
+    """
+
+    container: str
+    details: tuple[tuple[str, Any], ...]
+
+    def __getitem__(self, name: str) -> Any:
+        return dict(self.details)[name]
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A box of one level of one image: half-open ranges along T, C, Z, Y, X."""
 
@@ -221,6 +241,15 @@ class ReaderBackend(ABC):
         an error, never zeros; only what the format defines as absent takes its fill value.
         """
 
+    def stored_as(self, image: int, level: int) -> StoredAs | None:
+        """Return how every chunk of a level is encoded, or None where they cannot be copied."""
+        del image, level
+        return None
+
+    def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
+        """Return a chunk as it is stored, or None for one that holds zeros. Thread-safe."""
+        raise Unsupported(f"chunks of image {image}, level {level} are not handed out encoded.")
+
     @abstractmethod
     def ome_xml(self) -> str | None:
         """Return the file's OME-XML, stored or made; None where it cannot be expressed as XML."""
@@ -257,11 +286,18 @@ class ImageSpec:
         What areas never written hold.
     downsample
         How lower levels are made from level 0: "mean", "nearest" or "mode". For the record only.
+    stored_as
+        For each level whose chunks arrive by ``write_stored``, how they are encoded.
     """
 
     image: Image
     fill_value: float = 0
     downsample: str = "mean"
+    stored_as: tuple[StoredAs | None, ...] = ()
+
+    def copied(self, level: int) -> StoredAs | None:
+        """How the chunks of a level that arrive encoded are encoded; None where pixels arrive."""
+        return self.stored_as[level] if level < len(self.stored_as) else None
 
 
 class WriterBackend(ABC):
@@ -320,6 +356,16 @@ class WriterBackend(ABC):
 
         Serves regions that meet a finished chunk again. Lossy codecs lose once more.
         """
+
+    @classmethod
+    def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
+        """Whether chunks encoded like this can be stored as they are in a file of these options."""
+        del stored, image, options
+        return False
+
+    def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
+        """Store a chunk that is encoded already, as the level's `StoredAs` says. Thread-safe."""
+        raise Unsupported(f"{self.name} files take no encoded chunks.")
 
     # What only stores of separate chunks can do; the default is that a format cannot.
 

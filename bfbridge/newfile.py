@@ -20,7 +20,7 @@ import numpy as np
 from bfbridge import metadata
 from bfbridge.assembler import ImageAssembler, Scratch
 from bfbridge.atomic import AtomicTarget
-from bfbridge.backend import ImageSpec, Level, Shape5, WriterBackend
+from bfbridge.backend import ImageSpec, Level, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import (
     BadArgument,
     BadDtype,
@@ -119,6 +119,31 @@ class NewFile:
         self._background = Background(2 * wanted.workers)
         self._first_t = 0
         self._shared = False
+        self._copies: dict[int, tuple[tuple[Level, ...], tuple[StoredAs | None, ...]]] = {}
+
+    def plan_copy(
+        self, index: int, levels: Sequence[Level], stored: Sequence[StoredAs | None]
+    ) -> bool:
+        """Plan that chunks of an image arrive encoded; return whether the format takes them.
+
+        Parameters
+        ----------
+        index
+            Number of the image; its sizes and dtype are set.
+        levels, stored
+            The source's levels, and how their chunks are encoded. With one level, the lower ones
+            that were asked for are made from its pixels.
+        """
+        self.edit("the encoding")
+        y, x, z, c, t = self.shape5(index)
+        image = metadata.record(self.ome.images[index], self.dtype(index), tuple(levels))
+        options = self.wanted.backend_options
+        if levels[0].shape != (t, c, z, y, x) or not all(
+            how is not None and self.backend.can_store(how, image, options) for how in stored
+        ):
+            return False
+        self._copies[index] = tuple(levels), tuple(stored)
+        return True
 
     def adopt(
         self, writer: WriterBackend, *, stored: bool, first_t: int = 0, shared: bool = False
@@ -267,16 +292,41 @@ class NewFile:
         element, dtype = self.ome.images[index], self.dtype(index)
         shape: Shape5 = (t, c, z, y, x)
         flat = metadata.record(element, dtype, (Level(shape, shape),))
-        chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
-        steps = factors_of(self.wanted.pyramid, y, x)
-        image = metadata.record(element, dtype, plan_levels(shape, chunk, steps))
+        levels, stored = self._copies.get(index, ((), ()))
+        steps: Sequence[int] = []
+        if len(levels) < 2:
+            chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
+            steps = factors_of(self.wanted.pyramid, y, x)
+            levels = plan_levels(shape, levels[0].chunk if levels else chunk, steps)
+        image = metadata.record(element, dtype, levels)
         try:
             self._checked_number(self.wanted.fill_value, dtype)
         except BadDtype:
             raise BadArgument(
                 f"{self.name}: fill_value={self.wanted.fill_value!r} cannot be held by {dtype}."
             ) from None
-        return ImageSpec(image, self.wanted.fill_value, self.wanted.downsample), steps
+        spec = ImageSpec(image, self.wanted.fill_value, self.wanted.downsample, stored)
+        return spec, steps
+
+    def write_stored(
+        self, index: int, level: int, place: Shape5, data: bytes, pixels: Array | None
+    ) -> None:
+        """Store a chunk that is encoded already.
+
+        Parameters
+        ----------
+        index, level, place
+            The image, its level, and the position in the chunk grid (T, C, Z, Y, X).
+        data
+            As the plan made by `plan_copy` says.
+        pixels
+            What it decodes to, where lower levels are made from it.
+        """
+        self.target.check_owner()
+        with self._writing():
+            self.start().write_stored(index, level, place, data)
+            if pixels is not None:
+                self._assemblers[index].pass_up(place, pixels)
 
     def write(self, index: int, selection: Selection, value: Any) -> None:
         """Write a selection of one image.
@@ -496,7 +546,7 @@ class NewFile:
 
     def _refuse_gaps(self) -> None:
         for index, assembler in enumerate(self._assemblers):
-            if not assembler.is_complete:
+            if index not in self._copies and not assembler.is_complete:
                 raise IncompleteImage(
                     f"{self.name}: image {index} has areas that were never written, and "
                     "close(require_complete=True) was asked for. The file was not made."

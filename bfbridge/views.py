@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from bfbridge import metadata, registry, tiling
-from bfbridge.backend import Channel, Image, OpenOptions, PixelSize, ReaderBackend
+from bfbridge.backend import (
+    Channel,
+    Image,
+    OpenOptions,
+    PixelSize,
+    ReaderBackend,
+    Shape5,
+    StoredAs,
+)
 from bfbridge.derived import Derived
 from bfbridge.errors import BadArgument, BadSelection, Closed, OutOfMemory
 from bfbridge.indexing import Selection, parse_key, parse_ranges, trim
@@ -372,6 +380,31 @@ class ImageView(Derived):
         return found
 
     # ---- pixels
+
+    @property
+    def stored_as(self) -> StoredAs | None:
+        """How the chunks of this level are encoded, or None where they cannot be copied."""
+        return self._file.backend.stored_as(self._index, self._level)
+
+    def read_stored(self, place: Shape5) -> bytes | None:
+        """Return a chunk as it is stored.
+
+        Parameters
+        ----------
+        place
+            Position in the grid of `chunks`, along T, C, Z, Y, X.
+
+        Returns
+        -------
+        bytes or None
+            None for a chunk that is not stored and holds zeros.
+
+        Raises
+        ------
+        Unsupported
+            `stored_as` is None.
+        """
+        return self._file.backend.read_stored(self._index, self._level, place)
 
     def __getitem__(self, key: Any) -> Array:
         return self._load(parse_key(key, self._shape5), keepdims=False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from bfbridge import inplace, metadata, registry
 from bfbridge.atomic import AtomicTarget
-from bfbridge.backend import Quantity
+from bfbridge.backend import Level, Quantity, Shape5, StoredAs
 from bfbridge.errors import BadArgument, BadSelection, BfbridgeError
 from bfbridge.indexing import FACE_AXES, Selection, parse_axis, parse_key, trim
 from bfbridge.names import BFIO_BACKENDS, BfioNames
@@ -191,6 +191,16 @@ class ImageWriter(BfioNames):
         self._file.write(self._index, Selection(tuple(axes)), block)
 
     write_image = write
+
+    def plan_copy(self, levels: Sequence[Level], stored: Sequence[StoredAs | None]) -> bool:
+        """Plan that this image's chunks arrive encoded; see `NewFile.plan_copy`."""
+        return self._file.plan_copy(self._index, levels, stored)
+
+    def write_stored(
+        self, level: int, place: Shape5, data: bytes, pixels: np.ndarray[Any, Any] | None = None
+    ) -> None:
+        """Store a chunk that is encoded already; see `NewFile.write_stored`."""
+        self._file.write_stored(self._index, level, place, data, pixels)
 
 
 def _placed(axis: str, length: int, wanted: int, start: Any, name: str) -> Any:

@@ -15,6 +15,7 @@ __all__ = ["BYTE_ORDER", "Ifd", "Tag", "header", "pack_directory", "patch_link"]
 BYTE_ORDER: Final = "<" if sys.byteorder == "little" else ">"
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, LONG8, IFD, IFD8 = 1, 2, 3, 4, 5, 16, 13, 18
+UNDEFINED = 7
 _CODES: Final = {SHORT: "H", LONG: "I", LONG8: "Q", IFD: "I", IFD8: "Q"}
 
 

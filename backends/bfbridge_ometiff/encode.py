@@ -176,6 +176,16 @@ class Encoding:
             return 1
         return 6 if self.compression == JPEG else 2
 
+    @property
+    def subsampling(self) -> tuple[int, ...]:
+        """Value of the YCbCrSubSampling tag; empty for none."""
+        return (2, 1) if self.photometric == 6 else ()
+
+    @property
+    def tables(self) -> bytes:
+        """JPEG tables that segments share: none, each has its own."""
+        return b""
+
     def encode(self, pixels: Array, scratch: Scratch) -> bytes | memoryview:
         """Return the stored bytes of a whole segment; `pixels` are (Y, X, samples), contiguous.
 

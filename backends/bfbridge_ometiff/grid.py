@@ -10,7 +10,8 @@ import numpy as np
 
 from bfbridge.backend import Image, PixelSize, Quantity, Shape5
 from bfbridge.errors import BadArgument
-from bfbridge_ometiff.directories import BYTE_ORDER, Tag
+from bfbridge_ometiff.copying import Copied
+from bfbridge_ometiff.directories import BYTE_ORDER, UNDEFINED, Tag
 from bfbridge_ometiff.encode import Encoding
 from bfbridge_ometiff.layout import Layout
 
@@ -109,7 +110,9 @@ class Grid:
         axes = tuple("TCZ".index(axis) for axis in reversed(self._order[2:]))
         yield from numbers.transpose(axes).ravel().tolist()
 
-    def tags(self, encoding: Encoding, size: PixelSize, plane: int, *, big: bool) -> list[Tag]:
+    def tags(
+        self, encoding: Encoding | Copied, size: PixelSize, plane: int, *, big: bool
+    ) -> list[Tag]:
         """Return the directory entries of one plane."""
         length, width = self.shape[3:]
         part = slice(plane * self.segments, (plane + 1) * self.segments)
@@ -134,10 +137,11 @@ class Grid:
         if extra:
             tags.append(Tag.short(338, *[0] * extra))
         if encoding.photometric == 6:
-            tags += [
-                Tag.short(530, 2, 1),
-                Tag.rational(532, 0, 255, 128, 255, 128, 255),
-            ]
+            tags.append(Tag.rational(532, 0, 255, 128, 255, 128, 255))
+        if encoding.subsampling:
+            tags.append(Tag.short(530, *encoding.subsampling))
+        if encoding.tables:
+            tags.append(Tag(347, UNDEFINED, len(encoding.tables), encoding.tables))
         if self.tiled:
             tags += [Tag.long(322, self._chunk[4]), Tag.long(323, self._chunk[3])]
         else:
@@ -164,7 +168,7 @@ def _per_centimetre(size: Quantity | None, scale: float) -> float | None:
     return 1 / length if length > 0 else None
 
 
-def grid_of(image: Image, number: int, encoding: Encoding, order: str) -> Grid:
+def grid_of(image: Image, number: int, encoding: Encoding | Copied, order: str) -> Grid:
     """Return the grid of one level of an image.
 
     Raises
@@ -188,7 +192,7 @@ def grid_of(image: Image, number: int, encoding: Encoding, order: str) -> Grid:
     return grid
 
 
-def _layout(grid: Grid, encoding: Encoding, *, tiled: bool) -> Layout:
+def _layout(grid: Grid, encoding: Encoding | Copied, *, tiled: bool) -> Layout:
     rows, columns, samples = grid.segment_shape(0)
     nowhere: np.ndarray[Any, Any] = np.zeros(0, np.uint64)
     return Layout(
@@ -208,6 +212,8 @@ def _layout(grid: Grid, encoding: Encoding, *, tiled: bool) -> Layout:
         inverted=False,
         offsets=nowhere,
         counts=nowhere,
-        tables=b"",
+        tables=encoding.tables,
         extra_compression=0,
+        compression_tag=encoding.tag,
+        subsampling=encoding.subsampling,
     )

@@ -34,6 +34,7 @@ TILE_LENGTH: Final = 323
 TILE_OFFSETS: Final = 324
 TILE_BYTE_COUNTS: Final = 325
 SAMPLE_FORMAT: Final = 339
+YCBCR_SUBSAMPLING: Final = 530
 JPEG_TABLES: Final = 347
 LERC_PARAMETERS: Final = 50674
 
@@ -109,6 +110,8 @@ class Layout:
         JPEG tables that all segments share, or empty.
     extra_compression
         LERC's second compression: 0 none, 1 deflate, 2 zstd.
+    compression_tag, subsampling
+        Value of the Compression tag, and of YCbCrSubSampling (empty without one).
     """
 
     width: int
@@ -129,6 +132,8 @@ class Layout:
     counts: np.ndarray[Any, np.dtype[Any]]
     tables: bytes
     extra_compression: int
+    compression_tag: int
+    subsampling: tuple[int, ...]
 
     @property
     def across(self) -> int:
@@ -248,6 +253,8 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
         counts=_segments(directory, TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS, where),
         tables=directory.raw(JPEG_TABLES) if compression == JPEG else b"",
         extra_compression=_lerc_extra(directory) if compression == LERC else 0,
+        compression_tag=directory.number(COMPRESSION, 1),
+        subsampling=directory.numbers(YCBCR_SUBSAMPLING),
     )
     _check_segments(layout, directory, where)
     return layout

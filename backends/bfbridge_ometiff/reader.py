@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
+from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region, Shape5, StoredAs
 from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
@@ -18,6 +20,7 @@ from bfbridge.errors import (
     UnreadableFile,
 )
 from bfbridge_ometiff.codecs import Damaged
+from bfbridge_ometiff.copying import stored_as
 from bfbridge_ometiff.dataset import Dataset, open_dataset
 from bfbridge_ometiff.omemake import document_of
 from bfbridge_ometiff.planes import ABSENT
@@ -160,6 +163,56 @@ class OmeTiffReader(ReaderBackend):
                 f"{image.dtype}"
             )
         return layout
+
+    def stored_as(self, image: int, level: int) -> StoredAs | None:
+        """Return how the tiles of a level are encoded, if all its planes agree."""
+        found: set[StoredAs | None] = set()
+        with self._gate:
+            t, c, z = self._images[image].levels[level].shape[:3]
+            channels = c // self._images[image].samples
+            for plane in itertools.product(range(t), range(channels), range(z)):
+                try:
+                    with self._stored_plane(image, level, plane) as (_, layout):
+                        found.add(stored_as(layout))
+                except BfbridgeError:
+                    # Reading it as pixels says what is wrong, and where.
+                    return None
+                if len(found) > 1:
+                    return None
+        return found.pop() if found else None
+
+    def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
+        """Return a tile as it is stored.
+
+        Raises
+        ------
+        ReadFailed
+            It lies outside the file.
+        """
+        t, channel, z, row, column = index
+        with self._gate, self._stored_plane(image, level, (t, channel, z)) as (tiff, layout):
+            number = row * layout.across + column
+            offset, count = int(layout.offsets[number]), int(layout.counts[number])
+            try:
+                return bytes(tiff.read(offset, count, None))
+            except UnreadableFile as error:
+                raise ReadFailed(
+                    f"{tiff.name}: image {image}, level {level}, tile {index} (T, C, Z, Y, X): "
+                    f"{error}."
+                ) from error
+
+    @contextmanager
+    def _stored_plane(
+        self, image: int, level: int, plane: tuple[int, int, int]
+    ) -> Iterator[tuple[OpenTiff, Layout]]:
+        """Open the file of a plane, given as t, channel, z."""
+        t, channel, z = plane
+        number, ifd = self._dataset.plans[image].planes.where(z, channel, t)
+        if number == ABSENT:
+            raise ReadFailed(f"image {image}: no file holds plane z {z}, c {channel}, t {t}.")
+        region = Region(image, level, (t, channel, z, 0, 0), (t + 1, channel + 1, z + 1, 1, 1))
+        with self._dataset.files.borrow(number) as tiff:
+            yield tiff, self._layout(tiff, region, ifd)
 
     def ome_xml(self) -> str | None:
         """Return the OME-XML as stored; for a plain TIFF, made from its images."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from bfbridge.backend import Image, ImageSpec, Shape5, WriterBackend
+from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge_ometiff.codecs import Scratch, decode_into
+from bfbridge_ometiff.copying import copied_from
 from bfbridge_ometiff.directories import Ifd, Tag, header, pack_directory, patch_link
 from bfbridge_ometiff.encode import Encoding, Settings, encoding_for, settings_of
 from bfbridge_ometiff.grid import Grid, grid_of
@@ -54,12 +55,21 @@ class OmeTiffWriter(WriterBackend):
         self._encodings = [
             encoding_for(spec.image.dtype, spec.image.samples, settings) for spec in specs
         ]
+        self._copied = [
+            [
+                None if stored is None else copied_from(stored)
+                for stored in map(spec.copied, range(len(spec.image.levels)))
+            ]
+            for spec in specs
+        ]
         self._grids = [
             [
-                grid_of(spec.image, number, encoding, order)
-                for number in range(len(spec.image.levels))
+                grid_of(spec.image, number, copied or encoding, order)
+                for number, copied in enumerate(levels)
             ]
-            for spec, encoding, order in zip(specs, self._encodings, orders, strict=True)
+            for spec, encoding, levels, order in zip(
+                specs, self._encodings, self._copied, orders, strict=True
+            )
         ]
         self._padded, self._coded = Scratch(), Scratch()
         self._lock = threading.Lock()
@@ -129,6 +139,19 @@ class OmeTiffWriter(WriterBackend):
             )
         pixels = self._whole(grid, encoding, index, block)
         self._append(grid, number, encoding.encode(pixels, self._coded))
+
+    @classmethod
+    def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
+        """Whether tiles encoded like this can be copied: unless the options ask for others."""
+        asked = {"compression", "level", "predictor", "tile"} & set(options)
+        return stored.container == "tiff" and not asked and stored["dtype"] == image.dtype.name
+
+    def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
+        """Append a tile that is encoded already."""
+        if self._copied[image][level] is None:
+            raise BadArgument(f"image {image}, level {level}: its tiles are not copied.")
+        grid = self._grids[image][level]
+        self._append(grid, grid.number(index), data)
 
     def _whole(
         self, grid: Grid, encoding: Encoding, index: Shape5, block: np.ndarray[Any, Any]
@@ -266,10 +289,13 @@ class OmeTiffWriter(WriterBackend):
     def _directories(self, *, big: bool) -> Iterator[Ifd]:
         """Yield each plane's directory, image by image in DimensionOrder."""
         xml: str | None = self._xml
-        for encoding, grids, spec in zip(self._encodings, self._grids, self._specs, strict=True):
+        for encoding, levels, grids, spec in zip(
+            self._encodings, self._copied, self._grids, self._specs, strict=True
+        ):
             for plane in grids[0].planes_in_order():
                 tags, *below = (
-                    grid.tags(encoding, spec.image.pixel_size, plane, big=big) for grid in grids
+                    grid.tags(copied or encoding, spec.image.pixel_size, plane, big=big)
+                    for grid, copied in zip(grids, levels, strict=True)
                 )
                 if xml is not None:
                     tags.append(Tag.text(270, xml))

@@ -109,6 +109,24 @@ class ArrayReader:
                 target.append(slice(low - a, high - a))
             self._read_chunk(index, tuple(inside), out[tuple(target)])
 
+    def stored(self, index: tuple[int, ...]) -> bytes | None:
+        """Return a chunk's bytes as they are stored, or None for one that is not.
+
+        Raises
+        ------
+        ReadFailed
+            A shard's index is damaged.
+        """
+        shard = self._info.shard
+        found: bytes | memoryview | None
+        if shard is None:
+            key = self._info.chunk_key(index)
+            found = self._store.read(key, self._stored_limit, self._workspace.stored)
+        else:
+            key = self._info.chunk_key([i // n for i, n in zip(index, shard.grid, strict=True)])
+            found = self._read_inner(key, shard, index)
+        return None if found is None else bytes(found)
+
     def _read_chunk(
         self, index: tuple[int, ...], inside: tuple[slice, ...], out: NDArray[Any]
     ) -> None:

@@ -25,6 +25,7 @@ from bfbridge_omezarr.levels import to_json
 from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
 from bfbridge_omezarr.store import open_store
+from bfbridge_omezarr.stored import options_of
 from bfbridge_omezarr.writer import OmeZarrWriter, ome_xml_of
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _stored(path: Path) -> _Stored:
         for n in nodes
     ]
     _refuse(path, found, infos)
-    options = parse_options(_options_of(path, nodes[0], infos[0]))
+    options = parse_options(options_of(path, nodes[0], infos[0]))
     return _Stored(image, found, infos, options, nodes, stored_ome if described else None)
 
 
@@ -204,39 +205,6 @@ def _refuse(path: Path, found: Found, infos: Sequence[ArrayInfo]) -> None:
         straight = info.order == tuple(range(5))
         if not straight or info.dtype.str[0] == ">":
             raise Unsupported(f"{path}/{info.key}: bytes in another order than bfbridge writes")
-
-
-def _options_of(path: Path, node: Node, info: ArrayInfo) -> dict[str, Any]:
-    """Return the options with which an array like this is written."""
-    document = node.array or {}
-    if node.zarr_format == 2:
-        codec = document.get("compressor")
-        name, settings = (codec["id"], codec) if codec else ("none", {})
-        if document.get("filters"):
-            raise Unsupported(f"{path}/{node.key}: filters {document['filters']}")
-    else:
-        codecs = document["codecs"]
-        if info.shard is not None:
-            codecs = codecs[0]["configuration"]["codecs"]
-        if len(codecs) > 2:
-            raise Unsupported(f"{path}/{node.key}: {len(codecs)} codecs")
-        named = codecs[1] if len(codecs) == 2 else {"name": "none"}
-        name, settings = named["name"], named.get("configuration", {})
-    if name == "blosc":
-        name = f"blosc-{settings.get('cname')}"
-    level = settings.get("clevel", settings.get("level"))
-    options: dict[str, Any] = {
-        "version": "0.4" if node.zarr_format == 2 else "0.5",
-        "chunks": info.chunks,
-        "compression": (name, level),
-    }
-    if info.shard is not None:
-        options["shards"] = info.shard.shape
-    try:
-        parse_options(options)
-    except BadArgument as error:
-        raise Unsupported(f"{path}/{node.key}: cannot be written further: {error}") from error
-    return options
 
 
 def _spec_of(image: Image, found: Found, infos: Sequence[ArrayInfo], count: int) -> ImageSpec:

@@ -116,7 +116,10 @@ class LevelWriter:
             chunk = chunk.byteswap()
         # What compressed chunks may take at most: 16 bytes of Blosc's header, 0.4 % for Zstandard.
         room = workspace.buffer(chunk.nbytes + chunk.nbytes // 128 + 1024)
-        stored = self._compression.encode(chunk, room)
+        self.write_stored(index, self._compression.encode(chunk, room))
+
+    def write_stored(self, index: Shape5, stored: Any) -> None:
+        """Store a block that is encoded already."""
         if self._shards is not None:
             self._shards.write(self._place(index), stored)
         else:

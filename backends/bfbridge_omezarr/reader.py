@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from bfbridge.backend import AXES, Channel, Image, Level, PixelSize, ReaderBackend, Shape5
+from bfbridge.backend import (
+    AXES,
+    Channel,
+    Image,
+    Level,
+    PixelSize,
+    ReaderBackend,
+    Shape5,
+    StoredAs,
+)
 from bfbridge.errors import BadArgument, Closed, UnreadableFile, Unsupported
 from bfbridge.limits import check
 from bfbridge.omexml import OmeDocument, OmeImage, parse_ome_xml
@@ -19,6 +28,7 @@ from bfbridge_omezarr.documents import Documents, Node, flatten
 from bfbridge_omezarr.layout import Found, find_images, implied_axes
 from bfbridge_omezarr.ngff import Axis, channels_of, map_axes, pixel_size
 from bfbridge_omezarr.store import Store, open_store
+from bfbridge_omezarr.stored import options_of
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -69,6 +79,24 @@ class _Plane5:
         start = [0 if place is None else region.start[place] for place in self._places]
         stop = [1 if place is None else region.stop[place] for place in self._places]
         self._source.read(start, stop, view)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a chunk's bytes are those of the same chunk along T, C, Z, Y, X."""
+        places = [place for place in self._places if place is not None]
+        whole = all(n <= size for n, size in zip(self.info.chunks, self.info.shape, strict=True))
+        straight = self.info.order in ((), tuple(range(len(self.info.shape))))
+        little = self.info.dtype.newbyteorder("<") == self.info.dtype
+        absent = self.info.fill is None or not np.any(self.info.fill)
+        ordered = places == sorted(places) and not self._dropped
+        return self.info.direct and whole and straight and little and absent and ordered
+
+    def stored(self, index: Shape5) -> bytes | None:
+        """Return the stored bytes of the chunk at a grid position (T, C, Z, Y, X)."""
+        found: bytes | None = self._source.stored(
+            tuple(0 if place is None else index[place] for place in self._places)
+        )
+        return found
 
 
 def _supported(info: ArrayInfo | Unsupported) -> ArrayInfo:
@@ -150,6 +178,25 @@ class OmeZarrReader(ReaderBackend):
         if self._closed:
             raise Closed(f"{self._store.name}: read after close().")
         self._levels[region.image][region.level].read(region, out)
+
+    def stored_as(self, image: int, level: int) -> StoredAs | None:
+        """Return how the chunks of a level are encoded, where the writer can say the same."""
+        plane = self._levels[image][level]
+        node = self._documents.node(plane.info.key)
+        if not plane.is_plain or node is None:
+            return None
+        try:
+            told = options_of(self._store.name, node, plane.info)
+        except Unsupported:
+            return None
+        details = {"dtype": plane.info.dtype.name, "compression": told["compression"]}
+        return StoredAs("zarr", tuple(details.items()))
+
+    def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
+        """Return a chunk as it is stored, or None where there is none."""
+        if self._closed:
+            raise Closed(f"{self._store.name}: read after close().")
+        return self._levels[image][level].stored(index)
 
     def ome_xml(self) -> str | None:
         """Return ``OME/METADATA.ome.xml`` as stored, or a document made of the NGFF metadata."""

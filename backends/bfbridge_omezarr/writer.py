@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from bfbridge.backend import Image, ImageSpec, Quantity, Shape5, WriterBackend
+from bfbridge.backend import Image, ImageSpec, Quantity, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
 from bfbridge_omezarr.files import FileTree
 from bfbridge_omezarr.levels import LevelWriter, Windows, Workspace, to_json
@@ -122,6 +122,20 @@ class OmeZarrWriter(WriterBackend):
                         f"{_LARGEST_CHUNK:,} that its compression can hold."
                     )
         return cls(Path(target), images, ome, parsed)
+
+    @classmethod
+    def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
+        """Whether chunks encoded like this are what these options make."""
+        if stored.container != "zarr" or stored["dtype"] != image.dtype.name:
+            return False
+        wanted = parse_options({"compression": stored["compression"]}).compression
+        return parse_options(options).compression == wanted
+
+    def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
+        """Store a chunk that is encoded already."""
+        if not self._open:
+            raise Closed(f"{self._files.root}: written after finish or abort.")
+        self._levels[image][level].write_stored(index, data)
 
     # ---- one store, several processes
 

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge import registry
 from bfbridge.convert.blocks import BlockGrid, plan_grid
 from bfbridge.convert.checksum import PixelChecksum
+from bfbridge.convert.copying import EncodedCopy, copied_options, plan_encoded
 from bfbridge.convert.document import document_for
 from bfbridge.convert.pieces import Output, Piece, plan_outputs
 from bfbridge.convert.record import FileRecord, OutputRecord, bytes_on_disk, stamp
@@ -170,13 +172,13 @@ def _make(
         downsample=request.downsample,
         durable=request.durable,
         memory=request.memory_bytes // 2,
-        **request.options,
+        **copied_options(output.pieces[0].view(br), request, _writer_name(output, request)),
     ) as bw:
         record.backend = bw.backend
         for piece, scaling, image in zip(output.pieces, scalings, bw.series, strict=True):
             _prepare(piece, scaling, image)
         copies = [
-            _Copy(br, piece, scaling, image, request, counter)
+            _copy_of(br, piece, scaling, image, request, counter)
             for piece, scaling, image in zip(output.pieces, scalings, bw.series, strict=True)
         ]
         run((job for copy in copies for job in copy.jobs()), request.workers)
@@ -230,6 +232,52 @@ def _prepare(piece: Piece, scaling: Scaling, image: ImageWriter) -> None:
     image.shape = piece.shape
     image.dtype = scaling.after
     image.samples_per_pixel = piece.samples
+
+
+def _writer_name(output: Output, request: Request) -> str:
+    return registry.writer_for(str(output.target), request.target_backend).name
+
+
+def _copy_of(
+    br: BioReader,
+    piece: Piece,
+    scaling: Scaling,
+    image: ImageWriter,
+    request: Request,
+    counter: Counter,
+) -> _Copy | _CopyEncoded:
+    encoded = plan_encoded(piece, piece.view(br), scaling, image, request)
+    if encoded is not None:
+        return _CopyEncoded(br, piece, encoded, counter)
+    return _Copy(br, piece, scaling, image, request, counter)
+
+
+class _CopyEncoded:
+    """The way of one image whose chunks are copied as they are stored."""
+
+    def __init__(self, br: BioReader, piece: Piece, encoded: EncodedCopy, counter: Counter) -> None:
+        self._view = piece.view(br)
+        self._piece = piece
+        self._encoded = encoded
+        self._counter = counter
+
+    def jobs(self) -> Iterator[Callable[[], None]]:
+        """Jobs that together copy the whole image."""
+        return self._encoded.jobs(self._counter.add)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was done, for the record; pixels that were not decoded have no checksum."""
+        piece = self._piece
+        return {
+            "series": piece.series,
+            "level": piece.level,
+            "name": self._view.name,
+            "shape": list(piece.shape),
+            "dtype": self._view.dtype.name,
+            "scaling": None,
+            "checksum": None,
+            "copied": self._encoded.describe(),
+        }
 
 
 class _Copy:
