@@ -7,50 +7,22 @@ interrupted batch can be resumed.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from bfbridge.convert.jobs import Job, converted, failed
 from bfbridge.convert.record import FileRecord
 from bfbridge.convert.report import Report, unchanged
 from bfbridge.convert.request import Request
-from bfbridge.convert.single import convert_file
 from bfbridge.convert.sources import Found
 from bfbridge.errors import BadArgument
 from bfbridge.tiles import available_cpus
 
-__all__ = ["Job", "Watcher", "converted", "parse_part", "plan_jobs", "run_batch"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One source and its target.
-
-    Attributes
-    ----------
-    source, target
-        What is opened, and the new file.
-    overwrite, resume
-        What is done if the new file exists.
-    error, error_type
-        Why the source cannot be opened, where the search found that out.
-    """
-
-    source: Any
-    target: str
-    overwrite: bool = False
-    resume: bool = False
-    error: str | None = None
-    error_type: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The source's file name, for progress."""
-        return Path(str(self.source).split("?", 1)[0].rstrip("/")).name
+__all__ = ["Watcher", "parse_part", "plan_jobs", "run_batch"]
 
 
 class Watcher:
@@ -233,30 +205,6 @@ class _Run:
             before = self._earlier.get(f"{job.source}\0{job.target}")
             if number not in told and before is not None:
                 self._report.files.append(before)
-
-
-def failed(job: Job, error: str, kind: str, request: Request) -> FileRecord:
-    """Return the record of a job that failed."""
-    return FileRecord(
-        source=str(job.source), target=job.target, error=error, error_type=kind,
-        request=request.fingerprint,
-    )  # fmt: skip
-
-
-def converted(
-    job: Job, request: Request, progress: Callable[[int, int], None] | None
-) -> FileRecord:
-    """Do one job; its failure is a record, not an exception."""
-    begun = time.perf_counter()
-    try:
-        return convert_file(
-            job.source, job.target, request,
-            overwrite=job.overwrite, resume=job.resume, progress=progress,
-        )  # fmt: skip
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-        record = failed(job, str(error), type(error).__name__, request)
-        record.seconds = time.perf_counter() - begun
-        return record
 
 
 def shared_out(request: Request, processes: int) -> Request:

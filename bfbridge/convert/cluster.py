@@ -72,7 +72,7 @@ def _convert(job: Any, request: Request) -> FileRecord:
     """
     from dataclasses import replace
 
-    from bfbridge.convert.batch import converted
+    from bfbridge.convert.jobs import converted
 
     record = converted(job, request, None)
     if record.error_type == "TargetExists" and _is_repeated():

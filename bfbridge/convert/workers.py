@@ -21,7 +21,7 @@ from bfbridge.convert.record import FileRecord
 from bfbridge.convert.request import Request
 
 if TYPE_CHECKING:
-    from bfbridge.convert.batch import Job
+    from bfbridge.convert.jobs import Job
 
 __all__ = ["WorkerDied", "WorkerProcess", "serve"]
 
@@ -138,7 +138,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def serve() -> None:
     """Do jobs from stdin until it ends: what runs in a worker."""
-    from bfbridge.convert.batch import converted
+    from bfbridge.convert.jobs import converted
 
     # What libraries and Java print must not get among the answers.
     answers = os.fdopen(os.dup(1), "wb")
