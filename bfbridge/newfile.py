@@ -544,6 +544,15 @@ class NewFile:
                     "the image's end."
                 )
 
+    def is_complete(self) -> bool:
+        """Whether every pixel of every image was written, once all that is under way has ended."""
+        if not self.started or self._failure is not None:
+            return False
+        with suppress(Exception):
+            self._background.wait()
+            return all(assembler.is_complete for assembler in self._assemblers)
+        return False
+
     def _refuse_gaps(self) -> None:
         for index, assembler in enumerate(self._assemblers):
             if index not in self._copies and not assembler.is_complete:

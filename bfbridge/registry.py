@@ -246,12 +246,23 @@ def _open_named(source: Source, options: OpenOptions, entry: Entry) -> tuple[Rea
     if reader is None:
         raise Unsupported(f"backend={entry.name!r} cannot read, only write.")
     try:
-        return reader.open(source, options), f"backend={entry.name!r} was asked for"
+        return _open(reader, source, options), f"backend={entry.name!r} was asked for"
     except Unsupported as error:
         raise Unsupported(
             f"{source.name}: the {entry.name} backend does not read this file: {error}. "
             "Leave backend= out to let bfbridge choose."
         ) from error
+
+
+def _open(reader: type[ReaderBackend], source: Source, options: OpenOptions) -> ReaderBackend:
+    """Open; a fault of the backend is a reason to try another, and never a raw error."""
+    try:
+        return reader.open(source, options)
+    except (BfbridgeError, MemoryError):
+        raise
+    except Exception as error:
+        log.debug("%s: %s failed", source.name, reader.name, exc_info=True)
+        raise Unsupported(f"it failed with {type(error).__name__}: {error}") from error
 
 
 def _try(
@@ -262,7 +273,7 @@ def _try(
         reader = entry.load().READER
         if reader is None:
             return None
-        opened = reader.open(source, options)
+        opened = _open(reader, source, options)
     except (Unsupported, MissingExtra) as error:
         log.debug("%s: not read by %s: %s", source.name, entry.name, error)
         reasons.append(f"{entry.name}: {error}.".replace("..", "."))

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bfbridge.backend import Level, ReaderBackend, Region, Shape5
+from bfbridge.errors import BfbridgeError, ReadFailed
 from bfbridge.indexing import Axis
 
 __all__ = [
@@ -381,6 +382,7 @@ class Target:
     workers: int
     cache: MutableMapping[Hashable, Array] | None
     token: Hashable = None
+    name: str = ""
 
     @property
     def record(self) -> Level:
@@ -440,7 +442,17 @@ class _BlockRead:
 
     def _read(self, start: Shape5, stop: Shape5, out: Array) -> None:
         target = self._target
-        target.backend.read(Region(target.image, target.level, start, stop), out)
+        region = Region(target.image, target.level, start, stop)
+        try:
+            target.backend.read(region, out)
+        except (BfbridgeError, MemoryError):
+            raise
+        except Exception as error:
+            # Promise R1: right pixels or a BfbridgeError, also where a backend has a fault.
+            raise ReadFailed(
+                f"{target.name}: {region}: the {target.backend.name} backend failed with "
+                f"{type(error).__name__}: {error}. Please report this as a fault of bfbridge."
+            ) from error
 
     def _cached(self, whole: bool, box: tuple[Shape5, Shape5]) -> Array | None:
         """Return the whole chunk from the cache, reading it there if only a part is wanted."""

@@ -536,6 +536,7 @@ class ImageView(Derived):
             workers=file.options.max_workers,
             cache=file.cache,
             token=file.token if file.cache is not None else None,
+            name=file.source.name,
         )
 
 

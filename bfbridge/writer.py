@@ -436,14 +436,21 @@ class BioWriter(ImageWriter):
             self.abort()
 
     def __del__(self) -> None:
-        # Programs written for bfio may leave closing to the garbage collector: lose nothing.
+        # Programs written for bfio may leave closing to the garbage collector. A whole image is
+        # finished for them; one with gaps would look whole, and is given up.
         file = getattr(self, "_file", None)
         if file is None or file.closed:
             return
+        whole = file.is_complete()
+        done = "finished, as every pixel was written" if whole else "given up, as it has gaps"
         with suppress(Exception):
-            warnings.warn(f"{file.name}: BioWriter was not closed.", ResourceWarning, stacklevel=2)
+            warnings.warn(
+                f"{file.name}: BioWriter was not closed. The image is {done}.",
+                ResourceWarning,
+                stacklevel=2,
+            )
         with suppress(BfbridgeError):
-            if file.started:
+            if whole:
                 file.close()
             else:
                 file.abort()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bfbridge_omezarr.extend import OmeZarrWriter
 from bfbridge_omezarr.reader import OmeZarrReader
-from bfbridge_omezarr.writer import OmeZarrWriter
 
 __all__ = ["READER", "WRITER", "OmeZarrReader", "OmeZarrWriter"]
 

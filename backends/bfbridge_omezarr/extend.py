@@ -26,19 +26,19 @@ from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
 from bfbridge_omezarr.store import open_store
 from bfbridge_omezarr.stored import options_of
-from bfbridge_omezarr.writer import OmeZarrWriter, ome_xml_of
+from bfbridge_omezarr.writer import StoreWriter, ome_xml_of
 
 if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge_omezarr.options import WriteOptions
 
-__all__ = ["Changes", "Extension"]
+__all__ = ["Changes", "Extension", "OmeZarrWriter"]
 
 _AXES = ("t", "c", "z", "y", "x")
 
 
-class Extension(OmeZarrWriter):
+class Extension(StoreWriter):
     """A writer of further time points; its image has these only, and its blocks count from 0.
 
     Attributes
@@ -119,7 +119,7 @@ class Extension(OmeZarrWriter):
                     shutil.rmtree(entry, ignore_errors=True)
 
 
-class Changes(OmeZarrWriter):
+class Changes(StoreWriter):
     """A writer of other pixels into a finished store, chunk by chunk, in place."""
 
     @classmethod
@@ -220,3 +220,34 @@ def _spec_of(image: Image, found: Found, infos: Sequence[ArrayInfo], count: int)
     method = found.multiscale.method if found.multiscale is not None else None
     known = method if method in ("mean", "nearest", "mode") else "mean"
     return ImageSpec(Image(levels=levels, **fields), infos[0].fill.item(), known)
+
+
+class OmeZarrWriter(StoreWriter):
+    """NGFF 0.4 and 0.5: new stores, made by one process or several, and stores written further."""
+
+    @classmethod
+    def extend(cls, path: Path, count: int) -> StoreWriter:
+        """Start to add `count` time points to a finished store, in place.
+
+        The writer's image has these time points only: T and blocks count from 0. `finish` makes
+        them part of the image; until then, and after `abort`, it is what it was.
+
+        Raises
+        ------
+        Unsupported
+            The store is not one image as bfbridge writes it, with one time point to a chunk.
+        """
+        return Extension.begin(Path(path), count)
+
+    @classmethod
+    def update(cls, path: Path) -> StoreWriter:
+        """Start to write other pixels into a finished store, in place.
+
+        Each chunk is replaced in one step; the store as a whole is not.
+
+        Raises
+        ------
+        Unsupported
+            The store is not one image as bfbridge writes it, or is sharded.
+        """
+        return Changes.begin(Path(path))

@@ -1,4 +1,4 @@
-"""`OmeZarrWriter`: NGFF 0.4 (Zarr version 2) and 0.5 (Zarr version 3), sharded or not."""
+"""`StoreWriter`: NGFF 0.4 (Zarr version 2) and 0.5 (Zarr version 3), sharded or not."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from bfbridge_omezarr.shared import (
 if TYPE_CHECKING:
     from ome_types import OME
 
-__all__ = ["OmeZarrWriter", "ome_xml_of"]
+__all__ = ["StoreWriter", "ome_xml_of"]
 
 Array = np.ndarray[Any, Any]
 # Blosc stores sizes in 32 bits and keeps 16 bytes for its header.
 _LARGEST_CHUNK: Final = (1 << 31) - 1 - 16
 
 
-class OmeZarrWriter(WriterBackend):
+class StoreWriter(WriterBackend):
     """A new OME-Zarr store.
 
     One image lies at the root; several are laid out as bioformats2raw does (``0/``, ``1/`` and a
@@ -100,7 +100,7 @@ class OmeZarrWriter(WriterBackend):
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: Mapping[str, Any],
-    ) -> OmeZarrWriter:
+    ) -> StoreWriter:
         """Start a store at `target`, which is made with the first block.
 
         Raises
@@ -146,7 +146,7 @@ class OmeZarrWriter(WriterBackend):
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: Mapping[str, Any],
-    ) -> OmeZarrWriter:
+    ) -> StoreWriter:
         """Start a store that several processes write; each opens it with `open_existing`.
 
         No locks are taken: no two processes may write blocks of the same `unit`. Each process ends
@@ -160,7 +160,7 @@ class OmeZarrWriter(WriterBackend):
         return cls.open_existing(target)
 
     @classmethod
-    def open_existing(cls, target: Path) -> OmeZarrWriter:
+    def open_existing(cls, target: Path) -> StoreWriter:
         """Take part in writing a store made with `create`, in this or another process.
 
         Raises
@@ -210,39 +210,6 @@ class OmeZarrWriter(WriterBackend):
         for levels in self._levels:
             for level in levels:
                 level.complete()
-
-    # ---- more time points
-
-    @classmethod
-    def extend(cls, path: Path, count: int) -> OmeZarrWriter:
-        """Start to add `count` time points to a finished store, in place.
-
-        The writer's image has these time points only: T and blocks count from 0. `finish` makes
-        them part of the image; until then, and after `abort`, it is what it was.
-
-        Raises
-        ------
-        Unsupported
-            The store is not one image as bfbridge writes it, with one time point to a chunk.
-        """
-        from bfbridge_omezarr.extend import Extension
-
-        return Extension.begin(Path(path), count)
-
-    @classmethod
-    def update(cls, path: Path) -> OmeZarrWriter:
-        """Start to write other pixels into a finished store, in place.
-
-        Each chunk is replaced in one step; the store as a whole is not.
-
-        Raises
-        ------
-        Unsupported
-            The store is not one image as bfbridge writes it, or is sharded.
-        """
-        from bfbridge_omezarr.extend import Changes
-
-        return Changes.begin(Path(path))
 
     # ---- blocks
 

@@ -15,6 +15,7 @@ import pytest
 
 from bfbridge import tiles
 from bfbridge.backend import Region
+from bfbridge.errors import ReadFailed
 from bfbridge.tiles import Background, ChunkCache, available_cpus, plan, prefetch, put, run, take
 from tests.support.memory import MemoryReader, distinct, view_of
 from tests.support.peak import peak_memory
@@ -354,3 +355,14 @@ def test_cpus_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None
     assert available_cpus() == 6
     monkeypatch.setattr(tiles, "_cgroup_quota", lambda: 64.0)
     assert available_cpus() == 6
+
+
+def test_a_fault_of_a_backend_is_a_clear_error() -> None:
+    view = view_of(distinct((1, 1, 1, 40, 50)), (1, 1, 1, 16, 32))
+
+    def fail(region: Any, out: Any) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    reader(view).read = fail  # type: ignore[method-assign]
+    with pytest.raises(ReadFailed, match=r"memory: image 0, .* ZeroDivisionError: division"):
+        view[:]

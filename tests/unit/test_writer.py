@@ -464,3 +464,14 @@ def test_a_dtype_that_nothing_says_is_that_of_the_first_array(tmp_path: Path) ->
         with pytest.raises(BadDtype):
             bw[:] = array
         bw.abort()
+
+
+def test_a_forgotten_writer_with_gaps_leaves_nothing(path: Path) -> None:
+    bw = BioWriter(path, X=70, Y=45)
+    bw[:40] = 5
+    writers = [bw]
+    del bw
+    with pytest.warns(ResourceWarning, match="given up, as it has gaps"):
+        writers.clear()
+    gc.collect()
+    assert list(path.parent.iterdir()) == []
