@@ -54,6 +54,8 @@ class BioFormatsReader(ReaderBackend):
     ) -> None:
         self._name = name
         self._entries = entries
+        # Made once: views ask for it at every step, and files have thousands of series.
+        self._images = tuple(entry.image for entry in entries)
         self._pool = pool
         self._files = files
         self._store = store
@@ -120,7 +122,7 @@ class BioFormatsReader(ReaderBackend):
     @property
     def images(self) -> Sequence[Image]:
         """Every image; series in Bio-Formats' order, label, macro and thumbnails last."""
-        return [entry.image for entry in self._entries]
+        return self._images
 
     @property
     def series(self) -> Sequence[int]:
