@@ -175,11 +175,19 @@ def _make(
         **copied_options(output.pieces[0].view(br), request, _writer_name(output, request)),
     ) as bw:
         record.backend = bw.backend
-        for piece, scaling, image in zip(output.pieces, scalings, bw.series, strict=True):
+        ways = list(zip(output.pieces, scalings, bw.series, strict=True))
+        for piece, scaling, image in ways:
             _prepare(piece, scaling, image)
+        # Every image's encoding is told before anything is asked that fixes the plan of the file.
+        planned = [
+            plan_encoded(piece, piece.view(br), scaling, image, request)
+            for piece, scaling, image in ways
+        ]
         copies = [
-            _copy_of(br, piece, scaling, image, request, counter)
-            for piece, scaling, image in zip(output.pieces, scalings, bw.series, strict=True)
+            _Copy(br, piece, scaling, image, request, counter)
+            if encoded is None
+            else _CopyEncoded(br, piece, encoded, counter)
+            for encoded, (piece, scaling, image) in zip(planned, ways, strict=True)
         ]
         run((job for copy in copies for job in copy.jobs()), request.workers)
     record.images = [copy.describe() for copy in copies]
@@ -236,20 +244,6 @@ def _prepare(piece: Piece, scaling: Scaling, image: ImageWriter) -> None:
 
 def _writer_name(output: Output, request: Request) -> str:
     return registry.writer_for(str(output.target), request.target_backend).name
-
-
-def _copy_of(
-    br: BioReader,
-    piece: Piece,
-    scaling: Scaling,
-    image: ImageWriter,
-    request: Request,
-    counter: Counter,
-) -> _Copy | _CopyEncoded:
-    encoded = plan_encoded(piece, piece.view(br), scaling, image, request)
-    if encoded is not None:
-        return _CopyEncoded(br, piece, encoded, counter)
-    return _Copy(br, piece, scaling, image, request, counter)
 
 
 class _CopyEncoded:
