@@ -579,3 +579,18 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path, suffix: str, side: 
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert int(done.stdout.split()[-1]) < 700
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize("recompress", [False, True])
+def test_chunks_never_written_keep_their_fill_value(
+    tmp_path: Path, suffix: str, recompress: bool
+) -> None:
+    expected = np.full((64, 96), 77, np.uint16)
+    expected[:32, :32] = pixels((32, 32))
+    source = tmp_path / f"s{suffix}"
+    chunk = {"tile": 32} if suffix == ".ome.tif" else {"chunks": 32}
+    with BioWriter(source, image=expected, fill_value=77, **chunk) as bw:
+        bw[:32, :32] = expected[:32, :32]
+    convert(source, tmp_path / f"t{suffix}", recompress=recompress)
+    np.testing.assert_array_equal(read(tmp_path / f"t{suffix}"), expected)
