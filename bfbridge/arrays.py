@@ -20,8 +20,9 @@ import numpy as np
 
 from bfbridge.coordinates import coordinates
 from bfbridge.errors import BadArgument, MissingExtra
+from bfbridge.openfile import OpenFile
 from bfbridge.tiles import available_cpus, run
-from bfbridge.views import ImageView, OpenFile
+from bfbridge.views import ImageView
 
 if TYPE_CHECKING:
     import dask.array

@@ -201,6 +201,9 @@ class OpenOptions:
     backend_options
         Settings of one backend by name, such as ``{"zeissczi.autostitch": False}``. A backend
         refuses names it does not know.
+    isolated
+        Whether Java runs in worker processes, whose crash is an error and not the end of this one.
+        Backends without Java take no notice.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -208,6 +211,7 @@ class OpenOptions:
     group_files: bool | None = None
     allow_outside: bool = False
     backend_options: Mapping[str, Any] = field(default_factory=dict)
+    isolated: bool = False
 
 
 class ReaderBackend(ABC):

@@ -35,6 +35,7 @@ from bfbridge.errors import (
 from bfbridge.indexing import Selection, fit_value
 from bfbridge.pyramid import METHODS, Pyramid, factors_of, plan_levels, steps_between
 from bfbridge.tiles import Background, Block, plan, run, take
+from bfbridge.values import cast, checked, checked_number
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -300,7 +301,7 @@ class NewFile:
             levels = plan_levels(shape, levels[0].chunk if levels else chunk, steps)
         image = metadata.record(element, dtype, levels)
         try:
-            self._checked_number(self.wanted.fill_value, dtype)
+            checked_number(self.wanted.fill_value, dtype, self.name)
         except BadDtype:
             raise BadArgument(
                 f"{self.name}: fill_value={self.wanted.fill_value!r} cannot be held by {dtype}."
@@ -351,7 +352,9 @@ class NewFile:
         self._infer_dtype(index, selection, value)
         dtype = self.dtype(index)
         # All that can be wrong with the values is found before the first of them is written.
-        values = fit_value(self._checked(value, dtype), selection.shape).transpose(4, 3, 2, 0, 1)
+        values = fit_value(checked(value, dtype, self.name), selection.shape).transpose(
+            4, 3, 2, 0, 1
+        )
         selection = self._from_first_t(selection)
         with self._writing():
             assembler = self._assemblers[index]
@@ -359,7 +362,7 @@ class NewFile:
             first = list(islice(blocks, 2))
             if len(first) == 1:
                 block = first[0]
-                pixels = _cast(take(values, block.outer), dtype)
+                pixels = cast(take(values, block.outer), dtype)
                 assembler.write(block, pixels, self._background.submit)
                 return
             run(
@@ -427,45 +430,6 @@ class NewFile:
         """Let writes under way on other threads end; new ones are refused."""
         self._closing = True
         self._idle.wait_for(lambda: not self._active)
-
-    def _checked(self, value: Any, dtype: np.dtype[Any]) -> Array:
-        """Return `value` as an array that can be cast to the image's dtype, none wrapping."""
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, (bool, int, float, complex)):
-            return self._checked_number(value, dtype)
-        array = np.asarray(value)
-        if array.dtype == np.bool_:
-            array = array.view(np.uint8)
-        if not np.can_cast(array.dtype, dtype, "same_kind"):
-            raise BadDtype(
-                f"{self.name}: values of {array.dtype} cannot be written to an image of {dtype} "
-                f"without loss. Convert them yourself (values.astype({dtype.name!r})), or set "
-                f"dtype={array.dtype.name!r} before the first write."
-            )
-        wrong = _beyond(array, dtype)
-        if wrong is not None:
-            raise BadDtype(
-                f"{self.name}: the value {wrong} ({array.dtype}) cannot be held by an image of "
-                f"{dtype}."
-            )
-        return array
-
-    def _checked_number(self, value: complex, dtype: np.dtype[Any]) -> Array:
-        rounds = dtype.kind in ("c" if isinstance(value, complex) else "fc")
-        try:
-            with np.errstate(over="ignore"):
-                held = np.array(value).astype(dtype) if rounds else np.array(value, dtype)
-            number = held.item()
-            # A float may round, but not to infinity.
-            fits = bool(number == value) or (
-                rounds and bool(np.isfinite(number) == np.isfinite(complex(value)))
-            )
-        except (OverflowError, TypeError, ValueError):
-            fits = False
-        if not fits:
-            raise BadDtype(f"{self.name}: {value!r} cannot be held by an image of {dtype}.")
-        return held
 
     def close(self, *, require_complete: bool = False) -> None:
         """Finish the file and put it under its name; what was never written is the fill value.
@@ -585,33 +549,7 @@ class NewFile:
 def _write_block(
     assembler: ImageAssembler, block: Block, values: Array, dtype: np.dtype[Any]
 ) -> None:
-    assembler.write(block, _cast(take(values, block.outer), dtype))
-
-
-def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
-    return values if values.dtype == dtype else values.astype(dtype)
-
-
-def _beyond(values: Array, dtype: np.dtype[Any]) -> Any:
-    """Return a value too large for `dtype`, which casting would wrap or make infinite, or None."""
-    if not values.size or np.can_cast(values.dtype, dtype, "safe"):
-        return None
-    if values.dtype.kind == "c":
-        real = np.empty(0, dtype).real.dtype
-        parts = (_beyond(part, real) for part in (values.real, values.imag))
-        return next((part for part in parts if part is not None), None)
-    if dtype.kind in "iu":
-        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-        least, most = int(values.min()), int(values.max())
-        return least if least < low else most if most > high else None
-    if values.dtype.kind != "f":
-        return None
-    # Infinities and NaN are held by every float; a finite number must stay one.
-    top = np.finfo(dtype).max
-    if np.fmin.reduce(values, axis=None) >= -top and np.fmax.reduce(values, axis=None) <= top:
-        return None
-    wrong = values[np.isfinite(values) & (np.abs(values) > top)]
-    return wrong.flat[0] if wrong.size else None
+    assembler.write(block, cast(take(values, block.outer), dtype))
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from bfbridge.backend import (
     Shape5,
     WriterBackend,
 )
+from bfbridge.openfile import OpenFile
 from bfbridge.source import Source
-from bfbridge.views import ImageView, OpenFile
+from bfbridge.views import ImageView
 
 
 def distinct(shape: Sequence[int], dtype: Any = np.uint16) -> np.ndarray[Any, Any]:

@@ -27,8 +27,9 @@ from bfbridge.errors import (
     OutOfMemory,
     ReadFailed,
 )
+from bfbridge.openfile import OpenFile
 from bfbridge.source import Source
-from bfbridge.views import ImageView, OpenFile, SeriesViews
+from bfbridge.views import ImageView, SeriesViews
 from tests.support.engine import face, smaller
 from tests.support.memory import MemoryReader, distinct, view_of
 
