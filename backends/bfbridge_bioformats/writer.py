@@ -26,6 +26,7 @@ _CHUNK = 1024
 _BIG_TIFF = 3_900_000_000
 _OME_TIFF = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf")
 # These keep all metadata and every image, and are trusted with the pixels.
+_PLAIN_TIFF = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
 _WHOLE = (*_OME_TIFF, ".ome", ".ome.xml")
 _LOSSY = ("JPEG", "JPEG-2000 Lossy")
 _LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe")
@@ -87,6 +88,8 @@ class BioFormatsWriter(WriterBackend):
         BadArgument
             There is no writer for the suffix, or no such codec.
         """
+        from ome_types.model import Pixels_DimensionOrder
+
         cls.check(options)
         if ome is None:
             raise Unsupported(f"{target.name}: Bio-Formats cannot hold pixels of this type.")
@@ -102,6 +105,11 @@ class BioFormatsWriter(WriterBackend):
         lowered = target.name.lower()
         if len(images) > 1 and not lowered.endswith(_WHOLE):
             raise Unsupported(f"{target.name}: this format holds one image, not {len(images)}.")
+        if lowered.endswith(_PLAIN_TIFF) and not lowered.endswith(_WHOLE):
+            # Its planes are counted as ImageJ counts them, whatever the document says.
+            ome = ome.model_copy(deep=True)
+            for element in ome.images:
+                element.pixels.dimension_order = Pixels_DimensionOrder.XYCZT
         return cls(target, images, ome, options)
 
     def write_block(
@@ -126,7 +134,7 @@ class BioFormatsWriter(WriterBackend):
         with machine.attached():
             try:
                 self._write(spool)
-                if not self._target.name.lower().endswith(_WHOLE) and not self._is_lossy():
+                if not self._target.name.lower().endswith(_WHOLE):
                     self._compare(spool)
             except BfbridgeError:
                 raise
@@ -203,7 +211,7 @@ class BioFormatsWriter(WriterBackend):
         return (self._compression or "") in _LOSSY or lowered.endswith(_LOSSY_SUFFIXES)
 
     def _compare(self, spool: Spool) -> None:
-        """Read every plane back; formats may order planes as they like, but not change them."""
+        """Read every plane back; formats may order planes as they like, but keep axes and values."""
         java = machine.type("loci.formats.ImageReader")()
         try:
             java.setGroupFiles(False)
@@ -218,10 +226,16 @@ class BioFormatsWriter(WriterBackend):
             record = self._images[0].image
             t, c, z, _, _ = record.levels[0].shape
             sizes = java.getSizeT(), java.getEffectiveSizeC(), java.getSizeZ()
-            keeps_axes = sizes == (t, c // record.samples, z)
+            if tuple(map(int, sizes)) != (t, c // record.samples, z):
+                raise self._changed(
+                    f"its sizes along T, C, Z are {tuple(map(int, sizes))}, not "
+                    f"{(t, c // record.samples, z)}"
+                )
+            if self._is_lossy():
+                return
             for number, position in enumerate(positions):
                 at, channel, az = position
-                there = java.getIndex(az, channel, at) if keeps_axes else number
+                there = java.getIndex(az, channel, at)
                 expected = spool.plane(0, 0, *position)
                 plane = _plane_of(java, there, expected)
                 if plane is None or not np.array_equal(plane, expected, equal_nan=True):

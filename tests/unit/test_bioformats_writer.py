@@ -82,6 +82,7 @@ def pixels(shape, dtype):
         (".mov", (3, 1, 1, 32, 48), 1, "uint8"),
         (".ome.xml", (2, 3, 4, 31, 44), 1, "int16"),
         (".tif", (1, 1, 5, 31, 44), 1, "uint32"),
+        (".tif", (2, 3, 4, 31, 44), 1, "uint16"),
     ],
 )
 def test_formats_that_keep_pixels(tmp_path, suffix, shape, samples, dtype):
@@ -117,6 +118,8 @@ def test_what_a_format_cannot_hold_is_refused_before_writing(tmp_path, name, sha
 
 
 def test_signed_pixels_that_come_back_unsigned_are_an_error(tmp_path):
+    with pytest.raises(WriteFailed, match=r"a\.png.*T, C, Z are \(6, 1, 1\), not \(1, 2, 3\)"):
+        write(tmp_path / "a.png", pixels((1, 2, 3, 8, 9), "uint8"))
     with pytest.raises(WriteFailed, match=r"a\.png.*does not keep these pixels"):
         write(tmp_path / "a.png", pixels((1, 1, 1, 8, 9), "int8") - np.int8(100))
 
