@@ -99,7 +99,8 @@ def large_metadata(folder: Path) -> None:
     xml = (
         '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/'
         'OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
-        'Type="uint8" SizeX="64" SizeY="48" SizeZ="1" SizeC="1" SizeT="1"><Channel ID="Channel:0:0" '
+        'Type="uint8" SizeX="64" SizeY="48" SizeZ="1" SizeC="1" SizeT="1">'
+        '<Channel ID="Channel:0:0" '
         f'SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1"/>{planes}</Pixels></Image></OME>'
     )
     tifffile.imwrite(
