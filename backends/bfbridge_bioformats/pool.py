@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -138,7 +138,17 @@ class JavaReader:
             self.table.close()
 
 
-class ReaderPool:
+class Closable(Protocol):
+    """What a pool keeps."""
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+R = TypeVar("R", bound=Closable)
+
+
+class ReaderPool(Generic[R]):
     """Bounded pool of readers, grown when that pays.
 
     A further reader costs another setId. While one can be waited for, threads wait, until together
@@ -151,34 +161,48 @@ class ReaderPool:
     make
         Opens a further reader; called without any lock held.
     first
-        The reader that opened the file.
+        The reader that opened the file; None where it is to be opened on first use.
     cost
         Seconds that its setId took.
     most
         Readers at most.
     name
         Of the file, for messages.
+    has_room
+        Whether there is memory for a further reader. Default: whether Java's heap has.
     """
 
     def __init__(
-        self, make: Callable[[], JavaReader], first: JavaReader, cost: float, most: int, name: str
+        self,
+        make: Callable[[], R],
+        first: R | None,
+        cost: float,
+        most: int,
+        name: str,
+        has_room: Callable[[], bool] | None = None,
     ) -> None:
         self._make = make
         self._cost = cost
         self._most = max(most, 1)
         self._name = name
-        self._idle = [first]
-        self._alive = 1
+        self._has_room = _heap_is_spare if has_room is None else has_room
+        self._idle = [] if first is None else [first]
+        self._alive = len(self._idle)
         self._waited = 0.0
         self._closed = False
         self._changed = threading.Condition()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     @property
     def size(self) -> int:
         """Readers there are now."""
         return self._alive
 
-    def take(self) -> JavaReader:
+    def take(self) -> R:
         """Return a reader for this thread's use alone; `give` or `discard` it.
 
         Raises
@@ -198,7 +222,7 @@ class ReaderPool:
                 self._wait()
         return self._grow()
 
-    def give(self, reader: JavaReader) -> None:
+    def give(self, reader: R) -> None:
         """Return a reader that works."""
         with self._changed:
             if not self._closed:
@@ -208,7 +232,7 @@ class ReaderPool:
             self._alive -= 1
         reader.close()
 
-    def discard(self, reader: JavaReader) -> None:
+    def discard(self, reader: R) -> None:
         """Drop a reader after an error: its state is not known any more."""
         with self._changed:
             self._alive -= 1
@@ -241,9 +265,9 @@ class ReaderPool:
         self._changed.wait(patience)
         self._waited += time.monotonic() - begun
 
-    def _grow(self) -> JavaReader:
+    def _grow(self) -> R:
         try:
-            if self._alive > 1 and not _heap_is_spare():
+            if self._alive > 1 and not self._has_room():
                 raise OutOfMemory("Java's heap is nearly full")
             return self._make()
         except OutOfMemory:

@@ -47,7 +47,7 @@ class BioFormatsReader(ReaderBackend):
         self,
         name: str,
         entries: Sequence[SeriesImage],
-        pool: ReaderPool,
+        pool: ReaderPool[JavaReader],
         files: Files,
         store: Any,
         format_: str,
@@ -71,8 +71,10 @@ class BioFormatsReader(ReaderBackend):
         self._finalizer.atexit = False
 
     @classmethod
-    def open(cls, source: Source, options: OpenOptions) -> BioFormatsReader:
+    def open(cls, source: Source, options: OpenOptions) -> ReaderBackend:
         """Open a file with the first Bio-Formats reader that recognises it.
+
+        With ``options.isolated`` Java runs in worker processes, and so does this reader.
 
         Raises
         ------
@@ -82,7 +84,18 @@ class BioFormatsReader(ReaderBackend):
             `options.backend_options` has a name that no reader knows.
         OutOfMemory
             Java's heap is too small to open it.
+        ReadFailed
+            The worker process died of it; only where isolation was asked for.
         """
+        if options.isolated:
+            from .isolated import IsolatedReader
+
+            return IsolatedReader.open(source, options)
+        return cls.open_here(source, options)
+
+    @classmethod
+    def open_here(cls, source: Source, options: OpenOptions) -> BioFormatsReader:
+        """Open a file with Java in this process."""
         if source.path is not None:
             check_file(source.path)
         names: list[str] = []
@@ -280,7 +293,7 @@ def _another(recipe: Recipe, source: Source) -> JavaReader:
         raise open_failure(error, source) from error
 
 
-def _close(pool: ReaderPool, files: Files) -> None:
+def _close(pool: ReaderPool[JavaReader], files: Files) -> None:
     if machine.started:
         with machine.attached():
             pool.close()

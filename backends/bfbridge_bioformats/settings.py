@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bfbridge.errors import BadArgument
 
-__all__ = ["HEAP_VARIABLE", "OPTIONS", "JvmOption", "heap_bytes", "jvm_arguments"]
+__all__ = ["HEAP_VARIABLE", "OPTIONS", "JvmOption", "heap_bytes", "jvm_arguments", "shared_heap"]
 
 HEAP_VARIABLE = "BFBRIDGE_HEAP"
 MIB = 1 << 20
@@ -102,6 +102,25 @@ def heap_bytes(asked: str | int | None = None) -> int:
     if size < SMALLEST_HEAP:
         raise BadArgument(f"{where}={asked!r}: the Java heap needs at least 64m.")
     return size
+
+
+def shared_heap(processes: int) -> tuple[int, int]:
+    """Return how many processes with a Java each there may be, and the heap of each in bytes.
+
+    Together they take at most half of what this process may use. ``BFBRIDGE_HEAP``, where it is
+    set, is the heap of each.
+
+    Parameters
+    ----------
+    processes
+        As many are wanted.
+    """
+    half = _memory_limit() // 2
+    if os.environ.get(HEAP_VARIABLE, "").strip():
+        heap = heap_bytes()
+        return max(min(processes, half // heap), 1), heap
+    count = max(min(processes, half // _DEFAULT_FLOOR), 1)
+    return count, max(min(heap_bytes(), half // count), SMALLEST_HEAP)
 
 
 def _parse(text: str, where: str) -> int:
