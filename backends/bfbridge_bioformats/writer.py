@@ -211,7 +211,7 @@ class BioFormatsWriter(WriterBackend):
         return (self._compression or "") in _LOSSY or lowered.endswith(_LOSSY_SUFFIXES)
 
     def _compare(self, spool: Spool) -> None:
-        """Read every plane back; formats may order planes as they like, but keep axes and values."""
+        """Read every plane back; formats may order planes as they like, and keep the rest."""
         java = machine.type("loci.formats.ImageReader")()
         try:
             java.setGroupFiles(False)

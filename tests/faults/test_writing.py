@@ -163,7 +163,8 @@ class TestKill:
             now = state(path, KNOWN)
             if answer["status"] == "raised":
                 assert answer["type"] == "KeyboardInterrupt"
-                assert now == "old"
+                # It may come after the new image was put in place, but before the call returns.
+                assert now in {"old", "new"}
             else:
                 assert now == "new"
             assert leftovers(path) == []

@@ -190,6 +190,8 @@ def test_pickles_keep_series_level_and_options(path: Path) -> None:
 def test_opening_often_leaks_nothing(path: Path) -> None:
     import threading
 
+    from bfbridge.tiles import available_cpus
+
     fds = Path("/proc/self/fd")
     if not fds.exists():
         pytest.skip("needs /proc")
@@ -202,7 +204,9 @@ def test_opening_often_leaks_nothing(path: Path) -> None:
         if number % 2:
             br.close()
         del br
-    assert (len(list(fds.iterdir())), threading.active_count()) <= before
+    assert len(list(fds.iterdir())) <= before[0]
+    # The shared pool may still grow, to as many threads as worked at once.
+    assert threading.active_count() <= before[1] + available_cpus()
 
 
 def test_shape_builds_no_ome_types_object(path: Path) -> None:
