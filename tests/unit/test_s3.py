@@ -1,0 +1,106 @@
+"""Files in an object store: a local S3 (moto), a format of two files, a TIFF, and an OME-Zarr."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("s3fs", reason="s3fs is not installed")
+pytest.importorskip("moto.server", reason="moto[server], a local S3, is not installed")
+pytest.importorskip("jpype", reason="JPype is not installed")
+tifffile = pytest.importorskip("tifffile")
+zarr = pytest.importorskip("zarr")
+
+from bfbridge import BioReader, source  # noqa: E402
+from bfbridge.errors import FileMissing  # noqa: E402
+
+# What moto and botocore warn of is not ours to mend.
+pytestmark = pytest.mark.filterwarnings("default")
+
+STACK = (np.arange(40 * 210 * 190).reshape(40, 210, 190) * 7).astype(np.uint16)
+BYTES = (STACK % 251).astype(np.uint8)
+ICS = (
+    "\t\nics_version\t1.0\nfilename\ta\nlayout\tparameters\t4\nlayout\torder\tbits\tx\ty\tz\n"
+    "layout\tsizes\t8\t190\t210\t40\nlayout\tcoordinates\tvideo\n"
+    "layout\tsignificant_bits\t8\nrepresentation\tformat\tinteger\n"
+    "representation\tsign\tunsigned\nrepresentation\tcompression\tuncompressed\n"
+    "representation\tbyte_order\t1\n"
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Storage options of a bucket named "images", filled."""
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "a.ids").write_bytes(BYTES.tobytes())
+    (folder / "a.ics").write_text(ICS)
+    tifffile.imwrite(folder / "stack.ome.tif", STACK, metadata={"axes": "ZYX"})
+    group = zarr.open_group(str(folder / "a.zarr"), mode="w", zarr_format=3)
+    array = group.create_array("0", shape=STACK.shape, dtype="u2", chunks=(1, 64, 64))
+    array[...] = STACK
+    axes = [{"name": name, "type": "space"} for name in "zyx"]
+    scales = [{"axes": axes, "datasets": [{"path": "0"}]}]
+    group.attrs.put({"ome": {"version": "0.5", "multiscales": scales}})
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {
+        "key": "somebody",
+        "secret": "hush-hush",
+        "client_kwargs": {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-west-1"},
+    }
+    import s3fs
+
+    there = s3fs.S3FileSystem(**options, skip_instance_cache=True)
+    there.mkdir("images")
+    there.put(f"{folder}/", "images/", recursive=True)
+    yield options
+    server.stop()
+
+
+@pytest.fixture
+def moved(monkeypatch):
+    """Lengths of what was asked of the store."""
+    lengths = []
+    read_at = source._RemoteFile.read_at
+
+    def count(self, offset, length):
+        data = read_at(self, offset, length)
+        lengths.append(len(data))
+        return data
+
+    monkeypatch.setattr(source._RemoteFile, "read_at", count)
+    return lengths
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_format_of_two_files(store, isolated):
+    with BioReader("s3://images/a.ics", storage_options=store, isolated=isolated) as br:
+        assert br.backend == "bioformats"
+        assert br.shape == (210, 190, 40)
+        np.testing.assert_array_equal(br[:], BYTES.transpose(1, 2, 0))
+        assert len(br._file.backend.used_files) == 2
+
+
+def test_a_tiff_through_either_backend_moves_little_for_a_plane(store, moved):
+    whole = STACK.nbytes
+    for backend in ("bioformats", "ometiff"):
+        moved.clear()
+        name = "s3://images/stack.ome.tif"
+        with BioReader(name, backend=backend, storage_options=store, cache=0) as br:
+            np.testing.assert_array_equal(br[:, :, 17], STACK[17])
+        assert STACK[17].nbytes <= sum(moved) < whole / 4
+
+
+def test_an_ome_zarr(store):
+    with BioReader("s3://images/a.zarr", storage_options=store) as br:
+        assert br.backend == "omezarr"
+        np.testing.assert_array_equal(br[:], STACK.transpose(1, 2, 0))
+        np.testing.assert_array_equal(br[60:70, 100:190, 5], STACK[5, 60:70, 100:190])
+
+
+def test_what_is_missing_is_said(store):
+    with pytest.raises(FileMissing, match=r"s3://images/none\.czi"):
+        BioReader("s3://images/none.czi", storage_options=store)
