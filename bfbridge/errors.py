@@ -137,7 +137,9 @@ class LimitExceeded(BfbridgeError, ValueError):
     """A file declares more than `bfbridge.limits.Limits` allows."""
 
 
-class OutOfMemory(BfbridgeError, MemoryError):
+# MemoryError first: libraries that pickle exceptions (tblib, with Dask) call __new__ of the class,
+# which Python allows only where it is that of the first base.
+class OutOfMemory(MemoryError, BfbridgeError):
     """Java's heap or Python's memory was not enough for a request."""
 
 

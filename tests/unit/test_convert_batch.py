@@ -341,10 +341,15 @@ def test_signals_end_a_command_in_good_order(
     assert report["interrupted"] is True
     whole = {Path(entry["target"]).name for entry in report["files"] if entry["status"] == "done"}
     assert 1 <= len(whole) < 14
-    assert {path.name for path in out.iterdir()} == {*whole, REPORT_NAME}
+    found = {path.name for path in out.iterdir()} - {REPORT_NAME}
+    # A file may be in its place before the worker that made it can say so.
+    assert whole <= found
+    for name in found:
+        with BioReader(out / name) as br:
+            assert np.array_equal(br[:], big)
     done = convert(tmp_path / "in", out, resume=True, compression="deflate:9")
     kept = {Path(record.target).name for record in done.files if record.status == "kept"}
-    assert kept == whole
+    assert kept == found
     assert {path.name for path in out.glob("*.ome.tif")} == {f"{i}.ome.tif" for i in range(14)}
     assert len(done.files) == 14
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -20,6 +22,14 @@ from tests.support.tiffs import (
 from tests.unit.test_ometiff_plain import slide, slide_pages
 from tests.unit.test_ometiff_planes import SHAPE, in_order, pages_of, write_companion, write_set
 from tests.unit.test_ometiff_write import write
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A folder alone in its folder: a plain TIFF among many files may be part of a data set."""
+    folder = tmp_path / "alone" / "here"
+    folder.mkdir(parents=True)
+    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
