@@ -12,9 +12,10 @@ import itertools
 import os
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from . import document
 from .document import Modulo
 from .pool import ReaderPool
 from .settings import shared_heap
-from .workers import Worker, at_fork, workers
+from .workers import Worker, WorkerGone, at_fork, workers
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from bfbridge.source import Source
 
 __all__ = ["IsolatedReader"]
+
+T = TypeVar("T")
 
 # Bytes of pixels in one request, unless a single stored block has more.
 _PIECE = 64 << 20
@@ -90,6 +93,11 @@ class Opening:
         ReadFailed
             The worker died of it, or the file is not what it was.
         """
+        while True:
+            with contextlib.suppress(WorkerGone):
+                return self._make()
+
+    def _make(self) -> Place:
         begun = time.monotonic()
         worker = workers.join(self.homes, self.most, self.heap)
         # Another worker would have to be started, even where this one ran before.
@@ -216,36 +224,42 @@ class IsolatedReader(ReaderBackend):
             After `close`.
         """
         for piece in _pieces(region, self._images[region.image]):
-            place = tuple(
+            where = tuple(
                 slice(start - origin, stop - origin)
                 for start, stop, origin in zip(piece.start, piece.stop, region.start, strict=True)
             )
             purpose = f"{self._name}: {piece}"
-            with self._borrowed(purpose) as home:
-                home.worker.read(purpose, home.number, piece, out[place])
+            self._do(purpose, partial(_read, purpose, piece, out[where]))
 
-    @contextlib.contextmanager
-    def _borrowed(self, purpose: str) -> Iterator[Place]:
-        """Lend the file in a worker that runs."""
-        pool = self._state.pool
-        place = pool.take()
-        while not place.worker.is_alive():
-            pool.discard(place)
+    def _do(self, purpose: str, use: Callable[[Place], T]) -> T:
+        """Return what `use` does with the file in a worker that runs."""
+        while True:
+            place = self._take(purpose)
+            try:
+                return use(place)
+            except WorkerGone:
+                continue
+            finally:
+                if place.worker.is_alive():
+                    self._state.pool.give(place)
+                else:
+                    self._state.pool.discard(place)
+
+    def _take(self, purpose: str) -> Place:
+        while True:
+            place = self._state.pool.take()
+            if place.worker.is_alive():
+                return place
+            self._state.pool.discard(place)
             # Told to one read only: other files in the same worker are opened again in silence.
             place.worker.report_death(purpose)
-            place = pool.take()
-        try:
-            yield place
-        finally:
-            if place.worker.is_alive():
-                pool.give(place)
-            else:
-                pool.discard(place)
 
     def _ask(self, name: str, *arguments: Any) -> Any:
-        with self._borrowed(f"{self._name}: {name}") as place:
-            purpose = f"{self._name}: {name}"
-            return place.worker.ask(purpose, "ask", place.number, name, arguments)
+        purpose = f"{self._name}: {name}"
+        return self._do(
+            purpose,
+            lambda place: place.worker.ask(purpose, "ask", place.number, name, arguments),
+        )
 
     def _ask_once(self, name: str) -> Any:
         if name not in self._known:
@@ -288,6 +302,10 @@ class IsolatedReader(ReaderBackend):
     def close(self) -> None:
         """Close the file in all workers; those that have no other end."""
         self._state.close()
+
+
+def _read(purpose: str, region: Region, out: np.ndarray[Any, Any], place: Place) -> None:
+    place.worker.read(purpose, place.number, region, out)
 
 
 def _pieces(region: Region, image: Image) -> Iterator[Region]:

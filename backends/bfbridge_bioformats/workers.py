@@ -25,12 +25,16 @@ from .settings import HEAP_VARIABLE
 if TYPE_CHECKING:
     from bfbridge.backend import Region
 
-__all__ = ["Worker", "Workers", "at_fork", "workers"]
+__all__ = ["Worker", "WorkerGone", "Workers", "at_fork", "workers"]
 
 _LOGGER = "bfbridge"
 _EXIT_PATIENCE = 3.0
 _GROWTH = 1 << 20
 _CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGTRAP"})
+
+
+class WorkerGone(ReadFailed):
+    """A worker died of another's request, which was told; this one can go to another worker."""
 
 
 class Worker:
@@ -93,7 +97,7 @@ class Worker:
         Raises
         ------
         ReadFailed
-            The process ended before it had answered.
+            The process ended before it had answered; `WorkerGone`, before it was asked.
         BfbridgeError
             As it was raised in the worker.
         """
@@ -171,9 +175,10 @@ class Worker:
                 f"{purpose}: this cannot be sent to a worker process ({error}). Give a path, a URL "
                 "or bytes, and options that can be pickled, or read without isolated=True."
             ) from error
+        if self._broken:
+            _park_at_exit()
+            raise WorkerGone(f"{purpose}: {self._fate('')}")
         try:
-            if self._broken:
-                raise EOFError
             self._channel.send(packed)
             sound, value, records = self._channel.receive()
         except (EOFError, OSError) as error:
