@@ -245,6 +245,16 @@ class ReaderBackend(ABC):
         an error, never zeros; only what the format defines as absent takes its fill value.
         """
 
+    def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
+        """Return the colours of an indexed image, 3 x values, or None for one that is not."""
+        del image, channel
+        return None
+
+    def modulo(self, image: int) -> Mapping[str, Any]:
+        """Axes of an image ("Z", "C", "T") that hold another axis folded in, with what it is."""
+        del image
+        return {}
+
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how every chunk of a level is encoded, or None where they cannot be copied."""
         del image, level

@@ -202,6 +202,30 @@ class ImageView(Derived):
         return self._file.backend.original_metadata
 
     @property
+    def modulo(self) -> Mapping[str, Any]:
+        """Axes "Z", "C" or "T" that hold another axis folded in (lifetime, angle), with what it is.
+
+        As OME's Modulo annotations have it; empty for most images.
+        """
+        return self._file.backend.modulo(self._index)
+
+    def lookup_table(self, channel: int = 0) -> Array | None:
+        """Return the colours of an indexed image.
+
+        Parameters
+        ----------
+        channel
+            Number of the channel.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            (3, values) of uint8 or uint16: red, green and blue of each pixel value; None where pixels
+            are no indices.
+        """
+        return self._file.backend.lookup_table(self._index, channel)
+
+    @property
     def used_files(self) -> list[str]:
         """Every file of this data set, the main one first."""
         return list(self._file.backend.used_files)

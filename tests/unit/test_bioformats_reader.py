@@ -21,6 +21,7 @@ from bfbridge.errors import (
 )
 from bfbridge.source import as_source
 from bfbridge_bioformats.jvm import machine
+from tests.real.manifest import DATA
 
 
 def open_(name, **options):
@@ -322,3 +323,28 @@ def test_roles_put_associated_images_last(tmp_path):
     reader = open_("thumbs&sizeX=64&sizeY=64&series=2&thumbSizeX=8.fake")
     assert [image.role for image in reader.images] == ["image", "image"]
     assert list(reader.series) == [0, 1]
+
+
+def test_the_face_has_lookup_tables_and_modulo_axes() -> None:
+    from bfbridge import BioReader
+
+    name = "f&sizeX=40&sizeY=30&indexed=true&falseColor=false&pixelType=uint8.fake"
+    with BioReader(name) as br:
+        table = br.lookup_table()
+        assert table is not None
+        assert table.shape == (3, 256)
+        assert table.dtype == np.uint8
+    with BioReader("g&sizeX=40&sizeY=30.fake") as br:
+        assert br.lookup_table() is None
+        assert br.modulo == {}
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no real files at {DATA}")
+def test_lifetimes_are_a_modulo_axis() -> None:
+    from bfbridge import BioReader
+
+    folder = DATA / "sdt/seminal_receptacle_FLIM_single_image.sdt.d"
+    with BioReader(folder / "seminal_receptacle_FLIM_single_image.sdt") as br:
+        found = br.modulo["T"]
+    assert (found.type, found.unit, found.length) == ("Lifetime", "ps", 256)
+    assert found.step == pytest.approx(48.86091184430619)
