@@ -220,8 +220,8 @@ class ImageView(Derived):
         Returns
         -------
         numpy.ndarray or None
-            (3, values) of uint8 or uint16: red, green and blue of each pixel value; None where pixels
-            are no indices.
+            (3, values) of uint8 or uint16: red, green and blue of each pixel value; None where
+            pixels are no indices.
         """
         return self._file.backend.lookup_table(self._index, channel)
 
