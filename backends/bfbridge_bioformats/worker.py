@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 # For files to be closed once nobody listens any more; then this process ends come what may.
-_PATIENCE = 2.0
+_PATIENCE = 1.0
 
 
 class Desk:
