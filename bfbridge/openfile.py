@@ -87,7 +87,8 @@ class OpenFile:
                     state.backend, state.reason = registry.open_reader(
                         self.source, self.options, self.backend_name
                     )
-                    weakref.finalize(self, state.backend.close)
+                    # Not at exit: Java ends its readers itself, after threads that still read.
+                    weakref.finalize(self, state.backend.close).atexit = False
                 opened = state.backend
         return opened
 

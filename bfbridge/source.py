@@ -16,7 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast, runtime_checkable
 
-from bfbridge.errors import BadArgument, Closed, FileMissing, MissingExtra, UnreadableFile
+from bfbridge.errors import (
+    BadArgument,
+    BfbridgeError,
+    Closed,
+    FileMissing,
+    MissingExtra,
+    UnreadableFile,
+)
 
 __all__ = ["RandomAccess", "Source", "as_source"]
 
@@ -89,6 +96,10 @@ class Source:
                 self.filesystem().info(self.url)
             except FileNotFoundError:
                 return False
+            except BfbridgeError:
+                raise
+            except Exception as error:
+                raise UnreadableFile(f"{self.name}: cannot be reached ({error}).") from error
         return True
 
     def is_dir(self) -> bool:

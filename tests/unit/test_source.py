@@ -233,3 +233,19 @@ def test_descriptors_are_given_back(tmp_path: Path) -> None:
         source.open()  # closed when it is forgotten
     time.sleep(0)
     assert len(list(fds.iterdir())) <= before
+
+
+def test_a_server_that_cannot_be_reached_is_a_clear_error() -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Unreachable(MemoryFileSystem):
+        protocol = "unreachable"
+
+        def info(self, path: str, **kwargs: Any) -> Any:
+            raise ConnectionError("connection refused")
+
+    import fsspec
+
+    fsspec.register_implementation("unreachable", Unreachable, clobber=True)
+    with pytest.raises(UnreadableFile, match=r"unreachable://a/b\.tif: cannot be reached"):
+        as_source("unreachable://a/b.tif").exists()
