@@ -459,7 +459,6 @@ class NewFile:
                         writer.release()
                     else:
                         self._write_leftovers()
-                        self._scratch.close()
                         writer.finish()
                     self._scratch.close()
                     self.target.commit()

@@ -26,7 +26,7 @@ from bfbridge.names import BFIO_BACKENDS, BfioNames
 from bfbridge.openfile import OpenFile
 from bfbridge.registry import BACKENDS
 from bfbridge.source import Source, as_source
-from bfbridge.tiles import ChunkCache, available_cpus
+from bfbridge.tiles import ChunkCache, worker_count
 from bfbridge.tiling import bfio_batch_limit, bfio_batches
 from bfbridge.views import ImageView
 
@@ -125,7 +125,7 @@ class BioReader(BfioNames, ImageView):
             source=source,
             options=OpenOptions(
                 limits=limits,
-                max_workers=_worker_count(max_workers),
+                max_workers=worker_count(max_workers),
                 group_files=group_files,
                 allow_outside=allow_outside,
                 backend_options=backend_options,
@@ -285,14 +285,6 @@ def _rebuild(
     reader._whole_document = whole_document
     reader.clean_metadata = clean_metadata
     return reader
-
-
-def _worker_count(max_workers: int | None) -> int:
-    if max_workers is None:
-        return available_cpus()
-    if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
-        raise BadArgument(f"max_workers={max_workers!r}: give a number of threads, 1 or more.")
-    return max_workers
 
 
 def _is_isolated(asked: bool | None) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bfbridge.backend import Level, ReaderBackend, Region, Shape5
-from bfbridge.errors import BfbridgeError, ReadFailed
+from bfbridge.errors import BadArgument, BfbridgeError, ReadFailed
 from bfbridge.indexing import Axis
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "prefetch",
     "read_selection",
     "run",
+    "worker_count",
 ]
 
 MAX_THREADS = 64
@@ -50,6 +51,21 @@ def available_cpus() -> int:
         count = os.cpu_count() or 1
     quota = _cgroup_quota()
     return max(1, min(count, math.ceil(quota)) if quota else count)
+
+
+def worker_count(max_workers: int | None) -> int:
+    """Return how many threads are meant: None is the CPUs this process may use.
+
+    Raises
+    ------
+    BadArgument
+        Not an integer of 1 or more.
+    """
+    if max_workers is None:
+        return available_cpus()
+    if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
+        raise BadArgument(f"max_workers={max_workers!r}: give a number of threads, 1 or more.")
+    return max_workers
 
 
 def _cgroup_quota() -> float | None:

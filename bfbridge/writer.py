@@ -18,7 +18,7 @@ from bfbridge.indexing import FACE_AXES, Selection, parse_axis, parse_key, trim
 from bfbridge.names import BFIO_BACKENDS, BfioNames
 from bfbridge.newfile import DEFAULT_MEMORY, NewFile, WritePlan
 from bfbridge.pyramid import Pyramid
-from bfbridge.tiles import available_cpus
+from bfbridge.tiles import worker_count
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -298,7 +298,7 @@ class BioWriter(ImageWriter):
     ) -> None:
         given = {key: kwargs.pop(key) for key in list(kwargs) if key in PROPERTIES}
         if append and os.path.lexists(file_path):
-            plan = WritePlan(memory=memory, workers=_workers(max_workers))
+            plan = WritePlan(memory=memory, workers=worker_count(max_workers))
             super().__init__(inplace.reopen(file_path, plan, _wished_t(metadata, series, given)), 0)
             return
         writer = registry.writer_for(os.fspath(file_path), backend)
@@ -307,7 +307,7 @@ class BioWriter(ImageWriter):
             downsample=downsample,
             fill_value=fill_value,
             memory=memory,
-            workers=_workers(max_workers),
+            workers=worker_count(max_workers),
             infer_dtype=metadata is None,
             backend_options=kwargs,
         )
@@ -374,7 +374,7 @@ class BioWriter(ImageWriter):
             From `close`: a chunk was written in part, and another process may hold the rest.
         """
         writer = cls.__new__(cls)
-        file = inplace.open_part(file_path, _workers(max_workers), memory)
+        file = inplace.open_part(file_path, worker_count(max_workers), memory)
         ImageWriter.__init__(writer, file, 0)
         return writer
 
@@ -393,7 +393,7 @@ class BioWriter(ImageWriter):
         FileMissing
             No store was created there, or it is finished.
         """
-        inplace.finish(file_path, _workers(max_workers), memory)
+        inplace.finish(file_path, worker_count(max_workers), memory)
 
     def close(self, *, require_complete: bool = False) -> None:
         """Finish the file and put it under its name. May be called twice.
@@ -515,11 +515,3 @@ def _document(carried: OME | None, series: int | str) -> OME:
     if isinstance(series, str) or not -len(images) <= series < len(images):
         raise BadArgument(f"series={series!r}: give 0 to {len(images) - 1}, or 'all'.")
     return metadata.carry(carried, [series % len(images)])
-
-
-def _workers(max_workers: int | None) -> int:
-    if max_workers is None:
-        return available_cpus()
-    if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
-        raise BadArgument(f"max_workers={max_workers!r}: give a number of threads, 1 or more.")
-    return max_workers
