@@ -319,9 +319,18 @@ class WriterBackend(ABC):
 
     The file is made under `target`, a name in a private folder; the caller moves it to its
     final name after ``finish``. A backend creates nothing outside that folder.
+
+    Attributes
+    ----------
+    name
+        Of the backend.
+    at_urls
+        Whether `prepare`, `create` and `open_existing` also take the `Source` of a URL. A file is
+        made there at its final place, and must open nowhere until ``finish``.
     """
 
     name: ClassVar[str]
+    at_urls: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -386,7 +395,7 @@ class WriterBackend(ABC):
     @classmethod
     def create(
         cls,
-        target: Path,
+        target: Path | Source,
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: Mapping[str, Any],
@@ -396,7 +405,7 @@ class WriterBackend(ABC):
         raise Unsupported(f"{cls.name} files are written by one process; OME-Zarr is by several.")
 
     @classmethod
-    def open_existing(cls, target: Path) -> WriterBackend:
+    def open_existing(cls, target: Path | Source) -> WriterBackend:
         """Take part in writing a file made with `create`, in this or another process."""
         raise Unsupported(f"{target}: {cls.name} files are written by one process.")
 

@@ -7,20 +7,37 @@ file as a whole is not finished in one step, as a new file is.
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bfbridge import metadata, registry
 from bfbridge.atomic import AtomicTarget
 from bfbridge.backend import OpenOptions
-from bfbridge.errors import BadArgument, TargetExists
+from bfbridge.errors import BadArgument, TargetExists, Unsupported
 from bfbridge.newfile import NewFile, WritePlan
+from bfbridge.objects import Objects, UrlTarget
 from bfbridge.source import as_source
 
 if TYPE_CHECKING:
-    from bfbridge.backend import WriterBackend
+    from collections.abc import Mapping
 
-__all__ = ["InPlaceTarget", "SharedTarget", "create", "finish", "open_part", "reopen"]
+    from bfbridge.backend import WriterBackend
+    from bfbridge.source import Source
+
+__all__ = [
+    "InPlaceTarget",
+    "SharedTarget",
+    "create",
+    "finish",
+    "is_there",
+    "open_part",
+    "place_of",
+    "reopen",
+    "target_of",
+    "writer_for",
+]
 
 SHARED_FOLDER = ".bfbridge-shared"
 
@@ -42,7 +59,7 @@ class SharedTarget:
     Attributes
     ----------
     path, work_path
-        The file itself.
+        The file itself: a path, or the source of a URL.
     folder
         Where this process keeps unfinished chunks.
     owned
@@ -51,9 +68,12 @@ class SharedTarget:
 
     owned = True
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = self.work_path = Path(path)
-        self.folder = self.path / SHARED_FOLDER
+    def __init__(self, place: Path | Source) -> None:
+        self.work_path = place
+        if isinstance(place, Path):
+            self.path, self.folder = str(place), place / SHARED_FOLDER
+        else:
+            self.path, self.folder = place.name, Path(tempfile.gettempdir())
 
     def check_owner(self) -> None:
         """Any process may write its part."""
@@ -63,6 +83,65 @@ class SharedTarget:
 
     def discard(self) -> None:
         """What was written stays: it is whole chunks, and belongs to all."""
+
+
+def place_of(
+    file_path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+) -> Path | Source:
+    """Return where a file is written: a path, or the source of a URL."""
+    source = as_source(file_path, storage_options)
+    if source.url is None:
+        return Path(file_path)
+    if source.url.startswith(("file://", "local://")):
+        return Path(source.filesystem()._strip_protocol(source.url))
+    return source
+
+
+def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterBackend]:
+    """Return the writer of a place.
+
+    Raises
+    ------
+    BadArgument
+        No writer owns the suffix.
+    Unsupported
+        It writes to disks only, and this is a URL.
+    """
+    local = isinstance(place, Path)
+    writer = registry.writer_for(str(place) if local else place.name, backend)
+    if not local and not writer.at_urls:
+        raise Unsupported(
+            f"{place.name}: {writer.name} files are written to disks; OME-Zarr is to URLs as well. "
+            "Write to a path, and copy the finished file."
+        )
+    return writer
+
+
+def is_there(place: Path | Source) -> bool:
+    """Whether there is a file to be written further.
+
+    Raises
+    ------
+    Unsupported
+        There is one at a URL, where files are only made anew.
+    """
+    if isinstance(place, Path):
+        return os.path.lexists(place)
+    if Objects(place).keys():
+        raise Unsupported(
+            f"{place.name}: stores at URLs are written once; append=True is for those on disks."
+        )
+    return False
+
+
+def target_of(place: Path | Source, *, overwrite: bool, durable: bool) -> AtomicTarget | UrlTarget:
+    """Return the target of a new file at a place."""
+    if not isinstance(place, Path):
+        return UrlTarget(place, overwrite=overwrite)
+    # What cannot be made is reported by AtomicTarget, which names the reason and the remedy.
+    with suppress(OSError):
+        os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
+    return AtomicTarget(place, overwrite=overwrite, durable=durable)
 
 
 def reopen(path: str | os.PathLike[str], wanted: WritePlan, wished_t: int | None) -> NewFile:
@@ -107,7 +186,7 @@ def _time_points(path: str | os.PathLike[str]) -> int:
         reader.close()
 
 
-def create(file: NewFile, path: str | os.PathLike[str]) -> None:
+def create(file: NewFile) -> None:
     """Start a file that several processes will write, from the plan of a new one.
 
     Raises
@@ -115,29 +194,38 @@ def create(file: NewFile, path: str | os.PathLike[str]) -> None:
     TargetExists
         There is something under that name.
     """
-    file.target.discard()
-    if os.path.lexists(path):
-        raise TargetExists(f"{path} exists. Remove it, or choose another name.")
-    file.create_shared(Path(path))
+    target = file.target
+    if isinstance(target, UrlTarget):
+        taken = target.occupied
+    else:
+        target.discard()
+        taken = os.path.lexists(target.path)
+    try:
+        if taken:
+            raise TargetExists(f"{target.path} exists. Remove it, or choose another name.")
+        file.create_shared(target.work_path if isinstance(target, UrlTarget) else target.path)
+    finally:
+        # From here on the plan says what is going on there.
+        target.discard()
 
 
-def open_part(path: str | os.PathLike[str], workers: int, memory: int) -> NewFile:
+def open_part(place: Path | Source, workers: int, memory: int) -> NewFile:
     """Take part in writing a file made with `create`."""
-    backend = registry.writer_for(os.fspath(path))
-    writer = backend.open_existing(Path(path))
-    wanted = WritePlan(workers=workers, memory=memory)
-    file = _adopting(SharedTarget(path), backend, writer, wanted)
-    file.adopt(writer, stored=False, shared=True)
-    return file
+    return _taking_part(place, workers, memory, shared=True)
 
 
-def finish(path: str | os.PathLike[str], workers: int, memory: int) -> None:
+def finish(place: Path | Source, workers: int, memory: int) -> None:
     """Make the lower levels of a file that several processes wrote, and finish it."""
-    backend = registry.writer_for(os.fspath(path))
-    writer = backend.open_existing(Path(path))
-    file = _adopting(SharedTarget(path), backend, writer, WritePlan(workers=workers, memory=memory))
-    file.adopt(writer, stored=False)
-    file.finish_shared()
+    _taking_part(place, workers, memory, shared=False).finish_shared()
+
+
+def _taking_part(place: Path | Source, workers: int, memory: int, *, shared: bool) -> NewFile:
+    target = SharedTarget(place)
+    backend = writer_for(place)
+    writer = backend.open_existing(place)
+    file = _adopting(target, backend, writer, WritePlan(workers=workers, memory=memory))
+    file.adopt(writer, stored=False, shared=shared)
+    return file
 
 
 def _adopting(

@@ -33,6 +33,7 @@ from bfbridge.errors import (
     WriteFailed,
 )
 from bfbridge.indexing import Selection, fit_value
+from bfbridge.objects import UrlTarget
 from bfbridge.pyramid import METHODS, Pyramid, factors_of, plan_levels, steps_between
 from bfbridge.tiles import Background, Block, plan, run, take
 from bfbridge.values import cast, checked, checked_number
@@ -41,9 +42,12 @@ if TYPE_CHECKING:
     from ome_types import OME
     from ome_types.model import Pixels
 
+    from bfbridge.source import Source
+
 __all__ = ["NewFile", "WritePlan"]
 
 Array = np.ndarray[Any, Any]
+Target = AtomicTarget | UrlTarget
 DEFAULT_MEMORY = 256 << 20
 
 
@@ -94,7 +98,7 @@ class NewFile:
     """
 
     def __init__(
-        self, target: AtomicTarget, backend: type[WriterBackend], ome: OME, wanted: WritePlan
+        self, target: Target, backend: type[WriterBackend], ome: OME, wanted: WritePlan
     ) -> None:
         if wanted.downsample not in METHODS:
             raise BadArgument(f"downsample={wanted.downsample!r}: use one of {', '.join(METHODS)}.")
@@ -252,6 +256,8 @@ class NewFile:
             planned = [self._plan_image(i) for i in range(len(self.ome.images))]
             self._specs = [spec for spec, _ in planned]
             with _reported(self.name):
+                if isinstance(self.target, UrlTarget):
+                    self.target.begin()
                 writer = self.backend.prepare(
                     self.target.work_path, self._specs, self._document(),
                     self.wanted.backend_options,
@@ -472,7 +478,7 @@ class NewFile:
             for jobs in assembler.leftovers():
                 run(jobs, self.wanted.workers)
 
-    def create_shared(self, path: Path) -> None:
+    def create_shared(self, path: Path | Source) -> None:
         """Start the planned file at its final place, for several processes to write."""
         self._check_names()
         self._settle_types()

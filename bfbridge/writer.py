@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from bfbridge import inplace, metadata, registry
-from bfbridge.atomic import AtomicTarget
+from bfbridge import inplace, metadata
 from bfbridge.backend import Level, Quantity, Shape5, StoredAs
 from bfbridge.errors import BadArgument, BadSelection, BfbridgeError
 from bfbridge.indexing import FACE_AXES, Selection, parse_axis, parse_key, trim
@@ -228,13 +227,18 @@ class BioWriter(ImageWriter):
     The file appears under its name when `close` has finished it. An exception in the ``with``
     block, a kill or a full disk leaves what stood there before, or nothing.
 
+    Object stores have no renames. A store at a URL is made at its place: chunks first, and when
+    `close` has written the last document it is an image, not before. One that is replaced is
+    removed at the first write.
+
     >>> with BioWriter("out.ome.tif", metadata=br.metadata) as bw:    # doctest: +SKIP
     ...     bw[:1024, :1024, 0, 0, 0] = tile
 
     Parameters
     ----------
     file_path
-        Target; its suffix chooses the format.
+        Target; its suffix chooses the format. OME-Zarr is also written to URLs that fsspec
+        understands (``"s3://bucket/cells.ome.zarr"``).
     max_workers
         Chunks encoded at once. Default: the CPUs this process may use.
     backend
@@ -263,6 +267,8 @@ class BioWriter(ImageWriter):
         Whether to go on with an OME-Zarr store of that name, if there is one: with a larger T than
         it has, time points are added; otherwise regions change what it holds. Its sizes, dtype
         and chunks stay.
+    storage_options
+        For a URL: what its fsspec filesystem is made with.
     **kwargs
         Properties (X, Y, Z, C, T, shape, dtype, channel_names, ps_x, ...), which override
         `metadata`; all else are options of the backend (compression, level, tile, chunks, ...).
@@ -294,14 +300,16 @@ class BioWriter(ImageWriter):
         durable: bool = False,
         memory: int = DEFAULT_MEMORY,
         append: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         given = {key: kwargs.pop(key) for key in list(kwargs) if key in PROPERTIES}
-        if append and os.path.lexists(file_path):
+        place = inplace.place_of(file_path, storage_options)
+        if append and inplace.is_there(place):
             plan = WritePlan(memory=memory, workers=worker_count(max_workers))
             super().__init__(inplace.reopen(file_path, plan, _wished_t(metadata, series, given)), 0)
             return
-        writer = registry.writer_for(os.fspath(file_path), backend)
+        writer = inplace.writer_for(place, backend)
         plan = WritePlan(
             pyramid=pyramid,
             downsample=downsample,
@@ -312,8 +320,7 @@ class BioWriter(ImageWriter):
             backend_options=kwargs,
         )
         ome = _document(metadata, series)
-        _make_folder(file_path)
-        target = AtomicTarget(file_path, overwrite=overwrite, durable=durable)
+        target = inplace.target_of(place, overwrite=overwrite, durable=durable)
         try:
             super().__init__(NewFile(target, writer, ome, plan), 0)
             if metadata is None and image is not None:
@@ -354,7 +361,8 @@ class BioWriter(ImageWriter):
         Unsupported
             The format of this suffix is written by one process.
         """
-        inplace.create(cls(file_path, **kwargs)._file, file_path)
+        writer = cls(file_path, **kwargs)
+        inplace.create(writer._file)
 
     @classmethod
     def open(
@@ -363,6 +371,7 @@ class BioWriter(ImageWriter):
         max_workers: int | None = None,
         *,
         memory: int = DEFAULT_MEMORY,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> Self:
         """Take part in writing a store made with `create`; `close` ends this process's part.
 
@@ -374,7 +383,8 @@ class BioWriter(ImageWriter):
             From `close`: a chunk was written in part, and another process may hold the rest.
         """
         writer = cls.__new__(cls)
-        file = inplace.open_part(file_path, worker_count(max_workers), memory)
+        place = inplace.place_of(file_path, storage_options)
+        file = inplace.open_part(place, worker_count(max_workers), memory)
         ImageWriter.__init__(writer, file, 0)
         return writer
 
@@ -385,6 +395,7 @@ class BioWriter(ImageWriter):
         max_workers: int | None = None,
         *,
         memory: int = DEFAULT_MEMORY,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         """Finish a store made with `create`: make its lower levels, write its metadata.
 
@@ -393,7 +404,8 @@ class BioWriter(ImageWriter):
         FileMissing
             No store was created there, or it is finished.
         """
-        inplace.finish(file_path, worker_count(max_workers), memory)
+        place = inplace.place_of(file_path, storage_options)
+        inplace.finish(place, worker_count(max_workers), memory)
 
     def close(self, *, require_complete: bool = False) -> None:
         """Finish the file and put it under its name. May be called twice.
@@ -490,13 +502,6 @@ def _wished_t(carried: OME | None, series: int | str, given: dict[str, Any]) -> 
     if carried is None or isinstance(series, str):
         return None
     return int(carried.images[series].pixels.size_t)
-
-
-def _make_folder(file_path: str | os.PathLike[str]) -> None:
-    """Make the folder of a new file, as bfio's Zarr writers do."""
-    # What cannot be made is reported by AtomicTarget, which names the reason and the remedy.
-    with suppress(OSError):
-        os.makedirs(os.path.dirname(os.fspath(file_path)) or ".", exist_ok=True)
 
 
 def _document(carried: OME | None, series: int | str) -> OME:

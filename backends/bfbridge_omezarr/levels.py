@@ -6,7 +6,6 @@ import json
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,7 +17,7 @@ from bfbridge_omezarr.metadata import Window, array_document, shard_shape
 from bfbridge_omezarr.shards import Shards
 
 if TYPE_CHECKING:
-    from bfbridge_omezarr.files import FileTree
+    from bfbridge_omezarr.files import Tree
     from bfbridge_omezarr.options import WriteOptions
 
 __all__ = ["LevelWriter", "Windows", "Workspace", "to_json"]
@@ -58,7 +57,7 @@ class LevelWriter:
 
     def __init__(
         self,
-        files: FileTree,
+        files: Tree,
         key: str,
         spec: ImageSpec,
         level: int,
@@ -137,12 +136,7 @@ class LevelWriter:
         if self._shards is not None:
             stored = self._shards.read(self._place(index))
         else:
-            try:
-                stored = Path(self._files.path(key)).read_bytes()
-            except FileNotFoundError:
-                return None
-            except OSError as error:
-                raise ReadFailed(f"{self._files.path(key)}: {error}.") from error
+            stored = self._files.read(key)
         if stored is None:
             return None
         chunk = np.empty(self.level.chunk, self.dtype)

@@ -22,7 +22,7 @@ from bfbridge_omezarr.files import write_all, write_failed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bfbridge_omezarr.files import FileTree
+    from bfbridge_omezarr.files import Tree
 
 __all__ = ["Shards"]
 
@@ -72,7 +72,7 @@ class Shards:
 
     def __init__(
         self,
-        files: FileTree,
+        files: Tree,
         prefix: str,
         grid: tuple[int, ...],
         chunks: tuple[int, ...],
@@ -122,8 +122,9 @@ class Shards:
                     shard = self._open.get(outer)
                     if shard is None:
                         # Under the lock, so that nobody takes up the finished file meanwhile.
-                        table = self._stored_table(path)
-                        return None if table is None else _read_part(path, table[inner])
+                        key = self._key(index)
+                        table = self._stored_table(key)
+                        return None if table is None else self._read_stored(key, table[inner])
                 with shard.lock:
                     if not shard.closed:
                         return _read_part(shard.temporary, shard.table[inner])
@@ -189,11 +190,10 @@ class Shards:
         for position, n, count in zip(outer, self._grid, self._chunks, strict=True):
             expected *= min(n, count - position * n)
         shard = _Shard(key, self._grid, expected, self._files.temporary(key))
-        path = self._files.path(key)
-        table = None if self._whole_only else self._stored_table(path)
+        table = None if self._whole_only else self._stored_table(key)
         if table is not None:
             # Written once and complete: take it up again, replacing the index later.
-            os.replace(path, shard.temporary)
+            self._files.take_back(key, shard.temporary)
             shard.created = True
             shard.table[...] = table
             shard.done[...] = True
@@ -264,7 +264,7 @@ class Shards:
                 if fd != shard.fd:
                     os.close(fd)
             self._release(shard)
-            os.replace(shard.temporary, path)
+            self._files.publish(shard.temporary, shard.key)
         except OSError as error:
             self._release(shard)
             raise write_failed(path, error) from error
@@ -283,16 +283,19 @@ class Shards:
             with self._lock:
                 self._descriptors -= 1
 
-    def _stored_table(self, path: str) -> Any:
+    def _stored_table(self, key: str) -> Any:
         """Return the index of a completed shard, or None if there is none."""
         size = int(np.prod(self._grid)) * 16 + 4
-        try:
-            with open(path, "rb") as file:
-                file.seek(-size, os.SEEK_END)
-                raw = file.read(size)
-        except FileNotFoundError:
+        raw = self._files.read(key, -size)
+        if raw is None:
             return None
         return np.frombuffer(raw, "<u8", size // 8).reshape(*self._grid, 2)
+
+    def _read_stored(self, key: str, place: NDArray[np.uint64]) -> bytes | None:
+        """Return a chunk's bytes from a completed shard; None for a chunk that is absent."""
+        if place[0] == _ABSENT:
+            return None
+        return self._files.read(key, int(place[0]), int(place[1]))
 
 
 def _read_part(path: str, place: NDArray[np.uint64]) -> bytes | None:

@@ -11,14 +11,16 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from bfbridge.backend import Channel, Image, ImageSpec, Level, PixelSize, Quantity
-from bfbridge.errors import FileMissing, UnreadableFile
+from bfbridge.errors import FileMissing, ReadFailed, UnreadableFile
 from bfbridge_omezarr.metadata import Window, fill_json
+
+if TYPE_CHECKING:
+    from bfbridge_omezarr.files import Tree
 
 __all__ = ["FOLDER", "load_plan", "load_windows", "plan_document", "windows_document"]
 
@@ -39,7 +41,7 @@ def plan_document(
     }
 
 
-def load_plan(root: Path) -> tuple[list[ImageSpec], dict[str, Any], str | None]:
+def load_plan(files: Tree) -> tuple[list[ImageSpec], dict[str, Any], str | None]:
     """Return the images, the options and the OME-XML of a store's plan.
 
     Raises
@@ -49,9 +51,15 @@ def load_plan(root: Path) -> tuple[list[ImageSpec], dict[str, Any], str | None]:
     UnreadableFile
         The plan is damaged, or of another version of bfbridge.
     """
-    path = root / _PLAN
+    path = files.path(_PLAN)
+    data = files.read(_PLAN)
+    if data is None:
+        raise FileMissing(
+            f"{files.root}: no store is being written there by several processes: it was not "
+            "created, or is finished already."
+        )
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(data)
         if document["format"] != _FORMAT:
             raise UnreadableFile(
                 f"{path}: is a plan of format {document['format']!r}; this bfbridge knows "
@@ -59,14 +67,9 @@ def load_plan(root: Path) -> tuple[list[ImageSpec], dict[str, Any], str | None]:
             )
         specs = [_to_spec(entry) for entry in document["images"]]
         return specs, dict(document["options"]), document["ome_xml"]
-    except FileNotFoundError as error:
-        raise FileMissing(
-            f"{root}: no store is being written there by several processes: it was not created, or "
-            "is finished already."
-        ) from error
     except UnreadableFile:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UnreadableFile(f"{path}: the plan cannot be read ({error!r}).") from error
 
 
@@ -77,13 +80,15 @@ def windows_document(windows: Sequence[Sequence[Window]]) -> tuple[str, dict[str
     return f"{FOLDER}/seen-{owner}.json", {"windows": seen}
 
 
-def load_windows(root: Path) -> Iterator[list[list[Window]]]:
+def load_windows(files: Tree) -> Iterator[list[list[Window]]]:
     """Yield what each process saw. Damage is passed by: a display window is no reason to fail."""
-    for path in sorted((root / FOLDER).glob("seen-*.json")):
+    for key in files.names(FOLDER):
+        if not key.startswith(f"{FOLDER}/seen-"):
+            continue
         try:
-            found = json.loads(path.read_bytes())["windows"]
+            found = json.loads(files.read(key) or b"{}")["windows"]
             yield [[Window(*pair) for pair in image] for image in found]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ReadFailed, ValueError, KeyError, TypeError):
             continue
 
 

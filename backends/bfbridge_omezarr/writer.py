@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Quantity, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
-from bfbridge_omezarr.files import FileTree
+from bfbridge_omezarr.files import tree_of
 from bfbridge_omezarr.levels import LevelWriter, Windows, Workspace, to_json
 from bfbridge_omezarr.metadata import (
     group_documents,
@@ -30,7 +29,11 @@ from bfbridge_omezarr.shared import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ome_types import OME
+
+    from bfbridge.source import Source
 
 __all__ = ["StoreWriter", "ome_xml_of"]
 
@@ -50,10 +53,11 @@ class StoreWriter(WriterBackend):
     """
 
     name: ClassVar[str] = "omezarr"
+    at_urls: ClassVar[bool] = True
 
     def __init__(
         self,
-        target: Path,
+        target: Path | Source,
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: WriteOptions,
@@ -61,7 +65,7 @@ class StoreWriter(WriterBackend):
         first_t: int = 0,
     ) -> None:
         self._shared = shared
-        self._files = FileTree(target)
+        self._files = tree_of(target)
         self._specs = tuple(images)
         self._ome = ome
         self._options = options
@@ -96,7 +100,7 @@ class StoreWriter(WriterBackend):
     @classmethod
     def prepare(
         cls,
-        target: Path,
+        target: Path | Source,
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: Mapping[str, Any],
@@ -121,7 +125,7 @@ class StoreWriter(WriterBackend):
                         f"chunks={level.chunk}: a chunk of {size:,} bytes is above the "
                         f"{_LARGEST_CHUNK:,} that its compression can hold."
                     )
-        return cls(Path(target), images, ome, parsed)
+        return cls(target, images, ome, parsed)
 
     @classmethod
     def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
@@ -142,7 +146,7 @@ class StoreWriter(WriterBackend):
     @classmethod
     def create(
         cls,
-        target: Path,
+        target: Path | Source,
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: Mapping[str, Any],
@@ -160,7 +164,7 @@ class StoreWriter(WriterBackend):
         return cls.open_existing(target)
 
     @classmethod
-    def open_existing(cls, target: Path) -> StoreWriter:
+    def open_existing(cls, target: Path | Source) -> StoreWriter:
         """Take part in writing a store made with `create`, in this or another process.
 
         Raises
@@ -170,13 +174,13 @@ class StoreWriter(WriterBackend):
         UnreadableFile
             Its plan is damaged.
         """
-        specs, options, xml = load_plan(Path(target))
+        specs, options, xml = load_plan(tree_of(target))
         ome = None
         if xml is not None:
             from ome_types import from_xml
 
             ome = from_xml(xml)
-        return cls(Path(target), specs, ome, parse_options(options), shared=True)
+        return cls(target, specs, ome, parse_options(options), shared=True)
 
     @property
     def images(self) -> tuple[ImageSpec, ...]:
@@ -205,6 +209,7 @@ class StoreWriter(WriterBackend):
         self._complete()
         key, document = windows_document([windows.found for windows in self._windows])
         self._files.write(key, to_json(document))
+        self._files.close()
 
     def _complete(self) -> None:
         for levels in self._levels:
@@ -258,7 +263,7 @@ class StoreWriter(WriterBackend):
         self._open = False
         self._complete()
         if self._shared:
-            for seen in load_windows(Path(self._files.root)):
+            for seen in load_windows(self._files):
                 for windows, found in zip(self._windows, seen, strict=False):
                     windows.merge(found)
             self._files.remove_unfinished()
@@ -275,6 +280,7 @@ class StoreWriter(WriterBackend):
                 self._files.write(_join(group, name), to_json(document))
         if self._shared:
             self._files.remove_folder(FOLDER)
+        self._files.close()
 
     def abort(self) -> None:
         """Close all files. What lies under the target is the caller's to remove."""
@@ -283,6 +289,7 @@ class StoreWriter(WriterBackend):
             for level in levels:
                 with contextlib.suppress(OSError):
                     level.close()
+        self._files.close()
 
     def _documents(self) -> dict[str, Mapping[str, Any]]:
         """Attributes of every group, by key."""

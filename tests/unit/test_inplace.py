@@ -92,6 +92,12 @@ def test_parts_that_become_a_chunk_are_accepted(tmp_path: Path) -> None:
     assert np.array_equal(everything(path)[0], pixels())
 
 
+def test_create_leaves_no_writer_open(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    BioWriter.create(tmp_path / "shared.ome.zarr", image=pixels(), **OPTIONS)
+    assert not recwarn.list
+    assert [entry.name for entry in tmp_path.iterdir()] == ["shared.ome.zarr"]
+
+
 def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "taken.ome.zarr", pixels())
     with pytest.raises(TargetExists):

@@ -35,6 +35,7 @@ from bfbridge.errors import (  # noqa: E402
 )
 from bfbridge.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter  # noqa: E402
+from bfbridge_omezarr.files import tree_of  # noqa: E402
 from bfbridge_omezarr.ome import make_ome  # noqa: E402
 from bfbridge_omezarr.shared import load_plan  # noqa: E402
 
@@ -217,7 +218,7 @@ def test_plan_keeps_everything(tmp_path: Path) -> None:
         options = {"chunks": 32, "compression": ("zstd", 3)}
         path = tmp_path / f"{dtype}.zarr"
         OmeZarrWriter.create(path, [spec], None, options)
-        (found,), kept, xml = load_plan(path)
+        (found,), kept, xml = load_plan(tree_of(path))
         assert found.image == spec.image
         assert found.fill_value == fill or math.isnan(fill)
         assert found.downsample == "mode"

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import numpy as np
 import pytest
 
 pytest.importorskip("s3fs", reason="s3fs is not installed")
 pytest.importorskip("moto.server", reason="moto[server], a local S3, is not installed")
-pytest.importorskip("jpype", reason="JPype is not installed")
 tifffile = pytest.importorskip("tifffile")
 zarr = pytest.importorskip("zarr")
 
-from bfbridge import BioReader, source  # noqa: E402
-from bfbridge.errors import FileMissing  # noqa: E402
+from bfbridge import BioReader, BioWriter, source  # noqa: E402
+from bfbridge.errors import BfbridgeError, FileMissing, TargetBusy, TargetExists  # noqa: E402
 
 # What moto and botocore warn of is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("default")
 
 STACK = (np.arange(40 * 210 * 190).reshape(40, 210, 190) * 7).astype(np.uint16)
+FACE = STACK[:4].transpose(1, 2, 0)
 BYTES = (STACK % 251).astype(np.uint8)
 ICS = (
     "\t\nics_version\t1.0\nfilename\ta\nlayout\tparameters\t4\nlayout\torder\tbits\tx\ty\tz\n"
@@ -77,6 +79,7 @@ def moved(monkeypatch):
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_a_format_of_two_files(store, isolated):
+    pytest.importorskip("jpype", reason="JPype is not installed")
     with BioReader("s3://images/a.ics", storage_options=store, isolated=isolated) as br:
         assert br.backend == "bioformats"
         assert br.shape == (210, 190, 40)
@@ -85,6 +88,7 @@ def test_a_format_of_two_files(store, isolated):
 
 
 def test_a_tiff_through_either_backend_moves_little_for_a_plane(store, moved):
+    pytest.importorskip("jpype", reason="JPype is not installed")
     whole = STACK.nbytes
     for backend in ("bioformats", "ometiff"):
         moved.clear()
@@ -104,3 +108,48 @@ def test_an_ome_zarr(store):
 def test_what_is_missing_is_said(store):
     with pytest.raises(FileMissing, match=r"s3://images/none\.czi"):
         BioReader("s3://images/none.czi", storage_options=store)
+
+
+def write_part(options, rows):
+    with BioWriter.open("s3://images/shared.zarr", storage_options=options) as bw:
+        bw[slice(*rows)] = FACE[slice(*rows)]
+
+
+@pytest.mark.parametrize("layout", [{}, {"version": "0.4"}, {"shards": 128}], ids=str)
+def test_an_ome_zarr_is_written(store, layout):
+    name = f"s3://images/new-{len(str(layout))}.zarr"
+    given = {"image": FACE, "chunks": 64, "pyramid": 1, "storage_options": store}
+    with BioWriter(name, **given, **layout) as bw:
+        with pytest.raises(TargetBusy):
+            BioWriter(name, **given, overwrite=True)
+        bw[:] = FACE
+        bw[3:5, 7:9] = 0
+    expected = FACE.copy()
+    expected[3:5, 7:9] = 0
+    with BioReader(name, storage_options=store) as br:
+        np.testing.assert_array_equal(br[:], expected)
+        assert br.levels[1].shape == (105, 95, 4)
+    with pytest.raises(TargetExists):
+        BioWriter(name, **given)
+    with BioWriter(name, **given, overwrite=True) as bw:
+        bw[:] = FACE
+    with BioReader(name, storage_options=store) as br:
+        np.testing.assert_array_equal(br[:], FACE)
+
+
+def test_two_processes_write_one_ome_zarr(store):
+    name = "s3://images/shared.zarr"
+    BioWriter.create(name, image=FACE, chunks=64, shards=128, pyramid=1, storage_options=store)
+    context = multiprocessing.get_context("spawn")
+    parts = [context.Process(target=write_part, args=(store, r)) for r in ((0, 128), (128, 210))]
+    for part in parts:
+        part.start()
+    for part in parts:
+        part.join()
+        assert part.exitcode == 0
+    with pytest.raises(BfbridgeError):
+        BioReader(name, storage_options=store)
+    BioWriter.finish(name, storage_options=store)
+    with BioReader(name, storage_options=store) as br:
+        np.testing.assert_array_equal(br[:], FACE)
+        assert br.levels[1].shape == (105, 95, 4)
