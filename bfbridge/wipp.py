@@ -141,7 +141,8 @@ def _preview(folder: Path, pattern: str, out: Path, extension: str, request: Any
     found = find_sources([str(folder)], request, pattern=pattern, recursive=False)
     names: list[str] = []
     failed = 0
-    for source, target in zip(found, name_targets(found, out, extension), strict=True):
+    targets = name_targets(found, out, extension, request.split)
+    for source, target in zip(found, targets, strict=True):
         if source.error is not None:
             log.error("%s: %s", source.path, source.error)
             failed += 1

@@ -31,7 +31,8 @@ def convert(
         list[str],
         typer.Argument(
             metavar="IN... OUT",
-            help="Files, folders, globs or file patterns; then the new file, or a folder.",
+            help="Files, folders, globs or file patterns; then the new file, or a folder. A new "
+            "file's name may have %s %n (image), %c %w (channel), %z, %t, %A: a file for each.",
         ),
     ],
     overwrite: Annotated[bool, _option("--overwrite", help="Replace what exists.")] = False,
@@ -61,7 +62,10 @@ def convert(
         Text, _option("--scaling", help="How values become it: full, minmax, clip or LOW:HIGH.")
     ] = None,
     split: Annotated[
-        Text, _option("--split", help="A file for each: some of series,c,t,z with commas.")
+        Text,
+        _option(
+            "--split", help="A file for each: some of series,c,t,z with commas; named x_c0_t1."
+        ),
     ] = None,
     pyramid: Annotated[
         bool, _option("--pyramid/--no-pyramid", help="Write lower resolutions.")

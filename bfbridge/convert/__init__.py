@@ -10,17 +10,19 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from bfbridge.convert.batch import Watcher, parse_part, plan_jobs, run_batch
+from bfbridge.convert.naming import axes_of_pattern, is_name_pattern
 from bfbridge.convert.options import options_for
 from bfbridge.convert.record import FileRecord
 from bfbridge.convert.report import Report, report_path
-from bfbridge.convert.request import Request, parse_crop, parse_size, parse_split
+from bfbridge.convert.request import SPLITS, Request, parse_crop, parse_size, parse_split
 from bfbridge.convert.single import Progress, convert_file
 from bfbridge.convert.sources import Skipped, find_sources, is_one_image, name_targets
 from bfbridge.errors import BadArgument, BatchFailed
@@ -145,6 +147,8 @@ def convert(
         batch.
     target
         The new file, whose suffix chooses the format; for a batch, the folder of the new files.
+        The name may be a pattern as bfconvert has them, which makes several files:
+        "%n_%c.ome.tif"; see `bfbridge.convert.naming`.
     series
         Number or name of one image, or several. Default: all, into one file.
     level
@@ -213,9 +217,19 @@ def convert(
     if not is_batch(source, target):
         if watcher is not None and progress is None:
             progress = _watched(watcher, source)
+        request = _with_names(request, os.fspath(target))
+        work: Callable[..., FileRecord] = convert_file
         if client is not None:
-            return _convert_spread(source, target, request, client, progress, report)
-        return _convert_one(source, target, request, overwrite, resume, progress, report)
+            from bfbridge.convert.regions import convert_on_cluster
+
+            work = partial(convert_on_cluster, client=client)
+        told = {"overwrite": overwrite, "resume": resume, "progress": progress}
+        return _convert_one(source, target, request, partial(work, **told), report)
+    if is_name_pattern(Path(target).name):
+        raise BadArgument(
+            f"{target}: a pattern of names is for one source. Give a batch a folder; its files are "
+            "named after their sources, and split= (--split) adds numbers."
+        )
     if progress is not None and watcher is None:
         watcher = _ProgressOf(progress)
     done = convert_many(
@@ -254,17 +268,14 @@ def _convert_one(
     source: Any,
     target: str | os.PathLike[str],
     request: Request,
-    overwrite: bool,
-    resume: bool,
-    progress: Progress | None,
+    work: Callable[..., FileRecord],
     report: str | os.PathLike[str] | None,
 ) -> Conversion:
+    """Have one source converted, and report it whether that fails or not."""
     request = _with_options(request, os.fspath(target))
     kept = None if report is None else Report(Path(report), _told(request))
     try:
-        record = convert_file(
-            source, target, request, overwrite=overwrite, resume=resume, progress=progress
-        )
+        record = work(source, target, request)
     except Exception as error:
         if kept is not None:
             name = str(getattr(source, "name", source))
@@ -285,35 +296,20 @@ def _convert_one(
     )
 
 
-def _convert_spread(
-    source: Any,
-    target: str | os.PathLike[str],
-    request: Request,
-    client: Any,
-    progress: Progress | None,
-    report: str | os.PathLike[str] | None,
-) -> Conversion:
-    """Convert one image on a cluster, its regions shared out."""
-    from bfbridge.convert.regions import convert_on_cluster
-
-    record = convert_on_cluster(source, target, request, client, progress)
-    kept = None if report is None else Report(Path(report), _told(request))
-    if kept is not None:
-        kept.files.append(record)
-        kept.finish()
-    place = None if kept is None else kept.path
-    return _summary([record], os.fspath(target), record.seconds, place)
-
-
 def _with_options(request: Request, target: str) -> Request:
-    from dataclasses import replace
-
     return replace(request, options=options_for(target, request.target_backend, request.options))
 
 
-def _told(request: Request) -> dict[str, Any]:
-    from dataclasses import asdict
+def _with_names(request: Request, target: str) -> Request:
+    """Read the target's name as a pattern, if it is one."""
+    name = Path(target).name
+    if not is_name_pattern(name):
+        return request
+    axes = {*request.split, *axes_of_pattern(name)}
+    return replace(request, names=name, split=tuple(axis for axis in SPLITS if axis in axes))
 
+
+def _told(request: Request) -> dict[str, Any]:
     told = asdict(request)
     # Storage options hold credentials.
     told["reader_options"] = sorted(request.reader_options)
@@ -410,7 +406,7 @@ def convert_many(
         [os.fspath(source) for source in listed], request,
         pattern=pattern, recursive=recursive, group=group, skipped=skipped,
     )  # fmt: skip
-    targets = name_targets(found, folder, suffix)
+    targets = name_targets(found, folder, suffix, request.split)
     planned = plan_jobs(found, targets, overwrite=overwrite, resume=resume, part=chosen)
     place = Path(report) if report else report_path(folder, is_folder=True, part=chosen)
     kept = Report(place, _told(request))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,13 +42,14 @@ class PixelChecksum:
         height, width = self.tile
         row, column = y.start // height, x.start // width
         little = pixels.dtype.newbyteorder("<")
+        crc32 = _crc32()
         for index in np.ndindex(*pixels.shape[2:]):
             plane = pixels[(slice(None), slice(None), *index)]
             place = (t.start + index[2], c.start + index[1], z.start + index[0])
             for i, top in enumerate(range(0, plane.shape[0], height)):
                 for j, left in enumerate(range(0, plane.shape[1], width)):
                     tile = plane[top : top + height, left : left + width]
-                    self._sums[(*place, row + i, column + j)] = zlib.crc32(
+                    self._sums[(*place, row + i, column + j)] = crc32(
                         np.ascontiguousarray(tile, little).data
                     )
 
@@ -65,6 +67,15 @@ class PixelChecksum:
             "tile": list(self.tile),
             "value": hashlib.sha256(self._sums.tobytes()).hexdigest(),
         }
+
+
+def _crc32() -> Callable[[Any], int]:
+    """Return the CRC-32 of libdeflate where it is installed: it takes a fifth of zlib's time."""
+    try:
+        from imagecodecs import deflate_crc32
+    except ImportError:
+        return zlib.crc32
+    return deflate_crc32  # type: ignore[no-any-return]
 
 
 def _tile(grid: BlockGrid, axis: int) -> int:

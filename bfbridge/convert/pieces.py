@@ -12,16 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge.convert.naming import filled, marked
 from bfbridge.convert.request import Request, parse_positions
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.indexing import parse_axis
 from bfbridge.reader import BioReader
 from bfbridge.views import ImageView
 
-__all__ = ["Output", "Piece", "base_name", "plan_outputs", "suffix_of"]
-
-DOUBLE = (".ome", ".companion", ".nii", ".idx", ".ome.xml")
-COMPRESSED = (".gz", ".bz2", ".zip")
+__all__ = ["Output", "Piece", "plan_outputs"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,8 @@ def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request
     br
         The open source.
     target
-        The new file; with ``request.split``, what the files' names are made of.
+        The new file; with ``request.split``, what the files' names are made of. The name of a
+        pattern (``request.names``) takes the place of its last part.
     request
         What was asked for.
 
@@ -106,16 +105,69 @@ def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request
     ------
     BadSelection
         A series, level, channel, position or crop that the source does not have.
+    BadArgument
+        A pattern that gives two files one name.
     """
     views = _chosen(br, request)
     pieces = [_piece(view, request) for view in views]
     outputs: dict[Path, list[Piece]] = {}
-    for number, piece in enumerate(pieces):
+    places: dict[Path, tuple[int, ...]] = {}
+    for view, piece in zip(views, pieces, strict=True):
         own = "series" in request.split and len(pieces) > 1
-        ending = f"_s{views[number].index}" if own else ""
+        ending = f"_s{view.index}" if own else ""
         for part, marks in _split(piece, request.split):
-            outputs.setdefault(_named(Path(target), marks + ending), []).append(part)
+            if request.names is None:
+                path = marked(Path(target), marks + ending)
+            else:
+                path = Path(target).with_name(_from_pattern(br, part, request.names))
+                _refuse_second(places, path, _place(part, request.split), request.names)
+            outputs.setdefault(path, []).append(part)
     return [Output(path, tuple(parts)) for path, parts in outputs.items()]
+
+
+def _from_pattern(br: BioReader, piece: Piece, pattern: str) -> str:
+    """Return the name of the new file of a piece, made of a pattern."""
+    view = piece.view(br)
+    channel = piece.c[0] // piece.samples
+
+    def acquired() -> str:
+        date = br.ome.images[piece.series].acquisition_date
+        if date is None:
+            raise BadSelection(
+                f"{view.source_name}: it is not known when image {piece.series} was acquired, so "
+                f"%A in the name {pattern} stands for nothing. Leave it out."
+            )
+        return f"{date:%Y-%m-%dT%H-%M-%S}"
+
+    return filled(
+        pattern,
+        {
+            "s": lambda: str(piece.series),
+            "n": lambda: view.name or str(piece.series),
+            "c": lambda: str(channel),
+            "w": lambda: view.channel_names[channel] or str(channel),
+            "z": lambda: str(piece.z[0]),
+            "t": lambda: str(piece.t[0]),
+            "A": acquired,
+        },
+    )
+
+
+def _place(piece: Piece, split: Sequence[str]) -> tuple[int, ...]:
+    """Tell apart the files that a source is split into."""
+    first = {"series": piece.series, "c": piece.c[0], "t": piece.t[0], "z": piece.z[0]}
+    return tuple(first[axis] for axis in split)
+
+
+def _refuse_second(
+    places: dict[Path, tuple[int, ...]], path: Path, place: tuple[int, ...], pattern: str
+) -> None:
+    # Some file systems do not tell upper from lower case.
+    if places.setdefault(Path(str(path).lower()), place) != place:
+        raise BadArgument(
+            f"{pattern}: two new files would be called {path.name}. Tell them apart by their "
+            "numbers: %s for images, %c for channels, %z for slices, %t for time points."
+        )
 
 
 def _chosen(br: BioReader, request: Request) -> list[ImageView]:
@@ -237,31 +289,3 @@ def _split(piece: Piece, split: Sequence[str]) -> Iterator[tuple[Piece, str]]:
         for change, _ in combined:
             changes.update(change)
         yield replace(piece, **changes), "".join(mark for _, mark in combined)
-
-
-def suffix_of(name: str) -> str:
-    """Return a file name's suffix, double ones whole: ".ome.tif", ".nii.gz", ".czi".
-
-    >>> suffix_of("a.b.ome.tif"), suffix_of("brain.nii.gz"), suffix_of("plain")
-    ('.ome.tif', '.nii.gz', '')
-    """
-    name = name.rstrip("/").rsplit("/", 1)[-1].split("&", 1)[0]
-    stem, suffix = os.path.splitext(name)
-    inner = os.path.splitext(stem)[1]
-    if inner and (inner.lower() in DOUBLE or suffix.lower() in COMPRESSED):
-        return inner + suffix
-    return suffix
-
-
-def base_name(name: str) -> str:
-    """Return a file name without folder and suffix; parameters of a ``.fake`` name go too."""
-    last = Path(name.split("?", 1)[0].rstrip("/")).name
-    base = last.removesuffix(suffix_of(last)) or last
-    return base.split("&", 1)[0] if last.lower().endswith(".fake") else base
-
-
-def _named(target: Path, marks: str) -> Path:
-    if not marks:
-        return target
-    suffix = suffix_of(target.name)
-    return target.with_name(target.name.removesuffix(suffix) + marks + suffix)

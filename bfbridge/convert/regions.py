@@ -1,13 +1,13 @@
 """One large image on a Dask cluster: each task writes whole chunks or shards of one OME-Zarr.
 
 A task that is run again, because its worker was lost, writes the same chunks again; each appears
-whole or not at all. The store opens nowhere until every task has ended and it was finished.
+whole or not at all. The store has its name only when every task has ended and it was finished;
+until then what stood there before stays.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from bfbridge import registry
+from bfbridge.atomic import AtomicTarget
 from bfbridge.convert.blocks import BlockGrid, plan_grid
 from bfbridge.convert.document import document_for
-from bfbridge.convert.options import options_for
-from bfbridge.convert.pieces import Piece, plan_outputs
+from bfbridge.convert.pieces import Output, Piece, plan_outputs
 from bfbridge.convert.record import FileRecord, OutputRecord, bytes_on_disk, stamp
 from bfbridge.convert.request import Request
 from bfbridge.convert.scaling import Scaling
-from bfbridge.convert.single import open_source, output_scalings
+from bfbridge.convert.selection import check_selection
+from bfbridge.convert.single import kept_output, open_source, output_scalings, refuse_own_source
 from bfbridge.convert.verify import verify_output
-from bfbridge.errors import BadArgument, TargetExists
+from bfbridge.errors import BadArgument
+from bfbridge.reader import BioReader
 from bfbridge.writer import BioWriter
 
 __all__ = ["convert_on_cluster"]
@@ -39,6 +41,9 @@ def convert_on_cluster(
     target: str | os.PathLike[str],
     request: Request,
     client: Any,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FileRecord:
     """Convert one source into one OME-Zarr, its regions shared out to a cluster's workers.
@@ -51,6 +56,10 @@ def convert_on_cluster(
         What is wanted; nothing can be split.
     client
         A ``distributed.Client``.
+    overwrite
+        Whether a store that exists may be replaced, which happens when the new one is finished.
+    resume
+        Whether a store that exists is kept if its pixels are the source's, not an error.
     progress
         Takes (bytes of pixels done, bytes in all).
 
@@ -59,7 +68,7 @@ def convert_on_cluster(
     BadArgument
         The target is no OME-Zarr, or is to be split.
     TargetExists
-        There is something under that name; a shared store never replaces another.
+        There is something under that name, and it may not be replaced.
     BfbridgeError
         Reading or writing failed; the store begun was removed.
     """
@@ -70,9 +79,6 @@ def convert_on_cluster(
             f"{place}: several machines write one new file only as OME-Zarr, and not split. Leave "
             "client= out, or give a folder to convert many files."
         )
-    if os.path.lexists(place):
-        raise TargetExists(f"{place} exists. Remove it first, or choose another name.")
-    options = options_for(str(place), request.target_backend, request.options)
     record = FileRecord(str(source), str(place), request=request.fingerprint)
     with open_source(source, request) as br:
         record.source, record.backend, record.backend_reason = (
@@ -80,37 +86,63 @@ def convert_on_cluster(
         )  # fmt: skip
         record.inputs = stamp(br.used_files)
         (output,) = plan_outputs(br, place, request)
-        scalings = output_scalings(br, output, request)
-        document = document_for(
-            br, output.pieces, scalings, original_metadata=request.original_metadata
-        )
-        BioWriter.create(
-            place, metadata=document, series="all", pyramid=request.pyramid,
-            downsample=request.downsample, **options,
-        )  # fmt: skip
-        try:
-            tasks = list(_tasks(place, output.pieces, scalings, options))
-            _run(tasks, os.fspath(source), place, request, client, progress)
-            BioWriter.finish(place, request.workers)
-        except BaseException:
-            # Made here, under a name where nothing was, and opening nowhere.
-            shutil.rmtree(place, ignore_errors=True)
-            raise
-        made = OutputRecord(str(place), "omezarr", file_bytes=bytes_on_disk(place))
-        made.pixel_bytes = sum(
-            piece.size * piece.view(br).dtype.itemsize for piece in output.pieces
-        )
-        made.images = [
-            {"series": piece.series, "level": piece.level, "shape": list(piece.shape),
-             "dtype": scaling.after.name, "checksum": None}
-            for piece, scaling in zip(output.pieces, scalings, strict=True)
-        ]  # fmt: skip
         if request.verify:
-            verify_output(br, output, scalings, request, made, lambda count: None)
-    record.outputs = [made]
+            check_selection(br, [output], request)
+        refuse_own_source([output], br)
+        kept = None
+        if resume and not overwrite:
+            kept = kept_output(source, br, output, request, lambda count: None)
+        record.outputs = [kept or _make(source, br, output, request, client, overwrite, progress)]
     record.status = "done"
     record.seconds = time.perf_counter() - begun
     return record
+
+
+def _make(
+    source: Any,
+    br: BioReader,
+    output: Output,
+    request: Request,
+    client: Any,
+    overwrite: bool,
+    progress: Callable[[int, int], None] | None,
+) -> OutputRecord:
+    """Have one store written by the cluster, in a private folder that every worker sees."""
+    begun = time.perf_counter()
+    options = dict(request.options)
+    scalings = output_scalings(br, output, request)
+    document = document_for(
+        br, output.pieces, scalings, original_metadata=request.original_metadata
+    )
+    output.target.parent.mkdir(parents=True, exist_ok=True)
+    target = AtomicTarget(output.target, overwrite=overwrite, durable=request.durable)
+    try:
+        BioWriter.create(
+            target.work_path, metadata=document, series="all", pyramid=request.pyramid,
+            downsample=request.downsample, **options,
+        )  # fmt: skip
+        tasks = list(_tasks(target.work_path, output.pieces, scalings, options))
+        _run(tasks, _anywhere(br.source_name), target.work_path, request, client, progress)
+        BioWriter.finish(target.work_path, request.workers)
+        target.commit()
+    finally:
+        target.discard()
+    made = OutputRecord(str(output.target), "omezarr", file_bytes=bytes_on_disk(output.target))
+    made.pixel_bytes = sum(piece.size * piece.view(br).dtype.itemsize for piece in output.pieces)
+    made.images = [
+        {"series": piece.series, "level": piece.level, "shape": list(piece.shape),
+         "dtype": scaling.after.name, "checksum": None}
+        for piece, scaling in zip(output.pieces, scalings, strict=True)
+    ]  # fmt: skip
+    if request.verify:
+        verify_output(source, output, scalings, request, made, lambda count: None)
+    made.seconds = time.perf_counter() - begun
+    return made
+
+
+def _anywhere(source: str) -> str:
+    """Return a path that holds in any working directory."""
+    return source if "://" in source or not os.path.exists(source) else os.path.abspath(source)
 
 
 def _tasks(

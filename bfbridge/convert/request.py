@@ -41,6 +41,8 @@ class Request:
         Type of the new pixels, and how values get there; see `bfbridge.convert.scaling`.
     split
         Axes of which each position becomes a file of its own: some of "series", "c", "t", "z".
+    names
+        Pattern of the new files' names, or None; see `bfbridge.convert.naming`.
     pyramid, downsample
         Lower levels, as `BioWriter` has them.
     verify
@@ -74,6 +76,7 @@ class Request:
     dtype: Any = None
     scaling: Any = None
     split: tuple[str, ...] = ()
+    names: str | None = None
     pyramid: Pyramid = True
     downsample: str = "mean"
     verify: bool = False

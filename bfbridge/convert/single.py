@@ -25,13 +25,22 @@ from bfbridge.convert.pieces import Output, Piece, plan_outputs
 from bfbridge.convert.record import FileRecord, OutputRecord, bytes_on_disk, stamp
 from bfbridge.convert.request import Request
 from bfbridge.convert.scaling import Scaling, plan_scaling
+from bfbridge.convert.selection import check_selection
 from bfbridge.convert.verify import verify_output
 from bfbridge.errors import BfbridgeError, TargetExists
 from bfbridge.reader import BioReader
 from bfbridge.tiles import run
 from bfbridge.writer import BioWriter, ImageWriter
 
-__all__ = ["Counter", "convert_file", "open_source", "output_scalings", "source_grid"]
+__all__ = [
+    "Counter",
+    "convert_file",
+    "kept_output",
+    "open_source",
+    "output_scalings",
+    "refuse_own_source",
+    "source_grid",
+]
 
 Progress = Callable[[int, int], None]
 
@@ -109,19 +118,24 @@ def convert_file(
         record.backend, record.backend_reason = br.backend, br.backend_reason
         record.inputs = stamp(br.used_files)
         outputs = plan_outputs(br, target, request)
-        _refuse_own_source(outputs, br)
+        refuse_own_source(outputs, br)
+        if request.verify:
+            check_selection(br, outputs, request)
         passes = 3 if request.verify else 1
         for output in outputs:
             counter.expect(passes * sum(_nbytes(br, piece) for piece in output.pieces))
         for output in outputs:
-            kept = _kept(br, output, request, counter) if resume and not overwrite else None
-            record.outputs.append(kept or _make(br, output, request, overwrite, counter))
+            kept = None
+            if resume and not overwrite:
+                kept = kept_output(source, br, output, request, counter.add)
+            record.outputs.append(kept or _make(source, br, output, request, overwrite, counter))
     record.status = "done"
     record.seconds = time.perf_counter() - begun
     return record
 
 
-def _refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
+def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
+    """Raise `TargetExists` if a new file would take the place of its source."""
     used = {os.path.realpath(path) for path in (*br.used_files, br.source_name)}
     for output in outputs:
         if os.path.realpath(output.target) in used:
@@ -132,15 +146,16 @@ def _nbytes(br: BioReader, piece: Piece) -> int:
     return piece.size * piece.view(br).dtype.itemsize
 
 
-def _kept(br: BioReader, output: Output, request: Request, counter: Counter) -> OutputRecord | None:
+def kept_output(
+    source: Any, br: BioReader, output: Output, request: Request, count: Callable[[int], None]
+) -> OutputRecord | None:
     """Return the record of a file made by an interrupted run, if its pixels are the source's."""
     if not os.path.lexists(output.target):
         return None
     record = OutputRecord(target=str(output.target))
     try:
-        verify_output(
-            br, output, output_scalings(br, output, request), request, record, counter.add
-        )
+        scalings = output_scalings(br, output, request)
+        verify_output(source, output, scalings, request, record, count)
     except BfbridgeError as error:
         raise TargetExists(
             f"{output.target} exists, and is not a complete conversion of {br.source_name} "
@@ -152,7 +167,12 @@ def _kept(br: BioReader, output: Output, request: Request, counter: Counter) -> 
 
 
 def _make(
-    br: BioReader, output: Output, request: Request, overwrite: bool, counter: Counter
+    source: Any,
+    br: BioReader,
+    output: Output,
+    request: Request,
+    overwrite: bool,
+    counter: Counter,
 ) -> OutputRecord:
     """Write one new file, and compare it with the source where that was asked for."""
     begun = time.perf_counter()
@@ -194,7 +214,7 @@ def _make(
     record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
     record.file_bytes = bytes_on_disk(output.target)
     if request.verify:
-        verify_output(br, output, scalings, request, record, counter.add)
+        verify_output(source, output, scalings, request, record, counter.add)
     record.seconds = time.perf_counter() - begun
     return record
 

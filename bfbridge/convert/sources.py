@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bfbridge.atomic import is_partial
-from bfbridge.convert.pieces import base_name, suffix_of
+from bfbridge.convert.naming import base_name, suffix_of
 from bfbridge.convert.request import Request
 from bfbridge.errors import (
     BadArgument,
@@ -25,6 +27,7 @@ __all__ = ["Found", "Skipped", "find_sources", "is_one_image", "name_targets"]
 
 ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 EVERYTHING = (".*", ".+")
+MARKS = re.compile(r"(_[ctzs]\d+)+$")
 NATIVE = frozenset({".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".svs", ".ome"})
 NOT_ONLY_IMAGES = frozenset(
     (  # noqa: SIM905 - read as a line of text
@@ -274,10 +277,24 @@ def _image_suffixes() -> frozenset[str]:
 _known: frozenset[str] | None = None
 
 
-def name_targets(found: Sequence[Found], folder: Path, suffix: str) -> list[Path]:
-    """Name the new file of each source: its base name and folder, with the new suffix.
+def name_targets(
+    found: Sequence[Found], folder: Path, suffix: str, split: Sequence[str] = ()
+) -> list[Path]:
+    """Name the new file of each source: its folder and base name, with the new suffix.
 
-    Two sources that would get the same name keep their whole name, and failing that a number.
+    Sources that would get the same name are told apart by as little as it takes: first by the
+    folders in which they differ (``a/img.ome.tif``, ``b/img.ome.tif``), then by their whole names
+    (``img.czi.ome.tif``), then by numbers. A source that has the new suffix already keeps its
+    plain name.
+
+    Parameters
+    ----------
+    found
+        The sources.
+    folder, suffix
+        Where the new files go, and their suffix.
+    split
+        Axes along which sources are split into several files, whose names must not meet either.
 
     Raises
     ------
@@ -286,31 +303,57 @@ def name_targets(found: Sequence[Found], folder: Path, suffix: str) -> list[Path
     """
     if not suffix.startswith("."):
         raise BadArgument(f"suffix={suffix!r}: give a suffix such as .ome.tif or .ome.zarr.")
-    plain = [folder / f.folder / (base_name(f.path) + suffix) for f in found]
-    counts: dict[str, int] = {}
-    for path in plain:
-        counts[_folded(path)] = counts.get(_folded(path), 0) + 1
-    names = [
-        path if counts[_folded(path)] == 1 else path.with_name(_last(f.path) + suffix)
-        for path, f in zip(plain, found, strict=True)
-    ]
-    taken: set[str] = set()
-    for i, plain_name in enumerate(names):
-        path, number = plain_name, 2
-        while _folded(path) in taken:
-            base = plain_name.name.removesuffix(suffix)
-            path = plain_name.with_name(f"{base}-{number}{suffix}")
-            number += 1
-        taken.add(_folded(path))
-        names[i] = path
-    return names
+    names = [Path(f.folder, base_name(f.path)) for f in found]
+    for group in _meeting(names, split):
+        inner = _inner_folders([found[i] for i in group])
+        if len(set(inner)) > 1:
+            for number, deeper in zip(group, inner, strict=True):
+                names[number] = deeper / names[number].name
+    for group in _meeting(names, split):
+        for number in group:
+            last = _last(found[number].path)
+            if suffix_of(last).lower() != suffix.lower():
+                names[number] = names[number].with_name(last)
+    for group in _meeting(names, split):
+        for number in group[1:]:
+            names[number] = _numbered(names[number], names)
+    return [folder / name.with_name(name.name + suffix) for name in names]
+
+
+def _numbered(name: Path, taken: Sequence[Path]) -> Path:
+    lowered = {str(path).lower() for path in taken}
+    tries = (name.with_name(f"{name.name}-{count}") for count in itertools.count(2))
+    return next(path for path in tries if str(path).lower() not in lowered)
+
+
+def _meeting(names: Sequence[Path], split: Sequence[str]) -> list[list[int]]:
+    """Return the groups of names that are the same, or would be when sources are split."""
+    # Some file systems do not tell upper from lower case.
+    lowered = [str(name).lower() for name in names]
+    groups: dict[str, list[int]] = {}
+    for number, name in enumerate(lowered):
+        plain = MARKS.sub("", name)
+        groups.setdefault(plain if split and plain in lowered else name, []).append(number)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _inner_folders(found: Sequence[Found]) -> list[Path]:
+    """Return the folders of sources, from the innermost one that they share."""
+    folders = [_folders(f.path) for f in found]
+    shared = 0
+    for parts in zip(*folders, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared += 1
+    return [Path(*folder[shared:]) for folder in folders]
+
+
+def _folders(path: str) -> list[str]:
+    if "://" in path:
+        return path.split("?", 1)[0].rstrip("/").split("/")[:-1]
+    return list(Path(os.path.abspath(path)).parent.parts)
 
 
 def _last(path: str) -> str:
     name = path.split("?", 1)[0].rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
     return name if suffix_of(name) else base_name(name)
-
-
-def _folded(path: Path) -> str:
-    # Some file systems do not tell upper from lower case.
-    return str(path).lower()

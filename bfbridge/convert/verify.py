@@ -14,6 +14,7 @@ from bfbridge.convert.pieces import Output, Piece
 from bfbridge.convert.record import OutputRecord
 from bfbridge.convert.request import Request
 from bfbridge.convert.scaling import Scaling
+from bfbridge.convert.selection import open_again, read_planes
 from bfbridge.errors import ReadFailed
 from bfbridge.reader import BioReader
 from bfbridge.tiles import run
@@ -23,7 +24,7 @@ __all__ = ["verify_output"]
 
 
 def verify_output(
-    br: BioReader,
+    source: Any,
     output: Output,
     scalings: Sequence[Scaling],
     request: Request,
@@ -34,8 +35,8 @@ def verify_output(
 
     Parameters
     ----------
-    br
-        The open source.
+    source
+        What was converted; it is opened again, and read apart from the way it was converted.
     output, scalings
         The new file, and how values were changed.
     request
@@ -50,7 +51,10 @@ def verify_output(
     ReadFailed
         Something differs: images, sizes, type or pixels; the message says which and where first.
     """
-    with BioReader(output.target, max_workers=request.workers, cache=0) as made:
+    with (
+        open_again(source, request) as br,
+        BioReader(output.target, max_workers=request.workers, cache=0) as made,
+    ):
         # A source may have no image with a role (labels) where the target's format keeps them.
         views = list(made.series)[: len(output.pieces)]
         if len(made.series) != len(output.pieces):
@@ -110,7 +114,7 @@ def _verify_image(
     checksum = PixelChecksum(grid)
     run(
         (
-            partial(_compare, piece, scaling, source, view, key, checksum, where, count)
+            partial(_compare, piece, scaling, source, view, key, request, checksum, where, count)
             for key in grid
         ),
         request.workers,
@@ -130,12 +134,13 @@ def _compare(
     source: ImageView,
     made: ImageView,
     key: tuple[slice, ...],
+    request: Request,
     checksum: PixelChecksum,
     where: str,
     count: Callable[[int], None],
 ) -> None:
     y, x, z, c, t = key
-    raw = piece.read(source, key)
+    raw = read_planes(source, piece, key, request.crop)
     wanted = scaling(raw)
     found = made.read(X=x, Y=y, Z=z, C=c, T=t, keepdims=True)
     equal = np.array_equal(wanted, found, equal_nan=wanted.dtype.kind in "fc")

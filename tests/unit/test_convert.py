@@ -19,7 +19,7 @@ import bfbridge
 from bfbridge import BioReader, BioWriter, convert
 from bfbridge.convert.blocks import plan_grid
 from bfbridge.convert.document import ORIGINAL_METADATA
-from bfbridge.convert.pieces import base_name, suffix_of
+from bfbridge.convert.naming import base_name, suffix_of
 from bfbridge.convert.request import parse_positions, parse_size
 from bfbridge.convert.scaling import plan_scaling
 from bfbridge.errors import (

@@ -129,18 +129,39 @@ def test_nothing_found_is_an_error(tmp_path: Path, source: str) -> None:
         find_sources([str(tmp_path / source)], REQUEST)
 
 
-def test_new_names_keep_folders_and_never_meet() -> None:
-    found = [
-        Found("/in/a.czi"), Found("/in/a.lif"), Found("/in/deep/a.czi", "deep"), Found("/in/B.tif"),
-        Found("/in/b.tif"), Found("/other/b.tif"),
+@pytest.mark.parametrize(
+    ("paths", "split", "expected"),
+    [
+        ("/in/a.czi /in/b.czi", "", "a b"),
+        ("/in/a.czi /in/a.lif", "", "a.czi a.lif"),
+        ("/in/a.czi /in/a.ome.zarr", "", "a.czi a"),
+        ("/in/1/a.czi /in/2/a.czi /in/3/b.czi", "", "1/a 2/a b"),
+        ("/in/a.czi /in/1/a.czi", "", "a 1/a"),
+        ("/in/1/a.czi /in/1/a.lif /in/2/a.czi", "", "1/a.czi 1/a.lif 2/a"),
+        ("/in/B.tif /in/b.tif", "", "B.tif b.tif-2"),
+        ("https://h/1/a.czi?x=1 https://h/2/a.czi", "", "1/a 2/a"),
+        ("/in/a.czi /in/a_c1.tif /in/b_t0.tif", "c", "a.czi a_c1.tif b_t0"),
+    ],
+)
+def test_new_names_never_meet(paths: str, split: str, expected: str) -> None:
+    found = [Found(path) for path in paths.split()]
+    made = name_targets(found, Path("out"), ".ome.zarr", tuple(split))
+    assert [path.as_posix() for path in made] == [
+        f"out/{name}.ome.zarr" for name in expected.split()
+    ]
+
+
+def test_new_names_keep_the_folders_that_were_searched() -> None:
+    deep = [
+        Found("/in/a.czi"), Found("/in/deep/a.czi", "deep"), Found("/in/deep/a.lif", "deep"),
+        Found("/in/x/b.lif", "x"), Found("/also/x/b.lif", "x"),
     ]  # fmt: skip
-    made = [path.as_posix() for path in name_targets(found, Path("out"), ".ome.zarr")]
-    assert made == [
-        "out/a.czi.ome.zarr", "out/a.lif.ome.zarr", "out/deep/a.ome.zarr", "out/B.tif.ome.zarr",
-        "out/b.tif-2.ome.zarr", "out/b.tif-3.ome.zarr",
+    assert [path.as_posix() for path in name_targets(deep, Path("out"), ".ome.tif")] == [
+        "out/a.ome.tif", "out/deep/a.czi.ome.tif", "out/deep/a.lif.ome.tif",
+        "out/in/x/b.ome.tif", "out/also/x/b.ome.tif",
     ]  # fmt: skip
     with pytest.raises(BadArgument, match="suffix"):
-        name_targets(found, Path("out"), "zarr")
+        name_targets(deep, Path("out"), "zarr")
 
 
 # ---- what is done
@@ -277,8 +298,8 @@ def test_two_sources_of_one_name_and_wrong_arguments(tmp_path: Path) -> None:
     a = write(tmp_path / "1/a.ome.tif", 1)
     b = write(tmp_path / "2/a.ome.tif", 2)
     convert([a, b], tmp_path / "out")
-    np.testing.assert_array_equal(read(tmp_path / "out/a.ome.tif.ome.tif"), image(1))
-    np.testing.assert_array_equal(read(tmp_path / "out/a.ome.tif-2.ome.tif"), image(2))
+    np.testing.assert_array_equal(read(tmp_path / "out/1/a.ome.tif"), image(1))
+    np.testing.assert_array_equal(read(tmp_path / "out/2/a.ome.tif"), image(2))
     with pytest.raises(BadArgument, match="jobs"):
         convert([a, b], tmp_path / "out", jobs=0)
     with pytest.raises(BadArgument, match="no writer"):
@@ -396,6 +417,7 @@ def test_one_image_over_a_cluster_with_a_worker_that_is_killed(
     script.write_text(
         "import os, signal, sys, threading\n"
         "from distributed import Client, LocalCluster\n"
+        "import bfbridge.errors\n"
         "import bfbridge.convert.regions as regions\n"
         "from bfbridge.convert import convert\n"
         "if __name__ == '__main__':\n"
@@ -405,12 +427,25 @@ def test_one_image_over_a_cluster_with_a_worker_that_is_killed(
         "        victim = next(iter(client.run(os.getpid).values()))\n"
         "        threading.Timer(0.2, os.kill, (victim, signal.SIGKILL)).start()\n"
         f"        convert(sys.argv[1], sys.argv[2], client=client, {options})\n"
+        "        try:\n"
+        "            convert(sys.argv[1], sys.argv[2], client=client)\n"
+        "        except bfbridge.errors.TargetExists as error:\n"
+        "            print(error)\n"
+        "        kept = convert(sys.argv[1], sys.argv[2], client=client, resume=True)\n"
+        "        print(kept.files[0].outputs[0].verified)\n"
+        "        convert(sys.argv[1], sys.argv[2], client=client, overwrite=True, verify=True,\n"
+        f"                report=sys.argv[2] + '.json', {options})\n"
     )
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "big.ome.tif"), str(tmp_path / "t.ome.zarr")],
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "Pass overwrite=True" in done.stdout
+    assert "True\n" in done.stdout
+    (record,) = json.loads((tmp_path / "t.ome.zarr.json").read_text())["files"]
+    assert record["outputs"][0]["verified"]
+    assert sorted(path.name for path in tmp_path.glob(".*")) == []
     convert(tmp_path / "big.ome.tif", tmp_path / "alone.ome.zarr")
     with (
         BioReader(tmp_path / "t.ome.zarr") as made,
