@@ -1,4 +1,9 @@
-"""The JSON documents of a Zarr hierarchy: fetched, bounded, parsed, of versions 2 and 3 alike."""
+"""The JSON documents of a Zarr hierarchy: fetched, bounded, parsed, of versions 2 and 3 alike.
+
+zarr-python can leave copies of all documents at the root ("consolidated metadata": ``.zmetadata``
+of version 2, a part of the root's ``zarr.json`` in version 3). They spare a request for each group
+and array, and lie where a store was changed after they were made.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,7 @@ __all__ = ["Documents", "Node", "flatten", "parse_json"]
 
 _V2_NAMES: Final = (".zattrs", ".zgroup", ".zarray")
 _V3_NAMES: Final = ("zarr.json",)
+_CONSOLIDATED_V2: Final = ".zmetadata"
 _VALUES_PER_DIRECTORY: Final = 2
 
 
@@ -96,13 +102,24 @@ def _depth(value: Any) -> int:
 
 
 class Documents:
-    """The nodes of a store, each read once."""
+    """The nodes of a store, each read once.
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    Parameters
+    ----------
+    store, limits
+        The store, and what it may ask for.
+    consolidated
+        Whether the copies at the root are taken where each document costs a request. The document
+        of one array is fetched and compared with its copy; if they differ, no copy is taken.
+    """
+
+    def __init__(self, store: Store, limits: Limits, *, consolidated: bool = True) -> None:
         self._store = store
         self._limits = limits
         self._format: Literal[2, 3] | None = None
         self._nodes: dict[str, Node | None] = {}
+        self._wants_copies = consolidated and store.is_remote
+        self._copies: Mapping[str, Mapping[str, Any]] = {}
 
     def bound(self, count: int, share: int, what: str) -> None:
         """Check a count against a share (one part in `share`) of the directories allowed."""
@@ -114,6 +131,8 @@ class Documents:
         if node is not None:
             # A hierarchy has one format throughout, so that half of the look-ups can be spared.
             self._format = node.zarr_format
+            if self._wants_copies and node.array is None:
+                self._copies = self._consolidated(node)
         return node
 
     def node(self, key: str) -> Node | None:
@@ -131,22 +150,59 @@ class Documents:
             self._store.name,
         )
         names = {2: _V2_NAMES, 3: _V3_NAMES, None: _V3_NAMES + _V2_NAMES}[self._format]
-        paths = [_child(key, name) for key in new for name in names]
-        found = self._store.get_many(paths, self._limits.xml_bytes)
+        # What has no copy may have been made after the copies were.
+        copied = {key for key in new if any(_child(key, n) in self._copies for n in names)}
+        paths = [_child(key, name) for key in new if key not in copied for name in names]
+        if self._format is None and self._wants_copies and new == [""]:
+            paths.append(_CONSOLIDATED_V2)
+        found = self._parsed(self._store.get_many(paths, self._limits.xml_bytes))
         for key in new:
-            self._nodes[key] = self._make(key, found)
+            self._nodes[key] = self._make(key, self._copies if key in copied else found)
+        if _CONSOLIDATED_V2 in found:
+            self._copies = {_CONSOLIDATED_V2: found[_CONSOLIDATED_V2]}
         return [self._nodes[key] for key in wanted]
+
+    def _parsed(self, found: Mapping[str, bytes]) -> dict[str, Mapping[str, Any]]:
+        return {
+            path: parse_json(data, self._store.label(path), self._limits)
+            for path, data in found.items()
+        }
+
+    def _consolidated(self, root: Node) -> Mapping[str, Mapping[str, Any]]:
+        """Return the copies by path, if there are any and they are right."""
+        if root.zarr_format == 2:
+            listed = self._copies.get(_CONSOLIDATED_V2, {}).get("metadata")
+        else:
+            stored = root.documents["zarr.json"].get("consolidated_metadata")
+            listed = stored.get("metadata") if isinstance(stored, dict) else None
+        if not isinstance(listed, dict):
+            return {}
+        copies = {
+            path if root.zarr_format == 2 else _child(path, "zarr.json"): copy
+            for path, copy in listed.items()
+            if isinstance(copy, dict)
+        }
+        arrays = (
+            path
+            for path, copy in copies.items()
+            if path.endswith("/.zarray") or copy.get("node_type") == "array"
+        )
+        path = next(arrays, None)
+        if path is None:
+            return {}
+        own = self._parsed(self._store.get_many([path], self._limits.xml_bytes))
+        return copies if own.get(path) == copies[path] else {}
 
     def seen(self) -> Iterator[Node]:
         """Every node read so far."""
         yield from (node for node in self._nodes.values() if node is not None)
 
-    def _make(self, key: str, found: Mapping[str, bytes]) -> Node | None:
-        documents = {}
+    def _make(self, key: str, found: Mapping[str, Mapping[str, Any]]) -> Node | None:
+        documents: dict[str, Mapping[str, Any]] = {}
         for name in _V3_NAMES + _V2_NAMES:
             path = _child(key, name)
             if path in found:
-                documents[name] = parse_json(found[path], self._store.label(path), self._limits)
+                documents[name] = found[path]
             if name == "zarr.json" and documents:
                 return self._make_v3(key, documents[name], documents)
         if not documents:
@@ -154,7 +210,7 @@ class Documents:
         return Node(key, 2, documents.get(".zarray"), documents.get(".zattrs", {}), documents)
 
     def _make_v3(
-        self, key: str, document: dict[str, Any], documents: Mapping[str, Mapping[str, Any]]
+        self, key: str, document: Mapping[str, Any], documents: Mapping[str, Mapping[str, Any]]
     ) -> Node:
         where = self._store.label(_child(key, "zarr.json"))
         kind, version = document.get("node_type"), document.get("zarr_format")

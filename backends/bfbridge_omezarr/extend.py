@@ -49,11 +49,12 @@ class Extension(StoreWriter):
 
     def __init__(
         self, path: Path, spec: ImageSpec, ome: OME | None, options: WriteOptions,
-        nodes: Sequence[Node], first_t: int,
+        nodes: Sequence[Node], first_t: int, root: Node,
     ) -> None:  # fmt: skip
         super().__init__(path, [spec], ome, options, first_t=first_t)
         self.first_t = first_t
         self._nodes = nodes
+        self._root = root
         self._clear()
 
     @classmethod
@@ -75,7 +76,7 @@ class Extension(StoreWriter):
         stored = _stored(path)
         spec = _spec_of(stored.image, stored.found, stored.infos, count)
         first_t = stored.infos[0].shape[0]
-        return cls(path, spec, stored.ome, stored.options, stored.nodes, first_t)
+        return cls(path, spec, stored.ome, stored.options, stored.nodes, first_t, stored.root)
 
     def finish(self) -> None:
         """Make the new time points part of the image.
@@ -89,6 +90,7 @@ class Extension(StoreWriter):
             raise Closed(f"{self._files.root}: finished or aborted before.")
         self._open = False
         self._complete()
+        self._drop_copies()
         total = self.first_t + self._specs[0].image.levels[0].shape[0]
         for node in reversed(self._nodes):
             document = dict(node.array or {})
@@ -98,6 +100,13 @@ class Extension(StoreWriter):
         if self._ome is not None:
             self._ome.images[0].pixels.size_t = total
             self._files.write(METADATA_KEY, ome_xml_of(self._ome, self._places.order).encode())
+
+    def _drop_copies(self) -> None:
+        """Remove consolidated metadata, which would go on telling the old sizes."""
+        self._files.remove(".zmetadata")
+        root = dict(self._root.documents.get("zarr.json", {}))
+        if root.pop("consolidated_metadata", None) is not None:
+            self._files.write("zarr.json", to_json(root))
 
     def abort(self) -> None:
         """Give up, and remove what was added."""
@@ -159,6 +168,7 @@ class _Stored:
     infos: list[ArrayInfo]
     options: WriteOptions
     nodes: list[Node]
+    root: Node
     ome: OME | None
 
 
@@ -171,7 +181,8 @@ def _stored(path: Path) -> _Stored:
     store = open_store(as_source(path), DEFAULT_LIMITS, allow_outside=False)
     documents = Documents(store, DEFAULT_LIMITS)
     layout = find_images(documents, str(path))
-    if layout.kind != "image" or len(layout.images) != 1:
+    root = documents.root()
+    if root is None or layout.kind != "image" or len(layout.images) != 1:
         raise Unsupported(f"{path}: time points are added to a store of one image, no labels")
     found = layout.images[0]
     nodes = [node for node in documents.nodes(found.arrays) if node is not None]
@@ -181,7 +192,7 @@ def _stored(path: Path) -> _Stored:
     ]
     _refuse(path, found, infos)
     options = parse_options(options_of(path, nodes[0], infos[0]))
-    return _Stored(image, found, infos, options, nodes, stored_ome if described else None)
+    return _Stored(image, found, infos, options, nodes, root, stored_ome if described else None)
 
 
 def _refuse(path: Path, found: Found, infos: Sequence[ArrayInfo]) -> None:

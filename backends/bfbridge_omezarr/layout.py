@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bfbridge.backend import Role
     from bfbridge_omezarr.documents import Documents, Node
 
-__all__ = ["Found", "Layout", "find_images", "implied_axes"]
+__all__ = ["Found", "Layout", "PlateWells", "find_images", "implied_axes"]
 
 _LAYOUT_KEY: Final = "bioformats2raw.layout"
 _PROBED: Final = 16
@@ -44,6 +44,8 @@ class Found:
         That its place in the hierarchy gives it (a well's, a label's), or None.
     role
         "image" or "label".
+    well
+        Number of its well in the plate's list, or None.
     """
 
     group: str
@@ -52,6 +54,26 @@ class Found:
     omero: Any
     name: str | None = None
     role: Role = "image"
+    well: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlateWells:
+    """A plate.
+
+    Attributes
+    ----------
+    name
+        As stored, or None.
+    wells
+        Row and column of each, as names ("B", "03").
+    fields
+        Numbers of the images in each well.
+    """
+
+    name: str | None
+    wells: tuple[tuple[str, str], ...]
+    fields: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +86,13 @@ class Layout:
         "image", "collection" (bioformats2raw), "plate", "well", "labels" or "array".
     images
         In the order in which users count them.
+    plate
+        Its wells, if it is a plate whose wells are called by row and column.
     """
 
     kind: str
     images: tuple[Found, ...]
+    plate: PlateWells | None = None
 
 
 def find_images(documents: Documents, where: str) -> Layout:
@@ -104,7 +129,28 @@ def find_images(documents: Documents, where: str) -> Layout:
     )
     if not images and not labels:
         raise Unsupported("a Zarr group without NGFF image metadata (multiscales)")
-    return Layout(kind, (*images, *labels))
+    plate = _wells_of(ome["plate"], images) if kind == "plate" else None
+    return Layout(kind, (*images, *labels), plate)
+
+
+def _wells_of(plate: Mapping[str, Any], images: Sequence[Found]) -> PlateWells | None:
+    """Return rows and columns of a plate's wells, which their paths are made of ("B/03")."""
+    wells: list[tuple[str, str]] = []
+    for well in plate["wells"]:
+        row, _, column = well["path"].strip("/").partition("/")
+        if not row or not column or "/" in column:
+            return None
+        wells.append((row, column))
+    fields: list[list[int]] = [[] for _ in wells]
+    for number, image in enumerate(images):
+        if image.well is not None:
+            fields[image.well].append(number)
+    name = plate.get("name")
+    return PlateWells(
+        name if isinstance(name, str) and name else None,
+        tuple(wells),
+        tuple(map(tuple, fields)),
+    )
 
 
 def _images_of(
@@ -180,9 +226,9 @@ def _wells(
     documents: Documents, places: Sequence[tuple[str, str | None]], where: str
 ) -> list[Found]:
     """Fields of wells given as (key, name), each an image called after its well ("B03/0")."""
-    fields: list[tuple[str, str]] = []
+    fields: list[tuple[str, str, int]] = []
     groups = _existing(documents, [key for key, _ in places], where)
-    for node, (key, name) in zip(groups, places, strict=True):
+    for number, (node, (key, name)) in enumerate(zip(groups, places, strict=True)):
         well = node.ome.get("well")
         images = well.get("images") if isinstance(well, dict) else None
         if not isinstance(images, list):
@@ -190,11 +236,11 @@ def _wells(
         for image in images:
             path = image.get("path") if isinstance(image, dict) else None
             field = join(key, path, f"{where}/{key}")
-            fields.append((field, f"{name}/{path}" if name else str(path)))
-    nodes = list(_existing(documents, [key for key, _ in fields], where))
+            fields.append((field, f"{name}/{path}" if name else str(path), number))
+    nodes = list(_existing(documents, [key for key, _, _ in fields], where))
     return [
-        image
-        for node, (_, name) in zip(nodes, fields, strict=True)
+        replace(image, well=number)
+        for node, (_, name, number) in zip(nodes, fields, strict=True)
         for image in _images_of(documents, node, where, name)
     ]
 

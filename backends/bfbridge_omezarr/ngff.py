@@ -27,6 +27,7 @@ __all__ = [
     "Multiscale",
     "channels_of",
     "map_axes",
+    "origin_of",
     "parse_multiscale",
     "pixel_size",
 ]
@@ -124,6 +125,8 @@ class Multiscale:
         Of the levels' arrays as the document names them, full size first.
     scale
         Size of a level-0 element along each of `axes`; empty where not stored.
+    origin
+        Where the first level-0 element lies along each of `axes`; empty where not stored.
     method
         How lower levels were made, as stored ("type"), or None.
     """
@@ -133,6 +136,7 @@ class Multiscale:
     axes: tuple[Axis, ...]
     paths: tuple[str, ...]
     scale: tuple[float, ...]
+    origin: tuple[float, ...] = ()
     method: str | None = None
 
 
@@ -156,11 +160,10 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
             raise UnreadableFile(f"{where}: a dataset of multiscales has no path.")
         paths.append(path)
     axes = _axes(entry, where)
-    inner = _scale(datasets[0].get("coordinateTransformations"), len(axes))
-    outer = _scale(entry.get("coordinateTransformations"), len(axes))
-    if "coordinateSystems" in entry:
-        # Since 0.6 what follows a level's own transformation leads to other systems.
-        outer = ()
+    own = datasets[0].get("coordinateTransformations")
+    # Since 0.6 what follows a level's own transformation leads to other systems.
+    common = None if "coordinateSystems" in entry else entry.get("coordinateTransformations")
+    inner, outer = (_vector(found, "scale", len(axes)) for found in (own, common))
     scale = tuple(a * b for a, b in zip(inner, outer, strict=True)) if inner and outer else inner
     name, version, method = (entry.get(key) for key in ("name", "version", "type"))
     return Multiscale(
@@ -169,6 +172,7 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
         axes=axes,
         paths=tuple(paths),
         scale=scale or outer,
+        origin=_origin(own, common, len(axes)),
         method=method if isinstance(method, str) else None,
     )
 
@@ -201,24 +205,37 @@ def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
     return tuple(axes)
 
 
-def _scale(transformations: Any, ndim: int) -> tuple[float, ...]:
-    """Return the scale among a list of transformations; empty if there is none to use."""
+def _vector(transformations: Any, kind: str, ndim: int) -> tuple[float, ...]:
+    """Return the "scale" or "translation" of a list of transformations; empty without one."""
     if not isinstance(transformations, list):
         return ()
     for item in transformations:
         if not isinstance(item, dict):
             continue
         if item.get("type") == "sequence":
-            found = _scale(item.get("transformations"), ndim)
+            found = _vector(item.get("transformations"), kind, ndim)
             if found:
                 return found
-        values = item.get("scale")
-        if item.get("type") == "scale" and isinstance(values, list) and len(values) == ndim:
+        values = item.get(kind)
+        if item.get("type") == kind and isinstance(values, list) and len(values) == ndim:
             try:
                 return tuple(float(value) for value in values)
             except (TypeError, ValueError, OverflowError):
                 return ()
     return ()
+
+
+def _origin(own: Any, common: Any, ndim: int) -> tuple[float, ...]:
+    """Return where a level's own transformations, then those of all levels, put the first element.
+
+    A translation comes after the scale of the same list, in the specification and here.
+    """
+    inner, outer = (_vector(found, "translation", ndim) for found in (own, common))
+    factor = _vector(common, "scale", ndim) or (1.0,) * ndim
+    moved = tuple(a * f for a, f in zip(inner, factor, strict=True)) if inner else ()
+    if not moved or not outer:
+        return moved or outer
+    return tuple(a + b for a, b in zip(moved, outer, strict=True))
 
 
 def map_axes(axes: Sequence[Axis], shape: Sequence[int], where: str) -> tuple[int | None, ...]:
@@ -290,6 +307,19 @@ def pixel_size(
             continue
         found[AXES[place].lower()] = Quantity(value, unit or "pixel")
     return PixelSize(**found)
+
+
+def origin_of(
+    origin: Sequence[float], axes: Sequence[Axis], places: Sequence[int | None]
+) -> PixelSize:
+    """Return where the first pixel lies along x, y and z; without a unit in a frame of its own."""
+    return PixelSize(
+        **{
+            AXES[place].lower(): Quantity(value, _unit(axis.unit) or "reference frame")
+            for value, axis, place in zip(origin, axes, places, strict=True)
+            if place is not None and place >= 2 and math.isfinite(value)
+        }
+    )
 
 
 def _unit(name: str | None) -> str | None:

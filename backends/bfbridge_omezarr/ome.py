@@ -1,25 +1,39 @@
-"""OME metadata (ome_types) of images that have none stored."""
+"""OME metadata (ome_types) of images and plates that have none stored."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import count, product
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bfbridge.backend import PixelSize
 from bfbridge.omexml import pixel_type_of
 
 if TYPE_CHECKING:
     from ome_types import OME
     from ome_types.model import Channel as OmeChannel
     from ome_types.model import Image as OmeImageModel
+    from ome_types.model import Plane as OmePlane
+    from ome_types.model import Plate
 
     from bfbridge.backend import Channel, Image
+    from bfbridge_omezarr.layout import PlateWells
 
 __all__ = ["make_ome"]
 
+_MOST_PLANES: Final = 16_384
 
-def make_ome(images: Sequence[Image], xml: str | None, described: Sequence[object | None]) -> OME:
+
+def make_ome(
+    images: Sequence[Image],
+    xml: str | None,
+    described: Sequence[object | None],
+    origins: Sequence[PixelSize] = (),
+    plate: PlateWells | None = None,
+) -> OME:
     """Return one OME document with an Image for each record, in order.
 
     Parameters
@@ -30,17 +44,82 @@ def make_ome(images: Sequence[Image], xml: str | None, described: Sequence[objec
         Stored OME-XML, or None.
     described
         For each image, whether `xml` describes it (not None).
+    origins
+        Where the first pixel of each image lies; they become plane positions.
+    plate
+        Added where `xml` has none.
     """
     from ome_types import OME, from_xml
 
-    if xml is None:
-        return OME(images=[_image(i, image) for i, image in enumerate(images)])
-    document = from_xml(xml)
+    document = OME() if xml is None else from_xml(xml)
     document.images = [
-        document.images[i] if described[i] is not None else _image(i, image)
+        document.images[i]
+        if xml is not None and described[i] is not None
+        else _image(i, image, origins[i] if origins else PixelSize())
         for i, image in enumerate(images)
     ]
+    if plate is not None and not document.plates:
+        document.plates = [_plate(plate, [image.id for image in document.images])]
     return document
+
+
+def _plate(plate: PlateWells, images: Sequence[str]) -> Plate:
+    from ome_types.model import ImageRef, Plate, Well, WellSample
+
+    rows, columns = (_Numbered(sorted({well[place] for well in plate.wells})) for place in (0, 1))
+    samples = count()
+    wells = [
+        Well(
+            id=f"Well:0:{i}",
+            row=rows.numbers[row],
+            column=columns.numbers[column],
+            well_samples=[
+                WellSample(
+                    id=f"WellSample:0:{i}:{k}",
+                    index=next(samples),
+                    image_ref=ImageRef(id=images[number]),
+                )
+                for k, number in enumerate(fields)
+            ],
+        )
+        for i, ((row, column), fields) in enumerate(zip(plate.wells, plate.fields, strict=True))
+    ]
+    return Plate(
+        id="Plate:0",
+        name=plate.name,
+        row_naming_convention=rows.convention,
+        column_naming_convention=columns.convention,
+        wells=wells,
+    )
+
+
+class _Numbered:
+    """Rows or columns by name, numbered as OME does: A and 1 are 0, used or not.
+
+    Attributes
+    ----------
+    numbers
+        Number of each name.
+    convention
+        "letter", "number", or None for names that are neither; these are numbered in order.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.convention: Any = None
+        self.numbers = {name: i for i, name in enumerate(names)}
+        if all(re.fullmatch("[1-9][0-9]{0,3}|0[1-9]|00[1-9]|0[1-9][0-9]", n) for n in names):
+            self.convention = "number"
+            self.numbers = {name: int(name) - 1 for name in names}
+        elif all(re.fullmatch("[A-Za-z]{1,2}", name) for name in names):
+            self.convention = "letter"
+            self.numbers = {name: _letters(name) for name in names}
+
+
+def _letters(name: str) -> int:
+    number = 0
+    for letter in name.upper():
+        number = number * 26 + ord(letter) - ord("A") + 1
+    return number - 1
 
 
 def ome_type_of(dtype: np.dtype[Any]) -> str:
@@ -51,7 +130,32 @@ def ome_type_of(dtype: np.dtype[Any]) -> str:
     return "float" if dtype == np.float16 else "double"
 
 
-def _image(number: int, image: Image) -> OmeImageModel:
+def _planes(image: Image, origin: PixelSize) -> list[OmePlane]:
+    """Return planes with their positions; of very many, the first one only."""
+    from ome_types.model import Plane
+
+    if origin == PixelSize():
+        return []
+    t, c, z, _, _ = image.levels[0].shape
+    known: dict[str, Any] = {}
+    for axis in "xyz":
+        quantity = getattr(origin, axis)
+        if quantity is not None:
+            known[f"position_{axis}"] = quantity.value
+            known[f"position_{axis}_unit"] = quantity.unit
+    step = image.pixel_size.z
+    if step is None or origin.z is None or step.unit != origin.z.unit:
+        step = None
+    places = product(range(t), range(c), range(z)) if t * c * z <= _MOST_PLANES else [(0, 0, 0)]
+    planes = []
+    for the_t, the_c, the_z in places:
+        if step is not None and origin.z is not None:
+            known["position_z"] = origin.z.value + the_z * step.value
+        planes.append(Plane(the_t=the_t, the_c=the_c, the_z=the_z, **known))
+    return planes
+
+
+def _image(number: int, image: Image, origin: PixelSize) -> OmeImageModel:
     from ome_types.model import Image as OmeImageModel
     from ome_types.model import MetadataOnly, Pixels
 
@@ -74,6 +178,7 @@ def _image(number: int, image: Image) -> OmeImageModel:
         big_endian=image.byteorder == ">",
         significant_bits=image.significant_bits,
         channels=[_channel(number, i, channel) for i, channel in enumerate(image.channels)],
+        planes=_planes(image, origin),
         metadata_only=MetadataOnly(),
         **sizes,
     )

@@ -26,7 +26,7 @@ from bfbridge_omezarr.arrays import ArrayInfo, parse_array
 from bfbridge_omezarr.chunks import ArrayReader, Workspace
 from bfbridge_omezarr.documents import Documents, Node, flatten
 from bfbridge_omezarr.layout import Found, find_images, implied_axes
-from bfbridge_omezarr.ngff import Axis, channels_of, map_axes, pixel_size
+from bfbridge_omezarr.ngff import Axis, channels_of, map_axes, origin_of, pixel_size
 from bfbridge_omezarr.store import Store, open_store
 from bfbridge_omezarr.stored import options_of
 
@@ -121,6 +121,9 @@ class OmeZarrReader(ReaderBackend):
     ---------------
     axes
         Names of an array's axes, of "tczyx" ("zyx"), where the store does not name them.
+    consolidated
+        Whether copies of the documents that a store at a URL has at its root spare requests
+        (default: True). They are compared with one array's own document first.
     """
 
     name: ClassVar[str] = "omezarr"
@@ -128,8 +131,8 @@ class OmeZarrReader(ReaderBackend):
     def __init__(self, store: Store, options: OpenOptions) -> None:
         self._store = store
         self._limits = options.limits
-        self._axes = _axes_option(options.backend_options)
-        self._documents = Documents(store, options.limits)
+        self._axes, consolidated = _checked_options(options.backend_options)
+        self._documents = Documents(store, options.limits, consolidated=consolidated)
         self._workspace = Workspace()
         self._closed = False
         layout = find_images(self._documents, store.name.rstrip("/"))
@@ -137,6 +140,7 @@ class OmeZarrReader(ReaderBackend):
         self._xml = self._read_xml()
         self._document = self._parse_xml()
         self._images: tuple[Image, ...] = ()
+        self._origins: tuple[PixelSize, ...] = ()
         self._levels: tuple[tuple[_Plane5, ...], ...] = ()
         self._make_images(layout.images)
 
@@ -207,7 +211,8 @@ class OmeZarrReader(ReaderBackend):
         from bfbridge_omezarr.ome import make_ome
 
         described = self._described()
-        return make_ome(self._images, self._xml if any(described) else None, described)
+        xml = self._xml if any(described) else None
+        return make_ome(self._images, xml, described, self._origins, self._layout.plate)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
@@ -254,6 +259,7 @@ class OmeZarrReader(ReaderBackend):
             for key, node in zip(batch, self._documents.nodes(batch), strict=True):
                 known[key] = self._array(key, node)
         images: list[Image] = []
+        origins: list[PixelSize] = []
         levels: list[tuple[_Plane5, ...]] = []
         for item in found:
             try:
@@ -265,10 +271,19 @@ class OmeZarrReader(ReaderBackend):
                 log.warning("%s: the label %s is left out: %s", self._store.name, item.name, error)
                 continue
             images.append(image)
+            origins.append(self._origin(item, arrays[0]))
             levels.append(planes)
         if not images:
             raise Unsupported("no image that can be read")
-        self._images, self._levels = tuple(images), tuple(levels)
+        self._images, self._levels, self._origins = tuple(images), tuple(levels), tuple(origins)
+
+    def _origin(self, found: Found, info: ArrayInfo) -> PixelSize:
+        """Where the first pixel of an image lies, as far as NGFF says."""
+        multiscale = found.multiscale
+        if multiscale is None or not multiscale.origin:
+            return PixelSize()
+        places = map_axes(multiscale.axes, info.shape, self._store.label(info.key))
+        return origin_of(multiscale.origin, multiscale.axes, places)
 
     def _array(self, key: str, node: Node | None) -> ArrayInfo | Unsupported:
         """Check one array; why it is not supported is told when an image needs it."""
@@ -375,23 +390,26 @@ class OmeZarrReader(ReaderBackend):
         return image
 
 
-def _axes_option(options: Mapping[str, Any]) -> tuple[Axis, ...]:
-    unknown = sorted(set(options) - {"axes"})
+def _checked_options(options: Mapping[str, Any]) -> tuple[tuple[Axis, ...], bool]:
+    unknown = sorted(set(options) - {"axes", "consolidated"})
     if unknown:
         raise BadArgument(
             f"backend_options: {', '.join(unknown)}: the omezarr backend has no such option. It "
-            "has axes."
+            "has axes and consolidated."
         )
+    consolidated = options.get("consolidated", True)
+    if not isinstance(consolidated, bool):
+        raise BadArgument(f"backend_options: consolidated={consolidated!r}: give True or False.")
     axes = options.get("axes")
     if axes is None:
-        return ()
+        return (), consolidated
     names = [str(name).lower() for name in axes]
     if not names or len(set(names)) != len(names) or not set(names) <= set("tczyx"):
         raise BadArgument(
             f"backend_options: axes={axes!r}: give each axis of the array once, as one of t, c, z, "
             "y, x ('zyx')."
         )
-    return tuple(Axis(name) for name in names)
+    return tuple(Axis(name) for name in names), consolidated
 
 
 def _name(found: Found, described: OmeImage | None) -> str | None:

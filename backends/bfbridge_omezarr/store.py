@@ -80,9 +80,18 @@ def join(base: str, path: object, where: str) -> str:
 
 
 class Store(ABC):
-    """Read access to the keys of a store, from any thread."""
+    """Read access to the keys of a store, from any thread.
+
+    Attributes
+    ----------
+    name
+        Path or URL, for messages.
+    is_remote
+        Whether each key costs a request to a server.
+    """
 
     name: str
+    is_remote: bool = False
 
     @abstractmethod
     def get(self, key: str, limit: int) -> bytes | None:
@@ -458,6 +467,8 @@ class _AccessFile:
 class RemoteStore(Store):
     """An fsspec URL. Each call is a request of its own, so concurrency is the number of callers."""
 
+    is_remote = True
+
     def __init__(self, source: Source) -> None:
         self.name = source.name
         self._fs = source.filesystem()
@@ -470,7 +481,8 @@ class RemoteStore(Store):
 
     def get(self, key: str, limit: int) -> bytes | None:
         try:
-            data: bytes = self._fs.cat_file(self._path(key), start=None, end=None)
+            # One byte above the limit shows what is too long, without fetching all of it.
+            data: bytes = self._fs.cat_file(self._path(key), start=0, end=limit + 1)
         except (FileNotFoundError, KeyError):
             return None
         except Exception as error:
@@ -505,13 +517,13 @@ class RemoteStore(Store):
         if not getattr(self._fs, "async_impl", False) or len(wanted) < 2:
             return super().get_many(wanted, limit)
         try:
-            paths = {self._path(key): key for key in wanted}
-            answers = self._fs.cat(list(paths), on_error="return")
+            answers = self._fs.cat_ranges(
+                [self._path(key) for key in wanted], 0, limit + 1, on_error="return"
+            )
         except Exception as error:
             raise self._failed("", error) from error
         found: dict[str, bytes] = {}
-        for path, answer in answers.items():
-            key = paths[path]
+        for key, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, (FileNotFoundError, KeyError)):
                 continue
             if isinstance(answer, Exception):

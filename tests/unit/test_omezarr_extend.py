@@ -136,3 +136,19 @@ def test_what_cannot_be_extended(tmp_path: Path) -> None:
         OmeZarrWriter.extend(tmp_path / "other.zarr", 1)
     with pytest.raises(BfbridgeError):
         OmeZarrWriter.extend(tmp_path / "none.zarr", 1)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata:UserWarning")
+@pytest.mark.filterwarnings("ignore:Object at METADATA:UserWarning")
+@layouts
+def test_copies_of_the_documents_do_not_tell_the_old_size(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "a.zarr"
+    make(path, options)
+    zarr.consolidate_metadata(str(path))
+    writer = OmeZarrWriter.extend(path, 2)
+    fill(writer, levels_of(ALL[2:4]))
+    writer.finish()
+    assert zarr.open_group(str(path), mode="r")["0"].shape[0] == 4
+    check(path, 4)

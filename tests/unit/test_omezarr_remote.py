@@ -17,7 +17,14 @@ zarr = pytest.importorskip("zarr")
 fsspec = pytest.importorskip("fsspec")
 
 from bfbridge.backend import OpenOptions, Region  # noqa: E402
-from bfbridge.errors import BfbridgeError, Closed, ReadFailed, Unsupported  # noqa: E402
+from bfbridge.errors import (  # noqa: E402
+    BadArgument,
+    BfbridgeError,
+    Closed,
+    LimitExceeded,
+    ReadFailed,
+    Unsupported,
+)
 from bfbridge.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader  # noqa: E402
 
@@ -220,3 +227,86 @@ def test_face_reads_urls(server: tuple[str, type[Ranges]]) -> None:
     with BioReader(f"{server[0]}/plain.zarr") as br:
         assert br.backend == "omezarr"
         np.testing.assert_array_equal(br[:, :, 0, 2, 1], VALUES[1, 2])
+
+
+def test_what_is_too_long_is_not_fetched_whole(
+    server: tuple[str, type[Ranges]], folder: Path
+) -> None:
+    url, handler = server
+    reader = open_reader(f"{url}/plain.zarr")
+    with (folder / "plain.zarr/0/c/0/0/0/0").open("r+b") as file:
+        file.truncate(64 << 20)
+    handler.asked.clear()
+    with pytest.raises(LimitExceeded, match="at most"):
+        whole(reader)
+    # Twice a chunk and a mebibyte is what its bytes may take at most.
+    assert max(length for _, length in handler.asked) == 2 * 32 * 32 * 2 + (1 << 20) + 1
+
+
+def plate(path: Path, zarr_format: Any) -> np.ndarray[Any, Any]:
+    """A plate of four wells with two fields of two levels each, with consolidated metadata."""
+    root = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
+
+    def describe(group: Any, **attributes: Any) -> None:
+        group.attrs.put({"ome": {"version": "0.5", **attributes}})
+
+    wells = [(row, column) for row in "BD" for column in ("02", "11")]
+    listed = [{"path": f"{row}/{column}"} for row, column in wells]
+    names = {"rows": [{"name": n} for n in "BD"], "columns": [{"name": n} for n in ("02", "11")]}
+    describe(root, plate={"name": "trial", "wells": listed, **names})
+    axes = [{"name": n, "type": "space"} for n in "yx"]
+    values = (np.arange(8 * 40 * 30).reshape(8, 40, 30) * 3).astype(np.uint16)
+    for i, pixels in enumerate(values):
+        well = root.require_group("/".join(wells[i // 2]))
+        describe(well, well={"images": [{"path": "0"}, {"path": "1"}]})
+        field = well.create_group(str(i % 2))
+        describe(field, multiscales=[{"axes": axes, "datasets": [{"path": "0"}, {"path": "1"}]}])
+        for level, stored in enumerate((pixels, pixels[::2, ::2])):
+            array = field.create_array(
+                str(level), shape=stored.shape, dtype="u2", chunks=(16, 16),
+                chunk_key_encoding={"name": "v2", "separator": "/"} if zarr_format == 2 else None,
+            )  # fmt: skip
+            array[...] = stored
+    zarr.consolidate_metadata(str(path))
+    return values
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata:UserWarning")
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_copies_of_the_documents_spare_requests(
+    server: tuple[str, type[Ranges]], folder: Path, zarr_format: Any
+) -> None:
+    url, handler = server
+    values = plate(folder / "plate.zarr", zarr_format)
+
+    def opened(**options: Any) -> tuple[OmeZarrReader, int]:
+        handler.asked.clear()
+        source = as_source(f"{url}/plate.zarr")
+        reader = OmeZarrReader.open(source, OpenOptions(backend_options=options))
+        return reader, len(handler.asked)
+
+    def same(reader: OmeZarrReader) -> bool:
+        out = np.empty((8, 40, 30), np.uint16)
+        for i in range(8):
+            reader.read(Region(i, 0, (0,) * 5, (1, 1, 1, 40, 30)), out[i][None, None, None])
+        return [image.name for image in reader.images][1::2] == [
+            "B02/1", "B11/1", "D02/1", "D11/1"
+        ] and np.array_equal(out, values)  # fmt: skip
+
+    reader, requests = opened()
+    assert same(reader)
+    plain, others = opened(consolidated=False)
+    assert same(plain)
+    # The root and one array to compare; 4 wells, 8 fields and 16 arrays are spared.
+    assert requests <= 4 < 29 <= others
+    assert reader.original_metadata.keys() >= {
+        key for key in plain.original_metadata if not key.startswith(("zarr.json", ".z"))
+    }
+    # One document differs from its copy: none of the copies is taken.
+    name = ".zarray" if zarr_format == 2 else "zarr.json"
+    document = folder / f"plate.zarr/B/02/0/0/{name}"
+    document.write_text(document.read_text().replace("40", "39", 1))
+    changed, _ = opened()
+    assert changed.images[0].levels[0].shape == (1, 1, 1, 39, 30)
+    with pytest.raises(BadArgument, match="True or False"):
+        opened(consolidated="yes")
