@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.errors import LimitExceeded, OutOfMemory, ReadFailed
-from bfbridge_omezarr.codecs import CodecError, crc32c, decode_bytes
+from bfbridge_omezarr.codecs import CodecError, crc32c, decode_bytes, decode_part
 from bfbridge_omezarr.store import Buffer
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class ArrayReader:
             return
         if info.decoders:
             flat = self._workspace.scratch(size)
-            decode_bytes(stored, info.decoders, flat, self._most)
+            decode_part(stored, info.decoders, flat, self._most, self._span(inside))
         else:
             flat = np.frombuffer(stored, np.uint8)
             if flat.nbytes != size:
@@ -186,6 +186,14 @@ class ArrayReader:
         if not self._straight:
             chunk = chunk.transpose(self._inverse)
         out[...] = chunk[inside]
+
+    def _span(self, inside: tuple[slice, ...]) -> range:
+        """Return the bytes of a decoded chunk from the first to the last that is wanted."""
+        first = last = 0
+        for axis, length in zip(self._info.order, self._stored_shape, strict=True):
+            first = first * length + inside[axis].start
+            last = last * length + inside[axis].stop - 1
+        return range(first * self._info.dtype.itemsize, (last + 1) * self._info.dtype.itemsize)
 
     def _read_inner(
         self, key: str, shard: ShardInfo, index: tuple[int, ...]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,20 @@ from bfbridge.errors import UnreadableFile, Unsupported
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CodecError", "Decoder", "crc32c", "decode_bytes", "decoders_v2", "decoders_v3"]
+__all__ = [
+    "CodecError",
+    "Decoder",
+    "crc32c",
+    "decode_bytes",
+    "decode_part",
+    "decoders_v2",
+    "decoders_v3",
+]
 
 Bytes = bytes | bytearray | memoryview
+# Version of the format, of the compressor, flags, width of a value; then three sizes in bytes.
+_BLOSC_HEADER: Final = struct.Struct("<BBBBIII")
+_BLOSC_COPIED: Final = 2
 
 
 class CodecError(Exception):
@@ -75,6 +87,36 @@ def _blosc_into(stored: Bytes, out: NDArray[np.uint8]) -> int:
     if compressed > len(view):
         raise CodecError(f"Blosc header declares {compressed:,} stored bytes of {len(view):,}")
     return _length(imagecodecs.blosc_decode(view, numthreads=1, out=out))
+
+
+def _blosc_part(stored: Bytes, out: NDArray[np.uint8], low: int, high: int) -> None:
+    """Decode the blocks of a Blosc chunk that hold its bytes `low` to `high`, into their places.
+
+    Blosc compresses blocks of one size each by itself, and lists after its header where each
+    begins. A header that tells of some blocks in a row, with their part of the list, makes them a
+    chunk of their own (Blosc chunk format, version 2).
+    """
+    view = memoryview(stored)
+    version = flags = declared = size = compressed = 0
+    if len(view) >= _BLOSC_HEADER.size:
+        version, _, flags, _, declared, size, compressed = _BLOSC_HEADER.unpack_from(view)
+    sound = version == 2 and declared == out.nbytes and 0 < size <= declared
+    if not sound or compressed != len(view) or flags & _BLOSC_COPIED:
+        _blosc_into(stored, out)
+        return
+    # The last block may be shorter than the others, but a chunk must not be.
+    first, last = min(low // size, declared // size - 1), -(-high // size)
+    count = -(-declared // size)
+    if last - first == count or 16 + 4 * count > len(view):
+        _blosc_into(stored, out)
+        return
+    begin, end = first * size, min(last * size, declared)
+    part = view if not view.readonly else memoryview(bytearray(view))
+    part[4:8] = (end - begin).to_bytes(4, "little")
+    part[16 : 16 + 4 * (last - first)] = bytes(part[16 + 4 * first : 16 + 4 * last])
+    done = _length(imagecodecs.blosc_decode(part, numthreads=1, out=out[begin:end]))
+    if done != end - begin:
+        raise CodecError(f"blocks decode to {done:,} bytes, not {end - begin:,}")
 
 
 def _blosc(stored: Bytes, most: int) -> Bytes:
@@ -310,6 +352,24 @@ def decode_bytes(
         raise CodecError(
             f"{last_name(decoders)}: {error}" if str(error) else repr(error)
         ) from error
+
+
+def decode_part(
+    stored: Bytes, decoders: Sequence[Decoder], out: NDArray[np.uint8], most: int, span: range
+) -> None:
+    """Decode at least the bytes `span` of a chunk into their places in `out`.
+
+    As `decode_bytes` otherwise; `stored` may be changed. What lies outside `span` is undefined.
+    """
+    if len(decoders) != 1 or decoders[0].name != "blosc":
+        decode_bytes(stored, decoders, out, most)
+        return
+    try:
+        _blosc_part(stored, out, span.start, span.stop)
+    except (CodecError, MemoryError):
+        raise
+    except Exception as error:
+        raise CodecError(f"blosc: {error}" if str(error) else repr(error)) from error
 
 
 def last_name(decoders: Sequence[Decoder]) -> str:
