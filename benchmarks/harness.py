@@ -16,18 +16,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 __all__ = ["cold", "interleave", "peak_mb", "table"]
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], object]], repeats: int = 5
+    contenders: Mapping[str, Callable[[], object]], repeats: int = 5, memory: int = 0
 ) -> dict[str, list[float]]:
-    """Run every contender once unmeasured, then `repeats` times in turn; return their seconds."""
+    """Run every contender once unmeasured, then `repeats` times in turn; return their seconds.
+
+    With `memory`, each run finds as many bytes that were in use a moment ago. A virtual machine
+    fetches memory that lay idle for seconds from its host, at a second a gigabyte and more: that
+    would be counted against whoever comes after a contender that needs no memory of its own.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for run in contenders.values():
         run()
     for _ in range(repeats):
         for name, run in contenders.items():
+            np.empty(memory, np.uint8).fill(0)
             begun = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - begun)
@@ -35,16 +43,24 @@ def interleave(
 
 
 def cold(
-    commands: Mapping[str, Sequence[str]], repeats: int = 5, env: Mapping[str, str] | None = None
+    commands: Mapping[str, Sequence[str]],
+    repeats: int = 5,
+    env: Mapping[str, str] | None = None,
+    cpu: dict[str, list[float]] | None = None,
 ) -> dict[str, tuple[list[float], float]]:
-    """Run commands as processes in turn; return their seconds and highest peak memory in MB."""
+    """Run commands as processes in turn; return their seconds and highest peak memory in MB.
+
+    `cpu` gets the processor seconds of each run: what two floors that use all CPUs add up to.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     peaks = dict.fromkeys(commands, 0.0)
     for _ in range(repeats):
         for name, command in commands.items():
-            took, peak = _measured(command, env)
+            took, peak, worked = _measured(command, env)
             seconds[name].append(took)
             peaks[name] = max(peaks[name], peak)
+            if cpu is not None:
+                cpu.setdefault(name, []).append(worked)
     return {name: (seconds[name], peaks[name]) for name in commands}
 
 
@@ -53,19 +69,20 @@ import json, resource, subprocess, sys, time
 begun = time.perf_counter()
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 took = time.perf_counter() - begun
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
-print(json.dumps([took, peak, done.returncode, done.stderr[-2000:].decode(errors="replace")]))
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+peak, cpu = used.ru_maxrss * 1024 / 1e6, used.ru_utime + used.ru_stime
+print(json.dumps([took, peak, cpu, done.returncode, done.stderr[-2000:].decode(errors="replace")]))
 """
 
 
-def _measured(command: Sequence[str], env: Mapping[str, str] | None) -> tuple[float, float]:
+def _measured(command: Sequence[str], env: Mapping[str, str] | None) -> tuple[float, float, float]:
     told = subprocess.run(
         [sys.executable, "-c", _WATCHER, *command], capture_output=True, check=True, env=env
     )
-    took, peak, code, stderr = json.loads(told.stdout)
+    took, peak, cpu, code, stderr = json.loads(told.stdout)
     if code:
         raise RuntimeError(f"{' '.join(command)} failed ({code}):\n{stderr}")
-    return took, peak
+    return took, peak, cpu
 
 
 def peak_mb() -> float:

@@ -7,16 +7,16 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 import bfbridge
 from bfbridge.cli.convert import convert
 from bfbridge.errors import BfbridgeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["run_app"]
 
@@ -70,6 +70,9 @@ def run_app() -> None:
 
 
 def _fail(message: str, code: int = 1) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
     line = " ".join(message.split())
     Console(stderr=True, highlight=False).print(
         Text.assemble(("error: ", "bold red"), line), soft_wrap=True
@@ -105,6 +108,8 @@ def info(
     backend: Backend = None,
 ) -> None:
     """Show what is in a file: series, levels, dtype, pixel sizes, channels, backend and why."""
+    from rich.console import Console
+
     from bfbridge.cli.show import describe, print_description
     from bfbridge.reader import BioReader
 
@@ -127,6 +132,10 @@ def formats(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """List every format that can be read or written, with its suffixes."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     from bfbridge.registry import find
 
     known = find("bioformats").load().formats()
@@ -160,6 +169,9 @@ def formats(
 @app.command()
 def doctor() -> None:
     """Check what is installed, and say what installs what is missing."""
+    from rich.console import Console
+    from rich.text import Text
+
     from bfbridge.registry import BACKENDS
 
     console = Console(highlight=False)
@@ -197,6 +209,8 @@ def _package(name: str) -> str:
 
 
 def _line(console: Console, good: bool, name: str, detail: str) -> None:
+    from rich.text import Text
+
     mark = ("ok    ", "green") if good else ("FAILED", "bold red")
     console.print(Text.assemble(mark, "  ", name, ": ", detail), soft_wrap=True)
 

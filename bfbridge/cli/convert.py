@@ -248,6 +248,10 @@ def _tell(done: Conversion, quiet: bool) -> None:
         f"{done.target}: {done.images} image{plural}{files}, {done.pixel_bytes / 1e6:,.1f} MB of "
         f"pixels in {done.seconds:.1f} s ({rate:,.0f} MB/s)"
     )
+    left = [Path(path).name for path, reason in done.skipped.items() if "no image" in reason]
+    if left:
+        names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+        typer.echo(f"left out, as no images: {len(left)} ({names}); {done.report} has the reasons")
 
 
 def _series(given: list[str] | None) -> list[int | str] | None:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+import typer
 
 from bfbridge.convert.batch import Watcher
 
 if TYPE_CHECKING:
     from bfbridge.convert.record import FileRecord
 
-__all__ = ["Stopper", "watch"]
+__all__ = ["Quiet", "Stopper", "watch"]
 
 LINE_SECONDS = 30.0
 
@@ -54,80 +44,43 @@ class Stopper:
 @contextmanager
 def watch(stopper: Stopper, *, quiet: bool) -> Iterator[Watcher]:
     """Show a batch on stderr: bars on a terminal, lines elsewhere, nothing when quiet."""
-    console = Console(stderr=True, highlight=False)
     if quiet:
-        yield _Quiet(stopper)
-    elif console.is_terminal:
-        with Progress(console=console, transient=True) as bars:
-            yield _Bars(stopper, bars, console)
+        yield Quiet(stopper)
+    elif sys.stderr.isatty():
+        from bfbridge.cli.bars import show_bars
+
+        with show_bars(stopper) as watcher:
+            yield watcher
     else:
-        yield _Lines(stopper, console)
+        yield _Lines(stopper)
 
 
-class _Quiet(Watcher):
+class Quiet(Watcher):
+    """Shows nothing, and lets a signal end the run.
+
+    Parameters
+    ----------
+    stopper
+        Knows whether a signal has come.
+    """
+
     def __init__(self, stopper: Stopper) -> None:
         self._stopper = stopper
 
     def started(self, number: int, name: str) -> None:
+        """Note that a file is begun, unless the run is to end."""
         self._stopper.check()
 
     def moved(self, number: int, done: int, total: int) -> None:
+        """Take the bytes of pixels that are done, unless the run is to end."""
         self._stopper.check()
 
 
-class _Bars(_Quiet):
-    """One bar for the batch, and one for each file under way."""
-
-    def __init__(self, stopper: Stopper, bars: Progress, console: Console) -> None:
-        super().__init__(stopper)
-        self._bars = bars
-        self._console = console
-        self._files: dict[int, TaskID] = {}
-        self._batch: TaskID | None = None
-        bars.columns = (
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(),
-            TransferSpeedColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
-
-    def begin(self, count: int) -> None:
-        """Take the number of files."""
-        if count > 1:
-            self._bars.columns = (
-                TextColumn("{task.description}"), BarColumn(),
-                MofNCompleteColumn() if count > 1 else DownloadColumn(),
-                TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-            )  # fmt: skip
-            self._batch = self._bars.add_task("all files", total=count, rate="")
-
-    def started(self, number: int, name: str) -> None:
-        super().started(number, name)
-        self._files[number] = self._bars.add_task(escape(name), total=None, rate="")
-
-    def moved(self, number: int, done: int, total: int) -> None:
-        super().moved(number, done, total)
-        task = self._files.get(number)
-        if task is not None:
-            speed = self._bars.tasks[0].speed if self._batch is None else None
-            rate = f"{speed / 1e6:,.0f} MB/s" if speed else ""
-            unit = 1 if self._batch is None else 1e6
-            self._bars.update(task, completed=done / unit, total=total / unit, rate=rate)
-
-    def ended(self, number: int, record: FileRecord) -> None:
-        task = self._files.pop(number, None)
-        if task is not None:
-            self._bars.remove_task(task)
-        if self._batch is not None:
-            self._bars.advance(self._batch)
-        if record.status == "failed" and self._batch is not None:
-            self._console.print(f"failed: {record.source}: {record.error}", markup=False)
-
-
-class _Lines(_Quiet):
+class _Lines(Quiet):
     """One line for each file of a batch, and one every half minute of a long file."""
 
-    def __init__(self, stopper: Stopper, console: Console) -> None:
+    def __init__(self, stopper: Stopper) -> None:
         super().__init__(stopper)
-        self._console = console
         self._lock = threading.Lock()
         self._count = self._ended = 0
         self._begun = time.monotonic()
@@ -151,9 +104,9 @@ class _Lines(_Quiet):
             self._files[number] = (name, begun, now)
         rate = done / (now - begun)
         left = (total - done) / rate if rate else float("inf")
-        self._console.print(
+        typer.echo(
             f"{name}: {100 * done / total:.0f} %, {rate / 1e6:,.0f} MB/s, {left:,.0f} s left",
-            markup=False,
+            err=True,
         )
 
     def ended(self, number: int, record: FileRecord) -> None:
@@ -167,6 +120,6 @@ class _Lines(_Quiet):
             told = {"kept": "kept, complete already", "failed": f"FAILED: {record.error}"}.get(
                 record.status, f"done in {record.seconds:.1f} s"
             )
-            self._console.print(
-                f"[{self._ended}/{self._count}] {name}: {told}; {left:,.0f} s left", markup=False
+            typer.echo(
+                f"[{self._ended}/{self._count}] {name}: {told}; {left:,.0f} s left", err=True
             )

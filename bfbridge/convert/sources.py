@@ -32,8 +32,8 @@ NATIVE = frozenset({".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".svs", ".
 NOT_ONLY_IMAGES = frozenset(
     (  # noqa: SIM905 - read as a line of text
         ".txt .csv .tsv .xml .json .log .ini .cfg .htm .html .pdf .inf .db .dat .md .yaml .yml "
-        ".xlsx .xls .zip .avi .mov .env .nfo .par .pst .res .lab .labels .msr .properties .script "
-        ".top .cxd"
+        ".xlsx .xls .zip .avi .mov .wav .env .nfo .par .pst .res .lab .labels .properties .script "
+        ".top .map .lut .rec .raw .bin .hdr .ps .eps .mdb .exp .mod .pattern .v .cif .spc .ali"
     ).split()
 )
 """Suffixes that also belong to other things; such a file in a folder may be no image at all."""

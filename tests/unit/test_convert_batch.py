@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,28 @@ def test_new_names_keep_the_folders_that_were_searched() -> None:
     ]  # fmt: skip
     with pytest.raises(BadArgument, match="suffix"):
         name_targets(deep, Path("out"), "zarr")
+
+
+NOT_IMAGES = {
+    "readme.txt": "hello", "meta.xml": "<?xml version='1.0'?><a><b>1</b></a>", "notes": "plain",
+    "results.csv": "x,y,intensity\n1,2,3\n4,5,6\n", "s.json": "{}", "acq.ini": "key=1",
+    "y.log": "abc", "z.pdf": "%PDF-1.4", "i.html": "<html>", "s.py": "import os", "w.raw": "bytes", "x.hdr": "text",
+}  # fmt: skip
+
+
+def test_what_lies_beside_images_is_left_out_and_told(tmp_path: Path) -> None:
+    write(tmp_path / "in/a.ome.tif", 1)
+    for name, text in NOT_IMAGES.items():
+        (tmp_path / "in" / name).write_text(text)
+    done = run("convert", tmp_path / "in", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert f"left out, as no images: {len(NOT_IMAGES)} (" in done.stdout
+    assert {Path(path).name for path in told(tmp_path / "out")["skipped"]} == set(NOT_IMAGES)
+    # An image that cannot be read is no such thing.
+    (tmp_path / "in/torn.czi").write_bytes(b"ZISRAWFILE")
+    (tmp_path / "in/empty.tif").touch()
+    with pytest.raises(BatchFailed, match="2 of 3 files failed"):
+        convert(tmp_path / "in", tmp_path / "out", overwrite=True)
 
 
 # ---- what is done
@@ -334,6 +357,32 @@ def test_command_for_one_file_reports_beside_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "t.ome.tif"), image(4)[3:12, 2:12])
     report = json.loads((tmp_path / "t.ome.tif.report.json").read_text())
     assert report["counts"] == {"done": 1, "kept": 0, "failed": 0}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("batch", [False, True])
+def test_bars_on_a_terminal(folder: Path, tmp_path: Path, batch: bool) -> None:
+    import pty
+
+    source, out = (folder, tmp_path / "out") if batch else (folder / "a.ome.tif", "t.ome.tif")
+    command = [
+        sys.executable, "-c", "from bfbridge.cli import main; main()", "convert", str(source),
+        str(tmp_path / out),
+    ]  # fmt: skip
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stderr=theirs, stdout=subprocess.PIPE)
+    os.close(theirs)
+    shown = b""
+    # Linux ends a terminal without a writer by an error.
+    with suppress(OSError):
+        while data := os.read(ours, 4096):
+            shown += data
+    os.close(ours)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == (1 if batch else 0)
+    assert (b"all files" if batch else b"a.ome.tif") in shown
+    assert (b"failed: " in shown) == batch
+    assert b"3 images from 4 files" in output if batch else b"1 image," in output
 
 
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "2"), (signal.SIGTERM, "1")])
