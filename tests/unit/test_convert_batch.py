@@ -168,7 +168,8 @@ def test_new_names_keep_the_folders_that_were_searched() -> None:
 NOT_IMAGES = {
     "readme.txt": "hello", "meta.xml": "<?xml version='1.0'?><a><b>1</b></a>", "notes": "plain",
     "results.csv": "x,y,intensity\n1,2,3\n4,5,6\n", "s.json": "{}", "acq.ini": "key=1",
-    "y.log": "abc", "z.pdf": "%PDF-1.4", "i.html": "<html>", "s.py": "import os", "w.raw": "bytes", "x.hdr": "text",
+    "y.log": "abc", "z.pdf": "%PDF-1.4", "i.html": "<html>", "s.py": "import os",
+    "w.raw": "bytes", "x.hdr": "text",
 }  # fmt: skip
 
 
