@@ -1,8 +1,8 @@
 r"""OME-Zarr written and read by bfbridge and its peers: 16384 x 16384 uint16, Blosc-Zstandard.
 
     python -m venv peers
-    peers/bin/python -m pip install ".[omezarr]" tensorstore zarrs ome-zarr ngff-zarr \
-        dask-image bfio bioio-ome-zarr
+    peers/bin/python -m pip install ".[omezarr,remote]" tensorstore zarrs ome-zarr ngff-zarr \
+        dask-image bfio bioio-ome-zarr "moto[s3]" flask flask-cors
     peers/bin/python benchmarks/bench_omezarr.py [--side 16384] [--repeats 5] [--only write]
 
 Each measurement is a process of its own, limited to two threads of work; imports and the making of
@@ -14,7 +14,6 @@ and byte shuffle, where they let one choose.
 from __future__ import annotations
 
 import argparse
-import http.server
 import json
 import os
 import random
@@ -23,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -335,6 +333,9 @@ def read_job(name: str, path: str, size: int, count: int, image: np.ndarray) -> 
 
 
 def run_job(arguments: list[str]) -> None:
+    if arguments[0] == "serve-s3":
+        serve_s3(float(arguments[1]))
+        return
     kind, name, image_path, path, *more = arguments
     image = np.load(image_path, mmap_mode=None if kind.startswith("write") else "r")
     if kind.startswith("write"):
@@ -469,46 +470,72 @@ def bench_memory(folder: Path) -> None:
     )
 
 
-def bench_latency(folder: Path, delay: float = 0.02) -> None:
-    """Read from a web server whose every answer takes 20 ms, with 1 and with 16 workers."""
-    from bfbridge import BioReader, BioWriter
+def serve_s3(delay: float) -> None:
+    """Run a local S3 whose every answer takes `delay` seconds longer; its port is printed."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
 
-    image = realistic(4096)
-    with BioWriter(folder / "far.ome.zarr", X=4096, Y=4096, dtype="u2", chunks=512) as writer:
-        writer[:] = image
-
-    class Slow(http.server.SimpleHTTPRequestHandler):
+    class Quiet(WSGIRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, directory=str(folder), **kwargs)
-
-        def do_GET(self) -> None:
-            time.sleep(delay)
-            super().do_GET()
-
-        def log_message(self, *args: Any) -> None:
+        def log(self, *args: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    taken = {}
-    for workers in (1, 16):
-        url = f"http://127.0.0.1:{server.server_port}/far.ome.zarr"
-        with BioReader(url, max_workers=workers, cache=0) as reader:
-            reader[:8, :8]
-            begun = time.perf_counter()
-            pixels = reader[:]
-            taken[workers] = time.perf_counter() - begun
-        if not np.array_equal(pixels, image):
-            raise ValueError("other pixels were read")
-    server.shutdown()
-    server.server_close()
+    s3 = DomainDispatcherApplication(create_backend_app)
+
+    def slow(environ: Any, start_response: Any) -> Any:
+        time.sleep(delay)
+        return s3(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, slow, threaded=True, request_handler=Quiet)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+def bench_latency(repeats: int, delay: float = 0.02) -> None:
+    """Read from a local S3 whose every answer takes 20 ms longer, one chunk at a time or not."""
+    import s3fs
+
+    from bfbridge import BioReader, BioWriter
+
+    command = [sys.executable, __file__, "--job", "serve-s3", str(delay)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            port = (server.stdout.readline() if server.stdout else "").strip()
+            options = {
+                "key": "somebody",
+                "secret": "hush-hush",
+                "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{port}"},
+            }
+            s3fs.S3FileSystem(**options).mkdir("bench")
+            url, image = "s3://bench/far.ome.zarr", realistic(4096)
+            writer = BioWriter(url, image=image, chunks=512, storage_options=options)
+            written = timed(lambda: _write_and_close(writer, image))
+            taken: dict[int | None, list[float]] = {1: [], None: []}
+            for _ in range(repeats):
+                for workers, found in taken.items():
+                    with BioReader(
+                        url, max_workers=workers, cache=0, storage_options=options
+                    ) as reader:
+                        reader[:8, :8]
+                        begun = time.perf_counter()
+                        pixels = reader[:]
+                        found.append(time.perf_counter() - begun)
+                    if not np.array_equal(pixels, image):
+                        raise ValueError("other pixels were read")
+        finally:
+            server.kill()
+    one, many = (statistics.median(found) for found in taken.values())
     print(
-        f"\n64 chunks at {delay * 1e3:.0f} ms each: one at a time {taken[1]:.2f} s, 16 workers "
-        f"{taken[16]:.2f} s, {taken[1] / taken[16]:.1f} x (to reach: 5 x)"
+        f"\n64 chunks in a local S3 at {delay * 1e3:.0f} ms each: written in {written:.2f} s; one "
+        f"at a time {one:.2f} s, as bfbridge does {many:.2f} s, {one / many:.1f} x (to reach: 5 x)"
     )
+
+
+def _write_and_close(writer: Any, image: np.ndarray) -> None:
+    with writer:
+        writer[:] = image
 
 
 def main() -> None:
@@ -537,7 +564,7 @@ def main() -> None:
         if chosen.only in (None, "memory"):
             bench_memory(folder)
         if chosen.only in (None, "latency"):
-            bench_latency(folder)
+            bench_latency(chosen.repeats)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,8 @@ class OpenOptions:
         What the file may ask of this process.
     max_workers
         Most threads that will call ``read`` at once.
+    workers_chosen
+        Whether the caller named `max_workers`, and it is not the number of CPUs.
     group_files
         Whether files that belong together are read as one data set; None is the format's default.
     allow_outside
@@ -208,6 +210,7 @@ class OpenOptions:
 
     limits: Limits = DEFAULT_LIMITS
     max_workers: int = 1
+    workers_chosen: bool = True
     group_files: bool | None = None
     allow_outside: bool = False
     backend_options: Mapping[str, Any] = field(default_factory=dict)
@@ -215,9 +218,18 @@ class OpenOptions:
 
 
 class ReaderBackend(ABC):
-    """One open file. Made by `open`, released by `close`; both may be called from any thread."""
+    """One open file. Made by `open`, released by `close`; both may be called from any thread.
+
+    Attributes
+    ----------
+    name
+        Of the backend.
+    waits
+        Whether `read` mostly waits for a server, so that more of them at once than CPUs pay.
+    """
 
     name: ClassVar[str]
+    waits: bool = False
 
     @classmethod
     @abstractmethod

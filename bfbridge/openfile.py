@@ -18,6 +18,7 @@ from bfbridge import registry
 from bfbridge.backend import OpenOptions, ReaderBackend
 from bfbridge.errors import BadArgument, Closed
 from bfbridge.source import Source
+from bfbridge.tiles import worker_count
 
 __all__ = ["OpenFile"]
 
@@ -97,6 +98,14 @@ class OpenFile:
         """Why this backend reads the file."""
         _ = self.backend
         return self._state.reason
+
+    @property
+    def workers(self) -> int:
+        """Threads that read at once: as many as were asked for, or as pay."""
+        options, backend = self.options, self._state.backend
+        if options.workers_chosen or backend is None or not backend.waits:
+            return options.max_workers
+        return worker_count(None, waits=True)
 
     @property
     def closed(self) -> bool:

@@ -52,7 +52,8 @@ class BioReader(BfioNames, ImageView):
         A path, a URL that fsspec understands, bytes, or an open binary file. Also many files as
         one image: a pattern such as ``"img_t{t:d}_c{c}_z{z:d}.tif"``, or a list in order of time.
     max_workers
-        Threads that decode at once. Default: the CPUs this process may use.
+        Threads that read and decode at once. Default: the CPUs this process may use; 16 at least
+        for OME-Zarr at a URL, as they mostly wait.
     backend
         "ometiff", "omezarr" or "bioformats", or one of bfio's names for them (python, zarr, zarr3,
         tensorstore, java). Default: chosen by content; `backend_reason` says why.
@@ -126,6 +127,7 @@ class BioReader(BfioNames, ImageView):
             options=OpenOptions(
                 limits=limits,
                 max_workers=worker_count(max_workers),
+                workers_chosen=max_workers is not None,
                 group_files=group_files,
                 allow_outside=allow_outside,
                 backend_options=backend_options,

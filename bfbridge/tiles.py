@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 MAX_THREADS = 64
+# Requests at once to a server: beyond some 16 the line or the server is busy, not idle.
+WAITING_WORKERS = 16
 Part = tuple[int, int, Any, Any]
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -53,8 +55,15 @@ def available_cpus() -> int:
     return max(1, min(count, math.ceil(quota)) if quota else count)
 
 
-def worker_count(max_workers: int | None) -> int:
+def worker_count(max_workers: int | None, *, waits: bool = False) -> int:
     """Return how many threads are meant: None is the CPUs this process may use.
+
+    Parameters
+    ----------
+    max_workers
+        What was asked for.
+    waits
+        Whether they mostly wait for a server; then None is `WAITING_WORKERS` at least.
 
     Raises
     ------
@@ -62,7 +71,7 @@ def worker_count(max_workers: int | None) -> int:
         Not an integer of 1 or more.
     """
     if max_workers is None:
-        return available_cpus()
+        return max(available_cpus(), WAITING_WORKERS if waits else 1)
     if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
         raise BadArgument(f"max_workers={max_workers!r}: give a number of threads, 1 or more.")
     return max_workers

@@ -164,7 +164,7 @@ class ImageView(Derived):
     @property
     def max_workers(self) -> int:
         """Threads that decode at once."""
-        return self._file.options.max_workers
+        return self._file.workers
 
     @property
     def source_name(self) -> str:
@@ -409,7 +409,7 @@ class ImageView(Derived):
             backend=file.backend,
             image=self._index,
             level=self._level,
-            workers=file.options.max_workers,
+            workers=file.workers,
             cache=file.cache,
             token=file.token if file.cache is not None else None,
             name=file.source.name,

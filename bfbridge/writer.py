@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -240,7 +241,7 @@ class BioWriter(ImageWriter):
         Target; its suffix chooses the format. OME-Zarr is also written to URLs that fsspec
         understands (``"s3://bucket/cells.ome.zarr"``).
     max_workers
-        Chunks encoded at once. Default: the CPUs this process may use.
+        Chunks encoded at once. Default: the CPUs this process may use; 16 at least for a URL.
     backend
         "ometiff", "omezarr" or "bioformats", or one of bfio's names for them. Default: by suffix.
     metadata
@@ -315,7 +316,7 @@ class BioWriter(ImageWriter):
             downsample=downsample,
             fill_value=fill_value,
             memory=memory,
-            workers=worker_count(max_workers),
+            workers=worker_count(max_workers, waits=not isinstance(place, Path)),
             infer_dtype=metadata is None,
             backend_options=kwargs,
         )
@@ -384,7 +385,8 @@ class BioWriter(ImageWriter):
         """
         writer = cls.__new__(cls)
         place = inplace.place_of(file_path, storage_options)
-        file = inplace.open_part(place, worker_count(max_workers), memory)
+        workers = worker_count(max_workers, waits=not isinstance(place, Path))
+        file = inplace.open_part(place, workers, memory)
         ImageWriter.__init__(writer, file, 0)
         return writer
 
@@ -405,7 +407,8 @@ class BioWriter(ImageWriter):
             No store was created there, or it is finished.
         """
         place = inplace.place_of(file_path, storage_options)
-        inplace.finish(place, worker_count(max_workers), memory)
+        workers = worker_count(max_workers, waits=not isinstance(place, Path))
+        inplace.finish(place, workers, memory)
 
     def close(self, *, require_complete: bool = False) -> None:
         """Finish the file and put it under its name. May be called twice.

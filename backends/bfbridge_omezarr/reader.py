@@ -130,6 +130,7 @@ class OmeZarrReader(ReaderBackend):
 
     def __init__(self, store: Store, options: OpenOptions) -> None:
         self._store = store
+        self.waits = store.is_remote
         self._limits = options.limits
         self._axes, consolidated = _checked_options(options.backend_options)
         self._documents = Documents(store, options.limits, consolidated=consolidated)

@@ -26,6 +26,7 @@ from bfbridge.errors import (  # noqa: E402
     Unsupported,
 )
 from bfbridge.source import as_source  # noqa: E402
+from bfbridge.tiles import available_cpus  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader  # noqa: E402
 
 VALUES = (np.arange(2 * 3 * 90 * 70).reshape(2, 3, 90, 70) * 7).astype(np.uint16)
@@ -219,6 +220,20 @@ def test_requests_of_many_threads_overlap(server: tuple[str, type[Ranges]]) -> N
     with ThreadPoolExecutor(len(corners)) as pool:
         assert all(pool.map(one, corners))
     assert handler.most >= len(corners) / 2
+
+
+def test_as_many_requests_at_once_as_pay(server: tuple[str, type[Ranges]], folder: Path) -> None:
+    from bfbridge import BioReader
+
+    url, handler = server
+    handler.delay = 0.02
+    for workers, least, most in ((None, 6, 64), (1, 1, 1)):
+        with BioReader(f"{url}/plain.zarr", max_workers=workers, cache=0) as br:
+            handler.most = 0
+            np.testing.assert_array_equal(br[:, :, 0][:, :, 0], VALUES.transpose(2, 3, 1, 0))
+            assert least <= handler.most <= most
+    with BioReader(folder / "plain.zarr") as br:
+        assert br.max_workers == available_cpus()
 
 
 def test_face_reads_urls(server: tuple[str, type[Ranges]]) -> None:
