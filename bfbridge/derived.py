@@ -164,6 +164,12 @@ class Derived:
         """Return the key in `view` of a region given in this view's units."""
         return import_module("bfbridge.render").as_key(self, target=view, **region)
 
+    def _resampled(self, level: int | None, pixel_size: Any, magnification: float | None) -> Any:
+        """Return what reads this image at a resolution asked for, in pixels of that."""
+        return import_module("bfbridge.render").Resampled(
+            self, level=level, pixel_size=pixel_size, magnification=magnification
+        )
+
     def thumbnail(
         self, size: int = 256, *, z: int | None = None, t: int = 0, c: Any = None
     ) -> Array:

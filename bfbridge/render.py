@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bfbridge.views import ImageView
 
 __all__ = [
+    "Resampled",
     "as_key",
     "histogram",
     "magnification_of",
@@ -320,13 +321,54 @@ def region(
     """Read a region at a resolution asked for; see `ImageView.region`."""
     spans = (_span(view, "y", y, units), _span(view, "x", x, units))
     plan = _plan(view, spans, units, level, pixel_size, magnification, max_size, resample)
-    rows, columns = (len(edges) - 1 for edges in plan.edges)
     chosen = parse_ranges(tuple(plan.source.sizes.values()), Z=z, C=c, T=t).axes[2:]
+    return _make(plan, chosen, keepdims)
+
+
+def _make(plan: _Plan, chosen: Sequence[Any], keepdims: bool) -> Array:
+    """Compute what a plan says, at positions along Z, C and T."""
+    rows, columns = (len(edges) - 1 for edges in plan.edges)
     depth = tuple(len(axis) for axis in chosen)
-    out = np.empty((*reversed(depth), rows, columns), view.dtype).transpose(3, 4, 2, 1, 0)
+    source = plan.source
+    out = np.empty((*reversed(depth), rows, columns), source.dtype).transpose(3, 4, 2, 1, 0)
     if out.size:
-        run(_jobs(plan, chosen, out), view.max_workers)
+        run(_jobs(plan, chosen, out), source.max_workers)
     return out if keepdims else out[(...,) + (0,) * (5 - len(trim(out.shape)))]
+
+
+class Resampled:
+    """An image at a resolution of its own, computed where it is read; tiles walk over it.
+
+    Parameters
+    ----------
+    view
+        The image.
+    level, pixel_size, magnification
+        As in `ImageView.region`, for the whole image.
+    """
+
+    def __init__(
+        self, view: ImageView, *, level: int | None, pixel_size: Any, magnification: float | None
+    ) -> None:
+        spans = (_span(view, "y", None, "px"), _span(view, "x", None, "px"))
+        plan = self._plan = _plan(view, spans, "px", level, pixel_size, magnification, None, None)
+        rows, columns = (len(edges) - 1 for edges in plan.edges)
+        self.sizes = {**plan.source.sizes, "Y": rows, "X": columns}
+        self.dtype = view.dtype
+        self.samples_per_pixel = view.samples_per_pixel
+        self.max_workers = view.max_workers
+
+    def read(
+        self, X: Any = None, Y: Any = None, Z: Any = None, C: Any = None, T: Any = None,
+        *, keepdims: bool = False,
+    ) -> Array:  # fmt: skip
+        """Read a region without steps; see `ImageView.read`."""
+        y, x, *chosen = parse_ranges(tuple(self.sizes.values()), X, Y, Z, C, T).axes
+        rows, columns = (
+            edges[axis[0] : axis[-1] + 2]
+            for edges, axis in zip(self._plan.edges, (y, x), strict=True)
+        )
+        return _make(replace(self._plan, edges=(rows, columns)), chosen, keepdims)
 
 
 def _jobs(plan: _Plan, chosen: Sequence[Any], out: Array) -> Iterator[Callable[[], None]]:

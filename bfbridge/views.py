@@ -318,17 +318,19 @@ class ImageView(Derived):
     @overload
     def tiles(
         self, size: int | tuple[int, int] = 1024, *, overlap: int | tuple[int, int] = 0,
-        region: Any = ..., level: int | None = None, edge: Edge | None = None, batch: None = None,
+        region: Any = ..., level: int | None = None, pixel_size: Any = None,
+        magnification: float | None = None, edge: Edge | None = None, batch: None = None,
     ) -> Iterator[Tile]: ...  # fmt: skip
     @overload
     def tiles(
         self, size: int | tuple[int, int] = 1024, *, overlap: int | tuple[int, int] = 0,
-        region: Any = ..., level: int | None = None, edge: Edge | None = None, batch: int,
+        region: Any = ..., level: int | None = None, pixel_size: Any = None,
+        magnification: float | None = None, edge: Edge | None = None, batch: int,
     ) -> Iterator[TileBatch]: ...  # fmt: skip
     def tiles(
         self, size: int | tuple[int, int] = 1024, *, overlap: int | tuple[int, int] = 0,
-        region: Any = ..., level: int | None = None, edge: Edge | None = None,
-        batch: int | None = None,
+        region: Any = ..., level: int | None = None, pixel_size: Any = None,
+        magnification: float | None = None, edge: Edge | None = None, batch: int | None = None,
     ) -> Iterator[Tile] | Iterator[TileBatch]:  # fmt: skip
         """Walk over all planes in tiles, row by row, reading ahead of the caller.
 
@@ -341,8 +343,9 @@ class ImageView(Derived):
         region
             A key as in ``br[...]`` that says where, Y and X without steps; or a mapping as
             ``{"x": (0, 50), "y": (20, 60), "units": "um"}``. Default: everywhere.
-        level
-            Resolution to walk over. Default: this view's.
+        level, pixel_size, magnification
+            At most one of these says how fine the tiles are, as in `region`; places of tiles and a
+            key as `region` then count pixels of that resolution. Default: this view's level.
         edge
             Tiles that reach over the edge are "crop": smaller; "pad": filled with zeros; "drop":
             left out. Default: "crop", and "pad" with `batch`.
@@ -360,7 +363,9 @@ class ImageView(Derived):
         BadArgument, BadSelection
             Sizes, overlap or region that make no sense here.
         """
-        view = self if level is None else self.levels[level]
+        view: tiling.Readable = self if level is None else self.levels[level]
+        if pixel_size is not None or magnification is not None:
+            view = self._resampled(level, pixel_size, magnification)
         if isinstance(region, Mapping):
             region = self._key_of(region, view)
         if batch is None:

@@ -118,6 +118,26 @@ def test_levels_have_pixels_of_their_own(pyramid):
         assert np.all(part == 20)
 
 
+def test_tiles_at_a_pixel_size_are_parts_of_the_region_at_it(br):
+    sizes = {"y": (1, "um"), "x": (0.75, "um")}
+    whole = br.region(pixel_size=sizes, keepdims=True)
+    assert whole.shape == (18, 18, 4, 3, 2)
+    found = np.zeros_like(whole)
+    for tile in br.tiles(7, pixel_size=sizes, overlap=2):
+        found[tile.key] = tile.pixels.reshape(tile.height, tile.width, 1, 1, 1)
+    np.testing.assert_array_equal(found, whole)
+    where = {"x": (3, 9), "y": (5, 12), "units": "um"}
+    tiles = list(br.tiles(4, pixel_size=sizes, region=where))
+    assert {(tile.y, tile.x) for tile in tiles} == {(5, 4), (5, 8), (9, 4), (9, 8)}
+    for tile in tiles:
+        np.testing.assert_array_equal(tile.pixels, whole[tile.key][:, :, 0, 0, 0])
+    (batch,) = br.tiles(16, pixel_size=sizes, region=np.s_[2:, 3:, 1, 2, 1], batch=9)
+    np.testing.assert_array_equal(batch.pixels[0, :, :15], whole[2:, 3:, 1, 2, 1])
+    assert not batch.pixels[0, :, 15:].any()
+    with pytest.raises(BadArgument, match="level and pixel_size"):
+        br.tiles(4, level=0, pixel_size=sizes)
+
+
 def test_tiles_of_a_region_in_micrometres(br):
     tiles = list(br.tiles(8, region={"x": (1.25, 5), "y": (1.5, 15), "units": "um"}))
     assert {(tile.y, tile.x) for tile in tiles} == {
@@ -193,6 +213,8 @@ def test_magnification(tmp_path):
     tifffile.tiffcomment(path, xml.replace("<Image ", objective + "<Image ", 1).encode())
     with BioReader(path) as br:
         found = br.region(y=(0, 36), magnification=10)
+        first = next(br.tiles(5, magnification=10)).pixels
+    np.testing.assert_array_equal(first, found[:5, :5])
     plane = PIXELS[0, 0, 0, :36, :52]
     np.testing.assert_array_equal(found, np.rint(plane.reshape(9, 4, 13, 4).mean(axis=(1, 3))))
 
