@@ -211,7 +211,7 @@ class ArrayReader:
                 f"{self._store.label(key)}: {self._which(index)} is said to be {count:,} bytes at "
                 f"{begin:,}; the shard's index is damaged."
             )
-        stored = self._store.get_range(key, begin, count)
+        stored = self._store.read_range(key, begin, count, self._workspace.stored)
         if stored is None or len(stored) != count:
             raise ReadFailed(
                 f"{self._store.label(key)}: {self._which(index)} is cut off (its {count:,} bytes "

@@ -24,9 +24,9 @@ from bfbridge_omezarr.layout import Found, find_images
 from bfbridge_omezarr.levels import to_json
 from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
-from bfbridge_omezarr.store import open_store
 from bfbridge_omezarr.stored import options_of
 from bfbridge_omezarr.writer import StoreWriter, ome_xml_of
+from bfbridge_omezarr.zips import open_store
 
 if TYPE_CHECKING:
     from ome_types import OME

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.backend import PixelSize
-from bfbridge.omexml import pixel_type_of
+from bfbridge.omexml import model_from_xml, pixel_type_of
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -49,9 +49,9 @@ def make_ome(
     plate
         Added where `xml` has none.
     """
-    from ome_types import OME, from_xml
+    from ome_types import OME
 
-    document = OME() if xml is None else from_xml(xml)
+    document = OME() if xml is None else model_from_xml(xml)
     document.images = [
         document.images[i]
         if xml is not None and described[i] is not None

@@ -27,8 +27,9 @@ from bfbridge_omezarr.chunks import ArrayReader, Workspace
 from bfbridge_omezarr.documents import Documents, Node, flatten
 from bfbridge_omezarr.layout import Found, find_images, implied_axes
 from bfbridge_omezarr.ngff import Axis, channels_of, map_axes, origin_of, pixel_size
-from bfbridge_omezarr.store import Store, open_store
+from bfbridge_omezarr.store import Store
 from bfbridge_omezarr.stored import options_of
+from bfbridge_omezarr.zips import ZipStore, open_store
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -228,8 +229,6 @@ class OmeZarrReader(ReaderBackend):
     @property
     def used_files(self) -> Sequence[str]:
         """The store, then every file in it where it is a folder that can be listed."""
-        from bfbridge_omezarr.store import ZipStore
-
         if isinstance(self._store, ZipStore):
             return [self._store.name]
         return [self._store.name, *(self._store.label(key) for key in self._store.keys())]

@@ -1,4 +1,4 @@
-"""Where the keys of a Zarr store are read from: a folder, a zip file, or an fsspec URL.
+"""Where the keys of a Zarr store are read from: a folder, or an fsspec URL; zips.py has zip files.
 
 A key is a relative path with "/" between its parts ("0/c/0/0/1"). Keys are checked once, where a
 document names them (`join`); a folder besides refuses files that its links lead out of the store.
@@ -10,29 +10,23 @@ import contextlib
 import errno
 import os
 import stat
-import struct
 import threading
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from bfbridge.errors import (
     Closed,
-    FileMissing,
     LimitExceeded,
     MissingExtra,
     ReadFailed,
     UnreadableFile,
-    Unsupported,
 )
 
 if TYPE_CHECKING:
-    from bfbridge.limits import Limits
-    from bfbridge.source import RandomAccess, Source
+    from bfbridge.source import Source
 
-__all__ = ["FolderStore", "RemoteStore", "Store", "ZipStore", "join", "open_store"]
+__all__ = ["Buffer", "FolderStore", "RemoteStore", "Store", "join", "too_long"]
 
 MIB: Final = 1 << 20
 _OPEN_FLAGS: Final = (
@@ -113,6 +107,13 @@ class Store(ABC):
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
         """Return `length` bytes from `start` (from the end if negative), fewer at the end."""
 
+    def read_range(
+        self, key: str, start: int, length: int, buffer: Buffer
+    ) -> bytes | memoryview | None:
+        """Return what `get_range` returns, as a view that may lie in `buffer`, as for `read`."""
+        del buffer
+        return self.get_range(key, start, length)
+
     @abstractmethod
     def keys(self) -> Iterator[str]:
         """Every key of the store; empty where the store cannot list."""
@@ -154,7 +155,8 @@ class Buffer:
         return memoryview(self._bytes)[:size]
 
 
-def _too_long(label: str, size: int, limit: int) -> LimitExceeded:
+def too_long(label: str, size: int, limit: int) -> LimitExceeded:
+    """Return the error for a key that holds more than makes sense."""
     return LimitExceeded(
         f"{label}: holds {size:,} bytes where at most {limit:,} make sense; the store is damaged "
         "or hostile."
@@ -184,7 +186,7 @@ class FolderStore(Store):
         try:
             size = os.fstat(fd).st_size
             if size > limit:
-                raise _too_long(self.label(key), size, limit)
+                raise too_long(self.label(key), size, limit)
             view = buffer.take(size)
             filled = self._fill(fd, view)
             if filled != size:
@@ -218,6 +220,21 @@ class FolderStore(Store):
                 parts.append(part)
                 length -= len(part)
             return b"".join(parts)
+        except OSError as error:
+            raise _failed(self.label(key), error) from error
+        finally:
+            os.close(fd)
+
+    def read_range(
+        self, key: str, start: int, length: int, buffer: Buffer
+    ) -> bytes | memoryview | None:
+        fd = self._open(key)
+        if fd is None:
+            return None
+        try:
+            os.lseek(fd, start, os.SEEK_SET)
+            view = buffer.take(length)
+            return view[: self._fill(fd, view)]
         except OSError as error:
             raise _failed(self.label(key), error) from error
         finally:
@@ -329,141 +346,6 @@ def _failed(label: str, error: OSError) -> ReadFailed:
     return ReadFailed(f"{label}: cannot be read ({error.strerror or error}).")
 
 
-class ZipStore(Store):
-    """A zip file with the store at its root, or in the one folder at its root (RFC-9, ".ozx").
-
-    The entries' places are read once; entries are then read from any thread by their offset.
-    """
-
-    def __init__(self, access: RandomAccess, name: str, limits: Limits) -> None:
-        self.name = name
-        self._access = access
-        try:
-            with zipfile.ZipFile(_AccessFile(access)) as archive:
-                if len(archive.filelist) > limits.directories * 16:
-                    raise LimitExceeded(f"{name}: a zip file of {len(archive.filelist):,} entries.")
-                entries = {info.filename: info for info in archive.filelist if not info.is_dir()}
-        except LimitExceeded:
-            raise
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, struct.error) as e:
-            raise UnreadableFile(f"{name}: the zip file is damaged ({e}).") from e
-        base = _zip_base(entries)
-        if base is None:
-            raise Unsupported("a zip file without a Zarr store in it")
-        self._entries = {
-            file[len(base) :]: info for file, info in entries.items() if file.startswith(base)
-        }
-
-    def get(self, key: str, limit: int) -> bytes | None:
-        info = self._entries.get(key)
-        if info is None:
-            return None
-        if info.file_size > limit:
-            raise _too_long(self.label(key), info.file_size, limit)
-        start = self._data_start(info, key)
-        stored = self._exactly(start, info.compress_size, key)
-        data = stored
-        if info.compress_type != zipfile.ZIP_STORED:
-            data = self._inflate(info, stored, key)
-        if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
-            raise ReadFailed(f"{self.label(key)}: damaged in the zip file (checksum or length).")
-        return data
-
-    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        del buffer
-        data = self.get(key, limit)
-        return None if data is None else memoryview(data)
-
-    def get_range(self, key: str, start: int, length: int) -> bytes | None:
-        info = self._entries.get(key)
-        if info is None:
-            return None
-        begin = max(0, info.file_size + start) if start < 0 else min(start, info.file_size)
-        length = min(length, info.file_size - begin)
-        if info.compress_type != zipfile.ZIP_STORED:
-            data = self.get(key, info.file_size)
-            return None if data is None else data[begin : begin + length]
-        # The checksum covers the whole entry; parts rely on the shard index's own.
-        return self._exactly(self._data_start(info, key) + begin, length, key)
-
-    def keys(self) -> Iterator[str]:
-        yield from sorted(self._entries)
-
-    def close(self) -> None:
-        self._access.close()
-
-    def _exactly(self, start: int, length: int, key: str) -> bytes:
-        if start + length > self._access.size:
-            raise ReadFailed(f"{self.label(key)}: lies beyond the end of the zip file.")
-        return bytes(self._access.read_at(start, length))
-
-    def _data_start(self, info: zipfile.ZipInfo, key: str) -> int:
-        if info.flag_bits & 0x1:
-            raise ReadFailed(f"{self.label(key)}: is encrypted, which is not supported.")
-        head = self._exactly(info.header_offset, 30, key)
-        if head[:4] != b"PK\x03\x04":
-            raise ReadFailed(f"{self.label(key)}: damaged in the zip file (no entry there).")
-        name_length, extra_length = struct.unpack("<HH", head[26:30])
-        return int(info.header_offset + 30 + name_length + extra_length)
-
-    def _inflate(self, info: zipfile.ZipInfo, stored: bytes, key: str) -> bytes:
-        if info.compress_type != zipfile.ZIP_DEFLATED:
-            raise ReadFailed(
-                f"{self.label(key)}: zip compression {info.compress_type} is not supported; store "
-                "the chunks uncompressed in the zip file."
-            )
-        try:
-            # One byte above what is declared shows a stream that is longer than it says.
-            return zlib.decompressobj(-15).decompress(stored, info.file_size + 1)
-        except zlib.error as error:
-            raise ReadFailed(f"{self.label(key)}: damaged in the zip file ({error}).") from error
-
-
-def _zip_base(entries: Mapping[str, Any]) -> str | None:
-    """Return the folder of the store in a zip file ("" or "name/"), or None."""
-    names = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-    if any(name in entries for name in names):
-        return ""
-    tops = {file.split("/", 1)[0] for file in entries}
-    tops.discard("__MACOSX")
-    if len(tops) == 1:
-        base = tops.pop() + "/"
-        if any(base + name in entries for name in names):
-            return base
-    return None
-
-
-class _AccessFile:
-    """What `zipfile` needs of a file, over `RandomAccess`."""
-
-    def __init__(self, access: RandomAccess) -> None:
-        self._access = access
-        self._position = 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = (0, self._position, self._access.size)[whence]
-        if base + offset < 0:
-            raise ValueError("seek before the start")
-        self._position = base + offset
-        return self._position
-
-    def read(self, length: int = -1) -> bytes:
-        rest = max(0, self._access.size - self._position)
-        count = rest if length < 0 else min(length, rest)
-        data = bytes(self._access.read_at(self._position, count))
-        self._position += len(data)
-        return data
-
-    def close(self) -> None:
-        """The file belongs to the store."""
-
-
 class RemoteStore(Store):
     """An fsspec URL. Each call is a request of its own, so concurrency is the number of callers."""
 
@@ -488,7 +370,7 @@ class RemoteStore(Store):
         except Exception as error:
             raise self._failed(key, error) from error
         if len(data) > limit:
-            raise _too_long(self.label(key), len(data), limit)
+            raise too_long(self.label(key), len(data), limit)
         return data
 
     def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
@@ -529,7 +411,7 @@ class RemoteStore(Store):
             if isinstance(answer, Exception):
                 raise self._failed(key, answer) from answer
             if len(answer) > limit:
-                raise _too_long(self.label(key), len(answer), limit)
+                raise too_long(self.label(key), len(answer), limit)
             found[key] = answer
         return found
 
@@ -557,30 +439,3 @@ class RemoteStore(Store):
             return MissingExtra(f"{self.name}: {error}.")
         why = f"{type(error).__name__}: {error}"
         return ReadFailed(f"{self.label(key)}: cannot be fetched ({why}).")
-
-
-def open_store(source: Source, limits: Limits, allow_outside: bool) -> Store:
-    """Return the store of a source.
-
-    Raises
-    ------
-    FileMissing
-        There is nothing there.
-    Unsupported
-        It is neither a folder nor a zip file.
-    """
-    if source.path is not None and source.path.is_dir():
-        return FolderStore(str(source.path), source.name, allow_outside)
-    zipped = source.filename.lower().endswith((".zip", ".ozx"))
-    if source.url is not None and not zipped:
-        return RemoteStore(source)
-    if source.path is not None and not source.path.exists():
-        raise FileMissing(f"{source.name}: no such file or folder.")
-    access = source.open()
-    try:
-        if bytes(access.read_at(0, 4)) not in (b"PK\x03\x04", b"PK\x05\x06"):
-            raise Unsupported("neither a folder nor a zip file")
-        return ZipStore(access, source.name, limits)
-    except BaseException:
-        access.close()
-        raise

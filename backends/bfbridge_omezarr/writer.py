@@ -11,6 +11,7 @@ import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Quantity, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
+from bfbridge.omexml import model_from_xml, xml_from_model
 from bfbridge_omezarr.files import tree_of
 from bfbridge_omezarr.levels import LevelWriter, Windows, Workspace, to_json
 from bfbridge_omezarr.metadata import (
@@ -158,7 +159,7 @@ class StoreWriter(WriterBackend):
         metadata, and opens nowhere. Raises what `prepare` raises.
         """
         writer = cls.prepare(target, images, ome, options)
-        xml = None if ome is None else ome.to_xml()
+        xml = None if ome is None else xml_from_model(ome)
         key, document = plan_document(images, options, xml)
         writer._files.write(key, to_json(document))
         return cls.open_existing(target)
@@ -175,11 +176,7 @@ class StoreWriter(WriterBackend):
             Its plan is damaged.
         """
         specs, options, xml = load_plan(tree_of(target))
-        ome = None
-        if xml is not None:
-            from ome_types import from_xml
-
-            ome = from_xml(xml)
+        ome = None if xml is None else model_from_xml(xml)
         return cls(target, specs, ome, parse_options(options), shared=True)
 
     @property
@@ -322,7 +319,7 @@ def ome_xml_of(ome: OME, order: Sequence[int]) -> str:
         image.pixels.tiff_data_blocks = []
         image.pixels.bin_data_blocks = []
         image.pixels.metadata_only = MetadataOnly()
-    return str(ome.to_xml())
+    return xml_from_model(ome)
 
 
 def _join(group: str, name: str) -> str:

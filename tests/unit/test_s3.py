@@ -1,4 +1,9 @@
-"""Files in an object store: a local S3 (moto), a format of two files, a TIFF, and an OME-Zarr."""
+"""Files in an object store: a local S3 (moto), a format of two files, a TIFF, and an OME-Zarr.
+
+    python -m pip install "moto[s3]" flask flask-cors "botocore==$VERSION"
+
+with the version of botocore that s3fs brought: moto alone would bring a newer one than s3fs takes.
+"""
 
 from __future__ import annotations
 
