@@ -116,6 +116,8 @@ class Source:
             info = filesystem.info(self.url)
         except FileNotFoundError:
             return False
+        except Exception as error:
+            raise UnreadableFile(f"{self.name}: cannot be reached ({error}).") from error
         if "mimetype" not in info:
             return bool(info.get("type") == "directory")
         # A web server: isdir() fetches the whole answer to look for links, so only of a page.

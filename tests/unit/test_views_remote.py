@@ -12,12 +12,20 @@ from bfbridge.napari import read_layers
 from bfbridge.patches import ImageStack
 from bfbridge.tiles import ChunkCache
 from bfbridge.xarray_engine import BfbridgeBackend
+from tests.support.s3server import serve_s3
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 from tests.support.webserver import serve
 
 PIXELS = distinct((1, 2, 2, 200, 240), np.uint32)
 BACKENDS = {"ometiff": "a.ome.tif", "omezarr": "a.ome.zarr", "bioformats": "a.ome.tif"}
-TOKEN = "open sesame"
+TOKEN = "open-sesame"
+MEMBER = PIXELS[:, :1, :1, :150]
+CROPS = {
+    "dask": lambda br: br.to_dask()[0, 1, 1, 40:60, 70:90].compute(),
+    "xarray": lambda br: br.to_xarray()[0, 1, 1, 40:60, 70:90].values,
+    "region": lambda br: br.region(x=(17.5, 22.5), y=(10, 15), units="um", z=1, c=1),
+    "tiles": lambda br: next(br.tiles(20, region=np.s_[40:60, 70:90, 1, 1])).pixels,
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +34,22 @@ def folder(tmp_path_factory):
     metadata = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}
     write_ome_tiff(root / "a.ome.tif", PIXELS, tile=(32, 32), metadata=metadata)
     write_ome_zarr(root / "a.ome.zarr", [PIXELS], (1, 1, 1, 32, 32))
+    for z in range(3):
+        write_ome_tiff(root / f"z{z}.ome.tif", MEMBER + 1000 * z, tile=(32, 32))
     return root
 
 
-@pytest.fixture(scope="module", params=["http", "memory"])
+@pytest.fixture(scope="module", params=["http", "s3", "memory"])
 def place(request, folder):
     """(URL of the folder, storage options, server or None)."""
     if request.param == "http":
         with serve(folder, TOKEN) as web:
             yield web.url, {"headers": {"X-Token": TOKEN}}, web
+    elif request.param == "s3":
+        pytest.importorskip("s3fs")
+        pytest.importorskip("moto.server", reason="moto, a local S3, is not installed")
+        with serve_s3(folder, TOKEN) as (web, options):
+            yield web.url, options, web
     else:
         memory = fsspec.filesystem("memory")
         memory.put(str(folder), "/views", recursive=True)
@@ -93,46 +108,88 @@ def test_regions_and_patches_at_a_url(remote):
         np.testing.assert_array_equal(image.get_image_data("YX", C=1, Z=1), PIXELS[0, 1, 1])
 
 
-def test_a_crop_fetches_little(remote):
-    url, how, web = remote
+@pytest.fixture
+def sent(remote):
+    """A function that says how many bytes were sent since it was last called; None: none are."""
+    web = remote[2]
     if web is None:
-        pytest.skip("nothing is sent")
-    # Java reads ahead in blocks as large as this file; it must not fetch it again and again.
+        return None
+    marks = [web.sent]
+
+    def since():
+        marks.append(web.sent)
+        return marks[-1] - marks[-2]
+
+    return since
+
+
+def test_a_crop_fetches_little(remote, sent):
+    url, how, _ = remote
+    # One tile is 4 KiB of an image of 768 KB; the rest is metadata and what is read ahead. Java
+    # reads ahead in blocks as large as this file; it must not fetch it again and again.
     allowed = {"omezarr": 60_000, "ometiff": 160_000, "bioformats": 1_600_000}[how["backend"]]
-    before = web.sent
+    expected = PIXELS[0, 1, 1, 40:60, 70:90]
+    for name, crop in CROPS.items():
+        with BioReader(url, **how) as br:
+            np.testing.assert_array_equal(crop(br), expected, name)
+        assert sent is None or 4096 <= sent() < allowed, name
+    stack = ImageStack(url, **how)
+    np.testing.assert_array_equal(stack.extract_patch(1, [1], (40, 70), (20, 20))[0], expected)
+    assert sent is None or 4096 <= sent() < allowed
+
+
+def test_a_thumbnail_fetches_one_plane(remote, sent, folder):
+    url, how, _ = remote
     with BioReader(url, **how) as br:
-        found = br.to_dask()[0, 1, 1, 40:60, 70:90].compute()
-    np.testing.assert_array_equal(found, PIXELS[0, 1, 1, 40:60, 70:90])
-    # One tile of 4 KiB of an image of 768 KB; the rest is metadata and what is read ahead.
-    assert 4096 <= web.sent - before < allowed
+        found = br.thumbnail(100, z=1, c=0)
+    with BioReader(folder / "a.ome.tif") as br:
+        np.testing.assert_array_equal(found, br.thumbnail(100, z=1, c=0))
+    assert found.shape == (83, 100)
+    plane = PIXELS[0, 0, 0].nbytes
+    # Chunks of OME-Zarr are compressed.
+    assert sent is None or 10_000 <= sent() < (2 if how["backend"] != "bioformats" else 8) * plane
 
 
 def test_without_credentials_nothing_opens(remote):
     url, how, web = remote
     if web is None:
         pytest.skip("memory asks for none")
-    with pytest.raises(BfbridgeError) as caught:
-        BioReader(url, backend=how["backend"])
-    assert TOKEN not in str(caught.value)
-    with pytest.raises(BfbridgeError) as caught:
-        BioReader(
-            url, backend=how["backend"], storage_options={"headers": {"X-Token": "wrong one"}}
-        )
-    assert "wrong one" not in str(caught.value)
+    wrong = {"headers": {"X-Token": "wrong one"}}
+    none = {}
+    if url.startswith("s3:"):
+        wrong = {**how["storage_options"], "key": "wrong one"}
+        none = {**how["storage_options"], "key": None, "secret": None, "anon": True}
+    for options in (none, wrong):
+        with pytest.raises(BfbridgeError) as caught:
+            BioReader(url, backend=how["backend"], storage_options=options)
+        for secret in (TOKEN, "wrong one", "hush-hush"):
+            assert secret not in str(caught.value)
 
 
-def test_napari_and_a_series_at_urls(place):
-    url, options, web = place
-    if web is not None:
-        pytest.skip("a web server does not list its folders")
-    memory = fsspec.filesystem("memory")
-    for z in range(3):
-        memory.copy("/views/a.ome.tif", f"/views/z{z}.ome.tif")
-    with BioReader(f"{url}/z{{z:d}}.ome.tif", storage_options=options) as br:
-        assert br.sizes["Z"] == 6
-        np.testing.assert_array_equal(br[:, :, 3, 1, 0], PIXELS[0, 1, 1])
+def test_napari_at_a_url(place):
+    url, options, _ = place
+    if options:
+        pytest.skip("napari passes no storage options")
     ((data, _, _),) = read_layers(f"{url}/a.ome.zarr")
     np.testing.assert_array_equal(data.compute(), PIXELS)
+
+
+@pytest.mark.parametrize("backend", [None, "bioformats"])
+def test_file_series_at_urls(place, backend):
+    if backend:
+        pytest.importorskip("jpype")
+    url, options, web = place
+    # A web server does not list its folders, so there the files are named.
+    named = [f"{url}/z{z}.ome.tif" for z in range(3)]
+    pattern = f"{url}/z{{z:d}}.ome.tif"
+    for files, axis in [(named, "T")] + ([] if url.startswith("http") else [(pattern, "Z")]):
+        before = web and web.sent
+        with BioReader(files, backend=backend, storage_options=options) as br:
+            assert br.sizes[axis] == 3
+            found = br.read(**{axis: 2, "Y": (40, 60), "X": (70, 90)})
+        np.testing.assert_array_equal(found, MEMBER[0, 0, 0, 40:60, 70:90] + 2000)
+        # Less than two of the files.
+        assert web is None or 4096 <= web.sent - before < 2 * MEMBER.nbytes * (2 if backend else 1)
 
 
 # ---- the cache
