@@ -15,7 +15,8 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, NoReturn
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from xml.parsers import expat
 
 import numpy as np
@@ -23,6 +24,9 @@ import numpy as np
 from bfbridge.backend import Channel, PixelSize, Quantity
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
+
+if TYPE_CHECKING:
+    from ome_types import OME
 
 __all__ = [
     "DIMENSION_ORDERS",
@@ -32,9 +36,11 @@ __all__ = [
     "OmeImage",
     "TiffData",
     "looks_like_ome_xml",
+    "model_from_xml",
     "parse_ome_xml",
     "pixel_type_of",
     "rgba_from_color",
+    "xml_from_model",
 ]
 
 DIMENSION_ORDERS: Final = ("XYZCT", "XYZTC", "XYCTZ", "XYCZT", "XYTCZ", "XYTZC")
@@ -55,6 +61,7 @@ PIXEL_TYPES: Final[Mapping[str, np.dtype[np.generic]]] = {
 """OME pixel types and the dtype their values are handed out in; a bit takes a whole uint8."""
 
 _ROOT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?OME[\s>/]")
+_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _PROLOGUE = 65536
 _MOST = (1 << 31) - 1
 
@@ -512,3 +519,32 @@ def _quantity(attributes: dict[str, str], name: str, unit: str) -> Quantity | No
 def _boolean(text: str | None) -> bool | None:
     """Return an xsd:boolean, or None where it is absent or something else."""
     return {"true": True, "1": True, "false": False, "0": False}.get((text or "").strip().lower())
+
+
+def model_from_xml(xml: str | bytes) -> OME:
+    """Return a document as `ome_types.from_xml` does, several times as fast from the second on."""
+    from ome_types import from_xml
+
+    return from_xml(xml, parser_kwargs={"context": _context()})
+
+
+def xml_from_model(ome: OME) -> str:
+    """Return a document's text as `ome.to_xml` does, several times as fast from the second on."""
+    from xsdata_pydantic_basemodel.bindings import SerializerConfig, XmlSerializer
+
+    config = SerializerConfig(
+        indent="  ", xml_declaration=False, ignore_unset_attributes=True,
+        schema_location=f"{_NAMESPACE} {_NAMESPACE}/ome.xsd",
+    )  # fmt: skip
+    # Lists that were appended to do not know that they were set, and would be left out.
+    ome._update_set_fields()
+    serializer = XmlSerializer(config=config, context=_context())
+    return str(serializer.render(ome, ns_map={None: _NAMESPACE}))
+
+
+@cache
+def _context() -> Any:
+    """What xsdata works out of the model's classes; ome_types has it done for each document."""
+    from xsdata_pydantic_basemodel.bindings import XmlContext
+
+    return XmlContext()

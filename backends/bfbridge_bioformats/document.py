@@ -67,14 +67,15 @@ def from_xml(xml: str, series: Sequence[int]) -> OME | None:
 
 
 def _parse(xml: str) -> OME | None:
-    from ome_types import from_xml as parse
     from pydantic import ValidationError
+
+    from bfbridge.omexml import model_from_xml
 
     with _warnings_lock, warnings.catch_warnings():
         # Identifiers that break the schema's pattern are mended, with a warning for each.
         warnings.simplefilter("ignore")
         try:
-            return parse(xml)
+            return model_from_xml(xml)
         except ValidationError as error:
             log.debug("OME-XML breaks the schema: %s", error)
             return None

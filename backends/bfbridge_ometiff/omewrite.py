@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import ImageSpec
 from bfbridge.errors import BadArgument
-from bfbridge.omexml import pixel_type_of
+from bfbridge.omexml import pixel_type_of, xml_from_model
 from bfbridge_ometiff.directories import BYTE_ORDER
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
     _make_unique([image.pixels for image in document.images], "Pixels")
     _make_unique([c for image in document.images for c in image.pixels.channels], "Channel")
     # Some readers know OME-XML by its first five characters.
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{document.to_xml()}'
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml_from_model(document)}'
 
 
 def _fit_channels(pixels: Any, wanted: int, samples: int) -> None:

@@ -19,6 +19,7 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
+from bfbridge.omexml import model_from_xml
 from bfbridge_ometiff.codecs import Damaged
 from bfbridge_ometiff.copying import stored_as
 from bfbridge_ometiff.dataset import Dataset, open_dataset
@@ -223,9 +224,7 @@ class OmeTiffReader(ReaderBackend):
         """Return the OME-XML as an ome_types document."""
         if self._dataset.xml is None:
             return document_of(self._dataset.plans)
-        import ome_types
-
-        return ome_types.from_xml(self._dataset.xml)
+        return model_from_xml(self._dataset.xml)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:

@@ -16,9 +16,11 @@ from bfbridge.omexml import (
     OmeDocument,
     TiffData,
     looks_like_ome_xml,
+    model_from_xml,
     parse_ome_xml,
     pixel_type_of,
     rgba_from_color,
+    xml_from_model,
 )
 
 PIXELS = (
@@ -228,3 +230,27 @@ def test_twenty_megabytes_are_parsed_in_seconds_not_minutes():
     (found,) = parse(xml).images
     assert time.perf_counter() - begin < 5
     assert [each.ifd for each in found.tiff_data] == list(range(60_000))
+
+
+def test_the_model_is_read_and_written_as_ome_types_does() -> None:
+    from ome_types import from_xml, model
+
+    first = model.Image(
+        id="Image:0", name="<a> & ü",
+        pixels=model.Pixels(
+            id="Pixels:0", dimension_order="XYZCT", type="uint16", size_x=3, size_y=4, size_z=1,
+            size_c=1, size_t=1, physical_size_x=0.5, metadata_only=True,
+        ),
+    )  # fmt: skip
+    ome = model.OME(creator="me", images=[first])
+    ome.images[0].pixels.channels.append(model.Channel(id="Channel:0:0", color="#00FF0080"))
+    ome.structured_annotations = model.StructuredAnnotations(
+        map_annotations=[model.MapAnnotation(id="Annotation:0", value={"k": "v"})],
+        xml_annotations=[model.XMLAnnotation(id="Annotation:1", value="<Value><x>1</x></Value>")],
+    )
+    for _ in range(2):
+        text = xml_from_model(ome)
+        assert text == ome.to_xml()
+        assert "Channel:0:0" in text
+        assert model_from_xml(text) == from_xml(text)
+        assert model_from_xml(text).images[0].name == "<a> & ü"
