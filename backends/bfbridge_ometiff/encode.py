@@ -240,11 +240,14 @@ class Encoding:
 
     def _jpeg2000(self, pixels: Array) -> bytes:
         flat = pixels[:, :, 0] if self.samples == 1 else pixels
+        # No colour transform: of colours that differ as far as they can Bio-Formats' decoder makes
+        # wrong pixels, and stained tissue is no larger without.
         stored: bytes = imagecodecs.jpeg2k_encode(
             np.ascontiguousarray(flat),
             self.level or None,
             codecformat="J2K",
             reversible=not self.level,
+            mct=False,
             numthreads=1,
         )
         return stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import imagecodecs
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from bfbridge import BioWriter
 from bfbridge.backend import ReaderBackend
 from tests.support.tiffs import (
     all_of,
@@ -289,19 +291,64 @@ CONVERTED = {
 }
 
 
-@pytest.mark.parametrize("kind", CONVERTED)
-def test_what_bfconvert_writes(tmp_path, kind):
+def bfconvert(source, target, *options):
     from bfbridge_bioformats.jvm import machine
 
-    synthetic, options, name = CONVERTED[kind]
-    source = f"a&sizeX=150&sizeY=100&{synthetic}.fake"
-    options = [option.format(folder=tmp_path) for option in options]
     with machine.attached():
         converter = machine.type("loci.formats.tools.ImageConverter")()
         writer = machine.type("loci.formats.ImageWriter")()
-        arguments = ["-no-upgrade", *options, source, str(tmp_path / name)]
+        arguments = ["-no-upgrade", *options, str(source), str(target)]
         assert converter.testConvert(writer, arguments)
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+def test_what_bfconvert_writes(tmp_path, kind):
+    synthetic, options, name = CONVERTED[kind]
+    options = [option.format(folder=tmp_path) for option in options]
+    bfconvert(f"a&sizeX=150&sizeY=100&{synthetic}.fake", tmp_path / name, *options)
     files = [*tmp_path.glob("*.tif*"), *tmp_path.glob("*.companion.ome")]
     assert len(files) == {"set": 4, "companion": 3}.get(kind, 1)
     for file in files:
         assert compare(file, most=2 if kind == "jpeg" else 0) == (4 if kind == "pyramid" else 1)
+
+
+def xmlvalid(*files):
+    """Bio-Formats' own check of OME-XML, with the schema in the jar instead of the one online."""
+    from bfbridge_bioformats.jar import find_jar
+    from bfbridge_bioformats.java import find_java
+
+    jar = find_jar().paths[0]
+    online = "http://www.openmicroscopy.org/Schemas/OME/2016-06/ome.xsd"
+    for file in files:
+        xml = file.read_text("utf-8")
+        assert xml.count(online) == 1
+        schema = f"jar:{jar.as_uri()}!/released-schema/2016-06/ome.xsd"
+        file.write_text(xml.replace(online, schema), "utf-8")
+    done = subprocess.run(
+        [
+            find_java().home / "bin" / "java",
+            "-Dbioformats_can_do_upgrade_check=false",
+            *("-cp", jar, "loci.formats.tools.XMLValidate"),
+            *files,
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout.count("No validation errors found")
+
+
+def test_xmlvalid_finds_no_fault(tmp_path):
+    first, second = numbered((50, 40, 3, 4, 2), "u2"), numbered((1, 6, 1, 30, 20), "u1")
+    path, other = tmp_path / "made.ome.tif", tmp_path / "other.ome.tif"
+    names = ["a", "b <&>", "c", "µ"]
+    with BioWriter(path, image=first, channel_names=names, ps_x=(1, "nm"), name="x") as writer:
+        writer[:] = first
+    write(other, [[second], [second, second[..., ::2, ::2]]], samples=3, order="XYZTC")
+    files = [tmp_path / name for name in ("a.xml", "b.xml", "bad.xml")]
+    for file, source in zip(files, (path, other, path), strict=True):
+        with tifffile.TiffFile(source) as made:
+            file.write_text(made.ome_metadata, "utf-8")
+    files[2].write_text(files[2].read_text("utf-8").replace("<Pixels ", '<Pixels Colour="1" '))
+    assert xmlvalid(*files[:2]) == (0, 2)
+    assert xmlvalid(files[2]) == (1, 0)
