@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import threading
@@ -143,6 +142,8 @@ def _stamp(source: Source) -> Hashable:
     if source.path is not None:
         return str(source.path)
     if source.url is not None:
+        import hashlib
+
         # A digest: credentials are no part of a key that other processes may see.
         options = repr(sorted(source.storage_options.items())).encode()
         return (source.url, hashlib.sha256(options).hexdigest())

@@ -21,7 +21,6 @@ from bfbridge.errors import (
 )
 from bfbridge.omexml import model_from_xml
 from bfbridge_ometiff.codecs import Damaged
-from bfbridge_ometiff.copying import stored_as
 from bfbridge_ometiff.dataset import Dataset, open_dataset
 from bfbridge_ometiff.omemake import document_of
 from bfbridge_ometiff.planes import ABSENT
@@ -167,6 +166,8 @@ class OmeTiffReader(ReaderBackend):
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how the tiles of a level are encoded, if all its planes agree."""
+        from bfbridge_ometiff.copying import stored_as
+
         found: set[StoredAs | None] = set()
         with self._gate:
             t, c, z = self._images[image].levels[level].shape[:3]

@@ -17,6 +17,10 @@ __all__ = ["PlaneReader"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# Shared by all readers: a reader that is opened for one crop finds warm memory.
+_pixels = Scratch()
+_stored = Scratch()
+
 # Neighbouring segments are fetched together up to this many bytes.
 _RUN = 4 << 20
 # Below this, a ratio of stored to decoded bytes proves nothing: a constant tile is a few bytes.
@@ -34,8 +38,6 @@ class PlaneReader:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._pixels = Scratch()
-        self._stored = Scratch()
 
     def read(
         self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], first: int, out: Array
@@ -117,7 +119,7 @@ class PlaneReader:
                 f"more than the limit of {self._limits.chunk_ratio:,} times"
             )
         try:
-            decode_into(layout, data, rows, inside, box, self._pixels)
+            decode_into(layout, data, rows, inside, box, _pixels)
         except Damaged as error:
             raise Damaged(f"{_segment(layout, number)}: {error}") from error
 
@@ -151,7 +153,7 @@ class PlaneReader:
                 f"file has only {tiff.size:,}; it is truncated or damaged"
             )
         try:
-            return tiff.read(start, length, self._stored.get(length))
+            return tiff.read(start, length, _stored.get(length))
         except (UnreadableFile, OSError) as error:
             raise Damaged(f"{_segment(layout, number)} cannot be read: {error}") from error
 

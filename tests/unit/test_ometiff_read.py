@@ -414,6 +414,43 @@ def test_truncated_pixels_are_an_error_that_says_where(tmp_path, compression):
     reader.close()
 
 
+@pytest.mark.parametrize("libtiff", [True, False])
+@pytest.mark.parametrize("tile", [(128, 128), None])
+def test_large_segments_of_lzw_are_the_same_with_and_without_libtiff(
+    tmp_path, monkeypatch, tile, libtiff
+):
+    monkeypatch.setattr(imagecodecs.TIFF, "available", libtiff)
+    array = np.random.default_rng(3).poisson(200, (1, 1, 1, 200, 150)).astype("u2")
+    path = tmp_path / "made.ome.tif"
+    options = {"tile": tile} if tile else {"rowsperstrip": 120}
+    tifffile.imwrite(path, array, compression="lzw", metadata={"axes": "TCZYX"}, **options)
+    np.testing.assert_array_equal(read_ours(path), array)
+
+
+def test_large_strips_of_lzw_may_be_stored_at_full_length(tmp_path):
+    array = np.random.default_rng(4).poisson(200, (1, 1, 1, 300, 128)).astype("u2")
+    rows = np.zeros((400, 128), "u2")
+    rows[:300] = array[0, 0, 0]
+    segments = [imagecodecs.lzw_encode(rows[y : y + 200].tobytes()) for y in (0, 200)]
+    description = ome_xml(array.shape, "u2")
+    pages = [page(128, 300, segments, bits=16, compression=5, rows=200, description=description)]
+    np.testing.assert_array_equal(read_ours(saved(tmp_path, build(pages))), array)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_large_damaged_segment_of_lzw_is_an_error_that_says_where(tmp_path, damage):
+    array = np.random.default_rng(5).poisson(200, (1, 1, 1, 128, 128)).astype("u2")
+    stored = imagecodecs.lzw_encode(array.tobytes())
+    # Ones all over are the code 4095, long before the table has so many entries.
+    segment = stored[:9000] if damage == "cut" else stored[:300] + b"\xff" * 60 + stored[360:]
+    description = ome_xml(array.shape, "u2")
+    pages = [
+        page(128, 128, [segment], bits=16, tile=(128, 128), compression=5, description=description)
+    ]
+    with pytest.raises(ReadFailed, match=r"made\.ome\.tif: image 0.*tile 0, 0.*decompress|decode"):
+        read_ours(saved(tmp_path, build(pages)))
+
+
 def test_a_file_cut_short_is_an_error_that_says_so(tmp_path):
     array = numbered((1, 1, 1, 64, 64), "u2")
     description = ome_xml(array.shape, "u2")
