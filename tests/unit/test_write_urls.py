@@ -302,3 +302,50 @@ def test_a_forked_child_writes_nothing(memory: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     target.discard()
     assert memory.store == {}
+
+
+class Died(BaseException):
+    """Stands for a kill: nothing after it is done."""
+
+
+@pytest.mark.parametrize("layout", [{}, {"version": "0.4"}, {"shards": 256}], ids=LAYOUTS)
+def test_wherever_a_writer_dies_nothing_or_everything_is_there(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, layout: dict[str, Any]
+) -> None:
+    values = VALUES[:200, :200, :1, 0]
+    done: list[int] = []
+    put, put_file = Objects.put, Objects.put_file
+
+    def count(*_: Any) -> None:
+        if done[0] == 0:
+            raise Died
+        done[0] -= 1
+
+    def dying(self: Objects, key: str, data: Any, *, new: bool = False) -> None:
+        count()
+        put(self, key, data, new=new)
+
+    def dying_file(self: Objects, path: str, key: str) -> None:
+        count()
+        put_file(self, path, key)
+
+    monkeypatch.setattr(Objects, "put", dying)
+    monkeypatch.setattr(Objects, "put_file", dying_file)
+    monkeypatch.setattr(UrlTarget, "discard", lambda self: None)
+    whole = 0
+    for steps in range(1, 100):
+        done[:] = [steps]
+        memory.store.clear()
+        try:
+            with BioWriter(URL, image=values, chunks=128, pyramid=1, max_workers=1, **layout) as bw:
+                bw[:] = values
+        except Died:
+            with pytest.raises(BfbridgeError):
+                BioReader(URL)
+            assert ".bfbridge-partial" in keys(memory)
+        else:
+            whole += 1
+            np.testing.assert_array_equal(everything(URL)[0][:, :, 0, 0, 0], values[..., 0])
+            break
+    assert whole == 1
+    assert steps > 6
