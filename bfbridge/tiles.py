@@ -432,8 +432,9 @@ def read_selection(target: Target, axes: Sequence[Axis], out: Array) -> None:
     ReadFailed
         Some chunk cannot be read; `out` is then not to be used.
     """
-    blocks = plan(axes, target.record.chunk)
-    run((_BlockRead(target, block, out) for block in blocks), target.workers)
+    reads = (_BlockRead(target, block, out) for block in plan(axes, target.record.chunk))
+    # Whoever takes the next job serves what is cached at once: a thread is not woken for a copy.
+    run((read for read in reads if not read.from_cache()), target.workers)
 
 
 class _BlockRead:
@@ -446,24 +447,45 @@ class _BlockRead:
         self._block = block
         self._out = out
 
+    def from_cache(self) -> bool:
+        """Fill the block's place from the cache, and say whether that could be done."""
+        cache = self._target.cache
+        if cache is None:
+            return False
+        try:
+            chunk = cache[self._key]
+        except KeyError:
+            return False
+        self._put(chunk)
+        return True
+
     def __call__(self) -> None:
-        block, target = self._block, self._target
-        box = _chunk_box(target.record, block.index)
-        whole = (block.start, block.stop) == box
-        cached = None if target.cache is None else self._cached(whole, box)
-        if cached is not None:
-            offset = tuple(
-                slice(a - origin, b - origin)
-                for a, b, origin in zip(block.start, block.stop, box[0], strict=True)
-            )
-            put(self._out, block.outer, take(cached[offset], block.inner))
+        block = self._block
+        chunk = self._keep()
+        if chunk is not None:
+            self._put(chunk)
         elif block.is_box:
             self._read(block.start, block.stop, self._out[block.outer])
         else:
-            region = Region(target.image, target.level, block.start, block.stop)
+            region = Region(self._target.image, self._target.level, block.start, block.stop)
             pixels = np.empty(region.shape, self._out.dtype)
             self._read(block.start, block.stop, pixels)
             put(self._out, block.outer, take(pixels, block.inner))
+
+    @property
+    def _key(self) -> Hashable:
+        target = self._target
+        return (target.token, target.image, target.level, self._block.index)
+
+    def _put(self, chunk: Array) -> None:
+        """Put what is wanted of a whole chunk into its place."""
+        block = self._block
+        corner = (i * n for i, n in zip(block.index, self._target.record.chunk, strict=True))
+        offset = tuple(
+            slice(a - origin, b - origin)
+            for a, b, origin in zip(block.start, block.stop, corner, strict=True)
+        )
+        put(self._out, block.outer, take(chunk[offset], block.inner))
 
     def _read(self, start: Shape5, stop: Shape5, out: Array) -> None:
         target = self._target
@@ -479,24 +501,21 @@ class _BlockRead:
                 f"{type(error).__name__}: {error}. Please report this as a fault of bfbridge."
             ) from error
 
-    def _cached(self, whole: bool, box: tuple[Shape5, Shape5]) -> Array | None:
-        """Return the whole chunk from the cache, reading it there if only a part is wanted."""
-        target = self._target
-        cache = target.cache
+    def _keep(self) -> Array | None:
+        """Read the whole chunk into the cache if a part of it is wanted and it fits."""
+        cache = self._target.cache
         if cache is None:
             return None
-        key = (target.token, target.image, target.level, self._block.index)
-        with suppress(KeyError):
-            return cache[key]
+        box = _chunk_box(self._target.record, self._block.index)
         shape = tuple(b - a for a, b in zip(*box, strict=True))
         nbytes = math.prod(shape) * self._out.dtype.itemsize
         limit = getattr(cache, "max_bytes", nbytes * 2)
-        if whole or nbytes * 2 > limit:
+        if (self._block.start, self._block.stop) == box or nbytes * 2 > limit:
             return None
         chunk = np.empty(shape, self._out.dtype)
         self._read(*box, chunk)
         chunk.flags.writeable = False
-        cache[key] = chunk
+        cache[self._key] = chunk
         return chunk
 
 
