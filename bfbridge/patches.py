@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,8 +17,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.indexing import FACE_AXES, Selection
 from bfbridge.metadata import convert_length
 from bfbridge.reader import BioReader
+from bfbridge.tiles import Target
 from bfbridge.views import ImageView
 
 __all__ = ["ImageStack", "Rectangle"]
@@ -26,6 +29,18 @@ Array = np.ndarray[Any, Any]
 Depth = Literal["none", "Z", "T"]
 AXES = "STCZYX"
 _SCENE = re.compile(r"^(.*\.[^@/\\]+)@(\d+)$")
+
+
+RARELY_MET = 4
+"""Chunks of an image this many times as large as the cache are not kept: few are met again, and
+some formats decode a part of a chunk sooner than the whole."""
+
+
+class _Uncached(ImageView):
+    """A view whose chunks are not kept."""
+
+    def _target(self) -> Target:
+        return replace(super()._target(), cache=None)
 
 
 class Rectangle(NamedTuple):
@@ -102,6 +117,7 @@ class ImageStack:
         self._sizes = sizes
         self._depth = "" if depth == "NONE" else depth
         self._dtype = dtype
+        self._nbytes = prod(sizes.values()) * dtype.itemsize
         # Along T, then Z, as CZI files order them.
         self._sample_axes = "".join(axis for axis in "TZ" if axis != self._depth)
         self.axes = f"SC{self._depth}YX"
@@ -286,19 +302,19 @@ class ImageStack:
         """Read a box inside the image: C, (depth,) Y, X."""
         lengths = [self._sizes[axis] for axis in self._sample_axes]
         place = dict(zip(self._sample_axes, np.unravel_index(sample, lengths), strict=True))
-        index: dict[str, Any] = {axis: slice(int(n), int(n) + 1) for axis, n in place.items()}
-        names = self.axes[2:]
-        index.update({a: slice(*span) for a, span in zip(names, spans, strict=True)})
-        index["C"] = np.asarray(channels, np.intp)
+        index: dict[str, Any] = {axis: range(int(n), int(n) + 1) for axis, n in place.items()}
+        index.update({a: range(*span) for a, span in zip(self.axes[2:], spans, strict=True)})
+        first, count = channels[0], len(channels)
+        in_order = channels == list(range(first, first + count))
+        index["C"] = range(first, first + count) if in_order else np.asarray(channels, np.intp)
         pixels = self._pixels
         if pixels is not None:
-            box = tuple(index[axis] for axis in "TCZYX")
-            found = pixels[(box[0], slice(None), *box[2:])][:, index["C"]]
+            t, z, y, x = (slice(index[axis].start, index[axis].stop) for axis in "TZYX")
+            found = pixels[t, :, z, y, x][:, channels]
         else:
-            face = self._open_view().read(
-                Y=index["Y"], X=index["X"], Z=index["Z"], C=index["C"], T=index["T"], keepdims=True
-            )
-            found = face.transpose(4, 3, 2, 0, 1)
+            # Checked already, so not parsed once more: a cached patch takes microseconds.
+            selection = Selection(tuple(index[axis] for axis in FACE_AXES))
+            found = self._reading_view()._load(selection, keepdims=True).transpose(4, 3, 2, 0, 1)
         if self._depth == "T":
             return found[:, :, 0].swapaxes(0, 1)
         return found[0] if self._depth else found[0, :, 0]
@@ -311,6 +327,14 @@ class ImageStack:
         if view._file.closed:
             view = self._view = ImageView(view._file.again(), view.index, view.level)
         return view
+
+    def _reading_view(self) -> ImageView:
+        """Return the view that patches are read through."""
+        view = self._open_view()
+        limit = getattr(view._file.cache, "max_bytes", None)
+        if limit is None or self._nbytes <= RARELY_MET * limit:
+            return view
+        return _Uncached(view._file, view.index, view.level)
 
     # ---- memory
 

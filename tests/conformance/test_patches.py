@@ -11,6 +11,7 @@ import pytest
 
 from bfbridge import BioReader
 from bfbridge.patches import ImageStack, Rectangle
+from bfbridge.tiles import ChunkCache
 from tests.real.manifest import DATA
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
@@ -154,6 +155,18 @@ def test_load_and_close(sample):
     np.testing.assert_array_equal(
         stack.extract_patch(0, [1], (1, 2), (5, 5)), pixels[0, [1], 0, 1:6, 2:7]
     )
+
+
+def test_an_image_larger_than_its_cache_is_read_without_it(sample):
+    path, pixels = sample
+    plane = pixels[0, 0, 0].nbytes
+    for cache, kept in ((ChunkCache(4 * plane), False), (ChunkCache(pixels.nbytes), True)):
+        stack = ImageStack(path, cache=cache)
+        for y in (0, 9, 20):
+            patch = stack.extract_patch(1, [1, 2], (y, 3), (8, 10))
+            np.testing.assert_array_equal(patch, pixels[0, 1:, 1, y : y + 8, 3:13])
+        assert (len(cache) > 0) is kept
+        stack.close()
 
 
 def test_scenes(tmp_path):
