@@ -24,12 +24,9 @@ JAVA_NAMES: Final = {
 # Longest Java array that every JVM allocates.
 JAVA_ARRAY_LIMIT: Final = (1 << 31) - 8
 
-# Pixels of joined strips: 2048 x 2048. Decoding is everything and a call costs microseconds, but
+# Pixels of a joined block: 2048 x 2048. Decoding is everything and a call costs microseconds, but
 # a block must fit caches and memory in flight.
-_JOINED_STRIPS: Final = 2048 * 2048
-# Side of joined tiles: less, for tiles are stored to be read in small parts, and a part is decoded
-# by whole blocks.
-_JOINED_TILES: Final = 1024
+_JOINED_SIDE: Final = 2048
 
 
 class Layout(NamedTuple):
@@ -85,18 +82,17 @@ def block_size(
     Returns
     -------
     (height, width)
-        A multiple of the stored tile: small tiles are joined to about 1024 x 1024 pixels, strips to
-        full-width bands of about 2048 x 2048; never beyond the level, nor beyond what one Java
-        array holds.
+        A multiple of the stored tile, joined to about 2048 x 2048 pixels; full-width bands where
+        strips are stored; never beyond the level, nor beyond what one Java array holds.
     """
     width = min(max(tile_x, 1), size_x)
     height = min(max(tile_y, 1), size_y)
     if width == size_x:
-        rows = _JOINED_STRIPS // width
+        rows = _JOINED_SIDE * _JOINED_SIDE // width
         height *= max(rows // height, 1)
     else:
-        width *= max(_JOINED_TILES // width, 1)
-        height *= max(_JOINED_TILES // height, 1)
+        width *= max(_JOINED_SIDE // width, 1)
+        height *= max(_JOINED_SIDE // height, 1)
     width, height = min(width, size_x), min(height, size_y)
     most = max((JAVA_ARRAY_LIMIT // pixel_bytes) // width, 1)
     return min(height, most), width
