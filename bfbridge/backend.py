@@ -257,6 +257,11 @@ class ReaderBackend(ABC):
         an error, never zeros; only what the format defines as absent takes its fill value.
         """
 
+    def reads_parts(self, image: int, level: int) -> bool:
+        """Whether a part of a chunk costs clearly less to read than all of it."""
+        del image, level
+        return False
+
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
         """Return the colours of an indexed image, 3 x values, or None for one that is not."""
         del image, channel

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 MAX_THREADS = 64
+MET_CHUNKS = 1024
 # Requests at once to a server: beyond some 16 the line or the server is busy, not idle.
 WAITING_WORKERS = 16
 Part = tuple[int, int, Any, Any]
@@ -260,6 +261,17 @@ class ChunkCache(MutableMapping[Hashable, Array]):
         self.nbytes = 0
         self._lock = threading.Lock()
         self._chunks: OrderedDict[Hashable, Array] = OrderedDict()
+        self._met: OrderedDict[Hashable, None] = OrderedDict()
+
+    def met(self, key: Hashable) -> bool:
+        """Note that a chunk is asked for; return whether it was before, not long ago."""
+        with self._lock:
+            before = key in self._met
+            self._met[key] = None
+            self._met.move_to_end(key)
+            if len(self._met) > MET_CHUNKS:
+                self._met.popitem(last=False)
+            return before
 
     def __getitem__(self, key: Hashable) -> Array:
         with self._lock:
@@ -511,6 +523,12 @@ class _BlockRead:
         nbytes = math.prod(shape) * self._out.dtype.itemsize
         limit = getattr(cache, "max_bytes", nbytes * 2)
         if (self._block.start, self._block.stop) == box or nbytes * 2 > limit:
+            return None
+        # Crops at random meet most chunks once: what is cheap to read in part is kept only when it
+        # is met again.
+        target = self._target
+        parts = target.backend.reads_parts(target.image, target.level)
+        if parts and isinstance(cache, ChunkCache) and not cache.met(self._key):
             return None
         chunk = np.empty(shape, self._out.dtype)
         self._read(*box, chunk)

@@ -185,6 +185,12 @@ class OmeZarrReader(ReaderBackend):
             raise Closed(f"{self._store.name}: read after close().")
         self._levels[region.image][region.level].read(region, out)
 
+    def reads_parts(self, image: int, level: int) -> bool:
+        """Whether a crop decodes only what it meets: of Blosc, and where nothing is compressed."""
+        info = self._levels[image][level].info
+        codecs = [decoder.name for decoder in info.decoders]
+        return info.direct and not self.waits and codecs in ([], ["blosc"])
+
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how the chunks of a level are encoded, where the writer can say the same."""
         plane = self._levels[image][level]

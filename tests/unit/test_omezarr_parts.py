@@ -113,3 +113,17 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     chunk.write_bytes(chunk.read_bytes()[:-2000])
     with BioReader(path, cache=0) as br, pytest.raises(ReadFailed, match=r"c/0/0/0/0/0.*damaged"):
         br[500:, :100]
+
+
+def test_a_chunk_is_kept_when_it_is_met_again(tmp_path: Path) -> None:
+    values = pixels("u2", 512 * 512).reshape(512, 512)
+    path = tmp_path / "a.zarr"
+    with BioWriter(path, image=values, chunks=256) as bw:
+        bw[:] = values
+    with BioReader(path) as br:
+        cache = br._file.cache
+        for kept, box in ((0, np.s_[10:90, 20:200]), (1, np.s_[5:60, 7:9]), (1, np.s_[300:, 300:])):
+            np.testing.assert_array_equal(br[box], values[box])
+            assert len(cache) == kept
+        (path / "0/c/0/0/0/0/0").unlink()
+        np.testing.assert_array_equal(br[90:99, :256], values[90:99, :256])
