@@ -80,6 +80,22 @@ array = zarr.open(tifffile.TiffFile(path).aszarr(), mode="r")
 spots = places(*array.shape[-2:])
 timed(lambda: [array[y : y + 256, x : x + 256] for y, x in spots])
 """
+OUR_START = """
+from bfbridge.patches import ImageStack
+spots = places(side, side)
+def run():
+    stack = ImageStack(path, max_workers=2)
+    return [stack.extract_patch(0, None, spot, (256, 256)) for spot in spots]
+timed(run)
+"""
+CAREAMICS_START = """
+import numpy, tifffile
+spots = places(side, side)
+def run():
+    array = tifffile.imread(path).astype("float32")
+    return [array[y : y + 256, x : x + 256].copy() for y, x in spots]
+timed(run)
+"""
 OUR_SCENES = """
 from bfbridge import BioReader
 def run():
@@ -169,14 +185,16 @@ def main() -> None:
             measure(f"dask: one 1024 x 1024 chunk of {given.side} x {given.side}", chunk, tiff, 3)
             measure("dask: the whole plane", whole, tiff, given.repeats)
         if "patches" in only:
-            patches(Path(folder), tiff, given.czi, given.peers, given.repeats)
+            patches(Path(folder), tiff, given.czi, given.peers, given.repeats, given.side)
         if "scenes" in only:
             fake = Path(folder) / "many&series=1000&sizeX=64&sizeY=48.fake"
             contenders = {"setId": (us, SET_ID), "bfbridge": (us, OUR_SCENES)}
             measure("names and shapes of 1000 scenes", contenders, fake, given.repeats)
 
 
-def patches(folder: Path, tiff: Path, czi: str | None, peers: str | None, repeats: int) -> None:
+def patches(
+    folder: Path, tiff: Path, czi: str | None, peers: str | None, repeats: int, side: int
+) -> None:
     """Random patches of 256 x 256 from three formats."""
     us = sys.executable
     store = folder / "plane.ome.zarr"
@@ -191,6 +209,12 @@ def patches(folder: Path, tiff: Path, czi: str | None, peers: str | None, repeat
         if peers:
             contenders[theirs[0]] = (peers, theirs[1])
         measure(f"200 random patches of 256 x 256, {title}", contenders, path, repeats)
+    # CAREamics reads a TIFF whole, as float32, before its first patch.
+    size = f"side = {side}"
+    contenders = {"bfbridge": (us, size + OUR_START)}
+    if peers:
+        contenders["whole file first"] = (peers, size + CAREAMICS_START)
+    measure("200 random patches of 256 x 256, OME-TIFF, with opening", contenders, tiff, repeats)
 
 
 if __name__ == "__main__":
