@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from harness import cold, interleave, table
 
 THREADS = 2
 TILE = 1024
-CROPS = 60
+CROPS = 200
 LAZY = "bioio's dask"
 
 
@@ -286,42 +287,115 @@ def bench_crops(folder: Path, side: int) -> None:
             print("  to reach: zarr store at 1.6, bfio at 1 (neighbours: 5), bioio at 100")
 
 
+def tiles_of(image: np.ndarray) -> list[np.ndarray]:
+    across = range(0, image.shape[0], TILE)
+    return [np.ascontiguousarray(image[y : y + TILE, x : x + TILE]) for y in across for x in across]
+
+
+def encoding_floor(tiles: list[np.ndarray], compression: str) -> Callable[[], object]:
+    """Every tile through predictor and codec on two threads, the bytes thrown away."""
+    import imagecodecs
+
+    encode = {"deflate": imagecodecs.deflate_encode, "zstd": imagecodecs.zstd_encode}[compression]
+    rooms = [np.empty_like(tiles[0]) for _ in range(THREADS)]
+
+    def share(thread: int) -> None:
+        for tile in tiles[thread::THREADS]:
+            imagecodecs.delta_encode(tile, axis=1, out=rooms[thread])
+            encode(rooms[thread].reshape(-1).view(np.uint8), 1)
+
+    def run() -> None:
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(share, range(THREADS)))
+
+    return run
+
+
 def bench_write(folder: Path, image: np.ndarray, repeats: int) -> None:
     import tifffile
 
     from bfbridge import BioWriter
 
     five = image[:, :, None, None, None]
+    tiles = tiles_of(image)
     for compression, goal in (("deflate", 1.2), ("zstd", 1.3), ("none", 1.0)):
-        mine, theirs = folder / "w.ome.tif", folder / "t.ome.tif"
-        level = {} if compression == "none" else {"level": 1}
+        files = {}
 
-        def ours(compression=compression, level=level, mine=mine, **more) -> None:
+        def ours(path: Path, compression: str = compression) -> None:
             options = {"compression": compression, "overwrite": True, "max_workers": THREADS}
-            with BioWriter(mine, image=five, **options, **level, **more) as bw:
+            level = {} if compression == "none" else {"level": 1}
+            with BioWriter(path, image=five, **options, **level) as bw:
                 bw[:] = five
 
-        def peer(compression=compression, level=level, theirs=theirs) -> None:
+        def peer(path: Path, predictor: bool, compression: str = compression) -> None:
             tifffile.imwrite(
-                theirs,
+                path,
                 image,
                 tile=(TILE, TILE),
                 compression={"deflate": "zlib", "none": None}.get(compression, compression),
-                compressionargs=level,
-                predictor=compression != "none",
+                compressionargs={} if compression == "none" else {"level": 1},
+                predictor=predictor,
                 maxworkers=THREADS,
                 ome=True,
                 metadata={"axes": "YX"},
             )
 
-        seconds = interleave({"bfbridge": ours, "tifffile, 2 workers": peer}, repeats)
-        sizes = {
-            "bfbridge": f"{mine.stat().st_size / 1e6:.0f}",
-            "tifffile, 2 workers": f"{theirs.stat().st_size / 1e6:.0f}",
-        }
+        def bfio_peer(path: Path) -> None:
+            import bfio
+
+            path.unlink(missing_ok=True)
+            with bfio.BioWriter(path, backend="python", max_workers=THREADS) as bw:
+                bw.X, bw.Y, bw.dtype = image.shape[1], image.shape[0], image.dtype
+                bw[:] = five
+
+        kinds: dict[str, Callable[[Path], None]] = {"bfbridge": ours}
+        if compression == "none":
+            kinds["tifffile, 2 workers"] = partial(peer, predictor=False)
+        else:
+            kinds["tifffile, predictor"] = partial(peer, predictor=True)
+            kinds["tifffile, no predictor"] = partial(peer, predictor=False)
+        if compression == "deflate" and have("bfio"):
+            kinds["bfio (level 6)"] = bfio_peer
+        contenders: dict[str, Callable[[], object]] = {}
+        for number, (name, kind) in enumerate(kinds.items()):
+            files[name] = folder / f"w{number}.ome.tif"
+            contenders[name] = partial(kind, files[name])
+        if compression != "none":
+            contenders["libdeflate" if compression == "deflate" else compression] = encoding_floor(
+                tiles, compression
+            )
+        seconds = interleave(contenders, repeats)
+        sizes = {name: f"{path.stat().st_size / 1e6:.0f}" for name, path in files.items()}
         table(f"Whole write, {compression}", seconds, "bfbridge", MB=sizes)
-        print(f"  to reach: tifffile at {goal}")
+        print(f"  to reach: tifffile at {goal}, bfio at 2; the codec is shown on 2 threads, alone")
+        for path in files.values():
+            path.unlink()
     bench_pyramid(folder, image, repeats)
+    bench_memory(folder, image)
+
+
+TILEWISE = """
+import numpy as np
+from bfbridge import BioWriter
+tiles = np.load({tiles!r}, mmap_mode="r")
+with BioWriter({path!r}, X={side}, Y={side}, dtype=np.uint16, pyramid=True, max_workers=2,
+               overwrite=True) as bw:
+    for number in range(({side} // 1024) ** 2):
+        y, x = (1024 * at for at in divmod(number, {side} // 1024))
+        bw[y : y + 1024, x : x + 1024] = tiles[number % len(tiles)]
+"""
+
+
+def bench_memory(folder: Path, image: np.ndarray, side: int = 32768) -> None:
+    """Peak memory of a process that writes tile after tile, with a pyramid."""
+    path, tiles = folder / "w.ome.tif", folder / "tiles.npy"
+    np.save(tiles, np.stack(tiles_of(image[: 4 * TILE, : 4 * TILE])))
+    code = TILEWISE.format(tiles=str(tiles), path=str(path), side=side)
+    found = cold({"bfbridge": [sys.executable, "-c", code]}, 1, env=dict(os.environ))
+    seconds, peak = found["bfbridge"]
+    print(f"\nTile by tile, {side} x {side} with pyramid: {seconds[0]:.1f} s, peak {peak:.0f} MB")
+    print("  to reach: 400 MB")
+    path.unlink()
 
 
 def bench_pyramid(folder: Path, image: np.ndarray, repeats: int) -> None:
@@ -355,9 +429,31 @@ def bench_pyramid(folder: Path, image: np.ndarray, repeats: int) -> None:
                 level = level.reshape(y // 2, 2, x // 2, 2).mean((1, 3)).astype(image.dtype)
                 writer.write(level, subfiletype=1, **options)
 
-    seconds = interleave({"bfbridge": ours, "tifffile's recipe": recipe}, max(2, repeats // 2))
+    def libvips() -> None:
+        import pyvips
+
+        pyvips.cache_set_max(0)
+        pyvips.Image.new_from_array(image).tiffsave(
+            str(folder / "v.tif"),
+            tile=True,
+            tile_width=TILE,
+            tile_height=TILE,
+            compression="deflate",
+            level=1,
+            predictor="horizontal",
+            pyramid=True,
+            subifd=True,
+            bigtiff=True,
+        )
+
+    contenders: dict[str, Callable[[], object]] = {"bfbridge": ours, "tifffile's recipe": recipe}
+    if have("pyvips"):
+        # pyvips has the number of threads from the environment, as it is loaded.
+        os.environ["VIPS_CONCURRENCY"] = str(THREADS)
+        contenders["libvips"] = libvips
+    seconds = interleave(contenders, max(2, repeats // 2))
     table(f"Whole write, deflate, {levels} lower levels", seconds, "bfbridge")
-    print("  to reach: tifffile's recipe at 1.8")
+    print("  to reach: tifffile's recipe at 1.8, libvips at 2.5")
 
 
 def make_files(folder: Path, image: np.ndarray) -> None:

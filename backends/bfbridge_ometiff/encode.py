@@ -64,9 +64,13 @@ class Settings:
 
 
 def _deflate(data: Array, level: int) -> bytes:
-    """Compress as zlib does. Level 1 by ISA-L: half libdeflate's time for 6 % more bytes."""
+    """Compress as zlib does.
+
+    Level 1 by ISA-L's 2: two thirds of libdeflate's time for 1 to 2 % more bytes. ISA-L's own
+    levels 1 and 3 are a tenth faster for 2 to 4 %, and a tenth slower for 1 to 3 %.
+    """
     if level == 1 and isal_compress is not None:
-        return isal_compress(data, 1)
+        return isal_compress(data, 2)
     slower: bytes = imagecodecs.deflate_encode(data, level)
     return slower
 
