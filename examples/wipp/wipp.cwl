@@ -6,7 +6,6 @@ hints:
   DockerRequirement:
     dockerPull: bfbridge/wipp-converter:0.1.0
 requirements:
-  InlineJavascriptRequirement: {}
   InitialWorkDirRequirement:
     listing:
       - entry: $(inputs.outDir)

@@ -17,6 +17,7 @@ import pytest
 from bfbridge import BioReader, BioWriter
 
 PLUGIN = Path(__file__).parents[2] / "examples/wipp"
+SCRIPTS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 TYPES = {
     "collection", "stitchingVector", "tensorflowModel", "csvCollection", "pyramid", "notebook",
     "genericData", "string", "number", "integer", "enum", "array", "boolean",
@@ -171,9 +172,11 @@ def test_manifest_names_what_the_entry_point_takes() -> None:
     assert all(f"name: {name}" in ict and f"--{name}" in cwl for name in named)
 
 
-@pytest.mark.skipif(shutil.which("cwltool") is None, reason="cwltool is not installed")
+@pytest.mark.skipif(
+    shutil.which("cwltool", path=SCRIPTS) is None, reason="cwltool is not installed"
+)
 def test_cwl(data: Path) -> None:
-    cwltool = str(shutil.which("cwltool"))
+    cwltool = str(shutil.which("cwltool", path=SCRIPTS))
     bin_folder = str(Path(sys.executable).parent)
     done = subprocess.run(
         [
