@@ -64,7 +64,8 @@ class Scratch(threading.local):
         if length > _KEEP:
             return np.empty(length, np.uint8)
         if len(self._held) < length:
-            self._held = np.empty(length, np.uint8)
+            # Rounded up, so that segments a little longer than the last ones find warm memory too.
+            self._held = np.empty(1 << (length - 1).bit_length(), np.uint8)
         return self._held[:length]
 
 
