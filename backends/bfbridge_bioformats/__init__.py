@@ -5,11 +5,18 @@ Importing it starts nothing: Java starts when the first file is opened, or by `s
 
 from __future__ import annotations
 
-from .inventory import Check, Format, diagnose, formats
-from .jar import fetch_jar, find_jar, lookup_report, pinned_version
-from .jvm import start
-from .reader import BioFormatsReader
-from .writer import BioFormatsWriter, writable_suffixes
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .inventory import Check, Format, diagnose, formats
+    from .jar import fetch_jar, find_jar, lookup_report, pinned_version
+    from .jvm import start
+    from .reader import BioFormatsReader
+    from .writer import BioFormatsWriter, writable_suffixes
+
+    READER: type[BioFormatsReader]
+    WRITER: type[BioFormatsWriter]
 
 __all__ = [
     "READER",
@@ -26,5 +33,30 @@ __all__ = [
     "writable_suffixes",
 ]
 
-READER = BioFormatsReader
-WRITER = BioFormatsWriter
+# Imported on use: who reads a file needs a third of it.
+_WHERE = {
+    "READER": ("reader", "BioFormatsReader"),
+    "WRITER": ("writer", "BioFormatsWriter"),
+    "Check": ("inventory", "Check"),
+    "Format": ("inventory", "Format"),
+    "diagnose": ("inventory", "diagnose"),
+    "fetch_jar": ("jar", "fetch_jar"),
+    "find_jar": ("jar", "find_jar"),
+    "formats": ("inventory", "formats"),
+    "lookup_report": ("jar", "lookup_report"),
+    "pinned_version": ("jar", "pinned_version"),
+    "start": ("jvm", "start"),
+    "writable_suffixes": ("writer", "writable_suffixes"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _WHERE[name]
+    found = globals()[name] = getattr(import_module(f"{__name__}.{module}"), attribute)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ SWITCH = "BFBRIDGE_ARCHIVE"
 # Set for the run that notes which classes are loaded: the file for their names.
 _LIST = "BFBRIDGE_CLASS_LIST"
 _KEPT = 4
+# Of this module, also where it runs as a program.
+_NAME = "bfbridge_bioformats.archive"
 _STALE = 600.0
 _PATIENCE = 300.0
 
@@ -36,15 +39,47 @@ _PATIENCE = 300.0
 # theirs. In the background of a shell it is spared the terminal's Ctrl-C as well.
 _DETACHED = '("$@" </dev/null >/dev/null 2>&1 &)'
 
-_SAMPLE = """
-import numpy
-from bfbridge.backend import OpenOptions, Region
-from bfbridge.source import as_source
-from bfbridge_bioformats import READER
-reader = READER.open(as_source("a&sizeX=64&sizeY=64.fake"), OpenOptions())
-reader.read(Region(0, 0, (0,) * 5, (1, 1, 1, 64, 64)), numpy.empty((1, 1, 1, 64, 64), "u1"))
-reader.ome_xml()
-"""
+# Since this Java, classes of an archive can be there linked, which halves what is left to do.
+_LINKS_SINCE = 24
+
+_OME = (
+    '<?xml version="1.0" encoding="UTF-8"?>'
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+    "<AcquisitionDate>2020-01-01T00:00:00</AcquisitionDate>"
+    '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="8" SizeY="8" SizeZ="1" '
+    'SizeC="1" SizeT="1" PhysicalSizeX="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+    "<TiffData/></Pixels></Image></OME>"
+)
+
+
+def sample() -> bytes:
+    """Return an OME-TIFF of 8 x 8 pixels: reading it needs most of what reading others does."""
+    text = _OME.encode() + b"\0"
+    date = b"2020:01:01 00:00:00\0"
+    entries = 9
+    pixels = 8 + 2 + 12 * entries + 4
+    tags = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 1, 8), (262, 3, 1, 1)]
+    tags += [(270, 2, len(text), pixels + 64), (273, 4, 1, pixels), (278, 3, 1, 8)]
+    tags += [(279, 4, 1, 64), (306, 2, len(date), pixels + 64 + len(text))]
+    directory = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = struct.pack("<2sHIH", b"II", 42, 8, entries)
+    return head + directory + bytes(4) + bytes(range(64)) + text + date
+
+
+def exercise(place: Path) -> None:
+    """Read a little, in a process whose classes are being noted."""
+    import numpy as np
+
+    from bfbridge.backend import OpenOptions, Region
+    from bfbridge.source import as_source
+
+    from .reader import BioFormatsReader
+
+    place.write_bytes(sample())
+    for name in (str(place), "a&sizeX=8&sizeY=8.fake"):
+        reader = BioFormatsReader.open(as_source(name), OpenOptions())
+        reader.read(Region(0, 0, (0,) * 5, (1, 1, 1, 8, 8)), np.empty((1, 1, 1, 8, 8), np.uint8))
+        reader.ome_xml()
 
 
 class Archive:
@@ -82,7 +117,7 @@ class Archive:
         with contextlib.suppress(OSError):
             if self._path.exists() or not _claim(self._path):
                 return
-            command = [sys.executable, "-m", __name__, str(self._path), str(self._java.home)]
+            command = [sys.executable, "-m", _NAME, str(self._path), str(self._java.home)]
             command += [str(path) for path in self._classpath]
             shell = ["/bin/sh", "-c", _DETACHED, "sh", "nice", "-n", "19", *command]
             places = os.pathsep.join(filter(None, sys.path))
@@ -102,6 +137,7 @@ class Archive:
         files = [self._java.library, *self._classpath]
         facts = [
             [option.flag for option in OPTIONS],
+            [_LINKS_SINCE, _OME],
             [str(self._java.home), self._java.version],
             [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files],
         ]
@@ -112,15 +148,18 @@ def make(target: Path, home: Path, classpath: Sequence[Path]) -> None:
     """Make an archive: one run notes the classes, one writes them. For a background process."""
     names = target.with_suffix(".classes")
     unfinished = target.with_suffix(".new")
+    image = target.with_suffix(".ome.tif")
     try:
         subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-c", _SAMPLE],
+            [sys.executable, "-m", _NAME, str(image)],
             env={**os.environ, _LIST: str(names)},
             check=True,
             timeout=_PATIENCE,
         )
         feature = _feature(home)
         options = [option.flag for option in OPTIONS if option.since <= feature]
+        if feature >= _LINKS_SINCE:
+            options.append("-XX:+AOTClassLinking")
         subprocess.run(  # noqa: S603 - the Java that was found
             [
                 str(home / "bin" / "java"),
@@ -138,7 +177,7 @@ def make(target: Path, home: Path, classpath: Sequence[Path]) -> None:
         unfinished.replace(target)
         _drop_old(target.parent)
     finally:
-        for leftover in (names, unfinished, target.with_suffix(".making")):
+        for leftover in (names, unfinished, image, target.with_suffix(".making")):
             leftover.unlink(missing_ok=True)
 
 
@@ -198,4 +237,7 @@ def _cache_folder() -> Path:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])
+    if os.environ.get(_LIST):
+        exercise(Path(sys.argv[1]))
+    else:
+        make(Path(sys.argv[1]), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])

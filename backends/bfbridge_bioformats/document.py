@@ -39,16 +39,14 @@ _warnings_lock = threading.Lock()
 
 _IMPOSSIBLE_SIZE = re.compile(r'\sPhysicalSize[XYZ]="(?:-[^"]*|0|0\.0+|NaN|-?Infinity)"')
 
-# What XML 1.0 cannot hold, even escaped.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What XML 1.0 cannot hold, even escaped. Compiled on use: that takes longer than most imports.
+_NOT_XML = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def xml_of(store: Any) -> str | None:
-    """Return the store as OME-XML, or None where it cannot be expressed so."""
-    factory = machine.type("loci.common.services.ServiceFactory")()
-    service = factory.getInstance(machine.type("loci.formats.services.OMEXMLService").class_)
+    """Return a bfbridge.Store as OME-XML, or None where it cannot be expressed so."""
     try:
-        xml = service.getOMEXML(store)
+        xml = store.xml()
     except machine.type("java.lang.Exception"):
         return None
     return None if xml is None else str(xml)
@@ -129,7 +127,7 @@ def _pixels(number: int, image: Image) -> Any:
 
 
 def _clean(text: str | None) -> str | None:
-    return None if text is None else _NOT_XML.sub("", text)
+    return None if text is None else re.sub(_NOT_XML, "", text)
 
 
 def original_metadata(reader: JavaReader) -> dict[str, Any]:

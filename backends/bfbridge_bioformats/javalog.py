@@ -25,9 +25,7 @@ class JavaLog:
     """
 
     def __init__(self) -> None:
-        self._root: Any = None
-        self._level_class: Any = None
-        self._appender: Any = None
+        self._log: Any = None
         self._level = -1
 
     def attach(self) -> None:
@@ -36,62 +34,38 @@ class JavaLog:
 
         # Without a handler of the user's, Python would print warnings to stderr.
         LOGGER.addHandler(logging.NullHandler())
+        level = LOGGER.getEffectiveLevel()
         try:
-            appender_class = jpype.JClass("ch.qos.logback.core.Appender")
-            self._level_class = jpype.JClass("ch.qos.logback.classic.Level")
-            context = jpype.JClass("org.slf4j.LoggerFactory").getILoggerFactory()
-            self._root = context.getLogger("ROOT")
+            listener = jpype.JProxy(jpype.JClass("bfbridge.Log$Listener"), inst=_Listener())
+            self._log = jpype.JClass("bfbridge.Log").install(listener, level * _SCALE)
         except (TypeError, AttributeError, jpype.JException):
-            self._root = None
             return
-        self._root.detachAndStopAllAppenders()
-        self.follow()
-        self._appender = jpype.JProxy(appender_class, inst=_Appender())
-        self._root.addAppender(self._appender)
+        self._level = level
 
     def follow(self) -> None:
         """Set Java's level to what Python's logger lets through now."""
         level = LOGGER.getEffectiveLevel()
-        if self._root is None or level == self._level:
+        if self._log is None or level == self._level:
             return
         self._level = level
-        self._root.setLevel(self._level_class.toLevel(level * _SCALE))
+        self._log.follow(level * _SCALE)
 
     def detach(self) -> None:
         """Give up the log: from now on Java's events are dropped."""
-        root, self._root = self._root, None
-        if root is not None:
-            root.detachAppender(self._appender)
+        found, self._log = self._log, None
+        if found is not None:
+            found.detach()
 
 
-class _Appender:
-    """The interface ch.qos.logback.core.Appender, in Python."""
+class _Listener:
+    """The interface bfbridge.Log.Listener, in Python."""
 
-    def doAppend(self, event: Any) -> None:  # noqa: N802
+    def said(self, level: Any, logger: Any, message: Any) -> None:
         """Hand one event to Python. Never raises: Java code is what called."""
         if sys.is_finalizing():
             return
         with contextlib.suppress(Exception):
-            text = str(event.getFormattedMessage())
+            text = str(message)
             if text.startswith(_UNTRUE):
                 return
-            LOGGER.log(
-                int(event.getLevel().toInt()) // _SCALE,
-                "%s: %s",
-                str(event.getLoggerName()).rpartition(".")[2],
-                text,
-            )
-
-    def getName(self) -> str:
-        """Name of this appender among others."""
-        return "bfbridge"
-
-    def isStarted(self) -> bool:
-        """Always."""
-        return True
-
-    def start(self) -> None:
-        """Nothing to start."""
-
-    def stop(self) -> None:
-        """Nothing to stop."""
+            LOGGER.log(int(level) // _SCALE, "%s: %s", str(logger).rpartition(".")[2], text)

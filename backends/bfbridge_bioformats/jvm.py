@@ -58,7 +58,6 @@ class JavaMachine:
         self._classes: dict[str, Any] = {}
         self._java: Java | None = None
         self._byte: Any = None
-        self._zero: Any = None
         self._bytes: Any = None
         # Calls under way, and whether the interpreter is ending.
         self._calls = threading.Condition()
@@ -159,7 +158,7 @@ class JavaMachine:
 
     def zero(self, array: Any) -> None:
         """Set a Java byte[] to zero."""
-        self.type("java.util.Arrays").fill(array, self._zero)
+        self.type("bfbridge.Bytes").clear(array)
 
     def follow_log_level(self) -> None:
         """Let Java's log through as far as Python's logger "bfbridge.java" does now."""
@@ -218,7 +217,7 @@ class JavaMachine:
         else:
             self._launch(jpype, heap)
         self._classes["java.lang.Thread"] = jpype.JClass("java.lang.Thread")
-        self._byte, self._zero = jpype.JByte, jpype.JByte(0)
+        self._byte = jpype.JByte
         self._bytes = jpype.JArray(jpype.JByte)
         self._log.attach()
         if not self._adopted:

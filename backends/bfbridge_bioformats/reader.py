@@ -273,7 +273,7 @@ class BioFormatsReader(ReaderBackend):
 def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
     """Open the first reader, with its metadata store; help Java to files that are not on disk."""
     while True:
-        store = machine.type("loci.formats.MetadataTools").createOMEXMLMetadata()
+        store = machine.type("bfbridge.Store")()
         recipe = recipe_for(files, options)
         try:
             reader, cost = recipe.make(store)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity, Role
 from bfbridge.errors import UnreadableFile
 
-from .jvm import machine
 from .pixels import DTYPES, Layout, block_size
 
 __all__ = ["SeriesImage", "read_images"]
@@ -67,11 +67,12 @@ def read_images(reader: Any, store: Any, name: str) -> list[SeriesImage]:
     reader
         An IFormatReader after setId, with resolutions not flattened.
     store
-        The OMEXMLMetadata that setId filled.
+        The bfbridge.Store that setId filled.
     name
         Of the file, for messages.
     """
-    found = [_series(reader, store, number, name) for number in range(int(reader.getSeriesCount()))]
+    described = json.loads(bytes(store.describe(reader)))
+    found = [_series(number, answers, name) for number, answers in enumerate(described)]
     if not found:
         raise UnreadableFile(f"{name}: Bio-Formats finds no image in this file.")
     if all(entry.image.role != "image" for entry in found):
@@ -79,40 +80,41 @@ def read_images(reader: Any, store: Any, name: str) -> list[SeriesImage]:
     return sorted(found, key=lambda entry: entry.image.role != "image")
 
 
-def _series(reader: Any, store: Any, number: int, name: str) -> SeriesImage:
-    reader.setSeries(number)
-    reader.setResolution(0)
-    samples = int(reader.getRGBChannelCount())
-    little = bool(reader.isLittleEndian())
-    dtype = _dtype(int(reader.getPixelType()), number, name)
-    interleaved = samples > 1 and bool(reader.isInterleaved())
-    levels: list[Level] = []
-    sizes: list[tuple[int, int, int]] = []
-    for resolution in range(int(reader.getResolutionCount())):
-        reader.setResolution(resolution)
-        level, size = _level(reader, samples, dtype.itemsize, number, name)
-        levels.append(level)
-        sizes.append(size)
-    reader.setResolution(0)
-    channels = _channels(store, number, sizes[0][1], samples)
+def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
+    """Make the record of one series of what bfbridge.Records tells of it.
+
+    Parameters
+    ----------
+    number
+        Of the series.
+    answers
+        name, type (FormatTools' pixel type), little, samples, interleaved, bits, thumbnail, order;
+        pixel_size: [value, unit] or None for X, Y, Z; channels: each name, colour, emission and
+        excitation; levels: each X, Y, Z, effective C, T, and the optimal tile's width and height.
+    name
+        Of the file, for messages.
+    """
+    samples = answers["samples"]
+    dtype = _dtype(answers["type"], number, name)
+    interleaved = answers["interleaved"]
+    byteorder: Literal["<", ">"] = "<" if answers["little"] else ">"
+    levels = [_sizes(level, number, name) for level in answers["levels"]]
+    sizes = tuple((z, c, t) for _, _, z, c, t, *_ in levels)
+    x, y, z = map(_quantity, answers["pixel_size"])
     image = Image(
-        name=_text(lambda: store.getImageName(number)),
-        levels=tuple(levels),
+        name=answers["name"],
+        levels=tuple(_level(level, samples, dtype.itemsize) for level in levels),
         dtype=dtype,
-        byteorder="<" if little else ">",
+        byteorder=byteorder,
         samples=samples,
         interleaved=interleaved,
-        pixel_size=PixelSize(
-            x=_quantity(lambda: store.getPixelsPhysicalSizeX(number)),
-            y=_quantity(lambda: store.getPixelsPhysicalSizeY(number)),
-            z=_quantity(lambda: store.getPixelsPhysicalSizeZ(number)),
-        ),
-        channels=channels,
-        role=_role(reader, store, number),
-        significant_bits=int(reader.getBitsPerPixel()) or None,
+        pixel_size=PixelSize(x, y, z),
+        channels=tuple(_channel(channel, samples) for channel in answers["channels"]),
+        role=_role(answers["thumbnail"], answers["name"]),
+        significant_bits=answers["bits"] or None,
     )
-    layout = Layout(dtype.newbyteorder("<" if little else ">"), samples, interleaved)
-    return SeriesImage(number, image, layout, str(reader.getDimensionOrder()), tuple(sizes))
+    layout = Layout(dtype.newbyteorder(byteorder), samples, interleaved)
+    return SeriesImage(number, image, layout, answers["order"], sizes)
 
 
 def _dtype(pixel_type: int, number: int, name: str) -> Any:
@@ -123,79 +125,43 @@ def _dtype(pixel_type: int, number: int, name: str) -> Any:
     return DTYPES[pixel_type]
 
 
-def _level(
-    reader: Any, samples: int, itemsize: int, number: int, name: str
-) -> tuple[Level, tuple[int, int, int]]:
-    x, y = int(reader.getSizeX()), int(reader.getSizeY())
-    z, t = int(reader.getSizeZ()), int(reader.getSizeT())
-    effective = int(reader.getEffectiveSizeC())
+def _sizes(level: Sequence[int], number: int, name: str) -> Sequence[int]:
+    x, y, z, effective, t, *_ = level
     if min(x, y, z, t, effective) < 1:
         raise UnreadableFile(
             f"{name}: series {number} has a size below 1 (X {x}, Y {y}, Z {z}, C {effective}, "
             f"T {t}); the file is damaged."
         )
-    height, width = block_size(
-        x,
-        y,
-        int(reader.getOptimalTileWidth()),
-        int(reader.getOptimalTileHeight()),
-        samples * itemsize,
-    )
-    level = Level(shape=(t, effective * samples, z, y, x), chunk=(1, samples, 1, height, width))
-    return level, (z, effective, t)
+    return level
 
 
-def _channels(store: Any, number: int, count: int, samples: int) -> tuple[Channel, ...]:
-    return tuple(_channel(store, number, c, samples) for c in range(count))
+def _level(told: Sequence[int], samples: int, itemsize: int) -> Level:
+    x, y, z, effective, t, tile_x, tile_y = told
+    height, width = block_size(x, y, tile_x, tile_y, samples * itemsize)
+    return Level(shape=(t, effective * samples, z, y, x), chunk=(1, samples, 1, height, width))
 
 
-def _channel(store: Any, number: int, channel: int, samples: int) -> Channel:
+def _channel(told: Sequence[Any], samples: int) -> Channel:
+    name, color, emission, excitation = told
     return Channel(
-        name=_text(lambda: store.getChannelName(number, channel)),
-        color=_color(lambda: store.getChannelColor(number, channel)),
-        emission=_quantity(lambda: store.getChannelEmissionWavelength(number, channel)),
-        excitation=_quantity(lambda: store.getChannelExcitationWavelength(number, channel)),
+        name=name,
+        color=None if color is None else (color[0], color[1], color[2], color[3]),
+        emission=_quantity(emission),
+        excitation=_quantity(excitation),
         samples=samples,
     )
 
 
-def _role(reader: Any, store: Any, number: int) -> Role:
-    if not reader.isThumbnailSeries():
+def _quantity(found: Sequence[Any] | None) -> Quantity | None:
+    return None if found is None else Quantity(float(found[0]), found[1])
+
+
+def _role(thumbnail: bool, name: str | None) -> Role:
+    if not thumbnail:
         return "image"
-    name = (_text(lambda: store.getImageName(number)) or "").lower()
+    name = (name or "").lower()
     if "label" in name:
         return "label"
     if "macro" in name or "overview" in name:
         return "macro"
     return "thumbnail"
-
-
-def _ask(get: Callable[[], Any]) -> Any:
-    """Ask the store, which throws for what was never set in some formats and is null in others."""
-    try:
-        return get()
-    except (
-        machine.type("java.lang.NullPointerException"),
-        machine.type("java.lang.IndexOutOfBoundsException"),
-        machine.type("java.lang.IllegalArgumentException"),
-    ):
-        return None
-
-
-def _text(get: Callable[[], Any]) -> str | None:
-    found = _ask(get)
-    return None if found is None else str(found)
-
-
-def _quantity(get: Callable[[], Any]) -> Quantity | None:
-    found = _ask(get)
-    if found is None or found.value() is None:
-        return None
-    return Quantity(float(found.value().doubleValue()), str(found.unit().getSymbol()))
-
-
-def _color(get: Callable[[], Any]) -> tuple[int, int, int, int] | None:
-    found = _ask(get)
-    if found is None:
-        return None
-    return (int(found.getRed()), int(found.getGreen()), int(found.getBlue()), int(found.getAlpha()))

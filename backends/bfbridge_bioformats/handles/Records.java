@@ -1,0 +1,150 @@
+package bfbridge;
+
+import java.nio.charset.StandardCharsets;
+import java.util.function.Supplier;
+import loci.formats.IFormatReader;
+import loci.formats.meta.MetadataRetrieve;
+import ome.units.quantity.Length;
+import ome.xml.model.primitives.Color;
+
+/**
+ * What a reader says of all its series, as JSON.
+ *
+ * A call from Python costs more than most of these answers, and a file may have a thousand series.
+ */
+public final class Records {
+
+  private final IFormatReader reader;
+  private final MetadataRetrieve store;
+  private final StringBuilder json = new StringBuilder();
+
+  private Records(IFormatReader reader, MetadataRetrieve store) {
+    this.reader = reader;
+    this.store = store;
+  }
+
+  /** A list of series, in UTF-8; records.py says what each holds. */
+  public static byte[] describe(IFormatReader reader, MetadataRetrieve store) {
+    Records records = new Records(reader, store);
+    records.all();
+    return records.json.toString().getBytes(StandardCharsets.UTF_8);
+  }
+
+  private void all() {
+    list(reader.getSeriesCount(), number -> {
+      reader.setSeries(number);
+      reader.setResolution(0);
+      series(number);
+    });
+  }
+
+  private void series(int number) {
+    int channels = reader.getEffectiveSizeC();
+    int samples = reader.getRGBChannelCount();
+    json.append("{\"name\":");
+    text(ask(() -> store.getImageName(number)));
+    json.append(",\"type\":").append(reader.getPixelType());
+    json.append(",\"little\":").append(reader.isLittleEndian());
+    json.append(",\"samples\":").append(samples);
+    json.append(",\"interleaved\":").append(samples > 1 && reader.isInterleaved());
+    json.append(",\"bits\":").append(reader.getBitsPerPixel());
+    json.append(",\"thumbnail\":").append(reader.isThumbnailSeries());
+    json.append(",\"order\":");
+    text(reader.getDimensionOrder());
+    json.append(",\"pixel_size\":[");
+    length(ask(() -> store.getPixelsPhysicalSizeX(number)));
+    json.append(',');
+    length(ask(() -> store.getPixelsPhysicalSizeY(number)));
+    json.append(',');
+    length(ask(() -> store.getPixelsPhysicalSizeZ(number)));
+    json.append("],\"channels\":");
+    list(channels, channel -> channel(number, channel));
+    json.append(",\"levels\":");
+    list(reader.getResolutionCount(), this::level);
+    reader.setResolution(0);
+    json.append('}');
+  }
+
+  private void channel(int number, int channel) {
+    json.append('[');
+    text(ask(() -> store.getChannelName(number, channel)));
+    json.append(',');
+    color(ask(() -> store.getChannelColor(number, channel)));
+    json.append(',');
+    length(ask(() -> store.getChannelEmissionWavelength(number, channel)));
+    json.append(',');
+    length(ask(() -> store.getChannelExcitationWavelength(number, channel)));
+    json.append(']');
+  }
+
+  private void level(int resolution) {
+    reader.setResolution(resolution);
+    json.append('[').append(reader.getSizeX()).append(',').append(reader.getSizeY());
+    json.append(',').append(reader.getSizeZ()).append(',').append(reader.getEffectiveSizeC());
+    json.append(',').append(reader.getSizeT());
+    json.append(',').append(reader.getOptimalTileWidth());
+    json.append(',').append(reader.getOptimalTileHeight()).append(']');
+  }
+
+  private interface Item {
+    void write(int number);
+  }
+
+  private void list(int count, Item item) {
+    json.append('[');
+    for (int number = 0; number < count; number++) {
+      if (number > 0) {
+        json.append(',');
+      }
+      item.write(number);
+    }
+    json.append(']');
+  }
+
+  /** The store throws for what was never set in some formats, and gives null in others. */
+  private static <T> T ask(Supplier<T> get) {
+    try {
+      return get.get();
+    } catch (NullPointerException | IndexOutOfBoundsException | IllegalArgumentException e) {
+      return null;
+    }
+  }
+
+  private void length(Length length) {
+    if (length == null || length.value() == null) {
+      json.append("null");
+      return;
+    }
+    json.append('[').append(length.value().doubleValue()).append(',');
+    text(length.unit().getSymbol());
+    json.append(']');
+  }
+
+  private void color(Color color) {
+    if (color == null) {
+      json.append("null");
+      return;
+    }
+    json.append('[').append(color.getRed()).append(',').append(color.getGreen());
+    json.append(',').append(color.getBlue()).append(',').append(color.getAlpha()).append(']');
+  }
+
+  private void text(String text) {
+    if (text == null) {
+      json.append("null");
+      return;
+    }
+    json.append('"');
+    for (int i = 0; i < text.length(); i++) {
+      char c = text.charAt(i);
+      if (c == '"' || c == '\\') {
+        json.append('\\').append(c);
+      } else if (c < ' ') {
+        json.append(String.format("\\u%04x", (int) c));
+      } else {
+        json.append(c);
+      }
+    }
+    json.append('"');
+  }
+}
