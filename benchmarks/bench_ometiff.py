@@ -1,7 +1,7 @@
 r"""OME-TIFF read and written by bfbridge and its peers: 16384 x 16384 uint16 and 8192 x 8192 RGB.
 
     python -m venv peers
-    peers/bin/python -m pip install ".[ometiff]" tifffile bfio pyvips
+    peers/bin/python -m pip install ".[ometiff]" tifffile bfio "pyvips[binary]"
     peers/bin/python benchmarks/bench_ometiff.py [--side 16384] [--repeats 5] [--only cold read]
 
 Contenders take turns in one process, except for start-up and memory, where each is a process of its
