@@ -2,7 +2,7 @@
 
 A combination is a type, samples a pixel, codec and predictor, byte order of the array, tile and
 pyramid. The usual run takes few of them, in which any two settings meet at least once; all of them
-take a quarter of an hour:
+take long:
 
     python -m pytest -m slow tests/unit/test_ometiff_combinations.py
 """
