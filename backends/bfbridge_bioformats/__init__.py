@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "READER",
     "WRITER",
+    "BioFormatsReader",
+    "BioFormatsWriter",
     "Check",
     "Format",
     "diagnose",
@@ -37,6 +39,8 @@ __all__ = [
 _WHERE = {
     "READER": ("reader", "BioFormatsReader"),
     "WRITER": ("writer", "BioFormatsWriter"),
+    "BioFormatsReader": ("reader", "BioFormatsReader"),
+    "BioFormatsWriter": ("writer", "BioFormatsWriter"),
     "Check": ("inventory", "Check"),
     "Format": ("inventory", "Format"),
     "diagnose": ("inventory", "diagnose"),

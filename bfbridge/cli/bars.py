@@ -19,10 +19,10 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from bfbridge.cli.progress import Quiet
+from bfbridge.cli.stopping import Quiet
 
 if TYPE_CHECKING:
-    from bfbridge.cli.progress import Stopper
+    from bfbridge.cli.stopping import Stopper
     from bfbridge.convert.record import FileRecord
 
 __all__ = ["show_bars"]

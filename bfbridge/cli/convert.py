@@ -13,7 +13,7 @@ import typer
 from bfbridge.errors import BadArgument, BatchFailed
 
 if TYPE_CHECKING:
-    from bfbridge.cli.progress import Stopper
+    from bfbridge.cli.stopping import Stopper
     from bfbridge.convert import Conversion
 
 __all__ = ["convert"]
@@ -173,7 +173,8 @@ def convert(
 def _run(
     paths: list[str], report: Path | None, dask: str | None, quiet: bool, wanted: dict[str, Any]
 ) -> None:
-    from bfbridge.cli.progress import Stopper, watch
+    from bfbridge.cli.progress import watch
+    from bfbridge.cli.stopping import Stopper
     from bfbridge.convert import convert as convert_images
     from bfbridge.convert import is_batch
     from bfbridge.convert.report import report_path

@@ -11,34 +11,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bfbridge.convert.batch import Watcher
+from bfbridge.cli.stopping import Quiet, Stopper
 
 if TYPE_CHECKING:
+    from bfbridge.convert.batch import Watcher
     from bfbridge.convert.record import FileRecord
 
-__all__ = ["Quiet", "Stopper", "watch"]
+__all__ = ["watch"]
 
 LINE_SECONDS = 30.0
-
-
-class Stopper:
-    """Turns a signal into an orderly end: the next progress call raises `KeyboardInterrupt`."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __call__(self, number: int, frame: object) -> None:
-        """Take a signal."""
-        del frame
-        if self.signal is not None:
-            # Asked twice: do not wait for the block under way.
-            raise KeyboardInterrupt
-        self.signal = number
-
-    def check(self) -> None:
-        """Raise `KeyboardInterrupt` if a signal has come."""
-        if self.signal is not None:
-            raise KeyboardInterrupt
 
 
 @contextmanager
@@ -53,27 +34,6 @@ def watch(stopper: Stopper, *, quiet: bool) -> Iterator[Watcher]:
             yield watcher
     else:
         yield _Lines(stopper)
-
-
-class Quiet(Watcher):
-    """Shows nothing, and lets a signal end the run.
-
-    Parameters
-    ----------
-    stopper
-        Knows whether a signal has come.
-    """
-
-    def __init__(self, stopper: Stopper) -> None:
-        self._stopper = stopper
-
-    def started(self, number: int, name: str) -> None:
-        """Note that a file is begun, unless the run is to end."""
-        self._stopper.check()
-
-    def moved(self, number: int, done: int, total: int) -> None:
-        """Take the bytes of pixels that are done, unless the run is to end."""
-        self._stopper.check()
 
 
 class _Lines(Quiet):

@@ -1,0 +1,48 @@
+"""An orderly end by a signal, and the watcher of a batch that shows nothing."""
+
+from __future__ import annotations
+
+from bfbridge.convert.batch import Watcher
+
+__all__ = ["Quiet", "Stopper"]
+
+
+class Stopper:
+    """Turns a signal into an orderly end: the next progress call raises `KeyboardInterrupt`."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self, number: int, frame: object) -> None:
+        """Take a signal."""
+        del frame
+        if self.signal is not None:
+            # Asked twice: do not wait for the block under way.
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def check(self) -> None:
+        """Raise `KeyboardInterrupt` if a signal has come."""
+        if self.signal is not None:
+            raise KeyboardInterrupt
+
+
+class Quiet(Watcher):
+    """Shows nothing, and lets a signal end the run.
+
+    Parameters
+    ----------
+    stopper
+        Knows whether a signal has come.
+    """
+
+    def __init__(self, stopper: Stopper) -> None:
+        self._stopper = stopper
+
+    def started(self, number: int, name: str) -> None:
+        """Note that a file is begun, unless the run is to end."""
+        self._stopper.check()
+
+    def moved(self, number: int, done: int, total: int) -> None:
+        """Take the bytes of pixels that are done, unless the run is to end."""
+        self._stopper.check()
