@@ -38,6 +38,9 @@ class Limits:
         Largest decoded chunk, in bytes.
     chunk_ratio
         Most decoded bytes per stored byte that a chunk may claim. Deflate cannot exceed 1032.
+    unpacked_bytes
+        Longest file out of a ``.gz``, ``.bz2`` or ``.zip`` file, in bytes, which is unpacked to a
+        temporary file.
     """
 
     xml_bytes: int = 512 * MIB
@@ -46,6 +49,7 @@ class Limits:
     tag_bytes: int = 512 * MIB
     chunk_bytes: int = 2048 * MIB
     chunk_ratio: int = 20_000
+    unpacked_bytes: int = 16 * 1024 * MIB
 
 
 DEFAULT_LIMITS = Limits()

@@ -14,16 +14,21 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError, LimitExceeded
 from bfbridge.source import RandomAccess, Source
 
+from .companions import check_used_files
 from .jvm import machine
 
-__all__ = ["Files", "LocalFiles", "MappedFiles"]
+if TYPE_CHECKING:
+    from .packed import Package
+
+__all__ = ["PACKED", "Files", "LocalFiles", "MappedFiles"]
 
 log = logging.getLogger("bfbridge")
 
@@ -36,8 +41,8 @@ _MOST_SIBLINGS = 1000
 _MOST_RETRIES = 64
 _COPY_STEP = 8 << 20
 
-# Location unpacks these by itself, from real files only.
-_PACKED = (".gz", ".bz2", ".zip")
+# Suffixes of what Location unpacks by itself, in ways that `bfbridge_bioformats.packed` tells of.
+PACKED = (".gz", ".bz2", ".zip")
 # Companions by suffix, for places whose folders cannot be listed.
 _PARTNERS = {".ics": ".ids", ".ids": ".ics", ".hdr": ".img", ".img": ".hdr", ".nhdr": ".raw"}
 _NOT_A_NAME = re.compile(r'[\\/:*?"<>|\0]')
@@ -71,6 +76,9 @@ class Files:
         """Return a Java name as the user knows it."""
         return name
 
+    def check_used(self, java: Any, options: OpenOptions) -> None:
+        """Refuse a data set with files that its main file must not draw in."""
+
     def raise_failure(self) -> None:
         """Raise what went wrong while Java fetched bytes, which Java may have hidden."""
 
@@ -99,6 +107,12 @@ class LocalFiles(Files):
         """Return a FileMap that leads to the disk, and sees where files end too early."""
         return machine.type("bfbridge.FileMap")(True) if self._exists else None
 
+    def check_used(self, java: Any, options: OpenOptions) -> None:
+        """Refuse a data set with files outside the folder of the file that was opened."""
+        if self._exists and not options.allow_outside:
+            used = [str(file) for file in java.getUsedFiles()]
+            check_used_files(Path(self.main_id), used, java.getClass().getSimpleName())
+
     def shown(self, name: str) -> str:
         """Return a Java name as the user knows it: of a synthetic image without a folder."""
         return name if self._exists else self.main_id
@@ -113,22 +127,27 @@ class MappedFiles(Files):
         The main file.
     companions
         Names, relative to its folder, that its metadata mentions.
+    package
+        What the main file was unpacked from; its other files are siblings. Closed with this.
     """
 
-    def __init__(self, source: Source, companions: Sequence[str]) -> None:
+    def __init__(
+        self, source: Source, companions: Sequence[str], package: Package | None = None
+    ) -> None:
         self._source = source
+        self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
         self._on_disk = False
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._files: dict[str, _File] = {}
         try:
-            self.main_id = self._add(source, _plain(source.filename))
+            shown = source.name if package is None else package.file
+            self.main_id = self._add(shown, source.open, _plain(source.filename))
             for sibling, name in _siblings(source, companions):
-                if _plain(name) != Path(self.main_id).name:
-                    self._add(sibling, name)
-            if self.main_id.lower().endswith(_PACKED):
-                self.to_disk()
+                self._add(sibling.name, sibling.open, name)
+            for name, shown, opener in package.siblings if package is not None else ():
+                self._add(shown, opener, name)
         except BaseException:
             self.close()
             raise
@@ -145,7 +164,13 @@ class MappedFiles(Files):
     def shown(self, name: str) -> str:
         """Return the URL or name that the user gave for a mapped name."""
         file = self._files.get(name)
-        return file.source.name if file is not None else name
+        return file.name if file is not None else name
+
+    def check_used(self, java: Any, options: OpenOptions) -> None:
+        """Refuse a data set that draws in files of this machine, which lie outside the folder."""
+        if not options.allow_outside:
+            used = [str(file) for file in java.getUsedFiles()]
+            check_used_files(Path(self.main_id), used, "")
 
     def raise_failure(self) -> None:
         """Raise what went wrong while Java fetched bytes."""
@@ -167,7 +192,7 @@ class MappedFiles(Files):
         with contextlib.suppress(BfbridgeError):
             sibling = self._source.sibling(name)
             if sibling.exists() and not sibling.is_dir():
-                self._add(sibling, name)
+                self._add(sibling.name, sibling.open, name)
                 return True
         return False
 
@@ -175,11 +200,15 @@ class MappedFiles(Files):
         """Copy all files into the temporary folder: some formats are read by other libraries."""
         if self._on_disk:
             return False
-        total = sum(file.size for file in self._files.values())
+        files = self._files
+        if self._package is not None:
+            # Those that Java has looked into: to unpack all that lie beside them takes long.
+            files = {name: file for name, file in files.items() if file.is_open}
+        total = sum(file.size for file in files.values())
         if total > _MOST_COPIED:
             log.debug("%s: %d bytes are too many to copy", self._source.name, total)
             return False
-        for file_id, file in self._files.items():
+        for file_id, file in files.items():
             file.copy_to(Path(file_id))
         self._on_disk = True
         return True
@@ -188,13 +217,15 @@ class MappedFiles(Files):
         """Forget the mapped files and remove the temporary folder."""
         for file in self._files.values():
             file.close()
+        if self._package is not None:
+            self._package.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _add(self, source: Source, name: str) -> str:
+    def _add(self, shown: str, opener: Callable[[], RandomAccess], name: str) -> str:
         place = self._folder.joinpath(*[_plain(part) for part in name.split("/")])
         file_id = str(place)
         if file_id not in self._files:
-            self._files[file_id] = _File(source)
+            self._files[file_id] = _File(shown, opener)
             place.parent.mkdir(parents=True, exist_ok=True)
             # Readers list folders and ask whether names exist; the bytes come from the map. Empty,
             # so that code which goes to the disk by itself fails rather than reads zeros.
@@ -209,18 +240,24 @@ class MappedFiles(Files):
 class _File:
     """One mapped file, opened on need; its blocks are shared by all readers."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, name: str, opener: Callable[[], RandomAccess]) -> None:
+        self.name = name
+        self._opener = opener
         self._access: RandomAccess | None = None
         self._java: Any = None
         self._lock = threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything was asked of it."""
+        return self._access is not None
 
     @property
     def access(self) -> RandomAccess:
         """The open file."""
         with self._lock:
             if self._access is None:
-                self._access = self.source.open()
+                self._access = self._opener()
             return self._access
 
     @property
@@ -271,7 +308,7 @@ class _Fetcher:
             data = self._file.access.read_at(int(position), int(length))
             if len(data) != length:
                 raise LimitExceeded(
-                    f"{self._file.source.name}: {length} bytes at {position} are wanted, but only "
+                    f"{self._file.name}: {length} bytes at {position} are wanted, but only "
                     f"{len(data)} came; the file changed, or the connection broke."
                 )
             return machine.bytes(data)

@@ -6,17 +6,16 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
-from bfbridge.errors import BfbridgeError
+from bfbridge.errors import BfbridgeError, FileMissing
 
 from . import document
-from .anywhere import Files, LocalFiles, MappedFiles
-from .companions import check_named_files, check_used_files
+from .anywhere import PACKED, Files, LocalFiles, MappedFiles
+from .companions import check_named_files
 from .document import Modulo
 from .failures import open_failure, read_failure
 from .jvm import machine
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.source import Source
+
+    from .packed import Package
 
 __all__ = ["BioFormatsReader"]
 
@@ -98,20 +99,31 @@ class BioFormatsReader(ReaderBackend):
         """Open a file with Java in this process."""
         if source.path is not None:
             check_file(source.path)
-        names: list[str] = []
-        if source.path is None or source.path.exists():
-            names = check_named_files(source, options)
-            check_length(source, options.limits)
-        with machine.attached():
-            machine.follow_log_level()
-            files = LocalFiles(source) if source.is_local else MappedFiles(source, names)
-            try:
-                return cls._open(source, files, options)
-            except BaseException as error:
-                files.close()
-                if isinstance(error, BfbridgeError) or not isinstance(error, Exception):
-                    raise
-                raise open_failure(error, source) from error
+        package = _package(source, options)
+        try:
+            main = source if package is None else package.main
+            names: list[str] = []
+            if main.path is None or main.path.exists():
+                names = _named_files(main, options, packed=package is not None)
+                check_length(main, options.limits)
+            with machine.attached():
+                machine.follow_log_level()
+                files = LocalFiles(main) if main.is_local else MappedFiles(main, names, package)
+                return cls._open_files(main, files, options)
+        except BaseException:
+            if package is not None:
+                package.close()
+            raise
+
+    @classmethod
+    def _open_files(cls, source: Source, files: Files, options: OpenOptions) -> BioFormatsReader:
+        try:
+            return cls._open(source, files, options)
+        except BaseException as error:
+            files.close()
+            if isinstance(error, BfbridgeError) or not isinstance(error, Exception):
+                raise
+            raise open_failure(error, source) from error
 
     @classmethod
     def _open(cls, source: Source, files: Files, options: OpenOptions) -> BioFormatsReader:
@@ -119,9 +131,7 @@ class BioFormatsReader(ReaderBackend):
         java = first.java
         try:
             with files.using(first.table):
-                if first.table is not None and source.is_local and not options.allow_outside:
-                    used = [str(file) for file in java.getUsedFiles()]
-                    check_used_files(Path(files.main_id), used, java.getClass().getSimpleName())
+                files.check_used(java, options)
                 entries = read_images(java, store, source.name)
             format_ = str(java.getFormat())
         except BaseException:
@@ -233,8 +243,8 @@ class BioFormatsReader(ReaderBackend):
             with self._borrowed() as reader:
                 files = [str(file) for file in reader.java.getUsedFiles()]
                 main = str(reader.java.getCurrentFile())
-            names = dict.fromkeys([main, *files] if main in files else files)
-            self._used = tuple(self._files.shown(name) for name in names)
+            names = [main, *files] if main in files else files
+            self._used = tuple(dict.fromkeys(self._files.shown(name) for name in names))
         return self._used
 
     def modulo(self, image: int) -> Mapping[str, Modulo]:
@@ -268,6 +278,24 @@ class BioFormatsReader(ReaderBackend):
         self._finalizer.detach()
         _close(self._pool, self._files)
         self._store = None
+
+
+def _package(source: Source, options: OpenOptions) -> Package | None:
+    if not source.filename.lower().endswith(PACKED):
+        return None
+    from .packed import find_package
+
+    return find_package(source, options.limits)
+
+
+def _named_files(source: Source, options: OpenOptions, *, packed: bool) -> list[str]:
+    try:
+        return check_named_files(source, options)
+    except FileMissing:
+        # A companion: bytes have no folder to look in, but beside what was unpacked there are more.
+        if packed:
+            return []
+        raise
 
 
 def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
