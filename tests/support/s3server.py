@@ -51,6 +51,9 @@ def serve_s3(folder: Path, secret: str) -> Iterator[tuple[Web, dict[str, Any]]]:
     options = {"key": secret, "secret": "hush-hush", "client_kwargs": place}
     try:
         there = s3fs.S3FileSystem(**options, skip_instance_cache=True)
+        # moto keeps its buckets for the process: another test may have left this one.
+        if there.exists(BUCKET):
+            there.rm(BUCKET, recursive=True)
         there.mkdir(BUCKET)
         there.put(f"{folder}/", f"{BUCKET}/", recursive=True)
         yield web, options

@@ -532,14 +532,19 @@ def test_one_chunk_of_a_shard_is_read_alone(tmp_path: Path, monkeypatch: Any) ->
     save(tmp_path / "a.zarr", [values], {"chunks": 64, "shards": 512, "compression": "none"})
     reader = open_reader(tmp_path / "a.zarr")
     read: list[int] = []
-    real = os.read
+    real, into = os.read, os.readv
 
     def counted(fd: int, length: int) -> bytes:
         data = real(fd, length)
         read.append(len(data))
         return data
 
+    def counted_into(fd: int, buffers: list[Any]) -> int:
+        read.append(into(fd, buffers))
+        return read[-1]
+
     monkeypatch.setattr(os, "read", counted)
+    monkeypatch.setattr(os, "readv", counted_into)
     out = np.empty((1, 1, 1, 64, 64), np.uint16)
     reader.read(Region(0, 0, (0, 0, 0, 128, 64), (1, 1, 1, 192, 128)), out)
     np.testing.assert_array_equal(out, values[..., 128:192, 64:128])
