@@ -103,6 +103,8 @@ def decode_into(
         The data does not decode, or to another size than declared.
     """
     try:
+        if layout.reversed_bits:
+            data = imagecodecs.bitorder_decode(bytes(data))
         if layout.compression in BYTE_STREAMS:
             _decode_stream(layout, data, rows, corner, out, scratch)
         else:

@@ -34,7 +34,9 @@ def stored_as(layout: Layout) -> StoredAs | None:
     Only tiles are copied: strips are as wide as their image, and the last one is shorter. Pixels
     that are handed out otherwise than they are stored (0 is white, packed bits) stay behind too.
     """
-    if not layout.tiled or layout.planar or layout.packed or layout.inverted:
+    if not layout.tiled or layout.planar or layout.packed:
+        return None
+    if layout.inverted or layout.reversed_bits:
         return None
     if layout.compression not in (BYTE_STREAMS | {JPEG, JPEG2000}):
         return None

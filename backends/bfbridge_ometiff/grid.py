@@ -210,6 +210,7 @@ def _layout(grid: Grid, encoding: Encoding | Copied, *, tiled: bool) -> Layout:
         predictor=encoding.predictor,
         photometric=encoding.photometric,
         inverted=False,
+        reversed_bits=False,
         offsets=nowhere,
         counts=nowhere,
         tables=encoding.tables,

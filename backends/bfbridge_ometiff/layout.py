@@ -104,6 +104,8 @@ class Layout:
         As stored.
     inverted
         Whether 0 is white; pixels are handed out with 0 black, as Bio-Formats has it.
+    reversed_bits
+        Whether the lowest bit of each stored byte comes first (FillOrder 2).
     offsets, counts
         Of each segment, row by row, then sample by sample where planar.
     tables
@@ -128,6 +130,7 @@ class Layout:
     predictor: int
     photometric: int
     inverted: bool
+    reversed_bits: bool
     offsets: np.ndarray[Any, np.dtype[Any]]
     counts: np.ndarray[Any, np.dtype[Any]]
     tables: bytes
@@ -169,7 +172,8 @@ class Layout:
     @property
     def addressable(self) -> bool:
         """Whether single rows of a segment can be read from the file."""
-        return self.compression == NONE and not self.packed and self.predictor == 1
+        plain = self.compression == NONE and self.predictor == 1
+        return plain and not self.packed and not self.reversed_bits
 
     @property
     def band(self) -> tuple[int, int]:
@@ -249,6 +253,7 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
         predictor=_predictor(directory, compression, dtype, bits),
         photometric=photometric,
         inverted=inverted,
+        reversed_bits=_is_reversed(directory, compression),
         offsets=_segments(directory, TILE_OFFSETS if tiled else STRIP_OFFSETS, where),
         counts=_segments(directory, TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS, where),
         tables=directory.raw(JPEG_TABLES) if compression == JPEG else b"",
@@ -302,9 +307,14 @@ def _photometric(
         raise Unsupported("YCbCr pixels outside JPEG")
     if photometric not in (_BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR):
         raise Unsupported(f"PhotometricInterpretation {photometric}")
-    if directory.number(FILL_ORDER, 1) != 1:
-        raise Unsupported("FillOrder 2")
     return photometric, False
+
+
+def _is_reversed(directory: Directory, compression: str) -> bool:
+    order = directory.number(FILL_ORDER, 1)
+    if order != 1 and (order != 2 or compression not in BYTE_STREAMS):
+        raise Unsupported(f"FillOrder {order} with {compression} compression")
+    return order == 2
 
 
 def _predictor(directory: Directory, compression: str, dtype: np.dtype[Any], bits: int) -> int:

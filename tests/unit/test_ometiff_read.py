@@ -329,6 +329,41 @@ def test_options_of_others_are_refused(tmp_path):
         )
 
 
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773, 50000])
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_reversed_bits(tmp_path, compression, inverted, tile):
+    """FillOrder 2: the bits of every stored byte are mirrored, after compression."""
+    encode = {
+        1: bytes,
+        5: imagecodecs.lzw_encode,
+        8: imagecodecs.zlib_encode,
+        32773: imagecodecs.packbits_encode,
+        50000: imagecodecs.zstd_encode,
+    }[compression]
+    array = numbered((1, 1, 1, 32, 16), "u2")
+    blocks = [array[0, 0, 0, :16], array[0, 0, 0, 16:]]
+    file = page(
+        16,
+        32,
+        [imagecodecs.bitorder_decode(encode(block.tobytes())) for block in blocks],
+        bits=16,
+        rows=16,
+        tile=tile,
+        compression=compression,
+        photometric=0 if inverted else 1,
+        description=ome_xml(array.shape, "u2"),
+        more={266: (3, [2])},
+    )
+    path = saved(tmp_path, build([file]))
+    np.testing.assert_array_equal(read_ours(path), ~array if inverted else array)
+    with tifffile.TiffFile(path) as referee:
+        np.testing.assert_array_equal(referee.pages[0].asarray(), array[0, 0, 0])
+    reader = open_ours(path)
+    assert reader.stored_as(0, 0) is None
+    reader.close()
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -339,7 +374,8 @@ def test_options_of_others_are_refused(tmp_path):
         ({"bits": 24}, "24 bits"),
         ({"bits": 16, "kind": 3}, "16 bits"),
         ({"bits": 64}, "64 bits"),
-        ({"more": {266: (3, [2])}}, "FillOrder"),
+        ({"more": {266: (3, [3])}}, "FillOrder 3"),
+        ({"compression": 7, "more": {266: (3, [2])}}, "FillOrder 2 with jpeg"),
         ({"more": {317: (3, [2])}}, "Predictor 2 with none"),
         ({"compression": 8, "more": {317: (3, [3])}}, "Predictor 3"),
         ({"samples": 2, "more": {258: (3, [8, 16])}}, "different types"),
