@@ -134,7 +134,7 @@ def convert(
     group: Annotated[
         bool, _option("--group/--nogroup", help="Convert files that belong together once.")
     ] = True,
-    report: Annotated[Path | None, _option("--report", help="Where the JSON report goes.")] = None,
+    report: Annotated[Text, _option("--report", help="Where the JSON report goes.")] = None,
     quiet: Annotated[bool, _option("--quiet", "-q", help="Print nothing but errors.")] = False,
     backend: Annotated[Text, _option("--backend", help="That reads; default: by content.")] = None,
     target_backend: Annotated[
@@ -142,6 +142,23 @@ def convert(
     ] = None,
     option: Annotated[
         list[str] | None, _option("--option", metavar="NAME=VALUE", help="Options of the reader.")
+    ] = None,
+    storage: Annotated[
+        list[str] | None,
+        _option(
+            "--storage-option",
+            metavar="NAME=VALUE",
+            help="For URLs: options of their fsspec filesystem, such as anon=true or endpoint_url="
+            "https://... Keys and secrets are better kept where its package looks for them.",
+        ),
+    ] = None,
+    target_storage: Annotated[
+        list[str] | None,
+        _option(
+            "--target-storage-option",
+            metavar="NAME=VALUE",
+            help="The same for the target alone, where it differs.",
+        ),
     ] = None,
 ) -> None:
     """Convert images, block by block, into OME-TIFF, OME-Zarr and others; always with a report."""
@@ -165,24 +182,28 @@ def convert(
         "pattern": pattern, "recursive": recursive, "group": group, "resume": resume,
         "jobs": jobs, "part": part,
         "reader_options": {"options": _pairs(option)} if option else None,
+        "storage_options": _pairs(storage),
+        "target_storage_options": _pairs(target_storage) if target_storage else None,
         **{name: value for name, value in options.items() if value is not None},
     }  # fmt: skip
     _run(paths, report, dask, quiet, wanted)
 
 
 def _run(
-    paths: list[str], report: Path | None, dask: str | None, quiet: bool, wanted: dict[str, Any]
+    paths: list[str], report: str | None, dask: str | None, quiet: bool, wanted: dict[str, Any]
 ) -> None:
     from bfbridge.cli.progress import watch
     from bfbridge.cli.stopping import Stopper
     from bfbridge.convert import convert as convert_images
     from bfbridge.convert import is_batch
+    from bfbridge.convert.places import place_of
     from bfbridge.convert.report import report_path
 
     *sources, target = paths
     source: Any = sources[0] if len(sources) == 1 else sources
     batch = is_batch(source, target)
-    report = report or report_path(Path(target), is_folder=batch) if not batch else report
+    if report is None and not batch:
+        report = str(report_path(place_of(target), is_folder=False))
     stopper = Stopper()
     with _signals(stopper), _cluster(dask) as client:
         try:

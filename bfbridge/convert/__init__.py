@@ -20,12 +20,13 @@ from typing import Any
 from bfbridge.convert.batch import Watcher, parse_part, plan_jobs, run_batch
 from bfbridge.convert.naming import axes_of_pattern, is_name_pattern
 from bfbridge.convert.options import options_for
+from bfbridge.convert.places import Place, Url, place_of
 from bfbridge.convert.record import FileRecord
 from bfbridge.convert.report import Report, report_path
 from bfbridge.convert.request import SPLITS, Request, parse_crop, parse_size, parse_split
 from bfbridge.convert.single import Progress, convert_file
 from bfbridge.convert.sources import Skipped, find_sources, is_one_image, name_targets
-from bfbridge.errors import BadArgument, BatchFailed
+from bfbridge.errors import BadArgument, BatchFailed, Unsupported
 from bfbridge.registry import writer_for
 
 __all__ = [
@@ -67,7 +68,7 @@ class Conversion:
     pixel_bytes: int
     seconds: float
     files: tuple[FileRecord, ...] = ()
-    report: Path | None = None
+    report: Place | None = None
     skipped: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -95,7 +96,12 @@ def make_request(**wanted: Any) -> Request:
             f"level={level!r}: the resolution of the source, 0 or more. The strength of a "
             "compression is compression_level, or part of it: compression='zstd:5'."
         )
+    storage = dict(wanted.get("storage_options") or {})
+    own = wanted.pop("target_storage_options", None)
     wanted["reader_options"] = dict(wanted.get("reader_options") or {})
+    if storage:
+        wanted["reader_options"].setdefault("storage_options", storage)
+    wanted["storage_options"] = storage if own is None else dict(own)
     return Request(**wanted)
 
 
@@ -124,6 +130,8 @@ def convert(
     backend: str | None = None,
     target_backend: str | None = None,
     reader_options: dict[str, Any] | None = None,
+    storage_options: dict[str, Any] | None = None,
+    target_storage_options: dict[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     report: str | os.PathLike[str] | None = None,
@@ -144,9 +152,10 @@ def convert(
     ----------
     source
         Whatever `BioReader` takes; or a folder, a glob, a file pattern, or a list of these, for a
-        batch.
+        batch. At a URL, a folder ends with a slash.
     target
         The new file, whose suffix chooses the format; for a batch, the folder of the new files.
+        OME-Zarr is also written to URLs that fsspec understands.
         The name may be a pattern as bfconvert has them, which makes several files:
         "%n_%c.ome.tif"; see `bfbridge.convert.naming`.
     series
@@ -183,6 +192,10 @@ def convert(
         Backend that reads, and backend that writes. Default: chosen by content and by suffix.
     reader_options
         More keyword arguments of `BioReader`.
+    storage_options
+        For URLs: what their fsspec filesystems are made with.
+    target_storage_options
+        The same for the target alone, where it differs.
     overwrite
         Whether files that exist may be replaced.
     progress
@@ -212,8 +225,11 @@ def convert(
         scaling=scaling, split=split, pyramid=pyramid, downsample=downsample, verify=verify,
         checksum=checksum, original_metadata=original_metadata, recompress=recompress,
         max_workers=max_workers, memory=memory, durable=durable, backend=backend,
-        target_backend=target_backend, reader_options=reader_options, options=options,
+        target_backend=target_backend, reader_options=reader_options,
+        storage_options=storage_options, target_storage_options=target_storage_options,
+        options=options,
     )  # fmt: skip
+    _refuse_private(target, jobs, client)
     if not is_batch(source, target):
         if watcher is not None and progress is None:
             progress = _watched(watcher, source)
@@ -225,7 +241,7 @@ def convert(
             work = partial(convert_on_cluster, client=client)
         told = {"overwrite": overwrite, "resume": resume, "progress": progress}
         return _convert_one(source, target, request, partial(work, **told), report)
-    if is_name_pattern(Path(target).name):
+    if is_name_pattern(place_of(target).name):
         raise BadArgument(
             f"{target}: a pattern of names is for one source. Give a batch a folder; its files are "
             "named after their sources, and split= (--split) adds numbers."
@@ -260,8 +276,19 @@ def is_batch(source: Any, target: str | os.PathLike[str]) -> bool:
     name = os.fspath(target)
     if name.endswith(("/", os.sep)):
         return True
-    path = Path(name)
-    return not path.suffix or (path.is_dir() and path.suffix.lower() != ".zarr")
+    place = place_of(name)
+    if isinstance(place, Url):
+        return "." not in place.name
+    return not place.suffix or (place.is_dir() and place.suffix.lower() != ".zarr")
+
+
+def _refuse_private(target: str | os.PathLike[str], jobs: int, client: Any) -> None:
+    """Refuse a target in this process's memory that other processes would write."""
+    if os.fspath(target).startswith("memory:") and (jobs > 1 or client is not None):
+        raise BadArgument(
+            f"{target}: this is the memory of one process, and other processes have their own. "
+            "Convert with jobs=1, and without client=."
+        )
 
 
 def _convert_one(
@@ -273,7 +300,7 @@ def _convert_one(
 ) -> Conversion:
     """Have one source converted, and report it whether that fails or not."""
     request = _with_options(request, os.fspath(target))
-    kept = None if report is None else Report(Path(report), _told(request))
+    kept = None if report is None else _report_at(place_of(report), request)
     try:
         record = work(source, target, request)
     except Exception as error:
@@ -302,7 +329,7 @@ def _with_options(request: Request, target: str) -> Request:
 
 def _with_names(request: Request, target: str) -> Request:
     """Read the target's name as a pattern, if it is one."""
-    name = Path(target).name
+    name = place_of(target).name
     if not is_name_pattern(name):
         return request
     axes = {*request.split, *axes_of_pattern(name)}
@@ -310,17 +337,22 @@ def _with_names(request: Request, target: str) -> Request:
 
 
 def _told(request: Request) -> dict[str, Any]:
-    told = asdict(request)
-    # Storage options hold credentials.
+    # Storage options hold credentials, and things that cannot be copied.
+    told = asdict(replace(request, reader_options={}, storage_options={}))
     told["reader_options"] = sorted(request.reader_options)
+    told["storage_options"] = sorted(request.storage_options)
     return told
+
+
+def _report_at(place: Place, request: Request) -> Report:
+    return Report(place, _told(request), request.storage_options)
 
 
 def _summary(
     files: Sequence[FileRecord],
     target: str,
     seconds: float,
-    report: Path | None,
+    report: Place | None,
     skipped: dict[str, str] | None = None,
 ) -> Conversion:
     outputs = [output for record in files for output in record.outputs]
@@ -360,7 +392,8 @@ def convert_many(
     sources
         One or a list of: files, URLs, folders, globs, file patterns.
     target
-        The folder; it is made if it does not exist. Folders inside searched folders are kept.
+        The folder, a path or URL; it is made if it does not exist. Folders inside searched folders
+        are kept.
     request
         How, from `make_request`.
     overwrite
@@ -390,13 +423,20 @@ def convert_many(
     ------
     BadArgument
         An option makes no sense, or no backend writes `suffix`.
+    Unsupported
+        The target is a URL, and what writes `suffix` writes to disks only.
     FileMissing
         A source does not exist, or matches nothing.
     """
     begun = time.perf_counter()
-    folder = Path(target)
+    folder = place_of(target)
     chosen = parse_part(part)
-    writer_for(f"x{suffix}", request.target_backend)
+    writer = writer_for(f"x{suffix}", request.target_backend)
+    if isinstance(folder, Url) and not writer.at_urls:
+        raise Unsupported(
+            f"{folder}: suffix={suffix!r} is written to disks only. Give suffix='.ome.zarr' "
+            "(--suffix), which is written to URLs as well, or a folder of this machine."
+        )
     request = _with_options(request, f"x{suffix}")
     if jobs < 1:
         raise BadArgument(f"jobs={jobs}: give a number of processes, 1 or more.")
@@ -408,8 +448,8 @@ def convert_many(
     )  # fmt: skip
     targets = name_targets(found, folder, suffix, request.split)
     planned = plan_jobs(found, targets, overwrite=overwrite, resume=resume, part=chosen)
-    place = Path(report) if report else report_path(folder, is_folder=True, part=chosen)
-    kept = Report(place, _told(request))
+    place = place_of(report) if report else report_path(folder, is_folder=True, part=chosen)
+    kept = _report_at(place, request)
     kept.skipped = skipped.reasons
     run_batch(planned, request, kept, processes=jobs, client=client, watcher=watcher, resume=resume)
     seconds = time.perf_counter() - begun

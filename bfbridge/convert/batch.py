@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from bfbridge.convert.jobs import Job, converted, failed
+from bfbridge.convert.places import Place
 from bfbridge.convert.record import FileRecord
 from bfbridge.convert.report import Report, unchanged
 from bfbridge.convert.request import Request
@@ -62,7 +62,7 @@ def parse_part(value: str | tuple[int, int] | None) -> tuple[int, int] | None:
 
 def plan_jobs(
     found: Sequence[Found],
-    targets: Sequence[Path],
+    targets: Sequence[Place],
     *,
     overwrite: bool,
     resume: bool,
@@ -177,7 +177,7 @@ class _Run:
         return (
             record.status in ("done", "kept")
             and record.request == self.request.fingerprint
-            and unchanged(record)
+            and unchanged(record, self.request)
         )
 
     def _is_proved(self, record: FileRecord) -> bool:

@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from bfbridge.convert.places import Place
 from bfbridge.errors import BadArgument
 
 __all__ = ["axes_of_pattern", "base_name", "filled", "is_name_pattern", "marked", "suffix_of"]
@@ -93,7 +94,7 @@ def base_name(name: str) -> str:
     return base.split("&", 1)[0] if last.lower().endswith(".fake") else base
 
 
-def marked(target: Path, marks: str) -> Path:
+def marked(target: Place, marks: str) -> Place:
     """Put marks such as "_c0_t1" between a file's base name and its suffix."""
     if not marks:
         return target

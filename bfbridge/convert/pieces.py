@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bfbridge.convert.naming import filled, marked
+from bfbridge.convert.places import Place, place_of
 from bfbridge.convert.request import Request, parse_positions
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.indexing import parse_axis
@@ -84,7 +84,7 @@ def _index(axis: Sequence[int]) -> slice | np.ndarray[Any, Any]:
 class Output:
     """One new file and the pieces that become its images."""
 
-    target: Path
+    target: Place
     pieces: tuple[Piece, ...]
 
 
@@ -110,17 +110,18 @@ def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request
     """
     views = _chosen(br, request)
     pieces = [_piece(view, request) for view in views]
-    outputs: dict[Path, list[Piece]] = {}
-    places: dict[Path, tuple[int, ...]] = {}
+    place = place_of(target)
+    outputs: dict[Place, list[Piece]] = {}
+    taken: dict[str, tuple[int, ...]] = {}
     for view, piece in zip(views, pieces, strict=True):
         own = "series" in request.split and len(pieces) > 1
         ending = f"_s{view.index}" if own else ""
         for part, marks in _split(piece, request.split):
             if request.names is None:
-                path = marked(Path(target), marks + ending)
+                path = marked(place, marks + ending)
             else:
-                path = Path(target).with_name(_from_pattern(br, part, request.names))
-                _refuse_second(places, path, _place(part, request.split), request.names)
+                path = place.with_name(_from_pattern(br, part, request.names))
+                _refuse_second(taken, path, _numbers(part, request.split), request.names)
             outputs.setdefault(path, []).append(part)
     return [Output(path, tuple(parts)) for path, parts in outputs.items()]
 
@@ -153,17 +154,17 @@ def _from_pattern(br: BioReader, piece: Piece, pattern: str) -> str:
     )
 
 
-def _place(piece: Piece, split: Sequence[str]) -> tuple[int, ...]:
+def _numbers(piece: Piece, split: Sequence[str]) -> tuple[int, ...]:
     """Tell apart the files that a source is split into."""
     first = {"series": piece.series, "c": piece.c[0], "t": piece.t[0], "z": piece.z[0]}
     return tuple(first[axis] for axis in split)
 
 
 def _refuse_second(
-    places: dict[Path, tuple[int, ...]], path: Path, place: tuple[int, ...], pattern: str
+    taken: dict[str, tuple[int, ...]], path: Place, numbers: tuple[int, ...], pattern: str
 ) -> None:
     # Some file systems do not tell upper from lower case.
-    if places.setdefault(Path(str(path).lower()), place) != place:
+    if taken.setdefault(str(path).lower(), numbers) != numbers:
         raise BadArgument(
             f"{pattern}: two new files would be called {path.name}. Tell them apart by their "
             "numbers: %s for images, %c for channels, %z for slices, %t for time points."

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-__all__ = ["FileRecord", "OutputRecord", "bytes_on_disk", "stamp"]
+from bfbridge.convert.places import Storage, is_url
+from bfbridge.source import as_source
+
+__all__ = ["FileRecord", "OutputRecord", "stamp"]
+
+# What file systems of fsspec call the mark, or else the time, of an object's content.
+TAGS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "modified", "created")
 
 
 @dataclass
@@ -90,26 +97,56 @@ class FileRecord:
         return cls(**{**told, "outputs": outputs})
 
 
-def stamp(paths: Sequence[str]) -> list[dict[str, Any]]:
-    """Path, size and modification time of files; sizes of folders and URLs are None."""
-    stamps = []
+def stamp(paths: Sequence[str], storage: Storage) -> list[dict[str, Any]]:
+    """Path, size and modification time of files, to tell later whether they changed.
+
+    A folder is one entry for all that is in it. At a URL "tag" takes the place of the time: what
+    the server gives to tell contents apart.
+
+    Parameters
+    ----------
+    paths, storage
+        Paths or URLs, and the storage options of URLs.
+    """
+    stamps: list[dict[str, Any]] = []
+    folder: str | None = None
     for path in paths:
-        size: int | None = None
-        changed: int | None = None
-        if os.path.isfile(path):
-            status = os.stat(path)
-            size, changed = status.st_size, status.st_mtime_ns
-        where = path if "://" in path else os.path.abspath(path)
-        stamps.append({"path": where, "bytes": size, "mtime_ns": changed})
+        if folder is not None and path.startswith(folder):
+            continue
+        told = _stamp_at_url(path, storage) if is_url(path) else _stamp(path)
+        if told.pop("folder"):
+            folder = path.rstrip("/" if is_url(path) else "/" + os.sep) + "/"
+        stamps.append(told)
     return stamps
 
 
-def bytes_on_disk(path: str | os.PathLike[str]) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    root = Path(path)
-    if not root.is_dir():
-        return root.stat().st_size
-    total = 0
-    for folder, _, names in os.walk(root):
-        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
-    return total
+def _stamp(path: str) -> dict[str, Any]:
+    names = [path]
+    if os.path.isdir(path):
+        names = [os.path.join(root, name) for root, _, files in os.walk(path) for name in files]
+    found = [
+        os.lstat(name) if name != path else os.stat(name) for name in names if os.path.exists(name)
+    ]
+    return {
+        "path": os.path.abspath(path),
+        "bytes": sum(s.st_size for s in found) if found else None,
+        "mtime_ns": max((s.st_mtime_ns for s in found), default=None),
+        "folder": names != [path],
+    }
+
+
+def _stamp_at_url(url: str, storage: Storage) -> dict[str, Any]:
+    told: dict[str, Any] = {"path": url, "bytes": None, "tag": None, "folder": False}
+    # What the server does not tell does not stop a conversion that can read the file.
+    with suppress(Exception):
+        source = as_source(url, storage)
+        there = source.filesystem()
+        info = there.info(source.url)
+        told["folder"] = info.get("type") == "directory"
+        found = there.find(source.url, detail=True).values() if told["folder"] else [info]
+        told["bytes"] = sum(one["size"] for one in found)
+        tags = [str(next((one[key] for key in TAGS if one.get(key)), "")) for one in found]
+        told["tag"] = (
+            tags[0] if len(tags) == 1 else hashlib.sha256("".join(tags).encode()).hexdigest()
+        )
+    return told

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from bfbridge import registry
@@ -20,14 +21,17 @@ from bfbridge.atomic import AtomicTarget
 from bfbridge.convert.blocks import BlockGrid, plan_grid
 from bfbridge.convert.document import document_for
 from bfbridge.convert.pieces import Output, Piece, plan_outputs
-from bfbridge.convert.record import FileRecord, OutputRecord, bytes_on_disk, stamp
+from bfbridge.convert.places import Place, Url, is_url, place_of, stored_bytes
+from bfbridge.convert.record import FileRecord, OutputRecord, stamp
 from bfbridge.convert.request import Request
 from bfbridge.convert.scaling import Scaling
 from bfbridge.convert.selection import check_selection
 from bfbridge.convert.single import kept_output, open_source, output_scalings, refuse_own_source
 from bfbridge.convert.verify import verify_output
 from bfbridge.errors import BadArgument
+from bfbridge.objects import Objects
 from bfbridge.reader import BioReader
+from bfbridge.source import as_source
 from bfbridge.writer import BioWriter
 
 __all__ = ["convert_on_cluster"]
@@ -58,6 +62,7 @@ def convert_on_cluster(
         A ``distributed.Client``.
     overwrite
         Whether a store that exists may be replaced, which happens when the new one is finished.
+        At a URL none is.
     resume
         Whether a store that exists is kept if its pixels are the source's, not an error.
     progress
@@ -73,7 +78,7 @@ def convert_on_cluster(
         Reading or writing failed; the store begun was removed.
     """
     begun = time.perf_counter()
-    place = Path(target)
+    place = place_of(target)
     if request.split or registry.writer_for(str(place), request.target_backend).name != "omezarr":
         raise BadArgument(
             f"{place}: several machines write one new file only as OME-Zarr, and not split. Leave "
@@ -84,7 +89,7 @@ def convert_on_cluster(
         record.source, record.backend, record.backend_reason = (
             br.source_name, br.backend, br.backend_reason,
         )  # fmt: skip
-        record.inputs = stamp(br.used_files)
+        record.inputs = stamp(br.used_files, request.source_storage)
         (output,) = plan_outputs(br, place, request)
         if request.verify:
             check_selection(br, [output], request)
@@ -114,20 +119,18 @@ def _make(
     document = document_for(
         br, output.pieces, scalings, original_metadata=request.original_metadata
     )
-    output.target.parent.mkdir(parents=True, exist_ok=True)
-    target = AtomicTarget(output.target, overwrite=overwrite, durable=request.durable)
-    try:
-        BioWriter.create(
-            target.work_path, metadata=document, series="all", pyramid=request.pyramid,
-            downsample=request.downsample, **options,
-        )  # fmt: skip
-        tasks = list(_tasks(target.work_path, output.pieces, scalings, options))
-        _run(tasks, _anywhere(br.source_name), target.work_path, request, client, progress)
-        BioWriter.finish(target.work_path, request.workers)
-        target.commit()
-    finally:
-        target.discard()
-    made = OutputRecord(str(output.target), "omezarr", file_bytes=bytes_on_disk(output.target))
+    storage = dict(request.storage_options)
+    create = partial(
+        BioWriter.create, metadata=document, series="all", pyramid=request.pyramid,
+        downsample=request.downsample, storage_options=storage, **options,
+    )  # fmt: skip
+    with _begun(output.target, create, request, overwrite) as place:
+        tasks = list(_tasks(place, output.pieces, scalings, options, storage))
+        _run(tasks, _anywhere(br.source_name), place, request, client, progress)
+        BioWriter.finish(place, request.workers, storage_options=storage)
+    made = OutputRecord(
+        str(output.target), "omezarr", file_bytes=stored_bytes(output.target, storage)
+    )
     made.pixel_bytes = sum(piece.size * piece.view(br).dtype.itemsize for piece in output.pieces)
     made.images = [
         {"series": piece.series, "level": piece.level, "shape": list(piece.shape),
@@ -140,16 +143,45 @@ def _make(
     return made
 
 
+@contextmanager
+def _begun(
+    target: Place, create: Callable[[Place], None], request: Request, overwrite: bool
+) -> Iterator[Place]:
+    """Begin a store, yield where it is written, and give it its name; or remove it."""
+    if isinstance(target, Url):
+        # Made at its place, where nothing opens until it is finished; it replaces none.
+        create(target)
+        try:
+            yield target
+        except BaseException:
+            there = Objects(as_source(target, request.storage_options))
+            there.remove(there.keys())
+            raise
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = AtomicTarget(target, overwrite=overwrite, durable=request.durable)
+    try:
+        create(aside.work_path)
+        yield aside.work_path
+        aside.commit()
+    finally:
+        aside.discard()
+
+
 def _anywhere(source: str) -> str:
     """Return a path that holds in any working directory."""
-    return source if "://" in source or not os.path.exists(source) else os.path.abspath(source)
+    return source if is_url(source) or not os.path.exists(source) else os.path.abspath(source)
 
 
 def _tasks(
-    place: Path, pieces: Sequence[Piece], scalings: Sequence[Scaling], options: dict[str, Any]
+    place: Place,
+    pieces: Sequence[Piece],
+    scalings: Sequence[Scaling],
+    options: dict[str, Any],
+    storage: dict[str, Any],
 ) -> Iterator[tuple[int, Piece, Scaling, tuple[slice, ...]]]:
     """Yield the regions of every image, aligned to its shards or chunks."""
-    with BioWriter.open(place) as bw:
+    with BioWriter.open(place, storage_options=storage) as bw:
         chunks = [image.chunks for image in bw.series]
     for number, (piece, scaling, chunk) in enumerate(zip(pieces, scalings, chunks, strict=True)):
         unit = _unit(chunk, options.get("shards"))
@@ -174,7 +206,7 @@ def _unit(chunk: Sequence[int], shards: Any) -> tuple[int, ...]:
 def _run(
     tasks: Sequence[tuple[int, Piece, Scaling, tuple[slice, ...]]],
     source: str,
-    place: Path,
+    place: Place,
     request: Request,
     client: Any,
     progress: Callable[[int, int], None] | None,
@@ -222,7 +254,9 @@ def _copy_region(
     part = replace(piece, y=y, x=x, z=z, c=c, t=t, whole=False)
     with (
         open_source(source, own) as br,
-        BioWriter.open(place, 1, memory=own.memory_bytes // 2) as bw,
+        BioWriter.open(
+            place, 1, memory=own.memory_bytes // 2, storage_options=own.storage_options
+        ) as bw,
     ):
         image = bw.series[number]
         view = part.view(br)

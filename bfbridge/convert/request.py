@@ -19,7 +19,7 @@ __all__ = ["SPLITS", "Request", "parse_crop", "parse_positions", "parse_size", "
 
 SPLITS = ("series", "c", "t", "z")
 MEMORY_PER_WORKER = 128 << 20
-_LOCAL = frozenset({"verify", "checksum", "max_workers", "memory", "durable"})
+_LOCAL = frozenset({"verify", "checksum", "max_workers", "memory", "durable", "storage_options"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,8 @@ class Request:
         Backends that read and write; None for the choice by content and by suffix.
     reader_options
         More keyword arguments of `BioReader`.
+    storage_options
+        What the fsspec filesystem of a target at a URL is made with.
     options
         Options of the target's backend.
     """
@@ -89,6 +91,7 @@ class Request:
     backend: str | None = None
     target_backend: str | None = None
     reader_options: Mapping[str, Any] = field(default_factory=dict)
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -102,9 +105,18 @@ class Request:
         return self.workers * MEMORY_PER_WORKER if self.memory is None else self.memory
 
     @property
+    def source_storage(self) -> Mapping[str, Any]:
+        """What the fsspec filesystems of sources at URLs are made with."""
+        return self.reader_options.get("storage_options") or {}
+
+    @property
     def fingerprint(self) -> str:
         """What tells two requests apart that make different files."""
         told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _LOCAL}
+        # Credentials are nobody's business, and expire.
+        told["reader_options"] = {
+            name: value for name, value in self.reader_options.items() if name != "storage_options"
+        }
         text = json.dumps(told, sort_keys=True, default=_plain)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,8 @@ from bfbridge.convert.checksum import PixelChecksum
 from bfbridge.convert.copying import EncodedCopy, copied_options, plan_encoded
 from bfbridge.convert.document import document_for
 from bfbridge.convert.pieces import Output, Piece, plan_outputs
-from bfbridge.convert.record import FileRecord, OutputRecord, bytes_on_disk, stamp
+from bfbridge.convert.places import exists, identity, stored_bytes
+from bfbridge.convert.record import FileRecord, OutputRecord, stamp
 from bfbridge.convert.request import Request
 from bfbridge.convert.scaling import Scaling, plan_scaling
 from bfbridge.convert.selection import check_selection
@@ -116,7 +116,7 @@ def convert_file(
     with open_source(source, request) as br:
         record.source = br.source_name
         record.backend, record.backend_reason = br.backend, br.backend_reason
-        record.inputs = stamp(br.used_files)
+        record.inputs = stamp(br.used_files, request.source_storage)
         outputs = plan_outputs(br, target, request)
         refuse_own_source(outputs, br)
         if request.verify:
@@ -136,9 +136,10 @@ def convert_file(
 
 def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
     """Raise `TargetExists` if a new file would take the place of its source."""
-    used = {os.path.realpath(path) for path in (*br.used_files, br.source_name)}
+    used = {identity(path) for path in (*br.used_files, br.source_name)}
     for output in outputs:
-        if os.path.realpath(output.target) in used:
+        place = identity(output.target)
+        if place in used:
             raise TargetExists(f"{output.target}: this is the source itself. Choose another name.")
 
 
@@ -150,7 +151,7 @@ def kept_output(
     source: Any, br: BioReader, output: Output, request: Request, count: Callable[[int], None]
 ) -> OutputRecord | None:
     """Return the record of a file made by an interrupted run, if its pixels are the source's."""
-    if not os.path.lexists(output.target):
+    if not exists(output.target, request.storage_options):
         return None
     record = OutputRecord(target=str(output.target))
     try:
@@ -161,7 +162,7 @@ def kept_output(
             f"{output.target} exists, and is not a complete conversion of {br.source_name} "
             f"({error}). Replace it with overwrite=True (--overwrite), or remove it."
         ) from error
-    record.file_bytes = bytes_on_disk(output.target)
+    record.file_bytes = stored_bytes(output.target, request.storage_options)
     record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
     return record
 
@@ -178,7 +179,6 @@ def _make(
     begun = time.perf_counter()
     record = OutputRecord(target=str(output.target))
     scalings = output_scalings(br, output, request)
-    Path(output.target).parent.mkdir(parents=True, exist_ok=True)
     with BioWriter(
         output.target,
         max_workers=request.workers,
@@ -192,6 +192,7 @@ def _make(
         downsample=request.downsample,
         durable=request.durable,
         memory=request.memory_bytes // 2,
+        storage_options=request.storage_options,
         **copied_options(output.pieces[0].view(br), request, _writer_name(output, request)),
     ) as bw:
         record.backend = bw.backend
@@ -212,7 +213,7 @@ def _make(
         run((job for copy in copies for job in copy.jobs()), request.workers)
     record.images = [copy.describe() for copy in copies]
     record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
-    record.file_bytes = bytes_on_disk(output.target)
+    record.file_bytes = stored_bytes(output.target, request.storage_options)
     if request.verify:
         verify_output(source, output, scalings, request, record, counter.add)
     record.seconds = time.perf_counter() - begun

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bfbridge.atomic import is_partial
+from bfbridge.convert import remote
 from bfbridge.convert.naming import base_name, suffix_of
+from bfbridge.convert.places import Place, Storage, identity, is_url
 from bfbridge.convert.request import Request
 from bfbridge.errors import (
     BadArgument,
@@ -22,10 +24,11 @@ from bfbridge.errors import (
     MissingExtra,
 )
 from bfbridge.filepattern import FilePattern, is_pattern
+from bfbridge.filesystem import ZARR_MARKS
+from bfbridge.source import as_source
 
 __all__ = ["Found", "Skipped", "find_sources", "is_one_image", "name_targets"]
 
-ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 EVERYTHING = (".*", ".+")
 MARKS = re.compile(r"(_[ctzs]\d+)+$")
 NATIVE = frozenset({".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".svs", ".ome"})
@@ -67,8 +70,13 @@ class Skipped:
 
 
 def is_one_image(source: str) -> bool:
-    """Tell whether a source names one image, not a folder of them, a glob or a pattern."""
-    if "://" in source or os.path.isfile(source):
+    """Tell whether a source names one image, not a folder of them, a glob or a pattern.
+
+    No server is asked: a URL is a folder if it ends with a slash.
+    """
+    if is_url(source):
+        return not remote.is_folder_name(source)
+    if os.path.isfile(source):
         return True
     if os.path.isdir(source):
         return _is_store(Path(source))
@@ -115,7 +123,10 @@ def find_sources(
     matcher = None if pattern is None else FilePattern(pattern)
     listed: list[tuple[Found, bool]] = []
     for source in sources:
-        listed.extend(_expand(source, matcher, recursive))
+        if is_url(source):
+            listed.extend(_at_url(source, request.source_storage, matcher, recursive))
+        else:
+            listed.extend(_expand(source, matcher, recursive))
     if not group:
         unique = {found.path: found for found, _ in listed}
         return list(unique.values())
@@ -127,8 +138,8 @@ def _expand(
 ) -> Iterator[tuple[Found, bool]]:
     """Yield files and whether they were found by searching rather than named."""
     path = Path(source).expanduser()
-    if "://" in source or path.is_file() or (path.is_dir() and _is_store(path)):
-        yield Found(source if "://" in source else str(path)), False
+    if path.is_file() or (path.is_dir() and _is_store(path)):
+        yield Found(str(path)), False
     elif path.is_dir():
         yield from _searched(path, matcher, recursive, source)
     elif is_pattern(path.name) or (matcher is None and is_pattern(source)):
@@ -148,6 +159,28 @@ def _expand(
         raise FileMissing(f"{source}: no such file or folder.")
 
 
+def _at_url(
+    source: str, storage: Storage, matcher: FilePattern | None, recursive: bool
+) -> Iterator[tuple[Found, bool]]:
+    """Yield what a URL stands for, and whether it was found by searching rather than named."""
+    if not remote.is_folder_name(source):
+        place = as_source(source, storage)
+        if (
+            "::" in source
+            or not place.is_dir()
+            or any(place.child(mark).exists() for mark in ZARR_MARKS)
+        ):
+            yield Found(source), False
+            return
+    if "*" in source:
+        matches = remote.matching(source, storage)
+        if not matches:
+            raise FileMissing(f"{source}: nothing matches.")
+        yield from ((Found(url), False) for url in matches)
+    else:
+        yield from _chosen(list(remote.walk(source, storage, recursive)), matcher, source, source)
+
+
 def _is_candidate(path: Path) -> bool:
     return path.is_file() or _is_store(path)
 
@@ -163,11 +196,19 @@ def _is_store(path: Path) -> bool:
 def _searched(
     folder: Path, matcher: FilePattern | None, recursive: bool, shown: str
 ) -> Iterator[tuple[Found, bool]]:
-    found = list(_walk(folder, folder, recursive))
+    listed = [(str(path), relative) for path, relative in _walk(folder, folder, recursive)]
+    return _chosen(listed, matcher, str(folder), shown)
+
+
+def _chosen(
+    found: list[tuple[str, str]], matcher: FilePattern | None, folder: str, shown: str
+) -> Iterator[tuple[Found, bool]]:
+    """Yield those of the files in a folder that a pattern matches."""
     if matcher is not None:
-        order = {name: i for i, name in enumerate(matcher.select({path.name for path, _ in found}))}
-        found = [pair for pair in found if pair[0].name in order]
-        found.sort(key=lambda pair: (pair[1], order[pair[0].name]))
+        names = {path: os.path.basename(path) for path, _ in found}
+        order = {name: i for i, name in enumerate(matcher.select(set(names.values())))}
+        found = [pair for pair in found if names[pair[0]] in order]
+        found.sort(key=lambda pair: (pair[1], order[names[pair[0]]]))
         if not found:
             raise FileMissing(
                 f"{shown}: no file name in {folder} matches the pattern {matcher.pattern!r}."
@@ -175,7 +216,7 @@ def _searched(
     if not found:
         raise FileMissing(f"{shown}: there are no files in this folder.")
     for path, relative in found:
-        yield Found(str(path), relative), matcher is None or matcher.pattern in EVERYTHING
+        yield Found(path, relative), matcher is None or matcher.pattern in EVERYTHING
 
 
 def _walk(folder: Path, root: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
@@ -219,10 +260,10 @@ def _grouped(
 ) -> list[Found]:
     chosen: list[Found] = []
     owner: dict[str, str] = {}
-    named = {_key(found.path): found for found, _ in listed}
+    named = {identity(found.path): found for found, _ in listed}
     taken: set[str] = set()
     for found, searched in listed:
-        key = _key(found.path)
+        key = identity(found.path)
         if key in taken:
             continue
         if key in owner:
@@ -238,17 +279,13 @@ def _grouped(
                 taken.add(key)
             continue
         main = found
-        if used and _key(used[0]) in named and _key(used[0]) != key:
-            main = named[_key(used[0])]
+        if used and identity(used[0]) in named and identity(used[0]) != key:
+            main = named[identity(used[0])]
             skipped.reasons[found.path] = f"belongs to {main.path}"
-        taken.update((key, _key(main.path)))
+        taken.update((key, identity(main.path)))
         chosen.append(main)
-        owner.update({_key(path): main.path for path in used})
+        owner.update({identity(path): main.path for path in used})
     return chosen
-
-
-def _key(path: str) -> str:
-    return path if "://" in path else os.path.realpath(path)
 
 
 def _must_be_image(path: str, error: BfbridgeError) -> bool:
@@ -278,8 +315,8 @@ _known: frozenset[str] | None = None
 
 
 def name_targets(
-    found: Sequence[Found], folder: Path, suffix: str, split: Sequence[str] = ()
-) -> list[Path]:
+    found: Sequence[Found], folder: Place, suffix: str, split: Sequence[str] = ()
+) -> list[Place]:
     """Name the new file of each source: its folder and base name, with the new suffix.
 
     Sources that would get the same name are told apart by as little as it takes: first by the
@@ -349,7 +386,7 @@ def _inner_folders(found: Sequence[Found]) -> list[Path]:
 
 
 def _folders(path: str) -> list[str]:
-    if "://" in path:
+    if is_url(path):
         return path.split("?", 1)[0].rstrip("/").split("/")[:-1]
     return list(Path(os.path.abspath(path)).parent.parts)
 

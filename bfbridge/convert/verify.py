@@ -53,7 +53,12 @@ def verify_output(
     """
     with (
         open_again(source, request) as br,
-        BioReader(output.target, max_workers=request.workers, cache=0) as made,
+        BioReader(
+            output.target,
+            max_workers=request.workers,
+            cache=0,
+            storage_options=request.storage_options,
+        ) as made,
     ):
         # A source may have no image with a role (labels) where the target's format keeps them.
         views = list(made.series)[: len(output.pieces)]
