@@ -16,6 +16,9 @@ HEAP_VARIABLE = "BFBRIDGE_HEAP"
 MIB = 1 << 20
 SMALLEST_HEAP = 64 * MIB
 _DEFAULT_FLOOR = 512 * MIB
+# Where Java itself looks for options; with two collectors named it does not start.
+_JAVAS_OWN = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
+_COLLECTOR = re.compile(r"-XX:\+Use\w+GC\b")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -30,6 +33,11 @@ class JvmOption:
 
 OPTIONS: tuple[JvmOption, ...] = (
     JvmOption("-Djava.awt.headless=true", "readers use AWT classes; no display is ever needed"),
+    JvmOption(
+        "-XX:+UseSerialGC",
+        "pixels die young and in large arrays: no collector's threads compete with the readers' "
+        "(two workers are 1.1 to 1.2 times as fast), and less memory is held",
+    ),
     JvmOption(
         "-Xrs",
         "leaves SIGINT, SIGTERM and SIGHUP to Python: Ctrl-C is a KeyboardInterrupt, and a "
@@ -73,6 +81,8 @@ def jvm_arguments(feature: int | None, heap: int) -> list[str]:
     """Return the options for a Java release (None: unknown, take only what all know) and heap."""
     known = feature if feature is not None else 11
     flags = [option.flag for option in OPTIONS if option.since <= known]
+    if any(_COLLECTOR.search(os.environ.get(name, "")) for name in _JAVAS_OWN):
+        flags = [flag for flag in flags if not _COLLECTOR.search(flag)]
     return [*flags, f"-Xmx{max(heap, SMALLEST_HEAP) // MIB}m"]
 
 

@@ -174,6 +174,15 @@ def test_options_fit_the_java():
     assert all(option.reason for option in settings.OPTIONS)
 
 
+def test_a_collector_chosen_in_the_environment_is_the_only_one(monkeypatch):
+    monkeypatch.delenv("_JAVA_OPTIONS", raising=False)
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dx=1")
+    before = settings.jvm_arguments(25, 1 << 30)
+    assert "-XX:+UseSerialGC" in before
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dx=1 -XX:+UseG1GC")
+    assert set(before) - set(settings.jvm_arguments(25, 1 << 30)) == {"-XX:+UseSerialGC"}
+
+
 def fake_java(home, version):
     (home / "lib" / "server").mkdir(parents=True)
     (home / "lib" / "server" / "libjvm.so").touch()
