@@ -7,8 +7,10 @@ Nothing is read to answer a shape, and a selection reads only what it selects.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 import numpy as np
 
 from bfbridge.backend import Quantity
-from bfbridge.coordinates import channel_labels, coordinates, seconds
+from bfbridge.coordinates import coordinates, time_step
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.metadata import convert_length
 from bfbridge.mosaics import Mosaic, Pixels, Plain, Stitched, Tiles
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import xarray
     from ome_types import OME
 
-__all__ = ["AICSImage", "Dimensions", "PhysicalPixelSizes"]
+__all__ = ["AICSImage", "Dimensions", "PhysicalPixelSizes", "Scale"]
 
 Array = np.ndarray[Any, Any]
 Mode = Literal["stitch", "tiles"]
@@ -37,6 +39,16 @@ Mode = Literal["stitch", "tiles"]
 class PhysicalPixelSizes(NamedTuple):
     """Micrometres per pixel; None where the file does not say."""
 
+    Z: float | None
+    Y: float | None
+    X: float | None
+
+
+class Scale(NamedTuple):
+    """Seconds between time points and micrometres per pixel; None where the file does not say."""
+
+    T: float | None
+    C: float | None
     Z: float | None
     Y: float | None
     X: float | None
@@ -80,6 +92,9 @@ class AICSImage:
     mosaic
         Images of the file that are tiles of one larger image, by their plane positions: "stitch"
         puts them together, "tiles" gives them an axis M. None takes each as a scene of its own.
+    reconstruct_mosaic
+        AICSImageIO's word: False is ``mosaic="tiles"``, with CZI tiles as the file has them; True
+        changes nothing, as Bio-Formats stitches CZI files itself.
     fs_kwargs
         AICSImageIO's name for `storage_options`.
     **options
@@ -96,13 +111,18 @@ class AICSImage:
         image: Any,
         *,
         mosaic: Mode | None = None,
+        reconstruct_mosaic: bool = True,
         fs_kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         if fs_kwargs:
             options.setdefault("storage_options", fs_kwargs)
+        if not reconstruct_mosaic:
+            mosaic = mosaic or "tiles"
+            if str(image).lower().endswith(".czi"):
+                options["options"] = {"zeissczi.autostitch": False, **options.get("options", {})}
         self._reader = BioReader(image, **options)
-        self._scene = 0
+        self._scene = self._level = 0
         self._mosaic: Mosaic | None = None
         self._mode = mosaic
         if mosaic is not None:
@@ -135,14 +155,22 @@ class AICSImage:
 
     @property
     def _view(self) -> ImageView:
-        return self._views[self._scene]
+        return self._views[self._scene].levels[self._level]
 
-    @property
+    @cached_property
     def scenes(self) -> tuple[str, ...]:
-        """Name of each scene; ``Image:number`` where there is none."""
-        if self._mosaic is not None:
-            return (self._views[0].name or "Image:0",)
-        return tuple(view.name or f"Image:{i}" for i, view in enumerate(self._views))
+        """Name of each scene, no two alike.
+
+        ``Image:number`` where there is none, and ``name (Image:number)`` where several have it.
+        """
+        views = self._views if self._mosaic is None else self._views[:1]
+        names = [view.name for view in views]
+        met = Counter(names)
+        numbered = [f"Image:{i}" for i in range(len(names))]
+        return tuple(
+            number if not name else name if met[name] == 1 else f"{name} ({number})"
+            for name, number in zip(names, numbered, strict=True)
+        )
 
     @property
     def current_scene(self) -> str:
@@ -155,27 +183,73 @@ class AICSImage:
         return self._scene
 
     def set_scene(self, scene: str | int) -> None:
-        """Choose the current scene.
+        """Choose the current scene, at full size.
 
         Parameters
         ----------
         scene
-            Number, or name. Of scenes of one name the first is taken; a number is never ambiguous.
+            Number, name as in `scenes`, or ``Image:number``, as AICSImageIO calls those of TIFFs.
 
         Raises
         ------
         BadSelection
             There is no such scene.
         """
+        self._scene = self._scene_number(scene)
+        self._level = 0
+        self._data = None
+
+    def _scene_number(self, scene: str | int) -> int:
         scenes = self.scenes
         if isinstance(scene, str):
-            if scene not in scenes:
-                raise BadSelection(f"there is no scene {scene!r}; there are {scenes[:20]}.")
-            scene = scenes.index(scene)
+            numbered = [f"Image:{i}" for i in range(len(scenes))]
+            found = next((names for names in (scenes, numbered) if scene in names), None)
+            if found is None:
+                raise BadSelection(
+                    f"{self._reader.source_name}: there is no scene {scene!r}; there are "
+                    f"{scenes[:20]}."
+                )
+            scene = found.index(scene)
         if not -len(scenes) <= scene < len(scenes):
-            raise BadSelection(f"there is no scene {scene}; there are {len(scenes)}.")
-        self._scene = scene % len(scenes)
+            raise BadSelection(
+                f"{self._reader.source_name}: there is no scene {scene}; there are {len(scenes)}."
+            )
+        return scene % len(scenes)
+
+    # ---- resolutions
+
+    @property
+    def resolution_levels(self) -> tuple[int, ...]:
+        """Numbers of the current scene's resolutions; 0 is full size. A mosaic has one."""
+        return (0,) if self._mosaic is not None else tuple(range(len(self._view.levels)))
+
+    @property
+    def current_resolution_level(self) -> int:
+        """Number of the resolution that everything is about."""
+        return self._level
+
+    def set_resolution_level(self, resolution_level: int) -> None:
+        """Choose the resolution of the current scene.
+
+        Raises
+        ------
+        BadSelection
+            There is no such resolution.
+        """
+        if resolution_level not in self.resolution_levels:
+            raise BadSelection(
+                f"{self._reader.source_name}: there is no resolution level {resolution_level}; "
+                f"there are {self.resolution_levels}."
+            )
+        self._level = resolution_level
         self._data = None
+
+    @property
+    def resolution_level_dims(self) -> dict[int, tuple[int, ...]]:
+        """Sizes along `dims.order` of each resolution."""
+        if self._mosaic is not None:
+            return {0: self.shape}
+        return {level.level: Plain(level).shape for level in self._view.levels}
 
     # ---- sizes
 
@@ -226,18 +300,19 @@ class AICSImage:
         """The current scene with labels, read on use."""
         return self._labelled(self.dask_data)
 
-    def _labelled(self, data: Any) -> xarray.DataArray:
-        order = self.dims.order
-        found = {name.upper(): values for name, values in coordinates(self._view, "zero").items()}
+    def _labelled(self, data: Any, stacked: str = "") -> xarray.DataArray:
+        """Label an array of the current scene, or of all scenes along the axis `stacked`."""
+        view = self._views[0] if stacked else self._view
+        dims = stacked + self.dims.order
+        found = {name.upper(): values for name, values in coordinates(view, "zero").items()}
         coords = {}
-        for axis, size in self.dims.items():
-            dims, values, *attributes = found.get(axis, ("", ()))
+        for axis, size in zip(dims, data.shape, strict=True):
+            _, values, *attributes = found.get(axis, ("", ()))
             if len(values) == size and axis != "C":
-                coords[axis] = (dims.upper(), values, *attributes)
-        names = self.channel_names
-        coords["C"] = ("C", names)
+                coords[axis] = (axis, values, *attributes)
+        coords["C"] = ("C", self._channel_names(view))
         array: xarray.DataArray = import_module("xarray").DataArray(
-            data, dims=tuple(order), coords=coords
+            data, dims=tuple(dims), coords=coords
         )
         return array
 
@@ -279,21 +354,52 @@ class AICSImage:
         result: dask.array.Array = _reorder(array, source.order, order, chosen)
         return result
 
-    def get_stack(self) -> Array:
-        """Read all scenes, which must have one shape, with an axis for the scenes first."""
-        if self._mosaic is not None:
-            return self.data[np.newaxis]
-        shapes = {Plain(view).shape for view in self._views}
-        if len(shapes) > 1:
-            raise BadArgument(f"scenes of different shapes cannot be stacked: {sorted(shapes)}.")
-        return np.stack([Plain(view).read({}) for view in self._views])
+    def get_stack(self, drop_non_matching_scenes: bool = False) -> Array:
+        """Read all scenes at full size, with an axis for the scenes first.
 
-    def get_dask_stack(self) -> dask.array.Array:
+        Parameters
+        ----------
+        drop_non_matching_scenes
+            Whether scenes unlike the first in shape or dtype are left out. Else they are an error.
+
+        Raises
+        ------
+        BadArgument
+            Scenes differ in shape or dtype.
+        """
+        return np.stack([scene.read({}) for scene in self._stacked(drop_non_matching_scenes)])
+
+    def get_dask_stack(self, drop_non_matching_scenes: bool = False) -> dask.array.Array:
         """As `get_stack`, as a dask array."""
         da: Any = import_module("dask.array")
 
-        array: dask.array.Array = da.stack([Plain(view).dask() for view in self._views])
+        scenes = self._stacked(drop_non_matching_scenes)
+        array: dask.array.Array = da.stack([scene.dask() for scene in scenes])
         return array
+
+    def get_xarray_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
+        """As `get_stack`, with labels; the axis of scenes is I, the others are the first's."""
+        return self._labelled(self.get_stack(drop_non_matching_scenes), "I")
+
+    def get_xarray_dask_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
+        """As `get_xarray_stack`, read on use."""
+        return self._labelled(self.get_dask_stack(drop_non_matching_scenes), "I")
+
+    def _stacked(self, drop: bool) -> list[Pixels]:
+        """Return the scenes that make a stack."""
+        if self._mosaic is not None:
+            return [self._source]
+        scenes = [(Plain(view), view.dtype) for view in self._views]
+        first, dtype = scenes[0]
+        alike = [one for one, its in scenes if (one.shape, its) == (first.shape, dtype)]
+        if len(alike) < len(scenes) and not drop:
+            found = sorted({f"{one.order} {one.shape} {its}" for one, its in scenes})
+            raise BadArgument(
+                f"{self._reader.source_name}: scenes that differ cannot be stacked: "
+                f"{'; '.join(found)}. drop_non_matching_scenes=True leaves out those unlike the "
+                "first."
+            )
+        return list(alike)
 
     # ---- mosaics
 
@@ -318,11 +424,19 @@ class AICSImage:
 
     @property
     def channel_names(self) -> list[str]:
-        """One name for each channel; samples of RGB pixels are not channels here."""
-        view = self._view
-        if view.samples_per_pixel == 1:
-            return channel_labels(view)
-        return [channel.name or f"Channel {i}" for i, channel in enumerate(view.channels)]
+        """One name for each channel, ``Channel:scene:number`` where there is none.
+
+        Samples of RGB pixels are not channels here.
+        """
+        return self._channel_names(self._view)
+
+    def _channel_names(self, view: ImageView) -> list[str]:
+        scene = 0 if self._mosaic is not None else [v.index for v in self._views].index(view.index)
+        count = view.sizes["C"] // view.samples_per_pixel
+        names = [channel.name for channel in view.channels]
+        if len(names) != count:
+            names = [None] * count
+        return [name or f"Channel:{scene}:{i}" for i, name in enumerate(names)]
 
     @property
     def physical_pixel_sizes(self) -> PhysicalPixelSizes:
@@ -333,10 +447,16 @@ class AICSImage:
     physical_pixel_size = physical_pixel_sizes
 
     @property
-    def time_interval(self) -> float | None:
-        """Seconds between time points, or None."""
-        pixels = self._reader.ome.images[self._view.index].pixels
-        return seconds(pixels.time_increment, pixels.time_increment_unit)
+    def time_interval(self) -> timedelta | None:
+        """Time from one time point to the next: the nominal one, else the mean of the real ones."""
+        return time_step(self._view)
+
+    @property
+    def scale(self) -> Scale:
+        """Seconds between time points and micrometres per pixel; C is None."""
+        step = self.time_interval
+        return Scale(None if step is None else step.total_seconds(), None,
+                     *self.physical_pixel_sizes)  # fmt: skip
 
     @property
     def metadata(self) -> Any:
@@ -363,9 +483,8 @@ class AICSImage:
         """
         if self._mosaic is not None:
             raise BadArgument("a mosaic cannot be saved as one image; open it without mosaic=.")
-        scenes = self.scenes
-        chosen = range(len(scenes)) if select_scenes is None else select_scenes
-        numbers = [scenes.index(s) if isinstance(s, str) else int(s) for s in chosen]
+        chosen = range(len(self.scenes)) if select_scenes is None else select_scenes
+        numbers = [self._scene_number(scene) for scene in chosen]
         series = [self._views[number].index for number in numbers]
         convert = import_module("bfbridge.convert").convert
         convert(self._reader._file.source, os.fspath(uri), series=series, **options)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.coordinates import coordinates
-from bfbridge.errors import BadArgument, MissingExtra
+from bfbridge.errors import BadArgument, MissingExtra, ReadFailed
 from bfbridge.openfile import OpenFile
 from bfbridge.tiles import available_cpus, run
 from bfbridge.views import ImageView
@@ -53,7 +53,7 @@ def token(view: ImageView) -> Hashable:
     if file.source.data is not None:
         source: Hashable = hashlib.sha256(file.source.data).hexdigest()
     else:
-        source = file.again().token
+        source = file.again().stamp
     options = file.options
     how = (
         file.backend_name,
@@ -68,7 +68,7 @@ class LazyImage:
     """Array-like over one level of an image; indexing reads, orthogonally along every axis.
 
     It stays usable after its reader was closed: the file is then opened once more, for all lazy
-    images of it together.
+    images of it together. A file that has changed meanwhile is a `ReadFailed`.
 
     Parameters
     ----------
@@ -79,8 +79,9 @@ class LazyImage:
         channels and S the samples of each.
     """
 
-    def __init__(self, view: ImageView, order: str) -> None:
+    def __init__(self, view: ImageView, order: str, stamp: Hashable = None) -> None:
         self._view = ImageView(view._file, view.index, view.level)
+        self._stamp = view._file.stamp if stamp is None else stamp
         self._order = order
         self._samples = view.samples_per_pixel if "S" in order else 1
         sizes = axis_sizes(view, order)
@@ -89,7 +90,7 @@ class LazyImage:
         self.ndim = len(order)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _revive, (self._view, self._order)
+        return _revive, (self._view, self._order, self._stamp)
 
     def __dask_tokenize__(self) -> Hashable:
         return (token(self._view), self._order)
@@ -111,9 +112,7 @@ class LazyImage:
 
     def _read(self, chosen: Mapping[str, Any]) -> Array:
         """Read positions along each axis of `order`; the result keeps them all."""
-        view = self._view
-        if view._file.closed:
-            view = self._view = ImageView(view._file.again(), view.index, view.level)
+        view = self._opened()
         ranges = {axis: chosen[axis] for axis in FACE if axis in chosen}
         if "S" not in chosen:
             face = view.read(**ranges, keepdims=True)
@@ -137,6 +136,18 @@ class LazyImage:
             return joined
         return joined.take(samples, axis=self._order.index("S"))
 
+    def _opened(self) -> ImageView:
+        """Return the view, its file opened again if it was closed."""
+        view = self._view
+        if view._file.closed:
+            view = self._view = ImageView(view._file.again(), view.index, view.level)
+        if view._file.stamp != self._stamp:
+            raise ReadFailed(
+                f"{view.source_name}: the file has changed since this array was made of it. Open "
+                "it again and make a new array."
+            )
+        return view
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("pixels are read from a file, so an array of them is always new.")
@@ -158,14 +169,14 @@ _kept: OrderedDict[int, OpenFile] = OrderedDict()
 _kept_lock = threading.Lock()
 
 
-def _revive(view: ImageView, order: str) -> LazyImage:
+def _revive(view: ImageView, order: str, stamp: Hashable) -> LazyImage:
     """Make a pickled lazy image anew, and keep its file open for the tasks to come."""
     with _kept_lock:
         _kept[id(view._file)] = view._file
         _kept.move_to_end(id(view._file))
         while len(_kept) > FILES_KEPT:
             _kept.popitem(last=False)
-    return LazyImage(view, order)
+    return LazyImage(view, order, stamp)
 
 
 def axis_sizes(view: ImageView, order: str) -> dict[str, int]:
@@ -267,11 +278,10 @@ def to_dask(view: ImageView, chunks: Any = None, order: str = "TCZYX") -> dask.a
         raise missing("dask", "dask", "to_dask()") from error
     order = check_order(view, order)
     lazy = LazyImage(view, order)
+    wanted = _as_chunks(view, order, chunks)
     try:
-        grid = da.core.normalize_chunks(
-            _as_chunks(view, order, chunks), lazy.shape, dtype=lazy.dtype
-        )
-    except (ValueError, TypeError) as error:
+        grid = da.core.normalize_chunks(wanted, lazy.shape, dtype=lazy.dtype)
+    except (ValueError, TypeError, ArithmeticError) as error:
         sizes = dict(zip(order, lazy.shape, strict=True))
         raise BadArgument(f"chunks={chunks!r} do not fit {sizes} ({error}).") from error
     in_memory = view._file.source.data is not None

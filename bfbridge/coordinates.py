@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from bfbridge.views import ImageView
 
-__all__ = ["channel_labels", "coordinates", "origins", "seconds"]
+__all__ = ["channel_labels", "coordinates", "origins", "seconds", "time_step"]
 
 log = logging.getLogger("bfbridge")
 
@@ -143,3 +144,19 @@ def _times(view: ImageView, pixels: model.Pixels | None) -> tuple[Any, ...]:
         if step:
             return ("t", np.arange(count) * step, {"units": "s"})
     return ("t", np.arange(count), {"units": "frame"})
+
+
+def time_step(view: ImageView) -> timedelta | None:
+    """Return the time between time points: the nominal interval, else the mean of the real ones.
+
+    None where the metadata has neither; an interval of 0 is none.
+    """
+    pixels = pixels_of(view)
+    if pixels is None:
+        return None
+    step = seconds(pixels.time_increment, pixels.time_increment_unit)
+    if not step:
+        _, times, attributes = _times(view, pixels)
+        known = attributes["units"] == "s" and len(times) > 1
+        step = (times[-1] - times[0]) / (len(times) - 1) if known else None
+    return timedelta(seconds=step) if step else None

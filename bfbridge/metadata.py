@@ -113,11 +113,16 @@ def convert_length(quantity: Quantity, unit: str) -> float:
     if stored == wanted:
         return quantity.value
     if stored in NOT_LENGTHS or wanted in NOT_LENGTHS:
+        vague = stored if stored in NOT_LENGTHS else wanted
         raise BadArgument(
-            f"a length in {stored!r} cannot be expressed in {wanted!r}: the file gives no real "
-            "size."
+            f"a length in {stored!r} cannot be expressed in {wanted!r}: {vague!r} has no length of "
+            "its own."
         )
-    return quantity.value * (METRES[stored] / METRES[wanted])
+    # Powers of ten have no exact fractions: 1e-3 / 1e-6 is 1000.0000000000001, and 0.065 x 0.001 is
+    # not 0.065 / 1000.
+    if METRES[stored] >= METRES[wanted]:
+        return quantity.value * float(f"{METRES[stored] / METRES[wanted]:.15g}")
+    return quantity.value / float(f"{METRES[wanted] / METRES[stored]:.15g}")
 
 
 def scaled(size: PixelSize, factor_y: float, factor_x: float) -> PixelSize:

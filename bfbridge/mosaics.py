@@ -98,10 +98,15 @@ def _stage(view: ImageView) -> tuple[float, float]:
                 f"{view.source_name}: image {view.index} has no position along {axis}, or no pixel "
                 "size, so its place in a mosaic is unknown."
             )
-        unit = str(getattr(planes[0], f"position_{axis}_unit").value)
-        found.append(
-            convert_length(Quantity(float(value), unit), "µm") / convert_length(pixel, "µm")
-        )
+        position = Quantity(float(value), str(getattr(planes[0], f"position_{axis}_unit").value))
+        try:
+            found.append(convert_length(position, pixel.unit) / pixel.value)
+        except BadArgument as error:
+            raise BadArgument(
+                f"{view.source_name}: image {view.index} lies at {axis} = {position.value:g} "
+                f"{position.unit}, which cannot be told in pixels of {pixel.value:g} {pixel.unit}, "
+                "so its place in a mosaic is unknown. Open it without mosaic=."
+            ) from error
     return found[0], found[1]
 
 

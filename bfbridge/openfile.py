@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import os
 import threading
+import uuid
 import weakref
 from collections.abc import Hashable, MutableMapping
 from dataclasses import dataclass, field
@@ -22,8 +23,10 @@ from bfbridge.tiles import worker_count
 __all__ = ["OpenFile"]
 
 Array = np.ndarray[Any, Any]
-
-_numbers = itertools.count()
+ANYWHERE = ("st_size", "st_mtime_ns")
+"""What tells a changed file, alike on every machine of a cluster."""
+HERE = (*ANYWHERE, "st_ino", "st_ctime_ns")
+"""What tells it beyond doubt, on one machine."""
 
 
 class _State:
@@ -34,8 +37,8 @@ class _State:
         self.backend: ReaderBackend | None = None
         self.reason = ""
         self.closed = False
-        # Unlike an id, never given to another file while a shared cache still has our chunks.
-        self.number = next(_numbers)
+        # Unlike an id or a count, never another file's, in whatever process a shared cache is met.
+        self.name = uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,18 @@ class OpenFile:
 
     Pickled, it is a recipe: the other process opens the file anew on first use, once for every
     copy of the same recipe.
+
+    Attributes
+    ----------
+    shared
+        Whether other readers may have the same cache.
     """
 
     source: Source
     options: OpenOptions
     backend_name: str | None = None
     cache: MutableMapping[Hashable, Array] | None = None
+    shared: bool = False
     _state: _State = field(default_factory=_State, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -60,13 +69,13 @@ class OpenFile:
             )
         # A plain dict would travel with all the chunks in it.
         cache = {} if type(self.cache) is dict else self.cache
-        return _reopen, (self.source, self.options, self.backend_name, cache)
+        return _reopen, (self.source, self.options, self.backend_name, cache, self.shared)
 
     def again(self) -> OpenFile:
         """Return this file while it is open, and after `close` the same file opened once more."""
         if not self.closed:
             return self
-        return _reopen(self.source, self.options, self.backend_name, self.cache)
+        return _reopen(self.source, self.options, self.backend_name, self.cache, self.shared)
 
     @property
     def backend(self) -> ReaderBackend:
@@ -121,10 +130,12 @@ class OpenFile:
 
     @cached_property
     def token(self) -> Hashable:
-        """What tells this file's chunks from others in a shared cache."""
+        """What tells this file's chunks from others in its cache."""
         options = self.options
+        # What a URL holds may change unseen: readers of one share no chunks.
+        known = self.shared and self.source.path is not None
         return (
-            self._state.number if (stamp := _stamp(self.source)) is None else stamp,
+            self._digest(HERE) if known else self._state.name,
             # Another backend, or other options, may cut other chunks or find other pixels.
             self.backend.name,
             options.group_files,
@@ -132,18 +143,37 @@ class OpenFile:
             repr(options.backend_options),
         )
 
+    @cached_property
+    def stamp(self) -> Hashable:
+        """What tells a file's present content from an older one, alike in every process.
 
-def _stamp(source: Source) -> Hashable:
-    """What tells a file's present content from an older one; None for bytes and open files."""
-    if source.path is not None and source.path.exists():
-        stat = os.stat(source.path)
-        times = stat.st_mtime_ns, stat.st_ctime_ns
-        return (str(source.path.resolve()), stat.st_ino, *times, stat.st_size)
+        Of local files, all that are read, by size and time of modification; of a URL, that alone;
+        None for bytes and open files.
+        """
+        return _place(self.source) if self.source.path is None else self._digest(ANYWHERE)
+
+    def _digest(self, names: tuple[str, ...]) -> str:
+        """Sum up all local files that are read: there may be thousands."""
+        files = [os.fspath(self.source.path or ""), *self.backend.used_files]
+        paths = dict.fromkeys(os.path.abspath(path) for path in files)
+        told = [(path, *_told(path, names)) for path in paths]
+        return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _told(path: str, names: tuple[str, ...]) -> tuple[int, ...]:
+    try:
+        stat = os.stat(path)
+    except OSError:  # a name that stands for no file, such as a .fake
+        return ()
+    return tuple(getattr(stat, name) for name in names)
+
+
+def _place(source: Source) -> Hashable:
+    """Where a file is and what tells its present content; None for bytes and open files."""
     if source.path is not None:
-        return str(source.path)
+        path = os.path.abspath(source.path)
+        return (path, *_told(path, HERE))
     if source.url is not None:
-        import hashlib
-
         # A digest: credentials are no part of a key that other processes may see.
         options = repr(sorted(source.storage_options.items())).encode()
         return (source.url, hashlib.sha256(options).hexdigest())
@@ -159,15 +189,16 @@ def _reopen(
     options: OpenOptions,
     backend_name: str | None,
     cache: MutableMapping[Hashable, Array] | None,
+    shared: bool,
 ) -> OpenFile:
     """Return this process's open file for a pickled recipe."""
-    stamp = _stamp(source)
-    key = None if stamp is None else (stamp, backend_name, repr(options))
+    place = _place(source)
+    key = None if place is None else (place, backend_name, repr(options))
     with _reopened_lock:
         known = None if key is None else _reopened.get(key)
         if known is not None and not known.closed:
             return known
-        file = OpenFile(source, options, backend_name, cache)
+        file = OpenFile(source, options, backend_name, cache, shared)
         if key is not None:
             _reopened[key] = file
         return file

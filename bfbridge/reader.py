@@ -135,6 +135,7 @@ class BioReader(BfioNames, ImageView):
             ),
             backend_name=backend,
             cache=_as_cache(cache),
+            shared=isinstance(cache, MutableMapping),
         )
         super().__init__(file, 0)
         _ = file.backend

@@ -87,10 +87,19 @@ def _is_pixels(units: str) -> bool:
 def _span(view: ImageView, axis: str, span: Span, units: str) -> tuple[float, float]:
     """Return (start, stop) in pixels of this view, checked against the image."""
     size = view.sizes[axis.upper()]
+    if not isinstance(units, str):
+        raise BadArgument(f"units={units!r}: give 'px', a unit of length, or 'fraction'.")
     if span is None:
         return 0.0, float(size)
-    if not isinstance(span, (tuple, list)) or len(span) != 2:
-        raise BadSelection(f"{axis}={span!r}: give (start, stop), or None for the whole axis.")
+    ends = (int, float, np.number, type(None))
+    if (
+        not isinstance(span, (tuple, list))
+        or len(span) != 2
+        or not all(isinstance(end, ends) for end in span)
+    ):
+        raise BadSelection(
+            f"{axis}={span!r}: give (start, stop) as numbers, or None for the whole axis."
+        )
     if units == "fraction":
         unit = float(size)
     elif _is_pixels(units):
@@ -516,7 +525,7 @@ def histogram(
     try:
         edges = np.histogram_bin_edges(np.empty(0), bins, range)
     except (ValueError, TypeError) as error:
-        raise BadArgument(f"bins={bins!r}, range={range!r}: {error}.") from error
+        raise BadArgument(f"bins={bins!r}, range={range!r}: {str(error).rstrip('.')}.") from error
     counts = np.zeros(len(edges) - 1, np.int64)
 
     def use(pixels: Array) -> None:

@@ -58,6 +58,8 @@ class ImageView(Derived):
         return ImageView, (self._file, self._index, self._level)
 
     def __repr__(self) -> str:
+        if self._file.closed:
+            return f"<{type(self).__name__} {self._file.source.name!r}, closed>"
         sizes = ", ".join(f"{axis}={n}" for axis, n in self.sizes.items())
         return (
             f"<{type(self).__name__} {self._file.source.name!r} series {self._index} level "

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import bfbridge
 from bfbridge import BioReader
 from bfbridge.aics import AICSImage, PhysicalPixelSizes
 from bfbridge.errors import BadArgument, BadSelection
@@ -122,19 +123,79 @@ def test_rgb_has_samples(tmp_path):
 
 def test_scenes(scenes):
     with AICSImage(scenes) as image:
-        assert image.scenes == ("one", "two", "two")
+        assert image.scenes == ("one", "two (Image:1)", "two (Image:2)")
         assert image.current_scene == "one"
         np.testing.assert_array_equal(image.data[0, 0], PIXELS[0, 0])
-        image.set_scene("two")
-        assert image.current_scene_index == 1
+        # Every name leads to its own scene, and so do AICSImageIO's names.
+        for number, name in enumerate(image.scenes):
+            for key in (name, f"Image:{number}"):
+                image.set_scene(key)
+                assert image.current_scene_index == number
+                np.testing.assert_array_equal(image.get_image_data("ZYX"), PIXELS[0, number])
+        image.set_scene(1)
         np.testing.assert_array_equal(image.data[0, 0], PIXELS[0, 1])
         image.set_scene(2)
         np.testing.assert_array_equal(image.get_image_data("ZYX"), PIXELS[0, 2])
         np.testing.assert_array_equal(image.get_stack()[:, 0, 0], PIXELS[0])
         np.testing.assert_array_equal(image.get_dask_stack()[:, 0, 0].compute(), PIXELS[0])
-        for wrong in (3, -4, "three"):
+        np.testing.assert_array_equal(image.get_xarray_stack().sel(I=1)[0, 0], PIXELS[0, 1])
+        stack = image.get_xarray_dask_stack()
+        assert stack.dims == ("I", "T", "C", "Z", "Y", "X")
+        for wrong in (3, -4, "three", "two"):
             with pytest.raises(BadSelection, match="scene"):
                 image.set_scene(wrong)
+
+
+def test_scenes_that_differ_are_not_stacked(tmp_path):
+    path = tmp_path / "d.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for plane in (PIXELS[0, 0, 0], PIXELS[0, 0, 1].astype(np.float32), PIXELS[0, 0, 2]):
+            writer.write(plane)
+    with AICSImage(path) as image:
+        with pytest.raises(BadArgument, match="float32"):
+            image.get_stack()
+        for stack in (image.get_stack(True), image.get_dask_stack(True).compute()):
+            assert stack.dtype == PIXELS.dtype
+            np.testing.assert_array_equal(stack[:, 0, 0, 0], PIXELS[0, 0, ::2])
+
+
+def test_resolution_levels(tmp_path):
+    path = tmp_path / "p.ome.zarr"
+    pixels = distinct((37, 53))
+    with bfbridge.BioWriter(
+        path, Y=37, X=53, dtype=pixels.dtype, pyramid=1, downsample="nearest"
+    ) as bw:
+        bw.ps_x = (0.25, "µm")
+        bw[:] = pixels
+    with AICSImage(path) as image:
+        assert image.resolution_levels == (0, 1)
+        assert image.resolution_level_dims == {0: (1, 1, 1, 37, 53), 1: (1, 1, 1, 19, 27)}
+        image.set_resolution_level(1)
+        assert (image.current_resolution_level, image.shape) == (1, (1, 1, 1, 19, 27))
+        np.testing.assert_array_equal(image.get_image_data("YX"), pixels[::2, ::2])
+        np.testing.assert_array_equal(image.dask_data[0, 0, 0].compute(), pixels[::2, ::2])
+        assert pytest.approx(0.25 * 53 / 27) == image.physical_pixel_sizes.X
+        image.set_scene(0)
+        assert image.shape == (1, 1, 1, 37, 53)
+        with pytest.raises(BadSelection, match="resolution level 2"):
+            image.set_resolution_level(2)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"TimeIncrement": 500, "TimeIncrementUnit": "ms"}, 0.5),
+        ({"TimeIncrement": 0, "Plane": {"DeltaT": [3, 4, 7]}}, 2),
+        ({}, None),
+    ],
+)
+def test_time_interval(tmp_path, metadata, expected):
+    path = write_ome_tiff(tmp_path / "t.ome.tif", distinct((3, 1, 1, 5, 7)), metadata=metadata)
+    with AICSImage(path) as image:
+        step = image.time_interval
+        assert (None if step is None else step.total_seconds()) == expected
+        assert image.scale == (expected, None, None, None, None)
+        assert image.channel_names == ["Channel:0:0"]
 
 
 def test_save_keeps_the_scene(scenes, tmp_path):
@@ -173,12 +234,24 @@ def test_mosaics_are_stitched(tiles, monkeypatch):
         assert len(seen) == 1
 
 
-def test_mosaics_by_tile(tiles):
+@pytest.mark.parametrize("how", [{"mosaic": "tiles"}, {"reconstruct_mosaic": False}])
+def test_mosaics_by_tile(tiles, how):
     path, whole = tiles
-    with AICSImage(path, mosaic="tiles") as image:
+    with AICSImage(path, **how) as image:
         assert (image.dims.order, image.shape) == ("MTCZYX", (4, 1, 2, 1, 20, 30))
         np.testing.assert_array_equal(image.get_image_data("MCYX", M=[1])[0], whole[:, 18:, :30])
         np.testing.assert_array_equal(image.dask_data[3, 0, :, 0].compute(), whole[:, 18:, 28:])
+
+
+def test_positions_without_a_length_are_no_places(tmp_path):
+    path = tmp_path / "r.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for unit in ("µm", "reference frame"):
+            plane = {"PositionX": [4], "PositionY": [3], "PositionXUnit": [unit]}
+            metadata = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Plane": plane}
+            writer.write(distinct((5, 7)), metadata=metadata)
+    with pytest.raises(BadArgument, match=r"image \d lies at [xy] = .* reference frame"):
+        AICSImage(path, mosaic="stitch")
 
 
 def test_what_is_no_mosaic_is_refused(tiff, scenes):

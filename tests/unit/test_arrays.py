@@ -14,7 +14,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from bfbridge import BioReader, arrays
-from bfbridge.errors import BadArgument, MissingExtra
+from bfbridge.errors import BadArgument, MissingExtra, ReadFailed
+from bfbridge.tiles import ChunkCache
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
 PIXELS = distinct((2, 3, 4, 37, 53))
@@ -99,7 +100,7 @@ def test_wrong_orders_are_refused(tiff, order):
         br.to_dask(order=order)
 
 
-@pytest.mark.parametrize("chunks", [{"Q": 3}, (3, 3), "nonsense"])
+@pytest.mark.parametrize("chunks", [{"Q": 3}, (3, 3), "nonsense", 0])
 def test_wrong_chunks_are_refused(tiff, chunks):
     with BioReader(tiff) as br, pytest.raises(BadArgument, match="chunks="):
         br.to_dask(chunks=chunks)
@@ -181,6 +182,46 @@ def test_names_tell_what_differs(tmp_path, store):
         assert tokenize(br.levels[1]) != tokenize(br.levels[0])
         assert tokenize(br.levels[0]) == tokenize(BioReader(store))
     assert len(set(names)) == len(names)
+
+
+def test_a_file_that_has_changed_is_an_error(tmp_path):
+    path = write_ome_tiff(tmp_path / "c.ome.tif", PIXELS)
+    with BioReader(path) as br:
+        lazy = br.to_dask()
+    pickled = pickle.dumps(lazy)
+    np.testing.assert_array_equal(pickle.loads(pickled).compute(), PIXELS)
+    write_ome_tiff(path, PIXELS[:1])
+    for array in (lazy, pickle.loads(pickled)):
+        with pytest.raises(ReadFailed, match=r"c\.ome\.tif: the file has changed"):
+            array.compute()
+
+
+def test_a_member_that_has_changed_is_an_error(tmp_path):
+    for t in range(3):
+        write_ome_tiff(tmp_path / f"m{t}.ome.tif", PIXELS[t % 2 : t % 2 + 1])
+    with BioReader(tmp_path / "m{t:d}.ome.tif") as br:
+        lazy = br.to_dask()
+        name = lazy.name
+    write_ome_tiff(tmp_path / "m2.ome.tif", PIXELS[1:])
+    with pytest.raises(ReadFailed, match="changed"):
+        lazy.compute()
+    with BioReader(tmp_path / "m{t:d}.ome.tif") as br:
+        assert br.to_dask().name != name
+        np.testing.assert_array_equal(br.to_dask()[2].compute(), PIXELS[1])
+
+
+def test_a_shared_cache_keeps_what_a_url_held_apart(tmp_path):
+    import fsspec
+
+    memory, cache = fsspec.filesystem("memory"), ChunkCache()
+    for pixels in (PIXELS, PIXELS[::-1].copy()):
+        path = write_ome_tiff(tmp_path / "u.ome.tif", pixels)
+        memory.pipe("/shared-cache/u.ome.tif", path.read_bytes())
+        with BioReader("memory://shared-cache/u.ome.tif", cache=cache) as br:
+            for _ in range(3):
+                np.testing.assert_array_equal(br[3:5, 7:9, 0, 0, 0], pixels[0, 0, 0, 3:5, 7:9])
+    assert len(cache) == 2
+    memory.rm("/shared-cache", recursive=True)
 
 
 def _sum(array):

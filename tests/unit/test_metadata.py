@@ -81,6 +81,14 @@ def test_lengths_are_converted(value: float, unit: str, wanted: str, result: flo
     assert found == pytest.approx(result, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("value", "unit", "wanted", "result"),
+    [(5, "mm", "µm", 5000.0), (0.065, "µm", "mm", 0.065 / 1000), (0.499, "µm", "nm", 499.0)],
+)
+def test_powers_of_ten_are_exact(value: float, unit: str, wanted: str, result: float) -> None:
+    assert metadata.convert_length(Quantity(value, unit), wanted) == result
+
+
 def test_pixels_are_no_length() -> None:
     for pair in (("pixel", "µm"), ("µm", "reference frame"), ("pixel", "reference frame")):
         with pytest.raises(BadArgument, match="cannot be expressed"):

@@ -83,7 +83,7 @@ def test_other_axes_are_those_of_read(br):
 
 
 @pytest.mark.parametrize(
-    "span", [(-1, 5), (5, 5), (9, 3), (0, 54), (53, 60), 7, (1, 2, 3), (float("nan"), 4)]
+    "span", [(-1, 5), (5, 5), (9, 3), (0, 54), (53, 60), 7, (1, 2, 3), (float("nan"), 4), ("a", 4)]
 )
 def test_places_outside_are_refused(br, span):
     with pytest.raises(BadSelection, match="x="):
@@ -95,8 +95,9 @@ def test_lengths_need_a_pixel_size(tmp_path):
     with BioReader(path) as br:
         with pytest.raises(BadArgument, match="does not say how large a pixel is along x"):
             br.region(x=(0, 1), units="um")
-        with pytest.raises(BadArgument, match="furlong"):
-            br.region(x=(0, 1), units="furlong")
+        for wrong in ("furlong", None):
+            with pytest.raises(BadArgument, match=str(wrong)):
+                br.region(x=(0, 1), units=wrong)
 
 
 def test_to_physical_and_back(br):

@@ -199,9 +199,9 @@ def test_two_backends_of_one_file_do_not_share_chunks(tmp_path: Path) -> None:
     first = view_of(STORED, CHUNK, cache=cache)._file
     second = view_of(STORED, CHUNK, cache=cache)._file
     source = as_source(path)
-    one, two = replace(first, source=source), replace(second, source=source)
+    one, two = (replace(file, source=source, shared=True) for file in (first, second))
     assert one.token == two.token
-    other = replace(second, source=source)
+    other = replace(second, source=source, shared=True)
     other._state.backend.name = "another"  # type: ignore[union-attr, misc]
     assert other.token != one.token
 

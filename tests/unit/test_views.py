@@ -252,6 +252,7 @@ def test_views_end_with_their_file() -> None:
     assert backend.closed == 1
     assert view._file.closed
     for use in (lambda: view[0], lambda: level.shape, lambda: len(view.series)):
+        assert repr(view) == "<ImageView 'slide.mem', closed>"
         with pytest.raises(Closed, match=r"slide\.mem: the reader is closed"):
             use()
 
