@@ -116,7 +116,7 @@ class NewFile:
         self._idle = threading.Condition(self._lock)
         self._active = 0
         self._closing = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._writer: WriterBackend | None = None
         self._specs: list[ImageSpec] = []
         self._assemblers: list[ImageAssembler] = []
@@ -395,7 +395,7 @@ class NewFile:
         try:
             with _reported(self.name):
                 yield
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C stops a write midway as well
             self._failure = self._failure or error
             raise
         finally:
@@ -429,7 +429,7 @@ class NewFile:
         if self._failure is not None:
             raise WriteFailed(
                 f"{self.name}: an earlier write failed, so this file cannot be finished; write it "
-                f"anew. The failure was: {self._failure}"
+                f"anew. The failure was: {str(self._failure) or type(self._failure).__name__}"
             ) from self._failure
 
     def _wait_idle(self) -> None:

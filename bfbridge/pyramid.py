@@ -21,8 +21,8 @@ __all__ = ["METHODS", "SMALLEST", "factors_of", "plan_levels", "reduce_block", "
 
 METHODS = ("mean", "nearest", "mode")
 SMALLEST = 512
-STRIP_BYTES = 1 << 18
 """A pyramid made by default ends with the first level that is no larger than this."""
+STRIP_BYTES = 1 << 18
 
 Array = np.ndarray[Any, Any]
 Pyramid = bool | int | Sequence[int]

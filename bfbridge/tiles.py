@@ -160,6 +160,10 @@ def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
         helpers.extend(_shared_pool().submit(shared.work) for _ in range(workers - 1))
     try:
         shared.work()
+    except BaseException as error:
+        # Ctrl-C between two jobs: the helpers are to take no more of them either.
+        shared.error = shared.error or error
+        raise
     finally:
         for helper in helpers:
             if not helper.cancel():

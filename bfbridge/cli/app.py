@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -59,7 +59,7 @@ def run_app() -> None:
         raise
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            _fail(f"{error.format_message()} Try 'bfbridge --help'.", error.exit_code)
+            _refuse(error)
         if debug:
             raise
         _fail(
@@ -78,6 +78,16 @@ def _fail(message: str, code: int = 1) -> None:
         Text.assemble(("error: ", "bold red"), line), soft_wrap=True
     )
     raise SystemExit(code)
+
+
+def _refuse(error: Any) -> None:
+    """Leave after arguments that click does not take; of none at all it has shown the help."""
+    message = error.format_message()
+    if not message:
+        raise SystemExit(error.exit_code)
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "bfbridge"
+    end = "" if message.endswith((".", "?", ")")) else "."
+    _fail(f"{message}{end} Try '{command} --help'.", error.exit_code)
 
 
 def _show_version(wanted: bool) -> None:

@@ -39,7 +39,7 @@ class FailingWriter(MemoryWriter):
     """Fails at the n-th block, once."""
 
     fail_at = 3
-    error: Exception = OSError(28, "No space left on device")
+    error: BaseException = OSError(28, "No space left on device")
 
     def __init__(self, images: list[ImageSpec]) -> None:
         super().__init__(images)
@@ -169,6 +169,25 @@ def test_after_a_failed_block_nothing_is_finished(tmp_path: Path, later: str) ->
         with pytest.raises(WriteFailed, match=r"an earlier write failed.*No space left"):
             writer.close()
     assert writer.closed
+    assert written(writer).aborted
+    assert (tmp_path / "image").read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["image"]
+
+
+def test_after_an_interrupted_write_nothing_is_finished(tmp_path: Path) -> None:
+    """Ctrl-C in a notebook, and then `close`: the file would look whole and have gaps."""
+
+    class Interrupted(FailingWriter):
+        error = KeyboardInterrupt()
+
+    (tmp_path / "image").write_bytes(b"old")
+    writer = start(tmp_path, Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer[:] = ARRAY
+    with pytest.raises(WriteFailed, match=r"an earlier write failed.*KeyboardInterrupt"):
+        writer[:16, :32, 0, 0, 0] = 5
+    with pytest.raises(WriteFailed, match=r"an earlier write failed.*KeyboardInterrupt"):
+        writer.close()
     assert written(writer).aborted
     assert (tmp_path / "image").read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["image"]

@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +189,25 @@ def test_two_files_that_share_a_cache_keep_their_own_pixels() -> None:
         assert (view_of(pixels, (1, 1, 1, 40, 40), cache=cache)[3:5, 3:5] == number).all()
 
 
-def test_two_backends_of_one_file_do_not_share_chunks(tmp_path: Path) -> None:
-    from dataclasses import replace
+def test_images_and_levels_keep_their_own_chunks_in_the_cache() -> None:
+    view = view_of(STORED, CHUNK, cache=ChunkCache())
+    memory = reader(view)
+    (image,) = memory.images
+    # Each image and level gives other pixels of the same grid.
+    memory._images = (replace(image, levels=image.levels * 3),) * 2
 
+    def read(region: Region, out: np.ndarray[Any, Any]) -> None:
+        out[...] = 10 * region.image + region.level
+
+    memory.read = read  # type: ignore[method-assign]
+    for again in range(2):
+        for one in view.series:
+            for level in one.levels:
+                found = level[3:5, 3:5, 0, 0, 0]
+                assert (found == 10 * one.index + level.level).all(), again
+
+
+def test_two_backends_of_one_file_do_not_share_chunks(tmp_path: Path) -> None:
     from bfbridge.source import as_source
 
     path = tmp_path / "a.tif"
@@ -236,6 +253,28 @@ def test_run_raises_what_making_the_jobs_raises() -> None:
 
     with pytest.raises(KeyError, match="no fifth job"):
         run(jobs(), 3)
+
+
+def test_an_interrupt_between_two_jobs_stops_the_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, work = threading.current_thread(), tiles._Run.work
+    done: list[int] = []
+
+    def interrupted(shared: Any) -> None:
+        if threading.current_thread() is not here:
+            work(shared)
+            return
+        while not done:
+            time.sleep(0.001)
+        raise KeyboardInterrupt
+
+    def job(n: int) -> None:
+        done.append(n)
+        time.sleep(0.001)
+
+    monkeypatch.setattr(tiles._Run, "work", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run((lambda n=n: job(n) for n in range(2000)), 3)
+    assert 0 < len(done) < 1000
 
 
 def test_run_may_be_nested() -> None:
