@@ -42,6 +42,8 @@ _DECODERS = {
 }
 # Making a TIFF of one strip takes longer than libtiff saves on fewer bytes than these.
 _FRAMED_FROM = 16 << 10
+# EOI of JPEG, EOC of JPEG 2000: compressed data holds it nowhere else. Padding may follow.
+_END, _TAIL = b"\xff\xd9", 1 << 16
 _STRIP = struct.Struct("<4sIH" + 9 * "HHII" + "I")
 
 
@@ -258,6 +260,9 @@ def _decode_image(
 ) -> Array:
     """Decode a segment that is an image of its own; shape (Y, X, samples), or `out` itself."""
     compression = layout.compression
+    if compression in (JPEG, JPEG2000) and _END not in bytes(data[-_TAIL:]):
+        # Their decoders make grey of what is missing, without an error.
+        raise Damaged(f"its {compression} data has no end; it is truncated or damaged")
     if compression == JPEG:
         whole = corner == (0, 0) and out.shape == (rows, layout.tile_width, layout.segment_samples)
         if whole and out.flags.c_contiguous and rows == layout.tile_length:

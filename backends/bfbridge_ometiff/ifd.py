@@ -44,6 +44,12 @@ _TYPES: Final[dict[int, tuple[str, int]]] = {
     18: ("Q", 8),
 }
 _WHOLE: Final = "BHIQbhiq"
+# Without one of these its default would be taken, and other pixels be made of the same bytes: an
+# entry that is there but cannot be read is damage. Sizes, sample types, compression, fill order,
+# places of segments, samples, planes, predictor, sample format.
+_DECISIVE: Final = frozenset(
+    {*range(256, 260), 262, 266, 273, *range(277, 280), 284, 317, *range(322, 326), 339}
+)
 # One read serves the directories that lie close together, as most writers put them.
 _WINDOW: Final = 16384
 _MOST_ENTRIES: Final = 65535
@@ -317,6 +323,11 @@ class TiffFile:
         pointer = struct.Struct(f"{self.byteorder}{'Q' if self.big else 'I'}")
         for position in range(0, len(block), size):
             tag, kind, count = layout.unpack_from(block, position)
+            if tag in _DECISIVE and not (kind in _TYPES and count):
+                raise UnreadableFile(
+                    f"{self.name}: tag {tag} of the directory at byte {start} claims {count:,} "
+                    f"values of field type {kind}; it is damaged."
+                )
             if kind not in _TYPES:
                 continue
             at = position + size - inline

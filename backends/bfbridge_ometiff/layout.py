@@ -220,8 +220,8 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
     compression = COMPRESSIONS.get(directory.number(COMPRESSION, 1))
     if compression is None:
         raise Unsupported(f"TIFF compression {directory.number(COMPRESSION, 1)}")
-    dtype, bits = _sample_type(directory, compression)
-    planar = samples > 1 and directory.number(PLANAR_CONFIGURATION, 1) == 2
+    dtype, bits = _sample_type(directory, compression, samples)
+    planar = samples > 1 and _is_planar(directory)
     tiled = TILE_WIDTH in directory and STRIP_OFFSETS not in directory
     if tiled:
         tile_width, tile_length = directory.number(TILE_WIDTH), directory.number(TILE_LENGTH)
@@ -265,6 +265,13 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
     return layout
 
 
+def _is_planar(directory: Directory) -> bool:
+    planes = directory.number(PLANAR_CONFIGURATION, 1)
+    if planes not in (1, 2):
+        raise Unsupported(f"PlanarConfiguration {planes}")
+    return planes == 2
+
+
 def _between(value: int, name: str, where: str) -> None:
     if not 1 <= value < 1 << 31:
         raise UnreadableFile(
@@ -272,9 +279,13 @@ def _between(value: int, name: str, where: str) -> None:
         )
 
 
-def _sample_type(directory: Directory, compression: str) -> tuple[np.dtype[Any], int]:
+def _sample_type(directory: Directory, compression: str, samples: int) -> tuple[np.dtype[Any], int]:
     """Return the dtype of pixels and the stored bits of a sample."""
-    depths = set(directory.numbers(BITS_PER_SAMPLE, (1,)))
+    stored = directory.numbers(BITS_PER_SAMPLE)
+    if len(stored) not in (1, samples) and (stored or samples > 1):
+        # Many writers give one number for all samples; any other count is a mistake somewhere.
+        raise Unsupported(f"BitsPerSample of {len(stored)} samples where a pixel has {samples}")
+    depths = set(stored or (1,))
     formats = set(directory.numbers(SAMPLE_FORMAT, (1,)))
     if len(depths) > 1 or len(formats) > 1:
         raise Unsupported("samples of different types in one pixel")
@@ -319,7 +330,7 @@ def _is_reversed(directory: Directory, compression: str) -> bool:
 
 def _predictor(directory: Directory, compression: str, dtype: np.dtype[Any], bits: int) -> int:
     predictor = directory.number(PREDICTOR, 1)
-    if predictor in (0, 1):
+    if predictor == 1:
         return 1
     if compression not in _PREDICTABLE:
         raise Unsupported(f"Predictor {predictor} with {compression} compression")

@@ -11,9 +11,16 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 
 from bfbridge.backend import Region
-from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile, Unsupported
+from bfbridge.errors import (
+    BfbridgeError,
+    LimitExceeded,
+    ReadFailed,
+    UnreadableFile,
+    Unsupported,
+)
 from bfbridge.limits import Limits
 from tests.support.peak import peak_memory
 from tests.support.tiffs import (
@@ -260,6 +267,57 @@ def test_counts_of_tags_and_values_that_lie(big):
             at = start + head + size * entry + 4
             struct.pack_into("<Q" if big else "<I", lies, at, value)
             quickly(lambda lies=lies: read_everything(bytes(lies)))
+
+
+@pytest.mark.parametrize("tag", [256, 257, 258, 259, 262, 277, 284, 317, 322, 323, 324, 325, 339])
+@pytest.mark.parametrize(("kind", "count"), [(200, 1), (3, 0)])
+def test_decisive_tags_that_cannot_be_read(tag, kind, count):
+    """Their defaults would make other pixels of the same bytes: compressed ones taken for plain."""
+    array = numbered((1, 1, 1, 16, 16), "u1")
+    data = bytearray(
+        build(
+            [
+                page(
+                    16,
+                    16,
+                    [imagecodecs.zlib_encode(array.tobytes())],
+                    compression=8,
+                    tile=(16, 16),
+                    description=ome_xml(array.shape, "u1"),
+                    more={317: (3, [1])},
+                )
+            ]
+        )
+    )
+    (start,) = struct.unpack_from("<I", data, 4)
+    places = range(start + 2, start + 2 + 12 * data[start], 12)
+    at = next(place for place in places if struct.unpack_from("<H", data, place)[0] == tag)
+    read_everything(bytes(data))
+    struct.pack_into("<HI", data, at + 2, kind, count)
+    with pytest.raises(UnreadableFile, match=f"tag {tag} of the directory"):
+        read_everything(bytes(data))
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+@pytest.mark.parametrize("holes", [False, True])
+def test_image_codecs_whose_tiles_end_too_early(tmp_path, compression, holes):
+    """Their decoders fill in grey for what is missing, and say nothing."""
+    y, x = np.mgrid[:64, :64]
+    array = np.stack([x * 3, y * 3, x + y], -1).astype("u1")
+    path = tmp_path / "made.ome.tif"
+    options = {"photometric": "rgb", "tile": (64, 64), "metadata": {"axes": "YXS"}}
+    tifffile.imwrite(path, array, compression=compression, **options)
+    read_everything(path)
+    with tifffile.TiffFile(path) as file:
+        (start,), (count,) = file.pages[0].dataoffsets, file.pages[0].databytecounts
+        place = file.pages[0].tags["TileByteCounts"].valueoffset
+    data = bytearray(path.read_bytes())
+    if holes:
+        data[start + count * 2 // 3 : start + count] = bytes(count - count * 2 // 3)
+    else:
+        struct.pack_into("<I", data, place, count - 2)
+    with pytest.raises(ReadFailed, match="tile 0, 0.*(has no end|does not decode)"):
+        read_everything(bytes(data))
 
 
 def test_limits_hold():

@@ -8,7 +8,11 @@ is. What this backend leaves to Bio-Formats cannot differ from it. A failure nam
 
 from __future__ import annotations
 
+import contextlib
+import math
+import random
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from bfbridge.errors import BfbridgeError, Unsupported
+from bfbridge.errors import BfbridgeError, UnreadableFile, Unsupported
 from tests.support.referees import needed
 from tests.support.tiffs import all_of, open_java, open_ours
 from tests.support.tiffzoo import Made, make
@@ -24,6 +28,8 @@ from tests.support.tiffzoo import Made, make
 QUICK = 150
 BLOCK = 500
 BLOCKS = 10
+FLIPS = 12
+MOST = 1 << 22
 # An error where Bio-Formats makes black planes (DESIGN.md, differences on purpose).
 ON_PURPOSE = ("is missing", "there is no directory", "none of the files that hold")
 # Some options of tifffile's exclude each other.
@@ -45,7 +51,10 @@ def loaded(opener: Any, path: Path) -> list[tuple[Any, list[Any]]] | BfbridgeErr
     try:
         for index, image in enumerate(reader.images):
             levels: list[Any] = []
-            for level in range(len(image.levels)):
+            for level, each in enumerate(image.levels):
+                if math.prod(each.shape) > MOST:
+                    levels.append(UnreadableFile("larger than any file made here"))
+                    continue
                 try:
                     levels.append(all_of(reader, index, level))
                 except BfbridgeError as error:
@@ -128,23 +137,70 @@ def unequal(where: str, left: Any, right: Any, made: Made) -> list[str]:
     return [] if same(left, right) else [f"{where} differs from Bio-Formats"]
 
 
-def check(numbers: range, folder: Path) -> None:
-    wrong, seen = [], {"left": 0, "error": 0, "read": 0}
+def zoo(numbers: range, folder: Path) -> Iterator[tuple[int, Made]]:
+    """Make files, each alone in its folder: plain TIFFs are not taken among others."""
     for number in numbers:
-        # Alone in its folder and that one in its: plain TIFFs are not taken among others.
         home = folder / str(number) / "here"
         home.mkdir(parents=True)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                made = make(number, home)
-        except NOT_MADE:
-            continue
+        found: list[Made] = []
+        with warnings.catch_warnings(), contextlib.suppress(*NOT_MADE):
+            warnings.simplefilter("ignore")
+            found.append(make(number, home))
+        if found:
+            yield number, found[0]
+
+
+def check(numbers: range, folder: Path) -> None:
+    wrong, seen = [], {"left": 0, "error": 0, "read": 0}
+    for number, made in zoo(numbers, folder):
         outcome, found = faults(made)
         seen[outcome] += 1
         wrong += [f"{number} ({made.path.name}): {fault} {made.recipe}" for fault in found]
     assert not wrong, "\n".join(wrong[:5])
     assert seen["read"] > len(numbers) // 3, seen
+
+
+def entries(path: Path) -> list[tuple[int, int]]:
+    """Place and length of the entries of the main directories, but for texts."""
+    with tifffile.TiffFile(path) as file:
+        length = 20 if file.is_bigtiff else 12
+        return [
+            (tag.offset, length)
+            for number in range(len(file.pages))
+            for tag in file.pages.get(number, cache=False).aspage().tags
+            if tag.dtype != 2
+        ]
+
+
+def bit_faults(path: Path, rng: random.Random, recipe: dict[str, Any]) -> list[str]:
+    """Change one bit of a directory at a time; the pixels change only if Bio-Formats' do."""
+    sound, before = path.read_bytes(), loaded(open_ours, path)
+    places, wrong = entries(path), []
+    for _ in range(FLIPS):
+        start, length = rng.choice(places)
+        place, bit = start + rng.randrange(length), 1 << rng.randrange(8)
+        changed = bytearray(sound)
+        changed[place] ^= bit
+        path.write_bytes(changed)
+        ours = loaded(open_ours, path)
+        if isinstance(ours, BfbridgeError) or unchanged(ours, before):
+            continue
+        java = loaded(open_java, path)
+        if isinstance(java, BfbridgeError):
+            wrong.append(f"bit {bit} of byte {place}: read, but by Bio-Formats not: {java}")
+        elif not unchanged(ours, java):
+            wrong.append(f"bit {bit} of byte {place}: read otherwise than by Bio-Formats")
+    return [f"{fault} {recipe}" for fault in wrong]
+
+
+def unchanged(left: Any, right: Any) -> bool:
+    """Whether all pixels of `left` that can be read are those of `right`."""
+    return len(left) == len(right) and all(
+        isinstance(mine, BfbridgeError)
+        or (not isinstance(theirs, BfbridgeError) and same(mine, theirs))
+        for (_, some), (_, others) in zip(left, right, strict=True)
+        for mine, theirs in zip(some, others, strict=False)
+    )
 
 
 def test_a_zoo_of_tiffs(tmp_path):
@@ -155,3 +211,19 @@ def test_a_zoo_of_tiffs(tmp_path):
 @pytest.mark.parametrize("block", range(1, BLOCKS + 1))
 def test_a_large_zoo_of_tiffs(tmp_path, block):
     check(range(block * BLOCK, (block + 1) * BLOCK), tmp_path)
+
+
+@pytest.mark.slow
+def test_single_bits_of_directories(tmp_path):
+    wrong, tried = [], 0
+    for number, made in zoo(range(20000, 20400), tmp_path):
+        ours = loaded(open_ours, made.path)
+        java = loaded(open_java, made.path)
+        if isinstance(ours, BfbridgeError) or isinstance(java, BfbridgeError):
+            continue
+        if made.path.suffix == ".ome" or not unchanged(ours, java):
+            continue
+        tried += 1
+        wrong += bit_faults(made.path, random.Random(number), made.recipe)
+    assert not wrong, "\n".join(wrong[:5])
+    assert tried > 100
