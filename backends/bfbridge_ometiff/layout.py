@@ -217,9 +217,10 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
     samples = directory.number(SAMPLES_PER_PIXEL, 1)
     if not 1 <= samples <= 65535:
         raise UnreadableFile(f"{where}: SamplesPerPixel is {samples}; the file is damaged.")
-    compression = COMPRESSIONS.get(directory.number(COMPRESSION, 1))
+    # Baseline TIFF requires the tag: without it, raw pixels would be a guess.
+    compression = COMPRESSIONS.get(directory.number(COMPRESSION, -1))
     if compression is None:
-        raise Unsupported(f"TIFF compression {directory.number(COMPRESSION, 1)}")
+        raise Unsupported(f"TIFF compression {directory.number(COMPRESSION, -1)}")
     dtype, bits = _sample_type(directory, compression, samples)
     planar = samples > 1 and _is_planar(directory)
     tiled = TILE_WIDTH in directory and STRIP_OFFSETS not in directory
@@ -258,7 +259,7 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
         counts=_segments(directory, TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS, where),
         tables=directory.raw(JPEG_TABLES) if compression == JPEG else b"",
         extra_compression=_lerc_extra(directory) if compression == LERC else 0,
-        compression_tag=directory.number(COMPRESSION, 1),
+        compression_tag=directory.number(COMPRESSION),
         subsampling=directory.numbers(YCBCR_SUBSAMPLING),
     )
     _check_segments(layout, directory, where)
