@@ -94,13 +94,29 @@ class Source:
             try:
                 # Not exists(): over HTTP that asks for the whole file.
                 self.filesystem().info(self.url)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                self._check_answered(error)
                 return False
             except BfbridgeError:
                 raise
             except Exception as error:
-                raise UnreadableFile(f"{self.name}: cannot be reached ({error}).") from error
+                raise self._unreachable(error) from error
         return True
+
+    def _check_answered(self, missing: FileNotFoundError) -> None:
+        """Raise if a file is said to be missing because the server did not answer.
+
+        fsspec says so of every failure over HTTP. A server that is silent (OSError), broken (500
+        and above) or asks who we are (401) says nothing of files; with 403 some mean "missing".
+        """
+        cause = missing.__cause__
+        status = getattr(cause, "status", 0)
+        silent = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+        if silent or status == 401 or status >= 500:
+            raise self._unreachable(cause) from missing
+
+    def _unreachable(self, why: object) -> UnreadableFile:
+        return UnreadableFile(f"{self.name}: cannot be reached ({why}).")
 
     def is_dir(self) -> bool:
         """Whether this is a folder."""
@@ -114,10 +130,11 @@ class Source:
         filesystem = self.filesystem()
         try:
             info = filesystem.info(self.url)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            self._check_answered(error)
             return False
         except Exception as error:
-            raise UnreadableFile(f"{self.name}: cannot be reached ({error}).") from error
+            raise self._unreachable(error) from error
         if "mimetype" not in info:
             return bool(info.get("type") == "directory")
         # A web server: isdir() fetches the whole answer to look for links, so only of a page.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 
 from bfbridge.errors import BadArgument, Closed, FileMissing, UnreadableFile
 from bfbridge.source import RandomAccess, Source, as_source
+from tests.support.webserver import serve
 
 DATA = bytes(range(256)) * 40
 
@@ -249,3 +251,25 @@ def test_a_server_that_cannot_be_reached_is_a_clear_error() -> None:
     fsspec.register_implementation("unreachable", Unreachable, clobber=True)
     with pytest.raises(UnreadableFile, match=r"unreachable://a/b\.tif: cannot be reached"):
         as_source("unreachable://a/b.tif").exists()
+
+
+def test_a_web_server_that_does_not_answer_is_no_missing_file(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    from bfbridge import BioReader
+
+    (tmp_path / "a.tif").write_bytes(DATA)
+    with serve(tmp_path, token="secret") as web:
+        unknown = as_source(f"{web.url}/a.tif")
+        for ask in (unknown.exists, unknown.is_dir):
+            with pytest.raises(UnreadableFile, match=r"a\.tif: cannot be reached \(401"):
+                ask()
+        known = {"client_kwargs": {"headers": {"X-Token": "secret"}}}
+        assert as_source(f"{web.url}/a.tif", known).exists()
+        assert not as_source(f"{web.url}/b.tif", known).exists()
+        with pytest.raises(FileMissing):
+            BioReader(f"{web.url}/b.tif", storage_options=known)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and nobody listens
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}/b.tif"
+        with pytest.raises(UnreadableFile, match=r"b\.tif: cannot be reached \(Cannot connect"):
+            BioReader(nowhere)
