@@ -153,9 +153,9 @@ class MappedFiles(Files):
             raise
 
     def table(self) -> Any:
-        """Return a new FileMap, with one shared block cache a file."""
+        """Return a new FileMap, with one shared block cache a file; of copies, one of the disk."""
         if self._on_disk:
-            return None
+            return machine.type("bfbridge.FileMap")(True)
         table = machine.type("bfbridge.FileMap")(False)
         for file_id, file in self._files.items():
             table.add(file_id, file.java(self._failed))

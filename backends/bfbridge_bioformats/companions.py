@@ -181,7 +181,8 @@ def _description(access: RandomAccess, head: bytes, name: str, limits: Limits) -
         return
     count_format, entry_size, value_size, offset_format = layout
     count_size = struct.calcsize(count_format)
-    raw = bytes(access.read_at(offset, count_size))
+    # Places may be further on than a file can have, and than can be asked for.
+    raw = bytes(access.read_at(min(offset, access.size), count_size))
     if len(raw) < count_size:
         return
     entries = min(struct.unpack(order + count_format, raw)[0], _MOST_ENTRIES)
@@ -195,5 +196,5 @@ def _description(access: RandomAccess, head: bytes, name: str, limits: Limits) -
         check(length, limits.xml_bytes, "ImageDescription length in bytes", name)
         if length > value_size:
             place = struct.unpack(order + offset_format, entry[-value_size:])[0]
-            yield bytes(access.read_at(place, length)).rstrip(b"\0")
+            yield bytes(access.read_at(min(place, access.size), length)).rstrip(b"\0")
         return

@@ -19,9 +19,11 @@ from .settings import HEAP_VARIABLE
 if TYPE_CHECKING:
     from bfbridge.source import Source
 
-__all__ = ["open_failure", "read_failure", "write_failure"]
+__all__ = ["ENDLESS", "open_failure", "read_failure", "write_failure"]
 
 _DEEPEST_CAUSE = 8
+# Thrown by our own Java (handles/Handle.java) where a file is read without end.
+ENDLESS = "bfbridge.Endless"
 _MISSING = frozenset({"java.io.FileNotFoundException", "java.nio.file.NoSuchFileException"})
 
 
@@ -46,6 +48,8 @@ def open_failure(error: BaseException, source: Source) -> BfbridgeError:
         return UnreadableFile(
             f"{name}: a file that belongs to it is missing ({cause}).{_alone(source)}"
         )
+    if ENDLESS in kinds:
+        cause = "its structure leads in circles, or past its end"
     if "java.lang.StackOverflowError" in kinds:
         cause = "its structure is nested without end"
     return UnreadableFile(

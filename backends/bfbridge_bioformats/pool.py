@@ -31,7 +31,17 @@ _COUNTED = (
     "loci.formats.in.DicomReader",
     "loci.formats.in.PSDReader",
 )
-_RAW = ("loci.formats.in.DicomReader",)
+_RAW = (
+    "loci.formats.in.AIMReader",
+    "loci.formats.in.BioRadGelReader",
+    "loci.formats.in.DeltavisionReader",
+    "loci.formats.in.DicomReader",
+    "loci.formats.in.I2IReader",
+    "loci.formats.in.LIFReader",
+    "loci.formats.in.LOFReader",
+    "loci.formats.in.MRCReader",
+    "loci.formats.in.SPEReader",
+)
 
 
 class Buffers:
@@ -286,7 +296,8 @@ class ReaderPool(Generic[R]):
 
 
 def _is_any(java: Any, classes: tuple[str, ...]) -> bool:
-    return any(isinstance(java, machine.type(name)) for name in classes)
+    # By name: a class of Java's that is asked for has to be made known to Python first.
+    return any(kind.__name__ in classes for kind in type(java).__mro__)
 
 
 def _heap_is_spare() -> bool:

@@ -17,7 +17,7 @@ from . import document
 from .anywhere import PACKED, Files, LocalFiles, MappedFiles
 from .companions import check_named_files
 from .document import Modulo
-from .failures import open_failure, read_failure
+from .failures import ENDLESS, open_failure, read_failure
 from .jvm import machine
 from .opening import Recipe, check_file, recipe_for
 from .pixels import JAVA_ARRAY_LIMIT, samples_first
@@ -306,6 +306,8 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
         try:
             reader, cost = recipe.make(store)
         except machine.type("java.lang.Throwable") as error:
+            if isinstance(error, machine.type(ENDLESS)):
+                raise
             if files.find_missing(str(error)) or files.to_disk():
                 continue
             raise

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 from bfbridge.errors import UnreadableFile
 from bfbridge.limits import Limits, check
 from bfbridge.source import RandomAccess, Source
+
+from . import extents
 
 __all__ = ["check_length"]
 
@@ -33,6 +37,8 @@ def check_length(source: Source, limits: Limits) -> None:
     ------
     UnreadableFile
         The message says what is missing.
+    Unsupported
+        All is there, but Bio-Formats would read it wrongly.
     """
     access = source.open()
     try:
@@ -128,8 +134,10 @@ def _raw(head: bytes, order: str, pixels: dict[int, int], size: int) -> str | No
 def _spe(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
     """WinSpec 2.5: sizes at 42 and 656, frames at 1446, type at 108; pixels from 4100."""
     del limits
-    if not source.filename.lower().endswith(".spe") or len(head) < 4100:
+    if not source.filename.lower().endswith(".spe"):
         return None
+    if len(head) < 4100:
+        return "its header needs 4,100 bytes"
     x, kind, y = (struct.unpack_from("<h", head, at)[0] & 0xFFFF for at in (42, 108, 656))
     frames = struct.unpack_from("<i", head, 1446)[0]
     if kind not in _SPE_PIXEL or min(x, y, frames) < 1:
@@ -177,6 +185,9 @@ def _tiff(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
         for tag, end in form.places(table):
             if end > access.size and tag in _TIFF_NEEDED:
                 return f"tag {tag} of {where} should end at byte {end:,}"
+        beyond = form.beyond(access, table)
+        if beyond is not None:
+            return f"pixels of {where} should be {beyond}"
         offset = following
     return None
 
@@ -184,6 +195,15 @@ def _tiff(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
 # ImageDescription, StripOffsets, StripByteCounts, TileOffsets, TileByteCounts.
 _TIFF_NEEDED: Final = frozenset({270, 273, 279, 324, 325})
 _TIFF_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
+_TIFF_INTEGERS: Final = {3: "u2", 4: "u4", 16: "u8"}
+_PLACES: Final = (273, 324)
+_LENGTHS: Final = (279, 325)
+_COMPRESSION: Final = (259,)
+_TILE_WIDTH: Final = (322,)
+# Of JPEG as TIFF 6.0 had it, the pixels lie where other tags say.
+_OLD_JPEG: Final = 6
+# Packed strips are counted to an even length by some writers, and the last byte not written.
+_PADDING: Final = 1
 
 
 class _Form:
@@ -197,7 +217,8 @@ class _Form:
     def directory(self, access: RandomAccess, offset: int) -> tuple[bytes, int | None]:
         """Entries of a directory and the place of the next one; None if it is cut short."""
         count_format, entry = ("Q", 20) if self.big else ("H", 12)
-        raw = bytes(access.read_at(offset, struct.calcsize(count_format)))
+        # An offset may be more than a file can have, and than can be asked for.
+        raw = bytes(access.read_at(min(offset, access.size), struct.calcsize(count_format)))
         if len(raw) < struct.calcsize(count_format):
             return b"", None
         length = struct.unpack(self.order + count_format, raw)[0] * entry
@@ -217,6 +238,77 @@ class _Form:
             if length > word:
                 yield tag, offset + length
 
+    def beyond(self, access: RandomAccess, table: bytes) -> str | None:
+        """Say which strip or tile is not there, or None.
+
+        TiffParser leaves black, or fills with what was decoded before, what ends too early. A strip
+        of uncompressed pixels may be counted longer than its rows are.
+        """
+        places = self._integers(access, table, _PLACES).astype(np.int64)
+        lengths = self._integers(access, table, _LENGTHS).astype(np.int64)
+        compression = self._integers(access, table, _COMPRESSION)
+        if not places.size or places.size != lengths.size or _OLD_JPEG in compression:
+            return None
+        raw = bool((compression == 1).all())
+        # What has no length was never stored.
+        late = (lengths > 0) & (places + lengths > access.size)
+        for number in np.flatnonzero(late):
+            length = int(lengths[number])
+            if raw:
+                length = min(length, self._strip_bytes(access, table, int(number), length))
+            if places[number] + length > access.size + (0 if raw else _PADDING):
+                return f"{length:,} bytes from byte {places[number]:,} on"
+        return None
+
+    def _strip_bytes(self, access: RandomAccess, table: bytes, number: int, length: int) -> int:
+        """Bytes that the pixels of an uncompressed strip take; `length` for a tile."""
+
+        def first(tag: int, default: int) -> int:
+            found = self._integers(access, table, (tag,))
+            return int(found[0]) if found.size else default
+
+        width, height = first(256, 0), first(257, 0)
+        rows = min(first(278, height), height)
+        if self._integers(access, table, _TILE_WIDTH).size or rows < 1:
+            return length
+        samples = first(277, 1) if first(284, 1) == 1 else 1
+        above = number % -(-height // rows) * rows
+        return -(-width * samples * first(258, 1) // 8) * min(rows, height - above)
+
+    def _integers(
+        self, access: RandomAccess, table: bytes, tags: tuple[int, ...]
+    ) -> np.ndarray[Any, np.dtype[Any]]:
+        """Values of the first of these tags that the directory has; none if it has none."""
+        entry, word = (20, 8) if self.big else (12, 4)
+        for at in range(0, len(table), entry):
+            tag, kind = struct.unpack_from(self.order + "HH", table, at)
+            if tag not in tags or kind not in _TIFF_INTEGERS:
+                continue
+            count, place = struct.unpack_from(self.order + self.word * 2, table, at + 4)
+            dtype = np.dtype(self.order + _TIFF_INTEGERS[kind])
+            raw = table[at + entry - word : at + entry]
+            if count * dtype.itemsize > word:
+                raw = bytes(access.read_at(place, count * dtype.itemsize))
+            return np.frombuffer(raw, dtype, min(count, len(raw) // dtype.itemsize))
+        return np.empty(0, np.uint64)
+
 
 _Test = Callable[[Source, RandomAccess, bytes, Limits], "str | None"]
-_TESTS: Final[tuple[_Test, ...]] = (_czi, _nd2, _deltavision, _mrc, _spe, _bmp, _tiff)
+_TESTS: Final[tuple[_Test, ...]] = (
+    _czi,
+    _nd2,
+    _deltavision,
+    _mrc,
+    _spe,
+    _bmp,
+    _tiff,
+    extents.sif,
+    extents.imod,
+    extents.hdf5,
+    extents.netcdf,
+    extents.psd,
+    extents.tga,
+    extents.eps,
+    extents.dicom,
+    extents.jpeg2000,
+)

@@ -26,6 +26,7 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
   private volatile int cutShort;
   private volatile int ranOut;
   private volatile int reads;
+  private volatile int round;
 
   /**
    * @param local whether files on disk are read through this map as well, to watch over the reads
@@ -45,6 +46,12 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     cutShort = 0;
     ranOut = 0;
     reads = 0;
+    round++;
+  }
+
+  /** How often `watch` was called: what came before counts no more. */
+  int round() {
+    return round;
   }
 
   /** How often a file ended while it was read straight into the watched array. */

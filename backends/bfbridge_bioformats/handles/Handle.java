@@ -13,6 +13,13 @@ final class Handle implements IRandomAccess {
 
   private static final int WINDOW = 4096;
 
+  /** Questions without a byte read between them, before it must be a loop without end. */
+  private static final int MOST_IDLE = 1_000_000;
+
+  /** Reads while a file is opened, or a region is read, before it must be a circle. */
+  private static final long MOST_READS = 2_000_000;
+  private static final long MOST_READS_PER_BYTE = 64;
+
   private final Source source;
   private final FileMap map;
   private long position;
@@ -20,18 +27,41 @@ final class Handle implements IRandomAccess {
   private byte[] window;
   private long windowStart;
   private int windowLength;
+  private int idle;
+  private long reads;
+  private int round;
 
   Handle(Source source, FileMap map) {
     this.source = source;
     this.map = map;
   }
 
+  /** Some readers go on for ever at the end of a file. */
+  private void countIdle() {
+    if (++idle > MOST_IDLE) {
+      throw new Endless("a loop at one place of the file would never end");
+    }
+  }
+
+  /** Some go round for ever in a file that leads back to itself. */
+  private void countRead() throws IOException {
+    idle = 0;
+    map.read();
+    if (round != map.round()) {
+      round = map.round();
+      reads = 0;
+    }
+    if (++reads > MOST_READS && (reads - MOST_READS) / MOST_READS_PER_BYTE > source.length()) {
+      throw new Endless("the file is read over and over, which would never end");
+    }
+  }
+
   /** The next bytes, in this handle's byte order; the position moves past them. */
   private ByteBuffer next(int count) throws IOException {
-    map.read();
     if (position < windowStart || position + count > windowStart + windowLength) {
       long left = source.length() - position;
       if (left < count) {
+        countIdle();
         map.ended(null);
         throw new EOFException("Attempting to read beyond end of file.");
       }
@@ -44,6 +74,7 @@ final class Handle implements IRandomAccess {
       windowStart = position;
       windowLength = size;
     }
+    countRead();
     ByteBuffer found = ByteBuffer.wrap(window, (int) (position - windowStart), count).order(order);
     position += count;
     return found;
@@ -56,8 +87,9 @@ final class Handle implements IRandomAccess {
 
   @Override
   public int read(byte[] b, int off, int len) throws IOException {
-    int size = (int) Math.min(len, source.length() - position);
+    int size = (int) Math.max(Math.min(len, source.length() - position), -1);
     if (size < len) {
+      countIdle();
       map.ended(b);
     }
     if (size < 0) {
@@ -69,7 +101,7 @@ final class Handle implements IRandomAccess {
       }
       return size;
     }
-    map.read();
+    countRead();
     source.read(position, b, off, size);
     position += size;
     return size;
@@ -190,6 +222,7 @@ final class Handle implements IRandomAccess {
   @Override
   public long skipBytes(long n) throws IOException {
     // May lead past the end: NIOFileHandle bounds it by the length alone.
+    countIdle();
     long skipped = n < 1 ? 0 : Math.min(n, source.length());
     position += skipped;
     return skipped;
@@ -197,6 +230,7 @@ final class Handle implements IRandomAccess {
 
   @Override
   public void seek(long pos) throws IOException {
+    countIdle();
     if (pos < 0) {
       throw new IOException("Attempting to seek to " + pos + ".");
     }
@@ -205,11 +239,13 @@ final class Handle implements IRandomAccess {
 
   @Override
   public long getFilePointer() {
+    countIdle();
     return position;
   }
 
   @Override
   public long length() throws IOException {
+    countIdle();
     return source.length();
   }
 
