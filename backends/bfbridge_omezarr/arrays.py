@@ -88,6 +88,9 @@ class ArrayInfo:
         Axis of the array that each axis of the stored chunk is (Zarr v3's transpose; order "F").
     separator, prefix
         Of chunk keys.
+    separator_told
+        Whether the document names the separator. Version 2 has "." then, but stores with "/" were
+        made before it could be named (by early bioformats2raw, by zarr's NestedDirectoryStore).
     shard
         None unless sharded.
     dimension_names
@@ -105,6 +108,7 @@ class ArrayInfo:
     order: tuple[int, ...] = ()
     separator: Literal["/", "."] = "/"
     prefix: str = ""
+    separator_told: bool = True
     shard: ShardInfo | None = None
     dimension_names: tuple[str | None, ...] | None = None
     direct: bool = True
@@ -114,9 +118,9 @@ class ArrayInfo:
         """Bytes of a decoded chunk."""
         return prod(self.chunks) * self.dtype.itemsize
 
-    def chunk_key(self, index: Sequence[int]) -> str:
+    def chunk_key(self, index: Sequence[int], separator: str | None = None) -> str:
         """Return the key of a chunk (of a shard, if sharded)."""
-        name = self.separator.join(map(str, index))
+        name = (separator or self.separator).join(map(str, index))
         return f"{self.key}/{self.prefix}{name}" if self.key else self.prefix + name
 
 
@@ -185,9 +189,8 @@ def _fill(value: Any, dtype: np.dtype[Any], where: str) -> Any:
         return native.type(0)
     try:
         if native.kind == "c" and isinstance(value, list):
-            real, imaginary = (
-                float(_SPECIAL.get(v, v) if isinstance(v, str) else v) for v in value
-            )
+            part = np.dtype(f"f{native.itemsize // 2}")
+            real, imaginary = (_fill(v, part, where) for v in value)
             return native.type(complex(real, imaginary))
         if isinstance(value, str):
             if value.lower().startswith("0x") and native.kind in "fc":
@@ -195,9 +198,9 @@ def _fill(value: Any, dtype: np.dtype[Any], where: str) -> Any:
                 return np.frombuffer(raw, native.newbyteorder("<"))[0].astype(native)
             # Some writers of version 2 give integers as text ("0").
             value = _SPECIAL[value] if value in _SPECIAL else float(value)
-            if native.kind in "iu" and value != int(value):
-                raise ValueError(value)
         if native.kind in "iu":
+            if value != int(value):
+                raise ValueError(value)
             return np.array([int(value)], native)[0]
         return native.type(value)
     except (ValueError, TypeError, OverflowError) as error:
@@ -215,7 +218,8 @@ def _parse_v2(key: str, document: Mapping[str, Any], limits: Limits, where: str)
     order = document.get("order", "C")
     if order not in ("C", "F"):
         raise UnreadableFile(f"{where}: order is {order!r:.20}, neither 'C' nor 'F'.")
-    separator = document.get("dimension_separator", ".")
+    told = document.get("dimension_separator")
+    separator = told or "."
     if separator not in ("/", "."):
         raise UnreadableFile(f"{where}: dimension_separator is {separator!r:.20}.")
     axes = range(len(shape))
@@ -228,6 +232,7 @@ def _parse_v2(key: str, document: Mapping[str, Any], limits: Limits, where: str)
         decoders=decoders_v2(document.get("compressor"), document.get("filters"), where),
         order=tuple(axes if order == "C" else reversed(axes)),
         separator=separator,
+        separator_told=told is not None,
     )
 
 
@@ -264,7 +269,8 @@ def _parse_v3(key: str, document: Mapping[str, Any], limits: Limits, where: str)
     dtype = np.dtype(_V3_DTYPES[type_name])
     fill = _fill(document.get("fill_value"), dtype, where)
     names = document.get("dimension_names")
-    if not isinstance(names, list) or len(names) != len(shape):
+    texts = isinstance(names, list) and all(n is None or isinstance(n, str) for n in names)
+    if not texts or len(names) != len(shape):
         names = None
     try:
         chunks, separator, prefix = _grid_v3(document, shape, where)

@@ -120,8 +120,7 @@ class ArrayReader:
         shard = self._info.shard
         found: bytes | memoryview | None
         if shard is None:
-            key = self._info.chunk_key(index)
-            found = self._store.read(key, self._stored_limit, self._workspace.stored)
+            found = self._read_outer(self._info.chunk_key(index), index)
         else:
             key = self._info.chunk_key([i // n for i, n in zip(index, shard.grid, strict=True)])
             found = self._read_inner(key, shard, index)
@@ -137,7 +136,7 @@ class ArrayReader:
         )
         stored: bytes | memoryview | None
         if shard is None:
-            stored = self._store.read(key, self._stored_limit, self._workspace.stored)
+            stored = self._read_outer(key, index)
         else:
             stored = self._read_inner(key, shard, index)
         if stored is None:
@@ -194,6 +193,14 @@ class ArrayReader:
             first = first * length + inside[axis].start
             last = last * length + inside[axis].stop - 1
         return range(first * self._info.dtype.itemsize, (last + 1) * self._info.dtype.itemsize)
+
+    def _read_outer(self, key: str, index: Sequence[int]) -> memoryview | None:
+        """Return the stored bytes of a chunk that is a key of its own."""
+        stored = self._store.read(key, self._stored_limit, self._workspace.stored)
+        if stored is None and not self._info.separator_told:
+            key = self._info.chunk_key(index, "/")
+            stored = self._store.read(key, self._stored_limit, self._workspace.stored)
+        return stored
 
     def _read_inner(
         self, key: str, shard: ShardInfo, index: tuple[int, ...]

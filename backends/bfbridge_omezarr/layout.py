@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import UnreadableFile, Unsupported
-from bfbridge_omezarr.ngff import Axis, Multiscale, parse_multiscale
+from bfbridge_omezarr.ngff import Axis, Multiscale, clean_text, parse_multiscale
 from bfbridge_omezarr.store import join
 
 if TYPE_CHECKING:
     from bfbridge.backend import Role
     from bfbridge_omezarr.documents import Documents, Node
+
+log = logging.getLogger("bfbridge.omezarr")
 
 __all__ = ["Found", "Layout", "PlateWells", "find_images", "implied_axes"]
 
@@ -83,7 +86,7 @@ class Layout:
     Attributes
     ----------
     kind
-        "image", "collection" (bioformats2raw), "plate", "well", "labels" or "array".
+        "image", "collection" (bioformats2raw), "plate", "well", "scene", "labels" or "array".
     images
         In the order in which users count them.
     plate
@@ -119,11 +122,16 @@ def find_images(documents: Documents, where: str) -> Layout:
         kind, images = "image", _images_of(documents, root, where)
     elif isinstance(ome.get("well"), dict):
         kind, images = "well", _wells(documents, [("", None)], where)
+    elif isinstance(ome.get("scene"), dict):
+        kind, images = "scene", _scene(documents, ome["scene"], where)
     elif isinstance(ome.get("labels"), list):
         kind, images = "labels", []
     else:
         raise Unsupported("a Zarr group without NGFF image metadata (multiscales)")
-    labels = _labels(documents, images) if kind != "labels" else _label_group(documents, root)
+    if kind == "labels":
+        labels = _label_group(documents, root, where)
+    else:
+        labels = _labels(documents, images, where)
     documents.bound(
         sum(len(found.arrays) for found in (*images, *labels)), _LEVELS_SHARE, "number of levels"
     )
@@ -147,7 +155,7 @@ def _wells_of(plate: Mapping[str, Any], images: Sequence[Found]) -> PlateWells |
             fields[image.well].append(number)
     name = plate.get("name")
     return PlateWells(
-        name if isinstance(name, str) and name else None,
+        clean_text(name) if isinstance(name, str) and name else None,
         tuple(wells),
         tuple(map(tuple, fields)),
     )
@@ -169,22 +177,30 @@ def _images_of(
             version = str(node.ome["version"])
             multiscale = replace(multiscale, version=version)
         arrays = tuple(join(node.key, path, place) for path in multiscale.paths)
-        images.append(Found(node.key, arrays, multiscale, node.ome.get("omero"), name, role))
+        known = None if name is None else clean_text(name)
+        images.append(Found(node.key, arrays, multiscale, node.ome.get("omero"), known, role))
     return images
 
 
-def _existing(documents: Documents, keys: Sequence[str], where: str) -> Iterator[Node]:
-    """Yield groups, fetched in batches so that a long list of names alone costs little."""
+def _listed(documents: Documents, keys: Sequence[str], where: str) -> Iterator[Node | None]:
+    """Yield groups or None, fetched in batches so that a long list of names alone costs little."""
     documents.bound(len(keys), _IMAGES_SHARE, "number of images")
     if len(set(keys)) != len(keys):
         # A short list could else make one image a hundred thousand.
         raise UnreadableFile(f"{where}: names a group twice.")
     for start in range(0, len(keys), _BATCH):
-        batch = keys[start : start + _BATCH]
-        for key, node in zip(batch, documents.nodes(batch), strict=True):
-            if node is None:
-                raise UnreadableFile(f"{where}: names the group {key!r}, which is not there.")
-            yield node
+        yield from documents.nodes(keys[start : start + _BATCH])
+
+
+def _existing(documents: Documents, keys: Sequence[str], where: str) -> Iterator[Node]:
+    """Yield groups that all have to be there."""
+    for node, key in zip(_listed(documents, keys, where), keys, strict=True):
+        if node is None:
+            raise UnreadableFile(
+                f"{where}: names the group {key!r}, which is not there: a part of the store is "
+                "missing. Its other images can be opened by themselves, by their own paths."
+            )
+        yield node
 
 
 def _collection(documents: Documents, where: str) -> list[Found]:
@@ -207,6 +223,24 @@ def _collection(documents: Documents, where: str) -> list[Found]:
         # Without a list, a bare array called "0" is no image of a collection.
         nodes = [node for node in nodes if "multiscales" in node.ome]
     return [image for node in nodes for image in _images_of(documents, node, where)]
+
+
+def _scene(documents: Documents, scene: Mapping[str, Any], where: str) -> list[Found]:
+    """Images whose places a scene tells (0.6), in the order in which it names them."""
+    listed = scene.get("coordinateTransformations")
+    ends = [
+        item.get(end)
+        for item in (listed if isinstance(listed, list) else [])
+        if isinstance(item, dict)
+        for end in ("input", "output")
+    ]
+    paths = [end["path"] for end in ends if isinstance(end, dict) and end.get("path") is not None]
+    keys = list(dict.fromkeys(join("", path, where) for path in paths))
+    return [
+        image
+        for node, key in zip(_existing(documents, keys, where), keys, strict=True)
+        for image in _images_of(documents, node, where, key)
+    ]
 
 
 def _plate(documents: Documents, plate: Mapping[str, Any], where: str) -> list[Found]:
@@ -245,31 +279,33 @@ def _wells(
     ]
 
 
-def _labels(documents: Documents, images: Sequence[Found]) -> list[Found]:
+def _labels(documents: Documents, images: Sequence[Found], where: str) -> list[Found]:
     """Label images of all images, each called after the image it belongs to and its own name."""
     groups = list(dict.fromkeys(image.group for image in images))
     keys = [f"{group}/labels" if group else "labels" for group in groups]
     labels = []
     for node in documents.nodes(keys):
         if node is not None:
-            labels += _label_group(documents, node)
+            labels += _label_group(documents, node, where)
     return labels
 
 
-def _label_group(documents: Documents, group: Node) -> list[Found]:
+def _label_group(documents: Documents, group: Node, where: str) -> list[Found]:
+    """Label images that a group lists. The images do not need them, so one may be missing."""
     names = group.ome.get("labels")
     if not isinstance(names, list):
         return []
-    where = f"{group.key}/labels" if group.key else "labels"
-    keys = [join(group.key, name, where) for name in names]
+    place = f"{where}/{group.key}" if group.key else where
+    keys = [join(group.key, name, place) for name in names]
     owner = re.sub(r"/?labels$", "", group.key)
-    return [
-        label
-        for node, name in zip(_existing(documents, keys, where), names, strict=True)
-        for label in _images_of(
-            documents, node, where, f"{owner}/{name}" if owner else str(name), "label"
-        )
-    ]
+    labels = []
+    for node, key, name in zip(_listed(documents, keys, place), keys, names, strict=True):
+        if node is None:
+            log.warning("%s: the label %s is listed, but is not there", place, key)
+            continue
+        known = f"{owner}/{name}" if owner else str(name)
+        labels += _images_of(documents, node, where, known, "label")
+    return labels
 
 
 def implied_axes(ndim: int) -> tuple[Axis, ...]:

@@ -7,13 +7,15 @@ What the versions say differently:
 0.3    ``axes`` a list of names              no sizes
 0.4    ``axes`` with type and unit           ``coordinateTransformations`` of each level
 0.5    as 0.4, under the attribute "ome"
-0.6    axes in ``coordinateSystems``         transformations with input and output
+0.6    axes in ``coordinateSystems``         transformations with input and output; images
+                                             side by side in a ``scene``
 ====== ==================================== =========================================
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +28,7 @@ __all__ = [
     "Axis",
     "Multiscale",
     "channels_of",
+    "clean_text",
     "map_axes",
     "origin_of",
     "parse_multiscale",
@@ -97,6 +100,7 @@ _ALSO: Final = {
     "angstroem": "Å",
     "pixels": "pixel",
 }
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _OME_UNITS: Final = frozenset(SYMBOLS.values()) | {"pixel", "reference frame"}
 
 
@@ -167,7 +171,7 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
     scale = tuple(a * b for a, b in zip(inner, outer, strict=True)) if inner and outer else inner
     name, version, method = (entry.get(key) for key in ("name", "version", "type"))
     return Multiscale(
-        name=name if isinstance(name, str) and name else None,
+        name=clean_text(name) if isinstance(name, str) and name else None,
         version=str(version) if version is not None else None,
         axes=axes,
         paths=tuple(paths),
@@ -179,10 +183,8 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
 
 def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
     found = entry.get("axes")
-    systems = entry.get("coordinateSystems")
-    if found is None and isinstance(systems, list) and systems:
-        # The first system is the one every level's transformation leads to.
-        found = systems[0].get("axes") if isinstance(systems[0], dict) else None
+    if found is None:
+        found = _intrinsic(entry).get("axes")
     if found is None:
         return ()
     if not isinstance(found, list):
@@ -205,13 +207,34 @@ def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
     return tuple(axes)
 
 
+def _intrinsic(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the coordinate system that the levels' own transformations lead to (0.6).
+
+    It may be any of those listed, and others may have the same axes in another order.
+    """
+    listed = entry.get("coordinateSystems")
+    systems = [s for s in listed if isinstance(s, dict)] if isinstance(listed, list) else []
+    transformations = entry["datasets"][0].get("coordinateTransformations")
+    last = transformations[-1] if isinstance(transformations, list) and transformations else None
+    output = last.get("output") if isinstance(last, dict) else None
+    # The release candidate says {"name": ...}, what came before it only the name.
+    name = output.get("name") if isinstance(output, dict) else output
+    named = (system for system in systems if name is not None and system.get("name") == name)
+    return next(named, systems[0] if systems else {})
+
+
 def _vector(transformations: Any, kind: str, ndim: int) -> tuple[float, ...]:
-    """Return the "scale" or "translation" of a list of transformations; empty without one."""
+    """Return the "scale" or "translation" of a list of transformations; empty without one.
+
+    The identity is a scale of 1.
+    """
     if not isinstance(transformations, list):
         return ()
+    identity = False
     for item in transformations:
         if not isinstance(item, dict):
             continue
+        identity |= item.get("type") == "identity"
         if item.get("type") == "sequence":
             found = _vector(item.get("transformations"), kind, ndim)
             if found:
@@ -222,7 +245,7 @@ def _vector(transformations: Any, kind: str, ndim: int) -> tuple[float, ...]:
                 return tuple(float(value) for value in values)
             except (TypeError, ValueError, OverflowError):
                 return ()
-    return ()
+    return (1.0,) * ndim if identity and kind == "scale" else ()
 
 
 def _origin(own: Any, common: Any, ndim: int) -> tuple[float, ...]:
@@ -331,6 +354,11 @@ def _unit(name: str | None) -> str | None:
     return SYMBOLS.get(lowered) or _ALSO.get(lowered)
 
 
+def clean_text(text: str) -> str:
+    """Return a name with what neither XML nor UTF-8 can hold (NUL, half surrogates) marked."""
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
     """Return `count` channels, with the names and colours that an ``omero`` block gives."""
     listed = omero.get("channels") if isinstance(omero, dict) else None
@@ -339,7 +367,7 @@ def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
     for entry in entries[:count]:
         known = entry if isinstance(entry, dict) else {}
         label = known.get("label")
-        name = label if isinstance(label, str) and label else None
+        name = clean_text(label) if isinstance(label, str) and label else None
         channels.append(Channel(name=name, color=_color(known.get("color"))))
     return (*channels, *(Channel(),) * (count - len(channels)))
 

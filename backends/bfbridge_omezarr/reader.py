@@ -211,8 +211,13 @@ class OmeZarrReader(ReaderBackend):
         return self._levels[image][level].stored(index)
 
     def ome_xml(self) -> str | None:
-        """Return ``OME/METADATA.ome.xml`` as stored, or a document made of the NGFF metadata."""
-        return self._xml if self._xml is not None else self.ome().to_xml()
+        """Return ``OME/METADATA.ome.xml`` as stored, or a document made of the NGFF metadata.
+
+        It is made where none is stored, and where the one stored has another number of images.
+        """
+        if self._xml is not None and self._document is not None:
+            return self._xml
+        return self.ome().to_xml()
 
     def ome(self) -> OME:
         """Return the stored OME metadata, completed for images that it does not describe."""
@@ -255,7 +260,20 @@ class OmeZarrReader(ReaderBackend):
     def _parse_xml(self) -> OmeDocument | None:
         if self._xml is None:
             return None
-        return parse_ome_xml(self._xml, self._store.label(METADATA_KEY), self._limits)
+        document = parse_ome_xml(self._xml, self._store.label(METADATA_KEY), self._limits)
+        count = self._image_count()
+        if len(document.images) != count:
+            log.warning(
+                "%s: describes %d images where the store has %d, so it is not used",
+                self._store.label(METADATA_KEY),
+                len(document.images),
+                count,
+            )
+            return None
+        return document
+
+    def _image_count(self) -> int:
+        return sum(found.role == "image" for found in self._layout.images)
 
     def _make_images(self, found: Sequence[Found]) -> None:
         known: dict[str, ArrayInfo | Unsupported] = {}
@@ -378,8 +396,7 @@ class OmeZarrReader(ReaderBackend):
 
     def _xml_image(self, number: int, shape: Shape5) -> OmeImage | None:
         """Return what the stored OME-XML says of an image, if it fits."""
-        count = sum(found.role == "image" for found in self._layout.images)
-        if self._document is None or number >= count or len(self._document.images) != count:
+        if self._document is None or number >= self._image_count():
             return None
         image = self._document.images[number]
         sizes = (image.size_t, image.size_c, image.size_z, image.size_y, image.size_x)

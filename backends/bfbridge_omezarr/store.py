@@ -14,6 +14,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from bfbridge.errors import (
     Closed,
@@ -357,6 +358,8 @@ class RemoteStore(Store):
         url = source.url or ""
         base, query, rest = url.partition("?")
         self._root = str(self._fs._strip_protocol(base)).rstrip("/")
+        # A web server would take a "#" or "?" in a key for the end of the path.
+        self._quotes = "http" in self._fs.protocol
         self._query = query + rest
         self._lock = threading.Lock()
         self._closed = False
@@ -431,7 +434,8 @@ class RemoteStore(Store):
     def _path(self, key: str) -> str:
         if self._closed:
             raise Closed(f"{self.name}: read after close().")
-        path = f"{self._root}/{key}" if key else self._root
+        name = quote(key) if self._quotes else key
+        path = f"{self._root}/{name}" if key else self._root
         return path + self._query
 
     def _failed(self, key: str, error: Exception) -> Exception:

@@ -19,7 +19,7 @@ __all__ = ["ZipStore", "open_store"]
 
 
 class ZipStore(Store):
-    """A zip file with the store at its root, or in the one folder at its root (RFC-9, ".ozx").
+    """A zip file with one store, at its root (RFC-9, ".ozx") or in a folder.
 
     The entries' places are read once; entries are then read from any thread by their offset.
     """
@@ -36,7 +36,7 @@ class ZipStore(Store):
             raise
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, struct.error) as e:
             raise UnreadableFile(f"{name}: the zip file is damaged ({e}).") from e
-        base = _zip_base(entries)
+        base = _zip_base(entries, name)
         if base is None:
             raise Unsupported("a zip file without a Zarr store in it")
         self._entries = {
@@ -108,18 +108,24 @@ class ZipStore(Store):
             raise ReadFailed(f"{self.label(key)}: damaged in the zip file ({error}).") from error
 
 
-def _zip_base(entries: Mapping[str, Any]) -> str | None:
-    """Return the folder of the store in a zip file ("" or "name/"), or None."""
+def _zip_base(entries: Mapping[str, Any], where: str) -> str | None:
+    """Return the folder of the store in a zip file ("" or "name/"), or None.
+
+    It is the outermost one that holds a Zarr document; what lies beside it ("README.txt", the
+    "__MACOSX" that macOS adds) does not matter.
+    """
     names = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-    if any(name in entries for name in names):
-        return ""
-    tops = {file.split("/", 1)[0] for file in entries}
-    tops.discard("__MACOSX")
-    if len(tops) == 1:
-        base = tops.pop() + "/"
-        if any(base + name in entries for name in names):
-            return base
-    return None
+    bases = {file[: -len(name)] for file in entries for name in names if file.endswith(name)}
+    bases = {base for base in bases if not base or base.endswith("/")}
+    top = min((base.count("/") for base in bases), default=0)
+    outermost = [base for base in bases if base.count("/") == top]
+    if len(outermost) > 1:
+        some = ", ".join(sorted(outermost)[:3])
+        raise UnreadableFile(
+            f"{where}: a zip file with {len(outermost)} Zarr stores in it ({some}). Unpack it, and "
+            "open each by itself."
+        )
+    return outermost[0] if outermost else None
 
 
 class _AccessFile:
