@@ -241,6 +241,12 @@ class Derived:
         )
         return result
 
+    @property
+    def magnification(self) -> float | None:
+        """Nominal magnification of this level, the objective's at full size; None if not known."""
+        factor: float | None = import_module("bfbridge.render").level_magnification(self)
+        return factor
+
     def to_physical(
         self, x: Any = None, y: Any = None, z: Any = None, *, unit: str = "µm"
     ) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class BioReader(BfioNames, ImageView):
         return BFIO_BACKENDS.get(self.backend, self.backend)
 
     def read_image(self, *args: Any, **kwargs: Any) -> np.ndarray[Any, Any]:
-        """Read a region: the name that `read` had in bfio 1."""
+        """Read a region: the name that `read` had in bfio 1; see `read`."""
         return self.read(*args, **kwargs)
 
     def pixel_type(self) -> np.dtype[Any]:
@@ -236,7 +236,18 @@ class BioReader(BfioNames, ImageView):
     def maximum_batch_size(
         self, tile_size: Sequence[int], tile_stride: Sequence[int] | None = None
     ) -> int:
-        """Largest batch that calling the reader gives, as bfio computes it."""
+        """Return the largest batch that calling the reader gives, as bfio computes it.
+
+        Parameters
+        ----------
+        tile_size, tile_stride
+            As for calling the reader.
+
+        Raises
+        ------
+        BadArgument
+            They are not one or two integers of 1 or more.
+        """
         return bfio_batch_limit(self, tile_size, tile_stride)
 
     def _physical_size(self, axis: str) -> Quantity | None:
@@ -256,6 +267,11 @@ class BioReader(BfioNames, ImageView):
     @classmethod
     def image_size(cls, filepath: str | os.PathLike[str]) -> tuple[int, int]:
         """Return (width, height) of a TIFF or Zarr from its header; (-1, -1) for other files.
+
+        Parameters
+        ----------
+        filepath
+            Path of the file or store.
 
         Raises
         ------

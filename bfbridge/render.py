@@ -30,6 +30,7 @@ __all__ = [
     "Resampled",
     "as_key",
     "histogram",
+    "level_magnification",
     "magnification_of",
     "min_max",
     "region",
@@ -168,6 +169,12 @@ def magnification_of(view: ImageView) -> float | None:
         if objective.id == wanted or (wanted is None and len(objectives) == 1):
             return objective.nominal_magnification or objective.calibrated_magnification
     return None
+
+
+def level_magnification(view: ImageView) -> float | None:
+    """Return the objective's magnification as far as this level still has it."""
+    native = magnification_of(view)
+    return native and native * view.sizes["X"] / view.levels[0].sizes["X"]
 
 
 # ---- resolution

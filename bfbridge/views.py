@@ -148,7 +148,17 @@ class ImageView(Derived):
         return metadata.scaled(image.pixel_size, full[3] / here[3], full[4] / here[4])
 
     def pixel_size(self, unit: str = "µm") -> dict[str, float | None]:
-        """Size of a pixel of this level along X, Y and Z in one unit.
+        """Return the size of a pixel of this level along X, Y and Z in one unit.
+
+        Parameters
+        ----------
+        unit
+            Of length: "µm", "um", "nm", "mm", ...
+
+        Returns
+        -------
+        dict
+            By axis name; None where the file is silent.
 
         Raises
         ------

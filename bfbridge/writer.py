@@ -376,6 +376,16 @@ class BioWriter(ImageWriter):
     ) -> Self:
         """Take part in writing a store made with `create`; `close` ends this process's part.
 
+        Parameters
+        ----------
+        file_path, max_workers, memory, storage_options
+            As for `BioWriter`.
+
+        Returns
+        -------
+        BioWriter
+            Its properties are fixed.
+
         Raises
         ------
         FileMissing
@@ -400,6 +410,11 @@ class BioWriter(ImageWriter):
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         """Finish a store made with `create`: make its lower levels, write its metadata.
+
+        Parameters
+        ----------
+        file_path, max_workers, memory, storage_options
+            As for `BioWriter`.
 
         Raises
         ------

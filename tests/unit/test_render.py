@@ -216,6 +216,9 @@ def test_magnification(tmp_path):
         found = br.region(y=(0, 36), magnification=10)
         first = next(br.tiles(5, magnification=10)).pixels
         whole = br.region(magnification=10)
+        assert br.magnification == 40.0
+    with BioReader(write_ome_tiff(tmp_path / "silent.ome.tif", PIXELS[:1, :1, :1])) as br:
+        assert br.magnification is None
     np.testing.assert_array_equal(first, whole[:5, :5])
     plane = PIXELS[0, 0, 0, :36, :52]
     np.testing.assert_array_equal(found, np.rint(plane.reshape(9, 4, 13, 4).mean(axis=(1, 3))))

@@ -6,7 +6,7 @@ import os
 import pickle
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -299,6 +299,24 @@ def test_prefetch_keeps_order_and_stops_early() -> None:
     ahead.close()
     time.sleep(0.05)
     assert len(started) <= 8
+
+
+def test_prefetch_left_early_cancels_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    go = threading.Event()
+
+    def job(n: int) -> int:
+        started.append(n)
+        assert n == 0 or go.wait(10)
+        return n
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(tiles, "_shared_pool", lambda: pool)
+        ahead = prefetch((lambda n=n: job(n) for n in range(100)), 8)
+        assert next(ahead) == 0
+        ahead.close()
+        go.set()
+    assert started in ([0], [0, 1])
 
 
 def test_prefetch_raises_where_the_job_stands() -> None:

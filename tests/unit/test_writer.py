@@ -466,6 +466,22 @@ def test_a_dtype_that_nothing_says_is_that_of_the_first_array(tmp_path: Path) ->
         bw.abort()
 
 
+def test_an_exception_in_the_block_leaves_what_stood_there(path: Path) -> None:
+    old = distinct((30, 40), np.uint16)
+    with BioWriter(path, shape=old.shape, dtype=old.dtype) as bw:
+        bw[:] = old
+
+    def fail_midway() -> None:
+        with BioWriter(path, shape=old.shape, dtype=old.dtype, overwrite=True) as bw:
+            bw[:] = old[::-1]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_midway()
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    np.testing.assert_array_equal(read(path)[..., 0, 0, 0], old)
+
+
 def test_a_forgotten_writer_with_gaps_leaves_nothing(path: Path) -> None:
     bw = BioWriter(path, X=70, Y=45)
     bw[:40] = 5

@@ -1,0 +1,73 @@
+"""Segments as they lie in a file: at even places, and beyond the image's edge nothing of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from bfbridge import BioReader, BioWriter
+
+# One whole tile of 32 and three that reach over the edge.
+SIDE = 36
+TILES = [(0, 32), (32, 0), (32, 32), (0, 0)]
+
+
+def write(path: Path, array: np.ndarray, **options: object) -> None:
+    """Write tile by tile, those at the edge first, on one thread, whose memory they share."""
+    with BioWriter(path, shape=array.shape, dtype=array.dtype, tile=32, **options) as bw:
+        for y, x in TILES:
+            box = (slice(y, y + 32), slice(x, x + 32))
+            bw[box] = array[box]
+
+
+@pytest.mark.parametrize("compression", ["deflate", "lzw", "zstd"])
+def test_segments_begin_at_even_places(tmp_path, compression):
+    """TIFF 6.0, section 2: values begin at word boundaries; some readers insist."""
+    array = np.random.default_rng(1).integers(0, 255, (200, 300), np.uint8)
+    array[:, 100:] //= 16  # tiles of many lengths
+    path = tmp_path / "a.ome.tif"
+    with BioWriter(
+        path, shape=array.shape, dtype=array.dtype, tile=16, compression=compression
+    ) as bw:
+        bw[:] = array
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[0]
+        assert any(count % 2 for count in page.databytecounts)
+        assert not any(offset % 2 for offset in page.dataoffsets)
+    with BioReader(path) as br:
+        np.testing.assert_array_equal(br[:], array)
+
+
+def test_what_pads_a_tile_is_zero(tmp_path):
+    """And no pixels of other tiles, or of other images, which are nobody's business."""
+    array = np.full((SIDE, SIDE), 0xABCD, np.uint16)
+    path = tmp_path / "a.ome.tif"
+    write(path, array, compression="none")
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[0]
+        raw = path.read_bytes()
+        stored = [
+            np.frombuffer(raw[start : start + count], np.uint16).reshape(32, 32)
+            for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+        ]
+    beyond = SIDE - 32
+    for tile, (rows, columns) in zip(
+        stored, [(32, 32), (32, beyond), (beyond, 32), (beyond, beyond)], strict=True
+    ):
+        wanted = np.zeros((32, 32), np.uint16)
+        wanted[:rows, :columns] = 0xABCD
+        np.testing.assert_array_equal(tile, wanted)
+
+
+def test_a_lossy_edge_does_not_ring(tmp_path):
+    """What pads a tile repeats its last pixels: a step there would show inside the image."""
+    array = np.full((SIDE, SIDE), 200, np.uint8)
+    array[:32, 32:] = 0
+    path = tmp_path / "a.ome.tif"
+    write(path, array, compression="jpeg")
+    with BioReader(path) as br:
+        found = br[:].astype(int)
+    assert np.abs(found - array).max() <= 1
