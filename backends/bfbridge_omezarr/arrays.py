@@ -219,9 +219,8 @@ def _parse_v2(key: str, document: Mapping[str, Any], limits: Limits, where: str)
     if order not in ("C", "F"):
         raise UnreadableFile(f"{where}: order is {order!r:.20}, neither 'C' nor 'F'.")
     told = document.get("dimension_separator")
-    separator = told or "."
-    if separator not in ("/", "."):
-        raise UnreadableFile(f"{where}: dimension_separator is {separator!r:.20}.")
+    if told not in (None, "/", "."):
+        raise UnreadableFile(f"{where}: dimension_separator is {told!r:.20}.")
     axes = range(len(shape))
     return ArrayInfo(
         key=key,
@@ -231,7 +230,7 @@ def _parse_v2(key: str, document: Mapping[str, Any], limits: Limits, where: str)
         fill=_fill(document.get("fill_value"), dtype, where),
         decoders=decoders_v2(document.get("compressor"), document.get("filters"), where),
         order=tuple(axes if order == "C" else reversed(axes)),
-        separator=separator,
+        separator="/" if told == "/" else ".",
         separator_told=told is not None,
     )
 
@@ -268,10 +267,7 @@ def _parse_v3(key: str, document: Mapping[str, Any], limits: Limits, where: str)
         raise Unsupported(f"pixels of type {type_name!r:.60}")
     dtype = np.dtype(_V3_DTYPES[type_name])
     fill = _fill(document.get("fill_value"), dtype, where)
-    names = document.get("dimension_names")
-    texts = isinstance(names, list) and all(n is None or isinstance(n, str) for n in names)
-    if not texts or len(names) != len(shape):
-        names = None
+    names = _names(document.get("dimension_names"), len(shape))
     try:
         chunks, separator, prefix = _grid_v3(document, shape, where)
         codecs = [_named(entry, where) for entry in document["codecs"]]
@@ -290,8 +286,15 @@ def _parse_v3(key: str, document: Mapping[str, Any], limits: Limits, where: str)
         separator=separator,
         prefix=prefix,
         shard=shard,
-        dimension_names=None if names is None else tuple(names),
+        dimension_names=names,
     )
+
+
+def _names(value: Any, count: int) -> tuple[str | None, ...] | None:
+    """Return the names of so many axes, or None where they are not given as they should be."""
+    if not isinstance(value, list) or len(value) != count:
+        return None
+    return tuple(value) if all(n is None or isinstance(n, str) for n in value) else None
 
 
 def _indirect(
@@ -300,7 +303,7 @@ def _indirect(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     fill: Any,
-    names: list[Any] | None,
+    names: tuple[str | None, ...] | None,
     where: str,
 ) -> ArrayInfo:
     """Describe an array that zarr-python reads; its chunks are those it stores, if it says."""
@@ -316,7 +319,7 @@ def _indirect(
         dtype=dtype,
         fill=fill,
         order=tuple(range(len(shape))),
-        dimension_names=None if names is None else tuple(names),
+        dimension_names=names,
         direct=False,
     )
 
