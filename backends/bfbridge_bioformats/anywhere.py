@@ -7,6 +7,7 @@ Java's Location is told to take the bytes of these names from here, block by blo
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import posixpath
@@ -28,7 +29,7 @@ from .jvm import machine
 if TYPE_CHECKING:
     from .packed import Package
 
-__all__ = ["PACKED", "Files", "LocalFiles", "MappedFiles"]
+__all__ = ["PACKED", "Files", "LocalFiles", "MappedFiles", "seen_by_java"]
 
 log = logging.getLogger("bfbridge")
 
@@ -45,7 +46,7 @@ _COPY_STEP = 8 << 20
 PACKED = (".gz", ".bz2", ".zip")
 # Companions by suffix, for places whose folders cannot be listed.
 _PARTNERS = {".ics": ".ids", ".ids": ".ics", ".hdr": ".img", ".img": ".hdr", ".nhdr": ".raw"}
-_NOT_A_NAME = re.compile(r'[\\/:*?"<>|\0]')
+_NOT_A_NAME = re.compile(r'[\\/:*?"<>|\0\ud800-\udfff]')
 
 
 class Files:
@@ -93,6 +94,20 @@ class Files:
 
     def close(self) -> None:
         """Release everything."""
+
+
+def seen_by_java(source: Source) -> bool:
+    """Whether Java can open a file on disk by its name: not one whose bytes are no text.
+
+    In a locale such as C, Java opens ASCII names only.
+    """
+    name = os.path.abspath(source.name)
+    if name.isascii() or not source.exists():
+        return True
+    try:
+        return bool(machine.type("java.io.File")(name).isFile())
+    except UnicodeEncodeError:
+        return False
 
 
 class LocalFiles(Files):
@@ -181,7 +196,7 @@ class MappedFiles(Files):
 
     def find_missing(self, message: str) -> bool:
         """Map a sibling that Java did not find by the name in its message."""
-        if self._on_disk or len(self._files) > _MOST_RETRIES:
+        if self._on_disk or self._source.path is not None or len(self._files) > _MOST_RETRIES:
             return False
         found = re.search(re.escape(str(self._folder)) + r"[/\\]([^\s:*?\"<>|()]+)", message)
         if found is None or str(self._folder / found.group(1)) in self._files:
@@ -324,6 +339,13 @@ def _plain(name: str) -> str:
 
 def _siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple[Source, str]]:
     """Files of the same folder that Java may look for, with their names."""
+    if source.path is not None:
+        with os.scandir(source.path.parent) as entries:
+            # A link may lead out of the folder.
+            beside = (entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+            for name in itertools.islice(beside, _MOST_SIBLINGS):
+                if name != source.filename:
+                    yield source.sibling(name), name
     if source.url is None:
         return
     names = [name.replace("\\", "/") for name in companions]

@@ -49,7 +49,7 @@ def xml_of(store: Any) -> str | None:
         xml = store.xml()
     except machine.type("java.lang.Exception"):
         return None
-    return None if xml is None else str(xml)
+    return None if xml is None else machine.text(xml)
 
 
 def from_xml(xml: str, series: Sequence[int]) -> OME | None:
@@ -143,7 +143,7 @@ def original_metadata(reader: JavaReader) -> dict[str, Any]:
 
 
 def _entries(table: Any) -> dict[str, Any]:
-    return {str(entry.getKey()): _value(entry.getValue()) for entry in table.entrySet()}
+    return {machine.text(entry.getKey()): _value(entry.getValue()) for entry in table.entrySet()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,4 +220,4 @@ def _value(value: Any) -> Any:
         return float(value)
     if isinstance(value, machine.type("java.lang.Number")):
         return int(value.longValue())
-    return str(value)
+    return machine.text(value.toString())

@@ -109,10 +109,15 @@ def _kinds(error: BaseException) -> frozenset[str]:
 def _cause(error: BaseException) -> str:
     """One line that says what Java complains about."""
     kind = type(error).__name__.rpartition(".")[2]
-    text = " ".join(str(_message(error) or "").split()).rstrip(".")
+    text = " ".join(_message(error).split()).rstrip(".")
     return f"{kind}: {text}" if text else kind
 
 
-def _message(error: BaseException) -> Any:
+def _message(error: BaseException) -> str:
     get = getattr(error, "getMessage", None)
-    return get() if get is not None else error
+    if get is None:
+        return str(error)
+    from .jvm import machine
+
+    text = get()
+    return "" if text is None else machine.text(text)

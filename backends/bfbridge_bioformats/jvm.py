@@ -156,6 +156,14 @@ class JavaMachine:
 
         return jpype.JProxy(self.type(interface), inst=thing)
 
+    def text(self, string: Any) -> str:
+        """Return a Java string; a half of a surrogate pair, which is no text, becomes U+FFFD."""
+        try:
+            return str(string)
+        except UnicodeDecodeError:
+            # Java's encoder puts U+FFFD in their place.
+            return bytes(string.getBytes("UTF-16LE")).decode("utf-16-le")
+
     def zero(self, array: Any) -> None:
         """Set a Java byte[] to zero."""
         self.type("bfbridge.Bytes").clear(array)

@@ -82,13 +82,14 @@ class Package:
             return
         stem = source.filename.partition(".")[0]
         with os.scandir(source.path.parent) as entries:
-            beside = (entry for entry in entries if entry.name != source.filename)
+            # A link may lead out of the folder.
+            beside = (entry for entry in entries if entry.is_file(follow_symlinks=False))
             fit = (
                 as_source(entry.path)
                 for entry in beside
                 if entry.name.partition(".")[0] == stem or entry.name.lower().endswith(_STREAMS)
             )
-            found = [sibling for sibling in islice(fit, _MOST_ENTRIES) if not sibling.is_dir()]
+            found = [each for each in islice(fit, _MOST_ENTRIES) if each.name != source.name]
         self.siblings = [
             (each.filename, _full_name(each), partial(self._open_sibling, each)) for each in found
         ]

@@ -14,7 +14,7 @@ from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError, FileMissing
 
 from . import document
-from .anywhere import PACKED, Files, LocalFiles, MappedFiles
+from .anywhere import PACKED, Files, LocalFiles, MappedFiles, seen_by_java
 from .companions import check_named_files
 from .document import Modulo
 from .failures import ENDLESS, open_failure, read_failure
@@ -108,7 +108,8 @@ class BioFormatsReader(ReaderBackend):
                 check_length(main, options.limits)
             with machine.attached():
                 machine.follow_log_level()
-                files = LocalFiles(main) if main.is_local else MappedFiles(main, names, package)
+                here = main.is_local and seen_by_java(main)
+                files = LocalFiles(main) if here else MappedFiles(main, names, package)
                 return cls._open_files(main, files, options)
         except BaseException:
             if package is not None:

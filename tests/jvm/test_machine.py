@@ -178,6 +178,22 @@ def test_a_java_started_by_somebody_else_is_used(program):
     assert out == "(1, 1, 2, 48, 64) True\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files have one encoding")
+def test_file_names_in_a_locale_that_has_ascii_only(program):
+    out = program.run(
+        """
+        import tifffile
+        image = np.arange(63, dtype=np.uint8).reshape(7, 9)
+        for name in ("a.tif", "\u6f22.tif"):
+            tifffile.imwrite(name, image, metadata=None)
+            reader = open_(name)
+            print((read(reader)[0, 0, 0] == image).all(), ascii(reader.images[0].name))
+        """,
+        LC_ALL="C",
+    )
+    assert out == "True 'a.tif'\nTrue '\\u6f22.tif'\n"
+
+
 def test_somebody_else_s_java_without_bioformats_is_a_clear_error(program):
     out = program.run(
         """

@@ -139,6 +139,12 @@ public final class Records {
       char c = text.charAt(i);
       if (c == '"' || c == '\\') {
         json.append('\\').append(c);
+      } else if (Character.isHighSurrogate(c)
+          && i + 1 < text.length()
+          && Character.isLowSurrogate(text.charAt(i + 1))) {
+        json.append(c).append(text.charAt(++i));
+      } else if (Character.isSurrogate(c)) {
+        json.append('\ufffd');
       } else if (c < ' ') {
         json.append(String.format("\\u%04x", (int) c));
       } else {
