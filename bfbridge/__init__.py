@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    JAR_VERSION: str
+
     from bfbridge.convert import convert
     from bfbridge.errors import BfbridgeError
     from bfbridge.limits import Limits

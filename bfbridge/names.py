@@ -7,7 +7,8 @@ here, in terms of what `BioReader` and `BioWriter` have: ``_shape5``, ``dtype``,
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,28 @@ __all__ = ["BfioNames", "alias"]
 
 BFIO_BACKENDS = {"ometiff": "python", "omezarr": "zarr", "bioformats": "bioformats"}
 DEFAULT_UNIT = "µm"
+
+Got_co = TypeVar("Got_co", covariant=True)
+Given_contra = TypeVar("Given_contra", contravariant=True)
+
+
+class Attribute(Protocol[Got_co, Given_contra]):
+    """What type checkers see of a property made here: what it gives, and what it takes."""
+
+    def __get__(self, instance: Any, owner: Any = None, /) -> Got_co:
+        """Return the value."""
+
+    def __set__(self, instance: Any, value: Given_contra, /) -> None:
+        """Set the value."""
+
+
+Size = Attribute[int, int | np.integer[Any]]
+PhysicalSize = Attribute[tuple[float | None, str], Any]
+
+
+class _Typed(Protocol):
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
 
 
 def alias(name: str) -> Any:
@@ -58,7 +81,6 @@ class BfioNames:
     """Sizes, names and pixel sizes under every spelling that bfio has or had."""
 
     _shape5: Any
-    dtype: Any
 
     def _physical_size(self, axis: str) -> Quantity | None:
         raise NotImplementedError
@@ -69,43 +91,49 @@ class BfioNames:
     def _set_physical_size(self, axis: str, value: Any) -> None:
         raise NotImplementedError
 
-    Y = _size(0, "rows")
-    X = _size(1, "columns")
-    Z = _size(2, "z-slices")
-    C = _size(3, "channels, counting the samples of RGB pixels")
-    T = _size(4, "time points")
-    y, x, z, c, t = (alias(name) for name in "YXZCT")
-    physical_size_x = _physical("x")
-    physical_size_y = _physical("y")
-    physical_size_z = _physical("z")
-    ps_x, ps_y, ps_z = (alias(f"physical_size_{axis}") for axis in "xyz")
-    cnames = alias("channel_names")
-    spp = alias("samples_per_pixel")
+    Y: Size = _size(0, "rows")
+    X: Size = _size(1, "columns")
+    Z: Size = _size(2, "z-slices")
+    C: Size = _size(3, "channels, counting the samples of RGB pixels")
+    T: Size = _size(4, "time points")
+    y: Size = alias("Y")
+    x: Size = alias("X")
+    z: Size = alias("Z")
+    c: Size = alias("C")
+    t: Size = alias("T")
+    physical_size_x: PhysicalSize = _physical("x")
+    physical_size_y: PhysicalSize = _physical("y")
+    physical_size_z: PhysicalSize = _physical("z")
+    ps_x: PhysicalSize = alias("physical_size_x")
+    ps_y: PhysicalSize = alias("physical_size_y")
+    ps_z: PhysicalSize = alias("physical_size_z")
+    cnames: Attribute[list[str | None], Sequence[str | None]] = alias("channel_names")
+    spp: Attribute[int, int] = alias("samples_per_pixel")
 
     @property
-    def bytes_per_pixel(self) -> int:
+    def bytes_per_pixel(self: _Typed) -> int:
         """Bytes of one value."""
         return int(np.dtype(self.dtype).itemsize)
 
-    bpp = alias("bytes_per_pixel")
+    bpp: Attribute[int, int] = alias("bytes_per_pixel")
 
     # Spellings of bfio 1 and 2.0, still called by published programs.
     def num_x(self) -> int:
         """Return X."""
-        return int(self.X)
+        return self.X
 
     def num_y(self) -> int:
         """Return Y."""
-        return int(self.Y)
+        return self.Y
 
     def num_z(self) -> int:
         """Return Z."""
-        return int(self.Z)
+        return self.Z
 
     def num_c(self) -> int:
         """Return C."""
-        return int(self.C)
+        return self.C
 
     def num_t(self) -> int:
         """Return T."""
-        return int(self.T)
+        return self.T

@@ -194,8 +194,7 @@ class BioReader(BfioNames, ImageView):
 
     def pixel_type(self) -> np.dtype[Any]:
         """Return `dtype`: the name it had in bfio 1."""
-        dtype: np.dtype[Any] = self.dtype
-        return dtype
+        return self.dtype
 
     def __call__(
         self,

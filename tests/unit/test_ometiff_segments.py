@@ -71,3 +71,19 @@ def test_a_lossy_edge_does_not_ring(tmp_path):
     with BioReader(path) as br:
         found = br[:].astype(int)
     assert np.abs(found - array).max() <= 1
+
+
+def test_resolutions_of_a_level_are_those_of_its_own_sides(tmp_path):
+    """33 columns become 17, so a pixel there is not twice as wide; 64 rows become 32."""
+    path = tmp_path / "a.ome.tif"
+    array = np.arange(64 * 33, dtype=np.uint16).reshape(64, 33)
+    micrometre = (1.0, "µm")
+    with BioWriter(path, shape=array.shape, ps_x=micrometre, ps_y=micrometre, pyramid=1) as bw:
+        bw[:] = array
+    with tifffile.TiffFile(path) as tif:
+        (below,) = tif.pages[0].pages
+        across, down = (
+            np.divide(*below.tags[name].value) for name in ("XResolution", "YResolution")
+        )
+    assert across == pytest.approx(10_000 * 17 / 33)
+    assert down == pytest.approx(5_000)
