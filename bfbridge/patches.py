@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,7 +21,7 @@ from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.indexing import FACE_AXES, Selection
 from bfbridge.metadata import convert_length
 from bfbridge.reader import BioReader
-from bfbridge.tiles import Target
+from bfbridge.tiles import ChunkCache, Target
 from bfbridge.views import ImageView
 
 __all__ = ["ImageStack", "Rectangle"]
@@ -31,12 +32,32 @@ AXES = "STCZYX"
 _SCENE = re.compile(r"^(.*\.[^@/\\]+)@(\d+)$")
 
 
+CACHE_BYTES = 512 << 20
+"""Decoded chunks that all stacks of a process keep together: patches at random meet them often."""
 RARELY_MET = 4
 """Chunks of an image this many times as large as the cache are not kept: few are met again, and
 some formats decode a part of a chunk sooner than the whole."""
 
 
-class _Uncached(ImageView):
+class _CommonCache(ChunkCache):
+    """The cache of all stacks of a process; pickled, that of the other process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _common_cache, ()
+
+
+@cache
+def _common_cache() -> _CommonCache:
+    return _CommonCache(CACHE_BYTES)
+
+
+class _Planar(ImageView):
+    """A view whose arrays have channels first in memory, as patches do."""
+
+    _planar = True
+
+
+class _Uncached(_Planar):
     """A view whose chunks are not kept."""
 
     def _target(self) -> Target:
@@ -70,6 +91,7 @@ class ImageStack:
         Resolution; 0 is full size.
     **options
         Further keyword arguments of `BioReader`: storage_options, backend, max_workers, ...
+        The default `cache` is one of 512 MiB, which all stacks of a process share.
 
     Attributes
     ----------
@@ -95,10 +117,12 @@ class ImageStack:
         self._scene = scene
         self._given = path
         options.setdefault("max_workers", 1)
+        if options.get("cache") is None:
+            options["cache"] = _common_cache()
         reader = BioReader(path, **options)
         try:
             index = _scene_index(reader, scene)
-            self._view = ImageView(reader._file, index, reader.series[index].levels[level].level)
+            self._view = _Planar(reader._file, index, reader.series[index].levels[level].level)
             self._pixels: Array | None = None
             sizes = self._view.sizes
             self._setup({axis: sizes[axis] for axis in "TCZYX"}, self._view.dtype, depth_axis)
@@ -325,7 +349,7 @@ class ImageStack:
         if view is None:
             raise BadSelection("this stack is an array that was closed; make it anew.")
         if view._file.closed:
-            view = self._view = ImageView(view._file.again(), view.index, view.level)
+            view = self._view = _Planar(view._file.again(), view.index, view.level)
         return view
 
     def _reading_view(self) -> ImageView:

@@ -534,7 +534,8 @@ class _BlockRead:
         parts = target.backend.reads_parts(target.image, target.level)
         if parts and isinstance(cache, ChunkCache) and not cache.met(self._key):
             return None
-        chunk = np.empty(shape, self._out.dtype)
+        # Laid out in memory as what was asked for: samples are not reordered at each crop.
+        chunk = np.empty_like(self._out, shape=shape)
         self._read(*box, chunk)
         chunk.flags.writeable = False
         cache[self._key] = chunk

@@ -49,13 +49,16 @@ class ImageView(Derived):
         Numbers of the image and of its resolution; 0 is full size.
     """
 
+    # Whether arrays hold samples apart, in whatever order the file stores them.
+    _planar = False
+
     def __init__(self, file: OpenFile, index: int, level: int = 0) -> None:
         self._file = file
         self._index = index
         self._level = level
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ImageView, (self._file, self._index, self._level)
+        return type(self), (self._file, self._index, self._level)
 
     def __repr__(self) -> str:
         if self._file.closed:
@@ -410,7 +413,11 @@ class ImageView(Derived):
         y, x, z, c, t = shape
         image = self._image
         try:
-            if image.interleaved and c == image.samples == image.levels[0].shape[1]:
+            if (
+                image.interleaved
+                and not self._planar
+                and c == image.samples == image.levels[0].shape[1]
+            ):
                 return np.empty((t, z, y, x, c), image.dtype).transpose(0, 4, 1, 2, 3)
             return np.empty((t, c, z, y, x), image.dtype)
         except (MemoryError, ValueError) as error:  # ValueError: more than an address can hold

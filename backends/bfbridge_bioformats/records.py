@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity, Role
@@ -71,8 +72,15 @@ def read_images(reader: Any, store: Any, name: str) -> list[SeriesImage]:
     name
         Of the file, for messages.
     """
-    described = json.loads(bytes(store.describe(reader)))
-    found = [_series(number, answers, name) for number, answers in enumerate(described)]
+    found: list[SeriesImage] = []
+    before: Mapping[str, Any] | None = None
+    for number, answers in enumerate(json.loads(bytes(store.describe(reader)))):
+        title = answers.pop("name")
+        # A file may have thousands of scenes, alike but for their names: each kind is made once.
+        if answers != before:
+            before, like = answers, _series(number, answers, name)
+        image = replace(like.image, name=title, role=_role(answers["thumbnail"], title))
+        found.append(SeriesImage(number, image, like.layout, like.order, like.sizes))
     if not found:
         raise UnreadableFile(f"{name}: Bio-Formats finds no image in this file.")
     if all(entry.image.role != "image" for entry in found):
@@ -81,14 +89,14 @@ def read_images(reader: Any, store: Any, name: str) -> list[SeriesImage]:
 
 
 def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
-    """Make the record of one series of what bfbridge.Records tells of it.
+    """Make the record of one series, its name aside, of what bfbridge.Records tells of it.
 
     Parameters
     ----------
     number
         Of the series.
     answers
-        name, type (FormatTools' pixel type), little, samples, interleaved, bits, thumbnail, order;
+        type (FormatTools' pixel type), little, samples, interleaved, bits, thumbnail, order;
         pixel_size: [value, unit] or None for X, Y, Z; channels: each name, colour, emission and
         excitation; levels: each X, Y, Z, effective C, T, and the optimal tile's width and height.
     name
@@ -102,7 +110,7 @@ def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
     sizes = tuple((z, c, t) for _, _, z, c, t, *_ in levels)
     x, y, z = map(_quantity, answers["pixel_size"])
     image = Image(
-        name=answers["name"],
+        name=None,
         levels=tuple(_level(level, samples, dtype.itemsize) for level in levels),
         dtype=dtype,
         byteorder=byteorder,
@@ -110,7 +118,6 @@ def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
         interleaved=interleaved,
         pixel_size=PixelSize(x, y, z),
         channels=tuple(_channel(channel, samples) for channel in answers["channels"]),
-        role=_role(answers["thumbnail"], answers["name"]),
         significant_bits=answers["bits"] or None,
     )
     layout = Layout(dtype.newbyteorder(byteorder), samples, interleaved)

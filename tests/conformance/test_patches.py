@@ -169,6 +169,20 @@ def test_an_image_larger_than_its_cache_is_read_without_it(sample):
         stack.close()
 
 
+def test_stacks_of_a_process_share_one_cache(sample, tmp_path):
+    path, pixels = sample
+    other = write_ome_tiff(tmp_path / "o.ome.tif", PIXELS[::-1])
+    first, second = ImageStack(path), ImageStack(other)
+    shared = first._view._file.cache
+    assert second._view._file.cache is shared is pickle.loads(pickle.dumps(shared))
+    for _ in range(3):
+        for stack, whole in ((first, pixels), (second, PIXELS[::-1])):
+            patch = stack.extract_patch(0, [1], (3, 4), (5, 6))
+            np.testing.assert_array_equal(patch, whole[0, [1], 0, 3:8, 4:10])
+    assert 0 < shared.nbytes <= shared.max_bytes
+    assert ImageStack(path, cache=0)._view._file.cache is None
+
+
 def test_scenes(tmp_path):
     import tifffile
 
