@@ -42,6 +42,7 @@ from bfbridge.filesystem import (
     rename_new,
     replace_at_once,
     replace_patiently,
+    stray_in,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class AtomicTarget:
         Where the finished image goes. A symbolic link is followed, as ``open`` does.
     overwrite
         Whether an image of that name may be replaced. Folders that are neither empty nor Zarr
-        stores are never replaced.
+        stores with nothing else in them are never replaced.
     durable
         Whether ``commit`` returns only when the image would survive a power loss.
 
@@ -476,11 +477,12 @@ def _objection(path: Path) -> str:
     if not stat.S_ISDIR(mode):
         return "this is a device, pipe or socket, not an image. Choose another name."
     names = {entry.name for entry in path.iterdir()}
-    if not names or not ZARR_MARKS.isdisjoint(names):
+    stray = min(names, default="") if ZARR_MARKS.isdisjoint(names) else stray_in(path)
+    if not stray:
         return ""
     return (
-        "this is a folder that holds other things than a Zarr image, so it is never replaced. "
-        "Choose another name, or remove the folder yourself."
+        f"this is a folder that holds other things than a Zarr image ({stray}), so it is never "
+        "replaced. Choose another name, or remove the folder yourself."
     )
 
 

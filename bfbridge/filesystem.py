@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -32,10 +34,19 @@ __all__ = [
     "replace_at_once",
     "replace_patiently",
     "special_rename",
+    "stray_in",
+    "stray_key",
 ]
 
 # A folder with one of these is a Zarr group or array.
 ZARR_MARKS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray"})
+
+# What else lies in a store outside its groups and arrays: chunks of an array at the top ("0/1",
+# "0.1", "c/0/1"), copies of documents, OME-XML, and what desktops and network disks leave behind.
+_CHUNK_PART = re.compile(r"c|c?\.?\d+(\.\d+)*")
+_IN_STORES = re.compile(
+    r"\.zmetadata|METADATA\.ome\.xml|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*|\.bfbridge-.*"
+)
 
 # msvcrt locks refuse reads too, so the locked byte lies beyond the owner's note.
 WINDOWS_LOCKED_BYTE = 1 << 30
@@ -89,6 +100,40 @@ def _unmark(store: Path) -> None:
             Path(root, name).unlink()
         if not marks:
             folders.clear()  # chunks only
+
+
+def stray_key(keys: Iterable[str]) -> str:
+    """Return one of a store's keys (relative paths of files) that is no part of it, or "".
+
+    Whatever lies in a group or an array below the top is taken as a part of it.
+    """
+    keys = list(keys)
+    split = [key.split("/") for key in keys]
+    nodes = {tuple(parts[:-1]) for parts in split if len(parts) > 1 and parts[-1] in ZARR_MARKS}
+    for key, parts in zip(keys, split, strict=True):
+        if parts[-1] in ZARR_MARKS or _IN_STORES.fullmatch(parts[-1]):
+            continue
+        if any(tuple(parts[:n]) in nodes for n in range(1, len(parts))):
+            continue
+        if not all(_CHUNK_PART.fullmatch(part) for part in parts):
+            return key
+    return ""
+
+
+def stray_in(store: Path) -> str:
+    """Return a file in a store's folder that is no part of it, or ""; see `stray_key`."""
+    return stray_key(_outer_files(store))
+
+
+def _outer_files(store: Path) -> Iterator[str]:
+    """Yield the files of a folder, of groups and arrays below it their documents only."""
+    for root, folders, files in os.walk(store):
+        base = os.path.relpath(root, store).replace(os.sep, "/")
+        marks = ZARR_MARKS.intersection(files) if base != "." else set()
+        if marks:
+            folders.clear()
+        for name in marks or files:
+            yield name if base == "." else f"{base}/{name}"
 
 
 def removed_if_empty(folder: Path) -> bool:

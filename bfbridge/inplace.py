@@ -52,6 +52,9 @@ class InPlaceTarget(AtomicTarget):
         """Let go of the file; nothing has to be moved."""
         self.discard()
 
+    def _check_target(self) -> None:
+        """Nothing is replaced, so whatever else lies in a store's folder is in no danger."""
+
 
 class SharedTarget:
     """A file that several processes write; its owner is nobody.

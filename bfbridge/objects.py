@@ -25,7 +25,7 @@ from bfbridge.errors import (
     TargetExists,
     WriteFailed,
 )
-from bfbridge.filesystem import ZARR_MARKS
+from bfbridge.filesystem import ZARR_MARKS, stray_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -269,10 +269,11 @@ class UrlTarget:
         stored = any(key in ZARR_MARKS for key in others)
         # A writer that is gone leaves chunks without documents; they are ours to remove.
         self.occupied = bool(others)
-        if others and not stored and MARK not in keys:
+        stray = stray_key(others) if stored else "".join(others[:1])
+        if others and (stray or not stored) and MARK not in keys:
             raise (WriteFailed if overwrite else TargetExists)(
-                f"{self.path}: there are objects below this URL that are no Zarr store. Remove "
-                "them, or choose another name."
+                f"{self.path}: there are objects below this URL that are no Zarr store, or no part "
+                f"of it ({stray}). Remove them, or choose another name."
             )
         if stored and not overwrite:
             raise TargetExists(
