@@ -205,8 +205,9 @@ class Encoding:
         return b""
 
     def encode(self, pixels: Array, scratch: Scratch) -> bytes | memoryview:
-        """Return the stored bytes of a whole segment; `pixels` are (Y, X, samples), contiguous.
+        """Return the stored bytes of a whole segment.
 
+        `pixels` are (Y, X, samples), contiguous unless predictor 2 takes their differences.
         Uncompressed, that is a view of `pixels`.
         """
         if self.compression == JPEG:

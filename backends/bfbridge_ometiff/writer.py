@@ -156,10 +156,12 @@ class OmeTiffWriter(WriterBackend):
     def _whole(
         self, grid: Grid, encoding: Encoding, index: Shape5, block: np.ndarray[Any, Any]
     ) -> np.ndarray[Any, Any]:
-        """Return a block as a whole segment, (Y, X, samples), contiguous."""
+        """Return a block as a whole segment, (Y, X, samples), contiguous but for predictor 2."""
         pixels = np.moveaxis(block[0, :, 0], 0, -1)
         shape = grid.segment_shape(index[3])
-        if pixels.shape == shape and pixels.dtype == encoding.dtype and pixels.flags.c_contiguous:
+        # Differences are taken of any strides, so that pixels are copied once, not twice.
+        fits = encoding.predictor == 2 or pixels.flags.c_contiguous
+        if fits and pixels.shape == shape and pixels.dtype == encoding.dtype:
             return pixels
         size = shape[0] * shape[1] * shape[2] * encoding.dtype.itemsize
         whole = self._padded.get(size).view(encoding.dtype).reshape(shape)
