@@ -47,7 +47,7 @@ class TestTwoWriters:
             assert answer["status"] == "raised"
             assert answer["type"] == "TargetBusy"
             assert f"process {os.getpid()}" in answer["message"]
-            assert answer["seconds"] < 1
+            assert answer["seconds"] < 5
             with pytest.raises(TargetBusy):
                 BioWriter(path, overwrite=True)
             writer[200:] = array[200:]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -211,6 +213,28 @@ def test_a_killed_worker_is_one_error_then_reading_goes_on(number, tmp_path, mon
 
 
 @posix
+def test_a_killed_worker_leaves_no_files(tmp_path, monkeypatch):
+    """Bytes are files in a temporary folder of the worker, as far as Java sees."""
+    tifffile = pytest.importorskip("tifffile")
+    pixels = np.arange(61 * 47, dtype=np.uint16).reshape(61, 47) * 3
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    reader = open_(file.getvalue(), name="a.tif")
+    assert list(tmp_path.rglob("a.tif"))
+    (pid,) = reader.processes
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: not workers.pids)
+    with pytest.raises(ReadFailed):
+        read(reader)
+    assert list(tmp_path.iterdir()) == []
+    np.testing.assert_array_equal(read(reader)[0, 0, 0], pixels)
+    assert list(tmp_path.rglob("a.tif"))
+    reader.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
 def test_an_idle_worker_that_was_killed_is_told_once(reference):
     """Of two files in one worker, one is told; both are read again."""
     first, second = BioReader(SMALL, 1, isolated=True), BioReader(SMALL, 1, isolated=True)
@@ -310,7 +334,8 @@ def test_python_goes_on_while_java_works():
             pause.append(now - last)
             last = now
     assert len(pause) > 100
-    assert sorted(pause)[-5] < 0.05
+    # Held for a plane, the lock would make eight pauses of 0.1 s; a busy machine makes a few.
+    assert sorted(pause)[-5] < 0.09
 
 
 @linux
@@ -397,7 +422,8 @@ def test_pools_of_processes_read(program, method):
 
 @posix
 @pytest.mark.parametrize("how", ["killed", "forked, then killed", "exit"])
-def test_a_worker_ends_with_its_process(program, until, how):
+def test_a_worker_ends_with_its_process(program, until, how, tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("temporary")
     process = program.start(
         f"""
 slow = open_({SLOW!r}, isolated=True)
@@ -413,6 +439,7 @@ print("ready", flush=True)
 if {how!r} != "exit":
     time.sleep(60)
 """,
+        TMPDIR=str(tmp_path),
         **FAST,
     )
     until(process, "ready")
@@ -424,6 +451,7 @@ if {how!r} != "exit":
     process.wait(10)
     assert all(wait_for_end(pid, 5) for pid in pids)
     assert time.monotonic() - begun < 6
+    assert list(tmp_path.iterdir()) == []
     if how == "exit":
         assert (process.returncode, process.communicate()) == (0, ("", ""))
     else:

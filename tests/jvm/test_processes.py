@@ -25,7 +25,7 @@ def test_a_forked_child_is_told_what_to_do_and_ends(program):
                     use()
                 except ForkedProcess as error:
                     assert "spawn" in str(error) and "forkserver" in str(error)
-                assert time.monotonic() - begun < 2
+                assert time.monotonic() - begun < 10
             print("child refused", flush=True)
             sys.exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

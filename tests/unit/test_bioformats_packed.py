@@ -97,7 +97,7 @@ def test_a_zip_without_files_is_refused(way, data, tmp_path):
     begun = time.monotonic()
     with pytest.raises(UnreadableFile, match=r"empty\.zip: this zip file holds no files"):
         open_(target, name)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
     if way == "open file":
         target.close()
 

@@ -61,7 +61,7 @@ def test_a_reader_that_opens_slowly_is_waited_for():
     second = pool.take()
     assert second is made[0]
     # 0.1 s had been waited before: together they make up what opening costs.
-    assert 0.2 < time.monotonic() - begun < 1
+    assert 0.2 < time.monotonic() - begun < 5
 
 
 def test_no_more_readers_than_asked_for():
@@ -97,7 +97,7 @@ def test_a_discarded_reader_is_replaced():
     assert first.closed
     begun = time.monotonic()
     assert pool.take() is not first
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 5
 
 
 def test_closing_wakes_those_who_wait_and_closes_what_comes_back():

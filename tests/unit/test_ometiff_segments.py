@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from bfbridge import BioReader, BioWriter
+from bfbridge.errors import ReadFailed
 
 # One whole tile of 32 and three that reach over the edge.
 SIDE = 36
@@ -87,3 +88,17 @@ def test_resolutions_of_a_level_are_those_of_its_own_sides(tmp_path):
         )
     assert across == pytest.approx(10_000 * 17 / 33)
     assert down == pytest.approx(5_000)
+
+
+def test_uncompressed_segments_shorter_than_their_pixels_are_refused(tmp_path):
+    """What follows them in the file are bytes of something else."""
+    path = tmp_path / "a.ome.tif"
+    write(path, np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE), compression="none")
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        counts = list(tif.pages[0].databytecounts)
+        counts[1] -= 2
+        tif.pages[0].tags["TileByteCounts"].overwrite(counts)
+    with BioReader(path) as br:
+        np.testing.assert_array_equal(br[:32, :32], np.arange(36 * 32).reshape(32, 36)[:, :32])
+        with pytest.raises(ReadFailed, match=r"tile 1, 0 .* has 2,046 bytes .* pixels need 2,048"):
+            br[:]
