@@ -114,7 +114,9 @@ def convert(
         bool, _option("--recompress", help="Never copy encoded tiles as they are.")
     ] = False,
     durable: Annotated[bool, _option("--durable", help="Flush to disk before naming.")] = False,
-    jobs: Annotated[int, _option("--jobs", "-j", min=1, help="Processes.")] = 1,
+    jobs: Annotated[
+        int, _option("--jobs", "-j", min=1, help="Processes, started where one leaves CPUs idle.")
+    ] = 1,
     part: Annotated[
         Text, _option("--part", "--slurm-array", metavar="I/N", help="Only the I-th of N parts.")
     ] = None,

@@ -411,7 +411,8 @@ def convert_many(
     resume
         Whether to continue an earlier run: what its report has as complete and unchanged is kept.
     jobs
-        Processes. The CPUs and the memory are shared out among them.
+        Processes, started where one leaves CPUs idle; the memory is shared out among them. Files
+        converted until they are ready are converted in this process.
     part
         "i/n": only every n-th source from the i-th on, for schedulers that run n such commands.
     client

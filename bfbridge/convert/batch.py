@@ -6,11 +6,8 @@ interrupted batch can be resumed.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from bfbridge.convert.jobs import Job, converted, failed
@@ -20,9 +17,8 @@ from bfbridge.convert.report import Report, unchanged
 from bfbridge.convert.request import Request
 from bfbridge.convert.sources import Found
 from bfbridge.errors import BadArgument
-from bfbridge.tiles import available_cpus
 
-__all__ = ["Watcher", "parse_part", "plan_jobs", "run_batch"]
+__all__ = ["Run", "Watcher", "parse_part", "plan_jobs", "run_batch"]
 
 
 class Watcher:
@@ -97,7 +93,7 @@ def run_batch(
     report
         Gets a record for every job. It is finished here, also after an interruption.
     processes
-        Files converted at once, each in a process of its own; CPUs and memory are shared out.
+        Files converted at once, each in a process of its own, if more than 1.
     client
         A Dask client, instead of processes of this machine.
     watcher
@@ -114,14 +110,16 @@ def run_batch(
     watcher.begin(len(jobs))
     earlier = report.earlier() if resume else {}
     report.start(keep=resume)
-    run = _Run(jobs, request, report, watcher, earlier)
+    run = Run(jobs, request, report, watcher, earlier)
     try:
         if client is not None:
             from bfbridge.convert.cluster import run_on_cluster
 
             run_on_cluster(run, client)
         elif processes > 1 and len(jobs) > 1:
-            _run_in_processes(run, min(processes, len(jobs)))
+            from bfbridge.convert.processes import run_in_processes
+
+            run_in_processes(run, min(processes, len(jobs)))
         else:
             for number, job in run.pending():
                 run.end(number, converted(job, request, run.progress(number)))
@@ -134,7 +132,7 @@ def run_batch(
         report.finish()
 
 
-class _Run:
+class Run:
     """The state of a batch that its ways of running share."""
 
     def __init__(
@@ -205,65 +203,3 @@ class _Run:
             before = self._earlier.get(f"{job.source}\0{job.target}")
             if number not in told and before is not None:
                 self._report.files.append(before)
-
-
-def shared_out(request: Request, processes: int) -> Request:
-    """Return the request for one of several processes: its share of CPUs and memory."""
-    workers = max(1, (request.max_workers or available_cpus()) // processes)
-    memory = None if request.memory is None else max(16 << 20, request.memory // processes)
-    return replace(request, max_workers=workers, memory=memory)
-
-
-def _serve(
-    run: _Run,
-    request: Request,
-    waiting: SimpleQueue[tuple[int, Job]],
-    errors: list[BaseException],
-    stop: threading.Event,
-) -> None:
-    """Give jobs to one worker until there are none, or the batch is stopped."""
-    from bfbridge.convert.workers import WorkerDied, WorkerProcess
-
-    worker = WorkerProcess(stop)
-    try:
-        while not stop.is_set():
-            number, job = waiting.get_nowait()
-            try:
-                record = worker.convert(job, request, run.progress(number))
-            except WorkerDied as error:
-                record = failed(job, str(error), "WorkerDied", request)
-            if record.status == "done" or not stop.is_set():
-                run.end(number, record)
-    except Empty:
-        pass
-    except BaseException as error:  # noqa: BLE001 - handed to the main thread
-        errors.append(error)
-        stop.set()
-    finally:
-        worker.close()
-
-
-def _run_in_processes(run: _Run, processes: int) -> None:
-    """Keep `processes` workers busy; one that dies costs only the file it was at."""
-    request = shared_out(run.request, processes)
-    waiting: SimpleQueue[tuple[int, Job]] = SimpleQueue()
-    for pair in run.pending():
-        waiting.put(pair)
-    errors: list[BaseException] = []
-    stop = threading.Event()
-    served = partial(_serve, run, request, waiting, errors, stop)
-    threads = [threading.Thread(target=served, daemon=True) for _ in range(processes)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                # In slices: a join without end would not let Ctrl-C through on every system.
-                thread.join(0.2)
-    except BaseException:
-        stop.set()
-        for thread in threads:
-            thread.join()
-        raise
-    if errors:
-        raise errors[0]

@@ -27,7 +27,7 @@ from bfbridge.convert.request import Request
 from bfbridge.convert.scaling import Scaling, plan_scaling
 from bfbridge.convert.selection import check_selection
 from bfbridge.convert.verify import verify_output
-from bfbridge.errors import BfbridgeError, TargetExists
+from bfbridge.errors import BadArgument, BfbridgeError, TargetExists
 from bfbridge.reader import BioReader
 from bfbridge.tiles import run
 from bfbridge.writer import BioWriter, ImageWriter
@@ -234,16 +234,23 @@ def _scaling(br: BioReader, piece: Piece, request: Request) -> Scaling:
 
 
 def _extremes(br: BioReader, piece: Piece, request: Request) -> tuple[float, float]:
-    """Smallest and largest value of a piece, NaN left out."""
+    """Smallest and largest value of a piece, NaN and infinities left out."""
     view = piece.view(br)
     grid = source_grid(br, piece, (1, 1, 1, 1, 1), request)
     found: list[tuple[float, float]] = []
 
     def look(key: tuple[slice, ...]) -> None:
         pixels = piece.read(view, key)
-        found.append((float(np.nanmin(pixels)), float(np.nanmax(pixels))))
+        if pixels.dtype.kind == "f":
+            pixels = pixels[np.isfinite(pixels)]
+        if pixels.size:
+            found.append((float(pixels.min()), float(pixels.max())))
 
     run((partial(look, key) for key in grid), request.workers)
+    if not found:
+        raise BadArgument(
+            f"{br.source_name}: scaling='minmax': image {piece.series} has no finite value."
+        )
     return min(low for low, _ in found), max(high for _, high in found)
 
 

@@ -60,38 +60,48 @@ class WorkerProcess:
         WorkerDied
             The worker ended before it answered.
         """
-        process = self._started()
+        process = self.start()
         try:
-            assert process.stdin is not None  # noqa: S101 - it was started with a pipe
-            assert process.stdout is not None  # noqa: S101
-            pickle.dump((job, request), process.stdin)
-            process.stdin.flush()
+            _send(process, (job, request))
             while True:
-                kind, told = pickle.load(process.stdout)  # noqa: S301 - our own process
+                kind, told = _answer(process)
                 if kind == "done":
                     return told  # type: ignore[no-any-return]
                 progress(*told)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
-            code = process.wait()
-            self._process = None
-            _close_pipes(process)
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise WorkerDied(
-                f"the process that converted this file ended ({how}). If it was killed for lack of "
-                "memory, use fewer --jobs or lower --memory."
-            ) from error
+            raise self._died(process) from error
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the process if it does not run, and return it when it is ready for a job.
+
+        Raises
+        ------
+        WorkerDied
+            It ended before it was ready.
+        """
         if self._process is None:
             # A group of its own: Ctrl-C on the terminal reaches only the parent, which decides.
-            self._process = subprocess.Popen(  # noqa: S603 - this Python, and our own code
+            self._process = process = subprocess.Popen(  # noqa: S603 - this Python, and our own code
                 [sys.executable, "-c", BOOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 start_new_session=True,
             )  # fmt: skip
-            assert self._process.stdin is not None  # noqa: S101
-            pickle.dump(sys.path, self._process.stdin)
-            threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
+            threading.Thread(target=self._watch, args=(process,), daemon=True).start()
+            try:
+                _send(process, sys.path)
+                _answer(process)
+            except (EOFError, OSError, pickle.UnpicklingError) as error:
+                raise self._died(process) from error
         return self._process
+
+    def _died(self, process: subprocess.Popen[bytes]) -> WorkerDied:
+        code = process.wait()
+        self._process = None
+        _close_pipes(process)
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return WorkerDied(
+            f"a process that converts files ended ({how}). If it was killed for lack of memory, "
+            "use fewer --jobs or lower --memory."
+        )
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         """End the worker when the batch is stopped."""
@@ -117,6 +127,17 @@ class WorkerProcess:
             process.kill()
             process.wait()
         _close_pipes(process)
+
+
+def _send(process: subprocess.Popen[bytes], told: Any) -> None:
+    assert process.stdin is not None  # noqa: S101 - it was started with a pipe
+    pickle.dump(told, process.stdin)
+    process.stdin.flush()
+
+
+def _answer(process: subprocess.Popen[bytes]) -> Any:
+    assert process.stdout is not None  # noqa: S101 - it was started with a pipe
+    return pickle.load(process.stdout)  # noqa: S301 - our own process
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:
@@ -162,6 +183,7 @@ def serve() -> None:
             last = now
             tell("progress", (done, total))
 
+    tell("ready", None)
     while True:
         try:
             job, request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent

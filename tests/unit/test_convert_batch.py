@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,8 +18,9 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert import convert_many, make_request
+from bfbridge.convert import convert_many, make_request, processes, workers
 from bfbridge.convert.batch import Watcher, parse_part
+from bfbridge.convert.jobs import converted
 from bfbridge.convert.report import REPORT_NAME
 from bfbridge.convert.request import Request
 from bfbridge.convert.sources import Found, Skipped, find_sources, name_targets
@@ -307,15 +309,96 @@ def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.M
         "    return plain(job, request, progress)\n"
         "batch.converted = converted\n"
     )
-    from bfbridge.convert import workers
-
     monkeypatch.syspath_prepend(str(tmp_path))
     boot = workers.BOOT.replace("from bfbridge", "import deadly; from bfbridge")
     monkeypatch.setattr(workers, "BOOT", boot)
+    share_out_at_once(monkeypatch)
+    monkeypatch.setattr(processes._Batch, "work", lambda self, request: None)
     done = convert_many(tmp_path / "in", tmp_path / "out", make_request(), jobs=2)
     assert [record.status for record in done.files] == ["done", "failed", "done", "done"]
     assert "signal 9" in str(done.files[1].error)
     np.testing.assert_array_equal(read(tmp_path / "out/3.ome.tif"), image(3))
+
+
+def share_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have processes started for the smallest batch."""
+    monkeypatch.setattr(processes, "WORTH_SECONDS", -1)
+    monkeypatch.setattr(processes, "IDLE_CPUS", -1000)
+    monkeypatch.setattr(processes, "LOOK_SECONDS", 0.01)
+
+
+def test_this_process_converts_until_the_others_are_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(5):
+        write(tmp_path / f"in/{i}.ome.tif", i)
+    share_out_at_once(monkeypatch)
+    here: list[str] = []
+    watched = Record()
+
+    def slowly(job: Any, request: Request, progress: Any) -> Any:
+        here.append(job.name)
+        assert watched.four_ended.wait(60), "the others are ready, and do the rest"
+        return converted(job, request, progress)
+
+    monkeypatch.setattr(processes, "converted", slowly)
+    done = convert(tmp_path / "in", tmp_path / "out", jobs=2, watcher=watched)
+    assert [record.status for record in done.files] == ["done"] * 5
+    assert here == ["0.ome.tif"]
+    for i in range(5):
+        np.testing.assert_array_equal(read(tmp_path / f"out/{i}.ome.tif"), image(i))
+    assert watched.most <= 3, "files are shown as begun when they are"
+
+
+class Record(Watcher):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.most = self._active = self._ended = 0
+        self.four_ended = threading.Event()
+
+    def started(self, number: int, name: str) -> None:
+        self._active += 1
+        self.most = max(self.most, self._active)
+
+    def ended(self, number: int, record: Any) -> None:
+        self._active -= 1
+        self._ended += 1
+        if self._ended == 4:
+            self.four_ended.set()
+
+
+def test_a_short_batch_starts_no_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(3):
+        write(tmp_path / f"in/{i}.ome.tif", i)
+
+    def never(self: Any) -> Any:
+        raise AssertionError("started")
+
+    monkeypatch.setattr(workers.WorkerProcess, "start", never)
+    done = convert(tmp_path / "in", tmp_path / "out", jobs=8)
+    assert [record.status for record in done.files] == ["done"] * 3
+
+
+def test_processes_that_cannot_start_leave_the_work_to_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        write(tmp_path / f"in/{i}.ome.tif", i)
+    share_out_at_once(monkeypatch)
+    monkeypatch.setattr(workers, "BOOT", "raise SystemExit(3)")
+    done = convert(tmp_path / "in", tmp_path / "out", jobs=2)
+    assert [record.status for record in done.files] == ["done"] * 3
+
+
+def test_threads_and_memory_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "available_cpus", lambda: 8)
+    request = Request(memory=1 << 30)
+    shares = [processes.shared_out(request, n) for n in (2, 4, 8, 100)]
+    assert [share.max_workers for share in shares] == [8, 4, 2, 1]
+    assert [share.memory for share in shares] == [1 << 29, 1 << 28, 1 << 27, 16 << 20]
+    chosen = processes.shared_out(Request(max_workers=6), 4)
+    assert (chosen.max_workers, chosen.memory) == (1, (6 * 128 << 20) // 4)
 
 
 def test_two_sources_of_one_name_and_wrong_arguments(tmp_path: Path) -> None:
