@@ -230,6 +230,25 @@ def test_scaling(tmp_path: Path, scaling: Any, expected: Any) -> None:
     assert (told["from"], told["to"]) == ("uint16", "uint8")
 
 
+def test_the_least_and_greatest_value_are_finite_ones(tmp_path: Path) -> None:
+    """Blocks without any, NaN and infinities among the others: none of them spoils the scale."""
+    a = np.arange(2048 * 1040, dtype=np.float32).reshape(2048, 1040)
+    a[:1024] = np.nan
+    a[1500, :2] = np.inf, -np.inf
+    with BioWriter(tmp_path / "a.ome.tif", image=a) as bw:
+        bw[:] = a
+    target = tmp_path / "t.ome.tif"
+    convert(tmp_path / "a.ome.tif", target, scaling="minmax", verify=True)
+    low, high = 1024.0 * 1040, 2048.0 * 1040 - 1
+    with np.errstate(invalid="ignore"):
+        expected = np.clip((a.astype(float) - low) * (1 / (high - low)), 0, 1).astype(np.float32)
+    np.testing.assert_array_equal(read(target), expected)
+    with BioWriter(tmp_path / "none.ome.tif", image=a[:30]) as bw:
+        bw[:] = a[:30]
+    with pytest.raises(BadArgument, match=r"none\.ome\.tif: .*image 0 has no finite value"):
+        convert(tmp_path / "none.ome.tif", tmp_path / "u.ome.tif", scaling="minmax")
+
+
 def test_lossless_changes_need_no_rule(source: Path, tmp_path: Path) -> None:
     convert(source, tmp_path / "t.ome.tif", dtype="float32", verify=True)
     made = read(tmp_path / "t.ome.tif")
