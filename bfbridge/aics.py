@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from bfbridge import arrays
 from bfbridge.backend import Quantity
 from bfbridge.coordinates import coordinates, time_step
 from bfbridge.errors import BadArgument, BadSelection
@@ -311,9 +312,11 @@ class AICSImage:
             if len(values) == size and axis != "C":
                 coords[axis] = (axis, values, *attributes)
         coords["C"] = ("C", self._channel_names(view))
-        array: xarray.DataArray = import_module("xarray").DataArray(
-            data, dims=tuple(dims), coords=coords
-        )
+        try:
+            module = import_module("xarray")
+        except ImportError as error:
+            raise arrays.missing("xarray", "xarray", "AICSImage.xarray_data") from error
+        array: xarray.DataArray = module.DataArray(data, dims=tuple(dims), coords=coords)
         return array
 
     def get_image_data(self, dimension_order_out: str | None = None, **selection: Any) -> Array:

@@ -1,5 +1,7 @@
 """AICSImageIO's daily calls against the arrays that were written."""
 
+import sys
+
 import numpy as np
 import pytest
 import tifffile
@@ -7,7 +9,7 @@ import tifffile
 import bfbridge
 from bfbridge import BioReader
 from bfbridge.aics import AICSImage, PhysicalPixelSizes
-from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.errors import BadArgument, BadSelection, MissingExtra
 from tests.support.samples import distinct, write_ome_tiff
 
 PIXELS = distinct((2, 3, 4, 37, 53))
@@ -252,6 +254,15 @@ def test_positions_without_a_length_are_no_places(tmp_path):
             writer.write(distinct((5, 7)), metadata=metadata)
     with pytest.raises(BadArgument, match=r"image \d lies at [xy] = .* reference frame"):
         AICSImage(path, mosaic="stitch")
+
+
+def test_labels_need_xarray_and_say_so(tiff, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with (
+        AICSImage(tiff) as image,
+        pytest.raises(MissingExtra, match=r"xarray_data needs .*pip install 'bfbridge\[xarray\]'"),
+    ):
+        _ = image.xarray_data
 
 
 def test_what_is_no_mosaic_is_refused(tiff, scenes):
