@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -101,10 +101,10 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     if level is None:
         level = usual
     if not isinstance(level, (int, np.integer)) or isinstance(level, bool) or level not in allowed:
-        raise BadArgument(
-            f"level={level!r}: with {compression} it is a whole number from {allowed[0]} to "
-            f"{allowed[-1]}."
-        )
+        known = f"with {compression} it is a whole number from {allowed[0]} to {allowed[-1]}"
+        if len(allowed) == 1:
+            known = f"{compression} has no levels; leave it out"
+        raise BadArgument(f"level={level!r}: {known}.")
     return Settings(
         compression,
         int(level),
@@ -134,7 +134,7 @@ def _predictor_of(predictor: Any, compression: str) -> int | str:
 def _tile_of(tile: Any) -> tuple[int, int]:
     if tile is None:
         return _DEFAULT_TILE, _DEFAULT_TILE
-    pair = (tile, tile) if isinstance(tile, (int, np.integer)) else tuple(tile)
+    pair = tuple(tile) if isinstance(tile, Iterable) else (tile, tile)
     if len(pair) != 2 or not all(
         isinstance(n, (int, np.integer))
         and not isinstance(n, bool)

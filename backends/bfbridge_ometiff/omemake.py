@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.omexml import pixel_type_of
+from bfbridge.omexml import pixel_type_of, without_forbidden
 from bfbridge_ometiff.planes import ImagePlan
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def document_of(plans: Sequence[ImagePlan]) -> OME:
         )
         record = model.Image(
             id=f"Image:{index}",
-            name=image.name,
-            description=notes.description,
+            name=_text(image.name),
+            description=_text(notes.description),
             acquisition_date=notes.acquired,
             pixels=pixels,
         )
@@ -73,3 +73,7 @@ def document_of(plans: Sequence[ImagePlan]) -> OME:
             record.instrument_ref = model.InstrumentRef(id=f"Instrument:{number}")
             record.objective_settings = model.ObjectiveSettings(id=objective.id)
     return document
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else without_forbidden(text)

@@ -259,3 +259,12 @@ def test_slides_of_another_make_up(tmp_path, change, reason):
     file = saved(tmp_path, slide(slide_pages(), change), "a.svs")
     with pytest.raises(Unsupported, match=reason):
         open_ours(file)
+
+
+def test_names_that_xml_cannot_hold(tmp_path):
+    array = numbered((1, 12, 21), "u2")
+    reader = open_ours(saved(tmp_path, plain(array), "a\x01b.tif"))
+    assert reader.images[0].name == "a\x01b.tif"
+    assert reader.ome().images[0].name == "a b.tif"
+    assert 'Name="a b.tif"' in reader.ome_xml()
+    reader.close()

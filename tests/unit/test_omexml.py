@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bfbridge.backend import Quantity
-from bfbridge.errors import LimitExceeded, UnreadableFile, Unsupported
+from bfbridge.errors import BadArgument, LimitExceeded, UnreadableFile, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.omexml import (
     BinaryOnly,
@@ -20,6 +20,7 @@ from bfbridge.omexml import (
     parse_ome_xml,
     pixel_type_of,
     rgba_from_color,
+    without_forbidden,
     xml_from_model,
 )
 
@@ -254,3 +255,28 @@ def test_the_model_is_read_and_written_as_ome_types_does() -> None:
         assert "Channel:0:0" in text
         assert model_from_xml(text) == from_xml(text)
         assert model_from_xml(text).images[0].name == "<a> & ü"
+
+
+@pytest.mark.parametrize("bad", ["\0", "\x1b", "\ud800", "\ufffe", "\x0b"])
+def test_characters_that_xml_forbids_are_named(bad: str) -> None:
+    from ome_types import model
+
+    pixels = model.Pixels(
+        id="Pixels:0", dimension_order="XYZCT", type="uint16", size_x=3, size_y=4, size_z=1,
+        size_c=1, size_t=1, metadata_only=True,
+        channels=[model.Channel(id="Channel:0:0", name=f"DAPI{bad}")],
+    )  # fmt: skip
+    ome = model.OME(images=[model.Image(id="Image:0", pixels=pixels)])
+    with pytest.raises(BadArgument, match=r"text 'DAPI.*' holds a character that XML does not"):
+        xml_from_model(ome)
+    pixels.channels[0].name = without_forbidden(pixels.channels[0].name)
+    assert model_from_xml(xml_from_model(ome)).images[0].pixels.channels[0].name == "DAPI "
+
+
+def test_characters_that_xml_allows_are_kept() -> None:
+    from ome_types import model
+
+    text = "\t\n\r <&>\"' µ 日本 😀 \x7f\x85\u2028\ufffd"
+    assert without_forbidden(text) == text
+    ome = model.OME(creator=text)
+    assert model_from_xml(xml_from_model(ome)).creator == text
