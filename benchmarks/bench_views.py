@@ -49,7 +49,7 @@ import bioio_ome_tiff
 array = BioImage(path, reader=bioio_ome_tiff.Reader).dask_data
 """
 CHUNK = "timed(lambda: array[0, 0, 0, 2048:3072, 5120:6144].compute())"
-WHOLE = "timed(lambda: array.compute(num_workers=2))"
+WHOLE = "timed(lambda: array.compute())"
 OUR_WHOLE = """
 from bfbridge import BioReader
 br = BioReader(path)

@@ -296,19 +296,29 @@ def to_dask(view: ImageView, chunks: Any = None, order: str = "TCZYX") -> dask.a
     array: dask.array.Array = _image_array_class()(
         plain.dask, plain.name, plain.chunks, meta=plain._meta
     )
+    array._whole = (plain.name, lazy)  # type: ignore[attr-defined]
     return array
 
 
 @cache
 def _image_array_class() -> Any:
-    """Return a dask array class whose finished chunks are joined by all workers.
+    """Return a dask array class that reads a whole image without a copy of each chunk.
 
-    dask joins with one thread, which for an image costs as much as reading it uncompressed.
+    `compute` of the image as it is, by threads, is one read of the engine, where nobody asked dask
+    for anything else. Other schedulers' chunks are joined by all workers: dask joins with one
+    thread, which for an image costs as much as reading it uncompressed.
     """
     base: Any = import_module("dask.array").Array
 
     class ImageArray(base):  # type: ignore[misc]
-        __slots__ = ()
+        __slots__ = ("_whole",)
+
+        def compute(self, **options: Any) -> Any:
+            name, lazy = self._whole
+            # An assignment to a part of the array gives it another name.
+            if options or name != self.name or not _by_plain_threads(self):
+                return super().compute(**options)
+            return lazy[...]
 
         def __dask_postcompute__(self) -> Any:
             if self.npartitions == 1:
@@ -317,6 +327,18 @@ def _image_array_class() -> Any:
 
     ImageArray.__name__ = ImageArray.__qualname__ = "Array"
     return ImageArray
+
+
+def _by_plain_threads(array: Any) -> bool:
+    """Whether dask would compute with as many threads as it likes, unwatched."""
+    config: Any = import_module("dask.config")
+    scheduler = import_module("dask.base").get_scheduler(collections=[array])
+    return (
+        scheduler is import_module("dask.threaded").get
+        and not import_module("dask.callbacks").Callback.active
+        and config.get("num_workers", None) is None
+        and config.get("pool", None) is None
+    )
 
 
 def _flatten(nested: Any, depth: int) -> Iterator[Array]:

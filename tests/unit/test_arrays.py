@@ -184,6 +184,42 @@ def test_names_tell_what_differs(tmp_path, store):
     assert len(set(names)) == len(names)
 
 
+def test_compute_is_one_read_unless_dask_was_asked_for_more(tiff, monkeypatch):
+    from dask.diagnostics import ResourceProfiler
+
+    sizes = []
+    real = arrays.LazyImage.__getitem__
+
+    def spy(self, key):
+        found = real(self, key)
+        sizes.append(found.size)
+        return found
+
+    monkeypatch.setattr(arrays.LazyImage, "__getitem__", spy)
+    with BioReader(tiff) as br:
+        array = br.to_dask(chunks={"Y": 16})
+        for compute in (array.compute, lambda: np.asarray(array)):
+            np.testing.assert_array_equal(compute(), PIXELS)
+            assert sizes == [PIXELS.size]
+            sizes.clear()
+        asked = [
+            lambda: array.compute(num_workers=2),
+            lambda: array.compute(scheduler="synchronous"),
+            lambda: dask.compute(array)[0],
+        ]
+        for config in ({"scheduler": "synchronous"}, {"num_workers": 1}):
+            with dask.config.set(config):
+                np.testing.assert_array_equal(array.compute(), PIXELS)
+        with ResourceProfiler():
+            np.testing.assert_array_equal(array.compute(), PIXELS)
+        for compute in asked:
+            np.testing.assert_array_equal(compute(), PIXELS)
+        assert len(sizes) == 6 * array.npartitions
+        changed = PIXELS.copy()
+        changed[0, 1], array[0, 1] = 7, 7
+        np.testing.assert_array_equal(array.compute(), changed)
+
+
 def test_a_file_that_has_changed_is_an_error(tmp_path):
     path = write_ome_tiff(tmp_path / "c.ome.tif", PIXELS)
     with BioReader(path) as br:
