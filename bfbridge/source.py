@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import posixpath
+import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -269,6 +270,8 @@ def _open_path(path: Path) -> RandomAccess:
         raise FileMissing(f"{path}: no such file.") from error
     except IsADirectoryError as error:
         raise UnreadableFile(f"{path}: this is a folder, not a file.") from error
+    except UnreadableFile:
+        raise
     except OSError as error:
         raise UnreadableFile(f"{path}: cannot be opened ({error.strerror or error}).") from error
 
@@ -282,11 +285,19 @@ class _LocalFile:
         self._seek_lock = threading.Lock()
         self._readers = 0
         self._closed = False
-        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        # A pipe would be waited for until somebody writes to it.
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        self._fd = os.open(path, flags)
         try:
             if os.path.isdir(path):
                 raise IsADirectoryError(path)
-            self.size = os.fstat(self._fd).st_size
+            status = os.fstat(self._fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableFile(
+                    f"{path}: this is a pipe, device or socket, not a file. Copy what it gives to "
+                    "a file, or hand the bytes over."
+                )
+            self.size = status.st_size
         except BaseException:
             os.close(self._fd)
             raise

@@ -237,6 +237,17 @@ def test_descriptors_are_given_back(tmp_path: Path) -> None:
     assert len(list(fds.iterdir())) <= before
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_pipes_and_devices_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    from bfbridge import BioReader
+
+    os.mkfifo(tmp_path / "a.tif")
+    for path in (tmp_path / "a.tif", Path(os.devnull)):
+        with pytest.raises(UnreadableFile, match=rf"^{path}: this is a pipe, device or socket"):
+            BioReader(path)
+
+
 def test_a_server_that_cannot_be_reached_is_a_clear_error() -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 
