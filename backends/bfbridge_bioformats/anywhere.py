@@ -73,6 +73,11 @@ class Files:
         """Return a new FileMap for one Java reader, or None."""
         return None
 
+    def release(self, table: Any) -> None:
+        """Let go of the files that Java has opened through a FileMap which no reader took."""
+        if table is not None:
+            table.close()
+
     def shown(self, name: str) -> str:
         """Return a Java name as the user knows it."""
         return name
@@ -175,6 +180,11 @@ class MappedFiles(Files):
         for file_id, file in self._files.items():
             table.add(file_id, file.java(self._failed))
         return table
+
+    def release(self, table: Any) -> None:
+        """As above; what was fetched for all readers is kept."""
+        if self._on_disk:
+            table.close()
 
     def shown(self, name: str) -> str:
         """Return the URL or name that the user gave for a mapped name."""

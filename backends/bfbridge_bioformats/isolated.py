@@ -250,9 +250,12 @@ class IsolatedReader(ReaderBackend):
             place = self._state.pool.take()
             if place.worker.is_alive():
                 return place
-            self._state.pool.discard(place)
-            # Told to one read only: other files in the same worker are opened again in silence.
-            place.worker.report_death(purpose)
+            try:
+                # Told to one read only: other files in the same worker are opened again in silence.
+                place.worker.report_death(purpose)
+            finally:
+                # Ends the worker, after which nothing is told, where no other file is open in it.
+                self._state.pool.discard(place)
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         purpose = f"{self._name}: {name}"

@@ -63,6 +63,7 @@ class Recipe:
                 return JavaReader(java, table), time.monotonic() - begun
             except BaseException:
                 java.close()
+                self.files.release(table)
                 raise
 
 
@@ -94,19 +95,30 @@ def check_file(path: Path) -> None:
         raise UnreadableFile(f"{path}: no permission to read this file.")
 
 
-def recipe_for(files: Files, options: OpenOptions) -> Recipe:
+def recipe_for(files: Files, options: OpenOptions, table: Any) -> Recipe:
     """Find the reader class that recognises the main file. Java exceptions pass through.
+
+    Parameters
+    ----------
+    files, options
+        As of the recipe.
+    table
+        The FileMap to look through; released if nothing is found.
 
     Raises
     ------
     BadArgument
         An option of `options.backend_options` belongs to no reader.
     """
-    _refuse_unknown(options.backend_options)
-    # Not ImageReader's own instance of it: one made for this file is simpler to reason about than
-    # one that has met others before.
-    with files.using(files.table()):
-        name = machine.type("bfbridge.Formats").readerOf(files.main_id)
+    try:
+        _refuse_unknown(options.backend_options)
+        # Not ImageReader's own instance of it: one made for this file is simpler to reason about
+        # than one that has met others before.
+        with files.using(table):
+            name = machine.type("bfbridge.Formats").readerOf(files.main_id)
+    except BaseException:
+        files.release(table)
+        raise
     return Recipe(files, machine.type(str(name)), options)
 
 

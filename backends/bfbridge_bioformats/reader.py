@@ -303,9 +303,10 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
     """Open the first reader, with its metadata store; help Java to files that are not on disk."""
     while True:
         store = machine.type("bfbridge.Store")()
-        recipe = recipe_for(files, options)
+        table = files.table()
+        recipe = recipe_for(files, options, table)
         try:
-            reader, cost = recipe.make(store)
+            reader, cost = recipe.make(store, table)
         except machine.type("java.lang.Throwable") as error:
             if isinstance(error, machine.type(ENDLESS)):
                 raise

@@ -13,8 +13,10 @@ import logging
 import os
 import pickle
 import queue
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -104,8 +106,18 @@ class Records(logging.Handler):
         return kept
 
 
-def main(block_name: str) -> None:
-    """Answer requests until there are no more."""
+def main(block_name: str, folder: str) -> None:
+    """Answer requests until there are no more.
+
+    Parameters
+    ----------
+    block_name
+        Of the `SharedBlock` for pixels.
+    folder
+        For temporary files, of this process alone. Who started it removes it as well: either may be
+        killed.
+    """
+    tempfile.tempdir = folder
     # Ctrl-C in a terminal reaches this process as well; it is for the other one to act on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = Channel(os.dup(0), os.dup(1))
@@ -114,7 +126,7 @@ def main(block_name: str) -> None:
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
     requests: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(channel, requests), daemon=True).start()
+    threading.Thread(target=_listen, args=(channel, requests, folder), daemon=True).start()
     records = Records()
     logger = logging.getLogger("bfbridge")
     logger.addHandler(records)
@@ -126,17 +138,21 @@ def main(block_name: str) -> None:
         answer = _answer(desk, what, arguments, dropped)
         channel.send(channel.pack((*answer, records.take())))
     desk.close()
+    shutil.rmtree(folder, ignore_errors=True)
     # Without ending Java in good order, which takes time and can only go wrong.
     os._exit(0)
 
 
-def _listen(channel: Channel, requests: queue.SimpleQueue[tuple[Any, ...] | None]) -> None:
+def _listen(
+    channel: Channel, requests: queue.SimpleQueue[tuple[Any, ...] | None], folder: str
+) -> None:
     """Put requests into the queue; end the process when the other one has ended."""
     with contextlib.suppress(EOFError, OSError):
         while True:
             requests.put(channel.receive())
     requests.put(None)
     time.sleep(_PATIENCE)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
@@ -160,4 +176,4 @@ def _portable(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])

@@ -6,9 +6,11 @@ import atexit
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -51,7 +53,13 @@ class Worker:
     def __init__(self, heap: int) -> None:
         name = make_block_name()
         self._block = SharedBlock(name)
-        self._process = _start_process(name, self._block.fd, heap)
+        # Its temporary files lie here, so that none is left when it is killed.
+        self._folder = tempfile.mkdtemp(prefix="bfbridge-")
+        try:
+            self._process = _start_process(name, self._block.fd, heap, self._folder)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         self._requests = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)
         self._channel = Channel(self._answers.fileno(), self._requests.fileno())
@@ -162,6 +170,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _exchange(self, purpose: str, what: str, arguments: tuple[Any, ...]) -> Any:
         """Send a request and wait for its answer. Call with the lock held."""
@@ -227,7 +236,9 @@ def _close_pipe(pipe: IO[bytes]) -> None:
         pipe.close()
 
 
-def _start_process(block_name: str, block_fd: int, heap: int) -> subprocess.Popen[bytes]:
+def _start_process(
+    block_name: str, block_fd: int, heap: int, folder: str
+) -> subprocess.Popen[bytes]:
     if not sys.executable:
         raise JavaNotFound(
             "isolated reading starts Python processes, and this program does not say where its "
@@ -240,7 +251,7 @@ def _start_process(block_name: str, block_fd: int, heap: int) -> subprocess.Pope
     environment.pop("PYTHONFAULTHANDLER", None)
     environment.setdefault(HEAP_VARIABLE, str(heap))
     return subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", "bfbridge_bioformats.worker", block_name],
+        [sys.executable, "-m", "bfbridge_bioformats.worker", block_name, folder],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import struct
 import tempfile
 import threading
@@ -242,6 +243,30 @@ def test_a_linked_folder_is_no_outside(tmp_path):
     for file in real.iterdir():
         (links / file.name).symlink_to(file)
     assert read(open_(links / main.name))[0, 0, :, 0, 0].tolist() == [1, 2]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.parametrize("damage", ["none", "no format", "cut short"])
+def test_no_file_is_left_open(tmp_path, tiff, damage):
+    """Neither by the search for its format, nor by a reader that fails."""
+    path = tmp_path / "left.tif"
+    data = tiff.read_bytes()
+    path.write_bytes({"none": data, "no format": b"x" * 99, "cut short": data[:-9]}[damage])
+
+    def held():
+        links = (Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
+        return [link for link in links if link.exists() and os.readlink(link) == str(path)]
+
+    try:
+        reader = open_(path)
+    except BfbridgeError:
+        assert damage != "none"
+    else:
+        assert damage == "none"
+        assert held()
+        read(reader)
+        reader.close()
+    assert held() == []
 
 
 def test_our_java_classes_are_those_of_the_sources():

@@ -255,4 +255,4 @@ def test_descriptors_are_given_back(two_series, tmp_path):
         open_(tmp_path / "a.ome.tif.zip").close()
         with pytest.raises(UnreadableFile):
             open_(tmp_path / "bad.tif.gz")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -1,4 +1,4 @@
-"""Names and metadata of any characters arrive as Bio-Formats has them; what is no text is mended."""
+"""Names and metadata of any characters arrive as Bio-Formats has them, mended where no text."""
 
 from __future__ import annotations
 
