@@ -80,4 +80,4 @@ class _Bars(Quiet):
         if self._batch is not None:
             self._bars.advance(self._batch)
         if record.status == "failed" and self._batch is not None:
-            self._console.print(f"failed: {record.source}: {record.error}", markup=False)
+            self._console.print(f"failed: {record.source}", markup=False)

@@ -194,7 +194,7 @@ def convert(
 def _run(
     paths: list[str], report: str | None, dask: str | None, quiet: bool, wanted: dict[str, Any]
 ) -> None:
-    from bfbridge.cli.progress import watch
+    from bfbridge.cli.progress import describe_failure, watch
     from bfbridge.cli.stopping import Stopper
     from bfbridge.convert import convert as convert_images
     from bfbridge.convert import is_batch
@@ -223,8 +223,13 @@ def _run(
         except BatchFailed as error:
             _tell(error.conversion, quiet)
             for record in error.conversion.failed[:20]:
-                typer.echo(f"failed: {record.source}: {record.error}", err=True)
-            raise
+                typer.echo(f"failed: {describe_failure(record)}", err=True)
+            done = error.conversion
+            raise BatchFailed(
+                f"{len(done.failed)} of {len(done.files)} files failed; the others are done. The "
+                f"reasons are in {done.report}.",
+                done,
+            ) from error
     _tell(done, quiet)
 
 

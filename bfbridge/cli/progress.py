@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
     from bfbridge.convert.batch import Watcher
     from bfbridge.convert.record import FileRecord
 
-__all__ = ["watch"]
+__all__ = ["describe_failure", "watch"]
 
 LINE_SECONDS = 30.0
+
+
+def describe_failure(record: FileRecord) -> str:
+    """Return what failed and why; most reasons begin with the name."""
+    reason = record.error or ""
+    return reason if reason.startswith(record.source) else f"{record.source}: {reason}"
 
 
 @contextmanager
@@ -72,12 +79,12 @@ class _Lines(Quiet):
     def ended(self, number: int, record: FileRecord) -> None:
         with self._lock:
             self._ended += 1
-            name = self._files.pop(number, (record.source, 0.0, 0.0))[0]
+            name = self._files.pop(number, (os.path.basename(record.source), 0.0, 0.0))[0]
             if self._count < 2:
                 return
             spent = time.monotonic() - self._begun
             left = spent / self._ended * (self._count - self._ended)
-            told = {"kept": "kept, complete already", "failed": f"FAILED: {record.error}"}.get(
+            told = {"kept": "kept, complete already", "failed": "FAILED"}.get(
                 record.status, f"done in {record.seconds:.1f} s"
             )
             typer.echo(

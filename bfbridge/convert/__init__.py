@@ -20,7 +20,7 @@ from typing import Any
 from bfbridge.convert.batch import Watcher, parse_part, plan_jobs, run_batch
 from bfbridge.convert.naming import axes_of_pattern, is_name_pattern
 from bfbridge.convert.options import options_for
-from bfbridge.convert.places import Place, Url, place_of
+from bfbridge.convert.places import Place, Url, identity, place_of
 from bfbridge.convert.record import FileRecord
 from bfbridge.convert.report import Report, report_path
 from bfbridge.convert.request import SPLITS, Request, parse_crop, parse_size, parse_split
@@ -443,14 +443,16 @@ def convert_many(
         raise BadArgument(f"jobs={jobs}: give a number of processes, 1 or more.")
     listed = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     skipped = Skipped()
+    place = place_of(report) if report else report_path(folder, is_folder=True, part=chosen)
+    kept = _report_at(place, request)
+    earlier = [output.target for record in kept.earlier().values() for output in record.outputs]
+    made = {identity(target) for target in earlier if target.endswith(suffix)}
     found = find_sources(
-        [os.fspath(source) for source in listed], request,
-        pattern=pattern, recursive=recursive, group=group, skipped=skipped,
+        [os.fspath(source) for source in listed], request, pattern=pattern,
+        recursive=recursive, group=group, skipped=skipped, made={identity(folder), *made},
     )  # fmt: skip
     targets = name_targets(found, folder, suffix, request.split)
     planned = plan_jobs(found, targets, overwrite=overwrite, resume=resume, part=chosen)
-    place = place_of(report) if report else report_path(folder, is_folder=True, part=chosen)
-    kept = _report_at(place, request)
     kept.skipped = skipped.reasons
     run_batch(planned, request, kept, processes=jobs, client=client, watcher=watcher, resume=resume)
     seconds = time.perf_counter() - begun

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -12,7 +13,17 @@ from bfbridge.errors import BfbridgeError
 from bfbridge.filesystem import ZARR_MARKS
 from bfbridge.source import as_source
 
-__all__ = ["Place", "Storage", "Url", "exists", "identity", "is_url", "place_of", "stored_bytes"]
+__all__ = [
+    "Place",
+    "Storage",
+    "Url",
+    "exists",
+    "identity",
+    "is_report",
+    "is_url",
+    "place_of",
+    "stored_bytes",
+]
 
 Storage = Mapping[str, Any]
 
@@ -49,6 +60,11 @@ Place = Path | Url
 def is_url(text: str) -> bool:
     """Tell a URL from a path, as `bfbridge.source.as_source` does."""
     return "://" in text or "::" in text
+
+
+def is_report(name: str) -> bool:
+    """Tell the report of a batch by its name."""
+    return re.fullmatch(r"bfbridge-report(\.part-\d+-of-\d+)?\.json(\.lines)?", name) is not None
 
 
 def place_of(target: str | os.PathLike[str]) -> Place:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from bfbridge.convert.places import Storage
+from bfbridge.convert.places import Storage, is_report
 from bfbridge.errors import BfbridgeError, FileMissing, UnreadableFile
 from bfbridge.filesystem import ZARR_MARKS
 from bfbridge.source import as_source
@@ -45,8 +45,12 @@ def matching(url: str, storage: Storage) -> list[str]:
     )  # fmt: skip
 
 
-def walk(url: str, storage: Storage, recursive: bool) -> Iterator[tuple[str, str]]:
+def walk(
+    url: str, storage: Storage, recursive: bool, avoided: Collection[str] = ()
+) -> Iterator[tuple[str, str]]:
     """Yield files and Zarr stores below a folder, by name, with their folder from the first.
+
+    Folders to be avoided are passed by.
 
     Raises
     ------
@@ -56,15 +60,17 @@ def walk(url: str, storage: Storage, recursive: bool) -> Iterator[tuple[str, str
         The server does not list.
     """
     there = as_source(url, storage).filesystem()
-    yield from _walk(there, url.rstrip("/"), "", recursive)
+    yield from _walk(there, url.rstrip("/"), "", recursive, avoided)
 
 
-def _walk(there: Any, folder: str, relative: str, recursive: bool) -> Iterator[tuple[str, str]]:
+def _walk(
+    there: Any, folder: str, relative: str, recursive: bool, avoided: Collection[str]
+) -> Iterator[tuple[str, str]]:
     inner: list[str] = []
     for name, is_folder in sorted(_listed(there, folder).items()):
-        if name.startswith("."):
-            continue
         path = f"{folder}/{name}"
+        if name.startswith(".") or is_report(name) or path in avoided:
+            continue
         if not is_folder or _marks(_listed(there, path)):
             yield path, relative
         else:
@@ -72,7 +78,7 @@ def _walk(there: Any, folder: str, relative: str, recursive: bool) -> Iterator[t
     if recursive:
         for name in inner:
             deeper = f"{relative}/{name}".lstrip("/")
-            yield from _walk(there, f"{folder}/{name}", deeper, recursive)
+            yield from _walk(there, f"{folder}/{name}", deeper, recursive, avoided)
 
 
 def _listed(there: Any, folder: str) -> dict[str, bool]:

@@ -6,14 +6,14 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bfbridge.atomic import is_partial
 from bfbridge.convert import remote
 from bfbridge.convert.naming import base_name, suffix_of
-from bfbridge.convert.places import Place, Storage, identity, is_url
+from bfbridge.convert.places import Place, Storage, identity, is_report, is_url
 from bfbridge.convert.request import Request
 from bfbridge.errors import (
     BadArgument,
@@ -22,6 +22,7 @@ from bfbridge.errors import (
     JarNotFound,
     JavaNotFound,
     MissingExtra,
+    UnreadableFile,
 )
 from bfbridge.filepattern import FilePattern, is_pattern
 from bfbridge.filesystem import ZARR_MARKS
@@ -91,6 +92,7 @@ def find_sources(
     recursive: bool = True,
     group: bool = True,
     skipped: Skipped | None = None,
+    made: Collection[str] = (),
     opener: Callable[[str], Sequence[str]] | None = None,
 ) -> list[Found]:
     """List what there is to convert, in a fixed order.
@@ -111,6 +113,8 @@ def find_sources(
         converted once. Without it every file stands for itself.
     skipped
         Gets the files of searched folders that belong to others, or are no images.
+    made
+        `identity` of files and folders that are results of conversions: searches pass them by.
     opener
         Returns the files of a data set, for tests.
 
@@ -124,9 +128,11 @@ def find_sources(
     listed: list[tuple[Found, bool]] = []
     for source in sources:
         if is_url(source):
-            listed.extend(_at_url(source, request.source_storage, matcher, recursive))
+            expanded = _at_url(source, request.source_storage, matcher, recursive, made)
         else:
-            listed.extend(_expand(source, matcher, recursive))
+            expanded = _expand(source, matcher, recursive, made)
+        named = is_one_image(source)
+        listed.extend(pair for pair in expanded if named or identity(pair[0].path) not in made)
     if not group:
         unique = {found.path: found for found, _ in listed}
         return list(unique.values())
@@ -134,18 +140,18 @@ def find_sources(
 
 
 def _expand(
-    source: str, matcher: FilePattern | None, recursive: bool
+    source: str, matcher: FilePattern | None, recursive: bool, made: Collection[str]
 ) -> Iterator[tuple[Found, bool]]:
     """Yield files and whether they were found by searching rather than named."""
     path = Path(source).expanduser()
     if path.is_file() or (path.is_dir() and _is_store(path)):
         yield Found(str(path)), False
     elif path.is_dir():
-        yield from _searched(path, matcher, recursive, source)
+        yield from _searched(path, matcher, recursive, source, made)
     elif is_pattern(path.name) or (matcher is None and is_pattern(source)):
         if not path.parent.is_dir():
             raise FileMissing(f"{path.parent}: no such folder, so the pattern matches nothing.")
-        yield from _searched(path.parent, FilePattern(path.name), False, source)
+        yield from _searched(path.parent, FilePattern(path.name), False, source, made)
     elif glob.has_magic(source):
         names = sorted(glob.glob(str(path), recursive=True))
         wanted = [n for n in names if not _is_hidden(Path(n)) and _is_candidate(Path(n))]
@@ -160,7 +166,11 @@ def _expand(
 
 
 def _at_url(
-    source: str, storage: Storage, matcher: FilePattern | None, recursive: bool
+    source: str,
+    storage: Storage,
+    matcher: FilePattern | None,
+    recursive: bool,
+    made: Collection[str],
 ) -> Iterator[tuple[Found, bool]]:
     """Yield what a URL stands for, and whether it was found by searching rather than named."""
     if not remote.is_folder_name(source):
@@ -178,7 +188,8 @@ def _at_url(
             raise FileMissing(f"{source}: nothing matches.")
         yield from ((Found(url), False) for url in matches)
     else:
-        yield from _chosen(list(remote.walk(source, storage, recursive)), matcher, source, source)
+        listed = list(remote.walk(source, storage, recursive, made))
+        yield from _chosen(listed, matcher, source, source)
 
 
 def _is_candidate(path: Path) -> bool:
@@ -186,7 +197,7 @@ def _is_candidate(path: Path) -> bool:
 
 
 def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".") or is_partial(path)
+    return path.name.startswith(".") or is_partial(path) or is_report(path.name)
 
 
 def _is_store(path: Path) -> bool:
@@ -194,9 +205,14 @@ def _is_store(path: Path) -> bool:
 
 
 def _searched(
-    folder: Path, matcher: FilePattern | None, recursive: bool, shown: str
+    folder: Path,
+    matcher: FilePattern | None,
+    recursive: bool,
+    shown: str,
+    made: Collection[str],
 ) -> Iterator[tuple[Found, bool]]:
-    listed = [(str(path), relative) for path, relative in _walk(folder, folder, recursive)]
+    walked = _walk(folder, folder, recursive, made)
+    listed = [(str(path), relative) for path, relative in walked]
     return _chosen(listed, matcher, str(folder), shown)
 
 
@@ -219,11 +235,17 @@ def _chosen(
         yield Found(path, relative), matcher is None or matcher.pattern in EVERYTHING
 
 
-def _walk(folder: Path, root: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
+def _walk(
+    folder: Path, root: Path, recursive: bool, avoided: Collection[str]
+) -> Iterator[tuple[Path, str]]:
     """Yield files and Zarr stores below a folder, by name, with their folder from the root."""
     relative = "" if folder == root else folder.relative_to(root).as_posix()
     folders: list[Path] = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UnreadableFile(f"{folder}: cannot be searched ({error.strerror}).") from error
+    for entry in entries:
         path = Path(entry.path)
         if _is_hidden(path):
             continue
@@ -235,10 +257,11 @@ def _walk(folder: Path, root: Path, recursive: bool) -> Iterator[tuple[Path, str
             else:
                 folders.append(path)
     if recursive:
+        # A link to a folder above would be walked for ever.
+        avoided = {*avoided, os.path.realpath(folder)}
         for inner in folders:
-            # A link to a folder above would be walked for ever.
-            if not (inner.is_symlink() and root.resolve().is_relative_to(inner.resolve())):
-                yield from _walk(inner, root, recursive)
+            if os.path.realpath(inner) not in avoided:
+                yield from _walk(inner, root, recursive, avoided)
 
 
 def _opener(request: Request) -> Callable[[str], Sequence[str]]:

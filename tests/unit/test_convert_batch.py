@@ -125,6 +125,31 @@ def test_hidden_files_and_unfinished_work_are_no_sources(tmp_path: Path) -> None
     assert names(find_sources([str(tmp_path)], REQUEST)) == ["a.ome.tif"]
 
 
+def test_links_in_a_circle_are_walked_once(tmp_path: Path) -> None:
+    write(tmp_path / "in/a/x.ome.tif", 1)
+    write(tmp_path / "in/b/y.ome.tif", 2)
+    for link, target in (("a/up", ".."), ("a/self", "."), ("a/b", "../b"), ("b/a", "../a")):
+        (tmp_path / "in" / link).symlink_to(target)
+    (tmp_path / "in/gone.tif").symlink_to("nowhere")
+    found = find_sources([str(tmp_path / "in")], REQUEST)
+    assert sorted(names(found)) == ["x.ome.tif", "y.ome.tif"]
+
+
+@pytest.mark.parametrize("target", ["in/out", "in"])
+def test_results_inside_the_source_folder_are_no_sources(tmp_path: Path, target: str) -> None:
+    write(tmp_path / "in/a.ome.tif", 1)
+    write(tmp_path / "in/deep/b.ome.tif", 2)
+    for more in ({}, {"resume": True}, {"overwrite": True}):
+        done = convert(tmp_path / "in", tmp_path / target, suffix=".ome.zarr", **more)
+        assert [Path(record.source).name for record in done.files] == ["a.ome.tif", "b.ome.tif"]
+        assert done.skipped == {}
+    stores = sorted(path.relative_to(tmp_path / target) for path in tmp_path.rglob("*.ome.zarr"))
+    assert stores == [Path("a.ome.zarr"), Path("deep/b.ome.zarr")]
+    # Named, or wanted as something else, they are.
+    done = convert(tmp_path / target / "a.ome.zarr", f"{tmp_path / target}/", suffix=".ome.btf")
+    assert [Path(output).name for output in (done.files[0].outputs[0].target,)] == ["a.ome.btf"]
+
+
 @pytest.mark.parametrize("source", ["none.tif", "*.none", "x_{c:d}.tif", "empty"])
 def test_nothing_found_is_an_error(tmp_path: Path, source: str) -> None:
     (tmp_path / "empty").mkdir()
