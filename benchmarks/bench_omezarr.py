@@ -295,8 +295,7 @@ def reader_zarr(path: str, rust: bool = False) -> Callable[[Box], np.ndarray]:
 def reader_bfio(path: str) -> Callable[[Box], np.ndarray]:
     from bfio import BioReader
 
-    # It reads Zarr version 2 only: the same chunks, in a store of their own.
-    reader = BioReader(Path(path).with_name("v04.zarr"), backend="zarr", max_workers=THREADS)
+    reader = BioReader(Path(path), backend="zarr3", max_workers=THREADS)
     return lambda box: reader[box[0], box[1], 0, 0, 0]
 
 
@@ -423,8 +422,6 @@ def bench_read(folder: Path, image: str, repeats: int) -> None:
     from ome_types import OME  # noqa: F401 - the package is needed to open what is made here
 
     pixels = np.load(image, mmap_mode="r")
-    write_tensorstore(pixels[None, None, None], str(folder / "v04.zarr"), "0.4")
-    (folder / "v04.zarr/.zgroup").write_text('{"zarr_format": 2}')
     for layout in ("unsharded", "sharded"):
         store = folder / f"{layout}.ome.zarr"
         # Written by tensorstore, so that no contender reads what it likes best.
