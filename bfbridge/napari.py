@@ -7,7 +7,8 @@ calls the function it returns.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,17 @@ from bfbridge.arrays import to_dask
 from bfbridge.backend import PixelSize, Quantity
 from bfbridge.coordinates import channel_labels
 from bfbridge.errors import BadArgument
-from bfbridge.metadata import convert_length
+from bfbridge.metadata import NOT_LENGTHS, convert_length, unit_symbol
 from bfbridge.reader import BioReader
 from bfbridge.views import ImageView
 from bfbridge.writer import BioWriter
 
-__all__ = ["get_reader", "read_layers", "write_image"]
+__all__ = ["get_reader", "read_layers", "write_channels", "write_image"]
 
 Layer = tuple[Any, dict[str, Any], str]
 ORDER = "TCZYX"
+MOST_IMAGES = 100
+"""Images of one file that are opened: a plate has thousands, and each becomes a layer."""
 
 
 def get_reader(path: str | list[str]) -> Callable[[Any], list[Layer]] | None:
@@ -46,7 +49,7 @@ def read_layers(path: str | list[str]) -> list[Layer]:
 
     Each channel is a layer of its own with its colour; RGB images are one layer. Label images of
     integers become label layers. Macro and label pictures of slides are left out, unless there is
-    nothing else.
+    nothing else. Of a file of more than `MOST_IMAGES` images the first are read, with a warning.
     """
     layers: list[Layer] = []
     for one in path if isinstance(path, list) else [path]:
@@ -54,6 +57,13 @@ def read_layers(path: str | list[str]) -> list[Layer]:
         views = list(reader.series)
         chosen = [view for view in views if not _is_picture(view)] or views
         name = os.path.basename(str(one))
+        if len(chosen) > MOST_IMAGES:
+            warnings.warn(
+                f"{reader.source_name}: it has {len(chosen)} images; the first {MOST_IMAGES} are "
+                "shown. Add others with bfbridge.BioReader(path, series=number).to_dask().",
+                stacklevel=2,
+            )
+            del chosen[MOST_IMAGES:]
         layers += [_layer(view, view.name or name) for view in chosen]
     return layers
 
@@ -145,7 +155,7 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         (T,) (Z,) Y, X pixels, samples last where the layer is RGB; of a multiscale layer the
         levels, of which the first is written.
     meta
-        The layer's settings: name, scale, rgb, axis_labels.
+        The layer's settings: name, scale, units, rgb, axis_labels.
 
     Returns
     -------
@@ -157,10 +167,34 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     BadArgument
         The layer has more axes than an image.
     """
-    levels = getattr(data, "_data", data)
-    pixels = levels[0] if meta.get("multiscale") or isinstance(levels, (list, tuple)) else data
+    return write_channels(path, [(data, meta, "image")])
+
+
+def write_channels(path: str, layers: Sequence[Layer]) -> list[str]:
+    """Write layers as the channels of one image; napari's writer for several image layers.
+
+    Parameters
+    ----------
+    path
+        As in `write_image`.
+    layers
+        (data, settings, type) of each, as in `write_image`.
+
+    Returns
+    -------
+    list of str
+        The path.
+
+    Raises
+    ------
+    BadArgument
+        Layers of different shape, dtype or scale, or several of which one is RGB.
+    """
+    meta = layers[0][1]
     rgb = bool(meta.get("rgb"))
-    shape = tuple(pixels.shape)
+    pixels = [_finest(data, its) for data, its, _ in layers]
+    _refuse_unlike(path, pixels, layers)
+    shape = tuple(pixels[0].shape)
     spatial = len(shape) - rgb
     if not 2 <= spatial <= 4:
         raise BadArgument(f"{path}: a layer of shape {shape} has more axes than T, Z, Y, X.")
@@ -168,25 +202,62 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     axes = "".join(names) if _are_axes(names, spatial) else "TZYX"[-spatial:]
     sizes = dict(zip(axes, shape, strict=False))
     samples = shape[-1] if rgb else 1
-    scale = dict(zip(axes, list(meta.get("scale") or [1.0] * spatial)[-spatial:], strict=True))
-    lengths = _has_lengths(meta.get("units"))
+    count = samples if rgb else len(layers)
     with BioWriter(
         path,
-        Y=sizes["Y"], X=sizes["X"], Z=sizes.get("Z", 1), T=sizes.get("T", 1), C=samples,
-        dtype=pixels.dtype,
+        Y=sizes["Y"], X=sizes["X"], Z=sizes.get("Z", 1), T=sizes.get("T", 1), C=count,
+        dtype=_stored_dtype(path, pixels[0].dtype),
         overwrite=True,
     ) as bw:  # fmt: skip
         bw.samples_per_pixel = samples
-        if lengths:
-            for axis in "XYZ":
-                if axis in scale:
-                    setattr(bw, f"ps_{axis.lower()}", (float(scale[axis]), "µm"))
+        bw.name, channels = _names([str(its.get("name") or "") for _, its, _ in layers])
+        if channels:
+            bw.channel_names = channels
+        for axis, size in _lengths(axes, meta).items():
+            setattr(bw, f"ps_{axis.lower()}", size)
         for t in range(sizes.get("T", 1)):
             for z in range(sizes.get("Z", 1)):
                 key = tuple({"T": t, "Z": z}.get(axis, slice(None)) for axis in axes)
-                plane = np.asarray(pixels[key])
-                bw[:, :, z, :, t] = plane.reshape(sizes["Y"], sizes["X"], 1, samples, 1)
+                planes = np.stack([np.asarray(layer[key]) for layer in pixels], axis=2)
+                bw[:, :, z, :, t] = planes.reshape(sizes["Y"], sizes["X"], 1, count, 1)
     return [path]
+
+
+def _refuse_unlike(path: str, pixels: Sequence[Any], layers: Sequence[Layer]) -> None:
+    """Refuse layers that are no channels of one image."""
+    kinds = {
+        (tuple(p.shape), str(p.dtype), tuple(meta.get("scale") or ()), bool(meta.get("rgb")))
+        for p, (_, meta, _) in zip(pixels, layers, strict=True)
+    }
+    if len(kinds) > 1 or (len(layers) > 1 and layers[0][1].get("rgb")):
+        raise BadArgument(
+            f"{path}: these layers are no channels of one image: their shape, dtype, scale and "
+            f"whether they are RGB are {sorted(kinds)}. Save them one by one."
+        )
+
+
+def _finest(data: Any, meta: dict[str, Any]) -> Any:
+    """Return a layer's pixels, of a multiscale layer those of full size."""
+    levels = getattr(data, "_data", data)
+    return levels[0] if meta.get("multiscale") or isinstance(levels, (list, tuple)) else data
+
+
+def _stored_dtype(path: str, dtype: Any) -> np.dtype[Any]:
+    """Return the type to write: napari's labels have 64 bits, for which OME-TIFF has no name."""
+    given: np.dtype[Any] = np.dtype(dtype)
+    if given.kind in "iu" and given.itemsize == 8 and ".zarr" not in str(path).lower():
+        return np.dtype(f"{given.kind}4")
+    return given
+
+
+def _names(layers: list[str]) -> tuple[str | None, list[str | None]]:
+    """Return the names of the image and its channels: layers are called "image: channel"."""
+    if len(layers) == 1:
+        return layers[0] or None, []
+    parts = [name.rpartition(": ") for name in layers]
+    if len({image for image, _, _ in parts}) > 1:
+        parts = [("", "", name) for name in layers]
+    return parts[0][0] or None, [channel or None for _, _, channel in parts]
 
 
 def _are_axes(names: list[str], count: int) -> bool:
@@ -196,7 +267,18 @@ def _are_axes(names: list[str], count: int) -> bool:
     )  # fmt: skip
 
 
-def _has_lengths(units: Any) -> bool:
-    """Whether the layer's scale is in micrometres."""
-    last = units[-1] if isinstance(units, (list, tuple)) and units else units
-    return str(last) in ("um", "µm", "micrometer", "micron")
+def _lengths(axes: str, meta: dict[str, Any]) -> dict[str, tuple[float, str]]:
+    """Return the size of a pixel along the axes whose scale is a length."""
+    count = len(axes)
+    scale = list(meta.get("scale") or [1.0] * count)[-count:]
+    units = meta.get("units")
+    units = list(units)[-count:] if isinstance(units, (list, tuple)) else [units] * count
+    found = {}
+    for axis, size, unit in zip(axes, scale, units, strict=True):
+        try:
+            symbol = unit_symbol(str(unit))
+        except BadArgument:
+            continue
+        if axis in "XYZ" and symbol not in NOT_LENGTHS:
+            found[axis] = (float(size), symbol)
+    return found

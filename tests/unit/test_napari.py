@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader
-from bfbridge.errors import BadArgument
-from bfbridge.napari import get_reader, read_layers, write_image
+from bfbridge.errors import BadArgument, BadDtype
+from bfbridge.napari import get_reader, read_layers, write_channels, write_image
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
 PIXELS = distinct((2, 3, 4, 37, 53))
@@ -105,6 +105,77 @@ def test_multiscale_layers_write_the_finest(tmp_path):
 def test_layers_of_too_many_axes_are_refused(tmp_path):
     with pytest.raises(BadArgument, match="more axes"):
         write_image(str(tmp_path / "n.ome.tif"), PIXELS, {})
+
+
+@pytest.mark.parametrize("suffix", ["ome.tif", "ome.zarr"])
+def test_layers_become_channels_again(tmp_path, suffix):
+    import npe2
+
+    manager = npe2.PluginManager.instance()
+    if "bfbridge" not in manager:
+        manager.register(npe2.PluginManifest.from_file(MANIFEST))
+    metadata = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5, "Channel": {"Name": ["a", "b", "c"]}}
+    path = write_ome_tiff(tmp_path / "a.ome.tif", PIXELS, metadata={**metadata, "Name": "cells"})
+    ((data, settings, _),) = read_layers(str(path))
+    layers = [
+        (data[:, c], {**settings, "name": name}, "image") for c, name in enumerate(settings["name"])
+    ]
+    target = tmp_path / f"b.{suffix}"
+    npe2.io_utils._write(str(target), layers, plugin_name="bfbridge", _pm=manager)
+    with BioReader(target) as br:
+        assert (br.name, br.channel_names) == ("cells", ["a", "b", "c"])
+        assert br.pixel_size() == {"X": 0.25, "Y": 0.5, "Z": None}
+        np.testing.assert_array_equal(br[...], PIXELS.transpose(3, 4, 2, 1, 0))
+
+
+def test_layers_that_are_no_channels_are_refused(tmp_path):
+    plane = PIXELS[0, 0, 0]
+    other = (plane.astype(np.float32), {"name": "f"}, "image")
+    for wrong in (other, (plane, {"scale": [2, 2]}, "image")):
+        with pytest.raises(BadArgument, match="one by one"):
+            write_channels(str(tmp_path / "n.ome.tif"), [(plane, {"name": "i"}, "image"), wrong])
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        (["nanometer"] * 2, (0.5, "nm")), (["mm", "mm"], (0.5, "mm")), ("um", (0.5, "µm")),
+        (["pixel"] * 2, None), (None, None), (["second"] * 2, None),
+    ],
+)  # fmt: skip
+def test_scales_keep_their_units(tmp_path, units, expected):
+    target = tmp_path / "u.ome.tif"
+    write_image(str(target), PIXELS[0, 0, 0], {"scale": [2.0, 0.5], "units": units, "name": "x"})
+    with BioReader(target) as br:
+        assert br.physical_pixel_size.x == expected
+        assert br.name == "x"
+
+
+def test_labels_of_64_bits_are_written_where_they_fit(tmp_path):
+    labels = distinct((37, 53)).astype(np.int64)
+    for suffix, dtype in (("ome.tif", np.int32), ("ome.zarr", np.int64)):
+        target = tmp_path / f"l.{suffix}"
+        write_image(str(target), labels, {"name": "labels"})
+        with BioReader(target) as br:
+            assert br.dtype == dtype
+            np.testing.assert_array_equal(br[...], labels)
+    with pytest.raises(BadDtype, match="int32"):
+        write_image(str(tmp_path / "m.ome.tif"), labels + 2**40, {})
+    assert not (tmp_path / "m.ome.tif").exists()
+
+
+def test_of_thousands_of_images_the_first_are_shown(tmp_path, monkeypatch):
+    import tifffile
+
+    monkeypatch.setattr("bfbridge.napari.MOST_IMAGES", 2)
+    path = tmp_path / "many.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for number in range(3):
+            writer.write(PIXELS[0, 0, number])
+    with pytest.warns(UserWarning, match="3 images; the first 2"):
+        layers = read_layers(str(path))
+    assert len(layers) == 2
+    np.testing.assert_array_equal(layers[1][0].compute()[0, 0], PIXELS[0, 0, 1])
 
 
 def test_asking_for_a_reader_starts_nothing():
