@@ -230,7 +230,7 @@ def v3_codecs() -> list[tuple[str, dict[str, Any]]]:
         ("none", {"compressors": None}),
         ("zstd", {"compressors": c.ZstdCodec(level=3, checksum=True)}),
         ("gzip", {"compressors": c.GzipCodec()}),
-        ("blosc", {"compressors": c.BloscCodec(cname="lz4", shuffle=c.BloscShuffle.bitshuffle)}),
+        ("blosc", {"compressors": c.BloscCodec(cname="lz4", shuffle="bitshuffle")}),
         ("crc32c", {"compressors": [c.ZstdCodec(), c.Crc32cCodec()]}),
         ("transpose", {"filters": c.TransposeCodec(order=(2, 0, 1)), "compressors": c.ZstdCodec()}),
         ("big", {"serializer": c.BytesCodec(endian="big"), "compressors": None}),
