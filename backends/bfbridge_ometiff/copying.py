@@ -9,7 +9,7 @@ import numpy as np
 
 from bfbridge.backend import StoredAs
 from bfbridge_ometiff.directories import BYTE_ORDER
-from bfbridge_ometiff.layout import BYTE_STREAMS, JPEG, JPEG2000, Layout
+from bfbridge_ometiff.layout import BLACK_IS_ZERO, BYTE_STREAMS, JPEG, JPEG2000, PALETTE, Layout
 
 __all__ = ["Copied", "copied_from", "stored_as"]
 
@@ -45,6 +45,8 @@ def stored_as(layout: Layout) -> StoredAs | None:
     swapped = layout.byteorder != BYTE_ORDER and layout.dtype.itemsize > 1
     if swapped and layout.compression in BYTE_STREAMS:
         return None
+    # Places in a palette are handed out as grey, and written as such: OME has no palette.
+    grey = layout.photometric == PALETTE
     return StoredAs(
         "tiff",
         (
@@ -53,7 +55,7 @@ def stored_as(layout: Layout) -> StoredAs | None:
             ("compression", layout.compression),
             ("tag", layout.compression_tag or 1),
             ("predictor", layout.predictor),
-            ("photometric", layout.photometric),
+            ("photometric", BLACK_IS_ZERO if grey else layout.photometric),
             ("subsampling", layout.subsampling),
             ("tables", layout.tables),
         ),

@@ -73,7 +73,7 @@ _IMAGE_TYPES: Final = {
 
 _IMAGE_SAMPLES: Final = {JPEG: (1, 3), WEBP: (3, 4)}
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_WHITE_IS_ZERO, BLACK_IS_ZERO, _RGB, PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _FORMATS: Final = {1: "u", 2: "i", 3: "f", 4: "u", 6: "c"}
 _BAND_BYTES: Final = 1 << 20
 
@@ -313,11 +313,11 @@ def _photometric(
         if dtype.kind not in "ui" or compression not in BYTE_STREAMS:
             raise Unsupported("WhiteIsZero pixels that are no plain integers")
         return photometric, True
-    if photometric == _PALETTE and samples > 1:
+    if photometric == PALETTE and samples > 1:
         raise Unsupported("palette pixels with several samples")
     if photometric == _YCBCR and (compression not in (JPEG, WEBP, JPEGXL) or samples != 3):
         raise Unsupported("YCbCr pixels outside JPEG")
-    if photometric not in (_BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR):
+    if photometric not in (BLACK_IS_ZERO, _RGB, PALETTE, _YCBCR):
         raise Unsupported(f"PhotometricInterpretation {photometric}")
     return photometric, False
 

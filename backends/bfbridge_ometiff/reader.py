@@ -214,7 +214,14 @@ class OmeTiffReader(ReaderBackend):
             raise ReadFailed(f"image {image}: no file holds plane z {z}, c {channel}, t {t}.")
         region = Region(image, level, (t, channel, z, 0, 0), (t + 1, channel + 1, z + 1, 1, 1))
         with self._dataset.files.borrow(number) as tiff:
-            yield tiff, self._layout(tiff, region, ifd)
+            try:
+                layout = self._layout(tiff, region, ifd)
+            except Damaged as error:
+                raise ReadFailed(
+                    f"{tiff.name}: image {image}, level {level}, plane z {z}, c {channel}, t {t} "
+                    f"(directory {ifd}): {error}"
+                ) from error
+            yield tiff, layout
 
     def ome_xml(self) -> str | None:
         """Return the OME-XML as stored; for a plain TIFF, made from its images."""

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.errors import BfbridgeError
+from bfbridge.errors import BfbridgeError, ReadFailed
 from tests.real.manifest import DATA
 
 SHAPE = (300, 420, 2, 3)
@@ -132,6 +132,34 @@ def test_big_endian_tiles_are_decoded(tmp_path: Path) -> None:
         assert br.stored_as is None
     convert(source, tmp_path / "target.ome.tif")
     assert np.array_equal(tifffile.imread(tmp_path / "target.ome.tif"), plane)
+
+
+def test_places_in_a_palette_become_grey(tmp_path: Path) -> None:
+    source, target = tmp_path / "source.ome.tif", tmp_path / "target.ome.tif"
+    plane = pixels((128, 256), np.uint8)
+    colors = np.arange(3 * 256, dtype=np.uint16).reshape(3, 256)
+    options: dict[str, Any] = {"photometric": "palette", "colormap": colors}
+    tifffile.imwrite(source, plane, tile=(128, 128), compression="zstd", **options)
+    convert(source, target)
+    assert stored(target) == stored(source)
+    with tifffile.TiffFile(target) as file:
+        assert file.pages[0].photometric == tifffile.PHOTOMETRIC.MINISBLACK
+        assert np.array_equal(file.pages[0].asarray(), plane)
+
+
+def test_a_plane_that_is_missing_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "source.ome.tif"
+    array = pixels((128, 128, 1, 2))
+    write(source, array, tile=128)
+    data = source.read_bytes()
+    with tifffile.TiffFile(source) as file:
+        first, last = (page.offset for page in file.pages)
+        place = data.index(last.to_bytes(4, "little"), first)
+    source.write_bytes(data[:place] + bytes(4) + data[place + 4 :])
+    with pytest.raises(ReadFailed, match="c 1, t 0 .*there is no directory 1"):
+        convert(source, tmp_path / "target.ome.tif")
+    with BioReader(source) as br, pytest.raises(ReadFailed, match="there is no directory 1"):
+        br.read_stored((0, 1, 0, 0, 0))
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no real files at {DATA}")
