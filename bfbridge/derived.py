@@ -144,20 +144,9 @@ class Derived:
             Units that the file cannot answer, or a resolution said twice.
         """
         result: Array = import_module("bfbridge.render").region(
-            self,
-            x,
-            y,
-            units=units,
-            z=z,
-            c=c,
-            t=t,
-            level=level,
-            pixel_size=pixel_size,
-            magnification=magnification,
-            max_size=max_size,
-            resample=resample,
-            keepdims=keepdims,
-        )
+            self, x, y, units=units, z=z, c=c, t=t, level=level, pixel_size=pixel_size,
+            magnification=magnification, max_size=max_size, resample=resample, keepdims=keepdims,
+        )  # fmt: skip
         return result
 
     def _key_of(self, region: Mapping[str, Any], view: Any) -> Any:

@@ -73,13 +73,13 @@ def read_images(reader: Any, store: Any, name: str) -> list[SeriesImage]:
         Of the file, for messages.
     """
     found: list[SeriesImage] = []
-    before: Mapping[str, Any] | None = None
+    thumbnail = False
     for number, answers in enumerate(json.loads(bytes(store.describe(reader)))):
-        title = answers.pop("name")
-        # A file may have thousands of scenes, alike but for their names: each kind is made once.
-        if answers != before:
-            before, like = answers, _series(number, answers, name)
-        image = replace(like.image, name=title, role=_role(answers["thumbnail"], title))
+        title = answers["name"]
+        # Nothing but a name: the series is as the one before, as thousands of scenes may be.
+        if len(answers) > 1:
+            like, thumbnail = _series(number, answers, name), answers["thumbnail"]
+        image = replace(like.image, name=title, role=_role(thumbnail, title))
         found.append(SeriesImage(number, image, like.layout, like.order, like.sizes))
     if not found:
         raise UnreadableFile(f"{name}: Bio-Formats finds no image in this file.")

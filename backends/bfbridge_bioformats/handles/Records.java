@@ -17,6 +17,7 @@ public final class Records {
   private final IFormatReader reader;
   private final MetadataRetrieve store;
   private final StringBuilder json = new StringBuilder();
+  private String before = "";
 
   private Records(IFormatReader reader, MetadataRetrieve store) {
     this.reader = reader;
@@ -38,11 +39,23 @@ public final class Records {
     });
   }
 
+  /** A file may have thousands of scenes alike but for their names: what they share is told once. */
   private void series(int number) {
-    int channels = reader.getEffectiveSizeC();
-    int samples = reader.getRGBChannelCount();
     json.append("{\"name\":");
     text(ask(() -> store.getImageName(number)));
+    int begin = json.length();
+    kind(number);
+    String kind = json.substring(begin);
+    if (kind.equals(before)) {
+      json.setLength(begin);
+    }
+    before = kind;
+    json.append('}');
+  }
+
+  private void kind(int number) {
+    int channels = reader.getEffectiveSizeC();
+    int samples = reader.getRGBChannelCount();
     json.append(",\"type\":").append(reader.getPixelType());
     json.append(",\"little\":").append(reader.isLittleEndian());
     json.append(",\"samples\":").append(samples);
@@ -62,7 +75,6 @@ public final class Records {
     json.append(",\"levels\":");
     list(reader.getResolutionCount(), this::level);
     reader.setResolution(0);
-    json.append('}');
   }
 
   private void channel(int number, int channel) {
@@ -79,11 +91,15 @@ public final class Records {
 
   private void level(int resolution) {
     reader.setResolution(resolution);
-    json.append('[').append(reader.getSizeX()).append(',').append(reader.getSizeY());
+    int width = reader.getSizeX();
+    int height = reader.getSizeY();
+    json.append('[').append(width).append(',').append(height);
     json.append(',').append(reader.getSizeZ()).append(',').append(reader.getEffectiveSizeC());
     json.append(',').append(reader.getSizeT());
-    json.append(',').append(reader.getOptimalTileWidth());
-    json.append(',').append(reader.getOptimalTileHeight()).append(']');
+    // Readers divide by the size to find their tiles.
+    boolean empty = width < 1 || height < 1;
+    json.append(',').append(empty ? 0 : reader.getOptimalTileWidth());
+    json.append(',').append(empty ? 0 : reader.getOptimalTileHeight()).append(']');
   }
 
   private interface Item {
@@ -135,7 +151,12 @@ public final class Records {
       return;
     }
     json.append('"');
-    for (int i = 0; i < text.length(); i++) {
+    int plain = 0;
+    while (plain < text.length() && isPlain(text.charAt(plain))) {
+      plain++;
+    }
+    json.append(text, 0, plain);
+    for (int i = plain; i < text.length(); i++) {
       char c = text.charAt(i);
       if (c == '"' || c == '\\') {
         json.append('\\').append(c);
@@ -152,5 +173,9 @@ public final class Records {
       }
     }
     json.append('"');
+  }
+
+  private static boolean isPlain(char c) {
+    return c >= ' ' && c < 0x7f && c != '"' && c != '\\';
   }
 }
