@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,10 +104,14 @@ def _feature(home: Path) -> int:
 
 
 def _drop_old(folder: Path) -> None:
-    """Keep the newest few archives."""
-    archives = sorted(folder.glob("java-*.jsa"), key=lambda file: file.stat().st_mtime)
-    for file in archives[:-_KEPT]:
-        file.unlink(missing_ok=True)
+    """Keep the newest few archives, and nothing of makers that were killed long ago."""
+    files = sorted(folder.glob("java-*"), key=lambda file: file.stat().st_mtime)
+    archives = [file for file in files if file.suffix == ".jsa"]
+    long_ago = time.time() - 2 * _PATIENCE
+    for file in files:
+        stale = file.suffix != ".jsa" and file.stat().st_mtime < long_ago
+        if stale or file in archives[:-_KEPT]:
+            file.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

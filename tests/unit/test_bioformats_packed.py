@@ -170,6 +170,15 @@ def test_packed_files_that_lie_together(tmp_path):
     reader.close()
 
 
+@pytest.mark.timeout(30)
+def test_an_empty_zip_among_others_hangs_nothing(tmp_path):
+    for number in range(2):
+        (tmp_path / f"a_z{number}.tif.zip").write_bytes(zipped())
+    (tmp_path / "a.pattern").write_text("a_z<0-1>.tif.zip")
+    with pytest.raises(UnreadableFile):
+        open_(tmp_path / "a.pattern")
+
+
 def changed_size(data, size):
     """A zip whose directory and local header say that the file has another length."""
     changed = bytearray(data)

@@ -123,8 +123,9 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
 
   private Source onDisk(String name) {
     String lower = name.toLowerCase(Locale.ROOT);
-    // Location decompresses these on its own.
-    if (lower.endsWith(".gz") || lower.endsWith(".bz2") || lower.endsWith(".zip")) {
+    // Location decompresses these on its own. Not .zip: one without entries would hold it for ever,
+    // and ZipReader wants the file as it is.
+    if (lower.endsWith(".gz") || lower.endsWith(".bz2")) {
       return null;
     }
     File file = new File(name);

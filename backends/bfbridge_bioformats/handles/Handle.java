@@ -14,7 +14,7 @@ final class Handle implements IRandomAccess {
   private static final int WINDOW = 4096;
 
   /** Questions without a byte read between them, before it must be a loop without end. */
-  private static final int MOST_IDLE = 1_000_000;
+  private static final int MOST_IDLE = 4_000_000;
 
   /** Reads while a file is opened, or a region is read, before it must be a circle. */
   private static final long MOST_READS = 2_000_000;
