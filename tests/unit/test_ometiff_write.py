@@ -125,8 +125,9 @@ def by_tifffile(path: Path, series: int = 0, level: int = 0) -> np.ndarray:
     """All pixels as T, C x S, Z, Y, X."""
     with tifffile.TiffFile(path) as file:
         part = file.series[series].levels[level]
-        array = part.asarray(squeeze=False)
-        axes = part.get_axes(squeeze=False)
+        array, axes = part.asarray(), part.axes
+    for axis in set("TCSZYX") - set(axes):
+        array, axes = array[..., np.newaxis], axes + axis
     array = np.moveaxis(array, [axes.index(axis) for axis in "TCSZYX"], range(6))
     t, c, s, *rest = array.shape
     return array.reshape(t, c * s, *rest)

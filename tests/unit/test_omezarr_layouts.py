@@ -60,7 +60,7 @@ def image(path: Path, zarr_format: int = 2, array: str = "0", add: int = 0, **mo
     """An image whose pixels are VALUES + `add`."""
     group(path, {"multiscales": [multiscale(array, **more)]}, zarr_format)
     made = zarr.create_array(
-        str(path / array),
+        zarr.storage.LocalStore(path / array),  # in a text, "?" begins a query
         shape=VALUES.shape,
         dtype=VALUES.dtype,
         chunks=(10, 12),
