@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bfbridge.views import ImageView
 
-__all__ = ["channel_labels", "coordinates", "origins", "seconds", "time_step"]
+__all__ = ["channel_labels", "coordinates", "corner", "origins", "seconds", "time_step"]
 
 log = logging.getLogger("bfbridge")
 
@@ -80,6 +80,36 @@ def origins(view: ImageView, pixels: model.Pixels | None) -> dict[str, Quantity]
             unit = getattr(first, f"position_{axis}_unit")
             found[axis] = Quantity(float(value), str(getattr(unit, "value", unit)))
     return found
+
+
+def corner(view: ImageView) -> tuple[float, float]:
+    """Return where the metadata places the first plane: (y, x) in pixels.
+
+    Raises
+    ------
+    BadArgument
+        They do not say it, or not in a unit that pixels can be told in.
+    """
+    placed = origins(view, pixels_of(view))
+    size = view.physical_pixel_size
+    found = []
+    for axis in "yx":
+        pixel: Quantity | None = getattr(size, axis)
+        position = placed.get(axis)
+        if position is None or pixel is None:
+            raise BadArgument(
+                f"{view.source_name}: image {view.index} has no position along {axis}, or no pixel "
+                "size, so its place among others is unknown."
+            )
+        try:
+            found.append(convert_length(position, pixel.unit) / pixel.value)
+        except BadArgument as error:
+            raise BadArgument(
+                f"{view.source_name}: image {view.index} lies at {axis} = {position.value:g} "
+                f"{position.unit}, which cannot be told in pixels of {pixel.value:g} {pixel.unit}, "
+                "so its place among others is unknown."
+            ) from error
+    return found[0], found[1]
 
 
 def coordinates(view: ImageView, origin: str = "file") -> dict[str, Any]:

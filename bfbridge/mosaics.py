@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from bfbridge import arrays
-from bfbridge.backend import Quantity
+from bfbridge.coordinates import corner
 from bfbridge.errors import BadArgument
-from bfbridge.metadata import convert_length
 from bfbridge.views import ImageView
 
 __all__ = ["Mosaic", "Pixels", "Plain", "Stitched", "Tiles"]
@@ -76,38 +75,13 @@ class Mosaic:
         if len(shapes) > 1:
             raise BadArgument(f"{name}: images of different shapes are no tiles of one image.")
         self.tile = (first.sizes["Y"], first.sizes["X"])
-        placed = [_stage(view) for view in self.views]
+        placed = [corner(view) for view in self.views]
         top, left = min(y for y, _ in placed), min(x for _, x in placed)
         self.corners = [(round(y - top), round(x - left)) for y, x in placed]
         self.size = (
             max(y for y, _ in self.corners) + self.tile[0],
             max(x for _, x in self.corners) + self.tile[1],
         )
-
-
-def _stage(view: ImageView) -> tuple[float, float]:
-    """Return the first plane's position (y, x) in pixels."""
-    planes = view.ome.images[view.index].pixels.planes
-    size = view.physical_pixel_size
-    found = []
-    for axis in "yx":
-        pixel: Quantity | None = getattr(size, axis)
-        value = getattr(planes[0], f"position_{axis}") if planes else None
-        if value is None or pixel is None:
-            raise BadArgument(
-                f"{view.source_name}: image {view.index} has no position along {axis}, or no pixel "
-                "size, so its place in a mosaic is unknown."
-            )
-        position = Quantity(float(value), str(getattr(planes[0], f"position_{axis}_unit").value))
-        try:
-            found.append(convert_length(position, pixel.unit) / pixel.value)
-        except BadArgument as error:
-            raise BadArgument(
-                f"{view.source_name}: image {view.index} lies at {axis} = {position.value:g} "
-                f"{position.unit}, which cannot be told in pixels of {pixel.value:g} {pixel.unit}, "
-                "so its place in a mosaic is unknown. Open it without mosaic=."
-            ) from error
-    return found[0], found[1]
 
 
 class Tiles(Pixels):
@@ -156,8 +130,8 @@ class Stitched(Pixels):
         out = np.zeros([len(wanted[axis]) for axis in self.order], self._mosaic.views[0].dtype)
         for (top, left), plain in zip(self._mosaic.corners, self._plain, strict=True):
             inside = {}
-            for axis, corner, length in zip("YX", (top, left), self._mosaic.tile, strict=True):
-                places = wanted[axis] - corner
+            for axis, begin, length in zip("YX", (top, left), self._mosaic.tile, strict=True):
+                places = wanted[axis] - begin
                 inside[axis] = np.flatnonzero((places >= 0) & (places < length))
             if not all(len(where) for where in inside.values()):
                 continue

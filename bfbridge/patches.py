@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from bfbridge.coordinates import corner
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.indexing import FACE_AXES, Selection
-from bfbridge.metadata import convert_length
 from bfbridge.reader import BioReader
 from bfbridge.tiles import ChunkCache, Target
 from bfbridge.views import ImageView
@@ -399,11 +399,11 @@ class ImageStack:
             scenes = _scenes(reader)
             corners = {view.index: _corner(view) for view in scenes}
             known = [corner for corner in corners.values() if corner is not None]
-            left = min((x for x, _ in known), default=0.0)
-            top = min((y for _, y in known), default=0.0)
+            top = min((y for y, _ in known), default=0.0)
+            left = min((x for _, x in known), default=0.0)
             found = {}
             for number, view in enumerate(scenes):
-                x, y = corners[view.index] or (left, top)
+                y, x = corners[view.index] or (top, left)
                 sizes = view.sizes
                 found[number] = Rectangle(round(x - left), round(y - top), sizes["X"], sizes["Y"])
             return found
@@ -434,20 +434,8 @@ def _scene_index(reader: BioReader, scene: int | None) -> int:
 
 
 def _corner(view: ImageView) -> tuple[float, float] | None:
-    """Stage position of the first plane in pixels, or None."""
-    planes = view.ome.images[view.index].pixels.planes
-    size = view.physical_pixel_size
-    if not planes or size.x is None or size.y is None:
+    """Stage position of the first plane, (y, x) in pixels, or None."""
+    try:
+        return corner(view)
+    except BadArgument:
         return None
-    found = []
-    for axis, pixel in (("x", size.x), ("y", size.y)):
-        value = getattr(planes[0], f"position_{axis}")
-        unit = getattr(planes[0], f"position_{axis}_unit")
-        if value is None:
-            return None
-        try:
-            micrometres = convert_length(type(pixel)(float(value), str(unit.value)), "µm")
-            found.append(micrometres / convert_length(pixel, "µm"))
-        except BadArgument:
-            return None
-    return found[0], found[1]
