@@ -68,8 +68,9 @@ def convert(
         ),
     ] = None,
     pyramid: Annotated[
-        bool, _option("--pyramid/--no-pyramid", help="Write lower resolutions.")
-    ] = True,
+        bool | None,
+        _option("--pyramid/--no-pyramid", help="Write lower resolutions; default: if they fit in."),
+    ] = None,
     resolutions: Annotated[
         Whole,
         _option(
@@ -263,7 +264,11 @@ def _cluster(address: str | None) -> Iterator[Any]:
             "'dask[distributed]'"
         ) from error
     cluster: Any = distributed
-    with cluster.Client(address) as client:
+    try:
+        client = cluster.Client(address)
+    except (OSError, ValueError) as error:
+        raise BadArgument(f"--dask {address}: no scheduler answers there ({error}).") from error
+    with client:
         yield client
 
 

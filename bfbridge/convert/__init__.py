@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,14 @@ from typing import Any
 
 from bfbridge.convert.batch import Watcher, parse_part, plan_jobs, run_batch
 from bfbridge.convert.naming import axes_of_pattern, is_name_pattern
-from bfbridge.convert.options import options_for
+from bfbridge.convert.options import holds_levels, options_for
 from bfbridge.convert.places import Place, Url, identity, place_of
 from bfbridge.convert.record import FileRecord
 from bfbridge.convert.report import Report, report_path
 from bfbridge.convert.request import SPLITS, Request, parse_crop, parse_size, parse_split
 from bfbridge.convert.single import Progress, convert_file
 from bfbridge.convert.sources import Skipped, find_sources, is_one_image, name_targets
-from bfbridge.errors import BadArgument, BatchFailed, Unsupported
+from bfbridge.errors import BadArgument, BatchFailed, BfbridgeError, TargetExists, Unsupported
 from bfbridge.registry import writer_for
 
 __all__ = [
@@ -118,7 +119,7 @@ def convert(
     dtype: Any = None,
     scaling: Any = None,
     split: str | Sequence[str] | None = None,
-    pyramid: bool | int | Sequence[int] = True,
+    pyramid: bool | int | Sequence[int] | None = None,
     downsample: str = "mean",
     verify: bool = False,
     checksum: bool = True,
@@ -173,7 +174,8 @@ def convert(
         Some of "series", "c", "t", "z": each position becomes a file of its own, named
         ``<base>[_c0][_t0][_z0][_s0]<suffix>``, a part only where there is more than one.
     pyramid, downsample
-        Lower levels, as `BioWriter` has them. Default: halving until both sides are at most 512.
+        Lower levels, as `BioWriter` has them. Default: halving until both sides are at most 512, in
+        formats that hold levels.
     verify
         Read source and target again, and compare every pixel.
     checksum
@@ -311,20 +313,24 @@ def _convert_one(
                     name, os.fspath(target), error=str(error), error_type=type(error).__name__
                 )
             )
+            # What went wrong first is what is told.
+            with suppress(BfbridgeError):
+                kept.finish()
         raise
-    else:
-        if kept is not None:
-            kept.files.append(record)
-    finally:
-        if kept is not None:
-            kept.finish()
+    if kept is not None:
+        kept.files.append(record)
+        kept.finish()
     return _summary(
         [record], os.fspath(target), record.seconds, None if kept is None else kept.path
     )
 
 
 def _with_options(request: Request, target: str) -> Request:
-    return replace(request, options=options_for(target, request.target_backend, request.options))
+    backend = request.target_backend
+    options = options_for(target, backend, request.options)
+    if request.pyramid is None and not holds_levels(target, backend):
+        request = replace(request, pyramid=False)
+    return replace(request, options=options)
 
 
 def _with_names(request: Request, target: str) -> Request:
@@ -424,6 +430,8 @@ def convert_many(
     ------
     BadArgument
         An option makes no sense, or no backend writes `suffix`.
+    TargetExists
+        The target is a file.
     Unsupported
         The target is a URL, and what writes `suffix` writes to disks only.
     FileMissing
@@ -432,12 +440,7 @@ def convert_many(
     begun = time.perf_counter()
     folder = place_of(target)
     chosen = parse_part(part)
-    writer = writer_for(f"x{suffix}", request.target_backend)
-    if isinstance(folder, Url) and not writer.at_urls:
-        raise Unsupported(
-            f"{folder}: suffix={suffix!r} is written to disks only. Give suffix='.ome.zarr' "
-            "(--suffix), which is written to URLs as well, or a folder of this machine."
-        )
+    _check_folder(folder, suffix, request)
     request = _with_options(request, f"x{suffix}")
     if jobs < 1:
         raise BadArgument(f"jobs={jobs}: give a number of processes, 1 or more.")
@@ -457,6 +460,23 @@ def convert_many(
     run_batch(planned, request, kept, processes=jobs, client=client, watcher=watcher, resume=resume)
     seconds = time.perf_counter() - begun
     return _summary(kept.files, str(folder), seconds, kept.path, skipped.reasons)
+
+
+def _check_folder(folder: Place, suffix: str, request: Request) -> None:
+    """Refuse a place where no new files of this kind can go."""
+    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
+        raise TargetExists(
+            f"{folder}: this is a file, and a batch makes a folder. Choose another name, or one "
+            "with the suffix of an image for a single source."
+        )
+    if not suffix.startswith("."):
+        raise BadArgument(f"suffix={suffix!r}: give a suffix such as .ome.tif or .ome.zarr.")
+    writer = writer_for(f"{folder / '*'}{suffix}", request.target_backend)
+    if isinstance(folder, Url) and not writer.at_urls:
+        raise Unsupported(
+            f"{folder}: suffix={suffix!r} is written to disks only. Give suffix='.ome.zarr' "
+            "(--suffix), which is written to URLs as well, or a folder of this machine."
+        )
 
 
 def _failure(done: Conversion) -> str:

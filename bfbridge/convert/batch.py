@@ -7,6 +7,7 @@ interrupted batch can be resumed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from bfbridge.convert.record import FileRecord
 from bfbridge.convert.report import Report, unchanged
 from bfbridge.convert.request import Request
 from bfbridge.convert.sources import Found
-from bfbridge.errors import BadArgument
+from bfbridge.errors import BadArgument, BfbridgeError
 
 __all__ = ["Run", "Watcher", "parse_part", "plan_jobs", "run_batch"]
 
@@ -126,10 +127,11 @@ def run_batch(
     except BaseException:
         report.interrupted = True
         run.keep_the_rest()
+        # What went wrong first is what is told.
+        with suppress(BfbridgeError):
+            report.finish(run.order)
         raise
-    finally:
-        report.files.sort(key=run.order)
-        report.finish()
+    report.finish(run.order)
 
 
 class Run:

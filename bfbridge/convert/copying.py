@@ -48,7 +48,7 @@ def plan_encoded(
         return None
     if _CHUNK_OPTIONS & set(request.options):
         return None
-    levels = list(view.levels) if request.pyramid is True else [view]
+    levels = list(view.levels) if request.lower_levels is True else [view]
     found = [level.stored_as for level in levels]
     if found[0] is None:
         return None
@@ -92,7 +92,7 @@ class EncodedCopy:
         self._stored = stored
         self._image = image
         height, width = levels[0].shape[3:]
-        steps = factors_of(request.pyramid, height, width) if len(levels) == 1 else []
+        steps = factors_of(request.lower_levels, height, width) if len(levels) == 1 else []
         self._decodes = bool(steps)
 
     def jobs(self, count: Callable[[int], None]) -> Iterator[Callable[[], None]]:

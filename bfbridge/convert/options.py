@@ -13,7 +13,7 @@ from typing import Any
 from bfbridge import registry
 from bfbridge.errors import BadArgument
 
-__all__ = ["options_for"]
+__all__ = ["holds_levels", "options_for"]
 
 
 def options_for(target: str, backend: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +44,13 @@ def options_for(target: str, backend: str | None, options: Mapping[str, Any]) ->
         _put(told, "compression_level", level)
     writer.check(told)
     return told
+
+
+def holds_levels(target: str, backend: str | None) -> bool:
+    """Whether the format that is written under this name has lower levels."""
+    # Of Bio-Formats' writers only those of OME-TIFF are told levels.
+    writer = registry.writer_for(target, backend)
+    return writer.name != "bioformats" or ".ome.t" in target.lower()
 
 
 def _put(told: dict[str, Any], name: str, value: Any) -> None:

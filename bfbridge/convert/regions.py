@@ -121,7 +121,7 @@ def _make(
     )
     storage = dict(request.storage_options)
     create = partial(
-        BioWriter.create, metadata=document, series="all", pyramid=request.pyramid,
+        BioWriter.create, metadata=document, series="all", pyramid=request.lower_levels,
         downsample=request.downsample, storage_options=storage, **options,
     )  # fmt: skip
     with _begun(output.target, create, request, overwrite) as place:

@@ -11,7 +11,7 @@ import json
 import platform
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -100,6 +100,8 @@ class Report:
             self._journal.parent.mkdir(parents=True, exist_ok=True)
             if not keep:
                 self._journal.unlink(missing_ok=True)
+            # What cannot be written is found out before anything is converted.
+            self._journal.touch()
         except OSError as error:
             raise WriteFailed(
                 f"{self.path}: the report cannot be written ({error.strerror}). Name another place "
@@ -123,8 +125,16 @@ class Report:
                     f"{self._journal}: cannot be written ({error.strerror})."
                 ) from error
 
-    def finish(self) -> None:
-        """Write the whole report, and remove the lines."""
+    def finish(self, order: Callable[[FileRecord], int] | None = None) -> None:
+        """Write the whole report, its records in `order`, and remove the lines.
+
+        Raises
+        ------
+        WriteFailed
+            It cannot be written.
+        """
+        if order is not None:
+            self.files.sort(key=order)
         self._write()
         if self._journal is not None:
             with suppress(OSError):

@@ -44,7 +44,7 @@ class Request:
     names
         Pattern of the new files' names, or None; see `bfbridge.convert.naming`.
     pyramid, downsample
-        Lower levels, as `BioWriter` has them.
+        Lower levels, as `BioWriter` has them; None for as many as the format holds.
     verify
         Whether source and target are read again and compared.
     checksum
@@ -79,7 +79,7 @@ class Request:
     scaling: Any = None
     split: tuple[str, ...] = ()
     names: str | None = None
-    pyramid: Pyramid = True
+    pyramid: Pyramid | None = None
     downsample: str = "mean"
     verify: bool = False
     checksum: bool = True
@@ -98,6 +98,11 @@ class Request:
     def workers(self) -> int:
         """Threads for each file."""
         return available_cpus() if self.max_workers is None else self.max_workers
+
+    @property
+    def lower_levels(self) -> Pyramid:
+        """Lower levels, of a format that holds them."""
+        return True if self.pyramid is None else self.pyramid
 
     @property
     def memory_bytes(self) -> int:

@@ -188,7 +188,7 @@ def _make(
         ),
         series="all",
         overwrite=overwrite,
-        pyramid=request.pyramid,
+        pyramid=request.lower_levels,
         downsample=request.downsample,
         durable=request.durable,
         memory=request.memory_bytes // 2,

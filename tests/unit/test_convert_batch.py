@@ -24,7 +24,14 @@ from bfbridge.convert.jobs import converted
 from bfbridge.convert.report import REPORT_NAME
 from bfbridge.convert.request import Request
 from bfbridge.convert.sources import Found, Skipped, find_sources, name_targets
-from bfbridge.errors import BadArgument, BatchFailed, FileMissing, UnreadableFile
+from bfbridge.errors import (
+    BadArgument,
+    BatchFailed,
+    FileMissing,
+    TargetExists,
+    UnreadableFile,
+    WriteFailed,
+)
 
 REQUEST = Request(max_workers=1)
 
@@ -318,6 +325,28 @@ def test_parts_make_the_whole(tmp_path: Path) -> None:
     for wrong in ("0/2", "3/2", "x", "1"):
         with pytest.raises(BadArgument, match="part="):
             parse_part(wrong)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_what_fails_first_is_told(tmp_path: Path, batch: bool) -> None:
+    source = write(tmp_path / "in/a.ome.tif")
+    (tmp_path / "file").write_text("something")
+    target = tmp_path / ("out" if batch else "file/a.ome.tif")
+    report = tmp_path / "file/report.json"
+    with pytest.raises(WriteFailed) as caught:
+        convert([source] if batch else source, target, report=report)
+    told = "report" if batch else "a.ome.tif"
+    assert told in str(caught.value)
+    assert "report" not in str(caught.value) or batch
+    assert not (tmp_path / "out").exists(), "nothing is converted before the report is begun"
+
+
+def test_a_file_is_no_folder_for_a_batch(tmp_path: Path) -> None:
+    write(tmp_path / "in/a.ome.tif")
+    (tmp_path / "out").write_text("something")
+    with pytest.raises(TargetExists, match="this is a file"):
+        convert(tmp_path / "in", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "something"
 
 
 def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from ome_types import OME, model
 
 from bfbridge import BioReader, BioWriter, convert
 from bfbridge.convert.naming import axes_of_pattern, filled, is_name_pattern
-from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.errors import BadArgument, BadSelection, Unsupported
 
 SHAPE = (20, 30, 2, 3, 1)
 DATE = datetime(2020, 1, 31, 12, 30, tzinfo=UTC)
@@ -115,3 +115,18 @@ def test_parts() -> None:
     assert axes_of_pattern("%w%n%A%z") == ("series", "c", "z")
     assert not is_name_pattern("100 %.tif")
     assert filled("%%%n", {"n": lambda: 'a"b\\c'}) == "%a_b_c"
+
+
+def test_levels_are_left_out_where_the_format_has_none(tmp_path: Path) -> None:
+    pytest.importorskip("jpype", reason="JPype is not installed")
+    a = np.arange(700 * 600, dtype=np.uint16).reshape(700, 600)
+    with BioWriter(tmp_path / "a.ome.tif", image=a) as bw:
+        bw[:] = a
+    convert(tmp_path / "a.ome.tif", tmp_path / "a.png", verify=True)
+    with BioReader(tmp_path / "a.png") as br:
+        np.testing.assert_array_equal(br[:], a)
+    with pytest.raises(Unsupported, match="no lower levels"):
+        convert(tmp_path / "a.ome.tif", tmp_path / "b.png", pyramid=True)
+    convert(tmp_path / "a.ome.tif", tmp_path / "c.ome.tif", recompress=True)
+    with BioReader(tmp_path / "c.ome.tif") as br:
+        assert len(br.levels) == 2
