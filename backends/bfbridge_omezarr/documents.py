@@ -126,8 +126,16 @@ class Documents:
         check(count, self._limits.directories // share, what, self._store.name)
 
     def root(self) -> Node | None:
-        """Return the root, or None if this is no Zarr store."""
+        """Return the root, or None if this is no Zarr store.
+
+        Raises
+        ------
+        ReadFailed
+            A server does not let us see whether it is.
+        """
         node = self.node("")
+        if node is None and self._store.refusal is not None:
+            raise self._store.refusal
         if node is not None:
             # A hierarchy has one format throughout, so that half of the look-ups can be spared.
             self._format = node.zarr_format

@@ -252,7 +252,8 @@ class OmeZarrReader(ReaderBackend):
     def _read_xml(self) -> str | None:
         if self._layout.kind == "array":
             return None
-        data = self._store.get(METADATA_KEY, self._limits.xml_bytes)
+        found = self._store.get_many([METADATA_KEY], self._limits.xml_bytes)
+        data = found.get(METADATA_KEY)
         if data is None:
             return None
         return data.decode("utf-8-sig", "replace")

@@ -83,10 +83,13 @@ class Store(ABC):
         Path or URL, for messages.
     is_remote
         Whether each key costs a request to a server.
+    refusal
+        The error of a key that a server would not show, where `get_many` took it as absent.
     """
 
     name: str
     is_remote: bool = False
+    refusal: ReadFailed | None = None
 
     @abstractmethod
     def get(self, key: str, limit: int) -> bytes | None:
@@ -125,7 +128,7 @@ class Store(ABC):
         return None
 
     def get_many(self, keys: Iterable[str], limit: int) -> dict[str, bytes]:
-        """Return the bytes of those keys that exist."""
+        """Return the bytes of those keys that exist. For documents, which may well be absent."""
         found = ((key, self.get(key, limit)) for key in keys)
         return {key: data for key, data in found if data is not None}
 
@@ -347,6 +350,10 @@ def _failed(label: str, error: OSError) -> ReadFailed:
     return ReadFailed(f"{label}: cannot be read ({error.strerror or error}).")
 
 
+def _forbidden(error: Exception) -> bool:
+    return isinstance(error, PermissionError) or getattr(error, "status", None) == 403
+
+
 class RemoteStore(Store):
     """An fsspec URL. Each call is a request of its own, so concurrency is the number of callers."""
 
@@ -399,24 +406,37 @@ class RemoteStore(Store):
 
     def get_many(self, keys: Iterable[str], limit: int) -> dict[str, bytes]:
         wanted = list(keys)
-        if not getattr(self._fs, "async_impl", False) or len(wanted) < 2:
-            return super().get_many(wanted, limit)
-        try:
-            answers = self._fs.cat_ranges(
-                [self._path(key) for key in wanted], 0, limit + 1, on_error="return"
-            )
-        except Exception as error:
-            raise self._failed("", error) from error
         found: dict[str, bytes] = {}
-        for key, answer in zip(wanted, answers, strict=True):
+        for key, answer in zip(wanted, self._answers(wanted, limit), strict=True):
             if isinstance(answer, (FileNotFoundError, KeyError)):
                 continue
             if isinstance(answer, Exception):
-                raise self._failed(key, answer) from answer
+                failed = self._failed(key, answer)
+                if not _forbidden(answer) or not isinstance(failed, ReadFailed):
+                    raise failed from answer
+                # Servers that do not list their objects say so of those that are not there.
+                self.refusal = failed
+                continue
             if len(answer) > limit:
                 raise too_long(self.label(key), len(answer), limit)
             found[key] = answer
         return found
+
+    def _answers(self, keys: list[str], limit: int) -> list[bytes | Exception]:
+        """Return the bytes of each key, or the error, all asked for at once where that can be."""
+        paths = [self._path(key) for key in keys]
+        try:
+            if getattr(self._fs, "async_impl", False) and len(keys) > 1:
+                return list(self._fs.cat_ranges(paths, 0, limit + 1, on_error="return"))
+        except Exception as error:
+            raise self._failed("", error) from error
+        answers: list[bytes | Exception] = []
+        for path in paths:
+            try:
+                answers.append(self._fs.cat_file(path, start=0, end=limit + 1))
+            except Exception as error:  # noqa: BLE001 - each file system has its own
+                answers.append(error)
+        return answers
 
     def keys(self) -> Iterator[str]:
         try:
@@ -442,4 +462,7 @@ class RemoteStore(Store):
         if isinstance(error, ImportError):
             return MissingExtra(f"{self.name}: {error}.")
         why = f"{type(error).__name__}: {error}"
-        return ReadFailed(f"{self.label(key)}: cannot be fetched ({why}).")
+        more = ""
+        if _forbidden(error):
+            more = " Servers that do not list what they hold say the same of what is not there."
+        return ReadFailed(f"{self.label(key)}: cannot be fetched ({why}).{more}")

@@ -54,6 +54,8 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
     delay: ClassVar[float] = 0
     ranges: ClassVar[bool] = True
     broken: ClassVar[str] = ""
+    missing: ClassVar[int] = 404
+    forbidden: ClassVar[str] = ""
     asked: ClassVar[list[tuple[str, int]]] = []
     # Requests under way now, and at most so far.
     active: ClassVar[int] = 0
@@ -78,7 +80,10 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
             self.send_error(500)
             return
         if not path.is_file():
-            self.send_error(404)
+            self.send_error(self.missing)
+            return
+        if self.forbidden and self.forbidden in self.path:
+            self.send_error(403)
             return
         data = path.read_bytes()
         wanted = self.headers.get("Range")
@@ -325,3 +330,48 @@ def test_copies_of_the_documents_spare_requests(
     assert changed.images[0].levels[0].shape == (1, 1, 1, 39, 30)
     with pytest.raises(BadArgument, match="True or False"):
         opened(consolidated="yes")
+
+
+@pytest.mark.parametrize("name", ["plain", "sharded"])
+def test_a_server_that_forbids_what_is_not_there(
+    server: tuple[str, type[Ranges]], folder: Path, name: str
+) -> None:
+    """As object stores do for users who may not list them."""
+    url, handler = server
+    handler.missing = 403
+    reader = open_reader(f"{url}/{name}.zarr")
+    np.testing.assert_array_equal(whole(reader)[:, :, 0], VALUES)
+    # A chunk may be missing or hidden from us: zeros would be a guess.
+    (folder / f"{name}.zarr/0/c/1/0/1/1").unlink()
+    with pytest.raises(ReadFailed, match=r"0/c/1/0/1/1: cannot be fetched .*403.*not there"):
+        whole(open_reader(f"{url}/{name}.zarr"))
+
+
+@pytest.mark.parametrize("hidden", ["/plain.zarr", "/plain.zarr/zarr.json"])
+def test_a_store_that_is_forbidden(server: tuple[str, type[Ranges]], hidden: str) -> None:
+    url, handler = server
+    handler.forbidden = hidden
+    with pytest.raises(ReadFailed, match=r"zarr.json: cannot be fetched .*403"):
+        open_reader(f"{url}/plain.zarr")
+    # What a document names has to be there.
+    handler.forbidden = "/plain.zarr/0/zarr.json"
+    with pytest.raises(BfbridgeError, match="plain.zarr/0"):
+        open_reader(f"{url}/plain.zarr")
+
+
+def test_file_systems_that_answer_one_key_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = fsspec.filesystem("memory")
+    group = b'{"zarr_format": 3, "node_type": "group", "attributes": {"ome": {}}}'
+    memory.pipe("/locked.zarr/zarr.json", group)
+    try:
+        with pytest.raises(Unsupported, match="multiscales"):
+            open_reader("memory://locked.zarr")
+
+        def refuse(path: str, **_: Any) -> bytes:
+            raise PermissionError(13, "Forbidden", path)
+
+        monkeypatch.setattr(type(memory), "cat_file", lambda _, path, **more: refuse(path, **more))
+        with pytest.raises(ReadFailed, match="Forbidden"):
+            open_reader("memory://locked.zarr")
+    finally:
+        memory.rm("/locked.zarr", recursive=True)
