@@ -94,8 +94,8 @@ class AICSImage:
         Images of the file that are tiles of one larger image, by their plane positions: "stitch"
         puts them together, "tiles" gives them an axis M. None takes each as a scene of its own.
     reconstruct_mosaic
-        AICSImageIO's word: False is ``mosaic="tiles"``, with CZI tiles as the file has them; True
-        changes nothing, as Bio-Formats stitches CZI files itself.
+        AICSImageIO's word: False is ``mosaic="tiles"`` where there are several images, with CZI
+        tiles as the file has them; True changes nothing, as Bio-Formats stitches CZI files itself.
     fs_kwargs
         AICSImageIO's name for `storage_options`.
     **options
@@ -118,11 +118,11 @@ class AICSImage:
     ) -> None:
         if fs_kwargs:
             options.setdefault("storage_options", fs_kwargs)
-        if not reconstruct_mosaic:
-            mosaic = mosaic or "tiles"
-            if str(image).lower().endswith(".czi"):
-                options["options"] = {"zeissczi.autostitch": False, **options.get("options", {})}
+        if not reconstruct_mosaic and str(image).lower().endswith(".czi"):
+            options["options"] = {"zeissczi.autostitch": False, **(options.get("options") or {})}
         self._reader = BioReader(image, **options)
+        if not reconstruct_mosaic and len(self._views) > 1:
+            mosaic = mosaic or "tiles"
         self._scene = self._level = 0
         self._mosaic: Mosaic | None = None
         self._mode = mosaic

@@ -265,6 +265,12 @@ def test_labels_need_xarray_and_say_so(tiff, monkeypatch):
         _ = image.xarray_data
 
 
+def test_one_image_is_no_mosaic_to_take_apart(tiff):
+    with AICSImage(tiff, reconstruct_mosaic=False) as image:
+        assert image.dims.order == "TCZYX"
+        np.testing.assert_array_equal(image.data, PIXELS)
+
+
 def test_what_is_no_mosaic_is_refused(tiff, scenes):
     with pytest.raises(BadArgument, match="one image only"):
         AICSImage(tiff, mosaic="stitch")
