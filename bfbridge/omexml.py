@@ -555,16 +555,26 @@ def xml_from_model(ome: OME) -> str:
     serializer = XmlSerializer(config=config, context=_context())
     try:
         xml = str(serializer.render(ome, ns_map={None: _NAMESPACE}))
-        xml.encode()
     except ValueError as error:
-        text = next((text for text in _texts(ome.model_dump()) if _FORBIDDEN.search(text)), None)
-        if text is None:
+        # So lxml, where it is installed; without it such characters are written as they are.
+        forbidden = _forbidden(ome)
+        if forbidden is None:
             raise
-        raise BadArgument(
-            f"the metadata's text {text[:80]!r} holds a character that XML does not allow (a "
-            "control character, half a surrogate pair, U+FFFE or U+FFFF); leave it out."
-        ) from error
+        raise forbidden from error
+    if _FORBIDDEN.search(xml) and (forbidden := _forbidden(ome)):
+        raise forbidden
     return xml
+
+
+def _forbidden(ome: OME) -> BadArgument | None:
+    """Return the error for the first text that XML cannot hold."""
+    text = next((text for text in _texts(ome.model_dump()) if _FORBIDDEN.search(text)), None)
+    if text is None:
+        return None
+    return BadArgument(
+        f"the metadata's text {text[:80]!r} holds a character that XML does not allow (a control "
+        "character, half a surrogate pair, U+FFFE or U+FFFF); leave it out."
+    )
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from xml.parsers.expat import ExpatError
 
 import numpy as np
@@ -257,9 +258,19 @@ def test_the_model_is_read_and_written_as_ome_types_does() -> None:
         assert model_from_xml(text).images[0].name == "<a> & ü"
 
 
+@pytest.mark.parametrize("lxml", [True, False])
 @pytest.mark.parametrize("bad", ["\0", "\x1b", "\ud800", "\ufffe", "\x0b"])
-def test_characters_that_xml_forbids_are_named(bad: str) -> None:
+def test_characters_that_xml_forbids_are_named(
+    bad: str, lxml: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With lxml, which the install does not bring, and with Python's own writer, which lets all by."""
     from ome_types import model
+    from xsdata.formats.dataclass.serializers.writers import XmlEventWriter
+    from xsdata_pydantic_basemodel import bindings
+
+    if not lxml:
+        plain = partial(bindings.XmlSerializer, writer=XmlEventWriter)
+        monkeypatch.setattr(bindings, "XmlSerializer", plain)
 
     pixels = model.Pixels(
         id="Pixels:0", dimension_order="XYZCT", type="uint16", size_x=3, size_y=4, size_z=1,
