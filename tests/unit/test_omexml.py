@@ -263,7 +263,7 @@ def test_the_model_is_read_and_written_as_ome_types_does() -> None:
 def test_characters_that_xml_forbids_are_named(
     bad: str, lxml: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With lxml, which the install does not bring, and with Python's own writer, which lets all by."""
+    """With lxml, which no install brings, and with Python's own writer, which lets all by."""
     from ome_types import model
     from xsdata.formats.dataclass.serializers.writers import XmlEventWriter
     from xsdata_pydantic_basemodel import bindings
