@@ -114,9 +114,11 @@ def _zip_base(entries: Mapping[str, Any], where: str) -> str | None:
     It is the outermost one that holds a Zarr document; what lies beside it ("README.txt", the
     "__MACOSX" that macOS adds) does not matter.
     """
-    names = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-    bases = {file[: -len(name)] for file in entries for name in names if file.endswith(name)}
-    bases = {base for base in bases if not base or base.endswith("/")}
+    names = {"zarr.json", ".zgroup", ".zarray", ".zattrs"}
+    if not names.isdisjoint(entries):
+        return ""
+    split = (file.rpartition("/") for file in entries)
+    bases = {folder + slash for folder, slash, name in split if name in names}
     top = min((base.count("/") for base in bases), default=0)
     outermost = [base for base in bases if base.count("/") == top]
     if len(outermost) > 1:
