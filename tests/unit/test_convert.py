@@ -17,7 +17,8 @@ from ome_types import OME, from_xml, model
 
 import bfbridge
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert.blocks import plan_grid
+from bfbridge.convert.blocks import BlockGrid, plan_grid
+from bfbridge.convert.checksum import PixelChecksum
 from bfbridge.convert.document import ORIGINAL_METADATA
 from bfbridge.convert.naming import base_name, suffix_of
 from bfbridge.convert.request import parse_positions, parse_size
@@ -263,6 +264,16 @@ def test_the_change_of_values_is_in_the_metadata(source: Path, tmp_path: Path) -
     assert dict(notes["bfbridge/conversion"])["high"] == "1000.0"
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "int32", "uint8"])
+def test_values_beyond_a_type_become_its_ends(dtype: str) -> None:
+    scaling = plan_scaling(np.dtype("float64"), dtype, "clip", None, lambda: (0, 0))
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    found = scaling(np.array([-np.inf, -1e300, 7.5, 1e300, np.inf])).tolist()
+    assert found[:3] == [low, low, 8]
+    # The largest 64-bit integers are no float64: the last one below them is taken.
+    assert found[3:] == [high if high < 2**53 else int(np.nextafter(float(high), 0))] * 2
+
+
 def test_significant_bits_set_the_full_range() -> None:
     scaling = plan_scaling(np.dtype("uint16"), "uint8", "full", 12, lambda: (0, 0))
     np.testing.assert_array_equal(
@@ -422,6 +433,24 @@ def test_checksums_do_not_depend_on_format_or_threads(tmp_path: Path) -> None:
             tmp_path / "a.ome.tif", tmp_path / name, max_workers=workers, recompress=True
         )
         found.add(json.dumps(done.files[0].outputs[0].images[0]["checksum"]))
+    sums = [
+        zlib.crc32(np.ascontiguousarray(a[y : y + 1024, x : x + 1024], "<u2"))
+        for y in range(0, 1500, 1024) for x in range(0, 2100, 1024)
+    ]  # fmt: skip
+    expected = hashlib.sha256(np.array(sums, "<u4").tobytes()).hexdigest()
+    assert [json.loads(told)["value"] for told in found] == [expected]
+
+
+def test_a_block_may_hold_several_tiles_of_the_checksum() -> None:
+    a = pixels((1500, 2100, 1, 1, 1))
+    found = set()
+    for step in ((1024, 1024), (2048, 1024), (1024, 2048), (1500, 2100)):
+        grid = BlockGrid(a.shape, (*step, 1, 1, 1))
+        checksum = PixelChecksum(grid)
+        for key in grid:
+            checksum.add(key, a[key])
+        assert checksum.tile == (1024, 1024)
+        found.add(checksum.describe()["value"])
     assert len(found) == 1
 
 

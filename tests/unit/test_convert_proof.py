@@ -12,6 +12,7 @@ import pytest
 
 from bfbridge import BioReader, BioWriter, convert
 from bfbridge.convert import pieces, single
+from bfbridge.convert.checksum import PixelChecksum
 from bfbridge.convert.selection import check_selection
 from bfbridge.errors import ReadFailed
 
@@ -46,6 +47,18 @@ def test_a_plan_of_other_planes_is_found(
         convert(source, tmp_path / "t.ome.tif", z="0:2", verify=True)
     assert not (tmp_path / "t.ome.tif").exists()
     convert(source, tmp_path / "t.ome.tif", z="0:2")
+
+
+def test_a_source_that_gives_other_pixels_the_second_time_is_found(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Before(PixelChecksum):
+        def describe(self) -> dict[str, Any]:
+            return {**super().describe(), "value": "what was read first"}
+
+    monkeypatch.setattr(single, "PixelChecksum", Before)
+    with pytest.raises(ReadFailed, match="the source gave other pixels when it was read again"):
+        convert(source, tmp_path / "t.ome.tif", verify=True)
 
 
 @pytest.mark.parametrize("axis", range(5))

@@ -147,6 +147,16 @@ def test_append_changes_regions_and_every_level_above(tmp_path: Path) -> None:
     assert same(everything(path), everything(written(tmp_path / "new.ome.zarr", new)))
 
 
+def test_a_reader_that_is_open_sees_what_was_changed(tmp_path: Path) -> None:
+    old, new = pixels(), pixels(seed=1)
+    path = written(tmp_path / "a.ome.zarr", old)
+    with BioReader(path, cache=0) as br:
+        assert np.array_equal(br[:], old)
+        with BioWriter(path, append=True) as bw:
+            bw[:] = new
+        assert np.array_equal(br[:], new)
+
+
 def test_append_fills_in_what_was_never_written(tmp_path: Path) -> None:
     path, whole = tmp_path / "late.ome.zarr", pixels()
     with BioWriter(path, image=whole, **OPTIONS) as bw:

@@ -527,6 +527,27 @@ def test_shards_are_cut_to_the_level(tmp_path: Path) -> None:
             np.testing.assert_array_equal(seen, level)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_few_shards_are_open_at_once(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("bfbridge_omezarr.shards._OPEN_FILES", 3)
+    values = counting((1, 1, 1, 256, 256))
+    options = {"chunks": 32, "shards": 64}
+    spec = spec_of([values], options)
+    writer = begin(tmp_path / "a.zarr", [spec], options)
+    before = len(os.listdir("/proc/self/fd"))
+    most = 0
+    # The same corner of every shard, then the next: all 16 are unfinished until the end.
+    for index, place in sorted(
+        grid(spec.image.levels[0]), key=lambda found: (found[0][3] % 2, found[0][4] % 2)
+    ):
+        writer.write_block(0, 0, index, values[place])
+        most = max(most, len(os.listdir("/proc/self/fd")) - before)
+    assert 1 <= most <= 3
+    writer.finish()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    np.testing.assert_array_equal(whole(open_reader(tmp_path / "a.zarr")), values)
+
+
 def test_one_chunk_of_a_shard_is_read_alone(tmp_path: Path, monkeypatch: Any) -> None:
     values = np.random.default_rng(1).integers(0, 60000, (1, 1, 1, 512, 512), np.uint16)
     save(tmp_path / "a.zarr", [values], {"chunks": 64, "shards": 512, "compression": "none"})
