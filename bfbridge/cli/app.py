@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import bfbridge
-from bfbridge.cli.convert import convert
+from bfbridge.cli.convert import convert, pairs
 from bfbridge.errors import BfbridgeError
 
 if TYPE_CHECKING:
@@ -116,6 +116,10 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     ome_xml: Annotated[bool, typer.Option("--ome-xml", help="Only the OME-XML.")] = False,
     backend: Backend = None,
+    storage: Annotated[
+        list[str] | None,
+        typer.Option("--storage-option", metavar="NAME=VALUE", help="For a URL, as in convert."),
+    ] = None,
 ) -> None:
     """Show what is in a file: series, levels, dtype, pixel sizes, channels, backend and why."""
     from rich.console import Console
@@ -123,7 +127,7 @@ def info(
     from bfbridge.cli.show import describe, print_description
     from bfbridge.reader import BioReader
 
-    with BioReader(file, backend=backend, cache=0) as br:
+    with BioReader(file, backend=backend, cache=0, storage_options=pairs(storage)) as br:
         if ome_xml:
             xml = br.ome_xml
             if xml is None:

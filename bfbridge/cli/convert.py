@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bfbridge.cli.stopping import Stopper
     from bfbridge.convert import Conversion
 
-__all__ = ["convert"]
+__all__ = ["convert", "pairs"]
 
 Text = str | None
 Whole = int | None
@@ -169,7 +169,7 @@ def convert(
         raise typer.BadParameter("name what is converted, and the new file or folder.")
     options = {
         "compression": compression, "tile": _side(tile, tile_height, tile_width), "shards": shards,
-        "version": version, **_pairs(set_),
+        "version": version, **pairs(set_),
     }  # fmt: skip
     if chunk_depth is not None:
         side = options.pop("tile") or 1024
@@ -184,9 +184,9 @@ def convert(
         "target_backend": target_backend, "overwrite": overwrite, "suffix": suffix,
         "pattern": pattern, "recursive": recursive, "group": group, "resume": resume,
         "jobs": jobs, "part": part,
-        "reader_options": {"options": _pairs(option)} if option else None,
-        "storage_options": _pairs(storage),
-        "target_storage_options": _pairs(target_storage) if target_storage else None,
+        "reader_options": {"options": pairs(option)} if option else None,
+        "storage_options": pairs(storage),
+        "target_storage_options": pairs(target_storage) if target_storage else None,
         **{name: value for name, value in options.items() if value is not None},
     }  # fmt: skip
     _run(paths, report, dask, quiet, wanted)
@@ -309,7 +309,7 @@ def _side(tile: int | None, height: int | None, width: int | None) -> Any:
     return (height or other, width or other)
 
 
-def _pairs(given: list[str] | None) -> dict[str, Any]:
+def pairs(given: list[str] | None) -> dict[str, Any]:
     """Read NAME=VALUE; numbers, true and false become what they are in Python."""
     pairs: dict[str, Any] = {}
     for text in given or []:

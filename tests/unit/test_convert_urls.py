@@ -266,6 +266,13 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels(f"{web.url}/one.ome.zarr", options), image(1))
         told = json.loads(as_source(f"{web.url}/one.ome.zarr.report.json", options).head(100_000))
         assert told["counts"] == {"done": 1, "kept": 0, "failed": 0}
+        told = subprocess.run(
+            [sys.executable, "-c", "from bfbridge.cli import main; main()", "info", "--json",
+             f"{web.url}/one.ome.zarr", "--storage-option", f"endpoint_url={endpoint}",
+             "--storage-option", f"key={KEY}", "--storage-option", "secret=hush-hush"],
+            capture_output=True, text=True, timeout=100, check=True,
+        )  # fmt: skip
+        assert json.loads(told.stdout)["backend"] == "omezarr"
         done = run(*many, "--resume")
         assert "kept" in done.stderr
         assert not list(tmp_path.iterdir())
