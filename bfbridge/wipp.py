@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         format=LOG_FORMAT, datefmt=LOG_DATE, level=known.get(level, logging.INFO), force=True
     )
+    if not log.isEnabledFor(logging.DEBUG):
+        # What Bio-Formats remarks on while it reads drowns what the platform shows.
+        logging.getLogger("bfbridge.java").setLevel(logging.ERROR)
     asked = _parser().parse_args(arguments)
     for name, value in vars(asked).items():
         log.info("%s = %s", name, value)
@@ -144,7 +147,7 @@ def _preview(folder: Path, pattern: str, out: Path, extension: str, request: Any
     targets = name_targets(found, out, extension, request.split)
     for source, target in zip(found, targets, strict=True):
         if source.error is not None:
-            log.error("%s: %s", source.path, source.error)
+            log.error("%s", FileRecord(source.path, "", error=source.error).failure)
             failed += 1
             continue
         with open_source(source.path, request) as br:
@@ -165,7 +168,7 @@ class _Log(Watcher):
 
     def ended(self, number: int, record: FileRecord) -> None:
         if record.status == "failed":
-            log.error("%s failed: %s", record.source, record.error)
+            log.error("failed: %s", record.failure)
         else:
             names = ", ".join(Path(output.target).name for output in record.outputs)
             log.info("%s -> %s in %.1f s", Path(record.source).name, names, record.seconds)

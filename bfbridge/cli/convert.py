@@ -195,7 +195,7 @@ def convert(
 def _run(
     paths: list[str], report: str | None, dask: str | None, quiet: bool, wanted: dict[str, Any]
 ) -> None:
-    from bfbridge.cli.progress import describe_failure, watch
+    from bfbridge.cli.progress import watch
     from bfbridge.cli.stopping import Stopper
     from bfbridge.convert import convert as convert_images
     from bfbridge.convert import is_batch
@@ -224,7 +224,7 @@ def _run(
         except BatchFailed as error:
             _tell(error.conversion, quiet)
             for record in error.conversion.failed[:20]:
-                typer.echo(f"failed: {describe_failure(record)}", err=True)
+                typer.echo(f"failed: {record.failure}", err=True)
             done = error.conversion
             raise BatchFailed(
                 f"{len(done.failed)} of {len(done.files)} files failed; the others are done. The "

@@ -18,15 +18,9 @@ if TYPE_CHECKING:
     from bfbridge.convert.batch import Watcher
     from bfbridge.convert.record import FileRecord
 
-__all__ = ["describe_failure", "watch"]
+__all__ = ["watch"]
 
 LINE_SECONDS = 30.0
-
-
-def describe_failure(record: FileRecord) -> str:
-    """Return what failed and why; most reasons begin with the name."""
-    reason = record.error or ""
-    return reason if reason.startswith(record.source) else f"{record.source}: {reason}"
 
 
 @contextmanager

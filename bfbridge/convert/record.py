@@ -86,6 +86,12 @@ class FileRecord:
     error_type: str | None = None
     request: str = ""
 
+    @property
+    def failure(self) -> str:
+        """What failed and why, for people; most reasons begin with the name already."""
+        reason = self.error or ""
+        return reason if reason.startswith(self.source) else f"{self.source}: {reason}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it."""
         return asdict(self)
