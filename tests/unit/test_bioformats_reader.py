@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 import bfbridge_bioformats
+from bfbridge import BioReader, BioWriter
 from bfbridge.backend import OpenOptions, Quantity, Region
 from bfbridge.errors import (
     BadArgument,
@@ -21,6 +22,7 @@ from bfbridge.errors import (
 )
 from bfbridge.source import as_source
 from bfbridge_bioformats.jvm import machine
+from bfbridge_bioformats.pool import JavaReader
 from tests.real.manifest import DATA
 
 
@@ -348,3 +350,35 @@ def test_lifetimes_are_a_modulo_axis() -> None:
         found = br.modulo["T"]
     assert (found.type, found.unit, found.length) == ("Lifetime", "ps", 256)
     assert found.step == pytest.approx(48.86091184430619)
+
+
+def test_each_image_is_read_at_the_level_asked_for(tmp_path):
+    """setSeries puts Java's reader back to full size, whatever level it was at."""
+    name = str(tmp_path / "a.ome.tif")
+    with BioReader("demo&series=2&sizeX=80&sizeY=64.fake") as br:
+        told = br.metadata
+    with BioWriter(name, metadata=told, series="all", pyramid=1) as bw:
+        for number, image in enumerate(bw.series):
+            image[:] = np.random.default_rng(number).integers(0, 255, (64, 80), np.uint8)
+    reader = open_(name)
+    size = reader.images[0].levels[1].shape
+    for image, level in [(0, 1), (1, 1), (0, 0), (1, 1), (1, 0), (0, 1)]:
+        found = read(reader, image=image, level=level, stop=size)
+        expected = referee(name, image, level)[tuple(slice(n) for n in size)]
+        np.testing.assert_array_equal(found, expected, f"image {image}, level {level}")
+    reader.close()
+
+
+def test_what_java_leaves_out_is_no_older_plane():
+    """Its array is used again, and some readers fill only what their file has."""
+
+    class Sparse:
+        def openBytes(self, plane, array, x, y, width, height):  # noqa: N802 - Java's name
+            if plane == 0:
+                array[:] = [5] * len(array)
+            return array
+
+    with machine.attached():
+        reader = JavaReader(Sparse())
+        assert reader.open_bytes(0, 0, 0, 4, 2, 8).tolist() == [5] * 8
+        assert reader.open_bytes(1, 0, 0, 4, 2, 8).tolist() == [0] * 8
