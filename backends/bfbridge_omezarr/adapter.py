@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from zarr.abc.store import (
@@ -23,15 +23,24 @@ _LARGEST: Final = 1 << 40
 
 
 class Adapter(Store):
-    """A read-only zarr-python store."""
+    """A read-only zarr-python store.
+
+    Parameters
+    ----------
+    store
+        What it reads.
+    instead
+        Keys that are answered with other bytes than the store has.
+    """
 
     supports_writes = False
     supports_deletes = False
     supports_listing = False
 
-    def __init__(self, store: OurStore) -> None:
+    def __init__(self, store: OurStore, instead: Mapping[str, bytes]) -> None:
         super().__init__(read_only=True)
         self._store = store
+        self._instead = instead
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Adapter) and self._store is other._store
@@ -40,6 +49,8 @@ class Adapter(Store):
         return hash(id(self._store))
 
     def _fetch(self, key: str, request: ByteRequest | None) -> bytes | None:
+        if key in self._instead:
+            return self._instead[key]
         if isinstance(request, RangeByteRequest):
             return self._store.get_range(key, request.start, request.end - request.start)
         if isinstance(request, SuffixByteRequest):

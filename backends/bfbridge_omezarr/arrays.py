@@ -7,7 +7,7 @@ version 3 (``zarr.json``), and its ``sharding_indexed`` codec.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -97,6 +97,8 @@ class ArrayInfo:
         As stored, or None.
     direct
         Whether `bfbridge_omezarr.chunks` reads it; else zarr-python does.
+    document
+        As stored, of an array that zarr-python reads.
     """
 
     key: str
@@ -112,6 +114,7 @@ class ArrayInfo:
     shard: ShardInfo | None = None
     dimension_names: tuple[str | None, ...] | None = None
     direct: bool = True
+    document: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def chunk_bytes(self) -> int:
@@ -321,6 +324,7 @@ def _indirect(
         order=tuple(range(len(shape))),
         dimension_names=names,
         direct=False,
+        document=document,
     )
 
 

@@ -5,6 +5,7 @@ zarr-python gets its bytes from the same store as everything else, so the bounds
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ class IndirectReader:
             import zarr
 
             from bfbridge_omezarr.adapter import Adapter
+            from bfbridge_omezarr.bounded import with_bounds
         except ImportError as error:
             raise MissingExtra(
                 f"{store.label(info.key)}: this array needs the package zarr. Install it with: "
@@ -36,8 +38,10 @@ class IndirectReader:
             ) from error
         self._where = store.label(info.key)
         try:
+            document = json.dumps(with_bounds(info.document)).encode()
+            key = f"{info.key}/zarr.json" if info.key else "zarr.json"
             self._array: Any = zarr.open_array(
-                Adapter(store), path=info.key, mode="r", zarr_format=3
+                Adapter(store, {key: document}), path=info.key, mode="r", zarr_format=3
             )
         except BfbridgeError:
             raise

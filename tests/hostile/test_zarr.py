@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from bfbridge.backend import OpenOptions, Region
 from bfbridge.errors import (
@@ -387,6 +388,45 @@ def test_chunks_that_expand_beyond_their_size(
     for bomb in (path, twice):
         with frugal(megabytes=16), pytest.raises((ReadFailed, LimitExceeded), match="0/0/0"):
             read_corner(open_reader(bomb))
+
+
+LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+PACKED = {
+    "gzip": {"level": 1},
+    "zstd": {"level": 1, "checksum": False},
+    "blosc": {"cname": "zstd", "clevel": 1, "shuffle": "noshuffle", "typesize": 2, "blocksize": 0},
+    "numcodecs.bz2": {"level": 1},
+    "numcodecs.zlib": {"level": 1},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs")
+@pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed`")
+@pytest.mark.parametrize("inside", ["after a filter", "in shards of shards"])
+@pytest.mark.parametrize("name", PACKED)
+def test_chunks_that_expand_in_arrays_that_zarr_python_reads(
+    tmp_path: Path, name: str, inside: str
+) -> None:
+    codec = {"name": name, "configuration": PACKED[name]}
+    filtered = [{"name": "numcodecs.delta", "configuration": {"dtype": "<u2"}}, LITTLE, codec]
+    nested = sharding(list(CHUNKS), codecs=sharding(list(CHUNKS), codecs=[LITTLE, codec]))
+    path = store_v3(tmp_path / "a.zarr", filtered if inside == "after a filter" else nested)
+    array = zarr.open_array(str(path / "0"), mode="r+")
+    array[...] = VALUES
+    np.testing.assert_array_equal(read_all(open_reader(path))[0, 0, 0], VALUES)
+    made = {compressor["id"]: make for compressor, make in bombs(64 * MIB)}
+    bomb = made[name.removeprefix("numcodecs.")]()
+    chunk = path / "0/c/0/0"
+    if inside != "after a filter":
+        from bfbridge_omezarr.codecs import crc32c
+
+        for _ in range(2):
+            table = struct.pack("<2Q", 0, len(bomb))
+            bomb += table + struct.pack("<I", crc32c(table))
+    chunk.write_bytes(bomb)
+    del bomb
+    with frugal(megabytes=16), pytest.raises((ReadFailed, LimitExceeded), match="a.zarr/0"):
+        read_corner(open_reader(path))
 
 
 def test_huge_chunk_from_almost_nothing(tmp_path: Path) -> None:
