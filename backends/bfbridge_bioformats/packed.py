@@ -29,6 +29,8 @@ from bfbridge.source import RandomAccess, Source, as_source
 __all__ = ["Package", "find_package"]
 
 _STEP: Final = 1 << 20
+# Of a URL, at once.
+_FETCHED: Final = 8 << 20
 _MOST_ENTRIES: Final = 1000
 _STREAMS: Final = (".gz", ".bz2")
 _MAGIC: Final = {".gz": b"\x1f\x8b", ".bz2": b"BZh"}
@@ -229,7 +231,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _buffered(source: Source) -> io.BufferedReader:
-    return io.BufferedReader(_Stream(source.open()), _STEP)
+    return io.BufferedReader(_Stream(source.open()), _FETCHED)
 
 
 class _Stream(io.RawIOBase):
