@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,8 @@ def run_app() -> None:
     """Run the command line and leave with its exit code."""
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if not debug:
+        warnings.showwarning = _warn
     try:
         code = app(args=arguments, prog_name="bfbridge", standalone_mode=False)
     except BfbridgeError as error:
@@ -67,6 +70,11 @@ def run_app() -> None:
             "--debug and report what it prints."
         )
     raise SystemExit(code or 0)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a warning as one line, without the place in some library where it was raised."""
+    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 def _fail(message: str, code: int = 1) -> None:

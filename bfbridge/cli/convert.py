@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -208,7 +209,9 @@ def _run(
     if report is None and not batch:
         report = str(report_path(place_of(target), is_folder=False))
     stopper = Stopper()
-    with _signals(stopper), _cluster(dask) as client:
+    with _signals(stopper), _cluster(dask) as client, warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore")
         try:
             with watch(stopper, quiet=quiet) as watcher:
                 done = convert_images(

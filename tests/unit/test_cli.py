@@ -424,3 +424,23 @@ def test_a_reader_of_our_output_may_leave(image: Path) -> None:
     program.stderr.close()
     assert program.wait(60) in (1, 141)  # click's answer, or the shell's
     assert shown == b""
+
+
+def test_warnings_are_one_line_and_none_when_quiet(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="7" SizeY="5" SizeZ="1" '
+        'SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/><TiffData/></Pixels>'
+        '</Image><StructuredAnnotations><CommentAnnotation ID="PYME"><Value>x</Value>'
+        "</CommentAnnotation></StructuredAnnotations></OME>"
+    )
+    pixels = np.arange(35, dtype=np.uint16).reshape(5, 7)
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, description=xml, metadata=None)
+    for quiet in ((), ("--quiet",)):
+        done = process(
+            "convert", "--overwrite", *quiet, tmp_path / "a.ome.tif", tmp_path / "b.zarr"
+        )
+        assert done.code == 0, done.err
+        expected = [] if quiet else ["warning: Casting invalid AnnotationID 'PYME'"]
+        assert [line.split(" to ")[0] for line in done.err.splitlines()] == expected
