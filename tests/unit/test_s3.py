@@ -61,6 +61,9 @@ def store(tmp_path_factory):
     import s3fs
 
     there = s3fs.S3FileSystem(**options, skip_instance_cache=True)
+    # moto keeps its buckets for the process: another test may have left this one.
+    if there.exists("images"):
+        there.rm("images", recursive=True)
     there.mkdir("images")
     there.put(f"{folder}/", "images/", recursive=True)
     yield options
