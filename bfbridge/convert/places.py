@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -18,6 +18,7 @@ __all__ = [
     "Storage",
     "Url",
     "exists",
+    "folders_of",
     "identity",
     "is_report",
     "is_url",
@@ -81,6 +82,14 @@ def identity(text: str | os.PathLike[str]) -> str:
     """Return what two names of one file have in common."""
     place = place_of(text)
     return str(place).rstrip("/") if isinstance(place, Url) else os.path.realpath(place)
+
+
+def folders_of(identity: str) -> Iterator[str]:
+    """Yield the folders that hold a file, the innermost first, as `identity` names them."""
+    separator = "/" if is_url(identity) else os.sep
+    while folder := identity.rpartition(separator)[0]:
+        yield folder
+        identity = folder
 
 
 def exists(place: Place, storage: Storage) -> bool:

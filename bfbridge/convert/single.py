@@ -21,7 +21,7 @@ from bfbridge.convert.checksum import PixelChecksum
 from bfbridge.convert.copying import EncodedCopy, copied_options, plan_encoded
 from bfbridge.convert.document import document_for
 from bfbridge.convert.pieces import Output, Piece, plan_outputs
-from bfbridge.convert.places import exists, identity, stored_bytes
+from bfbridge.convert.places import exists, folders_of, identity, stored_bytes
 from bfbridge.convert.record import FileRecord, OutputRecord, stamp
 from bfbridge.convert.request import Request
 from bfbridge.convert.scaling import Scaling, plan_scaling
@@ -135,12 +135,17 @@ def convert_file(
 
 
 def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
-    """Raise `TargetExists` if a new file would take the place of its source."""
+    """Raise `TargetExists` if a new file would take the place of its source, or lie in it."""
     used = {identity(path) for path in (*br.used_files, br.source_name)}
     for output in outputs:
         place = identity(output.target)
         if place in used:
             raise TargetExists(f"{output.target}: this is the source itself. Choose another name.")
+        if not used.isdisjoint(folders_of(place)):
+            raise TargetExists(
+                f"{output.target}: this lies inside the source, a store that holds nothing else. "
+                "Choose a place outside it."
+            )
 
 
 def _nbytes(br: BioReader, piece: Piece) -> int:

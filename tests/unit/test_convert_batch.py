@@ -349,6 +349,15 @@ def test_a_file_is_no_folder_for_a_batch(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "something"
 
 
+def test_nothing_is_put_into_a_store_that_is_read(tmp_path: Path) -> None:
+    store = write(tmp_path / "a.ome.zarr", 1)
+    before = sorted(store.rglob("*"))
+    for target in (store / "b.ome.tif", store / "0/b.ome.zarr"):
+        with pytest.raises(TargetExists, match="inside the source"):
+            convert(store, target)
+    assert sorted(store.rglob("*")) == before
+
+
 def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(4):
         write(tmp_path / f"in/{i}.ome.tif", i)

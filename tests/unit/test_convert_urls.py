@@ -102,6 +102,8 @@ def test_one_file(place: tuple[str, dict[str, Any]], folder: Path, tmp_path: Pat
     np.testing.assert_array_equal(pixels(target, storage), image(2))
     with pytest.raises(TargetExists, match="source itself"):
         convert(target, target, overwrite=True, **how)
+    with pytest.raises(TargetExists, match="inside the source"):
+        convert(target, f"{target}/0/b.ome.zarr", **how)
 
 
 def test_the_source_is_a_url(place: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
