@@ -15,8 +15,8 @@ import typer
 from bfbridge.cli.stopping import Quiet, Stopper
 
 if TYPE_CHECKING:
-    from bfbridge.convert.batch import Watcher
     from bfbridge.convert.record import FileRecord
+    from bfbridge.convert.run import Watcher
 
 __all__ = ["watch"]
 

@@ -18,13 +18,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bfbridge.convert.batch import Watcher, parse_part, plan_jobs, run_batch
+from bfbridge.convert.batch import parse_part, plan_jobs, run_batch
 from bfbridge.convert.naming import axes_of_pattern, is_name_pattern
 from bfbridge.convert.options import holds_levels, options_for
 from bfbridge.convert.places import Place, Url, identity, place_of
 from bfbridge.convert.record import FileRecord
 from bfbridge.convert.report import Report, report_path
 from bfbridge.convert.request import SPLITS, Request, parse_crop, parse_size, parse_split
+from bfbridge.convert.run import Watcher
 from bfbridge.convert.single import Progress, convert_file
 from bfbridge.convert.sources import Skipped, find_sources, is_one_image, name_targets
 from bfbridge.errors import BadArgument, BatchFailed, BfbridgeError, TargetExists, Unsupported

@@ -14,8 +14,8 @@ from bfbridge.convert.workers import WorkerDied, WorkerProcess
 from bfbridge.tiles import available_cpus
 
 if TYPE_CHECKING:
-    from bfbridge.convert.batch import Run
     from bfbridge.convert.request import Request
+    from bfbridge.convert.run import Run
 
 __all__ = ["run_in_processes", "shared_out"]
 

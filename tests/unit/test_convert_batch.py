@@ -19,10 +19,11 @@ import pytest
 
 from bfbridge import BioReader, BioWriter, convert
 from bfbridge.convert import convert_many, make_request, processes, workers
-from bfbridge.convert.batch import Watcher, parse_part
+from bfbridge.convert.batch import parse_part
 from bfbridge.convert.jobs import converted
 from bfbridge.convert.report import REPORT_NAME
 from bfbridge.convert.request import Request
+from bfbridge.convert.run import Watcher
 from bfbridge.convert.sources import Found, Skipped, find_sources, name_targets
 from bfbridge.errors import (
     BadArgument,
