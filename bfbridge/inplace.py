@@ -94,7 +94,7 @@ def place_of(
     """Return where a file is written: a path, or the source of a URL."""
     source = as_source(file_path, storage_options)
     if source.url is None:
-        return Path(file_path)
+        return source.path if source.path is not None else Path(file_path)
     if source.url.startswith(("file://", "local://")):
         return Path(source.filesystem()._strip_protocol(source.url))
     return source

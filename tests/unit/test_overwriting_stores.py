@@ -123,3 +123,16 @@ def test_other_objects_below_a_url_are_not_removed() -> None:
         assert sorted(memory.find(base)) == before
     finally:
         memory.rm("/strays", recursive=True)
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.ome.zarr"])
+def test_a_tilde_is_the_home_folder(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    with BioWriter(f"~/{name}", image=VALUES) as writer:
+        writer[...] = VALUES
+    with BioReader(f"~/{name}") as reader:
+        np.testing.assert_array_equal(reader[...], VALUES)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
