@@ -39,7 +39,7 @@ _TAGS: Final = frozenset(
 )
 _SOFTWARE: Final = ("tifffile", "imagej", "matlab", "bfbridge", "libtiff", "pyvips", "scikit-image")
 _PICTURES: Final = (*_SUFFIXES, ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".zarr", ".npy", ".md")
-_MOST_SIBLINGS: Final = 2000
+_MOST_SIBLINGS: Final = 20_000
 _UNIT: Final = re.compile(r".*unit=(\w+)", re.ASCII | re.DOTALL)
 # Names that Bio-Formats takes for micrometres, or does not know and so takes for them.
 _MICRONS: Final = frozenset({"micron", "micrometer", "microns", "um"})
