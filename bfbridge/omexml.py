@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 from xml.parsers import expat
 
 import numpy as np
 
 from bfbridge.backend import Channel, PixelSize, Quantity
-from bfbridge.errors import BadArgument, UnreadableFile, Unsupported
+from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 
 if TYPE_CHECKING:
-    from ome_types import OME
+    pass
 
 __all__ = [
     "DIMENSION_ORDERS",
@@ -36,12 +35,9 @@ __all__ = [
     "OmeImage",
     "TiffData",
     "looks_like_ome_xml",
-    "model_from_xml",
     "parse_ome_xml",
     "pixel_type_of",
     "rgba_from_color",
-    "without_forbidden",
-    "xml_from_model",
 ]
 
 DIMENSION_ORDERS: Final = ("XYZCT", "XYZTC", "XYCTZ", "XYCZT", "XYTCZ", "XYTZC")
@@ -61,11 +57,7 @@ PIXEL_TYPES: Final[Mapping[str, np.dtype[np.generic]]] = {
 }
 """OME pixel types and the dtype their values are handed out in; a bit takes a whole uint8."""
 
-# All but the characters of XML 1.0, section 2.2: control characters, lone surrogates, U+FFFE.
-# Compiled on use: that takes longer than most imports.
-_FORBIDDEN: Final = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _ROOT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?OME[\s>/]")
-_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _PROLOGUE = 65536
 _MOST = (1 << 31) - 1
 
@@ -523,76 +515,3 @@ def _quantity(attributes: dict[str, str], name: str, unit: str) -> Quantity | No
 def _boolean(text: str | None) -> bool | None:
     """Return an xsd:boolean, or None where it is absent or something else."""
     return {"true": True, "1": True, "false": False, "0": False}.get((text or "").strip().lower())
-
-
-def model_from_xml(xml: str | bytes) -> OME:
-    """Return a document as `ome_types.from_xml` does, several times as fast from the second on."""
-    from ome_types import from_xml
-
-    return from_xml(xml, parser_kwargs={"context": _context()})
-
-
-def without_forbidden(text: str) -> str:
-    """Return a text with a space for each character that XML cannot hold, as Bio-Formats does."""
-    return re.sub(_FORBIDDEN, " ", text)
-
-
-def xml_from_model(ome: OME) -> str:
-    """Return a document's text as `ome.to_xml` does, several times as fast from the second on.
-
-    Raises
-    ------
-    BadArgument
-        A text in it holds a character that XML does not allow.
-    """
-    from xsdata_pydantic_basemodel.bindings import SerializerConfig, XmlSerializer
-
-    config = SerializerConfig(
-        indent="  ", xml_declaration=False, ignore_unset_attributes=True,
-        schema_location=f"{_NAMESPACE} {_NAMESPACE}/ome.xsd",
-    )  # fmt: skip
-    # Lists that were appended to do not know that they were set, and would be left out.
-    ome._update_set_fields()
-    serializer = XmlSerializer(config=config, context=_context())
-    try:
-        xml = str(serializer.render(ome, ns_map={None: _NAMESPACE}))
-    except ValueError as error:
-        # So lxml, where it is installed; without it such characters are written as they are.
-        forbidden = _forbidden(ome)
-        if forbidden is None:
-            raise
-        raise forbidden from error
-    if re.search(_FORBIDDEN, xml) and (forbidden := _forbidden(ome)):
-        raise forbidden
-    return xml
-
-
-def _forbidden(ome: OME) -> BadArgument | None:
-    """Return the error for the first text that XML cannot hold."""
-    text = next((text for text in _texts(ome.model_dump()) if re.search(_FORBIDDEN, text)), None)
-    if text is None:
-        return None
-    return BadArgument(
-        f"the metadata's text {text[:80]!r} holds a character that XML does not allow (a control "
-        "character, half a surrogate pair, U+FFFE or U+FFFF); leave it out."
-    )
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in a model dumped to Python's own types."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _texts(inner)
-
-
-@cache
-def _context() -> Any:
-    """What xsdata works out of the model's classes; ome_types has it done for each document."""
-    from xsdata_pydantic_basemodel.bindings import XmlContext
-
-    return XmlContext()

@@ -65,17 +65,16 @@ def from_xml(xml: str, series: Sequence[int]) -> OME | None:
 
 
 def _parse(xml: str) -> OME | None:
-    from pydantic import ValidationError
-
-    from bfbridge.omexml import model_from_xml
+    from bfbridge.errors import UnreadableFile
+    from bfbridge.omemodel import model_from_xml
 
     with _warnings_lock, warnings.catch_warnings():
         # Identifiers that break the schema's pattern are mended, with a warning for each.
         warnings.simplefilter("ignore")
         try:
             return model_from_xml(xml)
-        except ValidationError as error:
-            log.debug("OME-XML breaks the schema: %s", error)
+        except UnreadableFile as error:
+            log.debug("%s", error)
             return None
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from bfbridge.errors import UnreadableFile
+from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.source import RandomAccess, Source
 
@@ -188,6 +189,12 @@ def _tiff(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
         beyond = form.beyond(access, table)
         if beyond is not None:
             return f"pixels of {where} should be {beyond}"
+        if form.is_misread(access, table):
+            raise Unsupported(
+                f"{source.name}: {where} has packed samples of other than 8, 16 or 32 bits, in "
+                "tiles or several to a pixel, and rows that end within a byte: Bio-Formats "
+                "misreads those. Open it without backend=, or save it again with 8 or 16 bits."
+            )
         offset = following
     return None
 
@@ -202,6 +209,8 @@ _COMPRESSION: Final = (259,)
 _TILE_WIDTH: Final = (322,)
 # Of JPEG as TIFF 6.0 had it, the pixels lie where other tags say.
 _OLD_JPEG: Final = 6
+# None, LZW, deflate by either number, PackBits, Zstandard: those that know nothing of samples.
+_BYTE_STREAMS: Final = frozenset({1, 5, 8, 32946, 32773, 50000})
 # Packed strips are counted to an even length by some writers, and the last byte not written.
 _PADDING: Final = 1
 
@@ -260,13 +269,27 @@ class _Form:
                 return f"{length:,} bytes from byte {places[number]:,} on"
         return None
 
+    def is_misread(self, access: RandomAccess, table: bytes) -> bool:
+        """Whether TiffParser.unpackBytes takes bits from wrong places.
+
+        It skips what fills up a row of the image, where rows of the tile, or of all samples, are
+        what is filled up.
+        """
+        bits = self._first(access, table, 258, 1)
+        if bits % 8 == 0 or self._first(access, table, 256, 0) * bits % 8 == 0:
+            return False
+        together = self._first(access, table, 277, 1) > 1
+        together = together and self._first(access, table, 284, 1) == 1
+        tiled = bool(self._integers(access, table, _TILE_WIDTH).size)
+        return (tiled or together) and self._first(access, table, 259, 1) in _BYTE_STREAMS
+
+    def _first(self, access: RandomAccess, table: bytes, tag: int, default: int) -> int:
+        found = self._integers(access, table, (tag,))
+        return int(found[0]) if found.size else default
+
     def _strip_bytes(self, access: RandomAccess, table: bytes, number: int, length: int) -> int:
         """Bytes that the pixels of an uncompressed strip take; `length` for a tile."""
-
-        def first(tag: int, default: int) -> int:
-            found = self._integers(access, table, (tag,))
-            return int(found[0]) if found.size else default
-
+        first = partial(self._first, access, table)
         width, height = first(256, 0), first(257, 0)
         rows = min(first(278, height), height)
         if self._integers(access, table, _TILE_WIDTH).size or rows < 1:

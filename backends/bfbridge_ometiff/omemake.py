@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.omexml import pixel_type_of, without_forbidden
+from bfbridge.omemodel import without_forbidden
+from bfbridge.omexml import pixel_type_of
 from bfbridge_ometiff.planes import ImagePlan
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import ImageSpec
 from bfbridge.errors import BadArgument
-from bfbridge.omexml import pixel_type_of, xml_from_model
+from bfbridge.omemodel import xml_from_model
+from bfbridge.omexml import pixel_type_of
 from bfbridge_ometiff.directories import BYTE_ORDER
 
 if TYPE_CHECKING:

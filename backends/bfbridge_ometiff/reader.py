@@ -19,7 +19,7 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
-from bfbridge.omexml import model_from_xml
+from bfbridge.omemodel import model_from_xml
 from bfbridge_ometiff.codecs import Damaged
 from bfbridge_ometiff.dataset import Dataset, open_dataset
 from bfbridge_ometiff.omemake import document_of
@@ -232,7 +232,7 @@ class OmeTiffReader(ReaderBackend):
         """Return the OME-XML as an ome_types document."""
         if self._dataset.xml is None:
             return document_of(self._dataset.plans)
-        return model_from_xml(self._dataset.xml)
+        return model_from_xml(self._dataset.xml, self._dataset.used_files[0])
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:

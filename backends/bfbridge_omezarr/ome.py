@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.backend import PixelSize
-from bfbridge.omexml import model_from_xml, pixel_type_of
+from bfbridge.omemodel import model_from_xml
+from bfbridge.omexml import pixel_type_of
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -51,7 +52,7 @@ def make_ome(
     """
     from ome_types import OME
 
-    document = OME() if xml is None else model_from_xml(xml)
+    document = OME() if xml is None else model_from_xml(xml, "OME/METADATA.ome.xml")
     document.images = [
         document.images[i]
         if xml is not None and described[i] is not None

@@ -11,7 +11,7 @@ import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Quantity, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
-from bfbridge.omexml import model_from_xml, xml_from_model
+from bfbridge.omemodel import model_from_xml, xml_from_model
 from bfbridge_omezarr.files import tree_of
 from bfbridge_omezarr.levels import LevelWriter, Windows, Workspace, to_json
 from bfbridge_omezarr.metadata import (

@@ -15,6 +15,7 @@ from bfbridge.errors import BfbridgeError, UnreadableFile, Unsupported
 from bfbridge.limits import Limits
 from bfbridge.source import as_source
 from bfbridge_bioformats.soundness import check_length
+from tests.support.tiffs import build, page
 
 PIXELS = np.random.default_rng(9).integers(1, 255, (13, 21, 3), np.uint8)
 PIXELS[:, 20] = PIXELS[:, 19]
@@ -306,6 +307,50 @@ def test_nonsense_under_every_suffix_is_refused_soon(kind, tmp_path):
         with pytest.raises(BfbridgeError):
             read_a_corner(open_(path))
         assert time.monotonic() - begun < 10, suffix
+
+
+def packed_tiff(bits, samples, tile, width):
+    """Pixels (50, width, samples), and a TIFF of them with `bits` for each sample."""
+    array = np.random.default_rng(bits).integers(0, 1 << bits, (50, width, samples))
+    step = tile or (50, width)
+    padded = np.zeros((-(-50 // step[0]) * step[0], -(-width // step[1]) * step[1], samples), int)
+    padded[:50, :width] = array
+    segments = []
+    for y in range(0, len(padded), step[0]):
+        for x in range(0, padded.shape[1], step[1]):
+            rows = padded[y : y + step[0], x : x + step[1]].reshape(step[0], -1, 1)
+            binary = (rows >> np.arange(bits)[::-1] & 1).astype(np.uint8)
+            segments.append(np.packbits(binary.reshape(step[0], -1), axis=1).tobytes())
+    kind = 2 if samples == 3 else 1
+    made = page(width, 50, segments, bits=bits, samples=samples, tile=tile, photometric=kind)
+    return array, build([made])
+
+
+@pytest.mark.parametrize("bits", [1, 4, 10, 12])
+@pytest.mark.parametrize(
+    ("samples", "tile", "width", "is_misread"),
+    [
+        (1, None, 17, False),
+        (1, (32, 32), 80, False),
+        (1, (32, 32), 71, True),
+        (1, (32, 32), 17, True),
+        (3, None, 16, False),
+        (3, None, 17, True),
+        (3, (32, 32), 64, False),
+    ],
+)
+def test_packed_samples_that_java_misreads_are_refused(
+    bits, samples, tile, width, is_misread, tmp_path
+):
+    array, data = packed_tiff(bits, samples, tile, width)
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    if is_misread:
+        with pytest.raises(Unsupported, match=r"image directory 1 has packed .* without backend="):
+            open_(path)
+    else:
+        got = read(open_(path))
+        np.testing.assert_array_equal(got[0, :, 0].transpose(1, 2, 0), array)
 
 
 def read_a_corner(reader):

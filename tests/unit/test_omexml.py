@@ -12,17 +12,15 @@ import pytest
 from bfbridge.backend import Quantity
 from bfbridge.errors import BadArgument, LimitExceeded, UnreadableFile, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS, Limits
+from bfbridge.omemodel import model_from_xml, without_forbidden, xml_from_model
 from bfbridge.omexml import (
     BinaryOnly,
     OmeDocument,
     TiffData,
     looks_like_ome_xml,
-    model_from_xml,
     parse_ome_xml,
     pixel_type_of,
     rgba_from_color,
-    without_forbidden,
-    xml_from_model,
 )
 
 PIXELS = (
@@ -291,3 +289,13 @@ def test_characters_that_xml_allows_are_kept() -> None:
     assert without_forbidden(text) == text
     ome = model.OME(creator=text)
     assert model_from_xml(xml_from_model(ome)).creator == text
+
+
+def test_metadata_that_break_the_schema_name_the_value_and_the_way_out():
+    schema = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    xml = document(image(pixels=PIXELS + ' PhysicalSizeX="0"'), root=schema)
+    with pytest.raises(
+        UnreadableFile, match=r"(?s)a.tif: the metadata break the OME schema .*size_x.*ome_xml"
+    ):
+        model_from_xml(xml, "a.tif")
+    assert parse(xml).images[0].size_x == 7
