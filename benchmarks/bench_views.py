@@ -1,11 +1,12 @@
 r"""Views: dask chunks, random patches and many scenes, against peers.
 
-    python benchmarks/bench_views.py [--side 16384] [--peers PYTHON] [--czi FILE] [--only dask,...]
+    python benchmarks/bench_views.py [--side 16384] [--peers PYTHON] [--aics PYTHON] [--czi FILE]
 
 `--peers` is the interpreter of an environment with bioio, bioio-ome-tiff, pylibCZIrw, tifffile and
-zarr; without it only bfbridge is measured. Each side runs in a process of its own, warm, and they
-take turns; medians count. Patches lie elsewhere in each run. CAREamics' readers are stood for by
-the calls that they make: a CziReader's read of a region, and a zarr array's slice.
+zarr, `--aics` that of one with aicsimageio (and numcodecs below 0.16); without them only bfbridge is
+measured. Each side runs in a process of its own, warm, and they take turns; medians count. Patches
+lie elsewhere in each run. CAREamics' readers are stood for by the calls that they make: a
+CziReader's read of a region, and a zarr array's slice.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ BIOIO_DASK = """
 from bioio import BioImage
 import bioio_ome_tiff
 array = BioImage(path, reader=bioio_ome_tiff.Reader).dask_data
+"""
+AICS_DASK = """
+from aicsimageio import AICSImage
+array = AICSImage(path).dask_data
 """
 CHUNK = "timed(lambda: array[0, 0, 0, 2048:3072, 5120:6144].compute())"
 WHOLE = "timed(lambda: array.compute())"
@@ -165,12 +170,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=16384)
     parser.add_argument("--peers", default=None)
+    parser.add_argument("--aics", default=None)
     parser.add_argument("--czi", default=None)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="dask,patches,scenes")
     given = parser.parse_args()
     us, only = sys.executable, given.only.split(",")
-    peers = {given.peers} if given.peers else set()
     with tempfile.TemporaryDirectory() as folder:
         tiff = Path(folder) / "plane.ome.tif"
         if {"dask", "patches"} & set(only):
@@ -178,9 +183,11 @@ def main() -> None:
         if "dask" in only:
             chunk = {"bfbridge": (us, OUR_DASK + CHUNK)}
             whole = {"br[:]": (us, OUR_WHOLE), "bfbridge": (us, OUR_DASK + WHOLE)}
-            for python in peers:
-                chunk["bioio"] = (python, BIOIO_DASK + CHUNK)
-                whole["bioio"] = (python, BIOIO_DASK + WHOLE)
+            theirs = [("bioio", given.peers, BIOIO_DASK), ("aicsimageio", given.aics, AICS_DASK)]
+            for name, python, opened in theirs:
+                if python:
+                    chunk[name] = (python, opened + CHUNK)
+                    whole[name] = (python, opened + WHOLE)
             measure(f"dask: one 1024 x 1024 chunk of {given.side} x {given.side}", chunk, tiff, 3)
             measure("dask: the whole plane", whole, tiff, given.repeats)
         if "patches" in only:
