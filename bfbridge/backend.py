@@ -126,6 +126,11 @@ class Image:
         Physical size and channel records; ``len(channels) * samples == levels[0].shape[1]``.
     role
         What the image is for; all but "image" are listed as associated images.
+    label_of
+        Of a label image whose values number objects: the number of the image they lie in, or None
+        where that image is not in the file.
+    photo
+        Whether a label image is the photograph of a slide's label, whose values number nothing.
     significant_bits
         Bits of each value that carry information (12 for a 12-bit camera in uint16).
     """
@@ -140,6 +145,21 @@ class Image:
     channels: tuple[Channel, ...] = ()
     role: Role = "image"
     significant_bits: int | None = None
+    label_of: int | None = None
+    photo: bool = False
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether the values are numbers of objects, as of NGFF's label images.
+
+        Such values are never averaged: a mean of two numbers is the number of another object.
+        """
+        return (
+            self.role == "label"
+            and not self.photo
+            and self.samples == 1
+            and self.dtype.kind in "biu"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +397,8 @@ class WriterBackend(ABC):
         """Start a file.
 
         `ome` has true sizes and one Image for each of `images`, in order. It is None where the OME
-        schema has no name for a dtype (int64, uint64); the file then goes without.
+        schema has no name for a dtype (int64, uint64) of an image that is no mask; the file then
+        goes without.
         """
 
     @abstractmethod

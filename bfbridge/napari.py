@@ -69,13 +69,7 @@ def read_layers(path: str | list[str]) -> list[Layer]:
 
 
 def _is_picture(view: ImageView) -> bool:
-    return view.role in ("macro", "thumbnail") or (view.role == "label" and not _is_mask(view))
-
-
-def _is_mask(view: ImageView) -> bool:
-    """Whether a label image is a segmentation and not the photograph of a slide's label."""
-    is_slide = view.samples_per_pixel > 1 or view.backend == "bioformats"
-    return view.role == "label" and view.dtype.kind in "iu" and not is_slide
+    return view.role != "image" and not view.is_mask
 
 
 def _layer(view: ImageView, name: str) -> Layer:
@@ -85,7 +79,7 @@ def _layer(view: ImageView, name: str) -> Layer:
     settings: dict[str, Any] = {"name": name, "metadata": {"source": view.source_name}}
     channels = levels[0].shape[1]
     axes = order.removesuffix("S")
-    if rgb or channels == 1 or _is_mask(view):
+    if rgb or channels == 1 or view.is_mask:
         # One channel needs no axis.
         levels = [level[:, 0] for level in levels] if channels == 1 else levels
         axes = axes.replace("C", "") if channels == 1 else axes
@@ -95,7 +89,7 @@ def _layer(view: ImageView, name: str) -> Layer:
         axes = axes.replace("C", "")
     settings |= _scale(view.physical_pixel_size, axes)
     data = levels if len(levels) > 1 else levels[0]
-    if _is_mask(view):
+    if view.is_mask:
         return data, settings, "labels"
     if rgb:
         settings["rgb"] = True

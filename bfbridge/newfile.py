@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge import metadata
+from bfbridge import metadata, roles
 from bfbridge.assembler import ImageAssembler, Scratch
 from bfbridge.atomic import AtomicTarget
-from bfbridge.backend import ImageSpec, Level, Shape5, StoredAs, WriterBackend
+from bfbridge.backend import Image, ImageSpec, Level, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import (
     BadArgument,
     BadDtype,
@@ -60,7 +60,7 @@ class WritePlan:
     pyramid
         False, True, a number of lower levels, or their factors against full size.
     downsample
-        "mean", "nearest" or "mode".
+        "mean", "nearest" or "mode". Masks are never averaged: for them "mean" is "nearest".
     fill_value
         What areas never written hold.
     memory
@@ -124,6 +124,7 @@ class NewFile:
         self._background = Background(2 * wanted.workers)
         self._first_t = 0
         self._shared = False
+        self._roles: list[roles.ImageRole] = []
         self._copies: dict[int, tuple[tuple[Level, ...], tuple[StoredAs | None, ...]]] = {}
 
     def plan_copy(
@@ -250,9 +251,7 @@ class NewFile:
                 raise Closed(f"{self.name}: the writer is closed.")
             if self._writer is not None:
                 return self._writer
-            self._check_names()
-            self._settle_types()
-            metadata.settle(self.ome)
+            self._settle()
             planned = [self._plan_image(i) for i in range(len(self.ome.images))]
             self._specs = [spec for spec, _ in planned]
             with _reported(self.name):
@@ -268,6 +267,15 @@ class NewFile:
             ]
             self._writer = writer
             return writer
+
+    def _settle(self) -> None:
+        """Make the document complete and consistent; it is written from here on as it is."""
+        self._check_names()
+        self._settle_types()
+        self._roles = roles.read_roles(self.ome)
+        metadata.settle(self.ome)
+        # They refer to images by the IDs that have been made anew.
+        roles.write_roles(self.ome, self._roles)
 
     def _check_names(self) -> None:
         """Refuse more channel names than channels; properties may be set in any order until now."""
@@ -290,29 +298,42 @@ class NewFile:
             self.set_dtype(index, self.dtype(index))
 
     def _document(self) -> OME | None:
-        if any(metadata.ome_pixel_type(dtype) is None for dtype in self._dtypes):
-            return None
-        return self.ome
+        untyped = [i for i, d in enumerate(self._dtypes) if metadata.ome_pixel_type(d) is None]
+        # Formats that hold masks of 64 bits describe them elsewhere.
+        return self.ome if all(self._is_mask(index) for index in untyped) else None
+
+    def _is_mask(self, index: int) -> bool:
+        y, x, z, c, t = self.shape5(index)
+        return self._record(index, (Level((t, c, z, y, x), (t, c, z, y, x)),)).is_mask
+
+    def _record(self, index: int, levels: tuple[Level, ...]) -> Image:
+        record = metadata.record(self.ome.images[index], self.dtype(index), levels)
+        return replace(record, **self._roles[index]._asdict())
+
+    def _method(self, image: Image) -> str:
+        """How lower levels are made: numbers of objects are never averaged."""
+        wanted = self.wanted.downsample
+        return "nearest" if wanted == "mean" and image.is_mask else wanted
 
     def _plan_image(self, index: int) -> tuple[ImageSpec, Sequence[int]]:
         y, x, z, c, t = self.shape5(index)
-        element, dtype = self.ome.images[index], self.dtype(index)
+        dtype = self.dtype(index)
         shape: Shape5 = (t, c, z, y, x)
-        flat = metadata.record(element, dtype, (Level(shape, shape),))
+        flat = self._record(index, (Level(shape, shape),))
         levels, stored = self._copies.get(index, ((), ()))
         steps: Sequence[int] = []
         if len(levels) < 2:
             chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
             steps = factors_of(self.wanted.pyramid, y, x)
             levels = plan_levels(shape, levels[0].chunk if levels else chunk, steps)
-        image = metadata.record(element, dtype, levels)
+        image = self._record(index, levels)
         try:
             checked_number(self.wanted.fill_value, dtype, self.name)
         except BadDtype:
             raise BadArgument(
                 f"{self.name}: fill_value={self.wanted.fill_value!r} cannot be held by {dtype}."
             ) from None
-        spec = ImageSpec(image, self.wanted.fill_value, self.wanted.downsample, stored)
+        spec = ImageSpec(image, self.wanted.fill_value, self._method(image), stored)
         return spec, steps
 
     def write_stored(
@@ -480,9 +501,7 @@ class NewFile:
 
     def create_shared(self, path: Path | Source) -> None:
         """Start the planned file at its final place, for several processes to write."""
-        self._check_names()
-        self._settle_types()
-        metadata.settle(self.ome)
+        self._settle()
         specs = [self._plan_image(i)[0] for i in range(len(self.ome.images))]
         with _reported(self.name):
             self.backend.create(path, specs, self._document(), self.wanted.backend_options)

@@ -129,8 +129,10 @@ def reduce_block(block: Array, factor: int, method: str) -> Array:
         return _integer_mean(block, factor)
     # In double precision: four large float32 add up to infinity.
     wide = np.result_type(block.dtype, np.float64)
-    total, counts = _sums(block, factor, wide)
-    return np.asarray(total / counts, dtype=block.dtype)
+    # NaN and infinities are values like others.
+    with np.errstate(invalid="ignore", over="ignore"):
+        total, counts = _sums(block, factor, wide)
+        return np.asarray(total / counts, dtype=block.dtype)
 
 
 def _integer_mean(block: Array, factor: int) -> Array:

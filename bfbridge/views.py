@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from bfbridge import metadata, tiling
+from bfbridge import metadata, roles, tiling
 from bfbridge.backend import (
     Channel,
     Image,
@@ -89,6 +89,11 @@ class ImageView(Derived):
     def role(self) -> str:
         """What the image is for: "image", "label", "macro" or "thumbnail"."""
         return self._image.role
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether the values are numbers of objects, as of NGFF's label images."""
+        return self._image.is_mask
 
     @property
     def index(self) -> int:
@@ -203,8 +208,12 @@ class ImageView(Derived):
 
     @property
     def ome(self) -> OME:
-        """OME metadata of the whole file."""
-        return self._file.backend.ome()
+        """OME metadata of the whole file; the roles of its images are annotations."""
+        backend = self._file.backend
+        ome = backend.ome()
+        if len(ome.images) == len(backend.images):
+            roles.write_roles(ome, [roles.role_of(image) for image in backend.images])
+        return ome
 
     @property
     def ome_xml(self) -> str | None:

@@ -79,7 +79,8 @@ def read_images(reader: Any, store: Any, name: str) -> list[SeriesImage]:
         # Nothing but a name: the series is as the one before, as thousands of scenes may be.
         if len(answers) > 1:
             like, thumbnail = _series(number, answers, name), answers["thumbnail"]
-        image = replace(like.image, name=title, role=_role(thumbnail, title))
+        role = _role(thumbnail, title)
+        image = replace(like.image, name=title, role=role, photo=role == "label")
         found.append(SeriesImage(number, image, like.layout, like.order, like.sizes))
     if not found:
         raise UnreadableFile(f"{name}: Bio-Formats finds no image in this file.")

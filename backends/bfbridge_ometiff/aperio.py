@@ -180,5 +180,6 @@ def _plan(
         pixel_size=size,
         channels=(Channel(samples=first.samples),),
         role=role,  # type: ignore[arg-type]
+        photo=role == "label",
     )
     return ImagePlan(image, planes, tuple(number for number, _ in levels), notes)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from xml.parsers.expat import ExpatError
 
-from bfbridge.backend import Channel, Image, Level, OpenOptions
+from bfbridge.backend import Channel, Image, Level, OpenOptions, Role
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.omexml import (
@@ -17,6 +18,7 @@ from bfbridge.omexml import (
     parse_ome_xml,
     pixel_type_of,
 )
+from bfbridge.roles import ImageRole, roles_in_xml
 from bfbridge.source import Source
 from bfbridge_ometiff.aperio import SUFFIX, aperio_images
 from bfbridge_ometiff.files import FileSet, OpenTiff, companion, inside_name
@@ -32,7 +34,7 @@ SUB_IFDS: Final = 330
 
 COMPANION_SUFFIX: Final = "companion.ome"
 # What Bio-Formats' own converters call the associated images of a slide.
-_ROLES: Final = {
+_ROLES: Final[Mapping[str, Role]] = {
     "label": "label",
     "label image": "label",
     "macro": "macro",
@@ -226,8 +228,9 @@ class _Builder:
             raise Unsupported("group_files=False with a file of a set")
         self._check_gaps(maps)
         self._check_chain(maps)
+        roles = roles_in_xml(xml, [image.id for image in self._document.images])
         plans = tuple(
-            self._plan(index, image, counts[index], maps[index])
+            self._plan(index, image, counts[index], maps[index], roles[index])
             for index, image in enumerate(self._document.images)
         )
         return Dataset(plans, self._files, xml, self._used_files(), first_file)
@@ -304,7 +307,9 @@ class _Builder:
                 # OMETiffReader numbers directories without these, the specification with them.
                 raise Unsupported("thumbnail directories between its planes")
 
-    def _plan(self, index: int, image: OmeImage, samples: Samples, planes: PlaneMap) -> ImagePlan:
+    def _plan(
+        self, index: int, image: OmeImage, samples: Samples, planes: PlaneMap, role: ImageRole
+    ) -> ImagePlan:
         if image.dimension_order != "XYZCT" and self._is_omero_export(image):
             raise Unsupported("an OMERO export with a wrong dimension order")
         layout, levels = self._levels(index, image, samples, planes)
@@ -316,7 +321,9 @@ class _Builder:
         ]
         missing = samples.channels - len(channels)
         channels += [Channel(samples=samples.per_pixel)] * missing
-        role = _ROLES.get((image.name or "").strip().lower(), "image") if index else "image"
+        if index and role.role == "image":
+            known = _ROLES.get((image.name or "").strip().lower(), "image")
+            role = ImageRole(known, photo=known == "label")
         record = Image(
             name=image.name,
             levels=tuple(
@@ -332,8 +339,8 @@ class _Builder:
             interleaved=samples.per_pixel > 1 and not layout.planar,
             pixel_size=image.pixel_size,
             channels=tuple(channels),
-            role=role,  # type: ignore[arg-type]
             significant_bits=image.significant_bits,
+            **role._asdict(),
         )
         return ImagePlan(record, planes)
 

@@ -229,7 +229,8 @@ def _spec_of(image: Image, found: Found, infos: Sequence[ArrayInfo], count: int)
         name: getattr(image, name) for name in image.__slots__ if name != "levels"
     }
     method = found.multiscale.method if found.multiscale is not None else None
-    known = method if method in ("mean", "nearest", "mode") else "mean"
+    usual = "nearest" if image.is_mask else "mean"
+    known = method if method in ("mean", "nearest", "mode") else usual
     return ImageSpec(Image(levels=levels, **fields), infos[0].fill.item(), known)
 
 

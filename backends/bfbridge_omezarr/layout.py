@@ -47,6 +47,8 @@ class Found:
         That its place in the hierarchy gives it (a well's, a label's), or None.
     role
         "image" or "label".
+    owner
+        Of a label: the key of the group of the image it belongs to, or None.
     well
         Number of its well in the plate's list, or None.
     """
@@ -57,6 +59,7 @@ class Found:
     omero: Any
     name: str | None = None
     role: Role = "image"
+    owner: str | None = None
     well: int | None = None
 
 
@@ -119,7 +122,9 @@ def find_images(documents: Documents, where: str) -> Layout:
     elif _LAYOUT_KEY in ome or _LAYOUT_KEY in root.attributes:
         kind, images = "collection", _collection(documents, where)
     elif "multiscales" in ome:
-        kind, images = "image", _images_of(documents, root, where)
+        # A label group that is opened by itself.
+        role: Role = "label" if isinstance(ome.get("image-label"), dict) else "image"
+        kind, images = "image", _images_of(documents, root, where, None, role)
     elif isinstance(ome.get("well"), dict):
         kind, images = "well", _wells(documents, [("", None)], where)
     elif isinstance(ome.get("scene"), dict):
@@ -304,7 +309,8 @@ def _label_group(documents: Documents, group: Node, where: str) -> list[Found]:
             log.warning("%s: the label %s is listed, but is not there", place, key)
             continue
         known = f"{owner}/{name}" if owner else str(name)
-        labels += _images_of(documents, node, where, known, "label")
+        found = _images_of(documents, node, where, known, "label")
+        labels += [replace(image, owner=owner) for image in found]
     return labels
 
 

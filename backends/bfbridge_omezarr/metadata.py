@@ -231,7 +231,7 @@ def multiscale_attributes(
     if options.version == "0.4":
         entry = {"version": "0.4", **entry}
     attributes: dict[str, Any] = {"multiscales": [entry]}
-    if image.role != "label":
+    if not image.is_mask:
         attributes["omero"] = _omero(image, windows)
     return attributes
 
@@ -325,9 +325,9 @@ def _window(image: Image, seen: Window) -> dict[str, float]:
     return {"min": low, "max": high, "start": start, "end": max(start, end)}
 
 
-def label_attributes(options: WriteOptions, source: str) -> dict[str, Any]:
-    """Return ``image-label`` of a label image whose image lies at the relative path `source`."""
-    entry: dict[str, Any] = {"source": {"image": source}}
+def label_attributes(options: WriteOptions, source: str | None) -> dict[str, Any]:
+    """Return ``image-label`` of a mask whose image lies at the relative path `source`, if any."""
+    entry: dict[str, Any] = {} if source is None else {"source": {"image": source}}
     if options.version == "0.4":
         entry = {"version": "0.4", **entry}
     return {"image-label": entry}

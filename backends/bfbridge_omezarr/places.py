@@ -53,7 +53,8 @@ def place_images(
     Parameters
     ----------
     specs
-        All images. Labels belong to the first image that is none, under their own name.
+        All images. Masks lie in ``labels`` of the image they belong to, or else of the first,
+        under their own names; without any other image, they are the store's images.
     ome
         If it has a plate with a well for each image, the store becomes that plate.
     wells
@@ -64,7 +65,9 @@ def place_images(
     BadArgument
         `wells` has another length than there are images, or a name that is no well's.
     """
-    numbers = [i for i, spec in enumerate(specs) if spec.image.role != "label"]
+    numbers = [i for i, spec in enumerate(specs) if not spec.image.is_mask]
+    if not numbers:
+        return _masks_alone(specs)
     name = None
     fields: list[_Field] | None = None
     if wells is not None:
@@ -88,21 +91,38 @@ def place_images(
     return Places(tuple(groups[i] for i in range(len(specs))), order, documents)
 
 
+def _masks_alone(specs: Sequence[ImageSpec]) -> Places:
+    """Place masks without their images: one at the root, several as a group of labels."""
+    if len(specs) == 1:
+        return Places(("",), (), {})
+    names = _label_names(specs, range(len(specs)))
+    return Places(tuple(names), (), {"": {"labels": names}})
+
+
 def _place_labels(
     specs: Sequence[ImageSpec], groups: dict[int, str], documents: dict[str, Mapping[str, Any]]
 ) -> None:
-    owner = next(iter(groups.values()), "")
-    parent = f"{owner}/labels" if owner else "labels"
-    names: list[str] = []
+    first = next(iter(groups.values()))
+    owned: dict[str, list[int]] = {}
     for number, spec in enumerate(specs):
-        if number in groups:
-            continue
-        stored = (spec.image.name or "").rsplit("/", 1)[-1]
+        if number not in groups:
+            owner = groups.get(-1 if spec.image.label_of is None else spec.image.label_of, first)
+            owned.setdefault(owner, []).append(number)
+    for owner, numbers in owned.items():
+        parent = f"{owner}/labels" if owner else "labels"
+        names = _label_names(specs, numbers)
+        groups.update({n: f"{parent}/{name}" for n, name in zip(numbers, names, strict=True)})
+        documents[parent] = {"labels": names}
+
+
+def _label_names(specs: Sequence[ImageSpec], numbers: Sequence[int]) -> list[str]:
+    """Return a name for the group of each mask, of the characters that every store takes."""
+    names: list[str] = []
+    for number in numbers:
+        stored = (specs[number].image.name or "").rsplit("/", 1)[-1]
         name = re.sub(r"[^\w.-]+", "_", stored).strip("._") or str(number)
         names.append(name if name not in names else f"{name}_{number}")
-        groups[number] = f"{parent}/{names[-1]}"
-    if names:
-        documents[parent] = {"labels": names}
+    return names
 
 
 def _named_wells(wells: Sequence[str], count: int) -> list[_Field]:

@@ -22,6 +22,7 @@ from bfbridge.backend import (
 from bfbridge.errors import BadArgument, Closed, UnreadableFile, Unsupported
 from bfbridge.limits import check
 from bfbridge.omexml import OmeDocument, OmeImage, parse_ome_xml
+from bfbridge.roles import ImageRole, roles_in_xml
 from bfbridge_omezarr.arrays import ArrayInfo, parse_array
 from bfbridge_omezarr.chunks import ArrayReader, Workspace
 from bfbridge_omezarr.documents import Documents, Node, flatten
@@ -141,6 +142,8 @@ class OmeZarrReader(ReaderBackend):
         self._layout = layout
         self._xml = self._read_xml()
         self._document = self._parse_xml()
+        ids = [] if self._document is None else [image.id for image in self._document.images]
+        self._roles = roles_in_xml(self._xml or "", ids)
         self._images: tuple[Image, ...] = ()
         self._origins: tuple[PixelSize, ...] = ()
         self._levels: tuple[tuple[_Plane5, ...], ...] = ()
@@ -356,10 +359,18 @@ class OmeZarrReader(ReaderBackend):
             byteorder=">" if first.dtype.str[0] == ">" else "<",
             pixel_size=_sizes(found, axes, places, described),
             channels=_channels(found, described, levels[0].shape[1]),
-            role=found.role,
             significant_bits=None if described is None else described.significant_bits,
+            **self._role(number, found, described)._asdict(),
         )
         return image, tuple(planes)
+
+    def _role(self, number: int, found: Found, described: OmeImage | None) -> ImageRole:
+        """Return the role of an image: of labels their place says it, of others the OME-XML."""
+        if found.role == "label":
+            owners = (i for i, image in enumerate(self._layout.images) if image.role == "image"
+                      and image.group == found.owner)  # fmt: skip
+            return ImageRole("label", next(owners, None))
+        return self._roles[number] if described is not None else ImageRole()
 
     def _source_of(self, info: ArrayInfo) -> Any:
         if info.direct:

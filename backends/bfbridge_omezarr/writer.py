@@ -48,7 +48,7 @@ class StoreWriter(WriterBackend):
 
     One image lies at the root; several are laid out as bioformats2raw does (``0/``, ``1/`` and a
     list in ``OME``), or as the plate that the OME metadata or the option ``wells`` tells of. Images
-    of role "label" go to ``labels`` of the first image. Every array has the axes t, c, z, y, x; a
+    that are masks go to ``labels`` of their image. Every array has the axes t, c, z, y, x; a
     sample of an RGB image is a channel. ``OME/METADATA.ome.xml`` holds the OME metadata. All
     metadata is written by `finish`, the root's last.
     """
@@ -111,7 +111,7 @@ class StoreWriter(WriterBackend):
         Raises
         ------
         Unsupported
-            A dtype that Zarr has not, or labels that are no integers.
+            A dtype that Zarr has not.
         BadArgument
             An option or a fill value that makes no sense.
         """
@@ -268,7 +268,7 @@ class StoreWriter(WriterBackend):
             for level in levels:
                 level.describe()
         documents = self._documents()
-        if self._ome is not None:
+        if self._ome is not None and self._places.order:
             self._files.write(
                 "OME/METADATA.ome.xml", ome_xml_of(self._ome, self._places.order).encode()
             )
@@ -295,8 +295,9 @@ class StoreWriter(WriterBackend):
             attributes = multiscale_attributes(
                 spec, self._windows[i].found, self._options, self._time_step(i)
             )
-            if "labels/" in group:
-                attributes |= label_attributes(self._options, "../../")
+            if spec.image.is_mask:
+                source = "../../" if "labels/" in group else None
+                attributes |= label_attributes(self._options, source)
             documents[group] = attributes
         return documents
 
@@ -330,8 +331,6 @@ def _check_dtype(image: Image) -> None:
     dtype = image.dtype
     if dtype.kind not in "biufc" or dtype.itemsize > (16 if dtype.kind == "c" else 8):
         raise Unsupported(f"OME-Zarr holds no pixels of type {dtype}")
-    if image.role == "label" and dtype.kind not in "biu":
-        raise Unsupported(f"labels are whole numbers in OME-Zarr, not {dtype}")
 
 
 def _check_fill(spec: ImageSpec) -> None:

@@ -181,6 +181,8 @@ def _chosen(br: BioReader, request: Request) -> list[ImageView]:
         chosen = [br.series[number] for number in wanted]
     if not chosen:
         raise BadArgument(f"series={wanted!r}: no image is chosen.")
+    # Masks follow the images they belong to, as OME-Zarr keeps them.
+    chosen.sort(key=lambda view: view.is_mask)
     if len({view.index for view in chosen}) < len(chosen):
         raise BadArgument(f"series={wanted!r}: an image is chosen twice.")
     if request.level == 0:
