@@ -119,7 +119,11 @@ BACKENDS: tuple[Entry, ...] = (
         module="bfbridge_ometiff",
         claims=lambda source, head: _is_tiff(source, head) or _is_companion(source, head),
         aliases=("python", "tiff", "ome-tiff", "tensorstore"),
-        suffixes=(".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf"),
+        # Also without ".ome": a plain TIFF has no place for channel names and most sizes.
+        suffixes=(
+            *(".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf"),
+            *(".tif", ".tiff", ".tf2", ".tf8", ".btf"),
+        ),
         extra="ometiff",
     ),
     Entry(
@@ -303,7 +307,7 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
             writer = entry.load().WRITER
             return writer
     native = {suffix for entry in BACKENDS for suffix in entry.suffixes}
-    # Which suffixes Bio-Formats writes only its jar knows; plain .tif is among them.
+    # Which suffixes Bio-Formats writes only its jar knows.
     try:
         java = BACKENDS[-1].load()
         others: tuple[str, ...] = java.writable_suffixes()
