@@ -5,6 +5,7 @@
     BfbridgeError
     ├── FileMissing            (FileNotFoundError)  nothing at that path or URL
     ├── UnreadableFile         (OSError)            damaged, truncated, or not an image at all
+    │   └── UnknownFormat      (OSError)            its content is of no format that is known
     ├── Unsupported            (ValueError)         sound, but this backend does not handle it
     ├── ReadFailed             (OSError)            pixels of one region cannot be delivered
     ├── WriteFailed            (OSError)            a target cannot be written; nothing was lost
@@ -53,6 +54,7 @@ __all__ = [
     "TargetBusy",
     "TargetExists",
     "TookTooLong",
+    "UnknownFormat",
     "UnreadableFile",
     "Unsupported",
     "WriteFailed",
@@ -69,6 +71,10 @@ class FileMissing(BfbridgeError, FileNotFoundError):
 
 class UnreadableFile(BfbridgeError, OSError):
     """A file is damaged, truncated, or not an image that any backend knows."""
+
+
+class UnknownFormat(UnreadableFile):
+    """The content of a file is of no format that any backend knows; it may be no image."""
 
 
 class Unsupported(BfbridgeError, ValueError):

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from bfbridge.source import Source
 
-__all__ = ["NewFile", "WritePlan"]
+__all__ = ["NewFile", "WritePlan", "name_target"]
 
 Array = np.ndarray[Any, Any]
 Target = AtomicTarget | UrlTarget
@@ -254,11 +254,11 @@ class NewFile:
             self._settle()
             planned = [self._plan_image(i) for i in range(len(self.ome.images))]
             self._specs = [spec for spec, _ in planned]
-            with _reported(self.name):
+            with _reported(self.target):
                 if isinstance(self.target, UrlTarget):
                     self.target.begin()
                 writer = self.backend.prepare(
-                    self.target.work_path, self._specs, self._document(),
+                    self.target.work_path, self._specs, self._document(self._specs),
                     self.wanted.backend_options,
                 )  # fmt: skip
             self._assemblers = [
@@ -297,14 +297,10 @@ class NewFile:
             # What is stored for "bit" is uint8, and the document has to say so.
             self.set_dtype(index, self.dtype(index))
 
-    def _document(self) -> OME | None:
-        untyped = [i for i, d in enumerate(self._dtypes) if metadata.ome_pixel_type(d) is None]
+    def _document(self, specs: Sequence[ImageSpec]) -> OME | None:
+        untyped = [s.image for s in specs if metadata.ome_pixel_type(s.image.dtype) is None]
         # Formats that hold masks of 64 bits describe them elsewhere.
-        return self.ome if all(self._is_mask(index) for index in untyped) else None
-
-    def _is_mask(self, index: int) -> bool:
-        y, x, z, c, t = self.shape5(index)
-        return self._record(index, (Level((t, c, z, y, x), (t, c, z, y, x)),)).is_mask
+        return self.ome if all(image.is_mask for image in untyped) else None
 
     def _record(self, index: int, levels: tuple[Level, ...]) -> Image:
         record = metadata.record(self.ome.images[index], self.dtype(index), levels)
@@ -414,7 +410,7 @@ class NewFile:
             self.start()
             self._active += 1
         try:
-            with _reported(self.name):
+            with _reported(self.target):
                 yield
         except BaseException as error:  # Ctrl-C stops a write midway as well
             self._failure = self._failure or error
@@ -477,7 +473,7 @@ class NewFile:
             try:
                 self._refuse_failed()
                 writer = self.start()
-                with _reported(self.name):
+                with _reported(self.target):
                     self._background.wait()
                     if require_complete:
                         self._refuse_gaps()
@@ -503,14 +499,14 @@ class NewFile:
         """Start the planned file at its final place, for several processes to write."""
         self._settle()
         specs = [self._plan_image(i)[0] for i in range(len(self.ome.images))]
-        with _reported(self.name):
-            self.backend.create(path, specs, self._document(), self.wanted.backend_options)
+        with _reported(self.target):
+            self.backend.create(path, specs, self._document(specs), self.wanted.backend_options)
         self.closed = True
 
     def finish_shared(self) -> None:
         """Make the lower levels of a file that several processes wrote, and finish it."""
         writer = self.start()
-        with _reported(self.name):
+        with _reported(self.target):
             for assembler in self._assemblers:
                 run(assembler.rebuild(), self.wanted.workers)
             self._write_leftovers()
@@ -577,11 +573,13 @@ def _write_block(
 
 
 @contextmanager
-def _reported(name: str) -> Iterator[None]:
+def _reported(target: Target) -> Iterator[None]:
     """Turn the operating system's and memory errors into bfbridge's, naming the target."""
+    name = str(target.path)
     try:
         yield
-    except BfbridgeError:
+    except BfbridgeError as error:
+        name_target(error, target)
         raise
     except MemoryError as error:
         raise OutOfMemory(
@@ -594,3 +592,10 @@ def _reported(name: str) -> Iterator[None]:
             f"{name}: cannot be written ({reason}). Nothing stands under this name but what stood "
             "there before."
         ) from error
+
+
+def name_target(error: BfbridgeError, target: Target) -> None:
+    """Put the target's name into a message, in place of the private folder it is made in."""
+    if isinstance(target, AtomicTarget) and len(error.args) == 1:
+        text = str(error.args[0]).replace(str(target.work_path), str(target.path))
+        error.args = (text.replace(str(target.folder), str(target.path)),)

@@ -9,6 +9,7 @@ from bfbridge.errors import (
     FileMissing,
     OutOfMemory,
     ReadFailed,
+    UnknownFormat,
     UnreadableFile,
     Unsupported,
     WriteFailed,
@@ -35,7 +36,7 @@ def open_failure(error: BaseException, source: Source) -> BfbridgeError:
     if "java.lang.OutOfMemoryError" in kinds:
         return _out_of_memory(f"{name}: opening it")
     if "loci.formats.UnknownFormatException" in kinds:
-        return UnreadableFile(
+        return UnknownFormat(
             f"{name}: Bio-Formats knows no format that this file could be.{_alone(source)}"
         )
     if "loci.formats.UnsupportedCompressionException" in kinds:

@@ -199,15 +199,9 @@ def _run(
     from bfbridge.cli.progress import watch
     from bfbridge.cli.stopping import Stopper
     from bfbridge.convert import convert as convert_images
-    from bfbridge.convert import is_batch
-    from bfbridge.convert.places import place_of
-    from bfbridge.convert.report import report_path
 
     *sources, target = paths
     source: Any = sources[0] if len(sources) == 1 else sources
-    batch = is_batch(source, target)
-    if report is None and not batch:
-        report = str(report_path(place_of(target), is_folder=False))
     stopper = Stopper()
     with _signals(stopper), _cluster(dask) as client, warnings.catch_warnings():
         if quiet:

@@ -19,16 +19,25 @@ from types import ModuleType
 from typing import Any
 
 from bfbridge.convert.batch import parse_part, plan_jobs, run_batch
+from bfbridge.convert.history import read_history
+from bfbridge.convert.jobs import reason_of
 from bfbridge.convert.naming import axes_of_pattern, is_name_pattern
 from bfbridge.convert.options import holds_levels, options_for
-from bfbridge.convert.places import Place, Url, identity, place_of
-from bfbridge.convert.record import FileRecord
+from bfbridge.convert.places import Place, Url, check_working_folder, identity, place_of
+from bfbridge.convert.record import FileRecord, now
 from bfbridge.convert.report import Report, report_path
 from bfbridge.convert.request import SPLITS, Request, parse_crop, parse_size, parse_split
-from bfbridge.convert.run import Watcher
+from bfbridge.convert.run import Watcher, note_warnings
 from bfbridge.convert.single import Progress, convert_file
-from bfbridge.convert.sources import Skipped, find_sources, is_one_image, name_targets
-from bfbridge.errors import BadArgument, BatchFailed, BfbridgeError, TargetExists, Unsupported
+from bfbridge.convert.sources import Scan, Skipped, find_sources, is_one_image, name_targets
+from bfbridge.errors import (
+    BadArgument,
+    BatchFailed,
+    BfbridgeError,
+    FileMissing,
+    TargetExists,
+    Unsupported,
+)
 from bfbridge.registry import writer_for
 
 __all__ = [
@@ -51,9 +60,9 @@ class Conversion:
     source, target
         Where from and where to; of a batch, the first source and the folder.
     images
-        How many images were written.
+        How many images were written; those of files that were kept do not count.
     pixel_bytes
-        Bytes of decoded pixels written, lower levels not counted.
+        Bytes of decoded pixels written, lower levels and kept files not counted.
     seconds
         Wall time.
     files
@@ -125,6 +134,7 @@ def convert(
     verify: bool = False,
     checksum: bool = True,
     original_metadata: bool = False,
+    strict_metadata: bool = False,
     recompress: bool = False,
     max_workers: int | None = None,
     memory: int | str | None = None,
@@ -183,6 +193,9 @@ def convert(
         Note a checksum of the pixels in the report.
     original_metadata
         Add the format's own metadata to the new file, as annotations.
+    strict_metadata
+        Refuse sources whose metadata break the OME schema. Default: what is optional and wrong is
+        left out, with a warning in the log and in the report.
     recompress
         Decode and encode anew even where encoded tiles could be copied.
     max_workers
@@ -204,7 +217,8 @@ def convert(
     progress
         Called with (bytes of pixels done, bytes in all) of a file, from any thread.
     report
-        Where the JSON report goes. Default: into the folder of a batch; none for one file.
+        Where the JSON report goes. Default: into the folder of a batch; none for one file. What an
+        earlier report there says of files that are complete is kept.
     suffix, pattern, recursive, group, resume, jobs, part, client, watcher
         For a batch: see `convert_many`.
     **options
@@ -226,14 +240,17 @@ def convert(
     request = make_request(
         series=series, level=level, channels=channels, z=z, t=t, crop=crop, dtype=dtype,
         scaling=scaling, split=split, pyramid=pyramid, downsample=downsample, verify=verify,
-        checksum=checksum, original_metadata=original_metadata, recompress=recompress,
-        max_workers=max_workers, memory=memory, durable=durable, backend=backend,
-        target_backend=target_backend, reader_options=reader_options,
+        checksum=checksum, original_metadata=original_metadata, strict_metadata=strict_metadata,
+        recompress=recompress, max_workers=max_workers, memory=memory, durable=durable,
+        backend=backend, target_backend=target_backend, reader_options=reader_options,
         storage_options=storage_options, target_storage_options=target_storage_options,
         options=options,
     )  # fmt: skip
     _refuse_private(target, jobs, client)
+    check_working_folder(target)
     if not is_batch(source, target):
+        if isinstance(source, (str, os.PathLike)):
+            check_working_folder(source)
         if watcher is not None and progress is None:
             progress = _watched(watcher, source)
         request = _with_names(request, os.fspath(target))
@@ -303,21 +320,23 @@ def _convert_one(
 ) -> Conversion:
     """Have one source converted, and report it whether that fails or not."""
     request = _with_options(request, os.fspath(target))
-    kept = None if report is None else _report_at(place_of(report), request)
+    kept = None
+    if report is not None:
+        place, storage = place_of(report), request.storage_options
+        kept = Report(place, _told(request), storage, read_history(place, None, storage).own)
     try:
         record = work(source, target, request)
     except Exception as error:
         if kept is not None:
             name = str(getattr(source, "name", source))
-            kept.files.append(
-                FileRecord(
-                    name, os.fspath(target), error=str(error), error_type=type(error).__name__
-                )
-            )
+            record = FileRecord(name, os.fspath(target), error=reason_of(error), ended=now())
+            record.error_type = type(error).__name__
+            kept.files.append(record)
             # What went wrong first is what is told.
             with suppress(BfbridgeError):
                 kept.finish()
         raise
+    note_warnings(record)
     if kept is not None:
         kept.files.append(record)
         kept.finish()
@@ -351,10 +370,6 @@ def _told(request: Request) -> dict[str, Any]:
     return told
 
 
-def _report_at(place: Place, request: Request) -> Report:
-    return Report(place, _told(request), request.storage_options)
-
-
 def _summary(
     files: Sequence[FileRecord],
     target: str,
@@ -362,7 +377,8 @@ def _summary(
     report: Place | None,
     skipped: dict[str, str] | None = None,
 ) -> Conversion:
-    outputs = [output for record in files for output in record.outputs]
+    new = [record for record in files if record.status == "done"]
+    outputs = [output for record in new for output in record.outputs if not output.kept]
     return Conversion(
         source=files[0].source if files else "",
         target=target,
@@ -416,7 +432,8 @@ def convert_many(
     group
         Whether files that belong together are found out and converted once.
     resume
-        Whether to continue an earlier run: what its report has as complete and unchanged is kept.
+        Whether to continue earlier runs: what their reports in the folder, those of parts among
+        them, have as complete and unchanged is kept.
     jobs
         Processes, started where one leaves CPUs idle; the memory is shared out among them. Files
         converted until they are ready are converted in this process.
@@ -446,21 +463,37 @@ def convert_many(
     if jobs < 1:
         raise BadArgument(f"jobs={jobs}: give a number of processes, 1 or more.")
     listed = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    watcher = watcher or Watcher()
+    place = place_of(report) if report else report_path(folder, chosen)
+    history = read_history(place, folder, request.storage_options)
+    made = {identity(target) for target in history.targets if target.endswith(suffix)}
+    kept = Report(place, _told(request), request.storage_options, history.own)
     skipped = Skipped()
-    place = place_of(report) if report else report_path(folder, is_folder=True, part=chosen)
-    kept = _report_at(place, request)
-    earlier = [output.target for record in kept.earlier().values() for output in record.outputs]
-    made = {identity(target) for target in earlier if target.endswith(suffix)}
+    scan = Scan(request, history.scans)
     found = find_sources(
-        [os.fspath(source) for source in listed], request, pattern=pattern,
-        recursive=recursive, group=group, skipped=skipped, made={identity(folder), *made},
+        [os.fspath(source) for source in listed], request, pattern=pattern, recursive=recursive,
+        group=group, skipped=skipped, made={identity(folder), *made}, scan=scan,
+        looked=watcher.looked,
     )  # fmt: skip
+    if not found:
+        raise FileMissing(_nothing_found(listed, skipped))
     targets = name_targets(found, folder, suffix, request.split)
     planned = plan_jobs(found, targets, overwrite=overwrite, resume=resume, part=chosen)
     kept.skipped = skipped.reasons
-    run_batch(planned, request, kept, processes=jobs, client=client, watcher=watcher, resume=resume)
+    # One part that keeps what the search found is enough for all.
+    kept.scan = scan.as_dict() if scan.is_new or chosen is None else None
+    run_batch(
+        planned, request, kept, processes=jobs, client=client, watcher=watcher,
+        earlier=history.records if resume else {},
+    )  # fmt: skip
     seconds = time.perf_counter() - begun
     return _summary(kept.files, str(folder), seconds, kept.path, skipped.reasons)
+
+
+def _nothing_found(sources: Sequence[Any], skipped: Skipped) -> str:
+    path, reason = next(iter(skipped.reasons.items()), ("", ""))
+    more = f" {len(skipped.reasons)} files are none; the first: {path} ({reason})" if path else ""
+    return f"{', '.join(map(str, sources))}: there is no image.{more}"
 
 
 def _check_folder(folder: Place, suffix: str, request: Request) -> None:

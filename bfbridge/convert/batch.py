@@ -6,12 +6,13 @@ interrupted batch can be resumed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from bfbridge.convert.jobs import Job, converted
 from bfbridge.convert.places import Place
+from bfbridge.convert.record import FileRecord
 from bfbridge.convert.report import Report
 from bfbridge.convert.request import Request
 from bfbridge.convert.run import Run, Watcher
@@ -50,7 +51,7 @@ def plan_jobs(
 ) -> list[Job]:
     """Pair sources with targets; of a part, every n-th, so that parts are of about equal work."""
     jobs = [
-        Job(f.path, str(target), overwrite, resume, f.error, f.error_type)
+        Job(f.path, str(target), overwrite, resume, f.error, f.error_type, f.pixel_bytes)
         for f, target in zip(found, targets, strict=True)
     ]
     return jobs if part is None else jobs[part[0] - 1 :: part[1]]
@@ -64,7 +65,7 @@ def run_batch(
     processes: int = 1,
     client: Any = None,
     watcher: Watcher | None = None,
-    resume: bool = False,
+    earlier: Mapping[str, FileRecord] | None = None,
 ) -> None:
     """Do every job, noting each in the report.
 
@@ -82,8 +83,8 @@ def run_batch(
         A Dask client, instead of processes of this machine.
     watcher
         Is told how it goes.
-    resume
-        Whether complete work that the report has of an earlier run is kept.
+    earlier
+        Records of earlier runs, by `FileRecord.key`; what they have complete is kept.
 
     Raises
     ------
@@ -92,9 +93,9 @@ def run_batch(
     """
     watcher = watcher or Watcher()
     watcher.begin(len(jobs))
-    earlier = report.earlier() if resume else {}
-    report.start(keep=resume)
-    run = Run(jobs, request, report, watcher, earlier)
+    watcher.sized([job.pixel_bytes for job in jobs])
+    report.start()
+    run = Run(jobs, request, report, watcher, earlier or {})
     try:
         if client is not None:
             from bfbridge.convert.cluster import run_on_cluster
@@ -109,7 +110,6 @@ def run_batch(
                 run.end(number, converted(job, request, run.progress(number)))
     except BaseException:
         report.interrupted = True
-        run.keep_the_rest()
         # What went wrong first is what is told.
         with suppress(BfbridgeError):
             report.finish(run.order)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bfbridge.convert.record import FileRecord
+from bfbridge.convert.record import FileRecord, now
 from bfbridge.convert.request import Request
 from bfbridge.convert.single import convert_file
+from bfbridge.errors import BfbridgeError
 
-__all__ = ["Job", "converted", "failed"]
+__all__ = ["Job", "converted", "failed", "is_disk_full", "reason_of"]
+
+_DEEPEST_CAUSE = 8
+_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Job:
         What is done if the new file exists.
     error, error_type
         Why the source cannot be opened, where the search found that out.
+    pixel_bytes
+        Bytes of the source's pixels at full size; 0 where that is not known.
     """
 
     source: Any
@@ -35,6 +42,7 @@ class Job:
     resume: bool = False
     error: str | None = None
     error_type: str | None = None
+    pixel_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -46,7 +54,7 @@ def failed(job: Job, error: str, kind: str, request: Request) -> FileRecord:
     """Return the record of a job that failed."""
     return FileRecord(
         source=str(job.source), target=job.target, error=error, error_type=kind,
-        request=request.fingerprint,
+        request=request.fingerprint, ended=now(),
     )  # fmt: skip
 
 
@@ -61,6 +69,25 @@ def converted(
             overwrite=job.overwrite, resume=job.resume, progress=progress,
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-        record = failed(job, str(error), type(error).__name__, request)
+        record = failed(job, reason_of(error), type(error).__name__, request)
         record.seconds = time.perf_counter() - begun
+        record.stops_batch = is_disk_full(error)
         return record
+
+
+def reason_of(error: BaseException) -> str:
+    """Say why something failed; errors that are not bfbridge's have their kind put before."""
+    text = str(error)
+    return text if isinstance(error, BfbridgeError) else f"{type(error).__name__}: {text}"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is that no space is left."""
+    cause: BaseException | None = error
+    for _ in range(_DEEPEST_CAUSE):
+        if cause is None:
+            return False
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return True
+        cause = cause.__cause__
+    return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from bfbridge.errors import BfbridgeError
+from bfbridge.errors import BfbridgeError, FileMissing
 from bfbridge.filesystem import ZARR_MARKS
 from bfbridge.source import as_source
 
@@ -17,6 +17,7 @@ __all__ = [
     "Place",
     "Storage",
     "Url",
+    "check_working_folder",
     "exists",
     "folders_of",
     "identity",
@@ -61,6 +62,20 @@ Place = Path | Url
 def is_url(text: str) -> bool:
     """Tell a URL from a path, as `bfbridge.source.as_source` does."""
     return "://" in text or "::" in text
+
+
+def check_working_folder(path: str | os.PathLike[str]) -> None:
+    """Raise `FileMissing` for a relative path in a process whose working directory is gone."""
+    text = os.fspath(path)
+    if is_url(text) or os.path.isabs(os.path.expanduser(text)):
+        return
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise FileMissing(
+            f"{text}: the working directory of this process was removed, so that relative paths "
+            "lead nowhere. Change to a folder that exists, or give absolute paths."
+        ) from error
 
 
 def is_report(name: str) -> bool:

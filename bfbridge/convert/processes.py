@@ -147,7 +147,8 @@ class _Batch:
             try:
                 worker.start()
             except WorkerDied as error:
-                log.warning("%s", error)
+                if not self.stop.is_set():
+                    log.warning("%s", error)
                 return
             with self._lock:
                 self._missing -= 1

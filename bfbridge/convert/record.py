@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from bfbridge.convert.places import Storage, is_url
 from bfbridge.source import as_source
 
-__all__ = ["FileRecord", "OutputRecord", "stamp"]
+__all__ = ["STATUSES", "FileRecord", "OutputRecord", "from_json", "now", "stamp"]
+
+COMPLETE = ("done", "kept")
+"""What the status of a record is whose new files are complete."""
+STATUSES = (*COMPLETE, "failed")
 
 # What file systems of fsspec call the mark, or else the time, of an object's content.
 TAGS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "modified", "created")
@@ -37,6 +45,8 @@ class OutputRecord:
         Wall time of making it.
     verified
         True where source and target were read again and are equal; None where that was not asked.
+    kept
+        Whether it was there already, and its pixels were found to be the source's.
     """
 
     target: str
@@ -46,6 +56,7 @@ class OutputRecord:
     file_bytes: int = 0
     seconds: float = 0.0
     verified: bool | None = None
+    kept: bool = False
 
 
 @dataclass
@@ -72,6 +83,13 @@ class FileRecord:
         Why it failed.
     request
         Fingerprint of what was asked for.
+    warnings
+        What a reader of the report should know: metadata that were left out, a slide's label that
+        was converted.
+    ended
+        When it was done or failed, in UTC as ISO 8601 has it.
+    stops_batch
+        Whether the failure is one that every other file would meet, such as a full disk.
     """
 
     source: str
@@ -85,6 +103,19 @@ class FileRecord:
     error: str | None = None
     error_type: str | None = None
     request: str = ""
+    warnings: list[str] = field(default_factory=list)
+    ended: str = ""
+    stops_batch: bool = False
+
+    @property
+    def key(self) -> str:
+        """What tells a record from those of other sources and targets."""
+        return f"{self.source}\0{self.target}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the new files were made, in this run or an earlier one."""
+        return self.status in COMPLETE and bool(self.outputs)
 
     @property
     def failure(self) -> str:
@@ -97,10 +128,75 @@ class FileRecord:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, told: dict[str, Any]) -> FileRecord:
-        """Make a record of what a report holds."""
-        outputs = [OutputRecord(**output) for output in told.get("outputs", [])]
-        return cls(**{**told, "outputs": outputs})
+    def from_json(cls, told: Any) -> FileRecord:
+        """Make a record of what a report holds.
+
+        Parameters
+        ----------
+        told
+            Parsed JSON of any kind. Fields that this version does not know are passed over.
+
+        Raises
+        ------
+        ValueError
+            It is no record; the message names the field.
+        """
+        record: FileRecord = from_json(told, cls)
+        if record.status not in STATUSES:
+            raise ValueError(f"status is {record.status!r:.40}")
+        for number, entry in enumerate(record.inputs):
+            path = entry.get("path")
+            if not isinstance(path, str) or "\0" in path:
+                raise ValueError(f"inputs[{number}].path is no path")
+        return record
+
+
+def from_json(told: Any, kind: type[Any]) -> Any:
+    """Make a dataclass of parsed JSON, checking every field.
+
+    Raises
+    ------
+    ValueError
+        A field is missing, or of another type; the message names it.
+    """
+    return _checked(told, kind, "the entry")
+
+
+@cache
+def _hints(kind: type[Any]) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
+def _checked(value: Any, kind: Any, where: str) -> Any:
+    """Return parsed JSON as a value of a type: of a dataclass, or one of those its fields have."""
+    if kind is Any:
+        return value
+    if get_origin(kind) is UnionType:
+        (other,) = (one for one in get_args(kind) if one is not NoneType)
+        return None if value is None else _checked(value, other, where)
+    if get_origin(kind) is list and isinstance(value, list):
+        (inner,) = get_args(kind)
+        return [_checked(item, inner, f"{where}[{i}]") for i, item in enumerate(value)]
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return value
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        hints = _hints(kind)
+        needed = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
+        for name in needed:
+            if name not in value:
+                raise ValueError(f"{where} has no {name}")
+        known = {name: value[name] for name in hints if name in value}
+        return kind(**{name: _checked(v, hints[name], name) for name, v in known.items()})
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind in (str, int, bool) and type(value) is kind:
+        return value
+    raise ValueError(f"{where} is {value!r:.40}")
+
+
+def now() -> str:
+    """Return the present time as records have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def stamp(paths: Sequence[str], storage: Storage) -> list[dict[str, Any]]:

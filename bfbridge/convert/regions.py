@@ -22,14 +22,23 @@ from bfbridge.convert.blocks import BlockGrid, plan_grid
 from bfbridge.convert.document import document_for
 from bfbridge.convert.pieces import Output, Piece, plan_outputs
 from bfbridge.convert.places import Place, Url, is_url, place_of, stored_bytes
-from bfbridge.convert.record import FileRecord, OutputRecord, stamp
+from bfbridge.convert.record import FileRecord, OutputRecord, now, stamp
 from bfbridge.convert.request import Request
 from bfbridge.convert.scaling import Scaling
 from bfbridge.convert.selection import check_selection
-from bfbridge.convert.single import kept_output, open_source, output_scalings, refuse_own_source
+from bfbridge.convert.single import (
+    check_metadata,
+    kept_output,
+    notes_of,
+    open_source,
+    output_scalings,
+    refuse_own_source,
+)
 from bfbridge.convert.verify import verify_output
-from bfbridge.errors import BadArgument
+from bfbridge.errors import BadArgument, BfbridgeError
+from bfbridge.newfile import name_target
 from bfbridge.objects import Objects
+from bfbridge.omerepair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.source import as_source
 from bfbridge.writer import BioWriter
@@ -85,7 +94,8 @@ def convert_on_cluster(
             "client= out, or give a folder to convert many files."
         )
     record = FileRecord(str(source), str(place), request=request.fingerprint)
-    with open_source(source, request) as br:
+    with open_source(source, request) as br, collected_faults() as faults:
+        check_metadata(br, faults, request)
         record.source, record.backend, record.backend_reason = (
             br.source_name, br.backend, br.backend_reason,
         )  # fmt: skip
@@ -98,8 +108,10 @@ def convert_on_cluster(
         if resume and not overwrite:
             kept = kept_output(source, br, output, request, lambda count: None)
         record.outputs = [kept or _make(source, br, output, request, client, overwrite, progress)]
-    record.status = "done"
+        record.warnings = notes_of(br, [output], faults)
+    record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
     record.seconds = time.perf_counter() - begun
+    record.ended = now()
     return record
 
 
@@ -164,6 +176,9 @@ def _begun(
         create(aside.work_path)
         yield aside.work_path
         aside.commit()
+    except BfbridgeError as error:
+        name_target(error, aside)
+        raise
     finally:
         aside.discard()
 

@@ -10,7 +10,7 @@ from bfbridge.errors import BfbridgeError, FileMissing, UnreadableFile
 from bfbridge.filesystem import ZARR_MARKS
 from bfbridge.source import as_source
 
-__all__ = ["is_folder_name", "matching", "walk"]
+__all__ = ["is_folder_name", "listed", "matching", "walk"]
 
 
 def is_folder_name(url: str) -> bool:
@@ -79,6 +79,19 @@ def _walk(
         for name in inner:
             deeper = f"{relative}/{name}".lstrip("/")
             yield from _walk(there, f"{folder}/{name}", deeper, recursive, avoided)
+
+
+def listed(url: str, storage: Storage) -> list[str]:
+    """Return the names in a folder.
+
+    Raises
+    ------
+    FileMissing
+        There is no such folder.
+    UnreadableFile
+        The server does not list.
+    """
+    return sorted(_listed(as_source(url, storage).filesystem(), url.rstrip("/")))
 
 
 def _listed(there: Any, folder: str) -> dict[str, bool]:

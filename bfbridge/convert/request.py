@@ -51,6 +51,9 @@ class Request:
         Whether the pixels' checksums are computed while they pass.
     original_metadata
         Whether the format's own metadata becomes annotations of the new file.
+    strict_metadata
+        Whether metadata that break the OME schema are an error; else what is optional and wrong
+        is left out, with a warning.
     recompress
         Whether encoded tiles are decoded and encoded anew even where they could be copied.
     max_workers
@@ -84,6 +87,7 @@ class Request:
     verify: bool = False
     checksum: bool = True
     original_metadata: bool = False
+    strict_metadata: bool = False
     recompress: bool = False
     max_workers: int | None = None
     memory: int | None = None

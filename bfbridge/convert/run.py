@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from bfbridge.convert.history import is_unchanged, outputs_stand
 from bfbridge.convert.jobs import Job, failed
 from bfbridge.convert.record import FileRecord
-from bfbridge.convert.report import Report, unchanged
+from bfbridge.convert.report import Report
 from bfbridge.convert.request import Request
+from bfbridge.errors import WriteFailed
 
-__all__ = ["Run", "Watcher"]
+__all__ = ["Run", "Watcher", "note_warnings"]
+
+log = logging.getLogger("bfbridge")
 
 
 class Watcher:
     """Is told how a batch goes; this one does nothing. Methods are called from any thread."""
 
+    def looked(self, done: int, total: int) -> None:
+        """Take how many files were looked at before the batch begins; 0 of 0 while it searches."""
+
     def begin(self, count: int) -> None:
         """Take the number of files."""
+
+    def sized(self, sizes: Sequence[int]) -> None:
+        """Take the bytes of pixels of each file, 0 where that is not known; after `begin`."""
 
     def started(self, number: int, name: str) -> None:
         """Note that a file is begun."""
@@ -29,6 +40,12 @@ class Watcher:
         """Take the record of a file that is done or failed."""
 
 
+def note_warnings(record: FileRecord) -> None:
+    """Log what a reader of the report should know."""
+    for warning in record.warnings if record.status == "done" else ():
+        log.warning("%s: %s", record.source, warning)
+
+
 class Run:
     """The state of a batch that its ways of running share."""
 
@@ -38,7 +55,7 @@ class Run:
         request: Request,
         report: Report,
         watcher: Watcher,
-        earlier: dict[str, FileRecord],
+        earlier: Mapping[str, FileRecord],
     ) -> None:
         self.jobs = jobs
         self.request = request
@@ -58,22 +75,15 @@ class Run:
                 self.end(number, failed(job, job.error, job.error_type or "", self.request))
                 continue
             before = self._earlier.get(f"{job.source}\0{job.target}")
-            complete = before is not None and self._is_complete(before)
+            complete = before is not None and is_unchanged(before, job, self.request)
             if before is not None and complete and self._is_proved(before):
                 before.status = "kept"
                 self.end(number, before)
                 continue
             self._watcher.started(number, job.name)
-            # The file is ours where its source or the options have changed since.
-            ours = before is not None and bool(before.outputs) and not complete
+            # A file that an earlier run made is replaced where its source or the options changed.
+            ours = before is not None and not complete and outputs_stand(before, job, self.request)
             yield number, replace(job, overwrite=True) if ours else job
-
-    def _is_complete(self, record: FileRecord) -> bool:
-        return (
-            record.status in ("done", "kept")
-            and record.request == self.request.fingerprint
-            and unchanged(record, self.request)
-        )
 
     def _is_proved(self, record: FileRecord) -> bool:
         return not self.request.verify or all(output.verified for output in record.outputs)
@@ -83,20 +93,25 @@ class Run:
         return lambda done, total: self._watcher.moved(number, done, total)
 
     def end(self, number: int, record: FileRecord) -> None:
-        """Note that a job is over."""
+        """Note that a job is over.
+
+        Raises
+        ------
+        WriteFailed
+            It failed, and every other job would fail for the same reason.
+        """
         job = self.jobs[number]
         record.source, record.target = str(job.source), job.target
-        self._report.add(record)
+        note_warnings(record)
         self._watcher.ended(number, record)
+        self._report.add(record)
+        if record.stops_batch:
+            raise WriteFailed(
+                f"{record.failure} The batch was stopped, as the other files would fail as well. "
+                "What is complete stays; free some space, and give the same command with "
+                "resume=True (--resume)."
+            )
 
     def failed(self, number: int, error: str, kind: str) -> FileRecord:
         """Return the record of a job that failed."""
         return failed(self.jobs[number], error, kind, self.request)
-
-    def keep_the_rest(self) -> None:
-        """Keep what an earlier run has of jobs that this one did not come to."""
-        told = {self.order(record) for record in self._report.files}
-        for number, job in enumerate(self.jobs):
-            before = self._earlier.get(f"{job.source}\0{job.target}")
-            if number not in told and before is not None:
-                self._report.files.append(before)

@@ -22,20 +22,23 @@ from bfbridge.convert.copying import EncodedCopy, copied_options, plan_encoded
 from bfbridge.convert.document import document_for
 from bfbridge.convert.pieces import Output, Piece, plan_outputs
 from bfbridge.convert.places import exists, folders_of, identity, stored_bytes
-from bfbridge.convert.record import FileRecord, OutputRecord, stamp
+from bfbridge.convert.record import FileRecord, OutputRecord, now, stamp
 from bfbridge.convert.request import Request
 from bfbridge.convert.scaling import Scaling, plan_scaling
 from bfbridge.convert.selection import check_selection
 from bfbridge.convert.verify import verify_output
-from bfbridge.errors import BadArgument, BfbridgeError, TargetExists
+from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, UnreadableFile
+from bfbridge.omerepair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.tiles import run
 from bfbridge.writer import BioWriter, ImageWriter
 
 __all__ = [
     "Counter",
+    "check_metadata",
     "convert_file",
     "kept_output",
+    "notes_of",
     "open_source",
     "output_scalings",
     "refuse_own_source",
@@ -113,7 +116,8 @@ def convert_file(
     begun = time.perf_counter()
     counter = Counter(progress)
     record = FileRecord(source=str(source), target=os.fspath(target), request=request.fingerprint)
-    with open_source(source, request) as br:
+    with open_source(source, request) as br, collected_faults() as faults:
+        check_metadata(br, faults, request)
         record.source = br.source_name
         record.backend, record.backend_reason = br.backend, br.backend_reason
         record.inputs = stamp(br.used_files, request.source_storage)
@@ -129,9 +133,56 @@ def convert_file(
             if resume and not overwrite:
                 kept = kept_output(source, br, output, request, counter.add)
             record.outputs.append(kept or _make(source, br, output, request, overwrite, counter))
-    record.status = "done"
+        record.warnings = notes_of(br, outputs, faults)
+    record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
     record.seconds = time.perf_counter() - begun
+    record.ended = now()
     return record
+
+
+def check_metadata(br: BioReader, faults: Sequence[str], request: Request) -> None:
+    """Refuse metadata that break the OME schema, where that was asked for.
+
+    Parameters
+    ----------
+    br, request
+        The open source, and what is wanted.
+    faults
+        What `bfbridge.omerepair.collected_faults` collects.
+
+    Raises
+    ------
+    UnreadableFile
+        The metadata break the schema, and `strict_metadata` was asked for.
+    """
+    if not request.strict_metadata:
+        return
+    _ = br.ome
+    if faults:
+        raise UnreadableFile(
+            f"{faults[0]}: this breaks the OME schema, and strict_metadata=True "
+            "(--strict-metadata) was asked for. Without it, it is left out, with a warning."
+        )
+
+
+def notes_of(br: BioReader, outputs: Sequence[Output], faults: Sequence[str]) -> list[str]:
+    """Return what a reader of the report should know of a conversion."""
+    return [
+        *(f"left out, as it breaks the OME schema: {fault}" for fault in faults),
+        *_label_notes(br, outputs),
+    ]
+
+
+def _label_notes(br: BioReader, outputs: Sequence[Output]) -> list[str]:
+    """Say which new files hold the photograph of a slide's label, which may name a patient."""
+    return [
+        f"{output.target.name} holds the photograph of the slide's label (image {piece.series}, "
+        f"{piece.view(br).name!r}), which may show a patient's name. series= (--series) chooses "
+        "other images."
+        for output in outputs
+        for piece in output.pieces
+        if piece.view(br).role == "label" and not piece.view(br).is_mask
+    ]
 
 
 def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
@@ -158,7 +209,7 @@ def kept_output(
     """Return the record of a file made by an interrupted run, if its pixels are the source's."""
     if not exists(output.target, request.storage_options):
         return None
-    record = OutputRecord(target=str(output.target))
+    record = OutputRecord(target=str(output.target), kept=True)
     try:
         scalings = output_scalings(br, output, request)
         verify_output(source, output, scalings, request, record, count)

@@ -2,72 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import itertools
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 
 from bfbridge.atomic import is_partial
 from bfbridge.convert import remote
+from bfbridge.convert.grouping import Found, Opened, Scan, Skipped, group_files, opener_for
+from bfbridge.convert.jobs import reason_of
 from bfbridge.convert.naming import base_name, suffix_of
-from bfbridge.convert.places import Place, Storage, identity, is_report, is_url
-from bfbridge.convert.request import Request
-from bfbridge.errors import (
-    BadArgument,
-    BfbridgeError,
-    FileMissing,
-    JarNotFound,
-    JavaNotFound,
-    MissingExtra,
-    UnreadableFile,
+from bfbridge.convert.places import (
+    Place,
+    Storage,
+    check_working_folder,
+    identity,
+    is_report,
+    is_url,
 )
+from bfbridge.convert.request import Request
+from bfbridge.errors import BadArgument, BfbridgeError, FileMissing, UnreadableFile
 from bfbridge.filepattern import FilePattern, is_pattern
 from bfbridge.filesystem import ZARR_MARKS
 from bfbridge.source import as_source
 
-__all__ = ["Found", "Skipped", "find_sources", "is_one_image", "name_targets"]
+__all__ = ["Found", "Opened", "Scan", "Skipped", "find_sources", "is_one_image", "name_targets"]
 
 EVERYTHING = (".*", ".+")
 MARKS = re.compile(r"(_[ctzs]\d+)+$")
-NATIVE = frozenset({".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".svs", ".ome"})
-NOT_ONLY_IMAGES = frozenset(
-    (  # noqa: SIM905 - read as a line of text
-        ".txt .csv .tsv .xml .json .log .ini .cfg .htm .html .pdf .inf .db .dat .md .yaml .yml "
-        ".xlsx .xls .zip .avi .mov .wav .env .nfo .par .pst .res .lab .labels .properties .script "
-        ".top .map .lut .rec .raw .bin .hdr .ps .eps .mdb .exp .mod .pattern .v .cif .spc .ali"
-    ).split()
-)
-"""Suffixes that also belong to other things; such a file in a folder may be no image at all."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """One source.
-
-    Attributes
-    ----------
-    path
-        What is opened: the main file of its data set.
-    folder
-        Folder relative to the one searched, which the new file keeps; "" for files named.
-    error, error_type
-        Why it cannot be opened, if that is known already.
-    """
-
-    path: str
-    folder: str = ""
-    error: str | None = None
-    error_type: str | None = None
-
-
-@dataclass
-class Skipped:
-    """Files of searched folders that are not converted, with the reason."""
-
-    reasons: dict[str, str] = field(default_factory=dict)
+Listed = tuple[Found, bool]
+"""A file or folder, and whether it was found by searching rather than named."""
 
 
 def is_one_image(source: str) -> bool:
@@ -93,7 +61,9 @@ def find_sources(
     group: bool = True,
     skipped: Skipped | None = None,
     made: Collection[str] = (),
-    opener: Callable[[str], Sequence[str]] | None = None,
+    scan: Scan | None = None,
+    looked: Callable[[int, int], None] = lambda done, total: None,
+    opener: Callable[[str], Opened] | None = None,
 ) -> list[Found]:
     """List what there is to convert, in a fixed order.
 
@@ -115,43 +85,87 @@ def find_sources(
         Gets the files of searched folders that belong to others, or are no images.
     made
         `identity` of files and folders that are results of conversions: searches pass them by.
+    scan
+        What earlier runs found files to be; it gets what this one finds.
+    looked
+        Takes (files looked at, files in all); 0 of 0 while folders are searched.
     opener
-        Returns the files of a data set, for tests.
+        Opens a file, for tests.
+
+    Returns
+    -------
+    list of Found
+        Those that cannot be opened have an ``error``: of several sources, also those that do not
+        exist or cannot be searched.
 
     Raises
     ------
-    FileMissing
-        A source does not exist, or a glob or pattern matches nothing.
+    FileMissing, UnreadableFile
+        The only source does not exist or cannot be searched, or its glob or pattern matches
+        nothing.
     """
     skipped = Skipped() if skipped is None else skipped
     matcher = None if pattern is None else FilePattern(pattern)
-    listed: list[tuple[Found, bool]] = []
+    looked(0, 0)
+    listed: list[Listed] = []
     for source in sources:
-        if is_url(source):
-            expanded = _at_url(source, request.source_storage, matcher, recursive, made)
-        else:
-            expanded = _expand(source, matcher, recursive, made)
-        named = is_one_image(source)
-        listed.extend(pair for pair in expanded if named or identity(pair[0].path) not in made)
+        try:
+            check_working_folder(source)
+            named = is_one_image(source)
+            expanded = _listed(source, request, matcher, recursive, made, skipped)
+            listed += [
+                pair for pair in expanded
+                if named or pair[0].error is not None or identity(pair[0].path) not in made
+            ]  # fmt: skip
+        except Exception as error:
+            if len(sources) == 1:
+                raise _as_ours(source, error) from error
+            # The other sources are converted all the same.
+            failure = _as_ours(source, error)
+            listed.append((Found(source, "", str(failure), type(failure).__name__), False))
     if not group:
         unique = {found.path: found for found, _ in listed}
         return list(unique.values())
-    return _grouped(listed, opener or _opener(request), skipped)
+    return group_files(listed, opener or opener_for(request), skipped, scan, looked)
+
+
+def _as_ours(source: str, error: Exception) -> BfbridgeError:
+    """Return the error of a source that cannot be searched, whatever raised it."""
+    if isinstance(error, BfbridgeError):
+        return error
+    return UnreadableFile(f"{source}: cannot be searched ({reason_of(error)}).")
+
+
+def _listed(
+    source: str,
+    request: Request,
+    matcher: FilePattern | None,
+    recursive: bool,
+    made: Collection[str],
+    skipped: Skipped,
+) -> list[Listed]:
+    if is_url(source):
+        return list(_at_url(source, request.source_storage, matcher, recursive, made))
+    return list(_expand(source, matcher, recursive, made, skipped))
 
 
 def _expand(
-    source: str, matcher: FilePattern | None, recursive: bool, made: Collection[str]
-) -> Iterator[tuple[Found, bool]]:
+    source: str,
+    matcher: FilePattern | None,
+    recursive: bool,
+    made: Collection[str],
+    skipped: Skipped,
+) -> Iterator[Listed]:
     """Yield files and whether they were found by searching rather than named."""
     path = Path(source).expanduser()
     if path.is_file() or (path.is_dir() and _is_store(path)):
         yield Found(str(path)), False
     elif path.is_dir():
-        yield from _searched(path, matcher, recursive, source, made)
+        yield from _searched(path, matcher, recursive, source, made, skipped)
     elif is_pattern(path.name) or (matcher is None and is_pattern(source)):
         if not path.parent.is_dir():
             raise FileMissing(f"{path.parent}: no such folder, so the pattern matches nothing.")
-        yield from _searched(path.parent, FilePattern(path.name), False, source, made)
+        yield from _searched(path.parent, FilePattern(path.name), False, source, made, skipped)
     elif glob.has_magic(source):
         names = sorted(glob.glob(str(path), recursive=True))
         wanted = [n for n in names if not _is_hidden(Path(n)) and _is_candidate(Path(n))]
@@ -162,7 +176,7 @@ def _expand(
     elif path.suffix.lower() == ".fake":
         yield Found(str(path)), False
     else:
-        raise FileMissing(f"{source}: no such file or folder.")
+        raise FileMissing(_why_missing(str(path)) or f"{source}: no such file or folder.")
 
 
 def _at_url(
@@ -171,7 +185,7 @@ def _at_url(
     matcher: FilePattern | None,
     recursive: bool,
     made: Collection[str],
-) -> Iterator[tuple[Found, bool]]:
+) -> Iterator[Listed]:
     """Yield what a URL stands for, and whether it was found by searching rather than named."""
     if not remote.is_folder_name(source):
         place = as_source(source, storage)
@@ -188,7 +202,8 @@ def _at_url(
             raise FileMissing(f"{source}: nothing matches.")
         yield from ((Found(url), False) for url in matches)
     else:
-        listed = list(remote.walk(source, storage, recursive, made))
+        walked = remote.walk(source, storage, recursive, made)
+        listed = [Found(path, relative) for path, relative in walked]
         yield from _chosen(listed, matcher, source, source)
 
 
@@ -201,7 +216,8 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _is_store(path: Path) -> bool:
-    return any((path / mark).is_file() for mark in ZARR_MARKS)
+    # Not Path.is_file, which raises where a folder may not be looked into.
+    return any(os.path.isfile(path / mark) for mark in ZARR_MARKS)
 
 
 def _searched(
@@ -210,131 +226,87 @@ def _searched(
     recursive: bool,
     shown: str,
     made: Collection[str],
-) -> Iterator[tuple[Found, bool]]:
-    walked = _walk(folder, folder, recursive, made)
-    listed = [(str(path), relative) for path, relative in walked]
-    return _chosen(listed, matcher, str(folder), shown)
+    skipped: Skipped,
+) -> Iterator[Listed]:
+    walked = list(_walk(folder, folder, recursive, made, skipped))
+    return _chosen(walked, matcher, str(folder), shown)
 
 
 def _chosen(
-    found: list[tuple[str, str]], matcher: FilePattern | None, folder: str, shown: str
-) -> Iterator[tuple[Found, bool]]:
-    """Yield those of the files in a folder that a pattern matches."""
+    found: list[Found], matcher: FilePattern | None, folder: str, shown: str
+) -> Iterator[Listed]:
+    """Yield those of the files in a folder that a pattern matches, and folders that failed."""
+    failed = [one for one in found if one.error is not None and os.path.isdir(one.path)]
+    found = [one for one in found if one not in failed]
     if matcher is not None:
-        names = {path: os.path.basename(path) for path, _ in found}
+        names = {one.path: os.path.basename(one.path) for one in found}
         order = {name: i for i, name in enumerate(matcher.select(set(names.values())))}
-        found = [pair for pair in found if names[pair[0]] in order]
-        found.sort(key=lambda pair: (pair[1], order[names[pair[0]]]))
-        if not found:
+        found = [one for one in found if names[one.path] in order]
+        found.sort(key=lambda one: (one.folder, order[names[one.path]]))
+        if not found and not failed:
             raise FileMissing(
                 f"{shown}: no file name in {folder} matches the pattern {matcher.pattern!r}."
             )
-    if not found:
+    if not found and not failed:
         raise FileMissing(f"{shown}: there are no files in this folder.")
-    for path, relative in found:
-        yield Found(path, relative), matcher is None or matcher.pattern in EVERYTHING
+    for one in found:
+        yield one, matcher is None or matcher.pattern in EVERYTHING
+    for one in failed:
+        yield one, False
 
 
 def _walk(
-    folder: Path, root: Path, recursive: bool, avoided: Collection[str]
-) -> Iterator[tuple[Path, str]]:
-    """Yield files and Zarr stores below a folder, by name, with their folder from the root."""
+    folder: Path, root: Path, recursive: bool, avoided: Collection[str], skipped: Skipped
+) -> Iterator[Found]:
+    """Yield files and Zarr stores below a folder, by name, with their folder from the root.
+
+    Links that lead nowhere, and folders that cannot be searched, are yielded with their error.
+    """
     relative = "" if folder == root else folder.relative_to(root).as_posix()
     folders: list[Path] = []
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
-        raise UnreadableFile(f"{folder}: cannot be searched ({error.strerror}).") from error
+        reason = f"{folder}: cannot be searched ({error.strerror})."
+        if folder == root:
+            raise UnreadableFile(reason) from error
+        yield Found(str(folder), relative, reason, "UnreadableFile")
+        return
     for entry in entries:
         path = Path(entry.path)
         if _is_hidden(path):
             continue
-        if entry.is_file():
-            yield path, relative
-        elif entry.is_dir():
-            if _is_store(path):
-                yield path, relative
-            else:
-                folders.append(path)
+        missing = _why_missing(entry.path)
+        if missing is not None:
+            yield Found(entry.path, relative, missing, "FileMissing")
+        elif os.path.isfile(path) or (os.path.isdir(path) and _is_store(path)):
+            yield Found(entry.path, relative)
+        elif os.path.isdir(path):
+            folders.append(path)
+        else:
+            skipped.reasons[entry.path] = "no image: this is a pipe, device or socket"
     if recursive:
         # A link to a folder above would be walked for ever.
         avoided = {*avoided, os.path.realpath(folder)}
         for inner in folders:
             if os.path.realpath(inner) not in avoided:
-                yield from _walk(inner, root, recursive, avoided)
+                yield from _walk(inner, root, recursive, avoided, skipped)
 
 
-def _opener(request: Request) -> Callable[[str], Sequence[str]]:
-    from bfbridge.reader import BioReader
-
-    options = {"cache": 0, **request.reader_options}
-
-    def used_files(path: str) -> Sequence[str]:
-        with BioReader(path, max_workers=1, backend=request.backend, **options) as br:
-            return br.used_files
-
-    return used_files
-
-
-def _grouped(
-    listed: Sequence[tuple[Found, bool]],
-    opener: Callable[[str], Sequence[str]],
-    skipped: Skipped,
-) -> list[Found]:
-    chosen: list[Found] = []
-    owner: dict[str, str] = {}
-    named = {identity(found.path): found for found, _ in listed}
-    taken: set[str] = set()
-    for found, searched in listed:
-        key = identity(found.path)
-        if key in taken:
-            continue
-        if key in owner:
-            skipped.reasons[found.path] = f"belongs to {owner[key]}"
-            continue
-        try:
-            used = opener(found.path)
-        except BfbridgeError as error:
-            if searched and not _must_be_image(found.path, error):
-                skipped.reasons[found.path] = f"no image: {error}"
-            else:
-                chosen.append(Found(found.path, found.folder, str(error), type(error).__name__))
-                taken.add(key)
-            continue
-        main = found
-        if used and identity(used[0]) in named and identity(used[0]) != key:
-            main = named[identity(used[0])]
-            skipped.reasons[found.path] = f"belongs to {main.path}"
-        taken.update((key, identity(main.path)))
-        chosen.append(main)
-        owner.update({identity(path): main.path for path in used})
-    return chosen
-
-
-def _must_be_image(path: str, error: BfbridgeError) -> bool:
-    """Whether a file that cannot be opened is a damaged image rather than none at all."""
-    if isinstance(error, (MissingExtra, JavaNotFound, JarNotFound)):
-        return True
-    suffix = os.path.splitext(path)[1].lower()
-    return suffix not in NOT_ONLY_IMAGES and suffix in _image_suffixes()
-
-
-def _image_suffixes() -> frozenset[str]:
-    from bfbridge.registry import find
-
-    global _known
-    if _known is None:
-        known = set(NATIVE)
-        try:
-            for known_format in find("bioformats").load().formats():
-                known.update(f".{suffix.lower()}" for suffix in known_format.suffixes)
-        except BfbridgeError:
-            return frozenset(known)
-        _known = frozenset(known)
-    return _known
-
-
-_known: frozenset[str] | None = None
+def _why_missing(path: str) -> str | None:
+    """Say why a symbolic link leads to nothing; None where it leads somewhere, or is no link."""
+    if not os.path.islink(path):
+        return None
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return f"{path}: this symbolic link leads back to itself."
+        if isinstance(error, FileNotFoundError):
+            return f"{path}: this symbolic link leads to {os.readlink(path)}, which is not there."
+        return f"{path}: this symbolic link cannot be followed ({error.strerror})."
+    return None
 
 
 def name_targets(
@@ -411,7 +383,9 @@ def _inner_folders(found: Sequence[Found]) -> list[Path]:
 def _folders(path: str) -> list[str]:
     if is_url(path):
         return path.split("?", 1)[0].rstrip("/").split("/")[:-1]
-    return list(Path(os.path.abspath(path)).parent.parts)
+    with suppress(OSError):  # there is no working directory any more
+        path = os.path.abspath(path)
+    return list(Path(path).parent.parts)
 
 
 def _last(path: str) -> str:

@@ -6,6 +6,7 @@ They are started as plain Python commands and spoken to through pipes, so that a
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -67,7 +69,11 @@ class WorkerProcess:
                 kind, told = _answer(process)
                 if kind == "done":
                     return told  # type: ignore[no-any-return]
-                progress(*told)
+                if kind == "log":
+                    name, level, text = told
+                    logging.getLogger(name).log(level, "%s", text)
+                else:
+                    progress(*told)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise self._died(process) from error
 
@@ -97,11 +103,15 @@ class WorkerProcess:
         code = process.wait()
         self._process = None
         _close_pipes(process)
+        if self._stop.is_set():
+            return WorkerDied("the batch was stopped.")
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return WorkerDied(
-            f"a process that converts files ended ({how}). If it was killed for lack of memory, "
-            "use fewer --jobs or lower --memory."
+        # The system kills what uses too much memory; other signals come from people and schedulers.
+        advice = (
+            " If the memory was not enough, use fewer jobs= (--jobs), or lower memory= (--memory)."
         )
+        killed = code == -getattr(signal, "SIGKILL", 9)
+        return WorkerDied(f"a process that converts files ended ({how}).{advice if killed else ''}")
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         """End the worker when the batch is stopped."""
@@ -157,6 +167,21 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
+def _pass_on_log(tell: Callable[[str, Any], None]) -> None:
+    """Have the log and Python's warnings shown by the process that shows the progress."""
+
+    class Passed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # The parent may have ended.
+            with suppress(OSError):
+                tell("log", (record.name, record.levelno, record.getMessage()))
+
+    logger = logging.getLogger("bfbridge")
+    logger.addHandler(Passed())
+    logger.propagate = False
+    warnings.showwarning = lambda message, *_, **__: logger.warning("%s", message)
+
+
 def serve() -> None:
     """Do jobs from stdin until it ends: what runs in a worker."""
     from bfbridge.convert.jobs import converted
@@ -183,6 +208,7 @@ def serve() -> None:
             last = now
             tell("progress", (done, total))
 
+    _pass_on_log(tell)
     tell("ready", None)
     while True:
         try:

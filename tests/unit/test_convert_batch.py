@@ -24,7 +24,7 @@ from bfbridge.convert.jobs import converted
 from bfbridge.convert.report import REPORT_NAME
 from bfbridge.convert.request import Request
 from bfbridge.convert.run import Watcher
-from bfbridge.convert.sources import Found, Skipped, find_sources, name_targets
+from bfbridge.convert.sources import Found, Opened, Skipped, find_sources, name_targets
 from bfbridge.errors import (
     BadArgument,
     BatchFailed,
@@ -73,11 +73,11 @@ def told(folder: Path) -> dict[str, Any]:
 def opener(sets: dict[str, Sequence[str]]) -> Any:
     """Stand in for opening: the files of each data set by the name of any of them."""
 
-    def used(path: str) -> Sequence[str]:
+    def used(path: str) -> Opened:
         name = Path(path).name
         for main, names in sets.items():
             if name in names:
-                return [str(Path(path).with_name(n)) for n in (main, *names) if n]
+                return Opened([str(Path(path).with_name(n)) for n in (main, *names) if n])
         raise UnreadableFile(f"{path}: no backend reads this file.")
 
     return used
@@ -140,7 +140,12 @@ def test_links_in_a_circle_are_walked_once(tmp_path: Path) -> None:
         (tmp_path / "in" / link).symlink_to(target)
     (tmp_path / "in/gone.tif").symlink_to("nowhere")
     found = find_sources([str(tmp_path / "in")], REQUEST)
-    assert sorted(names(found)) == ["x.ome.tif", "y.ome.tif"]
+    assert sorted(names(found)) == ["gone.tif", "x.ome.tif", "y.ome.tif"]
+    (gone,) = [one for one in found if one.error is not None]
+    assert (
+        gone.error
+        == f"{tmp_path}/in/gone.tif: this symbolic link leads to nowhere, which is not there."
+    )
 
 
 @pytest.mark.parametrize("target", ["in/out", "in"])
@@ -498,13 +503,21 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(out / "a.ome.zarr"), image(1))
 
 
-def test_command_for_one_file_reports_beside_it(tmp_path: Path) -> None:
+def test_command_for_one_file_reports_where_it_is_asked_to(tmp_path: Path) -> None:
     a = write(tmp_path / "a.ome.tif", 4)
-    done = run("convert", a, tmp_path / "t.ome.tif", "--crop", "2,3,10,9", "--quiet")
+    done = run(
+        "convert", a, tmp_path / "t.ome.tif", "--crop", "2,3,10,9", "--quiet",
+        "--report", tmp_path / "report.json",
+    )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     np.testing.assert_array_equal(read(tmp_path / "t.ome.tif"), image(4)[3:12, 2:12])
-    report = json.loads((tmp_path / "t.ome.tif.report.json").read_text())
+    report = json.loads((tmp_path / "report.json").read_text())
     assert report["counts"] == {"done": 1, "kept": 0, "failed": 0}
+    # A name as long as file systems have them leaves no room for that of a report beside it.
+    long = f"{'n' * 240}.ome.tif"
+    assert run("convert", a, tmp_path / long, "--quiet").returncode == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"a.ome.tif", "t.ome.tif", "report.json", long}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

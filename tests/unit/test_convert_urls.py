@@ -257,7 +257,8 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
                 env={**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": "hush-hush"},
             )  # fmt: skip
 
-        done = run(f"{folder}/in/a.ome.tif", f"{web.url}/one.ome.zarr", "--verify")
+        done = run(f"{folder}/in/a.ome.tif", f"{web.url}/one.ome.zarr", "--verify", "--report",
+                   f"{web.url}/one.ome.zarr.report.json")  # fmt: skip
         assert done.returncode == 0, done.stderr
         many = [f"{web.url}/in/*.tif", str(folder / "in/deep er/b.ome.zarr"), f"{web.url}/out/",
                 "--suffix", ".ome.zarr", "--jobs", "2", "--verify"]  # fmt: skip
