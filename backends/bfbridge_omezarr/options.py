@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_CHUNK", "Compression", "WriteOptions", "parse_options"]
 
 DEFAULT_CHUNK: Final[Shape5] = (1, 1, 1, 1024, 1024)
-_NAMES: Final = ("version", "chunks", "shards", "compression", "wells")
+_NAMES: Final = ("version", "chunks", "shards", "compression", "wells", "hcs")
 _LEVELS: Final = {
     "zstd": range(-7, 23),
     "blosc-zstd": range(10),
@@ -123,6 +123,8 @@ class WriteOptions:
         Of every chunk.
     wells
         Well of each image, or None.
+    hcs
+        Whether images in wells become a plate; None for those in several wells.
     """
 
     version: Literal["0.4", "0.5"]
@@ -130,6 +132,7 @@ class WriteOptions:
     shards: Shape5 | None
     compression: Compression
     wells: tuple[str, ...] | None = None
+    hcs: bool | None = None
 
     def shard_grid(self, level: Level) -> Shape5 | None:
         """Chunks per shard along each axis, cut to those the level has; None without shards."""
@@ -152,7 +155,8 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
         number for each of the last axes of T, C, Z, Y, X, so that (512, 512) is Y, X.
         ``compression``: "blosc-zstd" (default), "blosc-lz4", "zstd", "none" or None, or a pair of
         one of them and its level. ``wells``: the well of each image ("B03"), which makes the store
-        a plate.
+        a plate. ``hcs``: whether images that the OME metadata place in wells become a plate; by
+        default those in several wells do.
 
     Raises
     ------
@@ -182,12 +186,16 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
     wells = options.get("wells")
     if wells is not None and (isinstance(wells, str) or not isinstance(wells, (list, tuple))):
         raise BadArgument(f"wells={wells!r:.100}: give a list with the name of each image's well.")
+    hcs = options.get("hcs")
+    if hcs is not None and not isinstance(hcs, bool):
+        raise BadArgument(f"hcs={hcs!r}: give True, False or None.")
     return WriteOptions(
         "0.4" if version == "0.4" else "0.5",
         chunks,
         shards,
         _compression(options),
         None if wells is None else tuple(wells),
+        hcs,
     )
 
 

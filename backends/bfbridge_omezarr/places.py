@@ -46,7 +46,10 @@ class Places:
 
 
 def place_images(
-    specs: Sequence[ImageSpec], ome: OME | None, wells: Sequence[str] | None
+    specs: Sequence[ImageSpec],
+    ome: OME | None,
+    wells: Sequence[str] | None,
+    hcs: bool | None = None,
 ) -> Places:
     """Place images.
 
@@ -59,6 +62,9 @@ def place_images(
         If it has a plate with a well for each image, the store becomes that plate.
     wells
         Name of each image's well ("B03" or "B/3"), instead of what `ome` says.
+    hcs
+        Whether what `ome` says makes a plate: True, False, or None for images in several wells.
+        Many formats name the one well that an image was taken in.
 
     Raises
     ------
@@ -72,9 +78,11 @@ def place_images(
     fields: list[_Field] | None = None
     if wells is not None:
         fields = _named_wells(wells, len(numbers))
-    elif ome is not None and len(ome.plates) == 1:
+    elif hcs is not False and ome is not None and len(ome.plates) == 1:
         fields = _fields_of(ome, ome.plates[0], numbers)
         name = ome.plates[0].name
+        if fields is not None and hcs is None and len(set(fields)) < 2:
+            fields = None
     documents: dict[str, Mapping[str, Any]] = {}
     groups: dict[int, str]
     if fields is not None:

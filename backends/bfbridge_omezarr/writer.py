@@ -47,7 +47,8 @@ class StoreWriter(WriterBackend):
     """A new OME-Zarr store.
 
     One image lies at the root; several are laid out as bioformats2raw does (``0/``, ``1/`` and a
-    list in ``OME``), or as the plate that the OME metadata or the option ``wells`` tells of. Images
+    list in ``OME``), or as the plate that the OME metadata (of several wells, or with the option
+    ``hcs``) or the option ``wells`` tells of. Images
     that are masks go to ``labels`` of their image. Every array has the axes t, c, z, y, x; a
     sample of an RGB image is a channel. ``OME/METADATA.ome.xml`` holds the OME metadata. All
     metadata is written by `finish`, the root's last.
@@ -70,7 +71,7 @@ class StoreWriter(WriterBackend):
         self._specs = tuple(images)
         self._ome = ome
         self._options = options
-        self._places = place_images(images, ome, options.wells)
+        self._places = place_images(images, ome, options.wells, options.hcs)
         self._levels = tuple(
             tuple(
                 LevelWriter(self._files, _join(group, str(i)), spec, i, options, shared, first_t)

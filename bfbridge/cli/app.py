@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import sys
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import bfbridge
-from bfbridge.cli.convert import convert, pairs
+from bfbridge.cli.convert import convert
+from bfbridge.cli.info import info
+from bfbridge.cli.text import LogLines, printable, printable_json, say, show_error, warn
 from bfbridge.errors import BfbridgeError
 
 if TYPE_CHECKING:
@@ -32,12 +35,8 @@ app = typer.Typer(
 )
 jar_app = typer.Typer(help="The Bio-Formats jar.", no_args_is_help=True)
 app.add_typer(jar_app, name="jar")
+app.command()(info)
 app.command()(convert)
-
-Backend = Annotated[
-    str | None,
-    typer.Option("--backend", help="ometiff, omezarr or bioformats; default: by content."),
-]
 
 
 def run_app() -> None:
@@ -46,6 +45,8 @@ def run_app() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if not debug:
         warnings.showwarning = _warn
+    log, lines = logging.getLogger("bfbridge"), LogLines(logging.WARNING)
+    log.addHandler(lines)
     try:
         code = app(args=arguments, prog_name="bfbridge", standalone_mode=False)
     except BfbridgeError as error:
@@ -69,22 +70,18 @@ def run_app() -> None:
             f"{type(error).__name__}: {error}. This is a fault of bfbridge; run again with "
             "--debug and report what it prints."
         )
+    finally:
+        log.removeHandler(lines)
     raise SystemExit(code or 0)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
     """Show a warning as one line, without the place in some library where it was raised."""
-    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+    warn(str(message))
 
 
 def _fail(message: str, code: int = 1) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    line = " ".join(message.split())
-    Console(stderr=True, highlight=False).print(
-        Text.assemble(("error: ", "bold red"), line), soft_wrap=True
-    )
+    show_error(message)
     raise SystemExit(code)
 
 
@@ -119,37 +116,6 @@ def common(
 
 
 @app.command()
-def info(
-    file: Annotated[str, typer.Argument(help="Path or URL.")],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    ome_xml: Annotated[bool, typer.Option("--ome-xml", help="Only the OME-XML.")] = False,
-    backend: Backend = None,
-    storage: Annotated[
-        list[str] | None,
-        typer.Option("--storage-option", metavar="NAME=VALUE", help="For a URL, as in convert."),
-    ] = None,
-) -> None:
-    """Show what is in a file: series, levels, dtype, pixel sizes, channels, backend and why."""
-    from rich.console import Console
-
-    from bfbridge.cli.show import describe, print_description
-    from bfbridge.reader import BioReader
-
-    with BioReader(file, backend=backend, cache=0, storage_options=pairs(storage)) as br:
-        if ome_xml:
-            xml = br.ome_xml
-            if xml is None:
-                raise bfbridge.errors.Unsupported(
-                    f"{file}: the metadata of this file cannot be expressed as OME-XML."
-                )
-            typer.echo(xml)
-        elif as_json:
-            typer.echo(json.dumps(describe(br), indent=2, ensure_ascii=False))
-        else:
-            print_description(Console(highlight=False), describe(br))
-
-
-@app.command()
 def formats(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
@@ -172,7 +138,7 @@ def formats(
             }
             for f in known
         ]
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        typer.echo(printable_json(json.dumps(rows, indent=2, ensure_ascii=False)))
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("format", "suffixes", "written"):
@@ -218,7 +184,8 @@ def doctor() -> None:
             healthy = healthy and check.ok
         for step in module.lookup_report() if hasattr(module, "lookup_report") else []:
             place = "" if step.path is None else f" ({step.path})"
-            console.print(Text(f"    {step.name}: {step.outcome}{place}", style="dim"))
+            told = printable(f"{step.name}: {step.outcome}{place}")
+            console.print(Text(f"    {told}", style="dim"))
     if not healthy:
         raise typer.Exit(1)
 
@@ -234,7 +201,7 @@ def _line(console: Console, good: bool, name: str, detail: str) -> None:
     from rich.text import Text
 
     mark = ("ok    ", "green") if good else ("FAILED", "bold red")
-    console.print(Text.assemble(mark, "  ", name, ": ", detail), soft_wrap=True)
+    console.print(Text.assemble(mark, "  ", name, ": ", printable(detail)), soft_wrap=True)
 
 
 @jar_app.command("fetch")
@@ -242,8 +209,7 @@ def jar_fetch() -> None:
     """Download the pinned jar into your data folder, checking its hashes."""
     from bfbridge.registry import find
 
-    path = find("bioformats").load().fetch_jar(typer.echo)
-    typer.echo(str(path))
+    say(str(find("bioformats").load().fetch_jar(say)))
 
 
 @jar_app.command("path")
@@ -252,4 +218,4 @@ def jar_path() -> None:
     from bfbridge.registry import find
 
     for path in find("bioformats").load().find_jar().paths:
-        typer.echo(str(path))
+        say(str(path))

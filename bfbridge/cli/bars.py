@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
+from bfbridge.cli.pace import Pace, duration
 from bfbridge.cli.stopping import Quiet
+from bfbridge.cli.text import printable, shown_by
 
 if TYPE_CHECKING:
     from bfbridge.cli.stopping import Stopper
@@ -27,57 +21,117 @@ if TYPE_CHECKING:
 
 __all__ = ["show_bars"]
 
+WIDE = 60
+"""Columns of a terminal from which on there is room for rates beside the bars."""
+
 
 @contextmanager
 def show_bars(stopper: Stopper) -> Iterator[Quiet]:
-    """Show bars on stderr while the block runs; they go when it ends."""
+    """Show bars on stderr while the block runs; they are removed when it ends."""
     console = Console(stderr=True, highlight=False)
-    with Progress(console=console, transient=True) as bars:
+
+    def show(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
+    columns = (_Name(), BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6)),
+               TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)))  # fmt: skip
+    with Progress(*columns, console=console, transient=True, expand=True) as bars, shown_by(show):
         yield _Bars(stopper, bars, console)
 
 
+class _Name(ProgressColumn):
+    """What a bar is for, in a third of the terminal at most, its middle left out if need be."""
+
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        """Return the name."""
+        name, width = task.description, task.fields["width"]
+        if len(name) > width:
+            name = f"{name[: (width - 1) // 2]}…{name[len(name) - width // 2 :]}"
+        return Text(name)
+
+
 class _Bars(Quiet):
-    """One bar for the batch, and one for each file under way."""
+    """One bar for the search or the batch, and one for each file under way."""
 
     def __init__(self, stopper: Stopper, bars: Progress, console: Console) -> None:
         super().__init__(stopper)
         self._bars = bars
         self._console = console
         self._files: dict[int, TaskID] = {}
+        self._search: TaskID | None = None
         self._batch: TaskID | None = None
-        bars.columns = (
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(),
-            TransferSpeedColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
+        self._count = self._ended = 0
+        self._pace = Pace(0)
+
+    def _add(self, name: str) -> TaskID:
+        width = max(8, self._console.width // 3)
+        return self._bars.add_task(printable(name), total=None, told="", width=width)
+
+    @property
+    def _is_wide(self) -> bool:
+        return self._console.width >= WIDE
+
+    def looked(self, done: int, total: int) -> None:
+        super().looked(done, total)
+        if self._search is None:
+            self._search = self._add("searching")
+        if total:
+            what = "looking at files" if self._is_wide else "looking"
+            self._bars.update(
+                self._search, description=what, completed=done, total=total,
+                told=f"{done}/{total}",
+            )  # fmt: skip
 
     def begin(self, count: int) -> None:
         """Take the number of files."""
+        if self._search is not None:
+            self._bars.remove_task(self._search)
+        self._count, self._pace = count, Pace(count)
         if count > 1:
-            self._bars.columns = (
-                TextColumn("{task.description}"), BarColumn(),
-                MofNCompleteColumn() if count > 1 else DownloadColumn(),
-                TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-            )  # fmt: skip
-            self._batch = self._bars.add_task("all files", total=count, rate="")
+            self._batch = self._add("all files")
+            self._bars.update(self._batch, total=count, told=f"0/{count}")
+
+    def sized(self, sizes: Sequence[int]) -> None:
+        self._pace.sized(sizes)
 
     def started(self, number: int, name: str) -> None:
         super().started(number, name)
-        self._files[number] = self._bars.add_task(escape(name), total=None, rate="")
+        self._pace.started(number)
+        self._files[number] = self._add(name)
 
     def moved(self, number: int, done: int, total: int) -> None:
         super().moved(number, done, total)
-        task = self._files.get(number)
-        if task is not None:
-            speed = self._bars.tasks[0].speed if self._batch is None else None
-            rate = f"{speed / 1e6:,.0f} MB/s" if speed else ""
-            unit = 1 if self._batch is None else 1e6
-            self._bars.update(task, completed=done / unit, total=total / unit, rate=rate)
+        self._pace.moved(number, done, total)
+        number_of = self._files.get(number)
+        if number_of is None:
+            return
+        task = next(task for task in self._bars.tasks if task.id == number_of)
+        told = f"{100 * done / total:.0f} %" if total else ""
+        if self._is_wide and task.speed:
+            told += f" {task.speed / 1e6:,.0f} MB/s"
+            if self._batch is None:
+                told += f" {duration(task.time_remaining or 0)} left"
+        self._bars.update(number_of, completed=done, total=total, told=told)
+        self._tell_batch()
 
     def ended(self, number: int, record: FileRecord) -> None:
         task = self._files.pop(number, None)
         if task is not None:
             self._bars.remove_task(task)
-        if self._batch is not None:
-            self._bars.advance(self._batch)
+        self._ended += 1
+        self._pace.ended(number, converted=record.status == "done")
+        self._tell_batch()
         if record.status == "failed" and self._batch is not None:
-            self._console.print(f"failed: {record.source}", markup=False)
+            self._console.print(Text(printable(f"FAILED: {record.failure}")), soft_wrap=True)
+
+    def _tell_batch(self) -> None:
+        if self._batch is None:
+            return
+        told = f"{self._ended}/{self._count}"
+        left = self._pace.left()
+        if self._is_wide and left:
+            told += f" about {duration(left)} left"
+        self._bars.update(self._batch, completed=self._ended, told=told)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bfbridge.cli.text import say, silenced
 from bfbridge.errors import BadArgument, BatchFailed
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bfbridge.convert import Conversion
 
 __all__ = ["convert", "pairs"]
+
+STATUSES = ("done", "kept", "failed")
 
 Text = str | None
 Whole = int | None
@@ -112,6 +114,14 @@ def convert(
     original_metadata: Annotated[
         bool, _option("--original-metadata", help="Keep the format's own metadata as annotations.")
     ] = False,
+    strict_metadata: Annotated[
+        bool,
+        _option("--strict-metadata", help="Refuse metadata that break the OME schema."),
+    ] = False,
+    hcs: Annotated[
+        bool | None,
+        _option("--hcs/--no-hcs", help="OME-Zarr as a plate; default: of several wells."),
+    ] = None,
     recompress: Annotated[
         bool, _option("--recompress", help="Never copy encoded tiles as they are.")
     ] = False,
@@ -138,7 +148,9 @@ def convert(
     group: Annotated[
         bool, _option("--group/--nogroup", help="Convert files that belong together once.")
     ] = True,
-    report: Annotated[Text, _option("--report", help="Where the JSON report goes.")] = None,
+    report: Annotated[
+        Text, _option("--report", help="Where the JSON report goes; default: a batch's folder.")
+    ] = None,
     quiet: Annotated[bool, _option("--quiet", "-q", help="Print nothing but errors.")] = False,
     backend: Annotated[Text, _option("--backend", help="That reads; default: by content.")] = None,
     target_backend: Annotated[
@@ -165,12 +177,12 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Convert images, block by block, into OME-TIFF, OME-Zarr and others; always with a report."""
+    """Convert images, block by block, into OME-TIFF, OME-Zarr and others; batches with a report."""
     if len(paths) < 2:
         raise typer.BadParameter("name what is converted, and the new file or folder.")
     options = {
         "compression": compression, "tile": _side(tile, tile_height, tile_width), "shards": shards,
-        "version": version, **pairs(set_),
+        "version": version, "hcs": hcs, **pairs(set_),
     }  # fmt: skip
     if chunk_depth is not None:
         side = options.pop("tile") or 1024
@@ -180,7 +192,8 @@ def convert(
         "crop": crop, "dtype": dtype, "scaling": scaling, "split": split,
         "pyramid": pyramid if resolutions is None else resolutions - 1,
         "downsample": downsample, "verify": verify, "checksum": checksum,
-        "original_metadata": original_metadata, "recompress": recompress, "durable": durable,
+        "original_metadata": original_metadata, "strict_metadata": strict_metadata,
+        "recompress": recompress, "durable": durable,
         "max_workers": max_workers, "memory": memory, "backend": backend,
         "target_backend": target_backend, "overwrite": overwrite, "suffix": suffix,
         "pattern": pattern, "recursive": recursive, "group": group, "resume": resume,
@@ -203,32 +216,33 @@ def _run(
     *sources, target = paths
     source: Any = sources[0] if len(sources) == 1 else sources
     stopper = Stopper()
-    with _signals(stopper), _cluster(dask) as client, warnings.catch_warnings():
-        if quiet:
-            warnings.simplefilter("ignore")
+    with _signals(stopper), _cluster(dask) as client, silenced() if quiet else nullcontext():
         try:
             with watch(stopper, quiet=quiet) as watcher:
                 done = convert_images(
                     source, target, report=report, watcher=watcher, client=client, **wanted
                 )
         except KeyboardInterrupt:
-            typer.echo(
-                "interrupted: what was under way was removed, what is complete stands. Give the "
+            say(
+                "interrupted: what was under way was removed, what is complete stays. Give the "
                 "same command with --resume to go on.",
                 err=True,
             )
             raise typer.Exit(128 + (stopper.signal or signal.SIGINT)) from None
         except BatchFailed as error:
-            _tell(error.conversion, quiet)
-            for record in error.conversion.failed[:20]:
-                typer.echo(f"failed: {record.failure}", err=True)
             done = error.conversion
-            raise BatchFailed(
-                f"{len(done.failed)} of {len(done.files)} files failed; the others are done. The "
-                f"reasons are in {done.report}.",
-                done,
-            ) from error
-    _tell(done, quiet)
+            if quiet:
+                _tell_failures(done)
+                raise
+    if not quiet:
+        _tell(done)
+    if done.failed:
+        raise typer.Exit(1)
+
+
+def _tell_failures(done: Conversion) -> None:
+    for record in done.failed:
+        say(f"failed: {record.failure}", err=True)
 
 
 @contextmanager
@@ -269,20 +283,41 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield client
 
 
-def _tell(done: Conversion, quiet: bool) -> None:
-    if quiet:
+def _tell(done: Conversion) -> None:
+    """Say what was done; the last line has the counts."""
+    counts = {status: sum(r.status == status for r in done.files) for status in STATUSES}
+    proved = _is_proved(done)
+    if len(done.files) == 1 and done.report is None and counts["done"]:
+        say(f"{done.target}: {_amount(done)}{', verified' if proved else ''}")
         return
-    rate = done.pixel_bytes / 1e6 / max(done.seconds, 1e-9)
-    plural = "" if done.images == 1 else "s"
-    files = "" if len(done.files) == 1 else f" from {len(done.files)} files"
-    typer.echo(
-        f"{done.target}: {done.images} image{plural}{files}, {done.pixel_bytes / 1e6:,.1f} MB of "
-        f"pixels in {done.seconds:.1f} s ({rate:,.0f} MB/s)"
-    )
+    if counts["done"]:
+        files = "" if counts["done"] == 1 else f" from {counts['done']} files"
+        say(f"{done.target}: {_amount(done, files)}")
     left = [Path(path).name for path, reason in done.skipped.items() if "no image" in reason]
     if left:
         names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
-        typer.echo(f"left out, as no images: {len(left)} ({names}); {done.report} has the reasons")
+        say(f"left out, as no images: {len(left)} ({names}); the report has the reasons")
+    if done.report is not None:
+        say(f"report: {done.report}")
+    words = {"done": "converted", "kept": "kept", "failed": "failed"}
+    told = [f"{counts[status]} {words[status]}" for status in STATUSES if counts[status]]
+    say(", ".join([*told, *(["verified"] if proved else [])]) or "nothing to do")
+
+
+def _amount(done: Conversion, files: str = "") -> str:
+    """Images, pixels and throughput of what was converted."""
+    seconds = done.seconds - done.search_seconds
+    rate = done.pixel_bytes / 1e6 / max(seconds, 1e-9)
+    return (
+        f"{done.images} image{'' if done.images == 1 else 's'}{files}, "
+        f"{done.pixel_bytes / 1e6:,.1f} MB of pixels in {seconds:.1f} s ({rate:,.0f} MB/s)"
+    )
+
+
+def _is_proved(done: Conversion) -> bool:
+    """Whether every new file was compared with its source."""
+    outputs = [output for record in done.files if record.is_complete for output in record.outputs]
+    return bool(outputs) and all(output.verified for output in outputs)
 
 
 def _series(given: list[str] | None) -> list[int | str] | None:

@@ -8,6 +8,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from bfbridge.cli.text import printable
+
 if TYPE_CHECKING:
     from bfbridge.backend import PixelSize
     from bfbridge.reader import BioReader
@@ -62,8 +64,8 @@ def print_description(console: Console, told: dict[str, Any]) -> None:
     head = Table.grid(padding=(0, 2))
     head.add_column(style="dim")
     head.add_column(overflow="fold")
-    head.add_row("file", Text(told["file"]))
-    head.add_row("read by", Text(f"{told['backend']} ({told['backend_reason']})"))
+    head.add_row("file", Text(printable(told["file"])))
+    head.add_row("read by", Text(printable(f"{told['backend']} ({told['backend_reason']})")))
     count = len(told["used_files"])
     if count > 1:
         head.add_row("files", f"{count} belong to this data set")
@@ -78,7 +80,7 @@ def print_description(console: Console, told: dict[str, Any]) -> None:
         names = [c["name"] for c in series["channels"]]
         if any(names):
             shown = ", ".join("-" if name is None else str(name) for name in names)
-            console.print(Text(f"channels of {series['index']}: {shown}"))
+            console.print(Text(printable(f"channels of {series['index']}: {shown}")))
 
 
 def _row(series: dict[str, Any]) -> list[Any]:
@@ -87,10 +89,10 @@ def _row(series: dict[str, Any]) -> list[Any]:
     dtype = series["dtype"] + (" RGB" if series["samples_per_pixel"] == 3 else "")
     return [
         str(series["index"]),
-        Text((series["name"] or "-") + role),
+        Text(printable((series["name"] or "-") + role)),
         *(f"{sizes[axis]}" for axis in "XYZCT"),
         dtype,
-        Text(_shown_size(series["pixel_size"])),
+        Text(printable(_shown_size(series["pixel_size"]))),
         " ".join(f"{level['sizes']['X']}x{level['sizes']['Y']}" for level in series["levels"]),
     ]
 

@@ -39,6 +39,10 @@ class Quiet(Watcher):
     def __init__(self, stopper: Stopper) -> None:
         self._stopper = stopper
 
+    def looked(self, done: int, total: int) -> None:
+        """Take how many files were looked at, unless the run is to end."""
+        self._stopper.check()
+
     def started(self, number: int, name: str) -> None:
         """Note that a file is begun, unless the run is to end."""
         self._stopper.check()

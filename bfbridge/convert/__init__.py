@@ -71,6 +71,8 @@ class Conversion:
         Path of the JSON report, or None.
     skipped
         Files of searched folders that were not converted, with the reason.
+    search_seconds
+        Wall time of the search of a batch, which is part of `seconds`.
     """
 
     source: str
@@ -81,6 +83,7 @@ class Conversion:
     files: tuple[FileRecord, ...] = ()
     report: Place | None = None
     skipped: dict[str, str] = field(default_factory=dict)
+    search_seconds: float = 0.0
 
     @property
     def failed(self) -> list[FileRecord]:
@@ -482,12 +485,14 @@ def convert_many(
     kept.skipped = skipped.reasons
     # One part that keeps what the search found is enough for all.
     kept.scan = scan.as_dict() if scan.is_new or chosen is None else None
+    searched = time.perf_counter() - begun
     run_batch(
         planned, request, kept, processes=jobs, client=client, watcher=watcher,
         earlier=history.records if resume else {},
     )  # fmt: skip
     seconds = time.perf_counter() - begun
-    return _summary(kept.files, str(folder), seconds, kept.path, skipped.reasons)
+    done = _summary(kept.files, str(folder), seconds, kept.path, skipped.reasons)
+    return replace(done, search_seconds=searched)
 
 
 def _nothing_found(sources: Sequence[Any], skipped: Skipped) -> str:

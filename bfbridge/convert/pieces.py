@@ -19,7 +19,7 @@ from bfbridge.indexing import parse_axis
 from bfbridge.reader import BioReader
 from bfbridge.views import ImageView
 
-__all__ = ["Output", "Piece", "plan_outputs"]
+__all__ = ["Output", "Piece", "grouped_by_well", "plan_outputs"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,29 @@ def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request
                 _refuse_second(taken, path, _numbers(part, request.split), request.names)
             outputs.setdefault(path, []).append(part)
     return [Output(path, tuple(parts)) for path, parts in outputs.items()]
+
+
+def grouped_by_well(outputs: Sequence[Output], br: BioReader) -> list[Output]:
+    """Put the images of a plate well by well, as stores of plates keep and number them."""
+    if all(len(output.pieces) < 2 for output in outputs):
+        return list(outputs)
+    ome = br.ome
+    wells = {
+        sample.image_ref.id: number
+        for plate in (ome.plates if len(ome.plates) == 1 else ())
+        for number, well in enumerate(plate.wells)
+        for sample in well.well_samples
+        if sample.image_ref is not None
+    }
+    if len(ome.images) != len(br.series) or any(image.id not in wells for image in ome.images):
+        return list(outputs)
+    grouped = []
+    for output in outputs:
+        of_piece = [wells[ome.images[piece.series].id] for piece in output.pieces]
+        rank = {well: place for place, well in enumerate(dict.fromkeys(of_piece))}
+        pairs = sorted(zip(of_piece, output.pieces, strict=True), key=lambda pair: rank[pair[0]])
+        grouped.append(replace(output, pieces=tuple(piece for _, piece in pairs)))
+    return grouped
 
 
 def _from_pattern(br: BioReader, piece: Piece, pattern: str) -> str:

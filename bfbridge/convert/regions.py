@@ -20,7 +20,7 @@ from bfbridge import registry
 from bfbridge.atomic import AtomicTarget
 from bfbridge.convert.blocks import BlockGrid, plan_grid
 from bfbridge.convert.document import document_for
-from bfbridge.convert.pieces import Output, Piece, plan_outputs
+from bfbridge.convert.pieces import Output, Piece, grouped_by_well, plan_outputs
 from bfbridge.convert.places import Place, Url, is_url, place_of, stored_bytes
 from bfbridge.convert.record import FileRecord, OutputRecord, now, stamp
 from bfbridge.convert.request import Request
@@ -100,7 +100,7 @@ def convert_on_cluster(
             br.source_name, br.backend, br.backend_reason,
         )  # fmt: skip
         record.inputs = stamp(br.used_files, request.source_storage)
-        (output,) = plan_outputs(br, place, request)
+        (output,) = grouped_by_well(plan_outputs(br, place, request), br)
         if request.verify:
             check_selection(br, [output], request)
         refuse_own_source([output], br)

@@ -20,7 +20,7 @@ from bfbridge.convert.blocks import BlockGrid, plan_grid
 from bfbridge.convert.checksum import PixelChecksum
 from bfbridge.convert.copying import EncodedCopy, copied_options, plan_encoded
 from bfbridge.convert.document import document_for
-from bfbridge.convert.pieces import Output, Piece, plan_outputs
+from bfbridge.convert.pieces import Output, Piece, grouped_by_well, plan_outputs
 from bfbridge.convert.places import exists, folders_of, identity, stored_bytes
 from bfbridge.convert.record import FileRecord, OutputRecord, now, stamp
 from bfbridge.convert.request import Request
@@ -121,7 +121,7 @@ def convert_file(
         record.source = br.source_name
         record.backend, record.backend_reason = br.backend, br.backend_reason
         record.inputs = stamp(br.used_files, request.source_storage)
-        outputs = plan_outputs(br, target, request)
+        outputs = grouped_by_well(plan_outputs(br, target, request), br)
         refuse_own_source(outputs, br)
         if request.verify:
             check_selection(br, outputs, request)

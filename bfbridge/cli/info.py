@@ -1,0 +1,134 @@
+"""``bfbridge info``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bfbridge.cli.convert import pairs
+from bfbridge.cli.text import printable_json, printable_xml, say, show_error
+from bfbridge.errors import Unsupported
+
+if TYPE_CHECKING:
+    from bfbridge.convert.sources import Opened
+    from bfbridge.reader import BioReader
+
+__all__ = ["info"]
+
+
+def info(
+    files: Annotated[
+        list[str], typer.Argument(help="Paths or URLs; folders, globs and file patterns.")
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON; of several images, as a list.")
+    ] = False,
+    ome_xml: Annotated[
+        bool, typer.Option("--ome-xml", help="Only the OME-XML, of one file.")
+    ] = False,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", help="ometiff, omezarr or bioformats; default: by content."),
+    ] = None,
+    storage: Annotated[
+        list[str] | None,
+        typer.Option("--storage-option", metavar="NAME=VALUE", help="For a URL, as in convert."),
+    ] = None,
+) -> None:
+    """Show what is in files: series, levels, dtype, pixel sizes, channels, backend and why."""
+    from bfbridge.convert.sources import is_one_image
+
+    options = {"backend": backend, "cache": 0, "storage_options": pairs(storage)}
+    shown = _Shown(options, as_json=as_json)
+    if len(files) == 1 and is_one_image(files[0]):
+        with shown.open(files[0]) as br:
+            _show_one(br, shown, as_json=as_json, ome_xml=ome_xml)
+        return
+    if ome_xml:
+        raise typer.BadParameter("--ome-xml shows one document: name one file.")
+    _show_many(files, shown)
+
+
+def _show_one(br: BioReader, shown: _Shown, *, as_json: bool, ome_xml: bool) -> None:
+    if ome_xml:
+        xml = br.ome_xml
+        if xml is None:
+            raise Unsupported(
+                f"{br.source_name}: the metadata of this file cannot be expressed as OME-XML."
+            )
+        # A program that reads it gets what the file holds.
+        typer.echo(printable_xml(xml) if sys.stdout.isatty() else xml)
+    elif as_json:
+        _echo_json(shown.describe(br))
+    else:
+        shown.print(shown.describe(br))
+
+
+def _echo_json(told: Any) -> None:
+    typer.echo(printable_json(json.dumps(told, indent=2, ensure_ascii=False)))
+
+
+def _show_many(files: list[str], shown: _Shown) -> None:
+    """Show every image of several files and folders; those that fail do not stop the others."""
+    from bfbridge.convert import make_request
+    from bfbridge.convert.sources import Skipped, find_sources
+
+    request = make_request(reader_options={"storage_options": shown.options["storage_options"]})
+    skipped = Skipped()
+    found = find_sources(files, request, skipped=skipped, opener=shown.look)
+    failures = [one for one in found if one.error is not None]
+    if shown.as_json:
+        errors = [{"file": one.path, "error": one.error} for one in failures]
+        _echo_json([*shown.described, *errors])
+    left = [path for path, reason in skipped.reasons.items() if "no image" in reason]
+    if left and not shown.as_json:
+        say(f"left out, as no images: {len(left)}", err=True)
+    for one in failures:
+        show_error(one.error or "")
+    if failures:
+        raise typer.Exit(1)
+
+
+class _Shown:
+    """Describes images, and prints each at once unless they become one JSON document."""
+
+    def __init__(self, options: dict[str, Any], *, as_json: bool) -> None:
+        self.options = options
+        self.as_json = as_json
+        self.described: list[dict[str, Any]] = []
+
+    def open(self, path: str) -> BioReader:
+        """Open a file as the command line says."""
+        from bfbridge.reader import BioReader
+
+        return BioReader(path, **self.options)
+
+    def describe(self, br: BioReader) -> dict[str, Any]:
+        """Describe an open file."""
+        from bfbridge.cli.show import describe
+
+        return describe(br)
+
+    def print(self, told: dict[str, Any]) -> None:
+        """Print a description."""
+        from rich.console import Console
+
+        from bfbridge.cli.show import print_description
+
+        print_description(Console(highlight=False), told)
+
+    def look(self, path: str) -> Opened:
+        """Describe one of several files, and tell what belongs to it."""
+        from bfbridge.convert.sources import Opened
+
+        with self.open(path) as br:
+            told = self.describe(br)
+        if not self.as_json:
+            if self.described:
+                typer.echo("")
+            self.print(told)
+        self.described.append(told)
+        return Opened(list(told["used_files"]))
