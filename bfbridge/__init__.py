@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     JAR_VERSION: str
 
+    from bfbridge import errors
     from bfbridge.convert import convert
     from bfbridge.errors import BfbridgeError
     from bfbridge.limits import Limits
@@ -37,6 +38,7 @@ __all__ = [
     "Limits",
     "__version__",
     "convert",
+    "errors",
     "start",
 ]
 
@@ -60,6 +62,8 @@ def start() -> str:
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
+    if name == "errors":
+        return import_module("bfbridge.errors")
     if name == "JAR_VERSION":
         from bfbridge.registry import find
 

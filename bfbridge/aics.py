@@ -315,7 +315,7 @@ class AICSImage:
         try:
             module = import_module("xarray")
         except ImportError as error:
-            raise arrays.missing("xarray", "xarray", "AICSImage.xarray_data") from error
+            raise arrays.missing("xarray", "AICSImage.xarray_data") from error
         array: xarray.DataArray = module.DataArray(data, dims=tuple(dims), coords=coords)
         return array
 

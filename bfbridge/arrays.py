@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.coordinates import coordinates
-from bfbridge.errors import BadArgument, MissingExtra, ReadFailed
+from bfbridge.errors import INSTALL, BadArgument, MissingExtra, ReadFailed
 from bfbridge.openfile import OpenFile
 from bfbridge.tiles import available_cpus, run
 from bfbridge.views import ImageView
@@ -39,11 +39,10 @@ LARGEST_BYTES = 128 << 20
 FILES_KEPT = 8
 
 
-def missing(package: str, extra: str, what: str) -> MissingExtra:
+def missing(package: str, what: str) -> MissingExtra:
     """Make the error for an optional package that is not installed."""
     return MissingExtra(
-        f"{what} needs {package}, which is not installed. "
-        f"Install it with: python -m pip install 'bfbridge[{extra}]'"
+        f"{what} needs {package}, which is not installed. Install it with: {INSTALL}"
     )
 
 
@@ -275,7 +274,7 @@ def to_dask(view: ImageView, chunks: Any = None, order: str = "TCZYX") -> dask.a
         da: Any = import_module("dask.array")
         tokenize: Any = import_module("dask.base").tokenize
     except ImportError as error:
-        raise missing("dask", "dask", "to_dask()") from error
+        raise missing("dask", "to_dask()") from error
     order = check_order(view, order)
     lazy = LazyImage(view, order)
     wanted = _as_chunks(view, order, chunks)
@@ -384,7 +383,7 @@ def to_xarray(
     try:
         import xarray as xr
     except ImportError as error:
-        raise missing("xarray", "xarray", "to_xarray()") from error
+        raise missing("xarray", "to_xarray()") from error
     order = "TCZYX"
     data = to_dask(view, chunks, order) if lazy else LazyImage(view, order)[...]
     coords, attributes = labels(view, origin)

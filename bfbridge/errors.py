@@ -61,6 +61,10 @@ __all__ = [
 ]
 
 
+INSTALL = 'python -m pip install "bfbridge[all]"'
+"""What installs every optional package that bfbridge uses; messages name it."""
+
+
 class BfbridgeError(Exception):
     """Root of every error that bfbridge raises on purpose."""
 

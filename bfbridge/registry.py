@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge.atomic import is_partial
 from bfbridge.errors import (
+    INSTALL,
     BadArgument,
     BfbridgeError,
     FileMissing,
@@ -96,7 +97,7 @@ class Entry:
             return importlib.import_module(self.module)
         except ImportError as error:
             remedy = (
-                f"Install it with: python -m pip install 'bfbridge[{self.extra}]'"
+                f"Install it with: {INSTALL}"
                 if self.extra
                 else "Install it, or see the backend's own documentation."
             )

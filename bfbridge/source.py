@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast, runtime_checkable
 
 from bfbridge.errors import (
+    INSTALL,
     BadArgument,
     BfbridgeError,
     Closed,
@@ -157,7 +158,7 @@ class Source:
         except ImportError as error:
             raise MissingExtra(
                 f"{self.name}: reading this URL needs a package that is not installed ({error}). "
-                "Install it with: python -m pip install 'bfbridge[remote]'"
+                f"Install it with: {INSTALL}"
             ) from error
         except ValueError as error:
             raise BadArgument(f"{self.name}: no filesystem for this URL ({error}).") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bfbridge.errors import BfbridgeError
+from bfbridge.errors import INSTALL, BfbridgeError
 
 from .jar import find_jar
-from .java import INSTALL_LINE, find_java
+from .java import find_java
 from .jvm import machine
 from .settings import HEAP_VARIABLE, heap_bytes
 
@@ -124,14 +124,14 @@ def _check_jpype() -> Check:
     try:
         return Check("JPype", True, importlib.metadata.version("jpype1"))
     except importlib.metadata.PackageNotFoundError:
-        return Check("JPype", False, "not installed", INSTALL_LINE)
+        return Check("JPype", False, "not installed", INSTALL)
 
 
 def _check_java() -> Check:
     try:
         java = find_java()
     except BfbridgeError as error:
-        return Check("Java", False, str(error), INSTALL_LINE)
+        return Check("Java", False, str(error), INSTALL)
     return Check("Java", True, f"{java.version or 'unknown version'}, {java.origin}: {java.home}")
 
 
@@ -156,6 +156,6 @@ def _check_start() -> Check:
     try:
         version = machine.start()
     except BfbridgeError as error:
-        return Check("Bio-Formats starts", False, str(error), INSTALL_LINE)
+        return Check("Bio-Formats starts", False, str(error), INSTALL)
     whose = ", in a Java that another library started" if machine.adopted else ""
     return Check("Bio-Formats starts", True, f"version {version}{whose}")

@@ -10,12 +10,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bfbridge.errors import JavaNotFound
+from bfbridge.errors import INSTALL, JavaNotFound
 
-__all__ = ["INSTALL_LINE", "OLDEST_JAVA", "Java", "find_java", "java_at"]
+__all__ = ["OLDEST_JAVA", "Java", "find_java", "java_at"]
 
 OLDEST_JAVA = 11
-INSTALL_LINE = "python -m pip install 'bfbridge[bioformats]'"
 VARIABLE = "BFBRIDGE_JAVA"
 
 _LIBRARIES = {
@@ -83,13 +82,13 @@ def find_java() -> Java:
 def _checked(java: Java | None, where: str) -> Java:
     if java is None:
         raise JavaNotFound(
-            f"no Java runtime found. Looked at: {where}. Install one with: {INSTALL_LINE} , or set "
+            f"no Java runtime found. Looked at: {where}. Install one with: {INSTALL} , or set "
             f"{VARIABLE} to the folder of a Java {OLDEST_JAVA} or newer."
         )
     if java.feature is not None and java.feature < OLDEST_JAVA:
         raise JavaNotFound(
             f"{java.home}: this is Java {java.version}; Bio-Formats needs {OLDEST_JAVA} or newer. "
-            f"Set {VARIABLE} to the folder of a newer one, or install one with: {INSTALL_LINE}"
+            f"Set {VARIABLE} to the folder of a newer one, or install one with: {INSTALL}"
         )
     return java
 

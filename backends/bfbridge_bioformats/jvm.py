@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bfbridge.errors import (
+    INSTALL,
     BadArgument,
     BfbridgeError,
     ForkedProcess,
@@ -28,7 +29,7 @@ from bfbridge.errors import (
 
 from .archive import Archive
 from .jar import find_jar
-from .java import INSTALL_LINE, Java, find_java
+from .java import Java, find_java
 from .javalog import JavaLog
 from .settings import HEAP_VARIABLE, heap_bytes, jvm_arguments
 
@@ -207,8 +208,10 @@ class JavaMachine:
         if self._pid != os.getpid():
             raise ForkedProcess(
                 "Java was started before this process was forked, and cannot be used in the child. "
-                "Start processes with multiprocessing.get_context('spawn') or 'forkserver' instead "
-                "of 'fork', or open the first Bio-Formats file only inside the child."
+                "Open files there with BioReader(path, isolated=True), or set BFBRIDGE_ISOLATED=1: "
+                "Java then runs in processes of its own. Or start "
+                "processes with multiprocessing.get_context('spawn') or 'forkserver' instead of "
+                "'fork', or open the first Bio-Formats file only inside the child."
             )
 
     def _start(self, heap: str | int | None) -> None:
@@ -217,7 +220,7 @@ class JavaMachine:
         except ImportError as error:
             raise MissingExtra(
                 f"the bioformats backend needs JPype, which is not installed ({error}). Install it "
-                f"with: {INSTALL_LINE}"
+                f"with: {INSTALL}"
             ) from error
         self._pid = os.getpid()
         if jpype.isJVMStarted():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge.errors import BfbridgeError, MissingExtra, ReadFailed, Unsupported
+from bfbridge.errors import INSTALL, BfbridgeError, MissingExtra, ReadFailed, Unsupported
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class IndirectReader:
         except ImportError as error:
             raise MissingExtra(
                 f"{store.label(info.key)}: this array needs the package zarr. Install it with: "
-                "python -m pip install 'bfbridge[omezarr]'"
+                f"{INSTALL}"
             ) from error
         self._where = store.label(info.key)
         try:

@@ -23,6 +23,8 @@ __all__ = ["show_bars"]
 
 WIDE = 60
 """Columns of a terminal from which on there is room for rates beside the bars."""
+WIDEST = 26
+"""Columns of what is shown beside a bar."""
 
 
 @contextmanager
@@ -33,10 +35,24 @@ def show_bars(stopper: Stopper) -> Iterator[Quiet]:
     def show(line: str) -> None:
         console.print(Text(line), soft_wrap=True)
 
-    columns = (_Name(), BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6)),
-               TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)))  # fmt: skip
-    with Progress(*columns, console=console, transient=True, expand=True) as bars, shown_by(show):
+    # Not as wide as the terminal: the ^C that it shows there would begin a new line.
+    room = console.width - _name_width(console) - (WIDEST if _is_wide(console) else 9) - 5
+    columns = (
+        _Name(),
+        BarColumn(bar_width=max(4, min(40, room))),
+        TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
+    )
+    with Progress(*columns, console=console, transient=True) as bars, shown_by(show):
         yield _Bars(stopper, bars, console)
+
+
+def _is_wide(console: Console) -> bool:
+    return console.width >= WIDE
+
+
+def _name_width(console: Console) -> int:
+    """Columns of a name: a third of the terminal."""
+    return max(8, console.width // 3)
 
 
 class _Name(ProgressColumn):
@@ -67,19 +83,15 @@ class _Bars(Quiet):
         self._pace = Pace(0)
 
     def _add(self, name: str) -> TaskID:
-        width = max(8, self._console.width // 3)
+        width = _name_width(self._console)
         return self._bars.add_task(printable(name), total=None, told="", width=width)
-
-    @property
-    def _is_wide(self) -> bool:
-        return self._console.width >= WIDE
 
     def looked(self, done: int, total: int) -> None:
         super().looked(done, total)
         if self._search is None:
             self._search = self._add("searching")
         if total:
-            what = "looking at files" if self._is_wide else "looking"
+            what = "looking at files" if _is_wide(self._console) else "looking"
             self._bars.update(
                 self._search, description=what, completed=done, total=total,
                 told=f"{done}/{total}",
@@ -110,7 +122,7 @@ class _Bars(Quiet):
             return
         task = next(task for task in self._bars.tasks if task.id == number_of)
         told = f"{100 * done / total:.0f} %" if total else ""
-        if self._is_wide and task.speed:
+        if _is_wide(self._console) and task.speed:
             told += f" {task.speed / 1e6:,.0f} MB/s"
             if self._batch is None:
                 told += f" {duration(task.time_remaining or 0)} left"
@@ -132,6 +144,6 @@ class _Bars(Quiet):
             return
         told = f"{self._ended}/{self._count}"
         left = self._pace.left()
-        if self._is_wide and left:
+        if _is_wide(self._console) and left:
             told += f" about {duration(left)} left"
         self._bars.update(self._batch, completed=self._ended, told=told)

@@ -10,7 +10,7 @@ import typer
 
 from bfbridge.cli.convert import pairs
 from bfbridge.cli.text import printable_json, printable_xml, say, show_error
-from bfbridge.errors import Unsupported
+from bfbridge.errors import FileMissing, Unsupported
 
 if TYPE_CHECKING:
     from bfbridge.convert.sources import Opened
@@ -80,11 +80,13 @@ def _show_many(files: list[str], shown: _Shown) -> None:
     skipped = Skipped()
     found = find_sources(files, request, skipped=skipped, opener=shown.look)
     failures = [one for one in found if one.error is not None]
+    if not found:
+        raise FileMissing(f"{', '.join(files)}: there is no image.")
     if shown.as_json:
         errors = [{"file": one.path, "error": one.error} for one in failures]
         _echo_json([*shown.described, *errors])
     left = [path for path, reason in skipped.reasons.items() if "no image" in reason]
-    if left and not shown.as_json:
+    if left:
         say(f"left out, as no images: {len(left)}", err=True)
     for one in failures:
         show_error(one.error or "")

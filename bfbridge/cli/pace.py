@@ -10,7 +10,9 @@ __all__ = ["Pace", "duration"]
 
 OVERHEAD = 8 << 20
 """Bytes of pixels that take about as long as opening a file and finishing another."""
-LEAST_SECONDS = 1.0
+LEAST_SECONDS = 3.0
+LEAST_PART = 0.01
+"""What a rate is told by at least: so many seconds, and such a part of all."""
 
 
 class Pace:
@@ -71,7 +73,7 @@ class Pace:
             spent = time.monotonic() - self._begun
             under_way = sum(self._weights[n] * part for n, part in self._parts.items())
             done = self._done + under_way
-            if spent < LEAST_SECONDS or done <= 0:
+            if spent < LEAST_SECONDS or done < LEAST_PART * sum(self._weights):
                 return None
             return (sum(self._weights[n] for n in self._open) - under_way) * spent / done
 

@@ -100,4 +100,4 @@ class _Lines(Quiet):
         elif record.status == "kept":
             say(f"{place} {name}: kept, complete already{told}", err=True)
         else:
-            say(f"{place} {name}: done in {duration(record.seconds)}{told}", err=True)
+            say(f"{place} {name}: done in {record.seconds:.1f} s{told}", err=True)

@@ -260,7 +260,7 @@ def test_labels_need_xarray_and_say_so(tiff, monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with (
         AICSImage(tiff) as image,
-        pytest.raises(MissingExtra, match=r"xarray_data needs .*pip install 'bfbridge\[xarray\]'"),
+        pytest.raises(MissingExtra, match=r'xarray_data needs .*pip install "bfbridge\[all\]"'),
     ):
         _ = image.xarray_data
 

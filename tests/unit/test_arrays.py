@@ -422,7 +422,7 @@ def test_an_absent_package_is_named(tiff, monkeypatch):
     monkeypatch.setitem(sys.modules, "dask.array", None)
     monkeypatch.setitem(sys.modules, "xarray", None)
     with BioReader(tiff) as br:
-        with pytest.raises(MissingExtra, match=r"pip install 'bfbridge\[dask\]'"):
+        with pytest.raises(MissingExtra, match=r'pip install "bfbridge\[all\]"'):
             br.to_dask()
-        with pytest.raises(MissingExtra, match=r"pip install 'bfbridge\[xarray\]'"):
+        with pytest.raises(MissingExtra, match=r'pip install "bfbridge\[all\]"'):
             br.to_xarray()

@@ -264,7 +264,7 @@ def test_what_cannot_be_read_is_named(
 
 def test_a_folder_without_an_image(run: Run, tmp_path: Path) -> None:
     path = folder_without_image(tmp_path)
-    failed(run("info", path), str(path), "not an image")
+    failed(run("info", path), str(path), "there is no image")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_without_a_jar(tmp_path: Path) -> None:
 def test_without_java(tmp_path: Path) -> None:
     path = text_czi(tmp_path)
     done = process("info", path, BFBRIDGE_JAVA=str(tmp_path / "no-java"))
-    failed(done, "no Java runtime found", "no-java", "pip install 'bfbridge[bioformats]'")
+    failed(done, "no Java runtime found", "no-java", 'pip install "bfbridge[all]"')
     done = process("doctor", BFBRIDGE_JAVA=str(tmp_path / "no-java"))
     assert done.code == 1
     assert "no Java runtime found" in done.out

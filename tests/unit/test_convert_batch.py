@@ -496,8 +496,9 @@ def test_command(folder: Path, tmp_path: Path) -> None:
         "convert", folder, out, "--suffix", ".ome.zarr", "--verify", "-c", "zstd:3", "--tile", 16
     )
     assert done.returncode == 1
-    assert "3 images from 4 files" in done.stdout
-    assert "failed: " in done.stderr
+    assert "3 images from 3 files" in done.stdout
+    assert done.stdout.endswith("\n3 converted, 1 failed, verified\n")
+    assert f"FAILED: {folder}/bad.ome.tif: " in done.stderr
     assert "[4/4]" in done.stderr
     assert told(out)["request"]["options"] == {"compression": ["zstd", 3], "chunks": 16}
     np.testing.assert_array_equal(read(out / "a.ome.zarr"), image(1))
@@ -542,8 +543,8 @@ def test_bars_on_a_terminal(folder: Path, tmp_path: Path, batch: bool) -> None:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == (1 if batch else 0)
     assert (b"all files" if batch else b"a.ome.tif") in shown
-    assert (b"failed: " in shown) == batch
-    assert b"3 images from 4 files" in output if batch else b"1 image," in output
+    assert (b"FAILED: " in shown) == batch
+    assert b"3 converted, 1 failed\n" in output if batch else b"1 image," in output
 
 
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "2"), (signal.SIGTERM, "1")])

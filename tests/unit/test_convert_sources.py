@@ -90,7 +90,7 @@ def test_an_image_that_cannot_be_read_makes_the_batch_fail(tmp_path: Path) -> No
     (tmp_path / "in/cut.map").write_bytes(BINARY[:300])
     done = run("convert", tmp_path / "in", tmp_path / "out")
     assert done.returncode == 1
-    assert "cut.map: FAILED: Bio-Formats knows no format" in done.stderr
+    assert f"FAILED: {tmp_path}/in/cut.map: Bio-Formats knows no format" in done.stderr
     report = json.loads((tmp_path / "out" / REPORT_NAME).read_text())
     assert report["counts"] == {"done": 1, "kept": 0, "failed": 1}
 

@@ -223,7 +223,7 @@ def test_third_parties_are_asked_by_name_or_last(
 
 def test_a_missing_package_names_what_installs_it() -> None:
     entry = Entry("x", "no_such_module_anywhere", lambda *_: True, extra="omezarr")
-    with pytest.raises(MissingExtra, match=r"no_such_module.*pip install 'bfbridge\[omezarr\]'"):
+    with pytest.raises(MissingExtra, match=r'no_such_module.*pip install "bfbridge\[all\]"'):
         entry.load()
     theirs = Entry("x", "no_such_module_anywhere", lambda *_: True)
     with pytest.raises(MissingExtra, match="Install it, or see") as caught:

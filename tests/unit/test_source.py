@@ -218,7 +218,7 @@ def test_a_url_without_its_package_or_filesystem(monkeypatch: Any) -> None:
     from bfbridge.errors import MissingExtra
 
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'bfbridge\[remote\]'"):
+    with pytest.raises(MissingExtra, match=r'pip install "bfbridge\[all\]"'):
         as_source("s3://a/b.tif").exists()
 
 
