@@ -298,7 +298,8 @@ def _retyped(new: OME, image: model.Image, scaling: Scaling) -> model.Image:
     from ome_types import model
 
     pixels = image.pixels.model_copy()
-    pixels.significant_bits = None
+    if scaling.rule != "exact" or scaling.after.kind != scaling.before.kind:
+        pixels.significant_bits = None
     known = metadata.ome_pixel_type(scaling.after)
     if known is not None:
         metadata.set_pixel_type(pixels, known)
