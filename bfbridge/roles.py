@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast, get_args
-from xml.parsers import expat
 
 from bfbridge.backend import Image, Role
 
@@ -141,6 +140,8 @@ class _Listener:
 
     def parse(self, xml: str) -> dict[str, Mapping[str, Any]]:
         """Return what is said of each image, by its ID."""
+        from xml.parsers import expat
+
         parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartElementHandler = self._start

@@ -26,6 +26,7 @@ from bfbridge.convert.report import REPORT_NAME
 from bfbridge.convert.single import open_source
 from bfbridge.convert.sources import find_sources, name_targets
 from bfbridge.errors import BadArgument, BfbridgeError, FileMissing
+from bfbridge.terminal import printable
 
 __all__ = ["main"]
 
@@ -47,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     level = os.environ.get("POLUS_LOG", "INFO").upper()
     known = logging.getLevelNamesMapping()
-    logging.basicConfig(
-        format=LOG_FORMAT, datefmt=LOG_DATE, level=known.get(level, logging.INFO), force=True
-    )
+    logging.basicConfig(level=known.get(level, logging.INFO), force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_OneLine(LOG_FORMAT, LOG_DATE))
     if not log.isEnabledFor(logging.DEBUG):
         # What Bio-Formats remarks on while it reads drowns what the platform shows.
         logging.getLogger("bfbridge.java").setLevel(logging.ERROR)
@@ -158,6 +159,14 @@ def _preview(folder: Path, pattern: str, out: Path, extension: str, request: Any
     if failed:
         log.warning("%d files cannot be read; a run would fail for them", failed)
     return 0
+
+
+class _OneLine(logging.Formatter):
+    """Escapes what a terminal would act upon in names and metadata."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as one line."""
+        return printable(super().format(record))
 
 
 class _Log(Watcher):

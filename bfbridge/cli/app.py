@@ -16,8 +16,9 @@ import typer
 import bfbridge
 from bfbridge.cli.convert import convert
 from bfbridge.cli.info import info
-from bfbridge.cli.text import LogLines, printable, printable_json, say, show_error, warn
+from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
 from bfbridge.errors import BfbridgeError
+from bfbridge.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

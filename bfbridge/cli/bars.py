@@ -13,7 +13,8 @@ from rich.text import Text
 
 from bfbridge.cli.pace import Pace, duration
 from bfbridge.cli.stopping import Quiet
-from bfbridge.cli.text import printable, shown_by
+from bfbridge.cli.text import shown_by
+from bfbridge.terminal import printable
 
 if TYPE_CHECKING:
     from bfbridge.cli.stopping import Stopper
@@ -117,16 +118,16 @@ class _Bars(Quiet):
     def moved(self, number: int, done: int, total: int) -> None:
         super().moved(number, done, total)
         self._pace.moved(number, done, total)
-        number_of = self._files.get(number)
-        if number_of is None:
+        bar = self._files.get(number)
+        if bar is None:
             return
-        task = next(task for task in self._bars.tasks if task.id == number_of)
+        task = next(task for task in self._bars.tasks if task.id == bar)
         told = f"{100 * done / total:.0f} %" if total else ""
         if _is_wide(self._console) and task.speed:
             told += f" {task.speed / 1e6:,.0f} MB/s"
             if self._batch is None:
                 told += f" {duration(task.time_remaining or 0)} left"
-        self._bars.update(number_of, completed=done, total=total, told=told)
+        self._bars.update(bar, completed=done, total=total, told=told)
         self._tell_batch()
 
     def ended(self, number: int, record: FileRecord) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from bfbridge.cli.text import printable
+from bfbridge.terminal import printable
 
 if TYPE_CHECKING:
     from bfbridge.backend import PixelSize

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
 
+from bfbridge.terminal import printable
+
 __all__ = [
     "LogLines",
-    "printable",
     "printable_json",
     "printable_xml",
     "say",
@@ -22,24 +22,6 @@ __all__ = [
 ]
 
 _show: Callable[[str], None] | None = None
-
-
-def printable(text: str) -> str:
-    r"""Return a text on one line, with escapes for what a terminal would act upon.
-
-    Control characters, marks that change the direction of text, and halves of surrogate pairs
-    become escapes as Python writes them.
-
-    >>> printable("a\x1b[31m\nb")
-    'a\\x1b[31m b'
-    """
-    return "".join(_escaped(ch) for ch in " ".join(text.split()))
-
-
-def _escaped(ch: str) -> str:
-    if ch.isprintable() or unicodedata.category(ch) == "Zs":
-        return ch
-    return ch.encode("unicode_escape").decode("ascii")
 
 
 def printable_json(text: str) -> str:

@@ -23,8 +23,9 @@ from bfbridge import BioReader, BioWriter
 from bfbridge.cli import pace, progress
 from bfbridge.cli.pace import Pace, duration
 from bfbridge.cli.stopping import Stopper
-from bfbridge.cli.text import printable, printable_json, printable_xml
+from bfbridge.cli.text import printable_json, printable_xml
 from bfbridge.convert.record import FileRecord
+from bfbridge.terminal import printable
 from tests.unit.test_cli import Done, failed, process, run
 
 __all__ = ["run"]
@@ -119,7 +120,8 @@ def test_info_goes_on_after_a_failure(run: Run, folder: Path, tmp_path: Path) ->
 
 def test_text_is_escaped() -> None:
     assert printable(ODD) == SHOWN
-    assert printable("µ 日本 é\u00a0x") == "µ 日本 é x"
+    assert printable("µ 日本 é\u00a0x  y") == "µ 日本 é\u00a0x  y"
+    assert printable("one\n  two\tthree\r\n") == "one two three"
     document = {"name": f"x{ODD}\U0001f600\U000e0001"}
     shown = printable_json(json.dumps(document, indent=1, ensure_ascii=False))
     assert not RAW.search(shown)
