@@ -38,23 +38,24 @@ def role_of(image: Image) -> ImageRole:
 def write_roles(ome: OME, roles: Sequence[ImageRole]) -> None:
     """Annotate the images of a document with their roles, in place of what it said of them.
 
+    Lists of the document and of its images are replaced and not changed, so that documents that
+    share them stay as they are.
+
     Parameters
     ----------
     ome
-        The document; its annotations are changed.
+        The document.
     roles
         For each image of `ome`, in order.
     """
     from ome_types.model import AnnotationRef, MapAnnotation, StructuredAnnotations
 
-    notes = ome.structured_annotations
-    known = [] if notes is None else [n for n in notes.map_annotations if n.namespace == NAMESPACE]
-    if not known and all(role.role == "image" for role in roles):
+    notes = ome.structured_annotations or StructuredAnnotations()
+    gone = {note.id for note in notes.map_annotations if note.namespace == NAMESPACE}
+    if not gone and all(role.role == "image" for role in roles):
         return
-    if notes is None:
-        notes = ome.structured_annotations = StructuredAnnotations()
-    gone = {note.id for note in known}
     kept = [note for note in notes.map_annotations if note.id not in gone]
+    images = []
     for number, (image, role) in enumerate(zip(ome.images, roles, strict=True)):
         refs = [ref for ref in image.annotation_refs if ref.id not in gone]
         if role.role != "image":
@@ -64,9 +65,9 @@ def write_roles(ome: OME, roles: Sequence[ImageRole]) -> None:
             )  # fmt: skip
             kept.append(note)
             refs.append(AnnotationRef(id=note.id))
-        if refs != image.annotation_refs:
-            ome.images[number] = image.model_copy(update={"annotation_refs": refs})
-    notes.map_annotations = kept
+        images.append(image.model_copy(update={"annotation_refs": refs}))
+    ome.images = images
+    ome.structured_annotations = notes.model_copy(update={"map_annotations": kept})
 
 
 def _told(ome: OME, role: ImageRole) -> dict[str, str]:
