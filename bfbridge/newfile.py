@@ -306,11 +306,6 @@ class NewFile:
         record = metadata.record(self.ome.images[index], self.dtype(index), levels)
         return replace(record, **self._roles[index]._asdict())
 
-    def _method(self, image: Image) -> str:
-        """How lower levels are made: numbers of objects are never averaged."""
-        wanted = self.wanted.downsample
-        return "nearest" if wanted == "mean" and image.is_mask else wanted
-
     def _plan_image(self, index: int) -> tuple[ImageSpec, Sequence[int]]:
         y, x, z, c, t = self.shape5(index)
         dtype = self.dtype(index)
@@ -329,7 +324,9 @@ class NewFile:
             raise BadArgument(
                 f"{self.name}: fill_value={self.wanted.fill_value!r} cannot be held by {dtype}."
             ) from None
-        spec = ImageSpec(image, self.wanted.fill_value, self._method(image), stored)
+        averaged = self.wanted.downsample == "mean"
+        method = "nearest" if averaged and image.is_mask else self.wanted.downsample
+        spec = ImageSpec(image, self.wanted.fill_value, method, stored)
         return spec, steps
 
     def write_stored(

@@ -257,7 +257,8 @@ class BioWriter(ImageWriter):
     pyramid
         True for lower levels by halving, a number of them, or their factors such as (2, 4, 8).
     downsample
-        How lower levels are made: "mean" (rounded half up), "nearest", or "mode" for labels.
+        How lower levels are made: "mean" (rounded half up), "nearest", or "mode". Those of label
+        images, as the metadata tell them, are never averaged: "mean" is "nearest" for them.
     fill_value
         What areas never written hold.
     durable

@@ -226,7 +226,8 @@ def convert(
         For a batch: see `convert_many`.
     **options
         Of the target: compression ("zstd", "zstd:5"), compression_level, tile, chunks, shards,
-        version, predictor, bigtiff, ...
+        version, predictor, bigtiff, hcs (whether OME-Zarr becomes a plate; by default for images
+        of several wells), ...
 
     Returns
     -------
