@@ -141,7 +141,8 @@ def test_odd_names_never_reach_a_terminal_raw(run: Run, tmp_path: Path) -> None:
         ("convert", source, tmp_path / ("b" + ODD)), ("convert", source, tmp_path / ("b" + ODD)),
         ("convert", tmp_path / "in", tmp_path / "out\x1b"),
         ("convert", tmp_path / "in", tmp_path / "out\x1b", "--resume", "--quiet"),
-        ("convert", source, tmp_path / "c.xyz\x1b"), ("convert", source, "x", "--z", "\x1b"),
+        ("convert", source, tmp_path / "c.xyz\x1b"),
+        ("convert", source, tmp_path / "x", "--z", "\x1b"),
         ("info", source, "--\x1b"), ("\x1b",),
     ]  # fmt: skip
     for command in commands:
