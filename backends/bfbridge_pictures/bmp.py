@@ -108,7 +108,8 @@ def open_picture(file: File) -> Picture:
     if not raw:
         return Planes(image, details, table, plane=_run_lengths(file, header))
     # Some writers leave out the padding of the last row.
-    end = header.offset + header.stride * header.height - 3
+    padding = header.stride - -(-header.width * header.bits // 8)
+    end = header.offset + header.stride * header.height - padding
     if end > file.access.size:
         raise Damaged(
             f"the file is cut short: its pixels should end at byte {end:,}, and the file has "

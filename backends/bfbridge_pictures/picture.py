@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bfbridge.backend import Channel, Image, Level, OpenOptions, PixelSize
+from bfbridge.errors import BfbridgeError, OutOfMemory
 from bfbridge.limits import Limits, check
 from bfbridge.source import RandomAccess
 from bfbridge_pictures.cursor import Damaged
@@ -183,10 +184,22 @@ class Planes(Picture):
         with self._lock:
             found = self._kept.get((level, t))
             if found is None:
-                found = self.plane(level, t)
+                found = self._decoded(level, t)
                 self.hold(level, t, found)
             self._kept.move_to_end((level, t))
             return found[start:stop]
+
+    def _decoded(self, level: int, t: int) -> Array:
+        try:
+            return self.plane(level, t)
+        except (BfbridgeError, Damaged):
+            raise
+        except MemoryError as error:
+            size = prod(self.image.levels[level].shape[1:]) * self.image.dtype.itemsize
+            raise OutOfMemory(f"there is no memory to decode {size:,} bytes of pixels.") from error
+        except Exception as error:
+            # Codecs raise what they like: of damaged data, whatever comes of it.
+            raise Damaged(f"its data do not decode ({error})") from error
 
     def hold(self, level: int, t: int, pixels: Array) -> None:
         """Keep a plane that was decoded on the way to another one."""

@@ -93,12 +93,9 @@ class PictureReader(ReaderBackend):
         for t in range(t0, t1):
             try:
                 rows = self._picture.rows(region.level, t, y0, y1)
-            except (Damaged, RuntimeError, ValueError, OSError) as error:
-                if isinstance(error, (Closed, ReadFailed)):
-                    raise
-                text = str(error).rstrip(".")
+            except Damaged as error:
                 raise ReadFailed(
-                    f"{self._name}: {region}: the plane at t {t} cannot be decoded: {text}."
+                    f"{self._name}: {region}: the plane at t {t} cannot be decoded: {error}."
                 ) from error
             out[t - t0, :, 0] = np.moveaxis(rows[:, x0:x1, c0:c1], -1, 0)
 

@@ -141,6 +141,8 @@ class _Animation:
             except Image.DecompressionBombError as error:
                 raise Damaged(str(error)) from error
             self._at = -1
+            if self._image.n_frames != self._facts.frames:
+                raise Damaged(f"only {self._image.n_frames} of its frames can be decoded")
         for step in range(self._at + 1, number + 1):
             self._image.seek(step)
             pixels = np.asarray(self._image.convert(self._mode))
