@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError, LimitExceeded
-from bfbridge.source import RandomAccess, Source
+from bfbridge.limits import Limits
+from bfbridge.source import RandomAccess, Source, as_source
 
 from .companions import check_used_files
+from .fragments import joined
 from .jvm import machine
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ class Files:
     """What a data set's names stand for. The base is for files on disk: Java opens them itself."""
 
     main_id: str
+    _failure: BaseException | None = None
+    # One for all: a failure is rare.
+    _failure_lock = threading.Lock()
 
     @contextlib.contextmanager
     def using(self, table: Any) -> Iterator[None]:
@@ -87,6 +92,25 @@ class Files:
 
     def raise_failure(self) -> None:
         """Raise what went wrong while Java fetched bytes, which Java may have hidden."""
+        with self._failure_lock:
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _failed(self, error: BaseException) -> None:
+        with self._failure_lock:
+            self._failure = self._failure or error
+
+    def join_frames(self, names: Sequence[str], limits: Limits) -> bool:
+        """Have frames of DICOM files that lie in several fragments read as one.
+
+        Returns
+        -------
+        bool
+            Whether there are any that have not been read so: they are to be opened again.
+        """
+        del names, limits
+        return False
 
     def find_missing(self, message: str) -> bool:
         """Look for a file that Java found missing; whether it is there now."""
@@ -121,11 +145,33 @@ class LocalFiles(Files):
     def __init__(self, source: Source) -> None:
         # A synthetic image has no file: its name alone says all, and becomes the image's name.
         self._exists = source.exists()
+        self._joined: dict[str, _File] = {}
         self.main_id = os.path.abspath(source.name) if self._exists else source.filename
 
     def table(self) -> Any:
         """Return a FileMap that leads to the disk, and sees where files end too early."""
-        return machine.type("bfbridge.FileMap")(True) if self._exists else None
+        if not self._exists:
+            return None
+        table = machine.type("bfbridge.FileMap")(True)
+        for file_id, file in self._joined.items():
+            table.add(file_id, file.java(self._failed))
+        return table
+
+    def join_frames(self, names: Sequence[str], limits: Limits) -> bool:
+        """As above; what is joined is mapped over the file on disk."""
+        found = False
+        for name in names:
+            path = Path(name)
+            if name in self._joined or not path.is_file():
+                continue
+            file = _File(name, as_source(path).open, limits)
+            _ = file.access
+            if file.is_joined:
+                self._joined[name] = file
+                found = True
+            else:
+                file.close()
+        return found
 
     def check_used(self, java: Any, options: OpenOptions) -> None:
         """Refuse a data set with files outside the folder of the file that was opened."""
@@ -137,6 +183,11 @@ class LocalFiles(Files):
         """Return a Java name as the user knows it: of a synthetic image without a folder."""
         return name if self._exists else self.main_id
 
+    def close(self) -> None:
+        """Release the files that are joined."""
+        for file in self._joined.values():
+            file.close()
+
 
 class MappedFiles(Files):
     """Files that are not on disk.
@@ -147,19 +198,25 @@ class MappedFiles(Files):
         The main file.
     companions
         Names, relative to its folder, that its metadata mentions.
+    limits
+        What the files may ask for.
     package
         What the main file was unpacked from; its other files are siblings. Closed with this.
     """
 
     def __init__(
-        self, source: Source, companions: Sequence[str], package: Package | None = None
+        self,
+        source: Source,
+        companions: Sequence[str],
+        limits: Limits,
+        package: Package | None = None,
     ) -> None:
         self._source = source
+        # Only then may the others be of a kind whose frames are to be joined.
+        self._limits = limits if source.head(132)[128:] == b"DICM" else None
         self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
         self._on_disk = False
-        self._lock = threading.Lock()
-        self._failure: BaseException | None = None
         self._files: dict[str, _File] = {}
         try:
             shown = source.name if package is None else package.file
@@ -196,13 +253,6 @@ class MappedFiles(Files):
         if not options.allow_outside:
             used = [str(file) for file in java.getUsedFiles()]
             check_used_files(Path(self.main_id), used, "")
-
-    def raise_failure(self) -> None:
-        """Raise what went wrong while Java fetched bytes."""
-        with self._lock:
-            failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
 
     def find_missing(self, message: str) -> bool:
         """Map a sibling that Java did not find by the name in its message."""
@@ -250,24 +300,34 @@ class MappedFiles(Files):
         place = self._folder.joinpath(*[_plain(part) for part in name.split("/")])
         file_id = str(place)
         if file_id not in self._files:
-            self._files[file_id] = _File(shown, opener)
+            self._files[file_id] = _File(shown, opener, self._limits)
             place.parent.mkdir(parents=True, exist_ok=True)
             # Readers list folders and ask whether names exist; the bytes come from the map. Empty,
             # so that code which goes to the disk by itself fails rather than reads zeros.
             place.touch()
         return file_id
 
-    def _failed(self, error: BaseException) -> None:
-        with self._lock:
-            self._failure = self._failure or error
-
 
 class _File:
-    """One mapped file, opened on need; its blocks are shared by all readers."""
+    """One mapped file, opened on need; its blocks are shared by all readers.
 
-    def __init__(self, name: str, opener: Callable[[], RandomAccess]) -> None:
+    Parameters
+    ----------
+    name
+        As the user knows it.
+    opener
+        Opens it.
+    limits
+        Of what it may ask for, if it may be a DICOM file whose frames are to be joined.
+    """
+
+    def __init__(
+        self, name: str, opener: Callable[[], RandomAccess], limits: Limits | None
+    ) -> None:
         self.name = name
+        self.is_joined = False
         self._opener = opener
+        self._limits = limits
         self._access: RandomAccess | None = None
         self._java: Any = None
         self._lock = threading.Lock()
@@ -282,8 +342,18 @@ class _File:
         """The open file."""
         with self._lock:
             if self._access is None:
-                self._access = self._opener()
+                self._access = self._open()
             return self._access
+
+    def _open(self) -> RandomAccess:
+        access = self._opener()
+        try:
+            whole = None if self._limits is None else joined(access, self.name, self._limits)
+        except BaseException:
+            access.close()
+            raise
+        self.is_joined = whole is not None
+        return whole or access
 
     @property
     def size(self) -> int:

@@ -9,13 +9,16 @@ import re
 import struct
 from collections.abc import Iterator
 from math import prod
-from typing import Final
+from typing import Final, NamedTuple
 
 from bfbridge.errors import Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.source import RandomAccess, Source
 
-__all__ = ["dicom", "eps", "hdf5", "imod", "jpeg2000", "netcdf", "psd", "sif", "tga"]
+__all__ = [
+    "UNDEFINED", "PixelData", "dicom", "eps", "hdf5", "imod", "jpeg2000", "netcdf", "pixel_data",
+    "psd", "sif", "tga",
+]  # fmt: skip
 
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _NC_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8}
@@ -32,7 +35,9 @@ _DICOM_SYNTAX: Final = re.compile(
     rb"\x02\x00\x10\x00UI..(1\.2\.840\.10008\.1\.2(?:\.1|\.[45][.\d]*)?)(?![.\d])", re.DOTALL
 )
 _IMPLICIT: Final = b"1.2.840.10008.1.2"
-_UNDEFINED: Final = 0xFFFFFFFF
+UNDEFINED: Final = 0xFFFFFFFF
+_FRAMES: Final = b"\x28\x00\x08\x00"
+_MOST_DIGITS: Final = 12
 _LONG_FORMS: Final = (
     *(b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ"),
     *(b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"),
@@ -315,8 +320,8 @@ def dicom(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
     syntax = found.group(1) if found else b""
     if not syntax or bytes(access.read_at(max(access.size - 8, 0), 8)) == _SEQUENCE_END:
         return None
-    at, length = _pixel_data(access, limits, implicit=syntax == _IMPLICIT)
-    if at and length != _UNDEFINED:
+    at, length, _ = pixel_data(access, limits, implicit=syntax == _IMPLICIT)
+    if at and length != UNDEFINED:
         end = at + length
         return None if end <= access.size else f"its pixels should end at byte {end:,}"
     for _ in range(limits.directories if at else 0):
@@ -333,12 +338,28 @@ def dicom(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
     return None
 
 
-def _pixel_data(access: RandomAccess, limits: Limits, *, implicit: bool) -> tuple[int, int]:
-    """Where the value of (7FE0,0010) outside all sequences begins, and its length; 0 if nowhere.
+class PixelData(NamedTuple):
+    """The element (7FE0,0010) outside all sequences.
+
+    Attributes
+    ----------
+    at, length
+        Where its value begins, and its length; both 0 if there is none.
+    frames
+        Of the element (0028,0008), or 1.
+    """
+
+    at: int
+    length: int
+    frames: int = 1
+
+
+def pixel_data(access: RandomAccess, limits: Limits, *, implicit: bool) -> PixelData:
+    """Find the pixels of a DICOM file.
 
     Elements are little-endian; all but the first group have no value representation if `implicit`.
     """
-    at, depth = 132, 0
+    at, depth, frames = 132, 0, 1
     for _ in range(limits.directories):
         raw = bytes(access.read_at(at, 12))
         if len(raw) < 8:
@@ -348,7 +369,7 @@ def _pixel_data(access: RandomAccess, limits: Limits, *, implicit: bool) -> tupl
         if raw[:2] == _ITEM[:2]:
             if raw[:4] != _ITEM:
                 depth -= 1
-            elif length == _UNDEFINED:
+            elif length == UNDEFINED:
                 depth += 1
             else:
                 at += length
@@ -359,9 +380,13 @@ def _pixel_data(access: RandomAccess, limits: Limits, *, implicit: bool) -> tupl
                 length = struct.unpack_from("<I", raw, 8)[0]
                 at += 4
         if raw[:4] == b"\xe0\x7f\x10\x00" and depth == 0:
-            return at, length
-        if length == _UNDEFINED:
+            return PixelData(at, length, frames)
+        if raw[:4] == _FRAMES and depth == 0 and length <= _MOST_DIGITS:
+            # A text of digits.
+            text = bytes(access.read_at(at, length)).strip(b" \0")
+            frames = int(text) if text.isdigit() else 1
+        if length == UNDEFINED:
             depth += 1
         else:
             at += length
-    return 0, 0
+    return PixelData(0, 0)

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("jpype", reason="JPype is not installed")
-imagecodecs = pytest.importorskip("imagecodecs")
+pytest.importorskip("imagecodecs")
+
+import imagecodecs
 
 from bfbridge.backend import OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError
