@@ -303,6 +303,7 @@ def _named_files(source: Source, options: OpenOptions, *, packed: bool) -> list[
 
 def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
     """Open the first reader, with its metadata store; help Java to files that are not on disk."""
+    machine.mend()
     files.join_frames([files.main_id], options.limits)
     while True:
         store = machine.type("bfbridge.Store")()
