@@ -40,6 +40,11 @@ PICTURE_MAGIC = (
     b"GIF87a", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff",
     b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51",
 )  # fmt: skip
+# Of pictures that are packed by gzip or bzip2: their own first bytes are not seen.
+PICTURE_SUFFIXES = (
+    ".gif", ".png", ".bmp", ".tga", ".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".webp", ".pbm",
+    ".pgm", ".ppm", ".pam",
+)  # fmt: skip
 # Lengths that the second header of a BMP file can have.
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 ZARR_KEYS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
@@ -66,6 +71,9 @@ def _is_companion(source: Source, head: bytes) -> bool:
 def _is_picture(source: Source, head: bytes) -> bool:
     if head[128:132] == b"DICM":
         return False
+    stem, dot, packing = source.filename.lower().rpartition(".")
+    if dot and packing in ("gz", "bz2"):
+        return head[:2] in (b"\x1f\x8b", b"BZ") and stem.endswith(PICTURE_SUFFIXES)
     if head.startswith(PICTURE_MAGIC) or source.filename.lower().endswith(".tga"):
         return True
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"

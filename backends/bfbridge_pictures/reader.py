@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+import io
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import PIL  # noqa: F401 - here, so that a missing package is told when the backend is loaded
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
-from bfbridge.errors import BadArgument, Closed, ReadFailed, UnreadableFile, Unsupported
+from bfbridge.errors import (
+    BadArgument,
+    BfbridgeError,
+    Closed,
+    ReadFailed,
+    UnreadableFile,
+    Unsupported,
+)
+from bfbridge.limits import Limits, check
+from bfbridge.source import as_source
 from bfbridge_pictures.cursor import Damaged
 from bfbridge_pictures.picture import File, Picture
 
@@ -60,7 +73,7 @@ class PictureReader(ReaderBackend):
         if options.backend_options:
             names = ", ".join(sorted(options.backend_options))
             raise BadArgument(f"the pictures backend has no option named {names}.")
-        access = source.open()
+        access = _unpacked(source, options.limits) or source.open()
         try:
             head = bytes(access.read_at(0, min(access.size, 132)))
             kind = importlib.import_module(f"bfbridge_pictures.{_kind(source, head)}")
@@ -149,12 +162,45 @@ class PictureReader(ReaderBackend):
             raise Closed("this reader is closed; open the file again.")
 
 
+def _unpacked(source: Source, limits: Limits) -> RandomAccess | None:
+    """Return the content of a gzip or bzip2 file in memory, or None for any other.
+
+    Raises
+    ------
+    UnreadableFile
+        It is damaged.
+    LimitExceeded
+        It is larger than a picture may be.
+    """
+    openers: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+        b"\x1f\x8b": lambda packed: gzip.GzipFile(fileobj=packed),
+        b"BZ": bz2.BZ2File,
+    }
+    opener = openers.get(source.head(2))
+    if opener is None or not source.filename.lower().endswith((".gz", ".bz2")):
+        return None
+    most = min(limits.unpacked_bytes, limits.chunk_bytes)
+    access = source.open()
+    try:
+        packed = io.BytesIO(bytes(access.read_at(0, access.size)))
+        with opener(packed) as file:
+            data = file.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, BfbridgeError):
+            raise
+        raise UnreadableFile(f"{source.name}: it cannot be unpacked ({error}).") from error
+    finally:
+        access.close()
+    check(len(data), most, "unpacked size in bytes", source.name)
+    return as_source(data, name=source.name).open()
+
+
 def _kind(source: Source, head: bytes) -> str:
     """Return the name of the module that reads a file."""
     for magic, kind in _MAGIC:
         if head.startswith(magic) and head[128:132] != b"DICM":
             return kind
-    if source.filename.lower().endswith(".tga"):
+    if source.filename.lower().endswith((".tga", ".tga.gz", ".tga.bz2")):
         # Targa has no magic number at its beginning.
         return "tga"
     raise Unsupported("no picture of a kind that is known here")

@@ -3,9 +3,9 @@
 They are no part of the test extra; what is not installed is skipped. For all of them::
 
     pip install pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg mrcfile mrc nibabel netCDF4
-    pip install pynrrd nd2 liffile pylibCZIrw czifile rosettasciio sdtfile sif_parser tifffile pillow
+    pip install pynrrd nd2 liffile pylibCZIrw czifile rosettasciio sdtfile sif_parser
 
-Where a plane lies along T, C and Z other tests say: here it has to be among the planes in one of the
+Where a plane lies along T, C and Z other tests say: here planes have to be the same in one of the
 orders that these axes can be counted in.
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import struct
 from typing import Any
@@ -739,6 +741,22 @@ def test_a_file_is_known_by_its_first_bytes() -> None:
     data = imagecodecs.png_encode(values((*SHAPE, 3)))
     for name in ("x.png", "x.jpg", "x", "x.dat"):
         np.testing.assert_array_equal(read(data, name)[0], imagecodecs.png_decode(data))
+
+
+@pytest.mark.parametrize("packing", ["gz", "bz2"])
+def test_packed_files(packing: str) -> None:
+    pack = gzip.compress if packing == "gz" else bz2.compress
+    pixels = values((*SHAPE, 3))
+    data = imagecodecs.png_encode(pixels)
+    np.testing.assert_array_equal(read(pack(data), f"x.png.{packing}")[0], pixels)
+    targa = pictures.tga(pixels, 2, 24, flags=0x20)
+    np.testing.assert_array_equal(read(pack(targa), f"x.tga.{packing}")[0], pixels[..., ::-1])
+    refused(pack(data)[:-5], f"x.png.{packing}", "cannot be unpacked")
+    small = Limits(chunk_bytes=100)
+    with pytest.raises(LimitExceeded, match="unpacked size"):
+        BioReader(pack(bytes(1000)), name=f"x.png.{packing}", limits=small).close()
+    with pytest.raises(Unsupported):
+        PictureReader.open(as_source(pack(b"text"), name=f"x.png.{packing}"), OpenOptions())
 
 
 def test_dicom_with_a_picture_in_its_preamble_is_no_picture() -> None:
