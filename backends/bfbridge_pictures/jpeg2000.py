@@ -115,7 +115,9 @@ def open_picture(file: File) -> Picture:
     image = describe(file, shape, dtype, bits=8 * dtype.itemsize, order=">", sizes=sizes)
     decoder = _Decoder(file, stream, boxes)
     table = boxes.table if stream.components == 1 else None
-    return Planes(image, _comments(stream.comments), table, plane=decoder.plane)
+    return Planes(
+        image, _comments(stream.comments), table, plane=decoder.plane, keep=len(image.levels)
+    )
 
 
 def _read_boxes(file: File) -> _Boxes:
@@ -317,7 +319,8 @@ class _Decoder:
         else:
             if self._boxes.sycc and stream.plain and stream.components == 3:
                 data = _as_sycc(stream, data)
-            pixels = imagecodecs.jpeg2k_decode(data, numthreads=1)
+            threads = self._file.options.max_workers
+            pixels = imagecodecs.jpeg2k_decode(data, numthreads=threads)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         order = self._boxes.order
         if order is None or len(order) != stream.components or list(order) == sorted(order):

@@ -172,7 +172,7 @@ def _unpacked(source: Source, limits: Limits) -> RandomAccess | None:
     LimitExceeded
         It is larger than a picture may be.
     """
-    openers: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    openers: dict[bytes, Callable[[IO[bytes]], Any]] = {
         b"\x1f\x8b": lambda packed: gzip.GzipFile(fileobj=packed),
         b"BZ": bz2.BZ2File,
     }

@@ -31,6 +31,8 @@ _INDEXED, _COLOR, _GREY, _PACKED = 1, 2, 3, 8
 _DEPTHS: Final = {_INDEXED: (8,), _COLOR: (15, 16, 24, 32), _GREY: (8, 16)}
 _HEADER: Final = "<BBBHHBHHHHBB"
 _RUN: Final = 0x80
+# Pixels that are unpacked at once.
+_BATCH: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,21 +184,25 @@ def _unpack(data: bytes, wanted: int, size: int) -> Array:
     Damaged
         The packets hold fewer.
     """
-    # Where each packet's first pixel is stored, how many pixels it makes, and of how many.
-    starts, counts, steps = [], [], []
+    stored = np.frombuffer(data, np.uint8)
+    pixels = np.empty((wanted, size), np.uint8)
     at = found = 0
-    while found < wanted and at < len(data):
-        packet = data[at]
-        count = min((packet & 0x7F) + 1, wanted - found)
-        stored = 1 if packet & _RUN else count
-        starts.append(at + 1)
-        counts.append(count)
-        steps.append(0 if packet & _RUN else size)
-        at += 1 + stored * size
-        found += count
-    if found < wanted or at > len(data):
-        raise Damaged(f"the file is cut short: {found:,} of {wanted:,} pixels are there")
-    number = np.arange(wanted) - np.repeat(np.cumsum(counts) - counts, counts)
-    places = np.repeat(starts, counts) + number * np.repeat(steps, counts)
-    stored_bytes = np.frombuffer(data, np.uint8)
-    return np.stack([stored_bytes[places + offset] for offset in range(size)], axis=-1)
+    while found < wanted:
+        # Where each packet's first pixel is stored, how many it makes, and the step between them.
+        starts, counts, steps = [], [], []
+        first = found
+        while found < wanted and found - first < _BATCH and at < len(data):
+            run = data[at] & _RUN
+            count = min((data[at] & 0x7F) + 1, wanted - found)
+            starts.append(at + 1)
+            counts.append(count)
+            steps.append(0 if run else size)
+            at += 1 + (1 if run else count) * size
+            found += count
+        if at > len(data) or found == first:
+            raise Damaged(f"the file is cut short: {found:,} of {wanted:,} pixels are there")
+        number = np.arange(found - first) - np.repeat(np.cumsum(counts) - counts, counts)
+        places = np.repeat(starts, counts) + number * np.repeat(steps, counts)
+        for offset in range(size):
+            pixels[first:found, offset] = stored[places + offset]
+    return pixels
