@@ -24,6 +24,7 @@ from bfbridge_pictures.picture import Array, File, Picture, Planes, check_decode
 __all__ = ["open_picture"]
 
 _SOC, _SIZ, _COD, _COM, _SOT, _EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF64, 0xFF90, 0xFFD9
+_BARE: Final = b"\xff\x4f"
 _SYCC: Final = 18
 _JPX: Final = b"jpx "
 _MOST_BOXES: Final = 10_000
@@ -98,7 +99,7 @@ def open_picture(file: File) -> Picture:
     """
     cursor = Cursor(file.access)
     boxes = _Boxes(stream=(0, file.access.size))
-    if cursor.peek(2) != struct.pack(">H", _SOC):
+    if cursor.peek(2) != _BARE:
         boxes = _read_boxes(file)
     if boxes.stream is None:
         raise Damaged("it holds no code stream")
@@ -111,7 +112,7 @@ def open_picture(file: File) -> Picture:
     dtype = _dtype(stream)
     shape = (stream.height, stream.width, stream.components)
     check_decoded(file, shape, _DECODED_VALUE, stream.length)
-    sizes = _level_sizes(stream) if _can_reduce(stream) and not boxes.sycc else ()
+    sizes = _level_sizes(stream) if _can_reduce(stream) else ()
     image = describe(file, shape, dtype, bits=8 * dtype.itemsize, order=">", sizes=sizes)
     decoder = _Decoder(file, stream, boxes)
     table = boxes.table if stream.components == 1 else None
@@ -314,11 +315,11 @@ class _Decoder:
         del t
         stream = self._stream
         data = self._file.bytes_at(stream.offset, stream.length)
+        if self._boxes.sycc and stream.plain and stream.components == 3:
+            data = _as_sycc(stream, data)
         if level:
             pixels = self._reduced(data, level)
         else:
-            if self._boxes.sycc and stream.plain and stream.components == 3:
-                data = _as_sycc(stream, data)
             threads = self._file.options.max_workers
             pixels = imagecodecs.jpeg2k_decode(data, numthreads=threads)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
@@ -355,7 +356,8 @@ def decode_reduced(data: bytes, mode: str, size: Any, level: int) -> Array:
         def _open(self) -> None:
             self._mode = mode
             self._size = size
-            tile: Any = ("jpeg2k", (0, 0, *size), 0, ("j2k", level, 0, -1, len(data)))
+            kind = "j2k" if data.startswith(_BARE) else "jp2"
+            tile: Any = ("jpeg2k", (0, 0, *size), 0, (kind, level, 0, -1, len(data)))
             self.tile = [tile]
 
     image = Reduced(io.BytesIO(data))

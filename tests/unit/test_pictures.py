@@ -406,6 +406,14 @@ class TestJpeg2000:
         data = self.boxed(stream, 3, struct.pack(">BBBI", 1, 0, 0, 18))
         truth = np.asarray(colors.convert("RGB")).astype(int)
         assert np.abs(read(data, "x.jp2")[0] - truth).max() <= 2
+        flat = np.full((*SHAPE, 3), (200, 90, 160), np.uint8)
+        stream = imagecodecs.jpeg2k_encode(flat, level=0, codecformat="j2k", mct=False)
+        data = self.boxed(stream, 3, struct.pack(">BBBI", 1, 0, 0, 18))
+        with BioReader(data, name="x.jp2") as br:
+            assert len(br.levels) > 1
+            color = br[0, 0, 0].astype(int)
+            for level in br.levels[1:]:
+                assert np.abs(level[:].astype(int) - color).max() <= 2
 
     def test_colours_in_another_order(self) -> None:
         pixels = values((*SHAPE, 3))
