@@ -25,7 +25,7 @@ from bfbridge.limits import Limits
 from bfbridge.source import RandomAccess, Source, as_source
 
 from .companions import check_used_files
-from .fragments import joined
+from .dicom import mended
 from .jvm import machine
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ class Files:
         with self._failure_lock:
             self._failure = self._failure or error
 
-    def join_frames(self, names: Sequence[str], limits: Limits) -> bool:
-        """Have frames of DICOM files that lie in several fragments read as one.
+    def mend_files(self, names: Sequence[str], limits: Limits) -> bool:
+        """Have DICOM files that Bio-Formats misreads read another way; see `dicom`.
 
         Returns
         -------
@@ -145,7 +145,7 @@ class LocalFiles(Files):
     def __init__(self, source: Source) -> None:
         # A synthetic image has no file: its name alone says all, and becomes the image's name.
         self._exists = source.exists()
-        self._joined: dict[str, _File] = {}
+        self._mended: dict[str, _File] = {}
         self.main_id = os.path.abspath(source.name) if self._exists else source.filename
 
     def table(self) -> Any:
@@ -153,21 +153,21 @@ class LocalFiles(Files):
         if not self._exists:
             return None
         table = machine.type("bfbridge.FileMap")(True)
-        for file_id, file in self._joined.items():
+        for file_id, file in self._mended.items():
             table.add(file_id, file.java(self._failed))
         return table
 
-    def join_frames(self, names: Sequence[str], limits: Limits) -> bool:
-        """As above; what is joined is mapped over the file on disk."""
+    def mend_files(self, names: Sequence[str], limits: Limits) -> bool:
+        """As above; what is mended is mapped over the file on disk."""
         found = False
         for name in names:
             path = Path(name)
-            if name in self._joined or not path.is_file():
+            if name in self._mended or not path.is_file():
                 continue
             file = _File(name, as_source(path).open, limits)
             _ = file.access
-            if file.is_joined:
-                self._joined[name] = file
+            if file.is_mended:
+                self._mended[name] = file
                 found = True
             else:
                 file.close()
@@ -184,8 +184,8 @@ class LocalFiles(Files):
         return name if self._exists else self.main_id
 
     def close(self) -> None:
-        """Release the files that are joined."""
-        for file in self._joined.values():
+        """Release the files that are mended."""
+        for file in self._mended.values():
             file.close()
 
 
@@ -212,7 +212,7 @@ class MappedFiles(Files):
         package: Package | None = None,
     ) -> None:
         self._source = source
-        # Only then may the others be of a kind whose frames are to be joined.
+        # Only then may the others be files that are to be mended.
         self._limits = limits if source.head(132)[128:] == b"DICM" else None
         self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
@@ -318,14 +318,14 @@ class _File:
     opener
         Opens it.
     limits
-        Of what it may ask for, if it may be a DICOM file whose frames are to be joined.
+        Of what it may ask for, if it may be a DICOM file that is to be mended.
     """
 
     def __init__(
         self, name: str, opener: Callable[[], RandomAccess], limits: Limits | None
     ) -> None:
         self.name = name
-        self.is_joined = False
+        self.is_mended = False
         self._opener = opener
         self._limits = limits
         self._access: RandomAccess | None = None
@@ -348,11 +348,11 @@ class _File:
     def _open(self) -> RandomAccess:
         access = self._opener()
         try:
-            whole = None if self._limits is None else joined(access, self.name, self._limits)
+            whole = None if self._limits is None else mended(access, self.name, self._limits)
         except BaseException:
             access.close()
             raise
-        self.is_joined = whole is not None
+        self.is_mended = whole is not None
         return whole or access
 
     @property

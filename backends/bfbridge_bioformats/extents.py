@@ -5,20 +5,18 @@ Each function returns what is missing, or None. `bfbridge_bioformats.soundness` 
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 from math import prod
-from typing import Final, NamedTuple
+from typing import Final
 
 from bfbridge.errors import Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.source import RandomAccess, Source
 
-__all__ = [
-    "UNDEFINED", "PixelData", "dicom", "eps", "hdf5", "imod", "jpeg2000", "netcdf", "pixel_data",
-    "psd", "sif", "tga",
-]  # fmt: skip
+from .dicom import UNDEFINED, read_header
+
+__all__ = ["dicom", "eps", "hdf5", "imod", "jpeg2000", "netcdf", "psd", "sif", "tga"]
 
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _NC_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8}
@@ -27,21 +25,9 @@ _MOST_NETCDF: Final = 16 << 20
 _JP2: Final = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _J2K: Final = b"\xff\x4f\xff\x51"
 _MOST_BOXES: Final = 10_000
-# DICOM: item, end of a sequence, a length that is not told, and what has a long length.
+# DICOM: item, and end of a sequence.
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
-# Implicit, explicit and packed; big-endian and deflated ones are read in other ways.
-_DICOM_SYNTAX: Final = re.compile(
-    rb"\x02\x00\x10\x00UI..(1\.2\.840\.10008\.1\.2(?:\.1|\.[45][.\d]*)?)(?![.\d])", re.DOTALL
-)
-_IMPLICIT: Final = b"1.2.840.10008.1.2"
-UNDEFINED: Final = 0xFFFFFFFF
-_FRAMES: Final = b"\x28\x00\x08\x00"
-_MOST_DIGITS: Final = 12
-_LONG_FORMS: Final = (
-    *(b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ"),
-    *(b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"),
-)
 # Values of one run or one stretch of Targa's run lengths; files with more pixels are not walked.
 _TGA_RUN: Final = 128
 # Header of a packet; TargaRLECodec takes it for nothing, as PackBits does.
@@ -316,15 +302,16 @@ def dicom(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
     """DICOM: the pixels (7FE0,0010), or the fragments of packed ones (PS3.5, annex A.4)."""
     if head[128:132] != b"DICM" or source.url is not None:
         return None
-    found = _DICOM_SYNTAX.search(head)
-    syntax = found.group(1) if found else b""
-    if not syntax or bytes(access.read_at(max(access.size - 8, 0), 8)) == _SEQUENCE_END:
+    if bytes(access.read_at(max(access.size - 8, 0), 8)) == _SEQUENCE_END:
         return None
-    at, length, _ = pixel_data(access, limits, implicit=syntax == _IMPLICIT)
-    if at and length != UNDEFINED:
-        end = at + length
+    header = read_header(access, limits)
+    if header is None or not header.at:
+        return None
+    at = header.at
+    if header.length != UNDEFINED:
+        end = at + header.length
         return None if end <= access.size else f"its pixels should end at byte {end:,}"
-    for _ in range(limits.directories if at else 0):
+    for _ in range(limits.directories):
         raw = bytes(access.read_at(at, 8))
         if raw[:4] == _SEQUENCE_END[:4]:
             return None
@@ -336,57 +323,3 @@ def dicom(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
         if at > access.size:
             return f"a part of its pixels should end at byte {at:,}"
     return None
-
-
-class PixelData(NamedTuple):
-    """The element (7FE0,0010) outside all sequences.
-
-    Attributes
-    ----------
-    at, length
-        Where its value begins, and its length; both 0 if there is none.
-    frames
-        Of the element (0028,0008), or 1.
-    """
-
-    at: int
-    length: int
-    frames: int = 1
-
-
-def pixel_data(access: RandomAccess, limits: Limits, *, implicit: bool) -> PixelData:
-    """Find the pixels of a DICOM file.
-
-    Elements are little-endian; all but the first group have no value representation if `implicit`.
-    """
-    at, depth, frames = 132, 0, 1
-    for _ in range(limits.directories):
-        raw = bytes(access.read_at(at, 12))
-        if len(raw) < 8:
-            break
-        at += 8
-        length = struct.unpack_from("<I", raw, 4)[0]
-        if raw[:2] == _ITEM[:2]:
-            if raw[:4] != _ITEM:
-                depth -= 1
-            elif length == UNDEFINED:
-                depth += 1
-            else:
-                at += length
-            continue
-        if not implicit or raw[:2] == b"\x02\x00":
-            length = struct.unpack_from("<H", raw, 6)[0]
-            if raw[4:6] in _LONG_FORMS and len(raw) == 12:
-                length = struct.unpack_from("<I", raw, 8)[0]
-                at += 4
-        if raw[:4] == b"\xe0\x7f\x10\x00" and depth == 0:
-            return PixelData(at, length, frames)
-        if raw[:4] == _FRAMES and depth == 0 and length <= _MOST_DIGITS:
-            # A text of digits.
-            text = bytes(access.read_at(at, length)).strip(b" \0")
-            frames = int(text) if text.isdigit() else 1
-        if length == UNDEFINED:
-            depth += 1
-        else:
-            at += length
-    return PixelData(0, 0)

@@ -304,7 +304,7 @@ def _named_files(source: Source, options: OpenOptions, *, packed: bool) -> list[
 def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
     """Open the first reader, with its metadata store; help Java to files that are not on disk."""
     machine.mend()
-    files.join_frames([files.main_id], options.limits)
+    files.mend_files([files.main_id], options.limits)
     while True:
         store = machine.type("bfbridge.Store")()
         table = files.table()
@@ -319,7 +319,7 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
             raise
         is_dicom = str(reader.java.getClass().getSimpleName()) == "DicomReader"
         used = map(str, reader.java.getUsedFiles()) if is_dicom else ()
-        if files.join_frames(list(used), options.limits):
+        if files.mend_files(list(used), options.limits):
             reader.java.close()
             files.release(table)
             continue

@@ -1,4 +1,4 @@
-"""DICOM whose frames lie in several fragments: right pixels, or an error where that is unsure."""
+"""DICOM that Bio-Formats misreads: right pixels, or an error where that is unsure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ pytest.importorskip("imagecodecs")
 import imagecodecs
 
 from bfbridge import BioReader
-from bfbridge.errors import UnreadableFile
+from bfbridge.errors import LimitExceeded, ReadFailed, UnreadableFile
 from bfbridge.limits import Limits
 from bfbridge.source import as_source
-from bfbridge_bioformats.fragments import joined
-from tests.support.dicoms import JPEG, JPEG2000, dicom
+from bfbridge_bioformats.dicom import mended
+from tests.support.dicoms import (
+    BIG_ENDIAN,
+    EXPLICIT,
+    JPEG,
+    RUN_LENGTHS,
+    dicom,
+    plain_dicom,
+    run_lengths,
+)
 
 RNG = np.random.default_rng(39)
 SHAPE = (40, 56, 3)
@@ -118,12 +126,12 @@ def test_fragments_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None
 
 
 def test_the_joined_file_is_that_of_whole_frames() -> None:
-    _, packed = lossless(3)
-    wanted = dicom(packed, SHAPE)
+    packed = [b"\xff\xd8\xff" + RNG.bytes(n) for n in (3001, 2000, 999)]
+    wanted = dicom(packed, SHAPE, syntax=JPEG)
     for table in (False, True):
-        data = dicom(packed, SHAPE, cuts=[(1000,), (2, 8), ()], table=table)
+        data = dicom(packed, SHAPE, syntax=JPEG, cuts=[(1000,), (2, 8), ()], table=table)
         access = as_source(data).open()
-        whole = joined(access, "a.dcm", Limits())
+        whole = mended(access, "a.dcm", Limits())
         assert whole is not None
         assert whole.size == len(wanted)
         assert whole.read_at(0, whole.size) == wanted
@@ -133,9 +141,76 @@ def test_the_joined_file_is_that_of_whole_frames() -> None:
             assert whole.read_at(start, length) == wanted[start : start + length]
 
 
-@pytest.mark.parametrize("syntax", [JPEG, JPEG2000, "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"])
-def test_other_files_are_left_alone(syntax: str) -> None:
-    _, packed = lossless(2)
-    for data in (dicom(packed, SHAPE, syntax=syntax), b"no DICOM", bytes(5000)):
+def test_other_files_are_left_alone() -> None:
+    packed = [b"\xff\xd8\xff" + RNG.bytes(n) for n in (3001, 2000)]
+    plain = plain_dicom(RNG.integers(0, 255, (2, 40, 56, 3)).astype(np.uint8))
+    for data in (dicom(packed, SHAPE, syntax=JPEG), plain, b"no DICOM", bytes(5000)):
         access = as_source(data).open()
-        assert joined(access, "a.dcm", Limits()) is None
+        assert mended(access, "a.dcm", Limits()) is None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32"])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("count", [1, 3])
+def test_run_lengths(count: int, samples: int, dtype: str) -> None:
+    limits = np.iinfo(dtype)
+    frames = RNG.integers(limits.min, limits.max, (count, 40, 56, samples), endpoint=True)
+    frames = frames.astype(dtype)
+    frames[:, :3] = 0  # segments that begin with zeros
+    frames[:, 10:30, 7:50] = 77
+    data = dicom(
+        [run_lengths(frame) for frame in frames], (40, 56, samples), syntax=RUN_LENGTHS,
+        bits=8 * frames.itemsize, signed=frames.dtype.kind == "i",
+    )  # fmt: skip
+    with BioReader(data, name="a.dcm") as br:
+        assert br.dtype == dtype
+        assert br.samples_per_pixel == samples
+    np.testing.assert_array_equal(planes(data, "a.dcm"), frames)
+
+
+def test_damaged_run_lengths_are_an_error() -> None:
+    frame = RNG.integers(0, 256, (40, 56, 1)).astype(np.uint8)
+    packed = run_lengths(frame)
+    for wrong in (packed[:-600], b"\x07" + packed[1:], packed[:64]):
+        data = dicom([wrong], (40, 56, 1), syntax=RUN_LENGTHS)
+        with pytest.raises(ReadFailed, match="a.dcm"), BioReader(data, name="a.dcm") as br:
+            br[:]
+    two = dicom([packed], (40, 56, 1), syntax=RUN_LENGTHS, cuts=[(500,)])
+    with pytest.raises(UnreadableFile, match="which run lengths cannot"):
+        BioReader(two, name="a.dcm").close()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("kind", ["OW", "OB"])
+def test_big_endian_words(kind: str, dtype: str) -> None:
+    if dtype == "uint16" and kind == "OB":
+        pytest.skip("there are no such files")
+    frames = RNG.integers(0, 256, (2, 41, 57, 3)).astype(dtype)
+    data = plain_dicom(frames, syntax=BIG_ENDIAN, kind=kind)
+    np.testing.assert_array_equal(planes(data, "a.dcm"), frames)
+
+
+def test_the_sign_of_samples_with_spare_bits(tmp_path: Path) -> None:
+    truth = RNG.integers(-4096, 4096, (40, 56, 1)).astype(np.int16)
+    # As some writers pack them: 13 bits, which the stream calls unsigned.
+    stored = (truth & 0x1FFF).astype(np.uint16)
+    stream = imagecodecs.jpeg2k_encode(stored[..., 0], level=0, codecformat="j2k", bitspersample=13)
+    path = tmp_path / "a.dcm"
+    path.write_bytes(dicom([stream], (40, 56, 1), bits=16, stored=13, signed=True))
+    np.testing.assert_array_equal(planes(path)[0], truth)
+
+
+def test_pixels_that_look_like_an_item_are_refused() -> None:
+    frames = RNG.integers(0, 1000, (4, 600, 700, 1)).astype(np.int16)
+    np.testing.assert_array_equal(planes(plain_dicom(frames), "a.dcm"), frames)
+    # Bio-Formats takes the tag of the pixels for a length, 0x107FE0.
+    frames.reshape(-1)[(0x107FE0 - 8) // 2] = -2
+    with pytest.raises(UnreadableFile, match="the value that marks an item"):
+        BioReader(plain_dicom(frames, syntax=EXPLICIT), name="a.dcm").close()
+
+
+def test_frames_larger_than_the_limits_are_refused() -> None:
+    _, packed = lossless(1)
+    data = dicom(packed, SHAPE)
+    with pytest.raises(LimitExceeded, match="decoded size of a frame"):
+        BioReader(data, name="a.dcm", limits=Limits(chunk_bytes=1000)).close()
