@@ -6,6 +6,7 @@ values of fewer than 8 bits as they are, alpha as a further sample. So does this
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -354,6 +355,8 @@ class _Drawing(Composer):
         alone = b"".join(
             (_SIGNATURE, _packed(b"IHDR", ihdr), _packed(b"IDAT", data), _packed(b"IEND", b""))
         )
+        if header.interlace:
+            logging.getLogger("imagecodecs").addFilter(_is_news)
         pixels: Array = imagecodecs.png_decode(alone)
         if header.depth < 8:
             # libpng stretches grey values to 8 bits.
@@ -382,6 +385,11 @@ class _Drawing(Composer):
         frame, header = self._found.frames[number], self._found.header
         whole = frame.box == (0, 0, header.width, header.height)
         return whole and not frame.over
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message of imagecodecs says more than that an image is interlaced."""
+    return "Interlace handling" not in record.getMessage()
 
 
 def _packed(name: bytes, body: bytes) -> bytes:

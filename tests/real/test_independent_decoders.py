@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import bz2
+import importlib.util
 import itertools
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader
+from bfbridge.errors import BfbridgeError
 from tests.real.manifest import DATA, Entry, entries
 
 pytestmark = [
@@ -302,3 +304,46 @@ def test_every_plane(entry: Entry) -> None:
     assert len(ours) == len(theirs)
     for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         assert equal(mine, other, 0), f"image {number}: {mine.shape} and {other.shape}"
+
+
+def samples_of(package: str, folder: str, pattern: str) -> list[Path]:
+    """Files that a package brings along for its own tests; none where it is not installed."""
+    spec = importlib.util.find_spec(package)
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return [path for place in places for path in sorted((Path(place) / folder).glob(pattern))]
+
+
+@pytest.mark.parametrize(
+    "path", samples_of("pydicom", "data/test_files", "*.dcm"), ids=lambda path: path.name
+)
+def test_samples_of_pydicom(path: Path, tmp_path: Path) -> None:
+    # Alone, as files of one series are one image.
+    alone = tmp_path / path.name
+    alone.write_bytes(path.read_bytes())
+    try:
+        (theirs,) = by_pydicom(path)
+    except Exception as error:  # noqa: BLE001 - no pixels, or a codec that is not installed
+        pytest.skip(f"not read by pydicom: {error}")
+    try:
+        with BioReader(alone) as br:
+            ours = br.read(keepdims=True).transpose(4, 3, 2, 0, 1)
+    except BfbridgeError as error:
+        pytest.skip(f"a clear error: {error}")
+    # Decoders of JPEG round in different ways.
+    assert equal(ours, theirs, 3), f"{ours.shape} and {theirs.shape}"
+
+
+@pytest.mark.parametrize(
+    "path", samples_of("nibabel", "tests/data", "*.nii*"), ids=lambda path: path.name
+)
+def test_samples_of_nibabel(path: Path) -> None:
+    try:
+        (theirs,) = by_nibabel(path)
+    except Exception as error:  # noqa: BLE001 - other kinds of data
+        pytest.skip(f"not read by nibabel: {error}")
+    try:
+        with BioReader(path) as br:
+            ours = br.read(keepdims=True).transpose(4, 3, 2, 0, 1)
+    except BfbridgeError as error:
+        pytest.skip(f"a clear error: {error}")
+    assert equal(ours, theirs, 0), f"{ours.shape} and {theirs.shape}"

@@ -156,6 +156,11 @@ class TestPng:
             else:
                 np.testing.assert_array_equal(table[:, : len(palette)], palette.T)
 
+    def test_interlaced_pictures_are_no_news(self, caplog: pytest.LogCaptureFixture) -> None:
+        pixels = values((*SHAPE, 3))
+        read(pictures.png([Frame(pixels)], pictures.RGB, 8, interlaced=True), "x.png")
+        assert not caplog.records
+
     def animation(
         self, rng: np.random.Generator, kind: int, depth: int, alphas: tuple[int, ...] = ()
     ) -> list[Frame]:
