@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ log = logging.getLogger("bfbridge")
 
 BLOCK = 1 << 18
 _KEPT_BLOCKS = 256
+# Of files on disk, of which there may be thousands.
+_KEPT_OF_MENDED = 4
 _HEAP_SHARE = 8
 # Longest file that is copied to disk where a format cannot be read otherwise.
 _MOST_COPIED = 4 << 30
@@ -164,7 +167,7 @@ class LocalFiles(Files):
             path = Path(name)
             if name in self._mended or not path.is_file():
                 continue
-            file = _File(name, as_source(path).open, limits)
+            file = _File(name, partial(_Briefly, as_source(path)), limits)
             _ = file.access
             if file.is_mended:
                 self._mended[name] = file
@@ -365,9 +368,8 @@ class _File:
         if self._java is None:
             most = machine.max_memory() // _HEAP_SHARE // BLOCK
             fetcher = machine.implement("bfbridge.BlockSource$Fetcher", _Fetcher(self, failed))
-            self._java = machine.type("bfbridge.BlockSource")(
-                fetcher, BLOCK, min(_KEPT_BLOCKS, most)
-            )
+            kept = _KEPT_OF_MENDED if self.is_mended else _KEPT_BLOCKS
+            self._java = machine.type("bfbridge.BlockSource")(fetcher, BLOCK, min(kept, most))
         return self._java
 
     def copy_to(self, place: Path) -> None:
@@ -380,6 +382,27 @@ class _File:
         """Release the file."""
         if self._access is not None:
             self._access.close()
+
+
+class _Briefly:
+    """A file on disk that is open only while it is read: a data set may have thousands."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        access = source.open()
+        self.size = access.size
+        access.close()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes; fewer only at the end of the file."""
+        access = self._source.open()
+        try:
+            return bytes(access.read_at(offset, length))
+        finally:
+            access.close()
+
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 class _Fetcher:

@@ -22,10 +22,10 @@ import re
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import Any, Final, Literal, Protocol
+from itertools import accumulate, count, pairwise
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 import numpy as np
 
@@ -59,7 +59,7 @@ _BIG_ENDIAN, _RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
 _STREAMS: Final = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.([5-9]\d)")
 _JPEG, _JPEG2000 = b"\xff\xd8\xff", b"\xff\x4f\xff\x51"
 _BLOCK: Final = 1 << 16
-_KEPT_FRAMES: Final = 8
+_KEPT_BYTES: Final = 64 << 20
 
 # Offset and length of each fragment.
 _Spans = list[tuple[int, int]]
@@ -287,15 +287,19 @@ class _File:
         if bits not in (8, 16, 32) or not length:
             raise UnreadableFile(f"{self.name}: packed samples of {bits} bits are not read.")
         check(length, self.limits.chunk_bytes, "decoded size of a frame in bytes", self.name)
-        runs = self.header.syntax == _RLE
-        shape = (self.number(_ROWS, 0), self.number(_COLUMNS, 0), self.number(_SAMPLES, 1))
         kind = f"{'i' if self.number(_SIGNED, 0) else 'u'}{bits // 8}"
         decoder = _Frames(
-            self.access, self.name, shape, np.dtype(kind), self.number(_STORED, bits), runs
+            self.access,
+            self.name,
+            (self.number(_ROWS, 0), self.number(_COLUMNS, 0), self.number(_SAMPLES, 1)),
+            np.dtype(kind),
+            stored=self.number(_STORED, bits),
+            # What is not told, Bio-Formats takes for planes of samples.
+            planar=self.number(_PLANAR, 1) != 0,
+            runs=self.header.syntax == _RLE,
         )
         parts: list[_Part] = [_Frame(decoder, tuple(spans), length) for spans in frames]
-        # Of run lengths, planes of samples come one after the other.
-        changes = {_SYNTAX: _EXPLICIT.encode(), _PLANAR: b"\1\0" if runs else b"\0\0"}
+        changes = {_SYNTAX: _EXPLICIT.encode()}
         whole = self._rebuilt(parts, changes)
         self.check_place(whole)
         return whole
@@ -344,8 +348,8 @@ class _File:
         self, fragments: _Spans, start: bytes, table: tuple[int, int]
     ) -> list[_Spans] | None:
         """Return the fragments of each frame, or None where that is not certain."""
-        count = self.frames
-        if count == 1:
+        frames = self.frames
+        if frames == 1:
             return [fragments]
         # A frame begins a fragment, and a stream begins with its mark.
         marked = [
@@ -354,7 +358,7 @@ class _File:
             if start.startswith(bytes(self.access.read_at(at, min(size, len(start)))))
         ]
         at, length = table
-        if length == 4 * count:
+        if length == 4 * frames:
             # Of each frame's first item, from the end of the table on.
             raw = bytes(self.access.read_at(at, length))
             items = {place - 8: number for number, (place, _) in enumerate(fragments)}
@@ -362,7 +366,7 @@ class _File:
             if not set(told) <= set(marked):
                 return None
             marked = told
-        if len(marked) != count or marked[0] != 0 or marked != sorted(set(marked)):
+        if len(marked) != frames or marked[0] != 0 or marked != sorted(set(marked)):
             return None
         return [fragments[a:b] for a, b in pairwise([*marked, len(fragments)])]
 
@@ -409,7 +413,7 @@ class _Swapped(_Stretch):
 
 
 class _Frames:
-    """Unpacks frames, and keeps the last ones: Java reads in small blocks.
+    """Unpacks frames. The last ones of all files are kept: Java reads in small blocks.
 
     Parameters
     ----------
@@ -419,9 +423,15 @@ class _Frames:
         Rows, columns and samples of a frame.
     dtype, stored
         Of a sample, and how many of its bits carry information.
+    planar
+        Whether samples are handed out one after the other.
     runs
         Whether frames are run lengths, and not JPEG 2000.
     """
+
+    _kept: ClassVar[OrderedDict[tuple[int, int], bytes]] = OrderedDict()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _numbers: ClassVar[Iterator[int]] = count()
 
     def __init__(
         self,
@@ -429,7 +439,9 @@ class _Frames:
         name: str,
         shape: tuple[int, int, int],
         dtype: np.dtype[Any],
+        *,
         stored: int,
+        planar: bool,
         runs: bool,
     ) -> None:
         self._access = access
@@ -437,21 +449,30 @@ class _Frames:
         self._shape = shape
         self._dtype = dtype
         self._stored = stored
+        self._planar = planar
         self._runs = runs
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._number = next(self._numbers)
 
     def frame(self, spans: tuple[tuple[int, int], ...]) -> bytes:
         """Return a frame, little-endian."""
+        key = (self._number, spans[0][0])
         with self._lock:
-            found = self._kept.get(spans[0][0])
-        if found is None:
-            found = self._unpacked(b"".join(bytes(self._access.read_at(*span)) for span in spans))
-            with self._lock:
-                self._kept[spans[0][0]] = found
-                if len(self._kept) > _KEPT_FRAMES:
-                    self._kept.popitem(last=False)
+            found = self._kept.get(key)
+        if found is not None:
+            return found
+        found = self._unpacked(b"".join(bytes(self._access.read_at(*span)) for span in spans))
+        with self._lock:
+            self._kept[key] = found
+            size = sum(map(len, self._kept.values()))
+            while size > _KEPT_BYTES and len(self._kept) > 1:
+                size -= len(self._kept.popitem(last=False)[1])
         return found
+
+    def forget(self) -> None:
+        """Release the frames of this file."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == self._number]:
+                del self._kept[key]
 
     def _unpacked(self, data: bytes) -> bytes:
         try:
@@ -461,32 +482,31 @@ class _Frames:
                 f"{self._name}: packed DICOM needs imagecodecs, which is not installed ({error}). "
                 "Install it with: python -m pip install 'bfbridge[bioformats]'"
             ) from error
-        wanted = int(np.prod(self._shape)) * self._dtype.itemsize
+        rows, columns, samples = self._shape
         try:
             if self._runs:
-                kind = f"<u{self._dtype.itemsize}"
-                frame = bytes(imagecodecs.dicomrle_decode(data, kind, out=wanted))
+                kind = self._dtype.newbyteorder("<")
+                wanted = rows * columns * samples * kind.itemsize
+                raw = bytes(imagecodecs.dicomrle_decode(data, f"<u{kind.itemsize}", out=wanted))
+                if len(raw) != wanted:
+                    raise ValueError(f"it makes {len(raw):,} bytes, not {wanted:,}")
+                pixels = np.frombuffer(raw, kind).reshape(samples, rows, columns)
             else:
-                frame = self._samples(imagecodecs.jpeg2k_decode(data, numthreads=1))
+                pixels = self._samples(imagecodecs.jpeg2k_decode(data, numthreads=1))
         except (RuntimeError, ValueError) as error:
             raise ReadFailed(f"{self._name}: a frame of it cannot be unpacked: {error}.") from error
-        if len(frame) != wanted:
-            raise ReadFailed(
-                f"{self._name}: a frame of it makes {len(frame):,} bytes, not {wanted:,}; it is "
-                "damaged."
-            )
-        return frame
+        return (pixels if self._planar else np.moveaxis(pixels, 0, -1)).tobytes()
 
-    def _samples(self, pixels: np.ndarray[Any, Any]) -> bytes:
-        """Return decoded pixels in the file's own type (PS3.5, 8.2.4)."""
-        if pixels.reshape(*pixels.shape[:2], -1).shape != self._shape:
+    def _samples(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return decoded pixels as samples x rows x columns of the file's own type (PS3.5, 8.2)."""
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        if pixels.shape != self._shape:
             raise ValueError(f"it has shape {pixels.shape}, and the header says {self._shape}")
-        values = pixels
         if self._dtype.kind == "i" and 0 < self._stored <= 32:
             # The stream may call them unsigned: the highest stored bit is the sign.
             half = 1 << (self._stored - 1)
-            values = ((pixels.astype(np.int64) + half) & (2 * half - 1)) - half
-        return values.astype(self._dtype.newbyteorder("<")).tobytes()
+            pixels = ((pixels.astype(np.int64) + half) & (2 * half - 1)) - half
+        return np.moveaxis(pixels.astype(self._dtype.newbyteorder("<")), -1, 0)
 
 
 @dataclass
@@ -554,5 +574,7 @@ class _Joined:
         return b"".join(found)
 
     def close(self) -> None:
-        """Release the file."""
+        """Release the file, and what was unpacked of it."""
+        for decoder in {part.decoder for part in self._parts if isinstance(part, _Frame)}:
+            decoder.forget()
         self._access.close()
