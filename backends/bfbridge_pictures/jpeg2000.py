@@ -24,7 +24,7 @@ from bfbridge_pictures.picture import Array, File, Picture, Planes, check_decode
 __all__ = ["open_picture"]
 
 _SOC, _SIZ, _COD, _COM, _SOT, _EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF64, 0xFF90, 0xFFD9
-_BARE: Final = b"\xff\x4f"
+_BARE, _END = b"\xff\x4f", b"\xff\xd9"
 _SYCC: Final = 18
 _JPX: Final = b"jpx "
 _MOST_BOXES: Final = 10_000
@@ -48,6 +48,8 @@ class _Stream:
         Of the first component.
     plain
         Whether all components have its depth and its size.
+    shifted
+        Whether the image does not begin at the origin of its grid.
     resolutions
         Lower ones.
     comments
@@ -62,6 +64,7 @@ class _Stream:
     depth: int = 0
     signed: bool = False
     plain: bool = True
+    shifted: bool = False
     resolutions: int = 0
     comments: list[str] = field(default_factory=list)
 
@@ -236,6 +239,7 @@ def _read_sizes(cursor: Cursor, size: int, found: _Stream) -> None:
     if not all(part[1] and part[2] for part in parts):
         raise Damaged("a component's sampling is 0")
     found.plain = (across, down) == (1, 1) and len(set(parts)) == 1
+    found.shifted = bool(left or top)
 
 
 def _end_of_parts(cursor: Cursor, end: int) -> int:
@@ -274,7 +278,7 @@ def _dtype(stream: _Stream) -> np.dtype[Any]:
 
 def _can_reduce(stream: _Stream) -> bool:
     """Whether Pillow can decode lower resolutions without losing bits."""
-    if not stream.plain:
+    if not stream.plain or stream.shifted:
         return False
     if stream.components == 1:
         return stream.depth <= 16
@@ -315,6 +319,8 @@ class _Decoder:
         del t
         stream = self._stream
         data = self._file.bytes_at(stream.offset, stream.length)
+        if not data.endswith(_END):
+            data += _END
         if self._boxes.sycc and stream.plain and stream.components == 3:
             data = _as_sycc(stream, data)
         if level:

@@ -176,8 +176,10 @@ def _unpacked(source: Source, limits: Limits) -> RandomAccess | None:
         b"\x1f\x8b": lambda packed: gzip.GzipFile(fileobj=packed),
         b"BZ": bz2.BZ2File,
     }
+    if not source.filename.lower().endswith((".gz", ".bz2")):
+        return None
     opener = openers.get(source.head(2))
-    if opener is None or not source.filename.lower().endswith((".gz", ".bz2")):
+    if opener is None:
         return None
     most = min(limits.unpacked_bytes, limits.chunk_bytes)
     access = source.open()

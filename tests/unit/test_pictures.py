@@ -432,6 +432,12 @@ class TestJpeg2000:
         data = imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", bitspersample=bits)
         np.testing.assert_array_equal(read(data, "x.j2k")[0, ..., 0], pixels)
 
+    def test_the_mark_of_the_end_may_be_left_out(self) -> None:
+        pixels = values((*SHAPE, 3))
+        data = imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k")
+        assert data.endswith(b"\xff\xd9")
+        np.testing.assert_array_equal(read(data[:-2], "x.j2k")[0], pixels)
+
     def test_boxes_behind_the_pixels(self) -> None:
         pixels = values((*SHAPE, 3))
         data = self.encoded(pixels) + struct.pack(">I", 12) + b"xml <a/>"
