@@ -23,7 +23,7 @@ from bfbridge_pictures.picture import Array, File, Picture, Planes, check_decode
 
 __all__ = ["open_picture"]
 
-_SOC, _SIZ, _COD, _COM, _SOT, _EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF64, 0xFF90, 0xFFD9
+_SOC, _SIZ, _COD, _COM, _SOT = 0xFF4F, 0xFF51, 0xFF52, 0xFF64, 0xFF90
 _BARE, _END = b"\xff\x4f", b"\xff\xd9"
 _SYCC: Final = 18
 _JPX: Final = b"jpx "
@@ -44,6 +44,8 @@ class _Stream:
         Of the stream in the file.
     width, height, components
         Of the image.
+    tiles
+        That it is cut into.
     depth, signed
         Of the first component.
     plain
@@ -61,6 +63,7 @@ class _Stream:
     width: int = 0
     height: int = 0
     components: int = 0
+    tiles: int = 0
     depth: int = 0
     signed: bool = False
     plain: bool = True
@@ -206,9 +209,9 @@ def _read_stream(file: File, offset: int, length: int) -> _Stream:
         marker, size = cursor.unpack(">HH")
         if marker == _SOT:
             cursor.position = start
-            found.length = _end_of_parts(cursor, offset + length) - offset
             if not found.width:
                 raise Damaged("its code stream has no sizes (SIZ)")
+            found.length = _end_of_parts(cursor, offset + length, found.tiles) - offset
             return found
         body = Cursor(file.access, cursor.position)
         if marker == _SIZ:
@@ -226,12 +229,15 @@ def _read_stream(file: File, offset: int, length: int) -> _Stream:
 def _read_sizes(cursor: Cursor, size: int, found: _Stream) -> None:
     """Read the segment SIZ (annex A.5.1)."""
     _, right, bottom, left, top = cursor.unpack(">HIIII")
-    cursor.skip(16)
+    tile_width, tile_height, tile_left, tile_top = cursor.unpack(">IIII")
     (found.components,) = cursor.unpack(">H")
     if right <= left or bottom <= top or not found.components:
         raise Damaged(f"it declares {right - left} x {bottom - top} pixels")
     if size < 38 + 3 * found.components:
         raise Damaged("its segment of sizes (SIZ) is too short for its components")
+    if not tile_width or not tile_height:
+        raise Damaged("its tiles have no size")
+    found.tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
     found.width, found.height = right - left, bottom - top
     parts = [cursor.unpack(">BBB") for _ in range(found.components)]
     depth, across, down = parts[0]
@@ -242,21 +248,27 @@ def _read_sizes(cursor: Cursor, size: int, found: _Stream) -> None:
     found.shifted = bool(left or top)
 
 
-def _end_of_parts(cursor: Cursor, end: int) -> int:
+def _end_of_parts(cursor: Cursor, end: int, tiles: int) -> int:
     """Walk from tile-part to tile-part, and return where the code stream ends."""
+    # Parts that are still missing of each tile met; where they are not counted, one.
+    missing: dict[int, int] = {}
     for _ in range(_MOST_PARTS):
         start = cursor.position
-        # Writers are known to leave out the mark of the end: the last part is whole.
         mark = cursor.peek(2) if start < end else b""
-        if len(mark) < 2 or int.from_bytes(mark, "big") == _EOC:
-            return start + len(mark)
-        marker, size, _, length = cursor.unpack(">HHHI")
+        if mark == _END:
+            return start + 2
+        if len(mark) < 2:
+            # Writers are known to leave out the mark of the end.
+            if len(missing) == tiles and not any(missing.values()):
+                return start
+            raise Damaged("the file is cut short: the mark of its end is not there")
+        marker, size, tile, length, _, count = cursor.unpack(">HHHIBB")
         if marker != _SOT or size != 10:
             raise Damaged(f"a part of its code stream should begin at byte {start:,}")
+        missing[tile] = max(missing.get(tile, count or 1) - bool(count), 0)
         if length == 0:
             # Up to the end of the code stream.
-            tail = Cursor(cursor.access, end - 2).peek(2)
-            if int.from_bytes(tail, "big") != _EOC:
+            if Cursor(cursor.access, end - 2).peek(2) != _END:
                 raise Damaged("the file is cut short: the mark of its end is not there")
             return end
         if length < 12 or start + length > end:
