@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import BadArgument, UnreadableFile
 from bfbridge.omerepair import note_faults, parse, xml_context
+from bfbridge.omexml import pixel_type_of
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-__all__ = ["model_from_xml", "without_forbidden", "xml_from_model"]
+    from bfbridge.backend import Image
+
+__all__ = ["document_of", "model_from_xml", "without_forbidden", "xml_from_model"]
 
 log = logging.getLogger("bfbridge")
 
@@ -51,6 +54,43 @@ def model_from_xml(xml: str | bytes, name: str = "OME-XML") -> OME:
         ) from error
     if faults and not note_faults(name, faults):
         log.warning("%s: the metadata break the OME schema; left out: %s", name, "; ".join(faults))
+    return document
+
+
+def document_of(images: Sequence[Image]) -> OME:
+    """Return what the records of images say, as a document with metadata-only Pixels."""
+    from ome_types import OME, model
+
+    document = OME(creator="bfbridge")
+    for index, image in enumerate(images):
+        size_t, size_c, size_z, size_y, size_x = image.levels[0].shape
+        physical: dict[str, Any] = {}
+        for axis in "xyz":
+            size = getattr(image.pixel_size, axis)
+            if size is not None:
+                physical[f"physical_size_{axis}"] = size.value
+                physical[f"physical_size_{axis}_unit"] = model.UnitsLength(size.unit)
+        pixels = model.Pixels(
+            id=f"Pixels:{index}",
+            dimension_order=model.Pixels_DimensionOrder.XYCZT,
+            type=model.PixelType(pixel_type_of(image.dtype)),
+            big_endian=image.byteorder == ">",
+            interleaved=image.interleaved,
+            significant_bits=image.significant_bits,
+            size_t=size_t,
+            size_c=size_c,
+            size_z=size_z,
+            size_y=size_y,
+            size_x=size_x,
+            metadata_only=model.MetadataOnly(),
+            channels=[
+                model.Channel(id=f"Channel:{index}:{c}", samples_per_pixel=channel.samples)
+                for c, channel in enumerate(image.channels)
+            ],
+            **physical,
+        )
+        name = None if image.name is None else without_forbidden(image.name)
+        document.images.append(model.Image(id=f"Image:{index}", name=name, pixels=pixels))
     return document
 
 

@@ -1,4 +1,4 @@
-"""Our three backends, and one of arrays in memory, meet the contract."""
+"""Our backends meet the contract."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from bfbridge.testing import BackendSuite
 from bfbridge_bioformats import BioFormatsReader, BioFormatsWriter
 from bfbridge_ometiff import OmeTiffReader, OmeTiffWriter
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter
+from bfbridge_pictures import PictureReader
+from tests.support import pictures
 
 
 class TestOmeTiff(BackendSuite):
@@ -49,3 +51,24 @@ class TestBioFormatsReadingOurs(TestBioFormats):
 
     def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
         TestOmeTiff().write(path, [[pixels]])
+
+
+class TestPictures(BackendSuite):
+    reader = PictureReader
+    suffix = ".png"
+    shape = (2, 3, 1, 37, 53)
+
+    def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
+        frames = [pictures.Frame(frame[:, 0].transpose(1, 2, 0)) for frame in pixels]
+        path.write_bytes(pictures.png(frames, pictures.RGB, 16))
+
+
+class TestRawPictures(TestPictures):
+    """Pixels that are stored as they are, and read in bands of rows."""
+
+    suffix = ".pam"
+    shape = (1, 3, 1, 37, 53)
+
+    def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
+        header = b"P7\nWIDTH 53\nHEIGHT 37\nDEPTH 3\nMAXVAL 65535\nENDHDR\n"
+        path.write_bytes(header + pixels[0, :, 0].transpose(1, 2, 0).astype(">u2").tobytes())

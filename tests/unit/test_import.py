@@ -10,7 +10,7 @@ import pytest
 HEAVY = (
     "jpype", "zarr", "tifffile", "imagecodecs", "dask", "xarray", "ome_types", "fsspec", "typer",
     "rich", "numcodecs", "pydantic", "lxml", "asyncio",
-    "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr",
+    "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_pictures", "PIL",
 )  # fmt: skip
 
 
