@@ -213,7 +213,9 @@ class Source:
             Bytes and open files have no folder to look in.
         """
         if self.path is not None:
-            return as_source(self.path.parent / name)
+            # Never taken for a URL, whatever the name is.
+            path = self.path.parent / name
+            return Source(name=str(path), path=path)
         if self.url is not None:
             base, query, rest = self.url.partition("?")
             url = posixpath.join(posixpath.dirname(base), name) + query + rest

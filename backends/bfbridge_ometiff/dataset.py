@@ -98,7 +98,9 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
             raise Unsupported("its OME-XML describes no pixels")
         files = FileSet(main, anchor, limits, allow_outside=options.allow_outside)
         try:
-            return _Builder(source, anchor, document, files, options).build(xml)
+            dataset = _Builder(source, anchor, document, files, options).build(xml)
+            files.settle()
+            return dataset
         except BaseException:
             files.close()
             raise
@@ -118,6 +120,7 @@ def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:
             f"there is no OME-XML in its first directory, and it is {error}"
         ) from error
     files = FileSet(tiff, tiff.source, options.limits, allow_outside=options.allow_outside)
+    files.settle()
     return Dataset(tuple(plans), files, None, (tiff.name,), 0)
 
 
@@ -369,7 +372,10 @@ class _Builder:
         number, ifd = place
         with self._files.borrow(number) as tiff:
             layout = tiff.layout(ifd)
-            below = len(tiff.directory(ifd).numbers(SUB_IFDS))
+            entry = tiff.directory(ifd).entries.get(SUB_IFDS)
+            below = 0 if entry is None else entry.values
+            where = f"{tiff.name}: directory {ifd}"
+            check(below + 1, self._options.limits.levels, "number of resolutions", where)
             levels = [layout, *(tiff.layout(ifd, sub) for sub in range(below))]
             for level in levels:
                 check_colors(tiff, level)

@@ -20,7 +20,7 @@ import numpy as np
 from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
 from bfbridge.filesystem import fill_at
 from bfbridge.limits import Limits
-from bfbridge.source import RandomAccess, Source, as_source
+from bfbridge.source import RandomAccess, Source
 from bfbridge.stamp import FileStamp, Stamps
 from bfbridge_ometiff.ifd import Directory, TiffFile
 from bfbridge_ometiff.layout import Layout, layout_of
@@ -29,6 +29,7 @@ __all__ = ["FileSet", "OpenTiff", "companion", "inside_name"]
 
 _MOST_OPEN = 64
 _MOST_LAYOUTS = 4096
+_LAYOUT_BYTES = 64 << 20
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -55,17 +56,22 @@ def companion(source: Source, name: str, *, allow_outside: bool) -> Source:
     plain = inside_name(source, name)
     if source.path is None:
         return source.sibling(plain)
-    folder = os.path.realpath(source.path.parent)
-    real = os.path.realpath(os.path.join(folder, plain))
-    if not real.startswith(folder.rstrip(os.sep) + os.sep):
-        raise _outside(source, name)
-    return as_source(source.path.parent / plain)
+    found = source.path.parent / plain
+    # A plain name leads out of the folder only where it is a link: a set may have 100 000 files.
+    if "/" in plain or os.path.islink(found):
+        folder = os.path.realpath(source.path.parent)
+        if not os.path.realpath(found).startswith(folder.rstrip(os.sep) + os.sep):
+            raise _outside(source, name)
+    return Source(name=str(found), path=found)
 
 
 def inside_name(source: Source, name: str) -> str:
     """Return a name as it is to be looked for in the folder of `source`; see `companion`."""
     plain = name.replace("\\", "/")
     if "\0" in plain or not plain.strip() or ".." in plain.split("/") or plain.startswith("~"):
+        raise _outside(source, name)
+    # Joined to a URL, "::" would begin another one (fsspec chains them).
+    if source.path is None and ("::" in plain or "://" in plain):
         raise _outside(source, name)
     if plain.startswith("/") or _SCHEME.match(plain):
         if "://" in plain or plain.lower().startswith("file:"):
@@ -107,6 +113,8 @@ class OpenTiff:
         self._fd: int = fileno() if fileno is not None and hasattr(os, "preadv") else -1
         self._lock = threading.Lock()
         self._layouts: OrderedDict[tuple[int, int], Layout] = OrderedDict()
+        self._layout_bytes = 0
+        self._last: tuple[int, Directory] | None = None
 
     @property
     def is_local(self) -> bool:
@@ -121,12 +129,17 @@ class OpenTiff:
         UnreadableFile
             The chain is shorter.
         """
+        last = self._last
+        if last is not None and last[0] == ifd:
+            return last[1]
         directory = self.tiff.directory(ifd)
         if directory is None:
             raise UnreadableFile(
                 f"{self.name}: there is no directory {ifd}, which its metadata names; it is "
                 "truncated or its metadata is wrong."
             )
+        # Its lower resolutions are asked for next.
+        self._last = ifd, directory
         return directory
 
     def layout(self, ifd: int, sub: int = -1) -> Layout:
@@ -148,9 +161,13 @@ class OpenTiff:
             where = f"{where}, lower resolution {sub}"
         layout = layout_of(directory, self.tiff.byteorder, where)
         with self._lock:
-            self._layouts[key] = layout
-            if len(self._layouts) > _MOST_LAYOUTS:
-                self._layouts.popitem(last=False)
+            if key not in self._layouts:
+                self._layouts[key] = layout
+                self._layout_bytes += _places(layout)
+            while len(self._layouts) > 1 and (
+                len(self._layouts) > _MOST_LAYOUTS or self._layout_bytes > _LAYOUT_BYTES
+            ):
+                self._layout_bytes -= _places(self._layouts.popitem(last=False)[1])
         return layout
 
     def read(self, offset: int, length: int, memory: np.ndarray[Any, Any] | None) -> Any:
@@ -221,10 +238,12 @@ class FileSet:
         self._open: OrderedDict[int, OpenTiff] = OrderedDict()
         self._lock = threading.Lock()
         self._stamps = Stamps()
+        self._settled = False
+        self._folders: dict[str, str] = {}
         self._main = main
         if main is not None:
             self._sources.append(main.source)
-            self._numbers[_key(main.source)] = 0
+            self._numbers[self._key(main.source)] = 0
 
     @property
     def names(self) -> list[str]:
@@ -240,11 +259,21 @@ class FileSet:
             The name leads out of the folder.
         """
         source = companion(self._anchor, name, allow_outside=self._allow_outside)
-        key = _key(source)
+        key = self._key(source)
         if key not in self._numbers:
             self._numbers[key] = len(self._sources)
             self._sources.append(source)
         return self._numbers[key]
+
+    def _key(self, source: Source) -> str:
+        """Return the one name of a file, however it is called."""
+        if source.path is None:
+            return source.name
+        parent = str(source.path.parent)
+        if parent not in self._folders:
+            self._folders[parent] = os.path.realpath(parent)
+        found = os.path.join(self._folders[parent], source.path.name)
+        return os.path.realpath(found) if os.path.islink(found) else found
 
     def exists(self, number: int) -> bool:
         """Whether a file is there.
@@ -263,7 +292,7 @@ class FileSet:
             stamp = FileStamp.of(source.path)
         except (OSError, ValueError):  # ValueError: the name cannot be one
             return False
-        self._stamps.see(_key(source), stamp)
+        self._stamps.see(self._key(source), stamp)
         return True
 
     @contextlib.contextmanager
@@ -311,13 +340,23 @@ class FileSet:
                 f"{source.name}: this file belongs to the data set of {self._anchor.name}, but "
                 f"cannot be opened: {error}"
             ) from error
+        if self._settled:
+            tiff.tiff.settle()
         if tiff.stamp is not None:
             try:
-                self._stamps.see(_key(source), tiff.stamp)
+                self._stamps.see(self._key(source), tiff.stamp)
             except BaseException:
                 tiff.close()
                 raise
         return tiff
+
+    def settle(self) -> None:
+        """Note that the data set is open; see `TiffFile.settle`."""
+        with self._lock:
+            self._settled = True
+            held = [*self._open.values(), *([] if self._main is None else [self._main])]
+        for tiff in held:
+            tiff.tiff.settle()
 
     def close(self) -> None:
         """Release every file."""
@@ -330,5 +369,6 @@ class FileSet:
             self._main.close()
 
 
-def _key(source: Source) -> str:
-    return os.path.realpath(source.path) if source.path is not None else source.name
+def _places(layout: Layout) -> int:
+    """Bytes that the places and lengths of a directory's segments take."""
+    return layout.offsets.nbytes + layout.counts.nbytes

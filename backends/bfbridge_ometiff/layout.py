@@ -239,6 +239,7 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
     ):
         raise Unsupported(f"{compression} with {samples} samples a pixel")
     photometric, inverted = _photometric(directory, compression, samples, dtype)
+    wanted = -(-width // tile_width) * -(-length // tile_length) * (samples if planar else 1)
     layout = Layout(
         width=width,
         length=length,
@@ -255,14 +256,16 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
         photometric=photometric,
         inverted=inverted,
         reversed_bits=_is_reversed(directory, compression),
-        offsets=_segments(directory, TILE_OFFSETS if tiled else STRIP_OFFSETS, where),
-        counts=_segments(directory, TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS, where),
+        offsets=_segments(directory, TILE_OFFSETS if tiled else STRIP_OFFSETS, wanted, where),
+        counts=_segments(
+            directory, TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS, wanted, where
+        ),
         tables=directory.raw(JPEG_TABLES) if compression == JPEG else b"",
         extra_compression=_lerc_extra(directory) if compression == LERC else 0,
         compression_tag=directory.number(COMPRESSION),
         subsampling=directory.numbers(YCBCR_SUBSAMPLING),
     )
-    _check_segments(layout, directory, where)
+    _check_segments(layout, wanted, directory, where)
     return layout
 
 
@@ -341,8 +344,11 @@ def _predictor(directory: Directory, compression: str, dtype: np.dtype[Any], bit
     return predictor
 
 
-def _segments(directory: Directory, tag: int, where: str) -> np.ndarray[Any, np.dtype[Any]]:
-    values = directory.array(tag)
+def _segments(
+    directory: Directory, tag: int, wanted: int, where: str
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return the places or lengths of the segments that there should be, not of more."""
+    values = directory.array(tag, wanted)
     if values is None:
         raise Unsupported(f"no tag {tag}: the places of its segments are not stored")
     if values.dtype.kind != "u":
@@ -350,14 +356,13 @@ def _segments(directory: Directory, tag: int, where: str) -> np.ndarray[Any, np.
     return values
 
 
-def _check_segments(layout: Layout, directory: Directory, where: str) -> None:
+def _check_segments(layout: Layout, wanted: int, directory: Directory, where: str) -> None:
     """Compare the segments declared with those stored, and with the limits."""
     limits = directory.limits
     decoded = layout.tile_width * layout.tile_length * layout.segment_samples
     decoded *= layout.dtype.itemsize
     if not layout.addressable:
         check(decoded, limits.chunk_bytes, "decoded size of a segment in bytes", where)
-    wanted = layout.across * layout.down * (layout.samples if layout.planar else 1)
     have = min(len(layout.offsets), len(layout.counts))
     if have < wanted:
         raise UnreadableFile(

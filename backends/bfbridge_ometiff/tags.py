@@ -75,12 +75,17 @@ def named_tags(directory: Directory) -> Mapping[str, Any]:
     """Return a directory's values by name; a tag without a name is called by its number.
 
     Long lists of numbers (where segments lie, colour tables) and values that cannot be read are
-    left out; text is kept whatever its length.
+    left out; text is kept whatever its length, as long as values do not share their bytes.
     """
     found: dict[str, Any] = {}
+    rest = directory.file_size
     for tag, entry in directory.entries.items():
         if entry.kind != 2 and entry.values > _MOST_VALUES:
             continue
+        # Together, the values of a sound file are no longer than the file.
+        rest -= directory.length(tag)
+        if rest < 0:
+            break
         try:
             found[NAMES.get(tag, str(tag))] = directory.value(tag)
         except FileChanged:
