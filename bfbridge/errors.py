@@ -87,7 +87,9 @@ class Unsupported(BfbridgeError, ValueError):
     """A sound file that this backend does not handle; another backend may.
 
     Raised by a native backend at open, it makes the choice fall through to the next backend,
-    with the message kept as ``backend_reason``.
+    with the message kept as ``backend_reason``. A file that is damaged, contradicts itself, or
+    misses a part is `UnreadableFile` instead: no other reader is asked, which would have to make
+    up what is not there.
     """
 
 
