@@ -2,18 +2,15 @@
 
 Some forty Bio-Formats readers claim TIFFs, by tags, by words in the description or by files
 beside them. Here only a file is taken that none of them can want: baseline tags alone, software
-and description known to be neutral, and nothing but pictures in its folder and the one above.
-Everything else stays with Bio-Formats.
+and description known to be neutral, and no file beside it that any reader looks for. Everything
+else stays with Bio-Formats.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -25,6 +22,7 @@ from bfbridge_ometiff.files import OpenTiff
 from bfbridge_ometiff.ifd import Directory, TiffFile
 from bfbridge_ometiff.jpegheader import check_colors
 from bfbridge_ometiff.layout import JPEG, JPEG2000, Layout
+from bfbridge_ometiff.neighbours import companion_of
 from bfbridge_ometiff.planes import ImagePlan, Notes, PlaneMap
 
 __all__ = ["plain_images"]
@@ -45,8 +43,6 @@ _DESCRIBING: Final = frozenset({*range(254, 260), 262, 266, 277, 278, 284, 317, 
 _FREE: Final = frozenset({273, 279, 280, 281, 282, 283, 285, 297, 324, 325, 340, 341})
 _TEXTS: Final = frozenset({269, 270, 285, 305, 306})
 _SOFTWARE: Final = ("tifffile", "imagej", "matlab", "bfbridge", "libtiff", "pyvips", "scikit-image")
-_PICTURES: Final = (*_SUFFIXES, ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".zarr", ".npy", ".md")
-_MOST_SIBLINGS: Final = 20_000
 _UNIT: Final = re.compile(r".*unit=(\w+)", re.ASCII | re.DOTALL)
 # Names that Bio-Formats takes for micrometres, or does not know and so takes for them.
 _MICRONS: Final = frozenset({"micron", "micrometer", "microns", "um"})
@@ -78,7 +74,9 @@ def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
     if not tiff.is_local:
         raise Unsupported("a TIFF without OME-XML that is not local")
     if tiff.source.path is not None:
-        _check_folder(tiff.source.path)
+        found = companion_of(tiff.source.path)
+        if found is not None:
+            raise Unsupported(f"a TIFF beside {found[0].name!r}, as {found[1]}'s data sets have it")
     numbers, same = _directories(tiff)
     first, layout = tiff.directory(numbers[0]), tiff.layout(numbers[0])
     comment = _comment(first)
@@ -111,22 +109,6 @@ def _acquired(directory: Directory) -> datetime | None:
         return datetime.strptime(text, "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007
     except ValueError:
         return None
-
-
-def _check_folder(path: Path) -> None:
-    """Refuse a folder with files that could make the TIFF part of another format."""
-    for folder in (path.absolute().parent, path.absolute().parent.parent):
-        try:
-            with os.scandir(folder) as entries:
-                seen = list(itertools.islice(entries, _MOST_SIBLINGS + 1))
-        except OSError as error:
-            raise Unsupported(f"a folder that cannot be listed ({error.strerror})") from error
-        if len(seen) > _MOST_SIBLINGS:
-            raise Unsupported("a folder of many files, which may be a data set")
-        for entry in seen:
-            harmless = entry.name.startswith(".") or entry.name.lower().endswith(_PICTURES)
-            if not harmless and not entry.is_dir():
-                raise Unsupported(f"a TIFF beside {entry.name!r}, which may describe it")
 
 
 class _Pattern:
@@ -215,6 +197,8 @@ def _is_simple(layout: Layout) -> bool:
 def _check_software(tiff: OpenTiff, count: int) -> None:
     first, last = tiff.directory(0), tiff.directory(count - 1)
     software = first.text(305).decode("latin-1").strip().lower()
+    if first.text(269).startswith(b"CHANNEL"):
+        raise Unsupported("a document name as TCSReader's files have it")
     if software and not software.startswith(_SOFTWARE):
         raise Unsupported("software that another reader may know")
     if last.text(270).startswith(b"ImageJ=") and not first.text(270).startswith(b"ImageJ="):
