@@ -386,11 +386,11 @@ class _Parser:
         samples = attributes.get("SamplesPerPixel")
         if samples is None:
             building.samples_declared = False
-        color = attributes.get("Color")
+        color = _whole(attributes.get("Color"))
         building.channels.append(
             Channel(
                 name=attributes.get("Name"),
-                color=None if color is None else rgba_from_color(self._int(color, "Color")),
+                color=None if color is None else rgba_from_color(color),
                 emission=_quantity(attributes, "EmissionWavelength", "nm"),
                 excitation=_quantity(attributes, "ExcitationWavelength", "nm"),
                 samples=1 if samples is None else self._positive(samples, "SamplesPerPixel"),
@@ -478,7 +478,7 @@ class _Parser:
         x, y, z, c, t = (
             self._positive(self._required(pixels, f"Size{axis}"), f"Size{axis}") for axis in "XYZCT"
         )
-        bits = pixels.get("SignificantBits")
+        bits = _whole(pixels.get("SignificantBits"))
         physical = [_quantity(pixels, f"PhysicalSize{axis}", "µm") for axis in "XYZ"]
         self._images.append(
             OmeImage(
@@ -493,7 +493,7 @@ class _Parser:
                 t,
                 _boolean(pixels.get("BigEndian")),
                 _boolean(pixels.get("Interleaved")),
-                None if bits is None else self._positive(bits, "SignificantBits"),
+                bits if bits is not None and 0 < bits <= _MOST else None,
                 tuple(building.channels),
                 building.samples_declared,
                 PixelSize(*physical),
@@ -536,6 +536,15 @@ class _Parser:
         if number == 0:
             self._bad(name, value, "above 0")
         return number
+
+
+def _whole(text: str | None) -> int | None:
+    """Return a whole number, or None where it is absent or something else; pixels need it not."""
+    try:
+        # Longer than any 64-bit number: int() takes quadratic time over it.
+        return int(text) if text is not None and len(text) <= 40 else None
+    except ValueError:
+        return None
 
 
 def _quantity(attributes: dict[str, str], name: str, unit: str) -> Quantity | None:

@@ -402,3 +402,14 @@ def test_what_a_document_lists_is_counted_while_it_is_parsed(
     parse(document(inside))
     with pytest.raises(LimitExceeded, match=what):
         parse(document(inside), limits)
+
+
+@pytest.mark.parametrize("value", ["red", "", "1e3", "9" * 5000])
+def test_what_pixels_do_not_need_may_be_wrong(value: str) -> None:
+    (found,) = parse(
+        document(image(f'<Channel Color="{value}"/>', f'{PIXELS} SignificantBits="{value}"'))
+    ).images
+    assert found.channels[0].color is None
+    assert found.significant_bits is None
+    (found,) = parse(document(image(pixels=f'{PIXELS} SignificantBits="0"'))).images
+    assert found.significant_bits is None
