@@ -25,7 +25,7 @@ from bfbridge.source import Source
 from bfbridge_ometiff.aperio import SUFFIX, aperio_images
 from bfbridge_ometiff.files import FileSet, OpenTiff, companion, inside_name
 from bfbridge_ometiff.jpegheader import check_colors
-from bfbridge_ometiff.layout import Layout
+from bfbridge_ometiff.layout import SAMPLES_PER_PIXEL, Layout, check_samples
 from bfbridge_ometiff.plain import plain_images
 from bfbridge_ometiff.planes import (
     ABSENT,
@@ -100,6 +100,7 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
         main = OpenTiff(source, limits)
     try:
         if main is not None:
+            _check_first(main)
             found = _description(main)
             if found is None:
                 return _plain(main, options)
@@ -122,6 +123,14 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
         if main is not None:
             main.close()
         raise
+
+
+def _check_first(tiff: OpenTiff) -> None:
+    """Refuse a first directory that no reader can make sense of, before another one tries."""
+    directory = tiff.directory(0)
+    entry = directory.entries.get(SAMPLES_PER_PIXEL)
+    if entry is not None and entry.kind in (3, 4):
+        check_samples(directory.number(SAMPLES_PER_PIXEL, 1), f"{tiff.name}: directory 0")
 
 
 def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:

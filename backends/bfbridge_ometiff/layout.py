@@ -15,7 +15,7 @@ from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import check
 from bfbridge_ometiff.ifd import Directory
 
-__all__ = ["Layout", "layout_of"]
+__all__ = ["Layout", "check_samples", "layout_of"]
 
 IMAGE_WIDTH: Final = 256
 IMAGE_LENGTH: Final = 257
@@ -76,6 +76,7 @@ _IMAGE_SAMPLES: Final = {JPEG: (1, 3), WEBP: (3, 4)}
 _WHITE_IS_ZERO, BLACK_IS_ZERO, _RGB, PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _FORMATS: Final = {1: "u", 2: "i", 3: "f", 4: "u", 6: "c"}
 _BAND_BYTES: Final = 1 << 20
+_MOST_SAMPLES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +216,7 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
     _between(width, "ImageWidth", where)
     _between(length, "ImageLength", where)
     samples = directory.number(SAMPLES_PER_PIXEL, 1)
-    if not 1 <= samples <= 65535:
-        raise UnreadableFile(f"{where}: SamplesPerPixel is {samples}; the file is damaged.")
+    check_samples(samples, where)
     # Baseline TIFF requires the tag: without it, raw pixels would be a guess.
     compression = COMPRESSIONS.get(directory.number(COMPRESSION, -1))
     if compression is None:
@@ -267,6 +267,15 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
     )
     _check_segments(layout, wanted, directory, where)
     return layout
+
+
+def check_samples(samples: int, where: str) -> None:
+    """Raise `UnreadableFile` if a pixel has no samples, or more than any real one.
+
+    The field holds up to 65535, for each of which other readers make a channel with its metadata.
+    """
+    if not 1 <= samples <= _MOST_SAMPLES:
+        raise UnreadableFile(f"{where}: SamplesPerPixel is {samples:,}; the file is damaged.")
 
 
 def _is_planar(directory: Directory) -> bool:

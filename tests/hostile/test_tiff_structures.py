@@ -11,6 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
+from bfbridge import BioReader
 from bfbridge.backend import Region
 from bfbridge.errors import (
     LimitExceeded,
@@ -132,6 +133,15 @@ def test_resolutions_within_the_limit_are_levels() -> None:
     reader = open_ours(build([one]), limits=Limits(levels=4))
     assert len(reader.images[0].levels) == 4
     reader.close()
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.tif", "a.svs"])
+def test_thousands_of_samples_are_no_pixel_for_any_reader(tmp_path: Path, name: str) -> None:
+    """Whatever else would leave the file to Bio-Formats, which makes a channel of each."""
+    described = ome_xml(ONE, "u1") if "ome" in name else "of another reader"
+    one = page(16, 16, [bytes(256)], description=described, more={277: (3, [4097])})
+    with pytest.raises(UnreadableFile, match="SamplesPerPixel is 4,097"):
+        BioReader(saved(tmp_path, build([one]), name))
 
 
 def test_texts_that_share_their_bytes() -> None:
