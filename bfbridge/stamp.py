@@ -25,6 +25,9 @@ class FileStamp(NamedTuple):
     way when the file was opened; a write through a memory map that the kernel has not accounted
     for yet; on network file systems, what the client's cache of attributes still hides.
 
+    Some file systems (of FUSE) give a file another inode number when nobody has it open: opened a
+    second time, it looks replaced.
+
     Attributes
     ----------
     size
