@@ -7,6 +7,7 @@
     ├── UnreadableFile         (OSError)            damaged, truncated, or not an image at all
     ├── Unsupported            (ValueError)         sound, but this backend does not handle it
     ├── ReadFailed             (OSError)            pixels of one region cannot be delivered
+    │   └── FileChanged        (OSError)            a file was written to or replaced while open
     ├── WriteFailed            (OSError)            a target cannot be written; nothing was lost
     │   ├── TargetExists       (FileExistsError)    overwriting was not asked for
     │   ├── TargetBusy         (BlockingIOError)    another writer holds the target
@@ -40,6 +41,7 @@ __all__ = [
     "BatchFailed",
     "BfbridgeError",
     "Closed",
+    "FileChanged",
     "FileMissing",
     "ForkedProcess",
     "IncompleteImage",
@@ -81,6 +83,13 @@ class Unsupported(BfbridgeError, ValueError):
 
 class ReadFailed(BfbridgeError, OSError):
     """The pixels of one region cannot be delivered."""
+
+
+class FileChanged(ReadFailed):
+    """A file was written to, replaced or removed while it was open for reading.
+
+    Opening it again reads what it holds now.
+    """
 
 
 class WriteFailed(BfbridgeError, OSError):

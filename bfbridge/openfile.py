@@ -39,6 +39,8 @@ class _State:
         self.closed = False
         # Unlike an id or a count, never another file's, in whatever process a shared cache is met.
         self.name = uuid.uuid4().hex
+        # Of a file whose chunks are shared: what it held when it was opened.
+        self.content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,17 @@ class OpenFile:
                 if state.closed:
                     raise Closed(f"{self.source.name}: the reader is closed.")
                 if state.backend is None:
+                    before = _place(self.source)
                     state.backend, state.reason = registry.open_reader(
                         self.source, self.options, self.backend_name
                     )
                     # Not at exit: Java ends its readers itself, after threads that still read.
                     weakref.finalize(self, state.backend.close).atexit = False
+                    # What a URL holds may change unseen: readers of one share no chunks, nor
+                    # do those of a file that was replaced while it was opened.
+                    known = self.shared and self.source.path is not None
+                    if known and _place(self.source) == before:
+                        state.content = self._digest(HERE)
                 opened = state.backend
         return opened
 
@@ -132,12 +140,11 @@ class OpenFile:
     def token(self) -> Hashable:
         """What tells this file's chunks from others in its cache."""
         options = self.options
-        # What a URL holds may change unseen: readers of one share no chunks.
-        known = self.shared and self.source.path is not None
+        backend = self.backend  # opened first: that settles the content
         return (
-            self._digest(HERE) if known else self._state.name,
+            self._state.content or self._state.name,
             # Another backend, or other options, may cut other chunks or find other pixels.
-            self.backend.name,
+            backend.name,
             options.group_files,
             options.allow_outside,
             repr(options.backend_options),

@@ -21,12 +21,14 @@ from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
     Closed,
+    FileChanged,
     FileMissing,
     MissingExtra,
     UnreadableFile,
 )
+from bfbridge.stamp import FileStamp
 
-__all__ = ["RandomAccess", "Source", "as_source"]
+__all__ = ["RandomAccess", "Source", "as_source", "fill_from"]
 
 
 @runtime_checkable
@@ -36,7 +38,15 @@ class RandomAccess(Protocol):
     size: int
 
     def read_at(self, offset: int, length: int) -> bytes | memoryview:
-        """Return exactly `length` bytes from `offset`; fewer only at the end of the file."""
+        """Return exactly `length` bytes from `offset`; fewer only at the end of the file.
+
+        Raises
+        ------
+        UnreadableFile
+            The file system or the server refuses.
+        FileChanged
+            It is a local file that was written to after it was opened.
+        """
 
     def close(self) -> None:
         """Release the file. May be called twice."""
@@ -276,8 +286,35 @@ def _open_path(path: Path) -> RandomAccess:
         raise UnreadableFile(f"{path}: cannot be opened ({error.strerror or error}).") from error
 
 
+def fill_from(fd: int, memory: memoryview, offset: int) -> int:
+    """Fill memory with the bytes of a file from `offset`, however few one system call returns.
+
+    Only where `os.preadv` exists.
+
+    Returns
+    -------
+    int
+        How many bytes were filled: fewer than asked for only at the end of the file.
+    """
+    done = os.preadv(fd, [memory], offset)
+    while 0 < done < len(memory):
+        part = os.preadv(fd, [memory[done:]], offset + done)
+        if not part:
+            break
+        done += part
+    return done
+
+
 class _LocalFile:
-    """A file descriptor read with pread, so that threads need no lock."""
+    """A file descriptor read with pread, so that threads need no lock.
+
+    Attributes
+    ----------
+    size
+        In bytes.
+    stamp
+        Of the file when it was opened; each read compares the file with it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._name = str(path)
@@ -297,13 +334,14 @@ class _LocalFile:
                     f"{path}: this is a pipe, device or socket, not a file. Copy what it gives to "
                     "a file, or hand the bytes over."
                 )
+            self.stamp = FileStamp.of_status(status)
             self.size = status.st_size
         except BaseException:
             os.close(self._fd)
             raise
 
     def fileno(self) -> int:
-        """The descriptor, for mapping into memory."""
+        """The descriptor, for `fill_from` and for mapping into memory."""
         return self._fd
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -312,14 +350,11 @@ class _LocalFile:
                 raise Closed(f"{self._name}: read after close().")
             self._readers += 1
         try:
-            data = self._read_some(offset, length)
-            # Linux returns at most 2 GiB - 4 KiB at once, network file systems less as they like.
-            while len(data) < length:
-                more = self._read_some(offset + len(data), length - len(data))
-                if not more:
-                    break
-                data += more
+            data = self._read_all(offset, length)
+            self.stamp.check(self._fd, self._name)
             return data
+        except FileChanged:
+            raise
         except OSError as error:
             raise UnreadableFile(
                 f"{self._name}: bytes {offset}-{offset + length} cannot be read "
@@ -329,6 +364,17 @@ class _LocalFile:
             with self._lock:
                 self._readers -= 1
                 self._close_unused()
+
+    def _read_all(self, offset: int, length: int) -> bytes:
+        data = self._read_some(offset, length)
+        if len(data) == length:
+            return data
+        # Linux returns at most 2 GiB - 4 KiB at once, network file systems less as they like.
+        parts, missing = [data], length - len(data)
+        while missing and (part := self._read_some(offset + length - missing, missing)):
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
 
     def _read_some(self, offset: int, length: int) -> bytes:
         if hasattr(os, "pread"):

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from bfbridge.errors import BfbridgeError, UnreadableFile
+from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
 from bfbridge.limits import Limits
-from bfbridge.source import RandomAccess, Source, as_source
+from bfbridge.source import RandomAccess, Source, as_source, fill_from
+from bfbridge.stamp import FileStamp, Stamps
 from bfbridge_ometiff.ifd import Directory, TiffFile
 from bfbridge_ometiff.layout import Layout, layout_of
 
@@ -100,6 +101,7 @@ class OpenTiff:
             self._access.close()
             raise
         self.size = self._access.size
+        self.stamp: FileStamp | None = getattr(self._access, "stamp", None)
         fileno = getattr(self._access, "fileno", None)
         self._fd: int = fileno() if fileno is not None and hasattr(os, "preadv") else -1
         self._lock = threading.Lock()
@@ -153,24 +155,40 @@ class OpenTiff:
     def read(self, offset: int, length: int, memory: np.ndarray[Any, Any] | None) -> Any:
         """Return `length` bytes of pixels; in `memory` (at least as long) where that saves a copy.
 
+        The caller calls `check_unchanged` once it has read all that it needs.
+
         Raises
         ------
         UnreadableFile
             They lie outside the file.
+        FileChanged
+            The file was written to after it was opened.
         """
         data: Any
         if memory is not None and self._fd >= 0:
             data = memory[:length]
-            done = os.preadv(self._fd, [data], offset)
+            done = fill_from(self._fd, memoryview(data), offset)
         else:
             data = self._access.read_at(offset, length)
             done = len(data)
         if done != length:
+            self.check_unchanged()
             raise UnreadableFile(
                 f"{length:,} bytes at {offset:,} are wanted, but the file ends at {self.size:,}; "
                 "it is truncated or damaged"
             )
         return data
+
+    def check_unchanged(self) -> None:
+        """Raise if what was read so far may not be what the file held when it was opened.
+
+        Raises
+        ------
+        FileChanged
+            A local file was written to since.
+        """
+        if self.stamp is not None and self._fd >= 0:
+            self.stamp.check(self._fd, self.name)
 
     def close(self) -> None:
         """Release the file."""
@@ -201,6 +219,7 @@ class FileSet:
         self._numbers: dict[str, int] = {}
         self._open: OrderedDict[int, OpenTiff] = OrderedDict()
         self._lock = threading.Lock()
+        self._stamps = Stamps()
         self._main = main
         if main is not None:
             self._sources.append(main.source)
@@ -227,8 +246,24 @@ class FileSet:
         return self._numbers[key]
 
     def exists(self, number: int) -> bool:
-        """Whether a file is there."""
-        return (number == 0 and self._main is not None) or self._sources[number].exists()
+        """Whether a file is there.
+
+        Raises
+        ------
+        FileChanged
+            It is, but is no longer the file that it was at the first call.
+        """
+        if number == 0 and self._main is not None:
+            return True
+        source = self._sources[number]
+        if source.path is None:
+            return source.exists()
+        try:
+            stamp = FileStamp.of(source.path)
+        except (OSError, ValueError):  # ValueError: the name cannot be one
+            return False
+        self._stamps.see(_key(source), stamp)
+        return True
 
     @contextlib.contextmanager
     def borrow(self, number: int) -> Any:
@@ -238,6 +273,8 @@ class FileSet:
         ------
         UnreadableFile
             It is missing, or no TIFF.
+        FileChanged
+            It is no longer the file that it was when the data set was opened.
         """
         if number == 0 and self._main is not None:
             yield self._main
@@ -265,12 +302,21 @@ class FileSet:
                 "missing. Put it in the same folder."
             )
         try:
-            return OpenTiff(source, self._limits)
+            tiff = OpenTiff(source, self._limits)
+        except FileChanged:
+            raise
         except BfbridgeError as error:
             raise UnreadableFile(
                 f"{source.name}: this file belongs to the data set of {self._anchor.name}, but "
                 f"cannot be opened: {error}"
             ) from error
+        if tiff.stamp is not None:
+            try:
+                self._stamps.see(_key(source), tiff.stamp)
+            except BaseException:
+                tiff.close()
+                raise
+        return tiff
 
     def close(self) -> None:
         """Release every file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bfbridge.errors import BfbridgeError
+from bfbridge.errors import BfbridgeError, FileChanged
 from bfbridge_ometiff.ifd import Directory
 
 __all__ = ["named_tags"]
@@ -83,6 +83,8 @@ def named_tags(directory: Directory) -> Mapping[str, Any]:
             continue
         try:
             found[NAMES.get(tag, str(tag))] = directory.value(tag)
+        except FileChanged:
+            raise
         except BfbridgeError:
             continue
     return found
