@@ -26,9 +26,10 @@ from bfbridge.errors import (
     MissingExtra,
     UnreadableFile,
 )
+from bfbridge.filesystem import read_all
 from bfbridge.stamp import FileStamp
 
-__all__ = ["RandomAccess", "Source", "as_source", "fill_from"]
+__all__ = ["RandomAccess", "Source", "as_source"]
 
 
 @runtime_checkable
@@ -286,25 +287,6 @@ def _open_path(path: Path) -> RandomAccess:
         raise UnreadableFile(f"{path}: cannot be opened ({error.strerror or error}).") from error
 
 
-def fill_from(fd: int, memory: memoryview, offset: int) -> int:
-    """Fill memory with the bytes of a file from `offset`, however few one system call returns.
-
-    Only where `os.preadv` exists.
-
-    Returns
-    -------
-    int
-        How many bytes were filled: fewer than asked for only at the end of the file.
-    """
-    done = os.preadv(fd, [memory], offset)
-    while 0 < done < len(memory):
-        part = os.preadv(fd, [memory[done:]], offset + done)
-        if not part:
-            break
-        done += part
-    return done
-
-
 class _LocalFile:
     """A file descriptor read with pread, so that threads need no lock.
 
@@ -341,7 +323,7 @@ class _LocalFile:
             raise
 
     def fileno(self) -> int:
-        """The descriptor, for `fill_from` and for mapping into memory."""
+        """The descriptor, for `filesystem.fill_at` and for mapping into memory."""
         return self._fd
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -366,22 +348,10 @@ class _LocalFile:
                 self._close_unused()
 
     def _read_all(self, offset: int, length: int) -> bytes:
-        data = self._read_some(offset, length)
-        if len(data) == length:
-            return data
-        # Linux returns at most 2 GiB - 4 KiB at once, network file systems less as they like.
-        parts, missing = [data], length - len(data)
-        while missing and (part := self._read_some(offset + length - missing, missing)):
-            parts.append(part)
-            missing -= len(part)
-        return b"".join(parts)
-
-    def _read_some(self, offset: int, length: int) -> bytes:
         if hasattr(os, "pread"):
-            return os.pread(self._fd, length, offset)
+            return read_all(self._fd, length, offset)
         with self._seek_lock:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.read(self._fd, length)
+            return read_all(self._fd, length, offset)
 
     def close(self) -> None:
         with self._lock:
@@ -435,7 +405,12 @@ class _FileObject:
             with self._lock:
                 self._file.seek(offset)
                 # An unbuffered file may give less than it is asked for.
-                while missing > 0 and (part := self._file.read(missing)):
+                while missing > 0 and (part := self._file.read(missing)) != b"":
+                    if part is None:
+                        raise UnreadableFile(
+                            f"{self._name}: this open file is in non-blocking mode and has no "
+                            "bytes ready; open it in blocking mode."
+                        )
                     if not isinstance(part, bytes):
                         raise UnreadableFile(f"{self._name}: opened as text; open it with 'rb'.")
                     parts.append(part)
@@ -474,13 +449,27 @@ class _RemoteFile:
         end = min(offset + length, self.size)
         if end <= offset:
             return b""
+        data = self._fetch(offset, end)
+        while len(data) < end - offset:
+            part = self._fetch(offset + len(data), end)
+            if not part:
+                raise UnreadableFile(
+                    f"{self._name}: the server says that the file has {self.size:,} bytes, but "
+                    f"gives none from byte {offset + len(data):,} on. Try again, or download the "
+                    "file first."
+                )
+            data += part
+        return data
+
+    def _fetch(self, start: int, end: int) -> bytes:
+        """Ask once for the bytes from `start` to `end`; a server may give fewer."""
         try:
-            data: bytes = self._fs.cat_file(self._url, start=offset, end=end)
+            data: bytes = self._fs.cat_file(self._url, start=start, end=end)
         except Exception as error:
             raise UnreadableFile(
-                f"{self._name}: bytes {offset}-{end} cannot be read ({error})."
+                f"{self._name}: bytes {start}-{end} cannot be read ({error})."
             ) from error
-        if len(data) > end - offset:
+        if len(data) > end - start:
             raise UnreadableFile(
                 f"{self._name}: the server ignores byte ranges; download the file first."
             )

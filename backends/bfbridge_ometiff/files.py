@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
+from bfbridge.filesystem import fill_at
 from bfbridge.limits import Limits
-from bfbridge.source import RandomAccess, Source, as_source, fill_from
+from bfbridge.source import RandomAccess, Source, as_source
 from bfbridge.stamp import FileStamp, Stamps
 from bfbridge_ometiff.ifd import Directory, TiffFile
 from bfbridge_ometiff.layout import Layout, layout_of
@@ -167,7 +168,7 @@ class OpenTiff:
         data: Any
         if memory is not None and self._fd >= 0:
             data = memory[:length]
-            done = fill_from(self._fd, memoryview(data), offset)
+            done = fill_at(self._fd, memoryview(data), offset)
         else:
             data = self._access.read_at(offset, length)
             done = len(data)

@@ -205,7 +205,7 @@ def test_a_file_copied_over_in_the_middle_of_a_read(
         contents.append(made.read_bytes())
     path = tmp_path / "a.ome.tif"
     reads = 0
-    fill = files.fill_from
+    fill = files.fill_at
 
     def interrupted(*args: Any) -> int:
         nonlocal reads
@@ -215,7 +215,7 @@ def test_a_file_copied_over_in_the_middle_of_a_read(
             set_time(path, 2_000_000_007)
         return fill(*args)
 
-    monkeypatch.setattr(files, "fill_from", interrupted)
+    monkeypatch.setattr(files, "fill_at", interrupted)
     path.write_bytes(contents[0])
     set_time(path)
     with BioReader(path, backend="ometiff", max_workers=1) as reader:
