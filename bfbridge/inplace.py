@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bfbridge import metadata, registry
 from bfbridge.atomic import AtomicTarget
 from bfbridge.backend import OpenOptions
-from bfbridge.errors import BadArgument, TargetExists, Unsupported
+from bfbridge.errors import BadArgument, TargetExists, Unsupported, WriteFailed
 from bfbridge.newfile import NewFile, WritePlan
 from bfbridge.objects import Objects, UrlTarget
 from bfbridge.source import as_source
@@ -65,21 +65,28 @@ class SharedTarget:
         The file itself: a path, or the source of a URL.
     folder
         Where this process keeps unfinished chunks.
-    owned
-        Always True: each process gives up its own part.
     """
-
-    owned = True
 
     def __init__(self, place: Path | Source) -> None:
         self.work_path = place
+        self._pid = os.getpid()
         if isinstance(place, Path):
             self.path, self.folder = str(place), place / SHARED_FOLDER
         else:
             self.path, self.folder = place.name, Path(tempfile.gettempdir())
 
+    @property
+    def owned(self) -> bool:
+        """Whether this process opened the part, and is not a forked copy of the one that did."""
+        return os.getpid() == self._pid
+
     def check_owner(self) -> None:
-        """Any process may write its part."""
+        """Raise `WriteFailed` in a forked child: unfinished chunks and shards are its parent's."""
+        if not self.owned:
+            raise WriteFailed(
+                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
+                "which opened this part of the store. Call BioWriter.open in each process."
+            )
 
     def commit(self) -> None:
         """Nothing has to be moved."""

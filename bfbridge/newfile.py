@@ -6,7 +6,6 @@ settles the document, starts the backend in a private folder, and from then on t
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge import metadata
+from bfbridge import forking, metadata
 from bfbridge.assembler import ImageAssembler, Scratch
 from bfbridge.atomic import AtomicTarget
 from bfbridge.backend import ImageSpec, Level, Shape5, StoredAs, WriterBackend
@@ -112,8 +111,8 @@ class NewFile:
         self._untyped = set(range(len(ome.images))) if wanted.infer_dtype else set()
         self.named: dict[int, int] = {}
         self.closed = False
-        self._lock = threading.RLock()
-        self._idle = threading.Condition(self._lock)
+        self._lock = forking.rlock()
+        self._idle = forking.condition(self._lock)
         self._active = 0
         self._closing = False
         self._failure: BaseException | None = None
@@ -515,7 +514,7 @@ class NewFile:
 
     def is_complete(self) -> bool:
         """Whether every pixel of every image was written, once all that is under way has ended."""
-        if not self.started or self._failure is not None:
+        if not self.started or self._failure is not None or not self.target.owned:
             return False
         with suppress(Exception):
             self._background.wait()

@@ -14,11 +14,11 @@ import posixpath
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bfbridge import forking
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError, LimitExceeded
 from bfbridge.source import RandomAccess, Source
@@ -157,8 +157,9 @@ class MappedFiles(Files):
         self._source = source
         self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
+        self._pid = os.getpid()
         self._on_disk = False
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._failure: BaseException | None = None
         self._files: dict[str, _File] = {}
         try:
@@ -244,7 +245,9 @@ class MappedFiles(Files):
             file.close()
         if self._package is not None:
             self._package.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if os.getpid() == self._pid:
+            # Not in a forked child: the folder is its parent's.
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _add(self, shown: str, opener: Callable[[], RandomAccess], name: str) -> str:
         place = self._folder.joinpath(*[_plain(part) for part in name.split("/")])
@@ -270,7 +273,7 @@ class _File:
         self._opener = opener
         self._access: RandomAccess | None = None
         self._java: Any = None
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     @property
     def is_open(self) -> bool:

@@ -8,12 +8,12 @@ chain that runs in a circle is refused.
 from __future__ import annotations
 
 import struct
-import threading
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.errors import UnreadableFile
 from bfbridge.limits import Limits, check
 from bfbridge.source import RandomAccess
@@ -191,11 +191,12 @@ class TiffFile:
         self.name = name
         self.limits = limits
         self.size = access.size
-        self._lock = threading.RLock()
+        self._lock = forking.rlock()
         self._window = (0, b"")
         self._offsets: list[int] = []
         self._seen: set[int] = set()
         self.skipped: list[int] = []
+        forking.in_child(self._take_back_step)
         header = bytes(access.read_at(0, min(_WINDOW, self.size)))
         self._window = (0, header)
         orders = {b"II": "<", b"MM": ">"}
@@ -282,11 +283,20 @@ class TiffFile:
         check(position + 1, self.limits.directories, "number of directories", self.name)
         block, end = self._block(offset)
         tail = self.bytes_at(end, 8 if self.big else 4, f"the end of directory {position}")
-        self._next = self._unpack("Q" if self.big else "I", tail)
-        self._seen.add(offset)
+        skipped = self._is_skipped(block)
+        # In this order: `_take_back_step` undoes a step that is not complete.
         self._offsets.append(offset)
-        if self._is_skipped(block):
+        self._seen.add(offset)
+        if skipped:
             self.skipped.append(position)
+        self._next = self._unpack("Q" if self.big else "I", tail)
+
+    def _take_back_step(self) -> None:
+        """Undo, in a forked child, a step that another thread of the parent had not completed."""
+        if self._offsets and self._offsets[-1] == self._next:
+            self._seen.discard(self._offsets.pop())
+            if self.skipped and self.skipped[-1] == len(self._offsets):
+                self.skipped.pop()
 
     def _block(self, offset: int) -> tuple[bytes, int]:
         """Return the entries of the directory at `offset`, and where they end."""

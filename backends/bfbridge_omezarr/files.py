@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bfbridge import forking
 from bfbridge.errors import ReadFailed, WriteFailed
 from bfbridge.filesystem import write_all
 from bfbridge.objects import Objects
@@ -211,7 +212,7 @@ class ObjectTree(Tree):
     def __init__(self, source: Source) -> None:
         self._objects = Objects(source)
         self.root = self._objects.name
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._serial = itertools.count()
         self._local: tempfile.TemporaryDirectory[str] | None = None
 
