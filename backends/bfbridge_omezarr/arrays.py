@@ -121,6 +121,12 @@ class ArrayInfo:
         """Bytes of a decoded chunk."""
         return prod(self.chunks) * self.dtype.itemsize
 
+    def outer_key(self, index: Sequence[int]) -> str:
+        """Return the key of what is stored as one: the chunk, or the shard that it lies in."""
+        if self.shard is None:
+            return self.chunk_key(index)
+        return self.chunk_key([i // n for i, n in zip(index, self.shard.grid, strict=True)])
+
     def chunk_key(self, index: Sequence[int], separator: str | None = None) -> str:
         """Return the key of a chunk (of a shard, if sharded)."""
         name = (separator or self.separator).join(map(str, index))

@@ -1,4 +1,4 @@
-"""Where the keys of a Zarr store are read from: a folder, or an fsspec URL; zips.py has zip files.
+"""Where the keys of a Zarr store are read from: a folder. remote.py has URLs, zips.py zip files.
 
 A key is a relative path with "/" between its parts ("0/c/0/0/1"). Keys are checked once, where a
 document names them (`join`); a folder besides refuses files that its links lead out of the store.
@@ -10,24 +10,13 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from typing import Final, NamedTuple
 
-from bfbridge.errors import (
-    Closed,
-    LimitExceeded,
-    MissingExtra,
-    ReadFailed,
-    UnreadableFile,
-)
+from bfbridge.errors import LimitExceeded, ReadFailed, UnreadableFile
 
-if TYPE_CHECKING:
-    from bfbridge.source import Source
-
-__all__ = ["Buffer", "FolderStore", "RemoteStore", "Store", "join", "too_long"]
+__all__ = ["Buffer", "FolderStore", "Stamped", "Store", "join", "too_long"]
 
 MIB: Final = 1 << 20
 _OPEN_FLAGS: Final = (
@@ -74,6 +63,21 @@ def join(base: str, path: object, where: str) -> str:
     return "/".join(([base] if base else []) + clean)
 
 
+class Stamped(NamedTuple):
+    """Bytes of a key.
+
+    Attributes
+    ----------
+    data
+        The bytes.
+    stamp
+        As `Store.stamp`, of the version that the bytes are of; None where that is unknown.
+    """
+
+    data: bytes | memoryview
+    stamp: object
+
+
 class Store(ABC):
     """Read access to the keys of a store, from any thread.
 
@@ -111,21 +115,22 @@ class Store(ABC):
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
         """Return `length` bytes from `start` (from the end if negative), fewer at the end."""
 
-    def read_range(
-        self, key: str, start: int, length: int, buffer: Buffer
-    ) -> bytes | memoryview | None:
-        """Return what `get_range` returns, as a view that may lie in `buffer`, as for `read`."""
-        del buffer
-        return self.get_range(key, start, length)
+    @abstractmethod
+    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+        """Return what `get_range` returns with its stamp; it may lie in `buffer`, as for `read`."""
 
     @abstractmethod
     def keys(self) -> Iterator[str]:
         """Every key of the store; empty where the store cannot list."""
 
     def stamp(self, key: str) -> object:
-        """Return a value that changes when the key is written anew; None where that is unknown."""
+        """Return what changes when a key is written anew; None without the key, and for URLs."""
         del key
         return None
+
+    def same(self, one: object, other: object) -> bool:
+        """Whether two stamps of a key are of one version of it."""
+        return one == other
 
     def get_many(self, keys: Iterable[str], limit: int) -> dict[str, bytes]:
         """Return the bytes of those keys that exist. For documents, which may well be absent."""
@@ -188,13 +193,14 @@ class FolderStore(Store):
         if fd is None:
             return None
         try:
-            size = os.fstat(fd).st_size
+            before = os.fstat(fd)
+            size = before.st_size
             if size > limit:
                 raise too_long(self.label(key), size, limit)
             view = buffer.take(size)
             filled = self._fill(fd, view)
-            if filled != size:
-                raise ReadFailed(f"{self.label(key)}: shrank while it was read.")
+            if filled != size or _stamp_of(os.fstat(fd)) != _stamp_of(before):
+                raise ReadFailed(f"{self.label(key)}: changed while it was read. Read it again.")
             return view
         except OSError as error:
             raise _failed(self.label(key), error) from error
@@ -214,31 +220,21 @@ class FolderStore(Store):
         return filled
 
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
-        fd = self._open(key)
-        if fd is None:
-            return None
-        try:
-            os.lseek(fd, start, os.SEEK_END if start < 0 else os.SEEK_SET)
-            parts: list[bytes] = []
-            while length > 0 and (part := os.read(fd, length)):
-                parts.append(part)
-                length -= len(part)
-            return b"".join(parts)
-        except OSError as error:
-            raise _failed(self.label(key), error) from error
-        finally:
-            os.close(fd)
+        found = self.read_stamped(key, start, length, Buffer())
+        return None if found is None else bytes(found.data)
 
-    def read_range(
-        self, key: str, start: int, length: int, buffer: Buffer
-    ) -> bytes | memoryview | None:
+    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
         fd = self._open(key)
         if fd is None:
             return None
         try:
-            os.lseek(fd, start, os.SEEK_SET)
-            view = buffer.take(length)
-            return view[: self._fill(fd, view)]
+            size = os.fstat(fd).st_size
+            begin = max(0, size + start) if start < 0 else start
+            os.lseek(fd, begin, os.SEEK_SET)
+            view = buffer.take(max(0, min(length, size - begin)))
+            filled = self._fill(fd, view)
+            # Taken after reading: what is written before that shows.
+            return Stamped(view[:filled], _stamp_of(os.fstat(fd)))
         except OSError as error:
             raise _failed(self.label(key), error) from error
         finally:
@@ -249,7 +245,7 @@ class FolderStore(Store):
             status = os.stat(os.path.join(self._root, key))
         except OSError:
             return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
+        return _stamp_of(status)
 
     def keys(self) -> Iterator[str]:
         for folder, folders, files in os.walk(self._root):
@@ -338,6 +334,10 @@ class FolderStore(Store):
         return real
 
 
+def _stamp_of(status: os.stat_result) -> object:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _read(fd: int, view: memoryview, filled: int) -> int:
     data = os.read(fd, len(view) - filled)
     view[filled : filled + len(data)] = data
@@ -348,121 +348,3 @@ def _failed(label: str, error: OSError) -> ReadFailed:
     if isinstance(error, ReadFailed):
         return error
     return ReadFailed(f"{label}: cannot be read ({error.strerror or error}).")
-
-
-def _forbidden(error: Exception) -> bool:
-    return isinstance(error, PermissionError) or getattr(error, "status", None) == 403
-
-
-class RemoteStore(Store):
-    """An fsspec URL. Each call is a request of its own, so concurrency is the number of callers."""
-
-    is_remote = True
-
-    def __init__(self, source: Source) -> None:
-        self.name = source.name
-        self._fs = source.filesystem()
-        url = source.url or ""
-        base, query, rest = url.partition("?")
-        self._root = str(self._fs._strip_protocol(base)).rstrip("/")
-        # A web server would take a "#" or "?" in a key for the end of the path.
-        self._quotes = "http" in self._fs.protocol
-        self._query = query + rest
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def get(self, key: str, limit: int) -> bytes | None:
-        try:
-            # One byte above the limit shows what is too long, without fetching all of it.
-            data: bytes = self._fs.cat_file(self._path(key), start=0, end=limit + 1)
-        except (FileNotFoundError, KeyError):
-            return None
-        except Exception as error:
-            raise self._failed(key, error) from error
-        if len(data) > limit:
-            raise too_long(self.label(key), len(data), limit)
-        return data
-
-    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        del buffer
-        data = self.get(key, limit)
-        return None if data is None else memoryview(data)
-
-    def get_range(self, key: str, start: int, length: int) -> bytes | None:
-        path = self._path(key)
-        try:
-            if start < 0:
-                data: bytes = self._fs.cat_file(path, start=start, end=None)
-                # Some servers answer a suffix range with the whole object.
-                return data[start : start + length or None]
-            data = self._fs.cat_file(path, start=start, end=start + length)
-        except (FileNotFoundError, KeyError):
-            return None
-        except Exception as error:
-            raise self._failed(key, error) from error
-        if len(data) > length:
-            raise ReadFailed(f"{self.label(key)}: the server ignores byte ranges.")
-        return data
-
-    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, bytes]:
-        wanted = list(keys)
-        found: dict[str, bytes] = {}
-        for key, answer in zip(wanted, self._answers(wanted, limit), strict=True):
-            if isinstance(answer, (FileNotFoundError, KeyError)):
-                continue
-            if isinstance(answer, Exception):
-                failed = self._failed(key, answer)
-                if not _forbidden(answer) or not isinstance(failed, ReadFailed):
-                    raise failed from answer
-                # Servers that do not list their objects say so of those that are not there.
-                self.refusal = failed
-                continue
-            if len(answer) > limit:
-                raise too_long(self.label(key), len(answer), limit)
-            found[key] = answer
-        return found
-
-    def _answers(self, keys: list[str], limit: int) -> list[bytes | Exception]:
-        """Return the bytes of each key, or the error, all asked for at once where that can be."""
-        paths = [self._path(key) for key in keys]
-        try:
-            if getattr(self._fs, "async_impl", False) and len(keys) > 1:
-                return list(self._fs.cat_ranges(paths, 0, limit + 1, on_error="return"))
-        except Exception as error:
-            raise self._failed("", error) from error
-        answers: list[bytes | Exception] = []
-        for path in paths:
-            try:
-                answers.append(self._fs.cat_file(path, start=0, end=limit + 1))
-            except Exception as error:  # noqa: BLE001 - each file system has its own
-                answers.append(error)
-        return answers
-
-    def keys(self) -> Iterator[str]:
-        try:
-            files = sorted(self._fs.find(self._root))
-        except Exception:  # noqa: BLE001 - each file system has its own
-            # Plain web servers cannot list; what was asked for by name is all there is to tell.
-            return
-        for file in files:
-            if file.startswith(self._root + "/"):
-                yield file[len(self._root) + 1 :]
-
-    def close(self) -> None:
-        self._closed = True
-
-    def _path(self, key: str) -> str:
-        if self._closed:
-            raise Closed(f"{self.name}: read after close().")
-        name = quote(key) if self._quotes else key
-        path = f"{self._root}/{name}" if key else self._root
-        return path + self._query
-
-    def _failed(self, key: str, error: Exception) -> Exception:
-        if isinstance(error, ImportError):
-            return MissingExtra(f"{self.name}: {error}.")
-        why = f"{type(error).__name__}: {error}"
-        more = ""
-        if _forbidden(error):
-            more = " Servers that do not list what they hold say the same of what is not there."
-        return ReadFailed(f"{self.label(key)}: cannot be fetched ({why}).{more}")

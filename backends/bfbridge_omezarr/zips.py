@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import FileMissing, LimitExceeded, ReadFailed, UnreadableFile, Unsupported
-from bfbridge_omezarr.store import Buffer, FolderStore, RemoteStore, Store, too_long
+from bfbridge_omezarr.remote import RemoteStore
+from bfbridge_omezarr.store import Buffer, FolderStore, Stamped, Store, too_long
 
 if TYPE_CHECKING:
     from bfbridge.limits import Limits
@@ -74,6 +75,15 @@ class ZipStore(Store):
             return None if data is None else data[begin : begin + length]
         # The checksum covers the whole entry; parts rely on the shard index's own.
         return self._exactly(self._data_start(info, key) + begin, length, key)
+
+    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+        del buffer
+        data = self.get_range(key, start, length)
+        return None if data is None else Stamped(data, self.stamp(key))
+
+    def stamp(self, key: str) -> object:
+        # Where entries lie was read once; a zip file is not written in place.
+        return self._entries[key].CRC if key in self._entries else None
 
     def keys(self) -> Iterator[str]:
         yield from sorted(self._entries)
