@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from bfbridge import forking
-from bfbridge.errors import ReadFailed
+from bfbridge.errors import FileChanged, ReadFailed
 from bfbridge_omezarr.codecs import crc32c
 from bfbridge_omezarr.store import Buffer
 
@@ -98,7 +98,9 @@ class Indexes:
         Raises
         ------
         ReadFailed
-            The shard is damaged, or is another one than before.
+            The shard is damaged.
+        FileChanged
+            It was replaced since its index was first read.
         """
         known = self._index(key)
         if known.table is None:
@@ -122,7 +124,8 @@ class Indexes:
             self._compare(key, known)
         elif not self._store.same(found.stamp, known.stamp):
             raise self._changed(key)
-        known.checked = time.monotonic()
+        if self._store.is_remote:
+            known.checked = time.monotonic()
         if len(found.data) != count:
             raise ReadFailed(
                 f"{where} is cut off (its {count:,} bytes at {begin:,} lie beyond the end of the "
@@ -130,8 +133,8 @@ class Indexes:
             )
         return found.data
 
-    def _changed(self, key: str) -> ReadFailed:
-        return ReadFailed(
+    def _changed(self, key: str) -> FileChanged:
+        return FileChanged(
             f"{self._store.label(key)}: this shard was replaced while the store was open, so its "
             "index and its chunks would not fit. Open the store again to read what it holds now."
         )
@@ -159,12 +162,12 @@ class Indexes:
         return found
 
     def _still_missing(self, key: str, known: _Index) -> bool:
-        return known.is_fresh if self._store.is_remote else self._store.stamp(key) is None
+        return known.is_fresh if self._store.is_remote else self._store.is_current(key, None)
 
     def _check_absent(self, key: str, known: _Index) -> None:
         """Check that the index is current where no chunk is read that would show it."""
         if not self._store.is_remote:
-            if not self._store.same(self._store.stamp(key), known.stamp):
+            if not self._store.is_current(key, known.stamp):
                 raise self._changed(key)
         elif not known.is_fresh:
             self._compare(key, known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -24,7 +24,7 @@ from bfbridge.limits import check
 from bfbridge.omexml import OmeDocument, OmeImage, parse_ome_xml
 from bfbridge_omezarr.arrays import ArrayInfo, parse_array
 from bfbridge_omezarr.chunks import ArrayReader, Workspace
-from bfbridge_omezarr.documents import Documents, Node, flatten
+from bfbridge_omezarr.documents import Documents, Guard, Node, flatten
 from bfbridge_omezarr.layout import Found, find_images, implied_axes
 from bfbridge_omezarr.ngff import Axis, channels_of, map_axes, origin_of, pixel_size
 from bfbridge_omezarr.store import Store
@@ -48,10 +48,13 @@ METADATA_KEY: Final = "OME/METADATA.ome.xml"
 class _Plane5:
     """One level of an image: an array, and where each of its axes lies in T, C, Z, Y, X."""
 
-    def __init__(self, info: ArrayInfo, places: Sequence[int | None], source: Any) -> None:
+    def __init__(
+        self, info: ArrayInfo, places: Sequence[int | None], source: Any, guard: Guard | None
+    ) -> None:
         self.info = info
         self._places = tuple(places)
         self._source = source
+        self._guard = guard
         present = [place for place in self._places if place is not None]
         absent = [place for place in range(5) if place not in present]
         self._transpose = (*present, *absent)
@@ -79,7 +82,15 @@ class _Plane5:
             view = np.expand_dims(view, self._dropped)
         start = [0 if place is None else region.start[place] for place in self._places]
         stop = [1 if place is None else region.stop[place] for place in self._places]
-        self._source.read(start, stop, view)
+        self._checked(self._source.read, start, stop, view)
+
+    def _checked(self, read: Callable[..., Any], *arguments: Any) -> Any:
+        """Read, then compare the array with what was opened: what was read is of it."""
+        try:
+            return read(*arguments)
+        finally:
+            if self._guard is not None:
+                self._guard.check()
 
     @property
     def is_plain(self) -> bool:
@@ -94,9 +105,8 @@ class _Plane5:
 
     def stored(self, index: Shape5) -> bytes | None:
         """Return the stored bytes of the chunk at a grid position (T, C, Z, Y, X)."""
-        found: bytes | None = self._source.stored(
-            tuple(0 if place is None else index[place] for place in self._places)
-        )
+        place = tuple(0 if place is None else index[place] for place in self._places)
+        found: bytes | None = self._checked(self._source.stored, place)
         return found
 
 
@@ -256,7 +266,7 @@ class OmeZarrReader(ReaderBackend):
         data = found.get(METADATA_KEY)
         if data is None:
             return None
-        return data.decode("utf-8-sig", "replace")
+        return bytes(data.data).decode("utf-8-sig", "replace")
 
     def _parse_xml(self) -> OmeDocument | None:
         if self._xml is None:
@@ -343,7 +353,8 @@ class OmeZarrReader(ReaderBackend):
             if 0 in info.shape:
                 continue
             places = map_axes(axes, info.shape, self._store.label(info.key))
-            planes.append(_Plane5(info, places, self._source_of(info)))
+            guard = self._documents.guard(info.key)
+            planes.append(_Plane5(info, places, self._source_of(info), guard))
         levels = tuple(plane.level for plane in planes)
         places = map_axes(axes, first.shape, where)
         # Each channel is a record, so a size in a header must not make millions of them.

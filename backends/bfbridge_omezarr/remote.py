@@ -119,9 +119,9 @@ class RemoteStore(Store):
         known = one.modified is not None and (one.size is not None or one.etag is None)
         return known and one[1:] == other[1:]
 
-    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, bytes]:
+    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, Stamped]:
         wanted = list(keys)
-        found: dict[str, bytes] = {}
+        found: dict[str, Stamped] = {}
         for key, answer in zip(wanted, self._answers(wanted, limit), strict=True):
             if isinstance(answer, (FileNotFoundError, KeyError)):
                 continue
@@ -134,7 +134,7 @@ class RemoteStore(Store):
                 continue
             if len(answer) > limit:
                 raise too_long(self.label(key), len(answer), limit)
-            found[key] = answer
+            found[key] = Stamped(answer, None)
         return found
 
     def _answers(self, keys: list[str], limit: int) -> list[bytes | Exception]:

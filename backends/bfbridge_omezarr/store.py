@@ -14,7 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from bfbridge.errors import LimitExceeded, ReadFailed, UnreadableFile
+from bfbridge.errors import FileChanged, LimitExceeded, ReadFailed, UnreadableFile
+from bfbridge.stamp import FileStamp
 
 __all__ = ["Buffer", "FolderStore", "Stamped", "Store", "join", "too_long"]
 
@@ -132,10 +133,18 @@ class Store(ABC):
         """Whether two stamps of a key are of one version of it."""
         return one == other
 
-    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, bytes]:
-        """Return the bytes of those keys that exist. For documents, which may well be absent."""
-        found = ((key, self.get(key, limit)) for key in keys)
-        return {key: data for key, data in found if data is not None}
+    def is_current(self, key: str, stamp: object) -> bool:
+        """Whether a key is of the version that it had when it was given a stamp."""
+        return self.same(self.stamp(key), stamp)
+
+    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, Stamped]:
+        """Return those keys that exist, whole. For documents, which may well be absent."""
+        found = ((key, self._get_stamped(key, limit)) for key in keys)
+        return {key: stamped for key, stamped in found if stamped is not None}
+
+    def _get_stamped(self, key: str, limit: int) -> Stamped | None:
+        data = self.get(key, limit)
+        return None if data is None else Stamped(data, None)
 
     def label(self, key: str) -> str:
         """Return how messages name a key."""
@@ -189,19 +198,33 @@ class FolderStore(Store):
         return None if view is None else bytes(view)
 
     def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        fd = self._open(key)
-        if fd is None:
+        found = self._read_whole(key, limit, buffer)
+        return None if found is None else found[0]
+
+    def _get_stamped(self, key: str, limit: int) -> Stamped | None:
+        found = self._read_whole(key, limit, Buffer())
+        return None if found is None else Stamped(bytes(found[0]), FileStamp.of_status(found[1]))
+
+    def _read_whole(
+        self, key: str, limit: int, buffer: Buffer
+    ) -> tuple[memoryview, os.stat_result] | None:
+        opened = self._open(key)
+        if opened is None:
             return None
+        fd, before = opened
         try:
-            before = os.fstat(fd)
             size = before.st_size
             if size > limit:
                 raise too_long(self.label(key), size, limit)
             view = buffer.take(size)
             filled = self._fill(fd, view)
-            if filled != size or _stamp_of(os.fstat(fd)) != _stamp_of(before):
-                raise ReadFailed(f"{self.label(key)}: changed while it was read. Read it again.")
-            return view
+            after = os.fstat(fd)
+            if (filled, after.st_mtime_ns) != (after.st_size, before.st_mtime_ns):
+                raise FileChanged(
+                    f"{self.label(key)}: the file was written to while it was read, so its bytes "
+                    "may not belong together. Read it again when it is complete."
+                )
+            return view, before
         except OSError as error:
             raise _failed(self.label(key), error) from error
         finally:
@@ -209,7 +232,7 @@ class FolderStore(Store):
 
     @staticmethod
     def _fill(fd: int, view: memoryview) -> int:
-        filled = 0
+        filled = os.readv(fd, [view]) if hasattr(os, "readv") else 0
         while filled < len(view):
             count = (
                 os.readv(fd, [view[filled:]]) if hasattr(os, "readv") else _read(fd, view, filled)
@@ -224,17 +247,18 @@ class FolderStore(Store):
         return None if found is None else bytes(found.data)
 
     def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
-        fd = self._open(key)
-        if fd is None:
+        opened = self._open(key)
+        if opened is None:
             return None
+        fd, status = opened
         try:
-            size = os.fstat(fd).st_size
+            size = status.st_size
             begin = max(0, size + start) if start < 0 else start
             os.lseek(fd, begin, os.SEEK_SET)
             view = buffer.take(max(0, min(length, size - begin)))
             filled = self._fill(fd, view)
             # Taken after reading: what is written before that shows.
-            return Stamped(view[:filled], _stamp_of(os.fstat(fd)))
+            return Stamped(view[:filled], FileStamp.of(fd))
         except OSError as error:
             raise _failed(self.label(key), error) from error
         finally:
@@ -242,10 +266,22 @@ class FolderStore(Store):
 
     def stamp(self, key: str) -> object:
         try:
-            status = os.stat(os.path.join(self._root, key))
+            return FileStamp.of(os.path.join(self._root, key))
         except OSError:
             return None
-        return _stamp_of(status)
+
+    def is_current(self, key: str, stamp: object) -> bool:
+        # Called after each read, so it makes no stamp of its own where nothing has changed.
+        try:
+            now = os.stat(f"{self._root}{os.sep}{key}")
+        except OSError:
+            return stamp is None
+        if not isinstance(stamp, FileStamp):
+            return False
+        size, time, _, inode = stamp
+        if now.st_mtime_ns == time and now.st_size == size and now.st_ino == inode:
+            return True
+        return FileStamp.of_status(now) == stamp
 
     def keys(self) -> Iterator[str]:
         for folder, folders, files in os.walk(self._root):
@@ -264,31 +300,33 @@ class FolderStore(Store):
         with contextlib.suppress(Exception):
             self.close()
 
-    def _open(self, key: str) -> int | None:
-        """Open the file of a key that lies inside the store; None if there is none.
+    def _open(self, key: str) -> tuple[int, os.stat_result] | None:
+        """Open the file of a key that lies inside the store, and ask about it; None without one.
 
         Raises
         ------
         ReadFailed
-            Another folder stands under the store's name by now: its chunks are not this image's,
-            and a chunk missing there, or removed here, is no fill value.
+            It cannot be opened.
+        FileChanged
+            Another folder has the store's name by now: its chunks are not this image's, and a
+            chunk that is missing there, or was removed here, is no fill value.
         """
-        fd = self._open_now(key)
+        opened = self._open_now(key)
         # Looked at after opening, so that what was opened before lies in the store itself.
         try:
             same = os.path.samestat(self._identity, os.stat(self._root))
         except OSError:
             same = False
         if not same:
-            if fd is not None:
-                os.close(fd)
-            raise ReadFailed(
+            if opened is not None:
+                os.close(opened[0])
+            raise FileChanged(
                 f"{self.label(key)}: the store was replaced or removed while it was open. Open it "
-                "again to read what stands there now."
+                "again to read what it holds now."
             )
-        return fd
+        return opened
 
-    def _open_now(self, key: str) -> int | None:
+    def _open_now(self, key: str) -> tuple[int, os.stat_result] | None:
         path = os.path.join(self._root, key)
         try:
             if not self._allow_outside:
@@ -311,10 +349,11 @@ class FolderStore(Store):
             if isinstance(error, ReadFailed):
                 raise
             raise _failed(self.label(key), error) from error
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise ReadFailed(f"{self.label(key)}: is no file, though one belongs there.")
-        return fd
+        return fd, status
 
     def _check_folder(self, folder: str, key: str) -> None:
         if folder in self._inside:
@@ -332,10 +371,6 @@ class FolderStore(Store):
                 "allow_outside=True if the store may be trusted."
             )
         return real
-
-
-def _stamp_of(status: os.stat_result) -> object:
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read(fd: int, view: memoryview, filled: int) -> int:

@@ -22,6 +22,7 @@ from bfbridge.errors import (  # noqa: E402
     BadArgument,
     BfbridgeError,
     Closed,
+    FileChanged,
     LimitExceeded,
     ReadFailed,
     Unsupported,
@@ -220,7 +221,7 @@ class TestShardsThatAreReplaced:
         np.testing.assert_array_equal(chunk(reader, 0, 0), VALUES[0, 0, :32, :32])
         rewrite(folder)
         for _ in range(2):
-            with pytest.raises(ReadFailed, match=r"0/c/0/0/0/0: this shard was replaced .*again"):
+            with pytest.raises(FileChanged, match=r"0/c/0/0/0/0: this shard was replaced .*again"):
                 chunk(reader, 32, 0)
         again = open_reader(f"{url}/sharded.zarr")
         np.testing.assert_array_equal(whole(again)[:, :, 0], VALUES[::-1] // 3)
@@ -253,7 +254,7 @@ class TestShardsThatAreReplaced:
             rewrite(folder)
             shard = "0/c/0/0/0/0"
             memory.put(str(folder / "sharded.zarr" / shard), f"/s.zarr/{shard}")
-            with pytest.raises(ReadFailed, match="replaced"):
+            with pytest.raises(FileChanged, match="replaced"):
                 chunk(reader, 32, 0)
         finally:
             memory.rm("/", recursive=True)
@@ -276,7 +277,7 @@ class TestShardsThatAreReplaced:
             source.filesystem().put_file(
                 str(folder / "sharded.zarr" / shard), f"{web.url}/sharded.zarr/{shard}"
             )
-            with pytest.raises(ReadFailed, match="replaced"):
+            with pytest.raises(FileChanged, match="replaced"):
                 chunk(reader, 0, 32)
             reader.close()
 
@@ -298,7 +299,7 @@ class TestShardsThatAreReplaced:
         rewrite(folder)
         monkeypatch.setattr(indexes, "_BELIEVED", -1.0)
         for each in (reader, local):
-            with pytest.raises(ReadFailed, match="replaced"):
+            with pytest.raises(FileChanged, match="replaced"):
                 chunk(each, 0, 0)
 
     def test_a_shard_that_is_written_later(
