@@ -19,7 +19,7 @@ import numpy as np
 from bfbridge import forking, metadata
 from bfbridge.assembler import ImageAssembler, Scratch
 from bfbridge.atomic import AtomicTarget
-from bfbridge.backend import ImageSpec, Level, Shape5, StoredAs, WriterBackend
+from bfbridge.backend import Extras, ImageSpec, Level, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import (
     BadArgument,
     BadDtype,
@@ -31,6 +31,7 @@ from bfbridge.errors import (
     ReadOnlyProperty,
     WriteFailed,
 )
+from bfbridge.extras import find_extras
 from bfbridge.indexing import Selection, fit_value
 from bfbridge.objects import UrlTarget
 from bfbridge.pyramid import METHODS, Pyramid, factors_of, plan_levels, steps_between
@@ -252,7 +253,7 @@ class NewFile:
             self._check_names()
             self._settle_types()
             metadata.settle(self.ome)
-            planned = [self._plan_image(i) for i in range(len(self.ome.images))]
+            planned = self._plan_images()
             self._specs = [spec for spec, _ in planned]
             with _reported(self.name):
                 if isinstance(self.target, UrlTarget):
@@ -293,7 +294,10 @@ class NewFile:
             return None
         return self.ome
 
-    def _plan_image(self, index: int) -> tuple[ImageSpec, Sequence[int]]:
+    def _plan_images(self) -> list[tuple[ImageSpec, Sequence[int]]]:
+        return [self._plan_image(i, told) for i, told in enumerate(find_extras(self.ome))]
+
+    def _plan_image(self, index: int, extras: Extras) -> tuple[ImageSpec, Sequence[int]]:
         y, x, z, c, t = self.shape5(index)
         element, dtype = self.ome.images[index], self.dtype(index)
         shape: Shape5 = (t, c, z, y, x)
@@ -311,7 +315,7 @@ class NewFile:
             raise BadArgument(
                 f"{self.name}: fill_value={self.wanted.fill_value!r} cannot be held by {dtype}."
             ) from None
-        spec = ImageSpec(image, self.wanted.fill_value, self.wanted.downsample, stored)
+        spec = ImageSpec(image, self.wanted.fill_value, self.wanted.downsample, stored, extras)
         return spec, steps
 
     def write_stored(
@@ -482,7 +486,7 @@ class NewFile:
         self._check_names()
         self._settle_types()
         metadata.settle(self.ome)
-        specs = [self._plan_image(i)[0] for i in range(len(self.ome.images))]
+        specs = [spec for spec, _ in self._plan_images()]
         with _reported(self.name):
             self.backend.create(path, specs, self._document(), self.wanted.backend_options)
         self.closed = True

@@ -115,6 +115,8 @@ class OmeImage:
         Physical size of a pixel; sizes that are not positive and finite count as not stored.
     tiff_data
         In document order.
+    time_step
+        Between two time points, if it is positive and finite.
     """
 
     id: str | None
@@ -133,6 +135,7 @@ class OmeImage:
     samples_declared: bool
     pixel_size: PixelSize
     tiff_data: tuple[TiffData, ...]
+    time_step: Quantity | None = None
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
@@ -458,6 +461,7 @@ class _Parser:
                 building.samples_declared,
                 PixelSize(*physical),
                 tuple(building.tiff_data),
+                _quantity(pixels, "TimeIncrement", "s"),
             )
         )
 

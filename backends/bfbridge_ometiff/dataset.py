@@ -334,6 +334,7 @@ class _Builder:
             channels=tuple(channels),
             role=role,  # type: ignore[arg-type]
             significant_bits=image.significant_bits,
+            time_step=image.time_step,
         )
         return ImagePlan(record, planes)
 

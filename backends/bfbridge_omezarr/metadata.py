@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.backend import Quantity
-from bfbridge_omezarr.ngff import SYMBOLS
+from bfbridge.units import LENGTHS, TIMES, ngff_name
 
 if TYPE_CHECKING:
     from bfbridge.backend import Channel, Image, ImageSpec, Level, Shape5
@@ -29,16 +29,6 @@ __all__ = [
     "shard_shape",
 ]
 
-_NAMES: Final = {symbol: name for name, symbol in SYMBOLS.items()}
-# Lengths that OME names and NGFF does not, in metres.
-_IN_METRES: Final = {
-    "dam": 10.0,
-    "li": 0.0254 / 12,
-    "ly": 9_460_730_472_580_800.0,
-    "pt": 0.0254 / 72,
-    "thou": 2.54e-5,
-    "ua": 149_597_870_700.0,
-}
 _AXES: Final = (
     ("t", "time"),
     ("c", "channel"),
@@ -210,7 +200,7 @@ def multiscale_attributes(
     axes: list[dict[str, str]] = []
     for (name, kind), quantity in zip(_AXES, quantities, strict=True):
         axis = {"name": name, "type": kind}
-        unit = _NAMES.get(quantity.unit) if quantity is not None else None
+        unit = ngff_name(quantity.unit) if quantity is not None else None
         if unit is not None:
             axis["unit"] = unit
         axes.append(axis)
@@ -238,9 +228,12 @@ def multiscale_attributes(
 
 def _nameable(quantity: Quantity | None) -> Quantity | None:
     """Return a quantity in a unit that NGFF has a name for, if it is one of length or time."""
-    if quantity is None or quantity.unit not in _IN_METRES:
+    if quantity is None or ngff_name(quantity.unit) is not None:
         return quantity
-    return Quantity(quantity.value * _IN_METRES[quantity.unit], "m")
+    for units, base in ((LENGTHS, "m"), (TIMES, "s")):
+        if quantity.unit in units:
+            return Quantity(quantity.value * units[quantity.unit], base)
+    return quantity
 
 
 def _transformations(

@@ -22,9 +22,9 @@ from typing import Any, Final
 
 from bfbridge.backend import AXES, Channel, PixelSize, Quantity
 from bfbridge.errors import UnreadableFile, Unsupported
+from bfbridge.units import length_symbol
 
 __all__ = [
-    "SYMBOLS",
     "Axis",
     "Multiscale",
     "channels_of",
@@ -35,73 +35,7 @@ __all__ = [
     "pixel_size",
 ]
 
-SYMBOLS: Final[Mapping[str, str]] = {
-    "angstrom": "Å",
-    "attometer": "am",
-    "centimeter": "cm",
-    "decimeter": "dm",
-    "exameter": "Em",
-    "femtometer": "fm",
-    "foot": "ft",
-    "gigameter": "Gm",
-    "hectometer": "hm",
-    "inch": "in",
-    "kilometer": "km",
-    "megameter": "Mm",
-    "meter": "m",
-    "micrometer": "µm",
-    "mile": "mi",
-    "millimeter": "mm",
-    "nanometer": "nm",
-    "parsec": "pc",
-    "petameter": "Pm",
-    "picometer": "pm",
-    "terameter": "Tm",
-    "yard": "yd",
-    "yoctometer": "ym",
-    "yottameter": "Ym",
-    "zeptometer": "zm",
-    "zettameter": "Zm",
-    "attosecond": "as",
-    "centisecond": "cs",
-    "day": "d",
-    "decisecond": "ds",
-    "exasecond": "Es",
-    "femtosecond": "fs",
-    "gigasecond": "Gs",
-    "hectosecond": "hs",
-    "hour": "h",
-    "kilosecond": "ks",
-    "megasecond": "Ms",
-    "microsecond": "µs",
-    "millisecond": "ms",
-    "minute": "min",
-    "nanosecond": "ns",
-    "petasecond": "Ps",
-    "picosecond": "ps",
-    "second": "s",
-    "terasecond": "Ts",
-    "yoctosecond": "ys",
-    "yottasecond": "Ys",
-    "zeptosecond": "zs",
-    "zettasecond": "Zs",
-}
-"""Unit names of NGFF (UDUNITS-2) and the symbols that OME uses."""
-
-# Not in the specification, but found in files; a symbol of OME stands for itself.
-_ALSO: Final = {
-    "micron": "µm",
-    "um": "µm",
-    "\u03bcm": "µm",
-    "metre": "m",
-    "millimetre": "mm",
-    "micrometre": "µm",
-    "nanometre": "nm",
-    "angstroem": "Å",
-    "pixels": "pixel",
-}
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_OME_UNITS: Final = frozenset(SYMBOLS.values()) | {"pixel", "reference frame"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +259,7 @@ def pixel_size(
     for value, axis, place in zip(scale, axes, places, strict=False):
         if place is None or place < 2 or not math.isfinite(value) or value <= 0:
             continue
-        unit = _unit(axis.unit)
+        unit = length_symbol(axis.unit or "")
         if unit is None and value == 1:
             continue
         found[AXES[place].lower()] = Quantity(value, unit or "pixel")
@@ -338,20 +272,13 @@ def origin_of(
     """Return where the first pixel lies along x, y and z; without a unit in a frame of its own."""
     return PixelSize(
         **{
-            AXES[place].lower(): Quantity(value, _unit(axis.unit) or "reference frame")
+            AXES[place].lower(): Quantity(
+                value, length_symbol(axis.unit or "") or "reference frame"
+            )
             for value, axis, place in zip(origin, axes, places, strict=True)
             if place is not None and place >= 2 and math.isfinite(value)
         }
     )
-
-
-def _unit(name: str | None) -> str | None:
-    if name is None:
-        return None
-    if name in _OME_UNITS:
-        return name
-    lowered = name.lower()
-    return SYMBOLS.get(lowered) or _ALSO.get(lowered)
 
 
 def clean_text(text: str) -> str:
