@@ -49,6 +49,8 @@ class Found:
         "image" or "label".
     well
         Number of its well in the plate's list, or None.
+    node
+        The group itself; None for a bare array.
     """
 
     group: str
@@ -58,6 +60,7 @@ class Found:
     name: str | None = None
     role: Role = "image"
     well: int | None = None
+    node: Node | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,9 @@ def _images_of(
             multiscale = replace(multiscale, version=version)
         arrays = tuple(join(node.key, path, place) for path in multiscale.paths)
         known = None if name is None else clean_text(name)
-        images.append(Found(node.key, arrays, multiscale, node.ome.get("omero"), known, role))
+        images.append(
+            Found(node.key, arrays, multiscale, node.ome.get("omero"), known, role, node=node)
+        )
     return images
 
 

@@ -14,7 +14,8 @@ from bfbridge import forking
 from bfbridge.backend import Image, ImageSpec, Level, Shape5
 from bfbridge.errors import ReadFailed
 from bfbridge_omezarr.codecs import CodecError, decode_bytes
-from bfbridge_omezarr.metadata import Window, array_document, shard_shape
+from bfbridge_omezarr.metadata import array_document, shard_shape
+from bfbridge_omezarr.omero import Window
 from bfbridge_omezarr.shards import Shards
 
 if TYPE_CHECKING:

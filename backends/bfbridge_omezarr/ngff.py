@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bfbridge.backend import AXES, Channel, PixelSize, Quantity
@@ -30,7 +30,6 @@ __all__ = [
     "channels_of",
     "clean_text",
     "map_axes",
-    "origin_of",
     "parse_multiscale",
     "pixel_size",
 ]
@@ -67,6 +66,11 @@ class Multiscale:
         Where the first level-0 element lies along each of `axes`; empty where not stored.
     method
         How lower levels were made, as stored ("type"), or None.
+    shifts
+        For each level, where its first element lies against that of level 0, in elements of level 0
+        along each of `axes`; empty where the levels' scales are not stored.
+    stored
+        The whole entry.
     """
 
     name: str | None
@@ -76,6 +80,8 @@ class Multiscale:
     scale: tuple[float, ...]
     origin: tuple[float, ...] = ()
     method: str | None = None
+    shifts: tuple[tuple[float, ...], ...] = ()
+    stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def parse_multiscale(entry: Any, where: str) -> Multiscale:
@@ -112,7 +118,22 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
         scale=scale or outer,
         origin=_origin(own, common, len(axes)),
         method=method if isinstance(method, str) else None,
+        shifts=_shifts(datasets, len(axes)),
+        stored=entry,
     )
+
+
+def _shifts(datasets: Sequence[Mapping[str, Any]], ndim: int) -> tuple[tuple[float, ...], ...]:
+    lists = [dataset.get("coordinateTransformations") for dataset in datasets]
+    step = _vector(lists[0], "scale", ndim)
+    if not step or not all(math.isfinite(size) and size for size in step):
+        return ()
+    places = [_vector(found, "translation", ndim) or (0.0,) * ndim for found in lists]
+    shifts = tuple(
+        tuple((a - b) / size for a, b, size in zip(place, places[0], step, strict=True))
+        for place in places
+    )
+    return shifts if all(math.isfinite(value) for shift in shifts for value in shift) else ()
 
 
 def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
@@ -266,21 +287,6 @@ def pixel_size(
     return PixelSize(**found)
 
 
-def origin_of(
-    origin: Sequence[float], axes: Sequence[Axis], places: Sequence[int | None]
-) -> PixelSize:
-    """Return where the first pixel lies along x, y and z; without a unit in a frame of its own."""
-    return PixelSize(
-        **{
-            AXES[place].lower(): Quantity(
-                value, length_symbol(axis.unit or "") or "reference frame"
-            )
-            for value, axis, place in zip(origin, axes, places, strict=True)
-            if place is not None and place >= 2 and math.isfinite(value)
-        }
-    )
-
-
 def clean_text(text: str) -> str:
     """Return a name with what neither XML nor UTF-8 can hold (NUL, half surrogates) marked."""
     return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
@@ -294,8 +300,9 @@ def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
     for entry in entries[:count]:
         known = entry if isinstance(entry, dict) else {}
         label = known.get("label")
-        name = clean_text(label) if isinstance(label, str) and label else None
-        channels.append(Channel(name=name, color=_color(known.get("color"))))
+        # Some programs number their channels.
+        text = str(label) if isinstance(label, (str, int)) and label is not True else ""
+        channels.append(Channel(name=clean_text(text) or None, color=_color(known.get("color"))))
     return (*channels, *(Channel(),) * (count - len(channels)))
 
 
