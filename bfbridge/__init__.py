@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bfbridge.convert import convert
     from bfbridge.errors import BfbridgeError
+    from bfbridge.inplace import recover
     from bfbridge.limits import Limits
     from bfbridge.reader import BioReader
     from bfbridge.writer import BioWriter
@@ -27,6 +28,7 @@ _WHERE = {
     "BioWriter": "bfbridge.writer",
     "Limits": "bfbridge.limits",
     "convert": "bfbridge.convert",
+    "recover": "bfbridge.inplace",
 }
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Limits",
     "__version__",
     "convert",
+    "recover",
     "start",
 ]
 

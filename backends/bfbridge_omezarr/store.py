@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from bfbridge.errors import FileChanged, LimitExceeded, ReadFailed, UnreadableFile
+from bfbridge.journal import FOLDER, pending_of
 from bfbridge.stamp import FileStamp
 
 __all__ = ["Buffer", "FolderStore", "Stamped", "Store", "join", "too_long"]
@@ -192,6 +193,7 @@ class FolderStore(Store):
         # While the folder is open, no other folder can be given its number.
         self._fd = os.open(self._root, os.O_RDONLY) if os.name == "posix" else -1
         self._identity = os.stat(self._root)
+        self._pending = pending_of(self._root)
 
     def get(self, key: str, limit: int) -> bytes | None:
         view = self.read(key, limit, Buffer())
@@ -266,14 +268,23 @@ class FolderStore(Store):
 
     def stamp(self, key: str) -> object:
         try:
-            return FileStamp.of(os.path.join(self._root, key))
+            return FileStamp.of(self._path_of(key))
         except OSError:
             return None
+
+    def _path_of(self, key: str) -> str:
+        if self._pending is not None:
+            if key in self._pending.removed:
+                return os.path.join(self._pending.folder, key)
+            changed = os.path.join(self._pending.folder, key)
+            if os.path.lexists(changed):
+                return changed
+        return f"{self._root}{os.sep}{key}"
 
     def is_current(self, key: str, stamp: object) -> bool:
         # Called after each read, so it makes no stamp of its own where nothing has changed.
         try:
-            now = os.stat(f"{self._root}{os.sep}{key}")
+            now = os.stat(self._path_of(key))
         except OSError:
             return stamp is None
         if not isinstance(stamp, FileStamp):
@@ -285,7 +296,7 @@ class FolderStore(Store):
 
     def keys(self) -> Iterator[str]:
         for folder, folders, files in os.walk(self._root):
-            folders.sort()
+            folders[:] = sorted(name for name in folders if name != FOLDER)
             base = os.path.relpath(folder, self._root).replace(os.sep, "/")
             for file in sorted(files):
                 yield file if base == "." else f"{base}/{file}"
@@ -327,7 +338,15 @@ class FolderStore(Store):
         return opened
 
     def _open_now(self, key: str) -> tuple[int, os.stat_result] | None:
-        path = os.path.join(self._root, key)
+        if self._pending is None:
+            return self._open_path(os.path.join(self._root, key), key)
+        # The change may be put in place meanwhile: what is not in the journal any more is there.
+        if key in self._pending.removed:
+            return self._open_path(os.path.join(self._pending.folder, key), key)
+        changed = self._open_path(os.path.join(self._pending.folder, key), key)
+        return changed or self._open_path(os.path.join(self._root, key), key)
+
+    def _open_path(self, path: str, key: str) -> tuple[int, os.stat_result] | None:
         try:
             if not self._allow_outside:
                 self._check_folder(os.path.dirname(path), key)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.source import Source
+    from bfbridge_omezarr.files import Tree
 
 __all__ = ["StoreWriter", "ome_xml_of"]
 
@@ -59,7 +60,7 @@ class StoreWriter(WriterBackend):
 
     def __init__(
         self,
-        target: Path | Source,
+        target: Path | Source | Tree,
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: WriteOptions,

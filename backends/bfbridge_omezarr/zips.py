@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import zipfile
 import zlib
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import FileMissing, LimitExceeded, ReadFailed, UnreadableFile, Unsupported
+from bfbridge.journal import find_interrupted
 from bfbridge_omezarr.remote import RemoteStore
 from bfbridge_omezarr.store import Buffer, FolderStore, Stamped, Store, too_long
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from bfbridge.source import RandomAccess, Source
 
 __all__ = ["ZipStore", "open_store"]
+
+log = logging.getLogger("bfbridge.omezarr")
 
 
 class ZipStore(Store):
@@ -182,6 +186,9 @@ def open_store(source: Source, limits: Limits, allow_outside: bool) -> Store:
         It is neither a folder nor a zip file.
     """
     if source.path is not None and source.path.is_dir():
+        interrupted = find_interrupted(source.path)
+        if interrupted is not None and interrupted.committed:
+            log.warning("%s", interrupted)
         return FolderStore(str(source.path), source.name, allow_outside)
     zipped = source.filename.lower().endswith((".zip", ".ozx"))
     if source.url is not None and not zipped:
