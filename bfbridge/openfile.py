@@ -6,7 +6,8 @@ import hashlib
 import os
 import uuid
 import weakref
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Hashable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from bfbridge import forking, registry
 from bfbridge.backend import OpenOptions, ReaderBackend
-from bfbridge.errors import BadArgument, Closed
+from bfbridge.errors import BadArgument, BfbridgeError, Closed, OutOfMemory, UnreadableFile
 from bfbridge.source import Source
 from bfbridge.tiles import worker_count
 
@@ -107,6 +108,37 @@ class OpenFile:
                         state.content = self._digest(HERE)
                 opened = state.backend
         return opened
+
+    @contextmanager
+    def asked_for(self, what: str) -> Iterator[ReaderBackend]:
+        """Give the open backend to a ``with`` block; what goes wrong in there is an error of ours.
+
+        Parameters
+        ----------
+        what
+            Is asked of the backend, for the message.
+
+        Raises
+        ------
+        OutOfMemory
+            Memory ran out.
+        UnreadableFile
+            The backend failed in another way than it should.
+        """
+        backend = self.backend
+        try:
+            yield backend
+        except BfbridgeError:
+            raise
+        except MemoryError as error:
+            raise OutOfMemory(
+                f"{self.source.name}: memory ran out while its {what} was read."
+            ) from error
+        except Exception as error:
+            raise UnreadableFile(
+                f"{self.source.name}: its {what} cannot be read: the {backend.name} backend failed "
+                f"with {type(error).__name__}: {error}. Please report this as a fault of bfbridge."
+            ) from error
 
     @property
     def reason(self) -> str:

@@ -220,7 +220,7 @@ class _Builder:
             adjusted = samples.adjusted
             counts.append(samples)
             planes += image.size_t * samples.channels * image.size_z
-            check(planes, self._options.limits.directories, "number of planes", self._source.name)
+            check(planes, self._options.limits.planes, "number of planes", self._source.name)
             maps.append(map_planes(image, index, samples.channels, self._file_of))
         if len(self._known_numbers()) > 1 and self._options.group_files is False:
             raise Unsupported("group_files=False with a file of a set")

@@ -83,6 +83,7 @@ class OmeTiffReader(ReaderBackend):
     def __init__(self, dataset: Dataset, options: OpenOptions) -> None:
         self._dataset = dataset
         self._images = tuple(plan.image for plan in dataset.plans)
+        self._limits = options.limits
         self._planes = PlaneReader(options.limits)
         self._gate = _Gate()
         self._original: Mapping[str, Any] | None = None
@@ -245,7 +246,7 @@ class OmeTiffReader(ReaderBackend):
         """Return the OME-XML as an ome_types document."""
         if self._dataset.xml is None:
             return document_of(self._dataset.plans)
-        return model_from_xml(self._dataset.xml, self._dataset.used_files[0])
+        return model_from_xml(self._dataset.xml, self._dataset.used_files[0], self._limits)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
