@@ -131,9 +131,10 @@ class Documents:
         self._wants_copies = consolidated and store.is_remote
         self._copies: Mapping[str, Mapping[str, Any]] = {}
 
-    def bound(self, count: int, share: int, what: str) -> None:
-        """Check a count against a share (one part in `share`) of the directories allowed."""
-        check(count, self._limits.directories // share, what, self._store.name)
+    @property
+    def limits(self) -> Limits:
+        """What the store may ask for."""
+        return self._limits
 
     def root(self) -> Node | None:
         """Return the root, or None if this is no Zarr store.

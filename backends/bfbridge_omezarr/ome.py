@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["make_ome"]
 
+# Planes that are given positions, of one image and of all together; of more, the first one only.
 _MOST_PLANES: Final = 16_384
+_MOST_IN_ALL: Final = 100_000
 
 
 def make_ome(
@@ -56,10 +58,12 @@ def make_ome(
 
     document = OME() if xml is None else model_from_xml(xml, "OME/METADATA.ome.xml")
     told = extras or [Extras()] * len(images)
+    planes = [_count_planes(image, each.origin) for image, each in zip(images, told, strict=True)]
+    most = _MOST_PLANES if sum(planes) <= _MOST_IN_ALL else 1
     document.images = [
         _agreeing(document.images[i], image)
         if xml is not None and described[i] is not None
-        else _image(i, image, told[i].origin)
+        else _image(i, image, told[i].origin, every_plane=planes[i] <= most)
         for i, image in enumerate(images)
     ]
     attach_extras(document, told)
@@ -176,7 +180,12 @@ def _color(color: tuple[int, int, int, int]) -> Any:
     return Color((red, green, blue, alpha / 255))
 
 
-def _planes(image: Image, origin: Mapping[str, Quantity]) -> list[OmePlane]:
+def _count_planes(image: Image, origin: Mapping[str, Quantity]) -> int:
+    t, c, z, _, _ = image.levels[0].shape
+    return t * c * z if set(origin) & set("xyz") else 0
+
+
+def _planes(image: Image, origin: Mapping[str, Quantity], *, every_plane: bool) -> list[OmePlane]:
     """Return planes with their positions; of very many, the first one only."""
     from ome_types.model import Plane
 
@@ -192,7 +201,7 @@ def _planes(image: Image, origin: Mapping[str, Quantity]) -> list[OmePlane]:
     step, first = image.pixel_size.z, origin.get("z")
     if step is None or first is None or step.unit != first.unit:
         step = None
-    places = product(range(t), range(c), range(z)) if t * c * z <= _MOST_PLANES else [(0, 0, 0)]
+    places = product(range(t), range(c), range(z)) if every_plane else [(0, 0, 0)]
     planes = []
     for the_t, the_c, the_z in places:
         if step is not None and first is not None:
@@ -201,7 +210,9 @@ def _planes(image: Image, origin: Mapping[str, Quantity]) -> list[OmePlane]:
     return planes
 
 
-def _image(number: int, image: Image, origin: Mapping[str, Quantity]) -> OmeImageModel:
+def _image(
+    number: int, image: Image, origin: Mapping[str, Quantity], *, every_plane: bool
+) -> OmeImageModel:
     from ome_types.model import Image as OmeImageModel
     from ome_types.model import MetadataOnly, Pixels
 
@@ -226,7 +237,7 @@ def _image(number: int, image: Image, origin: Mapping[str, Quantity]) -> OmeImag
         big_endian=image.byteorder == ">",
         significant_bits=image.significant_bits,
         channels=[_channel(number, i, channel) for i, channel in enumerate(image.channels)],
-        planes=_planes(image, origin),
+        planes=_planes(image, origin, every_plane=every_plane),
         metadata_only=MetadataOnly(),
         **sizes,
     )

@@ -43,6 +43,8 @@ __all__ = ["METADATA_KEY", "OmeZarrReader"]
 log = logging.getLogger("bfbridge.omezarr")
 
 _BATCH: Final = 256
+# Of the channels that all images may have, the part that one may: one in so many.
+_ONE_IMAGE: Final = 5
 METADATA_KEY: Final = "OME/METADATA.ome.xml"
 
 
@@ -301,6 +303,7 @@ class OmeZarrReader(ReaderBackend):
         images: list[Image] = []
         kept: list[Found] = []
         levels: list[tuple[_Plane5, ...]] = []
+        channels = 0
         for item in found:
             try:
                 arrays = [_supported(known[key]) for key in item.arrays]
@@ -311,6 +314,8 @@ class OmeZarrReader(ReaderBackend):
                 log.warning("%s: the label %s is left out: %s", self._store.name, item.name, error)
                 continue
             images.append(image)
+            channels += len(image.channels)
+            check(channels, self._limits.channels, "number of channels", self._store.name)
             kept.append(item)
             levels.append(planes)
         if not images:
@@ -361,7 +366,8 @@ class OmeZarrReader(ReaderBackend):
         levels = tuple(plane.level for plane in planes)
         places = map_axes(axes, first.shape, where)
         # Each channel is a record, so a size in a header must not make millions of them.
-        check(levels[0].shape[1], self._limits.directories, "number of channels", where)
+        most = self._limits.channels // _ONE_IMAGE
+        check(levels[0].shape[1], most, "number of channels of one image", where)
         described = self._xml_image(number, levels[0].shape)
         image = Image(
             name=name_from(found, described),
