@@ -318,6 +318,7 @@ class _Parser:
             parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = None
             parser.ExternalEntityRefHandler = parser.CharacterDataHandler = None
             del self._parser
+            self._tables = ()
         return OmeDocument(tuple(self._images), self._uuid, self._binary_only)
 
     def _refuse(self, *_: object) -> NoReturn:

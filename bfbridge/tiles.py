@@ -168,8 +168,12 @@ def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
-    if shared.error is not None:
-        raise shared.error
+    try:
+        if shared.error is not None:
+            raise shared.error
+    finally:
+        # These frames are part of the error's traceback, which would keep all of it alive.
+        shared.error = None
 
 
 def prefetch(jobs: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:
