@@ -144,7 +144,8 @@ def _agreeing(element: OmeImageModel, image: Image) -> OmeImageModel:
     from ome_types.model import Channel as OmeChannel
 
     pixels = element.pixels
-    element.name = element.name or image.name
+    if element.name is None:
+        element.name = image.name
     for axis in "xyz":
         _set_quantity(pixels, f"physical_size_{axis}", getattr(image.pixel_size, axis))
     _set_quantity(pixels, "time_increment", image.time_step)
@@ -154,7 +155,8 @@ def _agreeing(element: OmeImageModel, image: Image) -> OmeImageModel:
                 OmeChannel(id=f"Channel:{element.id}:{number}", samples_per_pixel=1)
             )
         for channel, record in zip(pixels.channels, image.channels, strict=False):
-            channel.name = record.name
+            if record.name is not None:
+                channel.name = record.name
             stored = channel.color if "color" in channel.model_fields_set else None
             if record.color is not None and (
                 stored is None or tuple(stored.as_rgb_tuple()[:3]) != record.color[:3]
