@@ -27,22 +27,26 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bfbridge.errors import UnreadableFile, WriteFailed
 
 __all__ = [
+    "COMMIT",
     "FOLDER",
+    "NEW",
     "Interrupted",
     "Journal",
     "Pending",
     "find_interrupted",
+    "parse_record",
     "pending_of",
 ]
 
 FOLDER: Final = ".bfbridge-journal"
-_NEW: Final = "new"
-_COMMIT: Final = "commit.json"
+NEW: Final = f"{FOLDER}/new"
+COMMIT: Final = f"{FOLDER}/commit.json"
+"""Keys, in the store, of the folder of new files and of the record of a commit."""
 _FORMAT: Final = 1
 _LARGEST: Final = 512 << 20
 _UNFINISHED: Final = ".partial"
@@ -76,7 +80,6 @@ class Interrupted:
             f"{'finishes it' if self.committed else 'removes what is left of it'}."
         )
 
-
     @property
     def ended(self) -> str:
         """What is said once it was put in order."""
@@ -108,7 +111,7 @@ def find_interrupted(path: str | os.PathLike[str]) -> Interrupted | None:
     journal = os.path.join(os.fspath(path), FOLDER)
     if not os.path.isdir(journal):
         return None
-    return Interrupted(os.fspath(path), os.path.isfile(os.path.join(journal, _COMMIT)))
+    return Interrupted(os.fspath(path), os.path.isfile(os.path.join(os.fspath(path), COMMIT)))
 
 
 def pending_of(root: str | os.PathLike[str]) -> Pending | None:
@@ -119,10 +122,10 @@ def pending_of(root: str | os.PathLike[str]) -> Pending | None:
     UnreadableFile
         Its record is damaged.
     """
-    record = _read_record(Path(root, FOLDER, _COMMIT))
+    record = _read_record(Path(root, COMMIT))
     if record is None:
         return None
-    return Pending(os.path.join(root, FOLDER, _NEW), frozenset(record["removed"]))
+    return Pending(os.path.join(root, NEW), frozenset(record["removed"]))
 
 
 class Journal:
@@ -149,7 +152,7 @@ class Journal:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root)
         self._journal = self._root / FOLDER
-        self.folder = self._journal / _NEW
+        self.folder = self._root / NEW
         with self._reported("a change that was interrupted cannot be put in order"):
             self._settle()
 
@@ -174,9 +177,9 @@ class Journal:
             return
         with self._reported("the change cannot be completed"):
             self._journal.mkdir(exist_ok=True)
-            temporary = self._journal / f".{_COMMIT}{_UNFINISHED}"
+            temporary = self._journal / f".commit{_UNFINISHED}"
             temporary.write_bytes(json.dumps(record).encode())
-            temporary.replace(self._journal / _COMMIT)
+            temporary.replace(self._root / COMMIT)
         with self._reported(
             "the change is complete, but could not be put in place everywhere. It is not lost: "
             f"bfbridge.recover({os.fspath(self._root)!r}) finishes it"
@@ -185,12 +188,12 @@ class Journal:
 
     def discard(self) -> None:
         """Drop the change, unless it is committed."""
-        if not (self._journal / _COMMIT).exists():
+        if not (self._root / COMMIT).exists():
             shutil.rmtree(self._journal, ignore_errors=True)
 
     def _settle(self) -> None:
         """Put a committed change in place, or drop one that is not; doing it twice does no harm."""
-        record = _read_record(self._journal / _COMMIT)
+        record = _read_record(self._root / COMMIT)
         if record is not None:
             keys = sorted(self._staged())
             last = [key for key in record["last"] if key in set(keys)]
@@ -202,7 +205,7 @@ class Journal:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     self.place(key).unlink()
             # From here on there is nothing to be done again.
-            (self._journal / _COMMIT).unlink()
+            (self._root / COMMIT).unlink()
         if self._journal.is_dir():
             shutil.rmtree(self._journal)
 
@@ -245,23 +248,37 @@ class Journal:
             raise failed from error
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
+def _read_record(path: Path) -> dict[str, list[str]] | None:
     """Return what a commit says, or None where there is none."""
     try:
-        if path.stat().st_size > _LARGEST:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UnreadableFile(f"{path}: cannot be read ({error.strerror or error}).") from error
+    return parse_record(data, os.fspath(path))
+
+
+def parse_record(data: bytes, where: str) -> dict[str, list[str]]:
+    """Return what a commit says: the keys "removed", and those put in place "last".
+
+    Raises
+    ------
+    UnreadableFile
+        It is damaged, or of another version of bfbridge.
+    """
+    try:
+        if len(data) > _LARGEST:
             raise ValueError("it is too long")
-        record = json.loads(path.read_bytes())
+        record = json.loads(data)
         removed, last = record["removed"], record["last"]
         known = record["format"] == _FORMAT and isinstance(removed, list) and isinstance(last, list)
         if not known or not all(isinstance(key, str) for key in (*removed, *last)):
             raise ValueError("it is of another format")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableFile(
-            f"{path}: the record of a change cannot be read ({error}), so it is not known which "
+            f"{where}: the record of a change cannot be read ({error}), so it is not known which "
             "files of the store are current. Restore the store from a copy."
         ) from error
-    except OSError as error:
-        raise UnreadableFile(f"{path}: cannot be read ({error.strerror or error}).") from error
     return {"removed": removed, "last": last}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import FileMissing, LimitExceeded, ReadFailed, UnreadableFile, Unsupported
-from bfbridge.journal import find_interrupted
+from bfbridge.journal import COMMIT, FOLDER, NEW, find_interrupted, parse_record
 from bfbridge_omezarr.remote import RemoteStore
 from bfbridge_omezarr.store import Buffer, FolderStore, Stamped, Store, too_long
 
@@ -47,6 +47,18 @@ class ZipStore(Store):
         self._entries = {
             file[len(base) :]: info for file, info in entries.items() if file.startswith(base)
         }
+        self._apply_journal(limits)
+
+    def _apply_journal(self, limits: Limits) -> None:
+        """Take the new files of a change that was committed and not in place when it was zipped."""
+        data = self.get(COMMIT, limits.xml_bytes)
+        if data is not None:
+            for key in parse_record(data, self.label(COMMIT))["removed"]:
+                self._entries.pop(key, None)
+            new = {k: info for k, info in self._entries.items() if k.startswith(f"{NEW}/")}
+            self._entries |= {key[len(NEW) + 1 :]: info for key, info in new.items()}
+        for key in [key for key in self._entries if key.startswith(f"{FOLDER}/")]:
+            del self._entries[key]
 
     def get(self, key: str, limit: int) -> bytes | None:
         info = self._entries.get(key)

@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import signal
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,19 @@ class TestACommittedChange:
         copy = tmp_path / "copy.ome.zarr"
         shutil.copytree(one.path, copy)
         assert np.array_equal(everything(copy)[0], one.known["new"][0])
+
+    @pytest.mark.parametrize("inside", ["", "image.ome.zarr/"])
+    def test_a_zip_file_of_the_store_is_whole_as_well(
+        self, one: Case, tmp_path: Path, inside: str
+    ) -> None:
+        path = tmp_path / "a.ozx"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in one.path.rglob("*"):
+                if file.is_file():
+                    archive.write(file, inside + file.relative_to(one.path).as_posix())
+        with BioReader(path) as br:
+            for level, expected in zip(br.levels, one.known["new"], strict=True):
+                assert np.array_equal(level.read(keepdims=True), expected)
 
     def test_it_can_be_replaced(self, one: Case) -> None:
         with BioWriter(one.path, image=OLD, overwrite=True) as bw:
