@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bfbridge import errors
     from bfbridge.convert import convert
     from bfbridge.errors import BfbridgeError
+    from bfbridge.inplace import recover
     from bfbridge.limits import Limits
     from bfbridge.reader import BioReader
     from bfbridge.writer import BioWriter
@@ -28,6 +29,7 @@ _WHERE = {
     "BioWriter": "bfbridge.writer",
     "Limits": "bfbridge.limits",
     "convert": "bfbridge.convert",
+    "recover": "bfbridge.inplace",
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "__version__",
     "convert",
     "errors",
+    "recover",
     "start",
 ]
 

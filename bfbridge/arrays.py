@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.coordinates import coordinates
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra, ReadFailed
 from bfbridge.openfile import OpenFile
@@ -165,7 +165,7 @@ def _positions(item: Any, length: int) -> Any:
 
 
 _kept: OrderedDict[int, OpenFile] = OrderedDict()
-_kept_lock = threading.Lock()
+_kept_lock = forking.lock()
 
 
 def _revive(view: ImageView, order: str, stamp: Hashable) -> LazyImage:

@@ -12,7 +12,6 @@ import glob
 import math
 import os
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bfbridge import metadata, registry
+from bfbridge import forking, metadata, registry
 from bfbridge.backend import AXES, Image, Level, OpenOptions, ReaderBackend, Region, Shape5
 from bfbridge.errors import BadArgument, Closed, FileMissing, UnreadableFile
 from bfbridge.filepattern import FilePattern
@@ -193,7 +192,7 @@ class FileSeries(ReaderBackend):
         self._sources = dict(plan.members)
         self._options = options
         self._backend = backend
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._open: OrderedDict[Place, _Member] = OrderedDict()
         self._closed = False
         with self._borrowed((0, 0, 0)) as first:

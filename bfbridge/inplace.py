@@ -1,11 +1,12 @@
 """Files that are written where they are: continued, changed, or made by several processes.
 
-Only stores of separate chunks can be: OME-Zarr. Each chunk appears whole or not at all, but the
-file as a whole is not finished in one step, as a new file is.
+Only stores of separate chunks can be: OME-Zarr. What is changed or added by one process appears as
+a whole when the writer is closed, or not at all (`bfbridge.journal`).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from contextlib import suppress
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from bfbridge import metadata, registry
 from bfbridge.atomic import AtomicTarget
 from bfbridge.backend import OpenOptions
-from bfbridge.errors import BadArgument, TargetExists, Unsupported
+from bfbridge.errors import BadArgument, TargetExists, Unsupported, WriteFailed
+from bfbridge.journal import Interrupted, Journal, find_interrupted
 from bfbridge.newfile import NewFile, WritePlan
 from bfbridge.objects import Objects, UrlTarget
 from bfbridge.source import as_source
@@ -30,14 +32,18 @@ __all__ = [
     "InPlaceTarget",
     "SharedTarget",
     "create",
+    "find_interrupted",
     "finish",
     "is_there",
     "open_part",
     "place_of",
+    "recover",
     "reopen",
     "target_of",
     "writer_for",
 ]
+
+log = logging.getLogger("bfbridge")
 
 SHARED_FOLDER = ".bfbridge-shared"
 
@@ -65,21 +71,28 @@ class SharedTarget:
         The file itself: a path, or the source of a URL.
     folder
         Where this process keeps unfinished chunks.
-    owned
-        Always True: each process gives up its own part.
     """
-
-    owned = True
 
     def __init__(self, place: Path | Source) -> None:
         self.work_path = place
+        self._pid = os.getpid()
         if isinstance(place, Path):
             self.path, self.folder = str(place), place / SHARED_FOLDER
         else:
             self.path, self.folder = place.name, Path(tempfile.gettempdir())
 
+    @property
+    def owned(self) -> bool:
+        """Whether this process opened the part, and is not a forked copy of the one that did."""
+        return os.getpid() == self._pid
+
     def check_owner(self) -> None:
-        """Any process may write its part."""
+        """Raise `WriteFailed` in a forked child: unfinished chunks and shards are its parent's."""
+        if not self.owned:
+            raise WriteFailed(
+                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
+                "which opened this part of the store. Call BioWriter.open in each process."
+            )
 
     def commit(self) -> None:
         """Nothing has to be moved."""
@@ -162,6 +175,7 @@ def reopen(path: str | os.PathLike[str], wanted: WritePlan, wished_t: int | None
     backend = registry.writer_for(os.fspath(path))
     target = InPlaceTarget(path)
     try:
+        _settle(path)
         had = _time_points(path)
         wished_t = had if wished_t is None else wished_t
         if wished_t < had:
@@ -179,6 +193,38 @@ def reopen(path: str | os.PathLike[str], wanted: WritePlan, wished_t: int | None
         target.discard()
         raise
     return file
+
+
+def recover(path: str | os.PathLike[str]) -> Interrupted | None:
+    """End a change of a store that was interrupted: finish it if it is complete, else drop it.
+
+    Opening the store for writing does the same.
+
+    Returns
+    -------
+    Interrupted
+        What was found; None where there was nothing to do.
+
+    Raises
+    ------
+    TargetBusy
+        The change is under way in another process.
+    UnreadableFile, WriteFailed
+        It cannot be finished.
+    """
+    target = InPlaceTarget(path)
+    try:
+        return _settle(path)
+    finally:
+        target.discard()
+
+
+def _settle(path: str | os.PathLike[str]) -> Interrupted | None:
+    found = find_interrupted(path)
+    if found is not None:
+        Journal(path)
+        log.warning("%s", found.ended)
+    return found
 
 
 def _time_points(path: str | os.PathLike[str]) -> int:

@@ -6,7 +6,6 @@ settles the document, starts the backend in a private folder, and from then on t
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge import metadata, roles
+from bfbridge import forking, metadata, roles
 from bfbridge.assembler import ImageAssembler, Scratch
 from bfbridge.atomic import AtomicTarget
-from bfbridge.backend import Image, ImageSpec, Level, Shape5, StoredAs, WriterBackend
+from bfbridge.backend import Extras, Image, ImageSpec, Level, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import (
     BadArgument,
     BadDtype,
@@ -32,6 +31,7 @@ from bfbridge.errors import (
     ReadOnlyProperty,
     WriteFailed,
 )
+from bfbridge.extras import find_extras
 from bfbridge.indexing import Selection, fit_value
 from bfbridge.objects import UrlTarget
 from bfbridge.pyramid import METHODS, Pyramid, factors_of, plan_levels, steps_between
@@ -112,8 +112,8 @@ class NewFile:
         self._untyped = set(range(len(ome.images))) if wanted.infer_dtype else set()
         self.named: dict[int, int] = {}
         self.closed = False
-        self._lock = threading.RLock()
-        self._idle = threading.Condition(self._lock)
+        self._lock = forking.rlock()
+        self._idle = forking.condition(self._lock)
         self._active = 0
         self._closing = False
         self._failure: BaseException | None = None
@@ -252,7 +252,7 @@ class NewFile:
             if self._writer is not None:
                 return self._writer
             self._settle()
-            planned = [self._plan_image(i) for i in range(len(self.ome.images))]
+            planned = self._plan_images()
             self._specs = [spec for spec, _ in planned]
             with _reported(self.target):
                 if isinstance(self.target, UrlTarget):
@@ -306,7 +306,10 @@ class NewFile:
         record = metadata.record(self.ome.images[index], self.dtype(index), levels)
         return replace(record, **self._roles[index]._asdict())
 
-    def _plan_image(self, index: int) -> tuple[ImageSpec, Sequence[int]]:
+    def _plan_images(self) -> list[tuple[ImageSpec, Sequence[int]]]:
+        return [self._plan_image(i, told) for i, told in enumerate(find_extras(self.ome))]
+
+    def _plan_image(self, index: int, extras: Extras) -> tuple[ImageSpec, Sequence[int]]:
         y, x, z, c, t = self.shape5(index)
         dtype = self.dtype(index)
         shape: Shape5 = (t, c, z, y, x)
@@ -326,7 +329,7 @@ class NewFile:
             ) from None
         averaged = self.wanted.downsample == "mean"
         method = "nearest" if averaged and image.is_mask else self.wanted.downsample
-        spec = ImageSpec(image, self.wanted.fill_value, method, stored)
+        spec = ImageSpec(image, self.wanted.fill_value, method, stored, extras)
         return spec, steps
 
     def write_stored(
@@ -495,7 +498,7 @@ class NewFile:
     def create_shared(self, path: Path | Source) -> None:
         """Start the planned file at its final place, for several processes to write."""
         self._settle()
-        specs = [self._plan_image(i)[0] for i in range(len(self.ome.images))]
+        specs = [spec for spec, _ in self._plan_images()]
         with _reported(self.target):
             self.backend.create(path, specs, self._document(specs), self.wanted.backend_options)
         self.closed = True
@@ -527,7 +530,7 @@ class NewFile:
 
     def is_complete(self) -> bool:
         """Whether every pixel of every image was written, once all that is under way has ended."""
-        if not self.started or self._failure is not None:
+        if not self.started or self._failure is not None or not self.target.owned:
             return False
         with suppress(Exception):
             self._background.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import uuid
 import weakref
 from collections.abc import Hashable, Iterator, MutableMapping
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bfbridge import registry
+from bfbridge import forking, registry
 from bfbridge.backend import OpenOptions, ReaderBackend
 from bfbridge.errors import BadArgument, BfbridgeError, Closed, OutOfMemory, UnreadableFile
 from bfbridge.source import Source
@@ -34,7 +33,7 @@ class _State:
     """What changes while a file is open."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = forking.lock()
         self.backend: ReaderBackend | None = None
         self.reason = ""
         self.closed = False
@@ -220,7 +219,7 @@ def _place(source: Source) -> Hashable:
 
 
 _reopened: weakref.WeakValueDictionary[Hashable, OpenFile] = weakref.WeakValueDictionary()
-_reopened_lock = threading.Lock()
+_reopened_lock = forking.lock()
 
 
 def _reopen(

@@ -11,12 +11,12 @@ import io
 import os
 import posixpath
 import stat
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast, runtime_checkable
 
+from bfbridge import forking
 from bfbridge.errors import (
     INSTALL,
     BadArgument,
@@ -30,7 +30,7 @@ from bfbridge.errors import (
 from bfbridge.filesystem import read_all
 from bfbridge.stamp import FileStamp
 
-__all__ = ["RandomAccess", "Source", "as_source"]
+__all__ = ["ProcessFilesystem", "RandomAccess", "Source", "as_source"]
 
 
 @runtime_checkable
@@ -303,10 +303,11 @@ class _LocalFile:
 
     def __init__(self, path: Path) -> None:
         self._name = str(path)
-        self._lock = threading.Lock()
-        self._seek_lock = threading.Lock()
+        self._lock = forking.lock()
+        self._seek_lock = forking.lock()
         self._readers = 0
         self._closed = False
+        forking.in_child(self._forget_others)
         # A pipe would be waited for until somebody writes to it.
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
         self._fd = os.open(path, flags)
@@ -324,6 +325,10 @@ class _LocalFile:
         except BaseException:
             os.close(self._fd)
             raise
+
+    def _forget_others(self) -> None:
+        # Reads under way on other threads of the parent never end in the child.
+        self._readers = 0
 
     def fileno(self) -> int:
         """The descriptor, for `filesystem.fill_at` and for mapping into memory."""
@@ -392,7 +397,9 @@ class _FileObject:
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._file = file
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
+        self._pid = os.getpid()
+        self._positioned = hasattr(os, "pread") and _is_plain(file)
         if isinstance(cast("object", file), io.TextIOBase):
             raise UnreadableFile(f"{name}: opened as text; open it with mode 'rb'.")
         try:
@@ -405,10 +412,13 @@ class _FileObject:
     def read_at(self, offset: int, length: int) -> bytes:
         parts, missing = [], length
         try:
-            with self._lock:
-                self._file.seek(offset)
+            with contextlib.nullcontext() if self._positioned else self._lock:
+                self._seek(offset)
                 # An unbuffered file may give less than it is asked for.
-                while missing > 0 and (part := self._file.read(missing)) != b"":
+                while missing > 0:
+                    part = self._read_some(offset + length - missing, missing)
+                    if part == b"":
+                        break
                     if part is None:
                         raise UnreadableFile(
                             f"{self._name}: this open file is in non-blocking mode and has no "
@@ -424,8 +434,59 @@ class _FileObject:
             raise UnreadableFile(f"{self._name}: cannot be read ({error}).") from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def _seek(self, offset: int) -> None:
+        if self._positioned:
+            return
+        if os.getpid() != self._pid and not isinstance(self._file, io.BytesIO):
+            raise UnreadableFile(
+                f"{self._name}: this open file is shared with the parent of this forked process, "
+                "and each would move the other's position in it. Open the image by its path."
+            )
+        self._file.seek(offset)
+
+    def _read_some(self, offset: int, length: int) -> Any:
+        if self._positioned:
+            return os.pread(self._file.fileno(), length, offset)
+        return self._file.read(length)
+
     def close(self) -> None:
         """Nothing to release: the file belongs to the caller."""
+
+
+def _is_plain(file: Any) -> bool:
+    """Whether an open file gives what its descriptor gives, so that no position is needed.
+
+    Forked processes have one position in common.
+    """
+    raw = file.raw if type(file) is io.BufferedReader else file
+    return type(raw) is io.FileIO
+
+
+class ProcessFilesystem:
+    """The fsspec filesystem of a URL; a forked child has one of its own.
+
+    fsspec's answer requests on a thread that a child does not have.
+
+    Parameters
+    ----------
+    source
+        Of a URL.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._made: Any = source.filesystem()
+        forking.in_child(self._forget)
+
+    def _forget(self) -> None:
+        self._made = None
+
+    @property
+    def here(self) -> Any:
+        """The filesystem to use in this process."""
+        if self._made is None:
+            self._made = self._source.filesystem()
+        return self._made
 
 
 class _RemoteFile:
@@ -434,9 +495,9 @@ class _RemoteFile:
     def __init__(self, source: Source) -> None:
         self._url = source.url
         self._name = source.name
-        self._fs = source.filesystem()
+        self._filesystem = ProcessFilesystem(source)
         try:
-            size = self._fs.size(self._url)
+            size = self._filesystem.here.size(self._url)
         except FileNotFoundError as error:
             raise FileMissing(f"{source.name}: no such file.") from error
         except Exception as error:
@@ -467,7 +528,7 @@ class _RemoteFile:
     def _fetch(self, start: int, end: int) -> bytes:
         """Ask once for the bytes from `start` to `end`; a server may give fewer."""
         try:
-            data: bytes = self._fs.cat_file(self._url, start=start, end=end)
+            data: bytes = self._filesystem.here.cat_file(self._url, start=start, end=end)
         except Exception as error:
             raise UnreadableFile(
                 f"{self._name}: bytes {start}-{end} cannot be read ({error})."

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import Level, ReaderBackend, Region, Shape5
 from bfbridge.errors import BadArgument, BfbridgeError, ReadFailed
 from bfbridge.indexing import Axis
@@ -92,7 +93,7 @@ def _cgroup_quota() -> float | None:
 
 
 _pools: dict[str, ThreadPoolExecutor] = {}
-_pool_lock = threading.Lock()
+_pool_lock = forking.lock()
 
 
 def _shared_pool(purpose: str = "bfbridge") -> ThreadPoolExecutor:
@@ -104,9 +105,8 @@ def _shared_pool(purpose: str = "bfbridge") -> ThreadPoolExecutor:
 
 def _forget_pool() -> None:
     # Threads do not survive a fork: the child makes pools of its own on first use.
-    global _pools, _pool_lock
+    global _pools
     _pools = {}
-    _pool_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -118,7 +118,7 @@ class _Run:
 
     def __init__(self, jobs: Iterable[Callable[[], object]]) -> None:
         self._jobs = iter(jobs)
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self.error: BaseException | None = None
 
     def work(self) -> None:
@@ -168,8 +168,12 @@ def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
-    if shared.error is not None:
-        raise shared.error
+    try:
+        if shared.error is not None:
+            raise shared.error
+    finally:
+        # These frames are part of the error's traceback, which would keep all of it alive.
+        shared.error = None
 
 
 def prefetch(jobs: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:
@@ -203,7 +207,7 @@ class Background:
 
     def __init__(self, limit: int) -> None:
         self._slots = threading.Semaphore(limit)
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._pending: set[Future[Any]] = set()
         self._error: BaseException | None = None
 
@@ -263,9 +267,14 @@ class ChunkCache(MutableMapping[Hashable, Array]):
     def __init__(self, max_bytes: int = 64 << 20) -> None:
         self.max_bytes = max_bytes
         self.nbytes = 0
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._chunks: OrderedDict[Hashable, Array] = OrderedDict()
         self._met: OrderedDict[Hashable, None] = OrderedDict()
+        forking.in_child(self._recount)
+
+    def _recount(self) -> None:
+        # Another thread of the parent may have been between changing the chunks and the sum.
+        self.nbytes = sum(chunk.nbytes for chunk in self._chunks.values())
 
     def met(self, key: Hashable) -> bool:
         """Note that a chunk is asked for; return whether it was before, not long ago."""

@@ -267,8 +267,11 @@ class BioWriter(ImageWriter):
         Bytes of unfinished chunks kept in memory before a scratch file is used.
     append
         Whether to go on with an OME-Zarr store of that name, if there is one: with a larger T than
-        it has, time points are added; otherwise regions change what it holds. Its sizes, dtype
-        and chunks stay.
+        it has, time points are added; otherwise regions change what it holds, in every level. Its
+        sizes, dtype and chunks stay. Until `close` the store is as it was; `close` makes all of it
+        count, or after an exception, a kill or a full disk nothing. A kill while `close` puts
+        chunks in place leaves a complete journal in the store: bfbridge reads from it, and the
+        next ``BioWriter(path, append=True)`` or `bfbridge.recover` finishes it.
     storage_options
         For a URL: what its fsspec filesystem is made with.
     **kwargs

@@ -14,12 +14,12 @@ import posixpath
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bfbridge import forking
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError, LimitExceeded
 from bfbridge.limits import Limits
@@ -60,7 +60,7 @@ class Files:
     main_id: str
     _failure: BaseException | None = None
     # One for all: a failure is rare.
-    _failure_lock = threading.Lock()
+    _failure_lock = forking.lock()
 
     @contextlib.contextmanager
     def using(self, table: Any) -> Iterator[None]:
@@ -219,6 +219,7 @@ class MappedFiles(Files):
         self._limits = limits if source.head(132)[128:] == b"DICM" else None
         self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
+        self._pid = os.getpid()
         self._on_disk = False
         self._files: dict[str, _File] = {}
         try:
@@ -297,7 +298,9 @@ class MappedFiles(Files):
             file.close()
         if self._package is not None:
             self._package.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if os.getpid() == self._pid:
+            # Not in a forked child: the folder is its parent's.
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _add(self, shown: str, opener: Callable[[], RandomAccess], name: str) -> str:
         place = self._folder.joinpath(*[_plain(part) for part in name.split("/")])
@@ -333,7 +336,7 @@ class _File:
         self._limits = limits
         self._access: RandomAccess | None = None
         self._java: Any = None
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     @property
     def is_open(self) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bfbridge import forking
 from bfbridge.errors import (
     INSTALL,
     BadArgument,
@@ -49,9 +50,10 @@ class JavaMachine:
     """Owner of the JVM. There is one instance, `machine`; all methods are thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = forking.rlock()
         self._started = False
         self._pid = os.getpid()
+        self._starting = 0
         self._adopted = False
         self._version = ""
         self._max_memory = 0
@@ -62,7 +64,7 @@ class JavaMachine:
         self._byte: Any = None
         self._bytes: Any = None
         # Calls under way, and whether the interpreter is ending.
-        self._calls = threading.Condition()
+        self._calls = forking.condition()
         self._active = 0
         self._ending = False
         # What is to be closed while Java still runs, at exit.
@@ -101,7 +103,10 @@ class JavaMachine:
         if not self._started:
             with self._lock:
                 if not self._started:
-                    self._start(heap)
+                    try:
+                        self._start(heap)
+                    finally:
+                        self._starting = 0
                     if not _keeps_attached():
                         # Java counts the thread that made it as its main one until it detaches.
                         self._classes["java.lang.Thread"].detach()
@@ -237,7 +242,10 @@ class JavaMachine:
                 f"the bioformats backend needs JPype, which is not installed ({error}). Install it "
                 f"with: {INSTALL}"
             ) from error
-        self._pid = os.getpid()
+        if self._starting not in (0, os.getpid()):
+            # Another thread of the parent was starting Java at the moment of the fork.
+            self._refuse_forked()
+        self._starting = self._pid = os.getpid()
         if jpype.isJVMStarted():
             self._adopt(jpype)
         else:

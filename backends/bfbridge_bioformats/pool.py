@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.errors import Closed, OutOfMemory
 
 from .jvm import machine
@@ -200,7 +200,7 @@ class ReaderPool(Generic[R]):
         self._alive = len(self._idle)
         self._waited = 0.0
         self._closed = False
-        self._changed = threading.Condition()
+        self._changed = forking.condition()
 
     @property
     def closed(self) -> bool:

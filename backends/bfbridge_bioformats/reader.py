@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError, FileMissing
 
@@ -60,7 +60,7 @@ class BioFormatsReader(ReaderBackend):
         self._pool = pool
         self._files = files
         self._store = store
-        self._store_lock = threading.Lock()
+        self._store_lock = forking.lock()
         self._xml: str | None = None
         self._xml_made = False
         self._used: tuple[str, ...] | None = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region, Shape5, StoredAs
 from bfbridge.errors import (
     BadArgument,
@@ -46,9 +46,14 @@ class _Gate:
     """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._condition = forking.condition()
         self._inside = 0
         self._shut = False
+        forking.in_child(self._forget_others)
+
+    def _forget_others(self) -> None:
+        # Reads under way on other threads of the parent never end in the child.
+        self._inside = 0
 
     def __enter__(self) -> None:
         with self._condition:
