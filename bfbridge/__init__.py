@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bfbridge import errors
     from bfbridge.convert import convert
     from bfbridge.errors import BfbridgeError
+    from bfbridge.functions import imread, imwrite
     from bfbridge.limits import Limits
     from bfbridge.reader import BioReader
     from bfbridge.writer import BioWriter
@@ -28,6 +29,8 @@ _WHERE = {
     "BioWriter": "bfbridge.writer",
     "Limits": "bfbridge.limits",
     "convert": "bfbridge.convert",
+    "imread": "bfbridge.functions",
+    "imwrite": "bfbridge.functions",
 }
 
 __all__ = [
@@ -39,6 +42,8 @@ __all__ = [
     "__version__",
     "convert",
     "errors",
+    "imread",
+    "imwrite",
     "start",
 ]
 

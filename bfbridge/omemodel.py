@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from bfbridge.errors import BadArgument, UnreadableFile
+from bfbridge.errors import BadArgument, MissingExtra, UnreadableFile
 from bfbridge.omerepair import note_faults, parse, xml_context
 from bfbridge.omexml import pixel_type_of
 
@@ -43,9 +43,17 @@ def model_from_xml(xml: str | bytes, name: str = "OME-XML") -> OME:
     ------
     UnreadableFile
         A required value in it is not what the OME schema allows.
+    MissingExtra
+        It is of a schema before 2016-06, and lxml, which turns it into one of today's, is not
+        installed.
     """
     try:
         document, faults = parse(xml)
+    except ImportError as error:
+        raise MissingExtra(
+            f"{name}: the metadata is of an OME schema before 2016-06, which takes lxml to read "
+            f"({error}). Install it with: python -m pip install lxml"
+        ) from error
     except ValueError as error:  # of pydantic and of xsdata
         reason = " ".join(str(error).split())[:300]
         raise UnreadableFile(
