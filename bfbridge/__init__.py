@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bfbridge import errors
     from bfbridge.convert import convert
     from bfbridge.errors import BfbridgeError
+    from bfbridge.functions import imread, imwrite
     from bfbridge.inplace import recover
     from bfbridge.limits import Limits
     from bfbridge.reader import BioReader
@@ -29,6 +30,8 @@ _WHERE = {
     "BioWriter": "bfbridge.writer",
     "Limits": "bfbridge.limits",
     "convert": "bfbridge.convert",
+    "imread": "bfbridge.functions",
+    "imwrite": "bfbridge.functions",
     "recover": "bfbridge.inplace",
 }
 
@@ -41,6 +44,8 @@ __all__ = [
     "__version__",
     "convert",
     "errors",
+    "imread",
+    "imwrite",
     "recover",
     "start",
 ]

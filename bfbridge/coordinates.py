@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge.arguments import one_of
 from bfbridge.backend import Quantity
 from bfbridge.errors import BadArgument, BfbridgeError
 from bfbridge.metadata import convert_length
@@ -123,8 +124,7 @@ def coordinates(view: ImageView, origin: str = "file") -> dict[str, Any]:
     BadArgument
         `origin` is neither.
     """
-    if origin not in ("file", "zero"):
-        raise BadArgument(f"origin={origin!r}: give 'file' or 'zero'.")
+    one_of(origin, "origin", ("file", "zero"))
     pixels = pixels_of(view)
     placed = origins(view, pixels) if origin == "file" else {}
     full = view.levels[0]

@@ -129,7 +129,7 @@ def writable_dtype(dtype: Any) -> np.dtype[Any]:
     """
     try:
         wanted: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise BadDtype(f"dtype={dtype!r} is not a numpy dtype.") from None
     if wanted == np.bool_:
         return np.dtype(np.uint8)

@@ -21,6 +21,7 @@ import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BadArgument, ReadFailed
+from bfbridge.finalizers import finalize
 
 from . import document
 from .document import Modulo
@@ -175,7 +176,7 @@ class IsolatedReader(ReaderBackend):
         self._state = _State(opening, first)
         _states.add(self._state)
         # At exit `workers` ends them all, and knows that it is the end.
-        weakref.finalize(self, self._state.close).atexit = False
+        finalize(self, self._state.close)
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> IsolatedReader:

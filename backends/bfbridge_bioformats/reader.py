@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +11,7 @@ import numpy as np
 from bfbridge import forking
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError, FileMissing
+from bfbridge.finalizers import finalize
 
 from . import document
 from .anywhere import PACKED, Files, LocalFiles, MappedFiles, seen_by_java
@@ -68,8 +68,7 @@ class BioFormatsReader(ReaderBackend):
         self.format = format_
         machine.close_at_exit(self)
         # A reader that is dropped without close() releases its file as well.
-        self._finalizer = weakref.finalize(self, _close, pool, files)
-        self._finalizer.atexit = False
+        self._finalizer = finalize(self, _close, pool, files)
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> ReaderBackend:
