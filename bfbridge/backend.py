@@ -78,6 +78,10 @@ class Channel:
         Wavelengths with their unit, or None.
     samples
         Samples a pixel of this channel holds.
+    window
+        Least and greatest value of the display range as stored, or None.
+    active
+        Whether the file says that the channel is shown when the image is opened.
     """
 
     name: str | None = None
@@ -85,6 +89,8 @@ class Channel:
     emission: Quantity | None = None
     excitation: Quantity | None = None
     samples: int = 1
+    window: tuple[float, float] | None = None
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from typing import Any, Final
 
 from bfbridge.backend import AXES, Channel, PixelSize, Quantity
 from bfbridge.errors import UnreadableFile, Unsupported
+from bfbridge.ngff.units import SYMBOLS
 
 __all__ = [
-    "SYMBOLS",
     "Axis",
     "Multiscale",
     "channels_of",
@@ -34,59 +34,6 @@ __all__ = [
     "parse_multiscale",
     "pixel_size",
 ]
-
-SYMBOLS: Final[Mapping[str, str]] = {
-    "angstrom": "Å",
-    "attometer": "am",
-    "centimeter": "cm",
-    "decimeter": "dm",
-    "exameter": "Em",
-    "femtometer": "fm",
-    "foot": "ft",
-    "gigameter": "Gm",
-    "hectometer": "hm",
-    "inch": "in",
-    "kilometer": "km",
-    "megameter": "Mm",
-    "meter": "m",
-    "micrometer": "µm",
-    "mile": "mi",
-    "millimeter": "mm",
-    "nanometer": "nm",
-    "parsec": "pc",
-    "petameter": "Pm",
-    "picometer": "pm",
-    "terameter": "Tm",
-    "yard": "yd",
-    "yoctometer": "ym",
-    "yottameter": "Ym",
-    "zeptometer": "zm",
-    "zettameter": "Zm",
-    "attosecond": "as",
-    "centisecond": "cs",
-    "day": "d",
-    "decisecond": "ds",
-    "exasecond": "Es",
-    "femtosecond": "fs",
-    "gigasecond": "Gs",
-    "hectosecond": "hs",
-    "hour": "h",
-    "kilosecond": "ks",
-    "megasecond": "Ms",
-    "microsecond": "µs",
-    "millisecond": "ms",
-    "minute": "min",
-    "nanosecond": "ns",
-    "petasecond": "Ps",
-    "picosecond": "ps",
-    "second": "s",
-    "terasecond": "Ts",
-    "yoctosecond": "ys",
-    "yottasecond": "Ys",
-    "zeptosecond": "zs",
-    "zettasecond": "Zs",
-}
-"""Unit names of NGFF (UDUNITS-2) and the symbols that OME uses."""
 
 # Not in the specification, but found in files; a symbol of OME stands for itself.
 _ALSO: Final = {
@@ -360,7 +307,7 @@ def clean_text(text: str) -> str:
 
 
 def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
-    """Return `count` channels, with the names and colours that an ``omero`` block gives."""
+    """Return `count` channels, with what an ``omero`` block says of them."""
     listed = omero.get("channels") if isinstance(omero, dict) else None
     entries = listed if isinstance(listed, list) else []
     channels = []
@@ -368,8 +315,23 @@ def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
         known = entry if isinstance(entry, dict) else {}
         label = known.get("label")
         name = clean_text(label) if isinstance(label, str) and label else None
-        channels.append(Channel(name=name, color=_color(known.get("color"))))
+        channels.append(
+            Channel(
+                name=name,
+                color=_color(known.get("color")),
+                window=_window(known.get("window")),
+                active=known.get("active") is not False,
+            )
+        )
     return (*channels, *(Channel(),) * (count - len(channels)))
+
+
+def _window(value: Any) -> tuple[float, float] | None:
+    ends = (value.get("start"), value.get("end")) if isinstance(value, dict) else ()
+    if len(ends) != 2 or not all(isinstance(end, (int, float)) for end in ends):
+        return None
+    start, end = map(float, ends)
+    return (start, end) if math.isfinite(start) and math.isfinite(end) and start < end else None
 
 
 def _color(value: Any) -> tuple[int, int, int, int] | None:

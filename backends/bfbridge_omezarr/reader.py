@@ -494,6 +494,8 @@ def _channels(found: Found, described: OmeImage | None, count: int) -> tuple[Cha
             color=channel.color or other.color,
             emission=channel.emission,
             excitation=channel.excitation,
+            window=other.window,
+            active=other.active,
         )
         for channel, other in zip(stored, named, strict=True)
     )

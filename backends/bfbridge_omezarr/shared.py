@@ -17,7 +17,7 @@ import numpy as np
 
 from bfbridge.backend import Channel, Image, ImageSpec, Level, PixelSize, Quantity
 from bfbridge.errors import FileMissing, ReadFailed, UnreadableFile
-from bfbridge_omezarr.metadata import Window, fill_json
+from bfbridge.ngff.documents import Window, fill_json
 
 if TYPE_CHECKING:
     from bfbridge_omezarr.files import Tree

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from bfbridge.backend import Quantity
-from bfbridge_omezarr.ngff import SYMBOLS
+from bfbridge.ngff.units import SYMBOLS
 
 if TYPE_CHECKING:
     from bfbridge.backend import Channel, Image, ImageSpec, Level, Shape5
-    from bfbridge_omezarr.options import WriteOptions
+    from bfbridge.ngff.compression import Compression
 
 __all__ = [
+    "Version",
     "Window",
     "array_document",
+    "channel_color",
     "fill_json",
     "group_documents",
     "label_attributes",
     "level_factors",
     "multiscale_attributes",
     "shard_shape",
+    "to_json",
 ]
+
+Version = Literal["0.4", "0.5"]
 
 _NAMES: Final = {symbol: name for name, symbol in SYMBOLS.items()}
 # Lengths that OME names and NGFF does not, in metres.
@@ -48,7 +54,16 @@ _AXES: Final = (
 )
 _LARGEST_STEP: Final = 64
 # One hue per channel where the caller gives none: those that stay apart for most eyes first.
-_PALETTE: Final = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FF8000", "FFFFFF")
+_PALETTE: Final = (
+    (0, 255, 0),
+    (255, 0, 255),
+    (0, 255, 255),
+    (255, 255, 0),
+    (255, 0, 0),
+    (0, 0, 255),
+    (255, 128, 0),
+    (255, 255, 255),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,11 @@ class Window:
         lows = [value for value in (self.low, other.low) if value is not None]
         highs = [value for value in (self.high, other.high) if value is not None]
         return Window(min(lows, default=None), max(highs, default=None))
+
+
+def to_json(document: Mapping[str, Any]) -> bytes:
+    """Return a document's bytes. NaN and the like are no JSON, and an error here."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 def fill_json(value: float, dtype: np.dtype[Any]) -> Any:
@@ -85,27 +105,48 @@ def _real(value: float) -> float | str:
 
 
 def array_document(
-    level: Level, dtype: np.dtype[Any], fill: float, options: WriteOptions
+    level: Level,
+    dtype: np.dtype[Any],
+    version: Version,
+    compression: Compression,
+    *,
+    fill: float = 0,
+    shards: Shape5 | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """Return name and content of an array's document."""
-    if options.version == "0.4":
+    """Return name and content of an array's document.
+
+    Parameters
+    ----------
+    level
+        Shape and chunk, along T, C, Z, Y, X.
+    dtype
+        Of the pixels, in native byte order; stored little-endian.
+    version
+        Of NGFF: "0.4" is Zarr version 2, "0.5" version 3.
+    compression
+        Of every chunk.
+    fill
+        What absent chunks hold.
+    shards
+        Chunks of a shard along each axis, or None.
+    """
+    if version == "0.4":
         return ".zarray", {
             "zarr_format": 2,
             "shape": list(level.shape),
             "chunks": list(level.chunk),
             "dtype": dtype.newbyteorder("<").str,
-            "compressor": options.compression.v2,
+            "compressor": compression.v2,
             "fill_value": fill_json(fill, dtype),
             "order": "C",
             "filters": None,
             "dimension_separator": "/",
         }
-    codecs = options.compression.v3(dtype.itemsize)
-    grid = options.shard_grid(level)
+    codecs = compression.v3(dtype.itemsize)
     outer = level.chunk
-    if grid is not None:
+    if shards is not None:
         codecs = [_sharding(level.chunk, codecs)]
-        outer = shard_shape(level, grid)
+        outer = shard_shape(level, shards)
     return "zarr.json", {
         "zarr_format": 3,
         "node_type": "array",
@@ -143,10 +184,10 @@ def _sharding(chunk: Shape5, codecs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def group_documents(
-    attributes: Mapping[str, Any], options: WriteOptions
+    attributes: Mapping[str, Any], version: Version
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return names and contents of a group's documents, the one that makes it an image last."""
-    if options.version == "0.4":
+    if version == "0.4":
         # Before 0.5 each of these carries the version itself.
         attributes = {
             name: {**value, "version": "0.4"} if name in ("plate", "well") else value
@@ -156,7 +197,7 @@ def group_documents(
         if attributes:
             documents.append((".zattrs", dict(attributes)))
         return documents
-    ome = {"version": options.version, **attributes}
+    ome = {"version": version, **attributes}
     document = {
         "zarr_format": 3,
         "node_type": "group",
@@ -189,7 +230,7 @@ def _step(before: Shape5, after: Shape5) -> list[float]:
 
 
 def multiscale_attributes(
-    spec: ImageSpec, windows: Sequence[Window], options: WriteOptions, time_step: Quantity | None
+    spec: ImageSpec, windows: Sequence[Window], version: Version, time_step: Quantity | None
 ) -> dict[str, Any]:
     """Return ``multiscales`` and ``omero`` of one image.
 
@@ -199,8 +240,8 @@ def multiscale_attributes(
         The image.
     windows
         Values seen, for each channel.
-    options
-        Of the writer.
+    version
+        Of NGFF.
     time_step
         Between two points of time, or None.
     """
@@ -228,7 +269,7 @@ def multiscale_attributes(
     if len(image.levels) > 1:
         entry["type"] = spec.downsample
         entry["metadata"] = _method(spec.downsample)
-    if options.version == "0.4":
+    if version == "0.4":
         entry = {"version": "0.4", **entry}
     attributes: dict[str, Any] = {"multiscales": [entry]}
     if not image.is_mask:
@@ -282,10 +323,13 @@ def _omero(image: Image, windows: Sequence[Window]) -> dict[str, Any]:
     for i in range(count):
         channel = channels[i] if i < len(channels) else None
         window = windows[i] if i < len(windows) else Window()
+        if image.samples >= 3 and image.dtype == np.uint8:
+            # A window for each of red, green and blue would change their balance.
+            window = Window()
         entry: dict[str, Any] = {
             "active": True,
             "coefficient": 1.0,
-            "color": _color(channel, i, count, image.samples),
+            "color": "{:02X}{:02X}{:02X}".format(*channel_color(channel, i, count, image.samples)),
             "family": "linear",
             "inverted": False,
             "window": _window(image, window),
@@ -301,12 +345,25 @@ def _omero(image: Image, windows: Sequence[Window]) -> dict[str, Any]:
     }
 
 
-def _color(channel: Channel | None, place: int, count: int, samples: int) -> str:
-    if samples == 3:
-        return ("FF0000", "00FF00", "0000FF")[place % 3]
+def channel_color(
+    channel: Channel | None, place: int, count: int, samples: int = 1
+) -> tuple[int, int, int]:
+    """Return red, green and blue (0 to 255) that a channel is shown in.
+
+    Parameters
+    ----------
+    channel
+        Its record; its colour comes first.
+    place, count
+        Number of the channel (of the sample, for RGB), and how many there are.
+    samples
+        Of one pixel: the three of RGB are red, green and blue.
+    """
+    if samples >= 3:
+        return ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))[min(place % samples, 3)]
     if channel is not None and channel.color is not None:
-        return "{:02X}{:02X}{:02X}".format(*channel.color[:3])
-    return "FFFFFF" if count == 1 else _PALETTE[place % len(_PALETTE)]
+        return channel.color[:3]
+    return (255, 255, 255) if count == 1 else _PALETTE[place % len(_PALETTE)]
 
 
 def _window(image: Image, seen: Window) -> dict[str, float]:
@@ -322,12 +379,15 @@ def _window(image: Image, seen: Window) -> dict[str, float]:
         low, high = 0.0, 1.0
     start = low if seen.low is None else max(low, seen.low)
     end = high if seen.high is None else min(high, seen.high)
-    return {"min": low, "max": high, "start": start, "end": max(start, end)}
+    if end <= start:
+        # One value only says nothing of contrast, and viewers divide by the window's width.
+        start, end = low, high if high > low else low + 1
+    return {"min": low, "max": max(high, end), "start": start, "end": end}
 
 
-def label_attributes(options: WriteOptions, source: str | None) -> dict[str, Any]:
+def label_attributes(version: Version, source: str | None) -> dict[str, Any]:
     """Return ``image-label`` of a mask whose image lies at the relative path `source`, if any."""
     entry: dict[str, Any] = {} if source is None else {"source": {"image": source}}
-    if options.version == "0.4":
+    if version == "0.4":
         entry = {"version": "0.4", **entry}
     return {"image-label": entry}
