@@ -293,6 +293,11 @@ class ReaderBackend(ABC):
         del image, channel
         return None
 
+    def icc_profile(self, image: int) -> bytes | None:
+        """Return the ICC colour profile stored with an RGB image, or None."""
+        del image
+        return None
+
     def modulo(self, image: int) -> Mapping[str, Any]:
         """Axes of an image ("Z", "C", "T") that hold another axis folded in, with what it is."""
         del image

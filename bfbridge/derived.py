@@ -6,7 +6,7 @@ none of them.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -229,6 +229,101 @@ class Derived:
             self, exact=exact, z=z, c=c, t=t
         )
         return result
+
+    # ---- bfbridge.rendering
+
+    def __repr__(self) -> str:
+        text: str = import_module("bfbridge.rendering.summary").as_text(self)
+        return text
+
+    def _repr_html_(self) -> str:
+        summary = import_module("bfbridge.rendering.summary")
+        text: str = summary.as_html(self, summary.thumbnail_png(self))
+        return text
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        """Return what a notebook shows: text, a table with a thumbnail, the thumbnail alone."""
+        bundle: dict[str, Any] = import_module("bfbridge.rendering.summary").mimebundle(
+            self, include, exclude
+        )
+        return bundle
+
+    def render(
+        self,
+        channels: Any = None,
+        style: Any = None,
+        *,
+        x: Span = None,
+        y: Span = None,
+        units: str = "px",
+        z: Any = None,
+        t: int = 0,
+        level: int | None = None,
+        pixel_size: Any = None,
+        magnification: float | None = None,
+        max_size: int | tuple[int, int] | None = None,
+        resample: str | None = None,
+        projection: str | None = None,
+        scale_bar: Any = False,
+        text: bool | str = False,
+        background: Any = "black",
+        format: str = "array",  # noqa: A002 - what it is called everywhere
+        quality: int | None = None,
+    ) -> Any:
+        """Return a picture of the image or a region of it.
+
+        Without a style, channels are added up in their colours and display windows: those the
+        file stores, else one hue for each and all but 0.1 % of the values at either end, from a
+        coarse level. RGB, indexed and label images keep their colours.
+
+        Parameters
+        ----------
+        channels
+            Numbers or names of channels to show, one or several. Default: those the file shows, at
+            most eight. With a style, the one channel that it is for.
+        style
+            A dictionary with large_image's keys, or the same as JSON; see
+            `bfbridge.rendering.style`.
+        x, y, units, level, pixel_size, magnification, max_size, resample
+            As in `region`. Default: all of the image, at most 1024 pixels along the longer side.
+        z, t
+            Slice (default: the middle one) and time point. With `projection`, z is (start, stop).
+        projection
+            "max" for the greatest value along z.
+        scale_bar
+            True for a bar of a round length, or its length in µm or as (number, unit).
+        text
+            True for the numbers of slice and time point, or what to write.
+        background
+            Colour that is seen through transparent pixels of a JPEG.
+        format
+            "array", or a picture as bytes: "png", "jpeg" or "webp".
+        quality
+            Of JPEG and WebP, 1 to 100 (default 90; WebP of 100 is lossless); effort of PNG, 0 to 9.
+
+        Returns
+        -------
+        numpy.ndarray or bytes
+            An array is (Y, X, 4) of uint8: red, green, blue and alpha; a style's ``dtype`` and
+            ``axis`` make it (Y, X, 4 or 1) of uint8, uint16 or float32.
+
+        Raises
+        ------
+        BadArgument
+            A style or option that makes no sense here, or a picture of more than 2**28 pixels.
+        BadSelection
+            A channel, plane or region outside the image.
+        MissingExtra
+            A package of the extra ``view`` is not installed.
+        """
+        return import_module("bfbridge.rendering.picture").render(
+            self, channels, style, x=x, y=y, units=units, z=z, t=t, level=level,
+            pixel_size=pixel_size, magnification=magnification, max_size=max_size,
+            resample=resample, projection=projection, scale_bar=scale_bar, text=text,
+            background=background, format=format, quality=quality,
+        )  # fmt: skip
 
     @property
     def magnification(self) -> float | None:

@@ -34,6 +34,7 @@ __all__ = [
     "prefetch",
     "read_selection",
     "run",
+    "shared_pool",
     "worker_count",
 ]
 
@@ -95,10 +96,11 @@ _pools: dict[str, ThreadPoolExecutor] = {}
 _pool_lock = threading.Lock()
 
 
-def _shared_pool(purpose: str = "bfbridge") -> ThreadPoolExecutor:
+def shared_pool(purpose: str = "bfbridge", size: int = MAX_THREADS) -> ThreadPoolExecutor:
+    """Return this process's threads for a purpose; made on first use, with `size` at most."""
     with _pool_lock:
         if purpose not in _pools:
-            _pools[purpose] = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=purpose)
+            _pools[purpose] = ThreadPoolExecutor(size, thread_name_prefix=purpose)
         return _pools[purpose]
 
 
@@ -157,7 +159,7 @@ def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
     helpers: list[Future[None]] = []
     # While the interpreter ends no thread can be started: then this one does all the work.
     with suppress(RuntimeError):
-        helpers.extend(_shared_pool().submit(shared.work) for _ in range(workers - 1))
+        helpers.extend(shared_pool().submit(shared.work) for _ in range(workers - 1))
     try:
         shared.work()
     except BaseException as error:
@@ -181,11 +183,11 @@ def prefetch(jobs: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:
     ahead: deque[Future[T]] = deque()
     try:
         for job in itertools.islice(jobs, depth):
-            ahead.append(_shared_pool().submit(job))
+            ahead.append(shared_pool().submit(job))
         while ahead:
             result = ahead.popleft().result()
             for job in itertools.islice(jobs, 1):
-                ahead.append(_shared_pool().submit(job))
+                ahead.append(shared_pool().submit(job))
             yield result
     finally:
         for future in ahead:
@@ -212,7 +214,7 @@ class Background:
         self._raise_error()
         self._slots.acquire()
         try:
-            future = _shared_pool("bfbridge-background").submit(job)
+            future = shared_pool("bfbridge-background").submit(job)
         except RuntimeError:
             # The interpreter is ending, and no thread can be started.
             self._slots.release()

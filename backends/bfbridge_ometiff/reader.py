@@ -22,6 +22,7 @@ from bfbridge.errors import (
 from bfbridge.omemodel import model_from_xml
 from bfbridge_ometiff.codecs import Damaged
 from bfbridge_ometiff.dataset import Dataset, open_dataset
+from bfbridge_ometiff.layout import COLOR_MAP, ICC_PROFILE, PALETTE, PHOTOMETRIC
 from bfbridge_ometiff.omemake import document_of
 from bfbridge_ometiff.planes import ABSENT
 from bfbridge_ometiff.segments import PlaneReader
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from bfbridge.source import Source
     from bfbridge_ometiff.files import OpenTiff
+    from bfbridge_ometiff.ifd import Directory
     from bfbridge_ometiff.layout import Layout
 
 __all__ = ["OmeTiffReader"]
@@ -163,6 +165,41 @@ class OmeTiffReader(ReaderBackend):
                 f"{image.dtype}"
             )
         return layout
+
+    def icc_profile(self, image: int) -> bytes | None:
+        """Return the profile in the directory of the image's first plane, or None."""
+        if self._images[image].samples < 3:
+            return None
+        with self._first_directory(image) as directory:
+            return None if directory is None else directory.raw(ICC_PROFILE) or None
+
+    def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
+        """Return the palette of an image whose pixels are places in one.
+
+        As MinimalTiffReader has it: 8 bits of each colour for pixels of up to 8 bits, else 16.
+        Where no colour is above 255, the writer meant 8 bits, as libtiff's tif_getimage.c knows.
+        """
+        with self._first_directory(image, channel) as directory:
+            if directory is None or directory.number(PHOTOMETRIC, -1) != PALETTE:
+                return None
+            colors = directory.array(COLOR_MAP)
+        if colors is None or not len(colors) or len(colors) % 3:
+            return None
+        table = colors.reshape(3, -1).astype(np.uint16)
+        if table.shape[1] > 256:
+            return table
+        return (table if table.max() < 256 else table >> 8).astype(np.uint8)
+
+    @contextmanager
+    def _first_directory(self, image: int, channel: int = 0) -> Iterator[Directory | None]:
+        """Open the directory of an image's first plane of a channel; None where there is none."""
+        plan = self._dataset.plans[image]
+        number, ifd = plan.planes.where(0, channel, 0)
+        if number == ABSENT:
+            yield None
+            return
+        with self._gate, self._dataset.files.borrow(number) as tiff:
+            yield tiff.directory(plan.levels[0] if plan.levels else ifd)
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how the tiles of a level are encoded, if all its planes agree."""

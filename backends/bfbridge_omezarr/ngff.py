@@ -327,11 +327,12 @@ def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
 
 
 def _window(value: Any) -> tuple[float, float] | None:
-    ends = (value.get("start"), value.get("end")) if isinstance(value, dict) else ()
-    if len(ends) != 2 or not all(isinstance(end, (int, float)) for end in ends):
+    found = value if isinstance(value, dict) else {}
+    start, end = found.get("start"), found.get("end")
+    if not isinstance(start, (int, float)) or not isinstance(end, (int, float)):
         return None
-    start, end = map(float, ends)
-    return (start, end) if math.isfinite(start) and math.isfinite(end) and start < end else None
+    sound = math.isfinite(start) and math.isfinite(end) and start < end
+    return (float(start), float(end)) if sound else None
 
 
 def _color(value: Any) -> tuple[int, int, int, int] | None:

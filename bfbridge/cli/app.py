@@ -16,6 +16,7 @@ import typer
 import bfbridge
 from bfbridge.cli.convert import convert
 from bfbridge.cli.info import info
+from bfbridge.cli.render import render
 from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
 from bfbridge.errors import BfbridgeError
 from bfbridge.terminal import printable
@@ -38,6 +39,7 @@ jar_app = typer.Typer(help="The Bio-Formats jar.", no_args_is_help=True)
 app.add_typer(jar_app, name="jar")
 app.command()(info)
 app.command()(convert)
+app.command()(render)
 
 
 def run_app() -> None:

@@ -311,7 +311,7 @@ def test_prefetch_left_early_cancels_what_has_not_begun(monkeypatch: pytest.Monk
         return n
 
     with ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(tiles, "_shared_pool", lambda: pool)
+        monkeypatch.setattr(tiles, "shared_pool", lambda: pool)
         ahead = prefetch((lambda n=n: job(n) for n in range(100)), 8)
         assert next(ahead) == 0
         ahead.close()
