@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from bfbridge.errors import MissingExtra
 
 if TYPE_CHECKING:
     import dask.array
@@ -324,6 +326,63 @@ class Derived:
             resample=resample, projection=projection, scale_bar=scale_bar, text=text,
             background=background, format=format, quality=quality,
         )  # fmt: skip
+
+    # ---- bfbridge.virtual
+
+    def to_zarr(
+        self,
+        version: Literal[2, 3] = 3,
+        *,
+        compression: Any = None,
+        chunk: int | None = None,
+        whole_file: bool | None = None,
+    ) -> Any:
+        """Return the file as a read-only OME-Zarr store, without converting anything.
+
+        Parameters
+        ----------
+        version
+            Of Zarr: 3 for NGFF 0.5, 2 for NGFF 0.4.
+        compression
+            Of chunks that are not handed out as the file stores them: None, "zstd", "blosc-zstd",
+            "blosc-lz4", or a pair of one of them and a level.
+        chunk
+            Side of chunks, 512 or 1024. Default: 1024 where the file's tiles are that large or it
+            has none, else 512.
+        whole_file
+            Whether all images are in the store, laid out as bioformats2raw does or as a plate;
+            else this one is, at its root. Default: True for a `BioReader` made without
+            ``series=``.
+
+        Returns
+        -------
+        bfbridge.virtual.store.VirtualStore
+            For zarr-python, dask and xarray; its ``root`` is a `zarr.Group`. Levels halve exactly,
+            rounded up, down to 512; those that the file lacks are made when they are read: of 2 x 2
+            pixels the mean, for labels and indexed images the first. It can be pickled.
+
+        Raises
+        ------
+        BadArgument
+            A version, compression or chunk that there is not.
+        MissingExtra
+            zarr is not installed.
+        """
+        views = self._store_views(whole_file)
+        try:
+            module = import_module("bfbridge.virtual.store")
+        except ImportError as error:
+            raise MissingExtra(
+                f"to_zarr() needs zarr, which is not installed ({error}). "
+                "Install it with: python -m pip install 'bfbridge[omezarr]'"
+            ) from error
+        return module.VirtualStore(views, version, compression, chunk)
+
+    def _store_views(self, whole_file: bool | None) -> list[Any]:
+        """Return the images that a store of this view holds."""
+        whole = getattr(self, "_whole_document", False) if whole_file is None else whole_file
+        view: Any = self
+        return list(view.series) if whole else [view]
 
     @property
     def magnification(self) -> float | None:

@@ -14,7 +14,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -268,6 +268,7 @@ class ChunkCache(MutableMapping[Hashable, Array]):
         self._lock = threading.Lock()
         self._chunks: OrderedDict[Hashable, Array] = OrderedDict()
         self._met: OrderedDict[Hashable, None] = OrderedDict()
+        self._coming: dict[Hashable, threading.Event] = {}
 
     def met(self, key: Hashable) -> bool:
         """Note that a chunk is asked for; return whether it was before, not long ago."""
@@ -278,6 +279,28 @@ class ChunkCache(MutableMapping[Hashable, Array]):
             if len(self._met) > MET_CHUNKS:
                 self._met.popitem(last=False)
             return before
+
+    @contextmanager
+    def fetching(self, key: Hashable) -> Iterator[None]:
+        """Let one of the threads that want a chunk now decode it, and the others wait for it.
+
+        Inside, look whether the cache has the chunk. If the first thread failed, or the chunk did
+        not stay, each of the others decodes it.
+        """
+        with self._lock:
+            coming = self._coming.get(key)
+            if coming is None:
+                mine = self._coming[key] = threading.Event()
+        if coming is not None:
+            coming.wait()
+            yield
+            return
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._coming[key]
+            mine.set()
 
     def __getitem__(self, key: Hashable) -> Array:
         with self._lock:
@@ -534,8 +557,19 @@ class _BlockRead:
         # is met again.
         target = self._target
         parts = target.backend.reads_parts(target.image, target.level)
-        if parts and isinstance(cache, ChunkCache) and not cache.met(self._key):
+        if not isinstance(cache, ChunkCache):
+            return self._decode(cache, box, shape)
+        if parts and not cache.met(self._key):
             return None
+        with cache.fetching(self._key):
+            # Another thread may have decoded it since it was looked for.
+            found = cache.get(self._key)
+            return self._decode(cache, box, shape) if found is None else found
+
+    def _decode(
+        self, cache: MutableMapping[Hashable, Array], box: tuple[Shape5, Shape5], shape: Any
+    ) -> Array:
+        """Read the whole chunk into the cache."""
         # Laid out in memory as what was asked for: samples are not reordered at each crop.
         chunk = np.empty_like(self._out, shape=shape)
         self._read(*box, chunk)

@@ -24,6 +24,7 @@ __all__ = [
     "Window",
     "array_document",
     "channel_color",
+    "dimension_names",
     "fill_json",
     "group_documents",
     "label_attributes",
@@ -157,8 +158,13 @@ def array_document(
         "fill_value": fill_json(fill, dtype),
         "codecs": codecs,
         "attributes": {},
-        "dimension_names": [name for name, _ in _AXES],
+        "dimension_names": dimension_names(),
     }
+
+
+def dimension_names() -> list[str]:
+    """Return the names of an array's axes, in their order."""
+    return [name for name, _ in _AXES]
 
 
 def shard_shape(level: Level, grid: Shape5) -> Shape5:

@@ -17,7 +17,7 @@ from bfbridge.rendering.style import Band, Style, parse_style
 if TYPE_CHECKING:
     from bfbridge.views import ImageView
 
-__all__ = ["Drawing", "Plane", "plan_drawing"]
+__all__ = ["Drawing", "Plane", "is_indexed", "plan_drawing"]
 
 MOST_CHANNELS: Final = 8
 """Channels that are shown where the file does not say which are: as many as there are colours."""
@@ -150,6 +150,11 @@ def _default(view: ImageView, contrast: Contrast, chosen: Sequence[int], z: int,
                 Layer(low, high, "#{:02x}{:02x}{:02x}".format(*color), composite="additive")
             )
     return Drawing(tuple(planes), tuple(layers))
+
+
+def is_indexed(view: ImageView) -> bool:
+    """Whether pixels are places in a table of colours, which must not be averaged."""
+    return _indexed(view, 0) is not None
 
 
 def _indexed(view: ImageView, channel: int) -> Layer | None:
