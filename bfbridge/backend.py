@@ -11,7 +11,7 @@ or any other backend. All methods named thread-safe are called from many threads
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -40,6 +40,7 @@ __all__ = [
     "Region",
     "Shape5",
     "StoredAs",
+    "StoredRanges",
     "WriterBackend",
 ]
 
@@ -188,6 +189,35 @@ class StoredAs:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRanges:
+    """Where the stored chunks of one level lie in files, for readers that fetch them by range.
+
+    Attributes
+    ----------
+    chunk
+        Pixels of a stored chunk along T, C, Z, Y, X; those at the edge are stored whole.
+    dtype
+        As stored, with its byte order.
+    compression
+        "none", "deflate" (with zlib's header), "zstd", "lzw" or "packbits" (as in TIFF).
+    predictor
+        1 for none; 2: each sample is the difference to the same sample of the pixel before it.
+    interleaved
+        Whether the samples of a pixel lie side by side.
+    locate
+        Returns the file (path or URL), offset and length of the chunk at a grid position; None for
+        one that is not stored and holds zeros.
+    """
+
+    chunk: Shape5
+    dtype: np.dtype[Any]
+    compression: str
+    predictor: int
+    interleaved: bool
+    locate: Callable[[Shape5], tuple[str, int, int] | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A box of one level of one image: half-open ranges along T, C, Z, Y, X."""
 
@@ -311,6 +341,17 @@ class ReaderBackend(ABC):
     def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
         """Return a chunk as it is stored, or None for one that holds zeros. Thread-safe."""
         raise Unsupported(f"chunks of image {image}, level {level} are not handed out encoded.")
+
+    def stored_ranges(self, image: int, level: int) -> StoredRanges:
+        """Return where the chunks of a level lie in files.
+
+        Raises
+        ------
+        Unsupported
+            They cannot be fetched by range and decoded by themselves; the message says why.
+        """
+        del image, level
+        raise Unsupported(f"the {self.name} backend does not tell where chunks lie in files")
 
     @abstractmethod
     def ome_xml(self) -> str | None:

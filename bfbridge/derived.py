@@ -6,6 +6,8 @@ none of them.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -377,6 +379,53 @@ class Derived:
                 "Install it with: python -m pip install 'bfbridge[omezarr]'"
             ) from error
         return module.VirtualStore(views, version, compression, chunk)
+
+    def to_references(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        version: Literal[2, 3] = 2,
+        url: str | None = None,
+        whole_file: bool | None = None,
+    ) -> dict[str, Any]:
+        """Return an OME-Zarr store as byte ranges of this file, for programs without bfbridge.
+
+        It is read by fsspec's reference filesystem, kerchunk and VirtualiZarr. Levels are those
+        that the file stores.
+
+        Parameters
+        ----------
+        path
+            Of a JSON file to write the references to. It is replaced if it exists.
+        version
+            Of Zarr. 2 has names (imagecodecs') for LZW, PackBits and predictors; 3 for samples of
+            RGB pixels that lie side by side.
+        url
+            Where the file can be fetched; of a data set of several files their folder, with a slash
+            at its end. Default: where it is read from here.
+        whole_file
+            As in `to_zarr`.
+
+        Returns
+        -------
+        dict
+            ``{"version": 1, "refs": {...}}``, as kerchunk has it.
+
+        Raises
+        ------
+        Unsupported
+            Chunks cannot be fetched by range and decoded by themselves; the message says why. TIFF
+            files can where they are uncompressed or compressed with deflate, Zstandard, LZW or
+            PackBits.
+        WriteFailed
+            `path` cannot be written.
+        """
+        module = import_module("bfbridge.virtual.references")
+        found: dict[str, Any] = module.make_references(self._store_views(whole_file), version, url)
+        if path is not None:
+            atomic = import_module("bfbridge.atomic")
+            atomic.write_bytes_atomically(path, json.dumps(found).encode())
+        return found
 
     def _store_views(self, whole_file: bool | None) -> list[Any]:
         """Return the images that a store of this view holds."""

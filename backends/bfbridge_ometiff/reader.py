@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region, Shape5, StoredAs
+from bfbridge.backend import (
+    Image,
+    OpenOptions,
+    ReaderBackend,
+    Region,
+    Shape5,
+    StoredAs,
+    StoredRanges,
+)
 from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
@@ -259,6 +267,22 @@ class OmeTiffReader(ReaderBackend):
                     f"(directory {ifd}): {error}"
                 ) from error
             yield tiff, layout
+
+    def stored_ranges(self, image: int, level: int) -> StoredRanges:
+        """Return where the tiles or strips of a level lie; all its planes must be stored alike."""
+        from bfbridge_ometiff.ranges import ranges_of
+
+        record = self._images[image]
+        with self._gate:
+            t, c, z = record.levels[level].shape[:3]
+            planes = list(itertools.product(range(t), range(c // record.samples), range(z)))
+            layouts: dict[tuple[int, int, int], tuple[str, Layout]] = {}
+            for plane in planes:
+                if self._dataset.plans[image].planes.where(plane[2], *plane[1::-1])[0] == ABSENT:
+                    continue
+                with self._stored_plane(image, level, plane) as (tiff, layout):
+                    layouts[plane] = (tiff.name, layout)
+        return ranges_of(record.levels[level].shape, record.samples, layouts)
 
     def ome_xml(self) -> str | None:
         """Return the OME-XML as stored; for a plain TIFF, made from its images."""

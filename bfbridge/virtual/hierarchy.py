@@ -27,7 +27,7 @@ from bfbridge.ngff.documents import (
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.virtual.chunks import encode_chunk
-from bfbridge.virtual.pyramid import SIDES, VirtualImage
+from bfbridge.virtual.pyramid import SIDES, Pyramid, VirtualImage
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -119,6 +119,10 @@ class VirtualHierarchy:
             found = self._images.setdefault(number, found)
         return found
 
+    def pyramid(self, number: int) -> Pyramid:
+        """Return the levels of an image that the documents tell of."""
+        return self.image(number)
+
     @cached_property
     def _ome(self) -> OME:
         """OME metadata of the images of this hierarchy, in their order."""
@@ -146,7 +150,7 @@ class VirtualHierarchy:
         return {
             f"{group}/{level}" if group else str(level): ArrayNode(number, level)
             for number, group in enumerate(self.places.groups)
-            for level in range(len(self.image(number).levels))
+            for level in range(len(self.pyramid(number).levels))
         }
 
     @cached_property
@@ -190,7 +194,7 @@ class VirtualHierarchy:
         array = self._arrays.get(prefix)
         if array is None or len(rest) != 5:
             return None
-        counts = self.image(array.image).levels[array.level].counts
+        counts = self.pyramid(array.image).levels[array.level].counts
         place = [_position(part, count) for part, count in zip(rest, counts, strict=True)]
         if None in place:
             return None
@@ -273,6 +277,15 @@ class VirtualHierarchy:
         """Return the images that the OME-XML lists: all but labels, as the layout counts them."""
         return self.places.order
 
+    def document_keys(self) -> list[str]:
+        """Return the keys of all documents, without walking over chunks."""
+        keys = [
+            f"{node}/{name}" if node else name
+            for node in (*self._groups, *self._arrays)
+            for name in self.list_dir(node)
+        ]
+        return [key for key in keys if self._document_parts(key) is not None]
+
     def _all_documents(self) -> dict[str, Mapping[str, Any]]:
         """Return the documents of all groups and arrays by key."""
         return {
@@ -296,7 +309,7 @@ class VirtualHierarchy:
         return content
 
     def _image_attributes(self, number: int, group: str) -> Mapping[str, Any]:
-        image = self.image(number)
+        image = self.pyramid(number)
         record = image.record
         # Building the whole metadata for a time step is worth it only where there is time.
         step = time_step(self._ome, number) if record.levels[0].shape[0] > 1 else None
@@ -310,7 +323,7 @@ class VirtualHierarchy:
         return attributes
 
     def _array_content(self, array: ArrayNode) -> dict[str, dict[str, Any]]:
-        image = self.image(array.image)
+        image = self.pyramid(array.image)
         level = image.levels[array.level]
         name, document = array_document(
             Level(level.shape, level.chunk),
@@ -395,7 +408,7 @@ class VirtualHierarchy:
             array = self._arrays.get("/".join(head))
             if array is None:
                 continue
-            counts = self.image(array.image).levels[array.level].counts
+            counts = self.pyramid(array.image).levels[array.level].counts
             known = (_position(part, n) for part, n in zip(tail, counts, strict=False))
             return None if None in known else (counts, depth)
         return None

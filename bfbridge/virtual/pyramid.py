@@ -9,7 +9,7 @@ for labels and indexed images.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterator, MutableMapping
+from collections.abc import Hashable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bfbridge.backend import StoredAs
     from bfbridge.views import ImageView
 
-__all__ = ["SIDES", "VirtualImage", "VirtualLevel"]
+__all__ = ["SIDES", "Pyramid", "VirtualImage", "VirtualLevel"]
 
 Array = np.ndarray[Any, Any]
 SIDES: Final = (512, 1024)
@@ -91,8 +91,49 @@ def _five(values: Any) -> Shape5:
     return t, c, z, y, x
 
 
-class VirtualImage:
-    """The chunks of an image's pyramid. All methods are thread-safe.
+class Pyramid:
+    """The levels of an image, without their pixels.
+
+    Attributes
+    ----------
+    view
+        The image at full size.
+    levels
+        Full size first.
+    method
+        How a level is made of the one before it: "mean" or "nearest".
+    """
+
+    def __init__(
+        self, view: ImageView, levels: Sequence[VirtualLevel], method: str = "mean"
+    ) -> None:
+        self.view = view.levels[0]
+        self.levels = tuple(levels)
+        self.method = method
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
+        return self.view.dtype
+
+    @property
+    def record(self) -> Image:
+        """The image with these levels, as backends describe images."""
+        levels = tuple(Level(level.shape, level.chunk) for level in self.levels)
+        return replace(
+            self.view._image, levels=levels, role="label" if self.view.is_mask else "image"
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the file stores all levels."""
+        return all(level.stored is not None for level in self.levels)
+
+
+class VirtualImage(Pyramid):
+    """An image as a pyramid whose chunks can be read. All methods are thread-safe.
+
+    The last level's sides are at most 512.
 
     Parameters
     ----------
@@ -105,15 +146,6 @@ class VirtualImage:
         Where made chunks are kept. Default: the reader's own cache, else 64 MiB.
     files
         Where made chunks are kept for longer. Default: the user's cache folder for large images.
-
-    Attributes
-    ----------
-    view
-        The image at full size.
-    levels
-        Full size first; the last one's sides are at most 512.
-    method
-        How missing levels are made: "mean" or "nearest".
     """
 
     def __init__(
@@ -125,13 +157,10 @@ class VirtualImage:
     ) -> None:
         if side is not None and side not in SIDES:
             raise BadArgument(f"chunk={side!r}: virtual chunks have a side of 512 or 1024.")
-        self.view = view.levels[0]
         self._file = view._file
-        self.dtype = view.dtype
-        self._side = side or _default_side(self.view)
-        nearest = view.is_mask or self.dtype == np.bool_ or is_indexed(self.view)
-        self.method = "nearest" if nearest else "mean"
-        self.levels = self._plan()
+        self._side = side or _default_side(view.levels[0])
+        nearest = view.is_mask or view.dtype == np.bool_ or is_indexed(view)
+        super().__init__(view, self._plan(view), "nearest" if nearest else "mean")
         self._cache = cache if cache is not None else self._file.cache
         if self._cache is None:
             self._cache = ChunkCache(_MADE_CACHE)
@@ -143,8 +172,8 @@ class VirtualImage:
 
     # ---- what there is
 
-    def _plan(self) -> tuple[VirtualLevel, ...]:
-        image = self.view._image
+    def _plan(self, view: ImageView) -> list[VirtualLevel]:
+        image = view._image
         shape = image.levels[0].shape
         samples = image.samples if image.samples <= _MOST_SAMPLES else 1
         chunk = (1, samples, 1, self._side, self._side)
@@ -158,10 +187,10 @@ class VirtualImage:
                 continue
             held = image.levels[fitting].shape
             here = VirtualLevel(level.shape, cut, fitting, (held[3], held[4]))
-            found.append(self._passing(here, image.levels[fitting]))
-        return tuple(found)
+            found.append(self._passing(view, here, image.levels[fitting]))
+        return found
 
-    def _passing(self, level: VirtualLevel, stored: Level) -> VirtualLevel:
+    def _passing(self, view: ImageView, level: VirtualLevel, stored: Level) -> VirtualLevel:
         """Return the level with the file's own chunks where they can be handed out as they are."""
         if level.stored is None or stored.shape != level.shape:
             return level
@@ -171,27 +200,14 @@ class VirtualImage:
         if not handy or not alike or np.prod(level.shape[:3]) > _MOST_PLANES:
             return level
         try:
-            encoded = self._file.backend.stored_as(self.view.index, level.stored)
+            encoded = self._file.backend.stored_as(view.index, level.stored)
         except BfbridgeError:
             # Reading its pixels says what is wrong.
             return level
-        compression = _as_zarr(encoded, self.dtype)
+        compression = _as_zarr(encoded, view.dtype)
         if compression is None:
             return level
         return replace(level, chunk=stored.chunk, compression=compression)
-
-    @property
-    def record(self) -> Image:
-        """The image with its virtual levels, as backends describe images."""
-        levels = tuple(Level(level.shape, level.chunk) for level in self.levels)
-        return replace(
-            self.view._image, levels=levels, role="label" if self.view.is_mask else "image"
-        )
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the file stores all levels."""
-        return all(level.stored is not None for level in self.levels)
 
     def boxes_to_read(self, number: int, index: Shape5) -> int:
         """Return how many boxes of stored pixels have to be read for a chunk: 0 if it is known."""

@@ -200,7 +200,9 @@ class ChunkFiles:
         path = self._path(name, index)
         partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Pixels of files that others may not read.
+            self._cache.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._touch()
             partial.write_bytes(data)
             os.replace(partial, path)
