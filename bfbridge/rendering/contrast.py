@@ -106,8 +106,28 @@ def _window(values: Array, least: float, greatest: float) -> tuple[float, float]
     return (0.0, least) if least > 0 else (least, least + 1)
 
 
+class _Known:
+    """Statistics that were computed, the oldest dropped first. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: OrderedDict[Hashable, Statistics] = OrderedDict()
+
+    def get(self, key: Hashable) -> Statistics | None:
+        with self._lock:
+            return self._found.get(key)
+
+    def put(self, key: Hashable, statistics: Statistics) -> None:
+        with self._lock:
+            self._found[key] = statistics
+            while len(self._found) > _KEPT:
+                self._found.popitem(last=False)
+
+
 class Contrast:
     """Statistics of one image's channels and planes, computed when first asked for. Thread-safe.
+
+    They are kept with the open file.
 
     Parameters
     ----------
@@ -117,8 +137,7 @@ class Contrast:
 
     def __init__(self, view: ImageView) -> None:
         self._view = view.levels[0]
-        self._lock = threading.Lock()
-        self._known: OrderedDict[Hashable, Statistics] = OrderedDict()
+        self._known = view._file.remembered(("contrast", view.index), _Known)
 
     def of_plane(self, c: int, z: int, t: int) -> Statistics:
         """Return the statistics of channel `c` (of C) at one z and t."""
@@ -148,14 +167,10 @@ class Contrast:
         return min(s.low for s in all_of_pixel), max(s.high for s in all_of_pixel)
 
     def _of(self, key: Hashable, c: int, planes: Sequence[tuple[int, int]]) -> Statistics:
-        with self._lock:
-            found = self._known.get(key)
+        found = self._known.get(key)
         if found is None:
             found = measure(np.concatenate([self._sample(c, z, t) for z, t in planes]))
-            with self._lock:
-                self._known[key] = found
-                while len(self._known) > _KEPT:
-                    self._known.popitem(last=False)
+            self._known.put(key, found)
         return found
 
     def _planes(self) -> list[tuple[int, int]]:

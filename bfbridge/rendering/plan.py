@@ -159,6 +159,11 @@ def is_indexed(view: ImageView) -> bool:
 
 def _indexed(view: ImageView, channel: int) -> Layer | None:
     """Return how an indexed image is drawn, or None for one that is not."""
+    key = ("palette", view.index, channel)
+    return view._file.remembered(key, lambda: _palette_layer(view, channel))
+
+
+def _palette_layer(view: ImageView, channel: int) -> Layer | None:
     if view.dtype.kind not in "iu" or view.samples_per_pixel > 1:
         return None
     table = view.lookup_table(channel)

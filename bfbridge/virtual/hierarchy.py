@@ -27,7 +27,7 @@ from bfbridge.ngff.documents import (
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.virtual.chunks import encode_chunk
-from bfbridge.virtual.pyramid import SIDES, Pyramid, VirtualImage
+from bfbridge.virtual.pyramid import LARGEST_SIDE, Pyramid, VirtualImage, check_side
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -80,10 +80,21 @@ class VirtualHierarchy:
     cache
         As for `VirtualImage`.
 
+    Attributes
+    ----------
+    views
+        The images, at full size.
+    file
+        The open file that they are of.
+    version
+        Of NGFF.
+    compression
+        Of chunks that are encoded here.
+
     Raises
     ------
     BadArgument
-        A version or compression that there is not.
+        A version, compression or side that there is not.
     """
 
     def __init__(
@@ -91,16 +102,16 @@ class VirtualHierarchy:
         views: Sequence[ImageView],
         version: Literal[2, 3] = 3,
         compression: Any = None,
-        side: int | None = None,
+        side: int = LARGEST_SIDE,
         cache: MutableMapping[Hashable, Array] | None = None,
     ) -> None:
         if isinstance(version, bool) or version not in _VERSIONS:
             raise BadArgument(f"version={version!r}: of Zarr there is version 3 or 2.")
-        if side is not None and side not in SIDES:
-            raise BadArgument(f"chunk={side!r}: virtual chunks have a side of 512 or 1024.")
+        check_side(side)
         self.version: Version = _VERSIONS[version]
         self.compression: Compression = parse_compression(compression)
-        self._views = [view.levels[0] for view in views]
+        self.views = [view.levels[0] for view in views]
+        self.file = self.views[0]._file
         self._side = side
         self._cache = cache
         self._lock = threading.RLock()
@@ -115,7 +126,7 @@ class VirtualHierarchy:
         found = self._images.get(number)
         if found is None:
             # Two of one image do no harm; one lock would hold up chunks of all others.
-            found = VirtualImage(self._views[number], self._side, self._cache)
+            found = VirtualImage(self.views[number], self._side, self._cache)
             found = self._images.setdefault(number, found)
         return found
 
@@ -126,17 +137,17 @@ class VirtualHierarchy:
     @cached_property
     def _ome(self) -> OME:
         """OME metadata of the images of this hierarchy, in their order."""
-        whole = self._views[0].ome
-        images = [whole.images[view.index] for view in self._views]
+        whole = self.views[0].ome
+        images = [whole.images[view.index] for view in self.views]
         # This is another document, and no file that says where the metadata are.
         return whole.model_copy(update={"images": images, "uuid": None, "binary_only": None})
 
     @cached_property
     def places(self) -> Places:
         """Where each image lies, and the documents of the groups that hold none."""
-        specs = [ImageSpec(self._role(view)) for view in self._views]
+        specs = [ImageSpec(self._role(view)) for view in self.views]
         # Wells are known from the metadata, which cost more than a slide's first tile.
-        ome = self._ome if len(self._views) > 1 else None
+        ome = self._ome if len(self.views) > 1 else None
         return place_images(specs, ome, None)
 
     @staticmethod
@@ -345,10 +356,10 @@ class VirtualHierarchy:
         share the windows of some of them, so that opening a plate does not read all of it, and
         wells can be compared.
         """
-        view = self._views[number]
+        view = self.views[number]
         if view.is_mask or view.dtype.kind not in "iuf":
             return []
-        shares = "plate" in self.places.documents.get("", {}) or len(self._views) > _MOST_WINDOWS
+        shares = "plate" in self.places.documents.get("", {}) or len(self.views) > _MOST_WINDOWS
         alike = (view.dtype.str, view.samples_per_pixel, view.sizes["C"], *view.channel_names)
         key = alike if shares else (number,)
         with self._lock:
@@ -362,16 +373,16 @@ class VirtualHierarchy:
         if alike is not None:
             mates = [
                 i
-                for i, view in enumerate(self._views)
+                for i, view in enumerate(self.views)
                 if (view.dtype.str, view.samples_per_pixel, view.sizes["C"], *view.channel_names)
                 == alike
             ]
             step = max(1, len(mates) // _SAMPLED_IMAGES)
             mates = mates[::step][:_SAMPLED_IMAGES]
-        contrasts = [Contrast(self._views[i]) for i in mates]
+        contrasts = [Contrast(self.views[i]) for i in mates]
         return [
             reduce(Window.joined, (_window(contrast, c) for contrast in contrasts))
-            for c in range(self._views[number].sizes["C"])
+            for c in range(self.views[number].sizes["C"])
         ]
 
     # ---- listing

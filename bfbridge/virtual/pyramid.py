@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from bfbridge.backend import StoredAs
     from bfbridge.views import ImageView
 
-__all__ = ["SIDES", "Pyramid", "VirtualImage", "VirtualLevel"]
+__all__ = ["LARGEST_SIDE", "Pyramid", "VirtualImage", "VirtualLevel", "check_side"]
 
 Array = np.ndarray[Any, Any]
 SIDES: Final = (512, 1024)
 """Sides that chunks may have."""
+LARGEST_SIDE: Final = 1024
 _MADE_CACHE: Final = 64 << 20
 _MOST_SAMPLES: Final = 4
 _MOST_PLANES: Final = 1024
@@ -140,8 +141,8 @@ class VirtualImage(Pyramid):
     view
         The image; all its levels are looked at.
     side
-        Of chunks along Y and X: 512 or 1024. None: 1024 where stored tiles are that large or there
-        are none, else 512.
+        Of chunks along Y and X: 512 or 1024. Viewers want them small; programs that read whole
+        images, few. Where the file's own chunks are handed out, they have their own size.
     cache
         Where made chunks are kept. Default: the reader's own cache, else 64 MiB.
     files
@@ -151,14 +152,13 @@ class VirtualImage(Pyramid):
     def __init__(
         self,
         view: ImageView,
-        side: int | None = None,
+        side: int = LARGEST_SIDE,
         cache: MutableMapping[Hashable, Array] | None = None,
         files: ChunkFiles | None = None,
     ) -> None:
-        if side is not None and side not in SIDES:
-            raise BadArgument(f"chunk={side!r}: virtual chunks have a side of 512 or 1024.")
+        check_side(side)
         self._file = view._file
-        self._side = side or _default_side(view.levels[0])
+        self._side = side
         nearest = view.is_mask or view.dtype == np.bool_ or is_indexed(view)
         super().__init__(view, self._plan(view), "nearest" if nearest else "mean")
         self._cache = cache if cache is not None else self._file.cache
@@ -195,7 +195,7 @@ class VirtualImage(Pyramid):
         if level.stored is None or stored.shape != level.shape:
             return level
         sides = zip(stored.chunk[3:], level.shape[3:], strict=True)
-        handy = all(n in SIDES or n == size <= max(SIDES) for n, size in sides)
+        handy = all(n in SIDES or n == size <= LARGEST_SIDE for n, size in sides)
         alike = stored.chunk[:3] == level.chunk[:3]
         if not handy or not alike or np.prod(level.shape[:3]) > _MOST_PLANES:
             return level
@@ -460,12 +460,10 @@ def _doubled(start: Shape5, stop: Shape5, shape: Shape5) -> tuple[Shape5, Shape5
     return _five(first), _five(last)
 
 
-def _default_side(view: ImageView) -> int:
-    tall, wide = view.chunks[:2]
-    tiled = wide < view.sizes["X"]
-    if not tiled:
-        return max(SIDES)
-    return max(SIDES) if max(tall, wide) >= max(SIDES) else min(SIDES)
+def check_side(side: int) -> None:
+    """Raise `BadArgument` unless virtual chunks may have this side."""
+    if isinstance(side, bool) or side not in SIDES:
+        raise BadArgument(f"chunk={side!r}: virtual chunks have a side of 512 or 1024.")
 
 
 def _fitting(image: Image, shape: Shape5, number: int) -> int | None:

@@ -94,7 +94,7 @@ class ReferenceHierarchy(VirtualHierarchy):
         """
         found = self._stored.get(number)
         if found is None:
-            found = self._stored[number] = _Stored(self._views[number], self.version)
+            found = self._stored[number] = _Stored(self.views[number], self.version)
         return found
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -20,6 +21,7 @@ from bfbridge.errors import BadArgument, ReadFailed
 from bfbridge.tiles import shared_pool
 from bfbridge.views import ImageView
 from bfbridge.virtual.hierarchy import VirtualHierarchy
+from bfbridge.virtual.pyramid import LARGEST_SIDE
 
 if TYPE_CHECKING:
     import zarr
@@ -53,7 +55,7 @@ class VirtualStore(Store):
         views: Sequence[ImageView],
         version: Literal[2, 3] = 3,
         compression: Any = None,
-        side: int | None = None,
+        side: int = LARGEST_SIDE,
         *,
         stamp: Hashable = None,
     ) -> None:
@@ -63,9 +65,9 @@ class VirtualStore(Store):
                 f"{views[0].source_name}: the file has changed since this store was made of it. "
                 "Open it again and make a new store."
             )
-        self._views = list(views)
         self._recipe = (version, compression, side)
-        self._hierarchy = VirtualHierarchy(views, version, compression, side)
+        self._hierarchy = VirtualHierarchy(views, *self._recipe)
+        self._lock = threading.Lock()
         self._is_open = True
 
     # ---- bfbridge's own
@@ -73,12 +75,15 @@ class VirtualStore(Store):
     @property
     def hierarchy(self) -> VirtualHierarchy:
         """The groups, arrays and chunks, without zarr-python."""
-        file = self._views[0]._file
-        if file.closed:
-            again = file.again()
-            self._views = [ImageView(again, view.index) for view in self._views]
-            self._hierarchy = VirtualHierarchy(self._views, *self._recipe)
-        return self._hierarchy
+        known = self._hierarchy
+        if not known.file.closed:
+            return known
+        with self._lock:
+            if self._hierarchy.file.closed:
+                again = self._hierarchy.file.again()
+                views = [ImageView(again, view.index) for view in self._hierarchy.views]
+                self._hierarchy = VirtualHierarchy(views, *self._recipe)
+            return self._hierarchy
 
     @property
     def root(self) -> zarr.Group:
@@ -88,25 +93,28 @@ class VirtualStore(Store):
         return zarr.open_group(self, mode="r")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A closed file is opened again: its stamp is that of all its files.
-        _ = self.hierarchy
-        return _reopened, (self._views, self._recipe, self._views[0]._file.stamp)
+        hierarchy = self.hierarchy
+        return _reopened, (hierarchy.views, self._recipe, hierarchy.file.stamp)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VirtualStore):
             return NotImplemented
-        mine, theirs = (
-            (s._views[0]._file.stamp, [v.index for v in s._views], s._recipe) for s in (self, other)
-        )
-        return self is other or (mine[0] is not None and mine == theirs)
+        return self is other or self._identity() == other._identity()
 
     __hash__ = None  # type: ignore[assignment]
 
+    def _identity(self) -> tuple[Any, ...]:
+        hierarchy = self.hierarchy
+        stamp = hierarchy.file.stamp
+        # Of bytes and open files nothing is known but which object they are.
+        known = id(self) if stamp is None else stamp
+        return known, [view.index for view in hierarchy.views], self._recipe
+
     def __str__(self) -> str:
-        return f"bfbridge://{self._views[0].source_name}"
+        return f"bfbridge://{self._hierarchy.file.source.name}"
 
     def __repr__(self) -> str:
-        return f"<VirtualStore {self._views[0].source_name!r}, Zarr {self._recipe[0]}>"
+        return f"<VirtualStore {self._hierarchy.file.source.name!r}, Zarr {self._recipe[0]}>"
 
     # ---- reading
 
@@ -132,7 +140,7 @@ class VirtualStore(Store):
     ) -> Buffer | None:
         """Return the bytes of a document or chunk, or None, without holding up the event loop."""
         loop = asyncio.get_running_loop()
-        workers = self._views[0].max_workers
+        workers = self._hierarchy.file.workers
         pool = shared_pool(f"bfbridge-virtual-{workers}", workers)
         return await loop.run_in_executor(
             pool, lambda: self.get_sync(key, prototype=prototype, byte_range=byte_range)

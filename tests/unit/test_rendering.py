@@ -359,6 +359,25 @@ def test_contrast_reads_a_coarse_level(tmp_path: Path) -> None:
         np.testing.assert_array_equal(br.render(max_size=8)[..., 0], np.full((8, 4), 38))
 
 
+def test_statistics_are_kept_with_the_file(tiff: Path) -> None:
+    with BioReader(tiff, cache=0) as br:
+        first = br.render()
+        backend = br._file.backend
+        read, reads = backend.read, []
+
+        def counted(region: Any, out: Array) -> None:
+            reads.append(region)
+            read(region, out)
+
+        backend.read = counted  # type: ignore[method-assign]
+        br.region(z=2, t=0, max_size=1024)
+        plain = len(reads)
+        reads.clear()
+        np.testing.assert_array_equal(br.render(), first)
+        # Only the pixels of the picture.
+        assert len(reads) == plain
+
+
 def test_pieces_of_a_large_plane_are_enough(tmp_path: Path) -> None:
     values = (np.add.outer(np.arange(3000), np.arange(2500)) % 5000).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", values, tile=(256, 256))

@@ -64,7 +64,7 @@ def keys_of(store: Any) -> list[str]:
 @versions
 def test_an_image_as_a_store(tiff: Path, version: int) -> None:
     with BioReader(tiff) as br:
-        store = br.to_zarr(version)
+        store = br.to_zarr(version, chunk=512)
         assert isinstance(store, Store)
         assert_store_holds(store, br)
         root = store.root
@@ -264,7 +264,7 @@ def test_encoding(dtype: str) -> None:
 def test_keys(tiff: Path) -> None:
     with BioReader(tiff) as br:
         for version, mark in ((3, "0/c/"), (2, "0/")):
-            hierarchy = VirtualHierarchy([br], version)  # type: ignore[arg-type]
+            hierarchy = VirtualHierarchy([br], version, side=512)  # type: ignore[arg-type]
             good = f"{mark}1/2/1/1/1"
             assert hierarchy.chunk_name(good) == ((0, 0), (1, 2, 1, 1, 1))
             assert hierarchy.exists(good)
@@ -283,7 +283,7 @@ def test_keys(tiff: Path) -> None:
 @versions
 def test_listing(tiff: Path, version: int) -> None:
     with BioReader(tiff) as br:
-        store = br.to_zarr(version)
+        store = br.to_zarr(version, chunk=512)
         keys = keys_of(store)
         assert len(keys) == len(set(keys))
         chunks = [key for key in keys if store.hierarchy.chunk_name(key)]
@@ -322,7 +322,7 @@ def test_listing_a_folder_does_not_walk_what_is_below(tmp_path: Path) -> None:
 
 def test_parts_of_chunks(tiff: Path) -> None:
     with BioReader(tiff) as br:
-        store = br.to_zarr()
+        store = br.to_zarr(chunk=512)
         whole = store.get_sync("0/c/0/0/0/0/0").to_bytes()
         for part, wanted in (
             (RangeByteRequest(10, 30), whole[10:30]),
@@ -394,7 +394,7 @@ def test_a_changed_file_is_no_longer_the_store(tmp_path: Path) -> None:
 
 def test_the_event_loop_is_not_held_up(tiff: Path) -> None:
     with BioReader(tiff) as br:
-        store = br.to_zarr()
+        store = br.to_zarr(chunk=512)
         started, go_on = threading.Event(), threading.Event()
         image = store.hierarchy.image(0)
         chunk = image.chunk
