@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bfbridge.errors import MissingExtra
+from bfbridge.errors import INSTALL, MissingExtra
 
 if TYPE_CHECKING:
     import dask.array
@@ -255,49 +255,35 @@ class Derived:
         return bundle
 
     def render(
-        self,
-        channels: Any = None,
-        style: Any = None,
-        *,
-        x: Span = None,
-        y: Span = None,
-        units: str = "px",
-        z: Any = None,
-        t: int = 0,
-        level: int | None = None,
-        pixel_size: Any = None,
-        magnification: float | None = None,
-        max_size: int | tuple[int, int] | None = None,
-        resample: str | None = None,
-        projection: str | None = None,
-        scale_bar: Any = False,
-        text: bool | str = False,
-        background: Any = "black",
-        format: str = "array",  # noqa: A002 - what it is called everywhere
+        self, channels: Any = None, style: Any = None, *,
+        x: Span = None, y: Span = None, units: str = "px", z: Any = None, t: int = 0,
+        level: int | None = None, pixel_size: Any = None, magnification: float | None = None,
+        max_size: int | tuple[int, int] | None = None, resample: str | None = None,
+        projection: str | None = None, scale_bar: Any = False, text: bool | str = False,
+        background: Any = "black", format: str = "array",  # noqa: A002 - as everywhere
         quality: int | None = None,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """Return a picture of the image or a region of it.
 
-        Without a style, channels are added up in their colours and display windows: those the
-        file stores, else one hue for each and all but 0.1 % of the values at either end, from a
-        coarse level. RGB, indexed and label images keep their colours.
+        Without a style, channels are added up in the colours and display windows that the file
+        stores, else in one hue each and all but 0.1 % of the values at either end. RGB, indexed and
+        label images keep their colours.
 
         Parameters
         ----------
         channels
-            Numbers or names of channels to show, one or several. Default: those the file shows, at
-            most eight. With a style, the one channel that it is for.
+            Numbers or names of channels. Default: those the file shows, at most eight. With a
+            style, the one channel that it is for.
         style
-            A dictionary with large_image's keys, or the same as JSON; see
-            `bfbridge.rendering.style`.
+            A dictionary with large_image's keys, or JSON; see `bfbridge.rendering.style`.
         x, y, units, level, pixel_size, magnification, max_size, resample
-            As in `region`. Default: all of the image, at most 1024 pixels along the longer side.
+            As in `region`. Default: all of the image, at most 1024 pixels a side.
         z, t
-            Slice (default: the middle one) and time point. With `projection`, z is (start, stop).
+            Slice (default: the middle one) and time point.
         projection
-            "max" for the greatest value along z.
+            "max" for the greatest value along z, which may then be (start, stop).
         scale_bar
-            True for a bar of a round length, or its length in µm or as (number, unit).
+            True for a round length, or a length in µm or as (number, unit).
         text
             True for the numbers of slice and time point, or what to write.
         background
@@ -305,22 +291,17 @@ class Derived:
         format
             "array", or a picture as bytes: "png", "jpeg" or "webp".
         quality
-            Of JPEG and WebP, 1 to 100 (default 90; WebP of 100 is lossless); effort of PNG, 0 to 9.
+            Of JPEG and WebP, 1 to 100 (default 90; 100 is lossless WebP); effort of PNG, 0 to 9.
 
         Returns
         -------
         numpy.ndarray or bytes
-            An array is (Y, X, 4) of uint8: red, green, blue and alpha; a style's ``dtype`` and
-            ``axis`` make it (Y, X, 4 or 1) of uint8, uint16 or float32.
+            (Y, X, 4) of uint8: red, green, blue, alpha; other by a style's ``dtype`` and ``axis``.
 
         Raises
         ------
-        BadArgument
-            A style or option that makes no sense here, or a picture of more than 2**28 pixels.
-        BadSelection
-            A channel, plane or region outside the image.
-        MissingExtra
-            A package of the extra ``view`` is not installed.
+        BadArgument, BadSelection
+            A style, option or region that makes no sense here, or more than 2**28 pixels.
         """
         return import_module("bfbridge.rendering.picture").render(
             self, channels, style, x=x, y=y, units=units, z=z, t=t, level=level,
@@ -375,7 +356,7 @@ class Derived:
         except ImportError as error:
             raise MissingExtra(
                 f"to_zarr() needs zarr, which is not installed ({error}). "
-                "Install it with: python -m pip install 'bfbridge[omezarr]'"
+                f"Install it with: {INSTALL}"
             ) from error
         return module.VirtualStore(views, version, compression, chunk)
 

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bfbridge.atomic import write_bytes_atomically
+from bfbridge.cli.convert import pairs
 from bfbridge.errors import BadArgument, TargetExists
+from bfbridge.rendering.encode import format_of_name
 
 if TYPE_CHECKING:
     from bfbridge.rendering.sheet import Cell
@@ -62,36 +65,51 @@ def render(
     ] = None,
 ) -> None:
     """Make a picture of an image, or a contact sheet of a plate or a folder."""
-    from bfbridge.atomic import write_bytes_atomically
-    from bfbridge.cli.convert import pairs
-    from bfbridge.rendering.encode import encode_picture, format_of_name
-    from bfbridge.rendering.sheet import contact_sheet
-
+    options: dict[str, Any] = {
+        "channels": _channels(channels), "style": _style(style), "z": _z(z), "t": t,
+        "projection": projection,
+    }  # fmt: skip
+    single = {
+        "crop": crop, "units": units, "level": level, "scale_bar": scale_bar, "text": text,
+    }  # fmt: skip
+    opening = {"backend": backend, "storage_options": pairs(storage), "cache": 0}
     form = format_of_name(target)
     if os.path.exists(target) and not overwrite:
         raise TargetExists(f"{target}: exists already; use --overwrite to replace it.")
-    options: dict[str, Any] = {
-        "channels": _channels(channels), "style": _style(style), "z": _z(z), "t": t,
-        "projection": projection, "scale_bar": scale_bar, "text": text,
-    }  # fmt: skip
-    opening = {"backend": backend, "storage_options": pairs(storage), "cache": 0}
     with ExitStack() as files:
         cells = _cells(files, source, series, sheet, opening, options)
         if cells is None:
-            x, y = _crop(crop)
-            data = _open(files, source, opening, series).render(
-                **options, x=x, y=y, units=units or "px", level=level,
-                max_size=size, format=form, quality=quality,
-            )  # fmt: skip
+            view = _open(files, source, opening, series)
+            data = _picture(view, single, options, size, form, quality)
         else:
-            if crop or text or scale_bar or level is not None:
-                raise BadArgument(
-                    "--crop, --level, --text and --scale-bar are for one image, not for a contact "
-                    "sheet."
-                )
-            page = contact_sheet(cells, size or 160, columns)
-            data = encode_picture(page, form, quality)
+            data = _sheet(cells, single, size, columns, form, quality)
     write_bytes_atomically(target, data)
+
+
+def _picture(
+    view: Any, single: dict[str, Any], options: dict[str, Any], size: int | None, form: str,
+    quality: int | None,
+) -> bytes:  # fmt: skip
+    x, y = _crop(single.pop("crop"))
+    units = single.pop("units") or "px"
+    data: bytes = view.render(
+        **options, **single, x=x, y=y, units=units, max_size=size, format=form, quality=quality
+    )
+    return data
+
+
+def _sheet(
+    cells: list[Cell], single: dict[str, Any], size: int | None, columns: int | None, form: str,
+    quality: int | None,
+) -> bytes:  # fmt: skip
+    from bfbridge.rendering.encode import encode_picture
+    from bfbridge.rendering.sheet import contact_sheet
+
+    given = [name for name, value in single.items() if value not in (None, False)]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise BadArgument(f"{options}: for one image, not for a contact sheet.")
+    return encode_picture(contact_sheet(cells, size or 160, columns), form, quality)
 
 
 def _open(files: ExitStack, source: str, opening: dict[str, Any], series: str | None) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.backend import Quantity
-from bfbridge.errors import BadArgument, MissingExtra
+from bfbridge.errors import INSTALL, BadArgument, MissingExtra
 from bfbridge.metadata import METRES, convert_length, unit_symbol
 
 if TYPE_CHECKING:
@@ -215,8 +215,7 @@ def _pillow() -> tuple[Any, Any]:
         from PIL import Image, ImageDraw
     except ImportError as error:
         raise MissingExtra(
-            "text on pictures needs Pillow, which is not installed. "
-            "Install it with: python -m pip install 'bfbridge[view]'"
+            f"text on pictures needs Pillow, which is not installed. Install it with: {INSTALL}"
         ) from error
     return Image, ImageDraw
 

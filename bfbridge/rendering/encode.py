@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bfbridge.errors import BadArgument, MissingExtra
+from bfbridge.errors import INSTALL, BadArgument, MissingExtra
 
 __all__ = ["FORMATS", "encode_picture", "format_of_name", "opaque"]
 
@@ -92,7 +92,7 @@ def encode_picture(
     except ImportError as error:
         raise MissingExtra(
             "encoding pictures needs imagecodecs, which is not installed. "
-            "Install it with: python -m pip install 'bfbridge[view]'"
+            f"Install it with: {INSTALL}"
         ) from error
     if format not in FORMATS:
         raise BadArgument(f"format={format!r}: there are 'array', {', '.join(map(repr, FORMATS))}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.errors import BadArgument, MissingExtra
+from bfbridge.errors import INSTALL, BadArgument, MissingExtra
 
 if TYPE_CHECKING:
     import cmap
@@ -42,8 +42,7 @@ def _cmap() -> Any:
         import cmap
     except ImportError as error:
         raise MissingExtra(
-            "rendering needs cmap, which is not installed. "
-            "Install it with: python -m pip install 'bfbridge[view]'"
+            f"rendering needs cmap, which is not installed. Install it with: {INSTALL}"
         ) from error
     return cmap
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge.errors import BadArgument, MissingExtra
+from bfbridge.errors import INSTALL, BadArgument, MissingExtra
 from bfbridge.rendering.plan import Plane
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ def apply_profile(
         from PIL import Image, ImageCms
     except ImportError as error:
         raise MissingExtra(
-            "colour profiles need Pillow, which is not installed. "
-            "Install it with: python -m pip install 'bfbridge[view]'"
+            f"colour profiles need Pillow, which is not installed. Install it with: {INSTALL}"
         ) from error
     intent = "perceptual" if drawing.icc is True else str(drawing.icc)
     try:

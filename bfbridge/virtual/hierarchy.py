@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import replace
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -145,15 +144,10 @@ class VirtualHierarchy:
     @cached_property
     def places(self) -> Places:
         """Where each image lies, and the documents of the groups that hold none."""
-        specs = [ImageSpec(self._role(view)) for view in self.views]
+        specs = [ImageSpec(view._image) for view in self.views]
         # Wells are known from the metadata, which cost more than a slide's first tile.
         ome = self._ome if len(self.views) > 1 else None
         return place_images(specs, ome, None)
-
-    @staticmethod
-    def _role(view: ImageView) -> Any:
-        """Return the record of an image; the photograph of a paper label is an image."""
-        return replace(view._image, role="label" if view.is_mask else "image")
 
     @cached_property
     def _arrays(self) -> dict[str, ArrayNode]:
@@ -181,7 +175,8 @@ class VirtualHierarchy:
             parent, _, name = key.rpartition("/")
             if key:
                 found.setdefault(parent, {})[name] = None
-        found["OME"]["METADATA.ome.xml"] = None
+        found[""]["OME"] = None
+        found.setdefault("OME", {})["METADATA.ome.xml"] = None
         if self.version == "0.4":
             found[""][".zmetadata"] = None
         return {group: list(known) for group, known in found.items()}

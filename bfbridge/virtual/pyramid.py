@@ -121,9 +121,7 @@ class Pyramid:
     def record(self) -> Image:
         """The image with these levels, as backends describe images."""
         levels = tuple(Level(level.shape, level.chunk) for level in self.levels)
-        return replace(
-            self.view._image, levels=levels, role="label" if self.view.is_mask else "image"
-        )
+        return replace(self.view._image, levels=levels)
 
     @property
     def is_complete(self) -> bool:

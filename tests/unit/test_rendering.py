@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ pytest.importorskip("cmap")
 PIL_Image = pytest.importorskip("PIL.Image")
 
 from bfbridge import BioReader, BioWriter  # noqa: E402
-from bfbridge.errors import BadArgument, BadSelection  # noqa: E402
+from bfbridge.errors import BadArgument, BadSelection, MissingExtra  # noqa: E402
 from bfbridge.rendering.compose import Layer, compose, compose_float  # noqa: E402
 from bfbridge.rendering.contrast import Contrast, measure  # noqa: E402
 from bfbridge.rendering.encode import encode_picture, format_of_name  # noqa: E402
@@ -676,3 +677,26 @@ def test_text_is_drawn(tiff: Path) -> None:
         assert (second != first).any()
         with pytest.raises(BadArgument, match="8 bits with all colours"):
             br.render(0, {"dtype": "uint16"}, text=True)
+
+
+# ---- what is missing
+
+
+@pytest.mark.parametrize(
+    ("package", "action"),
+    [
+        ("cmap", {"style": {"palette": "viridis_r_of_no_cache"}}),
+        ("imagecodecs", {"format": "png"}),
+        ("PIL", {"text": "x"}),
+    ],
+)
+def test_missing_packages_are_named(
+    tiff: Path, monkeypatch: pytest.MonkeyPatch, package: str, action: dict[str, Any]
+) -> None:
+    with BioReader(tiff) as br:
+        br.render()
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(
+            MissingExtra, match=r"is not installed\. Install it with: python -m pip"
+        ):
+            br.render(**action)

@@ -27,7 +27,7 @@ from zarr.abc.store import (  # noqa: E402
 from zarr.core.buffer import default_buffer_prototype  # noqa: E402
 
 from bfbridge import BioReader, BioWriter  # noqa: E402
-from bfbridge.errors import BadArgument, ReadFailed  # noqa: E402
+from bfbridge.errors import BadArgument, MissingExtra, ReadFailed  # noqa: E402
 from bfbridge.ngff.compression import parse_compression  # noqa: E402
 from bfbridge.virtual.chunks import encode_chunk, is_zero  # noqa: E402
 from bfbridge.virtual.hierarchy import VirtualHierarchy  # noqa: E402
@@ -171,6 +171,12 @@ def test_labels(tmp_path: Path, version: int) -> None:
         ome = ome["ome"] if version == 3 else ome
         assert ome["image-label"]["source"] == {"image": "../../"}
         assert "omero" not in ome
+        # Alone it is a store of its own, without an image that it belongs to.
+        alone = br.series[1].to_zarr(version)
+        np.testing.assert_array_equal(alone.root["0"][:], labels)
+        attributes = alone.root.attrs["ome"] if version == 3 else alone.root.attrs
+        assert "source" not in attributes["image-label"]
+        check_valid(alone, "0.5" if version == 3 else "0.4")
 
 
 @versions
@@ -228,6 +234,18 @@ def test_bad_arguments(tiff: Path) -> None:
             br.to_zarr(compression="gzip")
         with pytest.raises(BadArgument, match="512 or 1024"):
             br.to_zarr(chunk=100)
+
+
+def test_without_zarr(tiff: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("zarr.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    monkeypatch.delitem(sys.modules, "bfbridge.virtual.store", raising=False)
+    with BioReader(tiff) as br:
+        with pytest.raises(MissingExtra, match="needs zarr, which is not installed"):
+            br.to_zarr()
+        # A server needs no zarr-python.
+        assert VirtualHierarchy([br]).get("0/c/0/0/0/0/0") is not None
 
 
 # ---- chunks
