@@ -190,12 +190,12 @@ class StoredAs:
 
 @dataclass(frozen=True, slots=True)
 class StoredRanges:
-    """Where the stored chunks of one level lie in files, for readers that fetch them by range.
+    """Byte ranges of the stored chunks of one level, for programs that fetch them by range.
 
     Attributes
     ----------
     chunk
-        Pixels of a stored chunk along T, C, Z, Y, X; those at the edge are stored whole.
+        Shape of a stored chunk along T, C, Z, Y, X; chunks at the edge are stored whole.
     dtype
         As stored, with its byte order.
     compression
@@ -203,7 +203,7 @@ class StoredRanges:
     predictor
         1 for none; 2: each sample is the difference to the same sample of the pixel before it.
     interleaved
-        Whether the samples of a pixel lie side by side.
+        Whether the samples of a pixel are adjacent in a chunk.
     locate
         Returns the file (path or URL), offset and length of the chunk at a grid position; None for
         one that is not stored and holds zeros.
@@ -343,15 +343,15 @@ class ReaderBackend(ABC):
         raise Unsupported(f"chunks of image {image}, level {level} are not handed out encoded.")
 
     def stored_ranges(self, image: int, level: int) -> StoredRanges:
-        """Return where the chunks of a level lie in files.
+        """Return the byte ranges of the chunks of a level.
 
         Raises
         ------
         Unsupported
-            They cannot be fetched by range and decoded by themselves; the message says why.
+            Chunks cannot be fetched by range and decoded separately; the message is the reason.
         """
         del image, level
-        raise Unsupported(f"the {self.name} backend does not tell where chunks lie in files")
+        raise Unsupported(f"the {self.name} backend does not know byte ranges of chunks")
 
     @abstractmethod
     def ome_xml(self) -> str | None:

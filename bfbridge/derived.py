@@ -320,28 +320,27 @@ class Derived:
         chunk: int = 1024,
         whole_file: bool | None = None,
     ) -> Any:
-        """Return the file as a read-only OME-Zarr store, without converting anything.
+        """Return the file as a read-only OME-Zarr store, without conversion.
 
         Parameters
         ----------
         version
             Of Zarr: 3 for NGFF 0.5, 2 for NGFF 0.4.
         compression
-            Of chunks that are not handed out as the file stores them: None, "zstd", "blosc-zstd",
+            Of chunks that are not passed through undecoded: None, "zstd", "blosc-zstd",
             "blosc-lz4", or a pair of one of them and a level.
         chunk
-            Side of chunks, 512 or 1024; chunks that are handed out as stored keep theirs.
+            Side of chunks, 512 or 1024; chunks that are passed through undecoded keep theirs.
         whole_file
-            Whether all images are in the store, laid out as bioformats2raw does or as a plate;
-            else this one is, at its root. Default: True for a `BioReader` made without
-            ``series=``.
+            Whether the store has all images, laid out as bioformats2raw does or as a plate, or only
+            this one, at its root. Default: True for a `BioReader` opened without ``series=``.
 
         Returns
         -------
         bfbridge.virtual.store.VirtualStore
             For zarr-python, dask and xarray; its ``root`` is a `zarr.Group`. Levels halve exactly,
-            rounded up, down to 512; those that the file lacks are made when they are read: of 2 x 2
-            pixels the mean, for labels and indexed images the first. It can be pickled.
+            rounded up, down to 512. Levels that the file lacks are computed on demand: the mean of
+            2 x 2 pixels; of labels and indexed images, the first. It can be pickled.
 
         Raises
         ------
@@ -368,21 +367,21 @@ class Derived:
         url: str | None = None,
         whole_file: bool | None = None,
     ) -> dict[str, Any]:
-        """Return an OME-Zarr store as byte ranges of this file, for programs without bfbridge.
+        """Return references to byte ranges of this file that form an OME-Zarr store.
 
-        It is read by fsspec's reference filesystem, kerchunk and VirtualiZarr. Levels are those
-        that the file stores.
+        fsspec's reference filesystem, kerchunk and VirtualiZarr read them without bfbridge. Levels
+        are those that the file stores.
 
         Parameters
         ----------
         path
-            Of a JSON file to write the references to. It is replaced if it exists.
+            Of a JSON file to write the references to; an existing file is replaced.
         version
-            Of Zarr. 2 has names (imagecodecs') for LZW, PackBits and predictors; 3 for samples of
-            RGB pixels that lie side by side.
+            Of Zarr. Version 2 can describe LZW, PackBits and predictors (with imagecodecs), version
+            3 interleaved samples of RGB pixels.
         url
-            Where the file can be fetched; of a data set of several files their folder, with a slash
-            at its end. Default: where it is read from here.
+            Of the file; of a data set of several files, the URL of their folder, with a slash at
+            its end. Default: the path or URL that it was opened with.
         whole_file
             As in `to_zarr`.
 
@@ -394,9 +393,9 @@ class Derived:
         Raises
         ------
         Unsupported
-            Chunks cannot be fetched by range and decoded by themselves; the message says why. TIFF
-            files can where they are uncompressed or compressed with deflate, Zstandard, LZW or
-            PackBits.
+            Chunks cannot be fetched by range and decoded separately; the message says why. TIFF
+            files are supported if they are uncompressed or compressed with deflate, Zstandard, LZW
+            or PackBits.
         WriteFailed
             `path` cannot be written.
         """

@@ -110,13 +110,13 @@ class OpenFile:
         return self._state.reason
 
     def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what was made for a key before, else make it; kept as long as the file is open.
+        """Return the value for a key, computing it on first use; kept as long as the file is open.
 
-        What is made must not refer to this file, which would then never be released.
+        The value must not refer to this file, which could then not be released.
         """
         known = self._state.known
         if key not in known:
-            # Threads that make it at once make the same.
+            # Threads that compute it at the same time get the same value.
             known.setdefault(key, make())
         found: T = known[key]
         return found

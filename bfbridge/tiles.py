@@ -97,7 +97,7 @@ _pool_lock = threading.Lock()
 
 
 def shared_pool(purpose: str = "bfbridge", size: int = MAX_THREADS) -> ThreadPoolExecutor:
-    """Return this process's threads for a purpose; made on first use, with `size` at most."""
+    """Return this process's thread pool for a purpose, created on first use with `size` threads."""
     with _pool_lock:
         if purpose not in _pools:
             _pools[purpose] = ThreadPoolExecutor(size, thread_name_prefix=purpose)
@@ -282,10 +282,10 @@ class ChunkCache(MutableMapping[Hashable, Array]):
 
     @contextmanager
     def fetching(self, key: Hashable) -> Iterator[None]:
-        """Let one of the threads that want a chunk now decode it, and the others wait for it.
+        """Let one thread at a time decode a chunk; others that need the same chunk wait here.
 
-        Inside, look whether the cache has the chunk. If the first thread failed, or the chunk did
-        not stay, each of the others decodes it.
+        The caller then checks the cache again. If the first thread failed, or the chunk was evicted
+        already, each waiting thread decodes it.
         """
         with self._lock:
             coming = self._coming.get(key)

@@ -60,6 +60,9 @@ def ranges_of(
             return name, int(layout.offsets[0]), int(layout.counts.sum())
         number = (sample * layout.down + row) * layout.across + column
         count = int(layout.counts[number])
+        if layout.compression == NONE:
+            # Some writers store more than the pixels.
+            count = min(count, rows * layout.row_bytes)
         return (name, int(layout.offsets[number]), count) if count else None
 
     dtype = first.dtype.newbyteorder("<" if first.byteorder == "<" else ">")

@@ -1,8 +1,8 @@
-"""Pixels to colours: each channel through a table of colours, and the channels into one picture.
+"""Pixels to colours: each channel by a colour table, then all channels into one picture.
 
-Pure code: arrays in, arrays out. A `Layer` says how the values of one plane become colours. For
-integers of 8 and 16 bits that is a table with one entry for each value; other types are scaled to
-65 536 steps first.
+Pure functions of arrays. A `Layer` defines how the values of one plane become colours: by a table
+with one entry for each value of 8-bit and 16-bit integers; other types are scaled to 65 535 steps
+first.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ STRIP: Final = 1 << 14
 """Pixels that are drawn at a time."""
 _IDENTITY: Final = bytes(range(256))
 _MOST_FAST: Final = 256
-"""Bands whose sum of 8-bit values fits 16 bits."""
+"""Number of bands whose sum of 8-bit values fits into 16 bits."""
 _RESERVED: Final = 1
-"""Steps at the end of a scaled plane: the one for pixels that are left transparent."""
+"""Entries at the end of the table for scaled values: one for transparent pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """How values of one plane become colours, with all numbers resolved.
+    """How the values of one plane become colours, with all numbers resolved.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Layer:
 
     @property
     def by_value(self) -> bool:
-        """Whether each integer has a colour of its own."""
+        """Whether values are labels or indices, not intensities."""
         return self.lookup is not None or self.palette == "labels"
 
 
@@ -140,9 +140,9 @@ def _one_channel(layer: Layer, kind: str) -> tuple[int, Array] | None:
 
 
 def _packed(planes: Sequence[Array], layers: Sequence[Layer], *, wide: bool) -> Array:
-    """Draw with one look-up a pixel: the four parts of a colour lie in one integer.
+    """Draw with one look-up per pixel: the four components of a colour are in one integer.
 
-    In strips that stay in a processor's cache, which takes a quarter of the time.
+    Strips that fit into the processor's cache take a quarter of the time of whole planes.
     """
     lane = np.uint16 if wide else np.uint8
     tables = [_lanes(layer, _kind(p), wide) for p, layer in zip(planes, layers, strict=True)]

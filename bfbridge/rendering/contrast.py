@@ -1,7 +1,7 @@
-"""Contrast: what values a channel has, from a small part of its pixels, and the window they give.
+"""Contrast: statistics of channels from a small part of their pixels, and display windows.
 
-Everything reads a coarse level, and of images without one some pieces spread over the plane, so
-that the cost is bounded whatever the size of the image.
+A coarse level is read, or, of large images without one, some pieces spread over the plane. The cost
+is therefore bounded for images of any size.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ BINS: Final = 256
 SHARE: Final = 0.001
 """Share of pixels left out at either end of a display window."""
 _MOST_PIXELS: Final = 1 << 22
-"""Of one plane; of larger ones pieces are looked at."""
+"""Of one plane; of larger planes only pieces are read."""
 _SMALL_PLANE: Final = 1 << 20
-"""Of planes up to this many pixels, several along z and t are looked at."""
+"""Of images with planes up to this size, several planes along z and t are read."""
 _PIECES: Final = 4
 _PIECE: Final = 512
 _EXACT: Final = 1 << 20
@@ -69,7 +69,7 @@ class Statistics:
 
 
 def real(values: Array) -> Array:
-    """Return what is shown of pixels: of complex ones the magnitude."""
+    """Return the values to show: of complex pixels their magnitude."""
     return np.abs(values) if values.dtype.kind == "c" else values
 
 
@@ -100,9 +100,9 @@ def _window(values: Array, least: float, greatest: float) -> tuple[float, float]
     if low < high:
         return low, high
     if least < greatest:
-        # All but a few pixels are alike: these few are what there is to see.
+        # All but a few pixels have one value: the range must include the few.
         return least, greatest
-    # One value: the brightest there is, but for 0 and below, which is black.
+    # One value only: shown bright, or black if it is 0 or less.
     return (0.0, least) if least > 0 else (least, least + 1)
 
 
@@ -125,9 +125,9 @@ class _Known:
 
 
 class Contrast:
-    """Statistics of one image's channels and planes, computed when first asked for. Thread-safe.
+    """Statistics of one image's channels and planes, computed on first use. Thread-safe.
 
-    They are kept with the open file.
+    They are cached with the open file.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class Contrast:
         return found
 
     def _planes(self) -> list[tuple[int, int]]:
-        """Return (z, t) of the planes that stand for the whole image: one, or six small ones."""
+        """Return (z, t) of the planes to sample: one, or up to six small ones."""
         depth, times = self._view.sizes["Z"], self._view.sizes["T"]
         coarse = coarse_level(self._view).sizes
         if coarse["Y"] * coarse["X"] > _SMALL_PLANE:

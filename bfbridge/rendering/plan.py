@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Drawing", "Plane", "is_indexed", "plan_drawing"]
 
 MOST_CHANNELS: Final = 8
-"""Channels that are shown where the file does not say which are: as many as there are colours."""
+"""Channels that are shown if the file does not select any: one for each default colour."""
 _SAMPLE_NAMES: Final = {"red": 0, "green": 1, "blue": 2, "gray": 1, "grey": 1}
 
 
@@ -47,7 +47,7 @@ class Drawing:
     icc
         As in `Style`.
     by_value
-        Whether pixels are labels or indices, which must not be averaged.
+        Whether pixels are labels or indices, which must not be averaged when resampling.
     """
 
     planes: tuple[Plane, ...]
@@ -68,7 +68,7 @@ def plan_drawing(
     view
         The image.
     contrast
-        Its statistics; those needed are computed.
+        Its statistics.
     style
         As `parse_style` takes it, or None for the default.
     channels
@@ -141,9 +141,11 @@ def _default(view: ImageView, contrast: Contrast, chosen: Sequence[int], z: int,
         for sample in range(shown):
             c = channel * samples + sample
             place = sample if shown == 3 else channel
-            # One of several channels, shown alone, keeps its colour; without one it is grey.
+            # A single channel without a stored colour is grey.
             count = 1 if len(chosen) == 1 else len(view.channels)
             color = channel_color(record, place, count, 3 if shown == 3 else 1)
+            if shown == 1 and record.color is None:
+                color = _ramp_color(view, channel) or color
             low, high = contrast.window(c)
             planes.append(Plane(c, z, t))
             layers.append(
@@ -159,29 +161,41 @@ def is_indexed(view: ImageView) -> bool:
 
 def _indexed(view: ImageView, channel: int) -> Layer | None:
     """Return how an indexed image is drawn, or None for one that is not."""
-    key = ("palette", view.index, channel)
-    return view._file.remembered(key, lambda: _palette_layer(view, channel))
-
-
-def _palette_layer(view: ImageView, channel: int) -> Layer | None:
-    if view.dtype.kind not in "iu" or view.samples_per_pixel > 1:
+    table = _table(view, channel)
+    if table is None or _is_ramp(table):
+        # Intensities: a ramp is the display colour of the microscope's software.
         return None
-    table = view.lookup_table(channel)
-    if table is None or table.shape[0] < 3 or not table.shape[1]:
-        return None
-    if _is_ramp(table):
-        # Values and not indices: a colour that the microscope's software shows them in.
-        return None
-    parts = table[:3].T if table.dtype == np.uint8 else (table[:3].T >> 8)
-    colors = np.full((len(parts), 4), 255, np.uint8)
-    colors[:, :3] = parts
+    colors = np.full((table.shape[1], 4), 255, np.uint8)
+    colors[:, :3] = table.T
     return Layer(lookup=colors.tobytes())
 
 
+def _ramp_color(view: ImageView, channel: int) -> tuple[int, int, int] | None:
+    """Return the colour of a channel whose colour table is a ramp to it."""
+    table = _table(view, channel)
+    if table is None or not _is_ramp(table) or not table.any():
+        return None
+    red, green, blue = (int(part) for part in table[:, -1])
+    return red, green, blue
+
+
+def _table(view: ImageView, channel: int) -> np.ndarray[Any, Any] | None:
+    """Return the colour table of a channel, 3 x values of uint8, or None."""
+    if view.dtype.kind not in "iu" or view.samples_per_pixel > 1:
+        return None
+
+    def read() -> np.ndarray[Any, Any] | None:
+        table = view.lookup_table(channel)
+        if table is None or table.shape[0] < 3 or not table.shape[1]:
+            return None
+        return table[:3] if table.dtype == np.uint8 else (table[:3] >> 8).astype(np.uint8)
+
+    return view._file.remembered(("colour table", view.index, channel), read)
+
+
 def _is_ramp(table: np.ndarray[Any, Any]) -> bool:
-    """Whether colours only grow brighter with the value, all in the same hue."""
-    wide = table[:3].astype(np.int64)
-    return bool((np.diff(wide, axis=1) >= 0).all()) and not wide[:, 0].any()
+    """Whether colours begin with black and never become darker."""
+    return bool((np.diff(table.astype(np.int64), axis=1) >= 0).all()) and not table[:, 0].any()
 
 
 # ---- with one
@@ -198,9 +212,9 @@ def _styled(view: ImageView, contrast: Contrast, style: Style, base: Plane) -> D
     for band in style.bands:
         plane, alpha = _plane_of(view, band, base)
         if plane is None:
-            # Alpha of an image that has none: it covers everything.
+            # Alpha of an image without alpha is opaque.
             plane = _first_sample(view, base)
-            layers.append(Layer(0, 0, "#ffffffff", composite=band.composite or "multiply"))
+            layers.append(Layer(palette=("#fff", "#fff"), composite=band.composite or "multiply"))
         else:
             layers.append(_layer(view, contrast, band, plane, alpha=alpha))
         planes.append(plane)

@@ -1,8 +1,9 @@
-"""Styles: how channels become colours, as dictionaries that large_image's users know.
+"""Styles: how channels become colours, in the form of large_image's style dictionaries.
 
-Every documented key of large_image's styles is understood
-(https://girder.github.io/large_image/tilesource_options.html#style) but ``function``, which names
-code to run and is refused. ``gamma``, ``invert`` and the composite mode ``additive`` are new.
+Every documented key of large_image's styles is supported
+(https://girder.github.io/large_image/tilesource_options.html#style) except ``function``, which
+names code to run and is refused. ``gamma``, ``invert`` and the composite mode ``additive`` are
+additions.
 """
 
 from __future__ import annotations
@@ -34,11 +35,10 @@ class Band:
     ----------
     band
         Number of the channel or sample, from 1; "red", "green", "blue", "gray" or "alpha" of an
-        RGB image; or a channel's name. None and -1 are the plane's own: the first sample, of RGB
-        the green one.
+        RGB image; or a channel's name. None and -1 select the current channel; of RGB, green.
     frame, framedelta
-        Plane to use instead of the one shown: its number, counted along channels, then z, then t;
-        or how many planes further on.
+        Plane to use instead of the current one: its number, counted along channels, then z, then
+        t; or an offset to the current plane's number.
     min, max
         Values that become the palette's first and last colour: a number, "min", "max" (of the
         plane), "auto" (0 and 255 where the plane's values lie between them, else its least and
@@ -50,16 +50,16 @@ class Band:
     scheme
         "linear" or "discrete": between the palette's colours, or exactly they.
     nodata
-        Value of pixels that are left transparent, or None.
+        Value of pixels that are transparent, or None.
     composite
-        How it joins the bands before it: "lighten" (the greater of both), "additive", "multiply".
-        None is "lighten", and "multiply" for the alpha band.
+        How the band is combined with those before it: "lighten" (maximum), "additive" or
+        "multiply". None is "lighten", or "multiply" for the alpha band.
     clamp
-        Whether values outside `min` and `max` take the end colours; else they are transparent.
+        Whether values outside `min` and `max` get the palette's end colours, or are transparent.
     gamma
-        Power that values between 0 and 1 are raised to; below 1 is brighter.
+        Exponent applied to values scaled to 0 to 1; below 1 brightens.
     invert
-        Whether the palette is turned round.
+        Whether the palette is reversed.
     """
 
     band: int | str | None = None
@@ -78,15 +78,15 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Bands, and what becomes of their sum.
+    """Bands, and the form of the result.
 
     Attributes
     ----------
     bands
         Drawn in this order.
     dtype
-        Of the result: "uint8" (None), "uint16", "float" (0 to 1), or "source": "uint16" and
-        "float" where the image's pixels are of these types.
+        Of the result: "uint8" (None), "uint16", "float" (0 to 1), or "source": "uint16" or
+        "float" if the image has such pixels, else "uint8".
     axis
         The one of red, green, blue and alpha (0 to 3) to keep, or None for all.
     icc
@@ -106,12 +106,13 @@ def parse_style(value: Style | Mapping[str, Any] | str) -> Style:
     ----------
     value
         A dictionary with the keys of `Band` and `Style`, or the same as JSON. Without ``bands`` it
-        is one band. With it, keys of a band beside it have no effect, as in large_image.
+        is one band. With ``bands``, keys of a band at the top level have no effect, as in
+        large_image.
 
     Raises
     ------
     BadArgument
-        A key or a value is not one of those, or names code to run.
+        A key or a value is not valid, or names code to run.
     """
     if isinstance(value, Style):
         return value
@@ -152,7 +153,7 @@ _KEYS: Final = (*Band.__dataclass_fields__, "dtype", "axis", "icc", "bands")
 
 def _check_keys(entry: Mapping[Any, Any]) -> None:
     if "function" in entry:
-        raise BadArgument("style: 'function' names code to run, which styles here never do.")
+        raise BadArgument("style: 'function' names code to run, which is not supported.")
     unknown = [key for key in entry if key not in _KEYS]
     if unknown:
         raise BadArgument(

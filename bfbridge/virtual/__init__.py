@@ -1,9 +1,9 @@
-"""Files of any format as OME-Zarr, without converting anything.
+"""Files of any format as OME-Zarr, without conversion.
 
-`pyramid` gives any chunk of any level of an image: levels that the file stores, and the missing
-ones made by halving. `hierarchy` names groups, arrays and chunks as a store does and makes their
-documents; `chunks` encodes; `store` is all that as a zarr-python store, `references` as a file of
-byte ranges. `pyramid_cache` keeps made levels of large images on disk. It stands on the views,
-`bfbridge.rendering` (contrast) and `bfbridge.ngff` (documents); servers may import it. Only `store`
-needs zarr-python.
+`pyramid` returns any chunk of any level of an image: levels that the file stores, and missing ones
+computed by halving. `hierarchy` maps keys of a store to groups, arrays and chunks and builds their
+documents; `chunks` encodes; `store` is a zarr-python store over it, `references` writes reference
+files with byte ranges. `pyramid_cache` keeps computed levels of large images on disk. The package
+imports the views, `bfbridge.rendering` (contrast) and `bfbridge.ngff` (documents); servers may
+import it. Only `store` needs zarr-python.
 """

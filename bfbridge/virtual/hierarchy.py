@@ -1,6 +1,6 @@
-"""The groups, arrays and chunks of a file seen as an OME-Zarr store: names, documents, bytes.
+"""The groups, arrays and chunks of a file as an OME-Zarr store: keys, documents, bytes.
 
-Nothing here needs zarr-python: a server hands out the same keys over HTTP.
+Nothing here needs zarr-python: a server can serve the same keys over HTTP.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bfbridge.ngff.documents import (
     to_json,
 )
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
+from bfbridge.pyramid import factors_of
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.virtual.chunks import encode_chunk
 from bfbridge.virtual.pyramid import LARGEST_SIDE, Pyramid, VirtualImage, check_side
@@ -38,15 +39,15 @@ if TYPE_CHECKING:
 __all__ = ["ArrayNode", "ChunkName", "VirtualHierarchy"]
 
 Array = np.ndarray[Any, Any]
-METADATA_KEY: Final = "OME/METADATA.ome.xml"
+_METADATA: Final = "METADATA.ome.xml"
 _VERSIONS: Final[Mapping[int, Version]] = {3: "0.5", 2: "0.4"}
 _MOST_WINDOWS: Final = 16
-"""Images up to which each has display windows of its own; beyond, alike ones share them."""
+"""Up to this many images, each has its own display windows; more images share them."""
 _SAMPLED_IMAGES: Final = 4
 
 
 class ArrayNode(NamedTuple):
-    """An array: level `level` of image number `image` (as the file counts)."""
+    """An array: a level of an image, given by its place in `VirtualHierarchy.views`."""
 
     image: int
     level: int
@@ -62,9 +63,8 @@ class ChunkName(NamedTuple):
 class VirtualHierarchy:
     """A file, or one image of it, as an OME-Zarr store. Thread-safe.
 
-    One image lies at the root; several are laid out as bioformats2raw does, or as the plate that
-    the metadata tell of; segmentations lie in ``labels``. The layout is that of stores that
-    `BioWriter` makes.
+    One image is at the root; several are laid out as bioformats2raw does, or as the plate that the
+    metadata describe; segmentations are in ``labels``. `BioWriter` writes the same layout.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class VirtualHierarchy:
     version
         Of Zarr: 3 (NGFF 0.5) or 2 (NGFF 0.4).
     compression
-        As `parse_compression` takes it, of chunks that are not handed out as stored.
+        As for `parse_compression`; of chunks that are not passed through undecoded.
     side
         As for `VirtualImage`.
     cache
@@ -124,28 +124,33 @@ class VirtualHierarchy:
         """Return the pyramid of an image of the hierarchy, by its place in `views`."""
         found = self._images.get(number)
         if found is None:
-            # Two of one image do no harm; one lock would hold up chunks of all others.
+            # Without a lock: creating one twice is harmless, and chunks of other images go on.
             found = VirtualImage(self.views[number], self._side, self._cache)
             found = self._images.setdefault(number, found)
         return found
 
     def pyramid(self, number: int) -> Pyramid:
-        """Return the levels of an image that the documents tell of."""
+        """Return the levels of an image that the documents describe."""
         return self.image(number)
+
+    def level_count(self, number: int) -> int:
+        """Return how many levels the documents describe, without inspecting the image."""
+        height, width = self.views[number].sizes["Y"], self.views[number].sizes["X"]
+        return 1 + len(factors_of(True, height, width))
 
     @cached_property
     def _ome(self) -> OME:
         """OME metadata of the images of this hierarchy, in their order."""
         whole = self.views[0].ome
         images = [whole.images[view.index] for view in self.views]
-        # This is another document, and no file that says where the metadata are.
+        # The UUID identifies the source's document, not this one.
         return whole.model_copy(update={"images": images, "uuid": None, "binary_only": None})
 
     @cached_property
     def places(self) -> Places:
-        """Where each image lies, and the documents of the groups that hold none."""
+        """The group of each image, and the documents of groups without an image."""
         specs = [ImageSpec(view._image) for view in self.views]
-        # Wells are known from the metadata, which cost more than a slide's first tile.
+        # Wells come from the OME metadata, which take longer to build than a tile to read.
         ome = self._ome if len(self.views) > 1 else None
         return place_images(specs, ome, None)
 
@@ -155,12 +160,12 @@ class VirtualHierarchy:
         return {
             f"{group}/{level}" if group else str(level): ArrayNode(number, level)
             for number, group in enumerate(self.places.groups)
-            for level in range(len(self.pyramid(number).levels))
+            for level in range(self.level_count(number))
         }
 
     @cached_property
     def _groups(self) -> dict[str, int | None]:
-        """Keys of all groups, the root's last, with the image that each holds."""
+        """Keys of all groups, the root's last, with the image that each holds, or None."""
         found: dict[str, int | None] = dict.fromkeys(self.places.documents)
         found.update({group: number for number, group in enumerate(self.places.groups)})
         found.setdefault("", None)
@@ -176,7 +181,7 @@ class VirtualHierarchy:
             if key:
                 found.setdefault(parent, {})[name] = None
         found[""]["OME"] = None
-        found.setdefault("OME", {})["METADATA.ome.xml"] = None
+        found.setdefault("OME", {})[_METADATA] = None
         if self.version == "0.4":
             found[""][".zmetadata"] = None
         return {group: list(known) for group, known in found.items()}
@@ -210,7 +215,7 @@ class VirtualHierarchy:
     def exists(self, key: str) -> bool:
         """Whether there is a document or a chunk of this name; no pixels are read.
 
-        A chunk of zeros is in the grid, though `get` has nothing for it.
+        True for a chunk of zeros, for which `get` returns None.
         """
         return self.chunk_name(key) is not None or self._document_parts(key) is not None
 
@@ -258,8 +263,9 @@ class VirtualHierarchy:
         return (parent, name) if key not in self._arrays else None
 
     def _make_document(self, node: str, name: str) -> bytes:
-        if name == "METADATA.ome.xml":
-            return ome_xml_of(self._ome, self._xml_order()).encode()
+        if name == _METADATA:
+            # All images but labels, as the layout counts them.
+            return ome_xml_of(self._ome, self.places.order).encode()
         if name == ".zmetadata":
             return to_json({"zarr_consolidated_format": 1, "metadata": self._all_documents()})
         content = self._content(node)[name]
@@ -278,10 +284,6 @@ class VirtualHierarchy:
                 },
             }
         return to_json(content)
-
-    def _xml_order(self) -> Sequence[int]:
-        """Return the images that the OME-XML lists: all but labels, as the layout counts them."""
-        return self.places.order
 
     def document_keys(self) -> list[str]:
         """Return the keys of all documents, without walking over chunks."""
@@ -317,12 +319,12 @@ class VirtualHierarchy:
     def _image_attributes(self, number: int, group: str) -> Mapping[str, Any]:
         image = self.pyramid(number)
         record = image.record
-        # Building the whole metadata for a time step is worth it only where there is time.
+        # Only time series need the OME metadata here, which are slow to build.
         step = time_step(self._ome, number) if record.levels[0].shape[0] > 1 else None
         spec = ImageSpec(record, downsample=image.method)
         attributes = image_attributes(group, spec, self.windows(number), self.version, step)
         if any(level.stored for level in image.levels):
-            # How the file's own levels were made is not known.
+            # The file does not say how its own levels were computed.
             for entry in attributes["multiscales"]:
                 entry.pop("type", None)
                 entry.pop("metadata", None)
@@ -339,7 +341,7 @@ class VirtualHierarchy:
         )
         if self.version == "0.5":
             return {name: document}
-        # What xarray knows the axes of a version 2 array by.
+        # xarray reads the names of a version 2 array's axes from this attribute.
         return {name: document, ".zattrs": {"_ARRAY_DIMENSIONS": list(dimension_names())}}
 
     # ---- display windows
@@ -347,45 +349,30 @@ class VirtualHierarchy:
     def windows(self, number: int) -> list[Window]:
         """Return the display window of each channel and sample of an image.
 
-        As `Contrast` has them. Of a plate, and of more than 16 images, those with the same channels
-        share the windows of some of them, so that opening a plate does not read all of it, and
-        wells can be compared.
+        Measured by `Contrast`. In a plate, and among more than 16 images, those with the same
+        channels share windows that are measured on four of them: opening a plate must not read all
+        of it, and wells must be comparable.
         """
         view = self.views[number]
         if view.is_mask or view.dtype.kind not in "iuf":
             return []
         shares = "plate" in self.places.documents.get("", {}) or len(self.views) > _MOST_WINDOWS
-        alike = (view.dtype.str, view.samples_per_pixel, view.sizes["C"], *view.channel_names)
-        key = alike if shares else (number,)
+        key = _kind(view) if shares else number
         with self._lock:
             found = self._contrasts.get(key)
             if found is None:
-                found = self._contrasts[key] = self._measured(number, alike if shares else None)
+                alike = [v for v in self.views if _kind(v) == key] if shares else [view]
+                step = max(1, len(alike) // _SAMPLED_IMAGES)
+                found = _measured(alike[::step][:_SAMPLED_IMAGES])
+                self._contrasts[key] = found
             return found
-
-    def _measured(self, number: int, alike: Hashable | None) -> list[Window]:
-        mates = [number]
-        if alike is not None:
-            mates = [
-                i
-                for i, view in enumerate(self.views)
-                if (view.dtype.str, view.samples_per_pixel, view.sizes["C"], *view.channel_names)
-                == alike
-            ]
-            step = max(1, len(mates) // _SAMPLED_IMAGES)
-            mates = mates[::step][:_SAMPLED_IMAGES]
-        contrasts = [Contrast(self.views[i]) for i in mates]
-        return [
-            reduce(Window.joined, (_window(contrast, c) for contrast in contrasts))
-            for c in range(self.views[number].sizes["C"])
-        ]
 
     # ---- listing
 
     def list_dir(self, prefix: str) -> Iterator[str]:
         """Yield the names in a folder: documents, groups, arrays, or parts of chunks' names.
 
-        The cost is that of the names there are, not of the keys below them.
+        The cost depends on the number of names in the folder, not on the keys below it.
         """
         folder = prefix.strip("/")
         if folder in self._children:
@@ -437,8 +424,22 @@ class VirtualHierarchy:
             stack.extend(reversed(deeper))
 
 
+def _kind(view: ImageView) -> Hashable:
+    """Return what images with comparable brightness have in common."""
+    return (view.dtype.str, view.samples_per_pixel, view.sizes["C"], *view.channel_names)
+
+
+def _measured(views: Sequence[ImageView]) -> list[Window]:
+    """Return display windows that cover all these images."""
+    contrasts = [Contrast(view) for view in views]
+    return [
+        reduce(Window.joined, (_window(contrast, c) for contrast in contrasts))
+        for c in range(views[0].sizes["C"])
+    ]
+
+
 def _window(contrast: Contrast, c: int) -> Window:
-    """Return a display window; what cannot be read has none, and is an error where it is read."""
+    """Return a display window, or an empty one if the pixels cannot be read."""
     try:
         return Window(*contrast.window(c))
     except BfbridgeError:

@@ -1,9 +1,9 @@
-"""An image as a pyramid of exact halves: stored levels where they fit, the others made on the fly.
+"""An image as a pyramid of exact halves: stored levels where they fit, others computed on demand.
 
 Level k has the sides of full size divided by 2**k, rounded up. A stored level fits if its sides are
-these, or one less, as whole-slide scanners round down; the last row or column is then made of the
-level before. A made level is the mean of 2 x 2 pixels (`bfbridge.pyramid`), or the first of them
-for labels and indexed images.
+these, or one less, because whole-slide scanners round down; the last row or column is then computed
+from the next finer level. A computed pixel is the mean of 2 x 2 pixels (`bfbridge.pyramid`), or the
+first of them for labels and indexed images.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LARGEST_SIDE: Final = 1024
 _MADE_CACHE: Final = 64 << 20
 _MOST_SAMPLES: Final = 4
 _MOST_PLANES: Final = 1024
-"""Planes up to which it is looked whether all their chunks are stored alike."""
+"""Most planes of a level that are inspected to find out whether their chunks are encoded alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class VirtualLevel:
     shape, chunk
         Along T, C, Z, Y, X.
     stored
-        Number of the file's level that holds it, or None for one that is made.
+        Number of the file's level that holds it, or None for a computed level.
     held
         Rows and columns that the stored level has: those of `shape`, or one less.
     compression
-        How the file's own chunks are compressed, where they can be handed out as they are.
+        Compression of the file's own chunks, where they can be passed through undecoded.
     counts
         Chunks along each axis.
     """
@@ -102,7 +102,7 @@ class Pyramid:
     levels
         Full size first.
     method
-        How a level is made of the one before it: "mean" or "nearest".
+        How a level is computed from the next finer one: "mean" or "nearest".
     """
 
     def __init__(
@@ -139,12 +139,12 @@ class VirtualImage(Pyramid):
     view
         The image; all its levels are looked at.
     side
-        Of chunks along Y and X: 512 or 1024. Viewers want them small; programs that read whole
-        images, few. Where the file's own chunks are handed out, they have their own size.
+        Of chunks along Y and X: 512 or 1024. 512 suits viewers; 1024 is faster for programs that
+        read whole images. Chunks that are passed through undecoded keep their own size.
     cache
-        Where made chunks are kept. Default: the reader's own cache, else 64 MiB.
+        Cache for computed chunks. Default: the reader's own cache, else one of 64 MiB.
     files
-        Where made chunks are kept for longer. Default: the user's cache folder for large images.
+        Storage for computed chunks. Default: the user's cache folder for large images.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class VirtualImage(Pyramid):
         return found
 
     def _passing(self, view: ImageView, level: VirtualLevel, stored: Level) -> VirtualLevel:
-        """Return the level with the file's own chunks where they can be handed out as they are."""
+        """Return the level with the file's own chunks if they can be passed through undecoded."""
         if level.stored is None or stored.shape != level.shape:
             return level
         sides = zip(stored.chunk[3:], level.shape[3:], strict=True)
@@ -200,7 +200,7 @@ class VirtualImage(Pyramid):
         try:
             encoded = self._file.backend.stored_as(view.index, level.stored)
         except BfbridgeError:
-            # Reading its pixels says what is wrong.
+            # Reading the pixels raises the error with its place.
             return level
         compression = _as_zarr(encoded, view.dtype)
         if compression is None:
@@ -208,7 +208,7 @@ class VirtualImage(Pyramid):
         return replace(level, chunk=stored.chunk, compression=compression)
 
     def boxes_to_read(self, number: int, index: Shape5) -> int:
-        """Return how many boxes of stored pixels have to be read for a chunk: 0 if it is known."""
+        """Return how many boxes of stored pixels a chunk needs; 0 if it is in memory or on disk."""
         level = self.levels[number]
         if level.stored is not None:
             return 1
@@ -250,7 +250,7 @@ class VirtualImage(Pyramid):
             return self._made(number, index, workers)
 
     def read(self, number: int, start: Shape5, stop: Shape5) -> Array:
-        """Return the pixels of a box of a level, put together from chunks where it is made.
+        """Return the pixels of a box of a level; of a computed level, assembled from chunks.
 
         Raises
         ------
@@ -283,16 +283,16 @@ class VirtualImage(Pyramid):
         return out
 
     def read_stored(self, number: int, index: Shape5) -> bytes | None:
-        """Return a chunk as the file stores it, for a level with a `compression`; None for zeros.
+        """Return the encoded bytes of a chunk of a level with `compression`; None for zeros.
 
         Raises
         ------
         BadSelection
-            There is no such chunk, or the level's chunks are not stored so.
+            There is no such chunk, or the level has no `compression`.
         """
         level = self._level(number)
         if level.compression is None or level.stored is None:
-            raise BadSelection(f"chunks of level {number} are not handed out as they are stored.")
+            raise BadSelection(f"chunks of level {number} cannot be passed through undecoded.")
         level.box(index)
         return self._file.backend.read_stored(self.view.index, level.stored, index)
 
@@ -305,7 +305,7 @@ class VirtualImage(Pyramid):
 
     @contextmanager
     def _worker(self) -> Iterator[int]:
-        """Count who reads, and share the threads out among them."""
+        """Yield the threads that one read may use: the reader's workers divided by active reads."""
         with self._lock:
             self._active += 1
             active = self._active
@@ -316,7 +316,7 @@ class VirtualImage(Pyramid):
                 self._active -= 1
 
     def _box(self, number: int, start: Shape5, stop: Shape5, workers: int) -> Array:
-        """Read a box of a stored level; what it lacks at the edge is made of the level before."""
+        """Read a box of a stored level; compute a missing edge from the next finer level."""
         level = self.levels[number]
         out = np.empty(Region(0, 0, start, stop).shape, self.dtype)
         rows, columns = level.held
@@ -352,14 +352,14 @@ class VirtualImage(Pyramid):
         read_selection(target, ranges, out)
 
     def _reduced(self, number: int, start: Shape5, stop: Shape5, workers: int) -> Array:
-        """Make a box of a level from the level before it, without keeping anything."""
+        """Compute a box of a level from the next finer level, without caching."""
         below = self.levels[number - 1]
         first, last = _doubled(start, stop, below.shape)
         read = self._box if below.stored is not None else self._reduced
         return reduce_block(read(number - 1, first, last, workers), 2, self.method)
 
     def build(self, t: int = 0, c: int = 0, z: int = 0) -> Iterator[tuple[int, int]]:
-        """Make the levels that one plane lacks, so that they are kept; for large images.
+        """Compute and store the missing levels of one plane of a large image.
 
         Parameters
         ----------
@@ -369,8 +369,8 @@ class VirtualImage(Pyramid):
         Yields
         ------
         (done, total)
-            After each chunk of the finest level that is kept. Leaving the loop ends the work; what
-            is done need not be done again.
+            After each chunk of the finest stored-on-disk level. Leaving the loop stops the work;
+            a later call continues it.
         """
         kept = [i for i, level in enumerate(self.levels) if level.stored is None]
         kept = [i for i in kept if self._is_kept(i)]
@@ -383,7 +383,7 @@ class VirtualImage(Pyramid):
         for y, x in product(*map(range, self.levels[-1].counts[3:])):
             self.chunk(len(self.levels) - 1, (t, c, z, y, x))
 
-    # ---- made chunks
+    # ---- computed chunks
 
     def _made(self, number: int, index: Shape5, workers: int) -> Array:
         found = self._known(number, index)
@@ -408,7 +408,7 @@ class VirtualImage(Pyramid):
         return pixels
 
     def _children(self, number: int, index: Shape5) -> list[Shape5]:
-        """Return the chunks of the level before that a made chunk is made of."""
+        """Return the chunks of the next finer level that a computed chunk needs."""
         level, below = self.levels[number], self.levels[number - 1]
         start, stop = level.box(index)
         first, last = _doubled(start, stop, below.shape)
@@ -421,7 +421,7 @@ class VirtualImage(Pyramid):
         return (self._file.token, "virtual", self.view.index, self._side, number, index)
 
     def _known(self, number: int, index: Shape5) -> Array | None:
-        """Return a made chunk that is kept in memory or on disk."""
+        """Return a computed chunk from memory or disk, or None."""
         cache = self._cache
         if cache is not None:
             found = cache.get(self._key(number, index))
@@ -437,7 +437,7 @@ class VirtualImage(Pyramid):
         return kept
 
     def _is_kept(self, number: int) -> bool:
-        """Whether a made level is worth keeping: not if it is made of stored pixels at once."""
+        """Whether a computed level is stored on disk: not if it needs only one box of the file."""
         return self.levels[number - 1].stored is None
 
     def _file_name(self, number: int) -> str:
@@ -452,7 +452,7 @@ class VirtualImage(Pyramid):
 
 
 def _doubled(start: Shape5, stop: Shape5, shape: Shape5) -> tuple[Shape5, Shape5]:
-    """Return the box of the level before that a box is made of."""
+    """Return the box of the next finer level that a box needs."""
     first = (*start[:3], 2 * start[3], 2 * start[4])
     last = (*stop[:3], min(2 * stop[3], shape[3]), min(2 * stop[4], shape[4]))
     return _five(first), _five(last)
@@ -471,7 +471,7 @@ def _fitting(image: Image, shape: Shape5, number: int) -> int | None:
     for stored, level in enumerate(image.levels[1:], start=1):
         sides = zip(level.shape[3:], shape[3:], strict=True)
         near = all(0 <= wanted - have <= 1 and have > 0 for have, wanted in sides)
-        # Below a few pixels, one less is another factor.
+        # For tiny levels, one pixel less can be another factor.
         exact = level.shape[3:] == shape[3:]
         if level.shape[:3] == shape[:3] and near and (exact or min(shape[3:]) > SMALLEST // 8):
             return stored
@@ -479,7 +479,7 @@ def _fitting(image: Image, shape: Shape5, number: int) -> int | None:
 
 
 def _as_zarr(stored: StoredAs | None, dtype: np.dtype[Any]) -> Compression | None:
-    """Return the compression of stored chunks, where Zarr has the same."""
+    """Return the compression of stored chunks in Zarr's terms, or None if it has none."""
     if stored is None or stored["dtype"] != dtype.name:
         return None
     if stored.container == "zarr":

@@ -1,10 +1,10 @@
-"""Made levels of large images, kept in the user's cache folder between processes.
+"""Computed levels of large images, kept in the user's cache folder between processes.
 
-An image of more than 16 384 x 16 384 pixels whose file has no lower levels costs minutes to see as
-a whole. The chunks that are made of it are kept, so that this is paid once, and less for each part
-that was seen before. They lie under a digest of the file's content stamp (path, size and time of
-every file that belongs to it), never beside the file; a changed file has another stamp. What was
-unused for longest is removed when the bound on bytes is passed.
+Showing all of an image of more than 16 384 x 16 384 pixels takes minutes if its file has no lower
+levels. Computed chunks are therefore stored, so that the work is done once and can be continued.
+They are stored under a digest of the file's content stamp (path, size and time of every file that
+belongs to it), never next to the file; a changed file has another stamp. When the folder exceeds
+its limit, the least recently used images are removed.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = ["VARIABLE", "ChunkFiles", "PyramidCache", "default_cache", "files_of"
 
 Array = np.ndarray[Any, Any]
 VARIABLE: Final = "BFBRIDGE_PYRAMID_CACHE"
-"""Environment variable: most bytes kept, such as ``20g``; 0 keeps nothing."""
+"""Environment variable: maximum size of the cache, such as ``20g``; 0 disables it."""
 LARGE: Final = 1 << 28
-"""Pixels of a plane from which on made chunks are kept."""
+"""Pixels of a plane from which on computed chunks are stored."""
 _MOST_BYTES: Final = 8 << 30
 _FORMAT: Final = 1
-"""Part of the digest: another number when chunks are made or stored otherwise."""
+"""Part of the digest; to be changed with the way in which chunks are computed or stored."""
 _HEADER: Final = struct.Struct("<4sII")
 _MAGIC: Final = b"bfpc"
 _MARK: Final = "used"
@@ -47,14 +47,14 @@ _UNITS: Final = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 class PyramidCache:
-    """A folder of made chunks, bounded in bytes. Thread-safe; processes may share it.
+    """A folder of computed chunks of limited size. Thread-safe; processes may share it.
 
     Parameters
     ----------
     folder
-        Made on first use, readable by its user only.
+        Created on first use, readable by its user only.
     max_bytes
-        Most bytes kept; what was unused for longest goes first.
+        Maximum size; the least recently used images are removed first.
     """
 
     def __init__(self, folder: Path, max_bytes: int = _MOST_BYTES) -> None:
@@ -78,14 +78,14 @@ class PyramidCache:
             return sum(size for size, _ in entries.values())
 
     def make_room(self, wanted: int, spared: Path) -> bool:
-        """Count bytes that are to be written; return whether there is room for them.
+        """Reserve bytes that are about to be written; return whether they fit.
 
         Parameters
         ----------
         wanted
-            How many.
+            Number of bytes.
         spared
-            The folder that is being written, which is not removed.
+            The folder that is being written; it is not removed.
         """
         with self._lock:
             if self._size is None:
@@ -98,7 +98,7 @@ class PyramidCache:
             return True
 
     def _shrink(self, wanted: int, spared: Path) -> None:
-        """Remove what was unused for longest until there is room; others may write meanwhile."""
+        """Remove the least recently used images until there is room."""
         entries = self._entries()
         size = sum(count for count, _ in entries.values())
         for entry, (count, _) in sorted(entries.items(), key=lambda item: item[1][1]):
@@ -136,14 +136,14 @@ def _used(folder: str) -> float:
 
 
 class ChunkFiles:
-    """The made chunks of one image.
+    """The computed chunks of one image.
 
     Parameters
     ----------
     cache
-        Whose room they take.
+        The folder they are stored in.
     digest
-        Of the image's file and of the way that its chunks are made.
+        Identifies the content of the image's file and how its chunks are computed.
     """
 
     def __init__(self, cache: PyramidCache, digest: str) -> None:
@@ -153,7 +153,7 @@ class ChunkFiles:
         self._writes = True
 
     def load(self, name: str, index: Shape5, shape: Shape5, dtype: np.dtype[Any]) -> Array | None:
-        """Return a chunk, or None where there is none that is sound.
+        """Return a chunk, or None if it is not stored or damaged.
 
         Parameters
         ----------
@@ -188,7 +188,7 @@ class ChunkFiles:
         return pixels
 
     def save(self, name: str, index: Shape5, pixels: Array) -> None:
-        """Keep a chunk, if there is room and the disk takes it."""
+        """Store a chunk, unless the cache or the disk is full."""
         if not self._writes:
             return
         little = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
@@ -200,14 +200,14 @@ class ChunkFiles:
         path = self._path(name, index)
         partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
-            # Pixels of files that others may not read.
+            # The file may be one that other users cannot read.
             self._cache.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._touch()
             partial.write_bytes(data)
             os.replace(partial, path)
         except OSError:
-            # A full or read-only disk: chunks are made again when they are asked for.
+            # A full or read-only disk: chunks are computed again when needed.
             self._writes = False
             with contextlib.suppress(OSError):
                 partial.unlink()
@@ -216,7 +216,7 @@ class ChunkFiles:
         return self._entry / name / ".".join(map(str, index))
 
     def _touch(self) -> None:
-        """Note that the image is in use, at most once a minute."""
+        """Record that the image is in use, at most once a minute."""
         if time.monotonic() - self._marked > 60 or not self._marked:
             self._marked = time.monotonic()
             with contextlib.suppress(OSError):
@@ -245,12 +245,12 @@ def _cache_at(folder: Path, max_bytes: int) -> PyramidCache:
 
 
 def default_cache() -> PyramidCache:
-    """Return the cache in the user's folder, bounded as ``BFBRIDGE_PYRAMID_CACHE`` says.
+    """Return the cache in the user's folder, limited by ``BFBRIDGE_PYRAMID_CACHE``.
 
     Raises
     ------
     BadArgument
-        The variable is no number of bytes.
+        The variable is not a number of bytes.
     """
     return _cache_at(cache_folder() / "pyramids", _bound(os.environ.get(VARIABLE, "")))
 
@@ -267,16 +267,16 @@ def _bound(text: str) -> int:
 
 
 def files_of(view: ImageView, method: str) -> ChunkFiles | None:
-    """Return where made chunks of an image are kept; None where they are not.
+    """Return the storage for computed chunks of an image, or None if they are not stored.
 
-    Those of bytes, open files and URLs are not, as what these hold may change unseen.
+    Chunks of bytes, open files and URLs are not, because a change of content cannot be noticed.
 
     Parameters
     ----------
     view
-        The image at full size, without all levels of its own.
+        The image at full size.
     method
-        How its levels are made.
+        How its missing levels are computed.
     """
     file = view._file
     if view.sizes["Y"] * view.sizes["X"] < LARGE or file.source.path is None:

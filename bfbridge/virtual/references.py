@@ -41,11 +41,11 @@ _V3: Final[dict[str, list[dict[str, Any]]]] = {
     "zstd": [{"name": "zstd", "configuration": {"level": 1, "checksum": False}}],
 }
 _INTERLEAVED: Final = (0, 2, 3, 4, 1)
-"""Order in memory of T, C, Z, Y, X where samples lie side by side."""
+"""Order in memory of T, C, Z, Y, X with interleaved samples."""
 
 
 class _Stored(Pyramid):
-    """The levels that a file stores, in its own chunks, and where these lie."""
+    """The levels that a file stores, in its own chunks, with their byte ranges."""
 
     def __init__(self, view: ImageView, version: str) -> None:
         self.ranges: list[StoredRanges] = []
@@ -72,13 +72,13 @@ def _check(ranges: StoredRanges, version: str) -> None:
     if version == "0.4":
         if ranges.interleaved:
             raise Unsupported(
-                "the samples of a pixel lie side by side, for which Zarr version 2 has no name; "
-                "version=3 has one"
+                "the samples of its pixels are interleaved, which Zarr version 2 cannot describe; "
+                "use version=3"
             )
         return
     if ranges.predictor != 1 or ranges.compression not in _V3:
         what = "a predictor" if ranges.predictor != 1 else f"{ranges.compression} compression"
-        raise Unsupported(f"Zarr version 3 has no codec for {what}; version=2 may have one")
+        raise Unsupported(f"Zarr version 3 has no codec for {what}; try version=2")
 
 
 class ReferenceHierarchy(VirtualHierarchy):
@@ -96,6 +96,10 @@ class ReferenceHierarchy(VirtualHierarchy):
         if found is None:
             found = self._stored[number] = _Stored(self.views[number], self.version)
         return found
+
+    def level_count(self, number: int) -> int:
+        """Return how many stored levels can be fetched by range."""
+        return len(self.pyramid(number).levels)
 
     @cached_property
     def _stored(self) -> dict[int, _Stored]:
@@ -126,7 +130,7 @@ class ReferenceHierarchy(VirtualHierarchy):
         return {name: document}
 
     def references(self) -> dict[str, tuple[str, int, int]]:
-        """Return the file, offset and length of every chunk that is stored, by key."""
+        """Return file, offset and length of every stored chunk, by key."""
         found: dict[str, tuple[str, int, int]] = {}
         mark = "/c/" if self.version == "0.5" else "/"
         for key, array in self._arrays.items():
@@ -157,7 +161,7 @@ def make_references(
     source = views[0]._file.source
     if source.path is None and source.url is None:
         raise Unsupported(
-            f"{source.name}: bytes and open files have no place that a reference could name."
+            f"{source.name}: bytes and open files have no path or URL that a reference could name."
         )
     hierarchy = ReferenceHierarchy(views, version)
     chunks = hierarchy.references()

@@ -32,10 +32,9 @@ __all__ = ["VirtualStore"]
 class VirtualStore(Store):
     """A file, or one image of it, as OME-Zarr; see `ImageView.to_zarr`.
 
-    Reads run in parallel, on as many threads as the reader has workers: no lock is held while
-    pixels are decoded, and the event loop only waits. Pickled, the store is a recipe: another
-    process opens the file again. It stays usable after its reader was closed: the file is then
-    opened once more, for all stores of it together.
+    Reads run in parallel on as many threads as the reader has workers: no lock is held while
+    pixels are decoded, and the event loop is never blocked. A pickled store contains only how to
+    open the file. A store stays usable after its reader was closed: the file is then opened again.
 
     Parameters
     ----------
@@ -106,7 +105,7 @@ class VirtualStore(Store):
     def _identity(self) -> tuple[Any, ...]:
         hierarchy = self.hierarchy
         stamp = hierarchy.file.stamp
-        # Of bytes and open files nothing is known but which object they are.
+        # Bytes and open files have no content stamp.
         known = id(self) if stamp is None else stamp
         return known, [view.index for view in hierarchy.views], self._recipe
 
@@ -138,7 +137,7 @@ class VirtualStore(Store):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Return the bytes of a document or chunk, or None, without holding up the event loop."""
+        """Return the bytes of a document or chunk, or None, without blocking the event loop."""
         loop = asyncio.get_running_loop()
         workers = self._hierarchy.file.workers
         pool = shared_pool(f"bfbridge-virtual-{workers}", workers)
@@ -192,8 +191,8 @@ class VirtualStore(Store):
 
     def _refuse(self) -> NoReturn:
         raise BadArgument(
-            f"{self}: a virtual store is read-only: it shows a file as Zarr. Convert the file to "
-            "get a store of your own."
+            f"{self}: a virtual store is read-only, because it is a view of a file. Convert the "
+            "file to get a store that can be changed."
         )
 
     async def set(self, key: str, value: Buffer) -> None:

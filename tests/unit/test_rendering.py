@@ -453,6 +453,11 @@ def test_bands_choose_channels_samples_and_frames(tiff: Path, tmp_path: Path) ->
             found = br.render(style={"band": band, "min": 0, "max": 255})
             np.testing.assert_array_equal(found[..., 0], values[..., sample])
         assert (br.render(style={"band": "alpha"})[..., 3] == 255).all()
+        # Alpha of an image without alpha changes nothing, whatever the pixels are.
+        bands = [{"band": "green", "palette": "#0f0", "min": 0, "max": 255}, {"band": "alpha"}]
+        np.testing.assert_array_equal(
+            br.render(style={"bands": bands}), br.render(style={"bands": bands[:1]})
+        )
         np.testing.assert_array_equal(br.render()[..., :3], values)
 
 
@@ -523,6 +528,21 @@ def test_a_palette_of_the_file(tmp_path: Path, wide: bool) -> None:
     np.testing.assert_array_equal(found[..., :3], table[:, values].transpose(1, 2, 0))
     known = {tuple(color) for color in table.T}
     assert {tuple(color) for color in smaller[..., :3].reshape(-1, 3)} <= known
+
+
+def test_a_ramp_is_a_color_and_no_palette(tmp_path: Path) -> None:
+    values = (distinct((30, 40)) % 200).astype(np.uint8)
+    ramp = np.zeros((3, 256), np.uint16)
+    ramp[0], ramp[2] = np.arange(256) * 257, np.arange(256) * 128
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="palette", colormap=ramp)
+    with BioReader(tmp_path / "a.tif") as br:
+        found = br.render()
+        low, high = Contrast(br).window(0)
+    # Intensities are stretched to the display window, in the ramp's last colour.
+    share = np.clip((values - low) / (high - low), 0, 1)
+    assert np.abs(found[..., 0] - share * 255).max() <= 1
+    assert np.abs(found[..., 2] - share * 127).max() <= 1
+    assert not found[..., 1].any()
 
 
 def test_a_palette_is_the_one_that_java_finds(tmp_path: Path) -> None:
