@@ -17,6 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bfbridge.userdirs import cache_folder
+
 from .java import Java
 from .settings import OPTIONS
 
@@ -54,7 +56,7 @@ class Archive:
         self._classpath = list(classpath)
         self._path: Path | None = None
         with contextlib.suppress(OSError):
-            self._path = _cache_folder() / f"java-{self._key()}.jsa"
+            self._path = cache_folder() / f"java-{self._key()}.jsa"
 
     def flags(self) -> list[str]:
         """Return the options that use the archive, if it is there and nobody else's."""
@@ -131,11 +133,3 @@ def _claim(target: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _cache_folder() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "bfbridge"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "bfbridge" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bfbridge"
