@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -131,7 +132,8 @@ def test_small_complete_and_remote_images_are_not_kept(
 ) -> None:
     with BioReader(tiff.read_bytes(), name="a.ome.tif") as br:
         VirtualImage(br, 512).chunk(4, FIRST)
-    with BioReader(f"file://{tiff}") as br:
+    fsspec.filesystem("memory").pipe_file("/virtual-cache/a.ome.tif", tiff.read_bytes())
+    with BioReader("memory://virtual-cache/a.ome.tif") as br:
         VirtualImage(br, 512).chunk(4, FIRST)
     monkeypatch.setattr(pyramid_cache, "LARGE", 1 << 28)
     with BioReader(tiff) as br:
