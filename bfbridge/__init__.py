@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bfbridge import errors
     from bfbridge.convert import convert
     from bfbridge.errors import BfbridgeError
+    from bfbridge.files.in_place import recover
     from bfbridge.functions import imread, imwrite
-    from bfbridge.inplace import recover
     from bfbridge.limits import Limits
     from bfbridge.reader import BioReader
     from bfbridge.writer import BioWriter
@@ -32,7 +32,7 @@ _WHERE = {
     "convert": "bfbridge.convert",
     "imread": "bfbridge.functions",
     "imwrite": "bfbridge.functions",
-    "recover": "bfbridge.inplace",
+    "recover": "bfbridge.files.in_place",
 }
 
 __all__ = [

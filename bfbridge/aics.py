@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from bfbridge import arrays
-from bfbridge.arguments import flag, one_of, whole
-from bfbridge.arrayimages import ArrayImages, images_of
+from bfbridge.analysis import dask_arrays as arrays
+from bfbridge.analysis.coordinates import coordinates, time_step
+from bfbridge.analysis.mosaics import Given, Mosaic, Pixels, Plain, Stitched, Tiles
 from bfbridge.backend import Quantity
-from bfbridge.coordinates import coordinates, time_step
+from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.lazypixels import LazyPixels
-from bfbridge.metadata import carry, convert_length
-from bfbridge.mosaics import Given, Mosaic, Pixels, Plain, Stitched, Tiles
+from bfbridge.files.array_images import ArrayImages, images_of
+from bfbridge.ome.metadata import carry, convert_length
 from bfbridge.reader import BioReader
+from bfbridge.runtime.arguments import flag, one_of, whole
 from bfbridge.views import ImageView
 from bfbridge.writer import BioWriter
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
-    from bfbridge.source import Source
+    from bfbridge.storage.source import Source
 
 __all__ = [
     "AXES",
@@ -386,7 +386,7 @@ class ReaderBackend(ABC):
 class Extras:
     """What a file says of one image and the OME model has no place for; false if nothing.
 
-    Values are those of JSON. `bfbridge.extras` carries them along with an OME document.
+    Values are those of JSON. `bfbridge.ome.extras` carries them along with an OME document.
 
     Attributes
     ----------

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge.engine.casting import as_pixels
+from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.errors import BadArgument
-from bfbridge.lazypixels import LazyPixels
 from bfbridge.reader import BioReader
-from bfbridge.values import as_pixels
 from bfbridge.writer import BioWriter
 
 __all__ = ["imread", "imwrite"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from math import prod
 from typing import TYPE_CHECKING
 
-from bfbridge.arguments import whole
 from bfbridge.errors import LimitExceeded
+from bfbridge.runtime.arguments import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

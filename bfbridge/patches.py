@@ -17,13 +17,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bfbridge.arguments import whole
-from bfbridge.coordinates import corner
+from bfbridge.analysis.coordinates import corner
+from bfbridge.engine.selection import FACE_AXES, Selection
+from bfbridge.engine.tiles import ChunkCache, Target, new_array
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.indexing import FACE_AXES, Selection
 from bfbridge.reader import BioReader
-from bfbridge.source import path_or_url
-from bfbridge.tiles import ChunkCache, Target, new_array
+from bfbridge.runtime.arguments import whole
+from bfbridge.storage.source import path_or_url
 from bfbridge.views import ImageView
 
 __all__ = ["ImageStack", "Rectangle"]

@@ -9,10 +9,9 @@ from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from bfbridge import finalizers, metadata
-from bfbridge.arguments import flag, text_or_none
-from bfbridge.arrayimages import ArrayImages
+from bfbridge.analysis.tiling import bfio_batch_limit, bfio_batches
 from bfbridge.backend import OpenOptions, Quantity
+from bfbridge.engine.tiles import ChunkCache, worker_count
 from bfbridge.errors import (
     BadArgument,
     BadSelection,
@@ -21,14 +20,16 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
-from bfbridge.fileseries import plan_series
+from bfbridge.files.array_images import ArrayImages
+from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames
+from bfbridge.files.file_series import plan_series
+from bfbridge.files.open_file import OpenFile
 from bfbridge.limits import DEFAULT_LIMITS, Limits
-from bfbridge.names import BFIO_BACKENDS, BfioNames
-from bfbridge.openfile import OpenFile
+from bfbridge.ome import metadata
 from bfbridge.registry import BACKENDS
-from bfbridge.source import Source, as_source
-from bfbridge.tiles import ChunkCache, worker_count
-from bfbridge.tiling import bfio_batch_limit, bfio_batches
+from bfbridge.runtime import finalizers
+from bfbridge.runtime.arguments import flag, text_or_none
+from bfbridge.storage.source import Source, as_source
 from bfbridge.views import ImageView
 
 if TYPE_CHECKING:

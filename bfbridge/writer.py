@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from bfbridge import finalizers, inplace, metadata
-from bfbridge.arguments import flag, text_or_none, whole
 from bfbridge.backend import Level, Quantity, Shape5, StoredAs
+from bfbridge.engine.casting import as_pixels
+from bfbridge.engine.lazy_pixels import LazyPixels
+from bfbridge.engine.pyramid import Pyramid
+from bfbridge.engine.selection import FACE_AXES, Selection, parse_key, trim
+from bfbridge.engine.tiles import worker_count
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.imageplans import DEFAULT_MEMORY, WritePlan
-from bfbridge.indexing import FACE_AXES, Selection, parse_key, trim
-from bfbridge.interrupts import deferred
-from bfbridge.lazypixels import LazyPixels
-from bfbridge.names import BFIO_BACKENDS, BfioNames
-from bfbridge.newfile import NewFile
-from bfbridge.pyramid import Pyramid
-from bfbridge.tiles import worker_count
-from bfbridge.values import as_pixels
-from bfbridge.writerarguments import (
+from bfbridge.files import in_place as inplace
+from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames
+from bfbridge.files.image_plans import DEFAULT_MEMORY, WritePlan
+from bfbridge.files.new_file import NewFile
+from bfbridge.files.writer_arguments import (
     PROPERTIES,
     array_or_number,
     asked_of,
@@ -35,6 +33,10 @@ from bfbridge.writerarguments import (
     is_whole,
     placed,
 )
+from bfbridge.ome import metadata
+from bfbridge.runtime import finalizers
+from bfbridge.runtime.arguments import flag, text_or_none, whole
+from bfbridge.runtime.interrupts import deferred
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -8,29 +8,33 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bfbridge import forking
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError, FileMissing
-from bfbridge.finalizers import finalize
-
-from . import document
-from .anywhere import PACKED, Files, LocalFiles, MappedFiles, seen_by_java
-from .companions import check_named_files
-from .document import Modulo
-from .failures import ENDLESS, open_failure, read_failure
-from .jvm import machine
-from .opening import Recipe, check_file, recipe_for
-from .pixels import JAVA_ARRAY_LIMIT, samples_first
-from .pool import JavaReader, ReaderPool
-from .records import SeriesImage, read_images
-from .soundness import check_length
+from bfbridge.runtime import forking
+from bfbridge.runtime.finalizers import finalize
+from bfbridge_bioformats.files.companions import check_named_files
+from bfbridge_bioformats.files.truncation import check_length
+from bfbridge_bioformats.files.virtual_files import (
+    PACKED,
+    Files,
+    LocalFiles,
+    MappedFiles,
+    seen_by_java,
+)
+from bfbridge_bioformats.readers import document
+from bfbridge_bioformats.readers.document import Modulo
+from bfbridge_bioformats.readers.failures import ENDLESS, open_failure, read_failure
+from bfbridge_bioformats.readers.opening import Recipe, check_file, recipe_for
+from bfbridge_bioformats.readers.pixels import JAVA_ARRAY_LIMIT, samples_first
+from bfbridge_bioformats.readers.pool import JavaReader, ReaderPool
+from bfbridge_bioformats.readers.records import SeriesImage, read_images
+from bfbridge_bioformats.runtime.machine import machine
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from bfbridge.source import Source
-
-    from .packed import Package
+    from bfbridge.storage.source import Source
+    from bfbridge_bioformats.files.archives import Package
 
 __all__ = ["BioFormatsReader"]
 
@@ -88,7 +92,7 @@ class BioFormatsReader(ReaderBackend):
             The worker process died of it; only where isolation was asked for.
         """
         if options.isolated:
-            from .isolated import IsolatedReader
+            from bfbridge_bioformats.isolation.isolated import IsolatedReader
 
             return IsolatedReader.open(source, options)
         return cls.open_here(source, options)
@@ -285,7 +289,7 @@ class BioFormatsReader(ReaderBackend):
 def _package(source: Source, options: OpenOptions) -> Package | None:
     if not source.filename.lower().endswith(PACKED):
         return None
-    from .packed import find_package
+    from bfbridge_bioformats.files.archives import find_package
 
     return find_package(source, options.limits)
 

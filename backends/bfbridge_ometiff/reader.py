@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bfbridge import forking
 from bfbridge.backend import (
     Image,
     OpenOptions,
@@ -28,22 +27,23 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
-from bfbridge.omemodel import model_from_xml
+from bfbridge.ome.model import model_from_xml
+from bfbridge.runtime import forking
 from bfbridge_ometiff.codecs import Damaged
-from bfbridge_ometiff.dataset import Dataset, open_dataset
-from bfbridge_ometiff.layout import COLOR_MAP, ICC_PROFILE, PALETTE, PHOTOMETRIC
-from bfbridge_ometiff.omemake import document_of
-from bfbridge_ometiff.planes import ABSENT
-from bfbridge_ometiff.segments import PlaneReader
-from bfbridge_ometiff.tags import named_tags
+from bfbridge_ometiff.reading.dataset import Dataset, open_dataset
+from bfbridge_ometiff.reading.documents import document_of
+from bfbridge_ometiff.reading.planes import ABSENT
+from bfbridge_ometiff.reading.segments import PlaneReader
+from bfbridge_ometiff.structure.layout import COLOR_MAP, ICC_PROFILE, PALETTE, PHOTOMETRIC
+from bfbridge_ometiff.structure.tags import named_tags
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from bfbridge.source import Source
-    from bfbridge_ometiff.files import OpenTiff
-    from bfbridge_ometiff.ifd import Directory
-    from bfbridge_ometiff.layout import Layout
+    from bfbridge.storage.source import Source
+    from bfbridge_ometiff.reading.files import OpenTiff
+    from bfbridge_ometiff.structure.ifd import Directory
+    from bfbridge_ometiff.structure.layout import Layout
 
 __all__ = ["OmeTiffReader"]
 
@@ -228,7 +228,7 @@ class OmeTiffReader(ReaderBackend):
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how the tiles of a level are encoded, if all its planes agree."""
-        from bfbridge_ometiff.copying import stored_as
+        from bfbridge_ometiff.writing.copying import stored_as
 
         found: set[StoredAs | None] = set()
         with self._gate:

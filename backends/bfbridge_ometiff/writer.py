@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from bfbridge import forking
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
-from bfbridge.filesystem import read_all, write_all
+from bfbridge.runtime import forking
+from bfbridge.storage.durable_io import read_all, write_all
 from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
-from bfbridge_ometiff.copying import copied_from
-from bfbridge_ometiff.directories import Ifd, Tag, header, pack_directory, patch_link
-from bfbridge_ometiff.encode import Encoding, Settings, encoding_for, settings_of
-from bfbridge_ometiff.grid import Grid, grid_of
-from bfbridge_ometiff.omewrite import finished_xml
+from bfbridge_ometiff.structure.directories import Ifd, Tag, header, pack_directory, patch_link
+from bfbridge_ometiff.writing.copying import copied_from
+from bfbridge_ometiff.writing.encode import Encoding, Settings, encoding_for, settings_of
+from bfbridge_ometiff.writing.grid import Grid, grid_of
+from bfbridge_ometiff.writing.xml_placement import finished_xml
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,24 +20,24 @@ from bfbridge.backend import (
 )
 from bfbridge.errors import BadArgument, Closed, UnreadableFile, Unsupported
 from bfbridge.limits import check
-from bfbridge.omexml import OmeDocument, OmeImage, parse_ome_xml
-from bfbridge.roles import ImageRole, roles_in_xml
-from bfbridge_omezarr.arrays import ArrayInfo, parse_array
-from bfbridge_omezarr.chunks import ArrayReader, Workspace
-from bfbridge_omezarr.documents import Documents, Guard, Node, flatten
-from bfbridge_omezarr.extras import extras_of
-from bfbridge_omezarr.layout import Found, find_images, implied_axes
-from bfbridge_omezarr.ngff import Axis, map_axes
-from bfbridge_omezarr.records import channels_from, name_from, sizes_from, time_step_from
-from bfbridge_omezarr.store import Store
-from bfbridge_omezarr.stored import options_of
-from bfbridge_omezarr.zips import ZipStore, open_store
+from bfbridge.ome.roles import ImageRole, roles_in_xml
+from bfbridge.ome.xml import OmeDocument, OmeImage, parse_ome_xml
+from bfbridge_omezarr.attributes.extras import extras_of
+from bfbridge_omezarr.attributes.records import channels_from, name_from, sizes_from, time_step_from
+from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
+from bfbridge_omezarr.chunked.chunks import ArrayReader, Workspace
+from bfbridge_omezarr.chunked.codec_options import options_of
+from bfbridge_omezarr.hierarchy.documents import Documents, Guard, Node, flatten
+from bfbridge_omezarr.hierarchy.layout import Found, find_images, implied_axes
+from bfbridge_omezarr.hierarchy.ngff import Axis, map_axes
+from bfbridge_omezarr.hierarchy.store import Store
+from bfbridge_omezarr.hierarchy.zips import ZipStore, open_store
 
 if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.backend import OpenOptions, Region
-    from bfbridge.source import Source
+    from bfbridge.storage.source import Source
 
 __all__ = ["METADATA_KEY", "OmeZarrReader"]
 
@@ -238,9 +238,9 @@ class OmeZarrReader(ReaderBackend):
 
         Images that it does not describe are added. Names and colours of channels, pixel sizes and
         time steps are those of `images`. What OME has no place for is in annotations; see
-        `bfbridge.extras`.
+        `bfbridge.ome.extras`.
         """
-        from bfbridge_omezarr.ome import make_ome
+        from bfbridge_omezarr.attributes.ome import make_ome
 
         described = self._described()
         xml = self._xml if any(described) else None
@@ -396,7 +396,7 @@ class OmeZarrReader(ReaderBackend):
     def _source_of(self, info: ArrayInfo) -> Any:
         if info.direct:
             return ArrayReader(info, self._store, self._limits, self._workspace)
-        from bfbridge_omezarr.indirect import IndirectReader
+        from bfbridge_omezarr.chunked.indirect import IndirectReader
 
         return IndirectReader(info, self._store)
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from bfbridge.backend import ImageSpec
 from bfbridge.errors import FileMissing, ReadFailed, UnreadableFile
 from bfbridge.ngff.omero import Window
-from bfbridge_omezarr.plain import from_plain, to_plain
+from bfbridge_omezarr.chunked.plain import from_plain, to_plain
 
 if TYPE_CHECKING:
-    from bfbridge_omezarr.files import Tree
+    from bfbridge_omezarr.hierarchy.files import Tree
 
 __all__ = ["FOLDER", "load_plan", "load_windows", "plan_document", "windows_document"]
 

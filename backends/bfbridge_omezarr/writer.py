@@ -13,9 +13,9 @@ from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
 from bfbridge.ngff.documents import group_documents, to_json
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
-from bfbridge.omemodel import model_from_xml, xml_from_model
-from bfbridge_omezarr.files import tree_of
-from bfbridge_omezarr.levels import LevelWriter, Windows, Workspace
+from bfbridge.ome.model import model_from_xml, xml_from_model
+from bfbridge_omezarr.chunked.levels import LevelWriter, Windows, Workspace
+from bfbridge_omezarr.hierarchy.files import tree_of
 from bfbridge_omezarr.options import WriteOptions, parse_options
 from bfbridge_omezarr.shared import (
     FOLDER,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
-    from bfbridge.source import Source
-    from bfbridge_omezarr.files import Tree
+    from bfbridge.storage.source import Source
+    from bfbridge_omezarr.hierarchy.files import Tree
 
 __all__ = ["StoreWriter"]
 

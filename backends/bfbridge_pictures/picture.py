@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bfbridge import forking
 from bfbridge.backend import Channel, Image, Level, OpenOptions, PixelSize
 from bfbridge.errors import BfbridgeError, OutOfMemory
 from bfbridge.limits import Limits, check
-from bfbridge.source import RandomAccess
+from bfbridge.runtime import forking
+from bfbridge.storage.source import RandomAccess
 from bfbridge_pictures.cursor import Damaged
 
 __all__ = [

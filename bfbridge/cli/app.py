@@ -19,7 +19,7 @@ from bfbridge.cli.info import info
 from bfbridge.cli.render import render
 from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
 from bfbridge.errors import BfbridgeError
-from bfbridge.terminal import printable
+from bfbridge.runtime.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from bfbridge.inplace import find_interrupted
-from bfbridge.terminal import printable
+from bfbridge.files.in_place import find_interrupted
+from bfbridge.runtime.terminal import printable
 
 if TYPE_CHECKING:
     from bfbridge.backend import PixelSize

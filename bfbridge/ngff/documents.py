@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from bfbridge.backend import Quantity
-from bfbridge.extras import convert_unit
 from bfbridge.ngff.omero import omero_block
-from bfbridge.units import LENGTHS, TIMES, ngff_name
+from bfbridge.ome.extras import convert_unit
+from bfbridge.ome.units import LENGTHS, TIMES, ngff_name
 
 if TYPE_CHECKING:
     from bfbridge.backend import ImageSpec, Level, Shape5

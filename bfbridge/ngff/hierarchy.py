@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bfbridge.backend import Extras, Quantity
 from bfbridge.errors import BadArgument
-from bfbridge.extras import attach_extras
 from bfbridge.ngff.documents import Version, label_attributes, multiscale_attributes
-from bfbridge.omemodel import xml_from_model
+from bfbridge.ome.extras import attach_extras
+from bfbridge.ome.model import xml_from_model
 
 if TYPE_CHECKING:
     from ome_types import OME

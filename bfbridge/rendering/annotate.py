@@ -9,8 +9,8 @@ import numpy as np
 
 from bfbridge.backend import Quantity
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra
-from bfbridge.metadata import convert_length, unit_symbol
-from bfbridge.units import LENGTHS
+from bfbridge.ome.metadata import convert_length, unit_symbol
+from bfbridge.ome.units import LENGTHS
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 
 from bfbridge.backend import ImageSpec, Level, Shape5
+from bfbridge.engine.pyramid import factors_of
 from bfbridge.errors import BadArgument, BfbridgeError
 from bfbridge.ngff.compression import parse_compression
 from bfbridge.ngff.documents import (
@@ -24,7 +25,6 @@ from bfbridge.ngff.documents import (
 )
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
 from bfbridge.ngff.omero import Window
-from bfbridge.pyramid import factors_of
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.virtual.chunks import encode_chunk
 from bfbridge.virtual.pyramid import LARGEST_SIDE, Pyramid, VirtualImage, check_side

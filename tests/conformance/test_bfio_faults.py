@@ -19,7 +19,8 @@ import zarr
 from ome_types import OME, from_xml
 from ome_types.model import Pixels
 
-from bfbridge import BioReader, BioWriter, tiles
+from bfbridge import BioReader, BioWriter
+from bfbridge.engine import tiles
 from bfbridge.errors import (
     BadArgument,
     BadDtype,

@@ -22,7 +22,7 @@ import pytest
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import BfbridgeError
-from bfbridge.inplace import find_interrupted, recover
+from bfbridge.files.in_place import find_interrupted, recover
 from tests.faults.zygote import pixels
 from tests.support.faults import Zygote, leftovers, read_by_peer
 

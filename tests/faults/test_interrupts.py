@@ -32,5 +32,6 @@ def test_two_hundred_interrupts(tmp_path: Path, kind: str, task: str) -> None:
     if task == "write":
         assert set(told["found"]) == {"old", "new"}
     assert told["left"] == []
-    # A second is how long a signal waits at most for a safe point (`bfbridge.interrupts.LONGEST`).
+    # A second is how long a signal waits at most for a safe point
+    # (`bfbridge.runtime.interrupts.LONGEST`).
     assert told["longest"] < 5

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter
+from bfbridge.engine.tiles import MAX_THREADS
 from bfbridge.errors import BfbridgeError, TargetBusy
-from bfbridge.tiles import MAX_THREADS
 from tests.faults.zygote import pixels
 from tests.support.dropped import settle_all
 from tests.support.faults import leftovers, read_by_peer, read_by_us, state

@@ -61,7 +61,7 @@ class Injector:
             if hasattr(os, name):
                 setattr(os, name, self._counted(name, getattr(os, name)))
         # The kernel's special renames are called through ctypes, which no other hook sees.
-        filesystem = importlib.import_module("bfbridge.filesystem")
+        filesystem = importlib.import_module("bfbridge.storage.durable_io")
         filesystem.special_rename = self._counted("renameat2", filesystem.special_rename)
         os_open, io_open, hit = os.open, io.open, self.hit
 

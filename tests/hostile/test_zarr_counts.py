@@ -14,7 +14,7 @@ import pytest
 
 from bfbridge import BioReader, Limits
 from bfbridge.errors import BfbridgeError, LimitExceeded, ReadFailed
-from bfbridge_omezarr.codecs import CodecError, decode_bytes, decoders_v2
+from bfbridge_omezarr.chunked.codecs import CodecError, decode_bytes, decoders_v2
 
 PLAIN = {"name": "bytes", "configuration": {"endian": "little"}}
 

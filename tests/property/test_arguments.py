@@ -20,13 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bfbridge
-from bfbridge import BioReader, BioWriter, Limits, imread, imwrite, render
+from bfbridge import BioReader, BioWriter, Limits, imread, imwrite
 from bfbridge.aics import AICSImage
+from bfbridge.analysis import regions as render
 from bfbridge.errors import BfbridgeError
-from bfbridge.filepattern import FilePattern, is_pattern
+from bfbridge.files.file_pattern import FilePattern, is_pattern
+from bfbridge.integrations.xarray import BfbridgeBackend
 from bfbridge.patches import ImageStack
-from bfbridge.source import path_or_url
-from bfbridge.xarray_engine import BfbridgeBackend
+from bfbridge.storage.source import path_or_url
 from tests.support.memory import distinct
 
 ARRAY = distinct((60, 70, 2, 3, 2), np.uint8)

@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 
-from bfbridge import finalizers
+from bfbridge.runtime import finalizers
 
 
 def settle_all(seconds: float = 30) -> None:

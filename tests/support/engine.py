@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from bfbridge import metadata
-from bfbridge.atomic import AtomicTarget
-from bfbridge.imageplans import WritePlan
-from bfbridge.indexing import trim
-from bfbridge.newfile import NewFile
+from bfbridge.engine.selection import trim
+from bfbridge.files.image_plans import WritePlan
+from bfbridge.files.new_file import NewFile
+from bfbridge.ome import metadata
+from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.writer import BioWriter, ImageWriter
 from tests.support.memory import MemoryWriter
 

@@ -228,7 +228,7 @@ def test_mosaics_are_stitched(tiles, monkeypatch):
             image.dask_data[0, 1, 0, 5:30, 20:].compute(), whole[1, 5:30, 20:]
         )
         seen = []
-        from bfbridge import arrays
+        from bfbridge.analysis import dask_arrays as arrays
 
         real = arrays.LazyImage.__getitem__
         monkeypatch.setattr(

@@ -13,9 +13,10 @@ import pytest
 import xarray as xr
 from dask.base import tokenize
 
-from bfbridge import BioReader, arrays
+from bfbridge import BioReader
+from bfbridge.analysis import dask_arrays as arrays
+from bfbridge.engine.tiles import ChunkCache
 from bfbridge.errors import BadArgument, MissingExtra, ReadFailed
-from bfbridge.tiles import ChunkCache
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
 PIXELS = distinct((2, 3, 4, 37, 53))

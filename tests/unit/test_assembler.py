@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bfbridge.assembler import Scratch, _OpenChunk
 from bfbridge.backend import ImageSpec, Shape5
+from bfbridge.engine.assembler import Scratch, _OpenChunk
 from bfbridge.errors import Closed, WriteFailed
 from tests.support.engine import face, memory_writer, smaller, written
 from tests.support.memory import MemoryWriter, distinct
@@ -206,7 +206,7 @@ def test_an_error_of_the_last_block_is_not_lost(tmp_path: Path) -> None:
 
 def test_more_writers_than_threads_do_not_lock_up(tmp_path: Path) -> None:
     # Jobs of `run` fill every thread of its pool and each waits for a chunk to be encoded.
-    from bfbridge.tiles import MAX_THREADS, run
+    from bfbridge.engine.tiles import MAX_THREADS, run
 
     writer = memory_writer(tmp_path, backend=SlowWriter, workers=1)
     writer.shape, writer.dtype = (16 * 300, 32), "uint16"

@@ -1,4 +1,4 @@
-"""Every rule of `bfbridge.atomic`: what stands under a name, at every moment, and whose it is."""
+"""Every rule of `bfbridge.storage.atomic`: which file has the name, at every moment, and whose."""
 
 import errno
 import multiprocessing
@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from bfbridge import atomic, filesystem
-from bfbridge.atomic import AtomicTarget, is_partial, write_bytes_atomically
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import BadArgument, TargetBusy, TargetExists, UnreadableFile, WriteFailed
 from bfbridge.registry import open_reader
-from bfbridge.source import as_source
+from bfbridge.storage import atomic
+from bfbridge.storage import durable_io as filesystem
+from bfbridge.storage.atomic import AtomicTarget, is_partial, write_bytes_atomically
+from bfbridge.storage.source import as_source
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="RENAME_EXCHANGE is Linux's")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
@@ -63,7 +64,7 @@ def no_special_renames(monkeypatch):
 
 def in_another_process(code, *arguments):
     """Start Python code that has `AtomicTarget` and `sys`; its first line of output is awaited."""
-    head = "import os, sys, time\nfrom pathlib import Path\nfrom bfbridge.atomic import *\n"
+    head = "import os, sys, time\nfrom pathlib import Path\nfrom bfbridge.storage.atomic import *\n"
     environment = {**os.environ, "PYTHONPATH": str(Path(atomic.__file__).parents[1])}
     process = subprocess.Popen(
         [sys.executable, "-c", head + textwrap.dedent(code), *map(str, arguments)],
@@ -525,7 +526,8 @@ class TestFallback:
     def test_kill_between_the_two_renames_loses_nothing(self, tmp_path, moment):
         make_store(tmp_path / "s.zarr", "old")
         code = """
-            from bfbridge import atomic, filesystem
+            from bfbridge.storage import atomic
+            from bfbridge.storage import durable_io as filesystem
             filesystem.special_rename = lambda *a, **k: False
             target = AtomicTarget(sys.argv[1], overwrite=True)
             target.work_path.mkdir()
@@ -627,7 +629,7 @@ class TestExchange:
     def test_kill_before_the_old_store_is_removed(self, tmp_path):
         make_store(tmp_path / "s.zarr", "old")
         code = """
-            from bfbridge import atomic
+            from bfbridge.storage import atomic
             target = AtomicTarget(sys.argv[1], overwrite=True)
             target.work_path.mkdir()
             (target.work_path / "zarr.json").write_text("new")
@@ -706,8 +708,8 @@ class TestOwnership:
                 [
                     sys.executable,
                     "-c",
-                    "import sys, time\nfrom pathlib import Path\nfrom bfbridge.atomic import *\n"
-                    + textwrap.dedent(code),
+                    "import sys, time\nfrom pathlib import Path\n"
+                    "from bfbridge.storage.atomic import *\n" + textwrap.dedent(code),
                     str(tmp_path / "a"),
                     name,
                 ],

@@ -17,7 +17,7 @@ import tifffile
 import bfbridge_bioformats
 from bfbridge.backend import OpenOptions, Region
 from bfbridge.errors import BfbridgeError, ReadFailed, UnreadableFile
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -161,7 +161,7 @@ def test_a_connection_that_breaks_is_an_error(tiff, monkeypatch):
     def broken(self, position, length):
         raise OSError("connection reset")
 
-    monkeypatch.setattr("bfbridge.source._Bytes.read_at", broken)
+    monkeypatch.setattr("bfbridge.storage.source._Bytes.read_at", broken)
     fresh = as_source(tiff.read_bytes(), name="y.tif")
     with pytest.raises((BfbridgeError, OSError), match="connection reset"):
         bfbridge_bioformats.READER.open(fresh, OpenOptions())

@@ -15,8 +15,8 @@ import imagecodecs
 from bfbridge import BioReader
 from bfbridge.errors import LimitExceeded, ReadFailed, UnreadableFile
 from bfbridge.limits import Limits
-from bfbridge.source import as_source
-from bfbridge_bioformats.dicom import mended
+from bfbridge.storage.source import as_source
+from bfbridge_bioformats.files.dicom import mended
 from tests.support.dicoms import (
     BIG_ENDIAN,
     EXPLICIT,

@@ -14,8 +14,8 @@ import tifffile
 import bfbridge_bioformats
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError
-from bfbridge.source import as_source
-from bfbridge_bioformats.jvm import machine
+from bfbridge.storage.source import as_source
+from bfbridge_bioformats.runtime.machine import machine
 
 BODY = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/{version}">
 <Image ID="Image:0" Name="{name}"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8"

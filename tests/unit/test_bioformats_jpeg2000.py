@@ -60,7 +60,7 @@ def test_in_dicom_and_tiff(tmp_path: Path) -> None:
 def test_a_decoder_that_is_in_use_already_is_told() -> None:
     code = (
         "import logging; logging.basicConfig(format='%(levelname)s %(message)s')\n"
-        "from bfbridge_bioformats.jvm import machine\n"
+        "from bfbridge_bioformats.runtime.machine import machine\n"
         "machine.start()\n"
         "with machine.attached():\n"
         "    machine.type('jj2000.j2k.entropy.decoder.StdEntropyDecoder')\n"

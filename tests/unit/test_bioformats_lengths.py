@@ -13,8 +13,8 @@ import bfbridge_bioformats
 from bfbridge.backend import OpenOptions, Region
 from bfbridge.errors import BfbridgeError, UnreadableFile, Unsupported
 from bfbridge.limits import Limits
-from bfbridge.source import as_source
-from bfbridge_bioformats.soundness import check_length
+from bfbridge.storage.source import as_source
+from bfbridge_bioformats.files.truncation import check_length
 from tests.support.tiffs import build, page
 
 PIXELS = np.random.default_rng(9).integers(1, 255, (13, 21, 3), np.uint8)

@@ -19,7 +19,7 @@ import bfbridge_bioformats
 from bfbridge.backend import OpenOptions, Region
 from bfbridge.errors import LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 
 SERIES = [
     np.arange(61 * 47, dtype=np.uint16).reshape(61, 47) * 3,

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from bfbridge.errors import BadArgument, Closed, JavaNotFound, OutOfMemory
-from bfbridge_bioformats import settings
-from bfbridge_bioformats.java import find_java
-from bfbridge_bioformats.pixels import JAVA_ARRAY_LIMIT, Layout, block_size, samples_first
-from bfbridge_bioformats.pool import ReaderPool
+from bfbridge_bioformats.readers.pixels import JAVA_ARRAY_LIMIT, Layout, block_size, samples_first
+from bfbridge_bioformats.readers.pool import ReaderPool
+from bfbridge_bioformats.runtime import settings
+from bfbridge_bioformats.runtime.java import find_java
 
 
 class Reader:
@@ -31,7 +31,7 @@ class Reader:
 
 @pytest.fixture(autouse=True)
 def spare_heap(monkeypatch):
-    monkeypatch.setattr("bfbridge_bioformats.pool._heap_is_spare", lambda: True)
+    monkeypatch.setattr("bfbridge_bioformats.readers.pool._heap_is_spare", lambda: True)
 
 
 def test_a_reader_that_opens_quickly_is_multiplied_at_once():

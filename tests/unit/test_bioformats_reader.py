@@ -20,9 +20,9 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
-from bfbridge.source import as_source
-from bfbridge_bioformats.jvm import machine
-from bfbridge_bioformats.pool import JavaReader
+from bfbridge.storage.source import as_source
+from bfbridge_bioformats.readers.pool import JavaReader
+from bfbridge_bioformats.runtime.machine import machine
 from tests.real.manifest import DATA
 
 

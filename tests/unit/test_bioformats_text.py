@@ -12,9 +12,9 @@ import tifffile
 
 import bfbridge_bioformats
 from bfbridge.backend import OpenOptions, Region
-from bfbridge.source import as_source
-from bfbridge_bioformats.jvm import machine
-from bfbridge_bioformats.records import read_images
+from bfbridge.storage.source import as_source
+from bfbridge_bioformats.readers.records import read_images
+from bfbridge_bioformats.runtime.machine import machine
 
 PIXELS = np.arange(63, dtype=np.uint8).reshape(7, 9)
 

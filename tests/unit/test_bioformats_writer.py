@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import bfbridge_bioformats
-from bfbridge import metadata
 from bfbridge.backend import ImageSpec, OpenOptions, Region
+from bfbridge.engine.pyramid import plan_levels
 from bfbridge.errors import BadArgument, BfbridgeError, Unsupported, WriteFailed
-from bfbridge.pyramid import plan_levels
-from bfbridge.source import as_source
+from bfbridge.ome import metadata
+from bfbridge.storage.source import as_source
 from bfbridge.testing import BackendSuite
 from bfbridge_bioformats import READER, WRITER
 

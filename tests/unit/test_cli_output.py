@@ -24,8 +24,8 @@ from bfbridge.cli import pace, progress
 from bfbridge.cli.pace import Pace, duration
 from bfbridge.cli.stopping import Stopper
 from bfbridge.cli.text import printable_json, printable_xml
-from bfbridge.convert.record import FileRecord
-from bfbridge.terminal import printable
+from bfbridge.convert.reports.record import FileRecord
+from bfbridge.runtime.terminal import printable
 from tests.unit.test_cli import Done, failed, process, run
 
 __all__ = ["run"]
@@ -430,7 +430,7 @@ def test_processes_pass_their_warnings_on(tmp_path: Path) -> None:
     # As a worker says it, for the process that shows the progress.
     code = (
         "import logging, warnings\n"
-        "from bfbridge.convert.workers import _pass_on_log\n"
+        "from bfbridge.convert.execute.workers import _pass_on_log\n"
         "told = []\n"
         "_pass_on_log(lambda kind, what: told.append((kind, what)))\n"
         "logging.getLogger('bfbridge.java').error('x %s', 1)\n"

@@ -17,12 +17,12 @@ from ome_types import OME, from_xml, model
 
 import bfbridge
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert.blocks import BlockGrid, plan_grid
-from bfbridge.convert.checksum import PixelChecksum
-from bfbridge.convert.document import ORIGINAL_METADATA
-from bfbridge.convert.naming import base_name, suffix_of
-from bfbridge.convert.request import parse_positions, parse_size
-from bfbridge.convert.scaling import plan_scaling
+from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
+from bfbridge.convert.plan.document import ORIGINAL_METADATA
+from bfbridge.convert.plan.naming import base_name, suffix_of
+from bfbridge.convert.plan.request import parse_positions, parse_size
+from bfbridge.convert.plan.scaling import plan_scaling
+from bfbridge.convert.verification.checksum import PixelChecksum
 from bfbridge.errors import (
     BadArgument,
     BadSelection,

@@ -18,13 +18,14 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert import convert_many, make_request, processes, workers
-from bfbridge.convert.batch import parse_part
-from bfbridge.convert.jobs import converted
-from bfbridge.convert.report import REPORT_NAME
-from bfbridge.convert.request import Request
-from bfbridge.convert.run import Watcher
-from bfbridge.convert.sources import Found, Opened, Skipped, find_sources, name_targets
+from bfbridge.convert import convert_many, make_request
+from bfbridge.convert.execute import processes, workers
+from bfbridge.convert.execute.batch import parse_part
+from bfbridge.convert.execute.jobs import converted
+from bfbridge.convert.execute.run import Watcher
+from bfbridge.convert.plan.request import Request
+from bfbridge.convert.plan.sources import Found, Opened, Skipped, find_sources, name_targets
+from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.errors import (
     BadArgument,
     BatchFailed,
@@ -370,7 +371,7 @@ def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.M
     # Workers import this module by the path they are given.
     (tmp_path / "deadly.py").write_text(
         "import os, signal\n"
-        "import bfbridge.convert.jobs as batch\n"
+        "import bfbridge.convert.execute.jobs as batch\n"
         "plain = batch.converted\n"
         "def converted(job, request, progress):\n"
         "    if job.name == '1.ome.tif':\n"
@@ -629,7 +630,7 @@ def test_one_image_over_a_cluster_with_a_worker_that_is_killed(
         "import os, signal, sys, threading\n"
         "from distributed import Client, LocalCluster\n"
         "import bfbridge.errors\n"
-        "import bfbridge.convert.regions as regions\n"
+        "import bfbridge.convert.execute.regions as regions\n"
         "from bfbridge.convert import convert\n"
         "if __name__ == '__main__':\n"
         "    regions.REGION_BYTES = 1 << 20\n"

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bfbridge import BioReader, BioWriter, convert, roles
+from bfbridge import BioReader, BioWriter, convert
 from bfbridge.backend import Image, ImageSpec, Level
-from bfbridge.convert import levels
-from bfbridge.convert.levels import smaller
+from bfbridge.convert.verification import levels
+from bfbridge.convert.verification.levels import smaller
+from bfbridge.engine.pyramid import METHODS, reduce_block
 from bfbridge.errors import ReadFailed
 from bfbridge.ngff.hierarchy import place_images
-from bfbridge.pyramid import METHODS, reduce_block
+from bfbridge.ome import roles
 from tests.support.samples import distinct, write_ome_zarr
 
 TARGETS = (".ome.zarr", ".ome.tif")
@@ -216,7 +217,7 @@ def test_labels_of_fractions_are_images_with_a_role(tmp_path: Path) -> None:
 def test_roles_in_a_document_are_read_as_text_and_as_a_model() -> None:
     from ome_types import to_xml
 
-    from bfbridge.metadata import new_document
+    from bfbridge.ome.metadata import new_document
 
     wanted = [
         roles.ImageRole("label", None, True), roles.ImageRole(), roles.ImageRole("label", 1),
@@ -270,14 +271,14 @@ def test_a_wrong_level_is_found(
     def averaged(block: Any, factor: int, method: str) -> Any:
         return reduce_block(block, factor, "mean")
 
-    monkeypatch.setattr("bfbridge.assembler.reduce_block", averaged)
+    monkeypatch.setattr("bfbridge.engine.assembler.reduce_block", averaged)
     with pytest.raises(ReadFailed, match=r"image 1, level 1: the pixels are not those of level 0"):
         convert(store, tmp_path / f"a{suffix}", verify=True, recompress=True)
 
     def moved(block: Any, factor: int, method: str) -> Any:
         return np.roll(reduce_block(block, factor, method), 1, -1)
 
-    monkeypatch.setattr("bfbridge.assembler.reduce_block", moved)
+    monkeypatch.setattr("bfbridge.engine.assembler.reduce_block", moved)
     with pytest.raises(ReadFailed, match=r"image 0, level 1: .* made smaller \(mean\)"):
         convert(store, tmp_path / f"b{suffix}", verify=True, recompress=True)
 

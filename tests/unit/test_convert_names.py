@@ -11,7 +11,7 @@ import pytest
 from ome_types import OME, model
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert.naming import axes_of_pattern, filled, is_name_pattern
+from bfbridge.convert.plan.naming import axes_of_pattern, filled, is_name_pattern
 from bfbridge.errors import BadArgument, BadSelection, Unsupported
 
 SHAPE = (20, 30, 2, 3, 1)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert import pieces, single
-from bfbridge.convert.checksum import PixelChecksum
-from bfbridge.convert.selection import check_selection
+from bfbridge.convert.copy import source as single
+from bfbridge.convert.plan import pieces
+from bfbridge.convert.verification.checksum import PixelChecksum
+from bfbridge.convert.verification.selection import check_selection
 from bfbridge.errors import ReadFailed
 
 SHAPE = (40, 50, 4, 6, 2)

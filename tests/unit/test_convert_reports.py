@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert import convert_many, make_request, single
-from bfbridge.convert.history import read_history
-from bfbridge.convert.report import REPORT_NAME
-from bfbridge.convert.run import Watcher
-from bfbridge.convert.sources import Scan, find_sources
+from bfbridge.convert import convert_many, make_request
+from bfbridge.convert.copy import source as single
+from bfbridge.convert.execute.run import Watcher
+from bfbridge.convert.plan.sources import Scan, find_sources
+from bfbridge.convert.reports.history import read_history
+from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.errors import BatchFailed, WriteFailed
 
 
@@ -304,7 +305,7 @@ def test_a_report_is_no_leave_to_replace_what_others_made(folder: Path, tmp_path
 
 
 def looking(found: list[str]) -> Any:
-    from bfbridge.convert.grouping import opener_for
+    from bfbridge.convert.plan.grouping import opener_for
 
     plain = opener_for(make_request())
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert import convert_many, make_request, single
-from bfbridge.convert.report import REPORT_NAME
-from bfbridge.convert.sources import Skipped, find_sources
+from bfbridge.convert import convert_many, make_request
+from bfbridge.convert.copy import source as single
+from bfbridge.convert.plan.sources import Skipped, find_sources
+from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.errors import (
     BfbridgeError,
     FileMissing,

@@ -18,8 +18,8 @@ fsspec = pytest.importorskip("fsspec")
 
 from bfbridge import BioReader, BioWriter, convert  # noqa: E402
 from bfbridge.convert import convert_many, make_request  # noqa: E402
-from bfbridge.convert.report import REPORT_NAME  # noqa: E402
-from bfbridge.convert.sources import find_sources, name_targets  # noqa: E402
+from bfbridge.convert.plan.sources import find_sources, name_targets  # noqa: E402
+from bfbridge.convert.reports.writer import REPORT_NAME  # noqa: E402
 from bfbridge.errors import (  # noqa: E402
     BadArgument,
     BatchFailed,
@@ -27,7 +27,7 @@ from bfbridge.errors import (  # noqa: E402
     TargetExists,
     Unsupported,
 )
-from bfbridge.source import as_source  # noqa: E402
+from bfbridge.storage.source import as_source  # noqa: E402
 from tests.support.s3server import serve_s3  # noqa: E402
 
 # What moto and botocore warn of is not ours to mend.
@@ -205,7 +205,7 @@ def test_what_is_found_at_a_url(place: tuple[str, dict[str, Any]]) -> None:
 
 
 def test_targets_at_urls_have_their_names() -> None:
-    from bfbridge.convert.places import place_of
+    from bfbridge.convert.locations import place_of
 
     request = make_request()
     found = find_sources(["memory://x/a.tif", "memory://y/a.tif?v=2"], request, group=False)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bfbridge import omemodel
 from bfbridge.errors import MissingExtra
+from bfbridge.ome import model as omemodel
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -25,11 +25,11 @@ OURS = (
 OF_MAVEN = {"jgo": "jgo", "scyjava": "scyjava"}
 # Modules that only programs with the extra import, or that do without it.
 MAY_IMPORT = {
-    "bfbridge/convert/checksum.py": "ometiff",
+    "bfbridge/convert/verification/checksum.py": "ometiff",
     "bfbridge/ngff/compression.py": "omezarr",
     "bfbridge/testing.py": "test",
     "bfbridge/virtual/store.py": "omezarr",
-    "bfbridge/xarray_engine.py": "xarray",
+    "bfbridge/integrations/xarray.py": "xarray",
 }
 EXTRAS = {
     "bfbridge": ("remote", "dask", "xarray", "cluster", "view"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bfbridge.errors import BadArgument
-from bfbridge.filepattern import FilePattern, is_pattern
+from bfbridge.files.file_pattern import FilePattern, is_pattern
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from bfbridge import BioReader, fileseries
+from bfbridge import BioReader
 from bfbridge.errors import BadArgument, FileMissing, UnreadableFile
+from bfbridge.files import file_series as fileseries
 from tests.support.samples import distinct, write_ome_tiff
 
 PIXELS = distinct((3, 2, 4, 17, 23))

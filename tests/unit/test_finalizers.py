@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bfbridge import BioReader, BioWriter, finalizers
+from bfbridge import BioReader, BioWriter
 from bfbridge.errors import FileMissing
-from bfbridge.newfile import NewFile
+from bfbridge.files.new_file import NewFile
+from bfbridge.runtime import finalizers
 from tests.support.dropped import settle_all
 from tests.support.memory import distinct
 
@@ -250,8 +251,8 @@ def test_every_finalizer_hands_over() -> None:
             found.append(f"{source.relative_to(root)}: __del__")
     # The first two close a file descriptor, under a lock of their own that nobody holds and waits.
     assert found == [
-        "backends/bfbridge_omezarr/store.py: __del__",
-        "bfbridge/source.py: __del__",
+        "backends/bfbridge_omezarr/hierarchy/store.py: __del__",
+        "bfbridge/storage/source.py: __del__",
         "bfbridge/writer.py: __del__",
     ]
     assert "file.drop()" in inspect.getsource(BioWriter.__del__)

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import bfbridge
-from bfbridge import BioReader, BioWriter, forking
-from bfbridge.source import as_source
-from bfbridge.tiles import ChunkCache
+from bfbridge import BioReader, BioWriter
+from bfbridge.engine.tiles import ChunkCache
+from bfbridge.runtime import forking
+from bfbridge.storage.source import as_source
 from tests.support.forks import Child
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
@@ -242,7 +243,7 @@ class TestState:
 
     def test_a_step_along_directories_is_undone(self, tmp_path: Path):
         from bfbridge.limits import DEFAULT_LIMITS
-        from bfbridge_ometiff.ifd import TiffFile
+        from bfbridge_ometiff.structure.ifd import TiffFile
 
         access = as_source(tiff_file(tmp_path)).open()
         tiff = TiffFile(access, "a", DEFAULT_LIMITS)

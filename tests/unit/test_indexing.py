@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bfbridge.errors import BadSelection, BfbridgeError
-from bfbridge.indexing import (
+from bfbridge.engine.selection import (
     fit_axes,
     parse_key,
     parse_ranges,
@@ -16,6 +15,7 @@ from bfbridge.indexing import (
     spread,
     trim,
 )
+from bfbridge.errors import BadSelection, BfbridgeError
 from tests.support.engine import expected
 from tests.support.memory import distinct
 

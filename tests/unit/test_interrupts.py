@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from bfbridge import interrupts
-from bfbridge.interrupts import checkpoint, deferred
-from bfbridge.tiles import run
+from bfbridge.engine.tiles import run
+from bfbridge.runtime import interrupts
+from bfbridge.runtime.interrupts import checkpoint, deferred
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are sent with os.kill")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bfbridge.errors import BadArgument, BfbridgeError, JarNotFound, MissingExtra
-from bfbridge_bioformats import jar as lookup
-from bfbridge_bioformats import pinned
+from bfbridge_bioformats.jars import download as pinned
+from bfbridge_bioformats.jars import locate as lookup
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = [
@@ -141,7 +141,7 @@ def test_the_jar_of_this_installation_is_the_pinned_one():
 
 def test_looking_up_loads_no_java():
     code = (
-        "import sys, bfbridge_bioformats.jar as jar; jar.lookup_report();"
+        "import sys, bfbridge_bioformats.jars.locate as jar; jar.lookup_report();"
         "print([m for m in ('jpype', 'scyjava', 'jgo', 'bioformats') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -22,9 +22,9 @@ from ome_types.model import (
     WellSample,
 )
 
-from bfbridge import metadata, units
 from bfbridge.backend import Level, PixelSize, Quantity
 from bfbridge.errors import BadArgument, BadDtype
+from bfbridge.ome import metadata, units
 
 
 def pixels(**fields: Any) -> Pixels:

@@ -9,11 +9,11 @@ import pytest
 
 from bfbridge import BioReader
 from bfbridge.errors import BadArgument, BadDtype
-from bfbridge.napari import get_reader, read_layers, write_channels, write_image
+from bfbridge.integrations.napari import get_reader, read_layers, write_channels, write_image
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
 PIXELS = distinct((2, 3, 4, 37, 53))
-MANIFEST = Path(__file__).parents[2] / "bfbridge" / "napari.yaml"
+MANIFEST = Path(__file__).parents[2] / "bfbridge" / "integrations" / "napari.yaml"
 
 
 def test_npe2_reads_and_writes(tmp_path):
@@ -48,7 +48,9 @@ def test_the_manifest_is_found_and_named_as_the_distribution():
     project = tomllib.loads((MANIFEST.parents[1] / "pyproject.toml").read_text())["project"]
     manifest = npe2.PluginManifest.from_file(MANIFEST)
     assert manifest.name == project["name"]
-    assert project["entry-points"]["napari.manifest"] == {"bfbridge": "bfbridge:napari.yaml"}
+    assert project["entry-points"]["napari.manifest"] == {
+        "bfbridge": "bfbridge.integrations:napari.yaml"
+    }
     assert manifest.contributions.readers[0].accepts_directories is True
 
 
@@ -167,7 +169,7 @@ def test_labels_of_64_bits_are_written_where_they_fit(tmp_path):
 def test_of_thousands_of_images_the_first_are_shown(tmp_path, monkeypatch):
     import tifffile
 
-    monkeypatch.setattr("bfbridge.napari.MOST_IMAGES", 2)
+    monkeypatch.setattr("bfbridge.integrations.napari.MOST_IMAGES", 2)
     path = tmp_path / "many.ome.tif"
     with tifffile.TiffWriter(path, ome=True) as writer:
         for number in range(3):
@@ -180,7 +182,7 @@ def test_of_thousands_of_images_the_first_are_shown(tmp_path, monkeypatch):
 
 def test_asking_for_a_reader_starts_nothing():
     code = (
-        "import sys; from bfbridge.napari import get_reader; "
+        "import sys; from bfbridge.integrations.napari import get_reader; "
         "assert callable(get_reader('no/such/file.czi')); assert get_reader([]) is None; "
         "print(sorted({'jpype', 'zarr', 'tifffile', 'imagecodecs'} & set(sys.modules)))"
     )

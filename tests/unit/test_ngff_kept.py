@@ -13,7 +13,7 @@ zarr = pytest.importorskip("zarr")
 
 from bfbridge import BioReader, BioWriter, convert  # noqa: E402
 from bfbridge.backend import Extras, Quantity  # noqa: E402
-from bfbridge.extras import NAMESPACE, attach_extras, find_extras  # noqa: E402
+from bfbridge.ome.extras import NAMESPACE, attach_extras, find_extras  # noqa: E402
 
 PIXELS = np.random.default_rng(3).integers(100, 4000, (2, 3, 2, 40, 60)).astype(np.uint16)
 FACE = PIXELS.transpose(3, 4, 2, 1, 0)

@@ -10,8 +10,8 @@ from datetime import datetime
 import pytest
 
 from bfbridge.errors import UnreadableFile
-from bfbridge.omemodel import model_from_xml, xml_from_model
-from bfbridge.omerepair import SchemaDate, collected_faults
+from bfbridge.ome.model import model_from_xml, xml_from_model
+from bfbridge.ome.repair import SchemaDate, collected_faults
 
 OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
@@ -158,6 +158,6 @@ def test_faults_of_large_documents_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert faults[-1] == "a.tif: 200 more faults"
     unknown = "".join(f"<Unknown{n}/>" for n in range(4))
     model_from_xml(document(pixels=unknown), "a.tif")
-    monkeypatch.setattr("bfbridge.omerepair._MOST_PARSED", 20)
+    monkeypatch.setattr("bfbridge.ome.repair._MOST_PARSED", 20)
     with pytest.raises(UnreadableFile, match="Unknown property"):
         model_from_xml(document(pixels=unknown), "a.tif")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bfbridge.errors import Unsupported
-from bfbridge_ometiff.neighbours import COMPANIONS, companion_of
+from bfbridge_ometiff.reading.neighbours import COMPANIONS, companion_of
 from tests.support.referees import needed
 from tests.support.tiffs import numbered, open_ours, read_ours
 from tests.unit.test_ometiff_plain import plain
@@ -131,7 +131,7 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
 def test_bioformats_looks_for_the_same(tmp_path: Path) -> None:
     """Each reader takes the TIFF with its companion, none without, and none the unrelated."""
     needed("bioformats")
-    from bfbridge_bioformats.jvm import machine
+    from bfbridge_bioformats.runtime.machine import machine
 
     with machine.attached():
         kinds = {row.reader: machine.type(f"loci.formats.in.{row.reader}")() for row in COMPANIONS}

@@ -12,9 +12,9 @@ import tifffile
 
 from bfbridge.backend import OpenOptions, PixelSize, Quantity, Region
 from bfbridge.errors import BadArgument, Closed, ReadFailed, UnreadableFile, Unsupported
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_ometiff import OmeTiffReader
-from bfbridge_ometiff.jpegheader import stream_is_rgb
+from bfbridge_ometiff.structure.jpeg_header import stream_is_rgb
 from tests.support.tiffs import (
     all_of,
     build,
@@ -560,7 +560,7 @@ def test_jpeg_of_disputed_colour_is_left_to_bioformats(tmp_path):
 
 
 def test_one_request_for_a_tile_of_a_remote_file(tmp_path, monkeypatch):
-    from bfbridge import source
+    from bfbridge.storage import source
 
     array = numbered((1, 2, 1, 640, 640), "u2")
     path = tmp_path / "made.ome.tif"

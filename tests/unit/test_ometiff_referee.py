@@ -37,7 +37,7 @@ def tmp_path(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def _jar() -> None:
     from bfbridge.errors import JarNotFound
-    from bfbridge_bioformats.jar import find_jar
+    from bfbridge_bioformats.jars.locate import find_jar
 
     try:
         find_jar()
@@ -47,7 +47,7 @@ def _jar() -> None:
 
 def open_java(path) -> ReaderBackend:
     from bfbridge.backend import OpenOptions
-    from bfbridge.source import as_source
+    from bfbridge.storage.source import as_source
     from bfbridge_bioformats import READER
 
     reader: ReaderBackend = READER.open(as_source(path), OpenOptions())
@@ -292,7 +292,7 @@ CONVERTED = {
 
 
 def bfconvert(source, target, *options):
-    from bfbridge_bioformats.jvm import machine
+    from bfbridge_bioformats.runtime.machine import machine
 
     with machine.attached():
         converter = machine.type("loci.formats.tools.ImageConverter")()
@@ -314,8 +314,8 @@ def test_what_bfconvert_writes(tmp_path, kind):
 
 def xmlvalid(*files):
     """Bio-Formats' own check of OME-XML, with the schema in the jar instead of the one online."""
-    from bfbridge_bioformats.jar import find_jar
-    from bfbridge_bioformats.java import find_java
+    from bfbridge_bioformats.jars.locate import find_jar
+    from bfbridge_bioformats.runtime.java import find_java
 
     jar = find_jar().paths[0]
     online = "http://www.openmicroscopy.org/Schemas/OME/2016-06/ome.xsd"

@@ -21,8 +21,8 @@ from bfbridge.errors import (
     Unsupported,
 )
 from bfbridge.limits import DEFAULT_LIMITS, Limits
-from bfbridge.omemodel import model_from_xml, without_forbidden, xml_from_model
-from bfbridge.omexml import (
+from bfbridge.ome.model import model_from_xml, without_forbidden, xml_from_model
+from bfbridge.ome.xml import (
     BinaryOnly,
     OmeDocument,
     TiffData,

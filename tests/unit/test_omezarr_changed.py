@@ -13,7 +13,7 @@ import pytest
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import FileChanged, ReadFailed
-from bfbridge_omezarr.store import FolderStore
+from bfbridge_omezarr.hierarchy.store import FolderStore
 
 SHAPE = (150, 170, 2, 1, 3)
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -13,9 +13,9 @@ zarr = pytest.importorskip("zarr")
 
 from bfbridge.backend import Channel, Image, ImageSpec, Level, OpenOptions, Region  # noqa: E402
 from bfbridge.errors import BadArgument, BfbridgeError, Closed, Unsupported  # noqa: E402
-from bfbridge.source import as_source  # noqa: E402
+from bfbridge.storage.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter  # noqa: E402
-from bfbridge_omezarr.ome import make_ome  # noqa: E402
+from bfbridge_omezarr.attributes.ome import make_ome  # noqa: E402
 
 ALL = (np.arange(5 * 2 * 1 * 70 * 90) * 11 % 64_000 + 1).reshape(5, 2, 1, 70, 90).astype("u2")
 LAYOUTS: dict[str, dict[str, Any]] = {

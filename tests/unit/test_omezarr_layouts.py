@@ -17,7 +17,7 @@ zarr = pytest.importorskip("zarr")
 
 from bfbridge.backend import OpenOptions, PixelSize, Quantity, Region  # noqa: E402
 from bfbridge.errors import UnreadableFile  # noqa: E402
-from bfbridge.source import as_source  # noqa: E402
+from bfbridge.storage.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader  # noqa: E402
 from tests.support.webserver import serve  # noqa: E402
 

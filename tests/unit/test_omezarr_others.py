@@ -22,7 +22,7 @@ import pytest
 from bfbridge import BioReader, BioWriter
 from bfbridge.backend import Channel, Image, ImageSpec, Level
 from bfbridge_omezarr import OmeZarrWriter
-from bfbridge_omezarr.ome import make_ome
+from bfbridge_omezarr.attributes.ome import make_ome
 
 PYTHON = os.environ.get("BFBRIDGE_OTHERS_PYTHON")
 pytestmark = [

@@ -13,7 +13,7 @@ numcodecs = pytest.importorskip("numcodecs")
 
 from bfbridge import BioReader, BioWriter  # noqa: E402
 from bfbridge.errors import ReadFailed  # noqa: E402
-from bfbridge_omezarr.codecs import CodecError, decode_part, decoders_v2  # noqa: E402
+from bfbridge_omezarr.chunked.codecs import CodecError, decode_part, decoders_v2  # noqa: E402
 
 BLOSC = decoders_v2({"id": "blosc"}, None, "")
 

@@ -16,7 +16,7 @@ zarr = pytest.importorskip("zarr")
 
 from bfbridge.backend import Channel, OpenOptions, PixelSize, Quantity, Region  # noqa: E402
 from bfbridge.errors import BadArgument, Closed, ReadFailed, UnreadableFile, Unsupported  # noqa: E402
-from bfbridge.source import as_source  # noqa: E402
+from bfbridge.storage.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader  # noqa: E402
 
 Array = np.ndarray[Any, Any]

@@ -18,6 +18,7 @@ zarr = pytest.importorskip("zarr")
 fsspec = pytest.importorskip("fsspec")
 
 from bfbridge.backend import OpenOptions, Region  # noqa: E402
+from bfbridge.engine.tiles import available_cpus  # noqa: E402
 from bfbridge.errors import (  # noqa: E402
     BadArgument,
     BfbridgeError,
@@ -27,8 +28,7 @@ from bfbridge.errors import (  # noqa: E402
     ReadFailed,
     Unsupported,
 )
-from bfbridge.source import as_source  # noqa: E402
-from bfbridge.tiles import available_cpus  # noqa: E402
+from bfbridge.storage.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader  # noqa: E402
 
 VALUES = (np.arange(2 * 3 * 90 * 70).reshape(2, 3, 90, 70) * 7).astype(np.uint16)
@@ -285,7 +285,7 @@ class TestShardsThatAreReplaced:
         self, folder: Path, server: tuple[str, type[Ranges]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The answer about one that is missing is believed for some seconds, not for ever."""
-        from bfbridge_omezarr import indexes
+        from bfbridge_omezarr.chunked import indexes
 
         array = zarr.open_array(str(folder / "sharded.zarr/0"), mode="r+")
         array[:, :, :32, :32] = 0
@@ -306,7 +306,7 @@ class TestShardsThatAreReplaced:
         self, folder: Path, server: tuple[str, type[Ranges]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As by a program that adds to a store while it is read."""
-        from bfbridge_omezarr import indexes
+        from bfbridge_omezarr.chunked import indexes
 
         shard = folder / "sharded.zarr/0/c/0/0/0/0"
         data = shard.read_bytes()

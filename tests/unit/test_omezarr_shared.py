@@ -37,11 +37,11 @@ from bfbridge.errors import (  # noqa: E402
     UnreadableFile,
     WriteFailed,
 )
-from bfbridge.source import as_source  # noqa: E402
+from bfbridge.storage.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter  # noqa: E402
-from bfbridge_omezarr.files import tree_of  # noqa: E402
-from bfbridge_omezarr.ome import make_ome  # noqa: E402
-from bfbridge_omezarr.plain import from_plain, to_plain  # noqa: E402
+from bfbridge_omezarr.attributes.ome import make_ome  # noqa: E402
+from bfbridge_omezarr.chunked.plain import from_plain, to_plain  # noqa: E402
+from bfbridge_omezarr.hierarchy.files import tree_of  # noqa: E402
 from bfbridge_omezarr.shared import load_plan  # noqa: E402
 
 SHAPE = (2, 3, 1, 200, 150)

@@ -35,9 +35,9 @@ from bfbridge.errors import (  # noqa: E402
     Closed,
     WriteFailed,
 )
-from bfbridge.source import as_source  # noqa: E402
+from bfbridge.storage.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter  # noqa: E402
-from bfbridge_omezarr.ome import make_ome  # noqa: E402
+from bfbridge_omezarr.attributes.ome import make_ome  # noqa: E402
 
 Array = np.ndarray[Any, Any]
 IMAGE_FIELDS = ("name", "role", "samples", "channels", "pixel_size")
@@ -526,7 +526,7 @@ def test_shards_are_cut_to_the_level(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 def test_few_shards_are_open_at_once(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("bfbridge_omezarr.shards._OPEN_FILES", 3)
+    monkeypatch.setattr("bfbridge_omezarr.chunked.shards._OPEN_FILES", 3)
     values = counting((1, 1, 1, 256, 256))
     options = {"chunks": 32, "shards": 64}
     spec = spec_of([values], options)
@@ -599,7 +599,7 @@ def test_unfinished_store_does_not_open(tmp_path: Path, layout: dict[str, Any]) 
 def test_metadata_that_makes_it_an_image_comes_last(
     tmp_path: Path, version: str, monkeypatch: Any
 ) -> None:
-    from bfbridge_omezarr.files import FileTree
+    from bfbridge_omezarr.hierarchy.files import FileTree
 
     values = counting((1, 1, 1, 40, 40))
     options = {"version": version, "chunks": 32}

@@ -13,7 +13,7 @@ import bfbridge
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import BadArgument, FileMissing
 from bfbridge.patches import ImageStack
-from bfbridge.source import as_source, path_or_url
+from bfbridge.storage.source import as_source, path_or_url
 from tests.support.memory import distinct
 
 PIXELS = distinct((30, 40), np.uint16)

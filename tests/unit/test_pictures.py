@@ -18,7 +18,7 @@ from bfbridge import BioReader
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import LimitExceeded, ReadFailed, UnreadableFile, Unsupported
 from bfbridge.limits import Limits
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_pictures import PictureReader
 from tests.support import pictures
 from tests.support.picturereads import read, refused, shown, values

@@ -18,7 +18,7 @@ import imagecodecs
 
 from bfbridge.backend import OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_bioformats import BioFormatsReader
 from bfbridge_pictures import PictureReader
 from tests.support import pictures

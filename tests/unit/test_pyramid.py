@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bfbridge.backend import Level
+from bfbridge.engine.pyramid import factors_of, plan_levels, reduce_block
 from bfbridge.errors import BadArgument
-from bfbridge.pyramid import factors_of, plan_levels, reduce_block
 from tests.support.engine import smaller
 
 DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]

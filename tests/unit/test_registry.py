@@ -23,7 +23,7 @@ from bfbridge.errors import (
     Unsupported,
 )
 from bfbridge.registry import BACKENDS, Entry, find, open_reader, writer_for
-from bfbridge.source import Source, as_source
+from bfbridge.storage.source import Source, as_source
 from tests.support.memory import MemoryReader
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader
+from bfbridge.analysis.regions import region_shape
+from bfbridge.engine.resample import METHODS, resample, to_dtype
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.render import region_shape
-from bfbridge.resample import METHODS, resample, to_dtype
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
 PIXELS = distinct((2, 3, 4, 37, 53))
@@ -236,7 +236,7 @@ def test_smaller_results_are_area_means(br, pixel):
 
 
 def test_pieces_join_without_a_seam(br, monkeypatch):
-    from bfbridge import render
+    from bfbridge.analysis import regions as render
 
     whole = br.region(pixel_size=1.7, units="px")
     up = br.region(pixel_size=0.4, units="px", resample="cubic")

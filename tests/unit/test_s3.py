@@ -17,8 +17,9 @@ pytest.importorskip("moto.server", reason="moto[server], a local S3, is not inst
 tifffile = pytest.importorskip("tifffile")
 zarr = pytest.importorskip("zarr")
 
-from bfbridge import BioReader, BioWriter, source  # noqa: E402
+from bfbridge import BioReader, BioWriter  # noqa: E402
 from bfbridge.errors import BfbridgeError, FileMissing, TargetBusy, TargetExists  # noqa: E402
+from bfbridge.storage import source  # noqa: E402
 
 # What moto and botocore warn of is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("default")

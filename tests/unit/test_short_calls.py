@@ -14,11 +14,11 @@ import pytest
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import ReadFailed, UnreadableFile, WriteFailed
-from bfbridge.filesystem import fill_at, read_all, write_all
-from bfbridge.source import as_source
-from bfbridge_bioformats.channel import Channel
-from bfbridge_bioformats.spool import Spool
-from bfbridge_ometiff import files
+from bfbridge.storage.durable_io import fill_at, read_all, write_all
+from bfbridge.storage.source import as_source
+from bfbridge_bioformats.isolation.ipc import Channel
+from bfbridge_bioformats.isolation.plane_buffer import Spool
+from bfbridge_ometiff.reading import files
 from tests.support.tiffs import numbered, read_ours
 from tests.unit.test_stamp import tiff
 
@@ -197,8 +197,8 @@ def test_a_file_in_non_blocking_mode(tmp_path: Path) -> None:
 
 def test_nobody_calls_the_system_but_in_a_loop() -> None:
     """`filesystem.read_all`, `fill_at` and `write_all` are the loops; two modules have others."""
-    loops = {"bfbridge/filesystem.py", "backends/bfbridge_omezarr/store.py",
-             "backends/bfbridge_bioformats/channel.py"}  # fmt: skip
+    loops = {"bfbridge/storage/durable_io.py", "backends/bfbridge_omezarr/hierarchy/store.py",
+             "backends/bfbridge_bioformats/isolation/ipc.py"}  # fmt: skip
     call = re.compile(r"\bos\.(p?readv?|p?writev?|sendfile|copy_file_range)\(")
     found = {
         path.relative_to(ROOT).as_posix()

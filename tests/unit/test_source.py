@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bfbridge.errors import BadArgument, Closed, FileMissing, UnreadableFile
-from bfbridge.source import RandomAccess, Source, as_source
+from bfbridge.storage.source import RandomAccess, Source, as_source
 from tests.support.webserver import serve
 
 DATA = bytes(range(256)) * 40

@@ -12,12 +12,12 @@ import pytest
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.backend import OpenOptions, Region
+from bfbridge.engine.tiles import ChunkCache
 from bfbridge.errors import FileChanged, ReadFailed
-from bfbridge.openfile import OpenFile
-from bfbridge.source import as_source
-from bfbridge.stamp import FileStamp, Stamps
-from bfbridge.tiles import ChunkCache
-from bfbridge_ometiff import files
+from bfbridge.files.open_file import OpenFile
+from bfbridge.storage.source import as_source
+from bfbridge.storage.stamp import FileStamp, Stamps
+from bfbridge_ometiff.reading import files
 from tests.support.tiffs import all_of, build, numbered, ome_xml, open_ours, page, saved
 
 SHAPE = (1, 1, 3, 64, 48)
@@ -172,7 +172,7 @@ def test_a_file_of_a_set_that_changes_after_the_set_was_opened(
     tmp_path: Path, how: str, read_before: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether or not it was open, and whether or not it was closed in between."""
-    monkeypatch.setattr("bfbridge_ometiff.files._MOST_OPEN", 0)
+    monkeypatch.setattr("bfbridge_ometiff.reading.files._MOST_OPEN", 0)
     path, second = in_two_files(tmp_path, 0)
     reader = open_ours(path)
     if read_before:

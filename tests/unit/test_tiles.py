@@ -15,10 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bfbridge import tiles
 from bfbridge.backend import Region
+from bfbridge.engine import tiles
+from bfbridge.engine.tiles import (
+    Background,
+    ChunkCache,
+    available_cpus,
+    plan,
+    prefetch,
+    put,
+    run,
+    take,
+)
 from bfbridge.errors import ReadFailed
-from bfbridge.tiles import Background, ChunkCache, available_cpus, plan, prefetch, put, run, take
 from tests.support.memory import MemoryReader, distinct, view_of
 from tests.support.peak import peak_memory
 
@@ -209,7 +218,7 @@ def test_images_and_levels_keep_their_own_chunks_in_the_cache() -> None:
 
 
 def test_two_backends_of_one_file_do_not_share_chunks(tmp_path: Path) -> None:
-    from bfbridge.source import as_source
+    from bfbridge.storage.source import as_source
 
     path = tmp_path / "a.tif"
     path.write_bytes(b"x")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ome_types.model import UnitsLength, UnitsTime
 
-from bfbridge import units
+from bfbridge.ome import units
 
 LENGTHS = {
     "µm": "µm μm um micrometer micrometers Micrometre micrometres micron microns MICRON",

@@ -28,8 +28,8 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
-from bfbridge.openfile import OpenFile
-from bfbridge.source import Source
+from bfbridge.files.open_file import OpenFile
+from bfbridge.storage.source import Source
 from bfbridge.views import ImageView, SeriesViews
 from tests.support.dropped import settle_all
 from tests.support.engine import face, smaller

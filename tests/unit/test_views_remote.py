@@ -7,11 +7,11 @@ import xarray as xr
 
 from bfbridge import BioReader
 from bfbridge.aics import AICSImage
+from bfbridge.engine.tiles import ChunkCache
 from bfbridge.errors import BfbridgeError
-from bfbridge.napari import read_layers
+from bfbridge.integrations.napari import read_layers
+from bfbridge.integrations.xarray import BfbridgeBackend
 from bfbridge.patches import ImageStack
-from bfbridge.tiles import ChunkCache
-from bfbridge.xarray_engine import BfbridgeBackend
 from tests.support.s3server import serve_s3
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 from tests.support.webserver import serve

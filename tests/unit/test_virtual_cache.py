@@ -17,9 +17,9 @@ import pytest
 import tifffile
 
 from bfbridge import BioReader
+from bfbridge.engine.pyramid import reduce_block
 from bfbridge.errors import BadArgument
-from bfbridge.pyramid import reduce_block
-from bfbridge.userdirs import cache_folder
+from bfbridge.runtime.user_folders import cache_folder
 from bfbridge.virtual import pyramid_cache
 from bfbridge.virtual.pyramid import VirtualImage
 from bfbridge.virtual.pyramid_cache import ChunkFiles, PyramidCache, default_cache

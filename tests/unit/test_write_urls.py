@@ -24,8 +24,8 @@ from bfbridge.errors import (  # noqa: E402
     Unsupported,
     WriteFailed,
 )
-from bfbridge.objects import Objects, UrlTarget, _machine  # noqa: E402
-from bfbridge.source import as_source  # noqa: E402
+from bfbridge.storage.object_store import Objects, UrlTarget, _machine  # noqa: E402
+from bfbridge.storage.source import as_source  # noqa: E402
 
 SHAPE = (300, 420, 2, 3)
 VALUES = np.random.default_rng(0).integers(1, 60_000, SHAPE).astype(np.uint16)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bfbridge.xarray_engine import BfbridgeBackend
+from bfbridge.integrations.xarray import BfbridgeBackend
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
 PIXELS = distinct((2, 3, 4, 37, 53))
@@ -35,7 +35,7 @@ def test_open_dataset(tiff):
 
 
 def test_nothing_is_read_until_it_is_asked_for(tiff, monkeypatch):
-    from bfbridge.arrays import LazyImage
+    from bfbridge.analysis.dask_arrays import LazyImage
 
     seen = []
     real = LazyImage.__getitem__
@@ -118,5 +118,5 @@ def test_the_engine_is_registered():
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["xarray.backends"] == {
-        "bfbridge": "bfbridge.xarray_engine:BfbridgeBackend"
+        "bfbridge": "bfbridge.integrations.xarray:BfbridgeBackend"
     }
