@@ -10,9 +10,9 @@ import pytest
 
 from bfbridge.errors import Unsupported
 from bfbridge_ometiff.reading.neighbours import COMPANIONS, companion_of
+from tests.ometiff.test_ometiff_plain import plain
 from tests.support.referees import needed
 from tests.support.tiffs import numbered, open_ours, read_ours
-from tests.unit.test_ometiff_plain import plain
 
 PIXELS = numbered((1, 12, 21), "u1")
 

@@ -4,7 +4,7 @@ A combination is a type, samples a pixel, codec and predictor, byte order of the
 pyramid. The usual run takes few of them, in which any two settings meet at least once; all of them
 take long:
 
-    python -m pytest -m slow tests/unit/test_ometiff_combinations.py
+    python -m pytest -m slow tests/ometiff/test_ometiff_combinations.py
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from bfbridge.storage.source import as_source
 from bfbridge_bioformats.isolation.ipc import Channel
 from bfbridge_bioformats.isolation.plane_buffer import Spool
 from bfbridge_ometiff.reading import files
+from tests.storage.test_stamp import tiff
 from tests.support.tiffs import numbered, read_ours
-from tests.unit.test_stamp import tiff
 
 ROOT = Path(__file__).parents[2]
 MOST = 1000
@@ -142,7 +142,7 @@ def test_a_system_that_takes_nothing_is_an_error(
 
 def test_a_chunk_that_cannot_be_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written again, it is read first; what comes back is shorter, or the system refuses."""
-    from tests.unit.test_ometiff_write import prepare
+    from tests.ometiff.test_ometiff_write import prepare
 
     array = numbered((1, 1, 1, 16, 16), "u2")
     writer, _ = prepare(tmp_path / "a.ome.tif", [[array]], tile=16)

@@ -26,7 +26,7 @@ from bfbridge.cli.stopping import Stopper
 from bfbridge.cli.text import printable_json, printable_xml
 from bfbridge.convert.reports.record import FileRecord
 from bfbridge.runtime.terminal import printable
-from tests.unit.test_cli import Done, failed, process, run
+from tests.cli.test_cli import Done, failed, process, run
 
 __all__ = ["run"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bfbridge.errors import Unsupported
+from tests.ometiff.test_ometiff_referee import compare
 from tests.support import referees
 from tests.support.tiffs import numbered, ome_xml, open_ours
-from tests.unit.test_ometiff_referee import compare
 
 OPTIONS = {
     "tiles": {"tile": True, "tile_width": 32, "tile_height": 48},

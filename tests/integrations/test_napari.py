@@ -45,7 +45,7 @@ def test_the_manifest_is_found_and_named_as_the_distribution():
 
     import npe2
 
-    project = tomllib.loads((MANIFEST.parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((MANIFEST.parents[2] / "pyproject.toml").read_text())["project"]
     manifest = npe2.PluginManifest.from_file(MANIFEST)
     assert manifest.name == project["name"]
     assert project["entry-points"]["napari.manifest"] == {

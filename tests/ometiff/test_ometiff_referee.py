@@ -12,6 +12,9 @@ import tifffile
 
 from bfbridge import BioWriter
 from bfbridge.backend import ReaderBackend
+from tests.ometiff.test_ometiff_plain import slide, slide_pages
+from tests.ometiff.test_ometiff_planes import SHAPE, in_order, pages_of, write_companion, write_set
+from tests.ometiff.test_ometiff_write import write
 from tests.support.tiffs import (
     all_of,
     build,
@@ -21,9 +24,6 @@ from tests.support.tiffs import (
     page,
     saved,
 )
-from tests.unit.test_ometiff_plain import slide, slide_pages
-from tests.unit.test_ometiff_planes import SHAPE, in_order, pages_of, write_companion, write_set
-from tests.unit.test_ometiff_write import write
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ they run in an environment of their own, whose Python an environment variable na
     python -m venv others
     others/bin/python -m pip install napari-ome-zarr ome-zarr
     export BFBRIDGE_OTHERS_PYTHON=$PWD/others/bin/python
-    python -m pytest -m slow tests/unit/test_omezarr_others.py
+    python -m pytest -m slow tests/omezarr/test_omezarr_others.py
 """
 
 from __future__ import annotations
