@@ -281,3 +281,11 @@ def test_errors_are_ours(
     else:
         told = "it worked"
     assert told, "an error without a message"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Some of the texts that are tried become names of new files.
+    monkeypatch.chdir(tmp_path_factory.mktemp("arguments"))
