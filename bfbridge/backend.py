@@ -226,6 +226,8 @@ class OpenOptions:
     isolated
         Whether Java runs in worker processes, whose crash is an error and not the end of this one.
         Backends without Java take no notice.
+    timeout
+        Seconds that Java may take to open the file, or for one call of ``read``; None: no limit.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -235,6 +237,7 @@ class OpenOptions:
     allow_outside: bool = False
     backend_options: Mapping[str, Any] = field(default_factory=dict)
     isolated: bool = False
+    timeout: float | None = None
 
 
 class ReaderBackend(ABC):
@@ -322,6 +325,10 @@ class ReaderBackend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release files and memory. May be called twice."""
+
+    def release(self) -> None:
+        """Do as `close` does, in a finaliser: without waiting for another thread."""
+        self.close()
 
 
 @dataclass(frozen=True, slots=True)

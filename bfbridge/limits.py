@@ -30,6 +30,17 @@ class Limits:
         Longest metadata document (OME-XML, zarr.json, .zattrs) that is parsed, in bytes.
     xml_depth
         Deepest nesting of XML elements or JSON objects.
+    elements
+        Most XML elements of a metadata document. `ome` builds an object of each, which takes some
+        50 microseconds and 2 kB.
+    images
+        Most images (series) of one file. A plate of 1536 wells with 25 fields has 38,400.
+    channels
+        Most channels of all images of one file together.
+    planes
+        Most planes (Z x channels x T) of all images of one file together.
+    levels
+        Most resolutions of one image.
     directories
         Most image directories (TIFF IFDs) or arrays walked in one file.
     tag_bytes
@@ -41,15 +52,24 @@ class Limits:
     unpacked_bytes
         Longest file out of a ``.gz``, ``.bz2`` or ``.zip`` file, in bytes, which is unpacked to a
         temporary file.
+    idle_seconds
+        Longest time that Java may work on one request without reading a byte of the file, in
+        seconds: decoders can go round for ever in damaged bytes that they have already.
     """
 
     xml_bytes: int = 512 * MIB
     xml_depth: int = 256
+    elements: int = 1_000_000
+    images: int = 50_000
+    channels: int = 500_000
+    planes: int = 1_000_000
+    levels: int = 100
     directories: int = 1_000_000
     tag_bytes: int = 512 * MIB
     chunk_bytes: int = 2048 * MIB
     chunk_ratio: int = 20_000
     unpacked_bytes: int = 16 * 1024 * MIB
+    idle_seconds: float = 600.0
 
 
 DEFAULT_LIMITS = Limits()

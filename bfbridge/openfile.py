@@ -97,7 +97,7 @@ class OpenFile:
                         self.source, self.options, self.backend_name
                     )
                     # Not at exit: Java ends its readers itself, after threads that still read.
-                    weakref.finalize(self, state.backend.close).atexit = False
+                    weakref.finalize(self, state.backend.release).atexit = False
                 opened = state.backend
         return opened
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
@@ -83,6 +84,11 @@ class BioReader(BfioNames, ImageView):
         code is then a `ReadFailed`, and the next read starts a new worker; the process may fork.
         A crop of a megapixel takes about a millisecond more. None: the environment variable
         ``BFBRIDGE_ISOLATED`` (1, true or yes). Formats read without Java take no notice.
+    timeout
+        Seconds that Java may take to open the file, and for each block of pixels; then it is
+        `TookTooLong`, the worker process is ended, and the next read starts a new one. With it
+        `isolated` is True unless it is given, as no thread of this process can be ended. Formats
+        read without Java take no notice.
 
     Raises
     ------
@@ -111,6 +117,7 @@ class BioReader(BfioNames, ImageView):
         cache: int | MutableMapping[Hashable, np.ndarray[Any, Any]] | None = None,
         name: str | None = None,
         isolated: bool | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.clean_metadata = clean_metadata
         self._whole_document = series is None
@@ -131,7 +138,8 @@ class BioReader(BfioNames, ImageView):
                 group_files=group_files,
                 allow_outside=allow_outside,
                 backend_options=backend_options,
-                isolated=_is_isolated(isolated),
+                isolated=_is_isolated(isolated, timeout),
+                timeout=_checked_timeout(timeout),
             ),
             backend_name=backend,
             cache=_as_cache(cache),
@@ -305,13 +313,24 @@ def _rebuild(
     return reader
 
 
-def _is_isolated(asked: bool | None) -> bool:
+def _is_isolated(asked: bool | None, timeout: float | None) -> bool:
+    if asked is None and timeout is not None:
+        return True
     if asked is None:
         value = os.environ.get(ISOLATED_VARIABLE, "")
         return value.strip().lower() in {"1", "true", "yes"}
     if not isinstance(asked, bool):
         raise BadArgument(f"isolated={asked!r}: give True, False or None.")
     return asked
+
+
+def _checked_timeout(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not 0 < timeout < math.inf:
+        raise BadArgument(f"timeout={timeout!r}: give a number of seconds above 0, or None.")
+    return float(timeout)
 
 
 def _as_cache(

@@ -251,7 +251,8 @@ def open_reader(
             "killed. Open the finished image; the next writer of it clears this folder."
         )
     head = source.head() if not store and source.exists() else b""
-    if not head and not store and source.exists() and not source.is_dir():
+    empty = not head and not store and source.exists() and not source.is_dir()
+    if empty and not _is_synthetic(source):
         raise UnreadableFile(f"{source.name}: the file is empty (0 bytes).")
     if backend is not None:
         return _open_named(source, options, find(backend, lambda entry: entry.claims(source, head)))

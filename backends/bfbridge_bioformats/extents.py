@@ -5,29 +5,36 @@ Each function returns what is missing, or None. `bfbridge_bioformats.soundness` 
 
 from __future__ import annotations
 
+import re
 import struct
+import zlib
 from collections.abc import Iterator
 from math import prod
 from typing import Final
 
-from bfbridge.errors import Unsupported
+from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.source import RandomAccess, Source
 
 from .dicom import UNDEFINED, read_header
 
-__all__ = ["dicom", "eps", "hdf5", "imod", "jpeg2000", "netcdf", "psd", "sif", "tga"]
+__all__ = ["dicom", "eps", "hdf5", "imod", "jpeg2000", "netcdf", "png", "psd", "sif", "tga"]
 
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _NC_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8}
 _NC_PIXELS: Final = frozenset({b"image", b"image-min", b"image-max"})
 _MOST_NETCDF: Final = 16 << 20
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_STEP: Final = 8 << 20
 _JP2: Final = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _J2K: Final = b"\xff\x4f\xff\x51"
 _MOST_BOXES: Final = 10_000
 # DICOM: item, and end of a sequence.
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
+# Number of Frames (0028,0008), of either form.
+_DICOM_FRAMES: Final = re.compile(rb"\x28\x00\x08\x00(?:IS..|..\0\0) *(\d{1,12})", re.DOTALL)
+_MOST_DICOM_HEADER: Final = 1 << 20
 # Values of one run or one stretch of Targa's run lengths; files with more pixels are not walked.
 _TGA_RUN: Final = 128
 # Header of a packet; TargaRLECodec takes it for nothing, as PackBits does.
@@ -241,6 +248,36 @@ def _tga_runs(data: bytes, wanted: int, pixel: int, name: str) -> int:
     return found
 
 
+def png(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
+    """PNG and APNG: chunks, each with its checksum, up to IEND (PNG specification, clause 5.3).
+
+    APNGReader waits for ever for pixels that a damaged chunk does not give.
+    """
+    if not head.startswith(_PNG):
+        return None
+    at = len(_PNG)
+    for _ in range(limits.directories):
+        raw = bytes(access.read_at(at, 8))
+        if len(raw) < 8:
+            return f"a chunk should begin at byte {at:,}"
+        length, kind = struct.unpack(">I4s", raw)
+        end = at + 12 + length
+        if end > access.size:
+            return f"its chunk {kind.decode('latin-1')!r} should end at byte {end:,}"
+        found = zlib.crc32(raw[4:])
+        for start in range(at + 8, end - 4, _STEP):
+            found = zlib.crc32(access.read_at(start, min(_STEP, end - 4 - start)), found)
+        if found != struct.unpack(">I", bytes(access.read_at(end - 4, 4)))[0]:
+            raise UnreadableFile(
+                f"{source.name}: its chunk {kind.decode('latin-1')!r} at byte {at:,} is damaged: "
+                "its checksum is another. Copy or download the file again."
+            )
+        if kind == b"IEND":
+            return None
+        at = end
+    return None
+
+
 def jpeg2000(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
     """JPEG 2000, part 1: boxes (annex I) and tile-parts (annex A) lie in the file."""
     del source, limits
@@ -302,6 +339,10 @@ def dicom(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
     """DICOM: the pixels (7FE0,0010), or the fragments of packed ones (PS3.5, annex A.4)."""
     if head[128:132] != b"DICM" or source.url is not None:
         return None
+    frames = _DICOM_FRAMES.search(bytes(access.read_at(0, _MOST_DICOM_HEADER)))
+    if frames is not None:
+        # DicomReader makes room for each, whatever the file holds.
+        check(int(frames.group(1)), limits.planes, "number of frames", source.name)
     if bytes(access.read_at(max(access.size - 8, 0), 8)) == _SEQUENCE_END:
         return None
     header = read_header(access, limits)

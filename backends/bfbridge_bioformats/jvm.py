@@ -28,6 +28,7 @@ from bfbridge.errors import (
 )
 
 from .archive import CLASS_LIST, Archive
+from .calls import call, finish_here
 from .jar import find_jar
 from .java import Java, find_java
 from .javalog import JavaLog
@@ -99,14 +100,17 @@ class JavaMachine:
             Java was started before this process was forked.
         """
         if not self._started:
-            with self._lock:
-                if not self._started:
-                    self._start(heap)
-                    if not _keeps_attached():
-                        # Java counts the thread that made it as its main one until it detaches.
-                        self._classes["java.lang.Thread"].detach()
+            call(lambda: self._start_once(heap), "Java", "starting it")
         self._refuse_forked()
         return self._version
+
+    def _start_once(self, heap: str | int | None) -> None:
+        with self._lock:
+            if not self._started:
+                self._start(heap)
+                if threading.current_thread() is not threading.main_thread():
+                    # Java counts the thread that made it as its main one until it detaches.
+                    self._classes["java.lang.Thread"].detach()
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
@@ -197,6 +201,23 @@ class JavaMachine:
         runtime = self.type("java.lang.Runtime").getRuntime()
         return int(runtime.maxMemory() - runtime.totalMemory() + runtime.freeMemory())
 
+    def revive(self) -> None:
+        """Start JPype's thread that frees Python objects anew, if lack of heap has ended it.
+
+        Without it whatever Java knows of Python would be kept for ever.
+        """
+        with contextlib.suppress(Exception), self.attached():
+            queue = self.type("org.jpype.ref.JPypeReferenceQueue").getInstance()
+            fields = {
+                name: queue.getClass().getDeclaredField(name)
+                for name in ("queueThread", "isStopped")
+            }
+            for field in fields.values():
+                field.setAccessible(True)
+            if not fields["queueThread"].get(queue).isAlive():
+                fields["isStopped"].setBoolean(queue, True)
+                queue.start()
+
     def close_at_exit(self, thing: Any) -> None:
         """Have ``thing.close()`` called at exit while Java still runs. Holds no reference."""
         self._open.add(thing)
@@ -259,7 +280,8 @@ class JavaMachine:
         java = find_java()
         jar = find_jar()
         size = heap_bytes(heap)
-        classpath = [*jar.paths, HANDLES]
+        # First: it has better versions of some of the jar's classes.
+        classpath = [HANDLES, *jar.paths]
         support = Path(jpype.__file__).resolve().parent.parent / "org.jpype.jar"
         archive = Archive(java, [*classpath, support])
         arguments = [*jvm_arguments(java.feature, size), *archive.flags()]
@@ -296,6 +318,7 @@ class JavaMachine:
             return
         with self._calls:
             self._ending = True
+        finish_here()
         for thing in list(self._open):
             with contextlib.suppress(Exception):
                 thing.close()

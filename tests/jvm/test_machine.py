@@ -103,7 +103,8 @@ def test_short_lived_threads_leave_no_java_threads(program, count):
     extra, alive = map(int, out.split())
     # Java's own (compiler) threads come and go.
     assert extra < 8
-    assert alive == 1
+    # This one, and the few that call Java for all others.
+    assert alive <= 4
 
 
 def test_opening_and_closing_a_thousand_times_leaks_nothing(program):
