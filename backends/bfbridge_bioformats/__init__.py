@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .archive import CachedFile, cached_files, clear_cache
     from .inventory import Check, Format, diagnose, formats
     from .jar import fetch_jar, find_jar, lookup_report, pinned_version
     from .jvm import start
@@ -23,8 +24,11 @@ __all__ = [
     "WRITER",
     "BioFormatsReader",
     "BioFormatsWriter",
+    "CachedFile",
     "Check",
     "Format",
+    "cached_files",
+    "clear_cache",
     "diagnose",
     "fetch_jar",
     "find_jar",
@@ -41,8 +45,11 @@ _WHERE = {
     "WRITER": ("writer", "BioFormatsWriter"),
     "BioFormatsReader": ("reader", "BioFormatsReader"),
     "BioFormatsWriter": ("writer", "BioFormatsWriter"),
+    "CachedFile": ("archive", "CachedFile"),
     "Check": ("inventory", "Check"),
     "Format": ("inventory", "Format"),
+    "cached_files": ("archive", "cached_files"),
+    "clear_cache": ("archive", "clear_cache"),
     "diagnose": ("inventory", "diagnose"),
     "fetch_jar": ("jar", "fetch_jar"),
     "find_jar": ("jar", "find_jar"),

@@ -23,6 +23,7 @@ from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
     ForkedProcess,
+    JarNotFound,
     JavaNotFound,
     MissingExtra,
 )
@@ -60,6 +61,7 @@ class JavaMachine:
         self._classes: dict[str, Any] = {}
         self._java: Java | None = None
         self._mended = False
+        self._incomplete: str | None = None
         self._byte: Any = None
         self._bytes: Any = None
         # Calls under way, and whether the interpreter is ending.
@@ -106,11 +108,15 @@ class JavaMachine:
 
     def _start_once(self, heap: str | int | None) -> None:
         with self._lock:
-            if not self._started:
+            if self._started:
+                return
+            try:
                 self._start(heap)
-                if threading.current_thread() is not threading.main_thread():
+            finally:
+                thread = self._classes.get("java.lang.Thread")
+                if thread is not None and threading.current_thread() is not threading.main_thread():
                     # Java counts the thread that made it as its main one until it detaches.
-                    self._classes["java.lang.Thread"].detach()
+                    thread.detach()
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
@@ -259,6 +265,9 @@ class JavaMachine:
                 f"with: {INSTALL}"
             ) from error
         self._pid = os.getpid()
+        if self._incomplete is not None:
+            # A process can start Java once.
+            raise JarNotFound(self._incomplete)
         if jpype.isJVMStarted():
             self._adopt(jpype)
         else:
@@ -266,15 +275,27 @@ class JavaMachine:
         self._classes["java.lang.Thread"] = jpype.JClass("java.lang.Thread")
         self._byte = jpype.JByte
         self._bytes = jpype.JArray(jpype.JByte)
-        self._log.attach()
-        if not self._adopted:
-            jpype.JClass("bfbridge.LogStream").install()
-        self._version = str(jpype.JClass("loci.formats.FormatTools").VERSION)
+        try:
+            self._version = self._meet(jpype)
+        except (TypeError, jpype.JException) as error:
+            self._incomplete = _refuse_jars(error)
+            raise JarNotFound(self._incomplete) from error
         self._max_memory = int(jpype.JClass("java.lang.Runtime").getRuntime().maxMemory())
         os.register_at_fork(after_in_child=_forget_java)
         atexit.register(self._finish)
         self._started = True
         log.debug("Bio-Formats %s, Java heap up to %d MB", self._version, self._max_memory >> 20)
+
+    def _meet(self, jpype: Any) -> str:
+        """Take over Java's log and output; return the version of Bio-Formats."""
+        if not self._adopted:
+            jpype.JClass("bfbridge.LogStream").find()
+        self._log.attach()
+        if not self._adopted:
+            jpype.JClass("bfbridge.LogStream").install()
+        jpype.JClass("bfbridge.Store")
+        jpype.JClass("bfbridge.Formats")
+        return str(jpype.JClass("loci.formats.FormatTools").VERSION)
 
     def _launch(self, jpype: Any, heap: str | int | None) -> None:
         java = find_java()
@@ -373,6 +394,17 @@ def _forget_java() -> None:
     import jpype.config
 
     jpype.config.onexit = False
+
+
+def _refuse_jars(error: Exception) -> str:
+    """Say that a class of Bio-Formats is missing from the jars that were found."""
+    jar = find_jar()
+    return (
+        f"{jar.place}: Java was started with the {len(jar.paths)} jars found by {jar.origin}, but "
+        f"Bio-Formats is not complete there ({error}). It needs formats-api, formats-bsd and "
+        "formats-gpl with all the jars that they need, or the one bioformats_package.jar; unset "
+        f"{jar.origin} to use the packaged one."
+    )
 
 
 def _refuse_start(java: Java, arguments: list[str], error: Exception) -> NoReturn:

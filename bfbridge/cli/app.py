@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import bfbridge
+from bfbridge.cli.cache import cache_app
 from bfbridge.cli.convert import convert
 from bfbridge.cli.info import info
 from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 jar_app = typer.Typer(help="The Bio-Formats jar.", no_args_is_help=True)
 app.add_typer(jar_app, name="jar")
+app.add_typer(cache_app, name="cache")
 app.command()(info)
 app.command()(convert)
 
