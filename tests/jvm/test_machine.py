@@ -376,7 +376,8 @@ def test_loose_jars_without_a_logging_library_start_in_silence(program, tmp_path
     folder = tmp_path / "jars"
     folder.mkdir()
     with (
-        zipfile.ZipFile(PINNED) as whole, zipfile.ZipFile(folder / "formats.jar", "w") as formats,
+        zipfile.ZipFile(PINNED) as whole,
+        zipfile.ZipFile(folder / "formats.jar", "w") as formats,
         zipfile.ZipFile(folder / "others.jar", "w") as others,
     ):
         for name in whole.namelist():
