@@ -29,8 +29,8 @@ from bfbridge.source import RandomAccess, Source, as_source
 
 from .calls import Activity
 from .companions import refusal
-from .dicom import mended
 from .jvm import machine
+from .mending import may_be_mended, mended
 
 if TYPE_CHECKING:
     from .packed import Package
@@ -162,7 +162,7 @@ class Files:
             self._failure = self._failure or error
 
     def mend_files(self, names: Sequence[str], limits: Limits) -> bool:
-        """Have DICOM files that Bio-Formats misreads read another way; see `dicom`.
+        """Have files that Bio-Formats misreads read another way; see `mending`.
 
         Returns
         -------
@@ -272,7 +272,7 @@ class MappedFiles(Files):
         super().__init__(source.name, options, activity)
         self._source = source
         # Only then may the others be files that are to be mended.
-        self._limits = options.limits if source.head(132)[128:] == b"DICM" else None
+        self._limits = options.limits if may_be_mended(source.head(132)) else None
         self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
         self._on_disk = False

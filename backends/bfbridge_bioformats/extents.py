@@ -18,7 +18,7 @@ from bfbridge.source import RandomAccess, Source
 
 from .dicom import UNDEFINED, read_header
 
-__all__ = ["dicom", "eps", "hdf5", "imod", "jpeg2000", "netcdf", "png", "psd", "sif", "tga"]
+__all__ = ["dicom", "eps", "hdf5", "imod", "itex", "jpeg2000", "netcdf", "png", "psd", "sif", "tga"]
 
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _NC_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8}
@@ -26,6 +26,8 @@ _NC_PIXELS: Final = frozenset({b"image", b"image-min", b"image-max"})
 _MOST_NETCDF: Final = 16 << 20
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _STEP: Final = 8 << 20
+# Bytes of a pixel, by the kind of an ITEX file.
+_ITEX_PIXELS: Final = {0: 1, 2: 2, 3: 4}
 _JP2: Final = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _J2K: Final = b"\xff\x4f\xff\x51"
 _MOST_BOXES: Final = 10_000
@@ -54,6 +56,28 @@ def sif(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
     if end in (b"0\n0\n", b"SIFX"):
         return None
     return "what every SIF file ends with is not there"
+
+
+def itex(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
+    """Hamamatsu HiPic and HPD-TA images (ITEX), which Bio-Formats takes for JEOL's.
+
+    "IM", lengths of the comment and of rows and columns, offsets, and the kind of pixels; the
+    comment from byte 64 on, then the pixels. JEOLReader takes rows of 1024 bytes for whatever is
+    there.
+    """
+    del limits
+    if head[:2] != b"IM" or head.startswith(b"IMOD") or len(head) < 64:
+        return None
+    comment, width, height, _, _, kind = struct.unpack_from("<6h", head, 2)
+    needed = 64 + comment + width * height * _ITEX_PIXELS.get(kind, 0)
+    sized = kind in _ITEX_PIXELS and min(width, height) > 0 and needed == access.size
+    if sized or head[64:77] == b"[Application]":
+        raise Unsupported(
+            f"{source.name}: this is an image of Hamamatsu's software (ITEX, {width} x {height} "
+            "pixels), which Bio-Formats would read as one of JEOL, with wrong pixels. Export it as "
+            "TIFF from that software."
+        )
+    return None
 
 
 def imod(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
@@ -209,6 +233,12 @@ def tga(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
         # TargaReader takes all other kinds for pixels as they are.
         end = start + pixels * pixel
         return None if access.size >= end else f"its pixels should end at byte {end:,}"
+    if pixel > (3 if kind == 10 else 1):
+        raise Unsupported(
+            f"{source.name}: its pixels are packed and have {depth} bits, of which Bio-Formats "
+            "unpacks the first part only. Open it without backend=, or convert it with other "
+            "software."
+        )
     if pixels > _MOST_TGA:
         return None
     most = pixels * pixel + pixels // _TGA_RUN + pixels

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
-from bfbridge.errors import BfbridgeError, FileMissing
+from bfbridge.errors import BfbridgeError, FileMissing, Unsupported
 
 from . import document
 from .anywhere import PACKED, Files, LocalFiles, MappedFiles, seen_by_java
@@ -389,6 +389,11 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
 def _mend_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
     """Look at the other files of a data set; return whether it is to be opened again."""
     with files.using(reader.table):
+        misread = machine.type("bfbridge.Misread").why(reader.java)
+        if misread is not None:
+            raise Unsupported(
+                f"{files.name}: {machine.text(misread)}. Convert it with other software."
+            )
         files.check_used(reader.java)
         is_dicom = str(reader.java.getClass().getSimpleName()) == "DicomReader"
         used = [str(file) for file in reader.java.getUsedFiles()] if is_dicom else []

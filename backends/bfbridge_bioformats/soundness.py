@@ -189,6 +189,7 @@ _TESTS: Final[tuple[_Test, ...]] = (
     directories.tiff,
     extents.sif,
     extents.imod,
+    extents.itex,
     extents.hdf5,
     extents.netcdf,
     extents.png,
