@@ -24,6 +24,7 @@ from bfbridge.errors import (
     JarNotFound,
     JavaNotFound,
     MissingExtra,
+    OutOfMemory,
     UnknownFormat,
     UnreadableFile,
     Unsupported,
@@ -337,8 +338,13 @@ def _open(reader: type[ReaderBackend], source: Source, options: OpenOptions) -> 
     """Open; a fault of the backend is a reason to try another, and never a raw error."""
     try:
         return reader.open(source, options)
-    except (BfbridgeError, MemoryError):
+    except BfbridgeError:
         raise
+    except MemoryError as error:
+        raise OutOfMemory(
+            f"{source.name}: memory ran out while the {reader.name} backend opened it. Close "
+            "other readers, or lower the limits with BioReader(..., limits=Limits(...))."
+        ) from error
     except Exception as error:
         log.debug("%s: %s failed", source.name, reader.name, exc_info=True)
         raise Unsupported(f"it failed with {type(error).__name__}: {error}") from error

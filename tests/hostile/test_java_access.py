@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 
-import bfbridge_bioformats
-from bfbridge.backend import OpenOptions, Region
 from bfbridge.errors import BfbridgeError, UnreadableFile
-from bfbridge.source import as_source
 from bfbridge_bioformats.jvm import machine
+from tests.support.javareads import read
 from tests.support.opens import Opens
 from tests.support.webserver import listen
 
@@ -117,18 +115,6 @@ def soon(action):
     thread.join(30)
     assert ended, "does not end"
     return ended[0]
-
-
-def read(path, **options):
-    reader = bfbridge_bioformats.READER.open(as_source(path), OpenOptions(**options))
-    try:
-        image = reader.images[0]
-        shape = image.levels[0].shape
-        out = np.empty(shape, image.dtype)
-        reader.read(Region(0, 0, (0,) * 5, shape), out)
-        return out
-    finally:
-        reader.close()
 
 
 @pytest.mark.parametrize("way", NAMES)

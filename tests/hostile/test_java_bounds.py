@@ -16,32 +16,15 @@ import jpype
 import numpy as np
 import pytest
 
-import bfbridge_bioformats
-from bfbridge.backend import OpenOptions, Region
+from bfbridge.backend import Region
 from bfbridge.errors import BfbridgeError, LimitExceeded, ReadFailed, UnreadableFile
 from bfbridge.limits import Limits
-from bfbridge.source import as_source
 from bfbridge_bioformats.jvm import machine
 from tests.real import manifest
+from tests.support.javareads import open_, read
 from tests.support.tiffs import build, page
 
 IMAGE = (np.add.outer(np.arange(30), np.arange(40)) % 251).astype(np.uint8)
-
-
-def open_(target, name=None, **options):
-    return bfbridge_bioformats.READER.open(as_source(target, name=name), OpenOptions(**options))
-
-
-def read(target, name=None, **options):
-    reader = open_(target, name, **options)
-    try:
-        image = reader.images[0]
-        shape = image.levels[0].shape
-        out = np.empty(shape, image.dtype)
-        reader.read(Region(0, 0, (0,) * 5, shape), out)
-        return out
-    finally:
-        reader.close()
 
 
 # ---- TIFF

@@ -8,29 +8,11 @@ import jpype
 import numpy as np
 import pytest
 
-import bfbridge_bioformats
-from bfbridge.backend import OpenOptions, Region
 from bfbridge.errors import UnreadableFile, Unsupported
-from bfbridge.source import as_source
 from bfbridge_bioformats.jvm import machine
+from tests.support.javareads import open_, read
 
 PIXELS = np.random.default_rng(4).normal(900, 20, (2, 5, 7)).astype(np.float32)
-
-
-def open_(target, name=None):
-    return bfbridge_bioformats.READER.open(as_source(target, name=name), OpenOptions())
-
-
-def read(target, name=None):
-    reader = open_(target, name)
-    try:
-        image = reader.images[0]
-        shape = image.levels[0].shape
-        out = np.empty(shape, image.dtype)
-        reader.read(Region(0, 0, (0,) * 5, shape), out)
-        return out
-    finally:
-        reader.close()
 
 
 # ---- Andor SIF
