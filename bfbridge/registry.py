@@ -329,9 +329,13 @@ def _open_named(source: Source, options: OpenOptions, entry: Entry) -> tuple[Rea
         return _open(reader, source, options), f"backend={entry.name!r} was asked for"
     except Unsupported as error:
         raise Unsupported(
-            f"{source.name}: the {entry.name} backend does not read this file: {error}. "
-            "Leave backend= out to let bfbridge choose."
+            f"{source.name}: the {entry.name} backend does not read this file: "
+            f"{_sentence(error)} Leave backend= out to let bfbridge choose."
         ) from error
+
+
+def _sentence(error: BfbridgeError) -> str:
+    return str(error).removesuffix(".") + "."
 
 
 def _open(reader: type[ReaderBackend], source: Source, options: OpenOptions) -> ReaderBackend:
@@ -361,7 +365,7 @@ def _try(
         opened = _open(reader, source, options)
     except (Unsupported, MissingExtra) as error:
         log.debug("%s: not read by %s: %s", source.name, entry.name, error)
-        reasons.append(f"{entry.name}: {error}.".replace("..", "."))
+        reasons.append(f"{entry.name}: {_sentence(error)}")
         return None
     reason = " ".join(reasons) if reasons else f"{entry.name} claims this content"
     return opened, reason

@@ -236,8 +236,8 @@ def tga(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
     if pixel > (3 if kind == 10 else 1):
         raise Unsupported(
             f"{source.name}: its pixels are packed and have {depth} bits, of which Bio-Formats "
-            "unpacks the first part only. Open it without backend=, or convert it with other "
-            "software."
+            "unpacks the first part only. The pictures backend reads such files; other software "
+            "can convert them."
         )
     if pixels > _MOST_TGA:
         return None

@@ -393,3 +393,15 @@ def test_plug_ins_are_listed(install: Callable[..., None]) -> None:
     assert {"plugin": "odd", "module": "bf_plugin_odd", "brought_by": "bf-odd 1.5"} in rows
     assert [row["plugin"] for row in rows if "error" in row] == ["badname"]
     assert find("odd").distribution == "bf-odd 1.5"
+
+
+def test_a_reason_ends_with_one_full_stop_and_keeps_dots_of_paths(
+    tmp_path: Path, modules: dict[str, type[Picky]]
+) -> None:
+    source = as_source(make(tmp_path, "a.tif"))
+    for text in ("../b.tif is not there", "../b.tif is not there."):
+        modules["ometiff"].answer = Unsupported(text)
+        _, reason = open_reader(source, OpenOptions())
+        assert reason == "ometiff: ../b.tif is not there."
+        with pytest.raises(Unsupported, match=r"file: \.\./b\.tif is not there\. Leave backend="):
+            open_reader(source, OpenOptions(), "ometiff")
