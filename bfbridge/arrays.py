@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge import forking
+from bfbridge.arguments import flag
 from bfbridge.coordinates import coordinates
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra, ReadFailed
 from bfbridge.openfile import OpenFile
@@ -165,7 +166,7 @@ def _positions(item: Any, length: int) -> Any:
 
 
 _kept: OrderedDict[int, OpenFile] = OrderedDict()
-_kept_lock = threading.Lock()
+_kept_lock = forking.lock()
 
 
 def _revive(view: ImageView, order: str, stamp: Hashable) -> LazyImage:
@@ -187,27 +188,35 @@ def axis_sizes(view: ImageView, order: str) -> dict[str, int]:
     return sizes
 
 
-def check_order(view: ImageView, order: str) -> str:
-    """Return `order` in capitals.
+def check_order(view: ImageView, order: str, argument: str = "order") -> str:
+    """Return `order` in capitals; `argument` is what the caller calls it.
 
     Raises
     ------
     BadArgument
         It names an axis twice or one that does not exist, or leaves out one longer than 1.
     """
-    order = order.upper()
+    order = order.upper() if isinstance(order, str) else str(order)
     sizes = axis_sizes(view, order)
     if len(set(order)) != len(order) or not set(order) <= set("TCZYXS") or not order:
         raise BadArgument(
-            f"order={order!r}: name axes out of T, C, Z, Y, X (and S for samples), each once."
+            f"{argument}={order!r}: name axes out of T, C, Z, Y, X (and S for samples), each once."
         )
     lost = {axis: n for axis, n in sizes.items() if axis not in order and n > 1}
     if lost:
         raise BadArgument(
-            f"{view.source_name}: order={order!r} leaves out axes that are longer than 1: {lost}. "
-            "Name them, and select afterwards."
+            f"{view.source_name}: {argument}={order!r} leaves out axes that are longer than 1: "
+            f"{lost}. Name them, and select afterwards."
         )
     return order
+
+
+def asarray(view: ImageView, axes: str) -> Array:
+    """Return a view as an array with the axes named; see `ImageView.asarray`."""
+    order = str(axes).upper()
+    if view.samples_per_pixel == 1 and "S" in order and "C" not in order:
+        order = order.replace("S", "C")
+    return LazyImage(view, check_order(view, order, "axes"))[...]
 
 
 # ---- chunks
@@ -280,7 +289,9 @@ def to_dask(view: ImageView, chunks: Any = None, order: str = "TCZYX") -> dask.a
     wanted = _as_chunks(view, order, chunks)
     try:
         grid = da.core.normalize_chunks(wanted, lazy.shape, dtype=lazy.dtype)
-    except (ValueError, TypeError, ArithmeticError) as error:
+        if any(n < 1 for axis in grid for n in axis) or tuple(map(sum, grid)) != lazy.shape:
+            raise ValueError(f"they would be {grid}")
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
         sizes = dict(zip(order, lazy.shape, strict=True))
         raise BadArgument(f"chunks={chunks!r} do not fit {sizes} ({error}).") from error
     in_memory = view._file.source.data is not None
@@ -385,7 +396,7 @@ def to_xarray(
     except ImportError as error:
         raise missing("xarray", "to_xarray()") from error
     order = "TCZYX"
-    data = to_dask(view, chunks, order) if lazy else LazyImage(view, order)[...]
+    data = to_dask(view, chunks, order) if flag(lazy, "lazy") else LazyImage(view, order)[...]
     coords, attributes = labels(view, origin)
     return xr.DataArray(
         data, dims=tuple(order.lower()), coords=coords, attrs=attributes, name=view.name or "image"

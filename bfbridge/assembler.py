@@ -8,7 +8,6 @@ chunks pass a memory budget, those longest untouched wait in a scratch file.
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import ImageSpec, Level, Shape5, WriterBackend
 from bfbridge.pyramid import reduce_block
 from bfbridge.tiles import Block, plan, put
@@ -34,7 +34,7 @@ class _OpenChunk:
     __slots__ = ("array", "gone", "lock", "missing", "place", "written")
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = forking.lock()
         self.array: Array | None = None
         self.written: Array | None = None
         self.missing = 0
@@ -56,7 +56,7 @@ class Scratch:
     def __init__(self, folder: Path, budget: int) -> None:
         self._folder = folder
         self._budget = budget
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._recent: OrderedDict[int, _OpenChunk] = OrderedDict()
         self._held = 0
         self._file: Any = None
@@ -174,7 +174,7 @@ class LevelAssembler:
         self._above = above
         self._factor = factor
         self._scratch = scratch
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._open: dict[Shape5, _OpenChunk] = {}
         grid = (-(-n // c) for n, c in zip(self._level.shape, self._level.chunk, strict=True))
         self._done = np.full(tuple(grid), stored)

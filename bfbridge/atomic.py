@@ -30,6 +30,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bfbridge import forking
 from bfbridge.errors import BadArgument, TargetBusy, TargetExists, WriteFailed
 from bfbridge.filesystem import (
     ZARR_MARKS,
@@ -126,7 +127,7 @@ class AtomicTarget:
         self._target = Path(os.path.realpath(self.path))
         self.folder = _beside(self._target, PARTIAL)
         self.work_path = self.folder / self._target.name
-        self._mutex = threading.Lock()
+        self._mutex = forking.lock()
         self._pid = os.getpid()
         self._committed = False
         self._fd: int | None = None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AXES",
     "Channel",
+    "Extras",
     "Image",
     "ImageSpec",
     "Level",
@@ -133,6 +134,8 @@ class Image:
         Whether a label image is the photograph of a slide's label, whose values number nothing.
     significant_bits
         Bits of each value that carry information (12 for a 12-bit camera in uint16).
+    time_step
+        Between two time points, where the record says it; the OME document may know more.
     """
 
     name: str | None
@@ -147,6 +150,7 @@ class Image:
     significant_bits: int | None = None
     label_of: int | None = None
     photo: bool = False
+    time_step: Quantity | None = None
 
     @property
     def is_mask(self) -> bool:
@@ -328,9 +332,30 @@ class ReaderBackend(ABC):
     def close(self) -> None:
         """Release files and memory. May be called twice."""
 
-    def release(self) -> None:
-        """Do as `close` does, in a finaliser: without waiting for another thread."""
-        self.close()
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a file says of one image and the OME model has no place for; false if nothing.
+
+    Values are those of JSON. `bfbridge.extras` carries them along with an OME document.
+
+    Attributes
+    ----------
+    channels
+        For each channel (x samples) how it is displayed, by the names of NGFF's ``omero``: window,
+        active, coefficient, family, inverted and whatever else was stored.
+    origin
+        Where the centre of the first pixel lies along "x", "y", "z" and "t".
+    other
+        All else, by name.
+    """
+
+    channels: tuple[Mapping[str, Any], ...] = ()
+    origin: Mapping[str, Quantity] = field(default_factory=dict)
+    other: Mapping[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(any(self.channels) or self.origin or self.other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,12 +373,15 @@ class ImageSpec:
         How lower levels are made from level 0: "mean", "nearest" or "mode". For the record only.
     stored_as
         For each level whose chunks arrive by ``write_stored``, how they are encoded.
+    extras
+        What else the source said of the image.
     """
 
     image: Image
     fill_value: float = 0
     downsample: str = "mean"
     stored_as: tuple[StoredAs | None, ...] = ()
+    extras: Extras = field(default_factory=Extras)
 
     def copied(self, level: int) -> StoredAs | None:
         """How the chunks of a level that arrive encoded are encoded; None where pixels arrive."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge.arguments import one_of
 from bfbridge.backend import Quantity
 from bfbridge.errors import BadArgument, BfbridgeError
 from bfbridge.metadata import convert_length
+from bfbridge.units import TIMES
 
 if TYPE_CHECKING:
     from ome_types import model
@@ -22,14 +24,6 @@ __all__ = ["channel_labels", "coordinates", "corner", "origins", "seconds", "tim
 
 log = logging.getLogger("bfbridge")
 
-SECONDS = {
-    "Ys": 1e24, "Zs": 1e21, "Es": 1e18, "Ps": 1e15, "Ts": 1e12, "Gs": 1e9, "Ms": 1e6, "ks": 1e3,
-    "hs": 1e2, "das": 1e1, "s": 1.0, "ds": 1e-1, "cs": 1e-2, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9,
-    "ps": 1e-12, "fs": 1e-15, "as": 1e-18, "zs": 1e-21, "ys": 1e-24, "min": 60.0, "h": 3600.0,
-    "d": 86400.0,
-}  # fmt: skip
-"""Units of time of the OME schema (UnitsTime, 2016-06), in seconds."""
-
 SAMPLE_NAMES = "RGBA"
 
 
@@ -37,7 +31,7 @@ def seconds(value: float | None, unit: Any) -> float | None:
     """Express a time in seconds; None where there is none."""
     if value is None:
         return None
-    return float(value) * SECONDS.get(str(getattr(unit, "value", unit)), 1.0)
+    return float(value) * TIMES.get(str(getattr(unit, "value", unit)), 1.0)
 
 
 def pixels_of(view: ImageView) -> model.Pixels | None:
@@ -130,8 +124,7 @@ def coordinates(view: ImageView, origin: str = "file") -> dict[str, Any]:
     BadArgument
         `origin` is neither.
     """
-    if origin not in ("file", "zero"):
-        raise BadArgument(f"origin={origin!r}: give 'file' or 'zero'.")
+    one_of(origin, "origin", ("file", "zero"))
     pixels = pixels_of(view)
     placed = origins(view, pixels) if origin == "file" else {}
     full = view.levels[0]

@@ -55,6 +55,31 @@ class Derived:
         array: dask.array.Array = import_module("bfbridge.arrays").to_dask(self, chunks, order)
         return array
 
+    def asarray(self, axes: str = "TCZYX") -> Array:
+        """Read the whole image with its axes in an order of your own.
+
+        Parameters
+        ----------
+        axes
+            Out of T, C, Z, Y and X; those left out must have length 1. S at any place splits the
+            samples of RGB pixels off C; without C and in an image that has no RGB pixels, S is the
+            channels. So "YXS" is what matplotlib's ``imshow`` takes.
+
+        Returns
+        -------
+        numpy.ndarray
+            In the image's dtype, with exactly these axes.
+
+        Raises
+        ------
+        BadArgument
+            `axes` do not fit the image.
+        ReadFailed
+            The pixels cannot be delivered.
+        """
+        array: Array = import_module("bfbridge.arrays").asarray(self, axes)
+        return array
+
     def to_xarray(
         self, lazy: bool = True, *, chunks: Any = None, origin: str = "file"
     ) -> xarray.DataArray:
@@ -151,7 +176,7 @@ class Derived:
 
     def _key_of(self, region: Mapping[str, Any], view: Any) -> Any:
         """Return the key in `view` of a region given in this view's units."""
-        return import_module("bfbridge.render").as_key(self, target=view, **region)
+        return import_module("bfbridge.render").key_of(self, view, region)
 
     def _resampled(self, level: int | None, pixel_size: Any, magnification: float | None) -> Any:
         """Return what reads this image at a resolution asked for, in pixels of that."""

@@ -26,7 +26,7 @@ _CLASSES = {"d": "[0-9]", "c": "[A-Za-z]", "f": "[0-9.]"}
 
 def is_pattern(text: str) -> bool:
     """Tell whether a text has a variable in braces, so that it is a pattern and not a name."""
-    return bool(_VARIABLE.search(text) or _OLD.search(text))
+    return isinstance(text, str) and bool(_VARIABLE.search(text) or _OLD.search(text))
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,15 @@ class FilePattern:
     Raises
     ------
     BadArgument
-        It is neither (raised on first use).
+        It is neither (raised on first use), or no text.
     """
 
     pattern: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is no text."""
+        if not isinstance(self.pattern, str):
+            raise BadArgument(f"file pattern {self.pattern!r}: give a text.")
 
     @cached_property
     def kinds(self) -> dict[str, str]:

@@ -12,7 +12,6 @@ import glob
 import math
 import os
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,11 +22,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bfbridge import metadata, registry
+from bfbridge import forking, metadata, registry
 from bfbridge.backend import AXES, Image, Level, OpenOptions, ReaderBackend, Region, Shape5
 from bfbridge.errors import BadArgument, Closed, FileMissing, UnreadableFile
 from bfbridge.filepattern import FilePattern
-from bfbridge.source import Source, as_source
+from bfbridge.source import Source, as_source, path_or_url
 from bfbridge.tiles import run
 
 if TYPE_CHECKING:
@@ -91,8 +90,8 @@ def plan_series(target: Any, storage_options: Mapping[str, Any] | None = None) -
         return Plan(f"{sources[0].name} and {len(sources) - 1} more", places)
     if not isinstance(target, (str, os.PathLike)):
         return None
-    text = os.fspath(target)
-    if not isinstance(text, str) or not _VARIABLE.search(text) or os.path.exists(text):
+    text = os.fspath(path_or_url(target))
+    if not _VARIABLE.search(text) or os.path.exists(text):
         return None
     return _plan_pattern(text, storage_options)
 
@@ -172,7 +171,7 @@ def _candidates(text: str, storage_options: Mapping[str, Any] | None) -> list[st
         return [
             begin + path.split("://")[-1].lstrip("/") for path in filesystem.glob("*".join(pieces))
         ]
-    return glob.glob(os.path.expanduser("*".join(glob.escape(piece) for piece in pieces)))
+    return glob.glob("*".join(glob.escape(piece) for piece in pieces))
 
 
 class _Member:
@@ -193,7 +192,7 @@ class FileSeries(ReaderBackend):
         self._sources = dict(plan.members)
         self._options = options
         self._backend = backend
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._open: OrderedDict[Place, _Member] = OrderedDict()
         self._closed = False
         with self._borrowed((0, 0, 0)) as first:

@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bfbridge.journal import FOLDER
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -188,7 +190,7 @@ def stray_key(keys: Iterable[str]) -> str:
     split = [key.split("/") for key in keys]
     nodes = {tuple(parts[:-1]) for parts in split if len(parts) > 1 and parts[-1] in ZARR_MARKS}
     for key, parts in zip(keys, split, strict=True):
-        if parts[-1] in ZARR_MARKS or _IN_STORES.fullmatch(parts[-1]):
+        if parts[-1] in ZARR_MARKS or _IN_STORES.fullmatch(parts[-1]) or parts[0] == FOLDER:
             continue
         if any(tuple(parts[:n]) in nodes for n in range(1, len(parts))):
             continue

@@ -1,8 +1,9 @@
 """Keys and ranges to selections: pure code, no I/O.
 
-The selection rules are numpy's (negative indices, clipped slices, steps, Ellipsis) with integer
-lists taken orthogonally on every axis. The shape rule is bfio's: five axes in the order Y, X, Z, C,
-T are kept, then trailing axes of length 1 are dropped, never below two.
+The selection rules are numpy's (negative indices, clipped slices, steps, Ellipsis) with lists of
+integers and boolean masks of one axis taken orthogonally on every axis. The shape rule is bfio's:
+five axes in the order Y, X, Z, C, T are kept, then trailing axes of length 1 are dropped, never
+below two.
 """
 
 from __future__ import annotations
@@ -17,13 +18,23 @@ import numpy as np
 
 from bfbridge.errors import BadSelection
 
-__all__ = ["FACE_AXES", "Axis", "Selection", "fit_value", "parse_key", "parse_ranges", "trim"]
+__all__ = [
+    "FACE_AXES",
+    "Axis",
+    "Selection",
+    "fit_axes",
+    "parse_key",
+    "parse_ranges",
+    "split_new_axes",
+    "spread",
+    "trim",
+]
 
 FACE_AXES = "YXZCT"
 Axis = range | np.ndarray[Any, np.dtype[np.intp]]
 ACCEPTED = (
-    "integers, slices, 1-D lists or arrays of integers, and one Ellipsis, "
-    "in the order Y, X, Z, C, T"
+    "integers, slices, 1-D lists or arrays of integers, boolean masks of one axis, and one "
+    "Ellipsis, in the order Y, X, Z, C, T"
 )
 
 
@@ -49,6 +60,33 @@ class Selection:
         """How many pixels are chosen."""
         return prod(self.shape)
 
+    def part(
+        self,
+        axes: Sequence[int | None],
+        shape: Sequence[int],
+        start: Sequence[int],
+        lengths: Sequence[int],
+    ) -> Selection:
+        """Return what a part of an array covers, where the whole is broadcast to this selection.
+
+        Parameters
+        ----------
+        axes
+            As `fit_axes` returns them for the whole array.
+        shape
+            Of the whole array.
+        start, lengths
+            Of the part.
+        """
+        return Selection(
+            tuple(
+                chosen
+                if at is None or shape[at] == 1
+                else chosen[start[at] : start[at] + lengths[at]]
+                for chosen, at in zip(self.axes, axes, strict=True)
+            )
+        )
+
     def tczyx(self) -> tuple[Axis, ...]:
         """Return the axes in the order backends use: T, C, Z, Y, X."""
         y, x, z, c, t = self.axes
@@ -67,6 +105,40 @@ def trim(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape[:keep])
 
 
+def split_new_axes(key: Any) -> tuple[Any, tuple[int, ...]]:
+    """Take None (numpy's newaxis) out of a key.
+
+    Returns
+    -------
+    (key, places)
+        The rest of the key, and before which of the five axes each None stands (5: behind them).
+
+    Raises
+    ------
+    BadSelection
+        There is more than one Ellipsis.
+    """
+    if key is not None and not isinstance(key, tuple):
+        return key, ()
+    items = key if isinstance(key, tuple) else (key,)
+    if not any(item is None for item in items):
+        return key, ()
+    _refuse_ellipses(items)
+    given = sum(item is not None and item is not Ellipsis for item in items)
+    places, at = [], 0
+    for item in items:
+        if item is None:
+            places.append(at)
+        else:
+            at += max(0, len(FACE_AXES) - given) if item is Ellipsis else 1
+    return tuple(item for item in items if item is not None), tuple(places)
+
+
+def _refuse_ellipses(items: Sequence[Any]) -> None:
+    if sum(item is Ellipsis for item in items) > 1:
+        raise BadSelection("an index can have only one Ellipsis ('...').")
+
+
 def parse_key(key: Any, shape: Sequence[int]) -> Selection:
     """Turn what stands in ``br[...]`` into a selection.
 
@@ -80,12 +152,11 @@ def parse_key(key: Any, shape: Sequence[int]) -> Selection:
     Raises
     ------
     BadSelection
-        Masks, None, floats, too many indices, or an index outside the image.
+        Masks of several axes, None, floats, too many indices, or an index outside the image.
     """
     items = list(key) if isinstance(key, tuple) else [key]
+    _refuse_ellipses(items)
     ellipses = [i for i, item in enumerate(items) if item is Ellipsis]
-    if len(ellipses) > 1:
-        raise BadSelection("an index can have only one Ellipsis ('...').")
     given = len(items) - len(ellipses)
     if given > len(FACE_AXES):
         raise BadSelection(
@@ -133,6 +204,8 @@ def _index_array(item: Any, length: int, name: str) -> Axis:
         array = np.asarray(item)
     except ValueError:
         array = np.empty((0, 0), object)  # a ragged list: refused below
+    if array.dtype == np.bool_:
+        array = _mask_indices(array, length, name)
     if array.size == 0 and array.ndim == 1:
         return np.empty(0, np.intp)
     if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -151,6 +224,20 @@ def _index_array(item: Any, length: int, name: str) -> Axis:
     if len(indices) == 1 or (len(indices) > 1 and np.all(np.diff(indices) == 1)):
         return range(int(indices[0]), int(indices[-1]) + 1)
     return indices
+
+
+def _mask_indices(mask: np.ndarray[Any, Any], length: int, name: str) -> np.ndarray[Any, Any]:
+    if mask.ndim != 1:
+        raise BadSelection(
+            f"axis {name}: a boolean mask with {mask.ndim} dimensions is not an index, as the "
+            "pixels it selects are no image. Read first, then apply it: br[...][mask]."
+        )
+    if len(mask) != length:
+        raise BadSelection(
+            f"axis {name}: a boolean mask of {len(mask)} values does not fit the image, whose "
+            f"{name} is {length}."
+        )
+    return np.flatnonzero(mask)
 
 
 def parse_ranges(
@@ -194,40 +281,55 @@ def _bounds(value: Sequence[Any], length: int, name: str) -> slice:
     return slice(start, stop)
 
 
-def fit_value(value: Any, shape: Sequence[int]) -> np.ndarray[Any, Any]:
-    """Broadcast what is assigned to the five axes of a selection.
+def fit_axes(given: Sequence[int], shape: Sequence[int]) -> tuple[int | None, ...]:
+    """Say which axis of an array goes along which axis of a selection.
 
     Parameters
     ----------
-    value
-        An array or number. It is broadcast by numpy's rule to the shape that reading the same key
+    given
+        Shape of the array. It is broadcast by numpy's rule to the shape that reading the same key
         gives (trailing 1s dropped); leading and trailing axes of length 1 beyond that are accepted.
     shape
         Lengths of the selection along Y, X, Z, C, T.
 
     Returns
     -------
-    numpy.ndarray
-        A view of shape `shape`, in `value`'s dtype; broadcast axes have stride 0.
+    tuple
+        For each axis of the selection the number of the array's axis; None where it has none and is
+        repeated.
 
     Raises
     ------
     BadSelection
         The shapes do not go together.
     """
-    array = np.asarray(value)
     target = trim(shape)
-    fitted = array
-    while fitted.ndim > len(target) and fitted.shape[-1] == 1:
-        fitted = fitted[..., 0]
-    while fitted.ndim > len(target) and fitted.shape[0] == 1:
-        fitted = fitted[0]
-    try:
-        spread = np.broadcast_to(fitted, target)
-    except ValueError:
+    kept = list(range(len(given)))
+    while len(kept) > len(target) and given[kept[-1]] == 1:
+        kept.pop()
+    while len(kept) > len(target) and given[kept[0]] == 1:
+        kept.pop(0)
+    first = len(target) - len(kept)
+    if first < 0 or any(given[at] not in (1, target[first + i]) for i, at in enumerate(kept)):
         raise BadSelection(
-            f"values of shape {array.shape} do not fit a selection of shape {tuple(shape)} "
+            f"values of shape {tuple(given)} do not fit a selection of shape {tuple(shape)} "
             f"(order Y, X, Z, C, T; {target} without trailing 1s)."
-        ) from None
+        )
+    return (*(None,) * first, *kept, *(None,) * (len(shape) - len(target)))
+
+
+def spread(
+    values: np.ndarray[Any, Any], axes: Sequence[int | None], shape: Sequence[int]
+) -> np.ndarray[Any, Any]:
+    """Broadcast an array to a selection's five axes, as `fit_axes` says.
+
+    Returns
+    -------
+    numpy.ndarray
+        A view of shape `shape`, in the dtype of `values`; broadcast axes have stride 0.
+    """
+    kept = [at for at in axes if at is not None]
+    values = values[tuple(slice(None) if at in kept else 0 for at in range(values.ndim))]
     # Not reshape, which copies a view with strides of 0.
-    return spread[(...,) + (np.newaxis,) * (len(shape) - len(target))]
+    key = tuple(np.newaxis if at is None else slice(None) for at in axes)
+    return np.broadcast_to(values[key], shape)

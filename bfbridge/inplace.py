@@ -1,43 +1,54 @@
 """Files that are written where they are: continued, changed, or made by several processes.
 
-Only stores of separate chunks can be: OME-Zarr. Each chunk appears whole or not at all, but the
-file as a whole is not finished in one step, as a new file is.
+Only stores of separate chunks can be: OME-Zarr. What is changed or added by one process appears as
+a whole when the writer is closed, or not at all (`bfbridge.journal`).
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bfbridge import metadata, registry
 from bfbridge.atomic import AtomicTarget
 from bfbridge.backend import OpenOptions
-from bfbridge.errors import BadArgument, TargetExists, Unsupported
-from bfbridge.newfile import NewFile, WritePlan
+from bfbridge.errors import BadArgument, TargetExists, Unsupported, WriteFailed
+from bfbridge.imageplans import WritePlan
+from bfbridge.journal import Interrupted, Journal, find_interrupted
+from bfbridge.newfile import NewFile
 from bfbridge.objects import Objects, UrlTarget
-from bfbridge.source import as_source
+from bfbridge.source import as_source, path_or_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bfbridge.backend import WriterBackend
+    from bfbridge.backend import Image, Quantity, WriterBackend
     from bfbridge.source import Source
 
 __all__ = [
     "InPlaceTarget",
     "SharedTarget",
     "create",
+    "find_interrupted",
     "finish",
     "is_there",
     "open_part",
     "place_of",
+    "recover",
+    "refuse_url",
     "reopen",
     "target_of",
     "writer_for",
 ]
+
+log = logging.getLogger("bfbridge")
 
 SHARED_FOLDER = ".bfbridge-shared"
 
@@ -65,21 +76,28 @@ class SharedTarget:
         The file itself: a path, or the source of a URL.
     folder
         Where this process keeps unfinished chunks.
-    owned
-        Always True: each process gives up its own part.
     """
-
-    owned = True
 
     def __init__(self, place: Path | Source) -> None:
         self.work_path = place
+        self._pid = os.getpid()
         if isinstance(place, Path):
             self.path, self.folder = str(place), place / SHARED_FOLDER
         else:
             self.path, self.folder = place.name, Path(tempfile.gettempdir())
 
+    @property
+    def owned(self) -> bool:
+        """Whether this process opened the part, and is not a forked copy of the one that did."""
+        return os.getpid() == self._pid
+
     def check_owner(self) -> None:
-        """Any process may write its part."""
+        """Raise `WriteFailed` in a forked child: unfinished chunks and shards are its parent's."""
+        if not self.owned:
+            raise WriteFailed(
+                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
+                "which opened this part of the store. Call BioWriter.open in each process."
+            )
 
     def commit(self) -> None:
         """Nothing has to be moved."""
@@ -92,12 +110,8 @@ def place_of(
     file_path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
 ) -> Path | Source:
     """Return where a file is written: a path, or the source of a URL."""
-    source = as_source(file_path, storage_options)
-    if source.url is None:
-        return source.path if source.path is not None else Path(file_path)
-    if source.url.startswith(("file://", "local://")):
-        return Path(source.filesystem()._strip_protocol(source.url))
-    return source
+    place = path_or_url(file_path)
+    return place if isinstance(place, Path) else as_source(place, storage_options)
 
 
 def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterBackend]:
@@ -120,21 +134,23 @@ def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterB
     return writer
 
 
-def is_there(place: Path | Source) -> bool:
-    """Whether there is a file to be written further.
+def is_there(place: Path) -> bool:
+    """Whether there is a file to be written further."""
+    return os.path.lexists(place)
+
+
+def refuse_url(place: Path | Source) -> None:
+    """Refuse to write further what is at a URL, where files are only made anew.
 
     Raises
     ------
     Unsupported
-        There is one at a URL, where files are only made anew.
+        There is something.
     """
-    if isinstance(place, Path):
-        return os.path.lexists(place)
-    if Objects(place).keys():
+    if not isinstance(place, Path) and Objects(place).keys():
         raise Unsupported(
             f"{place.name}: stores at URLs are written once; append=True is for those on disks."
         )
-    return False
 
 
 def target_of(place: Path | Source, *, overwrite: bool, durable: bool) -> AtomicTarget | UrlTarget:
@@ -147,7 +163,9 @@ def target_of(place: Path | Source, *, overwrite: bool, durable: bool) -> Atomic
     return AtomicTarget(place, overwrite=overwrite, durable=durable)
 
 
-def reopen(path: str | os.PathLike[str], wanted: WritePlan, wished_t: int | None) -> NewFile:
+def reopen(
+    path: Path, wanted: WritePlan, asked: Mapping[str, Any], backend_name: str | None = None
+) -> NewFile:
     """Open a finished file to add time points, or to change what it holds.
 
     Parameters
@@ -156,23 +174,35 @@ def reopen(path: str | os.PathLike[str], wanted: WritePlan, wished_t: int | None
         The file.
     wanted
         Workers and memory; all else is as the file has it.
-    wished_t
-        Time points it is to have. More than it has are added; None or as many: it is changed.
+    asked
+        What the caller says of the image: sizes by axis name, "dtype", properties. A larger T than
+        the file has adds time points; everything else must be as the file has it.
+    backend_name
+        As for `writer_for`.
+
+    Raises
+    ------
+    BadArgument
+        The file's image is not as the caller says, or there is no such option.
     """
-    backend = registry.writer_for(os.fspath(path))
+    backend = writer_for(path, backend_name)
+    backend.check(wanted.backend_options)
     target = InPlaceTarget(path)
     try:
-        had = _time_points(path)
-        wished_t = had if wished_t is None else wished_t
+        _settle(path)
+        image = _first_image(path)
+        _refuse_differences(path, image, asked)
+        had = image.levels[0].shape[0]
+        wished_t = int(asked.get("T", had))
         if wished_t < had:
             raise BadArgument(
                 f"{path}: T={wished_t}, and the file has {had} time points. append=True adds to "
                 "them; give the number there will be in all."
             )
         if wished_t > had:
-            writer, first = backend.extend(Path(path), wished_t - had), had
+            writer, first = backend.extend(path, wished_t - had), had
         else:
-            writer, first = backend.update(Path(path)), 0
+            writer, first = backend.update(path), 0
         file = _adopting(target, backend, writer, wanted)
         file.adopt(writer, stored=first == 0, first_t=first)
     except BaseException:
@@ -181,12 +211,78 @@ def reopen(path: str | os.PathLike[str], wanted: WritePlan, wished_t: int | None
     return file
 
 
-def _time_points(path: str | os.PathLike[str]) -> int:
+def recover(path: str | os.PathLike[str]) -> Interrupted | None:
+    """End a change of a store that was interrupted: finish it if it is complete, else drop it.
+
+    Opening the store for writing does the same.
+
+    Returns
+    -------
+    Interrupted
+        What was found; None where there was nothing to do.
+
+    Raises
+    ------
+    TargetBusy
+        The change is under way in another process.
+    UnreadableFile, WriteFailed
+        It cannot be finished.
+    """
+    target = InPlaceTarget(path)
+    try:
+        return _settle(path)
+    finally:
+        target.discard()
+
+
+def _settle(path: str | os.PathLike[str]) -> Interrupted | None:
+    found = find_interrupted(path)
+    if found is not None:
+        Journal(path)
+        log.warning("%s", found.ended)
+    return found
+
+
+def _first_image(path: Path) -> Image:
     reader, _ = registry.open_reader(as_source(path), OpenOptions())
     try:
-        return reader.images[0].levels[0].shape[0]
+        return reader.images[0]
     finally:
         reader.close()
+
+
+def _refuse_differences(path: Path, image: Image, asked: Mapping[str, Any]) -> None:
+    """Refuse to go on with a file that is not what the caller takes it for."""
+    _, c, z, y, x = image.levels[0].shape
+    has: dict[str, Any] = {
+        "Y": y, "X": x, "Z": z, "C": c, "dtype": image.dtype, "name": image.name,
+        "samples_per_pixel": image.samples,
+        "channel_names": [channel.name for channel in image.channels],
+    }  # fmt: skip
+    for name, value in asked.items():
+        if name.startswith("physical_size_"):
+            stored = getattr(image.pixel_size, name[-1])
+            same = _same_length(metadata.as_quantity(value, name), stored)
+            shown = None if stored is None else tuple(stored)
+        elif name in has:
+            shown = has[name]
+            same = (
+                list(value) if name == "channel_names" and np.iterable(value) else value
+            ) == shown
+        else:
+            continue
+        if not same:
+            raise BadArgument(
+                f"{path}: {name}={value!r}, and the file has {shown!r}. append=True changes pixels "
+                "and adds time points; sizes, dtype and metadata stay as they are. Leave it out, "
+                "or write a new file."
+            )
+
+
+def _same_length(one: Quantity | None, other: Quantity | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(metadata.convert_length(one, other.unit), other.value, rel_tol=1e-6)
 
 
 def create(file: NewFile) -> None:

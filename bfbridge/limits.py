@@ -6,10 +6,11 @@ with these limits, and with the size of the file, before it allocates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 from typing import TYPE_CHECKING
 
+from bfbridge.arguments import number, whole
 from bfbridge.errors import LimitExceeded
 
 if TYPE_CHECKING:
@@ -70,6 +71,21 @@ class Limits:
     chunk_ratio: int = 20_000
     unpacked_bytes: int = 16 * 1024 * MIB
     idle_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises
+        ------
+        BadArgument
+            One is no integer of 0 or more; `idle_seconds` is any number above 0.
+        """
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if limit.name == "idle_seconds":
+                number(value, limit.name, positive=True)
+            else:
+                whole(value, limit.name)
 
 
 DEFAULT_LIMITS = Limits()

@@ -12,12 +12,12 @@ import numpy as np
 
 from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity
 from bfbridge.errors import BadArgument, BadDtype
+from bfbridge.units import LENGTHS, NOT_LENGTHS, length_symbol
 
 if TYPE_CHECKING:
     from ome_types import OME, model
 
 __all__ = [
-    "METRES",
     "as_quantity",
     "carry",
     "convert_length",
@@ -32,23 +32,6 @@ __all__ = [
     "unit_symbol",
     "writable_dtype",
 ]
-
-METRES = {
-    "Ym": 1e24, "Zm": 1e21, "Em": 1e18, "Pm": 1e15, "Tm": 1e12, "Gm": 1e9, "Mm": 1e6, "km": 1e3,
-    "hm": 1e2, "dam": 1e1, "m": 1.0, "dm": 1e-1, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "nm": 1e-9,
-    "pm": 1e-12, "fm": 1e-15, "am": 1e-18, "zm": 1e-21, "ym": 1e-24, "Å": 1e-10, "in": 0.0254,
-    "ft": 0.3048, "yd": 0.9144, "mi": 1609.344, "li": 0.0254 / 12, "thou": 2.54e-5,
-    "pt": 0.0254 / 72, "ua": 149_597_870_700.0, "ly": 9_460_730_472_580_800.0, "pc": 3.0856776e16,
-}  # fmt: skip
-"""Length units of the OME schema (UnitsLength, 2016-06) that have a length, in metres."""
-
-NOT_LENGTHS = ("pixel", "reference frame")
-ALIASES = {
-    "um": "µm", "μm": "µm", "micron": "µm", "microns": "µm", "micrometer": "µm", "micrometre": "µm",
-    "nanometer": "nm", "nanometre": "nm", "millimeter": "mm", "millimetre": "mm", "meter": "m",
-    "metre": "m", "centimeter": "cm", "centimetre": "cm", "angstrom": "Å", "inch": "in",
-    "px": "pixel", "pixels": "pixel",
-}  # fmt: skip
 
 PIXEL_TYPES = {
     "int8": "int8", "int16": "int16", "int32": "int32", "uint8": "uint8", "uint16": "uint16",
@@ -66,13 +49,12 @@ def unit_symbol(unit: Any) -> str:
     BadArgument
         It is not a length unit of the OME schema.
     """
-    text = str(getattr(unit, "value", unit)).strip()
-    symbol = ALIASES.get(text) or ALIASES.get(text.lower()) or text
-    if symbol in METRES or symbol in NOT_LENGTHS:
+    symbol = length_symbol(str(getattr(unit, "value", unit)))
+    if symbol is not None:
         return symbol
     raise BadArgument(
         f"{unit!r} is not a unit of length. Use one of the OME schema's: "
-        f"{', '.join([*METRES, *NOT_LENGTHS])}."
+        f"{', '.join([*LENGTHS, *NOT_LENGTHS])}."
     )
 
 
@@ -120,9 +102,9 @@ def convert_length(quantity: Quantity, unit: str) -> float:
         )
     # Powers of ten have no exact fractions: 1e-3 / 1e-6 is 1000.0000000000001, and 0.065 x 0.001 is
     # not 0.065 / 1000.
-    if METRES[stored] >= METRES[wanted]:
-        return quantity.value * float(f"{METRES[stored] / METRES[wanted]:.15g}")
-    return quantity.value / float(f"{METRES[wanted] / METRES[stored]:.15g}")
+    if LENGTHS[stored] >= LENGTHS[wanted]:
+        return quantity.value * float(f"{LENGTHS[stored] / LENGTHS[wanted]:.15g}")
+    return quantity.value / float(f"{LENGTHS[wanted] / LENGTHS[stored]:.15g}")
 
 
 def scaled(size: PixelSize, factor_y: float, factor_x: float) -> PixelSize:
@@ -147,7 +129,7 @@ def writable_dtype(dtype: Any) -> np.dtype[Any]:
     """
     try:
         wanted: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise BadDtype(f"dtype={dtype!r} is not a numpy dtype.") from None
     if wanted == np.bool_:
         return np.dtype(np.uint8)
@@ -266,11 +248,25 @@ def physical_size(pixels: model.Pixels, axis: str) -> Quantity | None:
     return Quantity(float(value), unit_symbol(getattr(pixels, f"physical_size_{axis}_unit")))
 
 
+def time_step(pixels: model.Pixels) -> Quantity | None:
+    """Time between two time points, or None; an increment of 0 is none."""
+    if not pixels.time_increment:
+        return None
+    return Quantity(float(pixels.time_increment), pixels.time_increment_unit.value)
+
+
 def ome_unit(symbol: str) -> Any:
     """Return ome_types' enum member of a length unit."""
     from ome_types.model import UnitsLength
 
     return UnitsLength(symbol)
+
+
+def ome_time_unit(symbol: str) -> Any:
+    """Return ome_types' enum member of a unit of time."""
+    from ome_types.model import UnitsTime
+
+    return UnitsTime(symbol)
 
 
 def set_pixel_type(pixels: model.Pixels, name: str) -> None:
@@ -320,6 +316,9 @@ def describe(element: model.Image, image: Image) -> None:
         if size is not None:
             setattr(pixels, f"physical_size_{axis}", size.value)
             setattr(pixels, f"physical_size_{axis}_unit", ome_unit(size.unit))
+    if image.time_step is not None:
+        pixels.time_increment = image.time_step.value
+        pixels.time_increment_unit = ome_time_unit(image.time_step.unit)
 
 
 def record(element: model.Image, dtype: np.dtype[Any], levels: tuple[Level, ...]) -> Image:
@@ -336,6 +335,7 @@ def record(element: model.Image, dtype: np.dtype[Any], levels: tuple[Level, ...]
         pixel_size=PixelSize(*(physical_size(pixels, axis) for axis in "xyz")),
         channels=tuple(_channel_record(channel, samples) for channel in pixels.channels),
         significant_bits=pixels.significant_bits,
+        time_step=time_step(pixels),
     )
 
 

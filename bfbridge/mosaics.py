@@ -15,9 +15,10 @@ import numpy as np
 from bfbridge import arrays
 from bfbridge.coordinates import corner
 from bfbridge.errors import BadArgument
+from bfbridge.lazypixels import is_dask
 from bfbridge.views import ImageView
 
-__all__ = ["Mosaic", "Pixels", "Plain", "Stitched", "Tiles"]
+__all__ = ["Given", "Mosaic", "Pixels", "Plain", "Stitched", "Tiles"]
 
 Array = np.ndarray[Any, Any]
 
@@ -60,6 +61,30 @@ def _axis_key(value: Any) -> Any:
     if isinstance(value, int):
         return slice(value, value + 1)
     return value if isinstance(value, slice) else np.asarray(value, np.intp)
+
+
+class Given(Pixels):
+    """An array that was handed over, of numpy or dask."""
+
+    def __init__(self, order: str, array: Any) -> None:
+        self.order = order
+        self._array = array
+        self.shape = tuple(array.shape)
+
+    def read(self, chosen: Mapping[str, Any]) -> Array:
+        """Take positions by axis, all axes kept."""
+        array = self._array
+        for at, axis in enumerate(self.order):
+            if axis in chosen:
+                array = array[(slice(None),) * at + (_axis_key(chosen[axis]),)]
+        return np.asarray(array)
+
+    def dask(self) -> Any:
+        """Return all pixels as a dask array."""
+        if is_dask(self._array):
+            return self._array
+        da: Any = import_module("dask.array")
+        return da.from_array(self._array)
 
 
 class Mosaic:

@@ -17,8 +17,9 @@ from bfbridge.arrays import to_dask
 from bfbridge.backend import PixelSize, Quantity
 from bfbridge.coordinates import channel_labels
 from bfbridge.errors import BadArgument
-from bfbridge.metadata import NOT_LENGTHS, convert_length, unit_symbol
+from bfbridge.metadata import convert_length, unit_symbol
 from bfbridge.reader import BioReader
+from bfbridge.units import NOT_LENGTHS
 from bfbridge.views import ImageView
 from bfbridge.writer import BioWriter
 

@@ -6,10 +6,9 @@ settles the document, starts the backend in a private folder, and from then on t
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge import metadata, roles
+from bfbridge import finalizers, forking, metadata
+from bfbridge.arguments import one_of
 from bfbridge.assembler import ImageAssembler, Scratch
 from bfbridge.atomic import AtomicTarget
-from bfbridge.backend import Image, ImageSpec, Level, Shape5, StoredAs, WriterBackend
+from bfbridge.backend import Extras, ImageSpec, Level, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import (
     BadArgument,
     BadDtype,
@@ -32,11 +32,16 @@ from bfbridge.errors import (
     ReadOnlyProperty,
     WriteFailed,
 )
-from bfbridge.indexing import Selection, fit_value
+from bfbridge.extras import find_extras
+from bfbridge.imageplans import ImagePlans, WritePlan
+from bfbridge.indexing import Selection, fit_axes, spread
+from bfbridge.interrupts import checkpoint, deferred
+from bfbridge.lazypixels import LazyPixels
 from bfbridge.objects import UrlTarget
-from bfbridge.pyramid import METHODS, Pyramid, factors_of, plan_levels, steps_between
+from bfbridge.pyramid import METHODS, factors_of, plan_levels, steps_between
 from bfbridge.tiles import Background, Block, plan, run, take
-from bfbridge.values import cast, checked, checked_number
+from bfbridge.underway import Writes
+from bfbridge.values import cast, castable, checked, checked_number
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -44,42 +49,12 @@ if TYPE_CHECKING:
 
     from bfbridge.source import Source
 
-__all__ = ["NewFile", "WritePlan", "name_target"]
+__all__ = ["NewFile", "name_target"]
+
+log = logging.getLogger("bfbridge")
 
 Array = np.ndarray[Any, Any]
 Target = AtomicTarget | UrlTarget
-DEFAULT_MEMORY = 256 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class WritePlan:
-    """What a user may ask of a new file, beside the options of its backend.
-
-    Attributes
-    ----------
-    pyramid
-        False, True, a number of lower levels, or their factors against full size.
-    downsample
-        "mean", "nearest" or "mode". Masks are never averaged: for them "mean" is "nearest".
-    fill_value
-        What areas never written hold.
-    memory
-        Bytes of unfinished chunks kept in memory before a scratch file is used.
-    workers
-        Chunks encoded at once.
-    infer_dtype
-        Whether the first array written says what the dtype is, if it is not set before.
-    backend_options
-        Compression, tile size and whatever else the backend takes.
-    """
-
-    pyramid: Pyramid = False
-    downsample: str = "mean"
-    fill_value: float = 0
-    memory: int = DEFAULT_MEMORY
-    workers: int = 1
-    infer_dtype: bool = False
-    backend_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class NewFile:
@@ -100,23 +75,18 @@ class NewFile:
     def __init__(
         self, target: Target, backend: type[WriterBackend], ome: OME, wanted: WritePlan
     ) -> None:
-        if wanted.downsample not in METHODS:
-            raise BadArgument(f"downsample={wanted.downsample!r}: use one of {', '.join(METHODS)}.")
+        one_of(wanted.downsample, "downsample", METHODS)
         backend.check(wanted.backend_options)
         self.target = target
         self.backend = backend
-        self.ome = ome
         self.wanted = wanted
-        self._dtypes = [metadata.stored_dtype(image.pixels) for image in ome.images]
-        self._types = [image.pixels.type for image in ome.images]
-        self._untyped = set(range(len(ome.images))) if wanted.infer_dtype else set()
-        self.named: dict[int, int] = {}
+        self.plans = ImagePlans(ome, self.name, infer=wanted.infer_dtype)
         self.closed = False
-        self._lock = threading.RLock()
-        self._idle = threading.Condition(self._lock)
-        self._active = 0
-        self._closing = False
-        self._failure: BaseException | None = None
+        self._lock = forking.rlock()
+        self._writes = Writes()
+        self._has_pixels = False
+        # Its text: the error itself would keep the writer alive through its traceback.
+        self._failure: str | None = None
         self._writer: WriterBackend | None = None
         self._specs: list[ImageSpec] = []
         self._assemblers: list[ImageAssembler] = []
@@ -124,8 +94,8 @@ class NewFile:
         self._background = Background(2 * wanted.workers)
         self._first_t = 0
         self._shared = False
-        self._roles: list[roles.ImageRole] = []
         self._copies: dict[int, tuple[tuple[Level, ...], tuple[StoredAs | None, ...]]] = {}
+        self._task: finalizers.Task | None = None
 
     def plan_copy(
         self, index: int, levels: Sequence[Level], stored: Sequence[StoredAs | None]
@@ -168,8 +138,8 @@ class NewFile:
             Whether other processes write too. Then lower levels are made when the file is finished.
         """
         self._writer = writer
+        self._has_pixels = True
         self._specs = list(writer.images)
-        self._dtypes = [spec.image.dtype for spec in self._specs]
         self._first_t, self._shared = first_t, shared
         self._assemblers = [
             ImageAssembler(
@@ -201,34 +171,26 @@ class NewFile:
                 "a new BioWriter."
             )
 
+    @property
+    def ome(self) -> OME:
+        """The document; changes to it count until the first write."""
+        return self.plans.ome
+
     def pixels(self, index: int) -> Pixels:
         """Pixels element of one image."""
-        return self.ome.images[index].pixels
+        return self.plans.pixels(index)
 
     def shape5(self, index: int) -> tuple[int, int, int, int, int]:
         """Sizes of one image along Y, X, Z, C, T."""
-        if self._writer is not None:
-            # The document may still be changed by whoever holds it: then it is too late.
-            t, c, z, y, x = self._specs[index].image.levels[0].shape
-            return y, x, z, c, t + self._first_t
-        p = self.pixels(index)
-        return p.size_y, p.size_x, p.size_z, p.size_c, p.size_t
+        if self._writer is None:
+            return self.plans.shape5(index)
+        # The document may still be changed by whoever holds it: then it is too late.
+        t, c, z, y, x = self._specs[index].image.levels[0].shape
+        return y, x, z, c, t + self._first_t
 
     def dtype(self, index: int) -> np.dtype[Any]:
-        """Type of one image's pixels: what was set last, on the writer or in the document."""
-        if self._writer is None and self.pixels(index).type != self._types[index]:
-            self._types[index] = self.pixels(index).type
-            self._dtypes[index] = metadata.stored_dtype(self.pixels(index))
-        return self._dtypes[index]
-
-    def set_dtype(self, index: int, dtype: np.dtype[Any]) -> None:
-        """Set the type of one image's pixels, and the document's where the schema knows it."""
-        self._dtypes[index] = dtype
-        self._untyped.discard(index)
-        known = metadata.ome_pixel_type(dtype)
-        if known is not None:
-            metadata.set_pixel_type(self.pixels(index), known)
-        self._types[index] = self.pixels(index).type
+        """Type of one image's pixels."""
+        return self.plans.dtype(index) if self._writer is None else self._specs[index].image.dtype
 
     def chunk5(self, index: int) -> tuple[int, int, int, int, int]:
         """Stored block of one image along Y, X, Z, C, T; the plan is fixed by asking."""
@@ -251,14 +213,14 @@ class NewFile:
                 raise Closed(f"{self.name}: the writer is closed.")
             if self._writer is not None:
                 return self._writer
-            self._settle()
-            planned = [self._plan_image(i) for i in range(len(self.ome.images))]
+            self.plans.settle()
+            planned = self._plan_images()
             self._specs = [spec for spec, _ in planned]
             with _reported(self.target):
                 if isinstance(self.target, UrlTarget):
                     self.target.begin()
                 writer = self.backend.prepare(
-                    self.target.work_path, self._specs, self._document(self._specs),
+                    self.target.work_path, self._specs, self.plans.document_for(self._specs),
                     self.wanted.backend_options,
                 )  # fmt: skip
             self._assemblers = [
@@ -266,58 +228,24 @@ class NewFile:
                 for i, (spec, steps) in enumerate(planned)
             ]
             self._writer = writer
+            finalizers.before_what_was_started()  # the backend may have started Java
             return writer
 
-    def _settle(self) -> None:
-        """Make the document complete and consistent; it is written from here on as it is."""
-        self._check_names()
-        self._settle_types()
-        self._roles = roles.read_roles(self.ome)
-        metadata.settle(self.ome)
-        # They refer to images by the IDs that have been made anew.
-        roles.write_roles(self.ome, self._roles)
+    def _plan_images(self) -> list[tuple[ImageSpec, Sequence[int]]]:
+        return [self._plan_image(i, told) for i, told in enumerate(find_extras(self.ome))]
 
-    def _check_names(self) -> None:
-        """Refuse more channel names than channels; properties may be set in any order until now."""
-        for index, count in self.named.items():
-            channels = len(metadata.channel_names(self.pixels(index)))
-            if count > channels:
-                raise BadArgument(
-                    f"{self.name}: channel_names has {count} names, and image {index} has "
-                    f"{channels} channel(s). Set C, or give one name for each channel."
-                )
-
-    def _settle_types(self) -> None:
-        if len(self.ome.images) != len(self._dtypes):
-            raise BadArgument(
-                f"{self.name}: metadata had {len(self._dtypes)} image(s) when the writer was made, "
-                f"and has {len(self.ome.images)} now. Give all images to BioWriter(metadata=...)."
-            )
-        for index in range(len(self._dtypes)):
-            # What is stored for "bit" is uint8, and the document has to say so.
-            self.set_dtype(index, self.dtype(index))
-
-    def _document(self, specs: Sequence[ImageSpec]) -> OME | None:
-        untyped = [s.image for s in specs if metadata.ome_pixel_type(s.image.dtype) is None]
-        # Formats that hold masks of 64 bits describe them elsewhere.
-        return self.ome if all(image.is_mask for image in untyped) else None
-
-    def _record(self, index: int, levels: tuple[Level, ...]) -> Image:
-        record = metadata.record(self.ome.images[index], self.dtype(index), levels)
-        return replace(record, **self._roles[index]._asdict())
-
-    def _plan_image(self, index: int) -> tuple[ImageSpec, Sequence[int]]:
+    def _plan_image(self, index: int, extras: Extras) -> tuple[ImageSpec, Sequence[int]]:
         y, x, z, c, t = self.shape5(index)
         dtype = self.dtype(index)
         shape: Shape5 = (t, c, z, y, x)
-        flat = self._record(index, (Level(shape, shape),))
+        flat = self.plans.record(index, (Level(shape, shape),))
         levels, stored = self._copies.get(index, ((), ()))
         steps: Sequence[int] = []
         if len(levels) < 2:
             chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
             steps = factors_of(self.wanted.pyramid, y, x)
             levels = plan_levels(shape, levels[0].chunk if levels else chunk, steps)
-        image = self._record(index, levels)
+        image = self.plans.record(index, levels)
         try:
             checked_number(self.wanted.fill_value, dtype, self.name)
         except BadDtype:
@@ -326,7 +254,7 @@ class NewFile:
             ) from None
         averaged = self.wanted.downsample == "mean"
         method = "nearest" if averaged and image.is_mask else self.wanted.downsample
-        spec = ImageSpec(image, self.wanted.fill_value, method, stored)
+        spec = ImageSpec(image, self.wanted.fill_value, method, stored, extras)
         return spec, steps
 
     def write_stored(
@@ -349,7 +277,7 @@ class NewFile:
             if pixels is not None:
                 self._assemblers[index].pass_up(place, pixels)
 
-    def write(self, index: int, selection: Selection, value: Any) -> None:
+    def write(self, index: int, selection: Selection, pixels: Any) -> None:
         """Write a selection of one image.
 
         Parameters
@@ -358,8 +286,9 @@ class NewFile:
             Number of the image.
         selection
             Where, along Y, X, Z, C, T.
-        value
-            An array or number, broadcast to the selection's shape.
+        pixels
+            A number, an array or `LazyPixels`, broadcast to the selection's shape. `LazyPixels` are
+            read part by part, within the memory that unfinished chunks may take.
 
         Raises
         ------
@@ -369,29 +298,58 @@ class NewFile:
             The disk refuses, now or while an earlier write was finished.
         """
         self.target.check_owner()
-        self._infer_dtype(index, selection, value)
+        axes = fit_axes(np.shape(pixels), selection.shape)
+        with self._lock:
+            if not self.started:
+                self.plans.infer_dtype(index, getattr(pixels, "dtype", None))
         dtype = self.dtype(index)
-        # All that can be wrong with the values is found before the first of them is written.
-        values = fit_value(checked(value, dtype, self.name), selection.shape).transpose(
-            4, 3, 2, 0, 1
-        )
+        if isinstance(pixels, LazyPixels):
+            self._write_parts(index, selection, pixels, axes)
+            return
+        with deferred():
+            # All that can be wrong with the values is found before the first of them is written.
+            values = checked(pixels, dtype, self.name)
+            selection = self._from_first_t(selection)
+            with self._writing():
+                self._write_values(index, selection, spread(values, axes, selection.shape))
+
+    def _write_parts(
+        self, index: int, selection: Selection, pixels: LazyPixels, axes: tuple[int | None, ...]
+    ) -> None:
+        """Write an array that is computed or read on demand, part by part."""
+        dtype = self.dtype(index)
+        if not castable(pixels.dtype, dtype):
+            checked(np.empty((0, 0), pixels.dtype), dtype, self.name)
         selection = self._from_first_t(selection)
         with self._writing():
-            assembler = self._assemblers[index]
-            blocks = plan(selection.tczyx(), self._specs[index].image.levels[0].chunk)
-            first = list(islice(blocks, 2))
-            if len(first) == 1:
-                block = first[0]
-                pixels = cast(take(values, block.outer), dtype)
-                assembler.write(block, pixels, self._background.submit)
-                return
-            run(
-                (
-                    partial(_write_block, assembler, block, values, dtype)
-                    for block in chain(first, blocks)
-                ),
-                self.wanted.workers,
-            )
+            for batch in pixels.batches(self.wanted.memory):
+                with deferred():
+                    while batch:
+                        start, part = batch.pop(0)
+                        there = selection.part(axes, pixels.shape, start, part.shape)
+                        values = checked(part, dtype, self.name)
+                        self._write_values(index, there, spread(values, axes, there.shape))
+                        checkpoint()
+
+    def _write_values(self, index: int, selection: Selection, values: Array) -> None:
+        """Write values of the selection's shape, along Y, X, Z, C, T, that were checked."""
+        self._has_pixels = self._has_pixels or selection.size > 0
+        dtype, assembler = self.dtype(index), self._assemblers[index]
+        values = values.transpose(4, 3, 2, 0, 1)
+        blocks = plan(selection.tczyx(), self._specs[index].image.levels[0].chunk)
+        first = list(islice(blocks, 2))
+        if len(first) == 1:
+            block = first[0]
+            pixels = cast(take(values, block.outer), dtype)
+            assembler.write(block, pixels, self._background.submit)
+            return
+        run(
+            (
+                partial(_write_block, assembler, block, values, dtype)
+                for block in chain(first, blocks)
+            ),
+            self.wanted.workers,
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -400,29 +358,21 @@ class NewFile:
         Pixels of a failed write may be lost, its own or those of an earlier one encoded in the
         background, so a file finished after it could look whole and not be.
         """
+        with self._writes.one(self._admit):
+            try:
+                with _reported(self.target):
+                    yield
+            except BaseException as error:  # Ctrl-C stops a write midway as well
+                self._failure = self._failure or str(error) or type(error).__name__
+                raise
+
+    def _admit(self) -> None:
+        """Raise if nothing can be written any more; else start."""
         with self._lock:
-            if self.closed or self._closing:
+            if self.closed or self._writes.closing:
                 raise Closed(f"{self.name}: the writer is closed.")
             self._refuse_failed()
             self.start()
-            self._active += 1
-        try:
-            with _reported(self.target):
-                yield
-        except BaseException as error:  # Ctrl-C stops a write midway as well
-            self._failure = self._failure or error
-            raise
-        finally:
-            with self._idle:
-                self._active -= 1
-                self._idle.notify_all()
-
-    def _infer_dtype(self, index: int, selection: Selection, value: Any) -> None:
-        """Take the dtype of the first array written, where nothing else says what it is to be."""
-        with self._lock:
-            if index in self._untyped and not self.started and isinstance(value, np.ndarray):
-                fit_value(value, selection.shape)
-                self.set_dtype(index, metadata.writable_dtype(value.dtype))
 
     def _from_first_t(self, selection: Selection) -> Selection:
         """Count time points from the first that can be written."""
@@ -440,16 +390,20 @@ class NewFile:
         return Selection((*others, t - first))
 
     def _refuse_failed(self) -> None:
-        if self._failure is not None:
+        failure = self._failure or ("it was interrupted" if self._writes.one_was_left else None)
+        if failure is not None:
             raise WriteFailed(
                 f"{self.name}: an earlier write failed, so this file cannot be finished; write it "
-                f"anew. The failure was: {str(self._failure) or type(self._failure).__name__}"
-            ) from self._failure
+                f"anew. The failure was: {failure}"
+            )
 
-    def _wait_idle(self) -> None:
-        """Let writes under way on other threads end; new ones are refused."""
-        self._closing = True
-        self._idle.wait_for(lambda: not self._active)
+    def _refuse_empty(self) -> None:
+        if not self._has_pixels and not self._copies:
+            raise IncompleteImage(
+                f"{self.name}: nothing was written, so no file was made. Write the pixels before "
+                "the writer is closed: bw[:] = array (BioWriter's image= gives sizes and dtype "
+                "only), or bfbridge.imwrite(path, array). For an image of one value: bw[:] = 0."
+            )
 
     def close(self, *, require_complete: bool = False) -> None:
         """Finish the file and put it under its name; what was never written is the fill value.
@@ -457,35 +411,42 @@ class NewFile:
         Raises
         ------
         IncompleteImage
-            `require_complete` was asked for and there are gaps; nothing stands under the name.
+            Nothing was written; or `require_complete` was asked for and there are gaps.
         WriteFailed
-            The disk refuses; nothing stands under the name but what stood there before.
+            The disk refuses. As with the error above, an older file of that name is unchanged.
         """
         self.target.check_owner()
-        with self._lock:
+        with deferred():
             if not self.closed:
-                self._wait_idle()
-            if self.closed:
-                return
-            try:
-                self._refuse_failed()
-                writer = self.start()
-                with _reported(self.target):
-                    self._background.wait()
-                    if require_complete:
-                        self._refuse_gaps()
-                    if self._shared:
-                        self._refuse_parts()
-                        writer.release()
-                    else:
-                        self._write_leftovers()
-                        writer.finish()
-                    self._scratch.close()
-                    self.target.commit()
-            except BaseException:
-                self.abort()
-                raise
-            self.closed = True
+                self._writes.stop()
+            with self._lock:
+                if self.closed:
+                    return
+                try:
+                    self._finish(require_complete)
+                except BaseException:
+                    self.abort()
+                    raise
+                self._end()
+
+    def _finish(self, require_complete: bool) -> None:
+        self._refuse_failed()
+        if self._has_pixels or not self.plans.is_unsized(0):
+            self.start()  # what is wrong with the plan is the better reason
+        self._refuse_empty()
+        writer = self.start()
+        with _reported(self.target):
+            self._background.wait()
+            if require_complete:
+                self._refuse_gaps()
+            if self._shared:
+                self._refuse_parts()
+                writer.release()
+            else:
+                self._write_leftovers()
+                writer.finish()
+            self._scratch.close()
+            self.target.commit()
 
     def _write_leftovers(self) -> None:
         for assembler in self._assemblers:
@@ -494,11 +455,13 @@ class NewFile:
 
     def create_shared(self, path: Path | Source) -> None:
         """Start the planned file at its final place, for several processes to write."""
-        self._settle()
-        specs = [self._plan_image(i)[0] for i in range(len(self.ome.images))]
+        self.plans.settle()
+        specs = [spec for spec, _ in self._plan_images()]
         with _reported(self.target):
-            self.backend.create(path, specs, self._document(specs), self.wanted.backend_options)
-        self.closed = True
+            self.backend.create(
+                path, specs, self.plans.document_for(specs), self.wanted.backend_options
+            )
+        self._end()
 
     def finish_shared(self) -> None:
         """Make the lower levels of a file that several processes wrote, and finish it."""
@@ -510,7 +473,7 @@ class NewFile:
             self._scratch.close()
             writer.finish()
             self.target.commit()
-        self.closed = True
+        self._end()
 
     def _refuse_parts(self) -> None:
         """Refuse chunks that other processes may hold the rest of: one of the two would be lost."""
@@ -527,7 +490,8 @@ class NewFile:
 
     def is_complete(self) -> bool:
         """Whether every pixel of every image was written, once all that is under way has ended."""
-        if not self.started or self._failure is not None:
+        was_left = self._failure is not None or self._writes.one_was_left
+        if not self.started or was_left or not self.target.owned:
             return False
         with suppress(Exception):
             self._background.wait()
@@ -546,21 +510,49 @@ class NewFile:
         """Give up: remove the unfinished work, leave what stood under the name."""
         if not self.target.owned:
             # A forked child: the work and the locks are its parent's.
-            self.closed = True
+            self._end()
             return
-        with self._lock:
+        with deferred():
             if not self.closed:
-                self._wait_idle()
-            if self.closed:
-                return
-            self.closed = True
-            # The work is given up: its errors do not matter.
-            with suppress(BaseException):
-                self._background.wait()
-            if self._writer is not None:
-                self._writer.abort()
-            self._scratch.close()
-            self.target.discard()
+                self._writes.stop()
+            with self._lock:
+                if self.closed:
+                    return
+                self._background.drain()
+                if self._writer is not None:
+                    self._writer.abort()
+                self._scratch.close()
+                self.target.discard()
+                self._end()
+
+    def _end(self) -> None:
+        self.closed = True
+        if self._task is not None:
+            self._task.forget()
+
+    def watch(self, owner: object) -> None:
+        """Have the file ended by another thread when its owner is dropped; see `drop`."""
+        self._task = finalizers.watch(owner, self.release, self.name)
+
+    def drop(self) -> None:
+        """Have another thread end the file. May be called from a finalizer, and never waits."""
+        task = self._task or finalizers.Task(self.release)
+        task.hand_over()
+
+    def release(self) -> None:
+        """End the work of a writer that was dropped: finish a whole file, give up any other."""
+        if self.closed or not self.target.owned:
+            return  # in a forked child the work and its threads are the parent's
+        whole = self.is_complete()
+        if whole:
+            self.close()
+        else:
+            self.abort()
+        log.info(
+            "%s: the writer was dropped without close(). The file is %s.",
+            self.name,
+            "finished, as every pixel was written" if whole else "not made, as it has gaps",
+        )
 
 
 def _write_block(

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import threading
 import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bfbridge import forking
 from bfbridge.errors import (
     BfbridgeError,
     MissingExtra,
@@ -205,7 +205,7 @@ class UrlTarget:
         self.work_path: Any = source
         self.folder = Path(tempfile.gettempdir())
         self._objects = Objects(source)
-        self._mutex = threading.Lock()
+        self._mutex = forking.lock()
         self._pid = os.getpid()
         self._begun = self._over = False
         self._refuse(self._objects.keys(), overwrite)

@@ -9,7 +9,6 @@ that callers can report it or refuse the document.
 from __future__ import annotations
 
 import re
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,6 +16,8 @@ from contextvars import ContextVar
 from datetime import MAXYEAR, MINYEAR, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
+
+from bfbridge import forking
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -33,7 +34,7 @@ _SHOWN: Final = 60
 _SPACED: Final = re.compile(r"^(\d{4}-\d\d-\d\d) +(\d\d:)")
 _FRACTION: Final = re.compile(r"\.\d{7,}")
 
-_warnings_lock = threading.Lock()
+_warnings_lock = forking.lock()
 _collector: ContextVar[list[str] | None] = ContextVar("bfbridge_schema_faults", default=None)
 
 

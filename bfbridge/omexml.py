@@ -116,6 +116,8 @@ class OmeImage:
         Physical size of a pixel; sizes that are not positive and finite count as not stored.
     tiff_data
         In document order.
+    time_step
+        Between two time points, if it is positive and finite.
     """
 
     id: str | None
@@ -134,6 +136,7 @@ class OmeImage:
     samples_declared: bool
     pixel_size: PixelSize
     tiff_data: tuple[TiffData, ...]
+    time_step: Quantity | None = None
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
@@ -315,6 +318,7 @@ class _Parser:
             parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = None
             parser.ExternalEntityRefHandler = parser.CharacterDataHandler = None
             del self._parser
+            self._tables = ()
         return OmeDocument(tuple(self._images), self._uuid, self._binary_only)
 
     def _refuse(self, *_: object) -> NoReturn:
@@ -498,6 +502,7 @@ class _Parser:
                 building.samples_declared,
                 PixelSize(*physical),
                 tuple(building.tiff_data),
+                _quantity(pixels, "TimeIncrement", "s"),
             )
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import uuid
 import weakref
 from collections.abc import Hashable, Iterator, MutableMapping
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bfbridge import registry
+from bfbridge import finalizers, forking, registry
 from bfbridge.backend import OpenOptions, ReaderBackend
 from bfbridge.errors import BadArgument, BfbridgeError, Closed, OutOfMemory, UnreadableFile
 from bfbridge.source import Source
@@ -34,8 +33,9 @@ class _State:
     """What changes while a file is open."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = forking.lock()
         self.backend: ReaderBackend | None = None
+        self.finalizer: weakref.finalize[Any, Any] | None = None
         self.reason = ""
         self.closed = False
         # Unlike an id or a count, never another file's, in whatever process a shared cache is met.
@@ -100,8 +100,7 @@ class OpenFile:
                     state.backend, state.reason = registry.open_reader(
                         self.source, self.options, self.backend_name
                     )
-                    # Not at exit: Java ends its readers itself, after threads that still read.
-                    weakref.finalize(self, state.backend.release).atexit = False
+                    state.finalizer = finalizers.finalize(self, state.backend.close)
                     # What a URL holds may change unseen: readers of one share no chunks, nor
                     # do those of a file that was replaced while it was opened.
                     known = self.shared and self.source.path is not None
@@ -165,6 +164,8 @@ class OpenFile:
         with self._state.lock:
             self._state.closed = True
             backend, self._state.backend = self._state.backend, None
+            if self._state.finalizer is not None:
+                self._state.finalizer.detach()
         if backend is not None:
             backend.close()
 
@@ -220,7 +221,7 @@ def _place(source: Source) -> Hashable:
 
 
 _reopened: weakref.WeakValueDictionary[Hashable, OpenFile] = weakref.WeakValueDictionary()
-_reopened_lock = threading.Lock()
+_reopened_lock = forking.lock()
 
 
 def _reopen(

@@ -22,6 +22,8 @@ __all__ = ["METHODS", "SMALLEST", "factors_of", "plan_levels", "reduce_block", "
 METHODS = ("mean", "nearest", "mode")
 SMALLEST = 512
 """A pyramid made by default ends with the first level that is no larger than this."""
+MOST_LEVELS = 31
+"""Halvings that make one pixel of the longest side there can be."""
 STRIP_BYTES = 1 << 18
 
 Array = np.ndarray[Any, Any]
@@ -48,8 +50,11 @@ def factors_of(pyramid: Pyramid, height: int, width: int) -> list[int]:
             side, count = -(-side // 2), count + 1
         return [2] * count
     if isinstance(pyramid, (int, np.integer)):
-        if pyramid < 0:
-            raise BadArgument(f"pyramid={pyramid}: give a number of lower levels, 0 or more.")
+        if not 0 <= pyramid <= MOST_LEVELS:
+            raise BadArgument(
+                f"pyramid={pyramid}: give a number of lower levels, 0 or more and at most "
+                f"{MOST_LEVELS}."
+            )
         return [2] * int(pyramid)
     steps, before = [], 1
     for factor in pyramid if np.iterable(pyramid) else [None]:

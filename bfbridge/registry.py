@@ -189,6 +189,12 @@ BACKENDS: tuple[Entry, ...] = (
         claims=lambda source, head: False,
     ),
     Entry(
+        name="array",
+        module="bfbridge.arrayimages",
+        # Only by name: AICSImage makes one of arrays.
+        claims=lambda source, head: False,
+    ),
+    Entry(
         name="bioformats",
         module="bfbridge_bioformats",
         claims=_is_anything,

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge.arguments import flag, number, whole
 from bfbridge.backend import Quantity
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.indexing import parse_ranges, trim
+from bfbridge.indexing import parse_axis, parse_ranges, trim
 from bfbridge.metadata import convert_length, unit_symbol
 from bfbridge.resample import resample, support, to_dtype
-from bfbridge.tiles import run
+from bfbridge.tiles import new_array, run
 
 if TYPE_CHECKING:
     from bfbridge.views import ImageView
@@ -30,6 +31,7 @@ __all__ = [
     "Resampled",
     "as_key",
     "histogram",
+    "key_of",
     "level_magnification",
     "magnification_of",
     "min_max",
@@ -45,6 +47,9 @@ PIECE = 2048
 """Edge of the pieces that large regions are read in."""
 SLICES = 4
 """Most slices of a chunk that are resampled together."""
+LONGEST = 1 << 27
+"""Most pixels along one side of a region that is computed."""
+MOST_BINS = 1 << 22
 COARSE = 512
 """Statistics use the smallest level whose longer side has at least this many pixels."""
 
@@ -66,7 +71,7 @@ def _pixel_length(view: ImageView, axis: str, unit: str) -> float:
 def to_physical(view: ImageView, positions: Mapping[str, Any], unit: str) -> dict[str, Any]:
     """Express pixels as lengths; see `ImageView.to_physical`."""
     return {
-        axis: np.multiply(value, _pixel_length(view, axis, unit))
+        axis: np.multiply(_numbers(value, axis), _pixel_length(view, axis, unit))
         for axis, value in positions.items()
         if value is not None
     }
@@ -75,14 +80,25 @@ def to_physical(view: ImageView, positions: Mapping[str, Any], unit: str) -> dic
 def to_pixels(view: ImageView, positions: Mapping[str, Any], unit: str) -> dict[str, Any]:
     """Express lengths as pixels; see `ImageView.to_pixels`."""
     return {
-        axis: np.divide(value, _pixel_length(view, axis, unit))
+        axis: np.divide(_numbers(value, axis), _pixel_length(view, axis, unit))
         for axis, value in positions.items()
         if value is not None
     }
 
 
-def _is_pixels(units: str) -> bool:
-    return units.lower() in ("px", "pixel", "pixels")
+def _numbers(value: Any, axis: str) -> Any:
+    """Return numbers, one or many, as numpy multiplies them."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        array = np.empty(0, object)
+    if array.dtype.kind not in "iuf":
+        raise BadArgument(f"{axis}={value!r}: give a number, or an array of numbers.")
+    return array[()]
+
+
+def _is_pixels(units: Any) -> bool:
+    return isinstance(units, str) and units.lower() in ("px", "pixel", "pixels")
 
 
 def _span(view: ImageView, axis: str, span: Span, units: str) -> tuple[float, float]:
@@ -157,6 +173,23 @@ def as_key(
     return spans[0], spans[1]
 
 
+def key_of(view: ImageView, target: ImageView, region: Mapping[str, Any]) -> Any:
+    """Return the key in `target` of a region given as a mapping; see `as_key`.
+
+    Raises
+    ------
+    BadArgument
+        It has other keys than x, y and units.
+    """
+    unknown = {str(name) for name in region} - {"x", "y", "units"}
+    if unknown:
+        raise BadArgument(
+            f"region={dict(region)!r}: there is no {', '.join(sorted(unknown))}; a region has x, y "
+            "and units."
+        )
+    return as_key(view, target=target, **region)
+
+
 def magnification_of(view: ImageView) -> float | None:
     """Nominal magnification of the image's objective, or None where the file is silent."""
     ome = view.ome
@@ -222,28 +255,31 @@ def _wanted_pixels(
                 f"{view.source_name}: the file does not say with which magnification it was taken; "
                 "give pixel_size= or level= instead."
             )
-        if not magnification > 0:
-            raise BadArgument(f"magnification={magnification!r}: give a number above 0.")
+        magnification = number(magnification, "magnification", positive=True)
         full = view.levels[0].sizes
         here = [view.sizes[axis] / full[axis] for axis in "YX"]
         return native / magnification * here[0], native / magnification * here[1]
     most: Any = max_size if isinstance(max_size, (tuple, list)) else (max_size, max_size)
-    if len(most) != 2 or any(not isinstance(n, (int, np.integer)) or n < 1 for n in most):
+    good = len(most) == 2 and all(
+        isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in most
+    )
+    if not good:
         raise BadArgument(f"max_size={max_size!r}: give a number of pixels, or (y, x).")
     factor = max(1.0, *(extent / n for extent, n in zip(extents, most, strict=True)))
     return factor, factor
 
 
 def _as_pixels(view: ImageView, axis: str, value: Any, units: str) -> float:
-    if isinstance(value, (tuple, list)):
-        number, unit = value
-    else:
-        number, unit = value, units
-    if unit == "fraction":
+    size, unit = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, units)
+    try:
+        size = number(size, "pixel_size", positive=True)
+    except BadArgument:
+        raise BadArgument(
+            f"pixel_size={value!r}: give a number above 0, or such a number with its unit: "
+            "(0.5, 'um')."
+        ) from None
+    if isinstance(unit, str) and unit == "fraction":
         raise BadArgument("pixel_size= needs a unit when units='fraction': (0.5, 'um').")
-    size = float(number)
-    if not 0 < size < math.inf:
-        raise BadArgument(f"pixel_size={value!r}: give a number above 0.")
     return size if _is_pixels(unit) else size / _pixel_length(view, axis, unit_symbol(unit))
 
 
@@ -264,7 +300,13 @@ def _finest_needed(view: ImageView, sizes: tuple[float, float]) -> ImageView:
 
 def _edges(start: float, stop: float, pixel: float, ratio: float, most: int | None) -> Array:
     """Return borders of new pixels in pixels of the source: as many as fit, at least one."""
-    count = max(1, round((stop - start) / pixel))
+    wanted = (stop - start) / pixel if pixel > 0 else math.inf
+    if wanted > LONGEST:
+        raise BadArgument(
+            f"pixels as small as asked for would be {wanted:.3g} along one side; {LONGEST} is the "
+            "most. Ask for larger ones, or a smaller region."
+        )
+    count = max(1, round(wanted))
     if most is not None:
         count = min(count, most)
     return np.linspace(start * ratio, stop * ratio, count + 1)
@@ -283,7 +325,7 @@ def _plan(
     if len(said) > 1:
         raise BadArgument(f"{' and '.join(said)} both say how fine the result is; give one.")
     if not said or level is not None:
-        source = view if level is None else view.levels[level]
+        source = view if level is None else view.levels.pick(level)
         (top, bottom), (left, right) = spans
         keys = as_key(view, (left, right), (top, bottom), target=source)
         rows, columns = (np.arange(key.start, key.stop + 1, dtype=np.float64) for key in keys)
@@ -338,7 +380,7 @@ def region(
     spans = (_span(view, "y", y, units), _span(view, "x", x, units))
     plan = _plan(view, spans, units, level, pixel_size, magnification, max_size, resample)
     chosen = parse_ranges(tuple(plan.source.sizes.values()), Z=z, C=c, T=t).axes[2:]
-    return _make(plan, chosen, keepdims)
+    return _make(plan, chosen, flag(keepdims, "keepdims"))
 
 
 def _make(plan: _Plan, chosen: Sequence[Any], keepdims: bool) -> Array:
@@ -346,7 +388,8 @@ def _make(plan: _Plan, chosen: Sequence[Any], keepdims: bool) -> Array:
     rows, columns = (len(edges) - 1 for edges in plan.edges)
     depth = tuple(len(axis) for axis in chosen)
     source = plan.source
-    out = np.empty((*reversed(depth), rows, columns), source.dtype).transpose(3, 4, 2, 1, 0)
+    shape = (*reversed(depth), rows, columns)
+    out = new_array(np.empty, shape, source.dtype, source.source_name).transpose(3, 4, 2, 1, 0)
     if out.size:
         run(_jobs(plan, chosen, out), source.max_workers)
     return out if keepdims else out[(...,) + (0,) * (5 - len(trim(out.shape)))]
@@ -439,8 +482,13 @@ def thumbnail(
     view: ImageView, size: int = 256, *, z: int | None = None, t: int = 0, c: Any = None
 ) -> Array:
     """Return a small picture of one plane; see `ImageView.thumbnail`."""
-    middle = view.sizes["Z"] // 2 if z is None else z
-    found = region(view, z=middle, t=t, c=c, max_size=size, keepdims=True)[:, :, 0, :, 0]
+    one = {"Z": view.sizes["Z"] // 2 if z is None else z, "T": t}
+    plane = {axis: parse_axis(at, view.sizes[axis], axis) for axis, at in one.items()}
+    if any(len(at) != 1 for at in plane.values()):
+        raise BadArgument(f"z={z!r}, t={t!r}: a thumbnail is of one plane; give two integers.")
+    found = region(view, z=plane["Z"], t=plane["T"], c=c, max_size=size, keepdims=True)[
+        :, :, 0, :, 0
+    ]
     return found[:, :, 0] if found.shape[2] == 1 else found
 
 
@@ -495,6 +543,7 @@ def min_max(
     finite
         Whether infinities are left out, as NaN always is.
     """
+    exact = flag(exact, "exact")
     if view.dtype.kind == "c":
         raise BadArgument(f"{view.source_name}: complex pixels have no order, so no least value.")
     found: list[Any] = []
@@ -525,14 +574,19 @@ def histogram(
     t: Any = None,
 ) -> tuple[Array, Array]:
     """Count pixels by value; see `ImageView.histogram`."""
-    source = view if exact else _coarse(view)
+    source = view if flag(exact, "exact") else _coarse(view)
+    if isinstance(bins, (int, np.integer)):
+        bins = whole(bins, "bins", 1, MOST_BINS)
     if range is None and isinstance(bins, (int, np.integer)):
         low, high = min_max(source, exact=True, z=z, c=c, t=t, finite=True)
         range = (0.0, 1.0) if np.isnan(low) else (float(low), float(high))  # noqa: A001
     try:
         edges = np.histogram_bin_edges(np.empty(0), bins, range)
-    except (ValueError, TypeError) as error:
+        counted = np.histogram(np.zeros(1), edges)[0]
+    except (ValueError, TypeError, IndexError, ArithmeticError) as error:
         raise BadArgument(f"bins={bins!r}, range={range!r}: {str(error).rstrip('.')}.") from error
+    if edges.ndim != 1 or not len(counted):
+        raise BadArgument(f"bins={bins!r}: give a number of bins, or two edges at least.")
     counts = np.zeros(len(edges) - 1, np.int64)
 
     def use(pixels: Array) -> None:

@@ -10,13 +10,15 @@ import contextlib
 import io
 import os
 import posixpath
+import re
 import stat
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast, runtime_checkable
+from urllib.parse import unquote
 
+from bfbridge import forking
 from bfbridge.errors import (
     INSTALL,
     BadArgument,
@@ -30,7 +32,9 @@ from bfbridge.errors import (
 from bfbridge.filesystem import read_all
 from bfbridge.stamp import FileStamp
 
-__all__ = ["RandomAccess", "Source", "as_source"]
+__all__ = ["ProcessFilesystem", "RandomAccess", "Source", "as_source", "path_or_url"]
+
+LOCAL_SCHEMES = ("file:/", "local:/")
 
 
 @runtime_checkable
@@ -161,6 +165,10 @@ class Source:
         ------
         MissingExtra
             fsspec, or the package behind this protocol, is not installed.
+        BadArgument
+            There is no such protocol, or `storage_options` do not fit it.
+        UnreadableFile
+            The archive of a chained URL cannot be opened.
         """
         try:
             import fsspec
@@ -171,8 +179,10 @@ class Source:
                 f"{self.name}: reading this URL needs a package that is not installed ({error}). "
                 f"Install it with: {INSTALL}"
             ) from error
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise BadArgument(f"{self.name}: no filesystem for this URL ({error}).") from error
+        except Exception as error:  # of the file system behind a chained URL
+            raise self._unreachable(error) from error
 
     def open(self) -> RandomAccess:
         """Open for reading at any offset.
@@ -236,6 +246,65 @@ class Source:
         raise BadArgument(f"{self.name}: bytes and open files have no folders inside.")
 
 
+def path_or_url(target: str | os.PathLike[str]) -> Path | str:
+    """Return what a user's path or URL names: a local path, or the text of a URL.
+
+    Every path and URL that a caller passes goes through this function. ``~`` and ``~user`` are
+    expanded. A ``file:`` URL is a local path with percent-encoded characters (RFC 8089), and so is
+    fsspec's ``local://``. A file whose name has these characters literally is found too, as fsspec
+    does not encode them.
+
+    Parameters
+    ----------
+    target
+        A path, or a URL that fsspec understands.
+
+    Raises
+    ------
+    BadArgument
+        It is empty, has a NUL character, or is no path.
+    """
+    try:
+        text = os.fspath(target)
+        if not isinstance(text, str):
+            raise TypeError
+    except TypeError:
+        raise BadArgument(
+            f"cannot use {type(target).__name__} as a path; give a path or a URL."
+        ) from None
+    if not text:
+        raise BadArgument("the path is empty; give the path or URL of an image.")
+    is_local_url = text.lower().startswith(LOCAL_SCHEMES) and "::" not in text
+    if not is_local_url and ("://" in text or "::" in text):
+        return text
+    if "\0" in text:
+        raise BadArgument(f"{text!r}: a path cannot hold a NUL character.")
+    if is_local_url:
+        return _path_of_url(text)
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):  # there is no such user: "~" is part of the name
+        path = path.expanduser()
+    return path
+
+
+def _path_of_url(url: str) -> Path:
+    """Return the local path of a ``file:`` or ``local:`` URL."""
+    rest = url.partition(":")[2]
+    if rest.startswith("//"):
+        rest = rest[2:]
+        if rest.lower().startswith("localhost/"):
+            rest = rest[len("localhost") :]
+    if not rest.strip("/"):
+        raise BadArgument(f"{url!r} names no file; give its path: file:///folder/name.")
+    if os.name == "nt" and re.match(r"/[A-Za-z]:", rest):
+        rest = rest[1:]
+    decoded = unquote(rest, errors="surrogateescape")
+    if "\0" in decoded:
+        raise BadArgument(f"{url!r}: a path cannot hold a NUL character.")
+    literal = decoded != rest and not os.path.lexists(decoded) and os.path.lexists(rest)
+    return Path(rest if literal else decoded)
+
+
 def as_source(
     target: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Source,
     storage_options: Mapping[str, Any] | None = None,
@@ -246,28 +315,30 @@ def as_source(
     Parameters
     ----------
     target
-        A path (``~`` is expanded), an fsspec URL, bytes, or an open binary file with ``seek``.
+        A path or URL as `path_or_url` takes it, bytes, or an open binary file with ``seek``.
     storage_options
         For a URL: what its fsspec filesystem is made with.
     name
         For bytes and files without a name: a file name whose suffix hints at the format.
+
+    Raises
+    ------
+    BadArgument
+        It is none of these.
     """
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise BadArgument(
+            f"storage_options={storage_options!r}: give a mapping of names to values."
+        )
     if isinstance(target, Source):
         return target
     if isinstance(target, (bytes, bytearray, memoryview)):
         return Source(name=name or "<bytes>", data=memoryview(target).toreadonly().cast("B"))
     if isinstance(target, (str, os.PathLike)):
-        text = os.fsdecode(target)
-        if not text:
-            raise BadArgument("the path is empty; give the path or URL of an image.")
-        if "://" in text or "::" in text:
-            return Source(name=text, url=text, storage_options=dict(storage_options or {}))
-        if "\0" in text:
-            raise BadArgument(f"{text!r}: a path cannot hold a NUL character.")
-        path = Path(text)
-        with contextlib.suppress(RuntimeError):  # there is no such user: "~" is part of the name
-            path = path.expanduser()
-        return Source(name=str(path), path=path)
+        place = path_or_url(target)
+        if isinstance(place, str):
+            return Source(name=place, url=place, storage_options=dict(storage_options or {}))
+        return Source(name=str(place), path=place)
     if hasattr(target, "read") and hasattr(target, "seek"):
         shown = name or getattr(target, "name", None) or "<open file>"
         return Source(name=str(shown), file=target)
@@ -303,10 +374,11 @@ class _LocalFile:
 
     def __init__(self, path: Path) -> None:
         self._name = str(path)
-        self._lock = threading.Lock()
-        self._seek_lock = threading.Lock()
+        self._lock = forking.lock()
+        self._seek_lock = forking.lock()
         self._readers = 0
         self._closed = False
+        forking.in_child(self._forget_others)
         # A pipe would be waited for until somebody writes to it.
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
         self._fd = os.open(path, flags)
@@ -324,6 +396,10 @@ class _LocalFile:
         except BaseException:
             os.close(self._fd)
             raise
+
+    def _forget_others(self) -> None:
+        # Reads under way on other threads of the parent never end in the child.
+        self._readers = 0
 
     def fileno(self) -> int:
         """The descriptor, for `filesystem.fill_at` and for mapping into memory."""
@@ -392,7 +468,9 @@ class _FileObject:
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._file = file
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
+        self._pid = os.getpid()
+        self._positioned = hasattr(os, "pread") and _is_plain(file)
         if isinstance(cast("object", file), io.TextIOBase):
             raise UnreadableFile(f"{name}: opened as text; open it with mode 'rb'.")
         try:
@@ -405,10 +483,13 @@ class _FileObject:
     def read_at(self, offset: int, length: int) -> bytes:
         parts, missing = [], length
         try:
-            with self._lock:
-                self._file.seek(offset)
+            with contextlib.nullcontext() if self._positioned else self._lock:
+                self._seek(offset)
                 # An unbuffered file may give less than it is asked for.
-                while missing > 0 and (part := self._file.read(missing)) != b"":
+                while missing > 0:
+                    part = self._read_some(offset + length - missing, missing)
+                    if part == b"":
+                        break
                     if part is None:
                         raise UnreadableFile(
                             f"{self._name}: this open file is in non-blocking mode and has no "
@@ -424,8 +505,59 @@ class _FileObject:
             raise UnreadableFile(f"{self._name}: cannot be read ({error}).") from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def _seek(self, offset: int) -> None:
+        if self._positioned:
+            return
+        if os.getpid() != self._pid and not isinstance(self._file, io.BytesIO):
+            raise UnreadableFile(
+                f"{self._name}: this open file is shared with the parent of this forked process, "
+                "and each would move the other's position in it. Open the image by its path."
+            )
+        self._file.seek(offset)
+
+    def _read_some(self, offset: int, length: int) -> Any:
+        if self._positioned:
+            return os.pread(self._file.fileno(), length, offset)
+        return self._file.read(length)
+
     def close(self) -> None:
         """Nothing to release: the file belongs to the caller."""
+
+
+def _is_plain(file: Any) -> bool:
+    """Whether an open file gives what its descriptor gives, so that no position is needed.
+
+    Forked processes have one position in common.
+    """
+    raw = file.raw if type(file) is io.BufferedReader else file
+    return type(raw) is io.FileIO
+
+
+class ProcessFilesystem:
+    """The fsspec filesystem of a URL; a forked child has one of its own.
+
+    fsspec's answer requests on a thread that a child does not have.
+
+    Parameters
+    ----------
+    source
+        Of a URL.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._made: Any = source.filesystem()
+        forking.in_child(self._forget)
+
+    def _forget(self) -> None:
+        self._made = None
+
+    @property
+    def here(self) -> Any:
+        """The filesystem to use in this process."""
+        if self._made is None:
+            self._made = self._source.filesystem()
+        return self._made
 
 
 class _RemoteFile:
@@ -434,9 +566,9 @@ class _RemoteFile:
     def __init__(self, source: Source) -> None:
         self._url = source.url
         self._name = source.name
-        self._fs = source.filesystem()
+        self._filesystem = ProcessFilesystem(source)
         try:
-            size = self._fs.size(self._url)
+            size = self._filesystem.here.size(self._url)
         except FileNotFoundError as error:
             raise FileMissing(f"{source.name}: no such file.") from error
         except Exception as error:
@@ -467,7 +599,7 @@ class _RemoteFile:
     def _fetch(self, start: int, end: int) -> bytes:
         """Ask once for the bytes from `start` to `end`; a server may give fewer."""
         try:
-            data: bytes = self._fs.cat_file(self._url, start=start, end=end)
+            data: bytes = self._filesystem.here.cat_file(self._url, start=start, end=end)
         except Exception as error:
             raise UnreadableFile(
                 f"{self._name}: bytes {start}-{end} cannot be read ({error})."

@@ -8,9 +8,9 @@ without an error. Every step therefore compares the file with what it was when i
 from __future__ import annotations
 
 import os
-import threading
 from typing import NamedTuple
 
+from bfbridge import forking
 from bfbridge.errors import FileChanged
 
 __all__ = ["FileStamp", "Stamps", "changed"]
@@ -117,7 +117,7 @@ class Stamps:
 
     def __init__(self) -> None:
         self._seen: dict[str, FileStamp] = {}
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     def see(self, path: str, stamp: FileStamp) -> None:
         """Note the stamp of a file, or compare it with the one noted.

@@ -21,15 +21,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import Level, ReaderBackend, Region, Shape5
-from bfbridge.errors import BadArgument, BfbridgeError, ReadFailed
+from bfbridge.errors import BadArgument, BfbridgeError, OutOfMemory, ReadFailed
 from bfbridge.indexing import Axis
+from bfbridge.interrupts import checkpoint, deferred
 
 __all__ = [
     "Background",
     "Block",
     "ChunkCache",
     "available_cpus",
+    "new_array",
     "plan",
     "prefetch",
     "read_selection",
@@ -92,7 +95,7 @@ def _cgroup_quota() -> float | None:
 
 
 _pools: dict[str, ThreadPoolExecutor] = {}
-_pool_lock = threading.Lock()
+_pool_lock = forking.lock()
 
 
 def _shared_pool(purpose: str = "bfbridge") -> ThreadPoolExecutor:
@@ -104,9 +107,8 @@ def _shared_pool(purpose: str = "bfbridge") -> ThreadPoolExecutor:
 
 def _forget_pool() -> None:
     # Threads do not survive a fork: the child makes pools of its own on first use.
-    global _pools, _pool_lock
+    global _pools
     _pools = {}
-    _pool_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -118,11 +120,12 @@ class _Run:
 
     def __init__(self, jobs: Iterable[Callable[[], object]]) -> None:
         self._jobs = iter(jobs)
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self.error: BaseException | None = None
 
     def work(self) -> None:
         while True:
+            checkpoint()
             with self._lock:
                 if self.error is not None:
                     return
@@ -154,11 +157,24 @@ def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
             job()
         return
     shared = _Run(itertools.chain(first, jobs))
-    helpers: list[Future[None]] = []
-    # While the interpreter ends no thread can be started: then this one does all the work.
-    with suppress(RuntimeError):
-        helpers.extend(_shared_pool().submit(shared.work) for _ in range(workers - 1))
     try:
+        # An exception from a signal's handler would leave the pool's own locks held.
+        with deferred():
+            _work_together(shared, workers - 1)
+        if shared.error is not None:
+            raise shared.error
+    finally:
+        # These frames are part of the error's traceback, which would keep all of it alive.
+        shared.error = None
+
+
+def _work_together(shared: _Run, count: int) -> None:
+    """Run jobs on the calling thread and up to `count` helpers; return when all have ended."""
+    helpers: list[Future[None]] = []
+    try:
+        # While the interpreter ends no thread can be started: then this one does all the work.
+        with suppress(RuntimeError):
+            helpers.extend(_shared_pool().submit(shared.work) for _ in range(count))
         shared.work()
     except BaseException as error:
         # Ctrl-C between two jobs: the helpers are to take no more of them either.
@@ -168,8 +184,6 @@ def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
-    if shared.error is not None:
-        raise shared.error
 
 
 def prefetch(jobs: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:
@@ -180,16 +194,19 @@ def prefetch(jobs: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:
     jobs = iter(jobs)
     ahead: deque[Future[T]] = deque()
     try:
-        for job in itertools.islice(jobs, depth):
-            ahead.append(_shared_pool().submit(job))
-        while ahead:
-            result = ahead.popleft().result()
-            for job in itertools.islice(jobs, 1):
+        with deferred():
+            for job in itertools.islice(jobs, depth):
                 ahead.append(_shared_pool().submit(job))
+        while ahead:
+            with deferred():
+                result = ahead.popleft().result()
+                for job in itertools.islice(jobs, 1):
+                    ahead.append(_shared_pool().submit(job))
             yield result
     finally:
-        for future in ahead:
-            future.cancel()
+        with deferred():
+            for future in ahead:
+                future.cancel()
 
 
 class Background:
@@ -203,7 +220,7 @@ class Background:
 
     def __init__(self, limit: int) -> None:
         self._slots = threading.Semaphore(limit)
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._pending: set[Future[Any]] = set()
         self._error: BaseException | None = None
 
@@ -244,11 +261,21 @@ class Background:
             self._settle(future)
         self._raise_error()
 
+    def drain(self) -> None:
+        """Wait until every job has ended, whatever happens meanwhile; errors are forgotten."""
+        while True:
+            with suppress(BaseException):
+                self.wait()
+                return
+
     def _raise_error(self) -> None:
         with self._lock:
             error, self._error = self._error, None
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            error = None  # as in `run`
 
 
 class ChunkCache(MutableMapping[Hashable, Array]):
@@ -263,9 +290,14 @@ class ChunkCache(MutableMapping[Hashable, Array]):
     def __init__(self, max_bytes: int = 64 << 20) -> None:
         self.max_bytes = max_bytes
         self.nbytes = 0
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._chunks: OrderedDict[Hashable, Array] = OrderedDict()
         self._met: OrderedDict[Hashable, None] = OrderedDict()
+        forking.in_child(self._recount)
+
+    def _recount(self) -> None:
+        # Another thread of the parent may have been between changing the chunks and the sum.
+        self.nbytes = sum(chunk.nbytes for chunk in self._chunks.values())
 
     def met(self, key: Hashable) -> bool:
         """Note that a chunk is asked for; return whether it was before, not long ago."""
@@ -284,7 +316,7 @@ class ChunkCache(MutableMapping[Hashable, Array]):
             return chunk
 
     def __setitem__(self, key: Hashable, chunk: Array) -> None:
-        with self._lock:
+        with deferred(), self._lock:
             old = self._chunks.pop(key, None)
             self.nbytes += chunk.nbytes - (0 if old is None else old.nbytes)
             self._chunks[key] = chunk
@@ -292,7 +324,7 @@ class ChunkCache(MutableMapping[Hashable, Array]):
                 self.nbytes -= self._chunks.popitem(last=False)[1].nbytes
 
     def __delitem__(self, key: Hashable) -> None:
-        with self._lock:
+        with deferred(), self._lock:
             self.nbytes -= self._chunks.pop(key).nbytes
 
     def __iter__(self) -> Iterator[Hashable]:
@@ -429,6 +461,25 @@ class Target:
     def record(self) -> Level:
         """The level's shape and chunk."""
         return self.backend.images[self.image].levels[self.level]
+
+
+def new_array(make: Callable[..., Array], shape: Sequence[int], dtype: Any, name: str) -> Array:
+    """Make an array for pixels with `numpy.empty` or `numpy.zeros`.
+
+    Raises
+    ------
+    OutOfMemory
+        There is not so much memory.
+    """
+    try:
+        return make(shape, dtype)
+    # ValueError: more than an address can hold.
+    except (MemoryError, ValueError, OverflowError) as error:
+        wanted = math.prod(int(n) for n in shape) * np.dtype(dtype).itemsize
+        raise OutOfMemory(
+            f"{name}: {wanted / 2**30:,.1f} GiB are needed for an array of shape {tuple(shape)}. "
+            "Ask for smaller regions or fewer pixels."
+        ) from error
 
 
 def read_selection(target: Target, axes: Sequence[Axis], out: Array) -> None:

@@ -10,14 +10,18 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from bfbridge.arguments import one_of, whole
 from bfbridge.errors import BadArgument
-from bfbridge.indexing import Axis, parse_key
-from bfbridge.tiles import prefetch
+from bfbridge.indexing import Axis, parse_axis, parse_key
+from bfbridge.tiles import new_array, prefetch
 
 __all__ = ["Tile", "TileBatch", "batches", "bfio_batch_limit", "bfio_batches", "iterate"]
 
 Array = np.ndarray[Any, Any]
 Edge = Literal["crop", "pad", "drop"]
+EDGES = ("crop", "pad", "drop")
+MOST = 2**31 - 1
+"""Longest side of a tile, and most tiles of a batch."""
 
 
 class Readable(Protocol):
@@ -125,21 +129,21 @@ def batches(
     edge: Edge = "pad",
 ) -> Iterator[TileBatch]:
     """Walk over the tiles of all planes in batches of equal tiles; see `ImageView.tiles`."""
-    if edge == "crop":
+    if one_of(edge, "edge", EDGES) == "crop":
         raise BadArgument("tiles of one batch are equally large: use edge='pad' or 'drop'.")
-    if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
-        raise BadArgument(f"batch={batch!r}: give a number of tiles, 1 or more.")
+    batch = whole(batch, "batch", 1, MOST)
     shape = _pair(size, "size", 1)
     windows = iter(_windows(view, shape, _pair(overlap, "overlap", 0), region, edge))
-    groups = iter(lambda: list(itertools.islice(windows, int(batch))), [])
+    groups = iter(lambda: list(itertools.islice(windows, batch)), [])
     return prefetch((partial(_read_batch, view, group, shape) for group in groups), 2)
 
 
 def _pair(value: Any, name: str, least: int) -> tuple[int, int]:
     """Read a size given as one number or as (height, width)."""
-    pair = (value, value) if np.ndim(value) == 0 else tuple(value)
+    pair = tuple(value) if np.iterable(value) and not isinstance(value, str) else (value, value)
     good = len(pair) == 2 and all(
-        isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= least for n in pair
+        isinstance(n, (int, np.integer)) and not isinstance(n, bool) and least <= n <= MOST
+        for n in pair
     )
     if not good:
         raise BadArgument(f"{name}={value!r}: give an integer of {least} or more, or two (Y, X).")
@@ -149,8 +153,7 @@ def _pair(value: Any, name: str, least: int) -> tuple[int, int]:
 def _windows(
     view: Readable, size: tuple[int, int], overlap: tuple[int, int], region: Any, edge: Edge
 ) -> Iterator[_Window]:
-    if edge not in ("crop", "pad", "drop"):
-        raise BadArgument(f"edge={edge!r}: use 'crop', 'pad' or 'drop'.")
+    one_of(edge, "edge", EDGES)
     if overlap[0] >= size[0] or overlap[1] >= size[1]:
         raise BadArgument(f"overlap={overlap}: it must be smaller than the tile, {size}.")
     y, x, z, c, t = parse_key(region, tuple(view.sizes.values())).axes
@@ -192,7 +195,7 @@ def _starts(axis: Axis, size: int, overlap: int, edge: Edge) -> list[int]:
 def _read(view: Readable, window: _Window, size: tuple[int, int], edge: Edge) -> Tile:
     pixels = _pixels(view, window)
     if edge == "pad" and pixels.shape[:2] != size:
-        padded = np.zeros((*size, *pixels.shape[2:]), pixels.dtype)
+        padded = new_array(np.zeros, (*size, *pixels.shape[2:]), pixels.dtype, "a padded tile")
         padded[: window.height, : window.width] = pixels
         pixels = padded
     return _tile(pixels, window)
@@ -217,7 +220,7 @@ def _pixels(view: Readable, w: _Window) -> Array:
 
 def _read_batch(view: Readable, group: Sequence[_Window], size: tuple[int, int]) -> TileBatch:
     samples = (view.samples_per_pixel,) if view.samples_per_pixel > 1 else ()
-    pixels = np.zeros((len(group), *size, *samples), view.dtype)
+    pixels = new_array(np.zeros, (len(group), *size, *samples), view.dtype, "a batch of tiles")
     for place, window in zip(pixels, group, strict=True):
         place[: window.height, : window.width] = _pixels(view, window)
     return TileBatch(pixels, tuple(_tile(p, w) for p, w in zip(pixels, group, strict=True)))
@@ -250,10 +253,13 @@ def bfio_batches(
     limit = bfio_batch_limit(view, size, stride)
     if batch_size is None:
         batch_size = min(32, limit)
-    if not 1 <= batch_size <= limit:
+    try:
+        batch_size = whole(batch_size, "batch_size", 1, limit)
+    except BadArgument:
         raise BadArgument(
-            f"batch_size={batch_size}: it is from 1 to maximum_batch_size(), here {limit}."
-        )
+            f"batch_size={batch_size!r}: it is from 1 to maximum_batch_size(), here {limit}."
+        ) from None
+    chosen = [int(c) for c in parse_axis(channels, view.sizes["C"], "C")]
     # bfio centres tiles on their strides only where the two have no number in common.
     centred = not set(size) & set(stride)
     y0, x0 = (-((n - s) // 2) if centred else 0 for n, s in zip(size, stride, strict=True))
@@ -261,7 +267,7 @@ def bfio_batches(
         range(x0, view.sizes["X"], stride[1]), range(y0, view.sizes["Y"], stride[0])
     )
     groups = iter(lambda: list(itertools.islice(corners, batch_size)), [])
-    jobs = (partial(_bfio_batch, view, group, size, list(channels)) for group in groups)
+    jobs = (partial(_bfio_batch, view, group, size, chosen) for group in groups)
     return prefetch(jobs, 2)
 
 
@@ -269,7 +275,8 @@ def _bfio_batch(
     view: Readable, corners: Sequence[tuple[int, int]], size: tuple[int, int], channels: list[int]
 ) -> tuple[Array, BfioIndex]:
     height, width = view.sizes["Y"], view.sizes["X"]
-    images = np.zeros((len(corners), *size, len(channels)), view.dtype)
+    shape = (len(corners), *size, len(channels))
+    images = new_array(np.zeros, shape, view.dtype, "a batch of tiles")
     for image, (x, y) in zip(images, corners, strict=True):
         top, left = max(y, 0), max(x, 0)
         bottom, right = min(y + size[0], height), min(x + size[1], width)

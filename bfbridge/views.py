@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from bfbridge import metadata, roles, tiling
+from bfbridge.arguments import flag
 from bfbridge.backend import (
     Channel,
     Image,
@@ -22,10 +23,10 @@ from bfbridge.backend import (
     StoredAs,
 )
 from bfbridge.derived import Derived
-from bfbridge.errors import BadSelection, OutOfMemory
-from bfbridge.indexing import Selection, parse_key, parse_ranges, trim
+from bfbridge.errors import BadArgument, BadSelection, OutOfMemory
+from bfbridge.indexing import Selection, parse_key, parse_ranges, split_new_axes, trim
 from bfbridge.openfile import OpenFile
-from bfbridge.tiles import Target, read_selection
+from bfbridge.tiles import Target, new_array, read_selection
 from bfbridge.tiling import Edge, Tile, TileBatch
 
 if TYPE_CHECKING:
@@ -306,18 +307,42 @@ class ImageView(Derived):
 
         Raises
         ------
+        BadSelection
+            There is no such place.
         Unsupported
             `stored_as` is None.
         """
+        grid = [-(-n // c) for n, c in zip(self._shape5, self.chunks, strict=True)]
+        limits = (*reversed(grid[2:]), grid[0], grid[1])
+        try:
+            t, c, z, y, x = (operator.index(n) for n in place)
+        except (TypeError, ValueError):
+            raise BadSelection(
+                f"place={place!r}: give five integers along T, C, Z, Y, X."
+            ) from None
+        where = (t, c, z, y, x)
+        if not all(0 <= n < limit for n, limit in zip(where, limits, strict=True)):
+            raise BadSelection(
+                f"place={where}: the grid of chunks is {limits} along T, C, Z, Y, X."
+            )
         with self._file.asked_for("encoded chunk") as backend:
-            return backend.read_stored(self._index, self._level, place)
+            return backend.read_stored(self._index, self._level, where)
 
     def __getitem__(self, key: Any) -> Array:
-        return self._load(parse_key(key, self._shape5), keepdims=False)
+        key, new = split_new_axes(key)
+        selection = parse_key(key, self._shape5)
+        if not new:
+            return self._load(selection, keepdims=False)
+        face = self._load(selection, keepdims=True)
+        # Axes that were asked for are kept, and so is what stands before them.
+        kept = max(len(trim(face.shape)), new[-1])
+        return np.expand_dims(
+            face[(...,) + (0,) * (face.ndim - kept)], [at + i for i, at in enumerate(new)]
+        )
 
     def read(
         self, X: Any = None, Y: Any = None, Z: Any = None, C: Any = None, T: Any = None,
-        *, keepdims: bool = False,
+        *, keepdims: bool = False, squeeze: bool = False,
     ) -> Array:  # fmt: skip
         """Read a region.
 
@@ -330,6 +355,9 @@ class ImageView(Derived):
             None for all, an integer, a slice or range, or a list of positions.
         keepdims
             Whether all five axes are kept.
+        squeeze
+            Whether Z, C and T are dropped wherever they have length 1, and not only at the end: an
+            RGB image is then (Y, X, 3), as matplotlib's ``imshow`` takes it.
 
         Returns
         -------
@@ -340,10 +368,19 @@ class ImageView(Derived):
         ------
         BadSelection
             A range or position outside the image.
+        BadArgument
+            `keepdims` and `squeeze` were both asked for.
         ReadFailed
             The pixels cannot be delivered.
         """
-        return self._load(parse_ranges(self._shape5, X, Y, Z, C, T), keepdims=keepdims)
+        selection = parse_ranges(self._shape5, X, Y, Z, C, T)
+        keepdims = flag(keepdims, "keepdims")
+        if not flag(squeeze, "squeeze"):
+            return self._load(selection, keepdims=keepdims)
+        if keepdims:
+            raise BadArgument("keepdims=True keeps all axes and squeeze=True drops some; give one.")
+        face = self._load(selection, keepdims=True)
+        return face[:, :, *(0 if length == 1 else slice(None) for length in face.shape[2:])]
 
     @overload
     def tiles(
@@ -393,14 +430,14 @@ class ImageView(Derived):
         BadArgument, BadSelection
             Sizes, overlap or region that make no sense here.
         """
-        view: tiling.Readable = self if level is None else self.levels[level]
+        view: tiling.Readable = self if level is None else self.levels.pick(level)
         if pixel_size is not None or magnification is not None:
             view = self._resampled(level, pixel_size, magnification)
         if isinstance(region, Mapping):
             region = self._key_of(region, view)
         if batch is None:
-            return tiling.iterate(view, size, overlap, region, edge or "crop")
-        return tiling.batches(view, size, batch, overlap, region, edge or "pad")
+            return tiling.iterate(view, size, overlap, region, "crop" if edge is None else edge)
+        return tiling.batches(view, size, batch, overlap, region, "pad" if edge is None else edge)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -427,20 +464,14 @@ class ImageView(Derived):
         """Make the array to fill, axes T, C, Z, Y, X, laid out in memory as the file stores it."""
         y, x, z, c, t = shape
         image = self._image
-        try:
-            if (
-                image.interleaved
-                and not self._planar
-                and c == image.samples == image.levels[0].shape[1]
-            ):
-                return np.empty((t, z, y, x, c), image.dtype).transpose(0, 4, 1, 2, 3)
-            return np.empty((t, c, z, y, x), image.dtype)
-        except (MemoryError, ValueError) as error:  # ValueError: more than an address can hold
-            wanted = t * c * z * y * x * image.dtype.itemsize
-            raise OutOfMemory(
-                f"{self._file.source.name}: {wanted / 2**30:,.1f} GiB are needed for a region of "
-                f"{shape} (Y, X, Z, C, T). Read smaller regions, or a lower level."
-            ) from error
+        name = self._file.source.name
+        if (
+            image.interleaved
+            and not self._planar
+            and c == image.samples == image.levels[0].shape[1]
+        ):
+            return new_array(np.empty, (t, z, y, x, c), image.dtype, name).transpose(0, 4, 1, 2, 3)
+        return new_array(np.empty, (t, c, z, y, x), image.dtype, name)
 
     def _target(self) -> Target:
         file = self._file
@@ -469,8 +500,24 @@ class _Views(Sequence[ImageView]):
     @overload
     def __getitem__(self, key: slice) -> list[ImageView]: ...
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice):
-            return [self._make(i) for i in range(*key.indices(len(self)))]
+        if not isinstance(key, slice):
+            return self.pick(key)
+        try:
+            chosen = range(*key.indices(len(self)))
+        except (TypeError, ValueError) as error:
+            raise BadSelection(
+                f"{self._file.source.name}: {key} is not a slice of integers ({error})."
+            ) from None
+        return [self._make(i) for i in chosen]
+
+    def pick(self, key: Any) -> ImageView:
+        """Return one view by number or name.
+
+        Raises
+        ------
+        BadSelection
+            There is no such view.
+        """
         return self._make(self._position(key))
 
     def _position(self, key: Any) -> int:

@@ -12,6 +12,7 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 from bfbridge.arrays import LazyImage, default_chunks, labels
+from bfbridge.errors import BadArgument
 from bfbridge.reader import BioReader
 
 if TYPE_CHECKING:
@@ -166,4 +167,8 @@ class BfbridgeBackend(BackendEntrypoint):
 
 
 def _as_list(names: str | Iterable[str] | None) -> list[str]:
-    return [names] if isinstance(names, str) else list(names or ())
+    if names is None or isinstance(names, str):
+        return [] if names is None else [names]
+    if not np.iterable(names):
+        raise BadArgument(f"drop_variables={names!r}: give a name, or a list of names.")
+    return [str(name) for name in names]

@@ -14,7 +14,6 @@ import posixpath
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError, LimitExceeded
 from bfbridge.limits import Limits
@@ -79,6 +79,8 @@ class Files:
 
     main_id: str
     name: str
+    # One for all: a failure is rare.
+    _failure_lock = forking.lock()
 
     def __init__(self, name: str, options: OpenOptions, activity: Activity) -> None:
         self.name = name
@@ -87,7 +89,6 @@ class Files:
         self._access: Any = None
         self._counter: Any = None
         self._failure: BaseException | None = None
-        self._failure_lock = threading.Lock()
 
     @contextlib.contextmanager
     def using(self, table: Any) -> Iterator[None]:
@@ -275,6 +276,7 @@ class MappedFiles(Files):
         self._limits = options.limits if may_be_mended(source.head(132)) else None
         self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
+        self._pid = os.getpid()
         self._on_disk = False
         self._files: dict[str, _File] = {}
         try:
@@ -347,7 +349,9 @@ class MappedFiles(Files):
             file.close()
         if self._package is not None:
             self._package.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if os.getpid() == self._pid:
+            # Not in a forked child: the folder is its parent's.
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _add(self, shown: str, opener: Callable[[], RandomAccess], name: str) -> str:
         place = self._folder.joinpath(*[_plain(part) for part in name.split("/")])
@@ -383,7 +387,7 @@ class _File:
         self._limits = limits
         self._access: RandomAccess | None = None
         self._java: Any = None
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     @property
     def is_open(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.errors import ReadFailed, TookTooLong
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "Bounds",
     "Call",
     "call",
-    "call_later",
     "check_wanted",
     "current_call",
     "finish_here",
@@ -156,7 +156,7 @@ class _Threads:
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Call[Any]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._waiting = 0
         self._started = False
 
@@ -230,14 +230,6 @@ def call(
             todo.wait(patience)
         raise
     return todo.result()
-
-
-def call_later(action: Callable[[], object]) -> None:
-    """Do something on a thread of ours without waiting: for finalisers. Errors are dropped."""
-    if _here or current_call() is not None:
-        action()
-    else:
-        _threads.put(Call(action))
 
 
 def current_call() -> Call[Any] | None:

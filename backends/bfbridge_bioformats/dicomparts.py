@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.errors import MissingExtra, ReadFailed
 from bfbridge.source import RandomAccess
 
@@ -91,7 +91,7 @@ class Frames:
     """
 
     _kept: ClassVar[OrderedDict[tuple[int, int], bytes]] = OrderedDict()
-    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _lock: ClassVar = forking.lock()
     _numbers: ClassVar[Iterator[int]] = count()
 
     def __init__(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import Image, Quantity
 from bfbridge.omexml import pixel_type_of
 
@@ -35,7 +35,7 @@ __all__ = [
 log = logging.getLogger("bfbridge")
 
 # Python's warning filters are one for all threads.
-_warnings_lock = threading.Lock()
+_warnings_lock = forking.lock()
 
 _IMPOSSIBLE_SIZE = re.compile(r'\sPhysicalSize[XYZ]="(?:-[^"]*|0|0\.0+|NaN|-?Infinity)"')
 

@@ -21,9 +21,10 @@ import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BadArgument, ReadFailed
+from bfbridge.finalizers import finalize
 
 from . import document
-from .calls import Activity, Bounds, call, call_later
+from .calls import Activity, Bounds, call
 from .document import Modulo
 from .pool import ReaderPool
 from .settings import shared_heap
@@ -177,7 +178,7 @@ class IsolatedReader(ReaderBackend):
         self._state = _State(opening, first)
         _states.add(self._state)
         # At exit `workers` ends them all, and knows that it is the end.
-        weakref.finalize(self, call_later, self._state.close).atexit = False
+        finalize(self, self._state.close)
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> IsolatedReader:
@@ -318,10 +319,6 @@ class IsolatedReader(ReaderBackend):
     def close(self) -> None:
         """Close the file in all workers; those that have no other end."""
         call(self._state.close, self._name, "closing it")
-
-    def release(self) -> None:
-        """Close the file in all workers, in a while."""
-        call_later(self._state.close)
 
 
 def _read(purpose: str, region: Region, out: np.ndarray[Any, Any], place: Place) -> None:

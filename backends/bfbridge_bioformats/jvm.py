@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bfbridge import forking
 from bfbridge.errors import (
     INSTALL,
     BadArgument,
@@ -51,9 +52,10 @@ class JavaMachine:
     """Owner of the JVM. There is one instance, `machine`; all methods are thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = forking.rlock()
         self._started = False
         self._pid = os.getpid()
+        self._starting = 0
         self._adopted = False
         self._version = ""
         self._max_memory = 0
@@ -65,7 +67,7 @@ class JavaMachine:
         self._byte: Any = None
         self._bytes: Any = None
         # Calls under way, and whether the interpreter is ending.
-        self._calls = threading.Condition()
+        self._calls = forking.condition()
         self._active = 0
         self._ending = False
         # What is to be closed while Java still runs, at exit.
@@ -110,9 +112,13 @@ class JavaMachine:
         with self._lock:
             if self._started:
                 return
+            if self._starting not in (0, os.getpid()):
+                # Another thread of the parent was starting Java at the moment of the fork.
+                self._refuse_forked()
             try:
                 self._start(heap)
             finally:
+                self._starting = 0
                 thread = self._classes.get("java.lang.Thread")
                 if thread is not None and threading.current_thread() is not threading.main_thread():
                     # Java counts the thread that made it as its main one until it detaches.
@@ -264,7 +270,7 @@ class JavaMachine:
                 f"the bioformats backend needs JPype, which is not installed ({error}). Install it "
                 f"with: {INSTALL}"
             ) from error
-        self._pid = os.getpid()
+        self._starting = self._pid = os.getpid()
         if self._incomplete is not None:
             # A process can start Java once.
             raise JarNotFound(self._incomplete)

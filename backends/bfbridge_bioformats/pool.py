@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.errors import Closed, OutOfMemory
 
 from .calls import Call, check_wanted, current_call
@@ -211,7 +211,7 @@ class ReaderPool(Generic[R]):
         self._lent: dict[int, Call[Any] | None] = {}
         self._waited = 0.0
         self._closed = False
-        self._changed = threading.Condition()
+        self._changed = forking.condition()
 
     @property
     def closed(self) -> bool:

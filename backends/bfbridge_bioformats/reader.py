@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError, FileMissing, Unsupported
+from bfbridge.finalizers import finalize
 
 from . import document
 from .anywhere import PACKED, Files, LocalFiles, MappedFiles, seen_by_java
-from .calls import Activity, Bounds, call, call_later, check_wanted
+from .calls import Activity, Bounds, call, check_wanted
 from .companions import check_named_files
 from .document import Modulo
 from .failures import open_failure, read_failure
@@ -71,7 +71,7 @@ class BioFormatsReader(ReaderBackend):
         self._pool = pool
         self._files = files
         self._store = store
-        self._store_lock = threading.Lock()
+        self._store_lock = forking.lock()
         self._xml: str | None = None
         self._xml_made = False
         self._used: tuple[str, ...] | None = None
@@ -79,8 +79,8 @@ class BioFormatsReader(ReaderBackend):
         self.format = format_
         machine.close_at_exit(self)
         # A reader that is dropped without close() releases its file as well.
-        self._finalizer = weakref.finalize(self, call_later, partial(_close, pool, files))
-        self._finalizer.atexit = False
+        close = partial(_close, pool, files)
+        self._finalizer = finalize(self, call, close, name, "closing it")
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> ReaderBackend:
@@ -330,12 +330,6 @@ class BioFormatsReader(ReaderBackend):
         """Close all Java readers; those in use as soon as they are done."""
         self._finalizer.detach()
         call(partial(_close, self._pool, self._files), self._name, "closing it")
-        self._store = None
-
-    def release(self) -> None:
-        """Close all Java readers, in a while."""
-        self._finalizer.detach()
-        call_later(partial(_close, self._pool, self._files))
         self._store = None
 
 

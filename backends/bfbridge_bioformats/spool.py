@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import ImageSpec, Level, Shape5
 from bfbridge.errors import WriteFailed
 from bfbridge.filesystem import read_all, write_all
@@ -38,7 +38,7 @@ class Spool:
     def __init__(self, path: Path, images: Sequence[ImageSpec]) -> None:
         self._path = path
         self._images = images
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._written: set[int] = set()
         self._starts: dict[tuple[int, int], int] = {}
         end = 0

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
@@ -71,7 +72,7 @@ class Worker:
         self._requests = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)
         self._channel = Channel(self._answers.fileno(), self._requests.fileno())
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._dropped: deque[int] = deque()
         self._broken = False
         self._told = False
@@ -284,7 +285,7 @@ class Workers:
 
     def __init__(self) -> None:
         # Reentrant: files may be closed by the garbage collector, anywhere.
-        self._lock = threading.RLock()
+        self._lock = forking.rlock()
         self._all: list[Worker] = []
 
     @property
@@ -346,7 +347,7 @@ class Workers:
     def forget(self) -> None:
         """Start with none in a forked child. The parent's must not hang on the child's pipes."""
         everyone, self._all = self._all, []
-        self._lock = threading.RLock()
+        self._lock = forking.rlock()
         for worker in everyone:
             worker.forget()
 

@@ -475,6 +475,7 @@ class _Builder:
             channels=tuple(channels),
             significant_bits=image.significant_bits,
             **role._asdict(),
+            time_step=image.time_step,
         )
         return ImagePlan(record, planes)
 

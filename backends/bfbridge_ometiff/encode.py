@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -115,11 +115,11 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
 
 
 def _predictor_of(predictor: Any, compression: str) -> int | str:
-    if predictor is None or predictor == "auto":
+    if predictor is None or (isinstance(predictor, str) and predictor == "auto"):
         return "auto"
     if isinstance(predictor, bool):
         return "auto" if predictor else 1
-    if predictor not in (1, 2, 3):
+    if not isinstance(predictor, (int, np.integer)) or predictor not in (1, 2, 3):
         raise BadArgument(
             f"predictor={predictor!r}: it is 'auto', False or 1 for none, 2 for differences, or 3 "
             "for floating point."
@@ -134,7 +134,7 @@ def _predictor_of(predictor: Any, compression: str) -> int | str:
 def _tile_of(tile: Any) -> tuple[int, int]:
     if tile is None:
         return _DEFAULT_TILE, _DEFAULT_TILE
-    pair = tuple(tile) if isinstance(tile, Iterable) else (tile, tile)
+    pair = tuple(tile) if np.iterable(tile) else (tile, tile)
     if len(pair) != 2 or not all(
         isinstance(n, (int, np.integer))
         and not isinstance(n, bool)
@@ -150,7 +150,7 @@ def _tile_of(tile: Any) -> tuple[int, int]:
 
 
 def _bigtiff_of(bigtiff: Any) -> bool | str:
-    if bigtiff is None or bigtiff == "auto":
+    if bigtiff is None or (isinstance(bigtiff, str) and bigtiff == "auto"):
         return "auto"
     if isinstance(bigtiff, bool):
         return bigtiff

@@ -11,12 +11,12 @@ import contextlib
 import os
 import posixpath
 import re
-import threading
 from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
 from bfbridge.filesystem import fill_at
 from bfbridge.limits import Limits
@@ -111,7 +111,7 @@ class OpenTiff:
         self.stamp: FileStamp | None = getattr(self._access, "stamp", None)
         fileno = getattr(self._access, "fileno", None)
         self._fd: int = fileno() if fileno is not None and hasattr(os, "preadv") else -1
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._layouts: OrderedDict[tuple[int, int], Layout] = OrderedDict()
         self._layout_bytes = 0
         self._last: tuple[int, Directory] | None = None
@@ -236,7 +236,7 @@ class FileSet:
         self._sources: list[Source] = []
         self._numbers: dict[str, int] = {}
         self._open: OrderedDict[int, OpenTiff] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._stamps = Stamps()
         self._settled = False
         self._folders: dict[str, str] = {}

@@ -9,12 +9,12 @@ file could otherwise hold any number of large ones.
 from __future__ import annotations
 
 import struct
-import threading
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.errors import UnreadableFile
 from bfbridge.limits import Limits, check
 from bfbridge.source import RandomAccess
@@ -240,13 +240,14 @@ class TiffFile:
         self.name = name
         self.limits = limits
         self.size = access.size
-        self._lock = threading.RLock()
+        self._lock = forking.rlock()
         self._window = (0, b"")
         self._offsets: list[int] = []
         self._seen: set[int] = set()
         self._walked = 0
         self._rest: int | None = 4 * self.size + _SHARED_BYTES
         self.skipped: list[int] = []
+        forking.in_child(self._take_back_step)
         header = bytes(access.read_at(0, min(_WINDOW, self.size)))
         self._window = (0, header)
         orders = {b"II": "<", b"MM": ">"}
@@ -360,18 +361,27 @@ class TiffFile:
         check(position + 1, self.limits.directories, "number of directories", self.name)
         pointer = 8 if self.big else 4
         block, end = self._block(offset, pointer)
-        self._walked += end + pointer - offset
-        if self._walked > self.size:
+        walked = self._walked + end + pointer - offset
+        if walked > self.size:
             raise UnreadableFile(
                 f"{self.name}: its directories overlap, the last one at byte {offset}; it is "
                 "damaged."
             )
-        self._next = self._unpack("Q" if self.big else "I", block[-pointer:])
-        block = block[:-pointer]
-        self._seen.add(offset)
+        block, tail = block[:-pointer], block[-pointer:]
+        skipped = self._is_skipped(block)
+        # In this order: `_take_back_step` undoes a step that is not complete.
         self._offsets.append(offset)
-        if self._is_skipped(block):
+        self._seen.add(offset)
+        if skipped:
             self.skipped.append(position)
+        self._next = self._unpack("Q" if self.big else "I", tail)
+
+    def _take_back_step(self) -> None:
+        """Undo, in a forked child, a step that another thread of the parent had not completed."""
+        if self._offsets and self._offsets[-1] == self._next:
+            self._seen.discard(self._offsets.pop())
+            if self.skipped and self.skipped[-1] == len(self._offsets):
+                self.skipped.pop()
 
     def _block(self, offset: int, more: int = 0) -> tuple[bytes, int]:
         """Return the entries of the directory at `offset` and `more` bytes, and where they end."""

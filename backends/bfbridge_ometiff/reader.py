@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region, Shape5, StoredAs
 from bfbridge.errors import (
     BadArgument,
@@ -39,35 +39,43 @@ __all__ = ["OmeTiffReader"]
 
 
 class _Gate:
-    """Lets `close` wait for reads under way.
+    """Has the files closed when the reader is, and no read is under way any more.
 
     A file descriptor closed under a read is given to the next file opened, and the read would
-    return that file's bytes.
+    return that file's bytes. Closing waits for nobody: the last read to end closes the files.
     """
 
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
+    def __init__(self, close: Callable[[], None]) -> None:
+        self._close = close
+        self._lock = forking.lock()
         self._inside = 0
         self._shut = False
+        forking.in_child(self._forget_others)
+
+    def _forget_others(self) -> None:
+        # Reads under way on other threads of the parent never end in the child.
+        self._inside = 0
 
     def __enter__(self) -> None:
-        with self._condition:
+        with self._lock:
             if self._shut:
                 raise Closed("this reader is closed; open the file again.")
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._condition:
+        with self._lock:
             self._inside -= 1
-            if not self._inside:
-                self._condition.notify_all()
+            last = self._shut and not self._inside
+        if last:
+            self._close()
 
-    def shut(self) -> bool:
-        """Let nobody in any more, wait until all are out; return whether this is the first call."""
-        with self._condition:
-            first, self._shut = not self._shut, True
-            self._condition.wait_for(lambda: not self._inside)
-            return first
+    def shut(self) -> None:
+        """Let nobody in any more, and close the files once all are out."""
+        with self._lock:
+            idle = not self._shut and not self._inside
+            self._shut = True
+        if idle:
+            self._close()
 
 
 class OmeTiffReader(ReaderBackend):
@@ -80,7 +88,7 @@ class OmeTiffReader(ReaderBackend):
         self._images = tuple(plan.image for plan in dataset.plans)
         self._limits = options.limits
         self._planes = PlaneReader(options.limits)
-        self._gate = _Gate()
+        self._gate = _Gate(dataset.files.close)
         self._original: Mapping[str, Any] | None = None
 
     @classmethod
@@ -257,6 +265,5 @@ class OmeTiffReader(ReaderBackend):
         return self._dataset.used_files
 
     def close(self) -> None:
-        """Close every file, after the reads under way have ended."""
-        if self._gate.shut():
-            self._dataset.files.close()
+        """Close every file, now or when the last read under way has ended."""
+        self._gate.shut()

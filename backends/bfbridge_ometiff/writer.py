@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.filesystem import read_all, write_all
@@ -74,9 +74,9 @@ class OmeTiffWriter(WriterBackend):
             )
         ]
         self._padded, self._coded = Scratch(), Scratch()
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         # Windows has no pwrite: there, moving and writing are one step under this lock.
-        self._seek_lock = threading.Lock()
+        self._seek_lock = forking.lock()
         self._end = _HEADER
         self._failed: BaseException | None = None
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

@@ -37,6 +37,7 @@ _V3_DTYPES: Final[Mapping[str, str]] = {
 }
 _SPECIAL: Final = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 _LARGEST_SIZE: Final = 1 << 62
+_FEW_CHUNKS: Final = 10
 
 
 class NotDirect(Exception):
@@ -121,6 +122,12 @@ class ArrayInfo:
         """Bytes of a decoded chunk."""
         return prod(self.chunks) * self.dtype.itemsize
 
+    def outer_key(self, index: Sequence[int]) -> str:
+        """Return the key of what is stored as one: the chunk, or the shard that it lies in."""
+        if self.shard is None:
+            return self.chunk_key(index)
+        return self.chunk_key([i // n for i, n in zip(index, self.shard.grid, strict=True)])
+
     def chunk_key(self, index: Sequence[int], separator: str | None = None) -> str:
         """Return the key of a chunk (of a shard, if sharded)."""
         name = (separator or self.separator).join(map(str, index))
@@ -163,7 +170,19 @@ def parse_array(
             f"{where}: is no valid Zarr array document ({type(error).__name__}: {error})."
         ) from error
     check(info.chunk_bytes, limits.chunk_bytes, "bytes of one decoded chunk", where)
+    _check_count(info, limits, where)
     return info
+
+
+def _check_count(info: ArrayInfo, limits: Limits, where: str) -> None:
+    """Refuse arrays of more chunks than make sense for their size.
+
+    Each chunk of a region takes a look at the file system, whether it is stored or not. A document
+    of 300 bytes can declare any number of them, and make a plane of a megapixel take minutes.
+    """
+    count = prod(-(-size // chunk) for size, chunk in zip(info.shape, info.chunks, strict=True))
+    most = max(limits.directories // _FEW_CHUNKS, prod(info.chunks) * limits.directories // 100)
+    check(count, most, f"number of chunks of {prod(info.chunks):,} pixels", where)
 
 
 def _sizes(value: Any, what: str, where: str, least: int = 0) -> tuple[int, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from bfbridge.errors import LimitExceeded, OutOfMemory, ReadFailed
-from bfbridge_omezarr.codecs import CodecError, crc32c, decode_bytes, decode_part
+from bfbridge_omezarr.codecs import CodecError, decode_bytes, decode_part
+from bfbridge_omezarr.indexes import Indexes
 from bfbridge_omezarr.store import Buffer
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bfbridge.limits import Limits
-    from bfbridge_omezarr.arrays import ArrayInfo, ShardInfo
+    from bfbridge_omezarr.arrays import ArrayInfo
     from bfbridge_omezarr.store import Store
 
 __all__ = ["RATIO_FREE_BYTES", "ArrayReader", "Workspace"]
@@ -33,8 +33,6 @@ RATIO_FREE_BYTES: Final = 128 * MIB
 """Chunks up to this size may be compressed to any ratio: 2 MiB of zeros are 77 bytes in Zstandard,
 above any ratio that would stop a bomb. What they take stays bounded by this number."""
 _KEPT_SCRATCH: Final = 64 * MIB
-_KEPT_INDEXES: Final = 16 * MIB
-_ABSENT: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
 class Workspace(threading.local):
@@ -82,8 +80,9 @@ class ArrayReader:
         self._straight = self._inverse == tuple(range(len(info.shape)))
         self._stored_shape = tuple(info.chunks[axis] for axis in info.order)
         self._native = info.dtype.isnative or info.dtype.itemsize == 1
-        self._indexes: OrderedDict[str, tuple[object, NDArray[np.uint64] | None]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._indexes = (
+            None if info.shard is None else Indexes(store, info.shard, self._stored_limit)
+        )
 
     def read(self, start: Sequence[int], stop: Sequence[int], out: NDArray[Any]) -> None:
         """Fill `out` with the box `start` to `stop`, in the array's own axis order.
@@ -117,28 +116,15 @@ class ArrayReader:
         ReadFailed
             A shard's index is damaged.
         """
-        shard = self._info.shard
-        found: bytes | memoryview | None
-        if shard is None:
-            found = self._read_outer(self._info.chunk_key(index), index)
-        else:
-            key = self._info.chunk_key([i // n for i, n in zip(index, shard.grid, strict=True)])
-            found = self._read_inner(key, shard, index)
+        found = self._read_stored(self._info.outer_key(index), index)
         return None if found is None else bytes(found)
 
     def _read_chunk(
         self, index: tuple[int, ...], inside: tuple[slice, ...], out: NDArray[Any]
     ) -> None:
         """Fill `out` with the part `inside` of one chunk."""
-        shard = self._info.shard
-        key = self._info.chunk_key(
-            index if shard is None else [i // n for i, n in zip(index, shard.grid, strict=True)]
-        )
-        stored: bytes | memoryview | None
-        if shard is None:
-            stored = self._read_outer(key, index)
-        else:
-            stored = self._read_inner(key, shard, index)
+        key = self._info.outer_key(index)
+        stored = self._read_stored(key, index)
         if stored is None:
             out[...] = self._info.fill
             return
@@ -194,69 +180,12 @@ class ArrayReader:
             last = last * length + inside[axis].stop - 1
         return range(first * self._info.dtype.itemsize, (last + 1) * self._info.dtype.itemsize)
 
-    def _read_outer(self, key: str, index: Sequence[int]) -> memoryview | None:
-        """Return the stored bytes of a chunk that is a key of its own."""
+    def _read_stored(self, key: str, index: tuple[int, ...]) -> bytes | memoryview | None:
+        """Return the stored bytes of a chunk, a key of its own or a part of a shard."""
+        if self._indexes is not None:
+            return self._indexes.read(key, index, self._workspace.stored)
         stored = self._store.read(key, self._stored_limit, self._workspace.stored)
         if stored is None and not self._info.separator_told:
             key = self._info.chunk_key(index, "/")
             stored = self._store.read(key, self._stored_limit, self._workspace.stored)
         return stored
-
-    def _read_inner(
-        self, key: str, shard: ShardInfo, index: tuple[int, ...]
-    ) -> bytes | memoryview | None:
-        """Return the stored bytes of one chunk of a shard."""
-        table = self._index(key, shard)
-        if table is None:
-            return None
-        offset, length = table[tuple(i % n for i, n in zip(index, shard.grid, strict=True))]
-        if offset == _ABSENT and length == _ABSENT:
-            return None
-        begin, count = int(offset), int(length)
-        if count > self._stored_limit or begin > 1 << 62:
-            raise ReadFailed(
-                f"{self._store.label(key)}: {self._which(index)} is said to be {count:,} bytes at "
-                f"{begin:,}; the shard's index is damaged."
-            )
-        stored = self._store.read_range(key, begin, count, self._workspace.stored)
-        if stored is None or len(stored) != count:
-            raise ReadFailed(
-                f"{self._store.label(key)}: {self._which(index)} is cut off (its {count:,} bytes "
-                f"at {begin:,} lie beyond the end of the shard)."
-            )
-        return stored
-
-    def _index(self, key: str, shard: ShardInfo) -> NDArray[np.uint64] | None:
-        """Return a shard's index (grid x 2: offset, length), or None if there is no such shard."""
-        stamp = self._store.stamp(key)
-        with self._lock:
-            known = self._indexes.get(key)
-            if known is not None and known[0] == stamp:
-                self._indexes.move_to_end(key)
-                return known[1]
-        table = self._fetch_index(key, shard)
-        with self._lock:
-            self._indexes[key] = (stamp, table)
-            self._indexes.move_to_end(key)
-            while len(self._indexes) > max(4, _KEPT_INDEXES // shard.index_bytes):
-                self._indexes.popitem(last=False)
-        return table
-
-    def _fetch_index(self, key: str, shard: ShardInfo) -> NDArray[np.uint64] | None:
-        size = shard.index_bytes
-        raw = self._store.get_range(key, -size if shard.at_end else 0, size)
-        if raw is None:
-            return None
-        if len(raw) != size:
-            raise ReadFailed(
-                f"{self._store.label(key)}: the shard is cut off ({len(raw):,} bytes where its "
-                f"index alone takes {size:,})."
-            )
-        if shard.checked:
-            raw, stored = raw[:-4], int.from_bytes(raw[-4:], "little")
-            if crc32c(raw) != stored:
-                raise ReadFailed(
-                    f"{self._store.label(key)}: the shard's index is damaged (its CRC-32C checksum "
-                    "does not match)."
-                )
-        return np.frombuffer(raw, "<u8").astype(np.uint64, copy=False).reshape(*shard.grid, 2)

@@ -38,6 +38,12 @@ Bytes = bytes | bytearray | memoryview
 # Version of the format, of the compressor, flags, width of a value; then three sizes in bytes.
 _BLOSC_HEADER: Final = struct.Struct("<BBBBIII")
 _BLOSC_COPIED: Final = 2
+# Members of a gzip stream: pigz and bgzip make one of 64 KiB and more.
+_MOST_MEMBERS: Final = 100_000
+_FIRST_PIECE: Final = 512
+_LARGEST_PIECE: Final = 1 << 20
+_LARGEST_WINDOW: Final = 512 << 20
+"""Memory that LZMA may take for what it looks back at: its own presets take 65 MiB at most."""
 
 
 class CodecError(Exception):
@@ -140,21 +146,44 @@ def _inflate(wbits: int) -> Callable[[Bytes, int], Bytes]:
     """Return a decoder for streams of one or more members, as gzip allows."""
 
     def decode(stored: Bytes, most: int) -> Bytes:
+        view = memoryview(stored)
         parts: list[bytes] = []
-        rest = bytes(stored)
-        left = most + 1
-        while rest and left > 0:
-            member = zlib.decompressobj(wbits)
-            part = member.decompress(rest, left)
-            if not member.eof and len(part) < left:
-                raise CodecError("the stream ends early")
-            parts.append(part)
-            left -= len(part)
-            # Zeros after the last member are padding (gzip's own tool ignores them too).
-            rest = member.unused_data.lstrip(b"\0")
-        return b"".join(parts)
+        place, left = 0, most + 1
+        for _ in range(_MOST_MEMBERS):
+            if place >= len(view) or left <= 0:
+                return b"".join(parts)
+            place, found = _member(view, place, left, wbits)
+            parts += found
+            left -= sum(map(len, found))
+        raise CodecError(f"a stream of more than {_MOST_MEMBERS:,} members")
 
     return decode
+
+
+def _member(view: memoryview, place: int, most: int, wbits: int) -> tuple[int, list[bytes]]:
+    """Decompress the member that begins at `place`; return where the next one begins, and it.
+
+    The input is handed over piece by piece, as zlib copies all that it has not used.
+    """
+    member = zlib.decompressobj(wbits)
+    parts: list[bytes] = []
+    left, size = most, _FIRST_PIECE
+    while not member.eof and left > 0:
+        if place >= len(view) and not member.unconsumed_tail:
+            raise CodecError("the stream ends early")
+        piece = member.unconsumed_tail
+        if not piece:
+            piece = bytes(view[place : place + size])
+            place, size = place + len(piece), min(2 * size, _LARGEST_PIECE)
+        part = member.decompress(piece, left)
+        parts.append(part)
+        left -= len(part)
+    place -= len(member.unused_data)
+    # Zeros after the last member are padding (gzip's own tool ignores them too).
+    while place < len(view) and not view[place]:
+        zeros = bytes(view[place : place + _LARGEST_PIECE])
+        place += len(zeros) - len(zeros.lstrip(b"\0"))
+    return place, parts
 
 
 _gunzip = _inflate(31)
@@ -208,11 +237,15 @@ def _ended(stream: bz2.BZ2Decompressor | lzma.LZMADecompressor, stored: Bytes, m
 
 def _lzma(config: Mapping[str, Any]) -> Callable[[Bytes, int], Bytes]:
     form, filters = int(config.get("format", 1)), config.get("filters")
+    raw = form == lzma.FORMAT_RAW
 
     def decode(stored: Bytes, most: int) -> Bytes:
-        raw = form == lzma.FORMAT_RAW
-        stream = lzma.LZMADecompressor(form, filters=filters if raw else None)
-        return _ended(stream, stored, most)
+        if raw:
+            windows = [f.get("dict_size", 0) for f in filters or [] if isinstance(f, dict)]
+            if any(not isinstance(size, int) or size > _LARGEST_WINDOW for size in windows):
+                raise CodecError(f"LZMA filters that take {max(map(str, windows))} bytes of memory")
+            return _ended(lzma.LZMADecompressor(form, filters=filters), stored, most)
+        return _ended(lzma.LZMADecompressor(form, memlimit=_LARGEST_WINDOW), stored, most)
 
     return decode
 

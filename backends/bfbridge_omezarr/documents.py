@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from bfbridge.errors import LimitExceeded, UnreadableFile
+from bfbridge import forking
+from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
 from bfbridge.limits import check
+from bfbridge.stamp import changed
 
 if TYPE_CHECKING:
     from bfbridge.limits import Limits
-    from bfbridge_omezarr.store import Store
+    from bfbridge_omezarr.store import Stamped, Store
 
-__all__ = ["Documents", "Node", "flatten", "parse_json"]
+__all__ = ["Documents", "Guard", "Node", "flatten", "parse_json"]
 
 _V2_NAMES: Final = (".zattrs", ".zgroup", ".zarray")
 _V3_NAMES: Final = ("zarr.json",)
@@ -43,6 +45,8 @@ class Node:
         User attributes (``.zattrs``, or ``attributes`` of ``zarr.json``).
     documents
         Name and content of each document read, as stored.
+    stamp
+        As `Store.get_many` gives it, of the array's document; None for a group or a copy.
     """
 
     key: str
@@ -50,6 +54,12 @@ class Node:
     array: Mapping[str, Any] | None
     attributes: Mapping[str, Any]
     documents: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    stamp: object = field(default=None, repr=False)
+
+    @property
+    def array_path(self) -> str:
+        """Key of the document that describes an array."""
+        return _child(self.key, ".zarray" if self.zarr_format == 2 else "zarr.json")
 
     @property
     def ome(self) -> Mapping[str, Any]:
@@ -121,9 +131,10 @@ class Documents:
         self._wants_copies = consolidated and store.is_remote
         self._copies: Mapping[str, Mapping[str, Any]] = {}
 
-    def bound(self, count: int, share: int, what: str) -> None:
-        """Check a count against a share (one part in `share`) of the directories allowed."""
-        check(count, self._limits.directories // share, what, self._store.name)
+    @property
+    def limits(self) -> Limits:
+        """What the store may ask for."""
+        return self._limits
 
     def root(self) -> Node | None:
         """Return the root, or None if this is no Zarr store.
@@ -163,18 +174,29 @@ class Documents:
         paths = [_child(key, name) for key in new if key not in copied for name in names]
         if self._format is None and self._wants_copies and new == [""]:
             paths.append(_CONSOLIDATED_V2)
-        found = self._parsed(self._store.get_many(paths, self._limits.xml_bytes))
+        stored = self._store.get_many(paths, self._limits.xml_bytes)
+        found = self._parsed(stored)
         for key in new:
-            self._nodes[key] = self._make(key, self._copies if key in copied else found)
+            node = self._make(key, self._copies if key in copied else found)
+            if node is not None and node.array is not None and node.array_path in stored:
+                node = replace(node, stamp=stored[node.array_path].stamp)
+            self._nodes[key] = node
         if _CONSOLIDATED_V2 in found:
             self._copies = {_CONSOLIDATED_V2: found[_CONSOLIDATED_V2]}
         return [self._nodes[key] for key in wanted]
 
-    def _parsed(self, found: Mapping[str, bytes]) -> dict[str, Mapping[str, Any]]:
+    def _parsed(self, found: Mapping[str, Stamped]) -> dict[str, Mapping[str, Any]]:
         return {
-            path: parse_json(data, self._store.label(path), self._limits)
-            for path, data in found.items()
+            path: parse_json(bytes(stamped.data), self._store.label(path), self._limits)
+            for path, stamped in found.items()
         }
+
+    def guard(self, key: str) -> Guard | None:
+        """Return what notices that an array is written anew; None where nothing would show it."""
+        node = self._nodes.get(key)
+        if node is None or node.stamp is None:
+            return None
+        return Guard(node, self._store, self._limits)
 
     def _consolidated(self, root: Node) -> Mapping[str, Mapping[str, Any]]:
         """Return the copies by path, if there are any and they are right."""
@@ -231,6 +253,63 @@ class Documents:
         if not isinstance(attributes, dict):
             raise UnreadableFile(f"{where}: its attributes are no JSON object.")
         return Node(key, 3, document if kind == "array" else None, attributes, documents)
+
+
+class Guard:
+    """The document of one array in a folder, compared after each read of its pixels.
+
+    A program that replaces an array writes its document as well. One that adds to the array makes
+    its shape larger, and one that edits attributes changes these only: both leave the chunks that
+    this reader knows of where they are.
+    """
+
+    def __init__(self, node: Node, store: Store, limits: Limits) -> None:
+        self._path = node.array_path
+        self._known = (node.stamp, node.array or {})
+        self._store = store
+        self._limits = limits
+        self._lock = forking.lock()
+
+    def check(self) -> None:
+        """Compare the document with what it was when the store was opened.
+
+        Raises
+        ------
+        FileChanged
+            The array was written anew, or removed.
+        """
+        if self._store.is_current(self._path, self._known[0]):
+            return
+        with self._lock:
+            stored = self._store.get_many([self._path], self._limits.xml_bytes).get(self._path)
+            where = self._store.label(self._path)
+            if stored is None:
+                raise changed(where, "it is no longer there")
+            if stored.stamp == self._known[0]:
+                return
+            try:
+                document = parse_json(bytes(stored.data), where, self._limits)
+            except BfbridgeError as error:
+                raise changed(where, "it cannot be read any more") from error
+            if not _continues(self._known[1], document):
+                raise changed(where, "the array was written anew")
+            self._known = (stored.stamp, document)
+
+
+def _continues(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a document is that of the same array, grown or with other attributes.
+
+    One that says the same as before was written by a program that made the array once more.
+    """
+    before, after = ({k: v for k, v in each.items() if k != "attributes"} for each in (old, new))
+    sizes, now = before.pop("shape", None), after.pop("shape", None)
+    if before != after or not isinstance(sizes, list) or not isinstance(now, list):
+        return False
+    try:
+        grown = all(a <= b for a, b in zip(sizes, now, strict=True))
+    except (TypeError, ValueError):
+        return False
+    return grown and (sizes != now or old.get("attributes") != new.get("attributes"))
 
 
 def _child(key: str, name: str) -> str:

@@ -1,8 +1,8 @@
-"""Adding time points to a store that is finished already.
+"""Writing to a store that is finished already: time points are added, or pixels changed.
 
-New chunks go beyond the arrays' old end, where no reader looks; then each array's document gets its
-new size, level 0 last. A kill before that leaves the image as it was, and the next extension clears
-what it left.
+Both are made in full or not at all: what is written is kept aside, in the store's journal, until
+`finish` (see `bfbridge.journal`). A kill before that leaves the image as it was; after it, the next
+writer ends what was begun.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.source import as_source
 from bfbridge_omezarr.arrays import ArrayInfo, parse_array
 from bfbridge_omezarr.documents import Documents, Node
+from bfbridge_omezarr.files import JournalTree
 from bfbridge_omezarr.layout import Found, find_images
 from bfbridge_omezarr.levels import to_json
 from bfbridge_omezarr.options import parse_options
@@ -48,10 +49,11 @@ class Extension(StoreWriter):
     """
 
     def __init__(
-        self, path: Path, spec: ImageSpec, ome: OME | None, options: WriteOptions,
+        self, tree: JournalTree, spec: ImageSpec, ome: OME | None, options: WriteOptions,
         nodes: Sequence[Node], first_t: int, root: Node,
     ) -> None:  # fmt: skip
-        super().__init__(path, [spec], ome, options, first_t=first_t)
+        super().__init__(tree, [spec], ome, options, first_t=first_t)
+        self._tree = tree
         self.first_t = first_t
         self._nodes = nodes
         self._root = root
@@ -73,10 +75,11 @@ class Extension(StoreWriter):
         """
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise BadArgument(f"{path}: {count!r} time points cannot be added; give 1 or more.")
+        tree = JournalTree(path)
         stored = _stored(path)
         spec = _spec_of(stored.image, stored.found, stored.infos, count)
         first_t = stored.infos[0].shape[0]
-        return cls(path, spec, stored.ome, stored.options, stored.nodes, first_t, stored.root)
+        return cls(tree, spec, stored.ome, stored.options, stored.nodes, first_t, stored.root)
 
     def finish(self) -> None:
         """Make the new time points part of the image.
@@ -92,14 +95,15 @@ class Extension(StoreWriter):
         self._complete()
         self._drop_copies()
         total = self.first_t + self._specs[0].image.levels[0].shape[0]
-        for node in reversed(self._nodes):
-            document = dict(node.array or {})
-            document["shape"] = [total, *document["shape"][1:]]
-            name = ".zarray" if node.zarr_format == 2 else "zarr.json"
-            self._files.write(f"{node.key}/{name}", to_json(document))
         if self._ome is not None:
             self._ome.images[0].pixels.size_t = total
             self._files.write(METADATA_KEY, ome_xml_of(self._ome, self._places.order).encode())
+        documents = [node.array_path for node in reversed(self._nodes)]
+        for path, node in zip(documents, reversed(self._nodes), strict=True):
+            document = dict(node.array or {})
+            document["shape"] = [total, *document["shape"][1:]]
+            self._files.write(path, to_json(document))
+        self._tree.commit(last=[METADATA_KEY, *documents])
 
     def _drop_copies(self) -> None:
         """Remove consolidated metadata, which would go on telling the old sizes."""
@@ -109,18 +113,16 @@ class Extension(StoreWriter):
             self._files.write("zarr.json", to_json(root))
 
     def abort(self) -> None:
-        """Give up, and remove what was added."""
-        still_open = self._open
+        """Give up, and remove what was added; nothing to do after `finish`."""
         super().abort()
-        if still_open:
-            self._clear()
+        self._tree.discard()
 
     def release(self) -> None:
         """Not for extensions: one process adds time points."""
         raise Unsupported(f"{self._files.root}: one process adds time points, and finishes.")
 
     def _clear(self) -> None:
-        """Remove chunks beyond the end, left by an extension that was killed or given up."""
+        """Remove chunks beyond the end, which a program that made the store smaller has left."""
         for level in self._levels[0]:
             folder = Path(self._files.path(level.prefix.rstrip("/")))
             for entry in folder.glob("[0-9]*"):
@@ -129,7 +131,13 @@ class Extension(StoreWriter):
 
 
 class Changes(StoreWriter):
-    """A writer of other pixels into a finished store, chunk by chunk, in place."""
+    """A writer of other pixels into a finished store."""
+
+    def __init__(
+        self, tree: JournalTree, spec: ImageSpec, ome: OME | None, options: WriteOptions
+    ) -> None:
+        super().__init__(tree, [spec], ome, options)
+        self._tree = tree
 
     @classmethod
     def begin(cls, path: Path) -> Changes:
@@ -143,16 +151,31 @@ class Changes(StoreWriter):
         BfbridgeError
             The store cannot be read.
         """
+        tree = JournalTree(path)
         stored = _stored(path)
         if any(info.shard is not None for info in stored.infos):
             raise Unsupported(f"{path}: shards of a finished store are not changed")
         count = stored.infos[0].shape[0]
         spec = _spec_of(stored.image, stored.found, stored.infos, count)
-        return cls(path, [spec], stored.ome, stored.options)
+        return cls(tree, spec, stored.ome, stored.options)
 
     def finish(self) -> None:
-        """End: every chunk is in its place already, and the metadata say what they said."""
+        """Put all changes in place; the metadata say what they said.
+
+        Raises
+        ------
+        WriteFailed
+            The file system refuses.
+        """
+        if not self._open:
+            raise Closed(f"{self._files.root}: finished or aborted before.")
         self._open = False
+        self._tree.commit()
+
+    def abort(self) -> None:
+        """Give up: the store stays as it was; nothing to do after `finish`."""
+        super().abort()
+        self._tree.discard()
 
     def release(self) -> None:
         """Not for changes: one process makes them, and finishes."""
@@ -255,7 +278,8 @@ class OmeZarrWriter(StoreWriter):
     def update(cls, path: Path) -> StoreWriter:
         """Start to write other pixels into a finished store, in place.
 
-        Each chunk is replaced in one step; the store as a whole is not.
+        `finish` makes all changes part of the store; until then, and after `abort`, it is what it
+        was.
 
         Raises
         ------

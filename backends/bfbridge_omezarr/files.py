@@ -9,17 +9,20 @@ import shutil
 import tempfile
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bfbridge import forking
 from bfbridge.errors import ReadFailed, WriteFailed
 from bfbridge.filesystem import write_all
+from bfbridge.journal import Journal
 from bfbridge.objects import Objects
 
 if TYPE_CHECKING:
     from bfbridge.source import Source
 
-__all__ = ["FileTree", "ObjectTree", "Tree", "tree_of", "write_failed"]
+__all__ = ["FileTree", "JournalTree", "ObjectTree", "Tree", "tree_of", "write_failed"]
 
 _ENDING: Final = ".partial"
 _KEPT_FOLDERS: Final = 65_536
@@ -205,13 +208,92 @@ class FileTree(Tree):
             raise write_failed(path, error) from error
 
 
+class JournalTree(FileTree):
+    """Files of a finished store, changed together by `commit` or not at all.
+
+    Parameters
+    ----------
+    root
+        The store. A change that was interrupted there is put in order first.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._journal = Journal(root)
+        self._new = FileTree(self._journal.folder)
+        self._removed: set[str] = set()
+        self._checked: set[str] = set()
+        self._mutex = forking.lock()
+
+    def write(self, key: str, data: Any) -> None:
+        self._check(key)
+        self._new.write(key, data)
+        with self._mutex:
+            self._removed.discard(key)
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes | None:
+        if key in self._removed:
+            return None
+        data = self._new.read(key, start, length)
+        return super().read(key, start, length) if data is None else data
+
+    def remove(self, key: str) -> None:
+        self._check(key)
+        with self._mutex:
+            if os.path.lexists(self.path(key)):
+                self._removed.add(key)
+        self._new.remove(key)
+
+    def temporary(self, key: str) -> str:
+        self._check(key)
+        return self._new.temporary(key)
+
+    def create(self, path: str) -> int:
+        return self._new.create(path)
+
+    def publish(self, temporary: str, key: str) -> None:
+        self._new.publish(temporary, key)
+        with self._mutex:
+            self._removed.discard(key)
+
+    def take_back(self, key: str, temporary: str) -> None:
+        try:
+            self._new.take_back(key, temporary)
+        except FileNotFoundError:
+            # Of the store itself: that file stays as it is until the change is committed.
+            os.makedirs(os.path.dirname(temporary), exist_ok=True)
+            shutil.copyfile(self.path(key), temporary)
+
+    def commit(self, last: Sequence[str] = ()) -> None:
+        """Make the change part of the store; `last` are the keys to be put in place at the end.
+
+        Raises
+        ------
+        WriteFailed
+            The file system refuses.
+        """
+        self._journal.commit(sorted(self._removed), last)
+
+    def discard(self) -> None:
+        """Drop the change, unless it was committed."""
+        self._journal.discard()
+
+    def _check(self, key: str) -> None:
+        folder = key.rpartition("/")[0]
+        if folder not in self._checked:
+            self._journal.place(key)
+            if len(self._checked) >= _KEPT_FOLDERS:
+                self._checked.clear()
+            self._checked.add(folder)
+
+
 class ObjectTree(Tree):
     """Objects below a URL; files that grow lie in a temporary folder of this machine."""
 
     def __init__(self, source: Source) -> None:
         self._objects = Objects(source)
         self.root = self._objects.name
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._serial = itertools.count()
         self._local: tempfile.TemporaryDirectory[str] | None = None
 
@@ -262,8 +344,10 @@ class ObjectTree(Tree):
             local.cleanup()
 
 
-def tree_of(target: str | os.PathLike[str] | Source) -> Tree:
-    """Return where a new store goes: a folder, or what lies below a URL."""
+def tree_of(target: str | os.PathLike[str] | Source | Tree) -> Tree:
+    """Return where a store is written: a folder, what lies below a URL, or the tree given."""
+    if isinstance(target, Tree):
+        return target
     if isinstance(target, (str, os.PathLike)):
         return FileTree(Path(target))
     return FileTree(target.path) if target.path is not None else ObjectTree(target)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import UnreadableFile, Unsupported
+from bfbridge.limits import check
 from bfbridge_omezarr.ngff import Axis, Multiscale, clean_text, parse_multiscale
 from bfbridge_omezarr.store import join
 
@@ -22,11 +23,9 @@ __all__ = ["Found", "Layout", "PlateWells", "find_images", "implied_axes"]
 
 _LAYOUT_KEY: Final = "bioformats2raw.layout"
 _PROBED: Final = 16
+# Of the images that a store may have, the part that one group may list: one in so many.
+_ONE_GROUP: Final = 50
 _BATCH: Final = 256
-# An image is some 2 KB in memory and a level 100 bytes, whatever little a hostile document takes
-# to list them: 100,000 images and 1,000,000 levels with the limits as they come.
-_IMAGES_SHARE: Final = 10
-_LEVELS_SHARE: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,8 @@ class Found:
         Of a label: the key of the group of the image it belongs to, or None.
     well
         Number of its well in the plate's list, or None.
+    node
+        The group itself; None for a bare array.
     """
 
     group: str
@@ -61,6 +62,7 @@ class Found:
     role: Role = "image"
     owner: str | None = None
     well: int | None = None
+    node: Node | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +139,8 @@ def find_images(documents: Documents, where: str) -> Layout:
         labels = _label_group(documents, root, where)
     else:
         labels = _labels(documents, images, where)
-    documents.bound(
-        sum(len(found.arrays) for found in (*images, *labels)), _LEVELS_SHARE, "number of levels"
-    )
+    # An image takes some 2 KB of memory, whatever little a hostile document takes to list it.
+    check(len(images) + len(labels), documents.limits.images, "number of images", where)
     if not images and not labels:
         raise Unsupported("a Zarr group without NGFF image metadata (multiscales)")
     plate = _wells_of(ome["plate"], images) if kind == "plate" else None
@@ -174,22 +175,26 @@ def _images_of(
     place = f"{where}/{node.key}" if node.key else where
     if not isinstance(entries, list) or not entries:
         raise UnreadableFile(f"{place}: this group is to be an image, but has no multiscales.")
-    documents.bound(len(entries), _IMAGES_SHARE, "number of images")
+    limits = documents.limits
+    check(len(entries), limits.images // _ONE_GROUP, "number of images of one group", place)
     images = []
     for entry in entries:
         multiscale = parse_multiscale(entry, place)
+        check(len(multiscale.paths), limits.levels, "number of levels of one image", place)
         if multiscale.version is None and node.ome.get("version") is not None:
             version = str(node.ome["version"])
             multiscale = replace(multiscale, version=version)
         arrays = tuple(join(node.key, path, place) for path in multiscale.paths)
         known = None if name is None else clean_text(name)
-        images.append(Found(node.key, arrays, multiscale, node.ome.get("omero"), known, role))
+        images.append(
+            Found(node.key, arrays, multiscale, node.ome.get("omero"), known, role, node=node)
+        )
     return images
 
 
 def _listed(documents: Documents, keys: Sequence[str], where: str) -> Iterator[Node | None]:
     """Yield groups or None, fetched in batches so that a long list of names alone costs little."""
-    documents.bound(len(keys), _IMAGES_SHARE, "number of images")
+    check(len(keys), documents.limits.images, "number of images", where)
     if len(set(keys)) != len(keys):
         # A short list could else make one image a hundred thousand.
         raise UnreadableFile(f"{where}: names a group twice.")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.backend import Image, ImageSpec, Level, Shape5
 from bfbridge.errors import ReadFailed
 from bfbridge_omezarr.codecs import CodecError, decode_bytes
-from bfbridge_omezarr.metadata import Window, array_document, shard_shape
+from bfbridge_omezarr.metadata import array_document, shard_shape
+from bfbridge_omezarr.omero import Window
 from bfbridge_omezarr.shards import Shards
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class LevelWriter:
         # Blocks of an extension count from 0; its chunks come after those there are.
         self._first_t = first_t
         self._skipped: set[Shape5] = set()
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     def block_shape(self, index: Shape5) -> Shape5:
         """Return the shape of the block at a grid position, cropped at the image's edge."""
@@ -205,7 +207,7 @@ class Windows:
     def __init__(self, image: Image) -> None:
         self._active = image.dtype.kind in "iuf"
         self._found = [Window() for _ in range(image.levels[0].shape[1])]
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     def see(self, first_channel: int, block: Array) -> None:
         """Take note of a block's values."""

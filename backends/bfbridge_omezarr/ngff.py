@@ -17,91 +17,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bfbridge.backend import AXES, Channel, PixelSize, Quantity
 from bfbridge.errors import UnreadableFile, Unsupported
+from bfbridge.units import length_symbol
 
 __all__ = [
-    "SYMBOLS",
     "Axis",
     "Multiscale",
     "channels_of",
     "clean_text",
     "map_axes",
-    "origin_of",
     "parse_multiscale",
     "pixel_size",
 ]
 
-SYMBOLS: Final[Mapping[str, str]] = {
-    "angstrom": "Å",
-    "attometer": "am",
-    "centimeter": "cm",
-    "decimeter": "dm",
-    "exameter": "Em",
-    "femtometer": "fm",
-    "foot": "ft",
-    "gigameter": "Gm",
-    "hectometer": "hm",
-    "inch": "in",
-    "kilometer": "km",
-    "megameter": "Mm",
-    "meter": "m",
-    "micrometer": "µm",
-    "mile": "mi",
-    "millimeter": "mm",
-    "nanometer": "nm",
-    "parsec": "pc",
-    "petameter": "Pm",
-    "picometer": "pm",
-    "terameter": "Tm",
-    "yard": "yd",
-    "yoctometer": "ym",
-    "yottameter": "Ym",
-    "zeptometer": "zm",
-    "zettameter": "Zm",
-    "attosecond": "as",
-    "centisecond": "cs",
-    "day": "d",
-    "decisecond": "ds",
-    "exasecond": "Es",
-    "femtosecond": "fs",
-    "gigasecond": "Gs",
-    "hectosecond": "hs",
-    "hour": "h",
-    "kilosecond": "ks",
-    "megasecond": "Ms",
-    "microsecond": "µs",
-    "millisecond": "ms",
-    "minute": "min",
-    "nanosecond": "ns",
-    "petasecond": "Ps",
-    "picosecond": "ps",
-    "second": "s",
-    "terasecond": "Ts",
-    "yoctosecond": "ys",
-    "yottasecond": "Ys",
-    "zeptosecond": "zs",
-    "zettasecond": "Zs",
-}
-"""Unit names of NGFF (UDUNITS-2) and the symbols that OME uses."""
-
-# Not in the specification, but found in files; a symbol of OME stands for itself.
-_ALSO: Final = {
-    "micron": "µm",
-    "um": "µm",
-    "\u03bcm": "µm",
-    "metre": "m",
-    "millimetre": "mm",
-    "micrometre": "µm",
-    "nanometre": "nm",
-    "angstroem": "Å",
-    "pixels": "pixel",
-}
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_OME_UNITS: Final = frozenset(SYMBOLS.values()) | {"pixel", "reference frame"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +66,11 @@ class Multiscale:
         Where the first level-0 element lies along each of `axes`; empty where not stored.
     method
         How lower levels were made, as stored ("type"), or None.
+    shifts
+        For each level, where its first element lies against that of level 0, in elements of level 0
+        along each of `axes`; empty where the levels' scales are not stored.
+    stored
+        The whole entry.
     """
 
     name: str | None
@@ -142,6 +80,8 @@ class Multiscale:
     scale: tuple[float, ...]
     origin: tuple[float, ...] = ()
     method: str | None = None
+    shifts: tuple[tuple[float, ...], ...] = ()
+    stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def parse_multiscale(entry: Any, where: str) -> Multiscale:
@@ -178,7 +118,22 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
         scale=scale or outer,
         origin=_origin(own, common, len(axes)),
         method=method if isinstance(method, str) else None,
+        shifts=_shifts(datasets, len(axes)),
+        stored=entry,
     )
+
+
+def _shifts(datasets: Sequence[Mapping[str, Any]], ndim: int) -> tuple[tuple[float, ...], ...]:
+    lists = [dataset.get("coordinateTransformations") for dataset in datasets]
+    step = _vector(lists[0], "scale", ndim)
+    if not step or not all(math.isfinite(size) and size for size in step):
+        return ()
+    places = [_vector(found, "translation", ndim) or (0.0,) * ndim for found in lists]
+    shifts = tuple(
+        tuple((a - b) / size for a, b, size in zip(place, places[0], step, strict=True))
+        for place in places
+    )
+    return shifts if all(math.isfinite(value) for shift in shifts for value in shift) else ()
 
 
 def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
@@ -325,33 +280,11 @@ def pixel_size(
     for value, axis, place in zip(scale, axes, places, strict=False):
         if place is None or place < 2 or not math.isfinite(value) or value <= 0:
             continue
-        unit = _unit(axis.unit)
+        unit = length_symbol(axis.unit or "")
         if unit is None and value == 1:
             continue
         found[AXES[place].lower()] = Quantity(value, unit or "pixel")
     return PixelSize(**found)
-
-
-def origin_of(
-    origin: Sequence[float], axes: Sequence[Axis], places: Sequence[int | None]
-) -> PixelSize:
-    """Return where the first pixel lies along x, y and z; without a unit in a frame of its own."""
-    return PixelSize(
-        **{
-            AXES[place].lower(): Quantity(value, _unit(axis.unit) or "reference frame")
-            for value, axis, place in zip(origin, axes, places, strict=True)
-            if place is not None and place >= 2 and math.isfinite(value)
-        }
-    )
-
-
-def _unit(name: str | None) -> str | None:
-    if name is None:
-        return None
-    if name in _OME_UNITS:
-        return name
-    lowered = name.lower()
-    return SYMBOLS.get(lowered) or _ALSO.get(lowered)
 
 
 def clean_text(text: str) -> str:
@@ -367,8 +300,9 @@ def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
     for entry in entries[:count]:
         known = entry if isinstance(entry, dict) else {}
         label = known.get("label")
-        name = clean_text(label) if isinstance(label, str) and label else None
-        channels.append(Channel(name=name, color=_color(known.get("color"))))
+        # Some programs number their channels.
+        text = str(label) if isinstance(label, (str, int)) and label is not True else ""
+        channels.append(Channel(name=clean_text(text) or None, color=_color(known.get("color"))))
     return (*channels, *(Channel(),) * (count - len(channels)))
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bfbridge import forking
 from bfbridge.errors import ReadFailed, WriteFailed
 from bfbridge.filesystem import write_all
 from bfbridge_omezarr.codecs import crc32c
@@ -45,7 +45,7 @@ class _Shard:
         self.fd: int | None = None
         self.created = False
         self.closed = False
-        self.lock = threading.Lock()
+        self.lock = forking.lock()
 
     @property
     def complete(self) -> bool:
@@ -85,7 +85,7 @@ class Shards:
         self._chunks = chunks
         self._whole_only = whole_only
         self._open: dict[tuple[int, ...], _Shard] = {}
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._descriptors = 0
 
     def write(self, index: Sequence[int], data: Any | None) -> None:

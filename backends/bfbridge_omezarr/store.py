@@ -1,4 +1,4 @@
-"""Where the keys of a Zarr store are read from: a folder, or an fsspec URL; zips.py has zip files.
+"""Where the keys of a Zarr store are read from: a folder. remote.py has URLs, zips.py zip files.
 
 A key is a relative path with "/" between its parts ("0/c/0/0/1"). Keys are checked once, where a
 document names them (`join`); a folder besides refuses files that its links lead out of the store.
@@ -10,24 +10,15 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from typing import Final, NamedTuple
 
-from bfbridge.errors import (
-    Closed,
-    LimitExceeded,
-    MissingExtra,
-    ReadFailed,
-    UnreadableFile,
-)
+from bfbridge.errors import FileChanged, LimitExceeded, ReadFailed, UnreadableFile
+from bfbridge.journal import FOLDER, pending_of
+from bfbridge.stamp import FileStamp
 
-if TYPE_CHECKING:
-    from bfbridge.source import Source
-
-__all__ = ["Buffer", "FolderStore", "RemoteStore", "Store", "join", "too_long"]
+__all__ = ["Buffer", "FolderStore", "Stamped", "Store", "join", "too_long"]
 
 MIB: Final = 1 << 20
 _OPEN_FLAGS: Final = (
@@ -74,6 +65,21 @@ def join(base: str, path: object, where: str) -> str:
     return "/".join(([base] if base else []) + clean)
 
 
+class Stamped(NamedTuple):
+    """Bytes of a key.
+
+    Attributes
+    ----------
+    data
+        The bytes.
+    stamp
+        As `Store.stamp`, of the version that the bytes are of; None where that is unknown.
+    """
+
+    data: bytes | memoryview
+    stamp: object
+
+
 class Store(ABC):
     """Read access to the keys of a store, from any thread.
 
@@ -111,26 +117,35 @@ class Store(ABC):
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
         """Return `length` bytes from `start` (from the end if negative), fewer at the end."""
 
-    def read_range(
-        self, key: str, start: int, length: int, buffer: Buffer
-    ) -> bytes | memoryview | None:
-        """Return what `get_range` returns, as a view that may lie in `buffer`, as for `read`."""
-        del buffer
-        return self.get_range(key, start, length)
+    @abstractmethod
+    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+        """Return what `get_range` returns with its stamp; it may lie in `buffer`, as for `read`."""
 
     @abstractmethod
     def keys(self) -> Iterator[str]:
         """Every key of the store; empty where the store cannot list."""
 
     def stamp(self, key: str) -> object:
-        """Return a value that changes when the key is written anew; None where that is unknown."""
+        """Return what changes when a key is written anew; None without the key, and for URLs."""
         del key
         return None
 
-    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, bytes]:
-        """Return the bytes of those keys that exist. For documents, which may well be absent."""
-        found = ((key, self.get(key, limit)) for key in keys)
-        return {key: data for key, data in found if data is not None}
+    def same(self, one: object, other: object) -> bool:
+        """Whether two stamps of a key are of one version of it."""
+        return one == other
+
+    def is_current(self, key: str, stamp: object) -> bool:
+        """Whether a key is of the version that it had when it was given a stamp."""
+        return self.same(self.stamp(key), stamp)
+
+    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, Stamped]:
+        """Return those keys that exist, whole. For documents, which may well be absent."""
+        found = ((key, self._get_stamped(key, limit)) for key in keys)
+        return {key: stamped for key, stamped in found if stamped is not None}
+
+    def _get_stamped(self, key: str, limit: int) -> Stamped | None:
+        data = self.get(key, limit)
+        return None if data is None else Stamped(data, None)
 
     def label(self, key: str) -> str:
         """Return how messages name a key."""
@@ -178,24 +193,40 @@ class FolderStore(Store):
         # While the folder is open, no other folder can be given its number.
         self._fd = os.open(self._root, os.O_RDONLY) if os.name == "posix" else -1
         self._identity = os.stat(self._root)
+        self._pending = pending_of(self._root)
 
     def get(self, key: str, limit: int) -> bytes | None:
         view = self.read(key, limit, Buffer())
         return None if view is None else bytes(view)
 
     def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        fd = self._open(key)
-        if fd is None:
+        found = self._read_whole(key, limit, buffer)
+        return None if found is None else found[0]
+
+    def _get_stamped(self, key: str, limit: int) -> Stamped | None:
+        found = self._read_whole(key, limit, Buffer())
+        return None if found is None else Stamped(bytes(found[0]), FileStamp.of_status(found[1]))
+
+    def _read_whole(
+        self, key: str, limit: int, buffer: Buffer
+    ) -> tuple[memoryview, os.stat_result] | None:
+        opened = self._open(key)
+        if opened is None:
             return None
+        fd, before = opened
         try:
-            size = os.fstat(fd).st_size
+            size = before.st_size
             if size > limit:
                 raise too_long(self.label(key), size, limit)
             view = buffer.take(size)
             filled = self._fill(fd, view)
-            if filled != size:
-                raise ReadFailed(f"{self.label(key)}: shrank while it was read.")
-            return view
+            after = os.fstat(fd)
+            if (filled, after.st_mtime_ns) != (after.st_size, before.st_mtime_ns):
+                raise FileChanged(
+                    f"{self.label(key)}: the file was written to while it was read, so its bytes "
+                    "may not belong together. Read it again when it is complete."
+                )
+            return view, before
         except OSError as error:
             raise _failed(self.label(key), error) from error
         finally:
@@ -203,7 +234,7 @@ class FolderStore(Store):
 
     @staticmethod
     def _fill(fd: int, view: memoryview) -> int:
-        filled = 0
+        filled = os.readv(fd, [view]) if hasattr(os, "readv") else 0
         while filled < len(view):
             count = (
                 os.readv(fd, [view[filled:]]) if hasattr(os, "readv") else _read(fd, view, filled)
@@ -214,31 +245,22 @@ class FolderStore(Store):
         return filled
 
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
-        fd = self._open(key)
-        if fd is None:
-            return None
-        try:
-            os.lseek(fd, start, os.SEEK_END if start < 0 else os.SEEK_SET)
-            parts: list[bytes] = []
-            while length > 0 and (part := os.read(fd, length)):
-                parts.append(part)
-                length -= len(part)
-            return b"".join(parts)
-        except OSError as error:
-            raise _failed(self.label(key), error) from error
-        finally:
-            os.close(fd)
+        found = self.read_stamped(key, start, length, Buffer())
+        return None if found is None else bytes(found.data)
 
-    def read_range(
-        self, key: str, start: int, length: int, buffer: Buffer
-    ) -> bytes | memoryview | None:
-        fd = self._open(key)
-        if fd is None:
+    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+        opened = self._open(key)
+        if opened is None:
             return None
+        fd, status = opened
         try:
-            os.lseek(fd, start, os.SEEK_SET)
-            view = buffer.take(length)
-            return view[: self._fill(fd, view)]
+            size = status.st_size
+            begin = max(0, size + start) if start < 0 else start
+            os.lseek(fd, begin, os.SEEK_SET)
+            view = buffer.take(max(0, min(length, size - begin)))
+            filled = self._fill(fd, view)
+            # Taken after reading: what is written before that shows.
+            return Stamped(view[:filled], FileStamp.of(fd))
         except OSError as error:
             raise _failed(self.label(key), error) from error
         finally:
@@ -246,14 +268,35 @@ class FolderStore(Store):
 
     def stamp(self, key: str) -> object:
         try:
-            status = os.stat(os.path.join(self._root, key))
+            return FileStamp.of(self._path_of(key))
         except OSError:
             return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _path_of(self, key: str) -> str:
+        if self._pending is not None:
+            if key in self._pending.removed:
+                return os.path.join(self._pending.folder, key)
+            changed = os.path.join(self._pending.folder, key)
+            if os.path.lexists(changed):
+                return changed
+        return f"{self._root}{os.sep}{key}"
+
+    def is_current(self, key: str, stamp: object) -> bool:
+        # Called after each read, so it makes no stamp of its own where nothing has changed.
+        try:
+            now = os.stat(self._path_of(key))
+        except OSError:
+            return stamp is None
+        if not isinstance(stamp, FileStamp):
+            return False
+        size, time, _, inode = stamp
+        if now.st_mtime_ns == time and now.st_size == size and now.st_ino == inode:
+            return True
+        return FileStamp.of_status(now) == stamp
 
     def keys(self) -> Iterator[str]:
         for folder, folders, files in os.walk(self._root):
-            folders.sort()
+            folders[:] = sorted(name for name in folders if name != FOLDER)
             base = os.path.relpath(folder, self._root).replace(os.sep, "/")
             for file in sorted(files):
                 yield file if base == "." else f"{base}/{file}"
@@ -268,32 +311,42 @@ class FolderStore(Store):
         with contextlib.suppress(Exception):
             self.close()
 
-    def _open(self, key: str) -> int | None:
-        """Open the file of a key that lies inside the store; None if there is none.
+    def _open(self, key: str) -> tuple[int, os.stat_result] | None:
+        """Open the file of a key that lies inside the store, and ask about it; None without one.
 
         Raises
         ------
         ReadFailed
-            Another folder stands under the store's name by now: its chunks are not this image's,
-            and a chunk missing there, or removed here, is no fill value.
+            It cannot be opened.
+        FileChanged
+            Another folder has the store's name by now: its chunks are not this image's, and a
+            chunk that is missing there, or was removed here, is no fill value.
         """
-        fd = self._open_now(key)
+        opened = self._open_now(key)
         # Looked at after opening, so that what was opened before lies in the store itself.
         try:
             same = os.path.samestat(self._identity, os.stat(self._root))
         except OSError:
             same = False
         if not same:
-            if fd is not None:
-                os.close(fd)
-            raise ReadFailed(
+            if opened is not None:
+                os.close(opened[0])
+            raise FileChanged(
                 f"{self.label(key)}: the store was replaced or removed while it was open. Open it "
-                "again to read what stands there now."
+                "again to read what it holds now."
             )
-        return fd
+        return opened
 
-    def _open_now(self, key: str) -> int | None:
-        path = os.path.join(self._root, key)
+    def _open_now(self, key: str) -> tuple[int, os.stat_result] | None:
+        if self._pending is None:
+            return self._open_path(os.path.join(self._root, key), key)
+        # The change may be put in place meanwhile: what is not in the journal any more is there.
+        if key in self._pending.removed:
+            return self._open_path(os.path.join(self._pending.folder, key), key)
+        changed = self._open_path(os.path.join(self._pending.folder, key), key)
+        return changed or self._open_path(os.path.join(self._root, key), key)
+
+    def _open_path(self, path: str, key: str) -> tuple[int, os.stat_result] | None:
         try:
             if not self._allow_outside:
                 self._check_folder(os.path.dirname(path), key)
@@ -315,10 +368,11 @@ class FolderStore(Store):
             if isinstance(error, ReadFailed):
                 raise
             raise _failed(self.label(key), error) from error
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise ReadFailed(f"{self.label(key)}: is no file, though one belongs there.")
-        return fd
+        return fd, status
 
     def _check_folder(self, folder: str, key: str) -> None:
         if folder in self._inside:
@@ -348,121 +402,3 @@ def _failed(label: str, error: OSError) -> ReadFailed:
     if isinstance(error, ReadFailed):
         return error
     return ReadFailed(f"{label}: cannot be read ({error.strerror or error}).")
-
-
-def _forbidden(error: Exception) -> bool:
-    return isinstance(error, PermissionError) or getattr(error, "status", None) == 403
-
-
-class RemoteStore(Store):
-    """An fsspec URL. Each call is a request of its own, so concurrency is the number of callers."""
-
-    is_remote = True
-
-    def __init__(self, source: Source) -> None:
-        self.name = source.name
-        self._fs = source.filesystem()
-        url = source.url or ""
-        base, query, rest = url.partition("?")
-        self._root = str(self._fs._strip_protocol(base)).rstrip("/")
-        # A web server would take a "#" or "?" in a key for the end of the path.
-        self._quotes = "http" in self._fs.protocol
-        self._query = query + rest
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def get(self, key: str, limit: int) -> bytes | None:
-        try:
-            # One byte above the limit shows what is too long, without fetching all of it.
-            data: bytes = self._fs.cat_file(self._path(key), start=0, end=limit + 1)
-        except (FileNotFoundError, KeyError):
-            return None
-        except Exception as error:
-            raise self._failed(key, error) from error
-        if len(data) > limit:
-            raise too_long(self.label(key), len(data), limit)
-        return data
-
-    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        del buffer
-        data = self.get(key, limit)
-        return None if data is None else memoryview(data)
-
-    def get_range(self, key: str, start: int, length: int) -> bytes | None:
-        path = self._path(key)
-        try:
-            if start < 0:
-                data: bytes = self._fs.cat_file(path, start=start, end=None)
-                # Some servers answer a suffix range with the whole object.
-                return data[start : start + length or None]
-            data = self._fs.cat_file(path, start=start, end=start + length)
-        except (FileNotFoundError, KeyError):
-            return None
-        except Exception as error:
-            raise self._failed(key, error) from error
-        if len(data) > length:
-            raise ReadFailed(f"{self.label(key)}: the server ignores byte ranges.")
-        return data
-
-    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, bytes]:
-        wanted = list(keys)
-        found: dict[str, bytes] = {}
-        for key, answer in zip(wanted, self._answers(wanted, limit), strict=True):
-            if isinstance(answer, (FileNotFoundError, KeyError)):
-                continue
-            if isinstance(answer, Exception):
-                failed = self._failed(key, answer)
-                if not _forbidden(answer) or not isinstance(failed, ReadFailed):
-                    raise failed from answer
-                # Servers that do not list their objects say so of those that are not there.
-                self.refusal = failed
-                continue
-            if len(answer) > limit:
-                raise too_long(self.label(key), len(answer), limit)
-            found[key] = answer
-        return found
-
-    def _answers(self, keys: list[str], limit: int) -> list[bytes | Exception]:
-        """Return the bytes of each key, or the error, all asked for at once where that can be."""
-        paths = [self._path(key) for key in keys]
-        try:
-            if getattr(self._fs, "async_impl", False) and len(keys) > 1:
-                return list(self._fs.cat_ranges(paths, 0, limit + 1, on_error="return"))
-        except Exception as error:
-            raise self._failed("", error) from error
-        answers: list[bytes | Exception] = []
-        for path in paths:
-            try:
-                answers.append(self._fs.cat_file(path, start=0, end=limit + 1))
-            except Exception as error:  # noqa: BLE001 - each file system has its own
-                answers.append(error)
-        return answers
-
-    def keys(self) -> Iterator[str]:
-        try:
-            files = sorted(self._fs.find(self._root))
-        except Exception:  # noqa: BLE001 - each file system has its own
-            # Plain web servers cannot list; what was asked for by name is all there is to tell.
-            return
-        for file in files:
-            if file.startswith(self._root + "/"):
-                yield file[len(self._root) + 1 :]
-
-    def close(self) -> None:
-        self._closed = True
-
-    def _path(self, key: str) -> str:
-        if self._closed:
-            raise Closed(f"{self.name}: read after close().")
-        name = quote(key) if self._quotes else key
-        path = f"{self._root}/{name}" if key else self._root
-        return path + self._query
-
-    def _failed(self, key: str, error: Exception) -> Exception:
-        if isinstance(error, ImportError):
-            return MissingExtra(f"{self.name}: {error}.")
-        why = f"{type(error).__name__}: {error}"
-        more = ""
-        if _forbidden(error):
-            more = " Servers that do not list what they hold say the same of what is not there."
-        return ReadFailed(f"{self.label(key)}: cannot be fetched ({why}).{more}")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from bfbridge.backend import Image, ImageSpec, Quantity, Shape5, StoredAs, WriterBackend
+from bfbridge.backend import Extras, Image, ImageSpec, Quantity, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
+from bfbridge.extras import attach_extras
 from bfbridge.omemodel import model_from_xml, xml_from_model
 from bfbridge_omezarr.files import tree_of
 from bfbridge_omezarr.levels import LevelWriter, Windows, Workspace, to_json
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.source import Source
+    from bfbridge_omezarr.files import Tree
 
 __all__ = ["StoreWriter", "ome_xml_of"]
 
@@ -59,7 +61,7 @@ class StoreWriter(WriterBackend):
 
     def __init__(
         self,
-        target: Path | Source,
+        target: Path | Source | Tree,
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: WriteOptions,
@@ -273,8 +275,10 @@ class StoreWriter(WriterBackend):
             self._files.write(
                 "OME/METADATA.ome.xml", ome_xml_of(self._ome, self._places.order).encode()
             )
+        others = self._others
         for group in sorted(documents, key=lambda key: (key == "", key)):
-            for name, document in group_documents(documents[group], self._options):
+            told = others.get(group, {})
+            for name, document in group_documents(documents[group], self._options, told):
                 self._files.write(_join(group, name), to_json(document))
         if self._shared:
             self._files.remove_folder(FOLDER)
@@ -298,11 +302,23 @@ class StoreWriter(WriterBackend):
             )
             if spec.image.is_mask:
                 source = "../../" if "labels/" in group else None
-                attributes |= label_attributes(self._options, source)
+                attributes |= label_attributes(spec, self._options, source)
             documents[group] = attributes
         return documents
 
+    @property
+    def _others(self) -> dict[str, Mapping[str, Any]]:
+        """Attributes of the groups that are none of NGFF's, as their sources had them."""
+        told = {
+            group: spec.extras.other.get("attributes")
+            for group, spec in zip(self._places.groups, self._specs, strict=True)
+        }
+        return {group: found for group, found in told.items() if isinstance(found, Mapping)}
+
     def _time_step(self, image: int) -> Quantity | None:
+        known = self._specs[image].image.time_step
+        if known is not None:
+            return known
         if self._ome is None or image >= len(self._ome.images):
             return None
         pixels = self._ome.images[image].pixels
@@ -312,11 +328,15 @@ class StoreWriter(WriterBackend):
 
 
 def ome_xml_of(ome: OME, order: Sequence[int]) -> str:
-    """Return the OME document of images in that order, pointing to no other file's pixels."""
+    """Return the OME document of images in that order, pointing to no other file's pixels.
+
+    What NGFF's own documents hold is not said twice.
+    """
     from ome_types.model import MetadataOnly
 
     ome = ome.model_copy(deep=True)
     ome.images = [ome.images[number] for number in order]
+    attach_extras(ome, [Extras()] * len(ome.images))
     for image in ome.images:
         image.pixels.tiff_data_blocks = []
         image.pixels.bin_data_blocks = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import zipfile
 import zlib
@@ -9,13 +10,17 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import FileMissing, LimitExceeded, ReadFailed, UnreadableFile, Unsupported
-from bfbridge_omezarr.store import Buffer, FolderStore, RemoteStore, Store, too_long
+from bfbridge.journal import COMMIT, FOLDER, NEW, find_interrupted, parse_record
+from bfbridge_omezarr.remote import RemoteStore
+from bfbridge_omezarr.store import Buffer, FolderStore, Stamped, Store, too_long
 
 if TYPE_CHECKING:
     from bfbridge.limits import Limits
     from bfbridge.source import RandomAccess, Source
 
 __all__ = ["ZipStore", "open_store"]
+
+log = logging.getLogger("bfbridge.omezarr")
 
 
 class ZipStore(Store):
@@ -42,6 +47,18 @@ class ZipStore(Store):
         self._entries = {
             file[len(base) :]: info for file, info in entries.items() if file.startswith(base)
         }
+        self._apply_journal(limits)
+
+    def _apply_journal(self, limits: Limits) -> None:
+        """Take the new files of a change that was committed and not in place when it was zipped."""
+        data = self.get(COMMIT, limits.xml_bytes)
+        if data is not None:
+            for key in parse_record(data, self.label(COMMIT))["removed"]:
+                self._entries.pop(key, None)
+            new = {k: info for k, info in self._entries.items() if k.startswith(f"{NEW}/")}
+            self._entries |= {key[len(NEW) + 1 :]: info for key, info in new.items()}
+        for key in [key for key in self._entries if key.startswith(f"{FOLDER}/")]:
+            del self._entries[key]
 
     def get(self, key: str, limit: int) -> bytes | None:
         info = self._entries.get(key)
@@ -74,6 +91,15 @@ class ZipStore(Store):
             return None if data is None else data[begin : begin + length]
         # The checksum covers the whole entry; parts rely on the shard index's own.
         return self._exactly(self._data_start(info, key) + begin, length, key)
+
+    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+        del buffer
+        data = self.get_range(key, start, length)
+        return None if data is None else Stamped(data, self.stamp(key))
+
+    def stamp(self, key: str) -> object:
+        # Where entries lie was read once; a zip file is not written in place.
+        return self._entries[key].CRC if key in self._entries else None
 
     def keys(self) -> Iterator[str]:
         yield from sorted(self._entries)
@@ -172,6 +198,9 @@ def open_store(source: Source, limits: Limits, allow_outside: bool) -> Store:
         It is neither a folder nor a zip file.
     """
     if source.path is not None and source.path.is_dir():
+        interrupted = find_interrupted(source.path)
+        if interrupted is not None and interrupted.committed:
+            log.warning("%s", interrupted)
         return FolderStore(str(source.path), source.name, allow_outside)
     zipped = source.filename.lower().endswith((".zip", ".ozx"))
     if source.url is not None and not zipped:

@@ -18,7 +18,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from bfbridge.convert.batch import parse_part, plan_jobs, run_batch
+from bfbridge.convert.checks import check_call, check_wanted
 from bfbridge.convert.history import read_history
 from bfbridge.convert.jobs import reason_of
 from bfbridge.convert.naming import axes_of_pattern, is_name_pattern
@@ -99,6 +102,9 @@ def make_request(**wanted: Any) -> Request:
     BadArgument
         One of them makes no sense.
     """
+    check_wanted(wanted)
+    if isinstance(wanted.get("series"), np.integer):
+        wanted["series"] = int(wanted["series"])
     for name, parse in (("crop", parse_crop), ("memory", parse_size), ("split", parse_split)):
         wanted[name] = parse(wanted.get(name))
     workers = wanted.get("max_workers")
@@ -241,6 +247,14 @@ def convert(
     BatchFailed
         Some files of a batch failed. The others are done; ``error.conversion`` has them all.
     """
+    functions = {
+        "progress": (progress, "__call__"), "client": (client, "submit"),
+        "watcher": (watcher, "begin"),
+    }  # fmt: skip
+    check_call(
+        source, target, functions, overwrite=overwrite, recursive=recursive, group=group,
+        resume=resume,
+    )  # fmt: skip
     request = make_request(
         series=series, level=level, channels=channels, z=z, t=t, crop=crop, dtype=dtype,
         scaling=scaling, split=split, pyramid=pyramid, downsample=downsample, verify=verify,

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from bfbridge import metadata
+from bfbridge.backend import Extras, Quantity
 from bfbridge.convert.pieces import Piece
 from bfbridge.convert.scaling import Scaling
 from bfbridge.errors import UnreadableFile
+from bfbridge.extras import attach_extras, find_extras, moved
 from bfbridge.reader import BioReader
 
 if TYPE_CHECKING:
@@ -72,7 +75,37 @@ def document_for(
     for number, scaling in enumerate(scalings):
         if scaling.changes:
             new.images[number] = _retyped(new, new.images[number], scaling)
+    told = find_extras(new)
+    if any(told):
+        attach_extras(
+            new, [_extras(br, *each) for each in zip(told, pieces, scalings, strict=True)]
+        )
     return new
+
+
+def _extras(br: BioReader, extras: Extras, piece: Piece, scaling: Scaling) -> Extras:
+    """Return what else is known of an image, as far as it is true of the pixels taken."""
+    if scaling.low is not None:
+        # Windows are in the values of the source.
+        channels = [{k: v for k, v in c.items() if k != "window"} for c in extras.channels]
+        extras = replace(extras, channels=tuple(channels))
+    return extras if piece.whole else moved(extras, piece.c, _starts(piece, br))
+
+
+def _starts(piece: Piece, br: BioReader) -> dict[str, Quantity | None]:
+    """How far along each axis a piece begins, for the axes along which it does not begin at 0."""
+    size = piece.view(br).physical_pixel_size
+    steps = {
+        "x": size.x, "y": size.y, "z": size.z,
+        "t": metadata.time_step(br.ome.images[piece.series].pixels),
+    }  # fmt: skip
+    starts = {"x": piece.x[0], "y": piece.y[0], "z": piece.z[0], "t": piece.t[0]}
+    found: dict[str, Quantity | None] = {}
+    for axis, start in starts.items():
+        step = steps[axis]
+        if start:
+            found[axis] = None if step is None else Quantity(start * step.value, step.unit)
+    return found
 
 
 def _image(image: model.Image, piece: Piece, br: BioReader) -> model.Image:

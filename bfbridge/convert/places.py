@@ -11,7 +11,7 @@ from typing import Any
 
 from bfbridge.errors import BfbridgeError, FileMissing
 from bfbridge.filesystem import ZARR_MARKS
-from bfbridge.source import as_source
+from bfbridge.source import as_source, path_or_url
 
 __all__ = [
     "Place",
@@ -85,12 +85,8 @@ def is_report(name: str) -> bool:
 
 def place_of(target: str | os.PathLike[str]) -> Place:
     """Return a path, also for a URL of a local file, or a URL."""
-    source = as_source(target)
-    if source.url is None:
-        return source.path or Path(target)
-    if source.url.startswith(("file://", "local://")):
-        return Path(source.filesystem()._strip_protocol(source.url))
-    return Url(source.url)
+    place = path_or_url(target)
+    return place if isinstance(place, Path) else Url(place)
 
 
 def identity(text: str | os.PathLike[str]) -> str:

@@ -40,7 +40,7 @@ from bfbridge.newfile import name_target
 from bfbridge.objects import Objects
 from bfbridge.omerepair import collected_faults
 from bfbridge.reader import BioReader
-from bfbridge.source import as_source
+from bfbridge.source import as_source, path_or_url
 from bfbridge.writer import BioWriter
 
 __all__ = ["convert_on_cluster"]
@@ -185,6 +185,7 @@ def _begun(
 
 def _anywhere(source: str) -> str:
     """Return a path that holds in any working directory."""
+    source = os.fspath(path_or_url(source))
     return source if is_url(source) or not os.path.exists(source) else os.path.abspath(source)
 
 

@@ -28,7 +28,7 @@ from bfbridge.convert.request import Request
 from bfbridge.errors import BadArgument, BfbridgeError, FileMissing, UnreadableFile
 from bfbridge.filepattern import FilePattern, is_pattern
 from bfbridge.filesystem import ZARR_MARKS
-from bfbridge.source import as_source
+from bfbridge.source import as_source, path_or_url
 
 __all__ = ["Found", "Opened", "Scan", "Skipped", "find_sources", "is_one_image", "name_targets"]
 
@@ -43,6 +43,7 @@ def is_one_image(source: str) -> bool:
 
     No server is asked: a URL is a folder if it ends with a slash.
     """
+    source = os.fspath(path_or_url(source))
     if is_url(source):
         return not remote.is_folder_name(source)
     if os.path.isfile(source):
@@ -108,9 +109,11 @@ def find_sources(
     matcher = None if pattern is None else FilePattern(pattern)
     looked(0, 0)
     listed: list[Listed] = []
-    for source in sources:
+    for given in sources:
+        source = given
         try:
-            check_working_folder(source)
+            check_working_folder(given)
+            source = os.fspath(path_or_url(given))
             named = is_one_image(source)
             expanded = _listed(source, request, matcher, recursive, made, skipped)
             listed += [
@@ -157,7 +160,7 @@ def _expand(
     skipped: Skipped,
 ) -> Iterator[Listed]:
     """Yield files and whether they were found by searching rather than named."""
-    path = Path(source).expanduser()
+    path = Path(source)
     if path.is_file() or (path.is_dir() and _is_store(path)):
         yield Found(str(path)), False
     elif path.is_dir():

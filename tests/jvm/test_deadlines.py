@@ -73,7 +73,7 @@ def test_timeout_isolates_unless_told_otherwise():
 
 @pytest.mark.parametrize("timeout", [0, -1, "5", True, float("nan"), float("inf")])
 def test_a_timeout_is_a_number_of_seconds(timeout):
-    with pytest.raises(BadArgument, match="timeout=.*number of seconds above 0"):
+    with pytest.raises(BadArgument, match="timeout=.*give a number above 0"):
         BioReader(QUICK, timeout=timeout)
 
 

@@ -1,10 +1,13 @@
 """AICSImageIO's daily calls against the arrays that were written."""
 
+import pickle
 import sys
 
+import dask.array as da
 import numpy as np
 import pytest
 import tifffile
+import xarray as xr
 
 import bfbridge
 from bfbridge import BioReader
@@ -278,3 +281,124 @@ def test_what_is_no_mosaic_is_refused(tiff, scenes):
         AICSImage(scenes, mosaic="tiles")
     with pytest.raises(BadArgument, match="mosaic="):
         AICSImage(tiff, mosaic="both")
+
+
+# ---- arrays
+
+
+def lazy(array):
+    return da.from_array(array, chunks=tuple(max(1, n // 2) for n in array.shape))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, lazy, xr.DataArray])
+@pytest.mark.parametrize("axes", ["YX", "ZYX", "CZYX", "TCZYX"])
+def test_arrays_are_images(kind, axes):
+    array = PIXELS[(0,) * (5 - len(axes))]
+    whole = array.reshape((1,) * (5 - len(axes)) + array.shape)
+    with AICSImage(kind(array)) as image:
+        assert image.dims.order == "TCZYX"
+        assert (image.shape, image.dtype) == (whole.shape, PIXELS.dtype)
+        assert image.scenes == ("Image:0",)
+        np.testing.assert_array_equal(image.data, whole)
+        np.testing.assert_array_equal(image.dask_data.compute(), whole)
+        np.testing.assert_array_equal(image.get_image_data("XYZ", T=0, C=0), whole[0, 0].T)
+        np.testing.assert_array_equal(image.get_image_dask_data("YX", Z=-1), whole[0, 0, -1])
+        np.testing.assert_array_equal(image.get_image_data("ZYX", Y=[3, 1]), whole[0, 0][:, [3, 1]])
+        assert image.channel_names == [f"Channel:0:{i}" for i in range(whole.shape[1])]
+        assert image.physical_pixel_sizes == (None, None, None)
+        assert image.ome_metadata.images[0].pixels.size_y == 37
+        assert image.resolution_levels == (0,)
+        assert image.get_stack().shape == (1, *whole.shape)
+
+
+def test_what_is_said_of_arrays():
+    image = AICSImage(
+        PIXELS[0].transpose(3, 2, 0, 1), dim_order="XYCZ", channel_names=["a", "b", "c"],
+        physical_pixel_sizes=PhysicalPixelSizes(2, 0.5, 0.25),
+    )  # fmt: skip
+    np.testing.assert_array_equal(image.data, PIXELS[:1])
+    assert image.channel_names == ["a", "b", "c"]
+    assert image.physical_pixel_sizes == (2, 0.5, 0.25)
+    assert image.xarray_data.coords["Y"].values[:2].tolist() == [0, 0.5]
+    labelled = xr.DataArray(PIXELS[0], dims=("c", "z", "y", "x")).transpose("x", "y", "z", "c")
+    np.testing.assert_array_equal(AICSImage(labelled).data, PIXELS[:1])
+
+
+def test_rgb_arrays_have_samples(tmp_path):
+    for array in (RGB[0, 0], lazy(RGB[0, 0])):
+        with AICSImage(array, dim_order="ZYXS") as image:
+            assert (image.dims.order, image.shape) == ("TCZYXS", RGB.shape)
+            np.testing.assert_array_equal(image.data, RGB)
+            np.testing.assert_array_equal(image.dask_data.compute(), RGB)
+            np.testing.assert_array_equal(image.get_image_data("YXS", Z=1), RGB[0, 0, 1])
+            image.save(tmp_path / "rgb.ome.tif", overwrite=True)
+        with AICSImage(tmp_path / "rgb.ome.tif") as again:
+            assert again.dims.order == "TCZYXS"
+            np.testing.assert_array_equal(again.data, RGB)
+
+
+def test_lists_of_arrays_are_scenes(tmp_path):
+    image = AICSImage(
+        [PIXELS[0], lazy(PIXELS[1, :2])], channel_names=[["a", "b", "c"], ["d", "e"]],
+        physical_pixel_sizes=[(1, 2, 3), (None, 5, 6)],
+    )  # fmt: skip
+    assert image.scenes == ("Image:0", "Image:1")
+    image.set_scene(1)
+    np.testing.assert_array_equal(image.data, PIXELS[1:, :2])
+    assert image.channel_names == ["d", "e"]
+    assert image.physical_pixel_sizes == (None, 5, 6)
+    image.save(tmp_path / "both.ome.tif")
+    image.save(tmp_path / "one.ome.zarr", select_scenes=[1])
+    with AICSImage(tmp_path / "both.ome.tif") as again:
+        assert len(again.scenes) == 2
+        np.testing.assert_array_equal(again.data, PIXELS[:1])
+        again.set_scene(1)
+        np.testing.assert_array_equal(again.data, PIXELS[1:, :2])
+        assert again.channel_names == ["d", "e"]
+    np.testing.assert_array_equal(AICSImage(tmp_path / "one.ome.zarr").data, PIXELS[1:, :2])
+    image = AICSImage([PIXELS[0], PIXELS[1]], dim_order=["CZYX", "TZYX"])
+    assert image.shape == (1, 3, 4, 37, 53)
+    image.set_scene("Image:1")
+    assert image.shape == (3, 1, 4, 37, 53)
+
+
+def test_two_arrays_are_never_taken_for_each_other():
+    one, two = AICSImage(PIXELS[0]), AICSImage(PIXELS[1])
+    assert one._reader.to_dask().name != two._reader.to_dask().name
+    np.testing.assert_array_equal(one._reader.to_dask().compute(), PIXELS[:1])
+    np.testing.assert_array_equal(two._reader.to_dask().compute(), PIXELS[1:])
+    again = pickle.loads(pickle.dumps(one._reader))
+    np.testing.assert_array_equal(again.asarray(), PIXELS[:1])
+
+
+def test_dask_arrays_are_not_computed_to_answer_questions():
+    def fail(block):
+        raise AssertionError("computed")
+
+    array = lazy(PIXELS).map_blocks(fail, dtype="uint16", meta=np.empty((0,) * 5, "uint16"))
+    image = AICSImage(array)
+    assert (image.shape, image.dtype) == (PIXELS.shape, np.uint16)
+    assert image.dask_data.shape == PIXELS.shape
+    assert image.get_image_dask_data("YX").shape == (37, 53)
+    assert image.xarray_dask_data.shape == PIXELS.shape
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"image": PIXELS, "dim_order": "CZYX"}, "dim_order='CZYX' does not fit"),
+        ({"image": PIXELS, "dim_order": "TCZYQ"}, "dim_order='TCZYQ'"),
+        ({"image": PIXELS, "dim_order": ["TCZYX"] * 2}, "there are 1 arrays"),
+        ({"image": PIXELS, "dim_order": 5}, "5: give one value"),
+        ({"image": np.zeros((2,) * 6)}, "does not fit it. Give one letter"),
+        ({"image": np.zeros(5)}, "does not fit it"),
+        ({"image": PIXELS, "channel_names": ["a"]}, "the array has 3 channels"),
+        ({"image": PIXELS, "physical_pixel_sizes": (1, 2)}, "those along Z, Y and X"),
+        ({"image": PIXELS, "physical_pixel_sizes": (1, 2, -3)}, "above 0"),
+        ({"image": [PIXELS], "physical_pixel_sizes": [(1, 2)]}, "those along Z, Y and X"),
+        ({"image": "a.tif", "dim_order": "TCZYX"}, "describe arrays; a file says"),
+    ],
+)
+def test_what_does_not_fit_arrays(arguments, words):
+    with pytest.raises(BadArgument, match=words):
+        AICSImage(**arguments)

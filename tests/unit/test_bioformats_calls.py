@@ -12,7 +12,7 @@ import pytest
 
 from bfbridge.errors import ReadFailed, TookTooLong
 from bfbridge_bioformats import calls
-from bfbridge_bioformats.calls import Activity, Bounds, call, call_later, check_wanted, current_call
+from bfbridge_bioformats.calls import Activity, Bounds, call, check_wanted, current_call
 
 
 def ask(action, bounds=None, **options):
@@ -128,20 +128,6 @@ def test_a_call_that_counts_goes_on():
         return "done"
 
     assert ask(work, Bounds(activity, idle=0.9)) == "done"
-
-
-def test_nobody_waits_for_a_finaliser():
-    go_on, done = threading.Event(), threading.Event()
-
-    def work():
-        go_on.wait(30)
-        done.set()
-        raise ValueError("this goes nowhere")
-
-    call_later(work)
-    assert not done.is_set()
-    go_on.set()
-    assert done.wait(30)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

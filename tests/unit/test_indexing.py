@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from bfbridge.errors import BadSelection, BfbridgeError
-from bfbridge.indexing import fit_value, parse_key, parse_ranges, trim
+from bfbridge.indexing import (
+    fit_axes,
+    parse_key,
+    parse_ranges,
+    split_new_axes,
+    spread,
+    trim,
+)
 from tests.support.engine import expected
 from tests.support.memory import distinct
 
@@ -81,9 +88,9 @@ def test_shapes(key: Any, shape: tuple[int, ...]) -> None:
         (np.s_[..., ...], "only one Ellipsis"),
         ((0,) * 6, "too many indices: 6 were given"),
         ((..., *(0,) * 6), "too many indices"),
-        (np.zeros(50, bool), "axis Y: an array of bool with 1 dimension"),
-        (np.zeros(SHAPE, bool), "bool with 5 dimension"),
-        ([True, False], "axis Y: an array of bool"),
+        (np.zeros(SHAPE, bool), r"axis Y: a boolean mask with 5 dimensions.*br\[...\]\[mask\]"),
+        ([True, False], "axis Y: a boolean mask of 2 values .* whose Y is 50"),
+        (np.s_[:, np.ones(50, bool)], "axis X: a boolean mask of 50 values .* whose X is 70"),
         ([0.5], "axis Y: an array of float64"),
         (np.zeros((2, 2), int), "2 dimension"),
         ([[0], [1, 2]], "axis Y"),
@@ -123,12 +130,47 @@ def test_two_numbers_are_a_range_on_space_and_positions_on_channels_and_time() -
     assert [list(axis) for axis in axes] == [[1, 2, 3], [0, 1, 2, 3, 4], [0, 1], [0, 2], [0, 1]]
 
 
+def test_masks_of_one_axis_choose_positions() -> None:
+    rows, columns = np.arange(50) % 3 == 0, np.arange(70) > 60
+    selection = parse_key((rows, columns, [False, True, True, False]), SHAPE)
+    chosen = ARRAY[np.ix_(*(np.array(list(axis), np.intp) for axis in selection.axes))]
+    np.testing.assert_array_equal(chosen, ARRAY[rows][:, columns][:, :, 1:3])
+    assert parse_ranges(SHAPE, Y=rows).shape == (17, 70, 4, 3, 2)
+    assert parse_key(np.zeros(50, bool), SHAPE).shape == (0, 70, 4, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "rest", "places"),
+    [
+        (None, (), (0,)),
+        (np.s_[None, 1], (1,), (0,)),
+        (np.s_[1, None, 2], (1, 2), (1,)),
+        (np.s_[:, :, None], (slice(None), slice(None)), (2,)),
+        (np.s_[..., None], (...,), (5,)),
+        (np.s_[..., 0, None, 1], (..., 0, 1), (4,)),
+        (np.s_[None, ..., None, None], (...,), (0, 5, 5)),
+        (np.s_[1, 2], (1, 2), ()),
+    ],
+)
+def test_new_axes_are_told_apart(key: Any, rest: Any, places: tuple[int, ...]) -> None:
+    assert split_new_axes(key) == (rest, places)
+
+
+def test_new_axes_and_two_ellipses() -> None:
+    with pytest.raises(BadSelection, match="only one Ellipsis"):
+        split_new_axes(np.s_[..., None, ...])
+
+
 def test_arguments_are_not_modified() -> None:
     listed, array = [2, 0], np.array([-1, 3])
     parse_ranges(SHAPE, C=listed, Y=array)
     parse_key((array, slice(None), slice(None), listed), SHAPE)
     assert listed == [2, 0]
     assert array.tolist() == [-1, 3]
+
+
+def fitted(array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    return spread(array, fit_axes(array.shape, shape), shape)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +188,7 @@ def test_arguments_are_not_modified() -> None:
 )
 def test_values_broadcast_as_in_numpy(value: tuple[int, ...], shape: tuple[int, ...]) -> None:
     array = distinct(value)
-    got = fit_value(array, shape)
+    got = fitted(array, shape)
     wanted = np.zeros(trim(shape), array.dtype)
     wanted[...] = array
     assert got.shape == shape
@@ -157,12 +199,10 @@ def test_values_broadcast_as_in_numpy(value: tuple[int, ...], shape: tuple[int, 
 @pytest.mark.parametrize("value", [(10, 20, 1), (10, 20, 1, 1, 1), (1, 10, 20, 1)])
 def test_axes_of_length_1_may_stand_around_values(value: tuple[int, ...]) -> None:
     array = distinct(value)
-    np.testing.assert_array_equal(
-        fit_value(array, (10, 20, 1, 1, 1)), array.reshape(10, 20, 1, 1, 1)
-    )
+    np.testing.assert_array_equal(fitted(array, (10, 20, 1, 1, 1)), array.reshape(10, 20, 1, 1, 1))
 
 
 @pytest.mark.parametrize("value", [(10,), (20, 10), (10, 20, 2), (2, 10, 20), (0, 20), (10, 20, 0)])
 def test_values_that_do_not_fit(value: tuple[int, ...]) -> None:
     with pytest.raises(BadSelection, match=r"do not fit a selection of shape \(10, 20, 1, 1, 1\)"):
-        fit_value(np.zeros(value), (10, 20, 1, 1, 1))
+        fitted(np.zeros(value), (10, 20, 1, 1, 1))

@@ -191,3 +191,52 @@ def test_append_is_for_zarr(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="OME-Zarr can"):
         BioWriter(path, append=True, T=9)
     assert np.array_equal(everything(path)[0], pixels())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"anything": "x"}, "anything"),
+        ({"compression": "no such codec"}, "no such codec"),
+        ({"X": 421}, "X=421, and the file has 420"),
+        ({"shape": (300, 420, 2, 2, 4)}, "C=2, and the file has 3"),
+        ({"dtype": "uint8"}, "dtype=.*uint8.*, and the file has .*uint16"),
+        ({"channel_names": ["a", "b", "c"]}, "channel_names=.*, and the file has"),
+        ({"ps_x": 0.25}, "physical_size_x=0.25, and the file has .*0.5"),
+        ({"ps_y": 0.25}, "physical_size_y=0.25, and the file has None"),
+        ({"spp": 3}, "samples_per_pixel=3, and the file has 1"),
+        ({"name": "other"}, "name='other', and the file has"),
+        ({"T": 3}, "T=3, and the file has 4 time points"),
+        ({"T": "four"}, "T='four': a size is an integer"),
+        ({"shape": 5}, "shape=5: give 2 to 5 sizes"),
+        ({"image": pixels((10, 10))}, "Y=10, and the file has 300"),
+        ({"memory": "much"}, "memory='much'"),
+        ({"backend": "nothing"}, "there is no such backend"),
+    ],
+)
+def test_append_refuses_what_the_file_is_not(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    path = written(tmp_path / "a.ome.zarr", pixels(), ps_x=0.5)
+    with pytest.raises(BadArgument, match=words):
+        BioWriter(path, append=True, **options)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.ome.zarr"]
+    assert np.array_equal(everything(path)[0], pixels())
+
+
+def test_append_takes_the_arguments_that_made_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.zarr"
+    options = {
+        "dtype": "uint16", "ps_x": (500, "nm"), "channel_names": ["a", "b", "c"], "name": "n",
+    } | OPTIONS  # fmt: skip
+    for count in (2, 4):
+        with BioWriter(path, append=True, shape=(*SHAPE[:4], count), **options) as bw:
+            bw[..., count - 2 : count] = pixels()[..., count - 2 : count]
+            ome = bw.metadata
+    assert np.array_equal(everything(path)[0], pixels())
+    with BioReader(path) as br, BioWriter(path, append=True, metadata=br.metadata) as bw:
+        bw[0] = 9
+    assert (everything(path)[0][0] == 9).all()
+    ome.images[0].pixels.size_y = 5
+    with pytest.raises(BadArgument, match="Y=5, and the file has 300"):
+        BioWriter(path, append=True, metadata=ome)

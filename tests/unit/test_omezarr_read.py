@@ -494,6 +494,11 @@ def test_pixel_size_channels_and_name(tmp_path: Path) -> None:
         ("pixel", 1, Quantity(1, "pixel")),
         ("micron", 2, Quantity(2, "µm")),
         ("furlong", 2, Quantity(2, "pixel")),
+        ("micrometers", 2, Quantity(2, "µm")),
+        ("metre", 2, Quantity(2, "m")),
+        ("Nanometers", 2, Quantity(2, "nm")),
+        ("\N{GREEK SMALL LETTER MU}m", 2, Quantity(2, "µm")),
+        ("seconds", 2, Quantity(2, "pixel")),
         ("micrometer", 0, None),
         ("micrometer", -1, None),
     ],
@@ -550,11 +555,13 @@ def test_stored_ome_xml_names_what_ngff_does_not(tmp_path: Path) -> None:
     assert image.name == "from xml"
     assert image.significant_bits == 12
     assert image.pixel_size == PixelSize(Quantity(0.3, "µm"), Quantity(0.4, "µm"))
-    assert [c.name for c in image.channels] == ["A", "B"]
+    # Viewers show the names of omero, so those are the ones that count.
+    assert [c.name for c in image.channels] == ["x", "B"]
     assert image.channels[0].color == (255, 0, 0, 255)
     assert image.channels[0].emission == Quantity(520, "nm")
     assert reader.ome_xml() == xml
     assert reader.ome().images[0].name == "from xml"
+    assert [c.name for c in reader.ome().images[0].pixels.channels] == ["x", "B"]
 
 
 # ---- layouts

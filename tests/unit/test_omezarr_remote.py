@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from bfbridge.errors import (  # noqa: E402
     BadArgument,
     BfbridgeError,
     Closed,
+    FileChanged,
     LimitExceeded,
     ReadFailed,
     Unsupported,
@@ -56,6 +58,9 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
     broken: ClassVar[str] = ""
     missing: ClassVar[int] = 404
     forbidden: ClassVar[str] = ""
+    # Headers that tell one version of a file from another.
+    validators: ClassVar[tuple[str, ...]] = ("ETag", "Last-Modified", "Content-Range")
+    name: ClassVar[str] = "one"
     asked: ClassVar[list[tuple[str, int]]] = []
     # Requests under way now, and at most so far.
     active: ClassVar[int] = 0
@@ -96,9 +101,21 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
             data, status = data[low:high], 206
         self.asked.append((self.path, len(data)))
         self.send_response(status)
+        self.tell_version(path, f"bytes {low}-{high - 1}/{size}" if status == 206 else "")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+    def tell_version(self, path: Path, part: str) -> None:
+        told = path.stat()
+        headers = {
+            "ETag": f'"{self.name}-{told.st_mtime_ns}"',
+            "Last-Modified": self.date_time_string(int(told.st_mtime)),
+            "Content-Range": part,
+        }
+        for name in self.validators:
+            if headers[name]:
+                self.send_header(name, headers[name])
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -167,6 +184,141 @@ def test_one_chunk_of_a_shard_is_fetched_alone(server: tuple[str, type[Ranges]])
     index, first, second = handler.asked
     assert index == ("/sharded.zarr/0/c/0/0/0/0", 12 * 16 + 4)
     assert max(first[1], second[1]) < 2048 + 64
+
+
+ANSWERS = {
+    "all": ("ETag", "Last-Modified", "Content-Range"),
+    "ETag": ("ETag",),
+    "date": ("Last-Modified",),
+    "nothing": (),
+}
+
+
+def rewrite(folder: Path) -> None:
+    """Write other pixels into the sharded store, as a program that does not know its readers."""
+    path = folder / "sharded.zarr/0"
+    zarr.open_array(str(path), mode="r+")[...] = VALUES[::-1] // 3
+    for shard in path.rglob("c/**/*"):
+        os.utime(shard, (2_000_000_000, 2_000_000_000))
+
+
+def chunk(reader: OmeZarrReader, y: int, x: int) -> np.ndarray[Any, Any]:
+    out = np.empty((1, 1, 1, 32, 32), np.uint16)
+    reader.read(Region(0, 0, (0, 0, 0, y, x), (1, 1, 1, y + 32, x + 32)), out)
+    return out[0, 0, 0]
+
+
+class TestShardsThatAreReplaced:
+    """An index of one version with chunks of another would be wrong pixels."""
+
+    @pytest.mark.parametrize("told", ANSWERS.values(), ids=ANSWERS)
+    def test_from_a_web_server(
+        self, server: tuple[str, type[Ranges]], folder: Path, told: tuple[str, ...]
+    ) -> None:
+        url, handler = server
+        handler.validators = told
+        reader = open_reader(f"{url}/sharded.zarr")
+        np.testing.assert_array_equal(chunk(reader, 0, 0), VALUES[0, 0, :32, :32])
+        rewrite(folder)
+        for _ in range(2):
+            with pytest.raises(FileChanged, match=r"0/c/0/0/0/0: this shard was replaced .*again"):
+                chunk(reader, 32, 0)
+        again = open_reader(f"{url}/sharded.zarr")
+        np.testing.assert_array_equal(whole(again)[:, :, 0], VALUES[::-1] // 3)
+
+    @pytest.mark.parametrize(("told", "requests"), [("all", 3), ("ETag", 3), ("nothing", 5)])
+    def test_requests(self, server: tuple[str, type[Ranges]], told: str, requests: int) -> None:
+        """One for the index and one for each chunk, where the server says what it answers with."""
+        url, handler = server
+        handler.validators = ANSWERS[told]
+        reader = open_reader(f"{url}/sharded.zarr")
+        handler.asked.clear()
+        for y in (0, 32):
+            np.testing.assert_array_equal(chunk(reader, y, 0), VALUES[0, 0, y : y + 32, :32])
+        assert len(handler.asked) == requests
+
+    def test_servers_that_answer_in_turn(self, server: tuple[str, type[Ranges]]) -> None:
+        """Each makes its own ETag of a file, which is the same one."""
+        url, handler = server
+        reader = open_reader(f"{url}/sharded.zarr")
+        for name in ("one", "two", "three"):
+            handler.name = name
+            np.testing.assert_array_equal(chunk(reader, 32, 32), VALUES[0, 0, 32:64, 32:64])
+
+    def test_in_memory(self, folder: Path) -> None:
+        memory = fsspec.filesystem("memory")
+        memory.put(str(folder / "sharded.zarr"), "/s.zarr", recursive=True)
+        try:
+            reader = open_reader("memory://s.zarr")
+            np.testing.assert_array_equal(chunk(reader, 0, 0), VALUES[0, 0, :32, :32])
+            rewrite(folder)
+            shard = "0/c/0/0/0/0"
+            memory.put(str(folder / "sharded.zarr" / shard), f"/s.zarr/{shard}")
+            with pytest.raises(FileChanged, match="replaced"):
+                chunk(reader, 32, 0)
+        finally:
+            memory.rm("/", recursive=True)
+
+    def test_on_s3(self, folder: Path, tmp_path: Path) -> None:
+        pytest.importorskip("s3fs")
+        pytest.importorskip("moto")
+        from tests.support.s3server import serve_s3
+
+        with serve_s3(folder, "key-of-this-test") as (web, options):
+            source = as_source(f"{web.url}/sharded.zarr", options)
+            reader = OmeZarrReader.open(source, OpenOptions())
+            np.testing.assert_array_equal(chunk(reader, 0, 0), VALUES[0, 0, :32, :32])
+            before = web.sent
+            np.testing.assert_array_equal(chunk(reader, 32, 0), VALUES[0, 0, 32:64, :32])
+            # That chunk and no index.
+            assert web.sent - before < 2 * 32 * 32 + 64
+            rewrite(folder)
+            shard = "0/c/0/0/0/0"
+            source.filesystem().put_file(
+                str(folder / "sharded.zarr" / shard), f"{web.url}/sharded.zarr/{shard}"
+            )
+            with pytest.raises(FileChanged, match="replaced"):
+                chunk(reader, 0, 32)
+            reader.close()
+
+    def test_a_chunk_that_was_not_stored(
+        self, folder: Path, server: tuple[str, type[Ranges]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The answer about one that is missing is believed for some seconds, not for ever."""
+        from bfbridge_omezarr import indexes
+
+        array = zarr.open_array(str(folder / "sharded.zarr/0"), mode="r+")
+        array[:, :, :32, :32] = 0
+        reader = open_reader(f"{server[0]}/sharded.zarr")
+        local = OmeZarrReader.open(as_source(folder / "sharded.zarr"), OpenOptions())
+        for each in (reader, local):
+            assert not chunk(each, 0, 0).any()
+        server[1].asked.clear()
+        assert not chunk(reader, 0, 0).any()
+        assert server[1].asked == []
+        rewrite(folder)
+        monkeypatch.setattr(indexes, "_BELIEVED", -1.0)
+        for each in (reader, local):
+            with pytest.raises(FileChanged, match="replaced"):
+                chunk(each, 0, 0)
+
+    def test_a_shard_that_is_written_later(
+        self, folder: Path, server: tuple[str, type[Ranges]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As by a program that adds to a store while it is read."""
+        from bfbridge_omezarr import indexes
+
+        shard = folder / "sharded.zarr/0/c/0/0/0/0"
+        data = shard.read_bytes()
+        shard.unlink()
+        reader = open_reader(f"{server[0]}/sharded.zarr")
+        local = OmeZarrReader.open(as_source(folder / "sharded.zarr"), OpenOptions())
+        for each in (reader, local):
+            assert not chunk(each, 0, 0).any()
+        shard.write_bytes(data)
+        monkeypatch.setattr(indexes, "_BELIEVED", -1.0)
+        for each in (reader, local):
+            np.testing.assert_array_equal(chunk(each, 0, 0), VALUES[0, 0, :32, :32])
 
 
 def test_zipped_store_by_url(server: tuple[str, type[Ranges]], folder: Path) -> None:

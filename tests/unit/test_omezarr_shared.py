@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 import math
 import signal
 import subprocess
@@ -18,6 +20,7 @@ zarr = pytest.importorskip("zarr")
 
 from bfbridge.backend import (  # noqa: E402
     Channel,
+    Extras,
     Image,
     ImageSpec,
     Level,
@@ -25,6 +28,7 @@ from bfbridge.backend import (  # noqa: E402
     PixelSize,
     Quantity,
     Region,
+    StoredAs,
 )
 from bfbridge.errors import (  # noqa: E402
     BfbridgeError,
@@ -37,6 +41,7 @@ from bfbridge.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter  # noqa: E402
 from bfbridge_omezarr.files import tree_of  # noqa: E402
 from bfbridge_omezarr.ome import make_ome  # noqa: E402
+from bfbridge_omezarr.plain import from_plain, to_plain  # noqa: E402
 from bfbridge_omezarr.shared import load_plan  # noqa: E402
 
 SHAPE = (2, 3, 1, 200, 150)
@@ -226,7 +231,89 @@ def test_plan_keeps_everything(tmp_path: Path) -> None:
         assert xml is None
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 99}', '{"format": 1}'])
+# A value of each field that is not its default. A new field of a record is missing here, and the
+# test below says so.
+FULL: dict[type, dict[str, Any]] = {
+    Quantity: {"value": 0.25, "unit": "nm"},
+    PixelSize: {axis: Quantity(i + 0.5, "µm") for i, axis in enumerate("xyz")},
+    Channel: {
+        "name": "DAPI \N{GREEK SMALL LETTER ALPHA}",
+        "color": (1, 2, 3, 4),
+        "emission": Quantity(460, "nm"),
+        "excitation": Quantity(0.4, "µm"),
+        "samples": 3,
+    },
+    Level: {"shape": SHAPE, "chunk": (1, 3, 1, 32, 16)},
+    Image: {
+        "name": "cells",
+        "levels": (Level(SHAPE, SHAPE), Level((2, 3, 1, 100, 75), (1, 1, 1, 8, 8))),
+        "dtype": np.dtype(np.int16),
+        "byteorder": ">",
+        "samples": 3,
+        "interleaved": True,
+        "pixel_size": PixelSize(None, Quantity(2, "mm"), None),
+        "channels": (Channel("a"), Channel(None, (0, 0, 0, 0))),
+        "role": "macro",
+        "significant_bits": 12,
+        "time_step": Quantity(4, "s"),
+    },
+    StoredAs: {"container": "tiff", "details": (("tables", b"\0\xff"), ("predictor", 2))},
+    Extras: {
+        "channels": ({"window": {"start": 0.5, "end": [1, None]}}, {}),
+        "origin": {"x": Quantity(-3.5, "µm")},
+        "other": {"rdefs": {"dict": [1, 2]}, "n": math.inf},
+    },
+    ImageSpec: {
+        "image": Image("x", (Level(SHAPE, SHAPE),), np.dtype(np.uint8)),
+        "fill_value": -7,
+        "downsample": "mode",
+        "stored_as": (None, StoredAs("zarr", (("compression", ("zstd", 3)),))),
+        "extras": Extras(({"active": False},)),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", FULL, ids=lambda kind: kind.__name__)
+def test_every_field_of_a_record_is_kept(kind: type) -> None:
+    given = FULL[kind]
+    fields = (
+        {field.name: field.default for field in dataclasses.fields(kind)}
+        if dataclasses.is_dataclass(kind)
+        else dict.fromkeys(kind._fields)  # type: ignore[attr-defined]
+    )
+    assert given.keys() == fields.keys()
+    assert all(given[name] != default for name, default in fields.items())
+    record = kind(**given)
+    again = from_plain(json.loads(json.dumps(to_plain(record), allow_nan=False)))
+    assert type(again) is kind
+    for name in fields:
+        assert getattr(again, name) == given[name]
+        assert type(getattr(again, name)) is type(given[name])
+    assert again == record
+
+
+def test_what_is_no_record_is_refused() -> None:
+    for value in (object(), {1, 2}, np.zeros(3), {"a": object()}):
+        with pytest.raises(TypeError, match="no value of a record"):
+            to_plain((value,))
+    for plain in ({"Image": {"no": 1}}, {"os": []}, {"tuple": 3}, {}, {"a": 1, "b": 2}):
+        with pytest.raises((TypeError, ValueError, KeyError)):
+            from_plain(plain)
+
+
+def test_byte_order_and_layout_reach_every_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    spec = spec_for({"chunks": 32})
+    image = dataclasses.replace(
+        spec.image, byteorder=">", interleaved=True, time_step=Quantity(4, "s")
+    )
+    extras = Extras(channels=({"window": {"start": 5, "end": 9, "min": 0, "max": 99}}, {}, {}))
+    OmeZarrWriter.create(path, [dataclasses.replace(spec, image=image, extras=extras)], None, {})
+    (found,) = OmeZarrWriter.open_existing(path).images
+    assert (found.image, found.extras) == (image, extras)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 99}', '{"format": 2}'])
 def test_damaged_plan(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.zarr"
     create(path, {"chunks": 32})

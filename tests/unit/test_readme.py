@@ -15,12 +15,24 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
+def test_the_two_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bfbridge import BioReader
+
+    program, _ = blocks("python")
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    exec(compile(program, "README.md", "exec"), scope)
+    np.testing.assert_array_equal(scope["again"], scope["array"])
+    with BioReader("cells.ome.tif") as br:
+        assert (br.sizes["C"], br.ps_x, br.channel_names) == (2, (0.325, "µm"), ["DAPI", "GFP"])
+
+
 def test_the_ten_lines_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from bfbridge import BioReader
 
-    (program,) = blocks("python")
+    _, program = blocks("python")
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
     exec(compile(program, "README.md", "exec"), scope)

@@ -31,6 +31,7 @@ from bfbridge.errors import (
 from bfbridge.openfile import OpenFile
 from bfbridge.source import Source
 from bfbridge.views import ImageView, SeriesViews
+from tests.support.dropped import settle_all
 from tests.support.engine import face, smaller
 from tests.support.memory import MemoryReader, distinct, view_of
 
@@ -288,6 +289,7 @@ def test_pickled_views_share_one_file(tmp_path: Path, monkeypatch: Any) -> None:
     assert len(made) == 2  # the original, and one for all copies
     assert one._file is two._file is three._file
     del one, two, three, again
+    settle_all()
     # The copies' file was opened first; it is closed when nobody uses it any more.
     assert [reader.closed for reader in made] == [1, 0]
 

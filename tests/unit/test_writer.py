@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import os
 import threading
 from pathlib import Path
@@ -28,6 +27,7 @@ from bfbridge.errors import (
     TargetExists,
     WriteFailed,
 )
+from tests.support.dropped import settle_all
 from tests.support.engine import face, memory_writer, smaller, written
 from tests.support.memory import distinct
 
@@ -301,11 +301,20 @@ def test_fill_values(tmp_path: Path) -> None:
             np.testing.assert_array_equal(read(path)[:, :, 0, 0, 0], wanted)
 
 
-def test_nothing_written_is_all_fill(path: Path) -> None:
-    with BioWriter(path, X=70, Y=45, fill_value=9):
-        pass
-    assert (read(path) == 9).all()
-    assert read(path).shape == (45, 70, 1, 1, 1)
+@pytest.mark.parametrize(
+    "options", [{"X": 70, "Y": 45}, {"image": ARRAY}, {"metadata": document()}]
+)
+def test_nothing_written_is_an_error(path: Path, options: dict[str, Any]) -> None:
+    bw = BioWriter(path, **options)
+    with pytest.raises(IncompleteImage, match=r"nothing was written.*bw\[:\] = array.*imwrite"):
+        bw.close()
+    assert bw.closed
+    assert list(path.parent.iterdir()) == []
+    bw = BioWriter(path, **options)
+    bw[5:5] = 1  # no pixel
+    with pytest.raises(IncompleteImage, match="nothing was written"):
+        bw.close()
+    assert list(path.parent.iterdir()) == []
 
 
 # ---- ways to end
@@ -386,7 +395,7 @@ def test_a_forgotten_writer_warns_and_loses_nothing(path: Path) -> None:
     del bw
     with pytest.warns(ResourceWarning, match="was not closed"):
         writers.clear()
-    gc.collect()
+    settle_all()
     assert (read(path) == 5).all()
 
 
@@ -396,7 +405,7 @@ def test_a_forgotten_writer_without_a_write_leaves_nothing(path: Path) -> None:
     del bw
     with pytest.warns(ResourceWarning, match="was not closed"):
         writers.clear()
-    gc.collect()
+    settle_all()
     assert list(path.parent.iterdir()) == []
 
 
@@ -489,5 +498,5 @@ def test_a_forgotten_writer_with_gaps_leaves_nothing(path: Path) -> None:
     del bw
     with pytest.warns(ResourceWarning, match="given up, as it has gaps"):
         writers.clear()
-    gc.collect()
+    settle_all()
     assert list(path.parent.iterdir()) == []
