@@ -11,7 +11,7 @@ or any other backend. All methods named thread-safe are called from many threads
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -41,6 +41,7 @@ __all__ = [
     "Region",
     "Shape5",
     "StoredAs",
+    "StoredRanges",
     "WriterBackend",
 ]
 
@@ -79,6 +80,10 @@ class Channel:
         Wavelengths with their unit, or None.
     samples
         Samples a pixel of this channel holds.
+    window
+        Least and greatest value of the display range as stored, or None.
+    active
+        Whether the file says that the channel is shown when the image is opened.
     """
 
     name: str | None = None
@@ -86,6 +91,8 @@ class Channel:
     emission: Quantity | None = None
     excitation: Quantity | None = None
     samples: int = 1
+    window: tuple[float, float] | None = None
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +190,35 @@ class StoredAs:
 
     def __getitem__(self, name: str) -> Any:
         return dict(self.details)[name]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRanges:
+    """Byte ranges of the stored chunks of one level, for programs that fetch them by range.
+
+    Attributes
+    ----------
+    chunk
+        Shape of a stored chunk along T, C, Z, Y, X; chunks at the edge are stored whole.
+    dtype
+        As stored, with its byte order.
+    compression
+        "none", "deflate" (with zlib's header), "zstd", "lzw" or "packbits" (as in TIFF).
+    predictor
+        1 for none; 2: each sample is the difference to the same sample of the pixel before it.
+    interleaved
+        Whether the samples of a pixel are adjacent in a chunk.
+    locate
+        Returns the file (path or URL), offset and length of the chunk at a grid position; None for
+        one that is not stored and holds zeros.
+    """
+
+    chunk: Shape5
+    dtype: np.dtype[Any]
+    compression: str
+    predictor: int
+    interleaved: bool
+    locate: Callable[[Shape5], tuple[str, int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +332,11 @@ class ReaderBackend(ABC):
         del image, channel
         return None
 
+    def icc_profile(self, image: int) -> bytes | None:
+        """Return the ICC colour profile stored with an RGB image, or None."""
+        del image
+        return None
+
     def modulo(self, image: int) -> Mapping[str, Any]:
         """Axes of an image ("Z", "C", "T") that hold another axis folded in, with what it is."""
         del image
@@ -309,6 +350,17 @@ class ReaderBackend(ABC):
     def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
         """Return a chunk as it is stored, or None for one that holds zeros. Thread-safe."""
         raise Unsupported(f"chunks of image {image}, level {level} are not handed out encoded.")
+
+    def stored_ranges(self, image: int, level: int) -> StoredRanges:
+        """Return the byte ranges of the chunks of a level.
+
+        Raises
+        ------
+        Unsupported
+            Chunks cannot be fetched by range and decoded separately; the message is the reason.
+        """
+        del image, level
+        raise Unsupported(f"the {self.name} backend does not know byte ranges of chunks")
 
     @abstractmethod
     def ome_xml(self) -> str | None:

@@ -6,11 +6,15 @@ none of them.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import json
+import os
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from bfbridge.errors import INSTALL, MissingExtra
 
 if TYPE_CHECKING:
     import dask.array
@@ -254,6 +258,184 @@ class Derived:
             self, exact=exact, z=z, c=c, t=t
         )
         return result
+
+    # ---- bfbridge.rendering
+
+    def __repr__(self) -> str:
+        text: str = import_module("bfbridge.rendering.summary").as_text(self)
+        return text
+
+    def _repr_html_(self) -> str:
+        summary = import_module("bfbridge.rendering.summary")
+        text: str = summary.as_html(self, summary.thumbnail_png(self))
+        return text
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        """Return what a notebook shows: text, a table with a thumbnail, the thumbnail alone."""
+        bundle: dict[str, Any] = import_module("bfbridge.rendering.summary").mimebundle(
+            self, include, exclude
+        )
+        return bundle
+
+    def render(
+        self, channels: Any = None, style: Any = None, *,
+        x: Span = None, y: Span = None, units: str = "px", z: Any = None, t: int = 0,
+        level: int | None = None, pixel_size: Any = None, magnification: float | None = None,
+        max_size: int | tuple[int, int] | None = None, resample: str | None = None,
+        projection: str | None = None, scale_bar: Any = False, text: bool | str = False,
+        background: Any = "black", format: str = "array",  # noqa: A002 - as everywhere
+        quality: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Return a picture of the image or a region of it.
+
+        Without a style, channels are added up in the colours and display windows that the file
+        stores, else in one hue each and all but 0.1 % of the values at either end. RGB, indexed and
+        label images keep their colours.
+
+        Parameters
+        ----------
+        channels
+            Numbers or names of channels. Default: those the file shows, at most eight. With a
+            style, the one channel that it is for.
+        style
+            A dictionary with large_image's keys, or JSON; see `bfbridge.rendering.style`.
+        x, y, units, level, pixel_size, magnification, max_size, resample
+            As in `region`. Default: all of the image, at most 1024 pixels a side.
+        z, t
+            Slice (default: the middle one) and time point.
+        projection
+            "max" for the greatest value along z, which may then be (start, stop).
+        scale_bar
+            True for a round length, or a length in µm or as (number, unit).
+        text
+            True for the numbers of slice and time point, or what to write.
+        background
+            Colour that is seen through transparent pixels of a JPEG.
+        format
+            "array", or a picture as bytes: "png", "jpeg" or "webp".
+        quality
+            Of JPEG and WebP, 1 to 100 (default 90; 100 is lossless WebP); effort of PNG, 0 to 9.
+
+        Returns
+        -------
+        numpy.ndarray or bytes
+            (Y, X, 4) of uint8: red, green, blue, alpha; other by a style's ``dtype`` and ``axis``.
+
+        Raises
+        ------
+        BadArgument, BadSelection
+            A style, option or region that makes no sense here, or more than 2**28 pixels.
+        """
+        return import_module("bfbridge.rendering.picture").render(
+            self, channels, style, x=x, y=y, units=units, z=z, t=t, level=level,
+            pixel_size=pixel_size, magnification=magnification, max_size=max_size,
+            resample=resample, projection=projection, scale_bar=scale_bar, text=text,
+            background=background, format=format, quality=quality,
+        )  # fmt: skip
+
+    # ---- bfbridge.virtual
+
+    def to_zarr(
+        self,
+        version: Literal[2, 3] = 3,
+        *,
+        compression: Any = None,
+        chunk: int = 1024,
+        whole_file: bool | None = None,
+    ) -> Any:
+        """Return the file as a read-only OME-Zarr store, without conversion.
+
+        Parameters
+        ----------
+        version
+            Of Zarr: 3 for NGFF 0.5, 2 for NGFF 0.4.
+        compression
+            Of chunks that are not passed through undecoded: None, "zstd", "blosc-zstd",
+            "blosc-lz4", or a pair of one of them and a level.
+        chunk
+            Side of chunks, 512 or 1024; chunks that are passed through undecoded keep theirs.
+        whole_file
+            Whether the store has all images, laid out as bioformats2raw does or as a plate, or only
+            this one, at its root. Default: True for a `BioReader` opened without ``series=``.
+
+        Returns
+        -------
+        bfbridge.virtual.store.VirtualStore
+            For zarr-python, dask and xarray; its ``root`` is a `zarr.Group`. Levels halve exactly,
+            rounded up, down to 512. Levels that the file lacks are computed on demand: the mean of
+            2 x 2 pixels; of labels and indexed images, the first. It can be pickled.
+
+        Raises
+        ------
+        BadArgument
+            A version, compression or chunk that there is not.
+        MissingExtra
+            zarr is not installed.
+        """
+        views = self._store_views(whole_file)
+        try:
+            module = import_module("bfbridge.virtual.store")
+        except ImportError as error:
+            raise MissingExtra(
+                f"to_zarr() needs zarr, which is not installed ({error}). "
+                f"Install it with: {INSTALL}"
+            ) from error
+        return module.VirtualStore(views, version, compression, chunk)
+
+    def to_references(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        version: Literal[2, 3] = 2,
+        url: str | None = None,
+        whole_file: bool | None = None,
+    ) -> dict[str, Any]:
+        """Return references to byte ranges of this file that form an OME-Zarr store.
+
+        fsspec's reference filesystem, kerchunk and VirtualiZarr read them without bfbridge. Levels
+        are those that the file stores.
+
+        Parameters
+        ----------
+        path
+            Of a JSON file to write the references to; an existing file is replaced.
+        version
+            Of Zarr. Version 2 can describe LZW, PackBits and predictors (with imagecodecs), version
+            3 interleaved samples of RGB pixels.
+        url
+            Of the file; of a data set of several files, the URL of their folder, with a slash at
+            its end. Default: the path or URL that it was opened with.
+        whole_file
+            As in `to_zarr`.
+
+        Returns
+        -------
+        dict
+            ``{"version": 1, "refs": {...}}``, as kerchunk has it.
+
+        Raises
+        ------
+        Unsupported
+            Chunks cannot be fetched by range and decoded separately; the message says why. TIFF
+            files are supported if they are uncompressed or compressed with deflate, Zstandard, LZW
+            or PackBits.
+        WriteFailed
+            `path` cannot be written.
+        """
+        module = import_module("bfbridge.virtual.references")
+        found: dict[str, Any] = module.make_references(self._store_views(whole_file), version, url)
+        if path is not None:
+            atomic = import_module("bfbridge.atomic")
+            atomic.write_bytes_atomically(path, json.dumps(found).encode())
+        return found
+
+    def _store_views(self, whole_file: bool | None) -> list[Any]:
+        """Return the images that a store of this view holds."""
+        whole = getattr(self, "_whole_document", False) if whole_file is None else whole_file
+        view: Any = self
+        return list(view.series) if whole else [view]
 
     @property
     def magnification(self) -> float | None:

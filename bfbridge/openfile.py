@@ -6,11 +6,11 @@ import hashlib
 import os
 import uuid
 import weakref
-from collections.abc import Hashable, Iterator, MutableMapping
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from bfbridge.tiles import worker_count
 __all__ = ["OpenFile"]
 
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 ANYWHERE = ("st_size", "st_mtime_ns")
 """What tells a changed file, alike on every machine of a cluster."""
 HERE = (*ANYWHERE, "st_ino", "st_ctime_ns")
@@ -38,6 +39,7 @@ class _State:
         self.finalizer: weakref.finalize[Any, Any] | None = None
         self.reason = ""
         self.closed = False
+        self.known: dict[Hashable, Any] = {}
         # Unlike an id or a count, never another file's, in whatever process a shared cache is met.
         self.name = uuid.uuid4().hex
         # Of a file whose chunks are shared: what it held when it was opened.
@@ -145,6 +147,18 @@ class OpenFile:
         """Why this backend reads the file."""
         _ = self.backend
         return self._state.reason
+
+    def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the value for a key, computing it on first use; kept as long as the file is open.
+
+        The value must not refer to this file, which could then not be released.
+        """
+        known = self._state.known
+        if key not in known:
+            # Threads that compute it at the same time get the same value.
+            known.setdefault(key, make())
+        found: T = known[key]
+        return found
 
     @property
     def workers(self) -> int:

@@ -30,12 +30,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Resampled",
     "as_key",
+    "coarse_level",
     "histogram",
     "key_of",
     "level_magnification",
     "magnification_of",
     "min_max",
+    "pixel_span",
     "region",
+    "region_shape",
     "thumbnail",
     "to_physical",
     "to_pixels",
@@ -101,7 +104,7 @@ def _is_pixels(units: Any) -> bool:
     return isinstance(units, str) and units.lower() in ("px", "pixel", "pixels")
 
 
-def _span(view: ImageView, axis: str, span: Span, units: str) -> tuple[float, float]:
+def pixel_span(view: ImageView, axis: str, span: Span, units: str) -> tuple[float, float]:
     """Return (start, stop) in pixels of this view, checked against the image."""
     size = view.sizes[axis.upper()]
     if not isinstance(units, str):
@@ -168,7 +171,7 @@ def as_key(
     spans = []
     for axis, span in (("y", y), ("x", x)):
         size, name = level.sizes[axis.upper()], axis.upper()
-        start, stop = (end * size / view.sizes[name] for end in _span(view, axis, span, units))
+        start, stop = (end * size / view.sizes[name] for end in pixel_span(view, axis, span, units))
         spans.append(slice(*_snap(start, stop, size)))
     return spans[0], spans[1]
 
@@ -298,8 +301,8 @@ def _finest_needed(view: ImageView, sizes: tuple[float, float]) -> ImageView:
     return best
 
 
-def _edges(start: float, stop: float, pixel: float, ratio: float, most: int | None) -> Array:
-    """Return borders of new pixels in pixels of the source: as many as fit, at least one."""
+def _count(start: float, stop: float, pixel: float, most: int | None) -> int:
+    """Return how many new pixels an extent has: as many as fit, at least one."""
     wanted = (stop - start) / pixel if pixel > 0 else math.inf
     if wanted > LONGEST:
         raise BadArgument(
@@ -307,9 +310,12 @@ def _edges(start: float, stop: float, pixel: float, ratio: float, most: int | No
             "most. Ask for larger ones, or a smaller region."
         )
     count = max(1, round(wanted))
-    if most is not None:
-        count = min(count, most)
-    return np.linspace(start * ratio, stop * ratio, count + 1)
+    return count if most is None else min(count, most)
+
+
+def _edges(start: float, stop: float, pixel: float, ratio: float, most: int | None) -> Array:
+    """Return borders of new pixels in pixels of the source."""
+    return np.linspace(start * ratio, stop * ratio, _count(start, stop, pixel, most) + 1)
 
 
 def _plan(
@@ -377,7 +383,7 @@ def region(
     keepdims: bool = False,
 ) -> Array:
     """Read a region at a resolution asked for; see `ImageView.region`."""
-    spans = (_span(view, "y", y, units), _span(view, "x", x, units))
+    spans = (pixel_span(view, "y", y, units), pixel_span(view, "x", x, units))
     plan = _plan(view, spans, units, level, pixel_size, magnification, max_size, resample)
     chosen = parse_ranges(tuple(plan.source.sizes.values()), Z=z, C=c, T=t).axes[2:]
     return _make(plan, chosen, flag(keepdims, "keepdims"))
@@ -395,6 +401,32 @@ def _make(plan: _Plan, chosen: Sequence[Any], keepdims: bool) -> Array:
     return out if keepdims else out[(...,) + (0,) * (5 - len(trim(out.shape)))]
 
 
+def region_shape(
+    view: ImageView,
+    x: Span = None,
+    y: Span = None,
+    *,
+    units: str = "px",
+    level: int | None = None,
+    pixel_size: Any = None,
+    magnification: float | None = None,
+    max_size: int | tuple[int, int] | None = None,
+) -> tuple[int, int]:
+    """Return rows and columns that `region` would give, without making or reading anything."""
+    spans = (pixel_span(view, "y", y, units), pixel_span(view, "x", x, units))
+    if pixel_size is None and magnification is None and max_size is None:
+        target = view if level is None else view.levels[level]
+        rows, columns = as_key(view, spans[1], spans[0], target=target)
+        return rows.stop - rows.start, columns.stop - columns.start
+    extents = (spans[0][1] - spans[0][0], spans[1][1] - spans[1][0])
+    sizes = _wanted_pixels(view, extents, units, pixel_size, magnification, max_size)
+    most = max_size if isinstance(max_size, (tuple, list)) else (max_size, max_size)
+    rows_, columns_ = (
+        _count(*span, size, limit) for span, size, limit in zip(spans, sizes, most, strict=True)
+    )
+    return rows_, columns_
+
+
 class Resampled:
     """An image at a resolution of its own, computed where it is read; tiles walk over it.
 
@@ -409,7 +441,7 @@ class Resampled:
     def __init__(
         self, view: ImageView, *, level: int | None, pixel_size: Any, magnification: float | None
     ) -> None:
-        spans = (_span(view, "y", None, "px"), _span(view, "x", None, "px"))
+        spans = (pixel_span(view, "y", None, "px"), pixel_span(view, "x", None, "px"))
         plan = self._plan = _plan(view, spans, "px", level, pixel_size, magnification, None, None)
         rows, columns = (len(edges) - 1 for edges in plan.edges)
         self.sizes = {**plan.source.sizes, "Y": rows, "X": columns}
@@ -495,7 +527,7 @@ def thumbnail(
 # ---- statistics
 
 
-def _coarse(view: ImageView) -> ImageView:
+def coarse_level(view: ImageView) -> ImageView:
     """Return the level that statistics are estimated on."""
     best = view
     for level in view.levels[view.level :]:
@@ -555,7 +587,7 @@ def min_max(
             low, high = pixels.min(), pixels.max()
             found[:] = [min(found[0], low), max(found[1], high)] if found else [low, high]
 
-    _each(view if exact else _coarse(view), z, c, t, use)
+    _each(view if exact else coarse_level(view), z, c, t, use)
     if not found:
         if view.dtype.kind == "f":
             return view.dtype.type(np.nan), view.dtype.type(np.nan)
@@ -574,7 +606,7 @@ def histogram(
     t: Any = None,
 ) -> tuple[Array, Array]:
     """Count pixels by value; see `ImageView.histogram`."""
-    source = view if flag(exact, "exact") else _coarse(view)
+    source = view if flag(exact, "exact") else coarse_level(view)
     if isinstance(bins, (int, np.integer)):
         bins = whole(bins, "bins", 1, MOST_BINS)
     if range is None and isinstance(bins, (int, np.integer)):

@@ -14,7 +14,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +37,7 @@ __all__ = [
     "prefetch",
     "read_selection",
     "run",
+    "shared_pool",
     "worker_count",
 ]
 
@@ -98,10 +99,11 @@ _pools: dict[str, ThreadPoolExecutor] = {}
 _pool_lock = forking.lock()
 
 
-def _shared_pool(purpose: str = "bfbridge") -> ThreadPoolExecutor:
+def shared_pool(purpose: str = "bfbridge", size: int = MAX_THREADS) -> ThreadPoolExecutor:
+    """Return this process's thread pool for a purpose, created on first use with `size` threads."""
     with _pool_lock:
         if purpose not in _pools:
-            _pools[purpose] = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=purpose)
+            _pools[purpose] = ThreadPoolExecutor(size, thread_name_prefix=purpose)
         return _pools[purpose]
 
 
@@ -174,7 +176,7 @@ def _work_together(shared: _Run, count: int) -> None:
     try:
         # While the interpreter ends no thread can be started: then this one does all the work.
         with suppress(RuntimeError):
-            helpers.extend(_shared_pool().submit(shared.work) for _ in range(count))
+            helpers.extend(shared_pool().submit(shared.work) for _ in range(count))
         shared.work()
     except BaseException as error:
         # Ctrl-C between two jobs: the helpers are to take no more of them either.
@@ -196,12 +198,12 @@ def prefetch(jobs: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:
     try:
         with deferred():
             for job in itertools.islice(jobs, depth):
-                ahead.append(_shared_pool().submit(job))
+                ahead.append(shared_pool().submit(job))
         while ahead:
             with deferred():
                 result = ahead.popleft().result()
                 for job in itertools.islice(jobs, 1):
-                    ahead.append(_shared_pool().submit(job))
+                    ahead.append(shared_pool().submit(job))
             yield result
     finally:
         with deferred():
@@ -229,7 +231,7 @@ class Background:
         self._raise_error()
         self._slots.acquire()
         try:
-            future = _shared_pool("bfbridge-background").submit(job)
+            future = shared_pool("bfbridge-background").submit(job)
         except RuntimeError:
             # The interpreter is ending, and no thread can be started.
             self._slots.release()
@@ -293,11 +295,14 @@ class ChunkCache(MutableMapping[Hashable, Array]):
         self._lock = forking.lock()
         self._chunks: OrderedDict[Hashable, Array] = OrderedDict()
         self._met: OrderedDict[Hashable, None] = OrderedDict()
+        self._coming: dict[Hashable, threading.Event] = {}
         forking.in_child(self._recount)
 
     def _recount(self) -> None:
         # Another thread of the parent may have been between changing the chunks and the sum.
         self.nbytes = sum(chunk.nbytes for chunk in self._chunks.values())
+        # What other threads of the parent were decoding never comes in the child.
+        self._coming.clear()
 
     def met(self, key: Hashable) -> bool:
         """Note that a chunk is asked for; return whether it was before, not long ago."""
@@ -308,6 +313,28 @@ class ChunkCache(MutableMapping[Hashable, Array]):
             if len(self._met) > MET_CHUNKS:
                 self._met.popitem(last=False)
             return before
+
+    @contextmanager
+    def fetching(self, key: Hashable) -> Iterator[None]:
+        """Let one thread at a time decode a chunk; others that need the same chunk wait here.
+
+        The caller then checks the cache again. If the first thread failed, or the chunk was evicted
+        already, each waiting thread decodes it.
+        """
+        with self._lock:
+            coming = self._coming.get(key)
+            if coming is None:
+                mine = self._coming[key] = threading.Event()
+        if coming is not None:
+            coming.wait()
+            yield
+            return
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._coming[key]
+            mine.set()
 
     def __getitem__(self, key: Hashable) -> Array:
         with self._lock:
@@ -583,8 +610,19 @@ class _BlockRead:
         # is met again.
         target = self._target
         parts = target.backend.reads_parts(target.image, target.level)
-        if parts and isinstance(cache, ChunkCache) and not cache.met(self._key):
+        if not isinstance(cache, ChunkCache):
+            return self._decode(cache, box, shape)
+        if parts and not cache.met(self._key):
             return None
+        with cache.fetching(self._key):
+            # Another thread may have decoded it since it was looked for.
+            found = cache.get(self._key)
+            return self._decode(cache, box, shape) if found is None else found
+
+    def _decode(
+        self, cache: MutableMapping[Hashable, Array], box: tuple[Shape5, Shape5], shape: Any
+    ) -> Array:
+        """Read the whole chunk into the cache."""
         # Laid out in memory as what was asked for: samples are not reordered at each crop.
         chunk = np.empty_like(self._out, shape=shape)
         self._read(*box, chunk)

@@ -61,15 +61,6 @@ class ImageView(Derived):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._file, self._index, self._level)
 
-    def __repr__(self) -> str:
-        if self._file.closed:
-            return f"<{type(self).__name__} {self._file.source.name!r}, closed>"
-        sizes = ", ".join(f"{axis}={n}" for axis, n in self.sizes.items())
-        return (
-            f"<{type(self).__name__} {self._file.source.name!r} series {self._index} level "
-            f"{self._level}: {sizes}, {self.dtype}, {self.backend}>"
-        )
-
     @property
     def _image(self) -> Image:
         return self._file.backend.images[self._index]
@@ -253,6 +244,11 @@ class ImageView(Derived):
         """
         with self._file.asked_for("lookup table") as backend:
             return backend.lookup_table(self._index, channel)
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The ICC colour profile stored with an RGB image, or None."""
+        return self._file.backend.icc_profile(self._index)
 
     @property
     def used_files(self) -> list[str]:

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bfbridge.userdirs import cache_folder
+
 from .java import Java
 from .settings import OPTIONS
 
@@ -59,7 +61,7 @@ class Archive:
         self._classpath = list(classpath)
         self._path: Path | None = None
         with contextlib.suppress(OSError):
-            self._path = _cache_folder() / f"java-{self._key()}.jsa"
+            self._path = cache_folder() / f"java-{self._key()}.jsa"
 
     def flags(self) -> list[str]:
         """Return the options that use the archive, if it is there and nobody else's."""
@@ -131,7 +133,7 @@ def cached_files() -> list[CachedFile]:
     """Return what is in the cache folder, used last first."""
     found = []
     with contextlib.suppress(OSError):
-        for path in _cache_folder().glob("java-*"):
+        for path in cache_folder().glob("java-*"):
             with contextlib.suppress(OSError):
                 status = path.stat()
                 found.append(CachedFile(path, status.st_size, status.st_mtime))
@@ -201,11 +203,3 @@ def _claim(target: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _cache_folder() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "bfbridge"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "bfbridge" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bfbridge"

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bfbridge import forking
-from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region, Shape5, StoredAs
+from bfbridge.backend import (
+    Image,
+    OpenOptions,
+    ReaderBackend,
+    Region,
+    Shape5,
+    StoredAs,
+    StoredRanges,
+)
 from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
@@ -23,6 +31,7 @@ from bfbridge.errors import (
 from bfbridge.omemodel import model_from_xml
 from bfbridge_ometiff.codecs import Damaged
 from bfbridge_ometiff.dataset import Dataset, open_dataset
+from bfbridge_ometiff.layout import COLOR_MAP, ICC_PROFILE, PALETTE, PHOTOMETRIC
 from bfbridge_ometiff.omemake import document_of
 from bfbridge_ometiff.planes import ABSENT
 from bfbridge_ometiff.segments import PlaneReader
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
 
     from bfbridge.source import Source
     from bfbridge_ometiff.files import OpenTiff
+    from bfbridge_ometiff.ifd import Directory
     from bfbridge_ometiff.layout import Layout
 
 __all__ = ["OmeTiffReader"]
@@ -181,6 +191,41 @@ class OmeTiffReader(ReaderBackend):
             )
         return layout
 
+    def icc_profile(self, image: int) -> bytes | None:
+        """Return the profile in the directory of the image's first plane, or None."""
+        if self._images[image].samples < 3:
+            return None
+        with self._first_directory(image) as directory:
+            return None if directory is None else directory.raw(ICC_PROFILE) or None
+
+    def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
+        """Return the palette of an image whose pixels are places in one.
+
+        As MinimalTiffReader has it: 8 bits of each colour for pixels of up to 8 bits, else 16.
+        Where no colour is above 255, the writer meant 8 bits, as libtiff's tif_getimage.c knows.
+        """
+        with self._first_directory(image, channel) as directory:
+            if directory is None or directory.number(PHOTOMETRIC, -1) != PALETTE:
+                return None
+            colors = directory.array(COLOR_MAP)
+        if colors is None or not len(colors) or len(colors) % 3:
+            return None
+        table = colors.reshape(3, -1).astype(np.uint16)
+        if table.shape[1] > 256:
+            return table
+        return (table if table.max() < 256 else table >> 8).astype(np.uint8)
+
+    @contextmanager
+    def _first_directory(self, image: int, channel: int = 0) -> Iterator[Directory | None]:
+        """Open the directory of an image's first plane of a channel; None where there is none."""
+        plan = self._dataset.plans[image]
+        number, ifd = plan.planes.where(0, channel, 0)
+        if number == ABSENT:
+            yield None
+            return
+        with self._gate, self._dataset.files.borrow(number) as tiff:
+            yield tiff.directory(plan.levels[0] if plan.levels else ifd)
+
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how the tiles of a level are encoded, if all its planes agree."""
         from bfbridge_ometiff.copying import stored_as
@@ -239,6 +284,22 @@ class OmeTiffReader(ReaderBackend):
                     f"(directory {ifd}): {error}"
                 ) from error
             yield tiff, layout
+
+    def stored_ranges(self, image: int, level: int) -> StoredRanges:
+        """Return where the tiles or strips of a level lie; all its planes must be stored alike."""
+        from bfbridge_ometiff.ranges import ranges_of
+
+        record = self._images[image]
+        with self._gate:
+            t, c, z = record.levels[level].shape[:3]
+            planes = list(itertools.product(range(t), range(c // record.samples), range(z)))
+            layouts: dict[tuple[int, int, int], tuple[str, Layout]] = {}
+            for plane in planes:
+                if self._dataset.plans[image].planes.where(plane[2], *plane[1::-1])[0] == ABSENT:
+                    continue
+                with self._stored_plane(image, level, plane) as (tiff, layout):
+                    layouts[plane] = (tiff.name, layout)
+        return ranges_of(record.levels[level].shape, record.samples, layouts)
 
     def ome_xml(self) -> str | None:
         """Return the OME-XML as stored; for a plain TIFF, made from its images."""

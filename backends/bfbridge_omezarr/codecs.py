@@ -24,12 +24,15 @@ from bfbridge.errors import UnreadableFile, Unsupported
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bfbridge.ngff.compression import Compression
+
 __all__ = [
     "CodecError",
     "Decoder",
     "crc32c",
     "decode_bytes",
     "decode_part",
+    "decoders_of",
     "decoders_v2",
     "decoders_v3",
 ]
@@ -343,6 +346,12 @@ def decoders_v3(codecs: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Decode
             continue
         decoders.append(_make(name.removeprefix("numcodecs."), config))
     return tuple(decoders)
+
+
+def decoders_of(compression: Compression) -> tuple[Decoder, ...]:
+    """Return what reads chunks of a new store back."""
+    identifier = compression.name.split("-")[0]
+    return () if compression.name == "none" else decoders_v2({"id": identifier}, None, "")
 
 
 def decode_bytes(

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
 from bfbridge.errors import BadArgument, Closed, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS
+from bfbridge.ngff.documents import to_json
+from bfbridge.ngff.hierarchy import ome_xml_of
 from bfbridge.source import as_source
 from bfbridge_omezarr.arrays import ArrayInfo, parse_array
 from bfbridge_omezarr.documents import Documents, Node
 from bfbridge_omezarr.files import JournalTree
 from bfbridge_omezarr.layout import Found, find_images
-from bfbridge_omezarr.levels import to_json
 from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
 from bfbridge_omezarr.stored import options_of
-from bfbridge_omezarr.writer import StoreWriter, ome_xml_of
+from bfbridge_omezarr.writer import StoreWriter
 from bfbridge_omezarr.zips import open_store
 
 if TYPE_CHECKING:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,24 +12,19 @@ import numpy as np
 from bfbridge import forking
 from bfbridge.backend import Image, ImageSpec, Level, Shape5
 from bfbridge.errors import ReadFailed
-from bfbridge_omezarr.codecs import CodecError, decode_bytes
-from bfbridge_omezarr.metadata import array_document, shard_shape
-from bfbridge_omezarr.omero import Window
+from bfbridge.ngff.documents import array_document, shard_shape, to_json
+from bfbridge.ngff.omero import Window
+from bfbridge_omezarr.codecs import CodecError, decode_bytes, decoders_of
 from bfbridge_omezarr.shards import Shards
 
 if TYPE_CHECKING:
     from bfbridge_omezarr.files import Tree
     from bfbridge_omezarr.options import WriteOptions
 
-__all__ = ["LevelWriter", "Windows", "Workspace", "to_json"]
+__all__ = ["LevelWriter", "Windows", "Workspace"]
 
 Array = np.ndarray[Any, Any]
 _SAMPLED: Final = 8
-
-
-def to_json(document: Mapping[str, Any]) -> bytes:
-    """Return a document's bytes. NaN and the like are no JSON, and an error here."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 class Workspace(threading.local):
@@ -70,19 +64,22 @@ class LevelWriter:
         image = spec.image
         self.level = _cut_chunk(image.levels[level])
         self.dtype = image.dtype
-        self.document = array_document(self.level, image.dtype, spec.fill_value, options)
+        grid = options.shard_grid(self.level)
+        self.document = array_document(
+            self.level, image.dtype, options.version, options.compression,
+            fill=spec.fill_value, shards=grid,
+        )  # fmt: skip
         self.key = key
         self._files = files
         self._fill = np.array(spec.fill_value).astype(image.dtype)[()]
         self._fill_bytes = self._fill.tobytes()
         self._compression = options.compression
-        self._decoders = options.compression.decoders
+        self._decoders = decoders_of(options.compression)
         self.prefix = f"{key}/" if options.version == "0.4" else f"{key}/c/"
         self.counts = tuple(
             -(-size // chunk)
             for size, chunk in zip(self.level.shape, self.level.chunk, strict=True)
         )
-        grid = options.shard_grid(self.level)
         self.unit = self.level.chunk if grid is None else shard_shape(self.level, grid)
         self._shards: Shards | None = None
         if grid is not None:

@@ -293,7 +293,7 @@ def clean_text(text: str) -> str:
 
 
 def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
-    """Return `count` channels, with the names and colours that an ``omero`` block gives."""
+    """Return `count` channels, with what an ``omero`` block says of them."""
     listed = omero.get("channels") if isinstance(omero, dict) else None
     entries = listed if isinstance(listed, list) else []
     channels = []
@@ -302,8 +302,24 @@ def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
         label = known.get("label")
         # Some programs number their channels.
         text = str(label) if isinstance(label, (str, int)) and label is not True else ""
-        channels.append(Channel(name=clean_text(text) or None, color=_color(known.get("color"))))
+        channels.append(
+            Channel(
+                name=clean_text(text) or None,
+                color=_color(known.get("color")),
+                window=_window(known.get("window")),
+                active=known.get("active") is not False,
+            )
+        )
     return (*channels, *(Channel(),) * (count - len(channels)))
+
+
+def _window(value: Any) -> tuple[float, float] | None:
+    found = value if isinstance(value, dict) else {}
+    start, end = found.get("start"), found.get("end")
+    if not isinstance(start, (int, float)) or not isinstance(end, (int, float)):
+        return None
+    sound = math.isfinite(start) and math.isfinite(end) and start < end
+    return (float(start), float(end)) if sound else None
 
 
 def _color(value: Any) -> tuple[int, int, int, int] | None:

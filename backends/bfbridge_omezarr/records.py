@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from bfbridge.backend import Channel, PixelSize, Quantity
 from bfbridge.extras import convert_unit
+from bfbridge.ngff.omero import default_color
 from bfbridge_omezarr.extras import unit_of
 from bfbridge_omezarr.ngff import channels_of, pixel_size
-from bfbridge_omezarr.omero import default_color
 
 if TYPE_CHECKING:
     from bfbridge.omexml import OmeImage
@@ -91,6 +91,8 @@ def channels_from(found: Found, described: OmeImage | None, count: int) -> tuple
             color=_channel_color(channel, other, i, count),
             emission=channel.emission,
             excitation=channel.excitation,
+            window=other.window,
+            active=other.active,
         )
         for i, (channel, other) in enumerate(zip(stored, named, strict=True))
     )

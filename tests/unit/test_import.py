@@ -9,8 +9,9 @@ import pytest
 
 HEAVY = (
     "jpype", "zarr", "tifffile", "imagecodecs", "dask", "xarray", "ome_types", "fsspec", "typer",
-    "rich", "numcodecs", "pydantic", "lxml", "asyncio",
-    "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_pictures", "PIL",
+    "rich", "numcodecs", "pydantic", "lxml", "asyncio", "cmap", "PIL",
+    "bfbridge.rendering", "bfbridge.virtual",
+    "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_pictures",
 )  # fmt: skip
 
 

@@ -457,7 +457,11 @@ def test_pixel_size_channels_and_name(tmp_path: Path) -> None:
         "coordinateTransformations": [{"type": "scale", "scale": [1, 3, 1, 1]}],
     }
     omero = {
-        "channels": [{"label": "DAPI", "color": "0000FF"}, {"label": "GFP", "color": "#00ff0080"}]
+        "channels": [
+            {"label": "DAPI", "color": "0000FF", "window": {"start": 5, "end": 70.5}},
+            {"label": "GFP", "color": "#00ff0080", "active": False, "window": {"start": 3}},
+            {"window": {"start": 9, "end": 9}},
+        ]
     }
     path = save(
         tmp_path / "a.zarr",
@@ -473,8 +477,8 @@ def test_pixel_size_channels_and_name(tmp_path: Path) -> None:
         Quantity(0.25, "µm"), Quantity(0.5, "µm"), Quantity(6.0, "µm")
     )
     assert image.channels == (
-        Channel("DAPI", (0, 0, 255, 255)),
-        Channel("GFP", (0, 255, 0, 128)),
+        Channel("DAPI", (0, 0, 255, 255), window=(5, 70.5)),
+        Channel("GFP", (0, 255, 0, 128), active=False),
         Channel(),
     )
     ome = reader.ome()

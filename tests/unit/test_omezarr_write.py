@@ -718,3 +718,29 @@ def test_nothing_is_made_outside_the_target(tmp_path: Path) -> None:
     save(tmp_path / "work/a.zarr", [counting((1, 1, 1, 40, 50))], {"chunks": 32})
     assert [p.name for p in tmp_path.iterdir()] == ["work"]
     assert [p.name for p in (tmp_path / "work").iterdir()] == ["a.zarr"]
+
+
+def test_a_window_always_has_a_width(tmp_path: Path) -> None:
+    # Sampled pixels of one value would make it empty, and viewers divide by its width.
+    for name, value, dtype, expected in (
+        ("dark", 0, "uint16", (0, 65535)),
+        ("flat", 7, "uint8", (0, 255)),
+        ("float", 2.5, "float32", (2.5, 3.5)),
+    ):
+        values = np.full((1, 1, 1, 20, 30), value, dtype)
+        values[..., 3, 3] = values[..., 3, 3] + (1 if dtype != "float32" else 0)
+        path = tmp_path / f"{name}.zarr"
+        save(path, [values], {})
+        window = attributes(path)["omero"]["channels"][0]["window"]
+        assert (window["start"], window["end"]) == expected
+        assert window["min"] <= window["start"] < window["end"] <= window["max"]
+
+
+def test_windows_of_rgb_are_those_of_the_type(tmp_path: Path) -> None:
+    values = counting((1, 3, 1, 64, 64), "uint8") // 2 + 9
+    spec = spec_of([values], {}, samples=3)
+    writer = OmeZarrWriter.prepare(tmp_path / "a.zarr", [spec], None, {})
+    fill(writer, spec, [values])
+    writer.finish()
+    for channel in attributes(tmp_path / "a.zarr")["omero"]["channels"]:
+        assert (channel["window"]["start"], channel["window"]["end"]) == (0, 255)

@@ -129,7 +129,9 @@ def test_it_tells_who_reads_and_why(br: BioReader, path: Path) -> None:
     assert br.source_name == str(path)
     assert br.used_files == [str(path)]
     assert "<OME" in (br.ome_xml or "")
-    assert repr(br).startswith(f"<BioReader {str(path)!r} series 0 level 0: Y=45, X=70")
+    assert repr(br).startswith(f"<BioReader {str(path)!r}, image 0 of 2 'cells'")
+    assert "Y=45, X=70" in repr(br)
+    assert len(repr(br).splitlines()) == 6
 
 
 # ---- caches

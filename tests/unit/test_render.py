@@ -7,6 +7,7 @@ import pytest
 
 from bfbridge import BioReader
 from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.render import region_shape
 from bfbridge.resample import METHODS, resample, to_dtype
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
@@ -364,3 +365,20 @@ def test_nan_and_infinity(tmp_path):
     with BioReader(write_ome_tiff(tmp_path / "n.ome.tif", nothing)) as br:
         assert np.isnan(br.min_max()).all()
         assert br.histogram(4)[0].sum() == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"x": (3, 20), "y": (5, 6)},
+        {"x": (0.5, 10.25), "units": "um", "pixel_size": 1.0},
+        {"max_size": 20},
+        {"max_size": (7, 30), "y": (0.2, 0.9), "units": "fraction"},
+        {"pixel_size": {"y": (2, "um"), "x": (0.1, "um")}},
+        {"level": 0, "x": (0, 11)},
+    ],
+)
+def test_the_shape_of_a_region_is_known_before_it_is_read(br, asked):
+    found = br.region(**asked, keepdims=True)
+    assert region_shape(br, **asked) == found.shape[:2]

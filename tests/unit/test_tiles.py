@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -312,7 +313,7 @@ def test_prefetch_left_early_cancels_what_has_not_begun(monkeypatch: pytest.Monk
         return n
 
     with ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(tiles, "_shared_pool", lambda: pool)
+        monkeypatch.setattr(tiles, "shared_pool", lambda: pool)
         ahead = prefetch((lambda n=n: job(n) for n in range(100)), 8)
         assert next(ahead) == 0
         ahead.close()
@@ -424,3 +425,33 @@ def test_a_fault_of_a_backend_is_a_clear_error() -> None:
     reader(view).read = fail  # type: ignore[method-assign]
     with pytest.raises(ReadFailed, match=r"memory: image 0, .* ZeroDivisionError: division"):
         view[:]
+
+
+def test_one_thread_fetches_and_the_others_wait() -> None:
+    cache = ChunkCache()
+    order: list[str] = []
+    started = threading.Event()
+
+    def first() -> None:
+        with suppress(ValueError), cache.fetching("key"):
+            started.set()
+            time.sleep(0.2)
+            order.append("failed")
+            raise ValueError("the first thread fails")
+
+    def other() -> None:
+        started.wait()
+        with cache.fetching("key"):
+            order.append("waited")
+            assert "key" not in cache
+
+    threads = [threading.Thread(target=work) for work in (first, other, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["failed", "waited", "waited"]
+    # Nobody fetches any more: the next is the first again.
+    with cache.fetching("key"), cache.fetching("another"):
+        order.append("next")
+    assert order[-1] == "next"

@@ -89,9 +89,14 @@ def test_what_a_view_tells() -> None:
     assert view.backend == "memory"
     assert view.used_files == []
     assert view.max_workers == 2
-    assert repr(view) == (
-        "<ImageView 'slide.mem' series 0 level 0: Y=45, X=71, Z=4, C=3, T=2, uint16, memory>"
-    )
+    assert repr(view).splitlines() == [
+        "<ImageView 'slide.mem', image 0 of 5 'cells', level 0 of 3>",
+        "  axes:       Y=45, X=71, Z=4, C=3, T=2",
+        "  dtype:      uint16, 149.8 KiB",
+        "  pixel size: x 0.25 µm, y 500 nm",
+        "  channels:   DAPI, -, GFP",
+        "  backend:    memory ()",
+    ]
 
 
 def test_levels_have_the_same_face_and_larger_pixels() -> None:

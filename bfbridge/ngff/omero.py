@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from bfbridge.backend import Channel, Image, ImageSpec
 
-__all__ = ["Window", "default_color", "omero_block"]
+__all__ = ["Window", "channel_color", "default_color", "omero_block"]
 
 Color = tuple[int, int, int, int]
 # One hue per channel where the caller gives none: those that stay apart for most eyes first.
@@ -59,11 +59,14 @@ def omero_block(spec: ImageSpec, windows: Sequence[Window]) -> dict[str, Any]:
     for i in range(count):
         channel = channels[i] if i < len(channels) else None
         seen = windows[i] if i < len(windows) else Window()
+        if image.samples >= 3 and image.dtype == np.uint8:
+            # A window for each of red, green and blue would change their balance.
+            seen = Window()
         told = spec.extras.channels[i] if i < len(spec.extras.channels) else {}
         entry: dict[str, Any] = {
             **{key: value for key, value in told.items() if key not in ("color", "label")},
             **{key: _typed(told.get(key), *wanted) for key, wanted in _DISPLAY.items()},
-            "color": _color(channel, i, count, image.samples),
+            "color": "{:02X}{:02X}{:02X}".format(*channel_color(channel, i, count, image.samples)),
             "window": _kept_window(told.get("window"), _window(image, seen), seen),
         }
         if channel is not None and channel.name:
@@ -105,11 +108,24 @@ def default_color(place: int, count: int) -> Color:
     return red, green, blue, 255
 
 
-def _color(channel: Channel | None, place: int, count: int, samples: int) -> str:
-    if samples == 3:
-        return ("FF0000", "00FF00", "0000FF")[place % 3]
+def channel_color(
+    channel: Channel | None, place: int, count: int, samples: int = 1
+) -> tuple[int, int, int]:
+    """Return red, green and blue (0 to 255) that a channel is shown in.
+
+    Parameters
+    ----------
+    channel
+        Its record; its colour comes first.
+    place, count
+        Number of the channel (of the sample, for RGB), and how many there are.
+    samples
+        Of one pixel: the three of RGB are red, green and blue.
+    """
+    if samples >= 3:
+        return ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))[min(place % samples, 3)]
     color = None if channel is None else channel.color
-    return "{:02X}{:02X}{:02X}".format(*(color or default_color(place, count))[:3])
+    return (color or default_color(place, count))[:3]
 
 
 def _window(image: Image, seen: Window) -> dict[str, float]:
@@ -125,7 +141,10 @@ def _window(image: Image, seen: Window) -> dict[str, float]:
         low, high = 0.0, 1.0
     start = low if seen.low is None else max(low, seen.low)
     end = high if seen.high is None else min(high, seen.high)
-    return {"min": low, "max": high, "start": start, "end": max(start, end)}
+    if end <= start:
+        # One value only says nothing of contrast, and viewers divide by the window's width.
+        start, end = low, high if high > low else low + 1
+    return {"min": low, "max": max(high, end), "start": start, "end": end}
 
 
 def _kept_window(stored: Any, ours: Mapping[str, float], seen: Window) -> dict[str, Any]:

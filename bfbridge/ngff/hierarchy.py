@@ -7,15 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bfbridge.backend import Extras, Quantity
 from bfbridge.errors import BadArgument
+from bfbridge.extras import attach_extras
+from bfbridge.ngff.documents import Version, label_attributes, multiscale_attributes
+from bfbridge.omemodel import xml_from_model
 
 if TYPE_CHECKING:
     from ome_types import OME
     from ome_types.model import Plate
 
     from bfbridge.backend import ImageSpec
+    from bfbridge.ngff.omero import Window
 
-__all__ = ["Places", "place_images"]
+__all__ = ["Places", "image_attributes", "ome_xml_of", "place_images", "time_step"]
 
 
 class _Field(NamedTuple):
@@ -211,3 +216,54 @@ def _plate(
         plate["name"] = name
     documents[""] = {"plate": plate}
     return groups, tuple(number for members in wells.values() for number in members), documents
+
+
+def image_attributes(
+    group: str,
+    spec: ImageSpec,
+    windows: Sequence[Window],
+    version: Version,
+    time_step: Quantity | None,
+) -> dict[str, Any]:
+    """Return the attributes of the group at key `group`, which holds an image or labels.
+
+    Parameters
+    ----------
+    group
+        Of `Places.groups`.
+    spec, windows, version, time_step
+        As in `multiscale_attributes`.
+    """
+    attributes = multiscale_attributes(spec, windows, version, time_step)
+    if spec.image.is_mask:
+        attributes |= label_attributes(spec, version, "../../" if "labels/" in group else None)
+    return attributes
+
+
+def time_step(spec: ImageSpec, ome: OME | None, image: int) -> Quantity | None:
+    """Return the time between two time points of an image, None where the metadata are silent."""
+    if spec.image.time_step is not None:
+        return spec.image.time_step
+    if ome is None or image >= len(ome.images):
+        return None
+    pixels = ome.images[image].pixels
+    if not pixels.time_increment:
+        return None
+    return Quantity(pixels.time_increment, pixels.time_increment_unit.value)
+
+
+def ome_xml_of(ome: OME, order: Sequence[int]) -> str:
+    """Return the OME document of images in that order, pointing to no other file's pixels.
+
+    What NGFF's own documents hold is not said twice.
+    """
+    from ome_types.model import MetadataOnly
+
+    ome = ome.model_copy(deep=True)
+    ome.images = [ome.images[number] for number in order]
+    attach_extras(ome, [Extras()] * len(ome.images))
+    for image in ome.images:
+        image.pixels.tiff_data_blocks = []
+        image.pixels.bin_data_blocks = []
+        image.pixels.metadata_only = MetadataOnly()
+    return xml_from_model(ome)

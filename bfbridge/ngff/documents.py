@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from bfbridge.backend import Quantity
 from bfbridge.extras import convert_unit
+from bfbridge.ngff.omero import omero_block
 from bfbridge.units import LENGTHS, TIMES, ngff_name
-from bfbridge_omezarr.omero import omero_block
 
 if TYPE_CHECKING:
     from bfbridge.backend import ImageSpec, Level, Shape5
-    from bfbridge_omezarr.omero import Window
-    from bfbridge_omezarr.options import WriteOptions
+    from bfbridge.ngff.compression import Compression
+    from bfbridge.ngff.omero import Window
 
 __all__ = [
+    "Version",
     "array_document",
+    "dimension_names",
     "fill_json",
     "group_documents",
     "label_attributes",
     "level_factors",
     "multiscale_attributes",
     "shard_shape",
+    "to_json",
 ]
+
+Version = Literal["0.4", "0.5"]
 
 _AXES: Final = (
     ("t", "time"),
@@ -38,6 +44,11 @@ _AXES: Final = (
     ("x", "space"),
 )
 _LARGEST_STEP: Final = 64
+
+
+def to_json(document: Mapping[str, Any]) -> bytes:
+    """Return a document's bytes. NaN and the like are no JSON, and an error here."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 def fill_json(value: float, dtype: np.dtype[Any]) -> Any:
@@ -60,27 +71,48 @@ def _real(value: float) -> float | str:
 
 
 def array_document(
-    level: Level, dtype: np.dtype[Any], fill: float, options: WriteOptions
+    level: Level,
+    dtype: np.dtype[Any],
+    version: Version,
+    compression: Compression,
+    *,
+    fill: float = 0,
+    shards: Shape5 | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """Return name and content of an array's document."""
-    if options.version == "0.4":
+    """Return name and content of an array's document.
+
+    Parameters
+    ----------
+    level
+        Shape and chunk, along T, C, Z, Y, X.
+    dtype
+        Of the pixels, in native byte order; stored little-endian.
+    version
+        Of NGFF: "0.4" is Zarr version 2, "0.5" version 3.
+    compression
+        Of every chunk.
+    fill
+        What absent chunks hold.
+    shards
+        Chunks of a shard along each axis, or None.
+    """
+    if version == "0.4":
         return ".zarray", {
             "zarr_format": 2,
             "shape": list(level.shape),
             "chunks": list(level.chunk),
             "dtype": dtype.newbyteorder("<").str,
-            "compressor": options.compression.v2,
+            "compressor": compression.v2,
             "fill_value": fill_json(fill, dtype),
             "order": "C",
             "filters": None,
             "dimension_separator": "/",
         }
-    codecs = options.compression.v3(dtype.itemsize)
-    grid = options.shard_grid(level)
+    codecs = compression.v3(dtype.itemsize)
     outer = level.chunk
-    if grid is not None:
+    if shards is not None:
         codecs = [_sharding(level.chunk, codecs)]
-        outer = shard_shape(level, grid)
+        outer = shard_shape(level, shards)
     return "zarr.json", {
         "zarr_format": 3,
         "node_type": "array",
@@ -91,8 +123,13 @@ def array_document(
         "fill_value": fill_json(fill, dtype),
         "codecs": codecs,
         "attributes": {},
-        "dimension_names": [name for name, _ in _AXES],
+        "dimension_names": dimension_names(),
     }
+
+
+def dimension_names() -> list[str]:
+    """Return the names of an array's axes, in their order."""
+    return [name for name, _ in _AXES]
 
 
 def shard_shape(level: Level, grid: Shape5) -> Shape5:
@@ -118,7 +155,7 @@ def _sharding(chunk: Shape5, codecs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def group_documents(
-    attributes: Mapping[str, Any], options: WriteOptions, others: Mapping[str, Any]
+    attributes: Mapping[str, Any], version: Version, others: Mapping[str, Any] | None = None
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return names and contents of a group's documents, the one that makes it an image last.
 
@@ -126,12 +163,13 @@ def group_documents(
     ----------
     attributes
         NGFF's.
-    options
-        Of the writer.
+    version
+        Of NGFF.
     others
         Attributes that are none of NGFF's.
     """
-    if options.version == "0.4":
+    others = others or {}
+    if version == "0.4":
         # Before 0.5 each of these carries the version itself.
         attributes = {
             name: {**value, "version": "0.4"} if name in ("plate", "well") else value
@@ -141,7 +179,7 @@ def group_documents(
         if attributes or others:
             documents.append((".zattrs", {**others, **attributes}))
         return documents
-    ome = {"version": options.version, **attributes}
+    ome = {"version": version, **attributes}
     document = {
         "zarr_format": 3,
         "node_type": "group",
@@ -174,7 +212,7 @@ def _step(before: Shape5, after: Shape5) -> list[float]:
 
 
 def multiscale_attributes(
-    spec: ImageSpec, windows: Sequence[Window], options: WriteOptions, time_step: Quantity | None
+    spec: ImageSpec, windows: Sequence[Window], version: Version, time_step: Quantity | None
 ) -> dict[str, Any]:
     """Return ``multiscales`` and ``omero`` of one image, with what its source said beside them.
 
@@ -184,8 +222,8 @@ def multiscale_attributes(
         The image.
     windows
         Values seen, for each channel.
-    options
-        Of the writer.
+    version
+        Of NGFF.
     time_step
         Between two points of time, or None.
     """
@@ -219,7 +257,7 @@ def multiscale_attributes(
     if len(image.levels) > 1 and not copied:
         entry["type"] = spec.downsample
         entry["metadata"] = _method(spec.downsample)
-    if options.version == "0.4":
+    if version == "0.4":
         entry = {"version": "0.4", **entry}
     attributes: dict[str, Any] = {**told["ome"], "multiscales": [entry]}
     if not image.is_mask:
@@ -331,7 +369,7 @@ def _method(downsample: str) -> dict[str, str]:
     }
 
 
-def label_attributes(spec: ImageSpec, options: WriteOptions, source: str | None) -> dict[str, Any]:
+def label_attributes(spec: ImageSpec, version: Version, source: str | None) -> dict[str, Any]:
     """Return ``image-label`` of a mask whose image lies at the relative path `source`, if any.
 
     Colours and properties of its labels are those of its source.
@@ -340,6 +378,6 @@ def label_attributes(spec: ImageSpec, options: WriteOptions, source: str | None)
     entry = _others(told, ("version", "source"))
     if source is not None:
         entry["source"] = {"image": source}
-    if options.version == "0.4":
+    if version == "0.4":
         entry = {"version": "0.4", **entry}
     return {"image-label": entry}
