@@ -19,8 +19,15 @@ from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.runtime import forking
 from bfbridge.storage.durable_io import read_all, write_all
+from bfbridge.tiff.packing import (
+    NewDirectory,
+    TagValue,
+    pack_directory,
+    pack_header,
+    patch_link,
+)
+from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
-from bfbridge_ometiff.structure.directories import Ifd, Tag, header, pack_directory, patch_link
 from bfbridge_ometiff.writing.copying import copied_from
 from bfbridge_ometiff.writing.encode import Encoding, Settings, encoding_for, settings_of
 from bfbridge_ometiff.writing.grid import Grid, grid_of
@@ -262,7 +269,7 @@ class OmeTiffWriter(WriterBackend):
         if big == "auto":
             big = self._end + self._directory_bytes() > _CLASSIC_END
         first = self._put_directories(big=bool(big))
-        self._put(0, header(first, big=bool(big)))
+        self._put(0, pack_header(first, big=bool(big)))
         self._close()
 
     def _fill_missing(self) -> None:
@@ -285,7 +292,7 @@ class OmeTiffWriter(WriterBackend):
             total += grids[0].planes * sum(1024 + 8 * grid.segments for grid in grids)
         return total
 
-    def _directories(self, *, big: bool) -> Iterator[Ifd]:
+    def _directories(self, *, big: bool) -> Iterator[NewDirectory]:
         """Yield each plane's directory, image by image in DimensionOrder."""
         xml: str | None = self._xml
         for encoding, levels, grids, spec in zip(
@@ -297,9 +304,9 @@ class OmeTiffWriter(WriterBackend):
                     for grid, copied in zip(grids, levels, strict=True)
                 )
                 if xml is not None:
-                    tags.append(Tag.text(270, xml))
+                    tags.append(TagValue.text(Tag.ImageDescription, xml))
                     xml = None
-                yield Ifd(tags, below)
+                yield NewDirectory(tags, below)
 
     def _put_directories(self, *, big: bool) -> int:
         """Write all directories; return the first one's place."""

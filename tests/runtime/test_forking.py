@@ -246,7 +246,7 @@ class TestState:
 
     def test_a_step_along_directories_is_undone(self, tmp_path: Path):
         from bfbridge.limits import DEFAULT_LIMITS
-        from bfbridge_ometiff.structure.ifd import TiffFile
+        from bfbridge.tiff.directories import TiffFile
 
         access = as_source(tiff_file(tmp_path)).open()
         tiff = TiffFile(access, "a", DEFAULT_LIMITS)

@@ -11,7 +11,7 @@ from bfbridge.errors import FileChanged, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
 from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
 from bfbridge_ometiff.reading.files import OpenTiff
-from bfbridge_ometiff.structure.layout import Layout
+from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 
 __all__ = ["PlaneReader"]
 
@@ -40,7 +40,7 @@ class PlaneReader:
         self._limits = limits
 
     def read(
-        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], first: int, out: Array
+        self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], first: int, out: Array
     ) -> None:
         """Read a box of a plane.
 
@@ -72,7 +72,7 @@ class PlaneReader:
             out[...] = box[:, :, first : first + out.shape[2]]
 
     def _read_part(
-        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], part: int, out: Array
+        self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
     ) -> None:
         """Read a box of one planar sample, or of all chunky ones."""
         if layout.addressable:
@@ -99,7 +99,7 @@ class PlaneReader:
 
     def _decode(
         self,
-        layout: Layout,
+        layout: SegmentLayout,
         number: int,
         row: int,
         data: Any,
@@ -123,7 +123,9 @@ class PlaneReader:
         except Damaged as error:
             raise Damaged(f"{_segment(layout, number)}: {error}") from error
 
-    def _fetch(self, tiff: OpenTiff, layout: Layout, run: list[tuple[int, int, int]]) -> list[Any]:
+    def _fetch(
+        self, tiff: OpenTiff, layout: SegmentLayout, run: list[tuple[int, int, int]]
+    ) -> list[Any]:
         """Return the stored bytes of each segment of a run; None for one of no bytes."""
         first, last = run[0][0], run[-1][0]
         start = int(layout.offsets[first])
@@ -139,7 +141,7 @@ class PlaneReader:
         return pieces
 
     def _bytes(
-        self, tiff: OpenTiff, layout: Layout, numbers: Sequence[int], start: int, length: int
+        self, tiff: OpenTiff, layout: SegmentLayout, numbers: Sequence[int], start: int, length: int
     ) -> Any:
         """Return bytes that the segments `numbers` share; an error names the first that fails."""
         number = numbers[0]
@@ -160,7 +162,7 @@ class PlaneReader:
             raise Damaged(f"{_segment(layout, number)} cannot be read: {error}") from error
 
     def _read_rows(
-        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], part: int, out: Array
+        self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
     ) -> None:
         """Read a box of uncompressed segments: only the rows wanted, contiguous ones together."""
         top, left = corner
@@ -185,7 +187,7 @@ class PlaneReader:
             np.invert(out, out=out)
 
 
-def _segment(layout: Layout, number: int) -> str:
+def _segment(layout: SegmentLayout, number: int) -> str:
     """Name a segment in a message."""
     if not layout.tiled:
         return f"strip {number}"
@@ -195,7 +197,9 @@ def _segment(layout: Layout, number: int) -> str:
     return f"tile {column}, {row} (column, row){sample}"
 
 
-def _runs(layout: Layout, wanted: list[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
+def _runs(
+    layout: SegmentLayout, wanted: list[tuple[int, int, int]]
+) -> list[list[tuple[int, int, int]]]:
     """Group segments that lie one after the other in the file."""
     runs: list[list[tuple[int, int, int]]] = []
     end = start = -1
@@ -211,7 +215,7 @@ def _runs(layout: Layout, wanted: list[tuple[int, int, int]]) -> list[list[tuple
 
 
 def _row_runs(
-    layout: Layout, column: int, part: int, top: int, bottom: int
+    layout: SegmentLayout, column: int, part: int, top: int, bottom: int
 ) -> list[tuple[int, int, int, int]]:
     """Split rows into runs contiguous in the file: first row, end row, byte offset, segment.
 
@@ -253,7 +257,7 @@ def _row_runs(
     return runs
 
 
-def _holds(layout: Layout, count: int, row: int) -> bool:
+def _holds(layout: SegmentLayout, count: int, row: int) -> bool:
     """Whether an uncompressed segment is as long as its pixels need.
 
     Some writers count pixels instead of bytes; TiffParser.getTile allows for that.
