@@ -221,7 +221,7 @@ class _CheckedDirectory:
         dtype = np.dtype(self._byteorder + _INTEGERS[entry.kind])
         length = entry.values * dtype.itemsize
         at = entry.offset - self._start
-        if 0 <= at and at + length <= len(self._block):
+        if at >= 0 and at + length <= len(self._block):
             raw = self._block[at : at + length]
         else:
             raw = bytes(self._access.read_at(entry.offset, length))
