@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import BadArgument, MissingExtra, OutOfMemory, UnreadableFile
 from bfbridge.limits import DEFAULT_LIMITS, Limits
+from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.ome.repair import note_faults, parse, xml_context
-from bfbridge.ome.xml import document_text, pixel_type_of
+from bfbridge.ome.xml import document_text
 
 if TYPE_CHECKING:
     from ome_types import OME

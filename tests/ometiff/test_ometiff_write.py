@@ -24,7 +24,7 @@ from bfbridge.errors import (
     Unsupported,
     WriteFailed,
 )
-from bfbridge.ome.xml import pixel_type_of
+from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge_ometiff import OmeTiffWriter
 from tests.support.tiffs import all_of, numbered, open_ours, read_ours
 

@@ -16,7 +16,7 @@ import pytest
 from bfbridge.processes.child_process import ChildProcess, NoPython
 
 SERVER = """
-import logging, os, sys, threading, time
+import os, signal, time
 from bfbridge.processes.parent_pipe import ForwardedLog, ParentPipe
 
 def serve(folder):
@@ -27,11 +27,15 @@ def serve(folder):
     for request in parent.requests(ended):
         print("this must not get between the answers", flush=True)
         os.system("echo nor this")
-        if request == "log":
+        if not isinstance(request, str):
+            pass
+        elif request == "log":
             logger.warning("heard %s", request)
-        if request == "sleep":
+        elif request == "sleep":
             time.sleep(60)
-        if request == "exit":
+        elif request == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        elif request == "exit":
             os._exit(3)
         parent.answer(("done", request, os.environ.get("BFBRIDGE_TEST_VALUE")))
 """
@@ -108,12 +112,11 @@ def test_the_signal_that_ended_a_worker_is_named(
     server: Callable[[], ChildProcess], patience: float | None
 ) -> None:
     child = server()
-    child.send("first")
+    child.send("deaf")
     child.receive()
     if patience is None:
         child.kill()
     else:
-        os.kill(child.pid, signal.SIGSTOP)  # it cannot react to SIGTERM
         child.terminate(patience)
     child.wait(20)
     assert child.exit_reason() == "killed by signal 9 (SIGKILL)"

@@ -226,7 +226,7 @@ class IsolatedReader(ReaderBackend):
             Java cannot decode it, or the worker process died; the next read starts a new one.
         TookTooLong
             It took longer than a timeout, or than `Limits.idle_seconds` without reading anything;
-            the worker process was ended.
+            the worker process has ended.
         OutOfMemory
             The heap of Java in the worker is too small.
         Closed

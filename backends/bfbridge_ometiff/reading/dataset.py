@@ -12,6 +12,7 @@ from bfbridge.backend import Channel, Image, Level, OpenOptions, Role
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.ome.model import without_forbidden
+from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.ome.roles import ImageRole, roles_in_xml
 from bfbridge.ome.xml import (
     OmeDocument,
@@ -19,7 +20,6 @@ from bfbridge.ome.xml import (
     TiffData,
     looks_like_ome_xml,
     parse_ome_xml,
-    pixel_type_of,
 )
 from bfbridge.storage.source import Source
 from bfbridge.tiff.tags import Tag

@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 
 from bfbridge.errors import BadArgument, Unsupported
-from bfbridge.ome.xml import pixel_type_of
+from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.tiff.tags import COMPRESSIONS
 from bfbridge_ometiff.codecs import Scratch, encode
 from bfbridge_ometiff.structure.segment_layout import DEFLATE, JPEG, JPEG2000, YCBCR

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerDied", "WorkerProcess", "serve"]
 
+SERVE = "bfbridge.convert.execute.workers:serve"
 PROGRESS_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 20.0
 
@@ -79,9 +80,7 @@ class WorkerProcess:
         if self._process is None:
             try:
                 # Ctrl-C in a terminal reaches only the parent, which decides.
-                self._process = process = ChildProcess(
-                    "bfbridge.convert.execute.workers:serve", own_group=True
-                )
+                self._process = process = ChildProcess(SERVE, own_group=True)
             except NoPython as error:
                 raise WorkerDied(f"{error}.") from error
             threading.Thread(target=self._watch, args=(process,), daemon=True).start()
