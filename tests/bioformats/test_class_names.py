@@ -26,7 +26,7 @@ SIMPLE = re.compile(r'"([A-Z]\w*Reader)"')
 
 @pytest.fixture(scope="module")
 def classes() -> set[str]:
-    with zipfile.ZipFile(find_jar()) as jar:
+    with zipfile.ZipFile(find_jar().paths[0]) as jar:
         names = {name.removesuffix(".class") for name in jar.namelist() if name.endswith(".class")}
     return {name.replace("/", ".") for name in names}
 
