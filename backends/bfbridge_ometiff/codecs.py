@@ -39,7 +39,7 @@ except ImportError:
     # There is no wheel for every platform; imagecodecs' encoder writes the same format.
     isal_compress = None  # type: ignore[assignment]
 
-__all__ = ["Damaged", "Scratch", "decode_into", "encode"]
+__all__ = ["DamagedSegment", "DecodeBuffer", "decode_into", "encode"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -55,11 +55,11 @@ _LERC_HEAD = 4096
 _STRIP = struct.Struct("<4sIH" + 9 * "HHII" + "I")
 
 
-class Damaged(Exception):
+class DamagedSegment(Exception):
     """A segment does not decode to the pixels declared; the caller adds the place."""
 
 
-class Scratch(threading.local):
+class DecodeBuffer(threading.local):
     """Memory that each thread decodes into, kept from segment to segment.
 
     A fresh array costs a page fault every 4 KiB, which takes longer than decoding an uncompressed
@@ -79,7 +79,7 @@ class Scratch(threading.local):
         return self._held[:length]
 
 
-_framed = Scratch()
+_framed = DecodeBuffer()
 
 
 def decode_into(
@@ -88,7 +88,7 @@ def decode_into(
     rows: int,
     corner: tuple[int, int],
     out: Array,
-    scratch: Scratch,
+    scratch: DecodeBuffer,
 ) -> None:
     """Decode a part of one segment.
 
@@ -109,7 +109,7 @@ def decode_into(
 
     Raises
     ------
-    Damaged
+    DamagedSegment
         The data does not decode, or to another size than declared.
     """
     try:
@@ -123,10 +123,10 @@ def decode_into(
                 return
             y, x = corner
             out[...] = pixels[y : y + out.shape[0], x : x + out.shape[1]]
-    except Damaged:
+    except DamagedSegment:
         raise
     except (RuntimeError, ValueError, TypeError, MemoryError, OverflowError, IndexError) as error:
-        raise Damaged(f"its {layout.compression} data does not decode ({error})") from error
+        raise DamagedSegment(f"its {layout.compression} data does not decode ({error})") from error
 
 
 def _decode_stream(
@@ -135,7 +135,7 @@ def _decode_stream(
     rows: int,
     corner: tuple[int, int],
     out: Array,
-    scratch: Scratch,
+    scratch: DecodeBuffer,
 ) -> None:
     samples, width = layout.segment_samples, layout.tile_width
     y, x = corner
@@ -186,12 +186,12 @@ def _stream(
     data: bytes | memoryview,
     length: int,
     target: Array | None,
-    scratch: Scratch,
+    scratch: DecodeBuffer,
 ) -> Array:
     """Return `length` decompressed bytes, in `target` where that is given."""
     if layout.compression == NONE:
         if len(data) < length:
-            raise Damaged(f"{len(data)} bytes are stored where its pixels need {length}")
+            raise DamagedSegment(f"{len(data)} bytes are stored where its pixels need {length}")
         flat = np.frombuffer(data, np.uint8, length)
         if target is None and layout.predictor == 1:
             return flat
@@ -212,7 +212,7 @@ def _stream(
         found = len(decode(data, out=longer))
         target[...] = longer[:length]
     if found < length:
-        raise Damaged(f"it decompresses to {found} bytes where its pixels need {length}")
+        raise DamagedSegment(f"it decompresses to {found} bytes where its pixels need {length}")
     return target
 
 
@@ -256,7 +256,7 @@ def _unpack(
         flat.tobytes(), layout.dtype, layout.bits, runlen=width * samples
     )
     if pixels.size < rows * width * samples:
-        raise Damaged(f"it unpacks to {pixels.size} samples, not {rows * width * samples}")
+        raise DamagedSegment(f"it unpacks to {pixels.size} samples, not {rows * width * samples}")
     pixels = pixels[: rows * width * samples].reshape(rows, width, samples)
     y, x = corner
     out[...] = pixels[y : y + out.shape[0], x : x + out.shape[1]]
@@ -302,16 +302,20 @@ def _check_stream(layout: SegmentLayout, data: bytes | memoryview) -> None:
         return
     if _END not in bytes(data[-_TAIL:]):
         # Their decoders make grey of what is missing, without an error.
-        raise Damaged(f"its {compression} data has no end; it is truncated or damaged")
+        raise DamagedSegment(f"its {compression} data has no end; it is truncated or damaged")
     if compression == JPEG:
         scans = bytes(data).count(_SCAN)
         if scans > _MOST_SCANS:
-            raise Damaged(f"its jpeg data has {scans:,} scans, which decoding would never end")
+            raise DamagedSegment(
+                f"its jpeg data has {scans:,} scans, which decoding would never end"
+            )
         return
     size = jpeg2000_size(data)
     wanted = (layout.tile_width, layout.segment_samples)
     if size is not None and (size[0] > layout.tile_length or size[1:] != wanted):
-        raise Damaged(f"its jpeg2000 image has shape {size}, not {(layout.tile_length, *wanted)}")
+        raise DamagedSegment(
+            f"its jpeg2000 image has shape {size}, not {(layout.tile_length, *wanted)}"
+        )
 
 
 def _decode_jpeg(layout: SegmentLayout, data: bytes | memoryview, out: Array) -> None:

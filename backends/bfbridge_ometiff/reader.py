@@ -30,7 +30,7 @@ from bfbridge.errors import (
 from bfbridge.ome.model import model_from_xml
 from bfbridge.runtime import forking
 from bfbridge.tiff.tags import Tag
-from bfbridge_ometiff.codecs import Damaged
+from bfbridge_ometiff.codecs import DamagedSegment
 from bfbridge_ometiff.reading.dataset import Dataset, open_dataset
 from bfbridge_ometiff.reading.documents import document_of
 from bfbridge_ometiff.reading.planes import ABSENT
@@ -153,11 +153,11 @@ class OmeTiffReader(ReaderBackend):
                 corner = (region.start[3], region.start[4])
                 try:
                     self._planes.read(tiff, layout, corner, c0 - channel * per_pixel, pixels)
-                except (Damaged, LimitExceeded):
+                except (DamagedSegment, LimitExceeded):
                     tiff.check_unchanged()
                     raise
                 tiff.check_unchanged()
-        except (Damaged, LimitExceeded, UnreadableFile) as error:
+        except (DamagedSegment, LimitExceeded, UnreadableFile) as error:
             kind = LimitExceeded if isinstance(error, LimitExceeded) else ReadFailed
             raise kind(
                 f"{self._dataset.files.names[number]}: image {region.image}, level {region.level}, "
@@ -176,7 +176,7 @@ class OmeTiffReader(ReaderBackend):
         except (LimitExceeded, FileChanged):
             raise
         except BfbridgeError as error:
-            raise Damaged(f"its directory cannot be used: {error}") from error
+            raise DamagedSegment(f"its directory cannot be used: {error}") from error
         length, width = image.levels[region.level].shape[3:]
         if (layout.width, layout.length, layout.samples, layout.dtype) != (
             width,
@@ -184,7 +184,7 @@ class OmeTiffReader(ReaderBackend):
             image.samples,
             image.dtype,
         ):
-            raise Damaged(
+            raise DamagedSegment(
                 f"it has {layout.width} x {layout.length} pixels of {layout.samples} x "
                 f"{layout.dtype}, where the image has {width} x {length} of {image.samples} x "
                 f"{image.dtype}"
@@ -278,7 +278,7 @@ class OmeTiffReader(ReaderBackend):
         with self._dataset.files.borrow(number) as tiff:
             try:
                 layout = self._layout(tiff, region, ifd)
-            except Damaged as error:
+            except DamagedSegment as error:
                 raise ReadFailed(
                     f"{tiff.name}: image {image}, level {level}, plane z {z}, c {channel}, t {t} "
                     f"(directory {ifd}): {error}"

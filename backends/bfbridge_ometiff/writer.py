@@ -27,9 +27,9 @@ from bfbridge.tiff.packing import (
     patch_link,
 )
 from bfbridge.tiff.tags import Tag
-from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
+from bfbridge_ometiff.codecs import DamagedSegment, DecodeBuffer, decode_into
 from bfbridge_ometiff.writing.copying import copied_from
-from bfbridge_ometiff.writing.encode import Encoding, Settings, encoding_for, settings_of
+from bfbridge_ometiff.writing.encode import Encoding, EncodingOptions, encoding_for, settings_of
 from bfbridge_ometiff.writing.grid import Grid, grid_of
 from bfbridge_ometiff.writing.xml_placement import finished_xml
 
@@ -55,7 +55,7 @@ class OmeTiffWriter(WriterBackend):
         specs: Sequence[ImageSpec],
         xml: str,
         orders: Sequence[str],
-        settings: Settings,
+        settings: EncodingOptions,
     ) -> None:
         self._target = target
         self._specs = specs
@@ -80,7 +80,7 @@ class OmeTiffWriter(WriterBackend):
                 specs, self._encodings, self._copied, orders, strict=True
             )
         ]
-        self._padded, self._coded = Scratch(), Scratch()
+        self._padded, self._coded = DecodeBuffer(), DecodeBuffer()
         self._lock = forking.lock()
         # Windows has no pwrite: there, moving and writing are one step under this lock.
         self._seek_lock = forking.lock()
@@ -96,7 +96,7 @@ class OmeTiffWriter(WriterBackend):
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
-        """Check option names and values; see `Settings` for what they are."""
+        """Check option names and values; see `EncodingOptions` for what they are."""
         settings_of(options)
 
     @classmethod
@@ -245,7 +245,7 @@ class OmeTiffWriter(WriterBackend):
         rows = grid.segment_shape(index[3])[0]
         try:
             decode_into(grid.layout, data, rows, (0, 0), out, self._padded)
-        except Damaged as error:
+        except DamagedSegment as error:
             raise self._fail(f"chunk {index} cannot be read back: {error}", error) from error
         return block
 

@@ -17,7 +17,7 @@ from bfbridge.errors import ReadFailed, UnreadableFile, WriteFailed
 from bfbridge.processes.ipc import MessagePipe
 from bfbridge.storage.durable_io import fill_at, read_all, write_all
 from bfbridge.storage.source import as_source
-from bfbridge_bioformats.isolation.plane_buffer import Spool
+from bfbridge_bioformats.isolation.plane_buffer import PlaneBuffer
 from bfbridge_ometiff.reading import files
 from tests.storage.test_stamp import tiff
 from tests.support.tiffs import numbered, read_ours
@@ -96,7 +96,7 @@ def test_a_spool_and_a_pipe(tmp_path: Path, short: dict[str, int]) -> None:
 
     pixels = numbered((1, 1, 1, 50, 60), "u2")
     spec = ImageSpec(Image(None, (Level(pixels.shape, pixels.shape),), pixels.dtype))  # type: ignore[arg-type]
-    spool = Spool(tmp_path / "spool", [spec])
+    spool = PlaneBuffer(tmp_path / "spool", [spec])
     spool.write(0, 0, (0, 0, 0, 0, 0), pixels)
     np.testing.assert_array_equal(spool.read(0, 0, (0, 0, 0, 0, 0)), pixels)
     spool.close()

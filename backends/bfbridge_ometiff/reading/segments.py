@@ -9,7 +9,7 @@ import numpy as np
 
 from bfbridge.errors import FileChanged, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
-from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
+from bfbridge_ometiff.codecs import DamagedSegment, DecodeBuffer, decode_into
 from bfbridge_ometiff.reading.files import OpenTiff
 from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 
@@ -18,8 +18,8 @@ __all__ = ["PlaneReader"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Shared by all readers: a reader that is opened for one crop finds warm memory.
-_pixels = Scratch()
-_stored = Scratch()
+_pixels = DecodeBuffer()
+_stored = DecodeBuffer()
 
 # Neighbouring segments are fetched together up to this many bytes.
 _RUN = 4 << 20
@@ -57,7 +57,7 @@ class PlaneReader:
 
         Raises
         ------
-        Damaged
+        DamagedSegment
             A segment cannot be delivered; the message names it.
         """
         if layout.planar:
@@ -120,8 +120,8 @@ class PlaneReader:
             )
         try:
             decode_into(layout, data, rows, inside, box, _pixels)
-        except Damaged as error:
-            raise Damaged(f"{_segment(layout, number)}: {error}") from error
+        except DamagedSegment as error:
+            raise DamagedSegment(f"{_segment(layout, number)}: {error}") from error
 
     def _fetch(
         self, tiff: OpenTiff, layout: SegmentLayout, run: list[tuple[int, int, int]]
@@ -150,7 +150,7 @@ class PlaneReader:
                 start, length = int(layout.offsets[number]), int(layout.counts[number])
                 if start + length > tiff.size:
                     break
-            raise Damaged(
+            raise DamagedSegment(
                 f"{_segment(layout, number)} lies at bytes {start:,}-{start + length:,}, but the "
                 f"file has only {tiff.size:,}; it is truncated or damaged"
             )
@@ -159,7 +159,7 @@ class PlaneReader:
         except FileChanged:
             raise
         except (UnreadableFile, OSError) as error:
-            raise Damaged(f"{_segment(layout, number)} cannot be read: {error}") from error
+            raise DamagedSegment(f"{_segment(layout, number)} cannot be read: {error}") from error
 
     def _read_rows(
         self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
@@ -234,7 +234,7 @@ def _row_runs(
         inside = y - row * layout.tile_length
         offset = int(layout.offsets[number]) + inside * row_bytes if count else -1
         if count and not _holds(layout, count, row):
-            raise Damaged(
+            raise DamagedSegment(
                 f"{_segment(layout, number)} has {count:,} bytes stored where its pixels need "
                 f"{layout.rows_of(row) * row_bytes:,}"
             )

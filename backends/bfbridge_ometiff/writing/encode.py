@@ -12,10 +12,10 @@ import numpy as np
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.tiff.tags import COMPRESSIONS
-from bfbridge_ometiff.codecs import Scratch, encode
+from bfbridge_ometiff.codecs import DecodeBuffer, encode
 from bfbridge_ometiff.structure.segment_layout import DEFLATE, JPEG, JPEG2000, YCBCR
 
-__all__ = ["Encoding", "Settings", "encoding_for", "settings_of"]
+__all__ = ["Encoding", "EncodingOptions", "encoding_for", "settings_of"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,7 +27,7 @@ _DEFAULT_TILE: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EncodingOptions:
     """What the options ask for, checked.
 
     Attributes
@@ -49,13 +49,13 @@ class Settings:
     bigtiff: bool | str
 
 
-def settings_of(options: Mapping[str, Any]) -> Settings:
+def settings_of(options: Mapping[str, Any]) -> EncodingOptions:
     """Check options.
 
     Raises
     ------
     BadArgument
-        A name or value is not one of those listed in `Settings`.
+        A name or value is not one of those listed in `EncodingOptions`.
     """
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
@@ -80,7 +80,7 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
         if len(allowed) == 1:
             known = f"{compression} has no levels; leave it out"
         raise BadArgument(f"level={level!r}: {known}.")
-    return Settings(
+    return EncodingOptions(
         compression,
         int(level),
         _predictor_of(options.get("predictor", "auto"), compression),
@@ -143,7 +143,7 @@ class Encoding:
     samples
         Per pixel, side by side.
     compression, level
-        As in `Settings`.
+        As in `EncodingOptions`.
     predictor
         1, 2 or 3.
     tag
@@ -179,7 +179,7 @@ class Encoding:
         """JPEG tables that segments share: none, each has its own."""
         return b""
 
-    def encode(self, pixels: Array, scratch: Scratch) -> bytes | memoryview:
+    def encode(self, pixels: Array, scratch: DecodeBuffer) -> bytes | memoryview:
         """Return the stored bytes of a whole segment.
 
         `pixels` are (Y, X, samples), contiguous unless predictor 2 takes their differences.
@@ -193,7 +193,7 @@ class Encoding:
         return encode(self.compression, pixels, self.level)
 
 
-def encoding_for(dtype: np.dtype[Any], samples: int, settings: Settings) -> Encoding:
+def encoding_for(dtype: np.dtype[Any], samples: int, settings: EncodingOptions) -> Encoding:
     """Choose how an image's segments are made.
 
     Raises
