@@ -17,6 +17,7 @@ import bfbridge
 from bfbridge.cli.convert import convert
 from bfbridge.cli.info import info
 from bfbridge.cli.render import render
+from bfbridge.cli.serve import serve
 from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
 from bfbridge.errors import BfbridgeError
 from bfbridge.terminal import printable
@@ -45,6 +46,7 @@ cache_app = typer.Typer(help="Levels that were made of large images.", no_args_i
 app.add_typer(cache_app, name="cache")
 app.command()(convert)
 app.command()(render)
+app.command()(serve)
 
 
 def run_app() -> None:
