@@ -43,7 +43,7 @@ _STATUSES: Final[tuple[tuple[type[Exception], int], ...]] = (
 _LONGEST: Final = 600
 # A path of this machine, or a URL, which may hold credentials.
 _PATH: Final = re.compile(
-    r"[a-z0-9+]+://[^\s'\"]+|(?<![\w.])(?:[A-Za-z]:)?(?:[/\\]+[^\s/\\'\":;,()]+)+", re.IGNORECASE
+    r"[a-z0-9+]+://[^\s'\";,]+|(?<![\w.])(?:[A-Za-z]:)?(?:[/\\]+[^\s/\\'\":;,()]+)+", re.IGNORECASE
 )
 
 

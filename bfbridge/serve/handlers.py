@@ -442,7 +442,7 @@ def _identified(library: Library, request: web.Request) -> tuple[str, int, Shown
 def _style_of(text: str) -> str:
     """Return the JSON that an identifier holds in the URL-safe alphabet of base 64."""
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
         raise Refused(400, "style: in an identifier it is JSON in URL-safe base 64") from None
 
