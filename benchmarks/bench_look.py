@@ -226,8 +226,8 @@ def bench_chunks(folder: Path, options: argparse.Namespace) -> None:
 
 
 def _bffile(path: Path, options: argparse.Namespace) -> list[float]:
-    from bfbridge_bioformats.jar import find_jar
-    from bfbridge_bioformats.java import find_java
+    from bfbridge_bioformats.jars.locate import find_jar
+    from bfbridge_bioformats.runtime.java import find_java
 
     arguments = [str(path), str(find_jar().paths[0]), str(find_java().library), str(options.side)]
     arguments += [str(CHUNK), str(COUNT), str(options.repeats)]

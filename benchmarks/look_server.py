@@ -312,8 +312,8 @@ def _peers(folder: Path, options: argparse.Namespace, places: list[tuple[int, in
             runs = [load(url, paths[i * 300 : i * 300 + 300]) for i in range(3)]
             report(f"{name}: 256^2 tile of the JPEG slide", runs)
     if options.peer_python:
-        from bfbridge_bioformats.jar import find_jar
-        from bfbridge_bioformats.java import find_java
+        from bfbridge_bioformats.jars.locate import find_jar
+        from bfbridge_bioformats.runtime.java import find_java
 
         arguments = [str(find_jar().paths[0]), str(find_java().library), "512"]
         for name in ("uncompressed", "deflate"):

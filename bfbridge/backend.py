@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
-    from bfbridge.source import Source
+    from bfbridge.storage.source import Source
 
 __all__ = [
     "AXES",
     "Channel",
+    "Extras",
     "Image",
     "ImageSpec",
     "Level",
@@ -140,6 +141,8 @@ class Image:
         Whether a label image is the photograph of a slide's label, whose values number nothing.
     significant_bits
         Bits of each value that carry information (12 for a 12-bit camera in uint16).
+    time_step
+        Between two time points, where the record says it; the OME document may know more.
     """
 
     name: str | None
@@ -154,6 +157,7 @@ class Image:
     significant_bits: int | None = None
     label_of: int | None = None
     photo: bool = False
+    time_step: Quantity | None = None
 
     @property
     def is_mask(self) -> bool:
@@ -262,6 +266,8 @@ class OpenOptions:
     isolated
         Whether Java runs in worker processes, whose crash is an error and not the end of this one.
         Backends without Java take no notice.
+    timeout
+        Seconds that Java may take to open the file, or for one call of ``read``; None: no limit.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -271,6 +277,7 @@ class OpenOptions:
     allow_outside: bool = False
     backend_options: Mapping[str, Any] = field(default_factory=dict)
     isolated: bool = False
+    timeout: float | None = None
 
 
 class ReaderBackend(ABC):
@@ -379,6 +386,31 @@ class ReaderBackend(ABC):
 
 
 @dataclass(frozen=True, slots=True)
+class Extras:
+    """What a file says of one image and the OME model has no place for; false if nothing.
+
+    Values are those of JSON. `bfbridge.ome.extras` carries them along with an OME document.
+
+    Attributes
+    ----------
+    channels
+        For each channel (x samples) how it is displayed, by the names of NGFF's ``omero``: window,
+        active, coefficient, family, inverted and whatever else was stored.
+    origin
+        Where the centre of the first pixel lies along "x", "y", "z" and "t".
+    other
+        All else, by name.
+    """
+
+    channels: tuple[Mapping[str, Any], ...] = ()
+    origin: Mapping[str, Quantity] = field(default_factory=dict)
+    other: Mapping[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(any(self.channels) or self.origin or self.other)
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSpec:
     """What one image of a new file will be; complete before the first block is written.
 
@@ -393,12 +425,15 @@ class ImageSpec:
         How lower levels are made from level 0: "mean", "nearest" or "mode". For the record only.
     stored_as
         For each level whose chunks arrive by ``write_stored``, how they are encoded.
+    extras
+        What else the source said of the image.
     """
 
     image: Image
     fill_value: float = 0
     downsample: str = "mean"
     stored_as: tuple[StoredAs | None, ...] = ()
+    extras: Extras = field(default_factory=Extras)
 
     def copied(self, level: int) -> StoredAs | None:
         """How the chunks of a level that arrive encoded are encoded; None where pixels arrive."""

@@ -6,11 +6,12 @@ with these limits, and with the size of the file, before it allocates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 from typing import TYPE_CHECKING
 
 from bfbridge.errors import LimitExceeded
+from bfbridge.runtime.arguments import number, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,9 @@ class Limits:
     unpacked_bytes
         Longest file out of a ``.gz``, ``.bz2`` or ``.zip`` file, in bytes, which is unpacked to a
         temporary file.
+    idle_seconds
+        Longest time that Java may work on one request without reading a byte of the file, in
+        seconds: decoders can go round for ever in damaged bytes that they have already.
     """
 
     xml_bytes: int = 512 * MIB
@@ -66,6 +70,22 @@ class Limits:
     chunk_bytes: int = 2048 * MIB
     chunk_ratio: int = 20_000
     unpacked_bytes: int = 16 * 1024 * MIB
+    idle_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises
+        ------
+        BadArgument
+            One is no integer of 0 or more; `idle_seconds` is any number above 0.
+        """
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if limit.name == "idle_seconds":
+                number(value, limit.name, positive=True)
+            else:
+                whole(value, limit.name)
 
 
 DEFAULT_LIMITS = Limits()

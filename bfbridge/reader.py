@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from bfbridge import metadata
+from bfbridge.analysis.tiling import bfio_batch_limit, bfio_batches
 from bfbridge.backend import OpenOptions, Quantity
+from bfbridge.engine.tiles import ChunkCache, worker_count
 from bfbridge.errors import (
     BadArgument,
     BadSelection,
@@ -20,14 +20,16 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
-from bfbridge.fileseries import plan_series
+from bfbridge.files.array_images import ArrayImages
+from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames
+from bfbridge.files.file_series import plan_series
+from bfbridge.files.open_file import OpenFile
 from bfbridge.limits import DEFAULT_LIMITS, Limits
-from bfbridge.names import BFIO_BACKENDS, BfioNames
-from bfbridge.openfile import OpenFile
+from bfbridge.ome import metadata
 from bfbridge.registry import BACKENDS
-from bfbridge.source import Source, as_source
-from bfbridge.tiles import ChunkCache, worker_count
-from bfbridge.tiling import bfio_batch_limit, bfio_batches
+from bfbridge.runtime import finalizers
+from bfbridge.runtime.arguments import flag, number, text_or_none
+from bfbridge.storage.source import Source, as_source
 from bfbridge.views import ImageView
 
 if TYPE_CHECKING:
@@ -83,6 +85,11 @@ class BioReader(BfioNames, ImageView):
         code is then a `ReadFailed`, and the next read starts a new worker; the process may fork.
         A crop of a megapixel takes about a millisecond more. None: the environment variable
         ``BFBRIDGE_ISOLATED`` (1, true or yes). Formats read without Java take no notice.
+    timeout
+        Seconds that Java may take to open the file, and for each block of pixels; then it is
+        `TookTooLong`, the worker process is ended, and the next read starts a new one. With it
+        `isolated` is True unless it is given, as no thread of this process can be ended. Formats
+        read without Java take no notice.
 
     Raises
     ------
@@ -96,7 +103,13 @@ class BioReader(BfioNames, ImageView):
 
     def __init__(
         self,
-        file_path: str | os.PathLike[str] | bytes | IO[bytes] | Source | Sequence[Any],
+        file_path: str
+        | os.PathLike[str]
+        | bytes
+        | IO[bytes]
+        | Source
+        | Sequence[Any]
+        | ArrayImages,
         max_workers: int | None = None,
         backend: str | None = None,
         clean_metadata: bool = True,
@@ -111,13 +124,24 @@ class BioReader(BfioNames, ImageView):
         cache: int | MutableMapping[Hashable, np.ndarray[Any, Any]] | None = None,
         name: str | None = None,
         isolated: bool | None = None,
+        timeout: float | None = None,
     ) -> None:
-        self.clean_metadata = clean_metadata
+        self.clean_metadata = flag(clean_metadata, "clean_metadata")
         self._whole_document = series is None
-        backend_options = dict(options or {})
+        if options is not None and not isinstance(options, Mapping):
+            raise BadArgument(f"options={options!r}: give a mapping of names to values.")
+        if not isinstance(limits, Limits):
+            raise BadArgument(f"limits={limits!r}: give a bfbridge.Limits.")
+        name = text_or_none(name, "name")
+        backend_options = {str(key): value for key, value in (options or {}).items()}
         plan = plan_series(file_path, storage_options)
-        if plan is None:
+        if isinstance(file_path, ArrayImages):
+            source, backend = file_path.source, "array"
+            backend_options["arrays"] = file_path
+        elif plan is None:
             source = as_source(cast("Any", file_path), storage_options, name)
+            if source.path is not None:
+                finalizers.settle(source.path)
         else:
             source = plan.source
             backend_options |= {"plan": plan, "member_backend": backend}
@@ -128,10 +152,11 @@ class BioReader(BfioNames, ImageView):
                 limits=limits,
                 max_workers=worker_count(max_workers),
                 workers_chosen=max_workers is not None,
-                group_files=group_files,
-                allow_outside=allow_outside,
+                group_files=None if group_files is None else flag(group_files, "group_files"),
+                allow_outside=flag(allow_outside, "allow_outside"),
                 backend_options=backend_options,
-                isolated=_is_isolated(isolated),
+                isolated=_is_isolated(isolated, timeout),
+                timeout=None if timeout is None else number(timeout, "timeout", positive=True),
             ),
             backend_name=backend,
             cache=_as_cache(cache),
@@ -140,9 +165,9 @@ class BioReader(BfioNames, ImageView):
         super().__init__(file, 0)
         _ = file.backend
         try:
-            self._index = self.series[0 if series is None else series].index
-            self._level = self.levels[0 if level is None else level].level
-        except (BadSelection, TypeError):
+            self._index = self.series.pick(0 if series is None else series).index
+            self._level = self.levels.pick(0 if level is None else level).level
+        except BadSelection:
             file.close()
             raise
 
@@ -277,7 +302,7 @@ class BioReader(BfioNames, ImageView):
         FileMissing
             There is nothing at the path.
         """
-        source = as_source(Path(filepath))
+        source = as_source(filepath)
         if not source.exists():
             raise FileMissing(f"{source.name}: no such file or folder.")
         native = BACKENDS[:-1]
@@ -305,13 +330,13 @@ def _rebuild(
     return reader
 
 
-def _is_isolated(asked: bool | None) -> bool:
+def _is_isolated(asked: bool | None, timeout: float | None) -> bool:
+    if asked is None and timeout is not None:
+        return True
     if asked is None:
         value = os.environ.get(ISOLATED_VARIABLE, "")
         return value.strip().lower() in {"1", "true", "yes"}
-    if not isinstance(asked, bool):
-        raise BadArgument(f"isolated={asked!r}: give True, False or None.")
-    return asked
+    return flag(asked, "isolated")
 
 
 def _as_cache(

@@ -26,7 +26,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bfbridge import metadata
 from bfbridge.backend import (
     AXES,
     ImageSpec,
@@ -37,9 +36,10 @@ from bfbridge.backend import (
     Shape5,
     WriterBackend,
 )
+from bfbridge.engine.pyramid import plan_levels, reduce_block
 from bfbridge.errors import BadArgument, BfbridgeError, FileMissing, Unsupported
-from bfbridge.pyramid import plan_levels, reduce_block
-from bfbridge.source import as_source
+from bfbridge.ome import metadata
+from bfbridge.storage.source import as_source
 
 __all__ = ["BackendSuite", "distinct"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bfbridge.backend import Shape5, StoredRanges
 from bfbridge.errors import Unsupported
-from bfbridge_ometiff.layout import BYTE_STREAMS, NONE, Layout
+from bfbridge_ometiff.structure.layout import BYTE_STREAMS, NONE, Layout
 
 __all__ = ["ranges_of"]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,56 +27,65 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
-from bfbridge.omemodel import model_from_xml
+from bfbridge.ome.model import model_from_xml
+from bfbridge.runtime import forking
 from bfbridge_ometiff.codecs import Damaged
-from bfbridge_ometiff.dataset import Dataset, open_dataset
-from bfbridge_ometiff.layout import COLOR_MAP, ICC_PROFILE, PALETTE, PHOTOMETRIC
-from bfbridge_ometiff.omemake import document_of
-from bfbridge_ometiff.planes import ABSENT
-from bfbridge_ometiff.segments import PlaneReader
-from bfbridge_ometiff.tags import named_tags
+from bfbridge_ometiff.reading.dataset import Dataset, open_dataset
+from bfbridge_ometiff.reading.documents import document_of
+from bfbridge_ometiff.reading.planes import ABSENT
+from bfbridge_ometiff.reading.segments import PlaneReader
+from bfbridge_ometiff.structure.layout import COLOR_MAP, ICC_PROFILE, PALETTE, PHOTOMETRIC
+from bfbridge_ometiff.structure.tags import named_tags
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from bfbridge.source import Source
-    from bfbridge_ometiff.files import OpenTiff
-    from bfbridge_ometiff.ifd import Directory
-    from bfbridge_ometiff.layout import Layout
+    from bfbridge.storage.source import Source
+    from bfbridge_ometiff.reading.files import OpenTiff
+    from bfbridge_ometiff.structure.ifd import Directory
+    from bfbridge_ometiff.structure.layout import Layout
 
 __all__ = ["OmeTiffReader"]
 
 
 class _Gate:
-    """Lets `close` wait for reads under way.
+    """Has the files closed when the reader is, and no read is under way any more.
 
     A file descriptor closed under a read is given to the next file opened, and the read would
-    return that file's bytes.
+    return that file's bytes. Closing waits for nobody: the last read to end closes the files.
     """
 
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
+    def __init__(self, close: Callable[[], None]) -> None:
+        self._close = close
+        self._lock = forking.lock()
         self._inside = 0
         self._shut = False
+        forking.in_child(self._forget_others)
+
+    def _forget_others(self) -> None:
+        # Reads under way on other threads of the parent never end in the child.
+        self._inside = 0
 
     def __enter__(self) -> None:
-        with self._condition:
+        with self._lock:
             if self._shut:
                 raise Closed("this reader is closed; open the file again.")
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._condition:
+        with self._lock:
             self._inside -= 1
-            if not self._inside:
-                self._condition.notify_all()
+            last = self._shut and not self._inside
+        if last:
+            self._close()
 
-    def shut(self) -> bool:
-        """Let nobody in any more, wait until all are out; return whether this is the first call."""
-        with self._condition:
-            first, self._shut = not self._shut, True
-            self._condition.wait_for(lambda: not self._inside)
-            return first
+    def shut(self) -> None:
+        """Let nobody in any more, and close the files once all are out."""
+        with self._lock:
+            idle = not self._shut and not self._inside
+            self._shut = True
+        if idle:
+            self._close()
 
 
 class OmeTiffReader(ReaderBackend):
@@ -90,7 +98,7 @@ class OmeTiffReader(ReaderBackend):
         self._images = tuple(plan.image for plan in dataset.plans)
         self._limits = options.limits
         self._planes = PlaneReader(options.limits)
-        self._gate = _Gate()
+        self._gate = _Gate(dataset.files.close)
         self._original: Mapping[str, Any] | None = None
 
     @classmethod
@@ -220,7 +228,7 @@ class OmeTiffReader(ReaderBackend):
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how the tiles of a level are encoded, if all its planes agree."""
-        from bfbridge_ometiff.copying import stored_as
+        from bfbridge_ometiff.writing.copying import stored_as
 
         found: set[StoredAs | None] = set()
         with self._gate:
@@ -318,6 +326,5 @@ class OmeTiffReader(ReaderBackend):
         return self._dataset.used_files
 
     def close(self) -> None:
-        """Close every file, after the reads under way have ended."""
-        if self._gate.shut():
-            self._dataset.files.close()
+        """Close every file, now or when the last read under way has ended."""
+        self._gate.shut()

@@ -81,7 +81,7 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
             f"{', '.join(unknown)}: the OME-Zarr writer has no such option. It has "
             f"{', '.join(_NAMES)}."
         )
-    version = str(options.get("version") or "0.5")
+    version = "0.5" if options.get("version") is None else str(options["version"])
     if version not in ("0.4", "0.5"):
         raise BadArgument(f"version={version!r}: OME-Zarr is written in version '0.4' or '0.5'.")
     chunks = _grid(options.get("chunks"), "chunks") or DEFAULT_CHUNK
@@ -117,7 +117,8 @@ def _grid(value: Any, what: str) -> Shape5 | None:
         return None
     sizes: Sequence[Any] = (value, value)
     if not isinstance(value, (int, np.integer)):
-        sizes = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else ()
+        listed = isinstance(value, (tuple, list, np.ndarray)) and np.iterable(value)
+        sizes = tuple(value) if listed else ()
     whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes)
     if not 1 <= len(sizes) <= 5 or not whole or min(sizes, default=0) < 1:
         raise BadArgument(

@@ -13,9 +13,9 @@ from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
 from bfbridge.ngff.documents import group_documents, to_json
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
-from bfbridge.omemodel import model_from_xml, xml_from_model
-from bfbridge_omezarr.files import tree_of
-from bfbridge_omezarr.levels import LevelWriter, Windows, Workspace
+from bfbridge.ome.model import model_from_xml, xml_from_model
+from bfbridge_omezarr.chunked.levels import LevelWriter, Windows, Workspace
+from bfbridge_omezarr.hierarchy.files import tree_of
 from bfbridge_omezarr.options import WriteOptions, parse_options
 from bfbridge_omezarr.shared import (
     FOLDER,
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
-    from bfbridge.source import Source
+    from bfbridge.storage.source import Source
+    from bfbridge_omezarr.hierarchy.files import Tree
 
 __all__ = ["StoreWriter"]
 
@@ -55,7 +56,7 @@ class StoreWriter(WriterBackend):
 
     def __init__(
         self,
-        target: Path | Source,
+        target: Path | Source | Tree,
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: WriteOptions,
@@ -269,8 +270,11 @@ class StoreWriter(WriterBackend):
             self._files.write(
                 "OME/METADATA.ome.xml", ome_xml_of(self._ome, self._places.order).encode()
             )
+        others = self._others
         for group in sorted(documents, key=lambda key: (key == "", key)):
-            for name, document in group_documents(documents[group], self._options.version):
+            told = others.get(group, {})
+            version = self._options.version
+            for name, document in group_documents(documents[group], version, told):
                 self._files.write(_join(group, name), to_json(document))
         if self._shared:
             self._files.remove_folder(FOLDER)
@@ -289,11 +293,20 @@ class StoreWriter(WriterBackend):
         """Attributes of every group, by key."""
         documents = dict(self._places.documents)
         for i, (group, spec) in enumerate(zip(self._places.groups, self._specs, strict=True)):
-            step = time_step(self._ome, i)
+            step = time_step(spec, self._ome, i)
             documents[group] = image_attributes(
                 group, spec, self._windows[i].found, self._options.version, step
             )
         return documents
+
+    @property
+    def _others(self) -> dict[str, Mapping[str, Any]]:
+        """Attributes of the groups that are none of NGFF's, as their sources had them."""
+        told = {
+            group: spec.extras.other.get("attributes")
+            for group, spec in zip(self._places.groups, self._specs, strict=True)
+        }
+        return {group: found for group, found in told.items() if isinstance(found, Mapping)}
 
 
 def _join(group: str, name: str) -> str:

@@ -13,7 +13,7 @@ from bfbridge.cli.text import printable_json, printable_xml, say, show_error
 from bfbridge.errors import FileMissing, Unsupported
 
 if TYPE_CHECKING:
-    from bfbridge.convert.sources import Opened
+    from bfbridge.convert.plan.sources import Opened
     from bfbridge.reader import BioReader
 
 __all__ = ["info"]
@@ -41,7 +41,7 @@ def info(
     ] = None,
 ) -> None:
     """Show what is in files: series, levels, dtype, pixel sizes, channels, backend and why."""
-    from bfbridge.convert.sources import is_one_image
+    from bfbridge.convert.plan.sources import is_one_image
 
     options = {"backend": backend, "cache": 0, "storage_options": pairs(storage)}
     shown = _Shown(options, as_json=as_json)
@@ -76,7 +76,7 @@ def _echo_json(told: Any) -> None:
 def _show_many(files: list[str], shown: _Shown) -> None:
     """Show every image of several files and folders; those that fail do not stop the others."""
     from bfbridge.convert import make_request
-    from bfbridge.convert.sources import Skipped, find_sources
+    from bfbridge.convert.plan.sources import Skipped, find_sources
 
     request = make_request(reader_options={"storage_options": shown.options["storage_options"]})
     skipped = Skipped()
@@ -126,7 +126,7 @@ class _Shown:
 
     def look(self, path: str) -> Opened:
         """Describe one of several files, and tell what belongs to it."""
-        from bfbridge.convert.sources import Opened
+        from bfbridge.convert.plan.sources import Opened
 
         with self.open(path) as br:
             told = self.describe(br)

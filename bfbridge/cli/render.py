@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bfbridge.atomic import write_bytes_atomically
 from bfbridge.cli.convert import pairs
 from bfbridge.errors import BadArgument, TargetExists
 from bfbridge.rendering.encode import format_of_name
+from bfbridge.storage.atomic import write_bytes_atomically
 
 if TYPE_CHECKING:
     from bfbridge.rendering.sheet import Cell
@@ -128,7 +128,7 @@ def _cells(
     options: dict[str, Any],
 ) -> list[Cell] | None:
     """Return the cells of a contact sheet; None where one image is to be drawn."""
-    from bfbridge.convert.sources import is_one_image
+    from bfbridge.convert.plan.sources import is_one_image
     from bfbridge.rendering.sheet import cells_of
 
     if not is_one_image(source):
@@ -144,7 +144,7 @@ def _cells(
 def _cells_of_folder(source: str, opening: dict[str, Any], options: dict[str, Any]) -> list[Cell]:
     """Return one cell for each data set of a folder: its first image."""
     from bfbridge.convert import make_request
-    from bfbridge.convert.sources import find_sources
+    from bfbridge.convert.plan.sources import find_sources
     from bfbridge.rendering.sheet import Cell
 
     request = make_request(storage_options=opening["storage_options"])

@@ -1,7 +1,4 @@
-"""NGFF (OME-Zarr) metadata: units, groups of a hierarchy, documents, compression settings.
+"""The documents of OME-Zarr stores (NGFF 0.4 and 0.5), which writers and virtual stores make.
 
-It builds the documents that make an image an OME-Zarr image, without any file or store. The
-OME-Zarr backend writes them to disks and URLs; `bfbridge.virtual` serves them for files of other
-formats. Backends and every module in ``bfbridge/`` may import it; it imports the backend contract
-only.
+Imported by backends that write NGFF and by `bfbridge.virtual`.
 """

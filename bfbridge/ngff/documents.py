@@ -6,24 +6,24 @@ import importlib.metadata
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from bfbridge.backend import Quantity
-from bfbridge.ngff.units import SYMBOLS
+from bfbridge.ngff.omero import omero_block
+from bfbridge.ome.extras import convert_unit
+from bfbridge.ome.units import LENGTHS, TIMES, ngff_name
 
 if TYPE_CHECKING:
-    from bfbridge.backend import Channel, Image, ImageSpec, Level, Shape5
+    from bfbridge.backend import ImageSpec, Level, Shape5
     from bfbridge.ngff.compression import Compression
+    from bfbridge.ngff.omero import Window
 
 __all__ = [
     "Version",
-    "Window",
     "array_document",
-    "channel_color",
     "dimension_names",
     "fill_json",
     "group_documents",
@@ -36,16 +36,6 @@ __all__ = [
 
 Version = Literal["0.4", "0.5"]
 
-_NAMES: Final = {symbol: name for name, symbol in SYMBOLS.items()}
-# Lengths that OME names and NGFF does not, in metres.
-_IN_METRES: Final = {
-    "dam": 10.0,
-    "li": 0.0254 / 12,
-    "ly": 9_460_730_472_580_800.0,
-    "pt": 0.0254 / 72,
-    "thou": 2.54e-5,
-    "ua": 149_597_870_700.0,
-}
 _AXES: Final = (
     ("t", "time"),
     ("c", "channel"),
@@ -54,31 +44,6 @@ _AXES: Final = (
     ("x", "space"),
 )
 _LARGEST_STEP: Final = 64
-# One hue per channel where the caller gives none: those that stay apart for most eyes first.
-_PALETTE: Final = (
-    (0, 255, 0),
-    (255, 0, 255),
-    (0, 255, 255),
-    (255, 255, 0),
-    (255, 0, 0),
-    (0, 0, 255),
-    (255, 128, 0),
-    (255, 255, 255),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Lowest and highest value seen in one channel, or None where none was."""
-
-    low: float | None = None
-    high: float | None = None
-
-    def joined(self, other: Window) -> Window:
-        """Return the window that holds both."""
-        lows = [value for value in (self.low, other.low) if value is not None]
-        highs = [value for value in (self.high, other.high) if value is not None]
-        return Window(min(lows, default=None), max(highs, default=None))
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
@@ -190,9 +155,20 @@ def _sharding(chunk: Shape5, codecs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def group_documents(
-    attributes: Mapping[str, Any], version: Version
+    attributes: Mapping[str, Any], version: Version, others: Mapping[str, Any] | None = None
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Return names and contents of a group's documents, the one that makes it an image last."""
+    """Return names and contents of a group's documents, the one that makes it an image last.
+
+    Parameters
+    ----------
+    attributes
+        NGFF's.
+    version
+        Of NGFF.
+    others
+        Attributes that are none of NGFF's.
+    """
+    others = others or {}
     if version == "0.4":
         # Before 0.5 each of these carries the version itself.
         attributes = {
@@ -200,14 +176,14 @@ def group_documents(
             for name, value in attributes.items()
         }
         documents: list[tuple[str, dict[str, Any]]] = [(".zgroup", {"zarr_format": 2})]
-        if attributes:
-            documents.append((".zattrs", dict(attributes)))
+        if attributes or others:
+            documents.append((".zattrs", {**others, **attributes}))
         return documents
     ome = {"version": version, **attributes}
     document = {
         "zarr_format": 3,
         "node_type": "group",
-        "attributes": {"ome": ome} if attributes else {},
+        "attributes": {**others, **({"ome": ome} if attributes else {})},
     }
     return [("zarr.json", document)]
 
@@ -238,7 +214,7 @@ def _step(before: Shape5, after: Shape5) -> list[float]:
 def multiscale_attributes(
     spec: ImageSpec, windows: Sequence[Window], version: Version, time_step: Quantity | None
 ) -> dict[str, Any]:
-    """Return ``multiscales`` and ``omero`` of one image.
+    """Return ``multiscales`` and ``omero`` of one image, with what its source said beside them.
 
     Parameters
     ----------
@@ -254,56 +230,127 @@ def multiscale_attributes(
     image = spec.image
     size = image.pixel_size
     quantities = tuple(map(_nameable, (time_step, None, size.z, size.y, size.x)))
-    axes: list[dict[str, str]] = []
+    told = _mappings(spec.extras.other)
+    axes: list[dict[str, Any]] = []
     for (name, kind), quantity in zip(_AXES, quantities, strict=True):
-        axis = {"name": name, "type": kind}
-        unit = _NAMES.get(quantity.unit) if quantity is not None else None
+        axis = {**_mapping(told["axes"].get(name)), "name": name, "type": kind}
+        unit = ngff_name(quantity.unit) if quantity is not None else None
         if unit is not None:
             axis["unit"] = unit
         axes.append(axis)
     base = [1.0 if quantity is None else float(quantity.value) for quantity in quantities]
+    copied = len(image.levels) > 1 and all(map(spec.copied, range(len(image.levels))))
+    origin = _origin(spec.extras.origin, quantities)
+    shifts = _shifts(spec, copied)
     entry: dict[str, Any] = {
-        "name": image.name or "",
+        **_others(told["multiscale"], () if copied else ("metadata", "type")),
         "axes": axes,
         "datasets": [
-            {"path": str(i), "coordinateTransformations": _transformations(base, factor, spec)}
-            for i, factor in enumerate(level_factors(image.levels))
+            {"path": str(i), "coordinateTransformations": _placed(base, factor, shift, origin)}
+            for i, (factor, shift) in enumerate(
+                zip(level_factors(image.levels), shifts, strict=True)
+            )
         ],
     }
-    if not image.name:
-        del entry["name"]
-    if len(image.levels) > 1:
+    if image.name:
+        entry = {"name": image.name, **entry}
+    if len(image.levels) > 1 and not copied:
         entry["type"] = spec.downsample
         entry["metadata"] = _method(spec.downsample)
     if version == "0.4":
         entry = {"version": "0.4", **entry}
-    attributes: dict[str, Any] = {"multiscales": [entry]}
+    attributes: dict[str, Any] = {**told["ome"], "multiscales": [entry]}
     if not image.is_mask:
-        attributes["omero"] = _omero(image, windows)
+        attributes["omero"] = {
+            **_others(told["omero"], ("channels", "version")),
+            **omero_block(spec, windows),
+        }
     return attributes
 
 
 def _nameable(quantity: Quantity | None) -> Quantity | None:
     """Return a quantity in a unit that NGFF has a name for, if it is one of length or time."""
-    if quantity is None or quantity.unit not in _IN_METRES:
+    if quantity is None or ngff_name(quantity.unit) is not None:
         return quantity
-    return Quantity(quantity.value * _IN_METRES[quantity.unit], "m")
+    for units, base in ((LENGTHS, "m"), (TIMES, "s")):
+        if quantity.unit in units:
+            return Quantity(quantity.value * units[quantity.unit], base)
+    return quantity
 
 
-def _transformations(
-    base: Sequence[float], factors: Sequence[float], spec: ImageSpec
+def _placed(
+    base: Sequence[float],
+    factors: Sequence[float],
+    shift: Sequence[float],
+    origin: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """Scale of a level, and where its first element lies.
+    """Return the scale of a level, and where its first element lies.
 
-    The mean (and the mode) of a block stands for the block's middle, half a block from its first
-    element's; nearest takes the first element itself, which stays where it was.
+    Parameters
+    ----------
+    base
+        Size of a level-0 element.
+    factors, shift
+        Size of the level's elements, and where the first one lies, in level-0 elements.
+    origin
+        Where the first level-0 element lies.
     """
     scale = [b * f for b, f in zip(base, factors, strict=True)]
     found: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-    if spec.downsample != "nearest" and any(factor != 1 for factor in factors):
-        shift = [b * (f - 1) / 2 for b, f in zip(base, factors, strict=True)]
-        found.append({"type": "translation", "translation": shift})
+    place = [o + b * s for o, b, s in zip(origin, base, shift, strict=True)]
+    if any(place):
+        found.append({"type": "translation", "translation": place})
     return found
+
+
+def _shifts(spec: ImageSpec, copied: bool) -> list[Sequence[float]]:
+    """Return where each level's first element lies, in level-0 elements.
+
+    The mean (and the mode) of a block stands for the block's middle, half a block from its first
+    element's; nearest takes the first element itself, which stays where it was. Levels that are
+    copied lie where the source says.
+    """
+    levels = spec.image.levels
+    if copied:
+        stored = spec.extras.other.get("shifts")
+        known = stored if isinstance(stored, (list, tuple)) and len(stored) == len(levels) else []
+        places = [_mapping(shift) for shift in known] or [{} for _ in levels]
+        return [[_number(place.get(name)) or 0.0 for name, _ in _AXES] for place in places]
+    if spec.downsample == "nearest":
+        return [[0.0] * 5 for _ in levels]
+    return [[(factor - 1) / 2 for factor in factors] for factors in level_factors(levels)]
+
+
+def _origin(origin: Mapping[str, Quantity], quantities: Sequence[Quantity | None]) -> list[float]:
+    """Return where the first element lies in the units of the axes, 0 where that is not known."""
+    found = []
+    for (name, _), quantity in zip(_AXES, quantities, strict=True):
+        place = origin.get(name)
+        value = None
+        if place is not None:
+            unit = None if quantity is None else ngff_name(quantity.unit) and quantity.unit
+            framed = unit is None and place.unit == "reference frame"
+            value = place.value if framed else convert_unit(place, unit)
+        found.append(value or 0.0)
+    return found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(other: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the parts of a source's metadata that are put back; each may be missing or odd."""
+    return {name: _mapping(other.get(name)) for name in ("axes", "multiscale", "ome", "omero")}
+
+
+def _others(told: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in told.items() if key not in left_out}
+
+
+def _number(value: Any) -> float | None:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if known and abs(value) < 1e300 else None
 
 
 def _method(downsample: str) -> dict[str, str]:
@@ -322,78 +369,15 @@ def _method(downsample: str) -> dict[str, str]:
     }
 
 
-def _omero(image: Image, windows: Sequence[Window]) -> dict[str, Any]:
-    channels = [c for c in image.channels for _ in range(image.samples)]
-    count = image.levels[0].shape[1]
-    entries = []
-    for i in range(count):
-        channel = channels[i] if i < len(channels) else None
-        window = windows[i] if i < len(windows) else Window()
-        if image.samples >= 3 and image.dtype == np.uint8:
-            # A window for each of red, green and blue would change their balance.
-            window = Window()
-        entry: dict[str, Any] = {
-            "active": True,
-            "coefficient": 1.0,
-            "color": "{:02X}{:02X}{:02X}".format(*channel_color(channel, i, count, image.samples)),
-            "family": "linear",
-            "inverted": False,
-            "window": _window(image, window),
-        }
-        if channel is not None and channel.name:
-            entry["label"] = channel.name
-        entries.append(entry)
-    model = "color" if count > 1 else "greyscale"
-    depth = image.levels[0].shape[2]
-    return {
-        "channels": entries,
-        "rdefs": {"defaultT": 0, "defaultZ": depth // 2, "model": model},
-    }
+def label_attributes(spec: ImageSpec, version: Version, source: str | None) -> dict[str, Any]:
+    """Return ``image-label`` of a mask whose image lies at the relative path `source`, if any.
 
-
-def channel_color(
-    channel: Channel | None, place: int, count: int, samples: int = 1
-) -> tuple[int, int, int]:
-    """Return red, green and blue (0 to 255) that a channel is shown in.
-
-    Parameters
-    ----------
-    channel
-        Its record; its colour comes first.
-    place, count
-        Number of the channel (of the sample, for RGB), and how many there are.
-    samples
-        Of one pixel: the three of RGB are red, green and blue.
+    Colours and properties of its labels are those of its source.
     """
-    if samples >= 3:
-        return ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))[min(place % samples, 3)]
-    if channel is not None and channel.color is not None:
-        return channel.color[:3]
-    return (255, 255, 255) if count == 1 else _PALETTE[place % len(_PALETTE)]
-
-
-def _window(image: Image, seen: Window) -> dict[str, float]:
-    """Display window: what the type can hold, and within it what the data holds."""
-    if image.dtype.kind in "iu":
-        bounds = np.iinfo(image.dtype)
-        low, high = float(bounds.min), float(bounds.max)
-        if image.significant_bits and image.dtype.kind == "u":
-            high = float(min(bounds.max, (1 << image.significant_bits) - 1))
-    elif seen.low is not None and seen.high is not None:
-        low, high = seen.low, seen.high
-    else:
-        low, high = 0.0, 1.0
-    start = low if seen.low is None else max(low, seen.low)
-    end = high if seen.high is None else min(high, seen.high)
-    if end <= start:
-        # One value only says nothing of contrast, and viewers divide by the window's width.
-        start, end = low, high if high > low else low + 1
-    return {"min": low, "max": max(high, end), "start": start, "end": end}
-
-
-def label_attributes(version: Version, source: str | None) -> dict[str, Any]:
-    """Return ``image-label`` of a mask whose image lies at the relative path `source`, if any."""
-    entry: dict[str, Any] = {} if source is None else {"source": {"image": source}}
+    told = _mapping(spec.extras.other.get("image-label"))
+    entry = _others(told, ("version", "source"))
+    if source is not None:
+        entry["source"] = {"image": source}
     if version == "0.4":
         entry = {"version": "0.4", **entry}
     return {"image-label": entry}

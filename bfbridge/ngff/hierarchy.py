@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bfbridge.backend import Quantity
+from bfbridge.backend import Extras, Quantity
 from bfbridge.errors import BadArgument
 from bfbridge.ngff.documents import Version, label_attributes, multiscale_attributes
-from bfbridge.omemodel import xml_from_model
+from bfbridge.ome.extras import attach_extras
+from bfbridge.ome.model import xml_from_model
 
 if TYPE_CHECKING:
     from ome_types import OME
     from ome_types.model import Plate
 
     from bfbridge.backend import ImageSpec
-    from bfbridge.ngff.documents import Window
+    from bfbridge.ngff.omero import Window
 
 __all__ = ["Places", "image_attributes", "ome_xml_of", "place_images", "time_step"]
 
@@ -235,12 +236,14 @@ def image_attributes(
     """
     attributes = multiscale_attributes(spec, windows, version, time_step)
     if spec.image.is_mask:
-        attributes |= label_attributes(version, "../../" if "labels/" in group else None)
+        attributes |= label_attributes(spec, version, "../../" if "labels/" in group else None)
     return attributes
 
 
-def time_step(ome: OME | None, image: int) -> Quantity | None:
+def time_step(spec: ImageSpec, ome: OME | None, image: int) -> Quantity | None:
     """Return the time between two time points of an image, None where the metadata are silent."""
+    if spec.image.time_step is not None:
+        return spec.image.time_step
     if ome is None or image >= len(ome.images):
         return None
     pixels = ome.images[image].pixels
@@ -250,11 +253,15 @@ def time_step(ome: OME | None, image: int) -> Quantity | None:
 
 
 def ome_xml_of(ome: OME, order: Sequence[int]) -> str:
-    """Return the OME document of images in that order, pointing to no other file's pixels."""
+    """Return the OME document of images in that order, pointing to no other file's pixels.
+
+    What NGFF's own documents hold is not said twice.
+    """
     from ome_types.model import MetadataOnly
 
     ome = ome.model_copy(deep=True)
     ome.images = [ome.images[number] for number in order]
+    attach_extras(ome, [Extras()] * len(ome.images))
     for image in ome.images:
         image.pixels.tiff_data_blocks = []
         image.pixels.bin_data_blocks = []

@@ -9,7 +9,8 @@ import numpy as np
 
 from bfbridge.backend import Quantity
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra
-from bfbridge.metadata import METRES, convert_length, unit_symbol
+from bfbridge.ome.metadata import convert_length, unit_symbol
+from bfbridge.ome.units import LENGTHS
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -61,7 +62,7 @@ def plan_bar(pixel: Quantity | None, width: int, wanted: Any, name: str) -> Scal
     BadArgument
         The file gives no length of a pixel, or the bar would not fit.
     """
-    if pixel is None or unit_symbol(pixel.unit) not in METRES:
+    if pixel is None or unit_symbol(pixel.unit) not in LENGTHS:
         raise BadArgument(
             f"{name}: the file does not say how large a pixel is, so there is no scale bar."
         )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bfbridge.analysis.regions import pixel_span, region_shape
 from bfbridge.backend import Quantity
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.render import pixel_span, region_shape
 from bfbridge.rendering.annotate import draw_annotations, plan_bar
 from bfbridge.rendering.compose import as_dtype, compose, compose_float
 from bfbridge.rendering.contrast import Contrast, real

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.ngff.documents import channel_color
+from bfbridge.ngff.omero import channel_color
 from bfbridge.rendering.compose import Layer
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.rendering.style import Band, Style, parse_style

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bfbridge.engine.tiles import prefetch
 from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
@@ -20,7 +21,6 @@ from bfbridge.errors import (
 from bfbridge.rendering.annotate import write_text
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.rendering.picture import render
-from bfbridge.tiles import prefetch
 
 if TYPE_CHECKING:
     from bfbridge.views import ImageView

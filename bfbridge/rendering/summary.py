@@ -15,9 +15,9 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from bfbridge.analysis.regions import coarse_level
+from bfbridge.engine.tiles import shared_pool
 from bfbridge.errors import BfbridgeError
-from bfbridge.render import coarse_level
-from bfbridge.tiles import shared_pool
 
 if TYPE_CHECKING:
     from bfbridge.backend import Quantity

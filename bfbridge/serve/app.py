@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
+from bfbridge.engine.tiles import ChunkCache, worker_count
 from bfbridge.serve.delivery import Delivery
 from bfbridge.serve.files import OpenFiles
 from bfbridge.serve.gate import Gate
@@ -15,7 +16,6 @@ from bfbridge.serve.library import Library
 from bfbridge.serve.metrics import Metrics
 from bfbridge.serve.options import ServeOptions
 from bfbridge.serve.scheduler import Scheduler
-from bfbridge.tiles import ChunkCache, worker_count
 
 __all__ = ["GATE", "make_app"]
 

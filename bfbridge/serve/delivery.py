@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aiohttp import hdrs, web
 
+from bfbridge.engine.tiles import ChunkCache
 from bfbridge.errors import FileChanged
 from bfbridge.serve.faults import as_refused
 from bfbridge.serve.files import OpenFiles, ServedFile
@@ -18,7 +19,6 @@ from bfbridge.serve.metrics import Metrics
 from bfbridge.serve.options import ServeOptions, is_loopback
 from bfbridge.serve.replies import Plan, Refused, Reply
 from bfbridge.serve.scheduler import Lane, Scheduler
-from bfbridge.tiles import ChunkCache
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import bfbridge
+from bfbridge.engine.tiles import ChunkCache
 from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
 from bfbridge.reader import BioReader
 from bfbridge.rendering.contrast import Contrast
@@ -21,7 +22,6 @@ from bfbridge.serve.library import Library, Located, not_found
 from bfbridge.serve.metrics import Metrics
 from bfbridge.serve.options import ServeOptions
 from bfbridge.serve.replies import Refused
-from bfbridge.tiles import ChunkCache
 from bfbridge.virtual.hierarchy import VirtualHierarchy
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bfbridge.errors import BadArgument, FileMissing
-from bfbridge.filesystem import ZARR_MARKS
 from bfbridge.serve.replies import Refused
-from bfbridge.source import Source, as_source
-from bfbridge.stamp import FileStamp
+from bfbridge.storage.durable_io import ZARR_MARKS
+from bfbridge.storage.source import Source, as_source
+from bfbridge.storage.stamp import FileStamp
 
 __all__ = ["Library", "Listing", "Located", "not_found"]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.pyramid import reduce_block
+from bfbridge.engine.pyramid import reduce_block
+from bfbridge.engine.resample import resample, support, to_dtype
 from bfbridge.rendering.encode import encode_picture
 from bfbridge.rendering.picture import draw
 from bfbridge.rendering.plan import Drawing, Plane
 from bfbridge.rendering.profile import apply_profile, mates
-from bfbridge.resample import resample, support, to_dtype
 from bfbridge.serve.query import Shown, plane_of
 from bfbridge.serve.replies import Refused
 

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 
 from bfbridge.backend import ImageSpec, Level, Shape5
+from bfbridge.engine.pyramid import factors_of
 from bfbridge.errors import BadArgument, BfbridgeError
 from bfbridge.ngff.compression import parse_compression
 from bfbridge.ngff.documents import (
     Version,
-    Window,
     array_document,
     dimension_names,
     group_documents,
     to_json,
 )
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
-from bfbridge.pyramid import factors_of
+from bfbridge.ngff.omero import Window
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.virtual.chunks import encode_chunk
 from bfbridge.virtual.pyramid import LARGEST_SIDE, Pyramid, VirtualImage, check_side
@@ -320,8 +320,8 @@ class VirtualHierarchy:
         image = self.pyramid(number)
         record = image.record
         # Only time series need the OME metadata here, which are slow to build.
-        step = time_step(self._ome, number) if record.levels[0].shape[0] > 1 else None
         spec = ImageSpec(record, downsample=image.method)
+        step = time_step(spec, self._ome, number) if record.levels[0].shape[0] > 1 else None
         attributes = image_attributes(group, spec, self.windows(number), self.version, step)
         if any(level.stored for level in image.levels):
             # The file does not say how its own levels were computed.

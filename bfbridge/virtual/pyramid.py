@@ -2,8 +2,8 @@
 
 Level k has the sides of full size divided by 2**k, rounded up. A stored level fits if its sides are
 these, or one less, because whole-slide scanners round down; the last row or column is then computed
-from the next finer level. A computed pixel is the mean of 2 x 2 pixels (`bfbridge.pyramid`), or the
-first of them for labels and indexed images.
+from the next finer level. A computed pixel is the mean of 2 x 2 pixels (`bfbridge.engine.pyramid`),
+or the first of them for labels and indexed images.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.backend import Image, Level, Region, Shape5
+from bfbridge.engine.pyramid import SMALLEST, factors_of, plan_levels, reduce_block
+from bfbridge.engine.tiles import ChunkCache, Target, read_selection
 from bfbridge.errors import BadArgument, BadSelection, BfbridgeError
 from bfbridge.ngff.compression import Compression, parse_compression
-from bfbridge.pyramid import SMALLEST, factors_of, plan_levels, reduce_block
 from bfbridge.rendering.plan import is_indexed
-from bfbridge.tiles import ChunkCache, Target, read_selection
 from bfbridge.virtual.pyramid_cache import ChunkFiles, files_of
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.errors import BadArgument
-from bfbridge.userdirs import cache_folder
+from bfbridge.runtime.user_folders import cache_folder
 
 if TYPE_CHECKING:
     from bfbridge.backend import Shape5

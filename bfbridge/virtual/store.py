@@ -17,14 +17,15 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
+from bfbridge.engine.tiles import shared_pool
 from bfbridge.errors import BadArgument, ReadFailed
-from bfbridge.tiles import shared_pool
-from bfbridge.views import ImageView
 from bfbridge.virtual.hierarchy import VirtualHierarchy
 from bfbridge.virtual.pyramid import LARGEST_SIDE
 
 if TYPE_CHECKING:
     import zarr
+
+    from bfbridge.views import ImageView
 
 __all__ = ["VirtualStore"]
 
@@ -80,7 +81,7 @@ class VirtualStore(Store):
         with self._lock:
             if self._hierarchy.file.closed:
                 again = self._hierarchy.file.again()
-                views = [ImageView(again, view.index) for view in self._hierarchy.views]
+                views = [view.on(again) for view in self._hierarchy.views]
                 self._hierarchy = VirtualHierarchy(views, *self._recipe)
             return self._hierarchy
 

@@ -24,7 +24,7 @@ import pytest
 
 from bfbridge import BioReader
 from bfbridge.errors import BfbridgeError
-from bfbridge.metadata import new_document
+from bfbridge.ome.metadata import new_document
 from tests.real.manifest import DATA
 from tests.support.tiffzoo import make
 

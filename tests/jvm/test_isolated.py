@@ -28,10 +28,10 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_bioformats import READER
-from bfbridge_bioformats.isolated import IsolatedReader, _pieces
-from bfbridge_bioformats.workers import workers
+from bfbridge_bioformats.isolation.isolated import IsolatedReader, _pieces
+from bfbridge_bioformats.isolation.workers import workers
 
 SMALL = "small&sizeX=64&sizeY=48&sizeZ=2&sizeC=3&rgb=3&pixelType=uint16.fake"
 SLOW = "slow&sizeX=64&sizeY=64&sizeT=40&sleepOpenBytes=100.fake"
@@ -361,7 +361,9 @@ def test_closing_leaves_nothing_behind(reference):
     (pid,) = dropped._file.backend.processes
     del dropped
     gc.collect()
-    assert not is_running(pid)
+    # A finaliser waits for nobody.
+    assert wait_for_end(pid)
+    wait_until(lambda: left() == before)
     shared, descriptors, children = left()
     assert (shared, children) == (before[0], before[2])
     # Java may have closed some that damaged files had left open.
@@ -439,7 +441,7 @@ if child == 0:
     time.sleep(12)
     os._exit(0)
 time.sleep(0.2)
-from bfbridge_bioformats.workers import workers
+from bfbridge_bioformats.isolation.workers import workers
 print(*workers.pids, file=open("pids", "w"), flush=True)
 print("ready", flush=True)
 if {how!r} != "exit":

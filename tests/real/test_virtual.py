@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader
+from bfbridge.engine.pyramid import reduce_block
 from bfbridge.ngff.compression import parse_compression
-from bfbridge.pyramid import reduce_block
 from bfbridge.virtual.pyramid import VirtualImage
 from tests.real.manifest import DATA, Entry, entries
 from tests.support.virtual import assert_store_holds, check_valid

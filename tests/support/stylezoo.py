@@ -2,7 +2,7 @@
 
 ``python -m tests.support.stylezoo OUT.json PYTHON`` draws them with the large_image of that Python
 (an environment with large-image, large-image-source-tifffile and matplotlib) and stores what
-`tests/unit/test_rendering_large_image.py` compares with.
+`tests/rendering/test_rendering_large_image.py` compares with.
 """
 
 from __future__ import annotations

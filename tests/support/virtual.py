@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bfbridge import BioReader
-from bfbridge.pyramid import reduce_block
+from bfbridge.engine.pyramid import reduce_block
 from bfbridge.views import ImageView
 
 __all__ = ["assert_store_holds", "check_valid", "expected_levels", "materialize"]

@@ -1,0 +1,186 @@
+"""What the JVM is started with: every option in one table with its reason, and the heap."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bfbridge.errors import BadArgument
+
+__all__ = ["HEAP_VARIABLE", "OPTIONS", "JvmOption", "heap_bytes", "jvm_arguments", "shared_heap"]
+
+HEAP_VARIABLE = "BFBRIDGE_HEAP"
+MIB = 1 << 20
+SMALLEST_HEAP = 64 * MIB
+_DEFAULT_FLOOR = 512 * MIB
+# Where Java itself looks for options; with two collectors named it does not start.
+_JAVAS_OWN = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
+_COLLECTOR = re.compile(r"-XX:\+Use\w+GC\b")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@dataclass(frozen=True)
+class JvmOption:
+    """One option, the first Java release that knows it, and why it is there."""
+
+    flag: str
+    reason: str
+    since: int = 11
+
+
+OPTIONS: tuple[JvmOption, ...] = (
+    JvmOption("-Djava.awt.headless=true", "readers use AWT classes; no display is ever needed"),
+    JvmOption(
+        "-XX:+UseSerialGC",
+        "pixels die young and in large arrays: no collector's threads compete with the readers' "
+        "(two workers are 1.1 to 1.2 times as fast), and less memory is held",
+    ),
+    JvmOption(
+        "-Xms64m",
+        "the heap starts small and grows with need: Java takes a 64th of the machine else, and "
+        "every page of it is used once and then kept",
+    ),
+    JvmOption(
+        "-Xrs",
+        "leaves SIGINT, SIGTERM and SIGHUP to Python: Ctrl-C is a KeyboardInterrupt, and a "
+        "terminated process does not dump a crash report",
+    ),
+    JvmOption(
+        "--enable-native-access=ALL-UNNAMED",
+        "JPype and Bio-Formats' codecs load native code; Java 24 and later warn on stderr without",
+        since=22,
+    ),
+    JvmOption(
+        "--sun-misc-unsafe-memory-access=allow",
+        "the Zstandard codec in the jar uses Unsafe; Java 24 and later warn on stderr without",
+        since=23,
+    ),
+    JvmOption(
+        "-Djavax.xml.parsers.SAXParserFactory="
+        "com.sun.org.apache.xerces.internal.jaxp.SAXParserFactoryImpl",
+        "the jar brings an old Xerces that ignores Java's XML limits: take Java's own parser",
+    ),
+    JvmOption(
+        "-Djavax.xml.parsers.DocumentBuilderFactory="
+        "com.sun.org.apache.xerces.internal.jaxp.DocumentBuilderFactoryImpl",
+        "as above, for documents read as a tree",
+    ),
+    JvmOption(
+        "-Dorg.xml.sax.driver=com.sun.org.apache.xerces.internal.parsers.SAXParser",
+        "as above, for code that asks for a parser by the older way (style sheets do)",
+    ),
+    JvmOption(
+        "-Djdk.xml.dtd.support=deny",
+        "no image format needs a document type; refusing it stops entity bombs and fetching",
+        since=22,
+    ),
+    JvmOption("-Djavax.xml.accessExternalDTD=", "an image file never makes a network request"),
+    JvmOption("-Djavax.xml.accessExternalSchema=", "an image file never makes a network request"),
+)
+
+
+def jvm_arguments(feature: int | None, heap: int) -> list[str]:
+    """Return the options for a Java release (None: unknown, take only what all know) and heap."""
+    known = feature if feature is not None else 11
+    flags = [option.flag for option in OPTIONS if option.since <= known]
+    if any(_COLLECTOR.search(os.environ.get(name, "")) for name in _JAVAS_OWN):
+        flags = [flag for flag in flags if not _COLLECTOR.search(flag)]
+    return [*flags, f"-Xmx{max(heap, SMALLEST_HEAP) // MIB}m"]
+
+
+def heap_bytes(asked: str | int | None = None) -> int:
+    """Return the largest Java heap in bytes.
+
+    Parameters
+    ----------
+    asked
+        Bytes, or text such as "2g" or "800m". None: the environment variable ``BFBRIDGE_HEAP``,
+        else a quarter of what this process may use (control group, else machine), at least
+        512 MB but never more than half.
+
+    Raises
+    ------
+    BadArgument
+        The text is not a size, or below 64 MB.
+    """
+    where = "heap"
+    if asked is None:
+        asked = os.environ.get(HEAP_VARIABLE, "").strip() or None
+        where = HEAP_VARIABLE
+    if asked is None:
+        memory = _memory_limit()
+        return max(min(max(memory // 4, _DEFAULT_FLOOR), memory // 2), SMALLEST_HEAP)
+    size = asked if isinstance(asked, int) else _parse(asked, where)
+    if size < SMALLEST_HEAP:
+        raise BadArgument(f"{where}={asked!r}: the Java heap needs at least 64m.")
+    return size
+
+
+def shared_heap(processes: int) -> tuple[int, int]:
+    """Return how many processes with a Java each there may be, and the heap of each in bytes.
+
+    Together they take at most half of what this process may use. ``BFBRIDGE_HEAP``, where it is
+    set, is the heap of each.
+
+    Parameters
+    ----------
+    processes
+        As many are wanted.
+    """
+    half = _memory_limit() // 2
+    if os.environ.get(HEAP_VARIABLE, "").strip():
+        heap = heap_bytes()
+        return max(min(processes, half // heap), 1), heap
+    count = max(min(processes, half // _DEFAULT_FLOOR), 1)
+    return count, max(min(heap_bytes(), half // count), SMALLEST_HEAP)
+
+
+def _parse(text: str, where: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if found is None:
+        raise BadArgument(f"{where}={text!r}: not a size. Write it as 2g, 800m or a byte count.")
+    return int(float(found.group(1)) * _UNITS[found.group(2)])
+
+
+def _memory_limit() -> int:
+    """Bytes that this process may use: the smallest of its control groups' and the machine's."""
+    return min([_machine_memory(), *_group_limits()])
+
+
+def _machine_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 4 << 30
+
+
+def _group_limits(root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Memory limits of this process' control groups, of either version, up to the root."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            base, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            base, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        place = base / group.lstrip("/")
+        while True:
+            yield from _limit_in(place / name)
+            if place == base or base not in place.parents:
+                break
+            place = place.parent
+
+
+def _limit_in(file: Path) -> Iterator[int]:
+    try:
+        yield int(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return
