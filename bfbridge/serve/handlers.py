@@ -313,16 +313,14 @@ class Handlers:
 
     async def iiif_base(self, request: web.Request) -> web.Response:
         """Redirect to info.json."""
-        last = request.rel_url.raw_path.rstrip("/").rpartition("/")[2]
-        slash = request.rel_url.raw_path.endswith("/")
-        place = "info.json" if slash else f"{last}/info.json"
+        place = f"{_origin(request)}{request.rel_url.raw_path.rstrip('/')}/info.json"
         return web.Response(status=303, headers={"Location": place})
 
     async def iiif_info(self, request: web.Request) -> web.StreamResponse:
         """Return info.json of an image."""
         name, series, _ = _identified(self.library, request)
         base = request.rel_url.raw_path.removesuffix("/info.json")
-        identifier = f"{request.scheme}://{request.host}{base}"
+        identifier = f"{_origin(request)}{base}"
         accepts = request.headers.get("Accept", "")
         content_type = _JSON
         if "application/ld+json" in accepts:
@@ -412,6 +410,11 @@ class Handlers:
 def _depth(request: web.Request, prefix: str) -> int:
     """Return how many folders a page is below the first."""
     return request.rel_url.raw_path[len(prefix) :].count("/") - 1
+
+
+def _origin(request: web.Request) -> str:
+    """Return the beginning of URLs that have to be absolute, as IIIF's identifiers."""
+    return f"{request.scheme}://{request.host}"
 
 
 def _number(request: web.Request, name: str) -> int:
