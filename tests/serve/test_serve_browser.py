@@ -1,7 +1,7 @@
 """OpenSeadragon in a real Chromium shows the right pixels, by DeepZoom and by IIIF.
 
-Slow. Needs Debian's chromium, the Python package playwright, and OpenSeadragon's npm file unpacked in
-the folder that the environment variable OPENSEADRAGON names (the one with build/openseadragon).
+Slow. Needs Debian's chromium, the Python package playwright, and OpenSeadragon's npm file unpacked
+in the folder that the environment variable OPENSEADRAGON names (the one with build/openseadragon).
 """
 
 # ruff: noqa: E402 - packages that may be missing are looked for first

@@ -1,7 +1,7 @@
 """The IIIF community's validator, level 2.
 
-Slow. Needs the package iiif-validator-ng (Python 3.12) in an environment of its own; the environment
-variable IIIF_VALIDATOR names its program.
+Slow. Needs the package iiif-validator-ng (Python 3.12) in an environment of its own; the
+environment variable IIIF_VALIDATOR names its program.
 """
 
 from __future__ import annotations
