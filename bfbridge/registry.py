@@ -128,6 +128,12 @@ BACKENDS: tuple[Entry, ...] = (
         extra="ometiff",
     ),
     Entry(
+        name="czi",
+        module="bfbridge_czi",
+        claims=lambda source, head: head.startswith(b"ZISRAWFILE"),
+        extra="czi",
+    ),
+    Entry(
         name="fileseries",
         module="bfbridge.fileseries",
         # Only by name: BioReader makes one of a pattern or a list of files.

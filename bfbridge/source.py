@@ -12,7 +12,7 @@ import os
 import posixpath
 import stat
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast, runtime_checkable
@@ -27,7 +27,7 @@ from bfbridge.errors import (
     UnreadableFile,
 )
 
-__all__ = ["RandomAccess", "Source", "as_source"]
+__all__ = ["RandomAccess", "Source", "as_source", "fetch"]
 
 
 @runtime_checkable
@@ -264,6 +264,24 @@ def as_source(
     )
 
 
+def fetch(
+    access: RandomAccess, offset: int, length: int, memory: memoryview | None = None
+) -> bytes | memoryview:
+    """Return `length` bytes from `offset`; fewer only at the end of the file.
+
+    Parameters
+    ----------
+    access, offset, length
+        What to read.
+    memory
+        At least as many bytes, filled and returned where that saves a copy: fresh memory costs a
+        page fault every 4 KiB.
+    """
+    if memory is not None and isinstance(access, _LocalFile) and hasattr(os, "preadv"):
+        return memory[: access.read_into(offset, memory[:length])]
+    return access.read_at(offset, length)
+
+
 def _open_path(path: Path) -> RandomAccess:
     try:
         return _LocalFile(path)
@@ -308,11 +326,7 @@ class _LocalFile:
         return self._fd
 
     def read_at(self, offset: int, length: int) -> bytes:
-        with self._lock:
-            if self._closed:
-                raise Closed(f"{self._name}: read after close().")
-            self._readers += 1
-        try:
+        with self._reading(offset, length):
             data = self._read_some(offset, length)
             # Linux returns at most 2 GiB - 4 KiB at once, network file systems less as they like.
             while len(data) < length:
@@ -321,6 +335,27 @@ class _LocalFile:
                     break
                 data += more
             return data
+
+    def read_into(self, offset: int, memory: memoryview) -> int:
+        """Fill `memory` with the bytes from `offset`; return how many there were."""
+        done = 0
+        with self._reading(offset, len(memory)):
+            while done < len(memory):
+                read = os.preadv(self._fd, [memory[done:]], offset + done)
+                if not read:
+                    break
+                done += read
+        return done
+
+    @contextlib.contextmanager
+    def _reading(self, offset: int, length: int) -> Iterator[None]:
+        """Keep the descriptor open; an error names the bytes."""
+        with self._lock:
+            if self._closed:
+                raise Closed(f"{self._name}: read after close().")
+            self._readers += 1
+        try:
+            yield
         except OSError as error:
             raise UnreadableFile(
                 f"{self._name}: bytes {offset}-{offset + length} cannot be read "
