@@ -25,13 +25,17 @@ __all__ = [
     "enumeration",
     "modulo_annotations",
     "number",
+    "physical_size",
     "text_of_document",
+    "wavelength",
     "timestamp",
 ]
 
 Element = ET.Element
 NAMESPACE: Final = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _INSTANCE: Final = "http://www.w3.org/2001/XMLSchema-instance"
+# Constants.EPSILON of ome-common.
+_EPSILON: Final = 1e-6
 _MODULO: Final = "openmicroscopy.org/omero/dimension/modulo"
 _MODULO_TYPES: Final = ("angle", "phase", "tile", "lifetime", "lambda")
 _ADDITIONS: Final = "http://www.openmicroscopy.org/Schemas/Additions/2011-09"
@@ -115,6 +119,26 @@ def number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def physical_size(microns: float | None) -> Quantity | None:
+    """Return the size of a pixel, or None where it is not above 0.
+
+    Sizes below a millionth are given in a smaller unit, as in FormatTools.getPhysicalSize.
+    """
+    if microns is None or not 0 < microns < math.inf:
+        return None
+    for unit, factor in (("µm", 1.0), ("nm", 1e3), ("pm", 1e6), ("fm", 1e9)):
+        if microns * factor > _EPSILON:
+            return Quantity(microns * factor, unit)
+    return None
+
+
+def wavelength(nanometres: float | None) -> Quantity | None:
+    """Return a wavelength, or None where it is not above 0."""
+    if nanometres is None or not _EPSILON < nanometres < math.inf:
+        return None
+    return Quantity(nanometres, "nm")
 
 
 def timestamp(text: str | None) -> datetime | None:

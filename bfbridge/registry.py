@@ -51,6 +51,12 @@ def _is_tiff(source: Source, head: bytes) -> bool:
     return head[:4] in TIFF_MAGIC and head[128:132] != b"DICM"
 
 
+def _is_lif(source: Source, head: bytes) -> bool:
+    del source
+    # A block (0x70) that begins with a text (0x2a).
+    return head[:4] == b"p\0\0\0" and head[8:9] == b"*"
+
+
 def _is_companion(source: Source, head: bytes) -> bool:
     return source.filename.lower().endswith(".companion.ome") and head.lstrip()[:1] == b"<"
 
@@ -132,6 +138,12 @@ BACKENDS: tuple[Entry, ...] = (
         module="bfbridge_czi",
         claims=lambda source, head: head.startswith(b"ZISRAWFILE"),
         extra="czi",
+    ),
+    Entry(
+        name="lif",
+        module="bfbridge_lif",
+        claims=_is_lif,
+        extra="lif",
     ),
     Entry(
         name="fileseries",

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from bfbridge.backend import Channel, PixelSize, Quantity
-from bfbridge.omebuild import enumeration, number, timestamp
+from bfbridge.omebuild import enumeration, number, timestamp, wavelength
 from bfbridge.xmltree import Element, descendants, first, first_text, text_of
 
 __all__ = [
@@ -119,8 +119,8 @@ class Metadata:
         return Channel(
             name=info.name,
             color=None if samples > 1 else color_of(info.color),
-            emission=_wavelength(info.emission),
-            excitation=_wavelength(info.excitation),
+            emission=wavelength(number(info.emission)),
+            excitation=wavelength(number(info.excitation)),
             samples=samples,
         )
 
@@ -137,11 +137,6 @@ def color_of(text: str | None) -> tuple[int, int, int, int] | None:
     except ValueError:
         return None
     return value >> 16 & 255, value >> 8 & 255, value & 255, 255
-
-
-def _wavelength(text: str | None) -> Quantity | None:
-    value = number(text)
-    return Quantity(value, "nm") if value is not None and value > 1e-9 else None
 
 
 def grandchildren(root: Element | None, parent: str, name: str) -> list[Element] | None:

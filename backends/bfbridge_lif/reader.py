@@ -1,0 +1,250 @@
+"""LIF reader: images and tiles as Bio-Formats has them, rows read into the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from bfbridge.backend import (
+    Channel,
+    Image,
+    Level,
+    OpenOptions,
+    PixelSize,
+    Quantity,
+    ReaderBackend,
+    Region,
+)
+from bfbridge.errors import Closed, ReadFailed, Unsupported
+from bfbridge.omebuild import physical_size
+from bfbridge.omemodel import model_from_xml
+from bfbridge.source import fetch
+from bfbridge.xmltree import Element, parse_tree
+
+from .container import read_blocks, read_xml
+from .document import Series, document_xml, excitations
+from .entries import original_entries
+from .images import Layout, find_images, name_of, read_layout
+from .settings import COLORS, Settings, prune_masters, read_settings
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from bfbridge.source import RandomAccess, Source
+
+__all__ = ["LifReader"]
+
+# Rows are read in runs of about so many bytes.
+_RUN: Final = 4 << 20
+_GREY: Final = (255, 255, 255, 255)
+
+
+class LifReader(ReaderBackend):
+    """One open LIF file. Made by `open`."""
+
+    name: ClassVar[str] = "lif"
+
+    def __init__(self, access: RandomAccess, source: Source, options: OpenOptions) -> None:
+        self._access = access
+        self._source = source
+        self._closed = False
+        self.waits = source.url is not None
+        name, limits = source.name, options.limits
+        xml, end = read_xml(access, name, limits)
+        root = parse_tree(f"<LEICA>{xml}</LEICA>", f"{name}: its XML", limits)
+        blocks = read_blocks(access, end, name, limits)
+        prune_masters(root)
+        self._parts: list[tuple[Element, str]] = []
+        self._series: list[Series] = []
+        places: list[tuple[Quantity | None, Quantity | None]] = []
+        tiles: list[tuple[Layout, Settings, int]] = []
+        for index, (image, above) in enumerate(find_images(root)):
+            layout = read_layout(image, above, blocks, limits, name)
+            settings = read_settings(image, layout, places, index)
+            for tile in range(layout.tiles.length):
+                tiles.append((layout, settings, tile))
+                self._parts.append((image, name_of(above)))
+        if not tiles:
+            raise Unsupported("a LIF file without images")
+        for number, (layout, settings, tile) in enumerate(tiles):
+            place = places[number] if number < len(places) else (None, None)
+            self._series.append(Series(layout, settings, tile, place))
+        self._images = tuple(
+            _record(series, title)
+            for series, (_, title) in zip(self._series, self._parts, strict=True)
+        )
+        self._xml: str | None = None
+
+    @classmethod
+    def open(cls, source: Source, options: OpenOptions) -> LifReader:
+        """Open a LIF file.
+
+        Raises
+        ------
+        Unsupported
+            It is of a kind that is left to Bio-Formats, or options of Bio-Formats are given.
+        UnreadableFile
+            It is truncated or damaged.
+        LimitExceeded
+            It declares more than the limits allow.
+        """
+        if options.backend_options:
+            names = ", ".join(sorted(options.backend_options))
+            raise Unsupported(f"the options {names} are Bio-Formats'")
+        access = source.open()
+        try:
+            return cls(access, source, options)
+        except BaseException:
+            access.close()
+            raise
+
+    @property
+    def images(self) -> Sequence[Image]:
+        """Every image, tile by tile."""
+        return self._images
+
+    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` with a region; see `ReaderBackend.read`.
+
+        Raises
+        ------
+        ReadFailed
+            A plane lies outside its block of pixels, or cannot be read.
+        """
+        self._check_open()
+        series = self._series[region.image]
+        layout, samples = series.layout, series.layout.samples
+        (t0, c0, z0, y0, x0), (t1, c1, z1, _, _) = region.start, region.stop
+        for t in range(t0, t1):
+            for channel in range(c0 // samples, -(-c1 // samples)):
+                first, last = max(c0, channel * samples), min(c1, (channel + 1) * samples)
+                wanted = slice(first - channel * samples, last - channel * samples)
+                for z in range(z0, z1):
+                    box = np.moveaxis(out[t - t0, first - c0 : last - c0, z - z0], 0, -1)
+                    number = layout.plane_number(z, channel, t)
+                    begin = layout.offset(series.tile, number) + y0 * layout.row
+                    where = f"image {region.image}, plane z {z}, c {channel}, t {t}"
+                    self._read_box(layout, begin, x0, wanted, box, where)
+
+    def _read_box(
+        self, layout: Layout, begin: int, x0: int, wanted: slice, box: Any, where: str
+    ) -> None:
+        """Fill a box of shape (Y, X, samples) from a place in the image's block on."""
+        pixel = layout.samples * layout.dtype.itemsize
+        height, width = box.shape[:2]
+        begin += x0 * pixel
+        whole = layout.row == layout.row_bytes == width * pixel and layout.samples == 1
+        direct = whole and box.flags.c_contiguous and layout.dtype.isnative
+        step = height if direct else max(_RUN // layout.row, 1)
+        for row in range(0, height, step):
+            part = box[row : row + step]
+            length = (len(part) - 1) * layout.row + width * pixel
+            offset = begin + row * layout.row
+            if offset + length > layout.block.size:
+                raise ReadFailed(
+                    f"{self._source.name}: {where}: its pixels should end at byte "
+                    f"{offset + length:,} of their block, which has {layout.block.size:,}; the "
+                    "recording was stopped, or the file is damaged."
+                )
+            memory = part.reshape(-1).view(np.uint8).data if direct else None
+            data = memoryview(fetch(self._access, layout.block.offset + offset, length, memory))
+            if len(data) != length:
+                raise ReadFailed(f"{self._source.name}: {where}: the file is cut short.")
+            if memory is None or data.obj is not memory.obj:
+                _put_rows(data, part, layout, wanted)
+
+    def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
+        """Return the colours of a channel, from black to its own.
+
+        As LIFReader does, for images of integers; those it knows no name of are grey.
+        """
+        layout = self._series[image].layout
+        if layout.samples > 1 or layout.dtype.kind != "u":
+            return None
+        color = _color(layout, channel)
+        values = np.arange(np.iinfo(layout.dtype).max + 1, dtype=layout.dtype)
+        return np.stack([values if part else np.zeros_like(values) for part in color[:3]])
+
+    def ome_xml(self) -> str:
+        """Return the OME-XML, made of the file's metadata."""
+        self._check_open()
+        if self._xml is None:
+            self._xml = document_xml(self._series, self._images)
+        return self._xml
+
+    def ome(self) -> OME:
+        """Return the OME-XML as an ome_types document."""
+        return model_from_xml(self.ome_xml(), self._source.name)
+
+    @property
+    def original_metadata(self) -> Mapping[str, Any]:
+        """Every attribute of the XML under its path; of several images with their number."""
+        found: dict[str, Any] = {}
+        for number, (series, (image, title)) in enumerate(
+            zip(self._series, self._parts, strict=True)
+        ):
+            before = "" if len(self._series) == 1 else f"Series {number} "
+            for key, value in original_entries(image, series.settings, title).items():
+                found[before + key] = value
+        return dict(sorted(found.items()))
+
+    @property
+    def used_files(self) -> Sequence[str]:
+        """The file."""
+        return (self._source.name,)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed(f"{self._source.name}: this reader is closed; open the file again.")
+
+    def close(self) -> None:
+        """Close the file, once the reads under way have ended."""
+        self._closed = True
+        self._access.close()
+
+
+def _put_rows(data: memoryview, part: Any, layout: Layout, wanted: slice) -> None:
+    """Copy pixels out of stored rows, of which the last may be cut short."""
+    stored = layout.dtype.newbyteorder("<")
+    samples, size = layout.samples, stored.itemsize
+    flat = np.frombuffer(data, np.uint8)
+    shape = (*part.shape[:2], samples)
+    strides = (layout.row, samples * size, size)
+    pixels = np.ndarray(shape, stored, flat, 0, strides)
+    # LIFReader takes three samples for blue, green, red.
+    ordered = pixels[:, :, ::-1] if samples == 3 else pixels
+    for target, source in enumerate(range(wanted.start, wanted.stop)):
+        part[:, :, target] = ordered[:, :, source]
+
+
+def _color(layout: Layout, channel: int) -> tuple[int, int, int, int]:
+    name = layout.luts[channel].lower() if channel < len(layout.luts) else ""
+    return COLORS.get(name, _GREY)
+
+
+def _record(series: Series, title: str) -> Image:
+    layout, settings = series.layout, series.settings
+    channels = layout.sizes[3]
+    names = settings.channel_names
+    sizes = [*layout.pixel_size[:2], settings.z_step]
+    rows = max(1, min(layout.sizes[1], _RUN // layout.row_bytes))
+    return Image(
+        name=title,
+        levels=(Level(layout.shape, (1, layout.samples, 1, rows, layout.sizes[0])),),
+        dtype=layout.dtype,
+        samples=layout.samples,
+        interleaved=layout.samples > 1,
+        pixel_size=PixelSize(*map(physical_size, sizes)),
+        channels=tuple(
+            Channel(
+                name=None if names is None else names[channel],
+                color=None if layout.samples > 1 else _color(layout, channel),
+                excitation=excitation,
+                samples=layout.samples,
+            )
+            for channel, excitation in enumerate(excitations(settings, channels))
+        ),
+        significant_bits=8 * layout.dtype.itemsize,
+    )
