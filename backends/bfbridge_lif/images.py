@@ -92,6 +92,18 @@ class Layout:
         """Bytes of the pixels of a row."""
         return self.sizes[0] * self.samples * self.dtype.itemsize
 
+    @property
+    def stacked(self) -> str:
+        """The axis, "Z" or "T", along which planes follow one another without gaps; else ""."""
+        first = next((axis for axis in self.planes if axis.length > 1), None)
+        longer = next((axis for axis in self.order[2:] if self._length(axis) > 1), "")
+        if self.row != self.row_bytes or first is None or longer not in ("Z", "T"):
+            return ""
+        return longer if first == (self.sizes[1] * self.row, self._length(longer)) else ""
+
+    def _length(self, axis: str) -> int:
+        return self.sizes["XYZCT".index(axis)]
+
     def plane_number(self, z: int, channel: int, t: int) -> int:
         """Return the number of a plane, as Bio-Formats counts."""
         place = {"Z": (z, self.sizes[2]), "C": (channel, self.sizes[3]), "T": (t, self.sizes[4])}

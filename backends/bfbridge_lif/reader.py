@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -38,6 +39,7 @@ __all__ = ["LifReader"]
 
 # Rows are read in runs of about so many bytes.
 _RUN: Final = 4 << 20
+_CHUNK: Final = 2 << 20
 _GREY: Final = (255, 255, 255, 255)
 
 
@@ -115,28 +117,28 @@ class LifReader(ReaderBackend):
         """
         self._check_open()
         series = self._series[region.image]
-        layout, samples = series.layout, series.layout.samples
-        (t0, c0, z0, y0, x0), (t1, c1, z1, _, _) = region.start, region.stop
-        for t in range(t0, t1):
-            for channel in range(c0 // samples, -(-c1 // samples)):
-                first, last = max(c0, channel * samples), min(c1, (channel + 1) * samples)
-                wanted = slice(first - channel * samples, last - channel * samples)
-                for z in range(z0, z1):
-                    box = np.moveaxis(out[t - t0, first - c0 : last - c0, z - z0], 0, -1)
-                    number = layout.plane_number(z, channel, t)
-                    begin = layout.offset(series.tile, number) + y0 * layout.row
-                    where = f"image {region.image}, plane z {z}, c {channel}, t {t}"
-                    self._read_box(layout, begin, x0, wanted, box, where)
+        samples = series.layout.samples
+        (t0, c0, z0, y0, x0), (_, c1, _, y1, _) = region.start, region.stop
+        for channel in range(c0 // samples, -(-c1 // samples)):
+            first, last = max(c0, channel * samples), min(c1, (channel + 1) * samples)
+            wanted = slice(first - channel * samples, last - channel * samples)
+            # T, Z, Y, X, samples
+            part = np.moveaxis(out[:, first - c0 : last - c0], 1, -1)
+            for t, z, box in _stacks(series.layout, part, whole=y1 - y0 == series.layout.sizes[1]):
+                where = f"image {region.image}, plane z {z0 + z}, c {channel}, t {t0 + t}"
+                number = series.layout.plane_number(z0 + z, channel, t0 + t)
+                begin = series.layout.offset(series.tile, number) + y0 * series.layout.row
+                self._read_rows(series.layout, begin, x0, wanted, box, where)
 
-    def _read_box(
+    def _read_rows(
         self, layout: Layout, begin: int, x0: int, wanted: slice, box: Any, where: str
     ) -> None:
         """Fill a box of shape (Y, X, samples) from a place in the image's block on."""
         pixel = layout.samples * layout.dtype.itemsize
         height, width = box.shape[:2]
         begin += x0 * pixel
-        whole = layout.row == layout.row_bytes == width * pixel and layout.samples == 1
-        direct = whole and box.flags.c_contiguous and layout.dtype.isnative
+        whole = layout.row == width * pixel and layout.samples == 1
+        direct = whole and box.flags.c_contiguous and sys.byteorder == "little"
         step = height if direct else max(_RUN // layout.row, 1)
         for row in range(0, height, step):
             part = box[row : row + step]
@@ -154,6 +156,11 @@ class LifReader(ReaderBackend):
                 raise ReadFailed(f"{self._source.name}: {where}: the file is cut short.")
             if memory is None or data.obj is not memory.obj:
                 _put_rows(data, part, layout, wanted)
+
+    def reads_parts(self, image: int, level: int) -> bool:
+        """Pixels are stored uncompressed."""
+        del image, level
+        return True
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
         """Return the colours of a channel, from black to its own.
@@ -205,6 +212,33 @@ class LifReader(ReaderBackend):
         self._access.close()
 
 
+def _stacks(layout: Layout, planes: Any, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
+    """Yield T, Z and a box (Y, X, samples) of each plane; those without gaps are one long box.
+
+    Parameters
+    ----------
+    layout
+        Of the image.
+    planes
+        Shape (T, Z, Y, X, samples).
+    whole
+        Whether all rows of the planes are wanted.
+    """
+    times, depth, _, width = planes.shape[:4]
+    axis = layout.stacked if whole and width == layout.sizes[0] else ""
+    for t in range(1 if axis == "T" else times):
+        for z in range(1 if axis == "Z" else depth):
+            if not axis:
+                yield t, z, planes[t, z]
+                continue
+            stack = planes[:, z] if axis == "T" else planes[t]
+            if stack.flags.c_contiguous:
+                yield t, z, stack.reshape(-1, width, planes.shape[4])
+            else:
+                for number, plane in enumerate(stack):
+                    yield (number, z, plane) if axis == "T" else (t, number, plane)
+
+
 def _put_rows(data: memoryview, part: Any, layout: Layout, wanted: slice) -> None:
     """Copy pixels out of stored rows, of which the last may be cut short."""
     stored = layout.dtype.newbyteorder("<")
@@ -230,9 +264,13 @@ def _record(series: Series, title: str) -> Image:
     names = settings.channel_names
     sizes = [*layout.pixel_size[:2], settings.z_step]
     rows = max(1, min(layout.sizes[1], _RUN // layout.row_bytes))
+    # Planes that follow one another are read together.
+    deep = max(1, _CHUNK // (rows * layout.row_bytes)) if rows == layout.sizes[1] else 1
+    z = min(deep, layout.sizes[2]) if layout.stacked == "Z" else 1
+    t = min(deep, layout.sizes[4]) if layout.stacked == "T" else 1
     return Image(
         name=title,
-        levels=(Level(layout.shape, (1, layout.samples, 1, rows, layout.sizes[0])),),
+        levels=(Level(layout.shape, (t, layout.samples, z, rows, layout.sizes[0])),),
         dtype=layout.dtype,
         samples=layout.samples,
         interleaved=layout.samples > 1,

@@ -61,9 +61,12 @@ class LifImage:
     inside: str = ""
 
     def xml(self, block: str) -> str:
+        bits = 8 * self.dimensions[0].step // (3 if len(self.channels) == 3 else 1)
+        bits = 8 * self.dimensions[0].step if bits % 8 else bits
         channels = "".join(
-            f'<ChannelDescription DataType="{kind}" ChannelTag="0" Resolution="8" '
-            f'LUTName="{lut}" BytesInc="{step}" BitInc="0"/>'
+            f'<ChannelDescription DataType="{kind}" ChannelTag="0" Resolution="{bits}" '
+            f'NameOfMeasuredQuantity="" Min="0" Max="255" Unit="" LUTName="{lut}" '
+            f'IsLUTInverted="0" BytesInc="{step}" BitInc="0"/>'
             for lut, step, kind in self.channels
         )
         dimensions = "".join(dimension.xml() for dimension in self.dimensions)
