@@ -22,13 +22,14 @@ __all__ = [
     "add_channel",
     "add_length",
     "add_pixels",
+    "add_text",
     "enumeration",
     "modulo_annotations",
     "number",
     "physical_size",
     "text_of_document",
-    "wavelength",
     "timestamp",
+    "wavelength",
 ]
 
 Element = ET.Element
@@ -168,6 +169,12 @@ def add(parent: Element, tag: str, /, **attributes: Any) -> Element:
         if value is not None:
             element.set(name, _text(value))
     return element
+
+
+def add_text(parent: Element, tag: str, value: datetime | str | None) -> None:
+    """Append an element that holds a text, or nothing where it is None."""
+    if value is not None:
+        add(parent, tag).text = _text(value)
 
 
 def add_length(element: Element, name: str, quantity: Quantity | None) -> None:

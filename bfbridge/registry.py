@@ -146,6 +146,12 @@ BACKENDS: tuple[Entry, ...] = (
         extra="lif",
     ),
     Entry(
+        name="nd2",
+        module="bfbridge_nd2",
+        claims=lambda source, head: head.startswith(b"\xda\xce\xbe\x0a"),
+        extra="nd2",
+    ),
+    Entry(
         name="fileseries",
         module="bfbridge.fileseries",
         # Only by name: BioReader makes one of a pattern or a list of files.

@@ -22,6 +22,7 @@ from bfbridge.omebuild import (
     add_channel,
     add_length,
     add_pixels,
+    add_text,
     enumeration,
     modulo_annotations,
     number,
@@ -100,13 +101,6 @@ def document_xml(
         if index < len(scenes):
             folded[element] = scenes[index].modulo
     return text_of_document([*children, *modulo_annotations(folded), *drawings])
-
-
-def add_text(parent: Element, tag: str, value: datetime | str | None) -> None:
-    """Append an element that holds a text."""
-    if value is not None:
-        holder = add(parent, tag, text=value)
-        holder.text = holder.attrib.pop("text")
 
 
 def _add_plain_pixels(parent: Element, index: int, image: Image, metadata: Metadata) -> None:

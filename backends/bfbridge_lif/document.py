@@ -13,6 +13,7 @@ from bfbridge.omebuild import (
     add_channel,
     add_length,
     add_pixels,
+    add_text,
     enumeration,
     text_of_document,
     wavelength,
@@ -231,11 +232,8 @@ class _Parts:
         element = ET.Element("Image", {"ID": f"Image:{index}", "Name": image.name or ""})
         if 0 < settings.acquired < _LATEST:
             moment = _EPOCH + timedelta(seconds=int(settings.acquired))
-            add(element, "AcquisitionDate").text = moment.isoformat(timespec="seconds")
-        if settings.description is not None:
-            add(element, "Description", text=settings.description)
-            described = element[-1]
-            described.text = described.attrib.pop("text")
+            add_text(element, "AcquisitionDate", moment.isoformat(timespec="seconds"))
+        add_text(element, "Description", settings.description)
         add(element, "InstrumentRef", ID=f"Instrument:{index}")
         add(
             element, "ObjectiveSettings", ID=f"Objective:{index}:0",

@@ -18,6 +18,7 @@ import numpy as np
 from bfbridge.backend import Shape5
 from bfbridge.errors import Unsupported
 from bfbridge.limits import Limits, check
+from bfbridge.rows import Rows
 from bfbridge.xmltree import Element, descendants, first
 
 from .container import MemoryBlock
@@ -91,6 +92,11 @@ class Layout:
     def row_bytes(self) -> int:
         """Bytes of the pixels of a row."""
         return self.sizes[0] * self.samples * self.dtype.itemsize
+
+    @property
+    def rows(self) -> Rows:
+        """How rows of pixels are stored."""
+        return Rows(self.row, self.dtype.newbyteorder("<"), self.samples)
 
     @property
     def stacked(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -21,7 +20,7 @@ from bfbridge.backend import (
 from bfbridge.errors import Closed, ReadFailed, Unsupported
 from bfbridge.omebuild import physical_size
 from bfbridge.omemodel import model_from_xml
-from bfbridge.source import fetch
+from bfbridge.rows import RUN_BYTES
 from bfbridge.xmltree import Element, parse_tree
 
 from .container import read_blocks, read_xml
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LifReader"]
 
-# Rows are read in runs of about so many bytes.
-_RUN: Final = 4 << 20
 _CHUNK: Final = 2 << 20
 _GREY: Final = (255, 255, 255, 255)
 
@@ -117,7 +114,7 @@ class LifReader(ReaderBackend):
         """
         self._check_open()
         series = self._series[region.image]
-        samples = series.layout.samples
+        samples, rows = series.layout.samples, series.layout.rows
         (t0, c0, z0, y0, x0), (_, c1, _, y1, _) = region.start, region.stop
         for channel in range(c0 // samples, -(-c1 // samples)):
             first, last = max(c0, channel * samples), min(c1, (channel + 1) * samples)
@@ -125,37 +122,28 @@ class LifReader(ReaderBackend):
             # T, Z, Y, X, samples
             part = np.moveaxis(out[:, first - c0 : last - c0], 1, -1)
             for t, z, box in _stacks(series.layout, part, whole=y1 - y0 == series.layout.sizes[1]):
-                where = f"image {region.image}, plane z {z0 + z}, c {channel}, t {t0 + t}"
+                where = f"{self._source.name}: image {region.image}, plane "
+                where += f"z {z0 + z}, c {channel}, t {t0 + t}"
                 number = series.layout.plane_number(z0 + z, channel, t0 + t)
                 begin = series.layout.offset(series.tile, number) + y0 * series.layout.row
-                self._read_rows(series.layout, begin, x0, wanted, box, where)
-
-    def _read_rows(
-        self, layout: Layout, begin: int, x0: int, wanted: slice, box: Any, where: str
-    ) -> None:
-        """Fill a box of shape (Y, X, samples) from a place in the image's block on."""
-        pixel = layout.samples * layout.dtype.itemsize
-        height, width = box.shape[:2]
-        begin += x0 * pixel
-        whole = layout.row == width * pixel and layout.samples == 1
-        direct = whole and box.flags.c_contiguous and sys.byteorder == "little"
-        step = height if direct else max(_RUN // layout.row, 1)
-        for row in range(0, height, step):
-            part = box[row : row + step]
-            length = (len(part) - 1) * layout.row + width * pixel
-            offset = begin + row * layout.row
-            if offset + length > layout.block.size:
-                raise ReadFailed(
-                    f"{self._source.name}: {where}: its pixels should end at byte "
-                    f"{offset + length:,} of their block, which has {layout.block.size:,}; the "
-                    "recording was stopped, or the file is damaged."
+                self._check_block(series.layout, begin + x0 * rows.pixel, box, where)
+                # LIFReader takes three samples for blue, green, red.
+                reverse = samples == 3
+                rows.read(
+                    self._access,
+                    series.layout.block.offset + begin + x0 * rows.pixel,
+                    samples - wanted.stop if reverse else wanted.start,
+                    box[:, :, ::-1] if reverse else box,
+                    where,
                 )
-            memory = part.reshape(-1).view(np.uint8).data if direct else None
-            data = memoryview(fetch(self._access, layout.block.offset + offset, length, memory))
-            if len(data) != length:
-                raise ReadFailed(f"{self._source.name}: {where}: the file is cut short.")
-            if memory is None or data.obj is not memory.obj:
-                _put_rows(data, part, layout, wanted)
+
+    def _check_block(self, layout: Layout, begin: int, box: Any, where: str) -> None:
+        end = begin + layout.rows.length(*box.shape[:2])
+        if end > layout.block.size:
+            raise ReadFailed(
+                f"{where}: its pixels should end at byte {end:,} of their block, which has "
+                f"{layout.block.size:,}; the recording was stopped, or the file is damaged."
+            )
 
     def reads_parts(self, image: int, level: int) -> bool:
         """Pixels are stored uncompressed."""
@@ -239,20 +227,6 @@ def _stacks(layout: Layout, planes: Any, *, whole: bool) -> Iterator[tuple[int, 
                     yield (number, z, plane) if axis == "T" else (t, number, plane)
 
 
-def _put_rows(data: memoryview, part: Any, layout: Layout, wanted: slice) -> None:
-    """Copy pixels out of stored rows, of which the last may be cut short."""
-    stored = layout.dtype.newbyteorder("<")
-    samples, size = layout.samples, stored.itemsize
-    flat = np.frombuffer(data, np.uint8)
-    shape = (*part.shape[:2], samples)
-    strides = (layout.row, samples * size, size)
-    pixels = np.ndarray(shape, stored, flat, 0, strides)
-    # LIFReader takes three samples for blue, green, red.
-    ordered = pixels[:, :, ::-1] if samples == 3 else pixels
-    for target, source in enumerate(range(wanted.start, wanted.stop)):
-        part[:, :, target] = ordered[:, :, source]
-
-
 def _color(layout: Layout, channel: int) -> tuple[int, int, int, int]:
     name = layout.luts[channel].lower() if channel < len(layout.luts) else ""
     return COLORS.get(name, _GREY)
@@ -263,7 +237,7 @@ def _record(series: Series, title: str) -> Image:
     channels = layout.sizes[3]
     names = settings.channel_names
     sizes = [*layout.pixel_size[:2], settings.z_step]
-    rows = max(1, min(layout.sizes[1], _RUN // layout.row_bytes))
+    rows = max(1, min(layout.sizes[1], RUN_BYTES // layout.row_bytes))
     # Planes that follow one another are read together.
     deep = max(1, _CHUNK // (rows * layout.row_bytes)) if rows == layout.sizes[1] else 1
     z = min(deep, layout.sizes[2]) if layout.stacked == "Z" else 1
