@@ -252,16 +252,14 @@ def modulo_annotations(images: Mapping[Element, Mapping[str, Modulo]]) -> list[E
     """
     annotations = ET.Element("StructuredAnnotations")
     for image, axes in images.items():
-        if not axes:
-            continue
-        identifier = f"Annotation:{len(annotations)}"
-        # After the Pixels and the ROIs, as the schema has it.
-        add(image, "AnnotationRef", ID=identifier)
-        annotation = add(annotations, "XMLAnnotation", ID=identifier, Namespace=_MODULO)
-        modulo = add(add(annotation, "Value"), "Modulo", namespace=_ADDITIONS)
-        for axis in "ZTC":
-            if axis in axes:
-                _add_modulo(modulo, axis, axes[axis])
+        # One annotation for each axis, in the order of OMEXMLServiceImpl.addModuloAlong.
+        for axis in (axis for axis in "ZCT" if axis in axes):
+            identifier = f"Annotation:{len(annotations)}"
+            # After the Pixels and the ROIs, as the schema has it.
+            add(image, "AnnotationRef", ID=identifier)
+            annotation = add(annotations, "XMLAnnotation", ID=identifier, Namespace=_MODULO)
+            modulo = add(add(annotation, "Value"), "Modulo", namespace=_ADDITIONS)
+            _add_modulo(modulo, axis, axes[axis])
     return [annotations] if len(annotations) else []
 
 

@@ -181,6 +181,7 @@ class CziReader(ReaderBackend):
             pixel_size=self._metadata.pixel_size,
             channels=(Channel(samples=samples),),
             role=role,
+            photo=role == "label",
             significant_bits=bits or 8 * kind.dtype.itemsize,
         )
 

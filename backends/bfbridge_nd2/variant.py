@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
 from typing import Any, Final
 
 from bfbridge.errors import UnreadableFile, Unsupported
@@ -74,60 +73,80 @@ def _decompressed(data: bytes, where: str, limits: Limits) -> bytes:
     return result
 
 
+class _Level:
+    """A level that is being read: its name, what it holds, where it and its index end."""
+
+    def __init__(self, name: str, end: int, after: int) -> None:
+        self.name, self.end, self.after = name, end, after
+        self._named: dict[str, Any] = {}
+        self._unnamed: list[Any] = []
+
+    def add(self, name: str, value: Any) -> None:
+        if name:
+            self._named[name] = value
+        else:
+            self._unnamed.append(value)
+
+    @property
+    def value(self) -> dict[str, Any] | list[Any]:
+        return self._unnamed if self._unnamed and not self._named else self._named
+
+
 class _Decoder:
     def __init__(self, data: bytes, where: str, limits: Limits) -> None:
         self._data, self._where, self._limits = data, where, limits
-        self._count = 0
 
     def first(self) -> dict[str, Any]:
         """Return the first item: what a chunk has after it is nobody's."""
-        name, value, _ = self._item(0, len(self._data), 0)
-        return {name: value}
-
-    def _items(self, at: int, end: int, depth: int) -> Any:
-        """Return the items from `at` to `end`."""
-        check(depth, self._limits.xml_depth, "nesting depth of the metadata", self._where)
-        named: dict[str, Any] = {}
-        unnamed: list[Any] = []
-        while at < end:
-            name, value, at = self._item(at, end, depth)
-            if name:
-                named[name] = value
+        size = len(self._data)
+        open_levels: list[_Level] = []
+        at = count = 0
+        while True:
+            inner = open_levels[-1] if open_levels else None
+            if inner is not None and at >= inner.end:
+                open_levels.pop()
+                name, value, at = inner.name, inner.value, inner.after
             else:
-                unnamed.append(value)
-        return unnamed if unnamed and not named else named
+                count += 1
+                check(count, self._limits.directories, "number of metadata items", self._where)
+                end = size if inner is None else inner.end
+                kind, name, begin = self._head(at, end)
+                if kind == _LEVEL:
+                    level = self._level(name, at, begin, end)
+                    open_levels.append(level)
+                    depth, most = len(open_levels), self._limits.xml_depth
+                    check(depth, most, "nesting depth of the metadata", self._where)
+                    at = begin + _LEVEL_HEAD.size
+                    continue
+                value, at = self._value(kind, begin, end)
+            if not open_levels:
+                return {name: value}
+            open_levels[-1].add(name, value)
 
-    def _item(self, begin: int, end: int, depth: int) -> tuple[str, Any, int]:
-        """Return an item's name and value, and where the next begins."""
-        self._count += 1
-        check(self._count, self._limits.directories, "number of metadata items", self._where)
-        self._need(begin, 2, end)
-        kind, units = self._data[begin : begin + 2]
-        self._need(begin, 2 + 2 * units, end)
-        at = begin + 2 + 2 * units
-        name = self._data[begin + 2 : at].decode("utf-16-le", "replace").rstrip("\0")
-        return name, *self._value(kind, begin, at, end, depth)
+    def _head(self, at: int, end: int) -> tuple[int, str, int]:
+        """Return an item's type and name, and where its value begins."""
+        self._need(at, 2, end)
+        kind, units = self._data[at : at + 2]
+        self._need(at, 2 + 2 * units, end)
+        begin = at + 2 + 2 * units
+        return kind, self._data[at + 2 : begin].decode("utf-16-le", "replace").rstrip("\0"), begin
 
-    def _value(self, kind: int, begin: int, at: int, end: int, depth: int) -> tuple[Any, int]:
+    def _level(self, name: str, at: int, begin: int, end: int) -> _Level:
+        count, length = self._unpack(_LEVEL_HEAD, begin, end)
+        self._need(at, length + 8 * count, end)
+        if at + length < begin + _LEVEL_HEAD.size:
+            raise self._damaged(at)
+        return _Level(name, at + length, at + length + 8 * count)
+
+    def _value(self, kind: int, at: int, end: int) -> tuple[Any, int]:
         number = _NUMBERS.get(kind)
         if number is not None:
             return self._unpack(number, at, end)[0], at + number.size
-        other: dict[int, Callable[[], tuple[Any, int]]] = {
-            _STRING: lambda: self._string(at, end),
-            _BYTES: lambda: self._bytes(at, end),
-            _LEVEL: lambda: self._level(begin, at, end, depth),
-        }
-        if kind not in other:
-            raise Unsupported(f"ND2 metadata of type {kind}")
-        return other[kind]()
-
-    def _level(self, begin: int, at: int, end: int, depth: int) -> tuple[Any, int]:
-        count, length = self._unpack(_LEVEL_HEAD, at, end)
-        first = at + _LEVEL_HEAD.size
-        self._need(begin, length + 8 * count, end)
-        if begin + length < first:
-            raise self._damaged(begin)
-        return self._items(first, begin + length, depth + 1), begin + length + 8 * count
+        if kind == _STRING:
+            return self._string(at, end)
+        if kind == _BYTES:
+            return self._bytes(at, end)
+        raise Unsupported(f"ND2 metadata of type {kind}")
 
     def _string(self, at: int, end: int) -> tuple[str, int]:
         stop = self._data.find(b"\0\0", at, end)

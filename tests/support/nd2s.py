@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Nd2Channel", "Nd2Loop", "U32", "lite", "nd2_bytes", "write_nd2"]
+__all__ = ["U32", "Nd2Channel", "Nd2Loop", "lite", "nd2_bytes", "write_nd2"]
 
 MARK = 0x0ABECEDA
 _FILL = 4096
