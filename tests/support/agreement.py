@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
+from bfbridge.backend import Image, OpenOptions, PixelSize, ReaderBackend, Region
 from bfbridge.source import as_source
 
 __all__ = ["all_of", "differences", "document_entries", "opened"]
@@ -105,10 +105,18 @@ def _records(ours: Image, theirs: Image, more: Collection[str]) -> Iterator[str]
         left, right = getattr(ours, field.name), getattr(theirs, field.name)
         if field.name == "levels":
             left, right = [each.shape for each in left], [each.shape for each in right]
+        if field.name == "pixel_size":
+            left, right = _sizes(left), _sizes(right)
         if field.name == "channels":
             left, right = (_channels(each, more) for each in (left, right))
         if left != right:
             yield f"{field.name} {left}, not {right}"
+
+
+def _sizes(size: PixelSize) -> dict[str, tuple[str, str]]:
+    """Lengths to twelve digits: units are converted in more than one order."""
+    named = {axis: getattr(size, axis) for axis in "xyz"}
+    return {axis: (f"{one.value:.12g}", one.unit) for axis, one in named.items() if one}
 
 
 def _channels(channels: Collection[Any], more: Collection[str]) -> list[dict[str, Any]]:
