@@ -3,10 +3,10 @@ r"""Views: dask chunks, random patches and many scenes, against peers.
     python benchmarks/bench_views.py [--side 16384] [--peers PYTHON] [--aics PYTHON] [--czi FILE]
 
 `--peers` is the interpreter of an environment with bioio, bioio-ome-tiff, pylibCZIrw, tifffile and
-zarr, `--aics` that of one with aicsimageio (and numcodecs below 0.16); without them only bfbridge is
-measured. Each side runs in a process of its own, warm, and they take turns; medians count. Patches
-lie elsewhere in each run. CAREamics' readers are stood for by the calls that they make: a
-CziReader's read of a region, and a zarr array's slice.
+zarr; `--aics` is the interpreter of one with aicsimageio (and numcodecs below 0.16). Without them
+only bfbridge is measured. Each side runs warm in its own process, and the sides alternate; medians
+are shown. Each run reads patches at other positions. The readers of CAREamics stand as the calls
+that they make: a read of a CziReader region, and a slice of a zarr array.
 """
 
 from __future__ import annotations

@@ -38,11 +38,13 @@ from bfbridge.filesystem import (
     flush_folder,
     flush_tree,
     lock_now,
+    read_all,
     removed_if_empty,
     rename_new,
     replace_at_once,
     replace_patiently,
     stray_in,
+    write_all,
 )
 
 if TYPE_CHECKING:
@@ -383,9 +385,7 @@ def write_bytes_atomically(
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
             fd = os.open(partial, flags | getattr(os, "O_BINARY", 0), 0o666)
             try:
-                rest = memoryview(data).cast("B")
-                while rest:
-                    rest = rest[os.write(fd, rest) :]
+                write_all(fd, data)
                 if durable:
                     flush(fd)
             finally:
@@ -588,12 +588,12 @@ def _sign(fd: int) -> None:
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
         os.lseek(fd, 0, os.SEEK_SET)
-        os.write(fd, f"process {os.getpid()} on {platform.node()}\n".encode())
+        write_all(fd, f"process {os.getpid()} on {platform.node()}\n".encode())
 
 
 def _owner(fd: int) -> str:
     with contextlib.suppress(OSError):
         os.lseek(fd, 0, os.SEEK_SET)
-        note = os.read(fd, 200).decode("utf-8", "replace").strip()
+        note = read_all(fd, 200).decode("utf-8", "replace").strip()
         return f" ({note})" if note.startswith("process ") else ""
     return ""

@@ -287,9 +287,11 @@ class ReaderBackend(ABC):
         Raises
         ------
         Unsupported
-            The file is not this backend's; the message is the reason, one short clause.
+            The file is not this backend's, or is of a kind that it does not understand; the
+            message is the reason, one short clause. Another backend is tried.
         BfbridgeError
-            The file is this backend's, and is damaged or hostile.
+            The file is this backend's, and is damaged, contradicts itself, misses a part, or is
+            hostile. No other backend is tried.
         """
 
     @property

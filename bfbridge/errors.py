@@ -8,6 +8,7 @@
     │   └── UnknownFormat      (OSError)            its content is of no format that is known
     ├── Unsupported            (ValueError)         sound, but this backend does not handle it
     ├── ReadFailed             (OSError)            pixels of one region cannot be delivered
+    │   └── FileChanged        (OSError)            a file was written to or replaced while open
     ├── WriteFailed            (OSError)            a target cannot be written; nothing was lost
     │   ├── TargetExists       (FileExistsError)    overwriting was not asked for
     │   ├── TargetBusy         (BlockingIOError)    another writer holds the target
@@ -41,6 +42,7 @@ __all__ = [
     "BatchFailed",
     "BfbridgeError",
     "Closed",
+    "FileChanged",
     "FileMissing",
     "ForkedProcess",
     "IncompleteImage",
@@ -85,12 +87,21 @@ class Unsupported(BfbridgeError, ValueError):
     """A sound file that this backend does not handle; another backend may.
 
     Raised by a native backend at open, it makes the choice fall through to the next backend,
-    with the message kept as ``backend_reason``.
+    with the message kept as ``backend_reason``. A file that is damaged, contradicts itself, or
+    misses a part is `UnreadableFile` instead: no other reader is asked, which would have to make
+    up what is not there.
     """
 
 
 class ReadFailed(BfbridgeError, OSError):
     """The pixels of one region cannot be delivered."""
+
+
+class FileChanged(ReadFailed):
+    """A file was written to, replaced or removed while it was open for reading.
+
+    Opening it again reads what it holds now.
+    """
 
 
 class WriteFailed(BfbridgeError, OSError):

@@ -1,4 +1,4 @@
-"""What operating systems offer for finishing files: locks, exclusive renames, flushes.
+"""What operating systems offer for files: whole reads and writes, locks, renames, flushes.
 
 Plain functions over file names and descriptors. They raise the system's own ``OSError``; their
 caller, `bfbridge.atomic`, knows what was being done and turns it into a sentence.
@@ -25,10 +25,12 @@ else:
 __all__ = [
     "ZARR_MARKS",
     "clear",
+    "fill_at",
     "flush",
     "flush_folder",
     "flush_tree",
     "lock_now",
+    "read_all",
     "removed_if_empty",
     "rename_new",
     "replace_at_once",
@@ -36,6 +38,7 @@ __all__ = [
     "special_rename",
     "stray_in",
     "stray_key",
+    "write_all",
 ]
 
 # A folder with one of these is a Zarr group or array.
@@ -55,6 +58,80 @@ WINDOWS_LOCKED_BYTE = 1 << 30
 NOT_OFFERED = frozenset(
     {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOLCK}
 )
+
+
+def read_all(fd: int, length: int, offset: int | None = None) -> bytes:
+    """Read `length` bytes, however few one system call returns.
+
+    Linux returns at most 2 GiB - 4 KiB at once, network file systems less as they like. A call that
+    a signal interrupts is made again by Python (PEP 475).
+
+    Parameters
+    ----------
+    fd, length
+        What to read from, and how many bytes.
+    offset
+        Where in the file; None for its position. Without `os.pread` (Windows) the position is moved
+        there, so that the caller keeps other threads away.
+
+    Returns
+    -------
+    bytes
+        Fewer than `length` only at the end of the file.
+    """
+    if offset is not None and not hasattr(os, "pread"):
+        os.lseek(fd, offset, os.SEEK_SET)
+        offset = None
+    parts: list[bytes] = []
+    missing = length
+    while missing > 0:
+        if offset is None:
+            part = os.read(fd, missing)
+        else:
+            part = os.pread(fd, missing, offset + length - missing)
+        if not part:
+            break
+        parts.append(part)
+        missing -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def fill_at(fd: int, memory: memoryview, offset: int) -> int:
+    """Fill memory from `offset` of a file, as `read_all` reads; only where `os.preadv` exists.
+
+    Returns
+    -------
+    int
+        How many bytes were filled: fewer than `memory` has only at the end of the file.
+    """
+    done = os.preadv(fd, [memory], offset)
+    while 0 < done < len(memory):
+        part = os.preadv(fd, [memory[done:]], offset + done)
+        if not part:
+            break
+        done += part
+    return done
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int | None = None) -> None:
+    """Write all of `data`, however little one system call takes; see `read_all` for `offset`.
+
+    Raises
+    ------
+    OSError
+        The file system refuses, or takes nothing.
+    """
+    rest = memoryview(data).cast("B")
+    if offset is not None and not hasattr(os, "pwrite"):
+        os.lseek(fd, offset, os.SEEK_SET)
+        offset = None
+    while rest:
+        done = os.write(fd, rest) if offset is None else os.pwrite(fd, rest, offset)
+        if not done:
+            raise OSError(errno.EIO, "the system writes nothing and gives no reason")
+        rest = rest[done:]
+        if offset is not None:
+            offset += done
 
 
 def lock_now(fd: int, created: bool) -> bool:

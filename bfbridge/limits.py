@@ -30,6 +30,17 @@ class Limits:
         Longest metadata document (OME-XML, zarr.json, .zattrs) that is parsed, in bytes.
     xml_depth
         Deepest nesting of XML elements or JSON objects.
+    elements
+        Most XML elements of a metadata document. `ome` builds an object of each, which takes some
+        50 microseconds and 2 kB.
+    images
+        Most images (series) of one file. A plate of 1536 wells with 25 fields has 38,400.
+    channels
+        Most channels of all images of one file together.
+    planes
+        Most planes (Z x channels x T) of all images of one file together.
+    levels
+        Most resolutions of one image.
     directories
         Most image directories (TIFF IFDs) or arrays walked in one file.
     tag_bytes
@@ -45,6 +56,11 @@ class Limits:
 
     xml_bytes: int = 512 * MIB
     xml_depth: int = 256
+    elements: int = 1_000_000
+    images: int = 50_000
+    channels: int = 500_000
+    planes: int = 1_000_000
+    levels: int = 100
     directories: int = 1_000_000
     tag_bytes: int = 512 * MIB
     chunk_bytes: int = 2048 * MIB

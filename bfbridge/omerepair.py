@@ -25,6 +25,9 @@ __all__ = ["SchemaDate", "collected_faults", "note_faults", "parse", "xml_contex
 
 _MOST_UNKNOWN: Final = 50
 """Different unknown elements that are removed before a document is given up."""
+_MOST_TOLD: Final = 100
+_MOST_PARSED: Final = 1_000_000
+"""Elements parsed, all attempts together, before a document with unknown ones is given up."""
 _UNKNOWN: Final = re.compile(r"Unknown property (?:\{.*?\})?([\w.-]+):(?:\{.*?\})?([\w.-]+)")
 _SHOWN: Final = 60
 _SPACED: Final = re.compile(r"^(\d{4}-\d\d-\d\d) +(\d\d:)")
@@ -91,7 +94,7 @@ def note_faults(name: str, faults: list[str]) -> bool:
     return True
 
 
-def parse(xml: str | bytes) -> tuple[OME, list[str]]:
+def parse(xml: bytes) -> tuple[OME, list[str]]:
     """Return a document and what was left out of it, a phrase for each.
 
     Raises
@@ -104,6 +107,8 @@ def parse(xml: str | bytes) -> tuple[OME, list[str]]:
     from xsdata.formats.dataclass.parsers.config import ParserConfig
 
     unknown: dict[tuple[str, str], int] = {}
+    # Each is found by parsing the document once more.
+    most = min(_MOST_UNKNOWN, 1 + _MOST_PARSED // (1 + xml.count(b"<")))
     strict = True
     while True:
         factory = _Factory()
@@ -117,7 +122,7 @@ def parse(xml: str | bytes) -> tuple[OME, list[str]]:
                 )
         except ParserError as error:
             found = _UNKNOWN.search(str(error))
-            if found is not None and found.groups() not in unknown and len(unknown) < _MOST_UNKNOWN:
+            if found is not None and found.groups() not in unknown and len(unknown) < most:
                 unknown[found[1], found[2]] = 0
             elif found is None and strict:
                 strict = False
@@ -131,7 +136,14 @@ def parse(xml: str | bytes) -> tuple[OME, list[str]]:
             f"{parent}/{child} is no element of the schema ({count} left out)"
             for (parent, child), count in unknown.items()
         ]
-        return document, [*dict.fromkeys(factory.faults), *faults]
+        return document, _some([*dict.fromkeys(factory.faults), *faults])
+
+
+def _some(faults: list[str]) -> list[str]:
+    """Return the first faults of many, and how many more there are."""
+    if len(faults) <= _MOST_TOLD:
+        return faults
+    return [*faults[:_MOST_TOLD], f"{len(faults) - _MOST_TOLD:,} more faults"]
 
 
 @contextmanager

@@ -34,6 +34,7 @@ __all__ = [
     "OmeDocument",
     "OmeImage",
     "TiffData",
+    "document_text",
     "looks_like_ome_xml",
     "parse_ome_xml",
     "pixel_type_of",
@@ -198,7 +199,8 @@ def parse_ome_xml(xml: bytes | str, where: str, limits: Limits) -> OmeDocument:
     where
         The file it comes from, for messages.
     limits
-        Its `xml_bytes` and `xml_depth` bound the document.
+        Its `xml_bytes`, `xml_depth`, `elements`, `images`, `channels` and `planes` bound the
+        document. What exceeds them is refused before or while it is parsed.
 
     Raises
     ------
@@ -210,6 +212,33 @@ def parse_ome_xml(xml: bytes | str, where: str, limits: Limits) -> OmeDocument:
     Unsupported
         An Image has several Pixels, as only schemas before 2008 allow.
     """
+    # Decoded, so the parser is told UTF-8 whatever the declaration says.
+    text = document_text(xml, where, limits)
+    # Positions and times of planes are most of a large document, and reading pixels needs none.
+    slim = _PLANE.sub("", text) if len(text) > _LARGE else text
+    return _Parser(where, limits).parse(slim.strip("\ufeff\0 \t\r\n"))
+
+
+def document_text(xml: bytes | str, where: str, limits: Limits) -> str:
+    """Return an OME-XML document as text, after comparing its size with the limits.
+
+    Elements are counted by their markup, which takes a fraction of a second where parsing takes a
+    minute. Comments and the like count too; there are few of them.
+
+    Parameters
+    ----------
+    xml
+        The document; bytes are taken as UTF-8, and as Latin-1 if they are not UTF-8.
+    where
+        The file it comes from, for messages.
+    limits
+        Its `xml_bytes` and `elements` are what is compared.
+
+    Raises
+    ------
+    LimitExceeded
+        It is longer, or has more elements, than the limits allow.
+    """
     check(len(xml), limits.xml_bytes, "OME-XML length in bytes", where)
     if isinstance(xml, bytes):
         try:
@@ -218,10 +247,9 @@ def parse_ome_xml(xml: bytes | str, where: str, limits: Limits) -> OmeDocument:
             text = xml.decode("latin-1")
     else:
         text = xml
-    # Bytes are decoded above, so the parser is told UTF-8 whatever the declaration says.
-    # Positions and times of planes are most of a large document, and reading pixels needs none.
-    slim = _PLANE.sub("", text) if len(text) > _LARGE else text
-    return _Parser(where, limits).parse(slim.strip("\ufeff\0 \t\r\n"))
+    elements = text.count("<") - text.count("</")
+    check(elements, limits.elements, "number of OME-XML elements", where)
+    return text
 
 
 @dataclass(slots=True)
@@ -243,7 +271,8 @@ class _Parser:
 
     def __init__(self, where: str, limits: Limits) -> None:
         self._where = where
-        self._limit = limits.xml_depth
+        self._limits = limits
+        self._channels = self._planes = 0
         self._images: list[OmeImage] = []
         self._uuid: str | None = None
         self._binary_only: BinaryOnly | None = None
@@ -297,7 +326,7 @@ class _Parser:
     def _handlers(self) -> tuple[Callable[[str, dict[str, str]], None], Callable[[str], None]]:
         # Closures, as they run twice for each of some 100 000 elements: attributes cost more.
         depth = skip = 0
-        limit, tables, deepest = self._limit, self._tables, len(self._tables) - 1
+        limit, tables, deepest = self._limits.xml_depth, self._tables, len(self._tables) - 1
 
         def start(name: str, attributes: dict[str, str]) -> None:
             nonlocal depth, skip
@@ -341,6 +370,7 @@ class _Parser:
         self._binary_only = BinaryOnly(name, attributes.get("UUID"))
 
     def _image(self, attributes: dict[str, str]) -> None:
+        check(len(self._images) + 1, self._limits.images, "number of images", self._where)
         self._open = _Building(attributes)
 
     def _pixels(self, attributes: dict[str, str]) -> None:
@@ -351,15 +381,16 @@ class _Parser:
 
     def _channel(self, attributes: dict[str, str]) -> None:
         building = self._building()
+        self._count_channel()
         self._in_tiff_data = False
         samples = attributes.get("SamplesPerPixel")
         if samples is None:
             building.samples_declared = False
-        color = attributes.get("Color")
+        color = _whole(attributes.get("Color"))
         building.channels.append(
             Channel(
                 name=attributes.get("Name"),
-                color=None if color is None else rgba_from_color(self._int(color, "Color")),
+                color=None if color is None else rgba_from_color(color),
                 emission=_quantity(attributes, "EmissionWavelength", "nm"),
                 excitation=_quantity(attributes, "ExcitationWavelength", "nm"),
                 samples=1 if samples is None else self._positive(samples, "SamplesPerPixel"),
@@ -368,6 +399,7 @@ class _Parser:
 
     def _logical_channel(self, attributes: dict[str, str]) -> None:
         building = self._building()
+        self._count_channel()
         samples = attributes.get("SamplesPerPixel")
         if samples is None:
             building.samples_declared = False
@@ -379,6 +411,10 @@ class _Parser:
                 samples=1 if samples is None else self._positive(samples, "SamplesPerPixel"),
             )
         )
+
+    def _count_channel(self) -> None:
+        self._channels += 1
+        check(self._channels, self._limits.channels, "number of channels", self._where)
 
     def _tiff_data(self, attributes: dict[str, str]) -> None:
         # Inline and in one try: a time series has 100 000 of these.
@@ -403,6 +439,10 @@ class _Parser:
             or not (0 <= (data.ifd or 0) <= _MOST and 0 <= (data.plane_count or 0) <= _MOST)
         ):
             self._bad("TiffData", str(attributes), f"numbers from 0 to {_MOST}")
+        # Planes are counted each time that they are mapped: doing so takes time.
+        self._planes += data.plane_count or 1
+        if self._planes > self._limits.planes:
+            check(self._planes, self._limits.planes, "number of planes mapped", self._where)
         self._building().tiff_data.append(data)
         self._in_tiff_data = True
 
@@ -438,7 +478,7 @@ class _Parser:
         x, y, z, c, t = (
             self._positive(self._required(pixels, f"Size{axis}"), f"Size{axis}") for axis in "XYZCT"
         )
-        bits = pixels.get("SignificantBits")
+        bits = _whole(pixels.get("SignificantBits"))
         physical = [_quantity(pixels, f"PhysicalSize{axis}", "µm") for axis in "XYZ"]
         self._images.append(
             OmeImage(
@@ -453,7 +493,7 @@ class _Parser:
                 t,
                 _boolean(pixels.get("BigEndian")),
                 _boolean(pixels.get("Interleaved")),
-                None if bits is None else self._positive(bits, "SignificantBits"),
+                bits if bits is not None and 0 < bits <= _MOST else None,
                 tuple(building.channels),
                 building.samples_declared,
                 PixelSize(*physical),
@@ -496,6 +536,15 @@ class _Parser:
         if number == 0:
             self._bad(name, value, "above 0")
         return number
+
+
+def _whole(text: str | None) -> int | None:
+    """Return a whole number, or None where it is absent or something else; pixels need it not."""
+    try:
+        # Longer than any 64-bit number: int() takes quadratic time over it.
+        return int(text) if text is not None and len(text) <= 40 else None
+    except ValueError:
+        return None
 
 
 def _quantity(attributes: dict[str, str], name: str, unit: str) -> Quantity | None:

@@ -7,7 +7,8 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Hashable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from bfbridge import registry
 from bfbridge.backend import OpenOptions, ReaderBackend
-from bfbridge.errors import BadArgument, Closed
+from bfbridge.errors import BadArgument, BfbridgeError, Closed, OutOfMemory, UnreadableFile
 from bfbridge.source import Source
 from bfbridge.tiles import worker_count
 
@@ -39,6 +40,8 @@ class _State:
         self.closed = False
         # Unlike an id or a count, never another file's, in whatever process a shared cache is met.
         self.name = uuid.uuid4().hex
+        # Of a file whose chunks are shared: what it held when it was opened.
+        self.content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,50 @@ class OpenFile:
                 if state.closed:
                     raise Closed(f"{self.source.name}: the reader is closed.")
                 if state.backend is None:
+                    before = _place(self.source)
                     state.backend, state.reason = registry.open_reader(
                         self.source, self.options, self.backend_name
                     )
                     # Not at exit: Java ends its readers itself, after threads that still read.
                     weakref.finalize(self, state.backend.close).atexit = False
+                    # What a URL holds may change unseen: readers of one share no chunks, nor
+                    # do those of a file that was replaced while it was opened.
+                    known = self.shared and self.source.path is not None
+                    if known and _place(self.source) == before:
+                        state.content = self._digest(HERE)
                 opened = state.backend
         return opened
+
+    @contextmanager
+    def asked_for(self, what: str) -> Iterator[ReaderBackend]:
+        """Give the open backend to a ``with`` block; what goes wrong in there is an error of ours.
+
+        Parameters
+        ----------
+        what
+            Is asked of the backend, for the message.
+
+        Raises
+        ------
+        OutOfMemory
+            Memory ran out.
+        UnreadableFile
+            The backend failed in another way than it should.
+        """
+        backend = self.backend
+        try:
+            yield backend
+        except BfbridgeError:
+            raise
+        except MemoryError as error:
+            raise OutOfMemory(
+                f"{self.source.name}: memory ran out while its {what} was read."
+            ) from error
+        except Exception as error:
+            raise UnreadableFile(
+                f"{self.source.name}: its {what} cannot be read: the {backend.name} backend failed "
+                f"with {type(error).__name__}: {error}. Please report this as a fault of bfbridge."
+            ) from error
 
     @property
     def reason(self) -> str:
@@ -132,12 +172,11 @@ class OpenFile:
     def token(self) -> Hashable:
         """What tells this file's chunks from others in its cache."""
         options = self.options
-        # What a URL holds may change unseen: readers of one share no chunks.
-        known = self.shared and self.source.path is not None
+        backend = self.backend  # opened first: that settles the content
         return (
-            self._digest(HERE) if known else self._state.name,
+            self._state.content or self._state.name,
             # Another backend, or other options, may cut other chunks or find other pixels.
-            self.backend.name,
+            backend.name,
             options.group_files,
             options.allow_outside,
             repr(options.backend_options),

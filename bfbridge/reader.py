@@ -55,8 +55,8 @@ class BioReader(BfioNames, ImageView):
         Threads that read and decode at once. Default: the CPUs this process may use; 16 at least
         for OME-Zarr at a URL, as they mostly wait.
     backend
-        "ometiff", "omezarr" or "bioformats", or one of bfio's names for them (python, zarr, zarr3,
-        tensorstore, java). Default: chosen by content; `backend_reason` says why.
+        "ometiff", "omezarr", "pictures" or "bioformats", or one of bfio's names for them (python,
+        zarr, zarr3, tensorstore, java). Default: chosen by content; `backend_reason` says why.
     clean_metadata
         Accepted for bfio's sake: poorly formed OME-XML is always read as far as it can be.
     level

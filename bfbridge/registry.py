@@ -1,6 +1,7 @@
 """Which backend takes a file, and why: a static table, probing by content, falling through.
 
-Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, Bio-Formats for all else.
+Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, pictures for GIF, PNG,
+BMP, Targa, JPEG, JPEG 2000, WebP and PNM, Bio-Formats for all else.
 Backends of third parties come from the entry-point group ``bfbridge.backends`` and are looked up
 only when a name asks for one, or when none of ours claims the file.
 """
@@ -20,6 +21,7 @@ from bfbridge.errors import (
     BfbridgeError,
     FileMissing,
     MissingExtra,
+    OutOfMemory,
     UnreadableFile,
     Unsupported,
 )
@@ -34,6 +36,18 @@ log = logging.getLogger("bfbridge")
 
 ENTRY_POINT_GROUP = "bfbridge.backends"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# GIF, PNG, JPEG, JPEG 2000 in a box and bare.
+PICTURE_MAGIC = (
+    b"GIF87a", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff",
+    b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51",
+)  # fmt: skip
+# Of pictures that are packed by gzip or bzip2: their own first bytes are not seen.
+PICTURE_SUFFIXES = (
+    ".gif", ".png", ".bmp", ".tga", ".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".webp", ".pbm",
+    ".pgm", ".ppm", ".pam",
+)  # fmt: skip
+# Lengths that the second header of a BMP file can have.
+BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 ZARR_KEYS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 
@@ -59,6 +73,20 @@ def _is_lif(source: Source, head: bytes) -> bool:
 
 def _is_companion(source: Source, head: bytes) -> bool:
     return source.filename.lower().endswith(".companion.ome") and head.lstrip()[:1] == b"<"
+
+
+def _is_picture(source: Source, head: bytes) -> bool:
+    if head[128:132] == b"DICM":
+        return False
+    stem, dot, packing = source.filename.lower().rpartition(".")
+    if dot and packing in ("gz", "bz2"):
+        return head[:2] in (b"\x1f\x8b", b"BZ") and stem.endswith(PICTURE_SUFFIXES)
+    if head.startswith(PICTURE_MAGIC) or source.filename.lower().endswith(".tga"):
+        return True
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADERS
+    pnm = head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3] in b" \t\r\n\v\f#"
+    return webp or bmp or (pnm and len(head) > 8)
 
 
 def _is_anything(source: Source, head: bytes) -> bool:
@@ -150,6 +178,12 @@ BACKENDS: tuple[Entry, ...] = (
         module="bfbridge_nd2",
         claims=lambda source, head: head.startswith(b"\xda\xce\xbe\x0a"),
         extra="nd2",
+    ),
+    Entry(
+        name="pictures",
+        module="bfbridge_pictures",
+        claims=_is_picture,
+        extra="pictures",
     ),
     Entry(
         name="fileseries",
@@ -287,8 +321,13 @@ def _open(reader: type[ReaderBackend], source: Source, options: OpenOptions) -> 
     """Open; a fault of the backend is a reason to try another, and never a raw error."""
     try:
         return reader.open(source, options)
-    except (BfbridgeError, MemoryError):
+    except BfbridgeError:
         raise
+    except MemoryError as error:
+        raise OutOfMemory(
+            f"{source.name}: memory ran out while the {reader.name} backend opened it. Close "
+            "other readers, or lower the limits with BioReader(..., limits=Limits(...))."
+        ) from error
     except Exception as error:
         log.debug("%s: %s failed", source.name, reader.name, exc_info=True)
         raise Unsupported(f"it failed with {type(error).__name__}: {error}") from error

@@ -22,10 +22,13 @@ from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
     Closed,
+    FileChanged,
     FileMissing,
     MissingExtra,
     UnreadableFile,
 )
+from bfbridge.filesystem import fill_at, read_all
+from bfbridge.stamp import FileStamp
 
 __all__ = ["RandomAccess", "Source", "as_source", "fetch"]
 
@@ -37,7 +40,15 @@ class RandomAccess(Protocol):
     size: int
 
     def read_at(self, offset: int, length: int) -> bytes | memoryview:
-        """Return exactly `length` bytes from `offset`; fewer only at the end of the file."""
+        """Return exactly `length` bytes from `offset`; fewer only at the end of the file.
+
+        Raises
+        ------
+        UnreadableFile
+            The file system or the server refuses.
+        FileChanged
+            It is a local file that was written to after it was opened.
+        """
 
     def close(self) -> None:
         """Release the file. May be called twice."""
@@ -202,7 +213,9 @@ class Source:
             Bytes and open files have no folder to look in.
         """
         if self.path is not None:
-            return as_source(self.path.parent / name)
+            # Never taken for a URL, whatever the name is.
+            path = self.path.parent / name
+            return Source(name=str(path), path=path)
         if self.url is not None:
             base, query, rest = self.url.partition("?")
             url = posixpath.join(posixpath.dirname(base), name) + query + rest
@@ -296,7 +309,15 @@ def _open_path(path: Path) -> RandomAccess:
 
 
 class _LocalFile:
-    """A file descriptor read with pread, so that threads need no lock."""
+    """A file descriptor read with pread, so that threads need no lock.
+
+    Attributes
+    ----------
+    size
+        In bytes.
+    stamp
+        Of the file when it was opened; each read compares the file with it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._name = str(path)
@@ -316,46 +337,37 @@ class _LocalFile:
                     f"{path}: this is a pipe, device or socket, not a file. Copy what it gives to "
                     "a file, or hand the bytes over."
                 )
+            self.stamp = FileStamp.of_status(status)
             self.size = status.st_size
         except BaseException:
             os.close(self._fd)
             raise
 
     def fileno(self) -> int:
-        """The descriptor, for mapping into memory."""
+        """The descriptor, for `filesystem.fill_at` and for mapping into memory."""
         return self._fd
 
     def read_at(self, offset: int, length: int) -> bytes:
         with self._reading(offset, length):
-            data = self._read_some(offset, length)
-            # Linux returns at most 2 GiB - 4 KiB at once, network file systems less as they like.
-            while len(data) < length:
-                more = self._read_some(offset + len(data), length - len(data))
-                if not more:
-                    break
-                data += more
-            return data
+            return self._read_all(offset, length)
 
     def read_into(self, offset: int, memory: memoryview) -> int:
         """Fill `memory` with the bytes from `offset`; return how many there were."""
-        done = 0
         with self._reading(offset, len(memory)):
-            while done < len(memory):
-                read = os.preadv(self._fd, [memory[done:]], offset + done)
-                if not read:
-                    break
-                done += read
-        return done
+            return fill_at(self._fd, memory, offset)
 
     @contextlib.contextmanager
     def _reading(self, offset: int, length: int) -> Iterator[None]:
-        """Keep the descriptor open; an error names the bytes."""
+        """Keep the descriptor open; compare the file with its stamp; an error names the bytes."""
         with self._lock:
             if self._closed:
                 raise Closed(f"{self._name}: read after close().")
             self._readers += 1
         try:
             yield
+            self.stamp.check(self._fd, self._name)
+        except FileChanged:
+            raise
         except OSError as error:
             raise UnreadableFile(
                 f"{self._name}: bytes {offset}-{offset + length} cannot be read "
@@ -366,12 +378,11 @@ class _LocalFile:
                 self._readers -= 1
                 self._close_unused()
 
-    def _read_some(self, offset: int, length: int) -> bytes:
+    def _read_all(self, offset: int, length: int) -> bytes:
         if hasattr(os, "pread"):
-            return os.pread(self._fd, length, offset)
+            return read_all(self._fd, length, offset)
         with self._seek_lock:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.read(self._fd, length)
+            return read_all(self._fd, length, offset)
 
     def close(self) -> None:
         with self._lock:
@@ -425,7 +436,12 @@ class _FileObject:
             with self._lock:
                 self._file.seek(offset)
                 # An unbuffered file may give less than it is asked for.
-                while missing > 0 and (part := self._file.read(missing)):
+                while missing > 0 and (part := self._file.read(missing)) != b"":
+                    if part is None:
+                        raise UnreadableFile(
+                            f"{self._name}: this open file is in non-blocking mode and has no "
+                            "bytes ready; open it in blocking mode."
+                        )
                     if not isinstance(part, bytes):
                         raise UnreadableFile(f"{self._name}: opened as text; open it with 'rb'.")
                     parts.append(part)
@@ -464,13 +480,27 @@ class _RemoteFile:
         end = min(offset + length, self.size)
         if end <= offset:
             return b""
+        data = self._fetch(offset, end)
+        while len(data) < end - offset:
+            part = self._fetch(offset + len(data), end)
+            if not part:
+                raise UnreadableFile(
+                    f"{self._name}: the server says that the file has {self.size:,} bytes, but "
+                    f"gives none from byte {offset + len(data):,} on. Try again, or download the "
+                    "file first."
+                )
+            data += part
+        return data
+
+    def _fetch(self, start: int, end: int) -> bytes:
+        """Ask once for the bytes from `start` to `end`; a server may give fewer."""
         try:
-            data: bytes = self._fs.cat_file(self._url, start=offset, end=end)
+            data: bytes = self._fs.cat_file(self._url, start=start, end=end)
         except Exception as error:
             raise UnreadableFile(
-                f"{self._name}: bytes {offset}-{end} cannot be read ({error})."
+                f"{self._name}: bytes {start}-{end} cannot be read ({error})."
             ) from error
-        if len(data) > end - offset:
+        if len(data) > end - start:
             raise UnreadableFile(
                 f"{self._name}: the server ignores byte ranges; download the file first."
             )

@@ -44,9 +44,6 @@ from bfbridge.source import as_source
 __all__ = ["BackendSuite", "distinct"]
 
 Array = np.ndarray[Any, Any]
-SHAPE: Shape5 = (2, 3, 4, 37, 53)
-"""Sizes of the sample along T, C, Z, Y, X: all different, none a multiple of a usual chunk."""
-
 LEVEL_FACTORS = (2, 2)
 
 
@@ -68,6 +65,9 @@ class BackendSuite:
         The class that writes, or None.
     suffix
         Of the files, with its dot.
+    shape
+        Sizes of the sample along T, C, Z, Y, X: all different, none a multiple of a usual chunk.
+        Its dtype is uint16.
     dtypes
         Names of the dtypes that the writer takes.
     options
@@ -81,6 +81,7 @@ class BackendSuite:
     reader: ClassVar[type[ReaderBackend]]
     writer: ClassVar[type[WriterBackend] | None] = None
     suffix: ClassVar[str]
+    shape: ClassVar[Shape5] = (2, 3, 4, 37, 53)
     dtypes: ClassVar[tuple[str, ...]] = (
         "uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64",
     )  # fmt: skip
@@ -118,7 +119,7 @@ class BackendSuite:
     @contextmanager
     def sample(self, folder: Path) -> Iterator[tuple[ReaderBackend, Array]]:
         """Open a file of known pixels."""
-        pixels = distinct(SHAPE)
+        pixels = distinct(self.shape)
         path = folder / f"sample{self.suffix}"
         self.write_sample(path, pixels)
         with self.opened(path) as backend:
@@ -241,7 +242,7 @@ class BackendSuite:
             backend.close()
             backend.close()
             with pytest.raises(BfbridgeError):
-                backend.read(Region(0, 0, (0,) * 5, SHAPE), np.empty(SHAPE, pixels.dtype))
+                backend.read(Region(0, 0, (0,) * 5, self.shape), np.empty(self.shape, pixels.dtype))
 
     def test_refuses_what_is_not_its_own(self, tmp_path: Path) -> None:
         path = tmp_path / f"text{self.suffix}"
@@ -254,7 +255,7 @@ class BackendSuite:
             self.reader.open(as_source(tmp_path / f"none{self.suffix}"), OpenOptions())
 
     def test_a_truncated_file_gives_right_pixels_or_an_error(self, tmp_path: Path) -> None:
-        pixels = distinct(SHAPE)
+        pixels = distinct(self.shape)
         path = tmp_path / f"sample{self.suffix}"
         self.write_sample(path, pixels)
         files = [path]
@@ -291,7 +292,7 @@ class BackendSuite:
 
     def test_writes_levels(self, tmp_path: Path) -> None:
         self._needs(self.has_levels, "lower levels")
-        levels = [distinct(SHAPE)]
+        levels = [distinct(self.shape)]
         for factor in LEVEL_FACTORS:
             levels.append(np.ascontiguousarray(reduce_block(levels[-1], factor, "nearest")))
         path = tmp_path / f"levels{self.suffix}"
@@ -311,7 +312,11 @@ class BackendSuite:
 
     def test_writes_several_images(self, tmp_path: Path) -> None:
         self._needs(self.has_images, "several images")
-        images = [distinct(SHAPE), distinct((1, 1, 2, 40, 20), np.uint8), distinct((3, 1, 1, 5, 7))]
+        images = [
+            distinct(self.shape),
+            distinct((1, 1, 2, 40, 20), np.uint8),
+            distinct((3, 1, 1, 5, 7)),
+        ]
         path = tmp_path / f"images{self.suffix}"
         self.write(path, [[pixels] for pixels in images])
         with self.opened(path) as backend:
@@ -320,7 +325,7 @@ class BackendSuite:
                 np.testing.assert_array_equal(self.read(backend, number), pixels)
 
     def test_blocks_are_read_back_and_replaced(self, tmp_path: Path) -> None:
-        pixels = distinct(SHAPE)
+        pixels = distinct(self.shape)
         path = tmp_path / f"again{self.suffix}"
         backend, specs = self.prepare(path, [[pixels]])
         chunk = specs[0].image.levels[0].chunk
@@ -339,7 +344,7 @@ class BackendSuite:
             np.testing.assert_array_equal(self.read(reader), pixels)
 
     def test_chunks_never_written_hold_the_fill_value(self, tmp_path: Path) -> None:
-        pixels = distinct(SHAPE)
+        pixels = distinct(self.shape)
         path = tmp_path / f"gaps{self.suffix}"
         backend, specs = self.prepare(path, [[pixels]], fill=77)
         for number, (index, block) in enumerate(_blocks(pixels, specs[0].image.levels[0].chunk)):
@@ -352,7 +357,7 @@ class BackendSuite:
             np.testing.assert_array_equal(self.read(reader), pixels)
 
     def test_gives_up_at_any_time(self, tmp_path: Path) -> None:
-        pixels = distinct(SHAPE)
+        pixels = distinct(self.shape)
         for step in range(3):
             folder = tmp_path / str(step)
             folder.mkdir()
@@ -367,7 +372,7 @@ class BackendSuite:
 
     def test_makes_nothing_beside_its_target(self, tmp_path: Path) -> None:
         target = tmp_path / f"only{self.suffix}"
-        self.write(target, [[distinct(SHAPE)]])
+        self.write(target, [[distinct(self.shape)]])
         assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
     def test_unknown_options_are_refused(self) -> None:

@@ -209,21 +209,23 @@ class ImageView(Derived):
     @property
     def ome(self) -> OME:
         """OME metadata of the whole file; the roles of its images are annotations."""
-        backend = self._file.backend
-        ome = backend.ome()
-        if len(ome.images) == len(backend.images):
-            roles.write_roles(ome, [roles.role_of(image) for image in backend.images])
-        return ome
+        with self._file.asked_for("metadata") as backend:
+            ome = backend.ome()
+            if len(ome.images) == len(backend.images):
+                roles.write_roles(ome, [roles.role_of(image) for image in backend.images])
+            return ome
 
     @property
     def ome_xml(self) -> str | None:
         """The file's OME-XML, stored or made; None where it cannot be expressed as XML."""
-        return self._file.backend.ome_xml()
+        with self._file.asked_for("OME-XML") as backend:
+            return backend.ome_xml()
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
         """The format's own metadata, flat, by its own names."""
-        return self._file.backend.original_metadata
+        with self._file.asked_for("original metadata") as backend:
+            return backend.original_metadata
 
     @property
     def modulo(self) -> Mapping[str, Any]:
@@ -231,7 +233,8 @@ class ImageView(Derived):
 
         As OME's Modulo annotations have it; empty for most images.
         """
-        return self._file.backend.modulo(self._index)
+        with self._file.asked_for("modulo axes") as backend:
+            return backend.modulo(self._index)
 
     def lookup_table(self, channel: int = 0) -> Array | None:
         """Return the colours of an indexed image.
@@ -247,7 +250,8 @@ class ImageView(Derived):
             (3, values) of uint8 or uint16: red, green and blue of each pixel value; None where
             pixels are no indices.
         """
-        return self._file.backend.lookup_table(self._index, channel)
+        with self._file.asked_for("lookup table") as backend:
+            return backend.lookup_table(self._index, channel)
 
     @property
     def used_files(self) -> list[str]:
@@ -284,7 +288,8 @@ class ImageView(Derived):
     @property
     def stored_as(self) -> StoredAs | None:
         """How the chunks of this level are encoded, or None where they cannot be copied."""
-        return self._file.backend.stored_as(self._index, self._level)
+        with self._file.asked_for("encoding") as backend:
+            return backend.stored_as(self._index, self._level)
 
     def read_stored(self, place: Shape5) -> bytes | None:
         """Return a chunk as it is stored.
@@ -304,7 +309,8 @@ class ImageView(Derived):
         Unsupported
             `stored_as` is None.
         """
-        return self._file.backend.read_stored(self._index, self._level, place)
+        with self._file.asked_for("encoded chunk") as backend:
+            return backend.read_stored(self._index, self._level, place)
 
     def __getitem__(self, key: Any) -> Array:
         return self._load(parse_key(key, self._shape5), keepdims=False)

@@ -16,14 +16,17 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError, LimitExceeded
-from bfbridge.source import RandomAccess, Source
+from bfbridge.limits import Limits
+from bfbridge.source import RandomAccess, Source, as_source
 
 from .companions import check_used_files
+from .dicom import mended
 from .jvm import machine
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ log = logging.getLogger("bfbridge")
 
 BLOCK = 1 << 18
 _KEPT_BLOCKS = 256
+# Of files on disk, of which there may be thousands.
+_KEPT_OF_MENDED = 4
 _HEAP_SHARE = 8
 # Longest file that is copied to disk where a format cannot be read otherwise.
 _MOST_COPIED = 4 << 30
@@ -53,6 +58,9 @@ class Files:
     """What a data set's names stand for. The base is for files on disk: Java opens them itself."""
 
     main_id: str
+    _failure: BaseException | None = None
+    # One for all: a failure is rare.
+    _failure_lock = threading.Lock()
 
     @contextlib.contextmanager
     def using(self, table: Any) -> Iterator[None]:
@@ -87,6 +95,25 @@ class Files:
 
     def raise_failure(self) -> None:
         """Raise what went wrong while Java fetched bytes, which Java may have hidden."""
+        with self._failure_lock:
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _failed(self, error: BaseException) -> None:
+        with self._failure_lock:
+            self._failure = self._failure or error
+
+    def mend_files(self, names: Sequence[str], limits: Limits) -> bool:
+        """Have DICOM files that Bio-Formats misreads read another way; see `dicom`.
+
+        Returns
+        -------
+        bool
+            Whether there are any that have not been read so: they are to be opened again.
+        """
+        del names, limits
+        return False
 
     def find_missing(self, message: str) -> bool:
         """Look for a file that Java found missing; whether it is there now."""
@@ -121,11 +148,33 @@ class LocalFiles(Files):
     def __init__(self, source: Source) -> None:
         # A synthetic image has no file: its name alone says all, and becomes the image's name.
         self._exists = source.exists()
+        self._mended: dict[str, _File] = {}
         self.main_id = os.path.abspath(source.name) if self._exists else source.filename
 
     def table(self) -> Any:
         """Return a FileMap that leads to the disk, and sees where files end too early."""
-        return machine.type("bfbridge.FileMap")(True) if self._exists else None
+        if not self._exists:
+            return None
+        table = machine.type("bfbridge.FileMap")(True)
+        for file_id, file in self._mended.items():
+            table.add(file_id, file.java(self._failed))
+        return table
+
+    def mend_files(self, names: Sequence[str], limits: Limits) -> bool:
+        """As above; what is mended is mapped over the file on disk."""
+        found = False
+        for name in names:
+            path = Path(name)
+            if name in self._mended or not path.is_file():
+                continue
+            file = _File(name, partial(_Briefly, as_source(path)), limits)
+            _ = file.access
+            if file.is_mended:
+                self._mended[name] = file
+                found = True
+            else:
+                file.close()
+        return found
 
     def check_used(self, java: Any, options: OpenOptions) -> None:
         """Refuse a data set with files outside the folder of the file that was opened."""
@@ -137,6 +186,11 @@ class LocalFiles(Files):
         """Return a Java name as the user knows it: of a synthetic image without a folder."""
         return name if self._exists else self.main_id
 
+    def close(self) -> None:
+        """Release the files that are mended."""
+        for file in self._mended.values():
+            file.close()
+
 
 class MappedFiles(Files):
     """Files that are not on disk.
@@ -147,19 +201,25 @@ class MappedFiles(Files):
         The main file.
     companions
         Names, relative to its folder, that its metadata mentions.
+    limits
+        What the files may ask for.
     package
         What the main file was unpacked from; its other files are siblings. Closed with this.
     """
 
     def __init__(
-        self, source: Source, companions: Sequence[str], package: Package | None = None
+        self,
+        source: Source,
+        companions: Sequence[str],
+        limits: Limits,
+        package: Package | None = None,
     ) -> None:
         self._source = source
+        # Only then may the others be files that are to be mended.
+        self._limits = limits if source.head(132)[128:] == b"DICM" else None
         self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
         self._on_disk = False
-        self._lock = threading.Lock()
-        self._failure: BaseException | None = None
         self._files: dict[str, _File] = {}
         try:
             shown = source.name if package is None else package.file
@@ -196,13 +256,6 @@ class MappedFiles(Files):
         if not options.allow_outside:
             used = [str(file) for file in java.getUsedFiles()]
             check_used_files(Path(self.main_id), used, "")
-
-    def raise_failure(self) -> None:
-        """Raise what went wrong while Java fetched bytes."""
-        with self._lock:
-            failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
 
     def find_missing(self, message: str) -> bool:
         """Map a sibling that Java did not find by the name in its message."""
@@ -250,24 +303,34 @@ class MappedFiles(Files):
         place = self._folder.joinpath(*[_plain(part) for part in name.split("/")])
         file_id = str(place)
         if file_id not in self._files:
-            self._files[file_id] = _File(shown, opener)
+            self._files[file_id] = _File(shown, opener, self._limits)
             place.parent.mkdir(parents=True, exist_ok=True)
             # Readers list folders and ask whether names exist; the bytes come from the map. Empty,
             # so that code which goes to the disk by itself fails rather than reads zeros.
             place.touch()
         return file_id
 
-    def _failed(self, error: BaseException) -> None:
-        with self._lock:
-            self._failure = self._failure or error
-
 
 class _File:
-    """One mapped file, opened on need; its blocks are shared by all readers."""
+    """One mapped file, opened on need; its blocks are shared by all readers.
 
-    def __init__(self, name: str, opener: Callable[[], RandomAccess]) -> None:
+    Parameters
+    ----------
+    name
+        As the user knows it.
+    opener
+        Opens it.
+    limits
+        Of what it may ask for, if it may be a DICOM file that is to be mended.
+    """
+
+    def __init__(
+        self, name: str, opener: Callable[[], RandomAccess], limits: Limits | None
+    ) -> None:
         self.name = name
+        self.is_mended = False
         self._opener = opener
+        self._limits = limits
         self._access: RandomAccess | None = None
         self._java: Any = None
         self._lock = threading.Lock()
@@ -282,8 +345,18 @@ class _File:
         """The open file."""
         with self._lock:
             if self._access is None:
-                self._access = self._opener()
+                self._access = self._open()
             return self._access
+
+    def _open(self) -> RandomAccess:
+        access = self._opener()
+        try:
+            whole = None if self._limits is None else mended(access, self.name, self._limits)
+        except BaseException:
+            access.close()
+            raise
+        self.is_mended = whole is not None
+        return whole or access
 
     @property
     def size(self) -> int:
@@ -295,9 +368,8 @@ class _File:
         if self._java is None:
             most = machine.max_memory() // _HEAP_SHARE // BLOCK
             fetcher = machine.implement("bfbridge.BlockSource$Fetcher", _Fetcher(self, failed))
-            self._java = machine.type("bfbridge.BlockSource")(
-                fetcher, BLOCK, min(_KEPT_BLOCKS, most)
-            )
+            kept = _KEPT_OF_MENDED if self.is_mended else _KEPT_BLOCKS
+            self._java = machine.type("bfbridge.BlockSource")(fetcher, BLOCK, min(kept, most))
         return self._java
 
     def copy_to(self, place: Path) -> None:
@@ -310,6 +382,27 @@ class _File:
         """Release the file."""
         if self._access is not None:
             self._access.close()
+
+
+class _Briefly:
+    """A file on disk that is open only while it is read: a data set may have thousands."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        access = source.open()
+        self.size = access.size
+        access.close()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes; fewer only at the end of the file."""
+        access = self._source.open()
+        try:
+            return bytes(access.read_at(offset, length))
+        finally:
+            access.close()
+
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 class _Fetcher:

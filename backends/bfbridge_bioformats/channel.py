@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge.filesystem import write_all
+
 __all__ = ["Channel", "SharedBlock", "make_block_name"]
 
 _LENGTH = struct.Struct(">Q")
@@ -36,9 +38,7 @@ class Channel:
 
     def send(self, packed: bytes) -> None:
         """Send a packed message; BrokenPipeError where nobody listens any more."""
-        rest = memoryview(packed)
-        while rest:
-            rest = rest[os.write(self._outgoing, rest) :]
+        write_all(self._outgoing, packed)
 
     def receive(self) -> Any:
         """Wait for a message; EOFError where the other process has ended."""

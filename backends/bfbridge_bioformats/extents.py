@@ -5,7 +5,6 @@ Each function returns what is missing, or None. `bfbridge_bioformats.soundness` 
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 from math import prod
@@ -14,6 +13,8 @@ from typing import Final
 from bfbridge.errors import Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.source import RandomAccess, Source
+
+from .dicom import UNDEFINED, read_header
 
 __all__ = ["dicom", "eps", "hdf5", "imod", "jpeg2000", "netcdf", "psd", "sif", "tga"]
 
@@ -24,19 +25,9 @@ _MOST_NETCDF: Final = 16 << 20
 _JP2: Final = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _J2K: Final = b"\xff\x4f\xff\x51"
 _MOST_BOXES: Final = 10_000
-# DICOM: item, end of a sequence, a length that is not told, and what has a long length.
+# DICOM: item, and end of a sequence.
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
-# Implicit, explicit and packed; big-endian and deflated ones are read in other ways.
-_DICOM_SYNTAX: Final = re.compile(
-    rb"\x02\x00\x10\x00UI..(1\.2\.840\.10008\.1\.2(?:\.1|\.[45][.\d]*)?)(?![.\d])", re.DOTALL
-)
-_IMPLICIT: Final = b"1.2.840.10008.1.2"
-_UNDEFINED: Final = 0xFFFFFFFF
-_LONG_FORMS: Final = (
-    *(b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ"),
-    *(b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"),
-)
 # Values of one run or one stretch of Targa's run lengths; files with more pixels are not walked.
 _TGA_RUN: Final = 128
 # Header of a packet; TargaRLECodec takes it for nothing, as PackBits does.
@@ -311,15 +302,16 @@ def dicom(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
     """DICOM: the pixels (7FE0,0010), or the fragments of packed ones (PS3.5, annex A.4)."""
     if head[128:132] != b"DICM" or source.url is not None:
         return None
-    found = _DICOM_SYNTAX.search(head)
-    syntax = found.group(1) if found else b""
-    if not syntax or bytes(access.read_at(max(access.size - 8, 0), 8)) == _SEQUENCE_END:
+    if bytes(access.read_at(max(access.size - 8, 0), 8)) == _SEQUENCE_END:
         return None
-    at, length = _pixel_data(access, limits, implicit=syntax == _IMPLICIT)
-    if at and length != _UNDEFINED:
-        end = at + length
+    header = read_header(access, limits)
+    if header is None or not header.at:
+        return None
+    at = header.at
+    if header.length != UNDEFINED:
+        end = at + header.length
         return None if end <= access.size else f"its pixels should end at byte {end:,}"
-    for _ in range(limits.directories if at else 0):
+    for _ in range(limits.directories):
         raw = bytes(access.read_at(at, 8))
         if raw[:4] == _SEQUENCE_END[:4]:
             return None
@@ -331,37 +323,3 @@ def dicom(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
         if at > access.size:
             return f"a part of its pixels should end at byte {at:,}"
     return None
-
-
-def _pixel_data(access: RandomAccess, limits: Limits, *, implicit: bool) -> tuple[int, int]:
-    """Where the value of (7FE0,0010) outside all sequences begins, and its length; 0 if nowhere.
-
-    Elements are little-endian; all but the first group have no value representation if `implicit`.
-    """
-    at, depth = 132, 0
-    for _ in range(limits.directories):
-        raw = bytes(access.read_at(at, 12))
-        if len(raw) < 8:
-            break
-        at += 8
-        length = struct.unpack_from("<I", raw, 4)[0]
-        if raw[:2] == _ITEM[:2]:
-            if raw[:4] != _ITEM:
-                depth -= 1
-            elif length == _UNDEFINED:
-                depth += 1
-            else:
-                at += length
-            continue
-        if not implicit or raw[:2] == b"\x02\x00":
-            length = struct.unpack_from("<H", raw, 6)[0]
-            if raw[4:6] in _LONG_FORMS and len(raw) == 12:
-                length = struct.unpack_from("<I", raw, 8)[0]
-                at += 4
-        if raw[:4] == b"\xe0\x7f\x10\x00" and depth == 0:
-            return at, length
-        if length == _UNDEFINED:
-            depth += 1
-        else:
-            at += length
-    return 0, 0

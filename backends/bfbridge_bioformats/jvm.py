@@ -27,7 +27,7 @@ from bfbridge.errors import (
     MissingExtra,
 )
 
-from .archive import Archive
+from .archive import CLASS_LIST, Archive
 from .jar import find_jar
 from .java import Java, find_java
 from .javalog import JavaLog
@@ -58,6 +58,7 @@ class JavaMachine:
         self._log = JavaLog()
         self._classes: dict[str, Any] = {}
         self._java: Java | None = None
+        self._mended = False
         self._byte: Any = None
         self._bytes: Any = None
         # Calls under way, and whether the interpreter is ending.
@@ -172,6 +173,20 @@ class JavaMachine:
     def follow_log_level(self) -> None:
         """Let Java's log through as far as Python's logger "bfbridge.java" does now."""
         self._log.follow()
+
+    def mend(self) -> None:
+        """Mend faults of the jar's own classes, once. Call inside ``attached``.
+
+        Not while classes are noted for an archive: the jar's own would be in it.
+        """
+        if self._mended or os.environ.get(CLASS_LIST):
+            return
+        with self._lock:
+            if not self._mended:
+                self._mended = True
+                reason = self.type("bfbridge.Repairs").jpeg2000()
+                if reason is not None:
+                    log.warning("JPEG 2000 in Java is not mended: %s", reason)
 
     def max_memory(self) -> int:
         """Bytes that Java's heap may grow to; 0 before the start."""

@@ -109,7 +109,9 @@ class BioFormatsReader(ReaderBackend):
             with machine.attached():
                 machine.follow_log_level()
                 here = main.is_local and seen_by_java(main)
-                files = LocalFiles(main) if here else MappedFiles(main, names, package)
+                files = (
+                    LocalFiles(main) if here else MappedFiles(main, names, options.limits, package)
+                )
                 return cls._open_files(main, files, options)
         except BaseException:
             if package is not None:
@@ -301,6 +303,8 @@ def _named_files(source: Source, options: OpenOptions, *, packed: bool) -> list[
 
 def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
     """Open the first reader, with its metadata store; help Java to files that are not on disk."""
+    machine.mend()
+    files.mend_files([files.main_id], options.limits)
     while True:
         store = machine.type("bfbridge.Store")()
         table = files.table()
@@ -313,6 +317,12 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
             if files.find_missing(str(error)) or files.to_disk():
                 continue
             raise
+        is_dicom = str(reader.java.getClass().getSimpleName()) == "DicomReader"
+        used = map(str, reader.java.getUsedFiles()) if is_dicom else ()
+        if files.mend_files(list(used), options.limits):
+            reader.java.close()
+            files.release(table)
+            continue
         return recipe, store, reader, cost
 
 

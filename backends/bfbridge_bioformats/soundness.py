@@ -159,7 +159,8 @@ def _bmp(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> s
     if size < 40 or compression != 0 or x < 1:
         return None
     # Some writers leave out the padding of the last row.
-    needed = offset + (x * bits + 31) // 32 * 4 * abs(y) - 3
+    stride, used = (x * bits + 31) // 32 * 4, (x * bits + 7) // 8
+    needed = offset + stride * (abs(y) - 1) + used
     if access.size < needed:
         return f"{x} x {abs(y)} pixels need {needed:,} bytes"
     return None

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from bfbridge.backend import ImageSpec, Level, Shape5
 from bfbridge.errors import WriteFailed
+from bfbridge.filesystem import read_all, write_all
 
 __all__ = ["Spool"]
 
@@ -50,10 +52,9 @@ class Spool:
         """Store a block, in the place of an earlier one."""
         offset, _ = self._place(image, level, index)
         data = memoryview(np.ascontiguousarray(block).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-        done = 0
         try:
-            while done < len(data):
-                done += self._pwrite(data[done:], offset + done)
+            with self._seeking():
+                write_all(self._fd, data, offset)
         except OSError as error:
             raise WriteFailed(
                 f"{self._path}: a block cannot be kept in this scratch file "
@@ -70,12 +71,16 @@ class Spool:
                 return None
         dtype = self._images[image].image.dtype
         length = prod(shape) * dtype.itemsize
-        data = bytearray()
-        while len(data) < length:
-            part = self._pread(length - len(data), offset + len(data))
-            if not part:
-                raise WriteFailed(f"{self._path}: this scratch file was cut short by someone.")
-            data += part
+        try:
+            with self._seeking():
+                data = read_all(self._fd, length, offset)
+        except OSError as error:
+            raise WriteFailed(
+                f"{self._path}: a block cannot be read back from this scratch file "
+                f"({error.strerror or error})."
+            ) from error
+        if len(data) != length:
+            raise WriteFailed(f"{self._path}: this scratch file was cut short by someone.")
         return np.frombuffer(data, dtype).reshape(shape)
 
     def plane(self, image: int, level: int, t: int, channel: int, z: int) -> Array:
@@ -121,19 +126,9 @@ class Spool:
     def _slot(spec: ImageSpec, record: Level) -> int:
         return prod(record.chunk) * spec.image.dtype.itemsize
 
-    def _pwrite(self, data: memoryview, offset: int) -> int:
-        if hasattr(os, "pwrite"):
-            return os.pwrite(self._fd, data, offset)
-        with self._lock:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.write(self._fd, data)
-
-    def _pread(self, length: int, offset: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self._fd, length, offset)
-        with self._lock:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.read(self._fd, length)
+    def _seeking(self) -> AbstractContextManager[Any]:
+        """Keep other threads from the file's position where a write needs it (Windows)."""
+        return nullcontext() if hasattr(os, "pwrite") else self._lock
 
 
 def _counts(record: Level) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
+from bfbridge_ometiff.jpegheader import jpeg2000_size
 from bfbridge_ometiff.layout import (
     BYTE_STREAMS,
     DEFLATE,
@@ -44,6 +45,9 @@ _DECODERS = {
 _FRAMED_FROM = 16 << 10
 # EOI of JPEG, EOC of JPEG 2000: compressed data holds it nowhere else. Padding may follow.
 _END, _TAIL = b"\xff\xd9", 1 << 16
+# SOS of JPEG. Progressive images have some ten; thousands of a few bytes take hours.
+_SCAN, _MOST_SCANS = b"\xff\xda", 500
+_LERC_HEAD = 4096
 _STRIP = struct.Struct("<4sIH" + 9 * "HHII" + "I")
 
 
@@ -259,54 +263,75 @@ def _decode_image(
     layout: Layout, data: bytes | memoryview, rows: int, corner: tuple[int, int], out: Array
 ) -> Array:
     """Decode a segment that is an image of its own; shape (Y, X, samples), or `out` itself."""
+    _check_stream(layout, data)
+    decode = _image_decoder(layout)
+    width, samples = layout.tile_width, layout.segment_samples
+    whole = corner == (0, 0) and out.shape == (rows, width, samples)
+    if whole and out.flags.c_contiguous and rows == layout.tile_length:
+        decode(data, _face(out))
+        return out
+    # Decoders compare the size that a stream declares with the array that they are given, before
+    # they take memory for it. The last strip may be stored at full length.
+    lengths = dict.fromkeys((rows, layout.tile_length))
+    errors: list[ValueError] = []
+    for length in lengths:
+        pixels = np.empty((length, width, samples), layout.dtype)
+        try:
+            decode(data, _face(pixels))
+        except ValueError as error:
+            errors.append(error)
+        else:
+            return pixels
+    raise errors[0]
+
+
+def _face(pixels: Array) -> Array:
+    """Return pixels of one sample without the axis of samples, as decoders have them."""
+    return pixels if pixels.shape[2] > 1 else pixels[:, :, 0]
+
+
+def _check_stream(layout: Layout, data: bytes | memoryview) -> None:
+    """Refuse streams that their decoders would not."""
     compression = layout.compression
-    if compression in (JPEG, JPEG2000) and _END not in bytes(data[-_TAIL:]):
+    if compression not in (JPEG, JPEG2000):
+        return
+    if _END not in bytes(data[-_TAIL:]):
         # Their decoders make grey of what is missing, without an error.
         raise Damaged(f"its {compression} data has no end; it is truncated or damaged")
     if compression == JPEG:
-        whole = corner == (0, 0) and out.shape == (rows, layout.tile_width, layout.segment_samples)
-        if whole and out.flags.c_contiguous and rows == layout.tile_length:
-            # A stream of another size than declared is an error here too.
-            _decode_jpeg(layout, data, out if out.shape[2] > 1 else out[:, :, 0])
-            return out
-        pixels = _decode_jpeg(layout, data)
-    elif compression == JPEG2000:
-        pixels = imagecodecs.jpeg2k_decode(data, numthreads=1)
-    elif compression == JPEGXL:
-        pixels = imagecodecs.jpegxl_decode(data, numthreads=1)
-    elif compression == WEBP:
-        pixels = imagecodecs.webp_decode(data, hasalpha=layout.segment_samples == 4)
-    else:
-        pixels = _decode_lerc(layout, data)
-    samples = layout.segment_samples
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, np.newaxis]
-    lengths = (rows, layout.tile_length)
-    if (
-        pixels.ndim != 3
-        or pixels.shape[0] not in lengths
-        or pixels.shape[1:] != (layout.tile_width, samples)
-    ):
-        wanted = (rows, layout.tile_width, samples)
-        raise Damaged(f"its {compression} image has shape {pixels.shape}, not {wanted}")
-    if pixels.dtype != layout.dtype:
-        raise Damaged(f"its {compression} image holds {pixels.dtype}, not {layout.dtype}")
-    return pixels
+        scans = bytes(data).count(_SCAN)
+        if scans > _MOST_SCANS:
+            raise Damaged(f"its jpeg data has {scans:,} scans, which decoding would never end")
+        return
+    size = jpeg2000_size(data)
+    wanted = (layout.tile_width, layout.segment_samples)
+    if size is not None and (size[0] > layout.tile_length or size[1:] != wanted):
+        raise Damaged(f"its jpeg2000 image has shape {size}, not {(layout.tile_length, *wanted)}")
 
 
-def _decode_jpeg(layout: Layout, data: bytes | memoryview, out: Array | None = None) -> Array:
-    colors: dict[str, str] = {}
-    if layout.segment_samples == 3:
-        stored = "YCBCR" if layout.photometric == 6 else "RGB"
-        colors = {"colorspace": stored, "outcolorspace": "RGB"}
-    pixels: Array = imagecodecs.jpeg8_decode(data, tables=layout.tables or None, out=out, **colors)
-    return pixels
+def _image_decoder(layout: Layout) -> Callable[[bytes | memoryview, Array], object]:
+    """Return what decodes a stream into an array, and raises ValueError where it does not fit."""
+    if layout.compression == JPEG:
+        colors: dict[str, str] = {}
+        if layout.segment_samples == 3:
+            stored = "YCBCR" if layout.photometric == 6 else "RGB"
+            colors = {"colorspace": stored, "outcolorspace": "RGB"}
+        tables = layout.tables or None
+        return lambda data, out: imagecodecs.jpeg8_decode(data, tables=tables, out=out, **colors)
+    if layout.compression == JPEG2000:
+        return lambda data, out: imagecodecs.jpeg2k_decode(data, numthreads=1, out=out)
+    if layout.compression == JPEGXL:
+        return lambda data, out: imagecodecs.jpegxl_decode(data, numthreads=1, out=out)
+    if layout.compression == WEBP:
+        alpha = layout.segment_samples == 4
+        return lambda data, out: imagecodecs.webp_decode(data, hasalpha=alpha, out=out)
+    return lambda data, out: _decode_lerc(layout, data, out)
 
 
-def _decode_lerc(layout: Layout, data: bytes | memoryview) -> Array:
-    if layout.extra_compression == 1:
-        data = imagecodecs.zlib_decode(data)
-    elif layout.extra_compression == 2:
-        data = imagecodecs.zstd_decode(data)
-    pixels: Array = imagecodecs.lerc_decode(data)
-    return pixels
+def _decode_lerc(layout: Layout, data: bytes | memoryview, out: Array) -> None:
+    if layout.extra_compression:
+        # LERC of noise is a little longer than the pixels.
+        stored = np.empty(out.nbytes + out.nbytes // 8 + _LERC_HEAD, np.uint8)
+        name = "zlib_decode" if layout.extra_compression == 1 else "zstd_decode"
+        data = getattr(imagecodecs, name)(data, out=stored)
+    imagecodecs.lerc_decode(data, out=out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +11,7 @@ from xml.parsers.expat import ExpatError
 from bfbridge.backend import Channel, Image, Level, OpenOptions, Role
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
+from bfbridge.omemodel import without_forbidden
 from bfbridge.omexml import (
     OmeDocument,
     OmeImage,
@@ -23,9 +25,17 @@ from bfbridge.source import Source
 from bfbridge_ometiff.aperio import SUFFIX, aperio_images
 from bfbridge_ometiff.files import FileSet, OpenTiff, companion, inside_name
 from bfbridge_ometiff.jpegheader import check_colors
-from bfbridge_ometiff.layout import Layout
+from bfbridge_ometiff.layout import SAMPLES_PER_PIXEL, Layout, check_samples
 from bfbridge_ometiff.plain import plain_images
-from bfbridge_ometiff.planes import ABSENT, ImagePlan, PlaneMap, Samples, map_planes, samples_of
+from bfbridge_ometiff.planes import (
+    ABSENT,
+    ImagePlan,
+    PlaneMap,
+    Samples,
+    contradiction,
+    map_planes,
+    samples_of,
+)
 
 __all__ = ["Dataset", "open_dataset"]
 
@@ -33,6 +43,10 @@ IMAGE_DESCRIPTION: Final = 270
 SUB_IFDS: Final = 330
 
 COMPANION_SUFFIX: Final = "companion.ome"
+# Of control characters, written as numbers.
+_CHARACTER_REFERENCE: Final = re.compile(
+    r"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|[xX]0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F]));"
+)
 # What Bio-Formats' own converters call the associated images of a slide.
 _ROLES: Final[Mapping[str, Role]] = {
     "label": "label",
@@ -86,6 +100,7 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
         main = OpenTiff(source, limits)
     try:
         if main is not None:
+            _check_first(main)
             found = _description(main)
             if found is None:
                 return _plain(main, options)
@@ -98,7 +113,9 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
             raise Unsupported("its OME-XML describes no pixels")
         files = FileSet(main, anchor, limits, allow_outside=options.allow_outside)
         try:
-            return _Builder(source, anchor, document, files, options).build(xml)
+            dataset = _Builder(source, anchor, document, files, options).build(xml)
+            files.settle()
+            return dataset
         except BaseException:
             files.close()
             raise
@@ -106,6 +123,14 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
         if main is not None:
             main.close()
         raise
+
+
+def _check_first(tiff: OpenTiff) -> None:
+    """Refuse a first directory that no reader can make sense of, before another one tries."""
+    directory = tiff.directory(0)
+    entry = directory.entries.get(SAMPLES_PER_PIXEL)
+    if entry is not None and entry.kind in (3, 4):
+        check_samples(directory.number(SAMPLES_PER_PIXEL, 1), f"{tiff.name}: directory 0")
 
 
 def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:
@@ -118,6 +143,7 @@ def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:
             f"there is no OME-XML in its first directory, and it is {error}"
         ) from error
     files = FileSet(tiff, tiff.source, options.limits, allow_outside=options.allow_outside)
+    files.settle()
     return Dataset(tuple(plans), files, None, (tiff.name,), 0)
 
 
@@ -137,13 +163,27 @@ def _decode(text: bytes) -> str:
 
 
 def _parse(xml: str, source: Source, limits: Limits) -> OmeDocument:
+    """Parse a document.
+
+    Raises
+    ------
+    Unsupported
+        It is well formed but for characters that XML does not allow, which Bio-Formats leaves out.
+    UnreadableFile
+        It is damaged. Bio-Formats would take the file for a plain TIFF, with all planes in a row.
+    """
     try:
         return parse_ome_xml(xml, source.name, limits)
     except UnreadableFile as error:
-        if isinstance(error.__cause__, ExpatError):
-            # Some descriptions only begin like OME-XML: Bio-Formats takes such for plain TIFF.
-            raise Unsupported(str(error)) from error
-        raise
+        cause = error.__cause__
+        if not isinstance(cause, (ExpatError, UnicodeEncodeError)):
+            raise
+        # XMLTools.sanitizeXML of Bio-Formats.
+        clean = _CHARACTER_REFERENCE.sub(" ", without_forbidden(xml))
+        if clean == xml:
+            raise
+        parse_ome_xml(clean, source.name, limits)
+        raise Unsupported("its OME-XML holds characters that XML does not allow") from error
 
 
 def _whole_text(source: Source, limits: Limits) -> str:
@@ -202,31 +242,42 @@ class _Builder:
         self._own = anchor is source and not source.filename.lower().endswith(COMPANION_SUFFIX)
         self._has_folder = source.path is not None or source.url is not None
         self._uuid = document.uuid
+        # Where all planes lie in one file, that is this one, whatever it is called now.
+        targets = {(d.file_name, d.uuid) for image in document.images for d in image.tiff_data}
+        self._alone = len(targets) == 1
         self._known: dict[tuple[str | None, str | None], int] = {}
         self._exists: dict[int, bool] = {0: True} if self._own else {}
 
     def build(self, xml: str) -> Dataset:
+        try:
+            return self._build(xml)
+        except Unsupported:
+            # Another reader would make black planes of files and directories that are missing.
+            self._check_parts()
+            raise
+
+    def _build(self, xml: str) -> Dataset:
         maps: list[PlaneMap] = []
         counts: list[Samples] = []
         first_layout: Layout | None = None
         first_file = planes = 0
         adjusted = False
         for index, image in enumerate(self._document.images):
-            if not image.tiff_data:
-                raise Unsupported(f"image {index} has no TiffData")
+            if not image.tiff_data and not (self._own and len(self._document.images) == 1):
+                raise self._contradiction(index, "has no TiffData")
             if first_layout is None:
                 first_file = 0 if self._own else self._file_of(image.tiff_data[0])
                 with self._files.borrow(first_file) as tiff:
                     first_layout = tiff.layout(0)
-            samples = samples_of(image, first_layout.samples, index, adjusted=adjusted)
+            planes += image.size_t * image.size_c * image.size_z
+            check(planes, self._options.limits.planes, "number of planes", self._source.name)
+            samples, plane_map = self._mapped(index, image, first_layout.samples, adjusted)
             adjusted = samples.adjusted
             counts.append(samples)
-            planes += image.size_t * samples.channels * image.size_z
-            check(planes, self._options.limits.directories, "number of planes", self._source.name)
-            maps.append(map_planes(image, index, samples.channels, self._file_of))
+            maps.append(plane_map)
         if len(self._known_numbers()) > 1 and self._options.group_files is False:
             raise Unsupported("group_files=False with a file of a set")
-        self._check_gaps(maps)
+        self._check_gaps(maps, counts)
         self._check_chain(maps)
         roles = roles_in_xml(xml, [image.id for image in self._document.images])
         plans = tuple(
@@ -234,6 +285,67 @@ class _Builder:
             for index, image in enumerate(self._document.images)
         )
         return Dataset(plans, self._files, xml, self._used_files(), first_file)
+
+    def _contradiction(self, index: int, what: str) -> UnreadableFile:
+        return contradiction(self._anchor.name, index, what)
+
+    def _mapped(
+        self, index: int, image: OmeImage, stored: int, adjusted: bool
+    ) -> tuple[Samples, PlaneMap]:
+        """Return how an image's C axis is made up, and where its planes are."""
+        try:
+            samples = samples_of(image, stored, index, adjusted=adjusted)
+        except Unsupported:
+            # Many writers count the samples of RGB pixels as channels of one sample each.
+            if image.size_c % stored == 0:
+                counted = Samples(image.size_c // stored, stored, adjusted=True)
+                planes = self._complete(index, image, counted.channels)
+                if planes is not None:
+                    return counted, planes
+            if self._complete(index, image, image.size_c) is None:
+                raise self._contradiction(
+                    index,
+                    f"has {image.size_c} channels in {len(image.channels)} Channel elements, which "
+                    f"do not fit its TiffData and the {stored} samples a pixel of its TIFF",
+                ) from None
+            raise
+        return samples, self._map(index, image, samples.channels)
+
+    def _map(self, index: int, image: OmeImage, channels: int) -> PlaneMap:
+        return map_planes(image, index, channels, self._file_of, self._anchor.name)
+
+    def _complete(self, index: int, image: OmeImage, channels: int) -> PlaneMap | None:
+        """Return where the planes of so many channels are, or None if TiffData do not name all."""
+        try:
+            planes = self._map(index, image, channels)
+        except (Unsupported, UnreadableFile):
+            return None
+        return None if ABSENT in planes.files else planes
+
+    def _check_parts(self) -> None:
+        """Look for all files and directories that the document names.
+
+        Raises
+        ------
+        UnreadableFile
+            One is missing.
+        """
+        last: dict[int, int] = {}
+        for image in self._document.images:
+            for data in image.tiff_data:
+                number, ifd = self._file_of(data), (data.ifd or 0) + (data.plane_count or 1) - 1
+                last[number] = max(last.get(number, 0), ifd)
+        for number, ifd in last.items():
+            if not ifd and self._is_there(number):
+                continue
+            with self._files.borrow(number) as tiff:
+                # OMETiffReader does not number thumbnails.
+                count = tiff.tiff.count() - len(tiff.tiff.skipped)
+                if ifd >= count:
+                    raise UnreadableFile(
+                        f"{tiff.name}: its metadata name directory {ifd}, but it has {count}; it "
+                        "is truncated or its metadata is wrong."
+                    )
 
     def _known_numbers(self) -> set[int]:
         return set(self._known.values())
@@ -248,30 +360,34 @@ class _Builder:
 
     def _find(self, data: TiffData) -> int:
         if data.uuid is None and data.file_name is None:
-            return self._this_file("a TiffData without a file name")
+            return self._this_file()
         if data.file_name is not None and not self._options.allow_outside:
             inside_name(self._anchor, data.file_name)
         if self._own and data.uuid is not None and data.uuid == self._uuid:
             # By its identifier this is the file opened, whatever it was called when written.
             return 0
-        if self._own and self._uuid is None and not self._has_folder:
-            self._uuid = data.uuid
+        if self._own and self._uuid is None and self._alone and not self._has_folder:
             return 0
         number = None if data.file_name is None else self._files.find(data.file_name)
         if number is not None and self._is_there(number):
             if number == 0 and self._uuid is None:
                 self._uuid = data.uuid
             return number
-        if self._own and self._uuid is None:
-            self._uuid = data.uuid
+        if self._own and self._alone and (self._uuid is None or number is None):
             return 0
         if number is None:
-            return self._this_file("a TiffData without a file name")
+            raise UnreadableFile(
+                f"{self._anchor.name}: it names planes of a file with the UUID {data.uuid!r}, but "
+                "not the name of that file; its metadata is damaged."
+            )
         return number
 
-    def _this_file(self, what: str) -> int:
+    def _this_file(self) -> int:
         if not self._own:
-            raise Unsupported(f"{what} in a companion metadata file")
+            raise UnreadableFile(
+                f"{self._anchor.name}: it has a TiffData that names no file, though the file is "
+                "metadata alone; it is damaged."
+            )
         return 0
 
     def _is_there(self, number: int) -> bool:
@@ -279,13 +395,31 @@ class _Builder:
             self._exists[number] = self._files.exists(number)
         return self._exists[number]
 
-    def _check_gaps(self, maps: list[PlaneMap]) -> None:
+    def _check_gaps(self, maps: list[PlaneMap], counts: list[Samples]) -> None:
+        """Refuse a single file with planes that no TiffData names.
+
+        Raises
+        ------
+        Unsupported
+            OMETiffReader counts directories then, and what it arrives at fits what is named.
+        UnreadableFile
+            It would not.
+        """
         if len(self._known_numbers()) > 1:
             return
         for index, planes in enumerate(maps):
-            if ABSENT in planes.files:
-                # OMETiffReader counts directories then, which is a guess.
+            if ABSENT not in planes.files:
+                continue
+            named = sum(number != ABSENT for number in planes.files)
+            with self._files.borrow(0) as tiff:
+                count = tiff.tiff.count() - len(tiff.tiff.skipped)
+            if len(maps) == 1 and _fits_when_counted(planes, count, counts[index]):
                 raise Unsupported(f"image {index} has planes that no TiffData names")
+            raise self._contradiction(
+                index,
+                f"names {named:,} of its {len(planes.files):,} planes, which its {count:,} "
+                "directories do not explain",
+            )
 
     def _check_chain(self, maps: list[PlaneMap]) -> None:
         """Walk the chain of the file opened as far as planes need it."""
@@ -369,26 +503,36 @@ class _Builder:
         number, ifd = place
         with self._files.borrow(number) as tiff:
             layout = tiff.layout(ifd)
-            below = len(tiff.directory(ifd).numbers(SUB_IFDS))
+            entry = tiff.directory(ifd).entries.get(SUB_IFDS)
+            below = 0 if entry is None else entry.values
+            where = f"{tiff.name}: directory {ifd}"
+            check(below + 1, self._options.limits.levels, "number of resolutions", where)
             levels = [layout, *(tiff.layout(ifd, sub) for sub in range(below))]
             for level in levels:
                 check_colors(tiff, level)
         if (layout.width, layout.length) != (image.size_x, image.size_y):
+            sizes = f"{image.size_x} x {image.size_y}", f"{layout.width} x {layout.length}"
+            if image.size_x > layout.width or image.size_y > layout.length:
+                raise self._contradiction(index, f"has {sizes[0]} pixels, its TIFF {sizes[1]}")
+            # OMETiffReader reads the corner.
             raise Unsupported(
-                f"image {index} is {image.size_x} x {image.size_y} in the OME-XML and "
-                f"{layout.width} x {layout.length} in the TIFF"
+                f"image {index} is {sizes[0]} in the OME-XML and {sizes[1]} in the TIFF"
             )
-        for level in levels:
+        for number, level in enumerate(levels):
             if (level.samples, level.dtype) != (samples.per_pixel, layout.dtype):
-                raise Unsupported(f"image {index} has directories of different pixel types")
+                raise self._contradiction(
+                    index,
+                    f"has pixels of {samples.per_pixel} x {layout.dtype}, level {number} of its "
+                    f"TIFF has {level.samples} x {level.dtype}",
+                )
         return layout, levels
 
-    @staticmethod
-    def _check_type(index: int, image: OmeImage, layout: Layout) -> None:
-        # Of the first image OMETiffReader believes the TIFF, of the others the XML.
+    def _check_type(self, index: int, image: OmeImage, layout: Layout) -> None:
+        # Of the first image OMETiffReader believes the TIFF, of the others the XML, whatever the
+        # bytes are.
         if index and image.pixel_type != pixel_type_of(layout.dtype):
-            raise Unsupported(
-                f"image {index} is {image.pixel_type} in the OME-XML and {layout.dtype} in the TIFF"
+            raise self._contradiction(
+                index, f"has pixels of type {image.pixel_type}, its TIFF {layout.dtype}"
             )
 
     def _used_files(self) -> tuple[str, ...]:
@@ -396,3 +540,20 @@ class _Builder:
         used = [self._source.name, self._anchor.name]
         used += [names[number] for number in sorted(self._exists) if self._exists[number]]
         return tuple(dict.fromkeys(used))
+
+
+def _fits_when_counted(planes: PlaneMap, count: int, samples: Samples) -> bool:
+    """Whether plane after plane is directory after directory, as OMETiffReader then has it.
+
+    It keeps the sizes of the document if there are directories enough; else it takes the axis that
+    has as many positions as there are directories for the only one.
+    """
+    placed = zip(planes.files, planes.ifds, strict=True)
+    if any(number != ABSENT and ifd != place for place, (number, ifd) in enumerate(placed)):
+        return False
+    if count >= len(planes.files):
+        return True
+    if samples.per_pixel > 1 or samples.adjusted:
+        return False
+    axes = zip(planes.sizes, planes.strides, strict=True)
+    return count == 1 or next((stride == 1 for size, stride in axes if size == count), False)

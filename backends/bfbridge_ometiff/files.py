@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from bfbridge.errors import BfbridgeError, UnreadableFile
+from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
+from bfbridge.filesystem import fill_at
 from bfbridge.limits import Limits
-from bfbridge.source import RandomAccess, Source, as_source
+from bfbridge.source import RandomAccess, Source
+from bfbridge.stamp import FileStamp, Stamps
 from bfbridge_ometiff.ifd import Directory, TiffFile
 from bfbridge_ometiff.layout import Layout, layout_of
 
@@ -27,6 +29,7 @@ __all__ = ["FileSet", "OpenTiff", "companion", "inside_name"]
 
 _MOST_OPEN = 64
 _MOST_LAYOUTS = 4096
+_LAYOUT_BYTES = 64 << 20
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -53,17 +56,22 @@ def companion(source: Source, name: str, *, allow_outside: bool) -> Source:
     plain = inside_name(source, name)
     if source.path is None:
         return source.sibling(plain)
-    folder = os.path.realpath(source.path.parent)
-    real = os.path.realpath(os.path.join(folder, plain))
-    if not real.startswith(folder.rstrip(os.sep) + os.sep):
-        raise _outside(source, name)
-    return as_source(source.path.parent / plain)
+    found = source.path.parent / plain
+    # A plain name leads out of the folder only where it is a link: a set may have 100 000 files.
+    if "/" in plain or os.path.islink(found):
+        folder = os.path.realpath(source.path.parent)
+        if not os.path.realpath(found).startswith(folder.rstrip(os.sep) + os.sep):
+            raise _outside(source, name)
+    return Source(name=str(found), path=found)
 
 
 def inside_name(source: Source, name: str) -> str:
     """Return a name as it is to be looked for in the folder of `source`; see `companion`."""
     plain = name.replace("\\", "/")
     if "\0" in plain or not plain.strip() or ".." in plain.split("/") or plain.startswith("~"):
+        raise _outside(source, name)
+    # Joined to a URL, "::" would begin another one (fsspec chains them).
+    if source.path is None and ("::" in plain or "://" in plain):
         raise _outside(source, name)
     if plain.startswith("/") or _SCHEME.match(plain):
         if "://" in plain or plain.lower().startswith("file:"):
@@ -100,10 +108,13 @@ class OpenTiff:
             self._access.close()
             raise
         self.size = self._access.size
+        self.stamp: FileStamp | None = getattr(self._access, "stamp", None)
         fileno = getattr(self._access, "fileno", None)
         self._fd: int = fileno() if fileno is not None and hasattr(os, "preadv") else -1
         self._lock = threading.Lock()
         self._layouts: OrderedDict[tuple[int, int], Layout] = OrderedDict()
+        self._layout_bytes = 0
+        self._last: tuple[int, Directory] | None = None
 
     @property
     def is_local(self) -> bool:
@@ -118,12 +129,17 @@ class OpenTiff:
         UnreadableFile
             The chain is shorter.
         """
+        last = self._last
+        if last is not None and last[0] == ifd:
+            return last[1]
         directory = self.tiff.directory(ifd)
         if directory is None:
             raise UnreadableFile(
                 f"{self.name}: there is no directory {ifd}, which its metadata names; it is "
                 "truncated or its metadata is wrong."
             )
+        # Its lower resolutions are asked for next.
+        self._last = ifd, directory
         return directory
 
     def layout(self, ifd: int, sub: int = -1) -> Layout:
@@ -145,32 +161,52 @@ class OpenTiff:
             where = f"{where}, lower resolution {sub}"
         layout = layout_of(directory, self.tiff.byteorder, where)
         with self._lock:
-            self._layouts[key] = layout
-            if len(self._layouts) > _MOST_LAYOUTS:
-                self._layouts.popitem(last=False)
+            if key not in self._layouts:
+                self._layouts[key] = layout
+                self._layout_bytes += _places(layout)
+            while len(self._layouts) > 1 and (
+                len(self._layouts) > _MOST_LAYOUTS or self._layout_bytes > _LAYOUT_BYTES
+            ):
+                self._layout_bytes -= _places(self._layouts.popitem(last=False)[1])
         return layout
 
     def read(self, offset: int, length: int, memory: np.ndarray[Any, Any] | None) -> Any:
         """Return `length` bytes of pixels; in `memory` (at least as long) where that saves a copy.
 
+        The caller calls `check_unchanged` once it has read all that it needs.
+
         Raises
         ------
         UnreadableFile
             They lie outside the file.
+        FileChanged
+            The file was written to after it was opened.
         """
         data: Any
         if memory is not None and self._fd >= 0:
             data = memory[:length]
-            done = os.preadv(self._fd, [data], offset)
+            done = fill_at(self._fd, memoryview(data), offset)
         else:
             data = self._access.read_at(offset, length)
             done = len(data)
         if done != length:
+            self.check_unchanged()
             raise UnreadableFile(
                 f"{length:,} bytes at {offset:,} are wanted, but the file ends at {self.size:,}; "
                 "it is truncated or damaged"
             )
         return data
+
+    def check_unchanged(self) -> None:
+        """Raise if what was read so far may not be what the file held when it was opened.
+
+        Raises
+        ------
+        FileChanged
+            A local file was written to since.
+        """
+        if self.stamp is not None and self._fd >= 0:
+            self.stamp.check(self._fd, self.name)
 
     def close(self) -> None:
         """Release the file."""
@@ -201,10 +237,13 @@ class FileSet:
         self._numbers: dict[str, int] = {}
         self._open: OrderedDict[int, OpenTiff] = OrderedDict()
         self._lock = threading.Lock()
+        self._stamps = Stamps()
+        self._settled = False
+        self._folders: dict[str, str] = {}
         self._main = main
         if main is not None:
             self._sources.append(main.source)
-            self._numbers[_key(main.source)] = 0
+            self._numbers[self._key(main.source)] = 0
 
     @property
     def names(self) -> list[str]:
@@ -220,15 +259,41 @@ class FileSet:
             The name leads out of the folder.
         """
         source = companion(self._anchor, name, allow_outside=self._allow_outside)
-        key = _key(source)
+        key = self._key(source)
         if key not in self._numbers:
             self._numbers[key] = len(self._sources)
             self._sources.append(source)
         return self._numbers[key]
 
+    def _key(self, source: Source) -> str:
+        """Return the one name of a file, however it is called."""
+        if source.path is None:
+            return source.name
+        parent = str(source.path.parent)
+        if parent not in self._folders:
+            self._folders[parent] = os.path.realpath(parent)
+        found = os.path.join(self._folders[parent], source.path.name)
+        return os.path.realpath(found) if os.path.islink(found) else found
+
     def exists(self, number: int) -> bool:
-        """Whether a file is there."""
-        return (number == 0 and self._main is not None) or self._sources[number].exists()
+        """Whether a file is there.
+
+        Raises
+        ------
+        FileChanged
+            It is, but is no longer the file that it was at the first call.
+        """
+        if number == 0 and self._main is not None:
+            return True
+        source = self._sources[number]
+        if source.path is None:
+            return source.exists()
+        try:
+            stamp = FileStamp.of(source.path)
+        except (OSError, ValueError):  # ValueError: the name cannot be one
+            return False
+        self._stamps.see(self._key(source), stamp)
+        return True
 
     @contextlib.contextmanager
     def borrow(self, number: int) -> Any:
@@ -238,6 +303,8 @@ class FileSet:
         ------
         UnreadableFile
             It is missing, or no TIFF.
+        FileChanged
+            It is no longer the file that it was when the data set was opened.
         """
         if number == 0 and self._main is not None:
             yield self._main
@@ -265,12 +332,31 @@ class FileSet:
                 "missing. Put it in the same folder."
             )
         try:
-            return OpenTiff(source, self._limits)
+            tiff = OpenTiff(source, self._limits)
+        except FileChanged:
+            raise
         except BfbridgeError as error:
             raise UnreadableFile(
                 f"{source.name}: this file belongs to the data set of {self._anchor.name}, but "
                 f"cannot be opened: {error}"
             ) from error
+        if self._settled:
+            tiff.tiff.settle()
+        if tiff.stamp is not None:
+            try:
+                self._stamps.see(self._key(source), tiff.stamp)
+            except BaseException:
+                tiff.close()
+                raise
+        return tiff
+
+    def settle(self) -> None:
+        """Note that the data set is open; see `TiffFile.settle`."""
+        with self._lock:
+            self._settled = True
+            held = [*self._open.values(), *([] if self._main is None else [self._main])]
+        for tiff in held:
+            tiff.tiff.settle()
 
     def close(self) -> None:
         """Release every file."""
@@ -283,5 +369,6 @@ class FileSet:
             self._main.close()
 
 
-def _key(source: Source) -> str:
-    return os.path.realpath(source.path) if source.path is not None else source.name
+def _places(layout: Layout) -> int:
+    """Bytes that the places and lengths of a directory's segments take."""
+    return layout.offsets.nbytes + layout.counts.nbytes

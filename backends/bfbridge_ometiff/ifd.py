@@ -1,8 +1,9 @@
 """TIFF structure: header, chain of image directories (IFDs) and their entries, without pixels.
 
 TIFF 6.0 section 2, and BigTIFF (http://www.awaresystems.be/imaging/tiff/bigtiff.html). Every count
-and offset is compared with the size of the file and with the limits before memory is taken, and a
-chain that runs in a circle is refused.
+and offset is compared with the size of the file and with the limits before memory is taken. A chain
+of directories that runs in a circle is refused, and so is one whose directories overlap: a small
+file could otherwise hold any number of large ones.
 """
 
 from __future__ import annotations
@@ -52,7 +53,12 @@ _DECISIVE: Final = frozenset(
 )
 # One read serves the directories that lie close together, as most writers put them.
 _WINDOW: Final = 16384
-_MOST_ENTRIES: Final = 65535
+# As libtiff has it (TIFFFetchDirectory): more is no directory.
+_MOST_ENTRIES: Final = 4096
+# Of an entry that is turned into Python's numbers; lists of segments are not.
+_MOST_NUMBERS: Final = 1 << 20
+# While a file is opened its structure is read once, or a few times where parts are shared.
+_SHARED_BYTES: Final = 256 << 20
 
 
 def truncated(name: str, what: str, offset: int, length: int, size: int) -> UnreadableFile:
@@ -94,21 +100,41 @@ class Directory:
         """Bounds on what the file may declare."""
         return self._file.limits
 
+    @property
+    def file_size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
+
     def __contains__(self, tag: int) -> bool:
         return tag in self.entries
 
-    def raw(self, tag: int) -> bytes:
-        """Return the bytes of an entry's values; empty where there is none."""
+    def length(self, tag: int) -> int:
+        """Return how many bytes an entry's values take."""
+        entry = self.entries[tag]
+        return entry.values * _TYPES[entry.kind][1]
+
+    def raw(self, tag: int, most: int | None = None) -> bytes:
+        """Return the bytes of an entry's values, of the first `most`; empty where there is none."""
         entry = self.entries.get(tag)
         if entry is None:
             return b""
-        length = entry.values * _TYPES[entry.kind][1]
+        size = _TYPES[entry.kind][1]
+        length = entry.values * size
         file = self._file
         check(length, file.limits.tag_bytes, f"tag {tag} length in bytes", file.name)
+        if most is not None:
+            length = min(length, most * size)
         return file.bytes_at(entry.offset, length, f"tag {tag} of the directory at {self.offset}")
 
-    def array(self, tag: int) -> np.ndarray[Any, np.dtype[Any]] | None:
+    def array(self, tag: int, most: int | None = None) -> np.ndarray[Any, np.dtype[Any]] | None:
         """Return an entry's whole numbers in native byte order, or None where there is none.
+
+        Parameters
+        ----------
+        tag
+            Of the entry.
+        most
+            How many are wanted at most; None for all.
 
         Raises
         ------
@@ -118,25 +144,48 @@ class Directory:
         entry = self.entries.get(tag)
         if entry is None:
             return None
+        code = self._code(tag, entry)
+        dtype = np.dtype(self._file.byteorder + code.replace("I", "u4").replace("i", "i4"))
+        values = np.frombuffer(self.raw(tag, most), dtype)
+        return values.astype(dtype.newbyteorder("="), copy=False)
+
+    def numbers(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Return an entry's whole numbers, or `default` where there is none.
+
+        Raises
+        ------
+        UnreadableFile
+            The values are no whole numbers, or more than any entry of this kind has.
+        """
+        entry = self.entries.get(tag)
+        if entry is None or not entry.values:
+            return default
+        if entry.values > _MOST_NUMBERS:
+            raise UnreadableFile(
+                f"{self._file.name}: tag {tag} of the directory at {self.offset} claims "
+                f"{entry.values:,} values; it is damaged."
+            )
+        return self._unpacked(tag, entry, entry.values)
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """Return the first of an entry's whole numbers, or `default` where there is none."""
+        entry = self.entries.get(tag)
+        return default if entry is None or not entry.values else self._unpacked(tag, entry, 1)[0]
+
+    def _unpacked(self, tag: int, entry: Entry, count: int) -> tuple[int, ...]:
+        """Return the first `count` of an entry's whole numbers."""
+        code = f"{self._file.byteorder}{count}{self._code(tag, entry)}"
+        return struct.unpack(code, self.raw(tag, count))
+
+    def _code(self, tag: int, entry: Entry) -> str:
+        """Return the struct code of an entry's values, which must be whole numbers."""
         code = _TYPES[entry.kind][0]
         if code not in _WHOLE or not code:
             raise UnreadableFile(
                 f"{self._file.name}: tag {tag} of the directory at {self.offset} should hold whole "
                 f"numbers, not field type {entry.kind}."
             )
-        dtype = np.dtype(self._file.byteorder + code.replace("I", "u4").replace("i", "i4"))
-        values = np.frombuffer(self.raw(tag), dtype)
-        return values.astype(dtype.newbyteorder("="), copy=False)
-
-    def numbers(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """Return an entry's whole numbers, or `default` where there is none."""
-        values = self.array(tag)
-        return default if values is None or not len(values) else tuple(values.tolist())
-
-    def number(self, tag: int, default: int = 0) -> int:
-        """Return the first of an entry's whole numbers, or `default` where there is none."""
-        values = self.array(tag)
-        return default if values is None or not len(values) else int(values[0])
+        return code
 
     def text(self, tag: int) -> bytes:
         """Return an entry's text without the NUL characters that end it."""
@@ -195,6 +244,8 @@ class TiffFile:
         self._window = (0, b"")
         self._offsets: list[int] = []
         self._seen: set[int] = set()
+        self._walked = 0
+        self._rest: int | None = 4 * self.size + _SHARED_BYTES
         self.skipped: list[int] = []
         header = bytes(access.read_at(0, min(_WINDOW, self.size)))
         self._window = (0, header)
@@ -214,6 +265,11 @@ class TiffFile:
             self._next = self._unpack("I", header[4:8])
         else:
             raise UnreadableFile(f"{name}: this is no TIFF file; its version is {magic}.")
+        # An entry: tag, field type, number of values, the value or where it is.
+        self._whole = struct.Struct(self.byteorder + ("HHQQ" if self.big else "HHII"))
+        # The same with the first four bytes of the value.
+        self._heads = struct.Struct(self.byteorder + ("HHQI4x" if self.big else "HHII"))
+        self._width_tag = struct.pack(self.byteorder + "H", IMAGE_WIDTH)
 
     def _unpack(self, code: str, data: bytes) -> int:
         return int(struct.unpack(self.byteorder + code, data)[0])
@@ -228,6 +284,13 @@ class TiffFile:
         """
         if offset + length > self.size:
             raise truncated(self.name, what, offset, length, self.size)
+        if self._rest is not None:
+            self._rest -= length
+            if self._rest < 0:
+                raise UnreadableFile(
+                    f"{self.name}: its directories share the same bytes so often that opening it "
+                    "would read many times its size; it is damaged."
+                )
         start, window = self._window
         if not start <= offset <= offset + length <= start + len(window):
             if length > _WINDOW:
@@ -243,13 +306,28 @@ class TiffFile:
             raise truncated(self.name, what, offset, length, offset + len(data))
         return data
 
+    def settle(self) -> None:
+        """Note that the file is open: from here on its structure is read as often as is asked."""
+        self._rest = None
+
+    def count(self) -> int:
+        """Follow the chain to its end; return how many directories there are.
+
+        Raises
+        ------
+        UnreadableFile
+            The chain runs in a circle, or a directory lies outside the file or over another one.
+        """
+        self.walk(self.limits.directories)
+        return len(self._offsets)
+
     def walk(self, index: int) -> bool:
         """Follow the chain as far as directory `index`; return whether there is one.
 
         Raises
         ------
         UnreadableFile
-            The chain runs in a circle, or a directory lies outside the file.
+            The chain runs in a circle, or a directory lies outside the file or over another one.
         """
         with self._lock:
             while len(self._offsets) <= index and self._next:
@@ -264,12 +342,12 @@ class TiffFile:
         Raises
         ------
         UnreadableFile
-            The chain runs in a circle.
+            The chain runs in a circle, or directories overlap.
         """
         try:
             self.walk(index)
         except UnreadableFile:
-            if self._next in self._seen:
+            if self._next in self._seen or self._walked > self.size:
                 raise
 
     def _step(self) -> None:
@@ -280,49 +358,52 @@ class TiffFile:
             )
         position = len(self._offsets)
         check(position + 1, self.limits.directories, "number of directories", self.name)
-        block, end = self._block(offset)
-        tail = self.bytes_at(end, 8 if self.big else 4, f"the end of directory {position}")
-        self._next = self._unpack("Q" if self.big else "I", tail)
+        pointer = 8 if self.big else 4
+        block, end = self._block(offset, pointer)
+        self._walked += end + pointer - offset
+        if self._walked > self.size:
+            raise UnreadableFile(
+                f"{self.name}: its directories overlap, the last one at byte {offset}; it is "
+                "damaged."
+            )
+        self._next = self._unpack("Q" if self.big else "I", block[-pointer:])
+        block = block[:-pointer]
         self._seen.add(offset)
         self._offsets.append(offset)
         if self._is_skipped(block):
             self.skipped.append(position)
 
-    def _block(self, offset: int) -> tuple[bytes, int]:
-        """Return the entries of the directory at `offset`, and where they end."""
+    def _block(self, offset: int, more: int = 0) -> tuple[bytes, int]:
+        """Return the entries of the directory at `offset` and `more` bytes, and where they end."""
         what = f"the directory at byte {offset}"
         head, size = (8, 20) if self.big else (2, 12)
         count = self._unpack("Q" if self.big else "H", self.bytes_at(offset, head, what))
         if count > _MOST_ENTRIES:
             raise UnreadableFile(f"{self.name}: {what} claims {count:,} entries; it is damaged.")
         start = offset + head
-        return self.bytes_at(start, count * size, what), start + count * size
+        return self.bytes_at(start, count * size + more, what), start + count * size
 
     def _is_skipped(self, block: bytes) -> bool:
         # Entries are sorted by tag, so the first one nearly always decides.
-        first = self._unpack("H", block[:2]) if block else 0
-        if first == IMAGE_WIDTH:
+        if block[:2] == self._width_tag:
             return False
         width = False
-        for tag, entry in self._entries(block, 0):
-            if tag == NEW_SUBFILE_TYPE:
-                at = entry.offset
-                value = block[at : at + _TYPES[entry.kind][1]]
-                if entry.kind in (3, 4) and int.from_bytes(value, self._endian()) == 1:
-                    return True
+        for tag, kind, _, value in self._heads.iter_unpack(block):
+            # Of a SHORT, the other half of the field is padding.
+            if tag == NEW_SUBFILE_TYPE and (
+                (kind == 3 and (value if self.byteorder == "<" else value >> 16) & 0xFFFF == 1)
+                or (kind == 4 and value == 1)
+            ):
+                return True
             width = width or tag == IMAGE_WIDTH
         return not width
 
-    def _endian(self) -> Any:
-        return "little" if self.byteorder == "<" else "big"
-
     def _entries(self, block: bytes, start: int) -> Iterator[tuple[int, Entry]]:
         """Yield the entries of a block that begins at byte `start` of the file."""
-        code, size, inline = ("HHQ", 20, 8) if self.big else ("HHI", 12, 4)
-        layout = struct.Struct(f"{self.byteorder}{code}")
-        pointer = struct.Struct(f"{self.byteorder}{'Q' if self.big else 'I'}")
-        for position in range(0, len(block), size):
-            tag, kind, count = layout.unpack_from(block, position)
+        size, inline = (20, 8) if self.big else (12, 4)
+        at = start - inline
+        for tag, kind, count, pointer in self._whole.iter_unpack(block):
+            at += size
             if tag in _DECISIVE and not (kind in _TYPES and count):
                 raise UnreadableFile(
                     f"{self.name}: tag {tag} of the directory at byte {start} claims {count:,} "
@@ -330,11 +411,16 @@ class TiffFile:
                 )
             if kind not in _TYPES:
                 continue
-            at = position + size - inline
-            offset = start + at
-            if count * _TYPES[kind][1] > inline:
-                offset = pointer.unpack_from(block, at)[0]
-            yield tag, Entry(kind, count, offset)
+            yield tag, Entry(kind, count, pointer if count * _TYPES[kind][1] > inline else at)
+
+    def block(self, index: int) -> bytes:
+        """Return the entries of directory `index` as they are stored; see `walk`."""
+        with self._lock:
+            return self._block(self._offsets[index])[0]
+
+    def tags_of(self, block: bytes) -> list[int]:
+        """Return the tag of each entry of a block."""
+        return [head[0] for head in self._heads.iter_unpack(block)]
 
     def directory(self, index: int) -> Directory | None:
         """Return directory `index` of the chain, or None where it is shorter."""

@@ -7,11 +7,15 @@ nobody knows what the writer meant.
 
 from __future__ import annotations
 
+import struct
+
+import numpy as np
+
 from bfbridge.errors import Unsupported
 from bfbridge_ometiff.files import OpenTiff
 from bfbridge_ometiff.layout import JPEG, Layout
 
-__all__ = ["check_colors", "stream_is_rgb"]
+__all__ = ["check_colors", "jpeg2000_size", "stream_is_rgb"]
 
 _PEEK = 4096
 _APP0, _APP14, _START_OF_SCAN = 0xE0, 0xEE, 0xDA
@@ -57,6 +61,28 @@ def stream_is_rgb(data: bytes) -> bool | None:
     return len(set(factors)) == 1
 
 
+def jpeg2000_size(data: bytes | memoryview) -> tuple[int, int, int] | None:
+    """Return (height, width, components) that a JPEG 2000 stream declares, or None if it has none.
+
+    The stream is a codestream (ITU-T T.800, annex A.5.1) or lies in a JP2 file (annex I).
+    """
+    start = 0
+    if bytes(data[4:8]) == b"jP  ":
+        while bytes(data[start + 4 : start + 8]) not in (b"jp2c", b""):
+            length = int.from_bytes(data[start : start + 4], "big")
+            if length == 1:
+                length = int.from_bytes(data[start + 8 : start + 16], "big")
+            if length < 8:
+                return None
+            start += length
+        start += 16 if int.from_bytes(data[start : start + 4], "big") == 1 else 8
+    head = bytes(data[start : start + 42])
+    if len(head) < 42 or head[:4] != b"\xff\x4f\xff\x51":
+        return None
+    right, bottom, left, top = struct.unpack_from(">4I", head, 8)
+    return bottom - top, right - left, struct.unpack_from(">H", head, 40)[0]
+
+
 def check_colors(tiff: OpenTiff, layout: Layout) -> None:
     """Look at the first JPEG segment of a colour image.
 
@@ -67,11 +93,14 @@ def check_colors(tiff: OpenTiff, layout: Layout) -> None:
     """
     if layout.compression != JPEG or layout.segment_samples != 3:
         return
-    for offset, count in zip(layout.offsets.tolist(), layout.counts.tolist(), strict=False):
-        if not count or offset + count > tiff.size:
-            continue
-        data = bytes(tiff.read(offset, min(count, _PEEK), None))
-        rgb = stream_is_rgb(data)
-        if rgb is not None and rgb != (layout.photometric == 2):
-            raise Unsupported("JPEG whose stream and PhotometricInterpretation disagree on colour")
+    number = min(len(layout.offsets), len(layout.counts))
+    offsets, counts = layout.offsets[:number], layout.counts[:number]
+    stored = np.flatnonzero((counts > 0) & (counts <= tiff.size))
+    ends = np.uint64(tiff.size) - counts[stored].astype(np.uint64)
+    inside = stored[offsets[stored].astype(np.uint64) <= ends]
+    if not len(inside):
         return
+    offset, count = int(offsets[inside[0]]), int(counts[inside[0]])
+    rgb = stream_is_rgb(bytes(tiff.read(offset, min(count, _PEEK), None)))
+    if rgb is not None and rgb != (layout.photometric == 2):
+        raise Unsupported("JPEG whose stream and PhotometricInterpretation disagree on colour")

@@ -15,7 +15,7 @@ from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import check
 from bfbridge_ometiff.ifd import Directory
 
-__all__ = ["Layout", "layout_of"]
+__all__ = ["Layout", "check_samples", "layout_of"]
 
 IMAGE_WIDTH: Final = 256
 IMAGE_LENGTH: Final = 257
@@ -76,6 +76,7 @@ _IMAGE_SAMPLES: Final = {JPEG: (1, 3), WEBP: (3, 4)}
 _WHITE_IS_ZERO, BLACK_IS_ZERO, _RGB, PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _FORMATS: Final = {1: "u", 2: "i", 3: "f", 4: "u", 6: "c"}
 _BAND_BYTES: Final = 1 << 20
+_MOST_SAMPLES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +216,7 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
     _between(width, "ImageWidth", where)
     _between(length, "ImageLength", where)
     samples = directory.number(SAMPLES_PER_PIXEL, 1)
-    if not 1 <= samples <= 65535:
-        raise UnreadableFile(f"{where}: SamplesPerPixel is {samples}; the file is damaged.")
+    check_samples(samples, where)
     # Baseline TIFF requires the tag: without it, raw pixels would be a guess.
     compression = COMPRESSIONS.get(directory.number(COMPRESSION, -1))
     if compression is None:
@@ -239,6 +239,7 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
     ):
         raise Unsupported(f"{compression} with {samples} samples a pixel")
     photometric, inverted = _photometric(directory, compression, samples, dtype)
+    wanted = -(-width // tile_width) * -(-length // tile_length) * (samples if planar else 1)
     layout = Layout(
         width=width,
         length=length,
@@ -255,15 +256,26 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
         photometric=photometric,
         inverted=inverted,
         reversed_bits=_is_reversed(directory, compression),
-        offsets=_segments(directory, TILE_OFFSETS if tiled else STRIP_OFFSETS, where),
-        counts=_segments(directory, TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS, where),
+        offsets=_segments(directory, TILE_OFFSETS if tiled else STRIP_OFFSETS, wanted, where),
+        counts=_segments(
+            directory, TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS, wanted, where
+        ),
         tables=directory.raw(JPEG_TABLES) if compression == JPEG else b"",
         extra_compression=_lerc_extra(directory) if compression == LERC else 0,
         compression_tag=directory.number(COMPRESSION),
         subsampling=directory.numbers(YCBCR_SUBSAMPLING),
     )
-    _check_segments(layout, directory, where)
+    _check_segments(layout, wanted, directory, where)
     return layout
+
+
+def check_samples(samples: int, where: str) -> None:
+    """Raise `UnreadableFile` if a pixel has no samples, or more than any real one.
+
+    The field holds up to 65535, for each of which other readers make a channel with its metadata.
+    """
+    if not 1 <= samples <= _MOST_SAMPLES:
+        raise UnreadableFile(f"{where}: SamplesPerPixel is {samples:,}; the file is damaged.")
 
 
 def _is_planar(directory: Directory) -> bool:
@@ -341,8 +353,11 @@ def _predictor(directory: Directory, compression: str, dtype: np.dtype[Any], bit
     return predictor
 
 
-def _segments(directory: Directory, tag: int, where: str) -> np.ndarray[Any, np.dtype[Any]]:
-    values = directory.array(tag)
+def _segments(
+    directory: Directory, tag: int, wanted: int, where: str
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return the places or lengths of the segments that there should be, not of more."""
+    values = directory.array(tag, wanted)
     if values is None:
         raise Unsupported(f"no tag {tag}: the places of its segments are not stored")
     if values.dtype.kind != "u":
@@ -350,14 +365,13 @@ def _segments(directory: Directory, tag: int, where: str) -> np.ndarray[Any, np.
     return values
 
 
-def _check_segments(layout: Layout, directory: Directory, where: str) -> None:
+def _check_segments(layout: Layout, wanted: int, directory: Directory, where: str) -> None:
     """Compare the segments declared with those stored, and with the limits."""
     limits = directory.limits
     decoded = layout.tile_width * layout.tile_length * layout.segment_samples
     decoded *= layout.dtype.itemsize
     if not layout.addressable:
         check(decoded, limits.chunk_bytes, "decoded size of a segment in bytes", where)
-    wanted = layout.across * layout.down * (layout.samples if layout.planar else 1)
     have = min(len(layout.offsets), len(layout.counts))
     if have < wanted:
         raise UnreadableFile(

@@ -2,27 +2,27 @@
 
 Some forty Bio-Formats readers claim TIFFs, by tags, by words in the description or by files
 beside them. Here only a file is taken that none of them can want: baseline tags alone, software
-and description known to be neutral, and nothing but pictures in its folder and the one above.
-Everything else stays with Bio-Formats.
+and description known to be neutral, and no file beside it that any reader looks for. Everything
+else stays with Bio-Formats.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity
 from bfbridge.errors import Unsupported
 from bfbridge.limits import check
 from bfbridge_ometiff.files import OpenTiff
-from bfbridge_ometiff.ifd import Directory
+from bfbridge_ometiff.ifd import Directory, TiffFile
 from bfbridge_ometiff.jpegheader import check_colors
-from bfbridge_ometiff.layout import JPEG2000, Layout
+from bfbridge_ometiff.layout import JPEG, JPEG2000, Layout
+from bfbridge_ometiff.neighbours import companion_of
 from bfbridge_ometiff.planes import ImagePlan, Notes, PlaneMap
 
 __all__ = ["plain_images"]
@@ -37,13 +37,19 @@ _TAGS: Final = frozenset(
         *(347, 529, 530, 531, 532, 34675, 50838, 50839),
     }
 )
+# What these say of a page, besides what lies where, is compared from page to page ...
+_DESCRIBING: Final = frozenset({*range(254, 260), 262, 266, 277, 278, 284, 317, 322, 323, 339, 530})
+# ... and where its pixels lie, their range and the page's name may differ.
+_FREE: Final = frozenset({273, 279, 280, 281, 282, 283, 285, 297, 324, 325, 340, 341})
+_TEXTS: Final = frozenset({269, 270, 285, 305, 306})
 _SOFTWARE: Final = ("tifffile", "imagej", "matlab", "bfbridge", "libtiff", "pyvips", "scikit-image")
-_PICTURES: Final = (*_SUFFIXES, ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".zarr", ".npy", ".md")
-_MOST_SIBLINGS: Final = 20_000
 _UNIT: Final = re.compile(r".*unit=(\w+)", re.ASCII | re.DOTALL)
 # Names that Bio-Formats takes for micrometres, or does not know and so takes for them.
 _MICRONS: Final = frozenset({"micron", "micrometer", "microns", "um"})
+# Control characters end a line.
+_LINES: Final = bytes(10 if 1 <= n < 32 or 127 <= n < 160 else n for n in range(256))
 _KEYS: Final = ("channels", "slices", "frames", "images", "spacing")
+_SIZE_LINE: Final = re.compile(rb"^(?:" + "|".join(_KEYS).encode() + rb")", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +74,30 @@ def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
     if not tiff.is_local:
         raise Unsupported("a TIFF without OME-XML that is not local")
     if tiff.source.path is not None:
-        _check_folder(tiff.source.path)
-    numbers, layouts = _directories(tiff)
-    first = tiff.directory(numbers[0])
+        found = companion_of(tiff.source.path)
+        if found is not None:
+            raise Unsupported(f"a TIFF beside {found[0].name!r}, as {found[1]}'s data sets have it")
+    numbers, same = _directories(tiff)
+    first, layout = tiff.directory(numbers[0]), tiff.layout(numbers[0])
     comment = _comment(first)
-    same = all(layout.same_pixels(layouts[0]) for layout in layouts)
     if comment.startswith("ImageJ=") and same:
-        sizes = _imagej(first, comment, layouts[0], len(layouts))
+        sizes = _imagej(first, comment, layout, len(numbers))
     elif comment and not comment.startswith('{"shape"'):
         raise Unsupported("a description that another reader may know")
     else:
-        sizes = _Sizes(t=len(layouts))
+        sizes = _Sizes(t=len(numbers))
     described = "" if comment.startswith("ImageJ=") else comment
     notes = Notes(described or None, _acquired(first))
     if same:
         size = _pixel_size(first, comment, sizes.spacing)
-        return [_image(name, layouts[0], sizes, size, numbers, notes)]
+        return [_image(name, layout, sizes, size, numbers, notes)]
+    check(len(numbers), tiff.tiff.limits.images, "number of images", name)
     size = _pixel_size(first, comment, None)
     plans = []
-    for index, (number, layout) in enumerate(zip(numbers, layouts, strict=True)):
+    for index, number in enumerate(numbers):
         title = f"{name} #{index + 1}"
         own = (PixelSize(), Notes()) if index else (size, notes)
-        plans.append(_image(title, layout, _Sizes(), own[0], [number], own[1]))
+        plans.append(_image(title, tiff.layout(number), _Sizes(), own[0], [number], own[1]))
     return plans
 
 
@@ -103,51 +111,98 @@ def _acquired(directory: Directory) -> datetime | None:
         return None
 
 
-def _check_folder(path: Path) -> None:
-    """Refuse a folder with files that could make the TIFF part of another format."""
-    for folder in (path.absolute().parent, path.absolute().parent.parent):
-        try:
-            with os.scandir(folder) as entries:
-                seen = list(itertools.islice(entries, _MOST_SIBLINGS + 1))
-        except OSError as error:
-            raise Unsupported(f"a folder that cannot be listed ({error.strerror})") from error
-        if len(seen) > _MOST_SIBLINGS:
-            raise Unsupported("a folder of many files, which may be a data set")
-        for entry in seen:
-            harmless = entry.name.startswith(".") or entry.name.lower().endswith(_PICTURES)
-            if not harmless and not entry.is_dir():
-                raise Unsupported(f"a TIFF beside {entry.name!r}, which may describe it")
+class _Pattern:
+    """What the entries of a directory must look like to say the same as another one's.
+
+    Stacks have 100 000 pages that differ in the places of their pixels only: these need not be
+    read entry by entry.
+
+    Parameters
+    ----------
+    tiff, block
+        The file, and the entries as stored.
+    directory
+        The same, read.
+    """
+
+    def __init__(self, tiff: TiffFile, block: bytes, directory: Directory) -> None:
+        size, inline = (20, 8) if tiff.big else (12, 4)
+        self.usable = not any(
+            tag in directory and directory.length(tag) > inline for tag in _DESCRIBING
+        )
+        stored = np.frombuffer(block, np.uint8).reshape(-1, size)
+        matters = np.ones(stored.shape, bool)
+        for row, tag in enumerate(tiff.tags_of(block)):
+            if tag in _FREE or (tag in directory and directory.length(tag) > inline):
+                matters[row, size - inline :] = False
+            if tag in _TEXTS:
+                matters[row, 4:] = False
+        self._matters = matters.ravel()
+        self._values = stored.ravel()[self._matters]
+
+    def fits(self, block: bytes) -> bool:
+        """Whether a directory with these entries says the same."""
+        stored = np.frombuffer(block, np.uint8)
+        if not self.usable or len(stored) != len(self._matters):
+            return False
+        return bool((stored[self._matters] == self._values).all())
 
 
-def _directories(tiff: OpenTiff) -> tuple[list[int], list[Layout]]:
-    """Return the numbers and layouts of all directories but thumbnails."""
-    count = 0
-    while tiff.tiff.walk(count):
-        count += 1
-    directories = [tiff.directory(number) for number in range(count)]
-    for directory in directories:
-        other = set(directory.entries) - _TAGS
-        if other:
-            raise Unsupported(f"a TIFF with tag {min(other)}, which another reader may know")
+def _directories(tiff: OpenTiff) -> tuple[list[int], bool]:
+    """Return the numbers of all directories but thumbnails, and whether they are alike."""
+    count = tiff.tiff.count()
     skipped = set(tiff.tiff.skipped) if count > 1 else set()
     numbers = [number for number in range(count) if number not in skipped]
     if not numbers:
         raise Unsupported("a TIFF of thumbnails only")
-    software = directories[0].text(305).decode("latin-1").strip().lower()
+    pattern: _Pattern | None = None
+    first: Layout | None = None
+    same = True
+    kinds: set[tuple[object, ...]] = set()
+    makes: set[tuple[int, int]] = set()
+    for number in range(count):
+        block = tiff.tiff.block(number)
+        if pattern is not None and number not in skipped and pattern.fits(block):
+            continue
+        other = set(tiff.tiff.tags_of(block)) - _TAGS
+        if other:
+            raise Unsupported(f"a TIFF with tag {min(other)}, which another reader may know")
+        if number in skipped:
+            continue
+        layout = _checked_layout(tiff, number)
+        first = first or layout
+        same = same and layout.same_pixels(first)
+        kinds.add((layout.width, layout.length, layout.dtype))
+        makes.add((layout.samples, layout.photometric))
+        pattern = _Pattern(tiff.tiff, block, tiff.directory(number)) if _is_simple(layout) else None
+    if len(kinds) == 1 and len(makes) > 1:
+        raise Unsupported("planes of one size with different samples")
+    _check_software(tiff, count)
+    return numbers, same
+
+
+def _checked_layout(tiff: OpenTiff, number: int) -> Layout:
+    layout = tiff.layout(number)
+    if layout.compression == JPEG2000:
+        raise Unsupported("JPEG 2000 outside OME-TIFF, which has resolutions of its own")
+    check_colors(tiff, layout)
+    return layout
+
+
+def _is_simple(layout: Layout) -> bool:
+    """Whether the entries alone say what a directory holds, without a look at its pixels."""
+    return layout.compression != JPEG
+
+
+def _check_software(tiff: OpenTiff, count: int) -> None:
+    first, last = tiff.directory(0), tiff.directory(count - 1)
+    software = first.text(305).decode("latin-1").strip().lower()
+    if first.text(269).startswith(b"CHANNEL"):
+        raise Unsupported("a document name as TCSReader's files have it")
     if software and not software.startswith(_SOFTWARE):
         raise Unsupported("software that another reader may know")
-    layouts = [tiff.layout(number) for number in numbers]
-    for layout in layouts:
-        if layout.compression == JPEG2000:
-            raise Unsupported("JPEG 2000 outside OME-TIFF, which has resolutions of its own")
-        check_colors(tiff, layout)
-    kinds = {(layout.width, layout.length, layout.dtype) for layout in layouts}
-    if len(kinds) == 1 and len({(layout.samples, layout.photometric) for layout in layouts}) > 1:
-        raise Unsupported("planes of one size with different samples")
-    last = directories[-1].text(270)
-    if last.startswith(b"ImageJ=") and not directories[0].text(270).startswith(b"ImageJ="):
+    if last.text(270).startswith(b"ImageJ=") and not first.text(270).startswith(b"ImageJ="):
         raise Unsupported("an ImageJ description on its last page only")
-    return numbers, layouts
 
 
 def _comment(directory: Directory) -> str:
@@ -159,9 +214,9 @@ def _comment(directory: Directory) -> str:
 
 def _imagej(directory: Directory, comment: str, layout: Layout, count: int) -> _Sizes:
     """Return the sizes that an ImageJ description gives (TiffReader.parseCommentImageJ)."""
-    for line in _info_lines(directory):
-        if line.startswith(_KEYS):
-            raise Unsupported("ImageJ metadata that repeats a size")
+    # Bio-Formats reads ImageJ's binary metadata (tag 50839) as lines of such values too.
+    if _SIZE_LINE.search(directory.raw(50839).translate(_LINES, b"\0")):
+        raise Unsupported("ImageJ metadata that repeats a size")
     found: dict[str, str] = {}
     for line in comment.split("\n"):
         key, equals, value = line.partition("=")
@@ -184,16 +239,6 @@ def _imagej(directory: Directory, comment: str, layout: Layout, count: int) -> _
     if z * t * channels != count:
         raise Unsupported(f"an ImageJ stack of {z * t * channels} planes in {count} directories")
     return _Sizes(z, channels, t, spacing)
-
-
-def _info_lines(directory: Directory) -> list[str]:
-    """Return the lines that Bio-Formats sees in ImageJ's binary metadata (tag 50839)."""
-    data = directory.raw(50839)
-    if not data:
-        return []
-    control = set(range(1, 32)) | set(range(127, 160))
-    text = "".join("\n" if byte in control else chr(byte) for byte in data if byte)
-    return text.split("\n")
 
 
 def _pixel_size(directory: Directory, comment: str, spacing: float | None) -> PixelSize:

@@ -1,21 +1,35 @@
 """Which directory of which file holds each plane of an OME image.
 
-Follows Bio-Formats' OMETiffReader.initFile wherever that has one answer; where it guesses
-(planes counted from 1, planes without a directory, counts that disagree), the answer here is
-`Unsupported`, and Bio-Formats does its own guessing.
+Follows Bio-Formats' OMETiffReader.initFile wherever that has one answer. Where it guesses well
+(planes counted from 1, planes without a directory in a file that has enough of them), the answer
+here is `Unsupported`, and Bio-Formats does its own guessing. Where metadata contradict themselves
+or the file, the answer is `UnreadableFile`: Bio-Formats would make black or misplaced planes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from bfbridge.backend import Image
-from bfbridge.errors import Unsupported
+from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.omexml import OmeImage, TiffData
 
-__all__ = ["ABSENT", "ImagePlan", "Notes", "PlaneMap", "Samples", "map_planes", "samples_of"]
+__all__ = [
+    "ABSENT",
+    "ImagePlan",
+    "Notes",
+    "PlaneMap",
+    "Samples",
+    "contradiction",
+    "map_planes",
+    "samples_of",
+]
+
+# Planes that are named one over the other where some TiffData have a PlaneCount and some have none.
+_MOST_FILLED = 50_000_000
+_TANGLED = "has TiffData with and without PlaneCount that name its planes again and again"
 
 ABSENT = -1
 """Number of the file that holds a plane which no file holds."""
@@ -103,6 +117,11 @@ class PlaneMap:
             stride *= sizes["ZCT".index(axis)]
         self._z, self._c, self._t = strides["Z"], strides["C"], strides["T"]
 
+    @property
+    def strides(self) -> tuple[int, int, int]:
+        """Planes from one position to the next along Z, channels and T."""
+        return self._z, self._c, self._t
+
     def index(self, z: int, c: int, t: int) -> int:
         """Return the position of a plane in DimensionOrder."""
         return z * self._z + c * self._c + t * self._t
@@ -156,8 +175,16 @@ class ImagePlan:
     notes: Notes = Notes()
 
 
+def contradiction(where: str, index: int, what: str) -> UnreadableFile:
+    """Return the error for metadata that cannot be true; `what` is said of image `index`."""
+    return UnreadableFile(
+        f"{where}: image {index} of its OME-XML {what}. The file is damaged, or was changed "
+        "without its metadata."
+    )
+
+
 def map_planes(
-    image: OmeImage, index: int, channels: int, file_of: Callable[[TiffData], int]
+    image: OmeImage, index: int, channels: int, file_of: Callable[[TiffData], int], where: str
 ) -> PlaneMap:
     """Follow an image's TiffData elements.
 
@@ -169,11 +196,15 @@ def map_planes(
         Of all samples: planes along C.
     file_of
         Returns the number of the file that a TiffData is about.
+    where
+        The file with the document, for messages.
 
     Raises
     ------
     Unsupported
-        The elements do not fit the image's size.
+        The elements are to be understood in another way.
+    UnreadableFile
+        They do not fit the image's size in any way.
     """
     sizes = (image.size_z, channels, image.size_t)
     planes = PlaneMap(image.dimension_order, sizes)
@@ -181,23 +212,64 @@ def map_planes(
     total = len(files)
     for data in image.tiff_data:
         if data.first_z >= sizes[0] or data.first_c >= sizes[1] or data.first_t >= sizes[2]:
-            raise Unsupported(f"image {index} has a TiffData outside the image's size")
+            if _counts_from_one(image, sizes):
+                raise Unsupported(f"image {index} counts its planes from 1")
+            raise contradiction(where, index, "has a TiffData outside the image's size")
         if data.plane_count == 0:
             raise Unsupported(f"image {index} has a TiffData of no planes")
         start = planes.index(data.first_z, data.first_c, data.first_t)
         count = data.plane_count or 1
         if start + count > total:
-            raise Unsupported(f"image {index} has a TiffData of more planes than the image")
+            raise contradiction(where, index, "has a TiffData of more planes than it has itself")
         number, first = file_of(data), data.ifd or 0
         for step in range(count):
             files[start + step] = number
             ifds[start + step] = first + step
     counted = {data.plane_count is not None for data in image.tiff_data}
-    if len(counted) > 1:
-        raise Unsupported(f"image {index} has TiffData with and without PlaneCount")
     if counted == {False}:
         _fill_down(planes)
+    elif len(counted) > 1:
+        _fill_in_order(planes, image.tiff_data, file_of, contradiction(where, index, _TANGLED))
     return planes
+
+
+def _counts_from_one(image: OmeImage, sizes: tuple[int, int, int]) -> bool:
+    """Whether OMETiffReader takes the first planes to be number 1, and that fits all TiffData."""
+    firsts = zip(*((d.first_z, d.first_c, d.first_t) for d in image.tiff_data), strict=True)
+    return all(
+        max(first) < size or (min(first) >= 1 and max(first) == size)
+        for first, size in zip(firsts, sizes, strict=True)
+    )
+
+
+def _fill_in_order(
+    planes: PlaneMap,
+    tiff_data: Sequence[TiffData],
+    file_of: Callable[[TiffData], int],
+    tangled: UnreadableFile,
+) -> None:
+    """Follow TiffData with and without PlaneCount one by one, as OMETiffReader does.
+
+    One without a count also stands for the planes that follow, up to the next that was named until
+    then; those may be named later.
+    """
+    files, ifds = planes.files, planes.ifds
+    named = bytearray(len(files))
+    files[:] = [ABSENT] * len(files)
+    steps = 0
+    for data in tiff_data:
+        start = planes.index(data.first_z, data.first_c, data.first_t)
+        number, first = file_of(data), data.ifd or 0
+        stop = end = start + (data.plane_count or 1)
+        if data.plane_count is None:
+            found = named.find(1, stop)
+            end = len(files) if found < 0 else found
+        named[start:stop] = b"\1" * (stop - start)
+        files[start:end] = [number] * (end - start)
+        ifds[start:end] = range(first, first + end - start)
+        steps += end - start
+        if steps > _MOST_FILLED:
+            raise tangled
 
 
 def _fill_down(planes: PlaneMap) -> None:

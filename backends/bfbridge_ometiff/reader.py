@@ -15,6 +15,7 @@ from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
     Closed,
+    FileChanged,
     LimitExceeded,
     ReadFailed,
     UnreadableFile,
@@ -77,6 +78,7 @@ class OmeTiffReader(ReaderBackend):
     def __init__(self, dataset: Dataset, options: OpenOptions) -> None:
         self._dataset = dataset
         self._images = tuple(plan.image for plan in dataset.plans)
+        self._limits = options.limits
         self._planes = PlaneReader(options.limits)
         self._gate = _Gate()
         self._original: Mapping[str, Any] | None = None
@@ -101,6 +103,8 @@ class OmeTiffReader(ReaderBackend):
         ------
         ReadFailed
             A tile is damaged, truncated, or in a file that is missing; the message names it.
+        FileChanged
+            A file was written to or replaced after the data set was opened.
         """
         with self._gate:
             per_pixel = self._images[region.image].samples
@@ -129,7 +133,12 @@ class OmeTiffReader(ReaderBackend):
             with self._dataset.files.borrow(number) as tiff:
                 layout = self._layout(tiff, region, ifd)
                 corner = (region.start[3], region.start[4])
-                self._planes.read(tiff, layout, corner, c0 - channel * per_pixel, pixels)
+                try:
+                    self._planes.read(tiff, layout, corner, c0 - channel * per_pixel, pixels)
+                except (Damaged, LimitExceeded):
+                    tiff.check_unchanged()
+                    raise
+                tiff.check_unchanged()
         except (Damaged, LimitExceeded, UnreadableFile) as error:
             kind = LimitExceeded if isinstance(error, LimitExceeded) else ReadFailed
             raise kind(
@@ -146,7 +155,7 @@ class OmeTiffReader(ReaderBackend):
                 layout = tiff.layout(chain[region.level])
             else:
                 layout = tiff.layout(ifd, region.level - 1)
-        except LimitExceeded:
+        except (LimitExceeded, FileChanged):
             raise
         except BfbridgeError as error:
             raise Damaged(f"its directory cannot be used: {error}") from error
@@ -196,7 +205,7 @@ class OmeTiffReader(ReaderBackend):
             number = row * layout.across + column
             offset, count = int(layout.offsets[number]), int(layout.counts[number])
             try:
-                return bytes(tiff.read(offset, count, None))
+                return bytes(tiff.read(offset, count, None))  # compared with the stamp inside
             except UnreadableFile as error:
                 raise ReadFailed(
                     f"{tiff.name}: image {image}, level {level}, tile {index} (T, C, Z, Y, X): "
@@ -232,7 +241,7 @@ class OmeTiffReader(ReaderBackend):
         """Return the OME-XML as an ome_types document."""
         if self._dataset.xml is None:
             return document_of(self._dataset.plans)
-        return model_from_xml(self._dataset.xml, self._dataset.used_files[0])
+        return model_from_xml(self._dataset.xml, self._dataset.used_files[0], self._limits)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bfbridge.errors import LimitExceeded, UnreadableFile
+from bfbridge.errors import FileChanged, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
 from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
 from bfbridge_ometiff.files import OpenTiff
@@ -154,6 +154,8 @@ class PlaneReader:
             )
         try:
             return tiff.read(start, length, _stored.get(length))
+        except FileChanged:
+            raise
         except (UnreadableFile, OSError) as error:
             raise Damaged(f"{_segment(layout, number)} cannot be read: {error}") from error
 

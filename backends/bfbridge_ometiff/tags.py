@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bfbridge.errors import BfbridgeError
+from bfbridge.errors import BfbridgeError, FileChanged
 from bfbridge_ometiff.ifd import Directory
 
 __all__ = ["named_tags"]
@@ -75,14 +75,21 @@ def named_tags(directory: Directory) -> Mapping[str, Any]:
     """Return a directory's values by name; a tag without a name is called by its number.
 
     Long lists of numbers (where segments lie, colour tables) and values that cannot be read are
-    left out; text is kept whatever its length.
+    left out; text is kept whatever its length, as long as values do not share their bytes.
     """
     found: dict[str, Any] = {}
+    rest = directory.file_size
     for tag, entry in directory.entries.items():
         if entry.kind != 2 and entry.values > _MOST_VALUES:
             continue
+        # Together, the values of a sound file are no longer than the file.
+        rest -= directory.length(tag)
+        if rest < 0:
+            break
         try:
             found[NAMES.get(tag, str(tag))] = directory.value(tag)
+        except FileChanged:
+            raise
         except BfbridgeError:
             continue
     return found

@@ -11,13 +11,15 @@ import errno
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
-from bfbridge_ometiff.codecs import Scratch, decode_into
+from bfbridge.filesystem import read_all, write_all
+from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
 from bfbridge_ometiff.copying import copied_from
 from bfbridge_ometiff.directories import Ifd, Tag, header, pack_directory, patch_link
 from bfbridge_ometiff.encode import Encoding, Settings, encoding_for, settings_of
@@ -193,29 +195,17 @@ class OmeTiffWriter(WriterBackend):
 
     def _put(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write bytes at an offset that nobody else writes to."""
-        view = memoryview(data)
         try:
-            while view:
-                done = self._write_at(view, offset)
-                view, offset = view[done:], offset + done
+            with self._seeking():
+                write_all(self._fd, data, offset)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             why = "the disk is full" if full else f"writing failed ({error.strerror or error})"
             raise self._fail(why, error) from error
 
-    def _write_at(self, data: memoryview, offset: int) -> int:
-        if hasattr(os, "pwrite"):
-            return os.pwrite(self._fd, data, offset)
-        with self._seek_lock:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.write(self._fd, data)
-
-    def _read_at(self, length: int, offset: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self._fd, length, offset)
-        with self._seek_lock:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.read(self._fd, length)
+    def _seeking(self) -> AbstractContextManager[Any]:
+        """Keep other threads from the file's position where a write needs it (Windows)."""
+        return nullcontext() if hasattr(os, "pwrite") else self._seek_lock
 
     def _fail(self, why: str, cause: BaseException | None = None) -> WriteFailed:
         error = WriteFailed(
@@ -238,11 +228,18 @@ class OmeTiffWriter(WriterBackend):
             offset, count = int(grid.offsets[number]), int(grid.counts[number])
         if not count:
             return None
-        data = self._read_at(count, offset)
+        try:
+            with self._seeking():
+                data = read_all(self._fd, count, offset)
+        except OSError as error:
+            raise self._fail(f"what was written cannot be read back ({error.strerror})") from error
         block = np.empty(grid.block_shape(index), encoding.dtype)
         out = np.moveaxis(block[0, :, 0], 0, -1)
         rows = grid.segment_shape(index[3])[0]
-        decode_into(grid.layout, data, rows, (0, 0), out, self._padded)
+        try:
+            decode_into(grid.layout, data, rows, (0, 0), out, self._padded)
+        except Damaged as error:
+            raise self._fail(f"chunk {index} cannot be read back: {error}", error) from error
         return block
 
     def finish(self) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import ReadFailed, WriteFailed
+from bfbridge.filesystem import write_all
 from bfbridge.objects import Objects
 
 if TYPE_CHECKING:
     from bfbridge.source import Source
 
-__all__ = ["FileTree", "ObjectTree", "Tree", "tree_of", "write_all", "write_failed"]
+__all__ = ["FileTree", "ObjectTree", "Tree", "tree_of", "write_failed"]
 
 _ENDING: Final = ".partial"
 _KEPT_FOLDERS: Final = 65_536
@@ -35,21 +36,6 @@ def write_failed(path: str, error: OSError) -> WriteFailed:
     )
     failed.errno = error.errno
     return failed
-
-
-def write_all(fd: int, data: Any, offset: int | None = None) -> None:
-    """Write all of `data` at the file's position, or at `offset`."""
-    view = memoryview(data).cast("B")
-    if offset is not None and not hasattr(os, "pwrite"):
-        os.lseek(fd, offset, os.SEEK_SET)
-        offset = None
-    while view:
-        if offset is None:
-            count = os.write(fd, view)
-        else:
-            count = os.pwrite(fd, view, offset)
-            offset += count
-        view = view[count:]
 
 
 class Tree(ABC):

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.errors import ReadFailed, WriteFailed
+from bfbridge.filesystem import write_all
 from bfbridge_omezarr.codecs import crc32c
-from bfbridge_omezarr.files import write_all, write_failed
+from bfbridge_omezarr.files import write_failed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

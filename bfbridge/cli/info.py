@@ -32,7 +32,9 @@ def info(
     ] = False,
     backend: Annotated[
         str | None,
-        typer.Option("--backend", help="ometiff, omezarr or bioformats; default: by content."),
+        typer.Option(
+            "--backend", help="ometiff, omezarr, pictures or bioformats; default: by content."
+        ),
     ] = None,
     storage: Annotated[
         list[str] | None,

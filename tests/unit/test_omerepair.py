@@ -145,3 +145,19 @@ def test_dates_are_those_of_ome_types_where_it_can_hold_them() -> None:
         ome = model_from_xml(document(f"<AcquisitionDate>{stored}</AcquisitionDate>"))
         assert type(ome.images[0].acquisition_date) is datetime
         assert ome.images[0].acquisition_date == expected
+
+
+def test_faults_of_large_documents_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each unknown element costs an attempt; a list of every fault would be as long as the file."""
+    planes = "".join(f'<Plane TheZ="0" TheC="0" TheT="{t}" DeltaT="x{t}"/>' for t in range(300))
+    ome = model_from_xml(document(pixels=planes), "a.tif")
+    assert len(ome.images[0].pixels.planes) == 300
+    with collected_faults() as faults:
+        model_from_xml(document(pixels=planes), "a.tif")
+    assert len(faults) == 101
+    assert faults[-1] == "a.tif: 200 more faults"
+    unknown = "".join(f"<Unknown{n}/>" for n in range(4))
+    model_from_xml(document(pixels=unknown), "a.tif")
+    monkeypatch.setattr("bfbridge.omerepair._MOST_PARSED", 20)
+    with pytest.raises(UnreadableFile, match="Unknown property"):
+        model_from_xml(document(pixels=unknown), "a.tif")

@@ -121,19 +121,6 @@ def test_a_document_is_made(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "beside", ["metadata.txt", "a.xml", "Index.idx.xml", "a.nd", "b.stk", "a.lei"]
-)
-@pytest.mark.parametrize("above", [False, True])
-def test_files_beside_that_may_describe_it(tmp_path, beside, above):
-    folder = tmp_path / "inside"
-    folder.mkdir()
-    (tmp_path if above else folder).joinpath(beside).write_text("x")
-    file = saved(folder, plain(numbered((1, 12, 21), "u1")), "a.tif")
-    with pytest.raises(Unsupported, match="beside"):
-        open_ours(file)
-
-
-@pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({"description": "Aperio Image Library"}, "description"),

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from xml.parsers.expat import ExpatError
 
 import numpy as np
 import pytest
 
 from bfbridge.backend import Quantity
-from bfbridge.errors import BadArgument, LimitExceeded, UnreadableFile, Unsupported
+from bfbridge.errors import (
+    BadArgument,
+    LimitExceeded,
+    MissingExtra,
+    OutOfMemory,
+    UnreadableFile,
+    Unsupported,
+)
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.omemodel import model_from_xml, without_forbidden, xml_from_model
 from bfbridge.omexml import (
@@ -298,3 +307,109 @@ def test_metadata_that_break_the_schema_name_the_value_and_the_way_out():
         UnreadableFile, match="a.tif: the metadata break the OME schema .*DimensionOrder.*ome_xml"
     ):
         model_from_xml(xml, "a.tif")
+
+
+OME = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+SOUND = document(image(), root=OME)
+
+
+@pytest.mark.parametrize(
+    ("xml", "reason"),
+    [
+        (SOUND.replace("<Image ", '<Image xmlns:a="no uri[]" '), "are not well-formed XML"),
+        (SOUND.replace('Name="n"', f'Name="{"n" * 11_000_000}"'), "are not well-formed XML"),
+        (SOUND[:-9], "are not well-formed XML"),
+        ("", "are not well-formed XML"),
+        (document(f"{'<a>' * 300}{'</a>' * 300}", root=OME), "are not well-formed XML"),
+        (f"<!-- -- >\n<?x?><!DOCTYPE OME>{SOUND}", "are not well-formed XML"),
+        (SOUND.replace("<OME", "<!DOCTYPE OME [<!ENTITY a 'b'>]><OME"), "have a document type"),
+        (f"<!-- --><!DOCTYPE OME>{SOUND.partition('?>')[2]}", "have a document type"),
+        (f"<Project {OME}/>", "have the root element Project instead of OME"),
+        (f"<Color {OME}>1</Color>", "break the OME schema"),
+        ("<OME/>", "break the OME schema"),
+        (SOUND.replace("uint16", "uint17"), "break the OME schema"),
+    ],
+)  # fmt: skip
+def test_documents_that_no_model_can_be_made_of(xml: str, reason: str) -> None:
+    """lxml raises SyntaxError, pydantic and xsdata ValueError: all of them are ours."""
+    with pytest.raises(UnreadableFile, match=rf"^a\.tif: the metadata {reason}"):
+        model_from_xml(xml, "a.tif")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), KeyError("x"), RecursionError("deep")])
+def test_other_failures_of_the_parser_are_ours_too(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ome_types.from_xml", raiser(error))
+    with pytest.raises(UnreadableFile, match="break the OME schema") as caught:
+        model_from_xml(SOUND, "a.tif")
+    assert caught.value.__cause__ is error
+
+
+def raiser(error: BaseException) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_too_little_memory_and_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ome_types.from_xml", raiser(MemoryError()))
+    with pytest.raises(OutOfMemory, match=r"a\.tif: there is not enough memory"):
+        model_from_xml(SOUND, "a.tif")
+    monkeypatch.setattr("ome_types.from_xml", raiser(ImportError("lxml is required")))
+    with pytest.raises(MissingExtra, match=r"a\.tif: .*pip install lxml"):
+        model_from_xml(SOUND, "a.tif")
+
+
+@pytest.mark.parametrize("encoding", ["ISO-8859-1", "UTF-16", "ascii"])
+def test_a_text_may_declare_the_encoding_that_it_had(encoding: str) -> None:
+    xml = SOUND.replace("UTF-8", encoding).replace('"n"', '"µm ü"')
+    assert model_from_xml(xml).images[0].name == "µm ü"
+    assert model_from_xml(xml.encode("latin-1")).images[0].name == "µm ü"
+    assert model_from_xml("\ufeff \n" + xml).images[0].name == "µm ü"
+
+
+def test_a_text_is_never_taken_for_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_text(SOUND)
+    with pytest.raises(UnreadableFile, match="not well-formed"):
+        model_from_xml("secret")
+
+
+def test_elements_are_counted_before_anything_is_parsed() -> None:
+    many = document(image("<Plane/>" * 50), root=OME)
+    for read in (partial(parse_ome_xml, many, "a.tif"), partial(model_from_xml, many, "a.tif")):
+        with pytest.raises(LimitExceeded, match=r"a\.tif: number of OME-XML elements is 54"):
+            read(limits=Limits(elements=53))
+        with pytest.raises(LimitExceeded, match=r"a\.tif: OME-XML length"):
+            read(limits=Limits(xml_bytes=100))
+
+
+@pytest.mark.parametrize(
+    ("inside", "limits", "what"),
+    [
+        (image() * 3, Limits(images=2), "number of images is 3"),
+        (image("<Channel/><Channel/>") * 2, Limits(channels=3), "number of channels is 4"),
+        ("<Image><LogicalChannel/><LogicalChannel/></Image>", Limits(channels=1), "channels is 2"),
+        (image("<TiffData/>" * 2) * 2, Limits(planes=3), "number of planes mapped is 4"),
+        (image('<TiffData PlaneCount="9"/>' * 2), Limits(planes=17), "planes mapped is 18"),
+    ],
+)
+def test_what_a_document_lists_is_counted_while_it_is_parsed(
+    inside: str, limits: Limits, what: str
+) -> None:
+    parse(document(inside))
+    with pytest.raises(LimitExceeded, match=what):
+        parse(document(inside), limits)
+
+
+@pytest.mark.parametrize("value", ["red", "", "1e3", "9" * 5000])
+def test_what_pixels_do_not_need_may_be_wrong(value: str) -> None:
+    (found,) = parse(
+        document(image(f'<Channel Color="{value}"/>', f'{PIXELS} SignificantBits="{value}"'))
+    ).images
+    assert found.channels[0].color is None
+    assert found.significant_bits is None
+    (found,) = parse(document(image(pixels=f'{PIXELS} SignificantBits="0"'))).images
+    assert found.significant_bits is None

@@ -18,6 +18,7 @@ from bfbridge.errors import (
     BadArgument,
     FileMissing,
     MissingExtra,
+    OutOfMemory,
     UnreadableFile,
     Unsupported,
 )
@@ -250,3 +251,11 @@ def test_writers_by_suffix_and_name() -> None:
     assert writer_for("a.ome.zarr", "tensorstore").name == "omezarr"
     with pytest.raises(BadArgument, match=r"a\.xyz: no writer for this suffix.*\.ome\.tif.*\.zarr"):
         writer_for("a.xyz")
+
+
+def test_memory_that_runs_out_while_a_file_opens(
+    tmp_path: Path, modules: dict[str, type[Picky]]
+) -> None:
+    modules["ometiff"].answer = MemoryError()
+    with pytest.raises(OutOfMemory, match=r"a\.tif: memory ran out while the ometiff backend"):
+        open_reader(as_source(make(tmp_path, "a.tif")), OpenOptions())

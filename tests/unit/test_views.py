@@ -26,6 +26,7 @@ from bfbridge.errors import (
     Closed,
     OutOfMemory,
     ReadFailed,
+    UnreadableFile,
 )
 from bfbridge.openfile import OpenFile
 from bfbridge.source import Source
@@ -307,3 +308,38 @@ def test_a_file_that_does_not_open_is_tried_again(monkeypatch: Any) -> None:
     with pytest.raises(BfbridgeError, match="not yet"):
         _ = file.backend
     assert file.reason == "now"
+
+
+@pytest.mark.parametrize(
+    ("method", "ask"),
+    [
+        ("ome", lambda view: view.ome),
+        ("ome", lambda view: view.metadata),
+        ("ome_xml", lambda view: view.ome_xml),
+        ("original_metadata", lambda view: view.original_metadata),
+        ("modulo", lambda view: view.modulo),
+        ("lookup_table", lambda view: view.lookup_table()),
+        ("stored_as", lambda view: view.stored_as),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "wanted", "words"),
+    [
+        (MemoryError(), OutOfMemory, "memory ran out while its"),
+        (RecursionError("deep"), UnreadableFile, "failed with RecursionError: deep. Please report"),
+        (SyntaxError("xml"), UnreadableFile, "failed with SyntaxError: xml"),
+        (BadArgument("ours"), BadArgument, "^ours$"),
+    ],
+)
+def test_what_a_backend_is_asked_for_fails_as_ours(
+    method: str, ask: Any, error: Exception, wanted: type[BfbridgeError], words: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    view = view_of(RGB, (1, 3, 1, 20, 30))
+    made = fail if method != "original_metadata" else property(fail)
+    kind = type("Failing", (type(view._file.backend),), {method: made})
+    view._file.backend.__class__ = kind
+    with pytest.raises(wanted, match=words):
+        ask(view)

@@ -79,9 +79,9 @@ def test_collection(data: Path) -> None:
 @pytest.mark.parametrize(("level", "told"), [("INFO", False), ("DEBUG", True)])
 def test_what_java_remarks_on_is_for_debugging(data: Path, level: str, told: bool) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")
-    pgm = b"P5 5 4 255 " + bytes(range(20))
-    (data / "inputs/images/plain.pgm").write_bytes(pgm)
-    done = run(data, "--filePattern", "plain.pgm", POLUS_LOG=level)
+    header = b"NRRD0004\ntype: uint8\ndimension: 2\nsizes: 5 4\nencoding: raw\n\n"
+    (data / "inputs/images/plain.nrrd").write_bytes(header + bytes(range(20)))
+    done = run(data, "--filePattern", "plain.nrrd", POLUS_LOG=level)
     assert done.returncode == 0, done.stderr
     assert ("bfbridge.java" in done.stderr) is told
 

@@ -1,0 +1,208 @@
+"""The reader of pictures: which kind a file is, by its first bytes, and its pixels as a region."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import importlib
+import io
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+import PIL  # noqa: F401 - here, so that a missing package is told when the backend is loaded
+
+from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
+from bfbridge.errors import (
+    BadArgument,
+    BfbridgeError,
+    Closed,
+    ReadFailed,
+    UnreadableFile,
+    Unsupported,
+)
+from bfbridge.limits import Limits, check
+from bfbridge.source import as_source
+from bfbridge_pictures.cursor import Damaged
+from bfbridge_pictures.picture import File, Picture
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from bfbridge.source import RandomAccess, Source
+
+__all__ = ["PictureReader"]
+
+_MAGIC: Final = (
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jpeg2000"),
+    (b"\xff\x4f\xff\x51", "jpeg2000"),
+    (b"RIFF", "webp"),
+    (b"BM", "bmp"),
+    (b"P", "pnm"),
+)
+
+
+class PictureReader(ReaderBackend):
+    """One open picture. Made by `open`."""
+
+    name: ClassVar[str] = "pictures"
+
+    def __init__(self, source: Source, access: RandomAccess, picture: Picture) -> None:
+        self._name = source.name
+        self._access = access
+        self._picture = picture
+        self._images = (picture.image,)
+        self._closed = False
+
+    @classmethod
+    def open(cls, source: Source, options: OpenOptions) -> PictureReader:
+        """Open a picture and read what describes it.
+
+        Raises
+        ------
+        Unsupported
+            It is no picture, or of a kind that is left to Bio-Formats.
+        UnreadableFile
+            It is damaged, or sound in a way that no reader here shows rightly.
+        """
+        if options.backend_options:
+            names = ", ".join(sorted(options.backend_options))
+            raise BadArgument(f"the pictures backend has no option named {names}.")
+        access = _unpacked(source, options.limits) or source.open()
+        try:
+            head = bytes(access.read_at(0, min(access.size, 132)))
+            kind = importlib.import_module(f"bfbridge_pictures.{_kind(source, head)}")
+            picture = kind.open_picture(File(source.filename, access, options))
+        except Damaged as error:
+            access.close()
+            raise UnreadableFile(f"{source.name}: {error}.") from error
+        except BaseException:
+            access.close()
+            raise
+        return cls(source, access, picture)
+
+    @property
+    def images(self) -> Sequence[Image]:
+        """The picture; frames of an animation lie along T."""
+        return self._images
+
+    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` with a region; see `ReaderBackend.read`.
+
+        Raises
+        ------
+        ReadFailed
+            A plane cannot be decoded.
+        Closed
+            After `close`.
+        """
+        self._check_open()
+        (t0, c0, _, y0, x0), (t1, c1, _, y1, x1) = region.start, region.stop
+        for t in range(t0, t1):
+            try:
+                rows = self._picture.rows(region.level, t, y0, y1)
+            except Damaged as error:
+                raise ReadFailed(
+                    f"{self._name}: {region}: the plane at t {t} cannot be decoded: {error}."
+                ) from error
+            out[t - t0, :, 0] = np.moveaxis(rows[:, x0:x1, c0:c1], -1, 0)
+
+    def reads_parts(self, image: int, level: int) -> bool:
+        """Whether rows are stored as they are."""
+        del image, level
+        return self._picture.reads_parts
+
+    def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
+        """Return the colours of an indexed picture, 3 x values, or None."""
+        del image, channel
+        table = self._picture.table
+        return None if table is None else table.copy()
+
+    def ome_xml(self) -> str | None:
+        """Return an OME-XML document made from the picture's record."""
+        from bfbridge.omemodel import xml_from_model
+
+        return xml_from_model(self.ome())
+
+    def ome(self) -> OME:
+        """Return the picture's metadata as an OME document."""
+        from bfbridge.omemodel import document_of, without_forbidden
+
+        self._check_open()
+        document = document_of(self._images)
+        if self._picture.description is not None:
+            document.images[0].description = without_forbidden(self._picture.description)
+        document.images[0].acquisition_date = self._picture.acquired()
+        return document
+
+    @property
+    def original_metadata(self) -> Mapping[str, Any]:
+        """The format's own metadata."""
+        self._check_open()
+        return dict(self._picture.metadata())
+
+    @property
+    def used_files(self) -> Sequence[str]:
+        """The file."""
+        return (self._name,)
+
+    def close(self) -> None:
+        """Release the file and the planes that are kept."""
+        self._closed = True
+        self._picture.forget()
+        self._access.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("this reader is closed; open the file again.")
+
+
+def _unpacked(source: Source, limits: Limits) -> RandomAccess | None:
+    """Return the content of a gzip or bzip2 file in memory, or None for any other.
+
+    Raises
+    ------
+    UnreadableFile
+        It is damaged.
+    LimitExceeded
+        It is larger than a picture may be.
+    """
+    openers: dict[bytes, Callable[[IO[bytes]], Any]] = {
+        b"\x1f\x8b": lambda packed: gzip.GzipFile(fileobj=packed),
+        b"BZ": bz2.BZ2File,
+    }
+    if not source.filename.lower().endswith((".gz", ".bz2")):
+        return None
+    opener = openers.get(source.head(2))
+    if opener is None:
+        return None
+    most = min(limits.unpacked_bytes, limits.chunk_bytes)
+    access = source.open()
+    try:
+        packed = io.BytesIO(bytes(access.read_at(0, access.size)))
+        with opener(packed) as file:
+            data = file.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, BfbridgeError):
+            raise
+        raise UnreadableFile(f"{source.name}: it cannot be unpacked ({error}).") from error
+    finally:
+        access.close()
+    check(len(data), most, "unpacked size in bytes", source.name)
+    return as_source(data, name=source.name).open()
+
+
+def _kind(source: Source, head: bytes) -> str:
+    """Return the name of the module that reads a file."""
+    for magic, kind in _MAGIC:
+        if head.startswith(magic) and head[128:132] != b"DICM":
+            return kind
+    if source.filename.lower().endswith((".tga", ".tga.gz", ".tga.bz2")):
+        # Targa has no magic number at its beginning.
+        return "tga"
+    raise Unsupported("no picture of a kind that is known here")
