@@ -112,7 +112,8 @@ def run():
 report(run)
 """
 FIRST = {
-    "bfbridge": "from bfbridge import BioReader\nwith BioReader({path!r}) as br: br[:1, :1, 0, 0, 0]",
+    "bfbridge": "from bfbridge import BioReader\n"
+    "with BioReader({path!r}) as br: br[:1, :1, 0, 0, 0]",
     "Java": "from bfbridge import BioReader\n"
     "with BioReader({path!r}, backend='bioformats') as br: br[:1, :1, 0, 0, 0]",
 }
@@ -135,7 +136,8 @@ MAKE_CZI = """
 import sys
 import numpy as np
 from pylibCZIrw.czi import create_czi
-path, side, option, tile, channels = sys.argv[1], int(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:])
+path, side, option = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+tile, channels = map(int, sys.argv[4:])
 rng = np.random.default_rng(0)
 with create_czi(path, exist_ok=True, compression_options=option) as file:
     for c in range(channels):

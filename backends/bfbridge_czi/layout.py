@@ -154,7 +154,8 @@ def plan_scenes(file: CziFile, *, grouped: bool = True) -> Plan:
     Unsupported
         They are not of the usual make-up.
     LimitExceeded
-        There are more planes than the limits allow, and than there are subblocks.
+        There are more images, channels or planes than the limits allow, and than there are
+        subblocks.
     """
     blocks = file.blocks
     kind = _pixel_kind(blocks)
@@ -163,10 +164,7 @@ def plan_scenes(file: CziFile, *, grouped: bool = True) -> Plan:
     axes = _Axes(blocks, kind)
     series = axes.series()
     count = int(series.max()) + 1
-    if count > len(blocks):
-        raise Unsupported("a CZI file with scenes that have no subblock")
-    most = max(file.limits.directories, len(blocks))
-    check(math.prod(axes.sizes) * count, most, "number of planes", file.name)
+    _check_counts(file, axes, kind, count)
     _check_guesses(blocks, axes, level, count, grouped=grouped)
     scenes = []
     order = np.argsort(series, kind="stable")
@@ -177,6 +175,16 @@ def plan_scenes(file: CziFile, *, grouped: bool = True) -> Plan:
         levels = _scene_levels(blocks, axes, level, chosen, factor)
         scenes.append(Scene(axes.sizes, axes.folded, levels))
     return Plan(kind, scenes, axes.scenes)
+
+
+def _check_counts(file: CziFile, axes: _Axes, kind: PixelKind, count: int) -> None:
+    """Compare what a few numbers of the directory declare with the limits."""
+    limits, least = file.limits, len(file.blocks)
+    check(count, max(limits.images, least), "number of images", file.name)
+    channels = count * axes.sizes[1] * kind.samples
+    check(channels, max(limits.channels, least), "number of channels", file.name)
+    planes = count * math.prod(axes.sizes)
+    check(planes, max(limits.planes, least), "number of planes", file.name)
 
 
 def _pixel_kind(blocks: Blocks) -> PixelKind:
@@ -276,6 +284,8 @@ class _Axes:
                 raise Unsupported("a CZI file with subblocks of unknown view")
             series += at * step
             step *= int(at.max()) + 1
+            if step > len(blocks):
+                raise Unsupported("a CZI file with scenes that have no subblock")
         several = any(self._at(axis).max() for axis in "BV")
         if several and self.mosaic.max():
             raise Unsupported("a CZI file with mosaics of several acquisitions or views")

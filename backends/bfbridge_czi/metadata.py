@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from bfbridge.backend import Channel, PixelSize, Quantity
+from bfbridge.errors import LimitExceeded
+from bfbridge.limits import Limits, check
 from bfbridge.omebuild import enumeration, number, timestamp, wavelength
 from bfbridge.xmltree import Element, descendants, first, first_text, text_of
 
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 _MICRONS: Final = 1_000_000
+_MOST_FIELDS: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -238,6 +241,11 @@ def _read_regions(holder: Element | None, metadata: Metadata) -> None:
                 metadata.positions[position] = Position(x, y, z)
             metadata.field_names.append(region.get("Name", ""))
             position += 1
+        if position > _MOST_FIELDS:
+            # Only where arrays lie in arrays: each region then counts for every one of them.
+            raise LimitExceeded(
+                f"the sample holder of the CZI file has more than {_MOST_FIELDS:,} fields"
+            )
 
 
 def _whole(text: str | None) -> int | None:
@@ -292,6 +300,8 @@ def _read_scenes(scenes: Element, metadata: Metadata) -> None:
         metadata.wells, metadata.field_names, metadata.image_names = [], [], []
     following = 0
     positions = metadata.positions
+    # Each once, in the order in which they come.
+    wells: dict[str, None] = {}
     for scene in descendants(scenes, "Scene"):
         places = list(descendants(scene, "Position"))
         for place in places:
@@ -310,10 +320,11 @@ def _read_scenes(scenes: Element, metadata: Metadata) -> None:
             following += 1
         if is_plate:
             for shape in descendants(scene, "Shape"):
-                if shape.get("Id", "") not in metadata.wells:
-                    metadata.wells.append(shape.get("Id", ""))
+                wells[shape.get("Id", "")] = None
                 metadata.image_names.append(shape.get("Name", ""))
                 metadata.field_names.append(scene.get("Name", ""))
+    if is_plate:
+        metadata.wells = list(wells)
 
 
 # ---- scaling and display
@@ -341,14 +352,32 @@ def _read_display(setting: Element, metadata: Metadata) -> None:
             info.illumination = _or_text(first_text(node, "IlluminationType"), info.illumination)
 
 
-def original_entries(root: Element) -> dict[str, str]:
+def original_entries(root: Element, where: str, limits: Limits) -> dict[str, str]:
     """Return every text and attribute of a document under its path, as Bio-Formats names them.
 
     Elements that only group others ("Channels") are left out of the path; what occurs several
     times is numbered.
+
+    Parameters
+    ----------
+    root
+        Of the document.
+    where
+        The file, for messages.
+    limits
+        Its `xml_bytes` bounds keys and values together, which can be far longer than the document:
+        each key is a path, and an element has the texts of those in it.
+
+    Raises
+    ------
+    LimitExceeded
+        They are longer.
     """
     lists: dict[str, list[str]] = {}
+    length = 0
     for key, value in _entries(root):
+        length += len(key) + len(value)
+        check(length, limits.xml_bytes, "length of all entries of the metadata", where)
         if key.startswith("DisplaySetting"):
             lists[key] = [value]
         else:

@@ -33,6 +33,8 @@ _MANY: Final = 64
 # What a subblock has beside its pixels: header, metadata, the usual attachments.
 _BESIDE: Final = 64 << 10
 _MOST_CELLS: Final = 1 << 20
+# Cells of all planes are numbered by 64 bits.
+_MOST_NUMBERS: Final = 1 << 62
 
 
 class Box(NamedTuple):
@@ -373,6 +375,12 @@ class _Index:
         self._cell = cell = (rows, columns)
         self._down = -(-tiles.height // rows)
         self._across = -(-tiles.width // columns)
+        planes = int(tiles.plane.max()) + 1
+        if planes * self._down * self._across > _MOST_NUMBERS:
+            raise Damaged(
+                f"{planes:,} planes of {tiles.width:,} x {tiles.height:,} pixels are more than "
+                "can be numbered; the file is damaged"
+            )
         first_row = np.clip(tiles.top // cell[0], 0, self._down - 1)
         last_row = np.clip((tiles.top + tiles.rows - 1) // cell[0], 0, self._down - 1)
         first_column = np.clip(tiles.left // cell[1], 0, self._across - 1)

@@ -294,7 +294,9 @@ class CziReader(ReaderBackend):
     def original_metadata(self) -> Mapping[str, Any]:
         """Every text and attribute of the file's XML, under its path."""
         root = self._metadata.root
-        return {} if root is None else dict(sorted(original_entries(root).items()))
+        if root is None:
+            return {}
+        return dict(sorted(original_entries(root, self._source.name, self._limits).items()))
 
     @property
     def used_files(self) -> Sequence[str]:

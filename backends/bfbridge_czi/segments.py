@@ -288,7 +288,7 @@ class CziFile:
         Raises
         ------
         UnreadableFile
-            It is damaged, or longer than the file.
+            It is damaged, or longer than the room up to the next segment.
         """
         position = int(self.blocks.position[block])
         if len(head) < 80 or not bytes(head[:14]) == b"ZISRAWSUBBLOCK":
@@ -304,11 +304,16 @@ class CziFile:
                 "the file is damaged"
             )
         start = position + 32 + max(256, 48 + 20 * axes)
-        if min(metadata, attachment, data) < 0 or start + metadata + data > self.access.size:
+        end = start + metadata + data
+        if min(metadata, attachment, data) < 0 or end > self.access.size:
             raise UnreadableFile(
-                f"the subblock at byte {position:,} should end at byte "
-                f"{start + metadata + data:,}, but the file has {self.access.size:,}; it is "
-                "truncated or damaged"
+                f"the subblock at byte {position:,} should end at byte {end:,}, but the file has "
+                f"{self.access.size:,}; it is truncated or damaged"
+            )
+        if end > position + int(self.rooms[block]):
+            raise UnreadableFile(
+                f"the subblock at byte {position:,} should end at byte {end:,}, after the next "
+                f"part of the file begins; the file is damaged"
             )
         return SubblockHeader(start, metadata, start + metadata, data)
 
@@ -360,6 +365,12 @@ def _columns(data: Array, offsets: Array, counts: Array, file: CziFile) -> Block
         )
     _check_sizes(columns, file)
     in_file = np.argsort(positions, kind="stable")
+    twice = positions[in_file][1:][np.diff(positions[in_file]) == 0]
+    if len(twice):
+        raise UnreadableFile(
+            f"{file.name}: its directory has two subblocks at byte {int(twice[0]):,}; the file is "
+            "damaged."
+        )
     return Blocks(
         **{name: column[in_file] for name, column in columns.items()},
         start={axis: column[in_file] for axis, column in start.items()},

@@ -16,6 +16,8 @@ MAGIC: Final = 0x70
 _MARK: Final = 0x2A
 _HEAD: Final = struct.Struct("<IIBI")
 _OBJECT_FILE: Final = "LMS_Object_File"
+# The head of a block with the names that there are.
+_AHEAD: Final = 256
 # The longest name of a block that is believed, in characters.
 _LONGEST_NAME: Final = 1 << 15
 
@@ -74,7 +76,7 @@ def read_blocks(
     found: dict[str, MemoryBlock] = {}
     at = begin
     while at < access.size:
-        head = bytes(access.read_at(at, 64))
+        head = bytes(access.read_at(at, _AHEAD))
         magic = struct.unpack_from("<I", head)[0] if len(head) >= 4 else 0
         if magic == 0 and found and not any(head):
             # LAS X leaves zeros at the end of some files.
@@ -84,7 +86,9 @@ def read_blocks(
             raise UnreadableFile(
                 f"{name}: there is no block of pixels at byte {at:,}; the file is damaged."
             )
-        raw = bytes(access.read_at(at + begins, 2 * characters))
+        raw = head[begins : begins + 2 * characters]
+        if len(raw) < 2 * characters:
+            raw = bytes(access.read_at(at + begins, 2 * characters))
         offset = at + begins + 2 * characters
         if offset + size > access.size:
             raise UnreadableFile(

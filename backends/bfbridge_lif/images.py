@@ -133,6 +133,11 @@ def find_images(root: Element) -> list[tuple[Element, list[Element]]]:
     """Return each Image of the document, with the elements above it, innermost first.
 
     Images that a processing step refers to are left out, as in LIFReader.translateMetadata.
+
+    Raises
+    ------
+    Unsupported
+        An image lies inside another.
     """
     parents = {child: parent for parent in root.iter() for child in parent}
     found = []
@@ -143,6 +148,8 @@ def find_images(root: Element) -> list[tuple[Element, list[Element]]]:
             element = parents[element]
             above.append(element)
         if len(above) > 1 and above[1].tag != "ProcessingHistory":
+            if any(one.tag == "Image" for one in above):
+                raise Unsupported("a LIF file with images inside images")
             found.append((image, above))
     return found
 

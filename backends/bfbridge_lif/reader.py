@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -18,6 +19,7 @@ from bfbridge.backend import (
     Region,
 )
 from bfbridge.errors import Closed, ReadFailed, Unsupported
+from bfbridge.limits import check
 from bfbridge.omebuild import physical_size
 from bfbridge.omemodel import model_from_xml
 from bfbridge.rows import RUN_BYTES
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["LifReader"]
 
 _CHUNK: Final = 2 << 20
+# Every tile of an image has all entries of the image.
+_MOST_ENTRIES: Final = 10_000_000
 _GREY: Final = (255, 255, 255, 255)
 
 
@@ -59,8 +63,15 @@ class LifReader(ReaderBackend):
         self._series: list[Series] = []
         places: list[tuple[Quantity | None, Quantity | None]] = []
         tiles: list[tuple[Layout, Settings, int]] = []
+        planes = channels = 0
         for index, (image, above) in enumerate(find_images(root)):
             layout = read_layout(image, above, blocks, limits, name)
+            count = len(tiles) + layout.tiles.length
+            check(count, limits.images, "number of images", name)
+            planes += layout.tiles.length * math.prod(layout.sizes[2:])
+            check(planes, limits.planes, "number of planes", name)
+            channels += layout.tiles.length * layout.shape[1]
+            check(channels, limits.channels, "number of channels", name)
             settings = read_settings(image, layout, places, index)
             for tile in range(layout.tiles.length):
                 tiles.append((layout, settings, tile))
@@ -177,12 +188,17 @@ class LifReader(ReaderBackend):
     def original_metadata(self) -> Mapping[str, Any]:
         """Every attribute of the XML under its path; of several images with their number."""
         found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for number, (series, (image, title)) in enumerate(
             zip(self._series, self._parts, strict=True)
         ):
+            if series.tile == 0:
+                # Tiles of one image have the same ones.
+                entries = original_entries(image, series.settings, title)
             before = "" if len(self._series) == 1 else f"Series {number} "
-            for key, value in original_entries(image, series.settings, title).items():
+            for key, value in entries.items():
                 found[before + key] = value
+            check(len(found), _MOST_ENTRIES, "number of entries of the metadata", self._source.name)
         return dict(sorted(found.items()))
 
     @property

@@ -36,6 +36,9 @@ _EXPERIMENT: Final = "ImageMetadataLV!"
 _CALIBRATION: Final = "ImageCalibrationLV|0!"
 _TEXTS: Final = "ImageTextInfoLV!"
 _VARIANTS: Final = "CustomDataVar|"
+# How many times as long zlib's data can become.
+_DEFLATE: Final = 1032
+_SMALL: Final = 1 << 16
 # Before the pixels of a frame is its time, in milliseconds.
 _STAMP: Final = 8
 
@@ -108,6 +111,10 @@ class Nd2Reader(ReaderBackend):
         frames, name = self._frames, self._source.name
         check(frames.size, self._limits.chunk_bytes, "size of a frame in bytes", name)
         check(frames.count, self._limits.directories, "number of frames", name)
+        images = frames.length("P")
+        check(images, self._limits.images, "number of images", name)
+        check(images * frames.components, self._limits.channels, "number of channels", name)
+        check(frames.count * frames.components, self._limits.planes, "number of planes", name)
         missing = next((n for n in range(frames.count) if _frame(n) not in self._file.chunks), None)
         if missing is not None:
             raise Unsupported(f"an ND2 file without frame {missing}")
@@ -176,6 +183,11 @@ class Nd2Reader(ReaderBackend):
 
     def _decompressed(self, begin: int, length: int, wanted: int, where: str) -> bytes:
         """Return the first `wanted` bytes of a frame's pixels."""
+        if wanted > length * _DEFLATE + _SMALL:
+            raise ReadFailed(
+                f"{where} is to grow from {length:,} to {wanted:,} bytes, more than zlib can do; "
+                "the file is damaged."
+            )
         # A frame that no compressor makes so long is damaged, and not read.
         check(
             length, 2 * self._frames.size + RUN_BYTES, f"length of {where} in bytes", "compressed"
