@@ -117,7 +117,11 @@ class Nd2Reader(ReaderBackend):
         check(frames.count * frames.components, self._limits.planes, "number of planes", name)
         missing = next((n for n in range(frames.count) if _frame(n) not in self._file.chunks), None)
         if missing is not None:
-            raise Unsupported(f"an ND2 file without frame {missing}")
+            # Bio-Formats makes up pixels for it.
+            raise UnreadableFile(
+                f"{name}: frame {missing} of {frames.count} is missing in its map of chunks; the "
+                "file is damaged."
+            )
         extra = sum(chunk.startswith("ImageDataSeq|") for chunk in self._file.chunks)
         if extra != frames.count:
             raise Unsupported(f"{extra} frames where the experiment has {frames.count}")
