@@ -1,7 +1,8 @@
 """Which backend takes a file, and why: a static table, probing by content, falling through.
 
-Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, pictures for GIF, PNG,
-BMP, Targa, JPEG, JPEG 2000, WebP and PNM, Bio-Formats for all else.
+Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, czi, lif and nd2 for
+files of these formats they fully understand, pictures for GIF, PNG, BMP, Targa, JPEG, JPEG 2000,
+WebP and PNM, Bio-Formats for all else.
 Backends of third parties come from the entry-point group ``bfbridge.backends`` and are looked up
 only when a name asks for one, or when none of ours claims the file.
 """

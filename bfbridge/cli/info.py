@@ -33,7 +33,7 @@ def info(
     backend: Annotated[
         str | None,
         typer.Option(
-            "--backend", help="ometiff, omezarr, pictures or bioformats; default: by content."
+            "--backend", help="ometiff, omezarr, czi, lif, nd2, pictures or bioformats; default: by content."
         ),
     ] = None,
     storage: Annotated[

@@ -128,6 +128,22 @@ def test_scenes_are_images_and_pyramids_levels(tmp_path: Path) -> None:
             assert differences(ours, theirs) == []
 
 
+def test_as_many_scenes_as_tiles_are_stitched_too(tmp_path: Path) -> None:
+    # Bio-Formats hands out the first tile of each scene.
+    tiles = noise((2, 2, 20, 20))
+    blocks = [
+        Block(tiles[s, m], x=1000 * s + 16 * m, at={"S": s, "M": m}) for s, m in np.ndindex(2, 2)
+    ]
+    path = write_czi(tmp_path / "scenes.czi", blocks)
+    for s in range(2):
+        found = read(path, s)[0, 0, 0]
+        assert found.shape == (20, 36)
+        np.testing.assert_array_equal(found[:, 16:], tiles[s, 1])
+        np.testing.assert_array_equal(found[:, :16], tiles[s, 0, :, :16])
+    with opened(BioFormatsReader, path) as theirs:
+        assert [image.levels[0].shape[3:] for image in theirs.images] == [(20, 20)] * 2
+
+
 def test_rotations_illuminations_and_phases_are_folded_in(tmp_path: Path) -> None:
     planes = noise((2, 3, 2, 9, 8))
     blocks = [Block(planes[at], at=dict(zip("HIR", at, strict=True))) for at in np.ndindex(2, 3, 2)]
