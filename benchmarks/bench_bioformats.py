@@ -60,7 +60,7 @@ def raw(path: Path | str) -> Callable[[], object]:
     In the same Java, and in the same blocks, in the same order, as BioReader reads it.
     """
     from bfbridge import BioReader
-    from bfbridge_bioformats.jvm import machine
+    from bfbridge_bioformats.runtime.machine import machine
 
     with BioReader(path, 1, backend="bioformats", isolated=False) as br:
         height, width = br.chunks[:2]
@@ -122,8 +122,8 @@ os._exit(0)
 
 def peer(options: argparse.Namespace, which: str, path: Path, sum_: int) -> list[float]:
     """Return the seconds of a peer's reads of the same file, in a process of its own."""
-    from bfbridge_bioformats.jar import find_jar
-    from bfbridge_bioformats.java import find_java
+    from bfbridge_bioformats.jars.locate import find_jar
+    from bfbridge_bioformats.runtime.java import find_java
 
     arguments = [which, str(path), str(find_jar().paths[0]), str(find_java().library)]
     done = subprocess.run(
@@ -212,8 +212,8 @@ COLD_BFIO = (
 def bench_cold(folder: Path, options: argparse.Namespace) -> None:
     import tifffile
 
-    from bfbridge_bioformats.jar import find_jar
-    from bfbridge_bioformats.java import find_java
+    from bfbridge_bioformats.jars.locate import find_jar
+    from bfbridge_bioformats.runtime.java import find_java
 
     path = folder / "small.ome.tif"
     tifffile.imwrite(path, np.arange(512 * 512, dtype=np.uint16).reshape(512, 512), ome=True)
@@ -260,7 +260,7 @@ def bench_open(folder: Path, options: argparse.Namespace) -> None:
         print("\nOpening real files is left out: give --data")
         return
     from bfbridge import BioReader
-    from bfbridge_bioformats.jvm import machine
+    from bfbridge_bioformats.runtime.machine import machine
 
     entries = json.loads((options.data / "manifest.json").read_text(encoding="utf-8"))["entries"]
     files = [

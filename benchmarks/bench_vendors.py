@@ -25,7 +25,7 @@ from harness import table
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.support.czis import Block, write_czi  # noqa: E402
+from tests.support.czis import Block, metadata_xml, write_czi  # noqa: E402
 from tests.support.lifs import image_of, write_lif  # noqa: E402
 from tests.support.nd2s import Nd2Channel, Nd2Loop, write_nd2  # noqa: E402
 from tests.support.webserver import serve  # noqa: E402
@@ -205,7 +205,8 @@ def make_jpegxr(path: Path, side: int, tile: int, channels: int) -> Path:
             pixels = rng.normal(level, level**0.5, (tile, tile)).clip(0).astype(np.uint16)
             at = {"C": c, "M": m}
             blocks.append(Block(pixels, x=j * tile, y=i * tile, at=at, compression="jpegxr"))
-    return write_czi(path, blocks)
+    # bioio-czi refuses files without metadata.
+    return write_czi(path, blocks, metadata_xml("<Information><Image/></Information>"))
 
 
 def czis(folder: Path, peers: str, side: int, repeats: int) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bfbridge import errors
     from bfbridge.convert import convert
     from bfbridge.errors import BfbridgeError
+    from bfbridge.files.in_place import recover
+    from bfbridge.functions import imread, imwrite
     from bfbridge.limits import Limits
     from bfbridge.reader import BioReader
     from bfbridge.writer import BioWriter
@@ -28,6 +30,9 @@ _WHERE = {
     "BioWriter": "bfbridge.writer",
     "Limits": "bfbridge.limits",
     "convert": "bfbridge.convert",
+    "imread": "bfbridge.functions",
+    "imwrite": "bfbridge.functions",
+    "recover": "bfbridge.files.in_place",
 }
 
 __all__ = [
@@ -39,6 +44,9 @@ __all__ = [
     "__version__",
     "convert",
     "errors",
+    "imread",
+    "imwrite",
+    "recover",
     "start",
 ]
 

@@ -6,6 +6,7 @@ Nothing is read to answer a shape, and a selection reads only what it selects.
 
 from __future__ import annotations
 
+import operator
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from bfbridge import arrays
+from bfbridge.analysis import dask_arrays as arrays
+from bfbridge.analysis.coordinates import coordinates, time_step
+from bfbridge.analysis.mosaics import Given, Mosaic, Pixels, Plain, Stitched, Tiles
 from bfbridge.backend import Quantity
-from bfbridge.coordinates import coordinates, time_step
+from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.metadata import convert_length
-from bfbridge.mosaics import Mosaic, Pixels, Plain, Stitched, Tiles
+from bfbridge.files.array_images import ArrayImages, images_of
+from bfbridge.ome.metadata import carry, convert_length
 from bfbridge.reader import BioReader
+from bfbridge.runtime.arguments import flag, one_of, whole
 from bfbridge.views import ImageView
+from bfbridge.writer import BioWriter
 
 if TYPE_CHECKING:
     import dask.array
@@ -76,7 +81,7 @@ class Dimensions:
         sizes = dict(zip(self.order, self.shape, strict=True))
         try:
             return tuple(sizes[axis] for axis in axes)
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise BadSelection(f"there is no axis {error}; there are {self.order}.") from None
 
     def __repr__(self) -> str:
@@ -89,7 +94,8 @@ class AICSImage:
     Parameters
     ----------
     image
-        Whatever `BioReader` takes.
+        Whatever `BioReader` takes, or an array (numpy, dask, xarray), or a list of arrays, one for
+        each scene.
     mosaic
         Images of the file that are tiles of one larger image, by their plane positions: "stitch"
         puts them together, "tiles" gives them an axis M. None takes each as a scene of its own.
@@ -98,13 +104,21 @@ class AICSImage:
         tiles as the file has them; True changes nothing, as Bio-Formats stitches CZI files itself.
     fs_kwargs
         AICSImageIO's name for `storage_options`.
+    dim_order
+        Of arrays: a letter of T, C, Z, Y, X and S for each axis; or a list of such texts, one for
+        each scene. Default: of a labelled array its dimensions, else the last of T, C, Z, Y, X.
+    channel_names
+        Of arrays: names, or a list of names for each scene.
+    physical_pixel_sizes
+        Of arrays: micrometres along Z, Y, X, or a list of such for each scene.
     **options
         Further keyword arguments of `BioReader`.
 
     Raises
     ------
     BadArgument
-        `mosaic` was asked for, and the images are no tiles of one image.
+        `mosaic` was asked for, and the images are no tiles of one image; or what was said of an
+        array does not fit it.
     """
 
     def __init__(
@@ -114,11 +128,19 @@ class AICSImage:
         mosaic: Mode | None = None,
         reconstruct_mosaic: bool = True,
         fs_kwargs: Mapping[str, Any] | None = None,
+        dim_order: str | Sequence[str] | None = None,
+        channel_names: Sequence[Any] | None = None,
+        physical_pixel_sizes: Any = None,
         **options: Any,
     ) -> None:
-        if fs_kwargs:
+        self._arrays = images_of(image, dim_order, channel_names, physical_pixel_sizes)
+        if self._arrays is not None:
+            image = ArrayImages(self._arrays)
+        if fs_kwargs is not None:
             options.setdefault("storage_options", fs_kwargs)
-        if not reconstruct_mosaic and str(image).lower().endswith(".czi"):
+        reconstruct_mosaic = flag(reconstruct_mosaic, "reconstruct_mosaic")
+        path = str(image) if isinstance(image, (str, os.PathLike)) else ""
+        if not reconstruct_mosaic and path.lower().endswith(".czi"):
             options["options"] = {"zeissczi.autostitch": False, **(options.get("options") or {})}
         self._reader = BioReader(image, **options)
         if not reconstruct_mosaic and len(self._views) > 1:
@@ -127,8 +149,7 @@ class AICSImage:
         self._mosaic: Mosaic | None = None
         self._mode = mosaic
         if mosaic is not None:
-            if mosaic not in ("stitch", "tiles"):
-                raise BadArgument(f"mosaic={mosaic!r}: give 'stitch', 'tiles' or None.")
+            one_of(mosaic, "mosaic", ("stitch", "tiles"))
             self._mosaic = Mosaic(self._views)
         self._data: Array | None = None
 
@@ -211,11 +232,11 @@ class AICSImage:
                     f"{scenes[:20]}."
                 )
             scene = found.index(scene)
-        if not -len(scenes) <= scene < len(scenes):
+        if not isinstance(scene, (int, np.integer)) or not -len(scenes) <= scene < len(scenes):
             raise BadSelection(
                 f"{self._reader.source_name}: there is no scene {scene}; there are {len(scenes)}."
             )
-        return scene % len(scenes)
+        return int(scene) % len(scenes)
 
     # ---- resolutions
 
@@ -237,12 +258,13 @@ class AICSImage:
         BadSelection
             There is no such resolution.
         """
-        if resolution_level not in self.resolution_levels:
+        known = self.resolution_levels
+        if not isinstance(resolution_level, (int, np.integer)) or resolution_level not in known:
             raise BadSelection(
                 f"{self._reader.source_name}: there is no resolution level {resolution_level}; "
                 f"there are {self.resolution_levels}."
             )
-        self._level = resolution_level
+        self._level = int(resolution_level)
         self._data = None
 
     @property
@@ -258,6 +280,8 @@ class AICSImage:
     def _source(self) -> Pixels:
         if self._mosaic is not None:
             return Stitched(self._mosaic) if self._mode == "stitch" else Tiles(self._mosaic)
+        if self._arrays is not None:
+            return Given(*self._arrays[self._scene].in_order())
         return Plain(self._view)
 
     @property
@@ -392,6 +416,7 @@ class AICSImage:
         """Return the scenes that make a stack."""
         if self._mosaic is not None:
             return [self._source]
+        drop = flag(drop, "drop_non_matching_scenes")
         scenes = [(Plain(view), view.dtype) for view in self._views]
         first, dtype = scenes[0]
         alike = [one for one, its in scenes if (one.shape, its) == (first.shape, dtype)]
@@ -415,13 +440,26 @@ class AICSImage:
 
     def get_mosaic_tile_position(self, mosaic_tile_index: int) -> tuple[int, int]:
         """Return (top, left) of a tile in the stitched image, in pixels."""
-        return self.get_mosaic_tile_positions()[mosaic_tile_index]
+        positions = self.get_mosaic_tile_positions()
+        return positions[whole(mosaic_tile_index, "mosaic_tile_index", 0, len(positions) - 1)]
 
     def get_mosaic_tile_positions(self) -> list[tuple[int, int]]:
         """Return (top, left) of each tile in the stitched image, in pixels."""
         if self._mosaic is None:
             raise BadArgument("this image was not opened as a mosaic; use mosaic='stitch'.")
         return list(self._mosaic.corners)
+
+    def _save_arrays(
+        self, uri: str | os.PathLike[str], numbers: Sequence[int], options: Mapping[str, Any]
+    ) -> None:
+        """Write scenes that were given as arrays."""
+        chosen = carry(self._reader.ome, numbers)
+        with BioWriter(uri, metadata=chosen, series="all", **options) as writer:
+            arrays = [(self._arrays or [])[number].pixels for number in numbers]
+            for target, pixels in zip(writer.series, arrays, strict=True):
+                target.dtype = pixels.dtype
+            for target, pixels in zip(writer.series, arrays, strict=True):
+                target[...] = LazyPixels(pixels, "TCZYX", str(uri))
 
     # ---- metadata
 
@@ -488,6 +526,9 @@ class AICSImage:
             raise BadArgument("a mosaic cannot be saved as one image; open it without mosaic=.")
         chosen = range(len(self.scenes)) if select_scenes is None else select_scenes
         numbers = [self._scene_number(scene) for scene in chosen]
+        if self._arrays is not None:
+            self._save_arrays(uri, numbers, options)
+            return
         series = [self._views[number].index for number in numbers]
         convert = import_module("bfbridge.convert").convert
         convert(self._reader._file.source, os.fspath(uri), series=series, **options)
@@ -510,7 +551,7 @@ def _selection(
     source: Pixels, order: str | None, selection: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """Return the order of the result, and positions (or one integer) by axis."""
-    wanted = source.order if order is None else order.upper()
+    wanted = source.order if order is None else str(order).upper()
     if len(set(wanted)) != len(wanted) or not set(wanted) <= set("MTCZYXS"):
         raise BadArgument(f"dimension_order_out={order!r}: axes are M, T, C, Z, Y, X and S.")
     sizes = dict(zip(source.order, source.shape, strict=True))
@@ -526,13 +567,16 @@ def _selection(
 
 def _positions(value: Any, size: int, axis: str) -> Any:
     if isinstance(value, slice):
-        return range(*value.indices(size))
+        try:
+            return range(*value.indices(size))
+        except (TypeError, ValueError) as error:
+            raise BadSelection(f"{axis}={value}: not a slice of integers ({error}).") from None
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         if not -size <= value < size:
             raise BadSelection(f"{axis}={value} is outside the image, whose {axis} is {size}.")
         return int(value) % size
     try:
-        found = [int(n) for n in value]
+        found = [operator.index(n) for n in value]
     except (TypeError, ValueError):
         raise BadSelection(
             f"{axis}={value!r}: give an integer, a list, a range or a slice."

@@ -11,7 +11,7 @@ or any other backend. All methods named thread-safe are called from many threads
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
-    from bfbridge.source import Source
+    from bfbridge.storage.source import Source
 
 __all__ = [
     "AXES",
     "Channel",
+    "Extras",
     "Image",
     "ImageSpec",
     "Level",
@@ -41,6 +42,7 @@ __all__ = [
     "Region",
     "Shape5",
     "StoredAs",
+    "StoredRanges",
     "WriterBackend",
 ]
 
@@ -79,6 +81,10 @@ class Channel:
         Wavelengths with their unit, or None.
     samples
         Samples a pixel of this channel holds.
+    window
+        Least and greatest value of the display range as stored, or None.
+    active
+        Whether the file says that the channel is shown when the image is opened.
     """
 
     name: str | None = None
@@ -86,6 +92,8 @@ class Channel:
     emission: Quantity | None = None
     excitation: Quantity | None = None
     samples: int = 1
+    window: tuple[float, float] | None = None
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,8 @@ class Image:
         Whether a label image is the photograph of a slide's label, whose values number nothing.
     significant_bits
         Bits of each value that carry information (12 for a 12-bit camera in uint16).
+    time_step
+        Between two time points, where the record says it; the OME document may know more.
     """
 
     name: str | None
@@ -148,6 +158,7 @@ class Image:
     significant_bits: int | None = None
     label_of: int | None = None
     photo: bool = False
+    time_step: Quantity | None = None
 
     @property
     def is_mask(self) -> bool:
@@ -180,6 +191,35 @@ class StoredAs:
 
     def __getitem__(self, name: str) -> Any:
         return dict(self.details)[name]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRanges:
+    """Byte ranges of the stored chunks of one level, for programs that fetch them by range.
+
+    Attributes
+    ----------
+    chunk
+        Shape of a stored chunk along T, C, Z, Y, X; chunks at the edge are stored whole.
+    dtype
+        As stored, with its byte order.
+    compression
+        "none", "deflate" (with zlib's header), "zstd", "lzw" or "packbits" (as in TIFF).
+    predictor
+        1 for none; 2: each sample is the difference to the same sample of the pixel before it.
+    interleaved
+        Whether the samples of a pixel are adjacent in a chunk.
+    locate
+        Returns the file (path or URL), offset and length of the chunk at a grid position; None for
+        one that is not stored and holds zeros.
+    """
+
+    chunk: Shape5
+    dtype: np.dtype[Any]
+    compression: str
+    predictor: int
+    interleaved: bool
+    locate: Callable[[Shape5], tuple[str, int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +357,11 @@ class ReaderBackend(ABC):
         del image, channel
         return None
 
+    def icc_profile(self, image: int) -> bytes | None:
+        """Return the ICC colour profile stored with an RGB image, or None."""
+        del image
+        return None
+
     def modulo(self, image: int) -> Mapping[str, Any]:
         """Axes of an image ("Z", "C", "T") that hold another axis folded in, with what it is."""
         del image
@@ -330,6 +375,17 @@ class ReaderBackend(ABC):
     def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
         """Return a chunk as it is stored, or None for one that holds zeros. Thread-safe."""
         raise Unsupported(f"chunks of image {image}, level {level} are not handed out encoded.")
+
+    def stored_ranges(self, image: int, level: int) -> StoredRanges:
+        """Return the byte ranges of the chunks of a level.
+
+        Raises
+        ------
+        Unsupported
+            Chunks cannot be fetched by range and decoded separately; the message is the reason.
+        """
+        del image, level
+        raise Unsupported(f"the {self.name} backend does not know byte ranges of chunks")
 
     @abstractmethod
     def ome_xml(self) -> str | None:
@@ -355,6 +411,31 @@ class ReaderBackend(ABC):
 
 
 @dataclass(frozen=True, slots=True)
+class Extras:
+    """What a file says of one image and the OME model has no place for; false if nothing.
+
+    Values are those of JSON. `bfbridge.ome.extras` carries them along with an OME document.
+
+    Attributes
+    ----------
+    channels
+        For each channel (x samples) how it is displayed, by the names of NGFF's ``omero``: window,
+        active, coefficient, family, inverted and whatever else was stored.
+    origin
+        Where the centre of the first pixel lies along "x", "y", "z" and "t".
+    other
+        All else, by name.
+    """
+
+    channels: tuple[Mapping[str, Any], ...] = ()
+    origin: Mapping[str, Quantity] = field(default_factory=dict)
+    other: Mapping[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(any(self.channels) or self.origin or self.other)
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSpec:
     """What one image of a new file will be; complete before the first block is written.
 
@@ -369,12 +450,15 @@ class ImageSpec:
         How lower levels are made from level 0: "mean", "nearest" or "mode". For the record only.
     stored_as
         For each level whose chunks arrive by ``write_stored``, how they are encoded.
+    extras
+        What else the source said of the image.
     """
 
     image: Image
     fill_value: float = 0
     downsample: str = "mean"
     stored_as: tuple[StoredAs | None, ...] = ()
+    extras: Extras = field(default_factory=Extras)
 
     def copied(self, level: int) -> StoredAs | None:
         """How the chunks of a level that arrive encoded are encoded; None where pixels arrive."""

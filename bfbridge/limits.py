@@ -6,11 +6,12 @@ with these limits, and with the size of the file, before it allocates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 from typing import TYPE_CHECKING
 
 from bfbridge.errors import LimitExceeded
+from bfbridge.runtime.arguments import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +67,17 @@ class Limits:
     chunk_bytes: int = 2048 * MIB
     chunk_ratio: int = 20_000
     unpacked_bytes: int = 16 * 1024 * MIB
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises
+        ------
+        BadArgument
+            One is no integer of 0 or more.
+        """
+        for limit in fields(self):
+            whole(getattr(self, limit.name), limit.name)
 
 
 DEFAULT_LIMITS = Limits()

@@ -17,11 +17,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bfbridge.coordinates import corner
+from bfbridge.analysis.coordinates import corner
+from bfbridge.engine.selection import FACE_AXES, Selection
+from bfbridge.engine.tiles import ChunkCache, Target, new_array
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.indexing import FACE_AXES, Selection
 from bfbridge.reader import BioReader
-from bfbridge.tiles import ChunkCache, Target
+from bfbridge.runtime.arguments import whole
+from bfbridge.storage.source import path_or_url
 from bfbridge.views import ImageView
 
 __all__ = ["ImageStack", "Rectangle"]
@@ -29,6 +31,7 @@ __all__ = ["ImageStack", "Rectangle"]
 Array = np.ndarray[Any, Any]
 Depth = Literal["none", "Z", "T"]
 AXES = "STCZYX"
+INTEGERS = (int, np.integer)
 _SCENE = re.compile(r"^(.*\.[^@/\\]+)@(\d+)$")
 
 
@@ -113,6 +116,8 @@ class ImageStack:
         level: int = 0,
         **options: Any,
     ) -> None:
+        if scene is not None:
+            scene = whole(scene, "scene")
         path, scene = _split_scene(source, scene)
         self._scene = scene
         self._given = path
@@ -122,7 +127,8 @@ class ImageStack:
         reader = BioReader(path, **options)
         try:
             index = _scene_index(reader, scene)
-            self._view = _Planar(reader._file, index, reader.series[index].levels[level].level)
+            resolution = reader.series[index].levels.pick(level).level
+            self._view = _Planar(reader._file, index, resolution)
             self._pixels: Array | None = None
             sizes = self._view.sizes
             self._setup({axis: sizes[axis] for axis in "TCZYX"}, self._view.dtype, depth_axis)
@@ -131,7 +137,7 @@ class ImageStack:
             raise
 
     def _setup(self, sizes: dict[str, int], dtype: np.dtype[Any], depth_axis: str) -> None:
-        depth = depth_axis.upper()
+        depth = depth_axis.upper() if isinstance(depth_axis, str) else ""
         if depth not in ("NONE", "Z", "T"):
             raise BadArgument(f"depth_axis={depth_axis!r}: give 'none', 'Z' or 'T'.")
         if depth != "NONE" and sizes[depth] == 1:
@@ -163,8 +169,11 @@ class ImageStack:
         BadArgument
             The letters do not fit the array, or Y or X is missing.
         """
-        array = np.asarray(data)
-        letters = axes.upper()
+        try:
+            array = np.asarray(data)
+        except (TypeError, ValueError) as error:
+            raise BadArgument(f"data is no array ({error}).") from error
+        letters = axes.upper() if isinstance(axes, str) else ""
         if (
             len(letters) != array.ndim
             or len(set(letters)) != len(letters)
@@ -280,11 +289,11 @@ class ImageStack:
         ]
         shape = (len(chosen), *(int(n) for n in patch_size))
         if any(start >= stop for start, stop in spans):
-            return np.zeros(shape, self._dtype)
+            return new_array(np.zeros, shape, self._dtype, "a patch")
         inside = self._read(int(sample_idx), chosen, spans)
         if inside.shape == shape:
             return np.ascontiguousarray(inside)
-        patch = np.zeros(shape, self._dtype)
+        patch = new_array(np.zeros, shape, self._dtype, "a patch")
         place = tuple(
             slice(start - corner, stop - corner)
             for (start, stop), corner in zip(spans, coords, strict=True)
@@ -302,17 +311,19 @@ class ImageStack:
         """Return the channels wanted, or say what is wrong."""
         shape = self.data_shape
         dims = len(shape) - 2
-        if len(coords) != dims or len(patch_size) != dims:
+        if not (_are_integers(coords, dims) and _are_integers(patch_size, dims)):
             raise BadArgument(
-                f"coords={tuple(coords)!r}, patch_size={tuple(patch_size)!r}: give {dims} numbers "
-                f"each, for {self.axes[2:]} of {self.source}."
+                f"coords={coords!r}, patch_size={patch_size!r}: give {dims} integers each, for "
+                f"{self.axes[2:]} of {self.source}."
             )
         if any(n < 1 for n in patch_size):
             raise BadArgument(f"patch_size={tuple(patch_size)!r}: give numbers of 1 or more.")
-        if not 0 <= sample_idx < shape[0]:
-            raise BadArgument(f"sample_idx={sample_idx}: {self.source} has {shape[0]} samples.")
+        if not isinstance(sample_idx, INTEGERS) or not 0 <= sample_idx < shape[0]:
+            raise BadArgument(f"sample_idx={sample_idx!r}: {self.source} has {shape[0]} samples.")
         if channels is None:
             return list(range(shape[1]))
+        if not _are_integers(channels):
+            raise BadArgument(f"channels={channels!r}: give a list of integers, or None for all.")
         chosen = [int(channel) for channel in channels]
         wrong = [channel for channel in chosen if not 0 <= channel < shape[1]]
         if wrong or not chosen:
@@ -409,11 +420,21 @@ class ImageStack:
             return found
 
 
+def _are_integers(values: Any, count: int | None = None) -> bool:
+    """Whether something is a sequence of integers, so many of them."""
+    try:
+        length = len(values)
+    except TypeError:
+        return False
+    return (count is None or length == count) and all(isinstance(n, INTEGERS) for n in values)
+
+
 def _split_scene(source: Any, scene: int | None) -> tuple[Any, int | None]:
     """Take ``@number`` off a path, unless a file has that very name."""
-    if not isinstance(source, (str, os.PathLike)) or os.path.exists(source):
+    if not isinstance(source, (str, os.PathLike)):
         return source, scene
-    found = _SCENE.match(os.fspath(source))
+    name = os.fspath(path_or_url(source))
+    found = None if os.path.exists(name) else _SCENE.match(name)
     if found is None:
         return source, scene
     if scene is not None:

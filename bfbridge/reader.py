@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from bfbridge import metadata
+from bfbridge.analysis.tiling import bfio_batch_limit, bfio_batches
 from bfbridge.backend import OpenOptions, Quantity
+from bfbridge.engine.tiles import ChunkCache, worker_count
 from bfbridge.errors import (
     BadArgument,
     BadSelection,
@@ -20,14 +20,16 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
-from bfbridge.fileseries import plan_series
+from bfbridge.files.array_images import ArrayImages
+from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames
+from bfbridge.files.file_series import plan_series
+from bfbridge.files.open_file import OpenFile
 from bfbridge.limits import DEFAULT_LIMITS, Limits
-from bfbridge.names import BFIO_BACKENDS, BfioNames
-from bfbridge.openfile import OpenFile
+from bfbridge.ome import metadata
 from bfbridge.registry import BACKENDS
-from bfbridge.source import Source, as_source
-from bfbridge.tiles import ChunkCache, worker_count
-from bfbridge.tiling import bfio_batch_limit, bfio_batches
+from bfbridge.runtime import finalizers
+from bfbridge.runtime.arguments import flag, text_or_none
+from bfbridge.storage.source import Source, as_source
 from bfbridge.views import ImageView
 
 if TYPE_CHECKING:
@@ -96,7 +98,13 @@ class BioReader(BfioNames, ImageView):
 
     def __init__(
         self,
-        file_path: str | os.PathLike[str] | bytes | IO[bytes] | Source | Sequence[Any],
+        file_path: str
+        | os.PathLike[str]
+        | bytes
+        | IO[bytes]
+        | Source
+        | Sequence[Any]
+        | ArrayImages,
         max_workers: int | None = None,
         backend: str | None = None,
         clean_metadata: bool = True,
@@ -112,12 +120,22 @@ class BioReader(BfioNames, ImageView):
         name: str | None = None,
         isolated: bool | None = None,
     ) -> None:
-        self.clean_metadata = clean_metadata
+        self.clean_metadata = flag(clean_metadata, "clean_metadata")
         self._whole_document = series is None
-        backend_options = dict(options or {})
+        if options is not None and not isinstance(options, Mapping):
+            raise BadArgument(f"options={options!r}: give a mapping of names to values.")
+        if not isinstance(limits, Limits):
+            raise BadArgument(f"limits={limits!r}: give a bfbridge.Limits.")
+        name = text_or_none(name, "name")
+        backend_options = {str(key): value for key, value in (options or {}).items()}
         plan = plan_series(file_path, storage_options)
-        if plan is None:
+        if isinstance(file_path, ArrayImages):
+            source, backend = file_path.source, "array"
+            backend_options["arrays"] = file_path
+        elif plan is None:
             source = as_source(cast("Any", file_path), storage_options, name)
+            if source.path is not None:
+                finalizers.settle(source.path)
         else:
             source = plan.source
             backend_options |= {"plan": plan, "member_backend": backend}
@@ -128,8 +146,8 @@ class BioReader(BfioNames, ImageView):
                 limits=limits,
                 max_workers=worker_count(max_workers),
                 workers_chosen=max_workers is not None,
-                group_files=group_files,
-                allow_outside=allow_outside,
+                group_files=None if group_files is None else flag(group_files, "group_files"),
+                allow_outside=flag(allow_outside, "allow_outside"),
                 backend_options=backend_options,
                 isolated=_is_isolated(isolated),
             ),
@@ -140,9 +158,9 @@ class BioReader(BfioNames, ImageView):
         super().__init__(file, 0)
         _ = file.backend
         try:
-            self._index = self.series[0 if series is None else series].index
-            self._level = self.levels[0 if level is None else level].level
-        except (BadSelection, TypeError):
+            self._index = self.series.pick(0 if series is None else series).index
+            self._level = self.levels.pick(0 if level is None else level).level
+        except BadSelection:
             file.close()
             raise
 
@@ -277,7 +295,7 @@ class BioReader(BfioNames, ImageView):
         FileMissing
             There is nothing at the path.
         """
-        source = as_source(Path(filepath))
+        source = as_source(filepath)
         if not source.exists():
             raise FileMissing(f"{source.name}: no such file or folder.")
         native = BACKENDS[:-1]
@@ -309,9 +327,7 @@ def _is_isolated(asked: bool | None) -> bool:
     if asked is None:
         value = os.environ.get(ISOLATED_VARIABLE, "")
         return value.strip().lower() in {"1", "true", "yes"}
-    if not isinstance(asked, bool):
-        raise BadArgument(f"isolated={asked!r}: give True, False or None.")
-    return asked
+    return flag(asked, "isolated")
 
 
 def _as_cache(

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.atomic import is_partial
 from bfbridge.errors import (
     INSTALL,
     BadArgument,
@@ -26,10 +25,11 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
+from bfbridge.storage.atomic import is_partial
 
 if TYPE_CHECKING:
     from bfbridge.backend import OpenOptions, ReaderBackend, WriterBackend
-    from bfbridge.source import Source
+    from bfbridge.storage.source import Source
 
 __all__ = ["BACKENDS", "Entry", "find", "open_reader", "writer_for"]
 
@@ -188,8 +188,14 @@ BACKENDS: tuple[Entry, ...] = (
     ),
     Entry(
         name="fileseries",
-        module="bfbridge.fileseries",
+        module="bfbridge.files.file_series",
         # Only by name: BioReader makes one of a pattern or a list of files.
+        claims=lambda source, head: False,
+    ),
+    Entry(
+        name="array",
+        module="bfbridge.files.array_images",
+        # Only by name: AICSImage makes one of arrays.
         claims=lambda source, head: False,
     ),
     Entry(

@@ -26,7 +26,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bfbridge import metadata
 from bfbridge.backend import (
     AXES,
     ImageSpec,
@@ -37,9 +36,10 @@ from bfbridge.backend import (
     Shape5,
     WriterBackend,
 )
-from bfbridge.errors import BadArgument, BfbridgeError, FileMissing
-from bfbridge.pyramid import plan_levels, reduce_block
-from bfbridge.source import as_source
+from bfbridge.engine.pyramid import plan_levels, reduce_block
+from bfbridge.errors import BadArgument, BfbridgeError, FileMissing, Unsupported
+from bfbridge.ome import metadata
+from bfbridge.storage.source import as_source
 
 __all__ = ["BackendSuite", "distinct"]
 
@@ -236,6 +236,20 @@ class BackendSuite:
             assert all(isinstance(key, str) for key in backend.original_metadata)
             files = list(backend.used_files)
             assert any(f"sample{self.suffix}" in str(file) for file in files[:1])
+
+    def test_ranges_lie_in_the_file(self, tmp_path: Path) -> None:
+        with self.sample(tmp_path) as (backend, pixels):
+            try:
+                ranges = backend.stored_ranges(0, 0)
+            except Unsupported as error:
+                pytest.skip(str(error))
+            counts = (-(-n // size) for n, size in zip(pixels.shape, ranges.chunk, strict=True))
+            assert ranges.dtype.newbyteorder("=") == pixels.dtype
+            for index in np.ndindex(*counts):
+                where = ranges.locate(index)
+                if where is not None:
+                    name, offset, length = where
+                    assert 0 <= offset < offset + length <= Path(name).stat().st_size
 
     def test_closes_twice_and_refuses_to_read_then(self, tmp_path: Path) -> None:
         with self.sample(tmp_path) as (backend, pixels):

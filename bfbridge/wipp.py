@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from bfbridge.convert import Conversion, Watcher, convert_many, make_request
-from bfbridge.convert.pieces import plan_outputs
-from bfbridge.convert.record import FileRecord
-from bfbridge.convert.report import REPORT_NAME
-from bfbridge.convert.single import open_source
-from bfbridge.convert.sources import find_sources, name_targets
+from bfbridge.convert.copy.source import open_source
+from bfbridge.convert.plan.pieces import plan_outputs
+from bfbridge.convert.plan.sources import find_sources, name_targets
+from bfbridge.convert.reports.record import FileRecord
+from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.errors import BadArgument, BfbridgeError, FileMissing
-from bfbridge.terminal import printable
+from bfbridge.runtime.terminal import printable
 
 __all__ = ["main"]
 

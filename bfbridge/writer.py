@@ -11,14 +11,32 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from bfbridge import inplace, metadata
 from bfbridge.backend import Level, Quantity, Shape5, StoredAs
-from bfbridge.errors import BadArgument, BadSelection, BfbridgeError
-from bfbridge.indexing import FACE_AXES, Selection, parse_axis, parse_key, trim
-from bfbridge.names import BFIO_BACKENDS, BfioNames
-from bfbridge.newfile import DEFAULT_MEMORY, NewFile, WritePlan
-from bfbridge.pyramid import Pyramid
-from bfbridge.tiles import worker_count
+from bfbridge.engine.casting import as_pixels
+from bfbridge.engine.lazy_pixels import LazyPixels
+from bfbridge.engine.pyramid import Pyramid
+from bfbridge.engine.selection import FACE_AXES, Selection, parse_key, trim
+from bfbridge.engine.tiles import worker_count
+from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.files import in_place as inplace
+from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames
+from bfbridge.files.image_plans import DEFAULT_MEMORY, WritePlan
+from bfbridge.files.new_file import NewFile
+from bfbridge.files.writer_arguments import (
+    PROPERTIES,
+    array_or_number,
+    asked_of,
+    checked_names,
+    checked_shape,
+    checked_size,
+    document_of,
+    is_whole,
+    placed,
+)
+from bfbridge.ome import metadata
+from bfbridge.runtime import finalizers
+from bfbridge.runtime.arguments import flag, text_or_none, whole
+from bfbridge.runtime.interrupts import deferred
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,22 +45,24 @@ if TYPE_CHECKING:
 
 __all__ = ["BioWriter", "ImageWriter"]
 
-PROPERTIES = frozenset(
-    {"X", "Y", "Z", "C", "T", "x", "y", "z", "c", "t", "shape", "dtype", "name"}
-    | {"channel_names", "cnames", "samples_per_pixel", "spp"}
-    | {f"{prefix}_{axis}" for prefix in ("physical_size", "ps") for axis in "xyz"}
-)
-
 
 class ImageWriter(BfioNames):
     """One image of a file being written: sizes and metadata to set, then regions to write.
 
     Arrays have the axes Y, X, Z, C, T. Properties may be set in any order until the first write.
+
+    Parameters
+    ----------
+    file, index
+        The file, and the number of the image in it.
+    owner
+        The writer that this is a view of: it lives as long as its views.
     """
 
-    def __init__(self, file: NewFile, index: int) -> None:
+    def __init__(self, file: NewFile, index: int, owner: ImageWriter | None = None) -> None:
         self._file = file
         self._index = index
+        self._owner = owner
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{a}={n}" for a, n in zip(FACE_AXES, self._shape5, strict=True))
@@ -62,19 +82,12 @@ class ImageWriter(BfioNames):
 
     @shape.setter
     def shape(self, value: Sequence[int]) -> None:
-        if not np.iterable(value) or not 2 <= len(value) <= 5:
-            raise BadArgument(f"shape={value!r}: give 2 to 5 sizes in the order Y, X, Z, C, T.")
-        for axis, size in zip(FACE_AXES, (*value, 1, 1, 1), strict=False):
+        for axis, size in zip(FACE_AXES, checked_shape(value), strict=True):
             self._set_size(axis, size)
 
     def _set_size(self, axis: str, value: Any) -> None:
         self._file.edit(axis)
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-            raise BadArgument(f"{axis}={value!r}: a size is an integer.")
-        if not 1 <= value < 2**31:
-            raise BadArgument(f"{axis}={value!r}: a size is from 1 to 2147483647.")
-        pixels = self._file.pixels(self._index)
-        setattr(pixels, f"size_{axis.lower()}", int(value))
+        self._file.plans.set_size(self._index, axis, checked_size(axis, value))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -84,7 +97,7 @@ class ImageWriter(BfioNames):
     @dtype.setter
     def dtype(self, value: Any) -> None:
         self._file.edit("dtype")
-        self._file.set_dtype(self._index, metadata.writable_dtype(value))
+        self._file.plans.set_dtype(self._index, metadata.writable_dtype(value))
 
     @property
     def name(self) -> str | None:
@@ -94,7 +107,7 @@ class ImageWriter(BfioNames):
     @name.setter
     def name(self, value: str | None) -> None:
         self._file.edit("name")
-        self._file.ome.images[self._index].name = value
+        self._file.ome.images[self._index].name = text_or_none(value, "name")
 
     @property
     def channel_names(self) -> list[str | None]:
@@ -104,11 +117,7 @@ class ImageWriter(BfioNames):
     @channel_names.setter
     def channel_names(self, names: Sequence[str | None]) -> None:
         self._file.edit("channel_names")
-        pixels = self._file.pixels(self._index)
-        if isinstance(names, str):
-            raise BadArgument(f"channel_names={names!r}: give a list of names.")
-        metadata.name_channels(pixels, list(names))
-        self._file.named[self._index] = len(names)
+        self._file.plans.name_channels(self._index, checked_names(names))
 
     @property
     def samples_per_pixel(self) -> int:
@@ -147,7 +156,23 @@ class ImageWriter(BfioNames):
     # ---- pixels
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._file.write(self._index, parse_key(key, self._shape5), value)
+        pixels = array_or_number(value, self._file.name)
+        if self._is_unsized:
+            self._take_shape(pixels, whole=is_whole(key))
+        self._file.write(self._index, parse_key(key, self._shape5), pixels)
+
+    @property
+    def _is_unsized(self) -> bool:
+        return not self._file.started and self._file.plans.is_unsized(self._index)
+
+    def _take_shape(self, pixels: Any, *, whole: bool) -> None:
+        """Take the image's sizes from the first array, which is the whole image."""
+        shape = np.shape(pixels)
+        if not whole or not 2 <= len(shape) <= 5:
+            self._file.plans.refuse_unsized()
+        if isinstance(pixels, LazyPixels) and pixels.samples > 1 == self.samples_per_pixel:
+            self.samples_per_pixel = pixels.samples
+        self._file.plans.take_shape(self._index, shape)
 
     def write(
         self,
@@ -163,7 +188,8 @@ class ImageWriter(BfioNames):
         Parameters
         ----------
         image
-            Axes Y, X, Z, C, T; trailing axes of length 1 may be left out.
+            An array of any kind with the axes Y, X, Z, C, T; trailing axes of length 1 may be left
+            out.
         X, Y, Z
             Where the block starts: an integer or (start,). Default 0.
         C, T
@@ -177,17 +203,21 @@ class ImageWriter(BfioNames):
         BadDtype
             The image's dtype cannot hold the values.
         """
-        array = np.asarray(image)
-        if not 2 <= array.ndim <= 5:
+        block = array_or_number(image, self._file.name)
+        shape = np.shape(block)
+        if not 2 <= len(shape) <= 5:
             raise BadSelection(
-                f"{self._file.name}: a block has 2 to 5 axes (Y, X, Z, C, T), not {array.ndim}."
+                f"{self._file.name}: a block has 2 to 5 axes (Y, X, Z, C, T), not {len(shape)}."
             )
-        block = array[(...,) + (np.newaxis,) * (5 - array.ndim)]
-        axes = []
-        for axis, length, wanted, start in zip(
-            FACE_AXES, self._shape5, block.shape, (Y, X, Z, C, T), strict=True
-        ):
-            axes.append(_placed(axis, length, wanted, start, self._file.name))
+        starts = (Y, X, Z, C, T)
+        if self._is_unsized:
+            self._take_shape(block, whole=all(start is None for start in starts))
+        axes = [
+            placed(axis, length, wanted, start, self._file.name)
+            for axis, length, wanted, start in zip(
+                FACE_AXES, self._shape5, (*shape, 1, 1, 1)[:5], starts, strict=True
+            )
+        ]
         self._file.write(self._index, Selection(tuple(axes)), block)
 
     write_image = write
@@ -201,25 +231,6 @@ class ImageWriter(BfioNames):
     ) -> None:
         """Store a chunk that is encoded already; see `NewFile.write_stored`."""
         self._file.write_stored(self._index, level, place, data, pixels)
-
-
-def _placed(axis: str, length: int, wanted: int, start: Any, name: str) -> Any:
-    """Return the indices along one axis that a block of `wanted` pixels takes."""
-    if isinstance(start, (list, tuple, np.ndarray)) and (axis in "CT" or len(start) == 1):
-        if axis in "YXZ":
-            start = start[0]
-        elif len(start) != wanted:
-            raise BadSelection(
-                f"{name}: {axis}={list(start)} has {len(start)} positions and the block {wanted}."
-            )
-        else:
-            return parse_axis(list(start), length, axis)
-    first = parse_axis(0 if start is None else start, length, axis)[0]
-    if first + wanted > length:
-        raise BadSelection(
-            f"{name}: a block of {wanted} from {axis}={first} on does not fit: {axis} is {length}."
-        )
-    return range(int(first), int(first) + wanted)
 
 
 class BioWriter(ImageWriter):
@@ -267,8 +278,11 @@ class BioWriter(ImageWriter):
         Bytes of unfinished chunks kept in memory before a scratch file is used.
     append
         Whether to go on with an OME-Zarr store of that name, if there is one: with a larger T than
-        it has, time points are added; otherwise regions change what it holds. Its sizes, dtype
-        and chunks stay.
+        it has, time points are added; otherwise regions change what it holds, in every level. Its
+        sizes, dtype and chunks stay. Until `close` the store is as it was; `close` makes all of it
+        count, or after an exception, a kill or a full disk nothing. A kill while `close` puts
+        chunks in place leaves a complete journal in the store: bfbridge reads from it, and the
+        next ``BioWriter(path, append=True)`` or `bfbridge.recover` finishes it.
     storage_options
         For a URL: what its fsspec filesystem is made with.
     **kwargs
@@ -305,41 +319,58 @@ class BioWriter(ImageWriter):
         storage_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        append = flag(append, "append")
         given = {key: kwargs.pop(key) for key in list(kwargs) if key in PROPERTIES}
         place = inplace.place_of(file_path, storage_options)
-        if append and inplace.is_there(place):
-            plan = WritePlan(memory=memory, workers=worker_count(max_workers))
-            super().__init__(inplace.reopen(file_path, plan, _wished_t(metadata, series, given)), 0)
-            return
-        writer = inplace.writer_for(place, backend)
+        if isinstance(place, Path):
+            finalizers.settle(place)
         plan = WritePlan(
             pyramid=pyramid,
             downsample=downsample,
             fill_value=fill_value,
-            memory=memory,
+            memory=whole(memory, "memory"),
             workers=worker_count(max_workers, waits=not isinstance(place, Path)),
             infer_dtype=metadata is None,
             backend_options=kwargs,
         )
-        ome = _document(metadata, series)
-        target = inplace.target_of(place, overwrite=overwrite, durable=durable)
-        try:
-            super().__init__(NewFile(target, writer, ome, plan), 0)
-            if metadata is None and image is not None:
-                self.shape = np.shape(image)
-                self.dtype = np.asarray(image).dtype
-            for key, value in given.items():
-                setattr(self, key, value)
-        except BaseException:
-            target.discard()
-            raise
+        with deferred():
+            if append and isinstance(place, Path) and inplace.is_there(place):
+                carried = None if metadata is None else document_of(metadata, series)
+                asked = asked_of(carried, image, given)
+                super().__init__(inplace.reopen(place, plan, asked, backend), 0)
+                self._file.watch(self)
+                return
+            if append:
+                inplace.refuse_url(place)
+            writer = inplace.writer_for(place, backend)
+            ome = document_of(metadata, series)
+            target = inplace.target_of(
+                place, overwrite=flag(overwrite, "overwrite"), durable=flag(durable, "durable")
+            )
+            try:
+                file = NewFile(target, writer, ome, plan)
+            except BaseException:
+                target.discard()
+                raise
+            try:
+                super().__init__(file, 0)
+                file.watch(self)
+                if metadata is None and image is not None:
+                    pixels = as_pixels(image, file.name)
+                    self.shape = np.shape(pixels)
+                    self.dtype = pixels.dtype
+                for key, value in given.items():
+                    setattr(self, key, value)
+            except BaseException:
+                file.abort()
+                raise
 
     # ---- lifetime
 
     @property
     def series(self) -> list[ImageWriter]:
         """A view of each image of the file, to set up and write."""
-        return [ImageWriter(self._file, i) for i in range(len(self._file.ome.images))]
+        return [ImageWriter(self._file, i, self) for i in range(len(self._file.ome.images))]
 
     @classmethod
     def create(cls, file_path: str | os.PathLike[str], **kwargs: Any) -> None:
@@ -397,8 +428,9 @@ class BioWriter(ImageWriter):
         writer = cls.__new__(cls)
         place = inplace.place_of(file_path, storage_options)
         workers = worker_count(max_workers, waits=not isinstance(place, Path))
-        file = inplace.open_part(place, workers, memory)
+        file = inplace.open_part(place, workers, whole(memory, "memory"))
         ImageWriter.__init__(writer, file, 0)
+        file.watch(writer)
         return writer
 
     @classmethod
@@ -424,7 +456,7 @@ class BioWriter(ImageWriter):
         """
         place = inplace.place_of(file_path, storage_options)
         workers = worker_count(max_workers, waits=not isinstance(place, Path))
-        inplace.finish(place, workers, memory)
+        inplace.finish(place, workers, whole(memory, "memory"))
 
     def close(self, *, require_complete: bool = False) -> None:
         """Finish the file and put it under its name. May be called twice.
@@ -441,7 +473,7 @@ class BioWriter(ImageWriter):
         WriteFailed
             The disk refuses, likewise.
         """
-        self._file.close(require_complete=require_complete)
+        self._file.close(require_complete=flag(require_complete, "require_complete"))
 
     def abort(self) -> None:
         """Give up: remove the unfinished work, leave what stood under the name."""
@@ -468,23 +500,19 @@ class BioWriter(ImageWriter):
 
     def __del__(self) -> None:
         # Programs written for bfio may leave closing to the garbage collector. A whole image is
-        # finished for them; one with gaps would look whole, and is given up.
+        # finished for them; one with gaps would look whole, and is given up. Both take time and
+        # wait for threads, which no finalizer may do: see `finalizers`.
         file = getattr(self, "_file", None)
         if file is None or file.closed:
             return
-        whole = file.is_complete()
-        done = "finished, as every pixel was written" if whole else "given up, as it has gaps"
+        file.drop()
         with suppress(Exception):
             warnings.warn(
-                f"{file.name}: BioWriter was not closed. The image is {done}.",
+                f"{file.name}: BioWriter was not closed. If every pixel was written, the file is "
+                "being finished by another thread; else it is given up, as it has gaps.",
                 ResourceWarning,
                 stacklevel=2,
             )
-        with suppress(BfbridgeError):
-            if whole:
-                file.close()
-            else:
-                file.abort()
 
     # ---- bfio's attributes
 
@@ -509,33 +537,3 @@ class BioWriter(ImageWriter):
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError("a BioWriter cannot be iterated; read the file back with BioReader.")
-
-
-def _wished_t(carried: OME | None, series: int | str, given: dict[str, Any]) -> int | None:
-    """Return how many time points were asked for, if any were."""
-    for name in ("T", "t"):
-        if name in given:
-            return int(given[name])
-    if "shape" in given:
-        return int(given["shape"][4]) if len(given["shape"]) == 5 else 1
-    if carried is None or isinstance(series, str):
-        return None
-    return int(carried.images[series].pixels.size_t)
-
-
-def _document(carried: OME | None, series: int | str) -> OME:
-    """Return the new file's document, from the carried one's chosen images."""
-    if carried is None:
-        return metadata.new_document()
-    images = getattr(carried, "images", None)
-    if images is None:
-        raise BadArgument(
-            f"metadata is a {type(carried).__name__}; give an ome_types.OME, such as br.metadata."
-        )
-    if not images:
-        return metadata.new_document()
-    if series == "all":
-        return metadata.carry(carried, range(len(images)))
-    if isinstance(series, str) or not -len(images) <= series < len(images):
-        raise BadArgument(f"series={series!r}: give 0 to {len(images) - 1}, or 'all'.")
-    return metadata.carry(carried, [series % len(images)])

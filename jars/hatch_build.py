@@ -16,7 +16,7 @@ PACKAGE = "bfbridge_bioformats"
 
 def load_pinned(root: Path) -> ModuleType:
     """Load the code that fetches the jar from its file: nothing is installed during a build."""
-    path = root / "backends" / PACKAGE / "pinned.py"
+    path = root / "backends" / PACKAGE / "jars" / "download.py"
     spec = importlib.util.spec_from_file_location("_bfbridge_pinned", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be loaded; the source tree is incomplete")

@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .inventory import Check, Format, diagnose, formats
-    from .jar import fetch_jar, find_jar, lookup_report, pinned_version
-    from .jvm import start
-    from .reader import BioFormatsReader
-    from .writer import BioFormatsWriter, writable_suffixes
+    from bfbridge_bioformats.jars.locate import fetch_jar, find_jar, lookup_report, pinned_version
+    from bfbridge_bioformats.reader import BioFormatsReader
+    from bfbridge_bioformats.readers.inventory import Check, Format, diagnose, formats
+    from bfbridge_bioformats.runtime.machine import start
+    from bfbridge_bioformats.writer import BioFormatsWriter, writable_suffixes
 
     READER: type[BioFormatsReader]
     WRITER: type[BioFormatsWriter]
@@ -41,15 +41,15 @@ _WHERE = {
     "WRITER": ("writer", "BioFormatsWriter"),
     "BioFormatsReader": ("reader", "BioFormatsReader"),
     "BioFormatsWriter": ("writer", "BioFormatsWriter"),
-    "Check": ("inventory", "Check"),
-    "Format": ("inventory", "Format"),
-    "diagnose": ("inventory", "diagnose"),
-    "fetch_jar": ("jar", "fetch_jar"),
-    "find_jar": ("jar", "find_jar"),
-    "formats": ("inventory", "formats"),
-    "lookup_report": ("jar", "lookup_report"),
-    "pinned_version": ("jar", "pinned_version"),
-    "start": ("jvm", "start"),
+    "Check": ("readers.inventory", "Check"),
+    "Format": ("readers.inventory", "Format"),
+    "diagnose": ("readers.inventory", "diagnose"),
+    "fetch_jar": ("jars.locate", "fetch_jar"),
+    "find_jar": ("jars.locate", "find_jar"),
+    "formats": ("readers.inventory", "formats"),
+    "lookup_report": ("jars.locate", "lookup_report"),
+    "pinned_version": ("jars.locate", "pinned_version"),
+    "start": ("runtime.machine", "start"),
     "writable_suffixes": ("writer", "writable_suffixes"),
 }
 

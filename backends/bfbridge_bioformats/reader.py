@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,25 +10,31 @@ import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError, FileMissing
-
-from . import document
-from .anywhere import PACKED, Files, LocalFiles, MappedFiles, seen_by_java
-from .companions import check_named_files
-from .document import Modulo
-from .failures import ENDLESS, open_failure, read_failure
-from .jvm import machine
-from .opening import Recipe, check_file, recipe_for
-from .pixels import JAVA_ARRAY_LIMIT, samples_first
-from .pool import JavaReader, ReaderPool
-from .records import SeriesImage, read_images
-from .soundness import check_length
+from bfbridge.runtime import forking
+from bfbridge.runtime.finalizers import finalize
+from bfbridge_bioformats.files.companions import check_named_files
+from bfbridge_bioformats.files.truncation import check_length
+from bfbridge_bioformats.files.virtual_files import (
+    PACKED,
+    Files,
+    LocalFiles,
+    MappedFiles,
+    seen_by_java,
+)
+from bfbridge_bioformats.readers import document
+from bfbridge_bioformats.readers.document import Modulo
+from bfbridge_bioformats.readers.failures import ENDLESS, open_failure, read_failure
+from bfbridge_bioformats.readers.opening import Recipe, check_file, recipe_for
+from bfbridge_bioformats.readers.pixels import JAVA_ARRAY_LIMIT, samples_first
+from bfbridge_bioformats.readers.pool import JavaReader, ReaderPool
+from bfbridge_bioformats.readers.records import SeriesImage, read_images
+from bfbridge_bioformats.runtime.machine import machine
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from bfbridge.source import Source
-
-    from .packed import Package
+    from bfbridge.storage.source import Source
+    from bfbridge_bioformats.files.archives import Package
 
 __all__ = ["BioFormatsReader"]
 
@@ -60,7 +64,7 @@ class BioFormatsReader(ReaderBackend):
         self._pool = pool
         self._files = files
         self._store = store
-        self._store_lock = threading.Lock()
+        self._store_lock = forking.lock()
         self._xml: str | None = None
         self._xml_made = False
         self._used: tuple[str, ...] | None = None
@@ -68,8 +72,7 @@ class BioFormatsReader(ReaderBackend):
         self.format = format_
         machine.close_at_exit(self)
         # A reader that is dropped without close() releases its file as well.
-        self._finalizer = weakref.finalize(self, _close, pool, files)
-        self._finalizer.atexit = False
+        self._finalizer = finalize(self, _close, pool, files)
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> ReaderBackend:
@@ -89,7 +92,7 @@ class BioFormatsReader(ReaderBackend):
             The worker process died of it; only where isolation was asked for.
         """
         if options.isolated:
-            from .isolated import IsolatedReader
+            from bfbridge_bioformats.isolation.isolated import IsolatedReader
 
             return IsolatedReader.open(source, options)
         return cls.open_here(source, options)
@@ -286,7 +289,7 @@ class BioFormatsReader(ReaderBackend):
 def _package(source: Source, options: OpenOptions) -> Package | None:
     if not source.filename.lower().endswith(PACKED):
         return None
-    from .packed import find_package
+    from bfbridge_bioformats.files.archives import find_package
 
     return find_package(source, options.limits)
 

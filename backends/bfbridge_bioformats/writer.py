@@ -10,11 +10,10 @@ import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Shape5, WriterBackend
 from bfbridge.errors import BadArgument, BfbridgeError, Closed, Unsupported, WriteFailed
-
-from .failures import write_failure
-from .jvm import machine
-from .pixels import JAVA_ARRAY_LIMIT, JAVA_NAMES
-from .spool import Spool
+from bfbridge_bioformats.isolation.plane_buffer import Spool
+from bfbridge_bioformats.readers.failures import write_failure
+from bfbridge_bioformats.readers.pixels import JAVA_ARRAY_LIMIT, JAVA_NAMES
+from bfbridge_bioformats.runtime.machine import machine
 
 if TYPE_CHECKING:
     from ome_types import OME

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .reader import CziReader
+from bfbridge_czi.reader import CziReader
 
 __all__ = ["READER", "WRITER", "CziReader"]
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import imagecodecs
 import numpy as np
 
-from .layout import JPEGXR, UNCOMPRESSED, ZSTD1, PixelKind
+from bfbridge_czi.layout import JPEGXR, UNCOMPRESSED, ZSTD1, PixelKind
 
 __all__ = ["Damaged", "Decoded", "Scratch", "decode", "put_pixels", "rows_and_columns"]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from bfbridge.backend import Image, Modulo, Quantity
 from bfbridge.errors import BfbridgeError
-from bfbridge.omebuild import (
+from bfbridge.ome.build import (
     add,
     add_channel,
     add_length,
@@ -29,12 +29,11 @@ from bfbridge.omebuild import (
     text_of_document,
     timestamp,
 )
-from bfbridge.xmltree import Element, descendants, first, first_text, parse_tree, text_of
-
-from .instrument import Instrument, experimenter, read_instrument, rois
-from .layout import Scene
-from .metadata import ChannelInfo, Metadata, Position, grandchildren
-from .segments import CziFile
+from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree, text_of
+from bfbridge_czi.instrument import Instrument, experimenter, read_instrument, rois
+from bfbridge_czi.layout import Scene
+from bfbridge_czi.metadata import ChannelInfo, Metadata, Position, grandchildren
+from bfbridge_czi.segments import CziFile
 
 __all__ = ["document_xml", "time_stamps"]
 

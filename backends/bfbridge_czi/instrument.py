@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from bfbridge.backend import Quantity
-from bfbridge.omebuild import add, add_length, enumeration, number
-from bfbridge.xmltree import Element, descendants, first, first_text, text_of
-
-from .metadata import grandchildren
+from bfbridge.ome.build import add, add_length, enumeration, number
+from bfbridge.ome.xml_tree import Element, descendants, first, first_text, text_of
+from bfbridge_czi.metadata import grandchildren
 
 __all__ = ["Instrument", "experimenter", "read_instrument", "rois"]
 

@@ -17,8 +17,7 @@ import numpy as np
 from bfbridge.backend import Modulo, Shape5
 from bfbridge.errors import Unsupported
 from bfbridge.limits import check
-
-from .segments import ABSENT, Blocks, CziFile
+from bfbridge_czi.segments import ABSENT, Blocks, CziFile
 
 __all__ = [
     "JPEGXR",

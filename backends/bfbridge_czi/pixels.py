@@ -10,11 +10,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from bfbridge.errors import LimitExceeded, UnreadableFile
-from bfbridge.source import fetch
-
-from .codecs import Damaged, Decoded, Scratch, decode, put_pixels, rows_and_columns
-from .layout import UNCOMPRESSED, PixelKind, Tiles
-from .segments import CziFile, SubblockHeader
+from bfbridge.runtime import forking
+from bfbridge.storage.source import fetch
+from bfbridge_czi.codecs import Damaged, Decoded, Scratch, decode, put_pixels, rows_and_columns
+from bfbridge_czi.layout import UNCOMPRESSED, PixelKind, Tiles
+from bfbridge_czi.segments import CziFile, SubblockHeader
 
 __all__ = ["BlockCache", "TileReader"]
 
@@ -68,14 +68,20 @@ class BlockCache:
     def __init__(self, max_bytes: int) -> None:
         self._most = max_bytes
         self._held = 0
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._pixels: OrderedDict[int, Array] = OrderedDict()
         self._busy: dict[int, threading.Lock] = {}
+        forking.in_child(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        # Another thread of the parent may have been in the middle of a change.
+        self._held = 0
+        self._pixels, self._busy = OrderedDict(), {}
 
     def get(self, block: int, make: Callable[[], Array]) -> Array:
         """Return the pixels of a block, made once."""
         with self._lock:
-            busy = self._busy.setdefault(block, threading.Lock())
+            busy = self._busy.setdefault(block, forking.lock())
         with busy:
             with self._lock:
                 found = self._pixels.get(block)
@@ -90,12 +96,6 @@ class BlockCache:
                     self._held -= self._pixels.popitem(last=False)[1].nbytes
                 self._busy.pop(block, None)
             return pixels
-
-    def clear(self) -> None:
-        """Drop everything."""
-        with self._lock:
-            self._pixels.clear()
-            self._held = 0
 
 
 class TileReader:
@@ -130,7 +130,7 @@ class TileReader:
         self._cache = cache
         self._headers: dict[int, SubblockHeader] = {}
         self._index: _Index | None = None
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self.samples = kind.samples
         self.reads_parts = bool(np.all(file.blocks.compression[tiles.block] == UNCOMPRESSED))
         self.chunk = self._best_chunk()

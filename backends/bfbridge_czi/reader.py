@@ -26,20 +26,19 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
-from bfbridge.omemodel import model_from_xml
-from bfbridge.xmltree import Element, descendants, first, first_text, parse_tree
-
-from .codecs import Damaged
-from .layout import PixelKind, Plan, Scene, plan_scenes
-from .metadata import Metadata, color_of, original_entries, read_metadata
-from .pixels import BlockCache, TileReader
-from .segments import Attachment, CziFile
+from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree
+from bfbridge_czi.codecs import Damaged
+from bfbridge_czi.layout import PixelKind, Plan, Scene, plan_scenes
+from bfbridge_czi.metadata import Metadata, color_of, original_entries, read_metadata
+from bfbridge_czi.pixels import BlockCache, TileReader
+from bfbridge_czi.segments import Attachment, CziFile
 
 if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.backend import Role
-    from bfbridge.source import RandomAccess, Source
+    from bfbridge.storage.source import RandomAccess, Source
 
 __all__ = ["CziReader"]
 
@@ -270,7 +269,7 @@ class CziReader(ReaderBackend):
 
     def ome_xml(self) -> str:
         """Return the OME-XML, made of the file's metadata and those of its subblocks."""
-        from .document import document_xml
+        from bfbridge_czi.document import document_xml
 
         self._check_open()
         if self._xml is None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
-from bfbridge.source import RandomAccess
+from bfbridge.storage.source import RandomAccess
 
 __all__ = ["ABSENT", "MAGIC", "Attachment", "Blocks", "CziFile", "Part", "SubblockHeader"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .reader import LifReader
+from bfbridge_lif.reader import LifReader
 
 __all__ = ["READER", "WRITER", "LifReader"]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
-from bfbridge.source import RandomAccess
+from bfbridge.storage.source import RandomAccess
 
 __all__ = ["MAGIC", "MemoryBlock", "read_blocks", "read_xml"]
 

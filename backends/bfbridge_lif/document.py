@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from bfbridge.backend import Image, Quantity
-from bfbridge.omebuild import (
+from bfbridge.ome.build import (
     add,
     add_channel,
     add_length,
@@ -18,10 +18,9 @@ from bfbridge.omebuild import (
     text_of_document,
     wavelength,
 )
-from bfbridge.xmltree import Element
-
-from .images import Layout
-from .settings import COLORS, Drawing, Settings
+from bfbridge.ome.xml_tree import Element
+from bfbridge_lif.images import Layout
+from bfbridge_lif.settings import COLORS, Drawing, Settings
 
 __all__ = ["Series", "document_xml", "excitations"]
 

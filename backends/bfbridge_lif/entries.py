@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bfbridge.xmltree import Element, descendants, text_of
-
-from .settings import Settings
+from bfbridge.ome.xml_tree import Element, descendants, text_of
+from bfbridge_lif.settings import Settings
 
 __all__ = ["original_entries"]
 

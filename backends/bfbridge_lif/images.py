@@ -18,10 +18,9 @@ import numpy as np
 from bfbridge.backend import Shape5
 from bfbridge.errors import Unsupported
 from bfbridge.limits import Limits, check
-from bfbridge.rows import Rows
-from bfbridge.xmltree import Element, descendants, first
-
-from .container import MemoryBlock
+from bfbridge.ome.xml_tree import Element, descendants, first
+from bfbridge.storage.rows import Rows
+from bfbridge_lif.container import MemoryBlock
 
 __all__ = ["Layout", "find_images", "name_of", "read_layout"]
 

@@ -20,21 +20,20 @@ from bfbridge.backend import (
 )
 from bfbridge.errors import Closed, ReadFailed, Unsupported
 from bfbridge.limits import check
-from bfbridge.omebuild import physical_size
-from bfbridge.omemodel import model_from_xml
-from bfbridge.rows import RUN_BYTES
-from bfbridge.xmltree import Element, parse_tree
-
-from .container import read_blocks, read_xml
-from .document import Series, document_xml, excitations
-from .entries import original_entries
-from .images import Layout, find_images, name_of, read_layout
-from .settings import COLORS, Settings, prune_masters, read_settings
+from bfbridge.ome.build import physical_size
+from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.xml_tree import Element, parse_tree
+from bfbridge.storage.rows import RUN_BYTES
+from bfbridge_lif.container import read_blocks, read_xml
+from bfbridge_lif.document import Series, document_xml, excitations
+from bfbridge_lif.entries import original_entries
+from bfbridge_lif.images import Layout, find_images, name_of, read_layout
+from bfbridge_lif.settings import COLORS, Settings, prune_masters, read_settings
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from bfbridge.source import RandomAccess, Source
+    from bfbridge.storage.source import RandomAccess, Source
 
 __all__ = ["LifReader"]
 

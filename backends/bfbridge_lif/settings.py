@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bfbridge.backend import Quantity
-from bfbridge.xmltree import Element, descendants, first, text_of
-
-from .images import Layout
+from bfbridge.ome.xml_tree import Element, descendants, first, text_of
+from bfbridge_lif.images import Layout
 
 __all__ = ["COLORS", "Drawing", "Settings", "loose_number", "prune_masters", "read_settings"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .reader import Nd2Reader
+from bfbridge_nd2.reader import Nd2Reader
 
 __all__ = ["READER", "WRITER", "Nd2Reader"]
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
-from bfbridge.source import RandomAccess
+from bfbridge.storage.source import RandomAccess
 
 __all__ = ["Nd2File"]
 

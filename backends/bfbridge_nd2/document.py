@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from bfbridge.backend import Image
-from bfbridge.omebuild import add, add_channel, add_length, add_pixels, add_text, text_of_document
-from bfbridge.xmltree import Element
-
-from .layout import Frames
-from .settings import FrameNotes, Settings, quantity
+from bfbridge.ome.build import add, add_channel, add_length, add_pixels, add_text, text_of_document
+from bfbridge.ome.xml_tree import Element
+from bfbridge_nd2.layout import Frames
+from bfbridge_nd2.settings import FrameNotes, Settings, quantity
 
 __all__ = ["document_xml"]
 

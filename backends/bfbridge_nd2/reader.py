@@ -11,22 +11,21 @@ import numpy as np
 from bfbridge.backend import Image, Level, OpenOptions, PixelSize, ReaderBackend, Region
 from bfbridge.errors import Closed, ReadFailed, UnreadableFile, Unsupported
 from bfbridge.limits import check
-from bfbridge.omebuild import physical_size
-from bfbridge.omemodel import model_from_xml
-from bfbridge.rows import RUN_BYTES, Rows
-from bfbridge.xmltree import Element, parse_tree
-
-from .chunks import Nd2File
-from .document import document_xml
-from .entries import original_entries
-from .layout import Frames, read_frames, read_loops
-from .settings import Settings, planes_of, read_notes, read_settings
-from .variant import decode
+from bfbridge.ome.build import physical_size
+from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.xml_tree import Element, parse_tree
+from bfbridge.storage.rows import RUN_BYTES, Rows
+from bfbridge_nd2.chunks import Nd2File
+from bfbridge_nd2.document import document_xml
+from bfbridge_nd2.entries import original_entries
+from bfbridge_nd2.layout import Frames, read_frames, read_loops
+from bfbridge_nd2.settings import Settings, planes_of, read_notes, read_settings
+from bfbridge_nd2.variant import decode
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from bfbridge.source import RandomAccess, Source
+    from bfbridge.storage.source import RandomAccess, Source
 
 __all__ = ["Nd2Reader"]
 

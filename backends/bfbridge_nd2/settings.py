@@ -12,10 +12,9 @@ import numpy as np
 
 from bfbridge.backend import Channel, Quantity
 from bfbridge.errors import Unsupported
-from bfbridge.omebuild import wavelength
-
-from .chunks import Nd2File
-from .layout import Frames, Loop
+from bfbridge.ome.build import wavelength
+from bfbridge_nd2.chunks import Nd2File
+from bfbridge_nd2.layout import Frames, Loop
 
 __all__ = ["ChannelSettings", "FrameNotes", "Settings", "planes_of", "read_notes", "read_settings"]
 

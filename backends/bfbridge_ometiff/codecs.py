@@ -15,8 +15,8 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from bfbridge_ometiff.jpegheader import jpeg2000_size
-from bfbridge_ometiff.layout import (
+from bfbridge_ometiff.structure.jpeg_header import jpeg2000_size
+from bfbridge_ometiff.structure.layout import (
     BYTE_STREAMS,
     DEFLATE,
     JPEG,

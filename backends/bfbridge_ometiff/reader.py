@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region, Shape5, StoredAs
+from bfbridge.backend import (
+    Image,
+    OpenOptions,
+    ReaderBackend,
+    Region,
+    Shape5,
+    StoredAs,
+    StoredRanges,
+)
 from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
@@ -20,54 +27,65 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
-from bfbridge.omemodel import model_from_xml
+from bfbridge.ome.model import model_from_xml
+from bfbridge.runtime import forking
 from bfbridge_ometiff.codecs import Damaged
-from bfbridge_ometiff.dataset import Dataset, open_dataset
-from bfbridge_ometiff.omemake import document_of
-from bfbridge_ometiff.planes import ABSENT
-from bfbridge_ometiff.segments import PlaneReader
-from bfbridge_ometiff.tags import named_tags
+from bfbridge_ometiff.reading.dataset import Dataset, open_dataset
+from bfbridge_ometiff.reading.documents import document_of
+from bfbridge_ometiff.reading.planes import ABSENT
+from bfbridge_ometiff.reading.segments import PlaneReader
+from bfbridge_ometiff.structure.layout import COLOR_MAP, ICC_PROFILE, PALETTE, PHOTOMETRIC
+from bfbridge_ometiff.structure.tags import named_tags
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from bfbridge.source import Source
-    from bfbridge_ometiff.files import OpenTiff
-    from bfbridge_ometiff.layout import Layout
+    from bfbridge.storage.source import Source
+    from bfbridge_ometiff.reading.files import OpenTiff
+    from bfbridge_ometiff.structure.ifd import Directory
+    from bfbridge_ometiff.structure.layout import Layout
 
 __all__ = ["OmeTiffReader"]
 
 
 class _Gate:
-    """Lets `close` wait for reads under way.
+    """Has the files closed when the reader is, and no read is under way any more.
 
     A file descriptor closed under a read is given to the next file opened, and the read would
-    return that file's bytes.
+    return that file's bytes. Closing waits for nobody: the last read to end closes the files.
     """
 
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
+    def __init__(self, close: Callable[[], None]) -> None:
+        self._close = close
+        self._lock = forking.lock()
         self._inside = 0
         self._shut = False
+        forking.in_child(self._forget_others)
+
+    def _forget_others(self) -> None:
+        # Reads under way on other threads of the parent never end in the child.
+        self._inside = 0
 
     def __enter__(self) -> None:
-        with self._condition:
+        with self._lock:
             if self._shut:
                 raise Closed("this reader is closed; open the file again.")
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._condition:
+        with self._lock:
             self._inside -= 1
-            if not self._inside:
-                self._condition.notify_all()
+            last = self._shut and not self._inside
+        if last:
+            self._close()
 
-    def shut(self) -> bool:
-        """Let nobody in any more, wait until all are out; return whether this is the first call."""
-        with self._condition:
-            first, self._shut = not self._shut, True
-            self._condition.wait_for(lambda: not self._inside)
-            return first
+    def shut(self) -> None:
+        """Let nobody in any more, and close the files once all are out."""
+        with self._lock:
+            idle = not self._shut and not self._inside
+            self._shut = True
+        if idle:
+            self._close()
 
 
 class OmeTiffReader(ReaderBackend):
@@ -80,7 +98,7 @@ class OmeTiffReader(ReaderBackend):
         self._images = tuple(plan.image for plan in dataset.plans)
         self._limits = options.limits
         self._planes = PlaneReader(options.limits)
-        self._gate = _Gate()
+        self._gate = _Gate(dataset.files.close)
         self._original: Mapping[str, Any] | None = None
 
     @classmethod
@@ -173,9 +191,44 @@ class OmeTiffReader(ReaderBackend):
             )
         return layout
 
+    def icc_profile(self, image: int) -> bytes | None:
+        """Return the profile in the directory of the image's first plane, or None."""
+        if self._images[image].samples < 3:
+            return None
+        with self._first_directory(image) as directory:
+            return None if directory is None else directory.raw(ICC_PROFILE) or None
+
+    def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
+        """Return the palette of an image whose pixels are places in one.
+
+        As MinimalTiffReader has it: 8 bits of each colour for pixels of up to 8 bits, else 16.
+        Where no colour is above 255, the writer meant 8 bits, as libtiff's tif_getimage.c knows.
+        """
+        with self._first_directory(image, channel) as directory:
+            if directory is None or directory.number(PHOTOMETRIC, -1) != PALETTE:
+                return None
+            colors = directory.array(COLOR_MAP)
+        if colors is None or not len(colors) or len(colors) % 3:
+            return None
+        table = colors.reshape(3, -1).astype(np.uint16)
+        if table.shape[1] > 256:
+            return table
+        return (table if table.max() < 256 else table >> 8).astype(np.uint8)
+
+    @contextmanager
+    def _first_directory(self, image: int, channel: int = 0) -> Iterator[Directory | None]:
+        """Open the directory of an image's first plane of a channel; None where there is none."""
+        plan = self._dataset.plans[image]
+        number, ifd = plan.planes.where(0, channel, 0)
+        if number == ABSENT:
+            yield None
+            return
+        with self._gate, self._dataset.files.borrow(number) as tiff:
+            yield tiff.directory(plan.levels[0] if plan.levels else ifd)
+
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how the tiles of a level are encoded, if all its planes agree."""
-        from bfbridge_ometiff.copying import stored_as
+        from bfbridge_ometiff.writing.copying import stored_as
 
         found: set[StoredAs | None] = set()
         with self._gate:
@@ -232,6 +285,22 @@ class OmeTiffReader(ReaderBackend):
                 ) from error
             yield tiff, layout
 
+    def stored_ranges(self, image: int, level: int) -> StoredRanges:
+        """Return where the tiles or strips of a level lie; all its planes must be stored alike."""
+        from bfbridge_ometiff.ranges import ranges_of
+
+        record = self._images[image]
+        with self._gate:
+            t, c, z = record.levels[level].shape[:3]
+            planes = list(itertools.product(range(t), range(c // record.samples), range(z)))
+            layouts: dict[tuple[int, int, int], tuple[str, Layout]] = {}
+            for plane in planes:
+                if self._dataset.plans[image].planes.where(plane[2], *plane[1::-1])[0] == ABSENT:
+                    continue
+                with self._stored_plane(image, level, plane) as (tiff, layout):
+                    layouts[plane] = (tiff.name, layout)
+        return ranges_of(record.levels[level].shape, record.samples, layouts)
+
     def ome_xml(self) -> str | None:
         """Return the OME-XML as stored; for a plain TIFF, made from its images."""
         xml = self._dataset.xml
@@ -257,6 +326,5 @@ class OmeTiffReader(ReaderBackend):
         return self._dataset.used_files
 
     def close(self) -> None:
-        """Close every file, after the reads under way have ended."""
-        if self._gate.shut():
-            self._dataset.files.close()
+        """Close every file, now or when the last read under way has ended."""
+        self._gate.shut()

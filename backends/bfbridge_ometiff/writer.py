@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -18,13 +17,14 @@ import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
-from bfbridge.filesystem import read_all, write_all
+from bfbridge.runtime import forking
+from bfbridge.storage.durable_io import read_all, write_all
 from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
-from bfbridge_ometiff.copying import copied_from
-from bfbridge_ometiff.directories import Ifd, Tag, header, pack_directory, patch_link
-from bfbridge_ometiff.encode import Encoding, Settings, encoding_for, settings_of
-from bfbridge_ometiff.grid import Grid, grid_of
-from bfbridge_ometiff.omewrite import finished_xml
+from bfbridge_ometiff.structure.directories import Ifd, Tag, header, pack_directory, patch_link
+from bfbridge_ometiff.writing.copying import copied_from
+from bfbridge_ometiff.writing.encode import Encoding, Settings, encoding_for, settings_of
+from bfbridge_ometiff.writing.grid import Grid, grid_of
+from bfbridge_ometiff.writing.xml_placement import finished_xml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,9 +74,9 @@ class OmeTiffWriter(WriterBackend):
             )
         ]
         self._padded, self._coded = Scratch(), Scratch()
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         # Windows has no pwrite: there, moving and writing are one step under this lock.
-        self._seek_lock = threading.Lock()
+        self._seek_lock = forking.lock()
         self._end = _HEADER
         self._failed: BaseException | None = None
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

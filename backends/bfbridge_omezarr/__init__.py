@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bfbridge_omezarr.extend import OmeZarrWriter
+from bfbridge_omezarr.append import OmeZarrWriter
 from bfbridge_omezarr.reader import OmeZarrReader
 
 __all__ = ["READER", "WRITER", "OmeZarrReader", "OmeZarrWriter"]

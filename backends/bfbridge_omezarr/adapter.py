@@ -15,7 +15,7 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from bfbridge_omezarr.store import Store as OurStore
+from bfbridge_omezarr.hierarchy.store import Store as OurStore
 
 __all__ = ["Adapter"]
 

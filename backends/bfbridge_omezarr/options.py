@@ -6,107 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import imagecodecs
 import numpy as np
 
 from bfbridge.backend import AXES, Shape5
 from bfbridge.errors import BadArgument
-from bfbridge_omezarr.codecs import Decoder, decoders_v2
+from bfbridge.ngff.compression import Compression, parse_compression
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bfbridge.backend import Level
 
-__all__ = ["DEFAULT_CHUNK", "Compression", "WriteOptions", "parse_options"]
+__all__ = ["DEFAULT_CHUNK", "WriteOptions", "parse_options"]
 
 DEFAULT_CHUNK: Final[Shape5] = (1, 1, 1, 1024, 1024)
 _NAMES: Final = ("version", "chunks", "shards", "compression", "wells", "hcs")
-_LEVELS: Final = {
-    "zstd": range(-7, 23),
-    "blosc-zstd": range(10),
-    "blosc-lz4": range(10),
-    "none": range(1),
-}
-# Level 1 is the fastest of both and within a few percent of the size of higher ones on camera
-# noise; for LZ4 in Blosc the level only sets how early it gives up.
-_DEFAULT_LEVEL: Final = {"zstd": 1, "blosc-zstd": 1, "blosc-lz4": 5, "none": 0}
-
-
-@dataclass(frozen=True, slots=True)
-class Compression:
-    """How chunks are compressed: one of "zstd", "blosc-zstd", "blosc-lz4", "none", and a level."""
-
-    name: str
-    level: int
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes that Blosc compresses at a time; 0 leaves it to Blosc.
-
-        Blosc gives Zstandard 32 KiB at low levels. With 256 KiB it compresses camera images 1.9
-        times as fast and decompresses them 2.2 times as fast, to within 1 % of the same size; more
-        gains nothing. A crop needs only the blocks that it meets (`codecs.decode_part`).
-        """
-        return 1 << 18 if self.name == "blosc-zstd" else 0
-
-    def encode(self, chunk: NDArray[Any], buffer: bytearray) -> Any:
-        """Return the stored bytes of a contiguous chunk, in `buffer` if they are compressed."""
-        flat = chunk.reshape(-1)
-        if self.name == "none":
-            return flat.view(np.uint8)
-        if self.name == "zstd":
-            return imagecodecs.zstd_encode(flat.view(np.uint8), self.level, out=buffer)
-        # The width of a value, by which bytes are shuffled, is taken from the array itself.
-        return imagecodecs.blosc_encode(
-            flat,
-            self.level,
-            compressor=self.name.removeprefix("blosc-"),
-            shuffle=1,
-            blocksize=self.block_bytes,
-            numthreads=1,
-            out=buffer,
-        )
-
-    @property
-    def decoders(self) -> tuple[Decoder, ...]:
-        """What reads the chunks back."""
-        identifier = self.name.split("-")[0]
-        return () if self.name == "none" else decoders_v2({"id": identifier}, None, "")
-
-    @property
-    def v2(self) -> dict[str, Any] | None:
-        """``compressor`` of a ``.zarray``."""
-        if self.name == "none":
-            return None
-        if self.name == "zstd":
-            return {"id": "zstd", "level": self.level}
-        return {
-            "id": "blosc",
-            "cname": self.name.removeprefix("blosc-"),
-            "clevel": self.level,
-            "shuffle": 1,
-            "blocksize": self.block_bytes,
-        }
-
-    def v3(self, itemsize: int) -> list[dict[str, Any]]:
-        """Codecs of a ``zarr.json``, from array to stored bytes."""
-        codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
-        if itemsize == 1:
-            codecs = [{"name": "bytes"}]
-        if self.name == "zstd":
-            settings: dict[str, Any] = {"level": self.level, "checksum": False}
-            codecs.append({"name": "zstd", "configuration": settings})
-        elif self.name != "none":
-            settings = {
-                "cname": self.name.removeprefix("blosc-"),
-                "clevel": self.level,
-                "shuffle": "shuffle",
-                "typesize": itemsize,
-                "blocksize": self.block_bytes,
-            }
-            codecs.append({"name": "blosc", "configuration": settings})
-        return codecs
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +81,7 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
             f"{', '.join(unknown)}: the OME-Zarr writer has no such option. It has "
             f"{', '.join(_NAMES)}."
         )
-    version = str(options.get("version") or "0.5")
+    version = "0.5" if options.get("version") is None else str(options["version"])
     if version not in ("0.4", "0.5"):
         raise BadArgument(f"version={version!r}: OME-Zarr is written in version '0.4' or '0.5'.")
     chunks = _grid(options.get("chunks"), "chunks") or DEFAULT_CHUNK
@@ -193,7 +105,7 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
         "0.4" if version == "0.4" else "0.5",
         chunks,
         shards,
-        _compression(options),
+        parse_compression(options.get("compression", "blosc-zstd")),
         None if wells is None else tuple(wells),
         hcs,
     )
@@ -205,7 +117,8 @@ def _grid(value: Any, what: str) -> Shape5 | None:
         return None
     sizes: Sequence[Any] = (value, value)
     if not isinstance(value, (int, np.integer)):
-        sizes = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else ()
+        listed = isinstance(value, (tuple, list, np.ndarray)) and np.iterable(value)
+        sizes = tuple(value) if listed else ()
     whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes)
     if not 1 <= len(sizes) <= 5 or not whole or min(sizes, default=0) < 1:
         raise BadArgument(
@@ -214,23 +127,3 @@ def _grid(value: Any, what: str) -> Shape5 | None:
         )
     t, c, z, y, x = (1,) * (5 - len(sizes)) + tuple(int(n) for n in sizes)
     return t, c, z, y, x
-
-
-def _compression(options: Mapping[str, Any]) -> Compression:
-    value = options.get("compression", "blosc-zstd")
-    pair: Sequence[Any] = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    name = "none" if pair and pair[0] is None else (pair[0] if pair else "")
-    if not isinstance(name, str) or name not in _LEVELS or len(pair) > 2:
-        raise BadArgument(
-            f"compression={value!r}: it is one of {', '.join(map(repr, _LEVELS))}, or a pair of "
-            "one of them and a level."
-        )
-    level = pair[1] if len(pair) == 2 and pair[1] is not None else _DEFAULT_LEVEL[name]
-    if isinstance(level, bool) or not isinstance(level, (int, np.integer)):
-        raise BadArgument(f"compression={value!r}: the level is no whole number.")
-    if level not in _LEVELS[name]:
-        allowed = _LEVELS[name]
-        raise BadArgument(
-            f"compression={value!r}: levels of {name} are {allowed.start} to {allowed.stop - 1}."
-        )
-    return Compression(name, int(level))

@@ -4,68 +4,72 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
 from bfbridge.backend import (
     AXES,
-    Channel,
+    Extras,
     Image,
     Level,
-    PixelSize,
     ReaderBackend,
     Shape5,
     StoredAs,
 )
 from bfbridge.errors import BadArgument, Closed, UnreadableFile, Unsupported
 from bfbridge.limits import check
-from bfbridge.omexml import OmeDocument, OmeImage, parse_ome_xml
-from bfbridge.roles import ImageRole, roles_in_xml
-from bfbridge_omezarr.arrays import ArrayInfo, parse_array
-from bfbridge_omezarr.chunks import ArrayReader, Workspace
-from bfbridge_omezarr.documents import Documents, Node, flatten
-from bfbridge_omezarr.layout import Found, find_images, implied_axes
-from bfbridge_omezarr.ngff import Axis, channels_of, map_axes, origin_of, pixel_size
-from bfbridge_omezarr.store import Store
-from bfbridge_omezarr.stored import options_of
-from bfbridge_omezarr.zips import ZipStore, open_store
+from bfbridge.ome.roles import ImageRole, roles_in_xml
+from bfbridge.ome.xml import OmeDocument, OmeImage, parse_ome_xml
+from bfbridge_omezarr.attributes.extras import extras_of
+from bfbridge_omezarr.attributes.records import channels_from, name_from, sizes_from, time_step_from
+from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
+from bfbridge_omezarr.chunked.chunks import ArrayReader, Workspace
+from bfbridge_omezarr.chunked.codec_options import options_of
+from bfbridge_omezarr.hierarchy.documents import Documents, Guard, Node, flatten
+from bfbridge_omezarr.hierarchy.layout import Found, find_images, implied_axes
+from bfbridge_omezarr.hierarchy.ngff import Axis, map_axes
+from bfbridge_omezarr.hierarchy.store import Store
+from bfbridge_omezarr.hierarchy.zips import ZipStore, open_store
 
 if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.backend import OpenOptions, Region
-    from bfbridge.source import Source
+    from bfbridge.storage.source import Source
 
 __all__ = ["METADATA_KEY", "OmeZarrReader"]
 
 log = logging.getLogger("bfbridge.omezarr")
 
 _BATCH: Final = 256
+# Of the channels that all images may have, the part that one may: one in so many.
+_ONE_IMAGE: Final = 5
 METADATA_KEY: Final = "OME/METADATA.ome.xml"
 
 
 class _Plane5:
     """One level of an image: an array, and where each of its axes lies in T, C, Z, Y, X."""
 
-    def __init__(self, info: ArrayInfo, places: Sequence[int | None], source: Any) -> None:
+    def __init__(
+        self, info: ArrayInfo, places: Sequence[int | None], source: Any, guard: Guard | None
+    ) -> None:
         self.info = info
-        self._places = tuple(places)
+        self.places = tuple(places)
         self._source = source
-        present = [place for place in self._places if place is not None]
+        self._guard = guard
+        present = [place for place in self.places if place is not None]
         absent = [place for place in range(5) if place not in present]
         self._transpose = (*present, *absent)
         self._absent = len(absent)
-        self._dropped = tuple(i for i, place in enumerate(self._places) if place is None)
+        self._dropped = tuple(i for i, place in enumerate(self.places) if place is None)
 
     @property
     def level(self) -> Level:
         """Sizes and chunk along T, C, Z, Y, X."""
         shape, chunk = [1] * 5, [1] * 5
-        for size, length, place in zip(
-            self.info.shape, self.info.chunks, self._places, strict=True
-        ):
+        for size, length, place in zip(self.info.shape, self.info.chunks, self.places, strict=True):
             if place is not None:
                 shape[place] = size
                 chunk[place] = max(1, min(size, length))
@@ -78,14 +82,22 @@ class _Plane5:
             view = view[..., 0]
         if self._dropped:
             view = np.expand_dims(view, self._dropped)
-        start = [0 if place is None else region.start[place] for place in self._places]
-        stop = [1 if place is None else region.stop[place] for place in self._places]
-        self._source.read(start, stop, view)
+        start = [0 if place is None else region.start[place] for place in self.places]
+        stop = [1 if place is None else region.stop[place] for place in self.places]
+        self._checked(self._source.read, start, stop, view)
+
+    def _checked(self, read: Callable[..., Any], *arguments: Any) -> Any:
+        """Read, then compare the array with what was opened: what was read is of it."""
+        try:
+            return read(*arguments)
+        finally:
+            if self._guard is not None:
+                self._guard.check()
 
     @property
     def is_plain(self) -> bool:
         """Whether a chunk's bytes are those of the same chunk along T, C, Z, Y, X."""
-        places = [place for place in self._places if place is not None]
+        places = [place for place in self.places if place is not None]
         whole = all(n <= size for n, size in zip(self.info.chunks, self.info.shape, strict=True))
         straight = self.info.order in ((), tuple(range(len(self.info.shape))))
         little = self.info.dtype.newbyteorder("<") == self.info.dtype
@@ -95,9 +107,8 @@ class _Plane5:
 
     def stored(self, index: Shape5) -> bytes | None:
         """Return the stored bytes of the chunk at a grid position (T, C, Z, Y, X)."""
-        found: bytes | None = self._source.stored(
-            tuple(0 if place is None else index[place] for place in self._places)
-        )
+        place = tuple(0 if place is None else index[place] for place in self.places)
+        found: bytes | None = self._checked(self._source.stored, place)
         return found
 
 
@@ -145,7 +156,7 @@ class OmeZarrReader(ReaderBackend):
         ids = [] if self._document is None else [image.id for image in self._document.images]
         self._roles = roles_in_xml(self._xml or "", ids)
         self._images: tuple[Image, ...] = ()
-        self._origins: tuple[PixelSize, ...] = ()
+        self._found: tuple[Found, ...] = ()
         self._levels: tuple[tuple[_Plane5, ...], ...] = ()
         self._make_images(layout.images)
 
@@ -223,12 +234,18 @@ class OmeZarrReader(ReaderBackend):
         return self.ome().to_xml()
 
     def ome(self) -> OME:
-        """Return the stored OME metadata, completed for images that it does not describe."""
-        from bfbridge_omezarr.ome import make_ome
+        """Return the stored OME metadata, with what the NGFF metadata say.
+
+        Images that it does not describe are added. Names and colours of channels, pixel sizes and
+        time steps are those of `images`. What OME has no place for is in annotations; see
+        `bfbridge.ome.extras`.
+        """
+        from bfbridge_omezarr.attributes.ome import make_ome
 
         described = self._described()
         xml = self._xml if any(described) else None
-        return make_ome(self._images, xml, described, self._origins, self._layout.plate)
+        extras = [self._extras(i) for i in range(len(self._images))]
+        return make_ome(self._images, xml, described, extras, self._layout.plate)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
@@ -259,7 +276,7 @@ class OmeZarrReader(ReaderBackend):
         data = found.get(METADATA_KEY)
         if data is None:
             return None
-        return data.decode("utf-8-sig", "replace")
+        return bytes(data.data).decode("utf-8-sig", "replace")
 
     def _parse_xml(self) -> OmeDocument | None:
         if self._xml is None:
@@ -287,8 +304,9 @@ class OmeZarrReader(ReaderBackend):
             for key, node in zip(batch, self._documents.nodes(batch), strict=True):
                 known[key] = self._array(key, node)
         images: list[Image] = []
-        origins: list[PixelSize] = []
+        kept: list[Found] = []
         levels: list[tuple[_Plane5, ...]] = []
+        channels = 0
         for item in found:
             try:
                 arrays = [_supported(known[key]) for key in item.arrays]
@@ -299,19 +317,19 @@ class OmeZarrReader(ReaderBackend):
                 log.warning("%s: the label %s is left out: %s", self._store.name, item.name, error)
                 continue
             images.append(image)
-            origins.append(self._origin(item, arrays[0]))
+            channels += len(image.channels)
+            check(channels, self._limits.channels, "number of channels", self._store.name)
+            kept.append(item)
             levels.append(planes)
         if not images:
             raise Unsupported("no image that can be read")
-        self._images, self._levels, self._origins = tuple(images), tuple(levels), tuple(origins)
+        self._images, self._levels, self._found = tuple(images), tuple(levels), tuple(kept)
 
-    def _origin(self, found: Found, info: ArrayInfo) -> PixelSize:
-        """Where the first pixel of an image lies, as far as NGFF says."""
-        multiscale = found.multiscale
-        if multiscale is None or not multiscale.origin:
-            return PixelSize()
-        places = map_axes(multiscale.axes, info.shape, self._store.label(info.key))
-        return origin_of(multiscale.origin, multiscale.axes, places)
+    def _extras(self, number: int) -> Extras:
+        """Return what the documents say of an image beside its record."""
+        found = self._found[number]
+        level = self._levels[number][0]
+        return extras_of(found, level.places, level.level.shape[1])
 
     def _array(self, key: str, node: Node | None) -> ArrayInfo | Unsupported:
         """Check one array; why it is not supported is told when an image needs it."""
@@ -346,20 +364,23 @@ class OmeZarrReader(ReaderBackend):
             if 0 in info.shape:
                 continue
             places = map_axes(axes, info.shape, self._store.label(info.key))
-            planes.append(_Plane5(info, places, self._source_of(info)))
+            guard = self._documents.guard(info.key)
+            planes.append(_Plane5(info, places, self._source_of(info), guard))
         levels = tuple(plane.level for plane in planes)
         places = map_axes(axes, first.shape, where)
         # Each channel is a record, so a size in a header must not make millions of them.
-        check(levels[0].shape[1], self._limits.directories, "number of channels", where)
+        most = self._limits.channels // _ONE_IMAGE
+        check(levels[0].shape[1], most, "number of channels of one image", where)
         described = self._xml_image(number, levels[0].shape)
         image = Image(
-            name=_name(found, described),
+            name=name_from(found, described),
             levels=levels,
             dtype=first.dtype.newbyteorder("="),
             byteorder=">" if first.dtype.str[0] == ">" else "<",
-            pixel_size=_sizes(found, axes, places, described),
-            channels=_channels(found, described, levels[0].shape[1]),
+            pixel_size=sizes_from(found, axes, places, described),
+            channels=channels_from(found, described, levels[0].shape[1]),
             significant_bits=None if described is None else described.significant_bits,
+            time_step=time_step_from(found, axes, places, described),
             **self._role(number, found, described)._asdict(),
         )
         return image, tuple(planes)
@@ -375,7 +396,7 @@ class OmeZarrReader(ReaderBackend):
     def _source_of(self, info: ArrayInfo) -> Any:
         if info.direct:
             return ArrayReader(info, self._store, self._limits, self._workspace)
-        from bfbridge_omezarr.indirect import IndirectReader
+        from bfbridge_omezarr.chunked.indirect import IndirectReader
 
         return IndirectReader(info, self._store)
 
@@ -445,55 +466,3 @@ def _checked_options(options: Mapping[str, Any]) -> tuple[tuple[Axis, ...], bool
             "y, x ('zyx')."
         )
     return tuple(Axis(name) for name in names), consolidated
-
-
-def _name(found: Found, described: OmeImage | None) -> str | None:
-    if found.name is not None:
-        return found.name
-    if described is not None and described.name:
-        return described.name
-    return found.multiscale.name if found.multiscale is not None else None
-
-
-def _sizes(
-    found: Found,
-    axes: Sequence[Axis],
-    places: Sequence[int | None],
-    described: OmeImage | None,
-) -> PixelSize:
-    """Pixel size of NGFF where it has a unit, else of OME-XML, else of NGFF without unit."""
-    if found.multiscale is None:
-        return PixelSize()
-    size = pixel_size(found.multiscale.scale, axes, places)
-    if described is None:
-        return size
-    united = {AXES[p].lower() for a, p in zip(axes, places, strict=True) if a.unit and p}
-    stored = described.pixel_size
-    return PixelSize(
-        **{
-            axis: (getattr(size, axis) if axis in united else None)
-            or getattr(stored, axis)
-            or getattr(size, axis)
-            for axis in "xyz"
-        }
-    )
-
-
-def _channels(found: Found, described: OmeImage | None, count: int) -> tuple[Channel, ...]:
-    """Channels of OME-XML, with what they leave open taken from the ``omero`` block.
-
-    NGFF has no samples, so that a channel of several samples becomes as many channels.
-    """
-    named = channels_of(found.omero, count)
-    stored = [c for c in described.channels for _ in range(c.samples)] if described else []
-    if len(stored) != count:
-        return named
-    return tuple(
-        Channel(
-            name=channel.name or other.name,
-            color=channel.color or other.color,
-            emission=channel.emission,
-            excitation=channel.excitation,
-        )
-        for channel, other in zip(stored, named, strict=True)
-    )

@@ -13,20 +13,19 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from bfbridge.backend import Channel, Image, ImageSpec, Level, PixelSize, Quantity
+from bfbridge.backend import ImageSpec
 from bfbridge.errors import FileMissing, ReadFailed, UnreadableFile
-from bfbridge_omezarr.metadata import Window, fill_json
+from bfbridge.ngff.omero import Window
+from bfbridge_omezarr.chunked.plain import from_plain, to_plain
 
 if TYPE_CHECKING:
-    from bfbridge_omezarr.files import Tree
+    from bfbridge_omezarr.hierarchy.files import Tree
 
 __all__ = ["FOLDER", "load_plan", "load_windows", "plan_document", "windows_document"]
 
 FOLDER: Final = ".bfbridge-shared"
 _PLAN: Final = f"{FOLDER}/plan.json"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 def plan_document(
@@ -36,7 +35,7 @@ def plan_document(
     return _PLAN, {
         "format": _FORMAT,
         "options": dict(options),
-        "images": [_from_spec(spec) for spec in specs],
+        "images": to_plain(tuple(specs)),
         "ome_xml": xml,
     }
 
@@ -65,11 +64,13 @@ def load_plan(files: Tree) -> tuple[list[ImageSpec], dict[str, Any], str | None]
                 f"{path}: is a plan of format {document['format']!r}; this bfbridge knows "
                 f"{_FORMAT}. Use one version of bfbridge in all processes."
             )
-        specs = [_to_spec(entry) for entry in document["images"]]
-        return specs, dict(document["options"]), document["ome_xml"]
+        specs = from_plain(document["images"])
+        if not all(isinstance(spec, ImageSpec) for spec in specs):
+            raise TypeError("its images are something else")
+        return list(specs), dict(document["options"]), document["ome_xml"]
     except UnreadableFile:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableFile(f"{path}: the plan cannot be read ({error!r}).") from error
 
 
@@ -90,59 +91,3 @@ def load_windows(files: Tree) -> Iterator[list[list[Window]]]:
             yield [[Window(*pair) for pair in image] for image in found]
         except (ReadFailed, ValueError, KeyError, TypeError):
             continue
-
-
-def _from_spec(spec: ImageSpec) -> dict[str, Any]:
-    image = spec.image
-    return {
-        "name": image.name,
-        "dtype": image.dtype.newbyteorder("<").str,
-        "levels": [[list(level.shape), list(level.chunk)] for level in image.levels],
-        "samples": image.samples,
-        "role": image.role,
-        "significant_bits": image.significant_bits,
-        "pixel_size": {axis: getattr(image.pixel_size, axis) for axis in "xyz"},
-        "channels": [
-            {
-                "name": channel.name,
-                "color": channel.color,
-                "emission": channel.emission,
-                "excitation": channel.excitation,
-                "samples": channel.samples,
-            }
-            for channel in image.channels
-        ],
-        "fill_value": fill_json(spec.fill_value, image.dtype),
-        "downsample": spec.downsample,
-    }
-
-
-def _to_spec(entry: Mapping[str, Any]) -> ImageSpec:
-    image = Image(
-        name=entry["name"],
-        levels=tuple(Level(tuple(shape), tuple(chunk)) for shape, chunk in entry["levels"]),
-        dtype=np.dtype(entry["dtype"]).newbyteorder("="),
-        samples=entry["samples"],
-        role=entry["role"],
-        significant_bits=entry["significant_bits"],
-        pixel_size=PixelSize(**{axis: _quantity(q) for axis, q in entry["pixel_size"].items()}),
-        channels=tuple(
-            Channel(
-                name=channel["name"],
-                color=None if channel["color"] is None else tuple(channel["color"]),
-                emission=_quantity(channel["emission"]),
-                excitation=_quantity(channel["excitation"]),
-                samples=channel["samples"],
-            )
-            for channel in entry["channels"]
-        ),
-    )
-    fill = entry["fill_value"]
-    # A complex fill value is stored as its two parts; only the first can be other than 0.
-    value = float(fill[0] if isinstance(fill, list) else fill)
-    whole = image.dtype.kind in "iu"
-    return ImageSpec(image, int(fill) if whole else value, entry["downsample"])
-
-
-def _quantity(stored: Sequence[Any] | None) -> Quantity | None:
-    return None if stored is None else Quantity(float(stored[0]), str(stored[1]))

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from bfbridge.backend import Image, ImageSpec, Quantity, Shape5, StoredAs, WriterBackend
+from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
-from bfbridge.omemodel import model_from_xml, xml_from_model
-from bfbridge_omezarr.files import tree_of
-from bfbridge_omezarr.levels import LevelWriter, Windows, Workspace, to_json
-from bfbridge_omezarr.metadata import (
-    group_documents,
-    label_attributes,
-    multiscale_attributes,
-)
+from bfbridge.ngff.documents import group_documents, to_json
+from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
+from bfbridge.ome.model import model_from_xml, xml_from_model
+from bfbridge_omezarr.chunked.levels import LevelWriter, Windows, Workspace
+from bfbridge_omezarr.hierarchy.files import tree_of
 from bfbridge_omezarr.options import WriteOptions, parse_options
-from bfbridge_omezarr.places import place_images
 from bfbridge_omezarr.shared import (
     FOLDER,
     load_plan,
@@ -34,9 +30,10 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
-    from bfbridge.source import Source
+    from bfbridge.storage.source import Source
+    from bfbridge_omezarr.hierarchy.files import Tree
 
-__all__ = ["StoreWriter", "ome_xml_of"]
+__all__ = ["StoreWriter"]
 
 Array = np.ndarray[Any, Any]
 # Blosc stores sizes in 32 bits and keeps 16 bytes for its header.
@@ -59,7 +56,7 @@ class StoreWriter(WriterBackend):
 
     def __init__(
         self,
-        target: Path | Source,
+        target: Path | Source | Tree,
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: WriteOptions,
@@ -273,8 +270,11 @@ class StoreWriter(WriterBackend):
             self._files.write(
                 "OME/METADATA.ome.xml", ome_xml_of(self._ome, self._places.order).encode()
             )
+        others = self._others
         for group in sorted(documents, key=lambda key: (key == "", key)):
-            for name, document in group_documents(documents[group], self._options):
+            told = others.get(group, {})
+            version = self._options.version
+            for name, document in group_documents(documents[group], version, told):
                 self._files.write(_join(group, name), to_json(document))
         if self._shared:
             self._files.remove_folder(FOLDER)
@@ -293,35 +293,20 @@ class StoreWriter(WriterBackend):
         """Attributes of every group, by key."""
         documents = dict(self._places.documents)
         for i, (group, spec) in enumerate(zip(self._places.groups, self._specs, strict=True)):
-            attributes = multiscale_attributes(
-                spec, self._windows[i].found, self._options, self._time_step(i)
+            step = time_step(spec, self._ome, i)
+            documents[group] = image_attributes(
+                group, spec, self._windows[i].found, self._options.version, step
             )
-            if spec.image.is_mask:
-                source = "../../" if "labels/" in group else None
-                attributes |= label_attributes(self._options, source)
-            documents[group] = attributes
         return documents
 
-    def _time_step(self, image: int) -> Quantity | None:
-        if self._ome is None or image >= len(self._ome.images):
-            return None
-        pixels = self._ome.images[image].pixels
-        if not pixels.time_increment:
-            return None
-        return Quantity(pixels.time_increment, pixels.time_increment_unit.value)
-
-
-def ome_xml_of(ome: OME, order: Sequence[int]) -> str:
-    """Return the OME document of images in that order, pointing to no other file's pixels."""
-    from ome_types.model import MetadataOnly
-
-    ome = ome.model_copy(deep=True)
-    ome.images = [ome.images[number] for number in order]
-    for image in ome.images:
-        image.pixels.tiff_data_blocks = []
-        image.pixels.bin_data_blocks = []
-        image.pixels.metadata_only = MetadataOnly()
-    return xml_from_model(ome)
+    @property
+    def _others(self) -> dict[str, Mapping[str, Any]]:
+        """Attributes of the groups that are none of NGFF's, as their sources had them."""
+        told = {
+            group: spec.extras.other.get("attributes")
+            for group, spec in zip(self._places.groups, self._specs, strict=True)
+        }
+        return {group: found for group, found in told.items() if isinstance(found, Mapping)}
 
 
 def _join(group: str, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from bfbridge.source import RandomAccess
+from bfbridge.storage.source import RandomAccess
 
 __all__ = ["Cursor", "Damaged"]
 

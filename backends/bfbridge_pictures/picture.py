@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -16,7 +15,8 @@ import numpy as np
 from bfbridge.backend import Channel, Image, Level, OpenOptions, PixelSize
 from bfbridge.errors import BfbridgeError, OutOfMemory
 from bfbridge.limits import Limits, check
-from bfbridge.source import RandomAccess
+from bfbridge.runtime import forking
+from bfbridge.storage.source import RandomAccess
 from bfbridge_pictures.cursor import Damaged
 
 __all__ = [
@@ -176,7 +176,7 @@ class Planes(Picture):
     keep: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._kept: OrderedDict[tuple[int, int], Array] = OrderedDict()
 
     def rows(self, level: int, t: int, start: int, stop: int) -> Array:

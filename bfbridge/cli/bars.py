@@ -14,11 +14,11 @@ from rich.text import Text
 from bfbridge.cli.pace import Pace, duration
 from bfbridge.cli.stopping import Quiet
 from bfbridge.cli.text import shown_by
-from bfbridge.terminal import printable
+from bfbridge.runtime.terminal import printable
 
 if TYPE_CHECKING:
     from bfbridge.cli.stopping import Stopper
-    from bfbridge.convert.record import FileRecord
+    from bfbridge.convert.reports.record import FileRecord
 
 __all__ = ["show_bars"]
 

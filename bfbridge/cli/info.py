@@ -14,7 +14,7 @@ from bfbridge.cli.text import printable_json, printable_xml, say, show_error
 from bfbridge.errors import FileMissing, Unsupported
 
 if TYPE_CHECKING:
-    from bfbridge.convert.sources import Opened
+    from bfbridge.convert.plan.sources import Opened
     from bfbridge.reader import BioReader
 
 __all__ = ["info"]
@@ -33,7 +33,8 @@ def info(
     backend: Annotated[
         str | None,
         typer.Option(
-            "--backend", help="ometiff, omezarr, czi, lif, nd2, pictures or bioformats; default: by content."
+            "--backend",
+            help="ometiff, omezarr, czi, lif, nd2, pictures or bioformats; default: by content.",
         ),
     ] = None,
     storage: Annotated[
@@ -57,7 +58,7 @@ def _is_one_image(source: str) -> bool:
     # The usual case does without the modules that convert, which take long to load.
     if os.path.isfile(source):
         return True
-    from bfbridge.convert.sources import is_one_image
+    from bfbridge.convert.plan.sources import is_one_image
 
     return is_one_image(source)
 
@@ -84,7 +85,7 @@ def _echo_json(told: Any) -> None:
 def _show_many(files: list[str], shown: _Shown) -> None:
     """Show every image of several files and folders; those that fail do not stop the others."""
     from bfbridge.convert import make_request
-    from bfbridge.convert.sources import Skipped, find_sources
+    from bfbridge.convert.plan.sources import Skipped, find_sources
 
     request = make_request(reader_options={"storage_options": shown.options["storage_options"]})
     skipped = Skipped()
@@ -134,7 +135,7 @@ class _Shown:
 
     def look(self, path: str) -> Opened:
         """Describe one of several files, and tell what belongs to it."""
-        from bfbridge.convert.sources import Opened
+        from bfbridge.convert.plan.sources import Opened
 
         with self.open(path) as br:
             told = self.describe(br)

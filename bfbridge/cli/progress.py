@@ -15,8 +15,8 @@ from bfbridge.cli.stopping import Quiet, Stopper
 from bfbridge.cli.text import say
 
 if TYPE_CHECKING:
-    from bfbridge.convert.record import FileRecord
-    from bfbridge.convert.run import Watcher
+    from bfbridge.convert.execute.run import Watcher
+    from bfbridge.convert.reports.record import FileRecord
 
 __all__ = ["watch"]
 

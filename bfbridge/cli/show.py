@@ -8,7 +8,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from bfbridge.terminal import printable
+from bfbridge.files.in_place import find_interrupted
+from bfbridge.runtime.terminal import printable
 
 if TYPE_CHECKING:
     from bfbridge.backend import PixelSize
@@ -26,7 +27,14 @@ def describe(br: BioReader) -> dict[str, Any]:
         "backend_reason": br.backend_reason,
         "series": [_series(view) for view in br.series],
         "used_files": br.used_files,
+        "interrupted": _interrupted(br),
     }
+
+
+def _interrupted(br: BioReader) -> str | None:
+    """Tell of a change in place that was not completed."""
+    found = find_interrupted(br.source_name)
+    return None if found is None else str(found)
 
 
 def _series(view: ImageView) -> dict[str, Any]:
@@ -69,6 +77,8 @@ def print_description(console: Console, told: dict[str, Any]) -> None:
     count = len(told["used_files"])
     if count > 1:
         head.add_row("files", f"{count} belong to this data set")
+    if told["interrupted"]:
+        head.add_row("warning", Text(told["interrupted"]))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("#", "name", "X", "Y", "Z", "C", "T", "dtype", "pixel size", "levels"):
         right = column in "#XYZCT"

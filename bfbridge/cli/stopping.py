@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bfbridge.convert.run import Watcher
+from bfbridge.convert.execute.run import Watcher
 
 __all__ = ["Quiet", "Stopper"]
 

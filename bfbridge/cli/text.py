@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
-from bfbridge.terminal import printable
+from bfbridge.runtime.terminal import printable
 
 __all__ = [
     "LogLines",

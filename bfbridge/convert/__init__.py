@@ -18,18 +18,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bfbridge.convert.batch import parse_part, plan_jobs, run_batch
-from bfbridge.convert.history import read_history
-from bfbridge.convert.jobs import reason_of
-from bfbridge.convert.naming import axes_of_pattern, is_name_pattern
-from bfbridge.convert.options import holds_levels, options_for
-from bfbridge.convert.places import Place, Url, check_working_folder, identity, place_of
-from bfbridge.convert.record import FileRecord, now
-from bfbridge.convert.report import Report, report_path
-from bfbridge.convert.request import SPLITS, Request, parse_crop, parse_size, parse_split
-from bfbridge.convert.run import Watcher, note_warnings
-from bfbridge.convert.single import Progress, convert_file
-from bfbridge.convert.sources import Scan, Skipped, find_sources, is_one_image, name_targets
+import numpy as np
+
+from bfbridge.convert.copy.source import Progress, convert_file
+from bfbridge.convert.copy.target_options import holds_levels, options_for
+from bfbridge.convert.execute.batch import parse_part, plan_jobs, run_batch
+from bfbridge.convert.execute.run import Watcher, note_warnings
+from bfbridge.convert.locations import Place, Url, check_working_folder, identity, place_of
+from bfbridge.convert.plan.checks import check_call, check_wanted
+from bfbridge.convert.plan.naming import axes_of_pattern, is_name_pattern
+from bfbridge.convert.plan.request import SPLITS, Request, parse_crop, parse_size, parse_split
+from bfbridge.convert.plan.sources import Scan, Skipped, find_sources, is_one_image, name_targets
+from bfbridge.convert.reports.history import read_history
+from bfbridge.convert.reports.record import FileRecord, now, reason_of
+from bfbridge.convert.reports.writer import Report, report_path
 from bfbridge.errors import (
     BadArgument,
     BatchFailed,
@@ -99,6 +101,9 @@ def make_request(**wanted: Any) -> Request:
     BadArgument
         One of them makes no sense.
     """
+    check_wanted(wanted)
+    if isinstance(wanted.get("series"), np.integer):
+        wanted["series"] = int(wanted["series"])
     for name, parse in (("crop", parse_crop), ("memory", parse_size), ("split", parse_split)):
         wanted[name] = parse(wanted.get(name))
     workers = wanted.get("max_workers")
@@ -172,7 +177,7 @@ def convert(
         The new file, whose suffix chooses the format; for a batch, the folder of the new files.
         OME-Zarr is also written to URLs that fsspec understands.
         The name may be a pattern as bfconvert has them, which makes several files:
-        "%n_%c.ome.tif"; see `bfbridge.convert.naming`.
+        "%n_%c.ome.tif"; see `bfbridge.convert.plan.naming`.
     series
         Number or name of one image, or several. Default: all, into one file.
     level
@@ -241,6 +246,14 @@ def convert(
     BatchFailed
         Some files of a batch failed. The others are done; ``error.conversion`` has them all.
     """
+    functions = {
+        "progress": (progress, "__call__"), "client": (client, "submit"),
+        "watcher": (watcher, "begin"),
+    }  # fmt: skip
+    check_call(
+        source, target, functions, overwrite=overwrite, recursive=recursive, group=group,
+        resume=resume,
+    )  # fmt: skip
     request = make_request(
         series=series, level=level, channels=channels, z=z, t=t, crop=crop, dtype=dtype,
         scaling=scaling, split=split, pyramid=pyramid, downsample=downsample, verify=verify,
@@ -260,7 +273,7 @@ def convert(
         request = _with_names(request, os.fspath(target))
         work: Callable[..., FileRecord] = convert_file
         if client is not None:
-            from bfbridge.convert.regions import convert_on_cluster
+            from bfbridge.convert.execute.regions import convert_on_cluster
 
             work = partial(convert_on_cluster, client=client)
         told = {"overwrite": overwrite, "resume": resume, "progress": progress}

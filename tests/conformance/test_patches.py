@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader
+from bfbridge.engine.tiles import ChunkCache
 from bfbridge.patches import ImageStack, Rectangle
-from bfbridge.tiles import ChunkCache
 from tests.real.manifest import DATA
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 import tempfile
@@ -16,9 +15,10 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter
+from bfbridge.engine.tiles import MAX_THREADS
 from bfbridge.errors import BfbridgeError, TargetBusy
-from bfbridge.tiles import MAX_THREADS
 from tests.faults.zygote import pixels
+from tests.support.dropped import settle_all
 from tests.support.faults import leftovers, read_by_peer, read_by_us, state
 
 FORMATS = {
@@ -241,7 +241,7 @@ class Resources:
 
     @staticmethod
     def now() -> tuple[int, dict[str, object]]:
-        gc.collect()
+        settle_all()
         names = [thread.name for thread in threading.enumerate()]
         pooled = sum(name.startswith("bfbridge") for name in names)
         found: dict[str, object] = {

@@ -61,7 +61,7 @@ class Injector:
             if hasattr(os, name):
                 setattr(os, name, self._counted(name, getattr(os, name)))
         # The kernel's special renames are called through ctypes, which no other hook sees.
-        filesystem = importlib.import_module("bfbridge.filesystem")
+        filesystem = importlib.import_module("bfbridge.storage.durable_io")
         filesystem.special_rename = self._counted("renameat2", filesystem.special_rename)
         os_open, io_open, hit = os.open, io.open, self.hit
 
@@ -154,7 +154,25 @@ def naive_write(path: str, order: dict[str, Any], ready: Callable[[], None]) -> 
             file.flush()
 
 
-WRITERS = {"bfbridge": write_image, "naive": naive_write}
+def append_image(path: str, order: dict[str, Any], ready: Callable[[], None]) -> None:
+    """Change a finished store in place, by strips that do not meet the grid of chunks.
+
+    With more time points than it has, these are added, and the others left alone.
+    """
+    from bfbridge import BioWriter
+
+    shape, first = tuple(order["shape"]), order.get("first_t", 0)
+    array = pixels(shape, order["seed"])
+    y, x = order["blank"]
+    array[y:, :x] = 0
+    with BioWriter(path, max_workers=order.get("workers", 2), append=True, T=shape[4]) as writer:
+        ready()
+        step = order.get("step", 50)
+        for y in range(0, shape[0], step):
+            writer[y : y + step, ..., first:] = array[y : y + step, ..., first:]
+
+
+WRITERS = {"append": append_image, "bfbridge": write_image, "naive": naive_write}
 
 
 def strike_for(order: dict[str, Any]) -> Callable[[int, str], None]:

@@ -13,8 +13,8 @@ import pytest
 
 from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
-from bfbridge.source import as_source
-from bfbridge_bioformats.dicom import mended
+from bfbridge.storage.source import as_source
+from bfbridge_bioformats.files.dicom import mended
 from tests.support.dicoms import (
     BIG_ENDIAN,
     JPEG,

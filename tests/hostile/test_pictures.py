@@ -18,7 +18,7 @@ from PIL import Image
 
 from bfbridge.backend import OpenOptions, Region
 from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_pictures import PictureReader
 from tests.real.manifest import entries
 from tests.support import pictures

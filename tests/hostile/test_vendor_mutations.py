@@ -19,7 +19,7 @@ import pytest
 
 from bfbridge.backend import OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_czi import CziReader
 from bfbridge_lif import LifReader
 from bfbridge_nd2 import Nd2Reader

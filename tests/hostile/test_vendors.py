@@ -28,7 +28,7 @@ from bfbridge.errors import (
     Unsupported,
 )
 from bfbridge.limits import Limits
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_czi import CziReader
 from bfbridge_lif import LifReader
 from bfbridge_nd2 import Nd2Reader

@@ -33,7 +33,7 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_omezarr import OmeZarrReader
 from tests.support.peak import peak_memory
 
@@ -153,7 +153,7 @@ def sharded(
     path: Path, table: list[tuple[int, int]], data: bytes = b"", crc: int | None = None
 ) -> Path:
     """A store whose first shard (two chunks of 10 x 25) is as given."""
-    from bfbridge_omezarr.codecs import crc32c
+    from bfbridge_omezarr.chunked.codecs import crc32c
 
     store_v3(path, sharding())
     raw = struct.pack("<4Q", *(n for pair in table for n in pair))
@@ -222,7 +222,7 @@ def test_links_out_of_the_store(
     tmp_path: Path, place: str, nofollow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not nofollow:
-        monkeypatch.setattr("bfbridge_omezarr.store._NOFOLLOW", 0)
+        monkeypatch.setattr("bfbridge_omezarr.hierarchy.store._NOFOLLOW", 0)
     path = store_v2(tmp_path / "a.zarr")
     outside = tmp_path / "outside"
     (path / place).rename(outside)
@@ -418,7 +418,7 @@ def test_chunks_that_expand_in_arrays_that_zarr_python_reads(
     bomb = made[name.removeprefix("numcodecs.")]()
     chunk = path / "0/c/0/0"
     if inside != "after a filter":
-        from bfbridge_omezarr.codecs import crc32c
+        from bfbridge_omezarr.chunked.codecs import crc32c
 
         for _ in range(2):
             table = struct.pack("<2Q", 0, len(bomb))

@@ -21,7 +21,7 @@ pytest.importorskip("zarr")
 
 from bfbridge.backend import OpenOptions, Region
 from bfbridge.errors import BfbridgeError
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_omezarr import OmeZarrReader
 from tests.support.peak import peak_memory
 from tests.support.zarrzoo import DOCUMENTS, make

@@ -19,7 +19,7 @@ import os, signal, sys, threading, time
 import numpy as np
 from bfbridge.backend import OpenOptions, Region
 from bfbridge.errors import *
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 import bfbridge_bioformats as backend
 
 def open_(name, **options):

@@ -28,10 +28,10 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_bioformats import READER
-from bfbridge_bioformats.isolated import IsolatedReader, _pieces
-from bfbridge_bioformats.workers import workers
+from bfbridge_bioformats.isolation.isolated import IsolatedReader, _pieces
+from bfbridge_bioformats.isolation.workers import workers
 
 SMALL = "small&sizeX=64&sizeY=48&sizeZ=2&sizeC=3&rgb=3&pixelType=uint16.fake"
 SLOW = "slow&sizeX=64&sizeY=64&sizeT=40&sleepOpenBytes=100.fake"
@@ -439,7 +439,7 @@ if child == 0:
     time.sleep(12)
     os._exit(0)
 time.sleep(0.2)
-from bfbridge_bioformats.workers import workers
+from bfbridge_bioformats.isolation.workers import workers
 print(*workers.pids, file=open("pids", "w"), flush=True)
 print("ready", flush=True)
 if {how!r} != "exit":

@@ -152,7 +152,7 @@ def test_a_heap_too_small_is_a_memory_error_and_reading_goes_on(program, tmp_pat
 def test_the_heap_can_be_chosen(program):
     code = """
         backend.start({heap})
-        from bfbridge_bioformats.jvm import machine
+        from bfbridge_bioformats.runtime.machine import machine
         print(machine.max_memory() >> 20)
         """
     # One of the collector's rooms is always empty, and is not counted.
@@ -164,9 +164,9 @@ def test_a_java_started_by_somebody_else_is_used(program):
     out = program.run(
         """
         import jpype
-        from bfbridge_bioformats.jar import find_jar
-        from bfbridge_bioformats.java import find_java
-        from bfbridge_bioformats.jvm import machine
+        from bfbridge_bioformats.jars.locate import find_jar
+        from bfbridge_bioformats.runtime.java import find_java
+        from bfbridge_bioformats.runtime.machine import machine
         jpype.startJVM(
             str(find_java().library), "-Djava.awt.headless=true",
             "--enable-native-access=ALL-UNNAMED",
@@ -198,7 +198,7 @@ def test_somebody_else_s_java_without_bioformats_is_a_clear_error(program):
     out = program.run(
         """
         import jpype
-        from bfbridge_bioformats.java import find_java
+        from bfbridge_bioformats.runtime.java import find_java
         jpype.startJVM(str(find_java().library), "--enable-native-access=ALL-UNNAMED")
         try:
             open_(SMALL)
@@ -254,7 +254,7 @@ def test_the_xml_options_are_what_stops_requests(program, safe, asked):
     out = program.run(
         f"""
         import http.server, tifffile
-        import bfbridge_bioformats.settings as settings
+        import bfbridge_bioformats.runtime.settings as settings
         asked = []
 
         class Handler(http.server.BaseHTTPRequestHandler):

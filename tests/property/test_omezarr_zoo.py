@@ -17,7 +17,7 @@ pytest.importorskip("zarr")
 
 from bfbridge.backend import OpenOptions, Region, Shape5
 from bfbridge.errors import Unsupported
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_omezarr import OmeZarrReader
 from tests.support.zarrzoo import Exhibit, make, seen_by
 

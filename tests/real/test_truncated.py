@@ -9,7 +9,7 @@ import pytest
 
 from bfbridge.backend import OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_bioformats import READER
 from tests.real.manifest import Entry, entries
 

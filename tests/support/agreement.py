@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, PixelSize, ReaderBackend, Region
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 
 __all__ = ["all_of", "differences", "document_entries", "opened"]
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from bfbridge import metadata
-from bfbridge.atomic import AtomicTarget
-from bfbridge.indexing import trim
-from bfbridge.newfile import NewFile, WritePlan
+from bfbridge.engine.selection import trim
+from bfbridge.files.image_plans import WritePlan
+from bfbridge.files.new_file import NewFile
+from bfbridge.ome import metadata
+from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.writer import BioWriter, ImageWriter
 from tests.support.memory import MemoryWriter
 
@@ -118,6 +119,7 @@ def axis_keys(length: int) -> st.SearchStrategy[Any]:
         lists.filter(bool).map(lambda values: np.array(values, np.int8)),
         st.builds(range, *[st.integers(0, length - 1)] * 2),
         st.integers(0, length - 1).map(np.array),
+        st.lists(st.booleans(), min_size=length, max_size=length).map(np.array),
     )
 
 

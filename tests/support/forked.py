@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bfbridge.errors import BfbridgeError
-from bfbridge.metadata import new_document
+from bfbridge.ome.metadata import new_document
 
 __all__ = ["check"]
 

@@ -20,8 +20,8 @@ from bfbridge.backend import (
     Shape5,
     WriterBackend,
 )
-from bfbridge.openfile import OpenFile
-from bfbridge.source import Source
+from bfbridge.files.open_file import OpenFile
+from bfbridge.storage.source import Source
 from bfbridge.views import ImageView
 
 

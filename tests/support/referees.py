@@ -123,7 +123,7 @@ def needed(referee: str) -> None:
         pytest.skip("needs tiffinfo and tiffcp, which Debian has in the package libtiff-tools")
     elif referee == "bioformats":
         from bfbridge.errors import JarNotFound
-        from bfbridge_bioformats.jar import find_jar
+        from bfbridge_bioformats.jars.locate import find_jar
 
         try:
             find_jar()

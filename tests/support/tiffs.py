@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bfbridge.backend import OpenOptions, ReaderBackend, Region
-from bfbridge.source import as_source
+from bfbridge.storage.source import as_source
 from bfbridge_ometiff import OmeTiffReader
 
 KINDS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 13: "I", 16: "Q", 18: "Q"}

@@ -1,0 +1,200 @@
+"""Which other files a file may draw in: none outside its own folder, unless that is allowed.
+
+Names in OME-XML are looked at before Java sees them. Whatever the format, the files that
+Bio-Formats then says it uses are looked at as well, before anything of them is handed out.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from bfbridge.backend import OpenOptions
+from bfbridge.errors import BfbridgeError, UnreadableFile
+from bfbridge.limits import Limits, check
+from bfbridge.ome.xml import looks_like_ome_xml, parse_ome_xml
+from bfbridge.storage.source import RandomAccess, Source
+
+__all__ = ["check_named_files", "check_used_files"]
+
+# TIFF 6.0 section 2 and the BigTIFF design: (count format, entry size, value size, offset format).
+_CLASSIC = ("H", 12, 4, "I")
+_BIG = ("Q", 20, 8, "Q")
+_IMAGE_DESCRIPTION = 270
+_MOST_ENTRIES = 4096
+
+# Formats that are whole trees of folders, whose files are found by the tree's fixed plan and not by
+# names inside a file: the folder that counts as theirs lies so many levels above the opened file.
+_TREES = {
+    "APLReader": 2,
+    "BDReader": 1,
+    "BrukerReader": 3,
+    "CellSensReader": 2,
+    "CellVoyagerReader": 1,
+    "CellWorxReader": 1,
+    "ColumbusReader": 2,
+    "DicomReader": 1,
+    "FV1000Reader": 1,
+    "FlexReader": 2,
+    "InCellReader": 1,
+    "L2DReader": 1,
+    "MIASReader": 3,
+    "MicromanagerReader": 1,
+    "OIRReader": 1,
+    "OlympusTileReader": 2,
+    "OperettaReader": 2,
+    "PerkinElmerReader": 1,
+    "PrairieReader": 1,
+    "ScanrReader": 2,
+    "TecanReader": 1,
+    "TillVisionReader": 2,
+    "TrestleReader": 1,
+    "VolocityReader": 2,
+    "XLEFReader": 2,
+}
+
+
+def check_named_files(source: Source, options: OpenOptions) -> list[str]:
+    """Return the files that an OME-TIFF or companion file names; refuse those outside its folder.
+
+    Looks at BinaryOnly/@MetadataFile and TiffData/UUID/@FileName (OMETiffReader.initFile follows
+    them), of the file itself and of the companion it names.
+
+    Raises
+    ------
+    UnreadableFile
+        A name leads out of the folder: by ``..``, ``~``, a URL, a NUL or a symbolic link.
+    """
+    limits = options.limits
+    xml = _ome_xml(source, limits)
+    if xml is None:
+        return []
+    try:
+        document = parse_ome_xml(xml, source.name, limits)
+    except BfbridgeError:
+        # Java refuses it too, or reads it as something else than OME-TIFF; its files are checked.
+        return []
+    names = {data.file_name for image in document.images for data in image.tiff_data}
+    found = sorted(filter(None, names))
+    if document.binary_only is not None:
+        found.append(document.binary_only.metadata_file)
+    if not options.allow_outside:
+        for name in found:
+            _check_name(source, name)
+    if document.binary_only is not None:
+        companion = source.sibling(found[-1].replace("\\", "/"))
+        if companion.exists() and not companion.is_dir():
+            found.extend(check_named_files(companion, options))
+    return found
+
+
+def check_used_files(path: Path, files: Iterable[str], reader: str) -> None:
+    """Refuse a data set with files outside the folder of the file that was opened.
+
+    Parameters
+    ----------
+    path
+        Of the file that was opened.
+    files
+        What getUsedFiles says.
+    reader
+        Name of the Java class; some formats are trees of folders, which count as one.
+
+    Raises
+    ------
+    UnreadableFile
+        A file lies outside.
+    """
+    folder = path.absolute().parent
+    for _ in range(_TREES.get(reader, 0)):
+        folder = folder.parent
+    allowed = _allowed_roots(path, folder)
+    for file in files:
+        if not _inside(os.path.join(path.absolute().parent, file), allowed):
+            raise _outside(str(path), file)
+
+
+def _allowed_roots(path: Path, folder: Path) -> tuple[str, ...]:
+    """Real folders that count as a file's own: where its name is, and where its bytes are."""
+    return os.path.realpath(folder), os.path.dirname(os.path.realpath(path))
+
+
+def _inside(file: str, roots: Sequence[str]) -> bool:
+    real = os.path.realpath(file)
+    return any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
+
+
+def _check_name(source: Source, name: str) -> None:
+    plain = name.replace("\\", "/")
+    if (
+        "\0" in plain
+        or ".." in plain.split("/")
+        or plain.startswith("~")
+        or "://" in plain
+        or plain.lower().startswith("file:")
+    ):
+        raise _outside(source.name, name)
+    if source.path is None:
+        return
+    # Java puts even an absolute name below the folder: java.io.File(folder, "/x") is folder/x.
+    below = os.path.join(source.path.parent, plain.lstrip("/"))
+    if not _inside(below, _allowed_roots(source.path, source.path.parent)):
+        raise _outside(source.name, name)
+
+
+def _outside(name: str, companion: str) -> UnreadableFile:
+    return UnreadableFile(
+        f"{name}: it names {companion!r} as part of its data, which is outside its own folder and "
+        "is not read. If you trust the file, open it with allow_outside=True."
+    )
+
+
+def _ome_xml(source: Source, limits: Limits) -> bytes | None:
+    """OME-XML in the first directory of a TIFF, or of a companion file; None if it has none."""
+    access = source.open()
+    try:
+        head = bytes(access.read_at(0, 16))
+        if source.filename.lower().endswith("companion.ome"):
+            check(access.size, limits.xml_bytes, "metadata length in bytes", source.name)
+            return bytes(access.read_at(0, access.size))
+        for text in _description(access, head, source.name, limits):
+            if looks_like_ome_xml(text):
+                return text
+        return None
+    finally:
+        access.close()
+
+
+def _description(access: RandomAccess, head: bytes, name: str, limits: Limits) -> Iterator[bytes]:
+    """ImageDescription of the first directory of a TIFF; nothing for other and damaged files."""
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 16:
+        return
+    version = struct.unpack(order + "H", head[2:4])[0]
+    if version == 42:
+        layout, offset = _CLASSIC, struct.unpack(order + "I", head[4:8])[0]
+    elif version == 43:
+        layout, offset = _BIG, struct.unpack(order + "Q", head[8:16])[0]
+    else:
+        return
+    count_format, entry_size, value_size, offset_format = layout
+    count_size = struct.calcsize(count_format)
+    # Places may be further on than a file can have, and than can be asked for.
+    raw = bytes(access.read_at(min(offset, access.size), count_size))
+    if len(raw) < count_size:
+        return
+    entries = min(struct.unpack(order + count_format, raw)[0], _MOST_ENTRIES)
+    table = bytes(access.read_at(offset + count_size, entries * entry_size))
+    for start in range(0, len(table) - entry_size + 1, entry_size):
+        entry = table[start : start + entry_size]
+        tag = struct.unpack(order + "H", entry[:2])[0]
+        if tag != _IMAGE_DESCRIPTION:
+            continue
+        length = struct.unpack(order + offset_format, entry[4 : 4 + value_size])[0]
+        check(length, limits.xml_bytes, "ImageDescription length in bytes", name)
+        if length > value_size:
+            place = struct.unpack(order + offset_format, entry[-value_size:])[0]
+            yield bytes(access.read_at(min(place, access.size), length)).rstrip(b"\0")
+        return

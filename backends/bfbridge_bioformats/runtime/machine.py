@@ -1,0 +1,387 @@
+"""The one Java virtual machine of this process: started on first need, never at import.
+
+`machine` owns it. Every call into Java stands inside ``with machine.attached():``, which starts
+the JVM if need be, refuses a forked child, and leaves no Java thread behind a short-lived Python
+thread.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bfbridge.errors import (
+    INSTALL,
+    BadArgument,
+    BfbridgeError,
+    ForkedProcess,
+    JavaNotFound,
+    MissingExtra,
+)
+from bfbridge.runtime import forking
+from bfbridge_bioformats.jars.locate import find_jar
+from bfbridge_bioformats.runtime.cds_archive import CLASS_LIST, Archive
+from bfbridge_bioformats.runtime.java import Java, find_java
+from bfbridge_bioformats.runtime.java_log import JavaLog
+from bfbridge_bioformats.runtime.settings import HEAP_VARIABLE, heap_bytes, jvm_arguments
+
+__all__ = ["JavaMachine", "machine", "start"]
+
+log = logging.getLogger("bfbridge")
+
+# Our own few Java classes, see handles/.
+HANDLES = Path(__file__).resolve().parent / "handles" / "handles.jar"
+
+# Threads so named belong to a pool that lives on: attaching each once is cheaper than each call.
+KEPT_THREADS = "bfbridge"
+_EXIT_PATIENCE = 2.0
+
+
+class JavaMachine:
+    """Owner of the JVM. There is one instance, `machine`; all methods are thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = forking.rlock()
+        self._started = False
+        self._pid = os.getpid()
+        self._starting = 0
+        self._adopted = False
+        self._version = ""
+        self._max_memory = 0
+        self._log = JavaLog()
+        self._classes: dict[str, Any] = {}
+        self._java: Java | None = None
+        self._mended = False
+        self._byte: Any = None
+        self._bytes: Any = None
+        # Calls under way, and whether the interpreter is ending.
+        self._calls = forking.condition()
+        self._active = 0
+        self._ending = False
+        # What is to be closed while Java still runs, at exit.
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    @property
+    def started(self) -> bool:
+        """Whether the JVM runs, in this process."""
+        return self._started and self._pid == os.getpid()
+
+    @property
+    def adopted(self) -> bool:
+        """Whether somebody else had started the JVM."""
+        return self._adopted
+
+    @property
+    def java(self) -> Java | None:
+        """The runtime that was started; None before, and for somebody else's JVM."""
+        return self._java
+
+    def start(self, heap: str | int | None = None) -> str:
+        """Start the JVM unless it runs; return the version of Bio-Formats.
+
+        Parameters
+        ----------
+        heap
+            Largest Java heap, such as "2g". It counts only for the call that starts Java.
+
+        Raises
+        ------
+        JavaNotFound, JarNotFound, MissingExtra
+            Something is not installed; the message has the line that installs it.
+        ForkedProcess
+            Java was started before this process was forked.
+        """
+        if not self._started:
+            with self._lock:
+                if not self._started:
+                    try:
+                        self._start(heap)
+                    finally:
+                        self._starting = 0
+                    if not _keeps_attached():
+                        # Java counts the thread that made it as its main one until it detaches.
+                        self._classes["java.lang.Thread"].detach()
+        self._refuse_forked()
+        return self._version
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Allow calls into Java inside the block.
+
+        A thread that Java did not know is detached at the end, so that 10 000 short-lived threads
+        leave no Java thread behind; the main thread and pools' threads stay attached.
+        """
+        if not self._started:
+            self.start()
+        if self._pid != os.getpid():
+            self._refuse_forked()
+        thread = self._classes["java.lang.Thread"]
+        self._enter()
+        detach = not (_keeps_attached() or thread.isAttached())
+        try:
+            yield
+        finally:
+            if detach:
+                thread.detach()
+            self._leave()
+
+    def type(self, name: str) -> Any:
+        """Return a Java class by its full name. Call inside ``attached``."""
+        found = self._classes.get(name)
+        if found is None:
+            import jpype
+
+            found = self._classes[name] = jpype.JClass(name)
+        return found
+
+    def new_bytes(self, length: int) -> Any:
+        """Return a new Java byte[]. Call inside ``attached``."""
+        return self._byte[length]
+
+    def bytes(self, data: Any) -> Any:
+        """Return a Java byte[] that holds a copy of `data`."""
+        return self._bytes(data)
+
+    def window(self, memory: Any) -> Any:
+        """Return a direct ByteBuffer over the memory of a uint8 array."""
+        import jpype.nio
+
+        return jpype.nio.convertToDirectBuffer(memory)
+
+    def implement(self, interface: str, thing: Any) -> Any:
+        """Return a Java object whose methods are those of `thing`."""
+        import jpype
+
+        return jpype.JProxy(self.type(interface), inst=thing)
+
+    def text(self, string: Any) -> str:
+        """Return a Java string; a half of a surrogate pair, which is no text, becomes U+FFFD."""
+        try:
+            return str(string)
+        except UnicodeDecodeError:
+            # Java's encoder puts U+FFFD in their place.
+            return bytes(string.getBytes("UTF-16LE")).decode("utf-16-le")
+
+    def zero(self, array: Any) -> None:
+        """Set a Java byte[] to zero."""
+        self.type("bfbridge.Bytes").clear(array)
+
+    def follow_log_level(self) -> None:
+        """Let Java's log through as far as Python's logger "bfbridge.java" does now."""
+        self._log.follow()
+
+    def mend(self) -> None:
+        """Mend faults of the jar's own classes, once. Call inside ``attached``.
+
+        Not while classes are noted for an archive: the jar's own would be in it.
+        """
+        if self._mended or os.environ.get(CLASS_LIST):
+            return
+        with self._lock:
+            if not self._mended:
+                self._mended = True
+                reason = self.type("bfbridge.Repairs").jpeg2000()
+                if reason is not None:
+                    log.warning("JPEG 2000 in Java is not mended: %s", reason)
+
+    def max_memory(self) -> int:
+        """Bytes that Java's heap may grow to; 0 before the start."""
+        return self._max_memory
+
+    def free_memory(self) -> int:
+        """Bytes of heap that Java could still hand out, without collecting garbage."""
+        runtime = self.type("java.lang.Runtime").getRuntime()
+        return int(runtime.maxMemory() - runtime.totalMemory() + runtime.freeMemory())
+
+    def close_at_exit(self, thing: Any) -> None:
+        """Have ``thing.close()`` called at exit while Java still runs. Holds no reference."""
+        self._open.add(thing)
+
+    def _enter(self) -> None:
+        with self._calls:
+            if self._ending and threading.current_thread() is not threading.main_thread():
+                self._park()
+            self._active += 1
+
+    def _leave(self) -> None:
+        with self._calls:
+            self._active -= 1
+            self._calls.notify_all()
+            if self._ending and threading.current_thread() is not threading.main_thread():
+                self._park()
+
+    def _park(self) -> None:
+        """Hold a daemon thread while the interpreter ends, as Python does with daemon threads."""
+        while True:
+            self._calls.wait()
+
+    def _refuse_forked(self) -> None:
+        if self._pid != os.getpid():
+            raise ForkedProcess(
+                "Java was started before this process was forked, and cannot be used in the child. "
+                "Open files there with BioReader(path, isolated=True), or set BFBRIDGE_ISOLATED=1: "
+                "Java then runs in processes of its own. Or start "
+                "processes with multiprocessing.get_context('spawn') or 'forkserver' instead of "
+                "'fork', or open the first Bio-Formats file only inside the child."
+            )
+
+    def _start(self, heap: str | int | None) -> None:
+        try:
+            import jpype
+        except ImportError as error:
+            raise MissingExtra(
+                f"the bioformats backend needs JPype, which is not installed ({error}). Install it "
+                f"with: {INSTALL}"
+            ) from error
+        if self._starting not in (0, os.getpid()):
+            # Another thread of the parent was starting Java at the moment of the fork.
+            self._refuse_forked()
+        self._starting = self._pid = os.getpid()
+        if jpype.isJVMStarted():
+            self._adopt(jpype)
+        else:
+            self._launch(jpype, heap)
+        self._classes["java.lang.Thread"] = jpype.JClass("java.lang.Thread")
+        self._byte = jpype.JByte
+        self._bytes = jpype.JArray(jpype.JByte)
+        self._log.attach()
+        if not self._adopted:
+            jpype.JClass("bfbridge.LogStream").install()
+        self._version = str(jpype.JClass("loci.formats.FormatTools").VERSION)
+        self._max_memory = int(jpype.JClass("java.lang.Runtime").getRuntime().maxMemory())
+        os.register_at_fork(after_in_child=_forget_java)
+        atexit.register(self._finish)
+        self._started = True
+        log.debug("Bio-Formats %s, Java heap up to %d MB", self._version, self._max_memory >> 20)
+
+    def _launch(self, jpype: Any, heap: str | int | None) -> None:
+        java = find_java()
+        jar = find_jar()
+        size = heap_bytes(heap)
+        classpath = [*jar.paths, HANDLES]
+        support = Path(jpype.__file__).resolve().parent.parent / "org.jpype.jar"
+        archive = Archive(java, [*classpath, support])
+        arguments = [*jvm_arguments(java.feature, size), *archive.flags()]
+        try:
+            jpype.startJVM(
+                str(java.library),
+                *arguments,
+                classpath=[str(path) for path in classpath],
+                convertStrings=False,
+                interrupt=False,
+            )
+        except Exception as error:  # noqa: BLE001 - JPype raises OSError, RuntimeError and others
+            _refuse_start(java, arguments, error)
+        self._java = java
+        archive.make_in_background()
+
+    def _adopt(self, jpype: Any) -> None:
+        try:
+            jpype.JClass("loci.formats.ImageReader")
+        except (TypeError, AttributeError, jpype.JException) as error:
+            raise BadArgument(
+                "another library has started Java in this process, without Bio-Formats on its "
+                "class path, and a process can have one Java only. Open the first file with "
+                "bfbridge (or call its start()) before that library starts Java, or add "
+                f"{find_jar().paths[0]} to the class path it starts Java with."
+            ) from error
+        jpype.addClassPath(HANDLES)
+        self._adopted = True
+        log.info("using the Java that another library started; its options are not bfbridge's")
+
+    def _finish(self) -> None:
+        """Close what is open, so that Java and Python end without waiting for each other."""
+        if self._pid != os.getpid():
+            return
+        with self._calls:
+            self._ending = True
+        for thing in list(self._open):
+            with contextlib.suppress(Exception):
+                thing.close()
+        with self._calls:
+            self._calls.wait_for(lambda: self._active == 0, _EXIT_PATIENCE)
+        with contextlib.suppress(Exception):
+            self._log.detach()
+        with contextlib.suppress(Exception):
+            self._end_strays()
+
+    def _end_strays(self) -> None:
+        """Do not let another's Java thread that never ends keep this process from ending.
+
+        Destroying a JVM waits for all its non-daemon threads. They are asked to stop, given two
+        seconds, and else left to the end of the process.
+        """
+        if self._adopted or not self._strays():
+            return
+        for stray in self._strays():
+            stray.interrupt()
+        deadline = time.monotonic() + _EXIT_PATIENCE
+        while self._strays() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if self._strays():
+            import jpype.config
+
+            log.warning("leaving Java threads behind that did not stop within %s s", _EXIT_PATIENCE)
+            jpype.config.destroy_jvm = False
+
+    def _strays(self) -> list[Any]:
+        """Java's live threads that would keep it from ending, but this one."""
+        thread = self._classes["java.lang.Thread"]
+        own = thread.currentThread()
+        return [
+            other
+            for other in thread.getAllStackTraces().keySet()
+            if other.isAlive()
+            and not other.isDaemon()
+            and not other.equals(own)
+            and str(other.getName()) != "DestroyJavaVM"
+        ]
+
+
+def _keeps_attached() -> bool:
+    """Whether this thread lives on, so that it may stay known to Java."""
+    current = threading.current_thread()
+    return current.name.startswith(KEPT_THREADS) or current is threading.main_thread()
+
+
+def _forget_java() -> None:
+    """Keep a forked child from ending Java, which it does not have: that would hang."""
+    import jpype.config
+
+    jpype.config.onexit = False
+
+
+def _refuse_start(java: Java, arguments: list[str], error: Exception) -> NoReturn:
+    if isinstance(error, BfbridgeError):
+        raise error
+    raise JavaNotFound(
+        f"{java.home}: Java {java.version or ''} could not be started ({error}), with options "
+        f"{' '.join(arguments)}. If the heap is too large for this machine, set {HEAP_VARIABLE} "
+        "to less, such as 512m."
+    ) from error
+
+
+machine = JavaMachine()
+
+
+def start(heap: str | int | None = None) -> str:
+    """Start Java unless it runs, and return the version of Bio-Formats.
+
+    Calling it is never needed: opening a file does it. It serves to choose the heap, or to have
+    the start-up time pass at a chosen moment. Thread-safe; later calls only return the version.
+
+    Parameters
+    ----------
+    heap
+        Largest Java heap, such as "2g" or a number of bytes. None: ``BFBRIDGE_HEAP``, else a
+        quarter of the memory this process may use.
+    """
+    return machine.start(heap)

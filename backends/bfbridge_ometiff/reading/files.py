@@ -1,0 +1,374 @@
+"""The TIFF files of one data set: which may be read, opened on need, closed when many.
+
+A file may name others (TiffData/UUID/@FileName, BinaryOnly/@MetadataFile). They are looked for in
+the folder of the file that was opened, and nowhere else unless the caller allows it: a name that
+leads out of the folder, by ``..``, by an absolute path or by a symbolic link, is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import re
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
+from bfbridge.limits import Limits
+from bfbridge.runtime import forking
+from bfbridge.storage.durable_io import fill_at
+from bfbridge.storage.source import RandomAccess, Source
+from bfbridge.storage.stamp import FileStamp, Stamps
+from bfbridge_ometiff.structure.ifd import Directory, TiffFile
+from bfbridge_ometiff.structure.layout import Layout, layout_of
+
+__all__ = ["FileSet", "OpenTiff", "companion", "inside_name"]
+
+_MOST_OPEN = 64
+_MOST_LAYOUTS = 4096
+_LAYOUT_BYTES = 64 << 20
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def companion(source: Source, name: str, *, allow_outside: bool) -> Source:
+    """Return the source of a file named by another.
+
+    Parameters
+    ----------
+    source
+        The file that names it.
+    name
+        As stored. Of an absolute path only the last part counts, as old Bio-Formats writers stored
+        the path at the time of writing (OMETiffReader.initFile looks for it the same way).
+    allow_outside
+        Whether it may lie outside the folder of `source`.
+
+    Raises
+    ------
+    UnreadableFile
+        The name leads out of the folder.
+    """
+    if allow_outside:
+        return source.sibling(name)
+    plain = inside_name(source, name)
+    if source.path is None:
+        return source.sibling(plain)
+    found = source.path.parent / plain
+    # A plain name leads out of the folder only where it is a link: a set may have 100 000 files.
+    if "/" in plain or os.path.islink(found):
+        folder = os.path.realpath(source.path.parent)
+        if not os.path.realpath(found).startswith(folder.rstrip(os.sep) + os.sep):
+            raise _outside(source, name)
+    return Source(name=str(found), path=found)
+
+
+def inside_name(source: Source, name: str) -> str:
+    """Return a name as it is to be looked for in the folder of `source`; see `companion`."""
+    plain = name.replace("\\", "/")
+    if "\0" in plain or not plain.strip() or ".." in plain.split("/") or plain.startswith("~"):
+        raise _outside(source, name)
+    # Joined to a URL, "::" would begin another one (fsspec chains them).
+    if source.path is None and ("::" in plain or "://" in plain):
+        raise _outside(source, name)
+    if plain.startswith("/") or _SCHEME.match(plain):
+        if "://" in plain or plain.lower().startswith("file:"):
+            raise _outside(source, name)
+        plain = posixpath.basename(plain)
+        if not plain:
+            raise _outside(source, name)
+    return plain
+
+
+def _outside(source: Source, name: str) -> UnreadableFile:
+    return UnreadableFile(
+        f"{source.name}: it names {name!r} as part of its data, which is outside its own folder "
+        "and is not read. If you trust the file, open it with allow_outside=True."
+    )
+
+
+class OpenTiff:
+    """One open TIFF file with the layouts of its directories.
+
+    Parameters
+    ----------
+    source, limits
+        What to open, and bounds on what it may declare.
+    """
+
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self.source = source
+        self.name = source.name
+        self._access: RandomAccess = source.open()
+        try:
+            self.tiff = TiffFile(self._access, source.name, limits)
+        except BaseException:
+            self._access.close()
+            raise
+        self.size = self._access.size
+        self.stamp: FileStamp | None = getattr(self._access, "stamp", None)
+        fileno = getattr(self._access, "fileno", None)
+        self._fd: int = fileno() if fileno is not None and hasattr(os, "preadv") else -1
+        self._lock = forking.lock()
+        self._layouts: OrderedDict[tuple[int, int], Layout] = OrderedDict()
+        self._layout_bytes = 0
+        self._last: tuple[int, Directory] | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a read costs microseconds, so that all directories can be walked at once."""
+        return self.source.url is None
+
+    def directory(self, ifd: int) -> Directory:
+        """Return directory `ifd` of the chain.
+
+        Raises
+        ------
+        UnreadableFile
+            The chain is shorter.
+        """
+        last = self._last
+        if last is not None and last[0] == ifd:
+            return last[1]
+        directory = self.tiff.directory(ifd)
+        if directory is None:
+            raise UnreadableFile(
+                f"{self.name}: there is no directory {ifd}, which its metadata names; it is "
+                "truncated or its metadata is wrong."
+            )
+        # Its lower resolutions are asked for next.
+        self._last = ifd, directory
+        return directory
+
+    def layout(self, ifd: int, sub: int = -1) -> Layout:
+        """Return the layout of directory `ifd`, or of its SubIFD `sub`, kept for the next call."""
+        key = (ifd, sub)
+        with self._lock:
+            found = self._layouts.get(key)
+            if found is not None:
+                return found
+        directory = self.directory(ifd)
+        where = f"{self.name}: directory {ifd}"
+        if sub >= 0:
+            offsets = directory.numbers(330)
+            if sub >= len(offsets):
+                raise UnreadableFile(
+                    f"{where}: it has {len(offsets)} lower resolutions, not {sub + 1}."
+                )
+            directory = self.tiff.directory_at(offsets[sub])
+            where = f"{where}, lower resolution {sub}"
+        layout = layout_of(directory, self.tiff.byteorder, where)
+        with self._lock:
+            if key not in self._layouts:
+                self._layouts[key] = layout
+                self._layout_bytes += _places(layout)
+            while len(self._layouts) > 1 and (
+                len(self._layouts) > _MOST_LAYOUTS or self._layout_bytes > _LAYOUT_BYTES
+            ):
+                self._layout_bytes -= _places(self._layouts.popitem(last=False)[1])
+        return layout
+
+    def read(self, offset: int, length: int, memory: np.ndarray[Any, Any] | None) -> Any:
+        """Return `length` bytes of pixels; in `memory` (at least as long) where that saves a copy.
+
+        The caller calls `check_unchanged` once it has read all that it needs.
+
+        Raises
+        ------
+        UnreadableFile
+            They lie outside the file.
+        FileChanged
+            The file was written to after it was opened.
+        """
+        data: Any
+        if memory is not None and self._fd >= 0:
+            data = memory[:length]
+            done = fill_at(self._fd, memoryview(data), offset)
+        else:
+            data = self._access.read_at(offset, length)
+            done = len(data)
+        if done != length:
+            self.check_unchanged()
+            raise UnreadableFile(
+                f"{length:,} bytes at {offset:,} are wanted, but the file ends at {self.size:,}; "
+                "it is truncated or damaged"
+            )
+        return data
+
+    def check_unchanged(self) -> None:
+        """Raise if what was read so far may not be what the file held when it was opened.
+
+        Raises
+        ------
+        FileChanged
+            A local file was written to since.
+        """
+        if self.stamp is not None and self._fd >= 0:
+            self.stamp.check(self._fd, self.name)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._fd = -1
+        self._access.close()
+
+
+class FileSet:
+    """The files of a data set by number; 0 is the file that was opened.
+
+    Parameters
+    ----------
+    main
+        The file that was opened, already open.
+    anchor
+        Beside which companions lie: `main`'s source, or its companion metadata file's.
+    limits, allow_outside
+        As given by the caller.
+    """
+
+    def __init__(
+        self, main: OpenTiff | None, anchor: Source, limits: Limits, *, allow_outside: bool
+    ) -> None:
+        self._anchor = anchor
+        self._limits = limits
+        self._allow_outside = allow_outside
+        self._sources: list[Source] = []
+        self._numbers: dict[str, int] = {}
+        self._open: OrderedDict[int, OpenTiff] = OrderedDict()
+        self._lock = forking.lock()
+        self._stamps = Stamps()
+        self._settled = False
+        self._folders: dict[str, str] = {}
+        self._main = main
+        if main is not None:
+            self._sources.append(main.source)
+            self._numbers[self._key(main.source)] = 0
+
+    @property
+    def names(self) -> list[str]:
+        """Of the files, by number."""
+        return [source.name for source in self._sources]
+
+    def find(self, name: str) -> int:
+        """Return the number of a file that the metadata names, whether or not it exists.
+
+        Raises
+        ------
+        UnreadableFile
+            The name leads out of the folder.
+        """
+        source = companion(self._anchor, name, allow_outside=self._allow_outside)
+        key = self._key(source)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._sources)
+            self._sources.append(source)
+        return self._numbers[key]
+
+    def _key(self, source: Source) -> str:
+        """Return the one name of a file, however it is called."""
+        if source.path is None:
+            return source.name
+        parent = str(source.path.parent)
+        if parent not in self._folders:
+            self._folders[parent] = os.path.realpath(parent)
+        found = os.path.join(self._folders[parent], source.path.name)
+        return os.path.realpath(found) if os.path.islink(found) else found
+
+    def exists(self, number: int) -> bool:
+        """Whether a file is there.
+
+        Raises
+        ------
+        FileChanged
+            It is, but is no longer the file that it was at the first call.
+        """
+        if number == 0 and self._main is not None:
+            return True
+        source = self._sources[number]
+        if source.path is None:
+            return source.exists()
+        try:
+            stamp = FileStamp.of(source.path)
+        except (OSError, ValueError):  # ValueError: the name cannot be one
+            return False
+        self._stamps.see(self._key(source), stamp)
+        return True
+
+    @contextlib.contextmanager
+    def borrow(self, number: int) -> Any:
+        """Lend a file, open, for the time of a ``with`` block.
+
+        Raises
+        ------
+        UnreadableFile
+            It is missing, or no TIFF.
+        FileChanged
+            It is no longer the file that it was when the data set was opened.
+        """
+        if number == 0 and self._main is not None:
+            yield self._main
+            return
+        with self._lock:
+            tiff = self._open.pop(number, None)
+        if tiff is None:
+            tiff = self._open_one(self._sources[number])
+        try:
+            yield tiff
+        finally:
+            with self._lock:
+                # Two threads may have opened the same file: one of them is kept.
+                spare = self._open.pop(number, None)
+                self._open[number] = tiff
+                old = self._open.popitem(last=False)[1] if len(self._open) > _MOST_OPEN else None
+            for unused in (spare, old):
+                if unused is not None:
+                    unused.close()
+
+    def _open_one(self, source: Source) -> OpenTiff:
+        if not source.exists():
+            raise UnreadableFile(
+                f"{source.name}: this file belongs to the data set of {self._anchor.name}, but is "
+                "missing. Put it in the same folder."
+            )
+        try:
+            tiff = OpenTiff(source, self._limits)
+        except FileChanged:
+            raise
+        except BfbridgeError as error:
+            raise UnreadableFile(
+                f"{source.name}: this file belongs to the data set of {self._anchor.name}, but "
+                f"cannot be opened: {error}"
+            ) from error
+        if self._settled:
+            tiff.tiff.settle()
+        if tiff.stamp is not None:
+            try:
+                self._stamps.see(self._key(source), tiff.stamp)
+            except BaseException:
+                tiff.close()
+                raise
+        return tiff
+
+    def settle(self) -> None:
+        """Note that the data set is open; see `TiffFile.settle`."""
+        with self._lock:
+            self._settled = True
+            held = [*self._open.values(), *([] if self._main is None else [self._main])]
+        for tiff in held:
+            tiff.tiff.settle()
+
+    def close(self) -> None:
+        """Release every file."""
+        with self._lock:
+            held = list(self._open.values())
+            self._open.clear()
+        for tiff in held:
+            tiff.close()
+        if self._main is not None:
+            self._main.close()
+
+
+def _places(layout: Layout) -> int:
+    """Bytes that the places and lengths of a directory's segments take."""
+    return layout.offsets.nbytes + layout.counts.nbytes

@@ -1,0 +1,300 @@
+"""Plain TIFFs and ImageJ stacks, where the mapping is certainly Bio-Formats' TiffReader's.
+
+Some forty Bio-Formats readers claim TIFFs, by tags, by words in the description or by files
+beside them. Here only a file is taken that none of them can want: baseline tags alone, software
+and description known to be neutral, and no file beside it that any reader looks for. Everything
+else stays with Bio-Formats.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+
+from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity
+from bfbridge.errors import Unsupported
+from bfbridge.limits import check
+from bfbridge_ometiff.reading.files import OpenTiff
+from bfbridge_ometiff.reading.neighbours import companion_of
+from bfbridge_ometiff.reading.planes import ImagePlan, Notes, PlaneMap
+from bfbridge_ometiff.structure.ifd import Directory, TiffFile
+from bfbridge_ometiff.structure.jpeg_header import check_colors
+from bfbridge_ometiff.structure.layout import JPEG, JPEG2000, Layout
+
+__all__ = ["plain_images"]
+
+_SUFFIXES: Final = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
+# Structure, resolution, page names, colour: tags that no vendor's reader goes by.
+_TAGS: Final = frozenset(
+    {
+        *range(254, 260),
+        *(262, 266, 269, 270, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 285),
+        *(296, 297, 305, 306, 317, 318, 319, 320, 322, 323, 324, 325, 338, 339, 340, 341),
+        *(347, 529, 530, 531, 532, 34675, 50838, 50839),
+    }
+)
+# What these say of a page, besides what lies where, is compared from page to page ...
+_DESCRIBING: Final = frozenset({*range(254, 260), 262, 266, 277, 278, 284, 317, 322, 323, 339, 530})
+# ... and where its pixels lie, their range and the page's name may differ.
+_FREE: Final = frozenset({273, 279, 280, 281, 282, 283, 285, 297, 324, 325, 340, 341})
+_TEXTS: Final = frozenset({269, 270, 285, 305, 306})
+_SOFTWARE: Final = ("tifffile", "imagej", "matlab", "bfbridge", "libtiff", "pyvips", "scikit-image")
+_UNIT: Final = re.compile(r".*unit=(\w+)", re.ASCII | re.DOTALL)
+# Names that Bio-Formats takes for micrometres, or does not know and so takes for them.
+_MICRONS: Final = frozenset({"micron", "micrometer", "microns", "um"})
+# Control characters end a line.
+_LINES: Final = bytes(10 if 1 <= n < 32 or 127 <= n < 160 else n for n in range(256))
+_KEYS: Final = ("channels", "slices", "frames", "images", "spacing")
+_SIZE_LINE: Final = re.compile(rb"^(?:" + "|".join(_KEYS).encode() + rb")", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    z: int = 1
+    channels: int = 1
+    t: int = 1
+    spacing: float | None = None
+
+
+def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
+    """Return the images of a plain TIFF or ImageJ stack.
+
+    Raises
+    ------
+    Unsupported
+        It may be some other reader's, or Bio-Formats would need to guess.
+    """
+    name = tiff.source.filename
+    if not name.lower().endswith(_SUFFIXES):
+        raise Unsupported("a TIFF without OME-XML under another suffix than TIFF's")
+    if not tiff.is_local:
+        raise Unsupported("a TIFF without OME-XML that is not local")
+    if tiff.source.path is not None:
+        found = companion_of(tiff.source.path)
+        if found is not None:
+            raise Unsupported(f"a TIFF beside {found[0].name!r}, as {found[1]}'s data sets have it")
+    numbers, same = _directories(tiff)
+    first, layout = tiff.directory(numbers[0]), tiff.layout(numbers[0])
+    comment = _comment(first)
+    if comment.startswith("ImageJ=") and same:
+        sizes = _imagej(first, comment, layout, len(numbers))
+    elif comment and not comment.startswith('{"shape"'):
+        raise Unsupported("a description that another reader may know")
+    else:
+        sizes = _Sizes(t=len(numbers))
+    described = "" if comment.startswith("ImageJ=") else comment
+    notes = Notes(described or None, _acquired(first))
+    if same:
+        size = _pixel_size(first, comment, sizes.spacing)
+        return [_image(name, layout, sizes, size, numbers, notes)]
+    check(len(numbers), tiff.tiff.limits.images, "number of images", name)
+    size = _pixel_size(first, comment, None)
+    plans = []
+    for index, number in enumerate(numbers):
+        title = f"{name} #{index + 1}"
+        own = (PixelSize(), Notes()) if index else (size, notes)
+        plans.append(_image(title, tiff.layout(number), _Sizes(), own[0], [number], own[1]))
+    return plans
+
+
+def _acquired(directory: Directory) -> datetime | None:
+    """Return the DateTime tag (TIFF 6.0: YYYY:MM:DD HH:MM:SS), or None where it is no date."""
+    text = directory.text(306).decode("latin-1").strip()
+    try:
+        # A TIFF's time has no zone, and neither has OME's.
+        return datetime.strptime(text, "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007
+    except ValueError:
+        return None
+
+
+class _Pattern:
+    """What the entries of a directory must look like to say the same as another one's.
+
+    Stacks have 100 000 pages that differ in the places of their pixels only: these need not be
+    read entry by entry.
+
+    Parameters
+    ----------
+    tiff, block
+        The file, and the entries as stored.
+    directory
+        The same, read.
+    """
+
+    def __init__(self, tiff: TiffFile, block: bytes, directory: Directory) -> None:
+        size, inline = (20, 8) if tiff.big else (12, 4)
+        self.usable = not any(
+            tag in directory and directory.length(tag) > inline for tag in _DESCRIBING
+        )
+        stored = np.frombuffer(block, np.uint8).reshape(-1, size)
+        matters = np.ones(stored.shape, bool)
+        for row, tag in enumerate(tiff.tags_of(block)):
+            if tag in _FREE or (tag in directory and directory.length(tag) > inline):
+                matters[row, size - inline :] = False
+            if tag in _TEXTS:
+                matters[row, 4:] = False
+        self._matters = matters.ravel()
+        self._values = stored.ravel()[self._matters]
+
+    def fits(self, block: bytes) -> bool:
+        """Whether a directory with these entries says the same."""
+        stored = np.frombuffer(block, np.uint8)
+        if not self.usable or len(stored) != len(self._matters):
+            return False
+        return bool((stored[self._matters] == self._values).all())
+
+
+def _directories(tiff: OpenTiff) -> tuple[list[int], bool]:
+    """Return the numbers of all directories but thumbnails, and whether they are alike."""
+    count = tiff.tiff.count()
+    skipped = set(tiff.tiff.skipped) if count > 1 else set()
+    numbers = [number for number in range(count) if number not in skipped]
+    if not numbers:
+        raise Unsupported("a TIFF of thumbnails only")
+    pattern: _Pattern | None = None
+    first: Layout | None = None
+    same = True
+    kinds: set[tuple[object, ...]] = set()
+    makes: set[tuple[int, int]] = set()
+    for number in range(count):
+        block = tiff.tiff.block(number)
+        if pattern is not None and number not in skipped and pattern.fits(block):
+            continue
+        other = set(tiff.tiff.tags_of(block)) - _TAGS
+        if other:
+            raise Unsupported(f"a TIFF with tag {min(other)}, which another reader may know")
+        if number in skipped:
+            continue
+        layout = _checked_layout(tiff, number)
+        first = first or layout
+        same = same and layout.same_pixels(first)
+        kinds.add((layout.width, layout.length, layout.dtype))
+        makes.add((layout.samples, layout.photometric))
+        pattern = _Pattern(tiff.tiff, block, tiff.directory(number)) if _is_simple(layout) else None
+    if len(kinds) == 1 and len(makes) > 1:
+        raise Unsupported("planes of one size with different samples")
+    _check_software(tiff, count)
+    return numbers, same
+
+
+def _checked_layout(tiff: OpenTiff, number: int) -> Layout:
+    layout = tiff.layout(number)
+    if layout.compression == JPEG2000:
+        raise Unsupported("JPEG 2000 outside OME-TIFF, which has resolutions of its own")
+    check_colors(tiff, layout)
+    return layout
+
+
+def _is_simple(layout: Layout) -> bool:
+    """Whether the entries alone say what a directory holds, without a look at its pixels."""
+    return layout.compression != JPEG
+
+
+def _check_software(tiff: OpenTiff, count: int) -> None:
+    first, last = tiff.directory(0), tiff.directory(count - 1)
+    software = first.text(305).decode("latin-1").strip().lower()
+    if first.text(269).startswith(b"CHANNEL"):
+        raise Unsupported("a document name as TCSReader's files have it")
+    if software and not software.startswith(_SOFTWARE):
+        raise Unsupported("software that another reader may know")
+    if last.text(270).startswith(b"ImageJ=") and not first.text(270).startswith(b"ImageJ="):
+        raise Unsupported("an ImageJ description on its last page only")
+
+
+def _comment(directory: Directory) -> str:
+    text = directory.text(270)
+    if b"\0" in text:
+        raise Unsupported("a description of several parts")
+    return text.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").rstrip()
+
+
+def _imagej(directory: Directory, comment: str, layout: Layout, count: int) -> _Sizes:
+    """Return the sizes that an ImageJ description gives (TiffReader.parseCommentImageJ)."""
+    # Bio-Formats reads ImageJ's binary metadata (tag 50839) as lines of such values too.
+    if _SIZE_LINE.search(directory.raw(50839).translate(_LINES, b"\0")):
+        raise Unsupported("ImageJ metadata that repeats a size")
+    found: dict[str, str] = {}
+    for line in comment.split("\n"):
+        key, equals, value = line.partition("=")
+        if line.startswith(_KEYS):
+            if not equals or key not in _KEYS:
+                raise Unsupported("an unusual ImageJ description")
+            found[key] = value
+    if not all(value.isdecimal() for key, value in found.items() if key != "spacing"):
+        raise Unsupported("an ImageJ description with damaged numbers")
+    try:
+        channels, z, t = (int(found.get(key, 1)) for key in ("channels", "slices", "frames"))
+        spacing = float(found["spacing"]) if "spacing" in found else None
+    except ValueError as error:
+        raise Unsupported("an ImageJ description with damaged numbers") from error
+    color = layout.samples > 1
+    if min(channels, z, t) < 1 or (color and channels != 1):
+        raise Unsupported("an ImageJ description with unusual channels")
+    if color and z * t == 1:
+        t = count
+    if z * t * channels != count:
+        raise Unsupported(f"an ImageJ stack of {z * t * channels} planes in {count} directories")
+    return _Sizes(z, channels, t, spacing)
+
+
+def _pixel_size(directory: Directory, comment: str, spacing: float | None) -> PixelSize:
+    """Return pixel sizes as BaseTiffReader.initMetadataStore works them out."""
+    unit = directory.number(296, -1)
+    if unit != 3:
+        named = _UNIT.match(comment)
+        if named and named.group(1).lower() not in _MICRONS:
+            raise Unsupported(f"resolution in {named.group(1)!r}")
+    factor = {2: 25400, 3: 10000}.get(unit, 1)
+    across, down = (_length(directory, tag, factor) for tag in (282, 283))
+    depth = None if not spacing else Quantity(abs(spacing), "µm")
+    return PixelSize(across, down, depth)
+
+
+def _length(directory: Directory, tag: int, factor: int) -> Quantity | None:
+    if tag not in directory:
+        return None
+    if directory.entries[tag].kind != 5:
+        raise Unsupported("a resolution that is no fraction")
+    value = directory.value(tag)
+    if not isinstance(value, float) or not value > 0:
+        return None
+    size = 1 / value * factor
+    if not 1e-6 < size < 1e12:
+        raise Unsupported("a resolution out of all bounds")
+    return Quantity(size, "µm")
+
+
+def _image(
+    name: str,
+    layout: Layout,
+    sizes: _Sizes,
+    pixel_size: PixelSize,
+    numbers: list[int],
+    notes: Notes,
+) -> ImagePlan:
+    check(len(numbers), 1 << 31, "number of planes", name)
+    planes = PlaneMap("XYCZT", (sizes.z, sizes.channels, sizes.t))
+    planes.files[:] = [0] * len(numbers)
+    planes.ifds[:] = numbers
+    total = sizes.channels * layout.samples
+    image = Image(
+        name=name,
+        levels=(
+            Level(
+                shape=(sizes.t, total, sizes.z, layout.length, layout.width),
+                chunk=(1, layout.segment_samples, 1, *layout.band),
+            ),
+        ),
+        dtype=layout.dtype,
+        byteorder="<" if layout.byteorder == "<" else ">",
+        samples=layout.samples,
+        interleaved=layout.samples > 1 and not layout.planar,
+        pixel_size=pixel_size,
+        channels=(Channel(samples=layout.samples),) * sizes.channels,
+        significant_bits=layout.bits if layout.packed else None,
+    )
+    return ImagePlan(image, planes, notes=notes)

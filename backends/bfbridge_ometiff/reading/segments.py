@@ -1,0 +1,262 @@
+"""A box of one stored plane to pixels: which segments it meets, fetched together, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bfbridge.errors import FileChanged, LimitExceeded, UnreadableFile
+from bfbridge.limits import Limits
+from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
+from bfbridge_ometiff.reading.files import OpenTiff
+from bfbridge_ometiff.structure.layout import Layout
+
+__all__ = ["PlaneReader"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Shared by all readers: a reader that is opened for one crop finds warm memory.
+_pixels = Scratch()
+_stored = Scratch()
+
+# Neighbouring segments are fetched together up to this many bytes.
+_RUN = 4 << 20
+# Below this, a ratio of stored to decoded bytes proves nothing: a constant tile is a few bytes.
+_SMALL = 64 << 20
+
+
+class PlaneReader:
+    """Reads boxes of planes; shared by all threads of one reader.
+
+    Parameters
+    ----------
+    limits
+        What a segment may ask for.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def read(
+        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], first: int, out: Array
+    ) -> None:
+        """Read a box of a plane.
+
+        Parameters
+        ----------
+        tiff, layout
+            The file and the directory of the plane.
+        corner
+            Row and column of the box in the plane.
+        first
+            First sample wanted.
+        out
+            Filled with the box, shape (Y, X, samples), native byte order, any strides.
+
+        Raises
+        ------
+        Damaged
+            A segment cannot be delivered; the message names it.
+        """
+        if layout.planar:
+            for position in range(out.shape[2]):
+                plane = out[:, :, position : position + 1]
+                self._read_part(tiff, layout, corner, first + position, plane)
+        elif out.shape[2] == layout.samples:
+            self._read_part(tiff, layout, corner, 0, out)
+        else:
+            box = np.empty((*out.shape[:2], layout.samples), out.dtype)
+            self._read_part(tiff, layout, corner, 0, box)
+            out[...] = box[:, :, first : first + out.shape[2]]
+
+    def _read_part(
+        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], part: int, out: Array
+    ) -> None:
+        """Read a box of one planar sample, or of all chunky ones."""
+        if layout.addressable:
+            self._read_rows(tiff, layout, corner, part, out)
+            return
+        top, left = corner
+        height, width = out.shape[:2]
+        tile_length, tile_width = layout.tile_length, layout.tile_width
+        base = part * layout.across * layout.down
+        wanted = [
+            (base + row * layout.across + column, row, column)
+            for row in range(top // tile_length, -(-(top + height) // tile_length))
+            for column in range(left // tile_width, -(-(left + width) // tile_width))
+        ]
+        for run in _runs(layout, wanted):
+            stored = self._fetch(tiff, layout, run)
+            for (number, row, column), data in zip(run, stored, strict=True):
+                y0, x0 = max(top, row * tile_length), max(left, column * tile_width)
+                y1 = min(top + height, (row + 1) * tile_length)
+                x1 = min(left + width, (column + 1) * tile_width)
+                box = out[y0 - top : y1 - top, x0 - left : x1 - left]
+                inside = (y0 - row * tile_length, x0 - column * tile_width)
+                self._decode(layout, number, row, data, inside, box)
+
+    def _decode(
+        self,
+        layout: Layout,
+        number: int,
+        row: int,
+        data: Any,
+        inside: tuple[int, int],
+        box: Array,
+    ) -> None:
+        if data is None:
+            # A segment of no bytes is one that was never written: zeros, as libtiff and
+            # Bio-Formats' TiffParser.getTile have it.
+            box[...] = 0
+            return
+        rows = layout.rows_of(row)
+        decoded = rows * layout.tile_width * layout.segment_samples * layout.dtype.itemsize
+        if decoded > _SMALL and decoded > len(data) * self._limits.chunk_ratio:
+            raise LimitExceeded(
+                f"{_segment(layout, number)} is to grow from {len(data):,} to {decoded:,} bytes, "
+                f"more than the limit of {self._limits.chunk_ratio:,} times"
+            )
+        try:
+            decode_into(layout, data, rows, inside, box, _pixels)
+        except Damaged as error:
+            raise Damaged(f"{_segment(layout, number)}: {error}") from error
+
+    def _fetch(self, tiff: OpenTiff, layout: Layout, run: list[tuple[int, int, int]]) -> list[Any]:
+        """Return the stored bytes of each segment of a run; None for one of no bytes."""
+        first, last = run[0][0], run[-1][0]
+        start = int(layout.offsets[first])
+        length = int(layout.offsets[last]) + int(layout.counts[last]) - start
+        if int(layout.counts[first]) == 0:
+            return [None] * len(run)
+        numbers = [number for number, _, _ in run]
+        data = memoryview(self._bytes(tiff, layout, numbers, start, length))
+        pieces = []
+        for number, _, _ in run:
+            at = int(layout.offsets[number]) - start
+            pieces.append(data[at : at + int(layout.counts[number])])
+        return pieces
+
+    def _bytes(
+        self, tiff: OpenTiff, layout: Layout, numbers: Sequence[int], start: int, length: int
+    ) -> Any:
+        """Return bytes that the segments `numbers` share; an error names the first that fails."""
+        number = numbers[0]
+        if start + length > tiff.size:
+            for number in numbers:
+                start, length = int(layout.offsets[number]), int(layout.counts[number])
+                if start + length > tiff.size:
+                    break
+            raise Damaged(
+                f"{_segment(layout, number)} lies at bytes {start:,}-{start + length:,}, but the "
+                f"file has only {tiff.size:,}; it is truncated or damaged"
+            )
+        try:
+            return tiff.read(start, length, _stored.get(length))
+        except FileChanged:
+            raise
+        except (UnreadableFile, OSError) as error:
+            raise Damaged(f"{_segment(layout, number)} cannot be read: {error}") from error
+
+    def _read_rows(
+        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], part: int, out: Array
+    ) -> None:
+        """Read a box of uncompressed segments: only the rows wanted, contiguous ones together."""
+        top, left = corner
+        height, width = out.shape[:2]
+        stored = layout.dtype.newbyteorder("<" if layout.byteorder == "<" else ">")
+        for column in range(left // layout.tile_width, -(-(left + width) // layout.tile_width)):
+            x0 = max(left, column * layout.tile_width)
+            x1 = min(left + width, (column + 1) * layout.tile_width)
+            inside = slice(x0 - column * layout.tile_width, x1 - column * layout.tile_width)
+            for y0, y1, offset, first in _row_runs(layout, column, part, top, top + height):
+                box = out[y0 - top : y1 - top, x0 - left : x1 - left]
+                if offset < 0:
+                    box[...] = 0
+                    continue
+                rows_above = (y1 - 1) // layout.tile_length - y0 // layout.tile_length
+                numbers = range(first, first + rows_above * layout.across + 1, layout.across)
+                data = self._bytes(tiff, layout, numbers, offset, (y1 - y0) * layout.row_bytes)
+                rows = np.frombuffer(data, stored)
+                rows = rows.reshape(y1 - y0, layout.tile_width, layout.segment_samples)
+                box[...] = rows[:, inside]
+        if layout.inverted:
+            np.invert(out, out=out)
+
+
+def _segment(layout: Layout, number: int) -> str:
+    """Name a segment in a message."""
+    if not layout.tiled:
+        return f"strip {number}"
+    plane, inside = divmod(number, layout.across * layout.down)
+    row, column = divmod(inside, layout.across)
+    sample = f" of sample {plane}" if layout.planar else ""
+    return f"tile {column}, {row} (column, row){sample}"
+
+
+def _runs(layout: Layout, wanted: list[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
+    """Group segments that lie one after the other in the file."""
+    runs: list[list[tuple[int, int, int]]] = []
+    end = start = -1
+    for segment in wanted:
+        offset, count = int(layout.offsets[segment[0]]), int(layout.counts[segment[0]])
+        if count and offset == end and end + count - start <= _RUN:
+            runs[-1].append(segment)
+        else:
+            runs.append([segment])
+            start = offset
+        end = offset + count if count else -1
+    return runs
+
+
+def _row_runs(
+    layout: Layout, column: int, part: int, top: int, bottom: int
+) -> list[tuple[int, int, int, int]]:
+    """Split rows into runs contiguous in the file: first row, end row, byte offset, segment.
+
+    The offset is -1 for rows of a segment that was never written.
+    """
+    runs: list[tuple[int, int, int, int]] = []
+    base = part * layout.across * layout.down
+    row_bytes = layout.row_bytes
+    most = max(1, _RUN // row_bytes)
+    y = top
+    while y < bottom:
+        row = y // layout.tile_length
+        number = base + row * layout.across + column
+        stop = min(bottom, (row + 1) * layout.tile_length)
+        count = int(layout.counts[number])
+        inside = y - row * layout.tile_length
+        offset = int(layout.offsets[number]) + inside * row_bytes if count else -1
+        if count and not _holds(layout, count, row):
+            raise Damaged(
+                f"{_segment(layout, number)} has {count:,} bytes stored where its pixels need "
+                f"{layout.rows_of(row) * row_bytes:,}"
+            )
+        while y < stop:
+            end = min(stop, y + most)
+            last = runs[-1] if runs else None
+            joins = last is not None and offset >= 0 and last[2] >= 0 and last[1] == y
+            if (
+                last is not None
+                and joins
+                and last[2] + (y - last[0]) * row_bytes == offset
+                and end - last[0] <= most
+            ):
+                runs[-1] = (last[0], end, last[2], last[3])
+            else:
+                runs.append((y, end, offset, number))
+            if offset >= 0:
+                offset += (end - y) * row_bytes
+            y = end
+    return runs
+
+
+def _holds(layout: Layout, count: int, row: int) -> bool:
+    """Whether an uncompressed segment is as long as its pixels need.
+
+    Some writers count pixels instead of bytes; TiffParser.getTile allows for that.
+    """
+    needed = layout.rows_of(row) * layout.row_bytes
+    return count >= needed or count * layout.dtype.itemsize == needed

@@ -1,0 +1,29 @@
+"""The size of any TIFF from its header, whether or not this backend reads its pixels."""
+
+from __future__ import annotations
+
+from bfbridge.errors import UnreadableFile
+from bfbridge.limits import DEFAULT_LIMITS
+from bfbridge.storage.source import Source
+from bfbridge_ometiff.structure.ifd import TiffFile
+from bfbridge_ometiff.structure.layout import IMAGE_LENGTH, IMAGE_WIDTH
+
+__all__ = ["image_size"]
+
+
+def image_size(source: Source) -> tuple[int, int]:
+    """Return (width, height) of a TIFF's first directory.
+
+    Raises
+    ------
+    UnreadableFile
+        It is no TIFF, or its first directory is damaged.
+    """
+    access = source.open()
+    try:
+        directory = TiffFile(access, source.name, DEFAULT_LIMITS).directory(0)
+        if directory is None:
+            raise UnreadableFile(f"{source.name}: this TIFF holds no image.")
+        return directory.number(IMAGE_WIDTH), directory.number(IMAGE_LENGTH)
+    finally:
+        access.close()

@@ -1,0 +1,452 @@
+"""TIFF structure: header, chain of image directories (IFDs) and their entries, without pixels.
+
+TIFF 6.0 section 2, and BigTIFF (http://www.awaresystems.be/imaging/tiff/bigtiff.html). Every count
+and offset is compared with the size of the file and with the limits before memory is taken. A chain
+of directories that runs in a circle is refused, and so is one whose directories overlap: a small
+file could otherwise hold any number of large ones.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from bfbridge.errors import UnreadableFile
+from bfbridge.limits import Limits, check
+from bfbridge.runtime import forking
+from bfbridge.storage.source import RandomAccess
+
+__all__ = ["Directory", "Entry", "TiffFile", "truncated"]
+
+NEW_SUBFILE_TYPE: Final = 254
+IMAGE_WIDTH: Final = 256
+SUB_IFDS: Final = 330
+
+# Field type -> struct code and bytes of one value; the codes without a letter are read as bytes.
+_TYPES: Final[dict[int, tuple[str, int]]] = {
+    1: ("B", 1),
+    2: ("", 1),
+    3: ("H", 2),
+    4: ("I", 4),
+    5: ("II", 8),
+    6: ("b", 1),
+    7: ("", 1),
+    8: ("h", 2),
+    9: ("i", 4),
+    10: ("ii", 8),
+    11: ("f", 4),
+    12: ("d", 8),
+    13: ("I", 4),
+    16: ("Q", 8),
+    17: ("q", 8),
+    18: ("Q", 8),
+}
+_WHOLE: Final = "BHIQbhiq"
+# Without one of these its default would be taken, and other pixels be made of the same bytes: an
+# entry that is there but cannot be read is damage. Sizes, sample types, compression, fill order,
+# places of segments, samples, planes, predictor, sample format.
+_DECISIVE: Final = frozenset(
+    {*range(256, 260), 262, 266, 273, *range(277, 280), 284, 317, *range(322, 326), 339}
+)
+# One read serves the directories that lie close together, as most writers put them.
+_WINDOW: Final = 16384
+# As libtiff has it (TIFFFetchDirectory): more is no directory.
+_MOST_ENTRIES: Final = 4096
+# Of an entry that is turned into Python's numbers; lists of segments are not.
+_MOST_NUMBERS: Final = 1 << 20
+# While a file is opened its structure is read once, or a few times where parts are shared.
+_SHARED_BYTES: Final = 256 << 20
+
+
+def truncated(name: str, what: str, offset: int, length: int, size: int) -> UnreadableFile:
+    """Return the error for bytes that lie outside the file."""
+    return UnreadableFile(
+        f"{name}: {what} lies at bytes {offset}-{offset + length}, but the file has only {size}; "
+        "it is truncated or damaged. Copy it again from its source."
+    )
+
+
+class Entry(NamedTuple):
+    """One directory entry: field type, number of values, and where they are in the file."""
+
+    kind: int
+    values: int
+    offset: int
+
+
+class Directory:
+    """One IFD: its entries by tag, with values read on demand.
+
+    Attributes
+    ----------
+    offset
+        Position in the file, for messages.
+    entries
+        Tag to `Entry`; the first of repeated tags counts, as Bio-Formats' TiffParser has it.
+    """
+
+    __slots__ = ("_file", "entries", "offset")
+
+    def __init__(self, file: TiffFile, offset: int, entries: dict[int, Entry]) -> None:
+        self._file = file
+        self.offset = offset
+        self.entries = entries
+
+    @property
+    def limits(self) -> Limits:
+        """Bounds on what the file may declare."""
+        return self._file.limits
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self.entries
+
+    def length(self, tag: int) -> int:
+        """Return how many bytes an entry's values take."""
+        entry = self.entries[tag]
+        return entry.values * _TYPES[entry.kind][1]
+
+    def raw(self, tag: int, most: int | None = None) -> bytes:
+        """Return the bytes of an entry's values, of the first `most`; empty where there is none."""
+        entry = self.entries.get(tag)
+        if entry is None:
+            return b""
+        size = _TYPES[entry.kind][1]
+        length = entry.values * size
+        file = self._file
+        check(length, file.limits.tag_bytes, f"tag {tag} length in bytes", file.name)
+        if most is not None:
+            length = min(length, most * size)
+        return file.bytes_at(entry.offset, length, f"tag {tag} of the directory at {self.offset}")
+
+    def array(self, tag: int, most: int | None = None) -> np.ndarray[Any, np.dtype[Any]] | None:
+        """Return an entry's whole numbers in native byte order, or None where there is none.
+
+        Parameters
+        ----------
+        tag
+            Of the entry.
+        most
+            How many are wanted at most; None for all.
+
+        Raises
+        ------
+        UnreadableFile
+            The values are no whole numbers.
+        """
+        entry = self.entries.get(tag)
+        if entry is None:
+            return None
+        code = self._code(tag, entry)
+        dtype = np.dtype(self._file.byteorder + code.replace("I", "u4").replace("i", "i4"))
+        values = np.frombuffer(self.raw(tag, most), dtype)
+        return values.astype(dtype.newbyteorder("="), copy=False)
+
+    def numbers(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Return an entry's whole numbers, or `default` where there is none.
+
+        Raises
+        ------
+        UnreadableFile
+            The values are no whole numbers, or more than any entry of this kind has.
+        """
+        entry = self.entries.get(tag)
+        if entry is None or not entry.values:
+            return default
+        if entry.values > _MOST_NUMBERS:
+            raise UnreadableFile(
+                f"{self._file.name}: tag {tag} of the directory at {self.offset} claims "
+                f"{entry.values:,} values; it is damaged."
+            )
+        return self._unpacked(tag, entry, entry.values)
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """Return the first of an entry's whole numbers, or `default` where there is none."""
+        entry = self.entries.get(tag)
+        return default if entry is None or not entry.values else self._unpacked(tag, entry, 1)[0]
+
+    def _unpacked(self, tag: int, entry: Entry, count: int) -> tuple[int, ...]:
+        """Return the first `count` of an entry's whole numbers."""
+        code = f"{self._file.byteorder}{count}{self._code(tag, entry)}"
+        return struct.unpack(code, self.raw(tag, count))
+
+    def _code(self, tag: int, entry: Entry) -> str:
+        """Return the struct code of an entry's values, which must be whole numbers."""
+        code = _TYPES[entry.kind][0]
+        if code not in _WHOLE or not code:
+            raise UnreadableFile(
+                f"{self._file.name}: tag {tag} of the directory at {self.offset} should hold whole "
+                f"numbers, not field type {entry.kind}."
+            )
+        return code
+
+    def text(self, tag: int) -> bytes:
+        """Return an entry's text without the NUL characters that end it."""
+        return self.raw(tag).rstrip(b"\0")
+
+    def value(self, tag: int) -> Any:
+        """Return an entry's values as Python has them: a number, a tuple, text or bytes."""
+        entry = self.entries[tag]
+        if entry.kind == 2:
+            return self.text(tag).decode("utf-8", "replace")
+        code, _ = _TYPES[entry.kind]
+        data = self.raw(tag)
+        if not code:
+            return data
+        flat = struct.unpack(f"{self._file.byteorder}{code * entry.values}", data)
+        if len(code) == 2:
+            pairs = zip(flat[::2], flat[1::2], strict=True)
+            flat = tuple(a / b if b else float("nan") for a, b in pairs)
+        return flat[0] if len(flat) == 1 else flat
+
+
+class TiffFile:
+    """A TIFF or BigTIFF file open for reading; its directories are walked as far as is asked.
+
+    Parameters
+    ----------
+    access
+        The open file; it is not closed here.
+    name
+        For messages.
+    limits
+        Bounds on directories and values.
+
+    Attributes
+    ----------
+    byteorder
+        "<" or ">".
+    big
+        Whether it is BigTIFF.
+    skipped
+        Chain positions of directories that Bio-Formats' readers leave out when they number them:
+        thumbnails (NewSubfileType 1) and directories without ImageWidth.
+
+    Raises
+    ------
+    UnreadableFile
+        The header is none of TIFF's.
+    """
+
+    def __init__(self, access: RandomAccess, name: str, limits: Limits) -> None:
+        self.access = access
+        self.name = name
+        self.limits = limits
+        self.size = access.size
+        self._lock = forking.rlock()
+        self._window = (0, b"")
+        self._offsets: list[int] = []
+        self._seen: set[int] = set()
+        self._walked = 0
+        self._rest: int | None = 4 * self.size + _SHARED_BYTES
+        self.skipped: list[int] = []
+        forking.in_child(self._take_back_step)
+        header = bytes(access.read_at(0, min(_WINDOW, self.size)))
+        self._window = (0, header)
+        orders = {b"II": "<", b"MM": ">"}
+        self.byteorder = orders.get(header[:2], "")
+        if not self.byteorder or len(header) < 8:
+            raise UnreadableFile(
+                f"{name}: this is no TIFF file; its first bytes are {header[:4]!r}."
+            )
+        magic = self._unpack("H", header[2:4])
+        self.big = magic == 43
+        if self.big:
+            if len(header) < 16 or self._unpack("HH", header[4:8]) != 8:
+                raise UnreadableFile(f"{name}: its BigTIFF header is damaged.")
+            self._next = self._unpack("Q", header[8:16])
+        elif magic == 42:
+            self._next = self._unpack("I", header[4:8])
+        else:
+            raise UnreadableFile(f"{name}: this is no TIFF file; its version is {magic}.")
+        # An entry: tag, field type, number of values, the value or where it is.
+        self._whole = struct.Struct(self.byteorder + ("HHQQ" if self.big else "HHII"))
+        # The same with the first four bytes of the value.
+        self._heads = struct.Struct(self.byteorder + ("HHQI4x" if self.big else "HHII"))
+        self._width_tag = struct.pack(self.byteorder + "H", IMAGE_WIDTH)
+
+    def _unpack(self, code: str, data: bytes) -> int:
+        return int(struct.unpack(self.byteorder + code, data)[0])
+
+    def bytes_at(self, offset: int, length: int, what: str) -> bytes:
+        """Return bytes of the file's structure.
+
+        Raises
+        ------
+        UnreadableFile
+            They lie outside the file; `what` says what they were to be.
+        """
+        if offset + length > self.size:
+            raise truncated(self.name, what, offset, length, self.size)
+        if self._rest is not None:
+            self._rest -= length
+            if self._rest < 0:
+                raise UnreadableFile(
+                    f"{self.name}: its directories share the same bytes so often that opening it "
+                    "would read many times its size; it is damaged."
+                )
+        start, window = self._window
+        if not start <= offset <= offset + length <= start + len(window):
+            if length > _WINDOW:
+                data = bytes(self.access.read_at(offset, length))
+                if len(data) != length:
+                    raise truncated(self.name, what, offset, length, offset + len(data))
+                return data
+            start = offset
+            window = bytes(self.access.read_at(offset, min(_WINDOW, self.size - offset)))
+            self._window = (start, window)
+        data = window[offset - start : offset - start + length]
+        if len(data) != length:
+            raise truncated(self.name, what, offset, length, offset + len(data))
+        return data
+
+    def settle(self) -> None:
+        """Note that the file is open: from here on its structure is read as often as is asked."""
+        self._rest = None
+
+    def count(self) -> int:
+        """Follow the chain to its end; return how many directories there are.
+
+        Raises
+        ------
+        UnreadableFile
+            The chain runs in a circle, or a directory lies outside the file or over another one.
+        """
+        self.walk(self.limits.directories)
+        return len(self._offsets)
+
+    def walk(self, index: int) -> bool:
+        """Follow the chain as far as directory `index`; return whether there is one.
+
+        Raises
+        ------
+        UnreadableFile
+            The chain runs in a circle, or a directory lies outside the file or over another one.
+        """
+        with self._lock:
+            while len(self._offsets) <= index and self._next:
+                self._step()
+            return len(self._offsets) > index
+
+    def walk_quietly(self, index: int) -> None:
+        """Follow the chain as `walk` does, but end it where the file is truncated.
+
+        Planes in front of the break can be read; those behind it fail when they are.
+
+        Raises
+        ------
+        UnreadableFile
+            The chain runs in a circle, or directories overlap.
+        """
+        try:
+            self.walk(index)
+        except UnreadableFile:
+            if self._next in self._seen or self._walked > self.size:
+                raise
+
+    def _step(self) -> None:
+        offset = self._next
+        if offset in self._seen:
+            raise UnreadableFile(
+                f"{self.name}: its directories run in a circle at byte {offset}; it is damaged."
+            )
+        position = len(self._offsets)
+        check(position + 1, self.limits.directories, "number of directories", self.name)
+        pointer = 8 if self.big else 4
+        block, end = self._block(offset, pointer)
+        walked = self._walked + end + pointer - offset
+        if walked > self.size:
+            raise UnreadableFile(
+                f"{self.name}: its directories overlap, the last one at byte {offset}; it is "
+                "damaged."
+            )
+        block, tail = block[:-pointer], block[-pointer:]
+        skipped = self._is_skipped(block)
+        # In this order: `_take_back_step` undoes a step that is not complete.
+        self._offsets.append(offset)
+        self._seen.add(offset)
+        if skipped:
+            self.skipped.append(position)
+        self._next = self._unpack("Q" if self.big else "I", tail)
+
+    def _take_back_step(self) -> None:
+        """Undo, in a forked child, a step that another thread of the parent had not completed."""
+        if self._offsets and self._offsets[-1] == self._next:
+            self._seen.discard(self._offsets.pop())
+            if self.skipped and self.skipped[-1] == len(self._offsets):
+                self.skipped.pop()
+
+    def _block(self, offset: int, more: int = 0) -> tuple[bytes, int]:
+        """Return the entries of the directory at `offset` and `more` bytes, and where they end."""
+        what = f"the directory at byte {offset}"
+        head, size = (8, 20) if self.big else (2, 12)
+        count = self._unpack("Q" if self.big else "H", self.bytes_at(offset, head, what))
+        if count > _MOST_ENTRIES:
+            raise UnreadableFile(f"{self.name}: {what} claims {count:,} entries; it is damaged.")
+        start = offset + head
+        return self.bytes_at(start, count * size + more, what), start + count * size
+
+    def _is_skipped(self, block: bytes) -> bool:
+        # Entries are sorted by tag, so the first one nearly always decides.
+        if block[:2] == self._width_tag:
+            return False
+        width = False
+        for tag, kind, _, value in self._heads.iter_unpack(block):
+            # Of a SHORT, the other half of the field is padding.
+            if tag == NEW_SUBFILE_TYPE and (
+                (kind == 3 and (value if self.byteorder == "<" else value >> 16) & 0xFFFF == 1)
+                or (kind == 4 and value == 1)
+            ):
+                return True
+            width = width or tag == IMAGE_WIDTH
+        return not width
+
+    def _entries(self, block: bytes, start: int) -> Iterator[tuple[int, Entry]]:
+        """Yield the entries of a block that begins at byte `start` of the file."""
+        size, inline = (20, 8) if self.big else (12, 4)
+        at = start - inline
+        for tag, kind, count, pointer in self._whole.iter_unpack(block):
+            at += size
+            if tag in _DECISIVE and not (kind in _TYPES and count):
+                raise UnreadableFile(
+                    f"{self.name}: tag {tag} of the directory at byte {start} claims {count:,} "
+                    f"values of field type {kind}; it is damaged."
+                )
+            if kind not in _TYPES:
+                continue
+            yield tag, Entry(kind, count, pointer if count * _TYPES[kind][1] > inline else at)
+
+    def block(self, index: int) -> bytes:
+        """Return the entries of directory `index` as they are stored; see `walk`."""
+        with self._lock:
+            return self._block(self._offsets[index])[0]
+
+    def tags_of(self, block: bytes) -> list[int]:
+        """Return the tag of each entry of a block."""
+        return [head[0] for head in self._heads.iter_unpack(block)]
+
+    def directory(self, index: int) -> Directory | None:
+        """Return directory `index` of the chain, or None where it is shorter."""
+        return self.directory_at(self._offsets[index]) if self.walk(index) else None
+
+    def directory_at(self, offset: int) -> Directory:
+        """Return the directory at a byte of the file, as SubIFDs name them.
+
+        Raises
+        ------
+        UnreadableFile
+            There is none, or it lies outside the file.
+        """
+        with self._lock:
+            block, end = self._block(offset)
+            entries: dict[int, Entry] = {}
+            for tag, entry in self._entries(block, end - len(block)):
+                entries.setdefault(tag, entry)
+        return Directory(self, offset, entries)

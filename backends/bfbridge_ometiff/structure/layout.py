@@ -1,0 +1,389 @@
+"""How one directory stores its pixels: sizes, sample type, segments, compression.
+
+A `Layout` is made only for directories this backend decodes exactly as Bio-Formats' TiffParser
+does; for any other, `layout_of` says `Unsupported` with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from bfbridge.errors import UnreadableFile, Unsupported
+from bfbridge.limits import check
+from bfbridge_ometiff.structure.ifd import Directory
+
+__all__ = ["Layout", "check_samples", "layout_of"]
+
+IMAGE_WIDTH: Final = 256
+IMAGE_LENGTH: Final = 257
+BITS_PER_SAMPLE: Final = 258
+COMPRESSION: Final = 259
+PHOTOMETRIC: Final = 262
+FILL_ORDER: Final = 266
+STRIP_OFFSETS: Final = 273
+SAMPLES_PER_PIXEL: Final = 277
+ROWS_PER_STRIP: Final = 278
+STRIP_BYTE_COUNTS: Final = 279
+PLANAR_CONFIGURATION: Final = 284
+PREDICTOR: Final = 317
+COLOR_MAP: Final = 320
+TILE_WIDTH: Final = 322
+TILE_LENGTH: Final = 323
+TILE_OFFSETS: Final = 324
+TILE_BYTE_COUNTS: Final = 325
+SAMPLE_FORMAT: Final = 339
+YCBCR_SUBSAMPLING: Final = 530
+JPEG_TABLES: Final = 347
+ICC_PROFILE: Final = 34675
+LERC_PARAMETERS: Final = 50674
+
+NONE, LZW, JPEG, DEFLATE, PACKBITS, ZSTD = "none", "lzw", "jpeg", "deflate", "packbits", "zstd"
+JPEG2000, JPEGXL, WEBP, LERC = "jpeg2000", "jpegxl", "webp", "lerc"
+
+COMPRESSIONS: Final = {
+    0: NONE,
+    1: NONE,
+    5: LZW,
+    7: JPEG,
+    8: DEFLATE,
+    32946: DEFLATE,
+    32773: PACKBITS,
+    33003: JPEG2000,
+    33004: JPEG2000,
+    33005: JPEG2000,
+    34712: JPEG2000,
+    34887: LERC,
+    50000: ZSTD,
+    50001: WEBP,
+    50002: JPEGXL,
+    52546: JPEGXL,
+}
+# A segment of these is a stream of bytes; a segment of the others is an image of its own.
+BYTE_STREAMS: Final = frozenset({NONE, LZW, DEFLATE, PACKBITS, ZSTD})
+_PREDICTABLE: Final = frozenset({LZW, DEFLATE, ZSTD})
+
+# What the image codecs are trusted with; LERC holds every type.
+_IMAGE_TYPES: Final = {
+    JPEG: ("u8",),
+    JPEG2000: ("u8", "u16", "i8", "i16"),
+    JPEGXL: ("u8", "u16", "f32"),
+    WEBP: ("u8",),
+}
+
+_IMAGE_SAMPLES: Final = {JPEG: (1, 3), WEBP: (3, 4)}
+
+_WHITE_IS_ZERO, BLACK_IS_ZERO, _RGB, PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_FORMATS: Final = {1: "u", 2: "i", 3: "f", 4: "u", 6: "c"}
+_BAND_BYTES: Final = 1 << 20
+_MOST_SAMPLES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where and how the pixels of one directory are stored.
+
+    Attributes
+    ----------
+    width, length
+        Of the image, in pixels.
+    tile_width, tile_length
+        Of a segment; a strip is as wide as the image.
+    tiled
+        Whether segments are tiles; the last strip is shorter, the last tile is not.
+    samples
+        Per pixel.
+    planar
+        Whether each sample has segments of its own.
+    dtype
+        Of the pixels handed out, in native byte order.
+    byteorder
+        "<" or ">", of multi-byte samples as stored.
+    bits
+        Stored bits a sample; below the dtype's size, samples are packed.
+    compression, predictor, photometric
+        As stored.
+    inverted
+        Whether 0 is white; pixels are handed out with 0 black, as Bio-Formats has it.
+    reversed_bits
+        Whether the lowest bit of each stored byte comes first (FillOrder 2).
+    offsets, counts
+        Of each segment, row by row, then sample by sample where planar.
+    tables
+        JPEG tables that all segments share, or empty.
+    extra_compression
+        LERC's second compression: 0 none, 1 deflate, 2 zstd.
+    compression_tag, subsampling
+        Value of the Compression tag, and of YCbCrSubSampling (empty without one).
+    """
+
+    width: int
+    length: int
+    tile_width: int
+    tile_length: int
+    tiled: bool
+    samples: int
+    planar: bool
+    dtype: np.dtype[Any]
+    byteorder: str
+    bits: int
+    compression: str
+    predictor: int
+    photometric: int
+    inverted: bool
+    reversed_bits: bool
+    offsets: np.ndarray[Any, np.dtype[Any]]
+    counts: np.ndarray[Any, np.dtype[Any]]
+    tables: bytes
+    extra_compression: int
+    compression_tag: int
+    subsampling: tuple[int, ...]
+
+    @property
+    def across(self) -> int:
+        """Segments in a row."""
+        return -(-self.width // self.tile_width)
+
+    @property
+    def down(self) -> int:
+        """Segments in a column."""
+        return -(-self.length // self.tile_length)
+
+    @property
+    def segment_samples(self) -> int:
+        """Samples per pixel that one segment holds."""
+        return 1 if self.planar else self.samples
+
+    @property
+    def packed(self) -> bool:
+        """Whether samples are narrower than the dtype and must be unpacked."""
+        return self.bits != self.dtype.itemsize * 8
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of a decoded byte stream; rows begin at whole bytes."""
+        return -(-self.tile_width * self.segment_samples * self.bits // 8)
+
+    def rows_of(self, row: int) -> int:
+        """Rows that segments in segment row `row` hold."""
+        if self.tiled:
+            return self.tile_length
+        return min(self.tile_length, self.length - row * self.tile_length)
+
+    @property
+    def addressable(self) -> bool:
+        """Whether single rows of a segment can be read from the file."""
+        plain = self.compression == NONE and self.predictor == 1
+        return plain and not self.packed and not self.reversed_bits
+
+    @property
+    def band(self) -> tuple[int, int]:
+        """Rows and columns of the blocks that reading is efficient at.
+
+        A tile, or a band of whole neighbouring strips of about a megabyte; rows of an
+        uncompressed strip can be cut anywhere.
+        """
+        if self.tiled:
+            return self.tile_length, self.tile_width
+        row = max(1, self.width * self.segment_samples * self.dtype.itemsize)
+        wanted = max(1, _BAND_BYTES // row)
+        if self.addressable and self.tile_length > wanted:
+            return wanted, self.width
+        strips = max(1, wanted // self.tile_length)
+        return min(self.length, strips * self.tile_length), self.width
+
+    def same_pixels(self, other: Layout) -> bool:
+        """Whether planes of both can belong to one image."""
+        return (self.width, self.length, self.samples, self.dtype) == (
+            other.width,
+            other.length,
+            other.samples,
+            other.dtype,
+        )
+
+
+def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
+    """Check a directory's entries and return its layout.
+
+    Raises
+    ------
+    Unsupported
+        It is stored in a way that this backend does not decode.
+    UnreadableFile, LimitExceeded
+        It contradicts itself, or declares more than the limits allow.
+    """
+    width, length = directory.number(IMAGE_WIDTH), directory.number(IMAGE_LENGTH)
+    _between(width, "ImageWidth", where)
+    _between(length, "ImageLength", where)
+    samples = directory.number(SAMPLES_PER_PIXEL, 1)
+    check_samples(samples, where)
+    # Baseline TIFF requires the tag: without it, raw pixels would be a guess.
+    compression = COMPRESSIONS.get(directory.number(COMPRESSION, -1))
+    if compression is None:
+        raise Unsupported(f"TIFF compression {directory.number(COMPRESSION, -1)}")
+    dtype, bits = _sample_type(directory, compression, samples)
+    planar = samples > 1 and _is_planar(directory)
+    tiled = TILE_WIDTH in directory and STRIP_OFFSETS not in directory
+    if tiled:
+        tile_width, tile_length = directory.number(TILE_WIDTH), directory.number(TILE_LENGTH)
+        _between(tile_width, "TileWidth", where)
+        _between(tile_length, "TileLength", where)
+    else:
+        rows = directory.numbers(ROWS_PER_STRIP, (length,))
+        if len(set(rows)) > 1 or rows[0] < 1:
+            raise Unsupported("strips of different lengths")
+        tile_width, tile_length = width, min(rows[0], length)
+    if (
+        compression in _IMAGE_SAMPLES
+        and (1 if planar else samples) not in _IMAGE_SAMPLES[compression]
+    ):
+        raise Unsupported(f"{compression} with {samples} samples a pixel")
+    photometric, inverted = _photometric(directory, compression, samples, dtype)
+    wanted = -(-width // tile_width) * -(-length // tile_length) * (samples if planar else 1)
+    layout = Layout(
+        width=width,
+        length=length,
+        tile_width=tile_width,
+        tile_length=tile_length,
+        tiled=tiled,
+        samples=samples,
+        planar=planar,
+        dtype=dtype,
+        byteorder=byteorder,
+        bits=bits,
+        compression=compression,
+        predictor=_predictor(directory, compression, dtype, bits),
+        photometric=photometric,
+        inverted=inverted,
+        reversed_bits=_is_reversed(directory, compression),
+        offsets=_segments(directory, TILE_OFFSETS if tiled else STRIP_OFFSETS, wanted, where),
+        counts=_segments(
+            directory, TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS, wanted, where
+        ),
+        tables=directory.raw(JPEG_TABLES) if compression == JPEG else b"",
+        extra_compression=_lerc_extra(directory) if compression == LERC else 0,
+        compression_tag=directory.number(COMPRESSION),
+        subsampling=directory.numbers(YCBCR_SUBSAMPLING),
+    )
+    _check_segments(layout, wanted, directory, where)
+    return layout
+
+
+def check_samples(samples: int, where: str) -> None:
+    """Raise `UnreadableFile` if a pixel has no samples, or more than any real one.
+
+    The field holds up to 65535, for each of which other readers make a channel with its metadata.
+    """
+    if not 1 <= samples <= _MOST_SAMPLES:
+        raise UnreadableFile(f"{where}: SamplesPerPixel is {samples:,}; the file is damaged.")
+
+
+def _is_planar(directory: Directory) -> bool:
+    planes = directory.number(PLANAR_CONFIGURATION, 1)
+    if planes not in (1, 2):
+        raise Unsupported(f"PlanarConfiguration {planes}")
+    return planes == 2
+
+
+def _between(value: int, name: str, where: str) -> None:
+    if not 1 <= value < 1 << 31:
+        raise UnreadableFile(
+            f"{where}: {name} is {value}, which should be from 1 to 2147483647; it is damaged."
+        )
+
+
+def _sample_type(directory: Directory, compression: str, samples: int) -> tuple[np.dtype[Any], int]:
+    """Return the dtype of pixels and the stored bits of a sample."""
+    stored = directory.numbers(BITS_PER_SAMPLE)
+    if len(stored) not in (1, samples) and (stored or samples > 1):
+        # Many writers give one number for all samples; any other count is a mistake somewhere.
+        raise Unsupported(f"BitsPerSample of {len(stored)} samples where a pixel has {samples}")
+    depths = set(stored or (1,))
+    formats = set(directory.numbers(SAMPLE_FORMAT, (1,)))
+    if len(depths) > 1 or len(formats) > 1:
+        raise Unsupported("samples of different types in one pixel")
+    bits, kind = depths.pop(), _FORMATS.get(formats.pop())
+    if kind is None:
+        raise Unsupported("an unknown SampleFormat")
+    if compression in _IMAGE_TYPES and f"{kind}{bits}" not in _IMAGE_TYPES[compression]:
+        raise Unsupported(f"{compression} with samples of {bits} bits")
+    whole = {"u": (8, 16, 32), "i": (8, 16, 32), "f": (32, 64), "c": (64, 128)}[kind]
+    if bits in whole:
+        return np.dtype(f"{kind}{bits // 8}"), bits
+    if kind == "u" and 0 < bits < 16 and compression in BYTE_STREAMS:
+        return np.dtype("u1" if bits < 8 else "u2"), bits
+    raise Unsupported(f"samples of {bits} bits with SampleFormat kind {kind!r}")
+
+
+def _photometric(
+    directory: Directory, compression: str, samples: int, dtype: np.dtype[Any]
+) -> tuple[int, bool]:
+    """Return the photometric interpretation, and whether pixels are to be inverted."""
+    photometric = directory.number(PHOTOMETRIC, -1)
+    if photometric == _WHITE_IS_ZERO:
+        # Bio-Formats inverts all but JPEG (TiffParser.unpackBytes).
+        if dtype.kind not in "ui" or compression not in BYTE_STREAMS:
+            raise Unsupported("WhiteIsZero pixels that are no plain integers")
+        return photometric, True
+    if photometric == PALETTE and samples > 1:
+        raise Unsupported("palette pixels with several samples")
+    if photometric == _YCBCR and (compression not in (JPEG, WEBP, JPEGXL) or samples != 3):
+        raise Unsupported("YCbCr pixels outside JPEG")
+    if photometric not in (BLACK_IS_ZERO, _RGB, PALETTE, _YCBCR):
+        raise Unsupported(f"PhotometricInterpretation {photometric}")
+    return photometric, False
+
+
+def _is_reversed(directory: Directory, compression: str) -> bool:
+    order = directory.number(FILL_ORDER, 1)
+    if order != 1 and (order != 2 or compression not in BYTE_STREAMS):
+        raise Unsupported(f"FillOrder {order} with {compression} compression")
+    return order == 2
+
+
+def _predictor(directory: Directory, compression: str, dtype: np.dtype[Any], bits: int) -> int:
+    predictor = directory.number(PREDICTOR, 1)
+    if predictor == 1:
+        return 1
+    if compression not in _PREDICTABLE:
+        raise Unsupported(f"Predictor {predictor} with {compression} compression")
+    fits = dtype.kind in "ui" if predictor == 2 else dtype.kind == "f"
+    if predictor not in (2, 3) or not fits or bits != dtype.itemsize * 8:
+        raise Unsupported(f"Predictor {predictor} with {bits} bits of {dtype}")
+    return predictor
+
+
+def _segments(
+    directory: Directory, tag: int, wanted: int, where: str
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return the places or lengths of the segments that there should be, not of more."""
+    values = directory.array(tag, wanted)
+    if values is None:
+        raise Unsupported(f"no tag {tag}: the places of its segments are not stored")
+    if values.dtype.kind != "u":
+        raise UnreadableFile(f"{where}: tag {tag} has a signed type; the file is damaged.")
+    return values
+
+
+def _check_segments(layout: Layout, wanted: int, directory: Directory, where: str) -> None:
+    """Compare the segments declared with those stored, and with the limits."""
+    limits = directory.limits
+    decoded = layout.tile_width * layout.tile_length * layout.segment_samples
+    decoded *= layout.dtype.itemsize
+    if not layout.addressable:
+        check(decoded, limits.chunk_bytes, "decoded size of a segment in bytes", where)
+    have = min(len(layout.offsets), len(layout.counts))
+    if have < wanted:
+        raise UnreadableFile(
+            f"{where}: its {layout.width} x {layout.length} pixels need {wanted:,} segments, but "
+            f"{have:,} are stored; the file is damaged."
+        )
+
+
+def _lerc_extra(directory: Directory) -> int:
+    extra = directory.numbers(LERC_PARAMETERS, (0, 0))
+    if len(extra) < 2 or extra[1] not in (0, 1, 2):
+        raise Unsupported("LERC with an unknown second compression")
+    return extra[1]

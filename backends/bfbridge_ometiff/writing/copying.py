@@ -1,0 +1,75 @@
+"""Segments that go from one TIFF to another as they are stored, neither decoded nor encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bfbridge.backend import StoredAs
+from bfbridge_ometiff.structure.directories import BYTE_ORDER
+from bfbridge_ometiff.structure.layout import (
+    BLACK_IS_ZERO,
+    BYTE_STREAMS,
+    JPEG,
+    JPEG2000,
+    PALETTE,
+    Layout,
+)
+
+__all__ = ["Copied", "copied_from", "stored_as"]
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What the tags of a directory say of segments that are copied; see `encode.Encoding`."""
+
+    dtype: np.dtype[Any]
+    samples: int
+    compression: str
+    tag: int
+    predictor: int
+    photometric: int
+    subsampling: tuple[int, ...]
+    tables: bytes
+
+
+def stored_as(layout: Layout) -> StoredAs | None:
+    """Return how a directory's segments are encoded, or None where they cannot be copied.
+
+    Only tiles are copied: strips are as wide as their image, and the last one is shorter. Pixels
+    that are handed out otherwise than they are stored (0 is white, packed bits) stay behind too.
+    """
+    if not layout.tiled or layout.planar or layout.packed:
+        return None
+    if layout.inverted or layout.reversed_bits:
+        return None
+    if layout.compression not in (BYTE_STREAMS | {JPEG, JPEG2000}):
+        return None
+    if layout.tile_width % 16 or layout.tile_length % 16 or not layout.counts.all():
+        return None
+    swapped = layout.byteorder != BYTE_ORDER and layout.dtype.itemsize > 1
+    if swapped and layout.compression in BYTE_STREAMS:
+        return None
+    # Places in a palette are handed out as grey, and written as such: OME has no palette.
+    grey = layout.photometric == PALETTE
+    return StoredAs(
+        "tiff",
+        (
+            ("dtype", layout.dtype.name),
+            ("samples", layout.samples),
+            ("compression", layout.compression),
+            ("tag", layout.compression_tag or 1),
+            ("predictor", layout.predictor),
+            ("photometric", BLACK_IS_ZERO if grey else layout.photometric),
+            ("subsampling", layout.subsampling),
+            ("tables", layout.tables),
+        ),
+    )
+
+
+def copied_from(stored: StoredAs) -> Copied:
+    """Return what the tags have to say of segments encoded like this."""
+    told = dict(stored.details)
+    return Copied(**{**told, "dtype": np.dtype(told["dtype"])})

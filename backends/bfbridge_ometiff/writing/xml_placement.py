@@ -1,0 +1,90 @@
+"""The OME-XML that an OME-TIFF carries: the caller's document with what the file makes true."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bfbridge.backend import ImageSpec
+from bfbridge.errors import BadArgument
+from bfbridge.ome.model import xml_from_model
+from bfbridge.ome.xml import pixel_type_of
+from bfbridge_ometiff.structure.directories import BYTE_ORDER
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+__all__ = ["finished_xml"]
+
+
+def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
+    """Return the document to be stored; the caller's is not changed.
+
+    Sizes, pixel type, samples and byte order are those of `specs`. Each image's planes follow one
+    another in its DimensionOrder, so one TiffData without a file name says where they are, and
+    stays true when the file is renamed.
+
+    Raises
+    ------
+    BadArgument
+        The document has not one Image for each spec.
+    """
+    from ome_types import model
+
+    if len(ome.images) != len(specs):
+        raise BadArgument(
+            f"the metadata describes {len(ome.images)} images, but {len(specs)} are written."
+        )
+    document = ome.model_copy(deep=True)
+    document.uuid = f"urn:uuid:{uuid.uuid4()}"
+    document.binary_only = None
+    if document.creator is None:
+        document.creator = "bfbridge"
+    first = 0
+    for image, spec in zip(document.images, specs, strict=True):
+        pixels = image.pixels
+        size_t, size_c, size_z, size_y, size_x = spec.image.levels[0].shape
+        pixels.size_t, pixels.size_c, pixels.size_z = size_t, size_c, size_z
+        pixels.size_y, pixels.size_x = size_y, size_x
+        pixels.type = model.PixelType(pixel_type_of(spec.image.dtype))
+        pixels.big_endian = BYTE_ORDER == ">"
+        pixels.interleaved = spec.image.samples > 1
+        planes = size_t * (size_c // spec.image.samples) * size_z
+        pixels.tiff_data_blocks = [model.TiffData(ifd=first, plane_count=planes)]
+        pixels.bin_data_blocks = []
+        pixels.metadata_only = None
+        first += planes
+        _fit_channels(pixels, size_c // spec.image.samples, spec.image.samples)
+    _make_unique(list(document.images), "Image")
+    _make_unique([image.pixels for image in document.images], "Pixels")
+    _make_unique([c for image in document.images for c in image.pixels.channels], "Channel")
+    # Some readers know OME-XML by its first five characters.
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml_from_model(document)}'
+
+
+def _fit_channels(pixels: Any, wanted: int, samples: int) -> None:
+    """Leave as many channels as the image has."""
+    from ome_types import model
+
+    del pixels.channels[wanted:]
+    owner = pixels.id.partition(":")[2] or "0"
+    for index in range(len(pixels.channels), wanted):
+        pixels.channels.append(model.Channel(id=f"Channel:{owner}:{index}"))
+    for channel in pixels.channels:
+        channel.samples_per_pixel = samples
+
+
+def _make_unique(parts: Iterable[Any], kind: str) -> None:
+    """Give new identifiers to parts whose identifier another part has already."""
+    parts = list(parts)
+    taken: set[str] = set()
+    known = {part.id for part in parts}
+    number = 0
+    for part in parts:
+        if part.id in taken:
+            while f"{kind}:{number}" in known:
+                number += 1
+            part.id = f"{kind}:{number}"
+            known.add(part.id)
+        taken.add(part.id)

@@ -1,0 +1,290 @@
+"""Writing to a store that is finished already: time points are added, or pixels changed.
+
+Both are made in full or not at all: what is written is kept aside, in the store's journal, until
+`finish` (see `bfbridge.storage.journal`). A kill before that leaves the image as it was; after it,
+the next writer ends what was begun.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
+from bfbridge.errors import BadArgument, Closed, Unsupported
+from bfbridge.limits import DEFAULT_LIMITS
+from bfbridge.ngff.documents import to_json
+from bfbridge.ngff.hierarchy import ome_xml_of
+from bfbridge.storage.source import as_source
+from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
+from bfbridge_omezarr.chunked.codec_options import options_of
+from bfbridge_omezarr.hierarchy.documents import Documents, Node
+from bfbridge_omezarr.hierarchy.files import JournalTree
+from bfbridge_omezarr.hierarchy.layout import Found, find_images
+from bfbridge_omezarr.hierarchy.zips import open_store
+from bfbridge_omezarr.options import parse_options
+from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
+from bfbridge_omezarr.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from bfbridge_omezarr.options import WriteOptions
+
+__all__ = ["Changes", "Extension", "OmeZarrWriter"]
+
+_AXES = ("t", "c", "z", "y", "x")
+
+
+class Extension(StoreWriter):
+    """A writer of further time points; its image has these only, and its blocks count from 0.
+
+    Attributes
+    ----------
+    first_t
+        Time points there are already.
+    """
+
+    def __init__(
+        self, tree: JournalTree, spec: ImageSpec, ome: OME | None, options: WriteOptions,
+        nodes: Sequence[Node], first_t: int, root: Node,
+    ) -> None:  # fmt: skip
+        super().__init__(tree, [spec], ome, options, first_t=first_t)
+        self._tree = tree
+        self.first_t = first_t
+        self._nodes = nodes
+        self._root = root
+        self._clear()
+
+    @classmethod
+    def begin(cls, path: Path, count: int) -> Extension:
+        """Start to add `count` time points to the image at `path`.
+
+        Raises
+        ------
+        BadArgument
+            `count` is not 1 or more.
+        Unsupported
+            The store is not one image as bfbridge writes it (axes t, c, z, y, x, one time point
+            to a chunk and a shard, a compression that can be written).
+        BfbridgeError
+            The store cannot be read.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise BadArgument(f"{path}: {count!r} time points cannot be added; give 1 or more.")
+        tree = JournalTree(path)
+        stored = _stored(path)
+        spec = _spec_of(stored.image, stored.found, stored.infos, count)
+        first_t = stored.infos[0].shape[0]
+        return cls(tree, spec, stored.ome, stored.options, stored.nodes, first_t, stored.root)
+
+    def finish(self) -> None:
+        """Make the new time points part of the image.
+
+        Raises
+        ------
+        WriteFailed
+            The file system refuses.
+        """
+        if not self._open:
+            raise Closed(f"{self._files.root}: finished or aborted before.")
+        self._open = False
+        self._complete()
+        self._drop_copies()
+        total = self.first_t + self._specs[0].image.levels[0].shape[0]
+        if self._ome is not None:
+            self._ome.images[0].pixels.size_t = total
+            self._files.write(METADATA_KEY, ome_xml_of(self._ome, self._places.order).encode())
+        documents = [node.array_path for node in reversed(self._nodes)]
+        for path, node in zip(documents, reversed(self._nodes), strict=True):
+            document = dict(node.array or {})
+            document["shape"] = [total, *document["shape"][1:]]
+            self._files.write(path, to_json(document))
+        self._tree.commit(last=[METADATA_KEY, *documents])
+
+    def _drop_copies(self) -> None:
+        """Remove consolidated metadata, which would go on telling the old sizes."""
+        self._files.remove(".zmetadata")
+        root = dict(self._root.documents.get("zarr.json", {}))
+        if root.pop("consolidated_metadata", None) is not None:
+            self._files.write("zarr.json", to_json(root))
+
+    def abort(self) -> None:
+        """Give up, and remove what was added; nothing to do after `finish`."""
+        super().abort()
+        self._tree.discard()
+
+    def release(self) -> None:
+        """Not for extensions: one process adds time points."""
+        raise Unsupported(f"{self._files.root}: one process adds time points, and finishes.")
+
+    def _clear(self) -> None:
+        """Remove chunks beyond the end, which a program that made the store smaller has left."""
+        for level in self._levels[0]:
+            folder = Path(self._files.path(level.prefix.rstrip("/")))
+            for entry in folder.glob("[0-9]*"):
+                if re.fullmatch("[0-9]+", entry.name) and int(entry.name) >= self.first_t:
+                    shutil.rmtree(entry, ignore_errors=True)
+
+
+class Changes(StoreWriter):
+    """A writer of other pixels into a finished store."""
+
+    def __init__(
+        self, tree: JournalTree, spec: ImageSpec, ome: OME | None, options: WriteOptions
+    ) -> None:
+        super().__init__(tree, [spec], ome, options)
+        self._tree = tree
+
+    @classmethod
+    def begin(cls, path: Path) -> Changes:
+        """Start to change the image at `path`.
+
+        Raises
+        ------
+        Unsupported
+            The store is not one image as bfbridge writes it, or is sharded: a shard would have to
+            be written anew for each of its chunks.
+        BfbridgeError
+            The store cannot be read.
+        """
+        tree = JournalTree(path)
+        stored = _stored(path)
+        if any(info.shard is not None for info in stored.infos):
+            raise Unsupported(f"{path}: shards of a finished store are not changed")
+        count = stored.infos[0].shape[0]
+        spec = _spec_of(stored.image, stored.found, stored.infos, count)
+        return cls(tree, spec, stored.ome, stored.options)
+
+    def finish(self) -> None:
+        """Put all changes in place; the metadata say what they said.
+
+        Raises
+        ------
+        WriteFailed
+            The file system refuses.
+        """
+        if not self._open:
+            raise Closed(f"{self._files.root}: finished or aborted before.")
+        self._open = False
+        self._tree.commit()
+
+    def abort(self) -> None:
+        """Give up: the store stays as it was; nothing to do after `finish`."""
+        super().abort()
+        self._tree.discard()
+
+    def release(self) -> None:
+        """Not for changes: one process makes them, and finishes."""
+        raise Unsupported(f"{self._files.root}: one process changes a finished store.")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a store of one image says of itself."""
+
+    image: Image
+    found: Found
+    infos: list[ArrayInfo]
+    options: WriteOptions
+    nodes: list[Node]
+    root: Node
+    ome: OME | None
+
+
+def _stored(path: Path) -> _Stored:
+    """Read what is known of a store that is to be written further."""
+    reader = OmeZarrReader.open(as_source(path), OpenOptions())
+    image, stored_ome = reader.images[0], reader.ome()
+    described = (path / METADATA_KEY).exists()
+    reader.close()
+    store = open_store(as_source(path), DEFAULT_LIMITS, allow_outside=False)
+    documents = Documents(store, DEFAULT_LIMITS)
+    layout = find_images(documents, str(path))
+    root = documents.root()
+    if root is None or layout.kind != "image" or len(layout.images) != 1:
+        raise Unsupported(f"{path}: time points are added to a store of one image, no labels")
+    found = layout.images[0]
+    nodes = [node for node in documents.nodes(found.arrays) if node is not None]
+    infos = [
+        parse_array(n.key, n.array or {}, n.zarr_format, DEFAULT_LIMITS, store.label(n.key))
+        for n in nodes
+    ]
+    _refuse(path, found, infos)
+    options = parse_options(options_of(path, nodes[0], infos[0]))
+    return _Stored(image, found, infos, options, nodes, root, stored_ome if described else None)
+
+
+def _refuse(path: Path, found: Found, infos: Sequence[ArrayInfo]) -> None:
+    """Raise `Unsupported` for stores that are laid out otherwise than bfbridge does."""
+    axes = () if found.multiscale is None else found.multiscale.axes
+    if tuple(axis.name for axis in axes) != _AXES:
+        raise Unsupported(f"{path}: time points are added to images with axes t, c, z, y, x")
+    if [info.key for info in infos] != [str(i) for i in range(len(infos))]:
+        raise Unsupported(f"{path}: time points are added to levels called 0, 1, 2 and so on")
+    first = infos[0].chunks
+    for info in infos:
+        outer = info.chunks if info.shard is None else info.shard.shape
+        if not info.direct or outer[0] != 1 or info.separator != "/":
+            raise Unsupported(
+                f"{path}/{info.key}: chunks of {list(outer)} with other time points in them, or "
+                "stored otherwise than bfbridge does"
+            )
+        cut = tuple(min(n, size) for n, size in zip(first, info.shape, strict=True))
+        if info.chunks != cut or info.shape[0] != infos[0].shape[0]:
+            raise Unsupported(f"{path}/{info.key}: chunks or time points unlike those of level 0")
+        straight = info.order == tuple(range(5))
+        if not straight or info.dtype.str[0] == ">":
+            raise Unsupported(f"{path}/{info.key}: bytes in another order than bfbridge writes")
+
+
+def _spec_of(image: Image, found: Found, infos: Sequence[ArrayInfo], count: int) -> ImageSpec:
+    def five(values: Sequence[int]) -> Shape5:
+        _, c, z, y, x = values
+        return count, c, z, y, x
+
+    chunk = (1, *five(infos[0].chunks)[1:])
+    levels = tuple(Level(five(info.shape), chunk) for info in infos)
+    fields: Mapping[str, Any] = {
+        name: getattr(image, name) for name in image.__slots__ if name != "levels"
+    }
+    method = found.multiscale.method if found.multiscale is not None else None
+    usual = "nearest" if image.is_mask else "mean"
+    known = method if method in ("mean", "nearest", "mode") else usual
+    return ImageSpec(Image(levels=levels, **fields), infos[0].fill.item(), known)
+
+
+class OmeZarrWriter(StoreWriter):
+    """NGFF 0.4 and 0.5: new stores, made by one process or several, and stores written further."""
+
+    @classmethod
+    def extend(cls, path: Path, count: int) -> StoreWriter:
+        """Start to add `count` time points to a finished store, in place.
+
+        The writer's image has these time points only: T and blocks count from 0. `finish` makes
+        them part of the image; until then, and after `abort`, it is what it was.
+
+        Raises
+        ------
+        Unsupported
+            The store is not one image as bfbridge writes it, with one time point to a chunk.
+        """
+        return Extension.begin(Path(path), count)
+
+    @classmethod
+    def update(cls, path: Path) -> StoreWriter:
+        """Start to write other pixels into a finished store, in place.
+
+        `finish` makes all changes part of the store; until then, and after `abort`, it is what it
+        was.
+
+        Raises
+        ------
+        Unsupported
+            The store is not one image as bfbridge writes it, or is sharded.
+        """
+        return Changes.begin(Path(path))

@@ -1,0 +1,191 @@
+"""Reading regions of a Zarr array: fetch a chunk, decode it, copy what is asked for.
+
+All work is done on the caller's thread; the engine above runs many. Each thread keeps one buffer
+for stored bytes and one for a decoded chunk, so that a steady stream of reads takes no memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bfbridge.errors import LimitExceeded, OutOfMemory, ReadFailed
+from bfbridge_omezarr.chunked.codecs import CodecError, decode_bytes, decode_part
+from bfbridge_omezarr.chunked.indexes import Indexes
+from bfbridge_omezarr.hierarchy.store import Buffer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from bfbridge.limits import Limits
+    from bfbridge_omezarr.chunked.array_metadata import ArrayInfo
+    from bfbridge_omezarr.hierarchy.store import Store
+
+__all__ = ["RATIO_FREE_BYTES", "ArrayReader", "Workspace"]
+
+MIB: Final = 1 << 20
+RATIO_FREE_BYTES: Final = 128 * MIB
+"""Chunks up to this size may be compressed to any ratio: 2 MiB of zeros are 77 bytes in Zstandard,
+above any ratio that would stop a bomb. What they take stays bounded by this number."""
+_KEPT_SCRATCH: Final = 64 * MIB
+
+
+class Workspace(threading.local):
+    """Memory that one thread keeps between reads of one file."""
+
+    def __init__(self) -> None:
+        self.stored = Buffer()
+        self._scratch = np.empty(0, np.uint8)
+
+    def scratch(self, size: int) -> NDArray[np.uint8]:
+        """Return `size` bytes; those of the call before become invalid."""
+        if size > _KEPT_SCRATCH:
+            return np.empty(size, np.uint8)
+        if self._scratch.nbytes < size:
+            self._scratch = np.empty(size, np.uint8)
+        return self._scratch[:size]
+
+
+class ArrayReader:
+    """One array, read by regions from any thread.
+
+    Parameters
+    ----------
+    info
+        Of the array.
+    store
+        That holds it.
+    limits
+        Bounds of what a chunk may take.
+    workspace
+        Shared by the arrays of a file.
+    """
+
+    def __init__(self, info: ArrayInfo, store: Store, limits: Limits, workspace: Workspace) -> None:
+        self._info = info
+        self._store = store
+        self._limits = limits
+        self._workspace = workspace
+        size = info.chunk_bytes
+        # No codec in use makes a chunk much longer; a file that is has been damaged.
+        self._stored_limit = 2 * size + MIB if info.decoders else size
+        self._most = 2 * size + MIB
+        inverse = np.argsort(info.order) if info.order else ()
+        self._inverse = tuple(int(axis) for axis in inverse)
+        self._straight = self._inverse == tuple(range(len(info.shape)))
+        self._stored_shape = tuple(info.chunks[axis] for axis in info.order)
+        self._native = info.dtype.isnative or info.dtype.itemsize == 1
+        self._indexes = (
+            None if info.shard is None else Indexes(store, info.shard, self._stored_limit)
+        )
+
+    def read(self, start: Sequence[int], stop: Sequence[int], out: NDArray[Any]) -> None:
+        """Fill `out` with the box `start` to `stop`, in the array's own axis order.
+
+        Raises
+        ------
+        ReadFailed
+            A chunk is damaged or cannot be read.
+        LimitExceeded
+            A chunk claims more memory than the limits allow.
+        """
+        chunks = self._info.chunks
+        ranges = [
+            range(a // size, -(-b // size)) for a, b, size in zip(start, stop, chunks, strict=True)
+        ]
+        for index in itertools.product(*ranges):
+            inside: list[slice] = []
+            target: list[slice] = []
+            for i, size, a, b in zip(index, chunks, start, stop, strict=True):
+                origin = i * size
+                low, high = max(a, origin), min(b, origin + size)
+                inside.append(slice(low - origin, high - origin))
+                target.append(slice(low - a, high - a))
+            self._read_chunk(index, tuple(inside), out[tuple(target)])
+
+    def stored(self, index: tuple[int, ...]) -> bytes | None:
+        """Return a chunk's bytes as they are stored, or None for one that is not.
+
+        Raises
+        ------
+        ReadFailed
+            A shard's index is damaged.
+        """
+        found = self._read_stored(self._info.outer_key(index), index)
+        return None if found is None else bytes(found)
+
+    def _read_chunk(
+        self, index: tuple[int, ...], inside: tuple[slice, ...], out: NDArray[Any]
+    ) -> None:
+        """Fill `out` with the part `inside` of one chunk."""
+        key = self._info.outer_key(index)
+        stored = self._read_stored(key, index)
+        if stored is None:
+            out[...] = self._info.fill
+            return
+        try:
+            self._decode(stored, inside, out)
+        except CodecError as error:
+            raise ReadFailed(
+                f"{self._store.label(key)}: {self._which(index)} is damaged: {error}."
+            ) from error
+        except LimitExceeded as error:
+            raise LimitExceeded(f"{self._store.label(key)}: {self._which(index)} {error}") from None
+        except MemoryError as error:
+            raise OutOfMemory(
+                f"{self._store.label(key)}: no memory for a chunk of "
+                f"{self._info.chunk_bytes:,} bytes."
+            ) from error
+
+    def _which(self, index: tuple[int, ...]) -> str:
+        return f"the chunk at grid position {index}"
+
+    def _decode(
+        self, stored: bytes | memoryview, inside: tuple[slice, ...], out: NDArray[Any]
+    ) -> None:
+        info = self._info
+        size = info.chunk_bytes
+        if size > RATIO_FREE_BYTES and size > len(stored) * self._limits.chunk_ratio:
+            raise LimitExceeded(
+                f"claims {size:,} bytes from {len(stored):,} stored, above the ratio of "
+                f"{self._limits.chunk_ratio:,}; the file is damaged or hostile. If it is sound, "
+                "raise the limit with BioReader(..., limits=Limits(...))."
+            )
+        whole = out.shape == info.chunks
+        if whole and self._straight and self._native and out.flags.c_contiguous:
+            decode_bytes(stored, info.decoders, out.reshape(-1).view(np.uint8), self._most)
+            return
+        if info.decoders:
+            flat = self._workspace.scratch(size)
+            decode_part(stored, info.decoders, flat, self._most, self._span(inside))
+        else:
+            flat = np.frombuffer(stored, np.uint8)
+            if flat.nbytes != size:
+                raise CodecError(f"holds {flat.nbytes:,} bytes, not {size:,}")
+        chunk = flat.view(info.dtype).reshape(self._stored_shape)
+        if not self._straight:
+            chunk = chunk.transpose(self._inverse)
+        out[...] = chunk[inside]
+
+    def _span(self, inside: tuple[slice, ...]) -> range:
+        """Return the bytes of a decoded chunk from the first to the last that is wanted."""
+        first = last = 0
+        for axis, length in zip(self._info.order, self._stored_shape, strict=True):
+            first = first * length + inside[axis].start
+            last = last * length + inside[axis].stop - 1
+        return range(first * self._info.dtype.itemsize, (last + 1) * self._info.dtype.itemsize)
+
+    def _read_stored(self, key: str, index: tuple[int, ...]) -> bytes | memoryview | None:
+        """Return the stored bytes of a chunk, a key of its own or a part of a shard."""
+        if self._indexes is not None:
+            return self._indexes.read(key, index, self._workspace.stored)
+        stored = self._store.read(key, self._stored_limit, self._workspace.stored)
+        if stored is None and not self._info.separator_told:
+            key = self._info.chunk_key(index, "/")
+            stored = self._store.read(key, self._stored_limit, self._workspace.stored)
+        return stored

@@ -1,0 +1,207 @@
+"""Indexes of shards: fetched once, kept, and given up when the shard is another one by now.
+
+A shard is pinned to the version whose index was read first: its index says where chunks lie, so an
+index and chunks of two versions would give wrong pixels. Each read of a chunk shows the version
+that it came from. Of a local file that is inode, size and time of modification; of an object at a
+web server or on S3 what the answer itself says of it (ETag, Last-Modified, length), so no request
+is added. Servers that say nothing are asked for the index again after each chunk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from bfbridge.errors import FileChanged, ReadFailed
+from bfbridge.runtime import forking
+from bfbridge_omezarr.chunked.codecs import crc32c
+from bfbridge_omezarr.hierarchy.store import Buffer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bfbridge_omezarr.chunked.array_metadata import ShardInfo
+    from bfbridge_omezarr.hierarchy.store import Store
+
+__all__ = ["Indexes"]
+
+MIB: Final = 1 << 20
+_KEPT_INDEXES: Final = 16 * MIB
+_KEPT_STAMPS: Final = 65_536
+_ABSENT: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_BELIEVED: Final = 5.0
+"""Seconds for which a server is not asked again about a shard or chunk that was not there."""
+
+
+class _Index:
+    """One shard's index.
+
+    Attributes
+    ----------
+    stamp
+        Of the version that it is of; None where that is unknown.
+    table
+        Grid x 2: offset and length of each chunk. None where there is no such shard.
+    checked
+        When the server last showed that it is current.
+    """
+
+    __slots__ = ("checked", "stamp", "table")
+
+    def __init__(self, stamp: object, table: NDArray[np.uint64] | None) -> None:
+        self.stamp = stamp
+        self.table = table
+        self.checked = time.monotonic()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the server need not be asked again."""
+        return time.monotonic() - self.checked < _BELIEVED
+
+
+class Indexes:
+    """The shards of one array. Thread-safe.
+
+    Parameters
+    ----------
+    store
+        That holds them.
+    shard
+        How they are laid out.
+    most
+        Longest chunk, in stored bytes, that makes sense.
+    """
+
+    def __init__(self, store: Store, shard: ShardInfo, most: int) -> None:
+        self._store = store
+        self._shard = shard
+        self._most = most
+        self._lock = forking.lock()
+        self._indexes: OrderedDict[str, _Index] = OrderedDict()
+        self._stamps: OrderedDict[str, object] = OrderedDict()
+
+    def read(self, key: str, index: tuple[int, ...], buffer: Buffer) -> bytes | memoryview | None:
+        """Return the stored bytes of one chunk, or None for one that is not stored.
+
+        Parameters
+        ----------
+        key
+            Of the shard.
+        index
+            Grid position of the chunk in the array.
+        buffer
+            Where the bytes may lie, until the next call with it.
+
+        Raises
+        ------
+        ReadFailed
+            The shard is damaged.
+        FileChanged
+            It was replaced since its index was first read.
+        """
+        known = self._index(key)
+        if known.table is None:
+            return None
+        offset, length = known.table[
+            tuple(i % n for i, n in zip(index, self._shard.grid, strict=True))
+        ]
+        if offset == _ABSENT and length == _ABSENT:
+            self._check_absent(key, known)
+            return None
+        begin, count = int(offset), int(length)
+        where = f"{self._store.label(key)}: the chunk at grid position {index}"
+        if count > self._most or begin > 1 << 62:
+            raise ReadFailed(
+                f"{where} is said to be {count:,} bytes at {begin:,}; the shard's index is damaged."
+            )
+        found = self._store.read_stamped(key, begin, count, buffer)
+        if found is None:
+            raise self._changed(key)
+        if found.stamp is None:
+            self._compare(key, known)
+        elif not self._store.same(found.stamp, known.stamp):
+            raise self._changed(key)
+        if self._store.is_remote:
+            known.checked = time.monotonic()
+        if len(found.data) != count:
+            raise ReadFailed(
+                f"{where} is cut off (its {count:,} bytes at {begin:,} lie beyond the end of the "
+                "shard)."
+            )
+        return found.data
+
+    def _changed(self, key: str) -> FileChanged:
+        return FileChanged(
+            f"{self._store.label(key)}: this shard was replaced while the store was open, so its "
+            "index and its chunks would not fit. Open the store again to read what it holds now."
+        )
+
+    def _index(self, key: str) -> _Index:
+        """Return a shard's index, which may be an older one where chunks show their version."""
+        with self._lock:
+            known = self._indexes.get(key)
+            if known is not None:
+                self._indexes.move_to_end(key)
+        # A shard that is missing may be written later, and it then counts.
+        if known is not None and (known.table is not None or self._still_missing(key, known)):
+            return known
+        found = self._fetch(key)
+        with self._lock:
+            pinned = self._stamps.setdefault(key, found.stamp) if found.stamp is not None else None
+            self._indexes[key] = found
+            self._indexes.move_to_end(key)
+            while len(self._indexes) > max(4, _KEPT_INDEXES // self._shard.index_bytes):
+                self._indexes.popitem(last=False)
+            while len(self._stamps) > _KEPT_STAMPS:
+                self._stamps.popitem(last=False)
+        if pinned is not None and not self._store.same(pinned, found.stamp):
+            raise self._changed(key)
+        return found
+
+    def _still_missing(self, key: str, known: _Index) -> bool:
+        return known.is_fresh if self._store.is_remote else self._store.is_current(key, None)
+
+    def _check_absent(self, key: str, known: _Index) -> None:
+        """Check that the index is current where no chunk is read that would show it."""
+        if not self._store.is_remote:
+            if not self._store.is_current(key, known.stamp):
+                raise self._changed(key)
+        elif not known.is_fresh:
+            self._compare(key, known)
+            known.checked = time.monotonic()
+
+    def _compare(self, key: str, known: _Index) -> None:
+        """Fetch the index once more; raise if it is another one."""
+        now = self._fetch(key)
+        if now.table is None or known.table is None:
+            same = now.table is known.table
+        elif now.stamp is None or known.stamp is None:
+            same = np.array_equal(now.table, known.table)
+        else:
+            same = self._store.same(now.stamp, known.stamp)
+        if not same:
+            raise self._changed(key)
+
+    def _fetch(self, key: str) -> _Index:
+        size = self._shard.index_bytes
+        found = self._store.read_stamped(key, -size if self._shard.at_end else 0, size, Buffer())
+        if found is None:
+            return _Index(None, None)
+        raw = bytes(found.data)
+        if len(raw) != size:
+            raise ReadFailed(
+                f"{self._store.label(key)}: the shard is cut off ({len(raw):,} bytes where its "
+                f"index alone takes {size:,})."
+            )
+        if self._shard.checked:
+            raw, stored = raw[:-4], int.from_bytes(raw[-4:], "little")
+            if crc32c(raw) != stored:
+                raise ReadFailed(
+                    f"{self._store.label(key)}: the shard's index is damaged (its CRC-32C checksum "
+                    "does not match)."
+                )
+        table = np.frombuffer(raw, "<u8").astype(np.uint64, copy=False)
+        return _Index(found.stamp, table.reshape(*self._shard.grid, 2))

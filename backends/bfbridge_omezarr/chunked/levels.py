@@ -1,0 +1,232 @@
+"""One level of an image that is being written: blocks in, chunk or shard files out."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bfbridge.backend import Image, ImageSpec, Level, Shape5
+from bfbridge.errors import ReadFailed
+from bfbridge.ngff.documents import array_document, shard_shape, to_json
+from bfbridge.ngff.omero import Window
+from bfbridge.runtime import forking
+from bfbridge_omezarr.chunked.codecs import CodecError, decode_bytes, decoders_of
+from bfbridge_omezarr.chunked.shards import Shards
+
+if TYPE_CHECKING:
+    from bfbridge_omezarr.hierarchy.files import Tree
+    from bfbridge_omezarr.options import WriteOptions
+
+__all__ = ["LevelWriter", "Windows", "Workspace"]
+
+Array = np.ndarray[Any, Any]
+_SAMPLED: Final = 8
+
+
+class Workspace(threading.local):
+    """Memory that one thread keeps between blocks."""
+
+    def __init__(self) -> None:
+        self.encoded = bytearray()
+        self._chunk = np.empty(0, np.uint8)
+
+    def chunk(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """Return an array; that of the call before becomes invalid."""
+        size = math.prod(shape) * dtype.itemsize
+        if self._chunk.nbytes < size:
+            self._chunk = np.empty(size, np.uint8)
+        return self._chunk[:size].view(dtype).reshape(shape)
+
+    def buffer(self, size: int) -> bytearray:
+        """Return room for a chunk's stored bytes."""
+        if len(self.encoded) < size:
+            self.encoded = bytearray(size)
+        return self.encoded
+
+
+class LevelWriter:
+    """One array that is being written."""
+
+    def __init__(
+        self,
+        files: Tree,
+        key: str,
+        spec: ImageSpec,
+        level: int,
+        options: WriteOptions,
+        shared: bool,
+        first_t: int = 0,
+    ) -> None:
+        image = spec.image
+        self.level = _cut_chunk(image.levels[level])
+        self.dtype = image.dtype
+        grid = options.shard_grid(self.level)
+        self.document = array_document(
+            self.level, image.dtype, options.version, options.compression,
+            fill=spec.fill_value, shards=grid,
+        )  # fmt: skip
+        self.key = key
+        self._files = files
+        self._fill = np.array(spec.fill_value).astype(image.dtype)[()]
+        self._fill_bytes = self._fill.tobytes()
+        self._compression = options.compression
+        self._decoders = decoders_of(options.compression)
+        self.prefix = f"{key}/" if options.version == "0.4" else f"{key}/c/"
+        self.counts = tuple(
+            -(-size // chunk)
+            for size, chunk in zip(self.level.shape, self.level.chunk, strict=True)
+        )
+        self.unit = self.level.chunk if grid is None else shard_shape(self.level, grid)
+        self._shards: Shards | None = None
+        if grid is not None:
+            counts = (first_t + self.counts[0], *self.counts[1:])
+            self._shards = Shards(files, self.prefix, grid, counts, whole_only=shared)
+        # Blocks of an extension count from 0; its chunks come after those there are.
+        self._first_t = first_t
+        self._skipped: set[Shape5] = set()
+        self._lock = forking.lock()
+
+    def block_shape(self, index: Shape5) -> Shape5:
+        """Return the shape of the block at a grid position, cropped at the image's edge."""
+        t, c, z, y, x = (
+            min(chunk, size - i * chunk)
+            for i, chunk, size in zip(index, self.level.chunk, self.level.shape, strict=True)
+        )
+        return t, c, z, y, x
+
+    def write(self, index: Shape5, block: Array, workspace: Workspace) -> None:
+        """Encode and store a block."""
+        if self._is_fill(block):
+            self._skip(index)
+            return
+        if block.shape != self.level.chunk or not block.flags.c_contiguous:
+            chunk = workspace.chunk(self.level.chunk, self.dtype)
+            if block.shape != self.level.chunk:
+                chunk[...] = self._fill
+            chunk[tuple(slice(n) for n in block.shape)] = block
+        else:
+            chunk = block
+        if not self.dtype.newbyteorder("<").isnative and self.dtype.itemsize > 1:
+            chunk = chunk.byteswap()
+        # What compressed chunks may take at most: 16 bytes of Blosc's header, 0.4 % for Zstandard.
+        room = workspace.buffer(chunk.nbytes + chunk.nbytes // 128 + 1024)
+        self.write_stored(index, self._compression.encode(chunk, room))
+
+    def write_stored(self, index: Shape5, stored: Any) -> None:
+        """Store a block that is encoded already."""
+        if self._shards is not None:
+            self._shards.write(self._place(index), stored)
+        else:
+            self._files.write(self._key(index), stored)
+        if index in self._skipped:
+            with self._lock:
+                self._skipped.discard(index)
+
+    def read(self, index: Shape5) -> Array | None:
+        """Return a block written before, or None."""
+        key = self._key(index)
+        shape = self.block_shape(index)
+        if index in self._skipped:
+            return np.full(shape, self._fill, self.dtype)
+        if self._shards is not None:
+            stored = self._shards.read(self._place(index))
+        else:
+            stored = self._files.read(key)
+        if stored is None:
+            return None
+        chunk = np.empty(self.level.chunk, self.dtype)
+        try:
+            flat = chunk.reshape(-1).view(np.uint8)
+            decode_bytes(stored, self._decoders, flat, 2 * flat.nbytes)
+        except CodecError as error:
+            raise ReadFailed(
+                f"{self._files.path(key)}: a chunk just written is damaged: {error}."
+            ) from error
+        if not self.dtype.newbyteorder("<").isnative and self.dtype.itemsize > 1:
+            chunk = chunk.byteswap()
+        return chunk[tuple(slice(n) for n in shape)]
+
+    def complete(self) -> None:
+        """Complete what is open."""
+        if self._shards is not None:
+            self._shards.finish()
+
+    def describe(self) -> None:
+        """Write the array's document."""
+        name, document = self.document
+        self._files.write(f"{self.key}/{name}", to_json(document))
+
+    def close(self) -> None:
+        """Close files without completing them."""
+        if self._shards is not None:
+            self._shards.close()
+
+    def _place(self, index: Shape5) -> Shape5:
+        return (index[0] + self._first_t, *index[1:])
+
+    def _key(self, index: Shape5) -> str:
+        return self.prefix + "/".join(map(str, self._place(index)))
+
+    def _is_fill(self, block: Array) -> bool:
+        """Whether a block holds the fill value only, bit by bit (-0.0 is not 0.0)."""
+        if block[(0,) * 5].tobytes() != self._fill_bytes:
+            return False
+        if block[(-1,) * 5].tobytes() != self._fill_bytes:
+            return False
+        kind = {1: np.uint8, 2: np.uint16, 4: np.uint32}.get(self.dtype.itemsize, np.uint64)
+        bits = np.ascontiguousarray(block).reshape(-1).view(kind)
+        fill = np.frombuffer(self._fill_bytes, kind)
+        return bool((bits.reshape(-1, len(fill)) == fill).all())
+
+    def _skip(self, index: Shape5) -> None:
+        """Leave a chunk out, as the array's fill value says the same; drop what was there."""
+        if self._shards is not None:
+            self._shards.write(self._place(index), None)
+        else:
+            self._files.remove(self._key(index))
+        with self._lock:
+            self._skipped.add(index)
+
+
+def _cut_chunk(level: Level) -> Level:
+    """Return a level with its chunk cut to its size: the same grid, and less to store."""
+    t, c, z, y, x = (min(n, size) for n, size in zip(level.chunk, level.shape, strict=True))
+    return Level(level.shape, (t, c, z, y, x))
+
+
+class Windows:
+    """Lowest and highest value of each channel, from a sample of every block of level 0."""
+
+    def __init__(self, image: Image) -> None:
+        self._active = image.dtype.kind in "iuf"
+        self._found = [Window() for _ in range(image.levels[0].shape[1])]
+        self._lock = forking.lock()
+
+    def see(self, first_channel: int, block: Array) -> None:
+        """Take note of a block's values."""
+        if not self._active:
+            return
+        sample = block[..., ::_SAMPLED, ::_SAMPLED]
+        for offset in range(block.shape[1]):
+            values = sample[:, offset]
+            low, high = float(values.min()), float(values.max())
+            if not (math.isfinite(low) and math.isfinite(high)):
+                continue
+            with self._lock:
+                place = first_channel + offset
+                self._found[place] = self._found[place].joined(Window(low, high))
+
+    def merge(self, seen: Sequence[Window]) -> None:
+        """Take note of what another process saw."""
+        with self._lock:
+            for i, window in enumerate(seen[: len(self._found)]):
+                self._found[i] = self._found[i].joined(window)
+
+    @property
+    def found(self) -> tuple[Window, ...]:
+        """One window for each channel."""
+        return tuple(self._found)

@@ -1,0 +1,353 @@
+"""Where the keys of a store are written: files of a folder, or objects below a URL."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bfbridge.errors import ReadFailed, WriteFailed
+from bfbridge.runtime import forking
+from bfbridge.storage.durable_io import write_all
+from bfbridge.storage.journal import Journal
+from bfbridge.storage.object_store import Objects
+
+if TYPE_CHECKING:
+    from bfbridge.storage.source import Source
+
+__all__ = ["FileTree", "JournalTree", "ObjectTree", "Tree", "tree_of", "write_failed"]
+
+_ENDING: Final = ".partial"
+_KEPT_FOLDERS: Final = 65_536
+_FLAGS: Final = (
+    os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+)
+
+
+def write_failed(path: str, error: OSError) -> WriteFailed:
+    """Return the error for a file that cannot be written."""
+    failed = WriteFailed(
+        f"{path}: cannot be written ({error.strerror or error}). Nothing under the final name was "
+        "changed."
+    )
+    failed.errno = error.errno
+    return failed
+
+
+class Tree(ABC):
+    """The keys of a store that is being written. Thread-safe.
+
+    Attributes
+    ----------
+    root
+        Path or URL, for messages.
+    """
+
+    root: str
+
+    @abstractmethod
+    def path(self, key: str) -> str:
+        """Return the path or URL of a key."""
+
+    @abstractmethod
+    def write(self, key: str, data: Any) -> None:
+        """Write a key as a whole, so that no reader ever sees a part of it.
+
+        Raises
+        ------
+        WriteFailed
+            The file system or the server refuses.
+        """
+
+    @abstractmethod
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes | None:
+        """Return a key's bytes from `start` (from the end if negative), or None without the key.
+
+        Raises
+        ------
+        ReadFailed
+            There is one, and it cannot be read.
+        """
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """Remove a key if there is one."""
+
+    @abstractmethod
+    def names(self, folder: str) -> list[str]:
+        """Return the keys in a folder, in order."""
+
+    @abstractmethod
+    def remove_folder(self, key: str) -> None:
+        """Remove a folder of ours with its keys, as far as that can be done."""
+
+    @abstractmethod
+    def remove_unfinished(self) -> None:
+        """Remove what writers that were killed left behind under temporary names."""
+
+    # ---- files that grow, to become a key when they are complete
+
+    @abstractmethod
+    def temporary(self, key: str) -> str:
+        """Return a free path for a file to become this key."""
+
+    @abstractmethod
+    def create(self, path: str) -> int:
+        """Open a new file for writing, making its folder if need be."""
+
+    @abstractmethod
+    def publish(self, temporary: str, key: str) -> None:
+        """Make a complete file the key's.
+
+        Raises
+        ------
+        OSError
+            The file system or the server refuses.
+        """
+
+    @abstractmethod
+    def take_back(self, key: str, temporary: str) -> None:
+        """Make the key's bytes a file once more, to be published again."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Remove what only this process used. May be called twice."""
+
+
+class FileTree(Tree):
+    """Files of a folder, each under a temporary name first, then renamed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.fspath(root)
+        self._folders: set[str] = set()
+        self._serial = itertools.count()
+
+    def path(self, key: str) -> str:
+        return os.path.join(self.root, *key.split("/"))
+
+    def temporary(self, key: str) -> str:
+        # Beside the key's file, under a name that no reader takes for a chunk.
+        folder, name = os.path.split(self.path(key))
+        unique = f"{os.getpid():x}-{threading.get_ident():x}-{next(self._serial):x}"
+        return os.path.join(folder, f".{name}.{unique}{_ENDING}")
+
+    def create(self, path: str) -> int:
+        folder = os.path.dirname(path)
+        if folder not in self._folders:
+            os.makedirs(folder, exist_ok=True)
+            if len(self._folders) >= _KEPT_FOLDERS:
+                self._folders.clear()
+            self._folders.add(folder)
+        return os.open(path, _FLAGS, 0o666)
+
+    def write(self, key: str, data: Any) -> None:
+        path, temporary = self.path(key), self.temporary(key)
+        try:
+            fd = self.create(temporary)
+            try:
+                write_all(fd, data)
+            finally:
+                os.close(fd)
+            os.replace(temporary, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise write_failed(path, error) from error
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes | None:
+        path = self.path(key)
+        try:
+            with open(path, "rb") as file:
+                if start:
+                    file.seek(start, os.SEEK_END if start < 0 else os.SEEK_SET)
+                return file.read(-1 if length is None else length)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ReadFailed(f"{path}: cannot be read back ({error.strerror or error}).") from error
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return sorted(f"{folder}/{name}" for name in os.listdir(self.path(folder)))
+        except FileNotFoundError:
+            return []
+
+    def publish(self, temporary: str, key: str) -> None:
+        os.replace(temporary, self.path(key))
+
+    def take_back(self, key: str, temporary: str) -> None:
+        os.replace(self.path(key), temporary)
+
+    def close(self) -> None:
+        """Nothing is kept open between writes."""
+
+    def remove_folder(self, key: str) -> None:
+        shutil.rmtree(self.path(key), ignore_errors=True)
+
+    def remove_unfinished(self) -> None:
+        for folder, _, files in os.walk(self.root):
+            for file in files:
+                if file.startswith(".") and file.endswith(_ENDING):
+                    with contextlib.suppress(OSError):
+                        os.unlink(os.path.join(folder, file))
+
+    def remove(self, key: str) -> None:
+        path = self.path(key)
+        try:
+            os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise write_failed(path, error) from error
+
+
+class JournalTree(FileTree):
+    """Files of a finished store, changed together by `commit` or not at all.
+
+    Parameters
+    ----------
+    root
+        The store. A change that was interrupted there is put in order first.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._journal = Journal(root)
+        self._new = FileTree(self._journal.folder)
+        self._removed: set[str] = set()
+        self._checked: set[str] = set()
+        self._mutex = forking.lock()
+
+    def write(self, key: str, data: Any) -> None:
+        self._check(key)
+        self._new.write(key, data)
+        with self._mutex:
+            self._removed.discard(key)
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes | None:
+        if key in self._removed:
+            return None
+        data = self._new.read(key, start, length)
+        return super().read(key, start, length) if data is None else data
+
+    def remove(self, key: str) -> None:
+        self._check(key)
+        with self._mutex:
+            if os.path.lexists(self.path(key)):
+                self._removed.add(key)
+        self._new.remove(key)
+
+    def temporary(self, key: str) -> str:
+        self._check(key)
+        return self._new.temporary(key)
+
+    def create(self, path: str) -> int:
+        return self._new.create(path)
+
+    def publish(self, temporary: str, key: str) -> None:
+        self._new.publish(temporary, key)
+        with self._mutex:
+            self._removed.discard(key)
+
+    def take_back(self, key: str, temporary: str) -> None:
+        try:
+            self._new.take_back(key, temporary)
+        except FileNotFoundError:
+            # Of the store itself: that file stays as it is until the change is committed.
+            os.makedirs(os.path.dirname(temporary), exist_ok=True)
+            shutil.copyfile(self.path(key), temporary)
+
+    def commit(self, last: Sequence[str] = ()) -> None:
+        """Make the change part of the store; `last` are the keys to be put in place at the end.
+
+        Raises
+        ------
+        WriteFailed
+            The file system refuses.
+        """
+        self._journal.commit(sorted(self._removed), last)
+
+    def discard(self) -> None:
+        """Drop the change, unless it was committed."""
+        self._journal.discard()
+
+    def _check(self, key: str) -> None:
+        folder = key.rpartition("/")[0]
+        if folder not in self._checked:
+            self._journal.place(key)
+            if len(self._checked) >= _KEPT_FOLDERS:
+                self._checked.clear()
+            self._checked.add(folder)
+
+
+class ObjectTree(Tree):
+    """Objects below a URL; files that grow lie in a temporary folder of this machine."""
+
+    def __init__(self, source: Source) -> None:
+        self._objects = Objects(source)
+        self.root = self._objects.name
+        self._lock = forking.lock()
+        self._serial = itertools.count()
+        self._local: tempfile.TemporaryDirectory[str] | None = None
+
+    def path(self, key: str) -> str:
+        return self._objects.label(key)
+
+    def write(self, key: str, data: Any) -> None:
+        self._objects.put(key, data)
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes | None:
+        stop = None if length is None or start < 0 else start + length
+        data = self._objects.get(key, start or None, stop)
+        return None if data is None else data[:length]
+
+    def remove(self, key: str) -> None:
+        self._objects.remove([key])
+
+    def names(self, folder: str) -> list[str]:
+        return self._objects.keys(folder)
+
+    def remove_folder(self, key: str) -> None:
+        with contextlib.suppress(WriteFailed):
+            self._objects.remove(self._objects.keys(key))
+
+    def remove_unfinished(self) -> None:
+        """Objects have no temporary names."""
+
+    def temporary(self, key: str) -> str:
+        with self._lock:
+            if self._local is None:
+                self._local = tempfile.TemporaryDirectory(prefix="bfbridge-shards-")
+            return os.path.join(self._local.name, str(next(self._serial)))
+
+    def create(self, path: str) -> int:
+        return os.open(path, _FLAGS, 0o600)
+
+    def publish(self, temporary: str, key: str) -> None:
+        self._objects.put_file(temporary, key)
+        os.unlink(temporary)
+
+    def take_back(self, key: str, temporary: str) -> None:
+        Path(temporary).write_bytes(self._objects.get(key) or b"")
+
+    def close(self) -> None:
+        with self._lock:
+            local, self._local = self._local, None
+        if local is not None:
+            local.cleanup()
+
+
+def tree_of(target: str | os.PathLike[str] | Source | Tree) -> Tree:
+    """Return where a store is written: a folder, what lies below a URL, or the tree given."""
+    if isinstance(target, Tree):
+        return target
+    if isinstance(target, (str, os.PathLike)):
+        return FileTree(Path(target))
+    return FileTree(target.path) if target.path is not None else ObjectTree(target)

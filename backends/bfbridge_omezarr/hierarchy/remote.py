@@ -1,0 +1,220 @@
+"""Keys of a Zarr store at an fsspec URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from bfbridge.errors import Closed, MissingExtra, ReadFailed
+from bfbridge.storage.source import ProcessFilesystem
+from bfbridge_omezarr.hierarchy.store import Buffer, Stamped, Store, too_long
+
+if TYPE_CHECKING:
+    from bfbridge.storage.source import Source
+
+__all__ = ["RemoteStore"]
+
+
+class _Version(NamedTuple):
+    """What a server says of the version of an object that it answers with."""
+
+    etag: str | None
+    modified: str | None
+    size: int | None
+
+
+def _forbidden(error: Exception) -> bool:
+    return isinstance(error, PermissionError) or getattr(error, "status", None) == 403
+
+
+class RemoteStore(Store):
+    """An fsspec URL. Each call is a request of its own, so concurrency is the number of callers."""
+
+    is_remote = True
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        self._filesystem = ProcessFilesystem(source)
+        url = source.url or ""
+        base, query, rest = url.partition("?")
+        self._root = str(self._fs._strip_protocol(base)).rstrip("/")
+        # A web server would take a "#" or "?" in a key for the end of the path.
+        self._quotes = "http" in self._fs.protocol
+        self._query = query + rest
+        self._closed = False
+
+    @property
+    def _fs(self) -> Any:
+        return self._filesystem.here
+
+    def get(self, key: str, limit: int) -> bytes | None:
+        try:
+            # One byte above the limit shows what is too long, without fetching all of it.
+            data: bytes = self._fs.cat_file(self._path(key), start=0, end=limit + 1)
+        except (FileNotFoundError, KeyError):
+            return None
+        except Exception as error:
+            raise self._failed(key, error) from error
+        if len(data) > limit:
+            raise too_long(self.label(key), len(data), limit)
+        return data
+
+    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
+        del buffer
+        data = self.get(key, limit)
+        return None if data is None else memoryview(data)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes | None:
+        found = self.read_stamped(key, start, length, Buffer())
+        return None if found is None else bytes(found.data)
+
+    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+        del buffer
+        path = self._path(key)
+        try:
+            found = self._answer(path, start, None if start < 0 else start + length)
+        except (FileNotFoundError, KeyError):
+            return None
+        except Exception as error:
+            raise self._failed(key, error) from error
+        data = found.data
+        if start < 0:
+            # Some servers answer a suffix range with the whole object.
+            return Stamped(data[start : start + length or None], found.stamp)
+        if len(data) > length:
+            raise ReadFailed(f"{self.label(key)}: the server ignores byte ranges.")
+        return found
+
+    def _answer(self, path: str, start: int, end: int | None) -> Stamped:
+        """Fetch a range, with the object's version where the same answer tells it."""
+        filesystem = self._fs
+        if _is_http(filesystem):
+            seen: list[_Version] = []
+
+            async def look(response: Any) -> None:
+                seen.append(_version_of(response.headers))
+
+            # aiohttp calls it with each answer; fsspec raises for the status itself.
+            data = filesystem.cat_file(path, start=start, end=end, raise_for_status=look)
+            version = seen[-1] if seen else None
+            told = version is not None and (version.etag or version.modified)
+            return Stamped(data, version if told else None)
+        if hasattr(filesystem, "call_s3"):
+            found = _s3_answer(filesystem, path, start, end)
+            if found is not None:
+                return found
+        return Stamped(filesystem.cat_file(path, start=start, end=end), None)
+
+    def same(self, one: object, other: object) -> bool:
+        """Whether two stamps are of one version.
+
+        Servers that answer under one name may make different ETags of the same file (Apache makes
+        them of inode numbers); then its time and its length count.
+        """
+        if not (isinstance(one, _Version) and isinstance(other, _Version)):
+            return False
+        if one.etag and one.etag == other.etag:
+            return True
+        known = one.modified is not None and (one.size is not None or one.etag is None)
+        return known and one[1:] == other[1:]
+
+    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, Stamped]:
+        wanted = list(keys)
+        found: dict[str, Stamped] = {}
+        for key, answer in zip(wanted, self._answers(wanted, limit), strict=True):
+            if isinstance(answer, (FileNotFoundError, KeyError)):
+                continue
+            if isinstance(answer, Exception):
+                failed = self._failed(key, answer)
+                if not _forbidden(answer) or not isinstance(failed, ReadFailed):
+                    raise failed from answer
+                # Servers that do not list their objects say so of those that are not there.
+                self.refusal = failed
+                continue
+            if len(answer) > limit:
+                raise too_long(self.label(key), len(answer), limit)
+            found[key] = Stamped(answer, None)
+        return found
+
+    def _answers(self, keys: list[str], limit: int) -> list[bytes | Exception]:
+        """Return the bytes of each key, or the error, all asked for at once where that can be."""
+        paths = [self._path(key) for key in keys]
+        try:
+            if getattr(self._fs, "async_impl", False) and len(keys) > 1:
+                return list(self._fs.cat_ranges(paths, 0, limit + 1, on_error="return"))
+        except Exception as error:
+            raise self._failed("", error) from error
+        answers: list[bytes | Exception] = []
+        for path in paths:
+            try:
+                answers.append(self._fs.cat_file(path, start=0, end=limit + 1))
+            except Exception as error:  # noqa: BLE001 - each file system has its own
+                answers.append(error)
+        return answers
+
+    def keys(self) -> Iterator[str]:
+        try:
+            files = sorted(self._fs.find(self._root))
+        except Exception:  # noqa: BLE001 - each file system has its own
+            # Plain web servers cannot list; what was asked for by name is all there is to tell.
+            return
+        for file in files:
+            if file.startswith(self._root + "/"):
+                yield file[len(self._root) + 1 :]
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _path(self, key: str) -> str:
+        if self._closed:
+            raise Closed(f"{self.name}: read after close().")
+        name = quote(key) if self._quotes else key
+        path = f"{self._root}/{name}" if key else self._root
+        return path + self._query
+
+    def _failed(self, key: str, error: Exception) -> Exception:
+        if isinstance(error, ImportError):
+            return MissingExtra(f"{self.name}: {error}.")
+        why = f"{type(error).__name__}: {error}"
+        more = ""
+        if _forbidden(error):
+            more = " Servers that do not list what they hold say the same of what is not there."
+        return ReadFailed(f"{self.label(key)}: cannot be fetched ({why}).{more}")
+
+
+def _is_http(filesystem: Any) -> bool:
+    if "http" not in filesystem.protocol:
+        return False
+    from fsspec.implementations.http import HTTPFileSystem
+
+    return isinstance(filesystem, HTTPFileSystem)
+
+
+def _version_of(headers: Mapping[str, str]) -> _Version:
+    """Return what the headers of an answer to a ranged request tell (RFC 9110, sections 8.8, 14.4).
+
+    The length is that of the whole object.
+    """
+    _, _, total = headers.get("Content-Range", "").partition("/")
+    size = int(total) if total.isascii() and total.isdigit() else None
+    return _Version(headers.get("ETag"), headers.get("Last-Modified"), size)
+
+
+def _s3_answer(filesystem: Any, path: str, start: int, end: int | None) -> Stamped | None:
+    """Fetch a range with the ETag that comes with it; None where the connection broke midway."""
+    from fsspec.asyn import sync
+
+    bucket, key, version = filesystem.split_path(path)
+    wanted = f"bytes={start}" if start < 0 else f"bytes={start}-{'' if end is None else end - 1}"
+    more = {"VersionId": version} if version else {}
+    answer = filesystem.call_s3("get_object", Bucket=bucket, Key=key, Range=wanted, **more)
+    body = answer["Body"]
+    try:
+        data = sync(filesystem.loop, body.read)
+    except Exception:  # noqa: BLE001 - s3fs knows which of them are worth another try
+        return None
+    finally:
+        body.close()
+    etag = answer.get("ETag")
+    return Stamped(data, _Version(etag, None, None) if etag else None)

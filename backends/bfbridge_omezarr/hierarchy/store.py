@@ -1,0 +1,404 @@
+"""Where the keys of a Zarr store are read from: a folder. remote.py has URLs, zips.py zip files.
+
+A key is a relative path with "/" between its parts ("0/c/0/0/1"). Keys are checked once, where a
+document names them (`join`); a folder besides refuses files that its links lead out of the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from bfbridge.errors import FileChanged, LimitExceeded, ReadFailed, UnreadableFile
+from bfbridge.storage.journal import FOLDER, pending_of
+from bfbridge.storage.stamp import FileStamp
+
+__all__ = ["Buffer", "FolderStore", "Stamped", "Store", "join", "too_long"]
+
+MIB: Final = 1 << 20
+_OPEN_FLAGS: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+    # A named pipe put where a chunk should be must not hang the reader.
+    | getattr(os, "O_NONBLOCK", 0)
+)
+_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+_CHECKED_FOLDERS: Final = 65_536
+
+
+def join(base: str, path: object, where: str) -> str:
+    """Return the key of `path`, as a document at the key `base` names it.
+
+    Parameters
+    ----------
+    base
+        Key of the group that holds the document; "" for the root.
+    path
+        What the document says.
+    where
+        The document, for messages.
+
+    Raises
+    ------
+    UnreadableFile
+        The path is no text, or leaves the store: it is absolute, has "..", a drive, a backslash or
+        a NUL character.
+    """
+    if not isinstance(path, str):
+        raise UnreadableFile(f"{where}: names {path!r} where the path of an array belongs.")
+    parts = path.split("/")
+    # A drive letter or a scheme ("C:", "file:") would be taken as absolute by some file systems.
+    colon = ":" in parts[0] or (os.name == "nt" and ":" in path)
+    bad = path.startswith("/") or ".." in parts or "\\" in path or "\0" in path or colon
+    if bad:
+        raise UnreadableFile(
+            f"{where}: names the path {path!r}, which leaves the store. Only paths inside it are "
+            "read; the file is damaged or hostile."
+        )
+    clean = [part for part in parts if part not in ("", ".")]
+    return "/".join(([base] if base else []) + clean)
+
+
+class Stamped(NamedTuple):
+    """Bytes of a key.
+
+    Attributes
+    ----------
+    data
+        The bytes.
+    stamp
+        As `Store.stamp`, of the version that the bytes are of; None where that is unknown.
+    """
+
+    data: bytes | memoryview
+    stamp: object
+
+
+class Store(ABC):
+    """Read access to the keys of a store, from any thread.
+
+    Attributes
+    ----------
+    name
+        Path or URL, for messages.
+    is_remote
+        Whether each key costs a request to a server.
+    refusal
+        The error of a key that a server would not show, where `get_many` took it as absent.
+    """
+
+    name: str
+    is_remote: bool = False
+    refusal: ReadFailed | None = None
+
+    @abstractmethod
+    def get(self, key: str, limit: int) -> bytes | None:
+        """Return the bytes of a key, or None if there is no such key.
+
+        Raises
+        ------
+        ReadFailed
+            There is one, and it cannot be read.
+        LimitExceeded
+            It is longer than `limit` bytes.
+        """
+
+    @abstractmethod
+    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
+        """Return what `get` returns, as a view that may lie in `buffer` and be overwritten."""
+
+    @abstractmethod
+    def get_range(self, key: str, start: int, length: int) -> bytes | None:
+        """Return `length` bytes from `start` (from the end if negative), fewer at the end."""
+
+    @abstractmethod
+    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+        """Return what `get_range` returns with its stamp; it may lie in `buffer`, as for `read`."""
+
+    @abstractmethod
+    def keys(self) -> Iterator[str]:
+        """Every key of the store; empty where the store cannot list."""
+
+    def stamp(self, key: str) -> object:
+        """Return what changes when a key is written anew; None without the key, and for URLs."""
+        del key
+        return None
+
+    def same(self, one: object, other: object) -> bool:
+        """Whether two stamps of a key are of one version of it."""
+        return one == other
+
+    def is_current(self, key: str, stamp: object) -> bool:
+        """Whether a key is of the version that it had when it was given a stamp."""
+        return self.same(self.stamp(key), stamp)
+
+    def get_many(self, keys: Iterable[str], limit: int) -> dict[str, Stamped]:
+        """Return those keys that exist, whole. For documents, which may well be absent."""
+        found = ((key, self._get_stamped(key, limit)) for key in keys)
+        return {key: stamped for key, stamped in found if stamped is not None}
+
+    def _get_stamped(self, key: str, limit: int) -> Stamped | None:
+        data = self.get(key, limit)
+        return None if data is None else Stamped(data, None)
+
+    def label(self, key: str) -> str:
+        """Return how messages name a key."""
+        return f"{self.name.rstrip('/')}/{key}" if key else self.name
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release files. May be called twice."""
+
+
+class Buffer:
+    """Memory for stored bytes, kept between reads of one thread."""
+
+    __slots__ = ("_bytes",)
+    KEPT: Final = 32 * MIB
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def take(self, size: int) -> memoryview:
+        """Return `size` bytes to write into; the view of the call before becomes invalid."""
+        if size > self.KEPT:
+            return memoryview(bytearray(size))
+        if len(self._bytes) < size:
+            self._bytes = bytearray(max(size, 2 * len(self._bytes)))
+        return memoryview(self._bytes)[:size]
+
+
+def too_long(label: str, size: int, limit: int) -> LimitExceeded:
+    """Return the error for a key that holds more than makes sense."""
+    return LimitExceeded(
+        f"{label}: holds {size:,} bytes where at most {limit:,} make sense; the store is damaged "
+        "or hostile."
+    )
+
+
+class FolderStore(Store):
+    """A folder of the local file system."""
+
+    def __init__(self, root: str, name: str, allow_outside: bool) -> None:
+        self.name = name
+        self._root = os.path.realpath(root)
+        self._allow_outside = allow_outside
+        self._inside: set[str] = set()
+        # While the folder is open, no other folder can be given its number.
+        self._fd = os.open(self._root, os.O_RDONLY) if os.name == "posix" else -1
+        self._identity = os.stat(self._root)
+        self._pending = pending_of(self._root)
+
+    def get(self, key: str, limit: int) -> bytes | None:
+        view = self.read(key, limit, Buffer())
+        return None if view is None else bytes(view)
+
+    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
+        found = self._read_whole(key, limit, buffer)
+        return None if found is None else found[0]
+
+    def _get_stamped(self, key: str, limit: int) -> Stamped | None:
+        found = self._read_whole(key, limit, Buffer())
+        return None if found is None else Stamped(bytes(found[0]), FileStamp.of_status(found[1]))
+
+    def _read_whole(
+        self, key: str, limit: int, buffer: Buffer
+    ) -> tuple[memoryview, os.stat_result] | None:
+        opened = self._open(key)
+        if opened is None:
+            return None
+        fd, before = opened
+        try:
+            size = before.st_size
+            if size > limit:
+                raise too_long(self.label(key), size, limit)
+            view = buffer.take(size)
+            filled = self._fill(fd, view)
+            after = os.fstat(fd)
+            if (filled, after.st_mtime_ns) != (after.st_size, before.st_mtime_ns):
+                raise FileChanged(
+                    f"{self.label(key)}: the file was written to while it was read, so its bytes "
+                    "may not belong together. Read it again when it is complete."
+                )
+            return view, before
+        except OSError as error:
+            raise _failed(self.label(key), error) from error
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _fill(fd: int, view: memoryview) -> int:
+        filled = os.readv(fd, [view]) if hasattr(os, "readv") else 0
+        while filled < len(view):
+            count = (
+                os.readv(fd, [view[filled:]]) if hasattr(os, "readv") else _read(fd, view, filled)
+            )
+            if count == 0:
+                break
+            filled += count
+        return filled
+
+    def get_range(self, key: str, start: int, length: int) -> bytes | None:
+        found = self.read_stamped(key, start, length, Buffer())
+        return None if found is None else bytes(found.data)
+
+    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+        opened = self._open(key)
+        if opened is None:
+            return None
+        fd, status = opened
+        try:
+            size = status.st_size
+            begin = max(0, size + start) if start < 0 else start
+            os.lseek(fd, begin, os.SEEK_SET)
+            view = buffer.take(max(0, min(length, size - begin)))
+            filled = self._fill(fd, view)
+            # Taken after reading: what is written before that shows.
+            return Stamped(view[:filled], FileStamp.of(fd))
+        except OSError as error:
+            raise _failed(self.label(key), error) from error
+        finally:
+            os.close(fd)
+
+    def stamp(self, key: str) -> object:
+        try:
+            return FileStamp.of(self._path_of(key))
+        except OSError:
+            return None
+
+    def _path_of(self, key: str) -> str:
+        if self._pending is not None:
+            if key in self._pending.removed:
+                return os.path.join(self._pending.folder, key)
+            changed = os.path.join(self._pending.folder, key)
+            if os.path.lexists(changed):
+                return changed
+        return f"{self._root}{os.sep}{key}"
+
+    def is_current(self, key: str, stamp: object) -> bool:
+        # Called after each read, so it makes no stamp of its own where nothing has changed.
+        try:
+            now = os.stat(self._path_of(key))
+        except OSError:
+            return stamp is None
+        if not isinstance(stamp, FileStamp):
+            return False
+        size, time, _, inode = stamp
+        if now.st_mtime_ns == time and now.st_size == size and now.st_ino == inode:
+            return True
+        return FileStamp.of_status(now) == stamp
+
+    def keys(self) -> Iterator[str]:
+        for folder, folders, files in os.walk(self._root):
+            folders[:] = sorted(name for name in folders if name != FOLDER)
+            base = os.path.relpath(folder, self._root).replace(os.sep, "/")
+            for file in sorted(files):
+                yield file if base == "." else f"{base}/{file}"
+
+    def close(self) -> None:
+        """Let go of the folder; files are open during reads only."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def _open(self, key: str) -> tuple[int, os.stat_result] | None:
+        """Open the file of a key that lies inside the store, and ask about it; None without one.
+
+        Raises
+        ------
+        ReadFailed
+            It cannot be opened.
+        FileChanged
+            Another folder has the store's name by now: its chunks are not this image's, and a
+            chunk that is missing there, or was removed here, is no fill value.
+        """
+        opened = self._open_now(key)
+        # Looked at after opening, so that what was opened before lies in the store itself.
+        try:
+            same = os.path.samestat(self._identity, os.stat(self._root))
+        except OSError:
+            same = False
+        if not same:
+            if opened is not None:
+                os.close(opened[0])
+            raise FileChanged(
+                f"{self.label(key)}: the store was replaced or removed while it was open. Open it "
+                "again to read what it holds now."
+            )
+        return opened
+
+    def _open_now(self, key: str) -> tuple[int, os.stat_result] | None:
+        if self._pending is None:
+            return self._open_path(os.path.join(self._root, key), key)
+        # The change may be put in place meanwhile: what is not in the journal any more is there.
+        if key in self._pending.removed:
+            return self._open_path(os.path.join(self._pending.folder, key), key)
+        changed = self._open_path(os.path.join(self._pending.folder, key), key)
+        return changed or self._open_path(os.path.join(self._root, key), key)
+
+    def _open_path(self, path: str, key: str) -> tuple[int, os.stat_result] | None:
+        try:
+            if not self._allow_outside:
+                self._check_folder(os.path.dirname(path), key)
+            try:
+                if not self._allow_outside and not _NOFOLLOW:
+                    # Windows: where a link leads is looked up for each file.
+                    path = self._resolved(path, key)
+                fd = os.open(path, _OPEN_FLAGS | (0 if self._allow_outside else _NOFOLLOW))
+            except OSError as error:
+                # A link: O_NOFOLLOW says ELOOP (EMLINK on some BSDs).
+                if error.errno not in (errno.ELOOP, errno.EMLINK):
+                    raise
+                fd = os.open(self._resolved(path, key), _OPEN_FLAGS)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError as error:
+            raise ReadFailed(f"{self.label(key)!r}: cannot be a file name ({error}).") from error
+        except OSError as error:
+            if isinstance(error, ReadFailed):
+                raise
+            raise _failed(self.label(key), error) from error
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise ReadFailed(f"{self.label(key)}: is no file, though one belongs there.")
+        return fd, status
+
+    def _check_folder(self, folder: str, key: str) -> None:
+        if folder in self._inside:
+            return
+        self._resolved(folder, key)
+        if len(self._inside) >= _CHECKED_FOLDERS:
+            self._inside.clear()
+        self._inside.add(folder)
+
+    def _resolved(self, path: str, key: str) -> str:
+        real = os.path.realpath(path)
+        if real != self._root and not real.startswith(self._root.rstrip(os.sep) + os.sep):
+            raise ReadFailed(
+                f"{self.label(key)}: a link leads out of the store, to {real}. Allow it with "
+                "allow_outside=True if the store may be trusted."
+            )
+        return real
+
+
+def _read(fd: int, view: memoryview, filled: int) -> int:
+    data = os.read(fd, len(view) - filled)
+    view[filled : filled + len(data)] = data
+    return len(data)
+
+
+def _failed(label: str, error: OSError) -> ReadFailed:
+    if isinstance(error, ReadFailed):
+        return error
+    return ReadFailed(f"{label}: cannot be read ({error.strerror or error}).")

@@ -1,0 +1,292 @@
+"""GIF (GIF89a specification): palette indices, frames along T, composed as they are shown.
+
+Bio-Formats' GIFReader gives uint8 indices with one lookup table. So does this one, as long as the
+palettes of all frames fit into one table of 256 colours; otherwise pixels are RGB.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import imagecodecs
+import numpy as np
+
+from bfbridge.limits import check
+from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.formats.frames import Box, Composer, Disposal, kept_planes
+from bfbridge_pictures.picture import (
+    Array,
+    File,
+    Picture,
+    Planes,
+    check_decoded,
+    describe,
+    palette_table,
+)
+
+__all__ = ["open_picture"]
+
+_EXTENSION, _IMAGE, _TRAILER, _PADDING = 0x21, 0x2C, 0x3B, 0x00
+_GRAPHIC_CONTROL = 0xF9
+_DISPOSALS = {2: Disposal.BACKGROUND, 3: Disposal.PREVIOUS}
+_COLORS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One image of the file.
+
+    Attributes
+    ----------
+    left, top, width, height
+        Its place on the screen.
+    interlaced
+        Whether rows are stored in four passes.
+    palette
+        Its own colours, or the file's.
+    transparent
+        Index of pixels that are not drawn, or None.
+    disposal
+        What becomes of it.
+    offset, length
+        Of its LZW data, with the code size before it and the blocks' lengths in it.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    interlaced: bool
+    palette: bytes
+    transparent: int | None
+    disposal: Disposal
+    offset: int
+    length: int
+
+
+@dataclass
+class _Screen:
+    """The file's structure."""
+
+    width: int
+    height: int
+    palette: bytes | None
+    background: int
+    frames: list[_Frame]
+    colors: int
+
+
+def open_picture(file: File) -> Picture:
+    """Return a GIF file as a picture.
+
+    Raises
+    ------
+    Damaged
+        It is cut short, or breaks the format's rules.
+    """
+    screen = _read_structure(file)
+    frames = screen.frames
+    tables = _one_table(frames)
+    samples = 1 if tables is not None else 3
+    shape = (screen.height, screen.width, samples)
+    image = describe(file, shape, np.uint8, frames=len(frames))
+    for frame in frames:
+        check_decoded(file, (frame.height, frame.width), 1, frame.length)
+    check_decoded(file, shape, 1, file.access.size)
+    composer = _Drawing(file, screen, tables)
+    keep = kept_planes(screen.width * screen.height * samples, file.options.max_workers)
+    last = frames[-1]
+    composer.planes = Planes(
+        image,
+        {
+            "Block size": 0,
+            "Global lookup table size": screen.colors,
+            "Interlace": last.interlaced,
+            "Transparency index": last.transparent or 0,
+            "Use transparency": last.transparent is not None,
+        },
+        table=None if tables is None else tables.shared,
+        plane=composer.plane,
+        keep=keep,
+    )
+    return composer.planes
+
+
+def _read_structure(file: File) -> _Screen:
+    """Walk the blocks of the file up to its trailer."""
+    cursor = Cursor(file.access, 6)
+    width, height, flags, background, _ = cursor.unpack("<HHBBB")
+    palette = _palette(cursor, flags)
+    screen = _Screen(width, height, palette, background, [], 2 << (flags & 7))
+    transparent: int | None = None
+    disposal = Disposal.NONE
+    while True:
+        kind = cursor.byte()
+        if kind == _EXTENSION:
+            label = cursor.byte()
+            if label == _GRAPHIC_CONTROL:
+                size, packed, _, index = cursor.unpack("<BBHB")
+                if size != 4:
+                    raise Damaged(f"a graphic control extension has {size} bytes, not 4")
+                transparent = index if packed & 1 else None
+                disposal = _DISPOSALS.get(packed >> 2 & 7, Disposal.NONE)
+            _skip_blocks(cursor)
+        elif kind == _IMAGE:
+            frame = _read_frame(cursor, screen, transparent, disposal)
+            screen.frames.append(frame)
+            check(len(screen.frames), file.limits.directories, "number of frames", file.name)
+            transparent, disposal = None, Disposal.NONE
+        elif kind == _TRAILER:
+            break
+        elif kind != _PADDING:
+            raise Damaged(f"byte {cursor.position - 1:,} should begin a block, and is {kind:#04x}")
+    if not screen.frames:
+        raise Damaged("it holds no image")
+    return screen
+
+
+def _read_frame(
+    cursor: Cursor, screen: _Screen, transparent: int | None, disposal: Disposal
+) -> _Frame:
+    left, top, width, height, flags = cursor.unpack("<HHHHB")
+    where = f"image {len(screen.frames)}"
+    if left + width > screen.width or top + height > screen.height or not width or not height:
+        raise Damaged(
+            f"{where} has {width} x {height} pixels at {left}, {top}, which is not inside the "
+            f"screen of {screen.width} x {screen.height}"
+        )
+    palette = _palette(cursor, flags) or screen.palette
+    if palette is None:
+        raise Damaged(f"{where} has no colour table")
+    offset = cursor.position
+    cursor.skip(1)
+    _skip_blocks(cursor)
+    return _Frame(
+        left, top, width, height, bool(flags & 0x40), palette, transparent, disposal,
+        offset, cursor.position - offset,
+    )  # fmt: skip
+
+
+def _palette(cursor: Cursor, flags: int) -> bytes | None:
+    """Return the colour table that follows, as the flags before it say."""
+    return cursor.read(3 * (2 << (flags & 7))) if flags & 0x80 else None
+
+
+def _skip_blocks(cursor: Cursor) -> None:
+    while length := cursor.byte():
+        cursor.skip(length)
+
+
+class _Tables:
+    """One lookup table for all frames, and how each palette's indices become its indices."""
+
+    def __init__(self, first: bytes) -> None:
+        self._first = first
+        self._colors = [first[i : i + 3] for i in range(0, len(first), 3)]
+        self._places = {color: i for i, color in reversed(list(enumerate(self._colors)))}
+        self._maps: dict[bytes, Array | None] = {first: None}
+
+    def add(self, palette: bytes) -> bool:
+        """Make room for a palette's colours; return whether there was."""
+        if palette in self._maps:
+            return True
+        places = np.zeros(_COLORS, np.uint8)
+        for number, start in enumerate(range(0, len(palette), 3)):
+            color = palette[start : start + 3]
+            # The same number where the colour is the same: most palettes differ in a few colours.
+            same = self._colors[number : number + 1] == [color]
+            place = number if same else self._places.setdefault(color, len(self._colors))
+            if place == len(self._colors):
+                self._colors.append(color)
+            if place >= _COLORS:
+                return False
+            places[number] = place
+        self._maps[palette] = places
+        return True
+
+    @property
+    def shared(self) -> Array:
+        """The table, 3 x 256."""
+        return palette_table(b"".join(self._colors))
+
+    def indices(self, pixels: Array, palette: bytes) -> Array:
+        """Return indices into a frame's palette as indices into the table."""
+        places = self._maps[palette]
+        return pixels if places is None else places[pixels]
+
+
+def _one_table(frames: list[_Frame]) -> _Tables | None:
+    """Return one table for all frames, or None where they have more than 256 colours."""
+    tables = _Tables(frames[0].palette)
+    return tables if all(tables.add(frame.palette) for frame in frames) else None
+
+
+class _Drawing(Composer):
+    """The frames of one file, drawn as indices or as RGB."""
+
+    def __init__(self, file: File, screen: _Screen, tables: _Tables | None) -> None:
+        super().__init__()
+        self._file = file
+        self._screen = screen
+        self._tables = tables
+        self._colors: dict[bytes, Array] = {}
+
+    def blank(self) -> Array:
+        """The screen where nothing is drawn: transparent, or the background colour."""
+        screen, first = self._screen, self._screen.frames[0]
+        fill: Any = screen.background if first.palette == screen.palette else 0
+        if first.transparent is not None:
+            fill = first.transparent
+        if self._tables is None:
+            fill = palette_table(first.palette)[:, fill]
+        samples = 1 if self._tables is not None else 3
+        return np.full((screen.height, screen.width, samples), fill, np.uint8)
+
+    def draw(self, number: int, canvas: Array) -> None:
+        """Decode a frame, and draw those of its pixels that are not transparent."""
+        frame = self._screen.frames[number]
+        pixels = self._decode(frame)
+        if self._tables is not None:
+            drawn = self._tables.indices(pixels, frame.palette)[:, :, np.newaxis]
+        else:
+            if frame.palette not in self._colors:
+                self._colors[frame.palette] = palette_table(frame.palette).T.copy()
+            drawn = self._colors[frame.palette][pixels]
+        target = canvas[self.box(number)]
+        if frame.transparent is None:
+            target[...] = drawn
+        else:
+            np.copyto(target, drawn, where=(pixels != frame.transparent)[:, :, np.newaxis])
+
+    def _decode(self, frame: _Frame) -> Array:
+        """Return a frame's indices, decoded by giflib as a file of their own."""
+        data = self._file.bytes_at(frame.offset, frame.length)
+        size = struct.pack("<HH", frame.width, frame.height)
+        alone = b"".join(
+            (
+                b"GIF89a", size, b"\xf7\0\0", bytes(3 * _COLORS),
+                b",\0\0\0\0", size, b"\x40" if frame.interlaced else b"\0", data, b";",
+            )
+        )  # fmt: skip
+        pixels: Array = imagecodecs.gif_decode(alone, index=0, asrgb=False)
+        return pixels.reshape(frame.height, frame.width)
+
+    def box(self, number: int) -> Box:
+        """Rows and columns of a frame."""
+        frame = self._screen.frames[number]
+        return (
+            slice(frame.top, frame.top + frame.height),
+            slice(frame.left, frame.left + frame.width),
+        )
+
+    def disposal(self, number: int) -> Disposal:
+        """As stored."""
+        return self._screen.frames[number].disposal
+
+    def covers(self, number: int) -> bool:
+        """Whether a frame fills the screen and has no transparent index."""
+        frame, screen = self._screen.frames[number], self._screen
+        whole = (frame.width, frame.height) == (screen.width, screen.height)
+        return whole and frame.transparent is None

@@ -1,0 +1,185 @@
+"""Where the pixels of an image lie: positions, times and channel names from its metadata."""
+
+from __future__ import annotations
+
+import logging
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bfbridge.backend import Quantity
+from bfbridge.errors import BadArgument, BfbridgeError
+from bfbridge.ome.metadata import convert_length
+from bfbridge.ome.units import TIMES
+from bfbridge.runtime.arguments import one_of
+
+if TYPE_CHECKING:
+    from ome_types import model
+
+    from bfbridge.views import ImageView
+
+__all__ = ["channel_labels", "coordinates", "corner", "origins", "seconds", "time_step"]
+
+log = logging.getLogger("bfbridge")
+
+SAMPLE_NAMES = "RGBA"
+
+
+def seconds(value: float | None, unit: Any) -> float | None:
+    """Express a time in seconds; None where there is none."""
+    if value is None:
+        return None
+    return float(value) * TIMES.get(str(getattr(unit, "value", unit)), 1.0)
+
+
+def pixels_of(view: ImageView) -> model.Pixels | None:
+    """Return the image's Pixels element; None where the metadata cannot be built."""
+    try:
+        return view.ome.images[view.index].pixels
+    except (BfbridgeError, ValueError, IndexError) as error:
+        # The pixels are sound without it.
+        log.warning("%s: no positions or times, for its metadata: %s", view.source_name, error)
+        return None
+
+
+def channel_labels(view: ImageView) -> list[str]:
+    """Return one label for each position along C, as many as channels times samples.
+
+    Unnamed channels are numbered; samples of RGB pixels have R, G, B or A behind the name.
+    """
+    found = []
+    for number, channel in enumerate(view.channels):
+        name = channel.name or f"Channel {number}"
+        if channel.samples == 1:
+            found.append(name)
+        elif channel.samples <= len(SAMPLE_NAMES):
+            found += [f"{name} {sample}" for sample in SAMPLE_NAMES[: channel.samples]]
+        else:
+            found += [f"{name} {sample}" for sample in range(channel.samples)]
+    count = view.sizes["C"]
+    return found if len(found) == count else [f"Channel {number}" for number in range(count)]
+
+
+def origins(view: ImageView, pixels: model.Pixels | None) -> dict[str, Quantity]:
+    """Return where the metadata places the first plane, by axis; absent where they are silent."""
+    if pixels is None or not pixels.planes:
+        return {}
+    first = min(pixels.planes, key=lambda plane: (plane.the_t, plane.the_c, plane.the_z))
+    found = {}
+    for axis in "xyz":
+        value = getattr(first, f"position_{axis}")
+        if value is not None and math.isfinite(value):
+            unit = getattr(first, f"position_{axis}_unit")
+            found[axis] = Quantity(float(value), str(getattr(unit, "value", unit)))
+    return found
+
+
+def corner(view: ImageView) -> tuple[float, float]:
+    """Return where the metadata places the first plane: (y, x) in pixels.
+
+    Raises
+    ------
+    BadArgument
+        They do not say it, or not in a unit that pixels can be told in.
+    """
+    placed = origins(view, pixels_of(view))
+    size = view.physical_pixel_size
+    found = []
+    for axis in "yx":
+        pixel: Quantity | None = getattr(size, axis)
+        position = placed.get(axis)
+        if position is None or pixel is None:
+            raise BadArgument(
+                f"{view.source_name}: image {view.index} has no position along {axis}, or no pixel "
+                "size, so its place among others is unknown."
+            )
+        try:
+            found.append(convert_length(position, pixel.unit) / pixel.value)
+        except BadArgument as error:
+            raise BadArgument(
+                f"{view.source_name}: image {view.index} lies at {axis} = {position.value:g} "
+                f"{position.unit}, which cannot be told in pixels of {pixel.value:g} {pixel.unit}, "
+                "so its place among others is unknown."
+            ) from error
+    return found[0], found[1]
+
+
+def coordinates(view: ImageView, origin: str = "file") -> dict[str, Any]:
+    """Return coordinates of a view for xarray: name -> (dims, values, attributes).
+
+    x, y and z are centres of pixels: origin + i x size. Where a lower level is f times smaller, its
+    first pixel's centre lies (f - 1) / 2 full pixels further in, as NGFF and ITK have it.
+
+    Parameters
+    ----------
+    view
+        The image and level.
+    origin
+        "file" for the first plane's position in the metadata, "zero" for 0.
+
+    Raises
+    ------
+    BadArgument
+        `origin` is neither.
+    """
+    one_of(origin, "origin", ("file", "zero"))
+    pixels = pixels_of(view)
+    placed = origins(view, pixels) if origin == "file" else {}
+    full = view.levels[0]
+    found: dict[str, Any] = {}
+    for axis in "zyx":
+        name = axis.upper()
+        size: Quantity | None = getattr(full.physical_pixel_size, axis)
+        step, unit = (1.0, "pixel") if size is None else size
+        start = 0.0
+        if size is not None and axis in placed:
+            try:
+                start = convert_length(placed[axis], unit)
+            except BadArgument:
+                log.debug("%s: position along %s has no length", view.source_name, axis)
+        # Depth is not reduced by x and y: NGFF levels may reduce it by itself.
+        factor = full.sizes[name] / view.sizes[name]
+        centres = (np.arange(view.sizes[name]) + 0.5) * factor - 0.5
+        found[axis] = (axis, start + centres * step, {"units": unit})
+    found["c"] = ("c", channel_labels(view))
+    found["t"] = _times(view, pixels)
+    return found
+
+
+def _times(view: ImageView, pixels: model.Pixels | None) -> tuple[Any, ...]:
+    """Return the coordinate t: seconds where the metadata has them, else numbers of frames.
+
+    Real times of the first slice and channel come first, then the nominal interval.
+    """
+    count = view.sizes["T"]
+    if pixels is not None:
+        first = {
+            plane.the_t: seconds(plane.delta_t, plane.delta_t_unit)
+            for plane in pixels.planes
+            if plane.the_z == 0 and plane.the_c == 0
+        }
+        times = [first.get(t) for t in range(count)]
+        if None not in times:
+            return ("t", np.array(times, np.float64), {"units": "s"})
+        step = seconds(pixels.time_increment, pixels.time_increment_unit)
+        if step:
+            return ("t", np.arange(count) * step, {"units": "s"})
+    return ("t", np.arange(count), {"units": "frame"})
+
+
+def time_step(view: ImageView) -> timedelta | None:
+    """Return the time between time points: the nominal interval, else the mean of the real ones.
+
+    None where the metadata has neither; an interval of 0 is none.
+    """
+    pixels = pixels_of(view)
+    if pixels is None:
+        return None
+    step = seconds(pixels.time_increment, pixels.time_increment_unit)
+    if not step:
+        _, times, attributes = _times(view, pixels)
+        known = attributes["units"] == "s" and len(times) > 1
+        step = (times[-1] - times[0]) / (len(times) - 1) if known else None
+    return timedelta(seconds=step) if step else None

@@ -1,0 +1,404 @@
+"""Images as dask and xarray arrays: lazy, picklable, read through the tile engine.
+
+`LazyImage` is an array-like over one level of one image, with its axes in any order. dask and
+xarray cut pieces from it; each piece is one read of the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from importlib import import_module
+from itertools import accumulate, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bfbridge.analysis.coordinates import coordinates
+from bfbridge.engine.tiles import available_cpus, run
+from bfbridge.errors import INSTALL, BadArgument, MissingExtra, ReadFailed
+from bfbridge.files.open_file import OpenFile
+from bfbridge.runtime import forking
+from bfbridge.runtime.arguments import flag
+
+if TYPE_CHECKING:
+    import dask.array
+    import xarray
+
+    from bfbridge.views import ImageView
+
+__all__ = ["LazyImage", "default_chunks", "labels", "to_dask", "to_xarray", "token"]
+
+Array = np.ndarray[Any, Any]
+FACE = "YXZCT"
+TARGET = 1024
+LARGEST_PLANE = 4096 * 4096
+"""Stored blocks of more pixels than this are cut: nobody wants them whole."""
+LARGEST_BYTES = 128 << 20
+FILES_KEPT = 8
+
+
+def missing(package: str, what: str) -> MissingExtra:
+    """Make the error for an optional package that is not installed."""
+    return MissingExtra(
+        f"{what} needs {package}, which is not installed. Install it with: {INSTALL}"
+    )
+
+
+def token(view: ImageView) -> Hashable:
+    """Return what names the pixels of a view in every process: source, modification time, view."""
+    file = view._file
+    if file.source.data is not None:
+        source: Hashable = hashlib.sha256(file.source.data).hexdigest()
+    else:
+        source = file.again().stamp
+    options = file.options
+    how = (
+        file.backend_name,
+        options.group_files,
+        options.allow_outside,
+        repr(sorted(options.backend_options.items())),
+    )
+    return ("bfbridge", source, how, view.index, view.level)
+
+
+class LazyImage:
+    """Array-like over one level of an image; indexing reads, orthogonally along every axis.
+
+    It stays usable after its reader was closed: the file is then opened once more, for all lazy
+    images of it together. A file that has changed meanwhile is a `ReadFailed`.
+
+    Parameters
+    ----------
+    view
+        The image and level.
+    order
+        Axes of this array, out of T, C, Z, Y, X; absent ones have length 1. With S, C counts
+        channels and S the samples of each.
+    """
+
+    def __init__(self, view: ImageView, order: str, stamp: Hashable = None) -> None:
+        self._view = view.on(view._file)
+        self._stamp = view._file.stamp if stamp is None else stamp
+        self._order = order
+        self._samples = view.samples_per_pixel if "S" in order else 1
+        sizes = axis_sizes(view, order)
+        self.shape = tuple(sizes[axis] for axis in order)
+        self.dtype = view.dtype
+        self.ndim = len(order)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revive, (self._view, self._order, self._stamp)
+
+    def __dask_tokenize__(self) -> Hashable:
+        return (token(self._view), self._order)
+
+    def __getitem__(self, key: Any) -> Array:
+        items = list(key) if isinstance(key, tuple) else [key]
+        if any(item is Ellipsis for item in items):
+            at = next(i for i, item in enumerate(items) if item is Ellipsis)
+            items[at : at + 1] = [slice(None)] * (self.ndim - len(items) + 1)
+        items += [slice(None)] * (self.ndim - len(items))
+        chosen = {
+            axis: _positions(item, length)
+            for axis, item, length in zip(self._order, items, self.shape, strict=True)
+        }
+        pixels = self._read(chosen)
+        dropped = tuple(0 if np.ndim(item) == 0 and not isinstance(item, slice) else slice(None)
+                        for item in items)  # fmt: skip
+        return pixels[dropped]
+
+    def _read(self, chosen: Mapping[str, Any]) -> Array:
+        """Read positions along each axis of `order`; the result keeps them all."""
+        view = self._opened()
+        ranges = {axis: chosen[axis] for axis in FACE if axis in chosen}
+        if "S" not in chosen:
+            face = view.read(**ranges, keepdims=True)
+            kept = [FACE.index(axis) for axis in self._order]
+            absent = [i for i in range(5) if i not in kept]
+            return face.transpose(*kept, *absent)[(...,) + (0,) * len(absent)]
+        channels = np.asarray(chosen.get("C", range(1)), np.intp)
+        first = channels[:, np.newaxis] * self._samples
+        ranges["C"] = (first + np.arange(self._samples)).ravel()
+        face = view.read(**ranges, keepdims=True)
+        # Y, X, Z, T, channels, samples
+        split = np.moveaxis(face, 3, 4).reshape(
+            *face.shape[:3], face.shape[4], len(channels), self._samples
+        )
+        have = "YXZTCS"
+        kept = [have.index(axis) for axis in self._order]
+        absent = [i for i in range(6) if i not in kept]
+        joined = split.transpose(*kept, *absent)[(...,) + (0,) * len(absent)]
+        samples = np.asarray(chosen["S"], np.intp)
+        if len(samples) == self._samples and np.array_equal(samples, np.arange(self._samples)):
+            return joined
+        return joined.take(samples, axis=self._order.index("S"))
+
+    def _opened(self) -> ImageView:
+        """Return the view, its file opened again if it was closed."""
+        view = self._view
+        if view._file.closed:
+            view = self._view = view.on(view._file.again())
+        if view._file.stamp != self._stamp:
+            raise ReadFailed(
+                f"{view.source_name}: the file has changed since this array was made of it. Open "
+                "it again and make a new array."
+            )
+        return view
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("pixels are read from a file, so an array of them is always new.")
+        pixels = self[...]
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
+
+
+def _positions(item: Any, length: int) -> Any:
+    """Return what one index selects, as a range or an array of positions."""
+    if isinstance(item, slice):
+        return range(*item.indices(length))
+    array = np.asarray(item)
+    if array.dtype == np.bool_:
+        array = np.flatnonzero(array)
+    return np.atleast_1d(array) if array.size else np.empty(0, np.intp)
+
+
+_kept: OrderedDict[int, OpenFile] = OrderedDict()
+_kept_lock = forking.lock()
+
+
+def _revive(view: ImageView, order: str, stamp: Hashable) -> LazyImage:
+    """Make a pickled lazy image anew, and keep its file open for the tasks to come."""
+    with _kept_lock:
+        _kept[id(view._file)] = view._file
+        _kept.move_to_end(id(view._file))
+        while len(_kept) > FILES_KEPT:
+            _kept.popitem(last=False)
+    return LazyImage(view, order, stamp)
+
+
+def axis_sizes(view: ImageView, order: str) -> dict[str, int]:
+    """Length of each axis that `order` may name; S takes its samples off C."""
+    sizes = dict(view.sizes)
+    if "S" in order:
+        sizes["S"] = view.samples_per_pixel
+        sizes["C"] //= view.samples_per_pixel
+    return sizes
+
+
+def check_order(view: ImageView, order: str, argument: str = "order") -> str:
+    """Return `order` in capitals; `argument` is what the caller calls it.
+
+    Raises
+    ------
+    BadArgument
+        It names an axis twice or one that does not exist, or leaves out one longer than 1.
+    """
+    order = order.upper() if isinstance(order, str) else str(order)
+    sizes = axis_sizes(view, order)
+    if len(set(order)) != len(order) or not set(order) <= set("TCZYXS") or not order:
+        raise BadArgument(
+            f"{argument}={order!r}: name axes out of T, C, Z, Y, X (and S for samples), each once."
+        )
+    lost = {axis: n for axis, n in sizes.items() if axis not in order and n > 1}
+    if lost:
+        raise BadArgument(
+            f"{view.source_name}: {argument}={order!r} leaves out axes that are longer than 1: "
+            f"{lost}. Name them, and select afterwards."
+        )
+    return order
+
+
+def asarray(view: ImageView, axes: str) -> Array:
+    """Return a view as an array with the axes named; see `ImageView.asarray`."""
+    order = str(axes).upper()
+    if view.samples_per_pixel == 1 and "S" in order and "C" not in order:
+        order = order.replace("S", "C")
+    return LazyImage(view, check_order(view, order, "axes"))[...]
+
+
+# ---- chunks
+
+
+def default_chunks(view: ImageView, order: str) -> tuple[int, ...]:
+    """Return chunk lengths along `order`: stored chunks, put together to about 1024 x 1024.
+
+    Strips become bands of about a megapixel, and blocks above `LARGEST_PLANE` pixels are cut.
+    """
+    sizes = dict(view.sizes)
+    stored = {axis: min(n, sizes[axis]) for axis, n in zip(FACE, view.chunks, strict=True)}
+    chunk = dict(stored)
+    for edge in (TARGET, TARGET // 2, TARGET // 4, TARGET // 8, 1):
+        chunk["Y"], chunk["X"] = _plane_chunk(stored, sizes, edge)
+        if math.prod(chunk.values()) * view.dtype.itemsize <= LARGEST_BYTES:
+            break
+    for axis in "TZC":
+        if math.prod(chunk.values()) * view.dtype.itemsize > LARGEST_BYTES:
+            chunk[axis] = 1
+    samples = view.samples_per_pixel
+    chunk["C"] = min(-(-chunk["C"] // samples) * samples, sizes["C"])
+    if "S" in order:
+        chunk["C"] //= samples
+        chunk["S"] = samples
+    return tuple(chunk[axis] for axis in order)
+
+
+def _plane_chunk(stored: Mapping[str, int], sizes: Mapping[str, int], edge: int) -> tuple[int, int]:
+    """Return chunk lengths along Y and X of about edge x edge pixels, in whole stored blocks."""
+    if stored["Y"] * stored["X"] > LARGEST_PLANE:
+        return min(stored["Y"], 2 * edge), min(stored["X"], 2 * edge)
+    x = _multiple(stored["X"], edge, sizes["X"])
+    rows = edge if x < sizes["X"] else edge * edge / x
+    return _multiple(stored["Y"], rows, sizes["Y"]), x
+
+
+def _multiple(stored: int, wanted: float, size: int) -> int:
+    return min(stored * max(1, round(wanted / stored)), size)
+
+
+def _as_chunks(view: ImageView, order: str, chunks: Any) -> Any:
+    """Return chunks as dask takes them, along `order`."""
+    default = default_chunks(view, order)
+    if chunks is None or (isinstance(chunks, Mapping) and not chunks):
+        return default
+    if not isinstance(chunks, Mapping):
+        return chunks
+    given = {str(axis).upper(): size for axis, size in chunks.items()}
+    unknown = set(given) - set(order)
+    if unknown:
+        raise BadArgument(
+            f"chunks={chunks!r}: there is no axis {', '.join(sorted(unknown))} in {order}."
+        )
+    return tuple(given.get(axis, n) for axis, n in zip(order, default, strict=True))
+
+
+# ---- dask
+
+
+def to_dask(view: ImageView, chunks: Any = None, order: str = "TCZYX") -> dask.array.Array:
+    """Return a view as a dask array; see `ImageView.to_dask`."""
+    try:
+        da: Any = import_module("dask.array")
+        tokenize: Any = import_module("dask.base").tokenize
+    except ImportError as error:
+        raise missing("dask", "to_dask()") from error
+    order = check_order(view, order)
+    lazy = LazyImage(view, order)
+    wanted = _as_chunks(view, order, chunks)
+    try:
+        grid = da.core.normalize_chunks(wanted, lazy.shape, dtype=lazy.dtype)
+        if any(n < 1 for axis in grid for n in axis) or tuple(map(sum, grid)) != lazy.shape:
+            raise ValueError(f"they would be {grid}")
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        sizes = dict(zip(order, lazy.shape, strict=True))
+        raise BadArgument(f"chunks={chunks!r} do not fit {sizes} ({error}).") from error
+    in_memory = view._file.source.data is not None
+    plain = da.from_array(
+        lazy,
+        chunks=grid,
+        name=f"bfbridge-{tokenize(lazy, grid)}",
+        meta=np.empty((0,) * lazy.ndim, lazy.dtype),
+        # The recipe of a file is small, and stands in each task; bytes stand in the graph once.
+        inline_array=not in_memory,
+    )
+    array: dask.array.Array = _image_array_class()(
+        plain.dask, plain.name, plain.chunks, meta=plain._meta
+    )
+    array._whole = (plain.name, lazy)  # type: ignore[attr-defined]
+    return array
+
+
+@cache
+def _image_array_class() -> Any:
+    """Return a dask array class that reads a whole image without a copy of each chunk.
+
+    `compute` of the image as it is, by threads, is one read of the engine, where nobody asked dask
+    for anything else. Other schedulers' chunks are joined by all workers: dask joins with one
+    thread, which for an image costs as much as reading it uncompressed.
+    """
+    base: Any = import_module("dask.array").Array
+
+    class ImageArray(base):  # type: ignore[misc]
+        __slots__ = ("_whole",)
+
+        def compute(self, **options: Any) -> Any:
+            name, lazy = self._whole
+            # An assignment to a part of the array gives it another name.
+            if options or name != self.name or not _by_plain_threads(self):
+                return super().compute(**options)
+            return lazy[...]
+
+        def __dask_postcompute__(self) -> Any:
+            if self.npartitions == 1:
+                return super().__dask_postcompute__()
+            return _join, (self.chunks, self.dtype)
+
+    ImageArray.__name__ = ImageArray.__qualname__ = "Array"
+    return ImageArray
+
+
+def _by_plain_threads(array: Any) -> bool:
+    """Whether dask would compute with as many threads as it likes, unwatched."""
+    config: Any = import_module("dask.config")
+    scheduler = import_module("dask.base").get_scheduler(collections=[array])
+    return (
+        scheduler is import_module("dask.threaded").get
+        and not import_module("dask.callbacks").Callback.active
+        and config.get("num_workers", None) is None
+        and config.get("pool", None) is None
+    )
+
+
+def _flatten(nested: Any, depth: int) -> Iterator[Array]:
+    if depth == 0:
+        yield nested
+        return
+    for part in nested:
+        yield from _flatten(part, depth - 1)
+
+
+def _join(results: Any, chunks: Sequence[Sequence[int]], dtype: np.dtype[Any]) -> Array:
+    """Put computed chunks, nested by axis, into one array."""
+    out = np.empty(tuple(sum(axis) for axis in chunks), dtype)
+    places = product(
+        *(
+            [slice(stop - n, stop) for n, stop in zip(axis, accumulate(axis), strict=True)]
+            for axis in chunks
+        )
+    )
+    blocks = zip(places, _flatten(results, len(chunks)), strict=True)
+    run((partial(out.__setitem__, place, block) for place, block in blocks), available_cpus())
+    return out
+
+
+# ---- xarray
+
+
+def labels(view: ImageView, origin: str = "file") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (coordinates, attributes) of an image as `xarray.DataArray` takes them."""
+    attributes: dict[str, Any] = {"source": view.source_name, "series": view.index}
+    if view.name is not None:
+        attributes["name"] = view.name
+    attributes["level"] = view.level
+    if view.samples_per_pixel > 1:
+        attributes["samples_per_pixel"] = view.samples_per_pixel
+    return coordinates(view, origin), attributes
+
+
+def to_xarray(
+    view: ImageView, lazy: bool = True, *, chunks: Any = None, origin: str = "file"
+) -> xarray.DataArray:
+    """Return a view as a labelled array; see `ImageView.to_xarray`."""
+    try:
+        import xarray as xr
+    except ImportError as error:
+        raise missing("xarray", "to_xarray()") from error
+    order = "TCZYX"
+    data = to_dask(view, chunks, order) if flag(lazy, "lazy") else LazyImage(view, order)[...]
+    coords, attributes = labels(view, origin)
+    return xr.DataArray(
+        data, dims=tuple(order.lower()), coords=coords, attrs=attributes, name=view.name or "image"
+    )

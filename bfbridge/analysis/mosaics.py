@@ -1,0 +1,199 @@
+"""Scenes as AICSImageIO shows them: one image, or the tiles of one larger image.
+
+Where tiles lie comes from their plane positions; no pixels are read to answer a shape, and a
+selection reads only the tiles that it meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bfbridge.analysis import dask_arrays as arrays
+from bfbridge.analysis.coordinates import corner
+from bfbridge.engine.lazy_pixels import is_dask
+from bfbridge.errors import BadArgument
+
+if TYPE_CHECKING:
+    from bfbridge.views import ImageView
+
+__all__ = ["Given", "Mosaic", "Pixels", "Plain", "Stitched", "Tiles"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Pixels:
+    """What a scene's pixels are read from: axes, sizes, and selections by axis."""
+
+    order: str
+    shape: tuple[int, ...]
+
+    def read(self, chosen: Mapping[str, Any]) -> Array:
+        """Read positions by axis, all axes kept."""
+        raise NotImplementedError
+
+    def dask(self) -> Any:
+        """Return all pixels as a dask array."""
+        raise NotImplementedError
+
+
+class Plain(Pixels):
+    """One image."""
+
+    def __init__(self, view: ImageView) -> None:
+        self._view = view
+        self.order = "TCZYXS" if view.samples_per_pixel > 1 else "TCZYX"
+        sizes = arrays.axis_sizes(view, self.order)
+        self.shape = tuple(sizes[axis] for axis in self.order)
+
+    def read(self, chosen: Mapping[str, Any]) -> Array:
+        """Read positions by axis, all axes kept."""
+        key = tuple(_axis_key(chosen.get(axis, slice(None))) for axis in self.order)
+        return arrays.LazyImage(self._view, self.order)[key]
+
+    def dask(self) -> Any:
+        """Return all pixels as a dask array."""
+        return self._view.to_dask(order=self.order)
+
+
+def _axis_key(value: Any) -> Any:
+    if isinstance(value, int):
+        return slice(value, value + 1)
+    return value if isinstance(value, slice) else np.asarray(value, np.intp)
+
+
+class Given(Pixels):
+    """An array that was handed over, of numpy or dask."""
+
+    def __init__(self, order: str, array: Any) -> None:
+        self.order = order
+        self._array = array
+        self.shape = tuple(array.shape)
+
+    def read(self, chosen: Mapping[str, Any]) -> Array:
+        """Take positions by axis, all axes kept."""
+        array = self._array
+        for at, axis in enumerate(self.order):
+            if axis in chosen:
+                array = array[(slice(None),) * at + (_axis_key(chosen[axis]),)]
+        return np.asarray(array)
+
+    def dask(self) -> Any:
+        """Return all pixels as a dask array."""
+        if is_dask(self._array):
+            return self._array
+        da: Any = import_module("dask.array")
+        return da.from_array(self._array)
+
+
+class Mosaic:
+    """Tiles of one image: which they are, and where each lies."""
+
+    def __init__(self, views: Sequence[ImageView]) -> None:
+        self.views = list(views)
+        first = self.views[0]
+        name = first.source_name
+        if len(self.views) < 2:
+            raise BadArgument(f"{name}: there is one image only, so there is nothing to stitch.")
+        shapes = {(*view.sizes.values(), view.dtype, view.samples_per_pixel) for view in self.views}
+        if len(shapes) > 1:
+            raise BadArgument(f"{name}: images of different shapes are no tiles of one image.")
+        self.tile = (first.sizes["Y"], first.sizes["X"])
+        placed = [corner(view) for view in self.views]
+        top, left = min(y for y, _ in placed), min(x for _, x in placed)
+        self.corners = [(round(y - top), round(x - left)) for y, x in placed]
+        self.size = (
+            max(y for y, _ in self.corners) + self.tile[0],
+            max(x for _, x in self.corners) + self.tile[1],
+        )
+
+
+class Tiles(Pixels):
+    """A mosaic by tile: M first."""
+
+    def __init__(self, mosaic: Mosaic) -> None:
+        self._mosaic = mosaic
+        self._plain = [Plain(view) for view in mosaic.views]
+        self.order = "M" + self._plain[0].order
+        self.shape = (len(self._plain), *self._plain[0].shape)
+
+    def read(self, chosen: Mapping[str, Any]) -> Array:
+        """Read positions by axis, all axes kept."""
+        rest = {axis: value for axis, value in chosen.items() if axis != "M"}
+        numbers = chosen.get("M", range(len(self._plain)))
+        numbers = [numbers] if isinstance(numbers, int) else numbers
+        return np.stack([self._plain[number].read(rest) for number in numbers])
+
+    def dask(self) -> Any:
+        """Return all pixels as a dask array."""
+        da: Any = import_module("dask.array")
+
+        return da.stack([plain.dask() for plain in self._plain])
+
+
+class Stitched(Pixels):
+    """A mosaic as one image: where tiles overlap, the later one is seen; gaps are 0."""
+
+    def __init__(self, mosaic: Mosaic) -> None:
+        self._mosaic = mosaic
+        self._plain = [Plain(view) for view in mosaic.views]
+        first = self._plain[0]
+        self.order = first.order
+        sizes = dict(zip(first.order, first.shape, strict=True))
+        sizes["Y"], sizes["X"] = mosaic.size
+        self.shape = tuple(sizes[axis] for axis in self.order)
+
+    def read(self, chosen: Mapping[str, Any]) -> Array:
+        """Read positions by axis, all axes kept."""
+        sizes = dict(zip(self.order, self.shape, strict=True))
+        wanted = {
+            axis: np.atleast_1d(np.arange(n)[chosen[axis]] if isinstance(chosen.get(axis), slice)
+                                else np.asarray(chosen.get(axis, range(n)), np.intp))
+            for axis, n in sizes.items()
+        }  # fmt: skip
+        out = np.zeros([len(wanted[axis]) for axis in self.order], self._mosaic.views[0].dtype)
+        for (top, left), plain in zip(self._mosaic.corners, self._plain, strict=True):
+            inside = {}
+            for axis, begin, length in zip("YX", (top, left), self._mosaic.tile, strict=True):
+                places = wanted[axis] - begin
+                inside[axis] = np.flatnonzero((places >= 0) & (places < length))
+            if not all(len(where) for where in inside.values()):
+                continue
+            part = {axis: wanted[axis] for axis in self.order}
+            part["Y"] = wanted["Y"][inside["Y"]] - top
+            part["X"] = wanted["X"][inside["X"]] - left
+            where = np.ix_(*(inside.get(axis, np.arange(len(wanted[axis]))) for axis in self.order))
+            out[where] = plain.read(part)
+        return out
+
+    def dask(self) -> Any:
+        """Return all pixels as a dask array."""
+        da: Any = import_module("dask.array")
+
+        chunks = arrays.default_chunks(self._mosaic.views[0], self.order)
+        lazy = _LazyPixels(self)
+        return da.from_array(
+            lazy, chunks=chunks, name=False, meta=np.empty((0,) * lazy.ndim, lazy.dtype)
+        )
+
+
+class _LazyPixels:
+    """Array-like over a stitched mosaic, for dask."""
+
+    def __init__(self, source: Stitched) -> None:
+        self._source = source
+        self.shape = source.shape
+        self.ndim = len(source.shape)
+        self.dtype = source._mosaic.views[0].dtype
+
+    def __getitem__(self, key: tuple[Any, ...]) -> Array:
+        order = self._source.order
+        chosen = {
+            axis: range(*item.indices(n)) if isinstance(item, slice) else item
+            for axis, item, n in zip(order, key, self.shape, strict=True)
+        }
+        found = self._source.read(chosen)
+        return found[tuple(0 if isinstance(item, int) else slice(None) for item in key)]

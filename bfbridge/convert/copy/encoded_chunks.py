@@ -1,0 +1,127 @@
+"""Encoded chunks copied as they are, where source and target agree on codec, chunk and samples.
+
+Neither decoding nor encoding is faster than both by far, and a JPEG slide keeps every bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bfbridge.backend import Level, Shape5, StoredAs
+from bfbridge.engine.pyramid import factors_of
+
+if TYPE_CHECKING:
+    from bfbridge.convert.plan.pieces import Piece
+    from bfbridge.convert.plan.request import Request
+    from bfbridge.convert.plan.scaling import Scaling
+    from bfbridge.views import ImageView
+    from bfbridge.writer import ImageWriter
+
+__all__ = ["EncodedCopy", "copied_options", "plan_encoded"]
+
+# A request for any of these is a request for other chunks than the source's.
+_CHUNK_OPTIONS = frozenset({"chunks", "tile", "shards"})
+
+
+def copied_options(view: ImageView, request: Request, backend: str) -> Mapping[str, Any]:
+    """Return the options under which an OME-Zarr target takes the source's chunks as they are."""
+    told = dict(request.options)
+    if request.recompress or backend != "omezarr" or _CHUNK_OPTIONS & set(told):
+        return told
+    stored = view.stored_as
+    if stored is not None and stored.container == "zarr" and "compression" not in told:
+        y, x, z, c, t = view.chunks
+        told |= {"compression": stored["compression"], "chunks": (t, c, z, y, x)}
+    return told
+
+
+def plan_encoded(
+    piece: Piece, view: ImageView, scaling: Scaling, image: ImageWriter, request: Request
+) -> EncodedCopy | None:
+    """Plan to copy an image's chunks as they are, or return None where they cannot be."""
+    if request.recompress or not piece.whole or scaling.changes:
+        return None
+    if _CHUNK_OPTIONS & set(request.options):
+        return None
+    levels = list(view.levels) if request.lower_levels is True else [view]
+    found = [level.stored_as for level in levels]
+    if found[0] is None:
+        return None
+    if None in found:
+        levels, found = levels[:1], found[:1]
+    records = [_record(level) for level in levels]
+    if not image.plan_copy(records, found):
+        return None
+    return EncodedCopy(levels, records, found, image, request)
+
+
+def _record(view: ImageView) -> Level:
+    y, x, z, c, t = view.chunks
+    height, width, depth, channels, times = view.sizes.values()
+    return Level((times, channels, depth, height, width), (t, c, z, y, x))
+
+
+class EncodedCopy:
+    """The way of one image's chunks from source to target, as they are.
+
+    Parameters
+    ----------
+    views, levels, stored
+        The levels that are copied, their grids, and how their chunks are encoded.
+    image
+        Where to.
+    request
+        Whether there are to be lower levels where the source has none.
+    """
+
+    def __init__(
+        self,
+        views: list[ImageView],
+        levels: list[Level],
+        stored: list[StoredAs | None],
+        image: ImageWriter,
+        request: Request,
+    ) -> None:
+        self._views = views
+        self._levels = levels
+        self._stored = stored
+        self._image = image
+        height, width = levels[0].shape[3:]
+        steps = factors_of(request.lower_levels, height, width) if len(levels) == 1 else []
+        self._decodes = bool(steps)
+
+    def jobs(self, count: Callable[[int], None]) -> Iterator[Callable[[], None]]:
+        """Jobs that together copy the image; each tells `count` how many bytes of pixels it was."""
+        for number, level in enumerate(self._levels):
+            grid = (-(-n // c) for n, c in zip(level.shape, level.chunk, strict=True))
+            for place in np.ndindex(*grid):
+                yield partial(self._copy, number, place, count)
+
+    def _copy(self, number: int, place: Shape5, count: Callable[[int], None]) -> None:
+        view, level = self._views[number], self._levels[number]
+        data = view.read_stored(place)
+        box = [
+            slice(i * n, min((i + 1) * n, size))
+            for i, n, size in zip(place, level.chunk, level.shape, strict=True)
+        ]
+        if data is not None:
+            pixels = None
+            if self._decodes:
+                t, c, z, y, x = box
+                pixels = view.read(x, y, z, c, t, keepdims=True).transpose(4, 3, 2, 0, 1)
+            self._image.write_stored(number, place, data, pixels)
+        if number == 0:
+            count(prod(part.stop - part.start for part in box) * view.dtype.itemsize)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was copied, for the record."""
+        first = self._stored[0]
+        return {
+            "levels": len(self._levels),
+            "compression": None if first is None else first["compression"],
+        }

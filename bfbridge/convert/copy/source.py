@@ -1,0 +1,404 @@
+"""One source: opened once, copied block by block into its new files, and proved if asked for.
+
+Reading, changing, encoding and writing overlap: every worker reads one block and hands it to the
+writer, whose chunks are encoded while the next block is read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bfbridge import registry
+from bfbridge.convert.copy.encoded_chunks import EncodedCopy, copied_options, plan_encoded
+from bfbridge.convert.locations import exists, folders_of, identity, stored_bytes
+from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
+from bfbridge.convert.plan.document import document_for
+from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
+from bfbridge.convert.plan.request import Request
+from bfbridge.convert.plan.scaling import Scaling, plan_scaling
+from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
+from bfbridge.convert.verification.checksum import PixelChecksum
+from bfbridge.convert.verification.pixels import verify_output
+from bfbridge.convert.verification.selection import check_selection
+from bfbridge.engine.tiles import run
+from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, UnreadableFile
+from bfbridge.ome.repair import collected_faults
+from bfbridge.reader import BioReader
+from bfbridge.writer import BioWriter, ImageWriter
+
+__all__ = [
+    "Counter",
+    "check_metadata",
+    "convert_file",
+    "kept_output",
+    "notes_of",
+    "open_source",
+    "output_scalings",
+    "refuse_own_source",
+    "source_grid",
+]
+
+Progress = Callable[[int, int], None]
+
+
+class Counter:
+    """Adds up bytes from all threads and tells whoever wants to know.
+
+    Parameters
+    ----------
+    progress
+        Takes (bytes done, bytes in all); what it raises stops the conversion.
+    """
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._total = self._done = 0
+        self._lock = threading.Lock()
+
+    def expect(self, count: int) -> None:
+        """Announce that so many bytes will pass."""
+        self._total += count
+        self.add(0)
+
+    def add(self, count: int) -> None:
+        """Note that so many bytes have passed."""
+        if self._progress is not None:
+            with self._lock:
+                self._done += count
+                self._progress(self._done, self._total)
+
+
+def open_source(source: Any, request: Request) -> BioReader:
+    """Open a source as conversions do: no cache, except where a crop cuts through chunks."""
+    cache = 0 if request.crop is None else request.memory_bytes // 4
+    options = {"cache": cache, **request.reader_options}
+    return BioReader(source, max_workers=request.workers, backend=request.backend, **options)
+
+
+def convert_file(
+    source: Any,
+    target: str | os.PathLike[str],
+    request: Request,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> FileRecord:
+    """Convert one source into one or, where it is split, several new files.
+
+    Parameters
+    ----------
+    source
+        Whatever `BioReader` takes.
+    target
+        The new file, or what the names of several are made of.
+    request
+        What is wanted.
+    overwrite
+        Whether files that exist may be replaced.
+    resume
+        Whether a file that exists is kept if its pixels are the source's, not an error.
+    progress
+        Takes (bytes of pixels done, bytes in all), from any thread.
+
+    Raises
+    ------
+    BfbridgeError
+        It failed. New files completed before stand; the one under way was removed.
+    """
+    begun = time.perf_counter()
+    counter = Counter(progress)
+    record = FileRecord(source=str(source), target=os.fspath(target), request=request.fingerprint)
+    with open_source(source, request) as br, collected_faults() as faults:
+        check_metadata(br, faults, request)
+        record.source = br.source_name
+        record.backend, record.backend_reason = br.backend, br.backend_reason
+        record.inputs = stamp(br.used_files, request.source_storage)
+        outputs = grouped_by_well(plan_outputs(br, target, request), br)
+        refuse_own_source(outputs, br)
+        if request.verify:
+            check_selection(br, outputs, request)
+        passes = 3 if request.verify else 1
+        for output in outputs:
+            counter.expect(passes * sum(_nbytes(br, piece) for piece in output.pieces))
+        for output in outputs:
+            kept = None
+            if resume and not overwrite:
+                kept = kept_output(source, br, output, request, counter.add)
+            record.outputs.append(kept or _make(source, br, output, request, overwrite, counter))
+        record.warnings = notes_of(br, outputs, faults)
+    record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
+    record.seconds = time.perf_counter() - begun
+    record.ended = now()
+    return record
+
+
+def check_metadata(br: BioReader, faults: Sequence[str], request: Request) -> None:
+    """Refuse metadata that break the OME schema, where that was asked for.
+
+    Parameters
+    ----------
+    br, request
+        The open source, and what is wanted.
+    faults
+        What `bfbridge.ome.repair.collected_faults` collects.
+
+    Raises
+    ------
+    UnreadableFile
+        The metadata break the schema, and `strict_metadata` was asked for.
+    """
+    if not request.strict_metadata:
+        return
+    _ = br.ome
+    if faults:
+        raise UnreadableFile(
+            f"{faults[0]}: this breaks the OME schema, and strict_metadata=True "
+            "(--strict-metadata) was asked for. Without it, it is left out, with a warning."
+        )
+
+
+def notes_of(br: BioReader, outputs: Sequence[Output], faults: Sequence[str]) -> list[str]:
+    """Return what a reader of the report should know of a conversion."""
+    return [
+        *(f"left out, as it breaks the OME schema: {fault}" for fault in faults),
+        *_label_notes(br, outputs),
+    ]
+
+
+def _label_notes(br: BioReader, outputs: Sequence[Output]) -> list[str]:
+    """Say which new files hold the photograph of a slide's label, which may name a patient."""
+    return [
+        f"{output.target.name} holds the photograph of the slide's label (image {piece.series}, "
+        f"{piece.view(br).name!r}), which may show a patient's name. series= (--series) chooses "
+        "other images."
+        for output in outputs
+        for piece in output.pieces
+        if piece.view(br).role == "label" and not piece.view(br).is_mask
+    ]
+
+
+def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
+    """Raise `TargetExists` if a new file would take the place of its source, or lie in it."""
+    used = {identity(path) for path in (*br.used_files, br.source_name)}
+    for output in outputs:
+        place = identity(output.target)
+        if place in used:
+            raise TargetExists(f"{output.target}: this is the source itself. Choose another name.")
+        if not used.isdisjoint(folders_of(place)):
+            raise TargetExists(
+                f"{output.target}: this lies inside the source, a store that holds nothing else. "
+                "Choose a place outside it."
+            )
+
+
+def _nbytes(br: BioReader, piece: Piece) -> int:
+    return piece.size * piece.view(br).dtype.itemsize
+
+
+def kept_output(
+    source: Any, br: BioReader, output: Output, request: Request, count: Callable[[int], None]
+) -> OutputRecord | None:
+    """Return the record of a file made by an interrupted run, if its pixels are the source's."""
+    if not exists(output.target, request.storage_options):
+        return None
+    record = OutputRecord(target=str(output.target), kept=True)
+    try:
+        scalings = output_scalings(br, output, request)
+        verify_output(source, output, scalings, request, record, count)
+    except BfbridgeError as error:
+        raise TargetExists(
+            f"{output.target} exists, and is not a complete conversion of {br.source_name} "
+            f"({error}). Replace it with overwrite=True (--overwrite), or remove it."
+        ) from error
+    record.file_bytes = stored_bytes(output.target, request.storage_options)
+    record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
+    return record
+
+
+def _make(
+    source: Any,
+    br: BioReader,
+    output: Output,
+    request: Request,
+    overwrite: bool,
+    counter: Counter,
+) -> OutputRecord:
+    """Write one new file, and compare it with the source where that was asked for."""
+    begun = time.perf_counter()
+    record = OutputRecord(target=str(output.target))
+    scalings = output_scalings(br, output, request)
+    with BioWriter(
+        output.target,
+        max_workers=request.workers,
+        backend=request.target_backend,
+        metadata=document_for(
+            br, output.pieces, scalings, original_metadata=request.original_metadata
+        ),
+        series="all",
+        overwrite=overwrite,
+        pyramid=request.lower_levels,
+        downsample=request.downsample,
+        durable=request.durable,
+        memory=request.memory_bytes // 2,
+        storage_options=request.storage_options,
+        **copied_options(output.pieces[0].view(br), request, _writer_name(output, request)),
+    ) as bw:
+        record.backend = bw.backend
+        ways = list(zip(output.pieces, scalings, bw.series, strict=True))
+        for piece, scaling, image in ways:
+            _prepare(piece, scaling, image)
+        # Every image's encoding is told before anything is asked that fixes the plan of the file.
+        planned = [
+            plan_encoded(piece, piece.view(br), scaling, image, request)
+            for piece, scaling, image in ways
+        ]
+        copies = [
+            _Copy(br, piece, scaling, image, request, counter)
+            if encoded is None
+            else _CopyEncoded(br, piece, encoded, counter)
+            for encoded, (piece, scaling, image) in zip(planned, ways, strict=True)
+        ]
+        run((job for copy in copies for job in copy.jobs()), request.workers)
+    record.images = [copy.describe() for copy in copies]
+    record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
+    record.file_bytes = stored_bytes(output.target, request.storage_options)
+    if request.verify:
+        verify_output(source, output, scalings, request, record, counter.add)
+    record.seconds = time.perf_counter() - begun
+    return record
+
+
+def output_scalings(br: BioReader, output: Output, request: Request) -> list[Scaling]:
+    """Decide for each image of a new file how its values change."""
+    return [_scaling(br, piece, request) for piece in output.pieces]
+
+
+def _scaling(br: BioReader, piece: Piece, request: Request) -> Scaling:
+    view = piece.view(br)
+    bits = br.ome.images[piece.series].pixels.significant_bits if request.scaling else None
+    return plan_scaling(
+        view.dtype, request.dtype, request.scaling, bits, partial(_extremes, br, piece, request)
+    )
+
+
+def _extremes(br: BioReader, piece: Piece, request: Request) -> tuple[float, float]:
+    """Smallest and largest value of a piece, NaN and infinities left out."""
+    view = piece.view(br)
+    grid = source_grid(br, piece, (1, 1, 1, 1, 1), request)
+    found: list[tuple[float, float]] = []
+
+    def look(key: tuple[slice, ...]) -> None:
+        pixels = piece.read(view, key)
+        if pixels.dtype.kind == "f":
+            pixels = pixels[np.isfinite(pixels)]
+        if pixels.size:
+            found.append((float(pixels.min()), float(pixels.max())))
+
+    run((partial(look, key) for key in grid), request.workers)
+    if not found:
+        raise BadArgument(
+            f"{br.source_name}: scaling='minmax': image {piece.series} has no finite value."
+        )
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def source_grid(br: BioReader, piece: Piece, target: Sequence[int], request: Request) -> BlockGrid:
+    """Blocks of a piece, along the source's chunks and for the target's, within the memory."""
+    view = piece.view(br)
+    return plan_grid(
+        piece.shape, view.chunks, target, view.dtype.itemsize, piece.samples,
+        request.memory_bytes // (2 * request.workers),
+    )  # fmt: skip
+
+
+def _prepare(piece: Piece, scaling: Scaling, image: ImageWriter) -> None:
+    """Make the new image's plan true to the pixels that will be written."""
+    image.shape = piece.shape
+    image.dtype = scaling.after
+    image.samples_per_pixel = piece.samples
+
+
+def _writer_name(output: Output, request: Request) -> str:
+    return registry.writer_for(str(output.target), request.target_backend).name
+
+
+class _CopyEncoded:
+    """The way of one image whose chunks are copied as they are stored."""
+
+    def __init__(self, br: BioReader, piece: Piece, encoded: EncodedCopy, counter: Counter) -> None:
+        self._view = piece.view(br)
+        self._piece = piece
+        self._encoded = encoded
+        self._counter = counter
+
+    def jobs(self) -> Iterator[Callable[[], None]]:
+        """Jobs that together copy the whole image."""
+        return self._encoded.jobs(self._counter.add)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was done, for the record; pixels that were not decoded have no checksum."""
+        piece = self._piece
+        return {
+            "series": piece.series,
+            "level": piece.level,
+            "name": self._view.name,
+            "shape": list(piece.shape),
+            "dtype": self._view.dtype.name,
+            "scaling": None,
+            "checksum": None,
+            "copied": self._encoded.describe(),
+        }
+
+
+class _Copy:
+    """The way of one image from source to target."""
+
+    def __init__(
+        self,
+        br: BioReader,
+        piece: Piece,
+        scaling: Scaling,
+        image: ImageWriter,
+        request: Request,
+        counter: Counter,
+    ) -> None:
+        self._view = piece.view(br)
+        self._piece = piece
+        self._scaling = scaling
+        self._image = image
+        self._counter = counter
+        self._grid = source_grid(br, piece, image.chunks, request)
+        self._checksum = PixelChecksum(self._grid) if request.checksum else None
+
+    def jobs(self) -> Iterator[Callable[[], None]]:
+        """Jobs that together write the whole image."""
+        return (partial(self._block, key) for key in self._grid)
+
+    def _block(self, key: tuple[slice, ...]) -> None:
+        pixels = self._piece.read(self._view, key)
+        changed = self._scaling(pixels)
+        self._image[key] = changed
+        if self._checksum is not None:
+            self._checksum.add(key, changed)
+        self._counter.add(pixels.nbytes)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was done, for the record."""
+        piece = self._piece
+        return {
+            "series": piece.series,
+            "level": piece.level,
+            "name": self._view.name,
+            "shape": list(piece.shape),
+            "dtype": self._scaling.after.name,
+            "scaling": self._scaling.describe() if self._scaling.changes else None,
+            "checksum": None if self._checksum is None else self._checksum.describe(),
+        }

@@ -1,0 +1,86 @@
+"""One job of a batch: a source, its target, and what became of it."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bfbridge.convert.copy.source import convert_file
+from bfbridge.convert.plan.request import Request
+from bfbridge.convert.reports.record import FileRecord, now, reason_of
+
+__all__ = ["Job", "converted", "failed", "is_disk_full"]
+
+_DEEPEST_CAUSE = 8
+_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source and its target.
+
+    Attributes
+    ----------
+    source, target
+        What is opened, and the new file.
+    overwrite, resume
+        What is done if the new file exists.
+    error, error_type
+        Why the source cannot be opened, where the search found that out.
+    pixel_bytes
+        Bytes of the source's pixels at full size; 0 where that is not known.
+    """
+
+    source: Any
+    target: str
+    overwrite: bool = False
+    resume: bool = False
+    error: str | None = None
+    error_type: str | None = None
+    pixel_bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """The source's file name, for progress."""
+        return Path(str(self.source).split("?", 1)[0].rstrip("/")).name
+
+
+def failed(job: Job, error: str, kind: str, request: Request) -> FileRecord:
+    """Return the record of a job that failed."""
+    return FileRecord(
+        source=str(job.source), target=job.target, error=error, error_type=kind,
+        request=request.fingerprint, ended=now(),
+    )  # fmt: skip
+
+
+def converted(
+    job: Job, request: Request, progress: Callable[[int, int], None] | None
+) -> FileRecord:
+    """Do one job; its failure is a record, not an exception."""
+    begun = time.perf_counter()
+    try:
+        return convert_file(
+            job.source, job.target, request,
+            overwrite=job.overwrite, resume=job.resume, progress=progress,
+        )  # fmt: skip
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+        record = failed(job, reason_of(error), type(error).__name__, request)
+        record.seconds = time.perf_counter() - begun
+        record.stops_batch = is_disk_full(error)
+        return record
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is that no space is left."""
+    cause: BaseException | None = error
+    for _ in range(_DEEPEST_CAUSE):
+        if cause is None:
+            return False
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return True
+        cause = cause.__cause__
+    return False

@@ -1,0 +1,288 @@
+"""One large image on a Dask cluster: each task writes whole chunks or shards of one OME-Zarr.
+
+A task that is run again, because its worker was lost, writes the same chunks again; each appears
+whole or not at all. The store has its name only when every task has ended and it was finished;
+until then what stood there before stays.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from math import prod
+from typing import Any
+
+from bfbridge import registry
+from bfbridge.convert.copy.source import (
+    check_metadata,
+    kept_output,
+    notes_of,
+    open_source,
+    output_scalings,
+    refuse_own_source,
+)
+from bfbridge.convert.locations import Place, Url, is_url, place_of, stored_bytes
+from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
+from bfbridge.convert.plan.document import document_for
+from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
+from bfbridge.convert.plan.request import Request
+from bfbridge.convert.plan.scaling import Scaling
+from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
+from bfbridge.convert.verification.pixels import verify_output
+from bfbridge.convert.verification.selection import check_selection
+from bfbridge.errors import BadArgument, BfbridgeError
+from bfbridge.files.new_file import name_target
+from bfbridge.ome.repair import collected_faults
+from bfbridge.reader import BioReader
+from bfbridge.storage.atomic import AtomicTarget
+from bfbridge.storage.object_store import Objects
+from bfbridge.storage.source import as_source, path_or_url
+from bfbridge.writer import BioWriter
+
+__all__ = ["convert_on_cluster"]
+
+REGION_BYTES = 128 << 20
+RETRIES = 5
+
+
+def convert_on_cluster(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    request: Request,
+    client: Any,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> FileRecord:
+    """Convert one source into one OME-Zarr, its regions shared out to a cluster's workers.
+
+    Parameters
+    ----------
+    source, target
+        Paths that every worker sees.
+    request
+        What is wanted; nothing can be split.
+    client
+        A ``distributed.Client``.
+    overwrite
+        Whether a store that exists may be replaced, which happens when the new one is finished.
+        At a URL none is.
+    resume
+        Whether a store that exists is kept if its pixels are the source's, not an error.
+    progress
+        Takes (bytes of pixels done, bytes in all).
+
+    Raises
+    ------
+    BadArgument
+        The target is no OME-Zarr, or is to be split.
+    TargetExists
+        There is something under that name, and it may not be replaced.
+    BfbridgeError
+        Reading or writing failed; the store begun was removed.
+    """
+    begun = time.perf_counter()
+    place = place_of(target)
+    if request.split or registry.writer_for(str(place), request.target_backend).name != "omezarr":
+        raise BadArgument(
+            f"{place}: several machines write one new file only as OME-Zarr, and not split. Leave "
+            "client= out, or give a folder to convert many files."
+        )
+    record = FileRecord(str(source), str(place), request=request.fingerprint)
+    with open_source(source, request) as br, collected_faults() as faults:
+        check_metadata(br, faults, request)
+        record.source, record.backend, record.backend_reason = (
+            br.source_name, br.backend, br.backend_reason,
+        )  # fmt: skip
+        record.inputs = stamp(br.used_files, request.source_storage)
+        (output,) = grouped_by_well(plan_outputs(br, place, request), br)
+        if request.verify:
+            check_selection(br, [output], request)
+        refuse_own_source([output], br)
+        kept = None
+        if resume and not overwrite:
+            kept = kept_output(source, br, output, request, lambda count: None)
+        record.outputs = [kept or _make(source, br, output, request, client, overwrite, progress)]
+        record.warnings = notes_of(br, [output], faults)
+    record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
+    record.seconds = time.perf_counter() - begun
+    record.ended = now()
+    return record
+
+
+def _make(
+    source: Any,
+    br: BioReader,
+    output: Output,
+    request: Request,
+    client: Any,
+    overwrite: bool,
+    progress: Callable[[int, int], None] | None,
+) -> OutputRecord:
+    """Have one store written by the cluster, in a private folder that every worker sees."""
+    begun = time.perf_counter()
+    options = dict(request.options)
+    scalings = output_scalings(br, output, request)
+    document = document_for(
+        br, output.pieces, scalings, original_metadata=request.original_metadata
+    )
+    storage = dict(request.storage_options)
+    create = partial(
+        BioWriter.create, metadata=document, series="all", pyramid=request.lower_levels,
+        downsample=request.downsample, storage_options=storage, **options,
+    )  # fmt: skip
+    with _begun(output.target, create, request, overwrite) as place:
+        tasks = list(_tasks(place, output.pieces, scalings, options, storage))
+        _run(tasks, _anywhere(br.source_name), place, request, client, progress)
+        BioWriter.finish(place, request.workers, storage_options=storage)
+    made = OutputRecord(
+        str(output.target), "omezarr", file_bytes=stored_bytes(output.target, storage)
+    )
+    made.pixel_bytes = sum(piece.size * piece.view(br).dtype.itemsize for piece in output.pieces)
+    made.images = [
+        {"series": piece.series, "level": piece.level, "shape": list(piece.shape),
+         "dtype": scaling.after.name, "checksum": None}
+        for piece, scaling in zip(output.pieces, scalings, strict=True)
+    ]  # fmt: skip
+    if request.verify:
+        verify_output(source, output, scalings, request, made, lambda count: None)
+    made.seconds = time.perf_counter() - begun
+    return made
+
+
+@contextmanager
+def _begun(
+    target: Place, create: Callable[[Place], None], request: Request, overwrite: bool
+) -> Iterator[Place]:
+    """Begin a store, yield where it is written, and give it its name; or remove it."""
+    if isinstance(target, Url):
+        # Made at its place, where nothing opens until it is finished; it replaces none.
+        create(target)
+        try:
+            yield target
+        except BaseException:
+            there = Objects(as_source(target, request.storage_options))
+            there.remove(there.keys())
+            raise
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = AtomicTarget(target, overwrite=overwrite, durable=request.durable)
+    try:
+        create(aside.work_path)
+        yield aside.work_path
+        aside.commit()
+    except BfbridgeError as error:
+        name_target(error, aside)
+        raise
+    finally:
+        aside.discard()
+
+
+def _anywhere(source: str) -> str:
+    """Return a path that holds in any working directory."""
+    source = os.fspath(path_or_url(source))
+    return source if is_url(source) or not os.path.exists(source) else os.path.abspath(source)
+
+
+def _tasks(
+    place: Place,
+    pieces: Sequence[Piece],
+    scalings: Sequence[Scaling],
+    options: dict[str, Any],
+    storage: dict[str, Any],
+) -> Iterator[tuple[int, Piece, Scaling, tuple[slice, ...]]]:
+    """Yield the regions of every image, aligned to its shards or chunks."""
+    with BioWriter.open(place, storage_options=storage) as bw:
+        chunks = [image.chunks for image in bw.series]
+    for number, (piece, scaling, chunk) in enumerate(zip(pieces, scalings, chunks, strict=True)):
+        unit = _unit(chunk, options.get("shards"))
+        step = [min(u, n) for u, n in zip(unit, piece.shape, strict=True)]
+        for axis in (1, 0):
+            # Whole rows of blocks first: most sources are stored by rows.
+            room = REGION_BYTES // max(1, prod(step) * scaling.before.itemsize)
+            step[axis] = min(piece.shape[axis], step[axis] * max(1, room))
+        for key in BlockGrid(piece.shape, tuple(step)):
+            yield number, piece, scaling, key
+
+
+def _unit(chunk: Sequence[int], shards: Any) -> tuple[int, ...]:
+    """Return the smallest block, Y, X, Z, C, T, that belongs to one stored file."""
+    if shards is None:
+        return tuple(chunk)
+    given = (shards, shards) if isinstance(shards, int) else tuple(shards)
+    t, c, z, y, x = (1,) * (5 - len(given)) + given
+    return tuple(max(a, b) for a, b in zip((y, x, z, c, t), chunk, strict=True))
+
+
+def _run(
+    tasks: Sequence[tuple[int, Piece, Scaling, tuple[slice, ...]]],
+    source: str,
+    place: Place,
+    request: Request,
+    client: Any,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    import distributed
+
+    cluster: Any = distributed
+    total = sum(piece.size * scaling.before.itemsize for piece, scaling in _images(tasks))
+    done = 0
+    futures = [
+        client.submit(_copy_region, source, str(place), request, *task, pure=False, retries=RETRIES)
+        for task in tasks
+    ]
+    try:
+        for future in cluster.as_completed(futures):
+            done += future.result()
+            if progress is not None:
+                progress(done, total)
+    except BaseException:
+        client.cancel(futures)
+        # A task under way would go on writing into the store that is removed.
+        cluster.wait(futures, timeout=60)
+        raise
+
+
+def _images(
+    tasks: Sequence[tuple[int, Piece, Scaling, tuple[slice, ...]]],
+) -> list[tuple[Piece, Scaling]]:
+    return list({number: (piece, scaling) for number, piece, scaling, _ in tasks}.values())
+
+
+def _copy_region(
+    source: str,
+    place: str,
+    request: Request,
+    number: int,
+    piece: Piece,
+    scaling: Scaling,
+    key: tuple[slice, ...],
+) -> int:
+    """Copy one region; runs on a worker."""
+    # One thread for each task: Dask runs as many tasks as a worker has threads.
+    own = replace(request, max_workers=1)
+    y, x, z, c, t = (axis[cut] for axis, cut in zip(piece.axes, key, strict=True))
+    part = replace(piece, y=y, x=x, z=z, c=c, t=t, whole=False)
+    with (
+        open_source(source, own) as br,
+        BioWriter.open(
+            place, 1, memory=own.memory_bytes // 2, storage_options=own.storage_options
+        ) as bw,
+    ):
+        image = bw.series[number]
+        view = part.view(br)
+        grid = plan_grid(
+            part.shape, view.chunks, image.chunks, view.dtype.itemsize, part.samples,
+            own.memory_bytes // 2,
+        )  # fmt: skip
+        for inner in grid:
+            where = tuple(
+                slice(a.start + b.start, a.start + b.stop) for a, b in zip(key, inner, strict=True)
+            )
+            image[where] = scaling(part.read(view, inner))
+    return part.size * scaling.before.itemsize

@@ -1,0 +1,137 @@
+"""Places of new files and of what is searched: paths, or URLs with the little of `Path` needed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from bfbridge.errors import BfbridgeError, FileMissing
+from bfbridge.storage.durable_io import ZARR_MARKS
+from bfbridge.storage.source import as_source, path_or_url
+
+__all__ = [
+    "Place",
+    "Storage",
+    "Url",
+    "check_working_folder",
+    "exists",
+    "folders_of",
+    "identity",
+    "is_report",
+    "is_url",
+    "place_of",
+    "stored_bytes",
+]
+
+Storage = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Url(os.PathLike[str]):
+    """A URL as the place of a new file; `Path` would make one slash of two."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __fspath__(self) -> str:
+        return self.text
+
+    @property
+    def name(self) -> str:
+        """Last part."""
+        return self.text.rstrip("/").rsplit("/", 1)[-1]
+
+    def with_name(self, name: str) -> Url:
+        """Return the same place with another last part."""
+        return Url(f"{self.text.rstrip('/').rpartition('/')[0]}/{name}")
+
+    def __truediv__(self, inner: str | PurePath) -> Url:
+        relative = inner if isinstance(inner, str) else inner.as_posix()
+        return Url(f"{self.text.rstrip('/')}/{relative}")
+
+
+Place = Path | Url
+
+
+def is_url(text: str) -> bool:
+    """Tell a URL from a path, as `bfbridge.storage.source.as_source` does."""
+    return "://" in text or "::" in text
+
+
+def check_working_folder(path: str | os.PathLike[str]) -> None:
+    """Raise `FileMissing` for a relative path in a process whose working directory is gone."""
+    text = os.fspath(path)
+    if is_url(text) or os.path.isabs(os.path.expanduser(text)):
+        return
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise FileMissing(
+            f"{text}: the working directory of this process was removed, so that relative paths "
+            "lead nowhere. Change to a folder that exists, or give absolute paths."
+        ) from error
+
+
+def is_report(name: str) -> bool:
+    """Tell the report of a batch by its name."""
+    return re.fullmatch(r"bfbridge-report(\.part-\d+-of-\d+)?\.json(\.lines)?", name) is not None
+
+
+def place_of(target: str | os.PathLike[str]) -> Place:
+    """Return a path, also for a URL of a local file, or a URL."""
+    place = path_or_url(target)
+    return place if isinstance(place, Path) else Url(place)
+
+
+def identity(text: str | os.PathLike[str]) -> str:
+    """Return what two names of one file have in common."""
+    place = place_of(text)
+    return str(place).rstrip("/") if isinstance(place, Url) else os.path.realpath(place)
+
+
+def folders_of(identity: str) -> Iterator[str]:
+    """Yield the folders that hold a file, the innermost first, as `identity` names them."""
+    separator = "/" if is_url(identity) else os.sep
+    while folder := identity.rpartition(separator)[0]:
+        yield folder
+        identity = folder
+
+
+def exists(place: Place, storage: Storage) -> bool:
+    """Whether there is something under a name; at a URL, whether there is an image store."""
+    if isinstance(place, Path):
+        return os.path.lexists(place)
+    source = as_source(place, storage)
+    return any(source.child(mark).exists() for mark in ZARR_MARKS)
+
+
+def stored_bytes(place: Place, storage: Storage) -> int:
+    """Bytes of a file, or of all files in a folder.
+
+    Raises
+    ------
+    ReadFailed
+        The server of a URL cannot be asked.
+    """
+    if isinstance(place, Url):
+        source = as_source(place, storage)
+        try:
+            return int(source.filesystem().du(source.url))
+        except BfbridgeError:
+            raise
+        except Exception as error:
+            from bfbridge.errors import ReadFailed
+
+            raise ReadFailed(f"{place}: its size cannot be asked for ({error}).") from error
+    if not place.is_dir():
+        return place.stat().st_size
+    total = 0
+    for folder, _, names in os.walk(place):
+        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+    return total

@@ -1,0 +1,329 @@
+"""Which files of a batch belong together: each is opened, and says what it is a part of.
+
+What the openings found is kept in the report, so that the next part or run of the same batch need
+not repeat them. It holds as long as the folder of a file has the same files, of the same sizes and
+times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import bfbridge
+from bfbridge.convert.locations import identity, is_url
+from bfbridge.convert.plan.request import Request
+from bfbridge.convert.reports.record import from_json, reason_of, stamp
+from bfbridge.errors import (
+    BfbridgeError,
+    JarNotFound,
+    JavaNotFound,
+    MissingExtra,
+    UnknownFormat,
+)
+
+__all__ = ["Found", "Opened", "Scan", "Skipped", "group_files", "opener_for"]
+
+NATIVE = frozenset({".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".svs", ".ome"})
+NOT_ONLY_IMAGES = frozenset(
+    (  # noqa: SIM905 - read as a line of text
+        ".txt .csv .tsv .xml .json .log .ini .cfg .htm .html .pdf .inf .db .dat .md .yaml .yml "
+        ".xlsx .xls .zip .avi .mov .wav .env .nfo .par .pst .res .lab .labels .properties .script "
+        ".top .map .lut .rec .raw .bin .hdr .ps .eps .mdb .exp .mod .v .cif .spc .ali"
+    ).split()
+)
+"""Suffixes that also belong to other things; such a file in a folder may be no image at all."""
+IMAGES_IF_BINARY = frozenset({".map", ".rec", ".ali", ".mov", ".avi"})
+"""Those of them that binary files have only as images, even where no reader knows the content."""
+TEXT_LENGTH = 4096
+
+
+@dataclass(frozen=True)
+class Found:
+    """One source.
+
+    Attributes
+    ----------
+    path
+        What is opened: the main file of its data set.
+    folder
+        Folder relative to the one searched, which the new file keeps; "" for files named.
+    error, error_type
+        Why it cannot be opened, if that is known already.
+    pixel_bytes
+        Bytes of decoded pixels at full size; 0 where that is not known.
+    """
+
+    path: str
+    folder: str = ""
+    error: str | None = None
+    error_type: str | None = None
+    pixel_bytes: int = 0
+
+
+@dataclass
+class Skipped:
+    """Files of searched folders that are not converted, with the reason."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Opened:
+    """What opening a file tells.
+
+    Attributes
+    ----------
+    files
+        Every file of its data set, the main one first.
+    pixel_bytes
+        Bytes of decoded pixels at full size.
+    unknown
+        Why it is no image, of a file whose content no reader knows.
+    """
+
+    files: list[str] = field(default_factory=list)
+    pixel_bytes: int = 0
+    unknown: str | None = None
+
+
+@dataclass
+class _Entry:
+    """What is known of one file, and what it depends on."""
+
+    opened: Opened
+    stamps: list[dict[str, Any]]
+    folder: str
+
+
+class Scan:
+    """What files were found to be, in this run and in earlier ones.
+
+    Parameters
+    ----------
+    request
+        How files are opened; what was found in another way is of no use.
+    earlier
+        `as_dict` of earlier scans, from reports.
+    """
+
+    def __init__(self, request: Request, earlier: Sequence[Any] = ()) -> None:
+        told = {
+            "version": bfbridge.__version__,
+            "backend": request.backend,
+            "options": repr(sorted(request.reader_options.items(), key=lambda item: item[0])),
+        }
+        self._key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        self._known: dict[str, Any] = {}
+        self._entries: dict[str, _Entry] = {}
+        self._folders: dict[str, str] = {}
+        self.is_new = False
+        for scan in earlier:
+            if isinstance(scan, dict) and scan.get("key") == self._key:
+                files = scan.get("files")
+                self._known.update(files if isinstance(files, dict) else {})
+
+    def get(self, path: str) -> Opened | None:
+        """Return what an earlier run found a file to be, if nothing has changed since."""
+        place = identity(path)
+        told = self._known.get(place)
+        if told is None or is_url(path):
+            return None
+        try:
+            entry: _Entry = from_json(told, _Entry)
+            stamps = stamp([one["path"] for one in entry.stamps], {})
+        except (ValueError, KeyError, OSError, TypeError):
+            return None
+        if stamps != entry.stamps or entry.folder != self._folder(path):
+            return None
+        self._entries[place] = entry
+        return entry.opened
+
+    def put(self, path: str, opened: Opened) -> None:
+        """Keep what a file was found to be."""
+        if not is_url(path) and not any(map(is_url, opened.files)):
+            stamps = stamp([path, *opened.files], {})
+            self._entries[identity(path)] = _Entry(opened, stamps, self._folder(path))
+            self.is_new = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the scan as plain data."""
+        return {"key": self._key, "files": {path: asdict(e) for path, e in self._entries.items()}}
+
+    def _folder(self, path: str) -> str:
+        """Return a digest of the files in a file's folder: a new one may belong to its data set."""
+        folder = os.path.dirname(os.path.realpath(path))
+        if folder not in self._folders:
+            with os.scandir(folder) as entries:
+                listed = sorted(
+                    (entry.name, status.st_size, status.st_mtime_ns)
+                    for entry in entries
+                    if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+                    for status in (entry.stat(follow_symlinks=False),)
+                )
+            text = json.dumps(listed)
+            self._folders[folder] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._folders[folder]
+
+
+def opener_for(request: Request) -> Callable[[str], Opened]:
+    """Return what opens a file and tells what belongs to it."""
+    from bfbridge.reader import BioReader
+
+    options = {"cache": 0, **request.reader_options}
+
+    def opened(path: str) -> Opened:
+        with BioReader(path, max_workers=1, backend=request.backend, **options) as br:
+            count = sum(_pixel_bytes(view) for view in br.series)
+            # A store holds nothing but itself, and may hold a million files.
+            store = os.path.isdir(path)
+            return Opened([path] if store else list(br.used_files), count)
+
+    return opened
+
+
+def _pixel_bytes(view: Any) -> int:
+    count = view.dtype.itemsize
+    for size in view.sizes.values():
+        count *= size
+    return int(count)
+
+
+def group_files(
+    listed: Sequence[tuple[Found, bool]],
+    opener: Callable[[str], Opened],
+    skipped: Skipped,
+    scan: Scan | None = None,
+    looked: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Found]:
+    """Return each data set once.
+
+    Parameters
+    ----------
+    listed
+        Files, and whether each was found by searching rather than named.
+    opener
+        Opens a file.
+    skipped
+        Gets the files of searched folders that belong to others, or are no images.
+    scan
+        What earlier runs found; it gets what this one finds.
+    looked
+        Takes (files looked at, files in all).
+    """
+    chosen: dict[str, Found] = {}
+    owner: dict[str, str] = {}
+    named = {identity(found.path): found for found, _ in listed if found.error is None}
+    for number, (found, searched) in enumerate(listed):
+        looked(number, len(listed))
+        if found.error is not None:
+            _note(found, None, searched, chosen, skipped)
+            continue
+        key = identity(found.path)
+        if key in chosen:
+            continue
+        if key in owner:
+            skipped.reasons[found.path] = f"belongs to {owner[key]}"
+            continue
+        try:
+            opened = _look(found.path, opener, scan)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+            failed = replace(found, error=reason_of(error), error_type=type(error).__name__)
+            _note(failed, error, searched, chosen, skipped)
+            continue
+        main = named.get(identity(opened.files[0]), found) if opened.files else found
+        if main is not found:
+            skipped.reasons[found.path] = f"belongs to {main.path}"
+        chosen.setdefault(identity(main.path), replace(main, pixel_bytes=opened.pixel_bytes))
+        owner.update({identity(path): main.path for path in opened.files})
+    looked(len(listed), len(listed))
+    return list(chosen.values())
+
+
+def _look(path: str, opener: Callable[[str], Opened], scan: Scan | None) -> Opened:
+    known = None if scan is None else scan.get(path)
+    if known is None:
+        try:
+            known = opener(path)
+        except UnknownFormat as error:
+            # Java asks all its readers: that takes longer than to open an image.
+            known = Opened(unknown=str(error))
+        if scan is not None:
+            scan.put(path, known)
+    if known.unknown is not None:
+        raise UnknownFormat(known.unknown)
+    return known
+
+
+def _note(
+    found: Found,
+    error: Exception | None,
+    searched: bool,
+    chosen: dict[str, Found],
+    skipped: Skipped,
+) -> None:
+    """Note a file that cannot be opened: as a failure, or as no image."""
+    if searched and not _must_be_image(found.path, error):
+        skipped.reasons[found.path] = f"no image: {found.error}"
+    else:
+        chosen.setdefault(f"{found.path}\0{found.error}", found)
+
+
+def _must_be_image(path: str, error: Exception | None) -> bool:
+    """Whether a file that cannot be opened is a damaged image rather than none at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    error
+        What opening it raised; None where it is a link that leads nowhere.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if error is None:
+        return suffix in IMAGES_IF_BINARY or suffix in _image_suffixes() - NOT_ONLY_IMAGES
+    if suffix not in NOT_ONLY_IMAGES:
+        needs = isinstance(error, (MissingExtra, JavaNotFound, JarNotFound))
+        return needs or suffix in _image_suffixes()
+    if _is_text(path):
+        return False
+    return suffix in IMAGES_IF_BINARY or not isinstance(error, UnknownFormat)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a file begins as text does; False where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(TEXT_LENGTH)
+    except OSError:
+        return False
+    if b"\0" in data:
+        return False
+    text = data.decode("utf-8", "replace")
+    odd = sum(
+        ch == "\N{REPLACEMENT CHARACTER}" or (ch < " " and ch not in "\t\n\r\f") for ch in text
+    )
+    # Other encodings than UTF-8 have a character here and there that is none of its own.
+    return odd * 20 <= len(text)
+
+
+def _image_suffixes() -> frozenset[str]:
+    from bfbridge.registry import find
+
+    global _known
+    if _known is None:
+        known = set(NATIVE)
+        try:
+            for known_format in find("bioformats").load().formats():
+                known.update(f".{suffix.lower()}" for suffix in known_format.suffixes)
+        except BfbridgeError:
+            return frozenset(known)
+        _known = frozenset(known)
+    return _known
+
+
+_known: frozenset[str] | None = None

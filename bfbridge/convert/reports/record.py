@@ -1,0 +1,261 @@
+"""What a conversion did, as plain data: one record for each source, one for each new file."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from bfbridge.convert.locations import Storage, is_url
+from bfbridge.errors import BfbridgeError
+from bfbridge.storage.source import as_source
+
+__all__ = ["STATUSES", "FileRecord", "OutputRecord", "from_json", "now", "reason_of", "stamp"]
+
+COMPLETE = ("done", "kept")
+"""What the status of a record is whose new files are complete."""
+STATUSES = (*COMPLETE, "failed")
+
+# What file systems of fsspec call the mark, or else the time, of an object's content.
+TAGS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "modified", "created")
+
+
+@dataclass
+class OutputRecord:
+    """One new file.
+
+    Attributes
+    ----------
+    target
+        Its path.
+    backend
+        What wrote it.
+    images
+        For each image: where it came from, its shape (Y, X, Z, C, T), dtype, the change of
+        values, its checksum, and how many encoded tiles were copied as they are.
+    pixel_bytes, file_bytes
+        Decoded bytes of full size, and bytes on disk.
+    seconds
+        Wall time of making it.
+    verified
+        True where source and target were read again and are equal; None where that was not asked.
+    kept
+        Whether it was there already, and its pixels were found to be the source's.
+    """
+
+    target: str
+    backend: str = ""
+    images: list[dict[str, Any]] = field(default_factory=list)
+    pixel_bytes: int = 0
+    file_bytes: int = 0
+    seconds: float = 0.0
+    verified: bool | None = None
+    kept: bool = False
+
+
+@dataclass
+class FileRecord:
+    """One source and what became of it.
+
+    Attributes
+    ----------
+    source
+        Path or URL that was opened.
+    target
+        The new file, or what the names of several are made of.
+    status
+        "done", "kept" (complete already when a batch was resumed) or "failed".
+    inputs
+        Path, size and time of every file of the data set, to tell whether it changed.
+    outputs
+        The new files.
+    backend, backend_reason
+        What read the source, and why.
+    seconds
+        Wall time.
+    error, error_type
+        Why it failed.
+    request
+        Fingerprint of what was asked for.
+    warnings
+        What a reader of the report should know: metadata that were left out, a slide's label that
+        was converted.
+    ended
+        When it was done or failed, in UTC as ISO 8601 has it.
+    stops_batch
+        Whether the failure is one that every other file would meet, such as a full disk.
+    """
+
+    source: str
+    target: str
+    status: str = "failed"
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[OutputRecord] = field(default_factory=list)
+    backend: str = ""
+    backend_reason: str = ""
+    seconds: float = 0.0
+    error: str | None = None
+    error_type: str | None = None
+    request: str = ""
+    warnings: list[str] = field(default_factory=list)
+    ended: str = ""
+    stops_batch: bool = False
+
+    @property
+    def key(self) -> str:
+        """What tells a record from those of other sources and targets."""
+        return f"{self.source}\0{self.target}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the new files were made, in this run or an earlier one."""
+        return self.status in COMPLETE and bool(self.outputs)
+
+    @property
+    def failure(self) -> str:
+        """What failed and why, for people; most reasons begin with the name already."""
+        reason = self.error or ""
+        return reason if reason.startswith(self.source) else f"{self.source}: {reason}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, told: Any) -> FileRecord:
+        """Make a record of what a report holds.
+
+        Parameters
+        ----------
+        told
+            Parsed JSON of any kind. Fields that this version does not know are passed over.
+
+        Raises
+        ------
+        ValueError
+            It is no record; the message names the field.
+        """
+        record: FileRecord = from_json(told, cls)
+        if record.status not in STATUSES:
+            raise ValueError(f"status is {record.status!r:.40}")
+        for number, entry in enumerate(record.inputs):
+            path = entry.get("path")
+            if not isinstance(path, str) or "\0" in path:
+                raise ValueError(f"inputs[{number}].path is no path")
+        return record
+
+
+def from_json(told: Any, kind: type[Any]) -> Any:
+    """Make a dataclass of parsed JSON, checking every field.
+
+    Raises
+    ------
+    ValueError
+        A field is missing, or of another type; the message names it.
+    """
+    return _checked(told, kind, "the entry")
+
+
+@cache
+def _hints(kind: type[Any]) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
+def _checked(value: Any, kind: Any, where: str) -> Any:
+    """Return parsed JSON as a value of a type: of a dataclass, or one of those its fields have."""
+    if kind is Any:
+        return value
+    if get_origin(kind) is UnionType:
+        (other,) = (one for one in get_args(kind) if one is not NoneType)
+        return None if value is None else _checked(value, other, where)
+    if get_origin(kind) is list and isinstance(value, list):
+        (inner,) = get_args(kind)
+        return [_checked(item, inner, f"{where}[{i}]") for i, item in enumerate(value)]
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return value
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        hints = _hints(kind)
+        needed = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
+        for name in needed:
+            if name not in value:
+                raise ValueError(f"{where} has no {name}")
+        known = {name: value[name] for name in hints if name in value}
+        return kind(**{name: _checked(v, hints[name], name) for name, v in known.items()})
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind in (str, int, bool) and type(value) is kind:
+        return value
+    raise ValueError(f"{where} is {value!r:.40}")
+
+
+def now() -> str:
+    """Return the present time as records have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def stamp(paths: Sequence[str], storage: Storage) -> list[dict[str, Any]]:
+    """Path, size and modification time of files, to tell later whether they changed.
+
+    A folder is one entry for all that is in it. At a URL "tag" takes the place of the time: what
+    the server gives to tell contents apart.
+
+    Parameters
+    ----------
+    paths, storage
+        Paths or URLs, and the storage options of URLs.
+    """
+    stamps: list[dict[str, Any]] = []
+    folder: str | None = None
+    for path in paths:
+        if folder is not None and path.startswith(folder):
+            continue
+        told = _stamp_at_url(path, storage) if is_url(path) else _stamp(path)
+        if told.pop("folder"):
+            folder = path.rstrip("/" if is_url(path) else "/" + os.sep) + "/"
+        stamps.append(told)
+    return stamps
+
+
+def _stamp(path: str) -> dict[str, Any]:
+    names = [path]
+    if os.path.isdir(path):
+        names = [os.path.join(root, name) for root, _, files in os.walk(path) for name in files]
+    found = [
+        os.lstat(name) if name != path else os.stat(name) for name in names if os.path.exists(name)
+    ]
+    return {
+        "path": os.path.abspath(path),
+        "bytes": sum(s.st_size for s in found) if found else None,
+        "mtime_ns": max((s.st_mtime_ns for s in found), default=None),
+        "folder": names != [path],
+    }
+
+
+def _stamp_at_url(url: str, storage: Storage) -> dict[str, Any]:
+    told: dict[str, Any] = {"path": url, "bytes": None, "tag": None, "folder": False}
+    # What the server does not tell does not stop a conversion that can read the file.
+    with suppress(Exception):
+        source = as_source(url, storage)
+        there = source.filesystem()
+        info = there.info(source.url)
+        told["folder"] = info.get("type") == "directory"
+        found = there.find(source.url, detail=True).values() if told["folder"] else [info]
+        told["bytes"] = sum(one["size"] for one in found)
+        tags = [str(next((one[key] for key in TAGS if one.get(key)), "")) for one in found]
+        told["tag"] = (
+            tags[0] if len(tags) == 1 else hashlib.sha256("".join(tags).encode()).hexdigest()
+        )
+    return told
+
+
+def reason_of(error: BaseException) -> str:
+    """Say why something failed; errors that are not bfbridge's have their kind put before."""
+    text = str(error)
+    return text if isinstance(error, BfbridgeError) else f"{type(error).__name__}: {text}"

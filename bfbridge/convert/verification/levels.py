@@ -1,0 +1,248 @@
+"""Proof of lower resolutions: each is made again from the level below it, and compared.
+
+Written apart from `bfbridge.engine.pyramid`, which makes them: windows are cut by reshaping,
+integers are summed exactly and floats in extended precision, and the mode comes from sorted
+windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bfbridge.convert.plan.blocks import BlockGrid
+from bfbridge.convert.plan.request import Request
+from bfbridge.engine.pyramid import factors_of
+from bfbridge.engine.tiles import run
+from bfbridge.errors import ReadFailed
+from bfbridge.views import ImageView
+
+__all__ = ["check_levels", "difference", "smaller"]
+
+Array = np.ndarray[Any, Any]
+SIDE = 2048
+
+
+def check_levels(source: ImageView | None, made: ImageView, request: Request, where: str) -> None:
+    """Compare the lower levels of an image with what they should be.
+
+    Parameters
+    ----------
+    source
+        The image whose levels were copied as they are stored; None where they were made anew from
+        level 0.
+    made
+        The new image. Its level 0 has been compared already.
+    request
+        What was asked for.
+    where
+        The new file and image, for messages.
+
+    Raises
+    ------
+    ReadFailed
+        A level is missing, has another size, or has other pixels.
+    """
+    levels = list(made.levels)
+    if source is not None:
+        _check_sizes([level.shape for level in source.levels], levels, where)
+        for number, (old, new) in enumerate(zip(source.levels, levels, strict=True)):
+            if number:
+                told = f"{where}, level {number}: the pixels are not the source's"
+                grid = BlockGrid(tuple(new.sizes.values()), _step(new, SIDE))
+                run((partial(_compare, old, new, key, told) for key in grid), request.workers)
+        return
+    height, width = made.sizes["Y"], made.sizes["X"]
+    steps = factors_of(request.lower_levels, height, width)
+    shapes = [made.shape]
+    for step in steps:
+        height, width = -(-height // step), -(-width // step)
+        shapes.append((height, width, *made.shape[2:]))
+    if not steps:
+        # JPEG 2000 and the like have resolutions of their own making.
+        return
+    _check_sizes(shapes, levels, where)
+    method = "nearest" if made.is_mask and request.downsample == "mean" else request.downsample
+    for number, step in enumerate(steps, 1):
+        below, here = levels[number - 1], levels[number]
+        told = (
+            f"{where}, level {number}: the pixels are not those of level {number - 1} made smaller "
+            f"({method})"
+        )
+        grid = BlockGrid(tuple(here.sizes.values()), _step(here, max(1, SIDE // step)))
+        run(
+            (partial(_check_block, below, here, step, method, key, told) for key in grid),
+            request.workers,
+        )
+
+
+def _check_sizes(
+    wanted: Sequence[tuple[int, ...]], levels: Sequence[ImageView], where: str
+) -> None:
+    found = [level.shape for level in levels]
+    if list(wanted) != found:
+        raise ReadFailed(
+            f"{where}: its levels are {found} (Y, X, ...), and should be {list(wanted)}."
+        )
+
+
+def _step(level: ImageView, side: int) -> tuple[int, ...]:
+    return side, side, 1, level.samples_per_pixel, 1
+
+
+def _read(view: ImageView, key: tuple[slice, ...]) -> Array:
+    y, x, z, c, t = key
+    found: Array = view.read(X=x, Y=y, Z=z, C=c, T=t, keepdims=True)
+    return found
+
+
+def _compare(old: ImageView, new: ImageView, key: tuple[slice, ...], told: str) -> None:
+    wanted, found = _read(old, key), _read(new, key)
+    if not np.array_equal(wanted, found, equal_nan=wanted.dtype.kind in "fc"):
+        raise ReadFailed(difference(wanted, found, key, told))
+
+
+def _check_block(
+    below: ImageView, here: ImageView, step: int, method: str, key: tuple[slice, ...], told: str
+) -> None:
+    y, x, *others = key
+    wide = (
+        slice(y.start * step, min(y.stop * step, below.sizes["Y"])),
+        slice(x.start * step, min(x.stop * step, below.sizes["X"])),
+        *others,
+    )
+    wanted, tolerance = smaller(_read(below, wide), step, method)
+    found = _read(here, key)
+    if not _are_close(wanted, found, tolerance):
+        raise ReadFailed(difference(wanted, found, key, told))
+
+
+def _are_close(wanted: Array, found: Array, tolerance: Array | None) -> bool:
+    if tolerance is None:
+        return np.array_equal(wanted, found, equal_nan=wanted.dtype.kind in "fc")
+    with np.errstate(invalid="ignore", over="ignore"):
+        close = np.abs(wanted - found) <= tolerance
+        # Infinities and NaN have no distance.
+        close |= (wanted == found) | ((wanted != wanted) & (found != found))  # noqa: PLR0124
+    return bool(close.all())
+
+
+def smaller(values: Array, factor: int, method: str) -> tuple[Array, Array | None]:
+    """Make pixels smaller along their first two axes.
+
+    Parameters
+    ----------
+    values
+        Axes Y, X, then any others.
+    factor
+        Side of the window that becomes one pixel; at the far edges windows hold what there is.
+    method
+        "mean", "nearest" or "mode".
+
+    Returns
+    -------
+    (smaller, tolerance)
+        The pixels, and for means of floats by how much each may differ, as sums of floats depend
+        on their order; else None.
+    """
+    height, width = values.shape[:2]
+    shape = (-(-height // factor), -(-width // factor), *values.shape[2:])
+    made = np.empty(shape, values.dtype)
+    inexact = method == "mean" and values.dtype.kind in "fc"
+    tolerance = np.zeros(shape, np.float64) if inexact else None
+    for rows, tall in _cuts(height, factor):
+        for columns, wide in _cuts(width, factor):
+            part = values[rows, columns]
+            count = part.shape[0] // tall, part.shape[1] // wide
+            windows = (
+                part.reshape(count[0], tall, count[1], wide, *part.shape[2:])
+                .swapaxes(1, 2)
+                .reshape(*count, tall * wide, *part.shape[2:])
+            )
+            place = (
+                slice(rows.start // factor, rows.start // factor + count[0]),
+                slice(columns.start // factor, columns.start // factor + count[1]),
+            )
+            made[place] = METHODS[method](windows)
+            if tolerance is not None:
+                tolerance[place] = _rounding(windows)
+    return made, tolerance
+
+
+def _cuts(length: int, factor: int) -> Iterator[tuple[slice, int]]:
+    """Yield the part of an axis that holds whole windows, then the rest, with their windows."""
+    whole = length // factor * factor
+    if whole:
+        yield slice(0, whole), factor
+    if whole < length:
+        yield slice(whole, length), length - whole
+
+
+def _mean(windows: Array) -> Array:
+    count = windows.shape[2]
+    if windows.dtype.kind in "iu":
+        # Sums of 64-bit integers are beyond every type of numpy's.
+        exact: Any = object if windows.dtype.itemsize == 8 else np.int64
+        total = windows.astype(exact).sum(axis=2)
+        mean: Array = (2 * total + count) // (2 * count)
+        return mean.astype(windows.dtype)
+    extended = np.clongdouble if windows.dtype.kind == "c" else np.longdouble
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = windows.astype(extended).sum(axis=2) / count
+        return mean.astype(windows.dtype)
+
+
+def _rounding(windows: Array) -> Array:
+    """By how much a mean may differ: a few units in the last place of the largest partial sum."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        size = np.abs(windows.astype(np.complex128 if windows.dtype.kind == "c" else np.float64))
+        final = np.finfo(windows.dtype).eps * size.mean(axis=2)
+        sums: Array = final + windows.shape[2] * np.finfo(np.float64).eps * size.sum(axis=2)
+    return np.nan_to_num(sums, nan=0.0, posinf=0.0)
+
+
+def _nearest(windows: Array) -> Array:
+    return windows[:, :, 0]
+
+
+def _mode(windows: Array) -> Array:
+    """Most frequent value of each window; of equally frequent ones the smallest."""
+    ordered = np.sort(windows, axis=2)
+    place = np.arange(ordered.shape[2]).reshape(1, 1, -1, *[1] * (ordered.ndim - 3))
+    begins = np.ones(ordered.shape, bool)
+    begins[:, :, 1:] = ordered[:, :, 1:] != ordered[:, :, :-1]
+    seen = place - np.maximum.accumulate(np.where(begins, place, 0), axis=2)
+    # The first place where a run is as long as any lies in the run of the smallest value.
+    best = np.expand_dims(np.argmax(seen, axis=2), 2)
+    found: Array = np.take_along_axis(ordered, best, axis=2)[:, :, 0]
+    return found
+
+
+METHODS = {"mean": _mean, "nearest": _nearest, "mode": _mode}
+
+
+def difference(wanted: Array, found: Array, key: tuple[slice, ...], told: str) -> str:
+    """Say where two blocks differ first, in how many values, and by how much at most.
+
+    Parameters
+    ----------
+    wanted, found
+        The blocks; axes Y, X, Z, C, T.
+    key
+        Their place in the image.
+    told
+        What is wrong, without a full stop.
+    """
+    differ = wanted != found
+    first = np.argwhere(differ)[0] + [cut.start for cut in key]
+    at = ", ".join(f"{axis.lower()} {n}" for axis, n in zip("YXZCT", first, strict=True))
+    wide = np.complex128 if wanted.dtype.kind == "c" else np.float64
+    most = np.max(np.abs(wanted.astype(wide) - found.astype(wide)))
+    return (
+        f"{told}. The first that differs is {at}; {np.count_nonzero(differ):,} of {differ.size:,} "
+        f"values of this block differ, by {most:g} at most. With a lossy compression that is to be "
+        "expected; otherwise do not use this file."
+    )

@@ -1,0 +1,380 @@
+"""From regions in any order to finished chunks and their pyramid, in one pass.
+
+Each level keeps only the chunks that are not finished. A finished chunk goes to the backend at
+once, and made smaller to the level above it, which is assembled the same way. When unfinished
+chunks pass a memory budget, those longest untouched wait in a scratch file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bfbridge.backend import ImageSpec, Level, Shape5, WriterBackend
+from bfbridge.engine.pyramid import reduce_block
+from bfbridge.engine.tiles import Block, plan, put
+from bfbridge.runtime import forking
+
+__all__ = ["ImageAssembler", "Scratch"]
+
+Array = np.ndarray[Any, Any]
+Later = Callable[[Callable[[], None]], None]
+
+
+class _OpenChunk:
+    """A chunk of which some pixels are still missing."""
+
+    __slots__ = ("array", "gone", "lock", "missing", "place", "written")
+
+    def __init__(self) -> None:
+        self.lock = forking.lock()
+        self.array: Array | None = None
+        self.written: Array | None = None
+        self.missing = 0
+        self.place: int | None = None
+        self.gone = False
+
+
+class Scratch:
+    """Unfinished chunks within a memory budget, the rest in a file that has no name.
+
+    Parameters
+    ----------
+    folder
+        Where the file is made, on first need.
+    budget
+        Bytes of unfinished chunks kept in memory.
+    """
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self._folder = folder
+        self._budget = budget
+        self._lock = forking.lock()
+        self._recent: OrderedDict[int, _OpenChunk] = OrderedDict()
+        self._held = 0
+        self._file: Any = None
+        self._end = 0
+        self._free: dict[int, list[int]] = {}
+
+    def touch(self, chunk: _OpenChunk) -> None:
+        """Note that an unfinished chunk was used; move others to the file if memory is short."""
+        with self._lock:
+            if id(chunk) not in self._recent:
+                self._held += _nbytes(chunk)
+            self._recent[id(chunk)] = chunk
+            self._recent.move_to_end(id(chunk))
+            while self._held > self._budget and len(self._recent) > 1:
+                if not self._spill_one(chunk):
+                    break
+
+    def drop(self, chunk: _OpenChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
+        """Forget a chunk that is finished; its lock is held."""
+        with self._lock:
+            if self._recent.pop(id(chunk), None) is not None:
+                self._held -= _nbytes(chunk)
+            if chunk.place is not None:
+                length = prod(shape) * dtype.itemsize + -(-prod(shape) // 8)
+                self._free.setdefault(length, []).append(chunk.place)
+                chunk.place = None
+
+    def restore(self, chunk: _OpenChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
+        """Bring a chunk back from the file; its lock is held."""
+        if chunk.place is None:
+            return
+        size = prod(shape)
+        with self._lock:
+            self._file.seek(chunk.place)
+            pixels = self._file.read(size * dtype.itemsize)
+            marks = self._file.read(-(-size // 8))
+            self._free.setdefault(len(pixels) + len(marks), []).append(chunk.place)
+        chunk.array = np.frombuffer(pixels, dtype).reshape(shape).copy()
+        bits = np.unpackbits(np.frombuffer(marks, np.uint8), count=size)
+        chunk.written = bits.reshape(shape).astype(bool)
+        chunk.place = None
+
+    def _spill_one(self, keep: _OpenChunk) -> bool:
+        for key, victim in self._recent.items():
+            if victim is keep or not victim.lock.acquire(blocking=False):
+                continue
+            try:
+                if victim.array is None or victim.written is None:
+                    continue
+                data = victim.array.tobytes() + np.packbits(victim.written).tobytes()
+                victim.place = self._write(data)
+                self._held -= _nbytes(victim)
+                victim.array = victim.written = None
+                del self._recent[key]
+                return True
+            finally:
+                victim.lock.release()
+        return False
+
+    def _write(self, data: bytes) -> int:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - see `close`
+        free = self._free.get(len(data))
+        place = free.pop() if free else self._end
+        self._file.seek(place)
+        self._file.write(data)
+        self._end = max(self._end, place + len(data))
+        return place
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _nbytes(chunk: _OpenChunk) -> int:
+    array, written = chunk.array, chunk.written
+    return (0 if array is None else array.nbytes) + (0 if written is None else written.nbytes)
+
+
+class LevelAssembler:
+    """Chunks of one level, written in any order from any thread.
+
+    Parameters
+    ----------
+    writer, image, number
+        Where finished chunks go: the backend, and the numbers of the image and level.
+    spec
+        The image, with its levels, fill value and method of making levels smaller.
+    above, factor
+        The next smaller level, or None, and how many times smaller its sides are.
+    scratch
+        Where unfinished chunks wait.
+    stored
+        Whether the file has chunks already, or fill value for them: regions change them in place.
+    """
+
+    def __init__(
+        self,
+        writer: WriterBackend,
+        image: int,
+        number: int,
+        spec: ImageSpec,
+        above: LevelAssembler | None,
+        factor: int,
+        scratch: Scratch,
+        stored: bool = False,
+    ) -> None:
+        self._writer = writer
+        self._image = image
+        self._number = number
+        self._spec = spec
+        self._level: Level = spec.image.levels[number]
+        self._above = above
+        self._factor = factor
+        self._scratch = scratch
+        self._lock = forking.lock()
+        self._open: dict[Shape5, _OpenChunk] = {}
+        grid = (-(-n // c) for n, c in zip(self._level.shape, self._level.chunk, strict=True))
+        self._done = np.full(tuple(grid), stored)
+
+    def write(self, block: Block, values: Array, later: Later | None = None) -> None:
+        """Take the pixels of one chunk's part of a region.
+
+        Parameters
+        ----------
+        block
+            Which pixels of which chunk.
+        values
+            The pixels, along T, C, Z, Y, X, in native order and the image's dtype; not kept.
+        later
+            Takes a job to run on another thread; then a chunk that became whole is encoded there,
+            and until it is, further writes to the same chunk wait, so that they keep their order.
+        """
+        chunk = self._claim(block.index)
+        try:
+            shape = self._chunk_shape(block.index)
+            if block.is_box and values.shape == shape:
+                pixels = values.copy() if later else values
+            else:
+                self._fill_in(chunk, block, shape, values)
+                if chunk.missing or chunk.array is None:
+                    self._scratch.touch(chunk)
+                    chunk.lock.release()
+                    return
+                pixels = chunk.array
+            job = partial(self._finish_and_release, block.index, chunk, pixels)
+        except BaseException:
+            chunk.lock.release()
+            raise
+        if later is None:
+            job()
+            return
+        try:
+            later(job)
+        except BaseException:
+            chunk.lock.release()
+            raise
+
+    def _finish_and_release(self, index: Shape5, chunk: _OpenChunk, pixels: Array) -> None:
+        try:
+            self._finish(index, chunk, pixels)
+        finally:
+            chunk.lock.release()
+
+    def _claim(self, index: Shape5) -> _OpenChunk:
+        """Return the chunk's record with its lock held."""
+        while True:
+            with self._lock:
+                chunk = self._open.setdefault(index, _OpenChunk())
+            chunk.lock.acquire()
+            if not chunk.gone:
+                return chunk
+            chunk.lock.release()
+
+    def _fill_in(
+        self,
+        chunk: _OpenChunk,
+        block: Block,
+        shape: Shape5,
+        values: Array,
+    ) -> None:
+        dtype = self._spec.image.dtype
+        self._scratch.restore(chunk, shape, dtype)
+        if chunk.array is None:
+            stored = None
+            if self._done[block.index]:
+                stored = self._writer.read_block(self._image, self._number, block.index)
+            if stored is None:
+                chunk.array = np.full(shape, self._spec.fill_value, dtype)
+            else:
+                chunk.array = np.array(stored)
+            if not self._done[block.index]:
+                chunk.written = np.zeros(shape, bool)
+                chunk.missing = chunk.array.size
+        offset = tuple(
+            slice(a - i * n, b - i * n)
+            for a, b, i, n in zip(
+                block.start, block.stop, block.index, self._level.chunk, strict=True
+            )
+        )
+        put(chunk.array[offset], block.inner, values)
+        if chunk.written is not None:
+            marks = chunk.written[offset]
+            before = np.count_nonzero(marks)
+            put(marks, block.inner, np.ones(values.shape, bool))
+            chunk.missing -= int(np.count_nonzero(marks) - before)
+
+    def _finish(self, index: Shape5, chunk: _OpenChunk, pixels: Array) -> None:
+        """Hand a whole chunk to the backend and the level above; its lock is held."""
+        self._writer.write_block(self._image, self._number, index, pixels)
+        # Before the chunk is let go: a later write to it must reach the level above later, too.
+        self.pass_up(index, pixels)
+        self._done[index] = True
+        self._scratch.drop(chunk, self._chunk_shape(index), self._spec.image.dtype)
+        chunk.gone = True
+        chunk.array = chunk.written = None
+        with self._lock:
+            del self._open[index]
+
+    def pass_up(self, index: Shape5, pixels: Array) -> None:
+        """Make a chunk smaller and give it to the level above."""
+        above = self._above
+        if above is None:
+            return
+        factor = self._factor
+        smaller = reduce_block(pixels, factor, self._spec.downsample)
+        start = [i * n for i, n in zip(index, self._level.chunk, strict=True)]
+        start[3], start[4] = start[3] // factor, start[4] // factor
+        axes = [range(a, a + n) for a, n in zip(start, smaller.shape, strict=True)]
+        for block in plan(axes, above._level.chunk):
+            above.write(block, smaller[block.outer])
+
+    def _chunk_shape(self, index: Shape5) -> Shape5:
+        return tuple(  # type: ignore[return-value]
+            min(n, size - i * n)
+            for i, n, size in zip(index, self._level.chunk, self._level.shape, strict=True)
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every chunk is finished."""
+        return bool(self._done.all())
+
+    @property
+    def unfinished(self) -> list[Shape5]:
+        """Grid positions of the chunks that are written in part."""
+        with self._lock:
+            return sorted(self._open)
+
+    def rebuild(self) -> Iterator[Callable[[], None]]:
+        """Jobs that hand every stored chunk to the level above."""
+        for index in np.ndindex(self._done.shape):
+            yield partial(self._rebuild_one, index)
+
+    def _rebuild_one(self, index: Shape5) -> None:
+        stored = self._writer.read_block(self._image, self._number, index)
+        if stored is not None:
+            self.pass_up(index, stored)
+
+    def leftovers(self) -> Iterator[Callable[[], None]]:
+        """Jobs that finish the chunks still open, their missing pixels the fill value."""
+        for index in self.unfinished:
+            yield partial(self._give_up, index)
+
+    def _give_up(self, index: Shape5) -> None:
+        chunk = self._claim(index)
+        try:
+            self._scratch.restore(chunk, self._chunk_shape(index), self._spec.image.dtype)
+            if chunk.array is not None:
+                self._finish(index, chunk, chunk.array)
+        finally:
+            chunk.lock.release()
+
+
+class ImageAssembler:
+    """All levels of one image; regions of full size go in, chunks of every level come out."""
+
+    def __init__(
+        self,
+        writer: WriterBackend,
+        image: int,
+        spec: ImageSpec,
+        steps: Sequence[int],
+        scratch: Scratch,
+        *,
+        stored: bool = False,
+    ) -> None:
+        self._levels: list[LevelAssembler] = []
+        above = None
+        for number, factor in reversed(list(enumerate((*steps, 1)))):
+            above = LevelAssembler(writer, image, number, spec, above, factor, scratch, stored)
+            self._levels.insert(0, above)
+
+    def write(self, block: Block, values: Array, later: Later | None = None) -> None:
+        """Take one chunk's part of a region of full size; see `LevelAssembler.write`."""
+        self._levels[0].write(block, values, later)
+
+    def rebuild(self) -> Iterator[Callable[[], None]]:
+        """Jobs that make the lower levels from the chunks of full size that are stored."""
+        return self._levels[0].rebuild()
+
+    def pass_up(self, index: Shape5, pixels: Array) -> None:
+        """Hand a chunk of full size, which is stored already, to the level above."""
+        self._levels[0].pass_up(index, pixels)
+
+    @property
+    def unfinished(self) -> list[Shape5]:
+        """Grid positions of the chunks of full size that are written in part."""
+        return self._levels[0].unfinished
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every pixel of full size was written."""
+        return self._levels[0].is_complete
+
+    def leftovers(self) -> Iterator[Iterator[Callable[[], None]]]:
+        """For each level in turn, the jobs that finish its open chunks."""
+        for level in self._levels:
+            yield level.leftovers()

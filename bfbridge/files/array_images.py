@@ -1,0 +1,273 @@
+"""Arrays in memory as the images of a file, so that views, dask and metadata work on them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from bfbridge.backend import (
+    Channel,
+    Image,
+    Level,
+    OpenOptions,
+    PixelSize,
+    ReaderBackend,
+    Region,
+)
+from bfbridge.engine.lazy_pixels import arranged, is_dask, is_lazy, unwrapped
+from bfbridge.errors import BadArgument
+from bfbridge.ome import metadata
+from bfbridge.storage.source import Source
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+__all__ = ["READER", "WRITER", "ArrayImage", "ArrayImages", "ArrayReader", "images_of", "is_array"]
+
+NAME = "array"
+ORDER = "TCZYX"
+Array = np.ndarray[Any, Any]
+
+
+def is_array(value: Any) -> bool:
+    """Whether something is an array of pixels, of numpy, dask, xarray or the like."""
+    return isinstance(value, np.ndarray) or (
+        is_lazy(value) and not hasattr(value, "levels") and hasattr(value, "dtype")
+    )
+
+
+@dataclass(frozen=True)
+class ArrayImage:
+    """One array as an image.
+
+    Attributes
+    ----------
+    pixels
+        T, C, Z, Y, X: an array of numpy or dask. C counts channels x samples.
+    samples
+        Samples of one pixel.
+    channel_names
+        One for each channel, or nothing.
+    pixel_size
+        Micrometres along Z, Y, X; None where it is not known.
+    """
+
+    pixels: Any = field(repr=False)
+    samples: int = 1
+    channel_names: tuple[str, ...] = ()
+    pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
+
+    @classmethod
+    def of(
+        cls, value: Any, axes: str | None, channel_names: Sequence[str] | None, pixel_size: Any
+    ) -> ArrayImage:
+        """Make an image of an array of any kind.
+
+        Parameters
+        ----------
+        value
+            The array.
+        axes
+            A letter of T, C, Z, Y, X and S for each axis. Default: of a labelled array its
+            dimensions, else the last ones of T, C, Z, Y, X.
+        channel_names, pixel_size
+            As the attributes; None where they are not known.
+
+        Raises
+        ------
+        BadArgument
+            They do not fit the array.
+        """
+        array, labels = unwrapped(value, "array")
+        if not is_dask(array):
+            array = np.asarray(array)
+        letters = axes or labels or ORDER[-array.ndim :]
+        if (
+            not isinstance(letters, str)
+            or len(letters) != array.ndim
+            or len(set(letters.upper())) != array.ndim
+            or not set("YX") <= set(letters.upper()) <= set("TCZYXS")
+        ):
+            raise BadArgument(
+                f"an array of shape {array.shape}: dim_order={letters!r} does not fit it. Give one "
+                "letter of T, C, Z, Y, X and S (samples) for each axis, Y and X among them."
+            )
+        letters = letters.upper()
+        if metadata.writable_dtype(array.dtype) != array.dtype:
+            array = array.astype(metadata.writable_dtype(array.dtype))
+        samples = array.shape[letters.index("S")] if "S" in letters else 1
+        pixels = arranged(array, letters).transpose(4, 3, 2, 0, 1)
+        if channel_names is not None and (
+            isinstance(channel_names, (str, bytes)) or not np.iterable(channel_names)
+        ):
+            raise BadArgument(f"channel_names={channel_names!r}: give a list of names.")
+        names = tuple(str(name) for name in (channel_names if channel_names is not None else ()))
+        if names and len(names) != pixels.shape[1] // samples:
+            raise BadArgument(
+                f"channel_names={list(names)}: the array has {pixels.shape[1] // samples} channels."
+            )
+        size = (None, None, None) if pixel_size is None else pixel_size
+        size = tuple(size) if np.iterable(size) and not isinstance(size, (str, bytes)) else ()
+        if len(size) != 3:
+            raise BadArgument(f"physical_pixel_sizes={pixel_size!r}: give those along Z, Y and X.")
+        return cls(pixels, samples, names, size)
+
+    @property
+    def record(self) -> Image:
+        """The image as a backend describes it."""
+        shape = tuple(int(n) for n in self.pixels.shape)
+        chunk = getattr(self.pixels, "chunksize", shape)
+        z, y, x = (metadata.as_quantity(size, "physical_pixel_sizes") for size in self.pixel_size)
+        count = shape[1] // self.samples
+        names: Sequence[str | None] = self.channel_names or (None,) * count
+        return Image(
+            name=None,
+            levels=(Level(shape, tuple(max(1, int(n)) for n in chunk)),),  # type: ignore[arg-type]
+            dtype=metadata.writable_dtype(self.pixels.dtype),
+            samples=self.samples,
+            pixel_size=PixelSize(x=x, y=y, z=z),
+            channels=tuple(Channel(name=name, samples=self.samples) for name in names),
+        )
+
+    def in_order(self) -> tuple[str, Any]:
+        """Return (axes, pixels): T, C, Z, Y, X, and the samples last if there are several."""
+        if self.samples == 1:
+            return ORDER, self.pixels
+        t, c, z, y, x = self.pixels.shape
+        split = self.pixels.reshape(t, c // self.samples, self.samples, z, y, x)
+        return f"{ORDER}S", split.transpose(0, 1, 3, 4, 5, 2)
+
+
+def images_of(
+    value: Any, dim_order: Any, channel_names: Any, physical_pixel_sizes: Any
+) -> list[ArrayImage] | None:
+    """Return an array, or a list of arrays, as images; None where something else was given.
+
+    Parameters
+    ----------
+    value
+        An array, a list of arrays, or anything else.
+    dim_order, channel_names, physical_pixel_sizes
+        As for `ArrayImage.of`: one for all arrays, or a list with one for each. None where they are
+        not known.
+
+    Raises
+    ------
+    BadArgument
+        They do not fit, or were given with something that is no array.
+    """
+    listed = isinstance(value, (list, tuple)) and bool(value) and all(map(is_array, value))
+    if not listed and not is_array(value):
+        if any(told is not None for told in (dim_order, channel_names, physical_pixel_sizes)):
+            raise BadArgument(
+                "dim_order, channel_names and physical_pixel_sizes describe arrays; a file says "
+                "these things itself."
+            )
+        return None
+    arrays = list(value) if listed else [value]
+    orders = _for_each(dim_order, len(arrays), ())
+    names = _for_each(channel_names, len(arrays), (str, type(None)))
+    sizes = _for_each(physical_pixel_sizes, len(arrays), (int, float, type(None)))
+    return [
+        ArrayImage.of(array, *told)
+        for array, *told in zip(arrays, orders, names, sizes, strict=True)
+    ]
+
+
+def _for_each(told: Any, count: int, inner: tuple[type, ...]) -> list[Any]:
+    """Return one value for each array: the same for all, or each its own of a list."""
+    if told is None or isinstance(told, (str, bytes)):
+        return [told] * count
+    if not np.iterable(told):
+        raise BadArgument(f"{told!r}: give one value for all arrays, or a list of {count}.")
+    values = list(told)
+    if values and all(isinstance(one, inner) for one in values):
+        return [values] * count
+    if len(values) != count:
+        raise BadArgument(f"{told!r}: there are {count} arrays; give one value for each.")
+    return values
+
+
+class ArrayImages:
+    """What `BioReader` takes to read arrays: one image for each."""
+
+    def __init__(self, images: Sequence[ArrayImage]) -> None:
+        if not images:
+            raise BadArgument("the list of arrays is empty.")
+        self.images = tuple(images)
+        # Chunks of one are never taken for those of another, in whatever process.
+        self._name = uuid.uuid4().hex
+
+    def __repr__(self) -> str:
+        return f"<{len(self.images)} arrays {self._name}>"
+
+    @property
+    def source(self) -> Source:
+        """What stands for the file."""
+        return Source(name="<array>", data=self._name.encode())
+
+
+class ArrayReader(ReaderBackend):
+    """Arrays as an open file. Made by `open`."""
+
+    name: ClassVar[str] = NAME
+
+    def __init__(self, arrays: ArrayImages) -> None:
+        self._arrays = arrays
+        self._images = tuple(image.record for image in arrays.images)
+
+    @classmethod
+    def open(cls, source: Source, options: OpenOptions) -> ArrayReader:
+        """Open the arrays that stand in the options."""
+        arrays = options.backend_options.get("arrays")
+        if not isinstance(arrays, ArrayImages):
+            raise BadArgument(f"{source.name}: give arrays to AICSImage.")
+        return cls(arrays)
+
+    @property
+    def arrays(self) -> tuple[ArrayImage, ...]:
+        """The arrays."""
+        return self._arrays.images
+
+    @property
+    def images(self) -> Sequence[Image]:
+        """One image for each array."""
+        return self._images
+
+    def read(self, region: Region, out: Array) -> None:
+        """Fill `out` from the array; of dask's what is needed is computed."""
+        box = tuple(slice(a, b) for a, b in zip(region.start, region.stop, strict=True))
+        out[...] = np.asarray(self.arrays[region.image].pixels[box])
+
+    def ome_xml(self) -> str | None:
+        """Return `ome` as XML."""
+        return self.ome().to_xml()
+
+    def ome(self) -> OME:
+        """Return sizes, channels and pixel sizes."""
+        ome = metadata.new_document(len(self._images))
+        for element, image in zip(ome.images, self._images, strict=True):
+            metadata.describe(element, image)
+        metadata.settle(ome)
+        return ome
+
+    @property
+    def original_metadata(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+    @property
+    def used_files(self) -> Sequence[str]:
+        """No file."""
+        return ()
+
+    def close(self) -> None:
+        """Nothing to release: the arrays belong to the caller."""
+
+
+READER = ArrayReader
+WRITER = None

@@ -1,0 +1,148 @@
+"""What `BioWriter` is called with, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bfbridge.engine.casting import as_pixels
+from bfbridge.engine.selection import FACE_AXES, parse_axis
+from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.ome import metadata
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+__all__ = [
+    "PROPERTIES",
+    "array_or_number",
+    "asked_of",
+    "checked_names",
+    "checked_shape",
+    "checked_size",
+    "document_of",
+    "is_whole",
+    "placed",
+]
+
+PROPERTIES = frozenset(
+    {"X", "Y", "Z", "C", "T", "x", "y", "z", "c", "t", "shape", "dtype", "name"}
+    | {"channel_names", "cnames", "samples_per_pixel", "spp"}
+    | {f"{prefix}_{axis}" for prefix in ("physical_size", "ps") for axis in "xyz"}
+)
+SPELLINGS = {
+    **{axis.lower(): axis for axis in FACE_AXES},
+    **{f"ps_{axis}": f"physical_size_{axis}" for axis in "xyz"},
+    "cnames": "channel_names",
+    "spp": "samples_per_pixel",
+}
+
+
+def array_or_number(value: Any, name: str) -> Any:
+    """Return a value as an array; a number stays one, as it says no dtype."""
+    return value if isinstance(value, (int, float, complex)) else as_pixels(value, name)
+
+
+def is_whole(key: Any) -> bool:
+    """Whether a key selects the whole image, however large it is."""
+    items = key if isinstance(key, tuple) else (key,)
+    return all(
+        item is Ellipsis or (isinstance(item, slice) and item == slice(None)) for item in items
+    )
+
+
+def placed(axis: str, length: int, wanted: int, start: Any, name: str) -> Any:
+    """Return the indices along one axis that a block of `wanted` pixels takes."""
+    listed = isinstance(start, (list, tuple, np.ndarray)) and np.iterable(start)
+    if listed and (axis in "CT" or len(start) == 1):
+        if axis in "YXZ":
+            start = start[0]
+        elif len(start) != wanted:
+            raise BadSelection(
+                f"{name}: {axis}={list(start)} has {len(start)} positions and the block {wanted}."
+            )
+        else:
+            return parse_axis(list(start), length, axis)
+    found = parse_axis(0 if start is None else start, length, axis)
+    if len(found) != 1:
+        raise BadSelection(
+            f"{name}: {axis}={start!r} says where the block starts: give an integer."
+        )
+    first = found[0]
+    if first + wanted > length:
+        raise BadSelection(
+            f"{name}: a block of {wanted} from {axis}={first} on does not fit: {axis} is {length}."
+        )
+    return range(int(first), int(first) + wanted)
+
+
+def asked_of(carried: OME | None, image: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a caller says of the image in a file that is written further.
+
+    Sizes by axis name, "dtype", and properties by their names; of an array all but T.
+    """
+    asked: dict[str, Any] = {}
+    if carried is not None:
+        pixels = carried.images[0].pixels
+        asked = {axis: getattr(pixels, f"size_{axis.lower()}") for axis in FACE_AXES}
+    elif image is not None:
+        array = as_pixels(image, "image")
+        asked = dict(zip("YXZC", (*np.shape(array), 1, 1), strict=False)) | {"dtype": array.dtype}
+    for key, value in given.items():
+        if key == "shape":
+            asked |= dict(zip(FACE_AXES, checked_shape(value), strict=True))
+        else:
+            asked[SPELLINGS.get(key, key)] = value
+    for axis in FACE_AXES:
+        if axis in asked:
+            asked[axis] = checked_size(axis, asked[axis])
+    if "dtype" in asked:
+        asked["dtype"] = metadata.writable_dtype(asked["dtype"])
+    return asked
+
+
+def checked_size(axis: str, value: Any) -> int:
+    """Return the size of an axis."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise BadArgument(f"{axis}={value!r}: a size is an integer.")
+    if not 1 <= value < 2**31:
+        raise BadArgument(f"{axis}={value!r}: a size is from 1 to 2147483647.")
+    return int(value)
+
+
+def checked_shape(value: Any) -> tuple[Any, ...]:
+    """Return five sizes, not checked themselves."""
+    sizes = tuple(value) if np.iterable(value) and not isinstance(value, (str, bytes)) else ()
+    if not 2 <= len(sizes) <= 5:
+        raise BadArgument(f"shape={value!r}: give 2 to 5 sizes in the order Y, X, Z, C, T.")
+    return (*sizes, 1, 1, 1)[:5]
+
+
+def document_of(carried: OME | None, series: int | str) -> OME:
+    """Return the new file's document, from the carried one's chosen images."""
+    if carried is None:
+        return metadata.new_document()
+    images = getattr(carried, "images", None)
+    if images is None:
+        raise BadArgument(
+            f"metadata is a {type(carried).__name__}; give an ome_types.OME, such as br.metadata."
+        )
+    if not images:
+        return metadata.new_document()
+    if series == "all":
+        return metadata.carry(carried, range(len(images)))
+    if isinstance(series, str) or not -len(images) <= series < len(images):
+        raise BadArgument(f"series={series!r}: give 0 to {len(images) - 1}, or 'all'.")
+    return metadata.carry(carried, [series % len(images)])
+
+
+def checked_names(names: Any) -> list[str | None]:
+    """Return names of channels as a list."""
+    listed: list[Any] = [0]  # which is no name
+    if np.iterable(names) and not isinstance(names, (str, bytes)):
+        listed = list(names)
+    if not all(name is None or isinstance(name, str) for name in listed):
+        raise BadArgument(f"channel_names={names!r}: give a list of names.")
+    return listed

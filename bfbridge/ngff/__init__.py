@@ -1,0 +1,4 @@
+"""The documents of OME-Zarr stores (NGFF 0.4 and 0.5), which writers and virtual stores make.
+
+Imported by backends that write NGFF and by `bfbridge.virtual`.
+"""

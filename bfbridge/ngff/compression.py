@@ -1,0 +1,124 @@
+"""How chunks of new and virtual stores are compressed, as Zarr version 2 and 3 name it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bfbridge.errors import BadArgument
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Compression", "parse_compression"]
+
+_LEVELS: Final = {
+    "zstd": range(-7, 23),
+    "blosc-zstd": range(10),
+    "blosc-lz4": range(10),
+    "none": range(1),
+}
+# Level 1 is the fastest of both and within a few percent of the size of higher ones on camera
+# noise; for LZ4 in Blosc the level only sets how early it gives up.
+_DEFAULT_LEVEL: Final = {"zstd": 1, "blosc-zstd": 1, "blosc-lz4": 5, "none": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How chunks are compressed: one of "zstd", "blosc-zstd", "blosc-lz4", "none", and a level."""
+
+    name: str
+    level: int
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes that Blosc compresses at a time; 0 leaves it to Blosc.
+
+        Blosc gives Zstandard 32 KiB at low levels. With 256 KiB it compresses camera images 1.9
+        times as fast and decompresses them 2.2 times as fast, to within 1 % of the same size; more
+        gains nothing. A crop needs only the blocks that it meets.
+        """
+        return 1 << 18 if self.name == "blosc-zstd" else 0
+
+    def encode(self, chunk: NDArray[Any], buffer: bytearray | None = None) -> Any:
+        """Return the stored bytes of a contiguous chunk, in `buffer` if they are compressed."""
+        import imagecodecs
+
+        flat = chunk.reshape(-1)
+        if self.name == "none":
+            return flat.view(np.uint8)
+        if self.name == "zstd":
+            return imagecodecs.zstd_encode(flat.view(np.uint8), self.level, out=buffer)
+        # The width of a value, by which bytes are shuffled, is taken from the array itself.
+        return imagecodecs.blosc_encode(
+            flat,
+            self.level,
+            compressor=self.name.removeprefix("blosc-"),
+            shuffle=1,
+            blocksize=self.block_bytes,
+            numthreads=1,
+            out=buffer,
+        )
+
+    @property
+    def v2(self) -> dict[str, Any] | None:
+        """``compressor`` of a ``.zarray``."""
+        if self.name == "none":
+            return None
+        if self.name == "zstd":
+            return {"id": "zstd", "level": self.level}
+        return {
+            "id": "blosc",
+            "cname": self.name.removeprefix("blosc-"),
+            "clevel": self.level,
+            "shuffle": 1,
+            "blocksize": self.block_bytes,
+        }
+
+    def v3(self, itemsize: int) -> list[dict[str, Any]]:
+        """Codecs of a ``zarr.json``, from array to stored bytes."""
+        codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+        if itemsize == 1:
+            codecs = [{"name": "bytes"}]
+        if self.name == "zstd":
+            settings: dict[str, Any] = {"level": self.level, "checksum": False}
+            codecs.append({"name": "zstd", "configuration": settings})
+        elif self.name != "none":
+            settings = {
+                "cname": self.name.removeprefix("blosc-"),
+                "clevel": self.level,
+                "shuffle": "shuffle",
+                "typesize": itemsize,
+                "blocksize": self.block_bytes,
+            }
+            codecs.append({"name": "blosc", "configuration": settings})
+        return codecs
+
+
+def parse_compression(value: Any) -> Compression:
+    """Check a compression given as a name, None for "none", or a pair of a name and a level.
+
+    Raises
+    ------
+    BadArgument
+        It is none of the known ones, or the level is not one of its levels.
+    """
+    pair: Sequence[Any] = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    name = "none" if pair and pair[0] is None else (pair[0] if pair else "")
+    if not isinstance(name, str) or name not in _LEVELS or len(pair) > 2:
+        raise BadArgument(
+            f"compression={value!r}: it is one of {', '.join(map(repr, _LEVELS))}, or a pair of "
+            "one of them and a level."
+        )
+    level = pair[1] if len(pair) == 2 and pair[1] is not None else _DEFAULT_LEVEL[name]
+    if isinstance(level, bool) or not isinstance(level, (int, np.integer)):
+        raise BadArgument(f"compression={value!r}: the level is no whole number.")
+    if level not in _LEVELS[name]:
+        allowed = _LEVELS[name]
+        raise BadArgument(
+            f"compression={value!r}: levels of {name} are {allowed.start} to {allowed.stop - 1}."
+        )
+    return Compression(name, int(level))

@@ -1,0 +1,358 @@
+"""OME metadata to attributes and back: units, pixel types, and the document of a new file.
+
+Everything that needs ome_types imports it on use: it costs more than reading a small image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity
+from bfbridge.errors import BadArgument, BadDtype
+from bfbridge.ome.units import LENGTHS, NOT_LENGTHS, length_symbol
+
+if TYPE_CHECKING:
+    from ome_types import OME, model
+
+__all__ = [
+    "as_quantity",
+    "carry",
+    "convert_length",
+    "narrow",
+    "new_document",
+    "ome_pixel_type",
+    "record",
+    "samples_of",
+    "scaled",
+    "settle",
+    "settle_channels",
+    "unit_symbol",
+    "writable_dtype",
+]
+
+PIXEL_TYPES = {
+    "int8": "int8", "int16": "int16", "int32": "int32", "uint8": "uint8", "uint16": "uint16",
+    "uint32": "uint32", "float32": "float", "float64": "double", "complex64": "complex",
+    "complex128": "double-complex",
+}  # fmt: skip
+"""numpy's names to those of the OME schema (PixelType, 2016-06)."""
+
+
+def unit_symbol(unit: Any) -> str:
+    """Return the OME symbol of a length unit given as symbol, name or ome_types enum.
+
+    Raises
+    ------
+    BadArgument
+        It is not a length unit of the OME schema.
+    """
+    symbol = length_symbol(str(getattr(unit, "value", unit)))
+    if symbol is not None:
+        return symbol
+    raise BadArgument(
+        f"{unit!r} is not a unit of length. Use one of the OME schema's: "
+        f"{', '.join([*LENGTHS, *NOT_LENGTHS])}."
+    )
+
+
+def as_quantity(value: Any, name: str) -> Quantity | None:
+    """Read a physical size given as (value, unit), a number of µm, or None.
+
+    Raises
+    ------
+    BadArgument
+        It is none of these, or the number is not above 0.
+    """
+    if value is None:
+        return None
+    number, unit = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, "µm")
+    if number is None:
+        return None
+    try:
+        size = float(number)
+    except (TypeError, ValueError):
+        raise BadArgument(
+            f"{name}={value!r}: give (number, unit), such as (0.325, 'µm')."
+        ) from None
+    if not 0 < size < float("inf"):
+        raise BadArgument(f"{name}={value!r}: a pixel's size is a number above 0.")
+    return Quantity(size, unit_symbol("µm" if unit is None else unit))
+
+
+def convert_length(quantity: Quantity, unit: str) -> float:
+    """Express a length in another unit.
+
+    Raises
+    ------
+    BadArgument
+        One of the two has no fixed length (pixel, reference frame) and they differ.
+    """
+    wanted = unit_symbol(unit)
+    stored = unit_symbol(quantity.unit)
+    if stored == wanted:
+        return quantity.value
+    if stored in NOT_LENGTHS or wanted in NOT_LENGTHS:
+        vague = stored if stored in NOT_LENGTHS else wanted
+        raise BadArgument(
+            f"a length in {stored!r} cannot be expressed in {wanted!r}: {vague!r} has no length of "
+            "its own."
+        )
+    # Powers of ten have no exact fractions: 1e-3 / 1e-6 is 1000.0000000000001, and 0.065 x 0.001 is
+    # not 0.065 / 1000.
+    if LENGTHS[stored] >= LENGTHS[wanted]:
+        return quantity.value * float(f"{LENGTHS[stored] / LENGTHS[wanted]:.15g}")
+    return quantity.value / float(f"{LENGTHS[wanted] / LENGTHS[stored]:.15g}")
+
+
+def scaled(size: PixelSize, factor_y: float, factor_x: float) -> PixelSize:
+    """Return the pixel size of a level that is smaller by these factors."""
+    x = None if size.x is None else Quantity(size.x.value * factor_x, size.x.unit)
+    y = None if size.y is None else Quantity(size.y.value * factor_y, size.y.unit)
+    return PixelSize(x=x, y=y, z=size.z)
+
+
+def ome_pixel_type(dtype: np.dtype[Any]) -> str | None:
+    """Return the OME schema's name of a dtype, or None where the schema has none."""
+    return PIXEL_TYPES.get(dtype.newbyteorder("=").name)
+
+
+def writable_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return the native-order dtype that is stored for `dtype`; bool is stored as uint8.
+
+    Raises
+    ------
+    BadDtype
+        Not a type that pixels can have.
+    """
+    try:
+        wanted: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    except (TypeError, ValueError, SyntaxError):
+        raise BadDtype(f"dtype={dtype!r} is not a numpy dtype.") from None
+    if wanted == np.bool_:
+        return np.dtype(np.uint8)
+    if wanted.kind not in "iufc" or wanted.name in ("float16", "longdouble", "clongdouble"):
+        raise BadDtype(
+            f"pixels cannot be of dtype {wanted.name}; use an integer of 8 to 64 bits, float32, "
+            "float64, complex64 or complex128."
+        )
+    return wanted
+
+
+def narrow(ome: OME, index: int) -> OME:
+    """Return a document that holds only the image at `index`, and all that is not an image."""
+    one = ome.model_copy()
+    one.images = [ome.images[index]]
+    return one
+
+
+def new_document(count: int = 1) -> OME:
+    """Return a document of `count` images of 1 x 1 pixel, uint8, to be filled in."""
+    import ome_types
+    from ome_types import model
+
+    return ome_types.OME(
+        images=[
+            model.Image(
+                id=f"Image:{i}",
+                pixels=model.Pixels(
+                    id=f"Pixels:{i}", dimension_order="XYZCT", type="uint8",
+                    size_x=1, size_y=1, size_z=1, size_c=1, size_t=1,
+                    channels=[model.Channel(id=f"Channel:{i}:0", samples_per_pixel=1)],
+                ),
+            )
+            for i in range(count)
+        ]
+    )  # fmt: skip
+
+
+def carry(ome: OME, chosen: Sequence[int]) -> OME:
+    """Copy a document for a new file that holds the images at `chosen`, in that order.
+
+    What describes where pixels lay in the old file (TiffData, BinData, byte order) is left behind;
+    everything else is kept, but plates and data sets when not all images are.
+    """
+    new = ome.model_copy(deep=True)
+    new.images = [new.images[i] for i in chosen]
+    if len(new.images) < len(ome.images):
+        kept = {image.id for image in new.images}
+        for dataset in new.datasets:
+            dataset.image_refs = [ref for ref in dataset.image_refs if ref.id in kept]
+        new.plates = []
+    for image in new.images:
+        pixels = image.pixels
+        pixels.tiff_data_blocks, pixels.bin_data_blocks = [], []
+        pixels.metadata_only = None
+        pixels.big_endian = pixels.interleaved = None
+    new.binary_only = None
+    new.uuid = None
+    return new
+
+
+def settle(ome: OME) -> None:
+    """Make a document true to itself before it is written: channels, planes and ids.
+
+    Channels are as many as C and the samples ask for, planes outside the image go, and ids of
+    images, pixels and channels are numbered, as OME's references to images are by id.
+    """
+    renamed = {image.id: f"Image:{i}" for i, image in enumerate(ome.images)}
+    for number, image in enumerate(ome.images):
+        image.id = f"Image:{number}"
+        pixels = image.pixels
+        pixels.id = f"Pixels:{number}"
+        settle_channels(pixels)
+        for index, channel in enumerate(pixels.channels):
+            channel.id = f"Channel:{number}:{index}"
+        count = len(pixels.channels)
+        pixels.planes = [
+            plane
+            for plane in pixels.planes
+            if plane.the_z < pixels.size_z and plane.the_t < pixels.size_t and plane.the_c < count
+        ]
+    for dataset in ome.datasets:
+        for ref in dataset.image_refs:
+            ref.id = renamed.get(ref.id, ref.id)
+    for plate in ome.plates:
+        for well in plate.wells:
+            for sample in well.well_samples:
+                if sample.image_ref is not None:
+                    sample.image_ref.id = renamed.get(sample.image_ref.id, sample.image_ref.id)
+
+
+def settle_channels(pixels: model.Pixels) -> None:
+    """Give `pixels` as many channels as its size C and its samples per pixel ask for."""
+    from ome_types import model
+
+    samples = samples_of(pixels)
+    count = max(1, pixels.size_c // samples)
+    del pixels.channels[count:]
+    for index in range(len(pixels.channels), count):
+        pixels.channels.append(model.Channel(id=f"Channel:0:{index}", samples_per_pixel=samples))
+    for channel in pixels.channels:
+        channel.samples_per_pixel = samples
+
+
+def samples_of(pixels: model.Pixels) -> int:
+    """Samples per pixel that the channels declare, if C can be divided by them; else 1."""
+    samples = (pixels.channels[0].samples_per_pixel or 1) if pixels.channels else 1
+    return samples if samples <= pixels.size_c and pixels.size_c % samples == 0 else 1
+
+
+def physical_size(pixels: model.Pixels, axis: str) -> Quantity | None:
+    """Physical size of a pixel along "x", "y" or "z", or None."""
+    value = getattr(pixels, f"physical_size_{axis}")
+    if value is None:
+        return None
+    return Quantity(float(value), unit_symbol(getattr(pixels, f"physical_size_{axis}_unit")))
+
+
+def time_step(pixels: model.Pixels) -> Quantity | None:
+    """Time between two time points, or None; an increment of 0 is none."""
+    if not pixels.time_increment:
+        return None
+    return Quantity(float(pixels.time_increment), pixels.time_increment_unit.value)
+
+
+def ome_unit(symbol: str) -> Any:
+    """Return ome_types' enum member of a length unit."""
+    from ome_types.model import UnitsLength
+
+    return UnitsLength(symbol)
+
+
+def ome_time_unit(symbol: str) -> Any:
+    """Return ome_types' enum member of a unit of time."""
+    from ome_types.model import UnitsTime
+
+    return UnitsTime(symbol)
+
+
+def set_pixel_type(pixels: model.Pixels, name: str) -> None:
+    """Set the schema's pixel type by name."""
+    from ome_types.model import PixelType
+
+    pixels.type = PixelType(name)
+
+
+def stored_dtype(pixels: model.Pixels) -> np.dtype[Any]:
+    """Return the dtype that the schema's pixel type means; "bit" is stored as uint8."""
+    name = pixels.type.value
+    return np.dtype(next((known for known, ome in PIXEL_TYPES.items() if ome == name), "uint8"))
+
+
+def name_channels(pixels: model.Pixels, names: Sequence[str | None]) -> None:
+    """Name the first channels; there are made as many as there are names."""
+    from ome_types import model
+
+    samples = samples_of(pixels)
+    for index in range(len(pixels.channels), len(names)):
+        pixels.channels.append(model.Channel(id=f"Channel:0:{index}", samples_per_pixel=samples))
+    for channel, name in zip(pixels.channels, names, strict=False):
+        channel.name = None if name is None else str(name)
+
+
+def channel_names(pixels: model.Pixels) -> list[str | None]:
+    """Name of each channel the sizes ask for, None where it has none."""
+    count = max(1, pixels.size_c // samples_of(pixels))
+    names = [channel.name for channel in pixels.channels[:count]]
+    return names + [None] * (count - len(names))
+
+
+def describe(element: model.Image, image: Image) -> None:
+    """Make an image of a document say what a record does: name, sizes, channels, pixel size."""
+    pixels = element.pixels
+    t, c, z, y, x = image.levels[0].shape
+    pixels.size_x, pixels.size_y, pixels.size_z, pixels.size_c, pixels.size_t = x, y, z, c, t
+    known = ome_pixel_type(image.dtype)
+    if known is not None:
+        set_pixel_type(pixels, known)
+    element.name = image.name
+    pixels.channels[0].samples_per_pixel = image.samples
+    name_channels(pixels, [channel.name for channel in image.channels])
+    for axis in "xyz":
+        size = getattr(image.pixel_size, axis)
+        if size is not None:
+            setattr(pixels, f"physical_size_{axis}", size.value)
+            setattr(pixels, f"physical_size_{axis}_unit", ome_unit(size.unit))
+    if image.time_step is not None:
+        pixels.time_increment = image.time_step.value
+        pixels.time_increment_unit = ome_time_unit(image.time_step.unit)
+
+
+def record(element: model.Image, dtype: np.dtype[Any], levels: tuple[Level, ...]) -> Image:
+    """Describe an image of a document for a backend."""
+    pixels = element.pixels
+
+    samples = samples_of(pixels)
+    return Image(
+        name=element.name,
+        levels=levels,
+        dtype=dtype,
+        samples=samples,
+        interleaved=samples > 1,
+        pixel_size=PixelSize(*(physical_size(pixels, axis) for axis in "xyz")),
+        channels=tuple(_channel_record(channel, samples) for channel in pixels.channels),
+        significant_bits=pixels.significant_bits,
+        time_step=time_step(pixels),
+    )
+
+
+def _channel_record(channel: model.Channel, samples: int) -> Channel:
+    def wavelength(kind: str) -> Quantity | None:
+        value = getattr(channel, f"{kind}_wavelength")
+        unit = getattr(channel, f"{kind}_wavelength_unit")
+        return None if value is None else Quantity(value, unit_symbol(unit))
+
+    color = None
+    if "color" in channel.model_fields_set and channel.color is not None:
+        red, green, blue, *alpha = channel.color.as_rgb_tuple()
+        color = (red, green, blue, round(alpha[0] * 255) if alpha else 255)
+    return Channel(
+        name=channel.name,
+        color=color,
+        emission=wavelength("emission"),
+        excitation=wavelength("excitation"),
+        samples=samples,
+    )

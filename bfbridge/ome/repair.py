@@ -1,0 +1,315 @@
+"""Parsing of OME-XML that does not follow the schema: what is optional and wrong is left out.
+
+xsdata builds one object per element, children first. The class factory here checks each of them by
+its pydantic model: an optional attribute or child element whose value is not valid is left out, and
+an element that lacks a valid required part is left out of its parent. Every omission is noted, so
+that callers can report it or refuse the document.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from datetime import MAXYEAR, MINYEAR, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from bfbridge.runtime import forking
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+__all__ = ["SchemaDate", "collected_faults", "note_faults", "parse", "xml_context"]
+
+_MOST_UNKNOWN: Final = 50
+"""Different unknown elements that are removed before a document is given up."""
+_MOST_TOLD: Final = 100
+_MOST_PARSED: Final = 1_000_000
+"""Elements parsed, all attempts together, before a document with unknown ones is given up."""
+_UNKNOWN: Final = re.compile(r"Unknown property (?:\{.*?\})?([\w.-]+):(?:\{.*?\})?([\w.-]+)")
+_SHOWN: Final = 60
+_SPACED: Final = re.compile(r"^(\d{4}-\d\d-\d\d) +(\d\d:)")
+_FRACTION: Final = re.compile(r"\.\d{7,}")
+
+_warnings_lock = forking.lock()
+_collector: ContextVar[list[str] | None] = ContextVar("bfbridge_schema_faults", default=None)
+
+
+class SchemaDate(datetime):
+    """A date and time that XML Schema allows and Python's datetime cannot hold.
+
+    As a datetime it is the nearest one there is; it is written as the text that was read.
+
+    Attributes
+    ----------
+    text
+        The date as stored, such as "12024-01-02T03:04:05".
+    """
+
+    text: str
+
+    @classmethod
+    def of(cls, text: str, nearest: datetime) -> SchemaDate:
+        """Return a date that is `nearest` for Python, and `text` in a document."""
+        date = cls(
+            nearest.year, nearest.month, nearest.day, nearest.hour, nearest.minute, nearest.second,
+            nearest.microsecond, nearest.tzinfo,
+        )  # fmt: skip
+        date.text = text
+        return date
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        plain = datetime.fromisoformat(self.isoformat())
+        return SchemaDate.of, (self.text, plain)
+
+    __reduce__ = __reduce_ex__  # type: ignore[assignment]
+
+
+@contextmanager
+def collected_faults() -> Iterator[list[str]]:
+    """Collect what documents that are parsed in this block have to leave out, instead of logging.
+
+    Yields
+    ------
+    list of str
+        One sentence for each fault, without repetition.
+    """
+    faults: list[str] = []
+    token = _collector.set(faults)
+    try:
+        yield faults
+    finally:
+        _collector.reset(token)
+
+
+def note_faults(name: str, faults: list[str]) -> bool:
+    """Give the faults of a document to the collector; return False where there is none."""
+    collector = _collector.get()
+    if collector is None:
+        return False
+    told = (f"{name}: {fault}" for fault in faults)
+    collector.extend(fault for fault in told if fault not in collector)
+    return True
+
+
+def parse(xml: bytes) -> tuple[OME, list[str]]:
+    """Return a document and what was left out of it, a phrase for each.
+
+    Raises
+    ------
+    ValueError
+        It is not well formed, or something that is required is wrong.
+    """
+    from ome_types import from_xml
+    from xsdata.exceptions import ParserError
+    from xsdata.formats.dataclass.parsers.config import ParserConfig
+
+    unknown: dict[tuple[str, str], int] = {}
+    # Each is found by parsing the document once more.
+    most = min(_MOST_UNKNOWN, 1 + _MOST_PARSED // (1 + xml.count(b"<")))
+    strict = True
+    while True:
+        factory = _Factory()
+        config = ParserConfig(class_factory=factory, fail_on_converter_warnings=strict)
+        try:
+            with nullcontext() if strict else _without_converter_warnings():
+                document = from_xml(
+                    xml,
+                    parser_kwargs={"context": xml_context(), "config": config},
+                    transformations=[_remover(unknown)] if unknown else [],
+                )
+        except ParserError as error:
+            found = _UNKNOWN.search(str(error))
+            if found is not None and found.groups() not in unknown and len(unknown) < most:
+                unknown[found[1], found[2]] = 0
+            elif found is None and strict:
+                strict = False
+            else:
+                raise
+            continue
+        if factory.lost_image:
+            # The images of a document are known by their numbers.
+            raise ValueError("; ".join(factory.faults))
+        faults = [
+            f"{parent}/{child} is no element of the schema ({count} left out)"
+            for (parent, child), count in unknown.items()
+        ]
+        return document, _some([*dict.fromkeys(factory.faults), *faults])
+
+
+def _some(faults: list[str]) -> list[str]:
+    """Return the first faults of many, and how many more there are."""
+    if len(faults) <= _MOST_TOLD:
+        return faults
+    return [*faults[:_MOST_TOLD], f"{len(faults) - _MOST_TOLD:,} more faults"]
+
+
+@contextmanager
+def _without_converter_warnings() -> Iterator[None]:
+    """Silence xsdata where it warns of a value that the factory reports as well."""
+    from xsdata.exceptions import ConverterWarning
+
+    # The filters belong to the whole process.
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConverterWarning)
+        yield
+
+
+def _remover(unknown: dict[tuple[str, str], int]) -> Callable[[Any], Any]:
+    """Return what removes unknown elements, given as (parent, child), from a tree."""
+
+    def remove(tree: Any) -> Any:
+        root = tree.getroot() if hasattr(tree, "getroot") else tree
+        unknown.update(dict.fromkeys(unknown, 0))
+        for parent in list(root.iter()):
+            for child in list(parent):
+                place = _local(parent), _local(child)
+                if place in unknown:
+                    parent.remove(child)
+                    unknown[place] += 1
+        return tree
+
+    return remove
+
+
+def _local(element: Any) -> str:
+    # Comments have a function for a tag.
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+class _Factory:
+    """Makes the objects of one document; xsdata calls it for each element, children first."""
+
+    DROPPED: Final = object()
+    """Stands for an element that could not be made."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.lost_image = False
+
+    def __call__(self, kind: type[Any], values: dict[str, Any]) -> Any:
+        from pydantic import ValidationError
+
+        self._remove_dropped(values)
+        while True:
+            try:
+                return kind(**values)
+            except ValidationError as error:
+                if not self._drop(kind, values, error):
+                    self.lost_image |= kind.__name__ in ("Image", "OME")
+                    return self.DROPPED
+
+    def _remove_dropped(self, values: dict[str, Any]) -> None:
+        for name, value in list(values.items()):
+            if value is self.DROPPED:
+                del values[name]
+            elif isinstance(value, list) and any(item is self.DROPPED for item in value):
+                values[name] = [item for item in value if item is not self.DROPPED]
+
+    def _drop(self, kind: type[Any], values: dict[str, Any], error: Any) -> bool:
+        """Leave out the values that are wrong; return False where the element needs one of them."""
+        where = str(values.get("id") or kind.__name__)
+        names = {str(fault["loc"][0]): _reason(fault) for fault in error.errors() if fault["loc"]}
+        wrong = [name for name in names if name in values]
+        needed = [name for name in names if kind.model_fields[name].is_required()]
+        if not wrong or needed:
+            said = {name: names[name] for name in needed or names}
+            reasons = ", ".join(_shown(kind, name, values, said[name]) for name in said)
+            self.faults.append(f"{where}: {reasons}")
+            return False
+        for name in wrong:
+            self.faults.append(f"{where}: {_shown(kind, name, values, names[name])}")
+            del values[name]
+        return True
+
+
+def _shown(kind: type[Any], name: str, values: dict[str, Any], reason: str) -> str:
+    """Say what is wrong with a value, by the names that the XML has."""
+    extra = kind.model_fields[name].json_schema_extra or {} if name in kind.model_fields else {}
+    stored = str(extra.get("name", name)) if isinstance(extra, dict) else name
+    if name not in values:
+        return f"{stored} is missing"
+    text = repr(values[name])
+    return f"{stored}={text[:_SHOWN]}{'...' if len(text) > _SHOWN else ''} {reason}"
+
+
+def _reason(fault: Any) -> str:
+    """Say in a few words why pydantic refuses a value."""
+    kind = str(fault["type"])
+    if kind == "enum":
+        return "is none of the values that the schema allows"
+    if kind.startswith(("datetime", "is_instance")):
+        return "is no date and time"
+    return f"is not valid ({fault['msg'][:120]})"
+
+
+@cache
+def xml_context() -> Any:
+    """What xsdata works out of the model's classes; ome_types has it done for each document."""
+    from xsdata.formats.converter import converter
+    from xsdata_pydantic_basemodel.bindings import XmlContext
+
+    converter.register_converter(SchemaDate, _date_converter())
+
+    class Context(XmlContext):
+        """Reads dates by our own converter; ome_types' makes 0001-01-01 of what it cannot hold."""
+
+        def build(self, clazz: Any, *args: Any, **kwargs: Any) -> Any:
+            known = clazz in self.cache
+            meta = super().build(clazz, *args, **kwargs)
+            if not known:
+                for var in meta.get_all_vars():
+                    if datetime in var.types:
+                        var.types = tuple(SchemaDate if t is datetime else t for t in var.types)
+            return meta
+
+    return Context()
+
+
+class _NoDate:
+    """A text that stands where a date should; no model takes it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return repr(self._text)
+
+
+def _date_converter() -> Any:
+    from xsdata.formats.converter import Converter
+    from xsdata.models.datatype import XmlDateTime
+
+    class DateConverter(Converter):
+        def serialize(self, value: SchemaDate, **kwargs: Any) -> str:
+            return value.text
+
+        def deserialize(self, value: Any, **kwargs: Any) -> datetime | _NoDate:
+            text = str(value).strip()
+            try:
+                stored = XmlDateTime.from_string(_SPACED.sub(r"\1T\2", text))
+            except (ValueError, TypeError):
+                # pydantic would take a number for seconds since 1970.
+                return _NoDate(text)
+            try:
+                date = stored.to_datetime()
+            except ValueError:
+                return SchemaDate.of(text, _nearest(stored))
+            # Python counts microseconds, and the schema has any number of digits.
+            return SchemaDate.of(text, date) if _FRACTION.search(text) else date
+
+    return DateConverter()
+
+
+def _nearest(stored: Any) -> datetime:
+    """Return the date of Python's range that is nearest to one of XML Schema."""
+    if stored.year > MAXYEAR:
+        return datetime(MAXYEAR, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001 - as stored
+    if stored.year < MINYEAR:
+        return datetime(MINYEAR, 1, 1)  # noqa: DTZ001 - as stored
+    # The end of a day is hour 24 in XML Schema (part 2, section 3.2.7.1).
+    date: datetime = stored.replace(hour=23, minute=59, second=59).to_datetime()
+    return date

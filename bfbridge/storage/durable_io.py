@@ -1,0 +1,349 @@
+"""What operating systems offer for files: whole reads and writes, locks, renames, flushes.
+
+Plain functions over file names and descriptors. They raise the system's own ``OSError``; their
+caller, `bfbridge.storage.atomic`, knows what was being done and turns it into a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from bfbridge.storage.journal import FOLDER
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = [
+    "ZARR_MARKS",
+    "clear",
+    "fill_at",
+    "flush",
+    "flush_folder",
+    "flush_tree",
+    "lock_now",
+    "read_all",
+    "removed_if_empty",
+    "rename_new",
+    "replace_at_once",
+    "replace_patiently",
+    "special_rename",
+    "stray_in",
+    "stray_key",
+    "write_all",
+]
+
+# A folder with one of these is a Zarr group or array.
+ZARR_MARKS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray"})
+
+# What else lies in a store outside its groups and arrays: chunks of an array at the top ("0/1",
+# "0.1", "c/0/1"), copies of documents, OME-XML, and what desktops and network disks leave behind.
+_CHUNK_PART = re.compile(r"c|c?\.?\d+(\.\d+)*")
+_IN_STORES = re.compile(
+    r"\.zmetadata|METADATA\.ome\.xml|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*|\.bfbridge-.*"
+)
+
+# msvcrt locks refuse reads too, so the locked byte lies beyond the owner's note.
+WINDOWS_LOCKED_BYTE = 1 << 30
+
+# What a kernel or file system says when it lacks an operation, not when the operation fails.
+NOT_OFFERED = frozenset(
+    {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOLCK}
+)
+
+
+def read_all(fd: int, length: int, offset: int | None = None) -> bytes:
+    """Read `length` bytes, however few one system call returns.
+
+    Linux returns at most 2 GiB - 4 KiB at once, network file systems less as they like. A call that
+    a signal interrupts is made again by Python (PEP 475).
+
+    Parameters
+    ----------
+    fd, length
+        What to read from, and how many bytes.
+    offset
+        Where in the file; None for its position. Without `os.pread` (Windows) the position is moved
+        there, so that the caller keeps other threads away.
+
+    Returns
+    -------
+    bytes
+        Fewer than `length` only at the end of the file.
+    """
+    if offset is not None and not hasattr(os, "pread"):
+        os.lseek(fd, offset, os.SEEK_SET)
+        offset = None
+    parts: list[bytes] = []
+    missing = length
+    while missing > 0:
+        if offset is None:
+            part = os.read(fd, missing)
+        else:
+            part = os.pread(fd, missing, offset + length - missing)
+        if not part:
+            break
+        parts.append(part)
+        missing -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def fill_at(fd: int, memory: memoryview, offset: int) -> int:
+    """Fill memory from `offset` of a file, as `read_all` reads; only where `os.preadv` exists.
+
+    Returns
+    -------
+    int
+        How many bytes were filled: fewer than `memory` has only at the end of the file.
+    """
+    done = os.preadv(fd, [memory], offset)
+    while 0 < done < len(memory):
+        part = os.preadv(fd, [memory[done:]], offset + done)
+        if not part:
+            break
+        done += part
+    return done
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int | None = None) -> None:
+    """Write all of `data`, however little one system call takes; see `read_all` for `offset`.
+
+    Raises
+    ------
+    OSError
+        The file system refuses, or takes nothing.
+    """
+    rest = memoryview(data).cast("B")
+    if offset is not None and not hasattr(os, "pwrite"):
+        os.lseek(fd, offset, os.SEEK_SET)
+        offset = None
+    while rest:
+        done = os.write(fd, rest) if offset is None else os.pwrite(fd, rest, offset)
+        if not done:
+            raise OSError(errno.EIO, "the system writes nothing and gives no reason")
+        rest = rest[done:]
+        if offset is not None:
+            offset += done
+
+
+def lock_now(fd: int, created: bool) -> bool:
+    """Lock, or return False at once.
+
+    Where the file system has no locks, whoever made the file is its owner; that errs on the safe
+    side, since a dead owner's folder then has to be removed by hand.
+    """
+    try:
+        if sys.platform == "win32":
+            os.lseek(fd, WINDOWS_LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        return created
+    return True
+
+
+def clear(folder: Path, spared: str) -> None:
+    """Remove everything in a folder but what is called `spared`, as far as possible."""
+    with contextlib.suppress(OSError):
+        for entry in list(folder.iterdir()):
+            if entry.name == spared:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                _unmark(entry)
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    entry.unlink()
+
+
+def _unmark(store: Path) -> None:
+    """Remove the documents of a Zarr store, so that it never opens while half of it is deleted."""
+    for root, folders, files in os.walk(store):
+        marks = ZARR_MARKS.intersection(files)
+        for name in marks:
+            Path(root, name).unlink()
+        if not marks:
+            folders.clear()  # chunks only
+
+
+def stray_key(keys: Iterable[str]) -> str:
+    """Return one of a store's keys (relative paths of files) that is no part of it, or "".
+
+    Whatever lies in a group or an array below the top is taken as a part of it.
+    """
+    keys = list(keys)
+    split = [key.split("/") for key in keys]
+    nodes = {tuple(parts[:-1]) for parts in split if len(parts) > 1 and parts[-1] in ZARR_MARKS}
+    for key, parts in zip(keys, split, strict=True):
+        if parts[-1] in ZARR_MARKS or _IN_STORES.fullmatch(parts[-1]) or parts[0] == FOLDER:
+            continue
+        if any(tuple(parts[:n]) in nodes for n in range(1, len(parts))):
+            continue
+        if not all(_CHUNK_PART.fullmatch(part) for part in parts):
+            return key
+    return ""
+
+
+def stray_in(store: Path) -> str:
+    """Return a file in a store's folder that is no part of it, or ""; see `stray_key`."""
+    return stray_key(_outer_files(store))
+
+
+def _outer_files(store: Path) -> Iterator[str]:
+    """Yield the files of a folder, of groups and arrays below it their documents only."""
+    for root, folders, files in os.walk(store):
+        base = os.path.relpath(root, store).replace(os.sep, "/")
+        marks = ZARR_MARKS.intersection(files) if base != "." else set()
+        if marks:
+            folders.clear()
+        for name in marks or files:
+            yield name if base == "." else f"{base}/{name}"
+
+
+def removed_if_empty(folder: Path) -> bool:
+    """Remove a folder if it is empty, and tell whether it is gone."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def replace_at_once(new: Path, old: Path) -> bool:
+    """Replace `old` by `new` in one step; False, with nothing done, where that is not offered."""
+    old_mode = os.lstat(old).st_mode
+    if stat.S_ISREG(old_mode) and not new.is_dir():
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):
+                new.chmod(stat.S_IMODE(old_mode))
+        replace_patiently(new, old)
+        return True
+    return special_rename(new, old, exchange=True)
+
+
+def replace_patiently(new: Path, old: Path) -> None:
+    """`Path.replace`, waiting out the virus scanners that hold new files on Windows."""
+    patience = 10 if sys.platform == "win32" else 0
+    for attempt in range(patience + 1):
+        try:
+            new.replace(old)
+        except PermissionError:
+            if attempt == patience:
+                raise
+            time.sleep(0.02 * (attempt + 1))
+        else:
+            return
+
+
+def rename_new(source: Path, destination: Path) -> None:
+    """Rename, raising `FileExistsError` if the new name is taken."""
+    if os.name == "nt":
+        source.rename(destination)  # never replaces on Windows
+        return
+    if special_rename(source, destination, exchange=False):
+        return
+    if source.is_dir() and not source.is_symlink():
+        try:
+            source.rename(destination)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise FileExistsError(errno.EEXIST, "the name is taken", destination) from error
+            raise
+        return
+    try:
+        os.link(source, destination, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        # Neither exclusive renames nor hard links (exFAT, some network disks): look, then move.
+        if os.path.lexists(destination):
+            raise FileExistsError(errno.EEXIST, "the name is taken", destination) from error
+        source.rename(destination)
+    else:
+        source.unlink()
+
+
+def special_rename(source: Path, destination: Path, *, exchange: bool) -> bool:
+    """Exchange two names, or rename without replacing, as one step of the kernel.
+
+    Returns False, with nothing done, where kernel, C library or file system do not offer it.
+
+    Notes
+    -----
+    Linux: renameat2(2), RENAME_NOREPLACE 1, RENAME_EXCHANGE 2. macOS: renamex_np(2), RENAME_SWAP 2,
+    RENAME_EXCL 4.
+    """
+    import ctypes
+
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = os.fsencode(source), os.fsencode(destination)
+        if sys.platform == "darwin":
+            failed = libc.renamex_np(*names, ctypes.c_uint(2 if exchange else 4))
+        else:
+            here = ctypes.c_int(-100)  # AT_FDCWD
+            flags = ctypes.c_uint(2 if exchange else 1)
+            failed = libc.renameat2(here, names[0], here, names[1], flags)
+    except (AttributeError, OSError, TypeError):
+        return False
+    if not failed:
+        return True
+    code = ctypes.get_errno()
+    if code in NOT_OFFERED:
+        return False
+    raise OSError(code, os.strerror(code), os.fspath(destination))
+
+
+def flush(fd: int) -> None:
+    """Send a file's bytes to the disk itself; on macOS fsync stops at the drive's own cache."""
+    if sys.platform == "darwin":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(fd)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system lets folders be flushed."""
+    if os.name == "nt":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        flush(fd)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+    finally:
+        os.close(fd)
+
+
+def flush_tree(folder: Path) -> None:
+    """Make every file and name below `folder` durable."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for root, _, files in os.walk(folder, topdown=False, onerror=refuse):
+        for name in files:
+            flags = (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | getattr(os, "O_NOFOLLOW", 0)
+            fd = os.open(Path(root, name), flags)
+            try:
+                flush(fd)
+            finally:
+                os.close(fd)
+        flush_folder(Path(root))

@@ -1,0 +1,322 @@
+"""New files at URLs: the objects below one, and what keeps two writers of it apart.
+
+An object store has no renames, so a new store cannot be made aside and moved into place. Its order
+of writing takes that part: chunks first, documents last, the one that makes it an image last of
+all. Until then nothing opens there. While a writer is at work an object called
+``.bfbridge-partial`` says whose the place is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bfbridge.errors import (
+    BfbridgeError,
+    MissingExtra,
+    ReadFailed,
+    TargetBusy,
+    TargetExists,
+    WriteFailed,
+)
+from bfbridge.runtime import forking
+from bfbridge.storage.durable_io import ZARR_MARKS, stray_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bfbridge.storage.source import Source
+
+__all__ = ["Objects", "UrlTarget"]
+
+MARK = ".bfbridge-partial"
+SHARED = ".bfbridge-shared/"
+
+
+class Objects:
+    """The objects below one URL, by their keys ("0/c/0/0"). Thread-safe.
+
+    Parameters
+    ----------
+    source
+        Of a URL.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name.rstrip("/")
+        self._fs = source.filesystem()
+        self._root = str(self._fs._strip_protocol(source.url)).rstrip("/")
+
+    def put(self, key: str, data: Any, *, new: bool = False) -> None:
+        """Write an object; it appears whole or not at all.
+
+        Raises
+        ------
+        WriteFailed
+            The server refuses.
+        FileExistsError
+            There is one and `new` was asked for, on servers that can tell in the same step.
+        """
+        view = bytes(data)
+        try:
+            if new:
+                with suppress(NotImplementedError, TypeError):
+                    self._fs.pipe_file(self._path(key), view, mode="create")
+                    return
+            self._fs.pipe_file(self._path(key), view)
+        except Exception as error:
+            if new and _says_taken(error):
+                raise FileExistsError(self.label(key)) from error
+            raise self._write_failed(key, error) from error
+
+    def put_file(self, path: str, key: str) -> None:
+        """Write an object from a local file.
+
+        Raises
+        ------
+        WriteFailed
+            The server refuses.
+        """
+        try:
+            self._fs.put_file(path, self._path(key))
+        except Exception as error:
+            raise self._write_failed(key, error) from error
+
+    def get(self, key: str, start: int | None = None, stop: int | None = None) -> bytes | None:
+        """Return an object, or the bytes from `start` to `stop` of it; None if there is none.
+
+        Raises
+        ------
+        ReadFailed
+            It cannot be fetched.
+        """
+        try:
+            data: bytes = self._fs.cat_file(self._path(key), start=start, end=stop)
+        except (FileNotFoundError, KeyError):
+            return None
+        except Exception as error:
+            raise ReadFailed(f"{self.label(key)}: cannot be fetched ({_why(error)}).") from error
+        return data
+
+    def keys(self, under: str = "") -> list[str]:
+        """Return the keys of all objects whose keys begin with `under`, a folder or "".
+
+        Raises
+        ------
+        WriteFailed
+            The server does not list.
+        """
+        folder = f"{self._root}/{under}".rstrip("/")
+        try:
+            self._fs.invalidate_cache(folder)
+            found = self._fs.find(folder)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise self._write_failed("", error) from error
+        return sorted(path[len(self._root) :].lstrip("/") for path in found)
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects, those that are not there among them.
+
+        Raises
+        ------
+        WriteFailed
+            The server refuses.
+        """
+        paths = [self._path(key) for key in keys]
+        if not paths:
+            return
+        try:
+            if len(paths) > 1 and not any(sign in self._root for sign in "*?["):
+                self._fs.rm(paths)
+                return
+            # One by one where the name could be taken for a pattern that fits others as well.
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    self._fs.rm_file(path)
+        except Exception as error:
+            raise self._write_failed("", error) from error
+
+    def label(self, key: str) -> str:
+        """Return how messages name a key."""
+        return f"{self.name}/{key}" if key else self.name
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key}" if key else self._root
+
+    def _write_failed(self, key: str, error: Exception) -> BfbridgeError:
+        if isinstance(error, ImportError):
+            return MissingExtra(f"{self.name}: {error}.")
+        return WriteFailed(f"{self.label(key)}: cannot be written ({_why(error)}).")
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _says_taken(error: Exception) -> bool:
+    """Whether an exclusive write failed because the object is there; S3 answers 412 or 409."""
+    if isinstance(error, FileExistsError):
+        return True
+    told = f"{error} {error.__cause__}"
+    return "PreconditionFailed" in told or "ConditionalRequestConflict" in told
+
+
+class UrlTarget:
+    """A store being written at a URL; what `AtomicTarget` is for paths.
+
+    Parameters
+    ----------
+    source
+        Of the URL.
+    overwrite
+        Whether a Zarr store there may be replaced. It is removed when writing begins, its documents
+        first: between that and `commit` nothing opens there.
+
+    Attributes
+    ----------
+    path
+        The URL, for messages.
+    work_path
+        Its source, for the backend.
+    folder
+        Where unfinished chunks wait on this machine.
+    occupied
+        Whether there is a store that will be replaced.
+
+    Raises
+    ------
+    TargetExists
+        There is something and `overwrite` was not given.
+    TargetBusy
+        A writer is at work there, or left an unfinished store.
+    WriteFailed
+        What is there is no Zarr store, or the server refuses.
+    """
+
+    def __init__(self, source: Source, *, overwrite: bool = False) -> None:
+        self.path = source.name
+        self.work_path: Any = source
+        self.folder = Path(tempfile.gettempdir())
+        self._objects = Objects(source)
+        self._mutex = forking.lock()
+        self._pid = os.getpid()
+        self._begun = self._over = False
+        self._refuse(self._objects.keys(), overwrite)
+        self._take()
+
+    @property
+    def owned(self) -> bool:
+        """Whether this process made the target, and is not a forked copy of the one that did."""
+        return os.getpid() == self._pid
+
+    def check_owner(self) -> None:
+        """Raise `WriteFailed` in a forked child, whose writes would collide with its parent's."""
+        if not self.owned:
+            raise WriteFailed(
+                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
+                "which owns this writer. Only the owner can write: hand it the pixels."
+            )
+
+    def begin(self) -> None:
+        """Remove the store that is replaced, documents first, so that no half of it opens."""
+        self._begun = True
+        if self.occupied:
+            self._clear()
+
+    def commit(self) -> None:
+        """End: the store is complete, and stands at its place already."""
+        with self._mutex:
+            if not self._over:
+                self._over = True
+                self._objects.remove([MARK])
+
+    def discard(self) -> None:
+        """Remove what was written; nothing to do after `commit` or in a forked child."""
+        if not self.owned:
+            return
+        with self._mutex:
+            if self._over:
+                return
+            self._over = True
+            # What the server does not let go of stays under the mark, and never opens.
+            with suppress(WriteFailed):
+                if self._begun:
+                    self._clear()
+                self._objects.remove([MARK])
+
+    def _clear(self) -> None:
+        keys = [key for key in self._objects.keys() if key != MARK]
+        documents = [key for key in keys if key.rsplit("/", 1)[-1] in ZARR_MARKS]
+        self._objects.remove(sorted(documents, key=lambda key: key.count("/")))
+        self._objects.remove([key for key in keys if key not in set(documents)])
+
+    def _refuse(self, keys: Sequence[str], overwrite: bool) -> None:
+        if any(key.startswith(SHARED) for key in keys):
+            raise TargetBusy(
+                f"{self.path}: several processes are writing a store there, or left it unfinished. "
+                "Finish it with BioWriter.finish, or remove all objects below this URL."
+            )
+        if MARK in keys and not self._is_left_behind():
+            raise self._busy()
+        others = [key for key in keys if key != MARK]
+        stored = any(key in ZARR_MARKS for key in others)
+        # A writer that is gone leaves chunks without documents; they are ours to remove.
+        self.occupied = bool(others)
+        stray = stray_key(others) if stored else "".join(others[:1])
+        if others and (stray or not stored) and MARK not in keys:
+            raise (WriteFailed if overwrite else TargetExists)(
+                f"{self.path}: there are objects below this URL that are no Zarr store, or no part "
+                f"of it ({stray}). Remove them, or choose another name."
+            )
+        if stored and not overwrite:
+            raise TargetExists(
+                f"{self.path} exists. Pass overwrite=True (--overwrite on the command line) to "
+                "replace it, or choose another name."
+            )
+        if MARK in keys:
+            self._objects.remove([MARK])
+
+    def _take(self) -> None:
+        owner = {"machine": _machine(), "pid": self._pid, "writer": uuid.uuid4().hex}
+        try:
+            self._objects.put(MARK, json.dumps(owner).encode(), new=True)
+        except FileExistsError as error:
+            raise self._busy() from error
+
+    def _busy(self) -> TargetBusy:
+        return TargetBusy(
+            f"{self.path}: another writer is at work there, or was killed on another machine. If "
+            f"none is, remove all objects below this URL, {MARK} last."
+        )
+
+    def _is_left_behind(self) -> bool:
+        """Whether the mark is of a process of this machine that is gone."""
+        try:
+            owner = json.loads(self._objects.get(MARK) or b"{}")
+            machine, pid = owner["machine"], int(owner["pid"])
+        except (ValueError, KeyError, TypeError):
+            return False
+        if machine is None or machine != _machine():
+            return False
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
+
+
+def _machine() -> str | None:
+    """Return what only processes that see each other's numbers have in common, where known."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    return None

@@ -1,0 +1,511 @@
+"""What can be computed from an image beyond reading it.
+
+Each method calls a function of `bfbridge.analysis`, `bfbridge.rendering` or `bfbridge.virtual`.
+These modules are imported on first use, so opening a file does not load them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bfbridge.errors import INSTALL, MissingExtra
+
+if TYPE_CHECKING:
+    import dask.array
+    import xarray
+
+__all__ = ["Derived"]
+
+Array = np.ndarray[Any, Any]
+Span = tuple[float | None, float | None] | None
+
+
+class Derived:
+    """Arrays, regions in physical units, statistics and pictures of one level of one image.
+
+    A mixin of `ImageView`: `self` is always one, which type checkers cannot know here.
+    """
+
+    # ---- bfbridge.analysis.dask_arrays
+
+    def to_dask(self: Any, chunks: Any = None, order: str = "TCZYX") -> dask.array.Array:
+        """Return the image as a dask array that reads on compute.
+
+        Parameters
+        ----------
+        chunks
+            Whatever dask takes, along the axes of `order`, or a mapping from axis letters to sizes.
+            Default: a multiple of the stored chunks near 1024 x 1024.
+        order
+            Axes of the result, out of T, C, Z, Y and X; those left out must have length 1. S at any
+            place splits the samples of RGB pixels off C.
+
+        Returns
+        -------
+        dask.array.Array
+            Lazy, in the image's dtype. Its name depends on file, modification time, image and level
+            only. It can be pickled, and computed after the reader was closed.
+
+        Raises
+        ------
+        BadArgument
+            `order` or `chunks` do not fit the image.
+        MissingExtra
+            dask is not installed.
+        """
+        from bfbridge.analysis import dask_arrays
+
+        array: dask.array.Array = dask_arrays.to_dask(self, chunks, order)
+        return array
+
+    def asarray(self: Any, axes: str = "TCZYX") -> Array:
+        """Read the whole image with its axes in an order of your own.
+
+        Parameters
+        ----------
+        axes
+            Out of T, C, Z, Y and X; those left out must have length 1. S at any place splits the
+            samples of RGB pixels off C; without C and in an image that has no RGB pixels, S is the
+            channels. So "YXS" is what matplotlib's ``imshow`` takes.
+
+        Returns
+        -------
+        numpy.ndarray
+            In the image's dtype, with exactly these axes.
+
+        Raises
+        ------
+        BadArgument
+            `axes` do not fit the image.
+        ReadFailed
+            The pixels cannot be delivered.
+        """
+        from bfbridge.analysis import dask_arrays
+
+        array: Array = dask_arrays.asarray(self, axes)
+        return array
+
+    def to_xarray(
+        self: Any, lazy: bool = True, *, chunks: Any = None, origin: str = "file"
+    ) -> xarray.DataArray:
+        """Return the image as a labelled array with dims t, c, z, y, x.
+
+        Parameters
+        ----------
+        lazy
+            Whether pixels are read on use (through dask) or now.
+        chunks
+            As in `to_dask`.
+        origin
+            Where coordinates begin: "file" is where the metadata places the first plane, 0 where
+            they are silent; "zero" is always 0.
+
+        Returns
+        -------
+        xarray.DataArray
+            Coordinates x, y, z are centres of pixels, origin + i x pixel size, with an attribute
+            ``units``; c holds channel names, t times where the metadata has them.
+
+        Raises
+        ------
+        MissingExtra
+            xarray, or dask for a lazy array, is not installed.
+        """
+        from bfbridge.analysis import dask_arrays
+
+        array: xarray.DataArray = dask_arrays.to_xarray(self, lazy, chunks=chunks, origin=origin)
+        return array
+
+    def __dask_tokenize__(self: Any) -> Hashable:
+        from bfbridge.analysis import dask_arrays
+
+        token: Hashable = dask_arrays.token(self)
+        return token
+
+    # ---- bfbridge.analysis.regions
+
+    def region(
+        self: Any,
+        x: Span = None,
+        y: Span = None,
+        *,
+        units: str = "px",
+        z: Any = None,
+        c: Any = None,
+        t: Any = None,
+        level: int | None = None,
+        pixel_size: Any = None,
+        magnification: float | None = None,
+        max_size: int | tuple[int, int] | None = None,
+        resample: str | None = None,
+        keepdims: bool = False,
+    ) -> Array:
+        """Read a region given in pixels, lengths or fractions, at a resolution asked for.
+
+        Parameters
+        ----------
+        x, y
+            (start, stop) measured from the outer corner of the first pixel, None for an end of the
+            image. What reaches beyond the image is an error.
+        units
+            Of `x` and `y`: "px" (pixels of this view), a unit of length ("um", "mm", ...), or
+            "fraction" (0 to 1).
+        z, c, t
+            As in `read`.
+        level, pixel_size, magnification, max_size
+            At most one of these says how fine the result is: a level; the size of a pixel, as
+            (value, unit), a number in `units`, or {"y": ..., "x": ...} of either; the objective's
+            magnification; or the most pixels along the longer side, or along (y, x), without
+            enlarging. Default: this view's level.
+        resample
+            "area" (the mean, for smaller results), "nearest", "linear" or "cubic". Default: "area"
+            down and "linear" up; "nearest" for label images.
+        keepdims
+            Whether all five axes are kept.
+
+        Returns
+        -------
+        numpy.ndarray
+            Axes Y, X, Z, C, T in the image's dtype; trailing axes of length 1 dropped, never below
+            two. It is computed from the nearest level that is at least as fine.
+
+        Raises
+        ------
+        BadSelection
+            The region is empty or leaves the image.
+        BadArgument
+            Units that the file cannot answer, or a resolution said twice.
+        """
+        from bfbridge.analysis import regions
+
+        result: Array = regions.region(
+            self, x, y, units=units, z=z, c=c, t=t, level=level, pixel_size=pixel_size,
+            magnification=magnification, max_size=max_size, resample=resample, keepdims=keepdims,
+        )  # fmt: skip
+        return result
+
+    def _key_of(self: Any, region: Mapping[str, Any], view: Any) -> Any:
+        """Return the key in `view` of a region given in this view's units."""
+        from bfbridge.analysis import regions
+
+        return regions.key_of(self, view, region)
+
+    def _resampled(
+        self: Any, level: int | None, pixel_size: Any, magnification: float | None
+    ) -> Any:
+        """Return what reads this image at a resolution asked for, in pixels of that."""
+        from bfbridge.analysis import regions
+
+        return regions.Resampled(
+            self, level=level, pixel_size=pixel_size, magnification=magnification
+        )
+
+    def thumbnail(
+        self: Any, size: int = 256, *, z: int | None = None, t: int = 0, c: Any = None
+    ) -> Array:
+        """Return a small picture of one plane, in the image's dtype.
+
+        Parameters
+        ----------
+        size
+            Most pixels along the longer side; a smaller image is not enlarged.
+        z, t
+            Slice (default: the middle one) and time point.
+        c
+            Channels, as in `read`. Default: all.
+
+        Returns
+        -------
+        numpy.ndarray
+            (Y, X), or (Y, X, C) with several channels or samples.
+        """
+        from bfbridge.analysis import regions
+
+        result: Array = regions.thumbnail(self, size, z=z, t=t, c=c)
+        return result
+
+    def histogram(
+        self: Any,
+        bins: int | Sequence[float] = 256,
+        *,
+        range: tuple[float, float] | None = None,  # noqa: A002 - numpy's name
+        exact: bool = False,
+        z: Any = None,
+        c: Any = None,
+        t: Any = None,
+    ) -> tuple[Array, Array]:
+        """Count pixels by value, as `numpy.histogram` does.
+
+        Parameters
+        ----------
+        bins, range
+            As in numpy. Default range: the least and the greatest value.
+        exact
+            Whether every pixel of this level is counted. Else a coarse level is.
+        z, c, t
+            As in `read`. Default: all.
+
+        Returns
+        -------
+        (counts, edges)
+            One count for each bin, and the bins' edges.
+        """
+        from bfbridge.analysis import regions
+
+        result: tuple[Array, Array] = regions.histogram(
+            self, bins, range=range, exact=exact, z=z, c=c, t=t
+        )
+        return result
+
+    def min_max(
+        self: Any, *, exact: bool = False, z: Any = None, c: Any = None, t: Any = None
+    ) -> tuple[Any, Any]:
+        """Return the least and the greatest value, NaN left out.
+
+        Parameters
+        ----------
+        exact
+            Whether every pixel of this level is looked at. Else those of a coarse level are, whose
+            means lie within the true extremes.
+        z, c, t
+            As in `read`. Default: all.
+        """
+        from bfbridge.analysis import regions
+
+        result: tuple[Any, Any] = regions.min_max(self, exact=exact, z=z, c=c, t=t)
+        return result
+
+    # ---- bfbridge.rendering
+
+    def __repr__(self: Any) -> str:
+        from bfbridge.rendering import summary
+
+        text: str = summary.as_text(self)
+        return text
+
+    def _repr_html_(self: Any) -> str:
+        from bfbridge.rendering import summary
+
+        text: str = summary.as_html(self, summary.thumbnail_png(self))
+        return text
+
+    def _repr_mimebundle_(
+        self: Any, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        """Return what a notebook shows: text, a table with a thumbnail, the thumbnail alone."""
+        from bfbridge.rendering import summary
+
+        bundle: dict[str, Any] = summary.mimebundle(self, include, exclude)
+        return bundle
+
+    def render(
+        self: Any, channels: Any = None, style: Any = None, *,
+        x: Span = None, y: Span = None, units: str = "px", z: Any = None, t: int = 0,
+        level: int | None = None, pixel_size: Any = None, magnification: float | None = None,
+        max_size: int | tuple[int, int] | None = None, resample: str | None = None,
+        projection: str | None = None, scale_bar: Any = False, text: bool | str = False,
+        background: Any = "black", format: str = "array",  # noqa: A002 - as everywhere
+        quality: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Return a picture of the image or a region of it.
+
+        Without a style, channels are added up in the colours and display windows that the file
+        stores, else in one hue each and all but 0.1 % of the values at either end. RGB, indexed and
+        label images keep their colours.
+
+        Parameters
+        ----------
+        channels
+            Numbers or names of channels. Default: those the file shows, at most eight. With a
+            style, the one channel that it is for.
+        style
+            A dictionary with large_image's keys, or JSON; see `bfbridge.rendering.style`.
+        x, y, units, level, pixel_size, magnification, max_size, resample
+            As in `region`. Default: all of the image, at most 1024 pixels a side.
+        z, t
+            Slice (default: the middle one) and time point.
+        projection
+            "max" for the greatest value along z, which may then be (start, stop).
+        scale_bar
+            True for a round length, or a length in µm or as (number, unit).
+        text
+            True for the numbers of slice and time point, or what to write.
+        background
+            Colour that is seen through transparent pixels of a JPEG.
+        format
+            "array", or a picture as bytes: "png", "jpeg" or "webp".
+        quality
+            Of JPEG and WebP, 1 to 100 (default 90; 100 is lossless WebP); effort of PNG, 0 to 9.
+
+        Returns
+        -------
+        numpy.ndarray or bytes
+            (Y, X, 4) of uint8: red, green, blue, alpha; other by a style's ``dtype`` and ``axis``.
+
+        Raises
+        ------
+        BadArgument, BadSelection
+            A style, option or region that makes no sense here, or more than 2**28 pixels.
+        """
+        from bfbridge.rendering import picture
+
+        return picture.render(
+            self, channels, style, x=x, y=y, units=units, z=z, t=t, level=level,
+            pixel_size=pixel_size, magnification=magnification, max_size=max_size,
+            resample=resample, projection=projection, scale_bar=scale_bar, text=text,
+            background=background, format=format, quality=quality,
+        )  # fmt: skip
+
+    # ---- bfbridge.virtual
+
+    def to_zarr(
+        self: Any,
+        version: Literal[2, 3] = 3,
+        *,
+        compression: Any = None,
+        chunk: int = 1024,
+        whole_file: bool | None = None,
+    ) -> Any:
+        """Return the file as a read-only OME-Zarr store, without conversion.
+
+        Parameters
+        ----------
+        version
+            Of Zarr: 3 for NGFF 0.5, 2 for NGFF 0.4.
+        compression
+            Of chunks that are not passed through undecoded: None, "zstd", "blosc-zstd",
+            "blosc-lz4", or a pair of one of them and a level.
+        chunk
+            Side of chunks, 512 or 1024; chunks that are passed through undecoded keep theirs.
+        whole_file
+            Whether the store has all images, laid out as bioformats2raw does or as a plate, or only
+            this one, at its root. Default: True for a `BioReader` opened without ``series=``.
+
+        Returns
+        -------
+        bfbridge.virtual.store.VirtualStore
+            For zarr-python, dask and xarray; its ``root`` is a `zarr.Group`. Levels halve exactly,
+            rounded up, down to 512. Levels that the file lacks are computed on demand: the mean of
+            2 x 2 pixels; of labels and indexed images, the first. It can be pickled.
+
+        Raises
+        ------
+        BadArgument
+            A version, compression or chunk that there is not.
+        MissingExtra
+            zarr is not installed.
+        """
+        views = self._store_views(whole_file)
+        try:
+            from bfbridge.virtual import store
+        except ImportError as error:
+            raise MissingExtra(
+                f"to_zarr() needs zarr, which is not installed ({error}). "
+                f"Install it with: {INSTALL}"
+            ) from error
+        return store.VirtualStore(views, version, compression, chunk)
+
+    def to_references(
+        self: Any,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        version: Literal[2, 3] = 2,
+        url: str | None = None,
+        whole_file: bool | None = None,
+    ) -> dict[str, Any]:
+        """Return references to byte ranges of this file that form an OME-Zarr store.
+
+        fsspec's reference filesystem, kerchunk and VirtualiZarr read them without bfbridge. Levels
+        are those that the file stores.
+
+        Parameters
+        ----------
+        path
+            Of a JSON file to write the references to; an existing file is replaced.
+        version
+            Of Zarr. Version 2 can describe LZW, PackBits and predictors (with imagecodecs), version
+            3 interleaved samples of RGB pixels.
+        url
+            Of the file; of a data set of several files, the URL of their folder, with a slash at
+            its end. Default: the path or URL that it was opened with.
+        whole_file
+            As in `to_zarr`.
+
+        Returns
+        -------
+        dict
+            ``{"version": 1, "refs": {...}}``, as kerchunk has it.
+
+        Raises
+        ------
+        Unsupported
+            Chunks cannot be fetched by range and decoded separately; the message says why. TIFF
+            files are supported if they are uncompressed or compressed with deflate, Zstandard, LZW
+            or PackBits.
+        WriteFailed
+            `path` cannot be written.
+        """
+        from bfbridge.storage import atomic
+        from bfbridge.virtual import references
+
+        found: dict[str, Any] = references.make_references(
+            self._store_views(whole_file), version, url
+        )
+        if path is not None:
+            atomic.write_bytes_atomically(path, json.dumps(found).encode())
+        return found
+
+    def _store_views(self, whole_file: bool | None) -> list[Any]:
+        """Return the images that a store of this view holds."""
+        whole = getattr(self, "_whole_document", False) if whole_file is None else whole_file
+        view: Any = self
+        return list(view.series) if whole else [view]
+
+    @property
+    def magnification(self: Any) -> float | None:
+        """Nominal magnification of this level, the objective's at full size; None if not known."""
+        from bfbridge.analysis import regions
+
+        factor: float | None = regions.level_magnification(self)
+        return factor
+
+    def to_physical(
+        self: Any, x: Any = None, y: Any = None, z: Any = None, *, unit: str = "µm"
+    ) -> dict[str, Any]:
+        """Express positions in pixels of this level as lengths from the image's corner.
+
+        Parameters
+        ----------
+        x, y, z
+            Numbers or arrays; 0 is the outer corner of the first pixel, 0.5 its centre.
+        unit
+            Of the result.
+
+        Returns
+        -------
+        dict
+            By axis name, for the axes given.
+
+        Raises
+        ------
+        BadArgument
+            The file does not say how large a pixel is.
+        """
+        from bfbridge.analysis import regions
+
+        result: dict[str, Any] = regions.to_physical(self, {"x": x, "y": y, "z": z}, unit)
+        return result
+
+    def to_pixels(
+        self: Any, x: Any = None, y: Any = None, z: Any = None, *, unit: str = "µm"
+    ) -> dict[str, Any]:
+        """Express lengths from the image's corner in pixels of this level; see `to_physical`."""
+        from bfbridge.analysis import regions
+
+        result: dict[str, Any] = regions.to_pixels(self, {"x": x, "y": y, "z": z}, unit)
+        return result

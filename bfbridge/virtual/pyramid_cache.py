@@ -1,0 +1,300 @@
+"""Computed levels of large images, kept in the user's cache folder between processes.
+
+Showing all of an image of more than 16 384 x 16 384 pixels takes minutes if its file has no lower
+levels. Computed chunks are therefore stored, so that the work is done once and can be continued.
+They are stored under a digest of the file's content stamp (path, size and time of every file that
+belongs to it), never next to the file; a changed file has another stamp. When the folder exceeds
+its limit, the least recently used images are removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import struct
+import threading
+import time
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bfbridge.errors import BadArgument
+from bfbridge.runtime.user_folders import cache_folder
+
+if TYPE_CHECKING:
+    from bfbridge.backend import Shape5
+    from bfbridge.views import ImageView
+
+__all__ = ["VARIABLE", "ChunkFiles", "PyramidCache", "default_cache", "files_of"]
+
+Array = np.ndarray[Any, Any]
+VARIABLE: Final = "BFBRIDGE_PYRAMID_CACHE"
+"""Environment variable: maximum size of the cache, such as ``20g``; 0 disables it."""
+LARGE: Final = 1 << 28
+"""Pixels of a plane from which on computed chunks are stored."""
+_MOST_BYTES: Final = 8 << 30
+_FORMAT: Final = 1
+"""Part of the digest; to be changed with the way in which chunks are computed or stored."""
+_HEADER: Final = struct.Struct("<4sII")
+_MAGIC: Final = b"bfpc"
+_MARK: Final = "used"
+_UNITS: Final = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+class PyramidCache:
+    """A folder of computed chunks of limited size. Thread-safe; processes may share it.
+
+    Parameters
+    ----------
+    folder
+        Created on first use, readable by its user only.
+    max_bytes
+        Maximum size; the least recently used images are removed first.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = _MOST_BYTES) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._size: int | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all files of the folder take."""
+        return sum(size for size, _ in self._entries().values())
+
+    def clear(self) -> int:
+        """Remove everything; return how many bytes that was."""
+        with self._lock:
+            self._size = None
+            entries = self._entries()
+            for entry in entries:
+                shutil.rmtree(entry, ignore_errors=True)
+            return sum(size for size, _ in entries.values())
+
+    def make_room(self, wanted: int, spared: Path) -> bool:
+        """Reserve bytes that are about to be written; return whether they fit.
+
+        Parameters
+        ----------
+        wanted
+            Number of bytes.
+        spared
+            The folder that is being written; it is not removed.
+        """
+        with self._lock:
+            if self._size is None:
+                self._size = self.nbytes
+            if self._size + wanted > self.max_bytes:
+                self._shrink(wanted, spared)
+            if self._size + wanted > self.max_bytes:
+                return False
+            self._size += wanted
+            return True
+
+    def _shrink(self, wanted: int, spared: Path) -> None:
+        """Remove the least recently used images until there is room."""
+        entries = self._entries()
+        size = sum(count for count, _ in entries.values())
+        for entry, (count, _) in sorted(entries.items(), key=lambda item: item[1][1]):
+            if size + wanted <= self.max_bytes:
+                break
+            if entry != spared:
+                shutil.rmtree(entry, ignore_errors=True)
+                size -= count
+        self._size = size
+
+    def _entries(self) -> dict[Path, tuple[int, float]]:
+        """Return the size and time of last use of each image's folder."""
+        found: dict[Path, tuple[int, float]] = {}
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self.folder):
+                if entry.is_dir(follow_symlinks=False):
+                    found[Path(entry.path)] = (_size_of(entry.path), _used(entry.path))
+        return found
+
+
+def _size_of(folder: str) -> int:
+    total = 0
+    for root, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(root, name)).st_size
+    return total
+
+
+def _used(folder: str) -> float:
+    try:
+        return os.stat(os.path.join(folder, _MARK)).st_mtime
+    except OSError:
+        return 0.0
+
+
+class ChunkFiles:
+    """The computed chunks of one image.
+
+    Parameters
+    ----------
+    cache
+        The folder they are stored in.
+    digest
+        Identifies the content of the image's file and how its chunks are computed.
+    """
+
+    def __init__(self, cache: PyramidCache, digest: str) -> None:
+        self._cache = cache
+        self._entry = cache.folder / digest
+        self._marked = 0.0
+        self._writes = True
+
+    def load(self, name: str, index: Shape5, shape: Shape5, dtype: np.dtype[Any]) -> Array | None:
+        """Return a chunk, or None if it is not stored or damaged.
+
+        Parameters
+        ----------
+        name
+            Of the image and its level.
+        index
+            Position in the level's grid.
+        shape, dtype
+            Of the pixels.
+        """
+        try:
+            data = self._path(name, index).read_bytes()
+        except OSError:
+            return None
+        if len(data) < _HEADER.size:
+            return None
+        magic, length, checksum = _HEADER.unpack_from(data)
+        body = memoryview(data)[_HEADER.size :]
+        if magic != _MAGIC or length != len(body) or checksum != zlib.crc32(body):
+            return None
+        pixels = np.empty(shape, dtype)
+        try:
+            raw = _decode(body, pixels.nbytes)
+        except (RuntimeError, ValueError, zlib.error):
+            return None
+        if len(raw) != pixels.nbytes:
+            return None
+        little = dtype.newbyteorder("<")
+        pixels[...] = np.frombuffer(raw, little).reshape(shape)
+        pixels.flags.writeable = False
+        self._touch()
+        return pixels
+
+    def save(self, name: str, index: Shape5, pixels: Array) -> None:
+        """Store a chunk, unless the cache or the disk is full."""
+        if not self._writes:
+            return
+        little = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+        body = _encode(little.reshape(-1).view(np.uint8))
+        data = _HEADER.pack(_MAGIC, len(body), zlib.crc32(body)) + bytes(body)
+        if not self._cache.make_room(len(data), self._entry):
+            self._writes = False
+            return
+        path = self._path(name, index)
+        partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+        try:
+            # The file may be one that other users cannot read.
+            self._cache.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._touch()
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        except OSError:
+            # A full or read-only disk: chunks are computed again when needed.
+            self._writes = False
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+    def _path(self, name: str, index: Shape5) -> Path:
+        return self._entry / name / ".".join(map(str, index))
+
+    def _touch(self) -> None:
+        """Record that the image is in use, at most once a minute."""
+        if time.monotonic() - self._marked > 60 or not self._marked:
+            self._marked = time.monotonic()
+            with contextlib.suppress(OSError):
+                (self._entry / _MARK).touch()
+
+
+def _encode(flat: Array) -> bytes:
+    try:
+        import imagecodecs
+    except ImportError:
+        return zlib.compress(flat.data, 1)
+    return bytes(imagecodecs.zstd_encode(flat, 1))
+
+
+def _decode(body: memoryview, length: int) -> bytes:
+    if bytes(body[:4]) == b"\x28\xb5\x2f\xfd":  # Zstandard's magic number (RFC 8878)
+        import imagecodecs
+
+        return bytes(imagecodecs.zstd_decode(body, out=length))
+    return zlib.decompressobj().decompress(body, length)
+
+
+@lru_cache(maxsize=8)
+def _cache_at(folder: Path, max_bytes: int) -> PyramidCache:
+    return PyramidCache(folder, max_bytes)
+
+
+def default_cache() -> PyramidCache:
+    """Return the cache in the user's folder, limited by ``BFBRIDGE_PYRAMID_CACHE``.
+
+    Raises
+    ------
+    BadArgument
+        The variable is not a number of bytes.
+    """
+    return _cache_at(cache_folder() / "pyramids", _bound(os.environ.get(VARIABLE, "")))
+
+
+def _bound(text: str) -> int:
+    text = text.strip().lower()
+    if not text:
+        return _MOST_BYTES
+    unit = _UNITS.get(text[-1], 1)
+    digits = text[:-1] if text[-1] in _UNITS else text
+    if not digits.isdecimal():
+        raise BadArgument(f"{VARIABLE}={text!r}: give a number of bytes, such as 20g, or 0.")
+    return int(digits) * unit
+
+
+def files_of(view: ImageView, method: str) -> ChunkFiles | None:
+    """Return the storage for computed chunks of an image, or None if they are not stored.
+
+    Chunks of bytes, open files and URLs are not, because a change of content cannot be noticed.
+
+    Parameters
+    ----------
+    view
+        The image at full size.
+    method
+        How its missing levels are computed.
+    """
+    file = view._file
+    if view.sizes["Y"] * view.sizes["X"] < LARGE or file.source.path is None:
+        return None
+    cache = default_cache()
+    if not cache.max_bytes:
+        return None
+    options = file.options
+    told = (
+        _FORMAT,
+        file.stamp,
+        view.backend,
+        options.group_files,
+        options.allow_outside,
+        repr(sorted(options.backend_options.items())),
+        method,
+        view.index,
+        tuple(view.sizes.values()),
+        view.dtype.str,
+    )
+    return ChunkFiles(cache, hashlib.sha256(repr(told).encode()).hexdigest()[:32])
