@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -246,6 +250,34 @@ def test_threads_read_one_file() -> None:
             return bool(np.array_equal(out[0, 0, 0], shown[y : y + 50, x : x + 60]))
 
         assert all(pool.map(crop, range(200)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_reads_while_the_parent_was_reading() -> None:
+    blocks, shown = mosaic(2, 2, side=40, step=30, compression="zstd1")
+    with opened(CziReader, czi_bytes(blocks)) as ours:
+        cache = ours._readers[0][0]._cache  # type: ignore[attr-defined]
+        out = np.empty((1, 1, 1, 10, 10), np.uint16)
+        region = Region(0, 0, (0, 0, 0, 0, 0), (1, 1, 1, 10, 10))
+        with cache._lock:
+            # As a thread in the middle of a change would leave it.
+            cache._busy[0] = threading.Lock()
+            cache._busy[0].acquire()
+            child = os.fork()
+            if not child:
+                ours.read(region, out)
+                os._exit(0 if np.array_equal(out[0, 0, 0], shown[:10, :10]) else 1)
+            cache._busy.clear()
+        for _ in range(500):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            time.sleep(0.01)
+        else:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the child waits for ever")
+        assert status == 0
 
 
 def with_code(data: bytes, offset: int, code: int) -> bytes:

@@ -210,7 +210,6 @@ LEFT_ALONE: dict[str, tuple[Callable[[], bytes], str]] = {
         "in colours",
     ),
     "no channels": (lambda: parts(picture={"sPicturePlanes": {}}).bytes(), "without channels"),
-    "missing frame": (lambda: without("ImageDataSeq|1!"), "without frame 1"),
     "loop": (lambda: experiment(eType=U32(7)), "a loop of type 7"),
     "no runs": (
         lambda: experiment(uLoopPars={"uiCount": U32(0)}), "0 runs of a loop over Z",
