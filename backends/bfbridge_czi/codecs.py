@@ -22,6 +22,8 @@ _KEEP: Final = 32 << 20
 _BAND: Final = 128 << 10
 _JPEGXR_MAGIC: Final = b"II\xbc"
 _WIDTH, _HEIGHT, _STREAM = 0xBC80, 0xBC81, 0xBCC0
+# The standard has some forty.
+_MOST_TAGS: Final = 64
 # OUTPUT_CLR_FMT and OUTPUT_BITDEPTH of ITU-T T.832, 8.3.
 _JPEGXR_GREY, _JPEGXR_RGB = 0, 7
 _JPEGXR_DEPTHS: Final = {"uint8": 1, "uint16": 2, "float32": 7}
@@ -243,11 +245,16 @@ def _jpegxr_size(data: memoryview, kind: PixelKind) -> tuple[int, int] | None:
 
 
 def _jpegxr_tags(data: memoryview) -> dict[int, int]:
-    """Return the numbers of a JPEG-XR file's directory (ITU-T T.832, annex A)."""
+    """Return the numbers of a JPEG-XR file's directory (ITU-T T.832, annex A).
+
+    Nothing of one that is too long: the decoder prints a line for each entry it does not know.
+    """
     at = struct.unpack_from("<I", data, 4)[0] if len(data) >= 8 else 0
     count = struct.unpack_from("<H", data, at)[0] if at + 2 <= len(data) else 0
-    tags = {}
-    for entry in range(at + 2, min(at + 2 + 12 * count, len(data) - 11), 12):
+    tags: dict[int, int] = {}
+    if count > _MOST_TAGS or at + 2 + 12 * count > len(data):
+        return tags
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, _, value = struct.unpack_from("<HHII", data, entry)
         tags[tag] = value & 0xFFFF if kind == 3 else value
     return tags

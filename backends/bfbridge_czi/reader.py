@@ -332,8 +332,11 @@ def _check_alone(source: Source) -> None:
         return
     stem = source.path.stem
     begins = (f"{stem}(", f"{stem} (")
-    with os.scandir(source.path.parent) as entries:
-        names = [entry.name for entry in entries]
+    try:
+        names = os.listdir(source.path.parent)
+    except OSError:
+        # The file can be read, its folder not: other parts could not be found either.
+        return
     for name in names:
         if name.startswith(begins) and name[name.rfind("(") + 1 : name.rfind(")")].isdigit():
             raise Unsupported(f"a CZI file that may be split: {name} lies beside it")

@@ -376,6 +376,17 @@ def test_a_file_that_is_split_is_left_to_bioformats(tmp_path: Path) -> None:
         read(tmp_path / "name (1).czi")
 
 
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks, shown = mosaic(1, 2)
+    path = write_czi(tmp_path / "name.czi", blocks)
+
+    def refuse(folder: object) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("bfbridge_czi.reader.os.listdir", refuse)
+    np.testing.assert_array_equal(read(path)[0, 0, 0], shown)
+
+
 def test_options_of_bioformats_choose_bioformats(tmp_path: Path) -> None:
     blocks, _ = mosaic(1, 2)
     path = write_czi(tmp_path / "mosaic.czi", blocks)
@@ -413,6 +424,21 @@ def test_damaged_tiles_are_named(compression: str) -> None:
         all_of(ours)
     assert "image 0, level 0, plane z 0, c 0, t 0" in str(caught.value)
     assert "subblock" in str(caught.value)
+
+
+def test_a_directory_of_jpegxr_that_is_too_long_is_not_printed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The decoder writes a line to stderr for every entry that it does not know."""
+
+    def lengthen(data: bytearray, at: int) -> None:
+        (directory,) = struct.unpack_from("<I", data, at + 4)
+        struct.pack_into("<H", data, at + directory, 65535)
+
+    data = broken(lengthen, "jpegxr")
+    with opened(CziReader, data) as ours, pytest.raises(ReadFailed, match="JPEG-XR headers"):
+        all_of(ours)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_tile_that_decodes_to_another_size_is_an_error() -> None:
