@@ -24,6 +24,7 @@ from bfbridge_czi import CziReader
 from bfbridge_lif import LifReader
 from bfbridge_nd2 import Nd2Reader
 from tests.real.manifest import DATA
+from tests.support.czis import Block, write_czi
 from tests.support.forked import check
 from tests.support.vendorzoo import ZOO
 
@@ -142,6 +143,26 @@ def test_made_files_that_are_changed(tmp_path: Path, kind: str) -> None:
     sources = list(made(kind, tmp_path))
     (tmp_path / "here").mkdir()
     check(read_some, changed, sources, range(QUICK), tmp_path / "here")
+
+
+def spoiled(data: bytes, rng: random.Random) -> bytes:
+    """Change bytes of a JPEG-XR tile: of its directory and headers more often than of the rest."""
+    out, begin = bytearray(data), data.index(b"II\xbc")
+    for _ in range(rng.choice([1, 1, 2, 5, 20])):
+        place = begin + rng.randrange(rng.choice([300, len(data) - begin]))
+        out[place] = rng.choice([0, 1, 255, rng.randrange(256), out[place] ^ 1 << rng.randrange(8)])
+    return bytes(out)
+
+
+def test_jpegxr_tiles_that_are_changed(tmp_path: Path) -> None:
+    """A decoder in C, which takes sizes from several places."""
+    noise, sources = np.random.default_rng(0), []
+    for dtype in ("u1", "u2"):
+        for shape in ((40, 56), (40, 56, 3)):
+            tile = Block(noise.integers(0, 250, shape).astype(dtype), compression="jpegxr")
+            sources.append(write_czi(tmp_path / f"{dtype}{len(shape)}.czi", [tile]))
+    (tmp_path / "here").mkdir()
+    check(read_some, spoiled, sources, range(QUICK), tmp_path / "here")
 
 
 @pytest.mark.slow
