@@ -294,6 +294,8 @@ class OpenOptions:
     isolated
         Whether Java runs in worker processes, whose crash is an error and not the end of this one.
         Backends without Java take no notice.
+    timeout
+        Seconds that Java may take to open the file, or for one call of ``read``; None: no limit.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -303,6 +305,7 @@ class OpenOptions:
     allow_outside: bool = False
     backend_options: Mapping[str, Any] = field(default_factory=dict)
     isolated: bool = False
+    timeout: float | None = None
 
 
 class ReaderBackend(ABC):

@@ -11,7 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from bfbridge.errors import LimitExceeded
-from bfbridge.runtime.arguments import whole
+from bfbridge.runtime.arguments import number, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,9 @@ class Limits:
     unpacked_bytes
         Longest file out of a ``.gz``, ``.bz2`` or ``.zip`` file, in bytes, which is unpacked to a
         temporary file.
+    idle_seconds
+        Longest time that Java may work on one request without reading a byte of the file, in
+        seconds: decoders can go round for ever in damaged bytes that they have already.
     """
 
     xml_bytes: int = 512 * MIB
@@ -67,6 +70,7 @@ class Limits:
     chunk_bytes: int = 2048 * MIB
     chunk_ratio: int = 20_000
     unpacked_bytes: int = 16 * 1024 * MIB
+    idle_seconds: float = 600.0
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -74,10 +78,14 @@ class Limits:
         Raises
         ------
         BadArgument
-            One is no integer of 0 or more.
+            One is no integer of 0 or more; `idle_seconds` is any number above 0.
         """
         for limit in fields(self):
-            whole(getattr(self, limit.name), limit.name)
+            value = getattr(self, limit.name)
+            if limit.name == "idle_seconds":
+                number(value, limit.name, positive=True)
+            else:
+                whole(value, limit.name)
 
 
 DEFAULT_LIMITS = Limits()

@@ -28,7 +28,7 @@ from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.ome import metadata
 from bfbridge.registry import BACKENDS
 from bfbridge.runtime import finalizers
-from bfbridge.runtime.arguments import flag, text_or_none
+from bfbridge.runtime.arguments import flag, number, text_or_none
 from bfbridge.storage.source import Source, as_source
 from bfbridge.views import ImageView
 
@@ -85,6 +85,11 @@ class BioReader(BfioNames, ImageView):
         code is then a `ReadFailed`, and the next read starts a new worker; the process may fork.
         A crop of a megapixel takes about a millisecond more. None: the environment variable
         ``BFBRIDGE_ISOLATED`` (1, true or yes). Formats read without Java take no notice.
+    timeout
+        Seconds that Java may take to open the file, and for each block of pixels; then it is
+        `TookTooLong`, the worker process is ended, and the next read starts a new one. With it
+        `isolated` is True unless it is given, as no thread of this process can be ended. Formats
+        read without Java take no notice.
 
     Raises
     ------
@@ -119,6 +124,7 @@ class BioReader(BfioNames, ImageView):
         cache: int | MutableMapping[Hashable, np.ndarray[Any, Any]] | None = None,
         name: str | None = None,
         isolated: bool | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.clean_metadata = flag(clean_metadata, "clean_metadata")
         self._whole_document = series is None
@@ -149,7 +155,8 @@ class BioReader(BfioNames, ImageView):
                 group_files=None if group_files is None else flag(group_files, "group_files"),
                 allow_outside=flag(allow_outside, "allow_outside"),
                 backend_options=backend_options,
-                isolated=_is_isolated(isolated),
+                isolated=_is_isolated(isolated, timeout),
+                timeout=None if timeout is None else number(timeout, "timeout", positive=True),
             ),
             backend_name=backend,
             cache=_as_cache(cache),
@@ -323,7 +330,9 @@ def _rebuild(
     return reader
 
 
-def _is_isolated(asked: bool | None) -> bool:
+def _is_isolated(asked: bool | None, timeout: float | None) -> bool:
+    if asked is None and timeout is not None:
+        return True
     if asked is None:
         value = os.environ.get(ISOLATED_VARIABLE, "")
         return value.strip().lower() in {"1", "true", "yes"}

@@ -4,7 +4,8 @@ Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, czi, l
 files of these formats they fully understand, pictures for GIF, PNG, BMP, Targa, JPEG, JPEG 2000,
 WebP and PNM, Bio-Formats for all else.
 Backends of third parties come from the entry-point group ``bfbridge.backends`` and are looked up
-only when a name asks for one, or when none of ours claims the file.
+only when a name asks for one, or when none of ours reads the file: Bio-Formats, which claims all
+content, knows no such format or is not installed.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
     FileMissing,
+    JarNotFound,
+    JavaNotFound,
     MissingExtra,
     OutOfMemory,
+    UnknownFormat,
     UnreadableFile,
     Unsupported,
 )
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from bfbridge.backend import OpenOptions, ReaderBackend, WriterBackend
     from bfbridge.storage.source import Source
 
-__all__ = ["BACKENDS", "Entry", "find", "open_reader", "writer_for"]
+__all__ = ["BACKENDS", "Entry", "find", "open_reader", "third_party", "writer_for"]
 
 log = logging.getLogger("bfbridge")
 
@@ -111,6 +115,8 @@ class Entry:
         Of the files it writes by default.
     extra
         Of the distribution, for the line that installs what it needs.
+    distribution
+        Name and version of what brings a third party's backend; empty for ours.
     """
 
     name: str
@@ -119,6 +125,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     extra: str = ""
+    distribution: str = ""
 
     def load(self) -> Any:
         """Import the backend's module.
@@ -127,9 +134,11 @@ class Entry:
         ------
         MissingExtra
             A package it needs is not installed.
+        Unsupported
+            Its module is broken.
         """
         try:
-            return importlib.import_module(self.module)
+            module = importlib.import_module(self.module)
         except ImportError as error:
             remedy = (
                 f"Install it with: {INSTALL}"
@@ -139,6 +148,18 @@ class Entry:
             raise MissingExtra(
                 f"the {self.name} backend needs a package that is not installed ({error}). {remedy}"
             ) from error
+        except Exception as error:
+            raise self._broken(f"{type(error).__name__}: {error}") from error
+        if self.distribution and not (hasattr(module, "READER") and hasattr(module, "WRITER")):
+            raise self._broken("it lacks READER or WRITER: a class, or None")
+        return module
+
+    def _broken(self, why: str) -> Unsupported:
+        whose = f" of {self.distribution}" if self.distribution else ""
+        return Unsupported(
+            f"the {self.name} backend{whose} is broken: its module {self.module} cannot be used "
+            f"({why}). Upgrade or uninstall it."
+        )
 
 
 BACKENDS: tuple[Entry, ...] = (
@@ -224,27 +245,39 @@ def find(name: str, fits: Callable[[Entry], bool] | None = None) -> Entry:
         There is none of that name; the message lists those there are.
     """
     wanted = name.lower() if isinstance(name, str) else None
-    third_party: tuple[Entry, ...] = ()
+    others: tuple[Entry, ...] = ()
     meant = [entry for entry in BACKENDS if wanted == entry.name or wanted in entry.aliases]
     if not meant:
-        third_party = _third_party()
-        meant = [entry for entry in third_party if wanted == entry.name]
+        others = third_party()
+        meant = [entry for entry in others if wanted == entry.name]
     if meant:
         return next((entry for entry in meant if fits and fits(entry)), meant[0])
     names = ", ".join(
         f"{e.name} (also {', '.join(e.aliases)})" if e.aliases else e.name
-        for e in (*BACKENDS, *third_party)
+        for e in (*BACKENDS, *others)
     )
     raise BadArgument(f"backend={name!r}: there is no such backend. There are: {names}.")
 
 
-def _third_party() -> tuple[Entry, ...]:
+def third_party() -> tuple[Entry, ...]:
+    """Return the backends of other distributions, of the entry-point group ``bfbridge.backends``.
+
+    Nothing of them is imported. A name that one of ours has is ours.
+    """
     from importlib.metadata import entry_points
 
-    return tuple(
-        Entry(name=point.name.lower(), module=point.module, claims=_is_anything)
-        for point in entry_points(group=ENTRY_POINT_GROUP)
-    )
+    found: dict[str, Entry] = {}
+    ours = {name for entry in BACKENDS for name in (entry.name, *entry.aliases)}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        name = point.name.lower()
+        if name in ours or name in found:
+            log.debug("the plug-in %r (%s) is left out: its name is taken", name, point.value)
+            continue
+        brought = "" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+        # What is no module name is told when it is loaded.
+        module = point.value.partition(":")[0].strip()
+        found[name] = Entry(name, module, claims=lambda source, head: True, distribution=brought)
+    return tuple(found.values())
 
 
 def open_reader(
@@ -283,21 +316,29 @@ def open_reader(
             "killed. Open the finished image; the next writer of it clears this folder."
         )
     head = source.head() if not store and source.exists() else b""
-    if not head and not store and source.exists() and not source.is_dir():
+    empty = not head and not store and source.exists() and not source.is_dir()
+    if empty and not _is_synthetic(source):
         raise UnreadableFile(f"{source.name}: the file is empty (0 bytes).")
     if backend is not None:
         return _open_named(source, options, find(backend, lambda entry: entry.claims(source, head)))
     reasons: list[str] = []
-    for entry in BACKENDS:
-        if not entry.claims(source, head):
+    unknown: BfbridgeError | None = None
+    for entry in (each for each in BACKENDS if each.claims(source, head)):
+        try:
+            opened = _try(entry, source, options, reasons)
+        except (UnknownFormat, JavaNotFound, JarNotFound) as error:
+            # A plug-in may know the format. If none does, that is what is told.
+            unknown = unknown or error
+            reasons.append(f"{entry.name} does not read it.")
             continue
+        if opened is not None:
+            return opened
+    for entry in third_party():
         opened = _try(entry, source, options, reasons)
         if opened is not None:
             return opened
-    for entry in _third_party():
-        opened = _try(entry, source, options, reasons)
-        if opened is not None:
-            return opened
+    if unknown is not None:
+        raise unknown
     if source.is_dir() and not reasons:
         raise UnreadableFile(
             f"{source.name}: this folder is not an image: it is no OME-Zarr store (there is none "
@@ -319,9 +360,13 @@ def _open_named(source: Source, options: OpenOptions, entry: Entry) -> tuple[Rea
         return _open(reader, source, options), f"backend={entry.name!r} was asked for"
     except Unsupported as error:
         raise Unsupported(
-            f"{source.name}: the {entry.name} backend does not read this file: {error}. "
-            "Leave backend= out to let bfbridge choose."
+            f"{source.name}: the {entry.name} backend does not read this file: "
+            f"{_sentence(error)} Leave backend= out to let bfbridge choose."
         ) from error
+
+
+def _sentence(error: BfbridgeError) -> str:
+    return str(error).removesuffix(".") + "."
 
 
 def _open(reader: type[ReaderBackend], source: Source, options: OpenOptions) -> ReaderBackend:
@@ -351,7 +396,7 @@ def _try(
         opened = _open(reader, source, options)
     except (Unsupported, MissingExtra) as error:
         log.debug("%s: not read by %s: %s", source.name, entry.name, error)
-        reasons.append(f"{entry.name}: {error}.".replace("..", "."))
+        reasons.append(f"{entry.name}: {_sentence(error)}")
         return None
     reason = " ".join(reasons) if reasons else f"{entry.name} claims this content"
     return opened, reason

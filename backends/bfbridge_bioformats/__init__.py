@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bfbridge_bioformats.jars.locate import fetch_jar, find_jar, lookup_report, pinned_version
     from bfbridge_bioformats.reader import BioFormatsReader
     from bfbridge_bioformats.readers.inventory import Check, Format, diagnose, formats
+    from bfbridge_bioformats.runtime.cds_archive import CachedFile, cached_files, clear_cache
     from bfbridge_bioformats.runtime.machine import start
     from bfbridge_bioformats.writer import BioFormatsWriter, writable_suffixes
 
@@ -23,8 +24,11 @@ __all__ = [
     "WRITER",
     "BioFormatsReader",
     "BioFormatsWriter",
+    "CachedFile",
     "Check",
     "Format",
+    "cached_files",
+    "clear_cache",
     "diagnose",
     "fetch_jar",
     "find_jar",
@@ -41,8 +45,11 @@ _WHERE = {
     "WRITER": ("writer", "BioFormatsWriter"),
     "BioFormatsReader": ("reader", "BioFormatsReader"),
     "BioFormatsWriter": ("writer", "BioFormatsWriter"),
+    "CachedFile": ("runtime.cds_archive", "CachedFile"),
     "Check": ("readers.inventory", "Check"),
     "Format": ("readers.inventory", "Format"),
+    "cached_files": ("runtime.cds_archive", "cached_files"),
+    "clear_cache": ("runtime.cds_archive", "clear_cache"),
     "diagnose": ("readers.inventory", "diagnose"),
     "fetch_jar": ("jars.locate", "fetch_jar"),
     "find_jar": ("jars.locate", "find_jar"),

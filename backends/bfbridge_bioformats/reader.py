@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
-from bfbridge.errors import BfbridgeError, FileMissing
+from bfbridge.errors import BfbridgeError, FileMissing, Unsupported
 from bfbridge.runtime import forking
 from bfbridge.runtime.finalizers import finalize
 from bfbridge_bioformats.files.companions import check_named_files
+from bfbridge_bioformats.files.synthetic import check_synthetic
 from bfbridge_bioformats.files.truncation import check_length
 from bfbridge_bioformats.files.virtual_files import (
     PACKED,
@@ -23,21 +25,28 @@ from bfbridge_bioformats.files.virtual_files import (
 )
 from bfbridge_bioformats.readers import document
 from bfbridge_bioformats.readers.document import Modulo
-from bfbridge_bioformats.readers.failures import ENDLESS, open_failure, read_failure
+from bfbridge_bioformats.readers.failures import open_failure, read_failure
 from bfbridge_bioformats.readers.opening import Recipe, check_file, recipe_for
 from bfbridge_bioformats.readers.pixels import JAVA_ARRAY_LIMIT, samples_first
 from bfbridge_bioformats.readers.pool import JavaReader, ReaderPool
 from bfbridge_bioformats.readers.records import SeriesImage, read_images
+from bfbridge_bioformats.runtime.calls import Activity, Bounds, call, check_wanted
 from bfbridge_bioformats.runtime.machine import machine
 
 if TYPE_CHECKING:
     from ome_types import OME
 
+    from bfbridge.limits import Limits
     from bfbridge.storage.source import Source
     from bfbridge_bioformats.files.archives import Package
 
 __all__ = ["BioFormatsReader"]
 
+T = TypeVar("T")
+
+_LEFT = (
+    "Its thread goes on in Java and cannot be ended: with isolated=True or timeout= it would be."
+)
 # One call of openBytes fills at most this share of Java's heap: decoders need room of their own.
 _HEAP_SHARE = 8
 _SMALLEST_PIECE = 16 << 20
@@ -56,8 +65,10 @@ class BioFormatsReader(ReaderBackend):
         files: Files,
         store: Any,
         format_: str,
+        bounds: Bounds,
     ) -> None:
         self._name = name
+        self._bounds = bounds
         self._entries = entries
         # Made once: views ask for it at every step, and files have thousands of series.
         self._images = tuple(entry.image for entry in entries)
@@ -72,7 +83,8 @@ class BioFormatsReader(ReaderBackend):
         self.format = format_
         machine.close_at_exit(self)
         # A reader that is dropped without close() releases its file as well.
-        self._finalizer = finalize(self, _close, pool, files)
+        close = partial(_close, pool, files)
+        self._finalizer = finalize(self, call, close, name, "closing it")
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> ReaderBackend:
@@ -90,6 +102,8 @@ class BioFormatsReader(ReaderBackend):
             Java's heap is too small to open it.
         ReadFailed
             The worker process died of it; only where isolation was asked for.
+        TookTooLong
+            It took longer than `options.timeout`, or than `Limits.idle_seconds` without reading.
         """
         if options.isolated:
             from bfbridge_bioformats.isolation.isolated import IsolatedReader
@@ -98,33 +112,52 @@ class BioFormatsReader(ReaderBackend):
         return cls.open_here(source, options)
 
     @classmethod
-    def open_here(cls, source: Source, options: OpenOptions) -> BioFormatsReader:
-        """Open a file with Java in this process."""
+    def open_here(cls, source: Source, options: OpenOptions, left: str = _LEFT) -> BioFormatsReader:
+        """Open a file with Java in this process.
+
+        Parameters
+        ----------
+        source, options
+            The file, and how it is to be opened.
+        left
+            What becomes of work that takes too long, for messages.
+        """
+        bounds = Bounds(Activity(), options.limits.idle_seconds, options.timeout, left)
+        action = partial(cls._open_source, source, options, bounds)
+        return call(action, source.name, "opening it", bounds)
+
+    @classmethod
+    def _open_source(cls, source: Source, options: OpenOptions, bounds: Bounds) -> BioFormatsReader:
         if source.path is not None:
             check_file(source.path)
         package = _package(source, options)
         try:
             main = source if package is None else package.main
+            check_synthetic(main, options.limits)
             names: list[str] = []
             if main.path is None or main.path.exists():
                 names = _named_files(main, options, packed=package is not None)
                 check_length(main, options.limits)
             with machine.attached():
+                bounds.activity.note()
                 machine.follow_log_level()
-                here = main.is_local and seen_by_java(main)
-                files = (
-                    LocalFiles(main) if here else MappedFiles(main, names, options.limits, package)
-                )
-                return cls._open_files(main, files, options)
+                files: Files
+                if main.is_local and seen_by_java(main):
+                    files = LocalFiles(main, options, bounds.activity)
+                else:
+                    files = MappedFiles(main, names, options, bounds.activity, package)
+                return cls._open_files(main, files, options, bounds)
         except BaseException:
             if package is not None:
                 package.close()
             raise
 
     @classmethod
-    def _open_files(cls, source: Source, files: Files, options: OpenOptions) -> BioFormatsReader:
+    def _open_files(
+        cls, source: Source, files: Files, options: OpenOptions, bounds: Bounds
+    ) -> BioFormatsReader:
         try:
-            return cls._open(source, files, options)
+            return cls._open(source, files, options, bounds)
         except BaseException as error:
             files.close()
             if isinstance(error, BfbridgeError) or not isinstance(error, Exception):
@@ -132,13 +165,14 @@ class BioFormatsReader(ReaderBackend):
             raise open_failure(error, source) from error
 
     @classmethod
-    def _open(cls, source: Source, files: Files, options: OpenOptions) -> BioFormatsReader:
+    def _open(
+        cls, source: Source, files: Files, options: OpenOptions, bounds: Bounds
+    ) -> BioFormatsReader:
         recipe, store, first, cost = _first_reader(files, options)
         java = first.java
         try:
             with files.using(first.table):
-                files.check_used(java, options)
-                entries = read_images(java, store, source.name)
+                entries = read_images(java, store, source.name, options.limits)
             format_ = str(java.getFormat())
         except BaseException:
             java.close()
@@ -146,7 +180,7 @@ class BioFormatsReader(ReaderBackend):
         pool = ReaderPool(
             lambda: _another(recipe, source), first, cost, options.max_workers, source.name
         )
-        return cls(source.name, entries, pool, files, store, format_)
+        return cls(source.name, entries, pool, files, store, format_, bounds)
 
     @property
     def images(self) -> Sequence[Image]:
@@ -167,10 +201,23 @@ class BioFormatsReader(ReaderBackend):
             Java cannot decode it.
         OutOfMemory
             Java's heap is too small; reading goes on with smaller regions.
+        TookTooLong
+            It took longer than a timeout, or than `Limits.idle_seconds` without reading anything.
         Closed
             After `close`.
         """
-        with self._borrowed(region) as reader:
+        self._call(partial(self._read, region, out), region)
+
+    def _call(self, action: Callable[[], T], what: object = "metadata") -> T:
+        try:
+            return call(action, self._name, what, self._bounds)
+        except BfbridgeError:
+            raise
+        except Exception as error:
+            raise read_failure(error, self._name, str(what)) from error
+
+    def _read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        with self._borrowed() as reader:
             self._fill(reader, region, out)
 
     def _fill(self, reader: JavaReader, region: Region, out: np.ndarray[Any, Any]) -> None:
@@ -209,8 +256,10 @@ class BioFormatsReader(ReaderBackend):
         for y in range(y0, y1, step_y):
             height = min(step_y, y1 - y)
             self._pool.check_open()
+            check_wanted()
             for x in range(x0, x1, step_x):
                 width = min(step_x, x1 - x)
+                self._bounds.activity.note()
                 raw = reader.open_bytes(plane, x, y, width, height, width * height * pixel)
                 block = samples_first(raw, layout, height, width)[wanted]
                 target[:, y - y0 : y - y0 + height, x - x0 : x - x0 + width] = block
@@ -221,6 +270,9 @@ class BioFormatsReader(ReaderBackend):
         Some files hold text that XML cannot (NIfTI, Analyze, IMOD): `ome` works for them all.
         """
         self._pool.check_open()
+        return self._call(self._make_xml)
+
+    def _make_xml(self) -> str | None:
         with self._store_lock:
             if not self._xml_made:
                 with machine.attached():
@@ -238,51 +290,50 @@ class BioFormatsReader(ReaderBackend):
     def original_metadata(self) -> Mapping[str, Any]:
         """The format's own metadata by its own names; of one series of several with its number."""
         if self._original is None:
-            with self._borrowed() as reader:
-                self._original = document.original_metadata(reader)
+            self._original = self._call(partial(self._ask, document.original_metadata))
         return self._original
 
     @property
     def used_files(self) -> Sequence[str]:
         """Every file of this data set, the one that was opened first."""
         if self._used is None:
-            with self._borrowed() as reader:
-                files = [str(file) for file in reader.java.getUsedFiles()]
-                main = str(reader.java.getCurrentFile())
-            names = [main, *files] if main in files else files
+            names = self._call(partial(self._ask, _used_names))
             self._used = tuple(dict.fromkeys(self._files.shown(name) for name in names))
         return self._used
 
     def modulo(self, image: int) -> Mapping[str, Modulo]:
         """Axes ("Z", "C", "T") of an image that hold another axis folded in, with what it is."""
-        with self._borrowed() as reader:
-            return document.modulo(reader, self._entries[image].series)
+        series = self._entries[image].series
+        return self._call(partial(self._ask, lambda reader: document.modulo(reader, series)))
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
         """Return the colours of an indexed image: 3 x 256 uint8 or 3 x 65536 uint16, or None."""
         entry = self._entries[image]
+        plane = entry.plane(0, 0, channel, 0)
+        look = partial(document.lookup_table, series=entry.series, plane=plane)
+        return self._call(partial(self._ask, look))
+
+    def _ask(self, question: Callable[[JavaReader], T]) -> T:
         with self._borrowed() as reader:
-            return document.lookup_table(reader, entry.series, entry.plane(0, 0, channel, 0))
+            return question(reader)
 
     @contextlib.contextmanager
-    def _borrowed(self, what: object = "metadata") -> Iterator[JavaReader]:
-        """Lend a reader; Java's exceptions become bfbridge's, which name `what` was asked for."""
+    def _borrowed(self) -> Iterator[JavaReader]:
+        """Lend a reader."""
         with machine.attached():
             reader = self._pool.take()
             try:
                 with self._files.using(reader.table):
                     yield reader
-            except BaseException as error:
+            except BaseException:
                 self._pool.discard(reader)
-                if isinstance(error, Exception) and not isinstance(error, BfbridgeError):
-                    raise read_failure(error, self._name, str(what)) from error
                 raise
             self._pool.give(reader)
 
     def close(self) -> None:
         """Close all Java readers; those in use as soon as they are done."""
         self._finalizer.detach()
-        _close(self._pool, self._files)
+        call(partial(_close, self._pool, self._files), self._name, "closing it")
         self._store = None
 
 
@@ -306,27 +357,45 @@ def _named_files(source: Source, options: OpenOptions, *, packed: bool) -> list[
 
 def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
     """Open the first reader, with its metadata store; help Java to files that are not on disk."""
+    limits = options.limits
     machine.mend()
-    files.mend_files([files.main_id], options.limits)
+    files.mend_files([files.main_id], limits)
     while True:
-        store = machine.type("bfbridge.Store")()
+        store = machine.type("bfbridge.Store")(limits.images, limits.channels, limits.planes)
         table = files.table()
         recipe = recipe_for(files, options, table)
         try:
             reader, cost = recipe.make(store, table)
         except machine.type("java.lang.Throwable") as error:
-            if isinstance(error, machine.type(ENDLESS)):
+            if isinstance(error, machine.type("java.lang.Error")):
+                # No other file mends that.
                 raise
             if files.find_missing(str(error)) or files.to_disk():
                 continue
             raise
+        try:
+            again = _mend_others(files, reader, limits)
+        except BaseException:
+            reader.close()
+            raise
+        if not again:
+            return recipe, store, reader, cost
+        reader.java.close()
+        files.release(table)
+
+
+def _mend_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
+    """Look at the other files of a data set; return whether it is to be opened again."""
+    with files.using(reader.table):
+        misread = machine.type("bfbridge.Misread").why(reader.java)
+        if misread is not None:
+            raise Unsupported(
+                f"{files.name}: {machine.text(misread)}. Convert it with other software."
+            )
+        files.check_used(reader.java)
         is_dicom = str(reader.java.getClass().getSimpleName()) == "DicomReader"
-        used = map(str, reader.java.getUsedFiles()) if is_dicom else ()
-        if files.mend_files(list(used), options.limits):
-            reader.java.close()
-            files.release(table)
-            continue
-        return recipe, store, reader, cost
+        used = [str(file) for file in reader.java.getUsedFiles()] if is_dicom else []
+    return files.mend_files(used, limits)
 
 
 def _another(recipe: Recipe, source: Source) -> JavaReader:
@@ -336,6 +405,12 @@ def _another(recipe: Recipe, source: Source) -> JavaReader:
         raise
     except Exception as error:
         raise open_failure(error, source) from error
+
+
+def _used_names(reader: JavaReader) -> list[str]:
+    files = [str(file) for file in reader.java.getUsedFiles()]
+    main = str(reader.java.getCurrentFile())
+    return [main, *files] if main in files else files
 
 
 def _close(pool: ReaderPool[JavaReader], files: Files) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,7 @@ from bfbridge.errors import BadArgument, BfbridgeError, Closed, Unsupported, Wri
 from bfbridge_bioformats.isolation.plane_buffer import Spool
 from bfbridge_bioformats.readers.failures import write_failure
 from bfbridge_bioformats.readers.pixels import JAVA_ARRAY_LIMIT, JAVA_NAMES
+from bfbridge_bioformats.runtime.calls import call, check_wanted
 from bfbridge_bioformats.runtime.machine import machine
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["BioFormatsWriter", "writable_suffixes"]
 
 _CHUNK = 1024
+# Seconds that an interrupted caller waits for Java to leave the file alone.
+_PATIENCE = 3.0
 # Above this a TIFF's 32-bit offsets do not reach; headers and directories need some room.
 _BIG_TIFF = 3_900_000_000
 _OME_TIFF = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf")
@@ -92,12 +96,7 @@ class BioFormatsWriter(WriterBackend):
         cls.check(options)
         if ome is None:
             raise Unsupported(f"{target.name}: Bio-Formats cannot hold pixels of this type.")
-        with machine.attached():
-            java = _java_writer(target, levels=max(len(spec.image.levels) for spec in images))
-            codec = _codec(java, options.get("compression"), target)
-            for spec in images:
-                _check_image(java, codec, spec.image, target)
-            stacks = bool(java.canDoStacks())
+        stacks = call(partial(_check_format, target, images, options), target.name, "beginning it")
         planes = sum(_plane_count(spec.image) for spec in images)
         if planes > 1 and not stacks:
             raise Unsupported(f"{target.name}: this format holds one plane, not {planes}.")
@@ -130,6 +129,11 @@ class BioFormatsWriter(WriterBackend):
             Java's writer failed, or the format does not hold these pixels unchanged.
         """
         spool = self._open_spool()
+        # Whoever interrupts it clears the folder that Java still writes to.
+        call(partial(self._finish, spool), self._target.name, "finishing it", patience=_PATIENCE)
+        self.abort()
+
+    def _finish(self, spool: Spool) -> None:
         with machine.attached():
             try:
                 self._write(spool)
@@ -139,7 +143,6 @@ class BioFormatsWriter(WriterBackend):
                 raise
             except Exception as error:
                 raise write_failure(error, str(self._target), "finishing the file") from error
-        self.abort()
 
     def abort(self) -> None:
         """Drop the scratch file."""
@@ -171,6 +174,7 @@ class BioFormatsWriter(WriterBackend):
                     if levels > 1:
                         java.setResolution(level)
                     for plane, position in enumerate(self._positions(number)):
+                        check_wanted()
                         data = _plane_data(spool.plane(number, level, *position))
                         java.saveBytes(plane, machine.bytes(data))
         finally:
@@ -233,6 +237,7 @@ class BioFormatsWriter(WriterBackend):
             if self._is_lossy():
                 return
             for number, position in enumerate(positions):
+                check_wanted()
                 at, channel, az = position
                 there = java.getIndex(az, channel, at)
                 expected = spool.plane(0, 0, *position)
@@ -251,10 +256,24 @@ class BioFormatsWriter(WriterBackend):
 
 def writable_suffixes() -> tuple[str, ...]:
     """Return the suffixes that the jar at hand has writers for, with their dot. Starts Java."""
+    return call(_writable_suffixes, "Bio-Formats", "its writers")
+
+
+def _writable_suffixes() -> tuple[str, ...]:
     with machine.attached():
         writers = machine.type("loci.formats.ImageWriter")().getWriters()
         found = {f".{suffix}" for writer in writers for suffix in writer.getSuffixes() if suffix}
     return tuple(sorted(found))
+
+
+def _check_format(target: Path, images: Sequence[ImageSpec], options: Mapping[str, Any]) -> bool:
+    """Refuse what the format of a name cannot hold; return whether it holds several planes."""
+    with machine.attached():
+        java = _java_writer(target, levels=max(len(spec.image.levels) for spec in images))
+        codec = _codec(java, options.get("compression"), target)
+        for spec in images:
+            _check_image(java, codec, spec.image, target)
+        return bool(java.canDoStacks())
 
 
 def _java_writer(target: Path, levels: int) -> Any:

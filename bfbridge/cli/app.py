@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import bfbridge
+from bfbridge.cli.cache import cache_app
 from bfbridge.cli.convert import convert
 from bfbridge.cli.info import info
 from bfbridge.cli.render import render
@@ -23,6 +24,8 @@ from bfbridge.runtime.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from bfbridge.registry import Entry
 
 __all__ = ["run_app"]
 
@@ -40,9 +43,8 @@ app = typer.Typer(
 )
 jar_app = typer.Typer(help="The Bio-Formats jar.", no_args_is_help=True)
 app.add_typer(jar_app, name="jar")
-app.command()(info)
-cache_app = typer.Typer(help="Levels that were made of large images.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
+app.command()(info)
 app.command()(convert)
 app.command()(render)
 
@@ -135,8 +137,9 @@ def formats(
     from bfbridge.registry import find
 
     known = find("bioformats").load().formats()
+    plugins = _plugins()
     if as_json:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "name": f.name,
                 "reader": f.reader,
@@ -145,6 +148,11 @@ def formats(
                 "writes": list(f.writes),
             }
             for f in known
+        ]
+        rows += [
+            {"plugin": entry.name, "module": entry.module, "brought_by": entry.distribution}
+            | ({"error": wrong} if wrong else {})
+            for entry, wrong in plugins
         ]
         typer.echo(printable_json(json.dumps(rows, indent=2, ensure_ascii=False)))
         return
@@ -160,6 +168,9 @@ def formats(
         f"\n{len(known)} formats with {len(suffixes)} suffixes through Bio-Formats; OME-TIFF and "
         "OME-Zarr are read and written natively."
     )
+    for entry, wrong in plugins:
+        told = wrong or f"plug-in {entry.name}, of {entry.distribution}: asked where these end"
+        console.print(Text(printable(told), style="red" if wrong else ""), soft_wrap=True)
 
 
 @app.command()
@@ -194,8 +205,25 @@ def doctor() -> None:
             place = "" if step.path is None else f" ({step.path})"
             told = printable(f"{step.name}: {step.outcome}{place}")
             console.print(Text(f"    {told}", style="dim"))
+    for entry, wrong in _plugins():
+        _line(console, not wrong, f"plug-in {entry.name}", wrong or f"of {entry.distribution}")
+        healthy = healthy and not wrong
     if not healthy:
         raise typer.Exit(1)
+
+
+def _plugins() -> list[tuple[Entry, str]]:
+    """Backends of third parties, each with what is wrong with it."""
+    from bfbridge.registry import third_party
+
+    found = []
+    for entry in third_party():
+        try:
+            entry.load()
+            found.append((entry, ""))
+        except BfbridgeError as error:
+            found.append((entry, str(error)))
+    return found
 
 
 def _package(name: str) -> str:
@@ -227,21 +255,3 @@ def jar_path() -> None:
 
     for path in find("bioformats").load().find_jar().paths:
         say(str(path))
-
-
-@cache_app.command("clear")
-def cache_clear() -> None:
-    """Remove levels that were made of large images; they are made again when needed."""
-    from bfbridge.virtual.pyramid_cache import default_cache
-
-    cache = default_cache()
-    removed = cache.clear()
-    say(f"{removed / 2**20:,.1f} MiB removed from {cache.folder}")
-
-
-@cache_app.command("path")
-def cache_path() -> None:
-    """Show where they are kept."""
-    from bfbridge.virtual.pyramid_cache import default_cache
-
-    say(str(default_cache().folder))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import json
+import re
 import sys
+import textwrap
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,18 +16,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from bfbridge import registry
 from bfbridge.backend import OpenOptions, ReaderBackend
+from bfbridge.cli.app import app
 from bfbridge.errors import (
     BadArgument,
     FileMissing,
+    JavaNotFound,
     MissingExtra,
     OutOfMemory,
+    UnknownFormat,
     UnreadableFile,
     Unsupported,
 )
 from bfbridge.registry import BACKENDS, Entry, find, open_reader, writer_for
+from bfbridge.registry import third_party as THIRD_PARTY  # noqa: N812 - before tests replace it
 from bfbridge.storage.source import Source, as_source
 from tests.support.memory import MemoryReader
 
@@ -48,7 +58,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, type[Picky]]:
         module = SimpleNamespace(READER=reader, WRITER=None)
         monkeypatch.setitem(sys.modules, entry.module, module)
         made[entry.name] = reader
-    monkeypatch.setattr(registry, "_third_party", lambda: ())
+    monkeypatch.setattr(registry, "third_party", lambda: ())
     return made
 
 
@@ -259,3 +269,147 @@ def test_memory_that_runs_out_while_a_file_opens(
     modules["ometiff"].answer = MemoryError()
     with pytest.raises(OutOfMemory, match=r"a\.tif: memory ran out while the ometiff backend"):
         open_reader(as_source(make(tmp_path, "a.tif")), OpenOptions())
+
+
+# ---- plug-ins: what other distributions bring
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put a distribution with one backend where Python looks for them."""
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    def put(name: str, code: str, value: str | None = None) -> None:
+        module = f"bf_plugin_{name}"
+        info = tmp_path / "site" / f"bf_{name}-1.5.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: bf-{name}\nVersion: 1.5\n")
+        (info / "entry_points.txt").write_text(f"[bfbridge.backends]\n{name} = {value or module}\n")
+        (tmp_path / "site" / f"{module}.py").write_text(textwrap.dedent(code))
+        importlib.invalidate_caches()
+
+    return put
+
+
+PLUGIN = """
+    import numpy as np
+    from bfbridge.backend import Image, Level, ReaderBackend
+    from bfbridge.errors import Unsupported
+
+    class Odd(ReaderBackend):
+        name = "odd"
+
+        def __init__(self, source):
+            self.files = (source.name,)
+
+        @classmethod
+        def open(cls, source, options):
+            if source.head(4) != b"ODD!":
+                raise Unsupported("it does not begin with ODD!")
+            return cls(source)
+
+        @property
+        def images(self):
+            shape = (1, 1, 1, 7, 9)
+            return (Image("odd", (Level(shape, shape),), np.dtype("uint8")),)
+
+        def read(self, region, out):
+            out[:] = 5
+
+        ome_xml = lambda self: None
+        ome = lambda self: None
+        original_metadata = property(lambda self: {})
+        used_files = property(lambda self: self.files)
+        close = lambda self: None
+
+    READER, WRITER = Odd, None
+"""
+
+
+def test_a_plug_in_reads_what_bio_formats_does_not_know(
+    tmp_path: Path, install: Callable[..., None]
+) -> None:
+    """Bio-Formats itself is asked here: its answer ended the search."""
+    path = tmp_path / "a.odd"
+    path.write_bytes(b"ODD! and more, of no format that Bio-Formats knows")
+    with pytest.raises(UnknownFormat, match="a.odd: Bio-Formats knows no format"):
+        open_reader(as_source(path), OpenOptions())
+    install("odd", PLUGIN)
+    reader, reason = open_reader(as_source(path), OpenOptions())
+    assert reader.name == "odd"
+    assert "bioformats does not read it" in reason
+    # What nobody knows is told as before.
+    path.write_bytes(b"EVEN and more, of no format that Bio-Formats knows")
+    with pytest.raises(UnknownFormat, match="a.odd: Bio-Formats knows no format"):
+        open_reader(as_source(path), OpenOptions())
+
+
+def test_a_plug_in_is_asked_where_java_is_missing(
+    tmp_path: Path,
+    modules: dict[str, type[Picky]],
+    install: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "third_party", THIRD_PARTY)
+    modules["bioformats"].answer = JavaNotFound("no Java runtime found")
+    source = as_source(make(tmp_path, "a.czi"))
+    with pytest.raises(JavaNotFound, match="no Java runtime found"):
+        open_reader(source, OpenOptions())
+    install("any", PLUGIN.replace('source.head(4) != b"ODD!"', "False"))
+    assert open_reader(source, OpenOptions())[0].name == "odd"
+
+
+BROKEN = {
+    "missing": ("import no_such_package_anywhere", "no_such_package_anywhere"),
+    "syntax": ("this is no Python", "SyntaxError"),
+    "fails": ("raise RuntimeError('odd')", "RuntimeError: odd"),
+    "empty": ("", "lacks READER or WRITER"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_plug_in_is_named_and_does_no_harm(
+    tmp_path: Path, install: Callable[..., None], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, why = BROKEN[kind]
+    install(f"broken{kind}", code)
+    path = tmp_path / "a.odd"
+    path.write_bytes(b"of no format that Bio-Formats knows")
+    with pytest.raises(UnknownFormat):
+        open_reader(as_source(path), OpenOptions())
+    with pytest.raises((Unsupported, MissingExtra), match=re.escape(why)):
+        open_reader(as_source(path), OpenOptions(), f"broken{kind}")
+    doctor = CliRunner().invoke(app, ["doctor"])
+    assert doctor.exit_code == 1
+    (line,) = [line for line in doctor.output.splitlines() if f"plug-in broken{kind}" in line]
+    assert line.startswith("FAILED")
+    assert why in line
+
+
+def test_plug_ins_are_listed(install: Callable[..., None]) -> None:
+    install("odd", PLUGIN)
+    install("badname", PLUGIN, "no module!")
+    # A name of ours stays ours.
+    install("ometiff", PLUGIN)
+    assert {entry.name for entry in THIRD_PARTY()} == {"odd", "badname"}
+    doctor = CliRunner().invoke(app, ["doctor"]).output
+    assert "ok      plug-in odd: of bf-odd 1.5" in doctor
+    assert "FAILED  plug-in badname: the badname backend needs a package" in doctor
+    formats = CliRunner().invoke(app, ["formats"]).output
+    assert "plug-in odd, of bf-odd 1.5: asked where these end" in formats
+    rows = json.loads(CliRunner().invoke(app, ["formats", "--json"]).output)
+    assert {"plugin": "odd", "module": "bf_plugin_odd", "brought_by": "bf-odd 1.5"} in rows
+    assert [row["plugin"] for row in rows if "error" in row] == ["badname"]
+    assert find("odd").distribution == "bf-odd 1.5"
+
+
+def test_a_reason_ends_with_one_full_stop_and_keeps_dots_of_paths(
+    tmp_path: Path, modules: dict[str, type[Picky]]
+) -> None:
+    source = as_source(make(tmp_path, "a.tif"))
+    for text in ("../b.tif is not there", "../b.tif is not there."):
+        modules["ometiff"].answer = Unsupported(text)
+        _, reason = open_reader(source, OpenOptions())
+        assert reason == "ometiff: ../b.tif is not there."
+        with pytest.raises(Unsupported, match=r"file: \.\./b\.tif is not there\. Leave backend="):
+            open_reader(source, OpenOptions(), "ometiff")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
-import threading
 import time
 
 import numpy as np
@@ -16,6 +14,7 @@ from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError
 from bfbridge.storage.source import as_source
 from bfbridge_bioformats.runtime.machine import machine
+from tests.support.webserver import listen
 
 BODY = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/{version}">
 <Image ID="Image:0" Name="{name}"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8"
@@ -54,22 +53,8 @@ CARRIERS = {
 @pytest.fixture(scope="module")
 def canary():
     """A web server that notes every request."""
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    server.server_close()
+    with listen() as heard:
+        yield heard
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)

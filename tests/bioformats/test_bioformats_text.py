@@ -12,6 +12,7 @@ import tifffile
 
 import bfbridge_bioformats
 from bfbridge.backend import OpenOptions, Region
+from bfbridge.limits import Limits
 from bfbridge.storage.source import as_source
 from bfbridge_bioformats.readers.records import read_images
 from bfbridge_bioformats.runtime.machine import machine
@@ -122,7 +123,7 @@ def test_halves_of_pairs_become_the_replacement_character():
             def describe(self, reader):
                 return machine.type("bfbridge.Records").describe(reader, store)
 
-        (entry,) = read_images(reader, Told(), "a.fake")
+        (entry,) = read_images(reader, Told(), "a.fake", Limits())
         reader.close()
     assert (entry.image.name, entry.image.channels[0].name) == (MENDED, MENDED)
 

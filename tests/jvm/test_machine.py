@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,7 +106,8 @@ def test_short_lived_threads_leave_no_java_threads(program, count):
     extra, alive = map(int, out.split())
     # Java's own (compiler) threads come and go.
     assert extra < 8
-    assert alive == 1
+    # This one, and the few that call Java for all others.
+    assert alive <= 4
 
 
 def test_opening_and_closing_a_thousand_times_leaks_nothing(program):
@@ -306,9 +310,11 @@ def test_a_class_archive_is_made_once_and_used(program, tmp_path):
     while [file for file in archive.parent.iterdir() if file != archive]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    made = archive.stat().st_mtime_ns
+    made = archive.stat()
     assert program.run(code, **environment) == "True\n"
-    assert archive.stat().st_mtime_ns == made
+    assert archive.stat().st_ino == made.st_ino
+    # It counts as used now: those used last are kept.
+    assert archive.stat().st_mtime_ns > made.st_mtime_ns
     # One that is damaged, or that others may have written, does no harm.
     archive.write_bytes(archive.read_bytes()[:100_000])
     assert program.run(code, **environment) == "True\n"
@@ -319,3 +325,83 @@ def test_a_class_archive_is_made_once_and_used(program, tmp_path):
 def test_a_cache_that_cannot_be_written_does_no_harm(program):
     environment = {"BFBRIDGE_ARCHIVE": "1", "XDG_CACHE_HOME": "/dev/null/x", "HOME": "/dev/null/x"}
     assert program.run("print(read(open_(SMALL)).shape)", **environment) == "(1, 1, 2, 48, 64)\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+@pytest.mark.parametrize("damaged", [False, True])
+def test_opening_many_files_keeps_nothing(program, damaged):
+    pytest.importorskip("tifffile")
+    out = program.run(
+        f"""
+        import gc, random, tifffile
+        from bfbridge import BioReader
+
+        def held():
+            gc.collect()
+            with open("/proc/self/status") as status:
+                (line,) = [line for line in status if line.startswith("VmRSS")]
+            return int(line.split()[1]) >> 10
+
+        image = np.arange(4 * 40 * 30, dtype=np.uint16).reshape(4, 40, 30)
+        tifffile.imwrite("a.tif", image, compression="lzw", photometric="minisblack")
+        whole = open("a.tif", "rb").read()
+        chance = random.Random(1)
+        for number in range(800):
+            if number == 300:
+                before = held()
+            if {damaged}:
+                data = bytearray(whole)
+                # Pixels only: what directories declare may be large, and is given back.
+                data[chance.randrange(1000, len(data))] ^= 0xFF
+                open("a.tif", "wb").write(data)
+            try:
+                with BioReader("a.tif", backend="bioformats") as reader:
+                    reader.read()
+            except BfbridgeError:
+                pass
+        print(held() - before)
+        """,
+        timeout=110,
+    )
+    # Java compiles what it runs often, and collects when it wants.
+    assert int(out) < 16
+
+
+PINNED = Path(__file__).resolve().parents[2] / "jars" / "bioformats_package.jar"
+
+
+@pytest.mark.skipif(not PINNED.is_file(), reason="needs the jar of a checkout")
+@pytest.mark.slow
+def test_loose_jars_without_a_logging_library_start_in_silence(program, tmp_path):
+    folder = tmp_path / "jars"
+    folder.mkdir()
+    with (
+        zipfile.ZipFile(PINNED) as whole,
+        zipfile.ZipFile(folder / "formats.jar", "w") as formats,
+        zipfile.ZipFile(folder / "others.jar", "w") as others,
+    ):
+        for name in whole.namelist():
+            if not name.startswith(("ch/qos/", "META-INF/services/org.slf4j")):
+                part = formats if name.startswith("loci/formats/") else others
+                part.writestr(name, whole.read(name))
+    out = program.run("print(read(open_(SMALL)).shape)", BFBRIDGE_JAR=str(folder))
+    assert out == "(1, 1, 2, 48, 64)\n"
+
+
+def test_jars_that_are_not_complete_are_named(program, tmp_path):
+    folder = tmp_path / "jars"
+    folder.mkdir()
+    for name in ("a.jar", "formats.jar"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("loci/formats/ImageReader.class", b"")
+    out = program.run(
+        """
+        for _ in range(2):
+            try:
+                open_(SMALL)
+            except JarNotFound as error:
+                print("is not complete there" in str(error), "unset BFBRIDGE_JAR" in str(error))
+        """,
+        BFBRIDGE_JAR=str(folder),
+    )
+    assert out == "True True\n" * 2

@@ -99,9 +99,17 @@ def _dicom(path: Path) -> np.ndarray[Any, Any]:
     return pixels
 
 
+def _andor(path: Path) -> np.ndarray[Any, Any]:
+    """The first of two blocks, behind the header that ends with the time of its one frame."""
+    data = path.read_bytes()
+    at = data.index(b"\n         0\n") + 12
+    return np.frombuffer(data, "<f4", 512 * 512, at).reshape(512, 512, 1)
+
+
 _WRONG: dict[str, Callable[[Path], np.ndarray[Any, Any]]] = {
     "rgb32rle.tga": _targa,  # its last quarter is black
     "world.jp2": _jpeg2000,  # bright pixels are grey or black
+    "image.sif": _andor,  # the second block, and a pixel too early
     "US1_J2KR.dcm": _dicom,  # the frame lies in three fragments
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader
-from bfbridge.errors import BfbridgeError, ReadFailed
+from bfbridge.errors import BfbridgeError, ReadFailed, Unsupported
 from tests.real.manifest import (
     DATA,
     Entry,
@@ -35,12 +35,29 @@ LOSSY = {
 }
 """Files whose codec loses: natively decoded planes may differ by at most 2 grey levels."""
 
+REFUSED = {
+    "rgb32rle.tga": "Bio-Formats unpacks three quarters of it",
+}
+"""Files that are not read through Java, as Bio-Formats has their pixels wrong."""
+
 pytestmark = pytest.mark.skipif(not entries(), reason=f"no real files at {DATA}")
 
 
 def tczyx(view: Any) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = view.read(keepdims=True)
     return array.transpose(4, 3, 2, 0, 1)
+
+
+def is_refused(entry: Entry, backend: str | None) -> bool:
+    """Whether a file is not for this backend; that it says so is looked at first."""
+    if backend is None or entry.path.name not in REFUSED:
+        return False
+    with (
+        pytest.raises(Unsupported, match=entry.path.name),
+        BioReader(entry.path, backend=backend) as br,
+    ):
+        br[:]
+    return True
 
 
 @pytest.fixture(params=["content", "bioformats"])
@@ -55,6 +72,8 @@ def nominal(series: dict[str, Any]) -> dict[str, tuple[float, str]]:
 
 @pytest.mark.parametrize("entry", OPENING, ids=str)
 def test_metadata_agree(entry: Entry, backend: str | None) -> None:
+    if is_refused(entry, backend):
+        return
     with BioReader(entry.path, backend=backend) as br:
         assert len(br.series) == entry.truth["series_count"]
         assert br.backend_reason
@@ -76,13 +95,13 @@ def test_metadata_agree(entry: Entry, backend: str | None) -> None:
 def test_every_listed_plane_agrees(entry: Entry, backend: str | None) -> None:
     if entry.pixels_fail:
         pytest.skip("the reference cannot read its pixels: see the next test")
+    if is_refused(entry, backend):
+        return
     right = right_pixels(entry)
-    if right is not None and backend is not None and entry.format == "tga":
-        pytest.skip("Bio-Formats has its pixels wrong")
     with BioReader(entry.path, backend=backend) as br:
         if right is not None:
             # Java's decoder of JPEG 2000 rounds another way.
-            difference = np.abs(tczyx(br).astype(int) - right).max()
+            difference = np.abs(tczyx(br).astype(float) - right).max()
             assert difference <= (0 if backend is None else 2)
             return
         for view, series in zip(br.series, entry.series, strict=False):

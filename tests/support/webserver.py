@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["Web", "serve"]
+__all__ = ["Web", "listen", "serve"]
 
 
 class Web:
@@ -85,12 +85,39 @@ def serve(folder: Path, token: str | None = None) -> Iterator[Web]:
                 web.count(len(content))
                 self.wfile.write(content)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    web = Web(f"http://127.0.0.1:{server.server_address[1]}", token)
+    web = Web("", token)
+    with _running(Handler) as web.url:
+        yield web
+
+
+@contextmanager
+def listen() -> Iterator[tuple[str, list[str]]]:
+    """Give the URL of a server that answers everything with nothing, and the paths asked of it."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Keep quiet."""
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+    with _running(Handler) as url:
+        yield url, asked
+
+
+@contextmanager
+def _running(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield web
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

@@ -266,7 +266,7 @@ def test_cache_commands(
     with BioReader(tiff) as br:
         VirtualImage(br, 512).chunk(4, FIRST)
     assert kept()
-    for command, wanted in (("path", str(default_cache().folder)), ("clear", "MiB removed from")):
+    for command, wanted in (("info", str(default_cache().folder)), ("clear", "MB removed")):
         monkeypatch.setattr(sys, "argv", ["bfbridge", "cache", command])
         with pytest.raises(SystemExit) as caught:
             main()

@@ -1,23 +1,23 @@
 """Which other files a file may draw in: none outside its own folder, unless that is allowed.
 
-Names in OME-XML are looked at before Java sees them. Whatever the format, the files that
-Bio-Formats then says it uses are looked at as well, before anything of them is handed out.
+Names in OME-XML are looked at before Java sees them. Whatever the format, each name that Java is
+about to open is looked at then, by the Java class bfbridge.Access.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bfbridge.backend import OpenOptions
-from bfbridge.errors import BfbridgeError, UnreadableFile
+from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits, check
 from bfbridge.ome.xml import looks_like_ome_xml, parse_ome_xml
 from bfbridge.storage.source import RandomAccess, Source
 
-__all__ = ["check_named_files", "check_used_files"]
+__all__ = ["check_named_files", "refusal"]
 
 # TIFF 6.0 section 2 and the BigTIFF design: (count format, entry size, value size, offset format).
 _CLASSIC = ("H", 12, 4, "I")
@@ -25,34 +25,13 @@ _BIG = ("Q", 20, 8, "Q")
 _IMAGE_DESCRIPTION = 270
 _MOST_ENTRIES = 4096
 
-# Formats that are whole trees of folders, whose files are found by the tree's fixed plan and not by
-# names inside a file: the folder that counts as theirs lies so many levels above the opened file.
-_TREES = {
-    "APLReader": 2,
-    "BDReader": 1,
-    "BrukerReader": 3,
-    "CellSensReader": 2,
-    "CellVoyagerReader": 1,
-    "CellWorxReader": 1,
-    "ColumbusReader": 2,
-    "DicomReader": 1,
-    "FV1000Reader": 1,
-    "FlexReader": 2,
-    "InCellReader": 1,
-    "L2DReader": 1,
-    "MIASReader": 3,
-    "MicromanagerReader": 1,
-    "OIRReader": 1,
-    "OlympusTileReader": 2,
-    "OperettaReader": 2,
-    "PerkinElmerReader": 1,
-    "PrairieReader": 1,
-    "ScanrReader": 2,
-    "TecanReader": 1,
-    "TillVisionReader": 2,
-    "TrestleReader": 1,
-    "VolocityReader": 2,
-    "XLEFReader": 2,
+_WHY = {
+    "outside": "which is outside its own folder and is not read. If you trust the file, open it "
+    "with allow_outside=True.",
+    "url": "which is a URL: what a file names is never fetched. Download it into the file's folder "
+    "and name it there.",
+    "device": "which is a pipe, a device or a socket, not a file.",
+    "synthetic": "which is a synthetic image: those are made only for a path that you give.",
 }
 
 
@@ -66,6 +45,8 @@ def check_named_files(source: Source, options: OpenOptions) -> list[str]:
     ------
     UnreadableFile
         A name leads out of the folder: by ``..``, ``~``, a URL, a NUL or a symbolic link.
+    LimitExceeded
+        The document declares too much.
     """
     limits = options.limits
     xml = _ome_xml(source, limits)
@@ -73,6 +54,8 @@ def check_named_files(source: Source, options: OpenOptions) -> list[str]:
         return []
     try:
         document = parse_ome_xml(xml, source.name, limits)
+    except LimitExceeded:
+        raise
     except BfbridgeError:
         # Java refuses it too, or reads it as something else than OME-TIFF; its files are checked.
         return []
@@ -84,36 +67,10 @@ def check_named_files(source: Source, options: OpenOptions) -> list[str]:
         for name in found:
             _check_name(source, name)
     if document.binary_only is not None:
-        companion = source.sibling(found[-1].replace("\\", "/"))
+        companion = source.sibling(_below(found[-1]))
         if companion.exists() and not companion.is_dir():
             found.extend(check_named_files(companion, options))
     return found
-
-
-def check_used_files(path: Path, files: Iterable[str], reader: str) -> None:
-    """Refuse a data set with files outside the folder of the file that was opened.
-
-    Parameters
-    ----------
-    path
-        Of the file that was opened.
-    files
-        What getUsedFiles says.
-    reader
-        Name of the Java class; some formats are trees of folders, which count as one.
-
-    Raises
-    ------
-    UnreadableFile
-        A file lies outside.
-    """
-    folder = path.absolute().parent
-    for _ in range(_TREES.get(reader, 0)):
-        folder = folder.parent
-    allowed = _allowed_roots(path, folder)
-    for file in files:
-        if not _inside(os.path.join(path.absolute().parent, file), allowed):
-            raise _outside(str(path), file)
 
 
 def _allowed_roots(path: Path, folder: Path) -> tuple[str, ...]:
@@ -135,20 +92,33 @@ def _check_name(source: Source, name: str) -> None:
         or "://" in plain
         or plain.lower().startswith("file:")
     ):
-        raise _outside(source.name, name)
+        raise refusal(source.name, "outside", name)
     if source.path is None:
         return
-    # Java puts even an absolute name below the folder: java.io.File(folder, "/x") is folder/x.
-    below = os.path.join(source.path.parent, plain.lstrip("/"))
+    below = os.path.join(source.path.parent, _below(name))
     if not _inside(below, _allowed_roots(source.path, source.path.parent)):
-        raise _outside(source.name, name)
+        raise refusal(source.name, "outside", name)
 
 
-def _outside(name: str, companion: str) -> UnreadableFile:
-    return UnreadableFile(
-        f"{name}: it names {companion!r} as part of its data, which is outside its own folder and "
-        "is not read. If you trust the file, open it with allow_outside=True."
-    )
+def _below(name: str) -> str:
+    """Return a name relative to the folder, as Java takes it: File(folder, "/x") is folder/x."""
+    return name.replace("\\", "/").lstrip("/")
+
+
+def refusal(name: str, objection: str, companion: str) -> UnreadableFile:
+    """Return the error for a companion that is not opened.
+
+    Parameters
+    ----------
+    name
+        The file that was opened.
+    objection
+        "outside", "url", "device" or "synthetic", as the Java class bfbridge.Access says.
+    companion
+        What it names.
+    """
+    shown = companion.rpartition("\0")[2]
+    return UnreadableFile(f"{name}: it names {shown!r} as part of its data, {_WHY[objection]}")
 
 
 def _ome_xml(source: Source, limits: Limits) -> bytes | None:

@@ -5,28 +5,37 @@ Each function returns what is missing, or None. `bfbridge_bioformats.files.trunc
 
 from __future__ import annotations
 
+import re
 import struct
+import zlib
 from collections.abc import Iterator
 from math import prod
 from typing import Final
 
-from bfbridge.errors import Unsupported
+from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.storage.source import RandomAccess, Source
 from bfbridge_bioformats.files.dicom import UNDEFINED, read_header
 
-__all__ = ["dicom", "eps", "hdf5", "imod", "jpeg2000", "netcdf", "psd", "sif", "tga"]
+__all__ = ["dicom", "eps", "hdf5", "imod", "itex", "jpeg2000", "netcdf", "png", "psd", "sif", "tga"]
 
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _NC_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8}
 _NC_PIXELS: Final = frozenset({b"image", b"image-min", b"image-max"})
 _MOST_NETCDF: Final = 16 << 20
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_STEP: Final = 8 << 20
+# Bytes of a pixel, by the kind of an ITEX file.
+_ITEX_PIXELS: Final = {0: 1, 2: 2, 3: 4}
 _JP2: Final = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _J2K: Final = b"\xff\x4f\xff\x51"
 _MOST_BOXES: Final = 10_000
 # DICOM: item, and end of a sequence.
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
+# Number of Frames (0028,0008), of either form.
+_DICOM_FRAMES: Final = re.compile(rb"\x28\x00\x08\x00(?:IS..|..\0\0) *(\d{1,12})", re.DOTALL)
+_MOST_DICOM_HEADER: Final = 1 << 20
 # Values of one run or one stretch of Targa's run lengths; files with more pixels are not walked.
 _TGA_RUN: Final = 128
 # Header of a packet; TargaRLECodec takes it for nothing, as PackBits does.
@@ -46,6 +55,28 @@ def sif(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
     if end in (b"0\n0\n", b"SIFX"):
         return None
     return "what every SIF file ends with is not there"
+
+
+def itex(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
+    """Hamamatsu HiPic and HPD-TA images (ITEX), which Bio-Formats takes for JEOL's.
+
+    "IM", lengths of the comment and of rows and columns, offsets, and the kind of pixels; the
+    comment from byte 64 on, then the pixels. JEOLReader takes rows of 1024 bytes for whatever is
+    there.
+    """
+    del limits
+    if head[:2] != b"IM" or head.startswith(b"IMOD") or len(head) < 64:
+        return None
+    comment, width, height, _, _, kind = struct.unpack_from("<6h", head, 2)
+    needed = 64 + comment + width * height * _ITEX_PIXELS.get(kind, 0)
+    sized = kind in _ITEX_PIXELS and min(width, height) > 0 and needed == access.size
+    if sized or head[64:77] == b"[Application]":
+        raise Unsupported(
+            f"{source.name}: this is an image of Hamamatsu's software (ITEX, {width} x {height} "
+            "pixels), which Bio-Formats would read as one of JEOL, with wrong pixels. Export it as "
+            "TIFF from that software."
+        )
+    return None
 
 
 def imod(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
@@ -201,6 +232,12 @@ def tga(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
         # TargaReader takes all other kinds for pixels as they are.
         end = start + pixels * pixel
         return None if access.size >= end else f"its pixels should end at byte {end:,}"
+    if pixel > (3 if kind == 10 else 1):
+        raise Unsupported(
+            f"{source.name}: its pixels are packed and have {depth} bits, of which Bio-Formats "
+            "unpacks the first part only. The pictures backend reads such files; other software "
+            "can convert them."
+        )
     if pixels > _MOST_TGA:
         return None
     most = pixels * pixel + pixels // _TGA_RUN + pixels
@@ -238,6 +275,36 @@ def _tga_runs(data: bytes, wanted: int, pixel: int, name: str) -> int:
             break
         found += count
     return found
+
+
+def png(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
+    """PNG and APNG: chunks, each with its checksum, up to IEND (PNG specification, clause 5.3).
+
+    APNGReader waits for ever for pixels that a damaged chunk does not give.
+    """
+    if not head.startswith(_PNG):
+        return None
+    at = len(_PNG)
+    for _ in range(limits.directories):
+        raw = bytes(access.read_at(at, 8))
+        if len(raw) < 8:
+            return f"a chunk should begin at byte {at:,}"
+        length, kind = struct.unpack(">I4s", raw)
+        end = at + 12 + length
+        if end > access.size:
+            return f"its chunk {kind.decode('latin-1')!r} should end at byte {end:,}"
+        found = zlib.crc32(raw[4:])
+        for start in range(at + 8, end - 4, _STEP):
+            found = zlib.crc32(access.read_at(start, min(_STEP, end - 4 - start)), found)
+        if found != struct.unpack(">I", bytes(access.read_at(end - 4, 4)))[0]:
+            raise UnreadableFile(
+                f"{source.name}: its chunk {kind.decode('latin-1')!r} at byte {at:,} is damaged: "
+                "its checksum is another. Copy or download the file again."
+            )
+        if kind == b"IEND":
+            return None
+        at = end
+    return None
 
 
 def jpeg2000(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
@@ -301,6 +368,10 @@ def dicom(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> 
     """DICOM: the pixels (7FE0,0010), or the fragments of packed ones (PS3.5, annex A.4)."""
     if head[128:132] != b"DICM" or source.url is not None:
         return None
+    frames = _DICOM_FRAMES.search(bytes(access.read_at(0, _MOST_DICOM_HEADER)))
+    if frames is not None:
+        # DicomReader makes room for each, whatever the file holds.
+        check(int(frames.group(1)), limits.planes, "number of frames", source.name)
     if bytes(access.read_at(max(access.size - 8, 0), 8)) == _SEQUENCE_END:
         return None
     header = read_header(access, limits)

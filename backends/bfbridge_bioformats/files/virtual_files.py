@@ -19,13 +19,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError, LimitExceeded
 from bfbridge.limits import Limits
 from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess, Source, as_source
-from bfbridge_bioformats.files.companions import check_used_files
-from bfbridge_bioformats.files.dicom import mended
+from bfbridge_bioformats.files.companions import refusal
+from bfbridge_bioformats.files.mending import may_be_mended, mended
+from bfbridge_bioformats.runtime.calls import Activity
 from bfbridge_bioformats.runtime.machine import machine
 
 if TYPE_CHECKING:
@@ -55,12 +58,37 @@ _NOT_A_NAME = re.compile(r'[\\/:*?"<>|\0\ud800-\udfff]')
 
 
 class Files:
-    """What a data set's names stand for. The base is for files on disk: Java opens them itself."""
+    """What a data set's names stand for.
+
+    Attributes
+    ----------
+    main_id
+        The name that Java is given.
+    name
+        The name that the user gave, for messages.
+
+    Parameters
+    ----------
+    name
+        As above.
+    options
+        How the file is opened.
+    activity
+        Counts what Java reads.
+    """
 
     main_id: str
-    _failure: BaseException | None = None
+    name: str
     # One for all: a failure is rare.
     _failure_lock = forking.lock()
+
+    def __init__(self, name: str, options: OpenOptions, activity: Activity) -> None:
+        self.name = name
+        self._options = options
+        self._activity = activity
+        self._access: Any = None
+        self._counter: Any = None
+        self._failure: BaseException | None = None
 
     @contextlib.contextmanager
     def using(self, table: Any) -> Iterator[None]:
@@ -71,10 +99,13 @@ class Files:
         location = machine.type("loci.common.Location")
         before = location.getIdMap()
         location.setIdMap(table)
+        failed = True
         try:
             yield
+            failed = False
         finally:
             location.setIdMap(before)
+            self._raise_refusal(table, failed=failed)
             self.raise_failure()
 
     def table(self) -> Any:
@@ -90,8 +121,35 @@ class Files:
         """Return a Java name as the user knows it."""
         return name
 
-    def check_used(self, java: Any, options: OpenOptions) -> None:
-        """Refuse a data set with files that its main file must not draw in."""
+    def check_used(self, java: Any) -> None:
+        """Refuse a data set with files that its main file must not draw in.
+
+        A FileMap opens none of those, but some are opened later, past it.
+        """
+        if self._access is not None:
+            self._raise(self._access.firstRefused(java.getUsedFiles()))
+
+    def _raise_refusal(self, table: Any, *, failed: bool) -> None:
+        """Raise what a FileMap refused to Java, which Java may have hidden."""
+        if table is not None:
+            self._raise(table.takeRefusal(failed))
+
+    def _raise(self, refused: Any) -> None:
+        if refused is not None:
+            objection, _, companion = machine.text(refused).partition(": ")
+            raise refusal(self.name, objection, companion)
+
+    def _new_table(self, *, local: bool) -> Any:
+        """Return a new FileMap that is held to what the data set may open, and counts reads."""
+        if self._access is None:
+            self._access = machine.type("bfbridge.Access")(
+                self.main_id, self._options.allow_outside
+            )
+            self._counter = machine.type("java.nio.ByteBuffer").allocateDirect(8)
+            self._activity.use(np.asarray(memoryview(self._counter)).view(np.int64))
+        table = machine.type("bfbridge.FileMap")(local, self._access)
+        table.countIn(self._counter)
+        return table
 
     def raise_failure(self) -> None:
         """Raise what went wrong while Java fetched bytes, which Java may have hidden."""
@@ -105,7 +163,7 @@ class Files:
             self._failure = self._failure or error
 
     def mend_files(self, names: Sequence[str], limits: Limits) -> bool:
-        """Have DICOM files that Bio-Formats misreads read another way; see `dicom`.
+        """Have files that Bio-Formats misreads read another way; see `mending`.
 
         Returns
         -------
@@ -145,7 +203,8 @@ def seen_by_java(source: Source) -> bool:
 class LocalFiles(Files):
     """Files on disk, or the name of a synthetic image."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, options: OpenOptions, activity: Activity) -> None:
+        super().__init__(source.name, options, activity)
         # A synthetic image has no file: its name alone says all, and becomes the image's name.
         self._exists = source.exists()
         self._mended: dict[str, _File] = {}
@@ -155,7 +214,7 @@ class LocalFiles(Files):
         """Return a FileMap that leads to the disk, and sees where files end too early."""
         if not self._exists:
             return None
-        table = machine.type("bfbridge.FileMap")(True)
+        table = self._new_table(local=True)
         for file_id, file in self._mended.items():
             table.add(file_id, file.java(self._failed))
         return table
@@ -176,12 +235,6 @@ class LocalFiles(Files):
                 file.close()
         return found
 
-    def check_used(self, java: Any, options: OpenOptions) -> None:
-        """Refuse a data set with files outside the folder of the file that was opened."""
-        if self._exists and not options.allow_outside:
-            used = [str(file) for file in java.getUsedFiles()]
-            check_used_files(Path(self.main_id), used, java.getClass().getSimpleName())
-
     def shown(self, name: str) -> str:
         """Return a Java name as the user knows it: of a synthetic image without a folder."""
         return name if self._exists else self.main_id
@@ -201,8 +254,10 @@ class MappedFiles(Files):
         The main file.
     companions
         Names, relative to its folder, that its metadata mentions.
-    limits
-        What the files may ask for.
+    options
+        How the file is opened.
+    activity
+        Counts what Java reads.
     package
         What the main file was unpacked from; its other files are siblings. Closed with this.
     """
@@ -211,12 +266,14 @@ class MappedFiles(Files):
         self,
         source: Source,
         companions: Sequence[str],
-        limits: Limits,
+        options: OpenOptions,
+        activity: Activity,
         package: Package | None = None,
     ) -> None:
+        super().__init__(source.name, options, activity)
         self._source = source
         # Only then may the others be files that are to be mended.
-        self._limits = limits if source.head(132)[128:] == b"DICM" else None
+        self._limits = options.limits if may_be_mended(source.head(132)) else None
         self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
         self._pid = os.getpid()
@@ -235,9 +292,9 @@ class MappedFiles(Files):
 
     def table(self) -> Any:
         """Return a new FileMap, with one shared block cache a file; of copies, one of the disk."""
+        table = self._new_table(local=self._on_disk)
         if self._on_disk:
-            return machine.type("bfbridge.FileMap")(True)
-        table = machine.type("bfbridge.FileMap")(False)
+            return table
         for file_id, file in self._files.items():
             table.add(file_id, file.java(self._failed))
         return table
@@ -251,12 +308,6 @@ class MappedFiles(Files):
         """Return the URL or name that the user gave for a mapped name."""
         file = self._files.get(name)
         return file.name if file is not None else name
-
-    def check_used(self, java: Any, options: OpenOptions) -> None:
-        """Refuse a data set that draws in files of this machine, which lie outside the folder."""
-        if not options.allow_outside:
-            used = [str(file) for file in java.getUsedFiles()]
-            check_used_files(Path(self.main_id), used, "")
 
     def find_missing(self, message: str) -> bool:
         """Map a sibling that Java did not find by the name in its message."""

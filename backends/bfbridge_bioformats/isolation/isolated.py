@@ -22,10 +22,11 @@ import numpy as np
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BadArgument, ReadFailed
 from bfbridge.runtime.finalizers import finalize
-from bfbridge_bioformats.isolation.workers import Worker, WorkerGone, at_fork, workers
+from bfbridge_bioformats.isolation.workers import LEFT, Worker, WorkerGone, at_fork, workers
 from bfbridge_bioformats.readers import document
 from bfbridge_bioformats.readers.document import Modulo
 from bfbridge_bioformats.readers.pool import ReaderPool
+from bfbridge_bioformats.runtime.calls import Activity, Bounds, call
 from bfbridge_bioformats.runtime.settings import shared_heap
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ class IsolatedReader(ReaderBackend):
 
     name: ClassVar[str] = "bioformats"
 
-    def __init__(self, opening: Opening, first: Place) -> None:
+    def __init__(self, opening: Opening, first: Place, bounds: Bounds) -> None:
+        self._bounds = bounds
         self._name = opening.source.name
         images, series, format_ = opening.facts or ()
         self._images: tuple[Image, ...] = images
@@ -187,6 +189,8 @@ class IsolatedReader(ReaderBackend):
             The worker died while it opened the file.
         BadArgument
             An open file cannot be read by another process.
+        TookTooLong
+            It took longer than `options.timeout`.
         BfbridgeError
             As without isolation.
         """
@@ -196,10 +200,12 @@ class IsolatedReader(ReaderBackend):
                 "URL or bytes, or read without isolated=True."
             )
         most, heap = shared_heap(options.max_workers)
-        there = replace(options, isolated=False, max_workers=1)
+        # The limit of time is kept on this side.
+        there = replace(options, isolated=False, max_workers=1, timeout=None)
+        bounds = Bounds(Activity(), timeout=options.timeout, left=LEFT)
         opening = Opening(source, there, os.getcwd(), most, heap)
-        first = opening.make()
-        return cls(opening, first)
+        first = call(opening.make, source.name, "opening it", bounds)
+        return cls(opening, first, bounds)
 
     @property
     def images(self) -> Sequence[Image]:
@@ -218,6 +224,9 @@ class IsolatedReader(ReaderBackend):
         ------
         ReadFailed
             Java cannot decode it, or the worker process died; the next read starts a new one.
+        TookTooLong
+            It took longer than a timeout, or than `Limits.idle_seconds` without reading anything;
+            the worker process was ended.
         OutOfMemory
             The heap of Java in the worker is too small.
         Closed
@@ -229,7 +238,10 @@ class IsolatedReader(ReaderBackend):
                 for start, stop, origin in zip(piece.start, piece.stop, region.start, strict=True)
             )
             purpose = f"{self._name}: {piece}"
-            self._do(purpose, partial(_read, purpose, piece, out[where]))
+            self._call(purpose, piece, partial(_read, purpose, piece, out[where]))
+
+    def _call(self, purpose: str, what: object, use: Callable[[Place], T]) -> T:
+        return call(partial(self._do, purpose, use), self._name, what, self._bounds)
 
     def _do(self, purpose: str, use: Callable[[Place], T]) -> T:
         """Return what `use` does with the file in a worker that runs."""
@@ -259,8 +271,9 @@ class IsolatedReader(ReaderBackend):
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         purpose = f"{self._name}: {name}"
-        return self._do(
+        return self._call(
             purpose,
+            name,
             lambda place: place.worker.ask(purpose, "ask", place.number, name, arguments),
         )
 
@@ -304,7 +317,7 @@ class IsolatedReader(ReaderBackend):
 
     def close(self) -> None:
         """Close the file in all workers; those that have no other end."""
-        self._state.close()
+        call(self._state.close, self._name, "closing it")
 
 
 def _read(purpose: str, region: Region, out: np.ndarray[Any, Any], place: Place) -> None:

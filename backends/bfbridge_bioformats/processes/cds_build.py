@@ -6,7 +6,6 @@ import os
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +14,10 @@ import numpy as np
 from bfbridge.backend import OpenOptions, Region
 from bfbridge.storage.source import as_source
 from bfbridge_bioformats.reader import BioFormatsReader
-from bfbridge_bioformats.runtime.cds_archive import CLASS_LIST
+from bfbridge_bioformats.runtime.cds_archive import CLASS_LIST, drop_old
 from bfbridge_bioformats.runtime.java import java_at
 from bfbridge_bioformats.runtime.settings import OPTIONS
 
-_KEPT = 4
 # Of this module, also where it runs as a program.
 _NAME = "bfbridge_bioformats.processes.cds_build"
 _PATIENCE = 300.0
@@ -91,7 +89,7 @@ def make(target: Path, home: Path, classpath: Sequence[Path]) -> None:
         )
         unfinished.chmod(0o600)
         unfinished.replace(target)
-        _drop_old(target.parent)
+        drop_old()
     finally:
         for leftover in (names, unfinished, image, target.with_suffix(".making")):
             leftover.unlink(missing_ok=True)
@@ -100,17 +98,6 @@ def make(target: Path, home: Path, classpath: Sequence[Path]) -> None:
 def _feature(home: Path) -> int:
     java = java_at(home, "archive")
     return (java.feature if java is not None else None) or 11
-
-
-def _drop_old(folder: Path) -> None:
-    """Keep the newest few archives, and nothing of makers that were killed long ago."""
-    files = sorted(folder.glob("java-*"), key=lambda file: file.stat().st_mtime)
-    archives = [file for file in files if file.suffix == ".jsa"]
-    long_ago = time.time() - 2 * _PATIENCE
-    for file in files:
-        stale = file.suffix != ".jsa" and file.stat().st_mtime < long_ago
-        if stale or file in archives[:-_KEPT]:
-            file.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

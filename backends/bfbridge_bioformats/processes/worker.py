@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import ReadFailed
 from bfbridge_bioformats.isolation.ipc import Channel, SharedBlock
+from bfbridge_bioformats.isolation.workers import LEFT
 from bfbridge_bioformats.reader import BioFormatsReader
 from bfbridge_bioformats.runtime.machine import machine
 
@@ -53,7 +54,7 @@ class Desk:
         """Open a file, its name relative to `folder`; return a number for it and what it is."""
         with contextlib.suppress(OSError):
             os.chdir(folder)
-        file = BioFormatsReader.open_here(source, options)
+        file = BioFormatsReader.open_here(source, options, left=LEFT)
         number = next(self._numbers)
         self._files[number] = file
         return number, tuple(file.images), tuple(file.series), file.format
@@ -136,7 +137,11 @@ def main(block_name: str, folder: str) -> None:
         what, arguments, dropped, level = request
         logger.setLevel(level)
         answer = _answer(desk, what, arguments, dropped)
-        channel.send(channel.pack((*answer, records.take())))
+        try:
+            channel.send(channel.pack((*answer, records.take())))
+        except BrokenPipeError:
+            # Nobody listens any more.
+            break
     desk.close()
     shutil.rmtree(folder, ignore_errors=True)
     # Without ending Java in good order, which takes time and can only go wrong.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bfbridge.errors import (
     BfbridgeError,
     FileMissing,
+    LimitExceeded,
     OutOfMemory,
     ReadFailed,
     UnknownFormat,
@@ -19,11 +20,16 @@ from bfbridge_bioformats.runtime.settings import HEAP_VARIABLE
 if TYPE_CHECKING:
     from bfbridge.storage.source import Source
 
-__all__ = ["ENDLESS", "open_failure", "read_failure", "write_failure"]
+__all__ = ["open_failure", "read_failure", "write_failure"]
 
 _DEEPEST_CAUSE = 8
 # Thrown by our own Java (handles/Handle.java) where a file is read without end.
-ENDLESS = "bfbridge.Endless"
+_ENDLESS = "bfbridge.Endless"
+# As well, where a file declares more than limits allow (handles/Bounded.java).
+_EXCEEDED = "bfbridge.Exceeded"
+_NO_MEMORY = frozenset({"java.lang.OutOfMemoryError", "bfbridge.OutOfHeap", "MemoryError"})
+# Of a RuntimeError of JPype: Java's error could not be told to Python, for want of memory.
+_UNTOLD = "Fatal error occurred"
 _MISSING = frozenset({"java.io.FileNotFoundException", "java.nio.file.NoSuchFileException"})
 
 
@@ -32,8 +38,14 @@ def open_failure(error: BaseException, source: Source) -> BfbridgeError:
     kinds = _kinds(error)
     cause = _cause(error)
     name = source.name
-    if "java.lang.OutOfMemoryError" in kinds:
+    if _is_memory(kinds):
         return _out_of_memory(f"{name}: opening it")
+    if _EXCEEDED in kinds:
+        what, _, limit = _message(error).partition(":")
+        return LimitExceeded(
+            f"{name}: it declares more than {int(limit):,} {what}; the file is damaged or hostile. "
+            f"If it is sound, raise the limit with BioReader(..., limits=Limits({what}=...))."
+        )
     if "loci.formats.UnknownFormatException" in kinds:
         return UnknownFormat(
             f"{name}: Bio-Formats knows no format that this file could be.{_alone(source)}"
@@ -48,7 +60,7 @@ def open_failure(error: BaseException, source: Source) -> BfbridgeError:
         return UnreadableFile(
             f"{name}: a file that belongs to it is missing ({cause}).{_alone(source)}"
         )
-    if ENDLESS in kinds:
+    if _ENDLESS in kinds:
         cause = "its structure leads in circles, or past its end"
     if "java.lang.StackOverflowError" in kinds:
         cause = "its structure is nested without end"
@@ -70,21 +82,26 @@ def _alone(source: Source) -> str:
 
 def read_failure(error: BaseException, name: str, what: str) -> BfbridgeError:
     """Return what to raise for an exception met while reading pixels (`what`) of `name`."""
-    if "java.lang.OutOfMemoryError" in _kinds(error):
+    if _is_memory(_kinds(error)):
         return _out_of_memory(f"{name}: {what}")
     return ReadFailed(f"{name}: {what}: Bio-Formats cannot read these pixels: {_cause(error)}.")
 
 
 def write_failure(error: BaseException, name: str, what: str) -> BfbridgeError:
     """Return what to raise for an exception met while writing (`what`) `name`."""
-    if "java.lang.OutOfMemoryError" in _kinds(error):
+    if _is_memory(_kinds(error)):
         return _out_of_memory(f"{name}: {what}")
     return WriteFailed(f"{name}: {what}: Bio-Formats cannot write this: {_cause(error)}.")
+
+
+def _is_memory(kinds: frozenset[str]) -> bool:
+    return bool(kinds & _NO_MEMORY)
 
 
 def _out_of_memory(what: str) -> OutOfMemory:
     from bfbridge_bioformats.runtime.machine import machine
 
+    machine.revive()
     heap = machine.max_memory() >> 20
     return OutOfMemory(
         f"{what} needs more than Java's heap of {heap} MB. Ask for smaller regions, or give Java "
@@ -97,6 +114,8 @@ def _kinds(error: BaseException) -> frozenset[str]:
     """Class names of a Java exception and its parents, and of what caused it."""
     names: set[str] = set()
     current: Any = error
+    if type(error) is RuntimeError and str(error) == _UNTOLD:
+        names.add("java.lang.OutOfMemoryError")
     for _ in range(_DEEPEST_CAUSE):
         if current is None:
             break

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
-from bfbridge.errors import INSTALL, BfbridgeError
+from bfbridge.errors import INSTALL, BfbridgeError, JarNotFound
 from bfbridge_bioformats.jars.locate import find_jar
 from bfbridge_bioformats.runtime.java import find_java
 from bfbridge_bioformats.runtime.machine import machine
@@ -138,10 +139,18 @@ def _check_jar() -> Check:
     try:
         jar = find_jar()
     except BfbridgeError as error:
-        return Check("Bio-Formats jar", False, str(error), "bfbridge jar fetch")
-    return Check(
-        "Bio-Formats jar", True, f"{jar.version or 'unknown version'}, {jar.origin}: {jar.paths[0]}"
-    )
+        return Check("Bio-Formats jar", False, str(error), _jar_remedy())
+    count = f", {len(jar.paths)} jars" if len(jar.paths) > 1 else ""
+    version = jar.version or "unknown version"
+    return Check("Bio-Formats jar", True, f"{version}, {jar.origin}: {jar.place}{count}")
+
+
+def _jar_remedy() -> str:
+    """Return what helps: another download does not, where a variable names what is used."""
+    for name in ("BFBRIDGE_JAR", "BFBRIDGE_BIOFORMATS"):
+        if os.environ.get(name, "").strip():
+            return f"unset {name}, to use the packaged jar, or correct what it names"
+    return "bfbridge jar fetch"
 
 
 def _check_heap() -> Check:
@@ -155,6 +164,7 @@ def _check_start() -> Check:
     try:
         version = machine.start()
     except BfbridgeError as error:
-        return Check("Bio-Formats starts", False, str(error), INSTALL)
+        remedy = _jar_remedy() if isinstance(error, JarNotFound) else INSTALL
+        return Check("Bio-Formats starts", False, str(error), remedy)
     whose = ", in a Java that another library started" if machine.adopted else ""
     return Check("Bio-Formats starts", True, f"version {version}{whose}")

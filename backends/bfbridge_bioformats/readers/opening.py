@@ -58,7 +58,7 @@ class Recipe:
                 if store is not None:
                     store.fillFrom(java)
                 begun = time.monotonic()
-                java.setId(self.files.main_id)
+                machine.type("bfbridge.Store").open(java, self.files.main_id, store)
                 return JavaReader(java, table), time.monotonic() - begun
             except BaseException:
                 java.close()
@@ -114,7 +114,7 @@ def recipe_for(files: Files, options: OpenOptions, table: Any) -> Recipe:
         # Not ImageReader's own instance of it: one made for this file is simpler to reason about
         # than one that has met others before.
         with files.using(table):
-            name = machine.type("bfbridge.Formats").readerOf(files.main_id)
+            name = machine.type("bfbridge.Formats").readerOf(files.main_id, table)
     except BaseException:
         files.release(table)
         raise

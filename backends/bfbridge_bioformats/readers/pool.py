@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
@@ -10,12 +11,17 @@ import numpy as np
 
 from bfbridge.errors import Closed, OutOfMemory
 from bfbridge.runtime import forking
+from bfbridge_bioformats.runtime.calls import Call, check_wanted, current_call
 from bfbridge_bioformats.runtime.machine import machine
 
 __all__ = ["JavaReader", "ReaderPool"]
 
+log = logging.getLogger("bfbridge")
+
 # A reader set up faster than this is made without waiting for a free one.
 _INSTANT = 0.05
+# Whether callers have left is looked at so often, in seconds.
+_LOOK = 0.5
 # A further reader is made only while this share of Java's heap is free.
 _SPARE_HEAP = 0.25
 _KEPT_BUFFERS = 2
@@ -142,7 +148,10 @@ class JavaReader:
     def close(self) -> None:
         """Release the file."""
         self._buffers.clear()
-        self.java.close()
+        try:
+            self.java.close()
+        except Exception as error:  # noqa: BLE001 - of Java; nothing was written, so nothing is lost
+            log.debug("closing a reader: %s", error)
         if self.table is not None:
             self.table.close()
 
@@ -197,6 +206,8 @@ class ReaderPool(Generic[R]):
         self._has_room = _heap_is_spare if has_room is None else has_room
         self._idle = [] if first is None else [first]
         self._alive = len(self._idle)
+        # Readers in use, and the calls that use them, as far as those are known.
+        self._lent: dict[int, Call[Any] | None] = {}
         self._waited = 0.0
         self._closed = False
         self._changed = forking.condition()
@@ -222,19 +233,24 @@ class ReaderPool(Generic[R]):
         with self._changed:
             while True:
                 self.check_open()
+                check_wanted()
                 if self._idle:
-                    return self._idle.pop()
-                if self._alive < self._most and self._may_grow():
+                    return self._lend(self._idle.pop())
+                if self._in_use() < self._most and self._may_grow():
                     self._alive += 1
                     self._waited = 0.0
                     break
                 self._wait()
-        return self._grow()
+        reader = self._grow()
+        with self._changed:
+            return self._lend(reader)
 
     def give(self, reader: R) -> None:
         """Return a reader that works."""
         with self._changed:
-            if not self._closed:
+            self._lent.pop(id(reader), None)
+            # There may be one too many, where another took the place of an abandoned one.
+            if not self._closed and self._alive <= self._most:
                 self._idle.append(reader)
                 self._changed.notify()
                 return
@@ -244,6 +260,7 @@ class ReaderPool(Generic[R]):
     def discard(self, reader: R) -> None:
         """Drop a reader after an error: its state is not known any more."""
         with self._changed:
+            self._lent.pop(id(reader), None)
             self._alive -= 1
             self._changed.notify()
         reader.close()
@@ -263,13 +280,25 @@ class ReaderPool(Generic[R]):
         if self._closed:
             raise Closed(f"{self._name}: read after close().")
 
+    def _lend(self, reader: R) -> R:
+        self._lent[id(reader)] = current_call()
+        return reader
+
+    def _in_use(self) -> int:
+        """Readers that come back: one whose caller has left may never."""
+        return self._alive - sum(
+            call is not None and call.abandoned for call in self._lent.values()
+        )
+
     def _may_grow(self) -> bool:
-        if self._alive == 0:
+        if self._in_use() == 0:
             return True
         return self._cost < _INSTANT or self._waited >= self._cost
 
     def _wait(self) -> None:
-        patience = max(self._cost - self._waited, 0.001) if self._alive < self._most else None
+        patience = _LOOK
+        if self._in_use() < self._most:
+            patience = min(max(self._cost - self._waited, 0.001), _LOOK)
         begun = time.monotonic()
         self._changed.wait(patience)
         self._waited += time.monotonic() - begun

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity, Role
 from bfbridge.errors import UnreadableFile
+from bfbridge.limits import Limits, check
 from bfbridge_bioformats.readers.pixels import DTYPES, Layout, block_size
 
 __all__ = ["SeriesImage", "read_images"]
@@ -59,7 +60,7 @@ class SeriesImage:
         return number
 
 
-def read_images(reader: Any, store: Any, name: str) -> list[SeriesImage]:
+def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[SeriesImage]:
     """Describe every series, associated ones (label, macro, thumbnail) last.
 
     Parameters
@@ -70,8 +71,19 @@ def read_images(reader: Any, store: Any, name: str) -> list[SeriesImage]:
         The bfbridge.Store that setId filled.
     name
         Of the file, for messages.
+    limits
+        On how many images, channels, planes and levels there may be.
+
+    Raises
+    ------
+    UnreadableFile
+        There is no image, or one has no possible size or type.
+    LimitExceeded
+        There are too many of something.
     """
+    check(int(reader.getSeriesCount()), limits.images, "number of images", name)
     found: list[SeriesImage] = []
+    planes = channels = 0
     thumbnail = False
     for number, answers in enumerate(json.loads(bytes(store.describe(reader)))):
         title = answers["name"]
@@ -81,6 +93,12 @@ def read_images(reader: Any, store: Any, name: str) -> list[SeriesImage]:
         role = _role(thumbnail, title)
         image = replace(like.image, name=title, role=role, photo=role == "label")
         found.append(SeriesImage(number, image, like.layout, like.order, like.sizes))
+        check(len(image.levels), limits.levels, "number of levels", name)
+        t, c, z, _, _ = image.levels[0].shape
+        channels += c
+        planes += t * c // image.samples * z
+        check(channels, limits.channels, "number of channels", name)
+        check(planes, limits.planes, "number of planes", name)
     if not found:
         raise UnreadableFile(f"{name}: Bio-Formats finds no image in this file.")
     if all(entry.image.role != "image" for entry in found):

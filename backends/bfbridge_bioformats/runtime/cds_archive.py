@@ -1,8 +1,9 @@
 """A class-data archive, which lets Java start with its classes ready: made once, in the background.
 
 It lies in the user's cache folder under a name that depends on the Java, the jars and the options,
-so a change of any of them means another archive. Whatever goes wrong, Java starts without.
-``BFBRIDGE_ARCHIVE=0`` in the environment switches it off.
+so a change of any of them means another archive. Java uses one only with the very jars it was made
+with, so that environments cannot share it; those used last are kept, up to a number and a size.
+Whatever goes wrong, Java starts without. ``BFBRIDGE_ARCHIVE=0`` in the environment switches it off.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bfbridge.runtime.user_folders import cache_folder
 from bfbridge_bioformats.runtime.java import Java
 from bfbridge_bioformats.runtime.settings import OPTIONS
 
-__all__ = ["Archive"]
+__all__ = ["Archive", "CachedFile", "cached_files", "clear_cache", "drop_old"]
 
 log = logging.getLogger("bfbridge")
 
@@ -33,6 +35,9 @@ _MAKER = "bfbridge_bioformats.processes.cds_build"
 # Counted up when archives are made in another way.
 _RECIPE = 2
 _STALE = 600.0
+# What is kept of archives, those used last first.
+MOST_KEPT = 4
+MOST_BYTES = 256 << 20
 
 # Started through a shell that ends at once: a child of ours would surprise programs that wait for
 # theirs. In the background of a shell it is spared the terminal's Ctrl-C as well.
@@ -64,6 +69,9 @@ class Archive:
             return ["-Xshare:off", f"-XX:DumpLoadedClassList={noting}"]
         if self._path is None or not _is_on() or not _is_ours(self._path):
             return []
+        with contextlib.suppress(OSError):
+            # Those used last are kept.
+            os.utime(self._path)
         # Java would warn on stdout of an archive that does not fit; it starts without it then.
         return ["-Xshare:auto", f"-XX:SharedArchiveFile={self._path}", "-Xlog:disable"]
 
@@ -99,6 +107,68 @@ class Archive:
             [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files],
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """A file of the cache folder.
+
+    Attributes
+    ----------
+    path
+        Where it is.
+    size
+        In bytes.
+    used
+        When it was made or used last, in seconds since 1970.
+    """
+
+    path: Path
+    size: int
+    used: float
+
+
+def cached_files() -> list[CachedFile]:
+    """Return what is in the cache folder, used last first."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in cache_folder().glob("java-*"):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.append(CachedFile(path, status.st_size, status.st_mtime))
+    return sorted(found, key=lambda file: file.used, reverse=True)
+
+
+def clear_cache() -> list[CachedFile]:
+    """Remove what is in the cache folder; return what could not be removed.
+
+    Archives are made again, in the background, by the next program that starts Java.
+    """
+    return [file for file in cached_files() if not _removed(file)]
+
+
+def drop_old() -> None:
+    """Keep the archives used last, and nothing of makers that were killed long ago."""
+    kept = total = 0
+    long_ago = time.time() - _STALE
+    for file in cached_files():
+        if file.path.suffix != ".jsa":
+            if file.used < long_ago:
+                _removed(file)
+            continue
+        kept += 1
+        total += file.size
+        # The one that was made just now, whatever its size.
+        if kept > MOST_KEPT or (total > MOST_BYTES and kept > 1):
+            _removed(file)
+
+
+def _removed(file: CachedFile) -> bool:
+    try:
+        file.path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _is_on() -> bool:

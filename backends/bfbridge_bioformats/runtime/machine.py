@@ -23,11 +23,13 @@ from bfbridge.errors import (
     BadArgument,
     BfbridgeError,
     ForkedProcess,
+    JarNotFound,
     JavaNotFound,
     MissingExtra,
 )
 from bfbridge.runtime import forking
 from bfbridge_bioformats.jars.locate import find_jar
+from bfbridge_bioformats.runtime.calls import call, finish_here
 from bfbridge_bioformats.runtime.cds_archive import CLASS_LIST, Archive
 from bfbridge_bioformats.runtime.java import Java, find_java
 from bfbridge_bioformats.runtime.java_log import JavaLog
@@ -60,6 +62,7 @@ class JavaMachine:
         self._classes: dict[str, Any] = {}
         self._java: Java | None = None
         self._mended = False
+        self._incomplete: str | None = None
         self._byte: Any = None
         self._bytes: Any = None
         # Calls under way, and whether the interpreter is ending.
@@ -100,17 +103,25 @@ class JavaMachine:
             Java was started before this process was forked.
         """
         if not self._started:
-            with self._lock:
-                if not self._started:
-                    try:
-                        self._start(heap)
-                    finally:
-                        self._starting = 0
-                    if not _keeps_attached():
-                        # Java counts the thread that made it as its main one until it detaches.
-                        self._classes["java.lang.Thread"].detach()
+            call(lambda: self._start_once(heap), "Java", "starting it")
         self._refuse_forked()
         return self._version
+
+    def _start_once(self, heap: str | int | None) -> None:
+        with self._lock:
+            if self._started:
+                return
+            if self._starting not in (0, os.getpid()):
+                # Another thread of the parent was starting Java at the moment of the fork.
+                self._refuse_forked()
+            try:
+                self._start(heap)
+            finally:
+                self._starting = 0
+                thread = self._classes.get("java.lang.Thread")
+                if thread is not None and threading.current_thread() is not threading.main_thread():
+                    # Java counts the thread that made it as its main one until it detaches.
+                    thread.detach()
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
@@ -201,6 +212,23 @@ class JavaMachine:
         runtime = self.type("java.lang.Runtime").getRuntime()
         return int(runtime.maxMemory() - runtime.totalMemory() + runtime.freeMemory())
 
+    def revive(self) -> None:
+        """Start JPype's thread that frees Python objects anew, if lack of heap has ended it.
+
+        Without it whatever Java knows of Python would be kept for ever.
+        """
+        with contextlib.suppress(Exception), self.attached():
+            queue = self.type("org.jpype.ref.JPypeReferenceQueue").getInstance()
+            fields = {
+                name: queue.getClass().getDeclaredField(name)
+                for name in ("queueThread", "isStopped")
+            }
+            for field in fields.values():
+                field.setAccessible(True)
+            if not fields["queueThread"].get(queue).isAlive():
+                fields["isStopped"].setBoolean(queue, True)
+                queue.start()
+
     def close_at_exit(self, thing: Any) -> None:
         """Have ``thing.close()`` called at exit while Java still runs. Holds no reference."""
         self._open.add(thing)
@@ -241,10 +269,10 @@ class JavaMachine:
                 f"the bioformats backend needs JPype, which is not installed ({error}). Install it "
                 f"with: {INSTALL}"
             ) from error
-        if self._starting not in (0, os.getpid()):
-            # Another thread of the parent was starting Java at the moment of the fork.
-            self._refuse_forked()
         self._starting = self._pid = os.getpid()
+        if self._incomplete is not None:
+            # A process can start Java once.
+            raise JarNotFound(self._incomplete)
         if jpype.isJVMStarted():
             self._adopt(jpype)
         else:
@@ -252,21 +280,34 @@ class JavaMachine:
         self._classes["java.lang.Thread"] = jpype.JClass("java.lang.Thread")
         self._byte = jpype.JByte
         self._bytes = jpype.JArray(jpype.JByte)
-        self._log.attach()
-        if not self._adopted:
-            jpype.JClass("bfbridge.LogStream").install()
-        self._version = str(jpype.JClass("loci.formats.FormatTools").VERSION)
+        try:
+            self._version = self._meet(jpype)
+        except (TypeError, jpype.JException) as error:
+            self._incomplete = _refuse_jars(error)
+            raise JarNotFound(self._incomplete) from error
         self._max_memory = int(jpype.JClass("java.lang.Runtime").getRuntime().maxMemory())
         os.register_at_fork(after_in_child=_forget_java)
         atexit.register(self._finish)
         self._started = True
         log.debug("Bio-Formats %s, Java heap up to %d MB", self._version, self._max_memory >> 20)
 
+    def _meet(self, jpype: Any) -> str:
+        """Take over Java's log and output; return the version of Bio-Formats."""
+        if not self._adopted:
+            jpype.JClass("bfbridge.LogStream").find()
+        self._log.attach()
+        if not self._adopted:
+            jpype.JClass("bfbridge.LogStream").install()
+        jpype.JClass("bfbridge.Store")
+        jpype.JClass("bfbridge.Formats")
+        return str(jpype.JClass("loci.formats.FormatTools").VERSION)
+
     def _launch(self, jpype: Any, heap: str | int | None) -> None:
         java = find_java()
         jar = find_jar()
         size = heap_bytes(heap)
-        classpath = [*jar.paths, HANDLES]
+        # First: it has better versions of some of the jar's classes.
+        classpath = [HANDLES, *jar.paths]
         support = Path(jpype.__file__).resolve().parent.parent / "org.jpype.jar"
         archive = Archive(java, [*classpath, support])
         arguments = [*jvm_arguments(java.feature, size), *archive.flags()]
@@ -303,6 +344,7 @@ class JavaMachine:
             return
         with self._calls:
             self._ending = True
+        finish_here()
         for thing in list(self._open):
             with contextlib.suppress(Exception):
                 thing.close()
@@ -357,6 +399,17 @@ def _forget_java() -> None:
     import jpype.config
 
     jpype.config.onexit = False
+
+
+def _refuse_jars(error: Exception) -> str:
+    """Say that a class of Bio-Formats is missing from the jars that were found."""
+    jar = find_jar()
+    return (
+        f"{jar.place}: Java was started with the {len(jar.paths)} jars found by {jar.origin}, but "
+        f"Bio-Formats is not complete there ({error}). It needs formats-api, formats-bsd and "
+        "formats-gpl with all the jars that they need, or the one bioformats_package.jar; unset "
+        f"{jar.origin} to use the packaged one."
+    )
 
 
 def _refuse_start(java: Java, arguments: list[str], error: Exception) -> NoReturn:

@@ -39,6 +39,11 @@ OPTIONS: tuple[JvmOption, ...] = (
         "(two workers are 1.1 to 1.2 times as fast), and less memory is held",
     ),
     JvmOption(
+        "-Xms64m",
+        "the heap starts small and grows with need: Java takes a 64th of the machine else, and "
+        "every page of it is used once and then kept",
+    ),
+    JvmOption(
         "-Xrs",
         "leaves SIGINT, SIGTERM and SIGHUP to Python: Ctrl-C is a KeyboardInterrupt, and a "
         "terminated process does not dump a crash report",

@@ -215,7 +215,9 @@ def _is_candidate(path: Path) -> bool:
 
 
 def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".") or is_partial(path) or is_report(path.name)
+    # A synthetic image is made only for a name that the user gives.
+    synthetic = path.suffix.lower() == ".fake"
+    return path.name.startswith(".") or synthetic or is_partial(path) or is_report(path.name)
 
 
 def _is_store(path: Path) -> bool:

@@ -1,11 +1,11 @@
 package bfbridge;
 
 /** A file is read without end. An Error: readers catch exceptions, and go on. */
-final class Endless extends Error {
+public final class Endless extends Error {
 
   private static final long serialVersionUID = 1L;
 
-  Endless(String message) {
+  public Endless(String message) {
     super(message);
   }
 }

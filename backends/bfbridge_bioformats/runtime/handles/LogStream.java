@@ -19,6 +19,20 @@ public final class LogStream extends OutputStream {
     log = LoggerFactory.getLogger(name);
   }
 
+  /** Has SLF4J look for a logging library: without one it says so on standard error, at first use. */
+  public static void find() {
+    PrintStream error = System.err;
+    System.setErr(new PrintStream(OutputStream.nullOutputStream(), true));
+    try {
+      LoggerFactory.getILoggerFactory();
+    } catch (LinkageError e) {
+      // There is no SLF4J: whoever needs it will say so.
+      return;
+    } finally {
+      System.setErr(error);
+    }
+  }
+
   /** Takes over standard output and standard error of this Java. */
   public static void install() {
     System.setOut(new PrintStream(new LogStream("java.stdout"), true));

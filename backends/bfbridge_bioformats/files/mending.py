@@ -1,0 +1,29 @@
+"""Files that Bio-Formats misreads, laid out so that it reads them rightly."""
+
+from __future__ import annotations
+
+from bfbridge.limits import Limits
+from bfbridge.storage.source import RandomAccess
+from bfbridge_bioformats.files import dicom, sif
+
+__all__ = ["may_be_mended", "mended"]
+
+
+def may_be_mended(head: bytes) -> bool:
+    """Whether a file that begins so, with 132 bytes at least, is of a format that is looked at."""
+    return head[128:132] == b"DICM" or head.startswith(sif.MAGIC)
+
+
+def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
+    """Return a file as Bio-Formats reads it rightly, or None where that is so already.
+
+    Raises
+    ------
+    UnreadableFile, Unsupported
+        It is damaged, or cannot be mended.
+    """
+    for mend in (dicom.mended, sif.mended):
+        found = mend(access, name, limits)
+        if found is not None:
+            return found
+    return None
