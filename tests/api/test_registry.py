@@ -352,7 +352,7 @@ def test_a_plug_in_is_asked_where_java_is_missing(
 ) -> None:
     monkeypatch.setattr(registry, "third_party", THIRD_PARTY)
     modules["bioformats"].answer = JavaNotFound("no Java runtime found")
-    source = as_source(make(tmp_path, "a.czi"))
+    source = as_source(make(tmp_path, "a.vsi"))
     with pytest.raises(JavaNotFound, match="no Java runtime found"):
         open_reader(source, OpenOptions())
     install("any", PLUGIN.replace('source.head(4) != b"ODD!"', "False"))
