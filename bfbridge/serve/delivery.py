@@ -126,8 +126,7 @@ class Delivery:
             return _head(plan, headers)
         else:
             self._metrics.add("cache_misses")
-            reply = await self._scheduler.run(key, lambda: planner(served).make(), lane)
-            self._keep(key, reply)
+            reply = await self._scheduler.run(key, lambda: self._made(key, planner, served), lane)
         if not reply.found:
             raise Refused(404, "this chunk holds zeros, which are not stored")
         headers.update(reply.headers)
@@ -153,6 +152,16 @@ class Delivery:
 
     def _kept(self, key: Hashable) -> Reply | None:
         return cast("Any", self._cache.get(key))  # type: ignore[no-any-return]
+
+    def _made(self, key: Hashable, planner: Planner, served: ServedFile) -> Reply:
+        """Compute a reply and keep it, on a thread.
+
+        It is kept before the work counts as done, so that no request in between computes it again,
+        and also where nobody waits for it any more.
+        """
+        reply = planner(served).make()
+        self._keep(key, reply)
+        return reply
 
     def _keep(self, key: Hashable, reply: Reply) -> None:
         if reply.nbytes * _MOST_CACHED <= self._cache.max_bytes:
