@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,11 @@ def test_a_fling_wastes_little(tmp_path: Path) -> None:
         assert count >= 16
         # At most what ran on each thread when the others left.
         assert server.metrics.get("wasted") <= 12 * 2 * 2
-        assert server.metrics.get("requests_active") == 0
+        # A request counts as answered a moment after its last byte was sent.
+        deadline = time.monotonic() + 20
+        while server.metrics.get("requests_active"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def test_a_file_is_opened_once_for_all_that_ask(tmp_path: Path) -> None:
