@@ -217,7 +217,7 @@ def encoding_for(dtype: np.dtype[Any], samples: int, settings: EncodingOptions) 
         types = ", ".join(map(_dtype_name, method.dtypes))
         raise Unsupported(
             f"{compression} stores samples of the types {types} and "
-            f"{', '.join(map(str, allowed)) or 'any number of'} samples per pixel, not {dtype} "
+            f"{' or '.join(map(str, allowed)) or 'any number of'} samples per pixel, not {dtype} "
             f"with {samples}; choose another compression"
         )
     predictor = settings.predictor
