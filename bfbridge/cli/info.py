@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bfbridge.cli.convert import pairs
+from bfbridge.cli.options import pairs
 from bfbridge.cli.text import printable_json, printable_xml, say, show_error
 from bfbridge.errors import FileMissing, Unsupported
 
@@ -75,12 +75,12 @@ def _echo_json(told: Any) -> None:
 
 def _show_many(files: list[str], shown: _Shown) -> None:
     """Show every image of several files and folders; those that fail do not stop the others."""
-    from bfbridge.convert import make_request
+    from bfbridge.convert.options import ConvertOptions
     from bfbridge.convert.plan.sources import Skipped, find_sources
 
-    request = make_request(reader_options={"storage_options": shown.options["storage_options"]})
+    options = ConvertOptions(storage_options=shown.options["storage_options"])
     skipped = Skipped()
-    found = find_sources(files, request, skipped=skipped, opener=shown.look)
+    found = find_sources(files, options, skipped=skipped, opener=shown.look)
     failures = [one for one in found if one.error is not None]
     if not found:
         raise FileMissing(f"{', '.join(files)}: there is no image.")

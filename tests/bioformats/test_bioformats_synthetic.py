@@ -78,10 +78,10 @@ def test_limits_are_the_users():
 
 
 def test_a_search_of_a_folder_makes_none(tmp_path):
-    from bfbridge.convert.plan.request import Request
+    from bfbridge.convert.options import ConvertOptions
     from bfbridge.convert.plan.sources import find_sources
 
     (tmp_path / SLEEPER).touch()
     (tmp_path / "a.tif").touch()
-    found = find_sources([str(tmp_path)], Request(), group=False)
+    found = find_sources([str(tmp_path)], ConvertOptions(), group=False)
     assert [each.path for each in found] == [str(tmp_path / "a.tif")]

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert import convert_many, make_request
+from bfbridge.convert import convert_many
 from bfbridge.convert.execute import processes, workers
-from bfbridge.convert.execute.batch import parse_part
 from bfbridge.convert.execute.jobs import converted
 from bfbridge.convert.execute.run import Watcher
-from bfbridge.convert.plan.request import Request
+from bfbridge.convert.option_values import parse_part
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.sources import Found, Opened, Skipped, find_sources, name_targets
 from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.errors import (
@@ -35,7 +35,7 @@ from bfbridge.errors import (
     WriteFailed,
 )
 
-REQUEST = Request(max_workers=1)
+REQUEST = ConvertOptions(max_workers=1)
 
 
 def image(number: int, shape: tuple[int, ...] = (20, 30)) -> Any:
@@ -274,7 +274,7 @@ def test_resuming_without_a_report_trusts_only_equal_pixels(tmp_path: Path) -> N
     write(tmp_path / "in/b.ome.tif", 2)
     write(tmp_path / "out/a.ome.tif", 1)
     write(tmp_path / "out/b.ome.tif", 5)
-    done = convert_many(tmp_path / "in", tmp_path / "out", make_request(), resume=True)
+    done = convert_many(tmp_path / "in", tmp_path / "out", resume=True)
     a, b = done.files
     assert a.outputs[0].verified is True
     assert (b.status, b.error_type) == ("failed", "TargetExists")
@@ -384,7 +384,7 @@ def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(workers, "BOOT", boot)
     share_out_at_once(monkeypatch)
     monkeypatch.setattr(processes._Batch, "work", lambda self, request: None)
-    done = convert_many(tmp_path / "in", tmp_path / "out", make_request(), jobs=2)
+    done = convert_many(tmp_path / "in", tmp_path / "out", jobs=2)
     assert [record.status for record in done.files] == ["done", "failed", "done", "done"]
     assert "signal 9" in str(done.files[1].error)
     np.testing.assert_array_equal(read(tmp_path / "out/3.ome.tif"), image(3))
@@ -406,7 +406,7 @@ def test_this_process_converts_until_the_others_are_ready(
     here: list[str] = []
     watched = Record()
 
-    def slowly(job: Any, request: Request, progress: Any) -> Any:
+    def slowly(job: Any, request: ConvertOptions, progress: Any) -> Any:
         here.append(job.name)
         assert watched.four_ended.wait(60), "the others are ready, and do the rest"
         return converted(job, request, progress)
@@ -463,11 +463,11 @@ def test_processes_that_cannot_start_leave_the_work_to_this_one(
 
 def test_threads_and_memory_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "available_cpus", lambda: 8)
-    request = Request(memory=1 << 30)
-    shares = [processes.shared_out(request, n) for n in (2, 4, 8, 100)]
+    request = ConvertOptions(memory=1 << 30)
+    shares = [processes.share_of(request, n) for n in (2, 4, 8, 100)]
     assert [share.max_workers for share in shares] == [8, 4, 2, 1]
     assert [share.memory for share in shares] == [1 << 29, 1 << 28, 1 << 27, 16 << 20]
-    chosen = processes.shared_out(Request(max_workers=6), 4)
+    chosen = processes.share_of(ConvertOptions(max_workers=6), 4)
     assert (chosen.max_workers, chosen.memory) == (1, (6 * 128 << 20) // 4)
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert import convert_many, make_request
+from bfbridge.convert import convert_many
 from bfbridge.convert.copy import source as single
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.sources import Skipped, find_sources
 from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.errors import (
@@ -41,7 +42,7 @@ def write(path: Path) -> Path:
 def found(*sources: Path | str) -> tuple[dict[str, str | None], dict[str, str]]:
     """Errors of what is found, and reasons of what is left out, by name."""
     skipped = Skipped()
-    listed = find_sources([str(one) for one in sources], make_request(), skipped=skipped)
+    listed = find_sources([str(one) for one in sources], ConvertOptions(), skipped=skipped)
     reasons = {os.path.basename(path): reason for path, reason in skipped.reasons.items()}
     return {os.path.basename(one.path): one.error for one in listed}, reasons
 
@@ -147,7 +148,7 @@ def test_a_folder_that_may_not_be_searched_is_one_failure(
         return plain(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    done = convert_many([tmp_path / "in"], tmp_path / "out", make_request())
+    done = convert_many([tmp_path / "in"], tmp_path / "out")
     assert [record.status for record in done.files] == ["done", "failed"]
     assert done.files[1].error == f"{tmp_path}/in/closed: cannot be searched (Permission denied)."
     with pytest.raises(UnreadableFile, match="closed: cannot be searched"):
@@ -167,7 +168,7 @@ def test_a_file_that_may_not_be_read_is_one_failure(
         return plain(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", opened)
-    done = convert_many([tmp_path / "in"], tmp_path / "out", make_request())
+    done = convert_many([tmp_path / "in"], tmp_path / "out")
     assert [record.status for record in done.files] == ["done", "failed"]
     assert "Permission denied" in str(done.files[1].error)
 
@@ -180,7 +181,7 @@ def test_one_source_that_is_odd_does_not_stop_the_others(tmp_path: Path, odd: st
     source = write(tmp_path / "in/a.ome.tif")
     (tmp_path / "loop.tif").symlink_to("loop.tif")
     place = odd if ":" in odd and "{" not in odd else str(tmp_path / odd)
-    done = convert_many([place, source], tmp_path / "out", make_request())
+    done = convert_many([place, source], tmp_path / "out")
     assert sorted(record.status for record in done.files) == ["done", "failed"]
     (failed,) = done.failed
     assert failed.source == place

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import pytest
 fsspec = pytest.importorskip("fsspec")
 
 from bfbridge import BioReader, BioWriter, convert  # noqa: E402
-from bfbridge.convert import convert_many, make_request  # noqa: E402
+from bfbridge.convert import convert_many  # noqa: E402
+from bfbridge.convert.options import ConvertOptions  # noqa: E402
 from bfbridge.convert.plan.sources import find_sources, name_targets  # noqa: E402
 from bfbridge.convert.reports.writer import REPORT_NAME  # noqa: E402
 from bfbridge.errors import (  # noqa: E402
@@ -126,8 +128,9 @@ def test_the_source_is_a_url(place: tuple[str, dict[str, Any]], tmp_path: Path) 
 
 
 def batch(sources: Any, target: str, storage: dict[str, Any], **more: Any) -> Any:
-    request = make_request(storage_options=storage, verify=True)
-    return convert_many(sources, target, request, suffix=".ome.zarr", **more)
+    return convert_many(
+        sources, target, storage_options=storage, verify=True, suffix=".ome.zarr", **more
+    )
 
 
 def test_a_batch_at_urls_is_resumed(place: tuple[str, dict[str, Any]], folder: Path) -> None:
@@ -181,7 +184,7 @@ def test_without_its_report_a_batch_is_proved(
 
 def test_what_is_found_at_a_url(place: tuple[str, dict[str, Any]]) -> None:
     url, storage = place
-    request = make_request(storage_options=storage)
+    request = ConvertOptions(storage_options=storage)
 
     def found(*sources: str, **options: Any) -> list[str]:
         chosen = find_sources(sources, request, group=False, **options)
@@ -207,7 +210,7 @@ def test_what_is_found_at_a_url(place: tuple[str, dict[str, Any]]) -> None:
 def test_targets_at_urls_have_their_names() -> None:
     from bfbridge.convert.locations import place_of
 
-    request = make_request()
+    request = ConvertOptions()
     found = find_sources(["memory://x/a.tif", "memory://y/a.tif?v=2"], request, group=False)
     made = name_targets(found, place_of("s3://bucket/out/"), ".ome.zarr")
     assert [str(target) for target in made] == [
@@ -238,7 +241,7 @@ def test_what_cannot_be_done_is_said(folder: Path) -> None:
         convert(source, "memory://x/a.ome.tif")
     with pytest.raises(Unsupported, match="--suffix"):
         convert(folder / "in", "memory://x/")
-    for options in ({"jobs": 2}, {"client": object()}):
+    for options in ({"jobs": 2}, {"client": SimpleNamespace(submit=None)}):
         with pytest.raises(BadArgument, match="memory of one process"):
             convert(folder / "in", "memory://x/", suffix=".ome.zarr", **options)
     with pytest.raises(BatchFailed, match="memory://nowhere/none"):

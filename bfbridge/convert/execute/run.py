@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bfbridge.convert.execute.jobs import Job, failed
-from bfbridge.convert.plan.request import Request
-from bfbridge.convert.reports.history import is_unchanged, outputs_stand
+from bfbridge.convert.options import ConvertOptions
+from bfbridge.convert.reports.history import is_unchanged, outputs_match
 from bfbridge.convert.reports.record import FileRecord
 from bfbridge.convert.reports.writer import Report
 from bfbridge.errors import WriteFailed
@@ -52,13 +52,13 @@ class Run:
     def __init__(
         self,
         jobs: Sequence[Job],
-        request: Request,
+        options: ConvertOptions,
         report: Report,
         watcher: Watcher,
         earlier: Mapping[str, FileRecord],
     ) -> None:
         self.jobs = jobs
-        self.request = request
+        self.options = options
         self._report = report
         self._watcher = watcher
         self._earlier = earlier
@@ -72,21 +72,21 @@ class Run:
         """Yield the jobs to be done; those complete, or failed at once, are noted."""
         for number, job in enumerate(self.jobs):
             if job.error is not None:
-                self.end(number, failed(job, job.error, job.error_type or "", self.request))
+                self.end(number, failed(job, job.error, job.error_type or "", self.options))
                 continue
             before = self._earlier.get(f"{job.source}\0{job.target}")
-            complete = before is not None and is_unchanged(before, job, self.request)
+            complete = before is not None and is_unchanged(before, job, self.options)
             if before is not None and complete and self._is_proved(before):
                 before.status = "kept"
                 self.end(number, before)
                 continue
             self._watcher.started(number, job.name)
             # A file that an earlier run made is replaced where its source or the options changed.
-            ours = before is not None and not complete and outputs_stand(before, job, self.request)
+            ours = before is not None and not complete and outputs_match(before, job, self.options)
             yield number, replace(job, overwrite=True) if ours else job
 
     def _is_proved(self, record: FileRecord) -> bool:
-        return not self.request.verify or all(output.verified for output in record.outputs)
+        return not self.options.verify or all(output.verified for output in record.outputs)
 
     def progress(self, number: int) -> Callable[[int, int], None]:
         """Return what takes the progress of one job."""
@@ -114,4 +114,4 @@ class Run:
 
     def failed(self, number: int, error: str, kind: str) -> FileRecord:
         """Return the record of a job that failed."""
-        return failed(self.jobs[number], error, kind, self.request)
+        return failed(self.jobs[number], error, kind, self.options)

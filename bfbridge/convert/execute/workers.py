@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.convert.plan.request import Request
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.reports.record import FileRecord
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def convert(
-        self, job: Job, request: Request, progress: Callable[[int, int], None]
+        self, job: Job, options: ConvertOptions, progress: Callable[[int, int], None]
     ) -> FileRecord:
         """Do one job in the worker.
 
@@ -64,7 +64,7 @@ class WorkerProcess:
         """
         process = self.start()
         try:
-            _send(process, (job, request))
+            _send(process, (job, options))
             while True:
                 kind, told = _answer(process)
                 if kind == "done":
@@ -212,11 +212,11 @@ def serve() -> None:
     tell("ready", None)
     while True:
         try:
-            job, request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+            job, options = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
         except EOFError:
             return
         with suppress(BrokenPipeError):
             try:
-                tell("done", converted(job, request, progress))
+                tell("done", converted(job, options, progress))
             except KeyboardInterrupt:
                 raise SystemExit(143) from None

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from bfbridge.convert.locations import Place, place_of
+from bfbridge.convert.option_values import parse_positions
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.naming import filled, marked
-from bfbridge.convert.plan.request import Request, parse_positions
 from bfbridge.engine.selection import parse_axis
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.reader import BioReader
@@ -88,7 +89,9 @@ class Output:
     pieces: tuple[Piece, ...]
 
 
-def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request) -> list[Output]:
+def plan_outputs(
+    br: BioReader, target: str | os.PathLike[str], options: ConvertOptions
+) -> list[Output]:
     """Decide what goes where.
 
     Parameters
@@ -96,9 +99,9 @@ def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request
     br
         The open source.
     target
-        The new file; with ``request.split``, what the files' names are made of. The name of a
-        pattern (``request.names``) takes the place of its last part.
-    request
+        The new file; with ``options.split``, what the files' names are made of. The name of a
+        pattern (``options.names``) takes the place of its last part.
+    options
         What was asked for.
 
     Raises
@@ -108,20 +111,20 @@ def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request
     BadArgument
         A pattern that gives two files one name.
     """
-    views = _chosen(br, request)
-    pieces = [_piece(view, request) for view in views]
+    views = _chosen(br, options)
+    pieces = [_piece(view, options) for view in views]
     place = place_of(target)
     outputs: dict[Place, list[Piece]] = {}
     taken: dict[str, tuple[int, ...]] = {}
     for view, piece in zip(views, pieces, strict=True):
-        own = "series" in request.split and len(pieces) > 1
+        own = "series" in options.split and len(pieces) > 1
         ending = f"_s{view.index}" if own else ""
-        for part, marks in _split(piece, request.split):
-            if request.names is None:
+        for part, marks in _split(piece, options.split):
+            if options.names is None:
                 path = marked(place, marks + ending)
             else:
-                path = place.with_name(_from_pattern(br, part, request.names))
-                _refuse_second(taken, path, _numbers(part, request.split), request.names)
+                path = place.with_name(_from_pattern(br, part, options.names))
+                _refuse_second(taken, path, _numbers(part, options.split), options.names)
             outputs.setdefault(path, []).append(part)
     return [Output(path, tuple(parts)) for path, parts in outputs.items()]
 
@@ -194,8 +197,8 @@ def _refuse_second(
         )
 
 
-def _chosen(br: BioReader, request: Request) -> list[ImageView]:
-    wanted = request.series
+def _chosen(br: BioReader, options: ConvertOptions) -> list[ImageView]:
+    wanted = options.series
     if wanted is None:
         chosen = list(br.series)
     elif isinstance(wanted, (int, str)):
@@ -208,34 +211,34 @@ def _chosen(br: BioReader, request: Request) -> list[ImageView]:
     chosen.sort(key=lambda view: view.is_mask)
     if len({view.index for view in chosen}) < len(chosen):
         raise BadArgument(f"series={wanted!r}: an image is chosen twice.")
-    if request.level == 0:
+    if options.source_level == 0:
         return chosen
     # Labels and thumbnails have one resolution only, and are not what a level was asked of.
-    leveled = [view for view in chosen if len(view.levels) > request.level]
+    leveled = [view for view in chosen if len(view.levels) > options.source_level]
     if not leveled:
         raise BadSelection(
-            f"{br.source_name}: no image chosen has level {request.level}; they have "
+            f"{br.source_name}: no image chosen has level {options.source_level}; they have "
             f"{', '.join(str(len(view.levels)) for view in chosen)} level(s)."
         )
-    return [view.levels[request.level] for view in leveled]
+    return [view.levels[options.source_level] for view in leveled]
 
 
-def _piece(view: ImageView, request: Request) -> Piece:
+def _piece(view: ImageView, options: ConvertOptions) -> Piece:
     sizes = view.sizes
     x, y = range(sizes["X"]), range(sizes["Y"])
-    if request.crop is not None:
-        left, top, width, height = request.crop
+    if options.crop is not None:
+        left, top, width, height = options.crop
         if left + width > sizes["X"] or top + height > sizes["Y"]:
             raise BadSelection(
-                f"{view.source_name}: crop={request.crop} reaches outside image {view.index}, "
+                f"{view.source_name}: crop={options.crop} reaches outside image {view.index}, "
                 f"which is {sizes['X']} x {sizes['Y']} pixels at level {view.level}."
             )
         x, y = range(left, left + width), range(top, top + height)
     samples = view.samples_per_pixel
-    channels = _channels(view, request.channels)
+    channels = _channels(view, options.channels)
     c: Sequence[int] = [ch * samples + s for ch in channels for s in range(samples)]
-    z = _positions(request.z, sizes["Z"], "Z")
-    t = _positions(request.t, sizes["T"], "T")
+    z = _positions(options.z, sizes["Z"], "Z")
+    t = _positions(options.t, sizes["T"], "T")
     piece = Piece(view.index, view.level, y, x, z, _tidy(c), t, samples)
     whole = view.level == 0 and piece.axes == tuple(range(n) for n in sizes.values())
     return replace(piece, whole=whole)

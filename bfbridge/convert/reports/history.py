@@ -33,9 +33,9 @@ from bfbridge.storage.source import as_source
 
 if TYPE_CHECKING:
     from bfbridge.convert.execute.jobs import Job
-    from bfbridge.convert.plan.request import Request
+    from bfbridge.convert.options import ConvertOptions
 
-__all__ = ["History", "is_unchanged", "outputs_stand", "read_history"]
+__all__ = ["History", "is_unchanged", "outputs_match", "read_history"]
 
 log = logging.getLogger("bfbridge")
 
@@ -165,7 +165,7 @@ def _parsed(data: bytes) -> Any:
         return None
 
 
-def is_unchanged(record: FileRecord, job: Job, request: Request) -> bool:
+def is_unchanged(record: FileRecord, job: Job, options: ConvertOptions) -> bool:
     """Whether the new files of a record are complete, and of the source as it is now.
 
     Parameters
@@ -174,10 +174,10 @@ def is_unchanged(record: FileRecord, job: Job, request: Request) -> bool:
         What a report says.
     job
         The source and target that it was found for.
-    request
-        What is asked for.
+    options
+        The conversion options.
     """
-    if record.request != request.fingerprint or not record.inputs:
+    if record.request != options.fingerprint or not record.inputs:
         return False
     paths, source = [entry["path"] for entry in record.inputs], str(job.source)
     # A report sends no requests to servers that the source has nothing to do with.
@@ -187,18 +187,20 @@ def is_unchanged(record: FileRecord, job: Job, request: Request) -> bool:
     with suppress(OSError, ValueError, BfbridgeError):
         return (
             identity(source) in {identity(path) for path in paths}
-            and stamp(paths, request.source_storage) == record.inputs
-            and outputs_stand(record, job, request, missing=False)
+            and stamp(paths, options.source_storage) == record.inputs
+            and outputs_match(record, job, options, missing=False)
         )
     return False
 
 
-def outputs_stand(record: FileRecord, job: Job, request: Request, *, missing: bool = True) -> bool:
+def outputs_match(
+    record: FileRecord, job: Job, options: ConvertOptions, *, missing: bool = True
+) -> bool:
     """Whether the files under the names of a record are those that it tells of.
 
     Parameters
     ----------
-    record, job, request
+    record, job, options
         As of `is_unchanged`.
     missing
         Whether they may also be gone.
@@ -206,7 +208,7 @@ def outputs_stand(record: FileRecord, job: Job, request: Request, *, missing: bo
     if not record.is_complete:
         return False
     with suppress(OSError, ValueError, BfbridgeError):
-        folder, storage = _folder_of(job.target), request.storage_options
+        folder, storage = _folder_of(job.target), options.target_storage
         for output in record.outputs:
             place = place_of(output.target)
             if _folder_of(place) != folder:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid
-from bfbridge.convert.plan.request import Request
 from bfbridge.engine.pyramid import factors_of
 from bfbridge.engine.tiles import run
 from bfbridge.errors import ReadFailed
@@ -26,7 +26,9 @@ Array = np.ndarray[Any, Any]
 SIDE = 2048
 
 
-def check_levels(source: ImageView | None, made: ImageView, request: Request, where: str) -> None:
+def check_levels(
+    source: ImageView | None, made: ImageView, options: ConvertOptions, where: str
+) -> None:
     """Compare the lower levels of an image with what they should be.
 
     Parameters
@@ -36,7 +38,7 @@ def check_levels(source: ImageView | None, made: ImageView, request: Request, wh
         level 0.
     made
         The new image. Its level 0 has been compared already.
-    request
+    options
         What was asked for.
     where
         The new file and image, for messages.
@@ -53,10 +55,10 @@ def check_levels(source: ImageView | None, made: ImageView, request: Request, wh
             if number:
                 told = f"{where}, level {number}: the pixels are not the source's"
                 grid = BlockGrid(tuple(new.sizes.values()), _step(new, SIDE))
-                run((partial(_compare, old, new, key, told) for key in grid), request.workers)
+                run((partial(_compare, old, new, key, told) for key in grid), options.workers)
         return
     height, width = made.sizes["Y"], made.sizes["X"]
-    steps = factors_of(request.lower_levels, height, width)
+    steps = factors_of(options.lower_levels, height, width)
     shapes = [made.shape]
     for step in steps:
         height, width = -(-height // step), -(-width // step)
@@ -65,7 +67,7 @@ def check_levels(source: ImageView | None, made: ImageView, request: Request, wh
         # JPEG 2000 and the like have resolutions of their own making.
         return
     _check_sizes(shapes, levels, where)
-    method = "nearest" if made.is_mask and request.downsample == "mean" else request.downsample
+    method = "nearest" if made.is_mask and options.downsample == "mean" else options.downsample
     for number, step in enumerate(steps, 1):
         below, here = levels[number - 1], levels[number]
         told = (
@@ -75,7 +77,7 @@ def check_levels(source: ImageView | None, made: ImageView, request: Request, wh
         grid = BlockGrid(tuple(here.sizes.values()), _step(here, max(1, SIDE // step)))
         run(
             (partial(_check_block, below, here, step, method, key, told) for key in grid),
-            request.workers,
+            options.workers,
         )
 
 
