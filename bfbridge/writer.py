@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +32,7 @@ from bfbridge.files.writer_arguments import (
     checked_size,
     document_of,
     is_whole,
+    known_options,
     placed,
 )
 from bfbridge.ome import metadata
@@ -334,6 +336,8 @@ class BioWriter(ImageWriter):
             backend_options=kwargs,
         )
         with deferred():
+            writer = inplace.writer_for(place, backend)
+            known_options(kwargs, writer, signature(BioWriter).parameters)
             if append and isinstance(place, Path) and inplace.is_there(place):
                 carried = None if metadata is None else document_of(metadata, series)
                 asked = asked_of(carried, image, given)
@@ -342,7 +346,6 @@ class BioWriter(ImageWriter):
                 return
             if append:
                 inplace.refuse_url(place)
-            writer = inplace.writer_for(place, backend)
             ome = document_of(metadata, series)
             target = inplace.target_of(
                 place, overwrite=flag(overwrite, "overwrite"), durable=flag(durable, "durable")

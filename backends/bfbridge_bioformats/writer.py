@@ -59,7 +59,7 @@ class BioFormatsWriter(WriterBackend):
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         """Refuse options other than ``compression``, the name of one of the format's codecs."""
-        refuse_unknown(options, cls.option_names, "the bioformats writer")
+        refuse_unknown(options, cls.option_names, "Bio-Formats")
         value = options.get("compression")
         if value is not None and not isinstance(value, str):
             raise BadArgument(f"compression={value!r}: give the name of a codec.")

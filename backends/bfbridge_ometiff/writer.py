@@ -18,7 +18,7 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.runtime import forking
-from bfbridge.runtime.writer_options import split_compression
+from bfbridge.runtime.writer_options import refuse_unknown, split_compression
 from bfbridge.storage.durable_io import read_all, write_all
 from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
 from bfbridge_ometiff.structure.directories import Ifd, Tag, header, pack_directory, patch_link
@@ -104,6 +104,7 @@ class OmeTiffWriter(WriterBackend):
     @classmethod
     def normalize_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return options with ``chunks`` as ``tile``; see `WriterBackend.normalize_options`."""
+        refuse_unknown(options, cls.option_names, "OME-TIFF")
         found = split_compression(options)
         if "chunks" in found:
             found["tile"] = tile_from_chunks(found.pop("chunks"), found.get("tile"))

@@ -16,11 +16,12 @@ from bfbridge.runtime.writer_options import refuse_unknown, split_compression
 if TYPE_CHECKING:
     from bfbridge.backend import Level
 
-__all__ = ["DEFAULT_CHUNK", "OPTIONS", "WriteOptions", "normalized", "parse_options"]
+__all__ = ["DEFAULT_CHUNK", "WRITER_OPTIONS", "WriteOptions", "normalized", "parse_options"]
 
 DEFAULT_CHUNK: Final[Shape5] = (1, 1, 1, 1024, 1024)
 DEFAULT_COMPRESSION: Final = "blosc-zstd"
 OPTIONS: Final = ("version", "chunks", "shards", "compression", "wells", "hcs")
+WRITER_OPTIONS: Final = (*OPTIONS, "level", "tile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
     BadArgument
         A name or a value is not one of these.
     """
-    refuse_unknown(options, OPTIONS, "the OME-Zarr writer")
+    refuse_unknown(options, OPTIONS, "OME-Zarr")
     version = "0.5" if options.get("version") is None else str(options["version"])
     if version not in ("0.4", "0.5"):
         raise BadArgument(f"version={version!r}: OME-Zarr is written in version '0.4' or '0.5'.")
@@ -116,6 +117,7 @@ def normalized(options: Mapping[str, Any]) -> dict[str, Any]:
     BadArgument
         Options contradict each other.
     """
+    refuse_unknown(options, WRITER_OPTIONS, "OME-Zarr")
     found = split_compression(options)
     level = found.pop("level", None)
     if level is not None:

@@ -16,7 +16,7 @@ from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, 
 from bfbridge.ome.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.levels import LevelWriter, Windows, Workspace
 from bfbridge_omezarr.hierarchy.files import tree_of
-from bfbridge_omezarr.options import OPTIONS, WriteOptions, normalized, parse_options
+from bfbridge_omezarr.options import WRITER_OPTIONS, WriteOptions, normalized, parse_options
 from bfbridge_omezarr.shared import (
     FOLDER,
     load_plan,
@@ -54,7 +54,7 @@ class StoreWriter(WriterBackend):
     name: ClassVar[str] = "omezarr"
     at_urls: ClassVar[bool] = True
     supports_regions: ClassVar[bool] = True
-    option_names: ClassVar[tuple[str, ...]] = (*OPTIONS, "level", "tile")
+    option_names: ClassVar[tuple[str, ...]] = WRITER_OPTIONS
 
     def __init__(
         self,

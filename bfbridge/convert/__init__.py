@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from inspect import Signature, signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,10 @@ class _Callable(ModuleType):
     ``bfbridge.convert`` is the function until something imports this module by its name; then
     Python binds the module to that name. ``bfbridge.convert(...)`` works in both cases.
     """
+
+    @property
+    def __signature__(self) -> Signature:
+        return signature(__getattr__("convert"))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Conversion:
         found: Conversion = __getattr__("convert")(*args, **kwargs)

@@ -12,18 +12,19 @@ command-line option; writer backends define and check them.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import json
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.convert import option_values as values
 from bfbridge.errors import BadArgument
+from bfbridge.runtime.writer_options import refuse_unknown
 
 if TYPE_CHECKING:
     from bfbridge.backend import WriterBackend
@@ -296,9 +297,11 @@ class ConvertOptions(_Checked):
         BadArgument
             The writer has no such option, or does not take its value.
         """
-        known = [*writer.option_names, *TARGET_OPTIONS]
         if writer.option_names:
-            _refuse_unknown(self.target_options, known, writer.name)
+            mine = [f.name for kind in (ConvertOptions, RunOptions) for f in fields(kind)]
+            # The writer itself explains what it does not support of the common options.
+            known = [*writer.option_names, *TARGET_OPTIONS]
+            refuse_unknown(self.target_options, known, writer.name, mine)
         given = {name: v for name, v in self.target_options.items() if v is not None}
         pyramid = self.pyramid
         if pyramid is None and not writer.supports_levels(target):
@@ -437,21 +440,11 @@ def _renamed(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, DeprecationWarning, stacklevel=5)
-
-
-def _refuse_unknown(given: Iterable[str], known: Iterable[str], writer: str) -> None:
-    """Raise `BadArgument` for a name that neither `convert` nor the writer backend has."""
-    mine = [f.name for kind in (ConvertOptions, RunOptions) for f in fields(kind)]
-    for name in given:
-        if name in known:
-            continue
-        near = difflib.get_close_matches(name, [*mine, *known], 3)
-        meant = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise BadArgument(
-            f"{name}: neither convert nor the {writer} writer has this option.{meant} The writer "
-            f"has {', '.join(sorted(set(known)))}."
-        )
+    """Warn of an old name in the code that called the library."""
+    frame, depth = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("bfbridge."):
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, DeprecationWarning, stacklevel=depth)
 
 
 def _plain(value: Any) -> Any:

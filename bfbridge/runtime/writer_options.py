@@ -15,15 +15,33 @@ from bfbridge.errors import BadArgument
 __all__ = ["refuse_unknown", "split_compression"]
 
 
-def refuse_unknown(given: Iterable[str], known: Iterable[str], writer: str) -> None:
-    """Raise `BadArgument` for the first option name that is not known; it lists close names."""
-    known = list(known)
+def refuse_unknown(
+    given: Iterable[str], known: Iterable[str], writer: str, others: Iterable[str] = ()
+) -> None:
+    """Refuse option names that are not known.
+
+    Parameters
+    ----------
+    given, known
+        The names that were given, and those that the writer has.
+    writer
+        Name of the writer, for the message.
+    others
+        Further names that the caller accepts; they are suggested where they are similar.
+
+    Raises
+    ------
+    BadArgument
+        The message has the first unknown name, close names, and the known ones.
+    """
+    known = list(dict.fromkeys(known))
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 3)
+            near = difflib.get_close_matches(name, {*known, *others}, 3)
             meant = f" Did you mean {' or '.join(near)}?" if near else ""
             raise BadArgument(
-                f"{name}: {writer} has no such option.{meant} It has {', '.join(known)}."
+                f"{name}: there is no such option.{meant} Options of the {writer} writer: "
+                f"{', '.join(known)}."
             )
 
 

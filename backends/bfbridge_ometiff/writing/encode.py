@@ -84,7 +84,7 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     BadArgument
         A name or value is not one of those listed in `Settings`.
     """
-    refuse_unknown(options, OPTIONS, "the OME-TIFF writer")
+    refuse_unknown(options, OPTIONS, "OME-TIFF")
     compression = options.get("compression")
     compression = DEFLATE if compression is None else str(compression).lower()
     if compression not in _METHODS:

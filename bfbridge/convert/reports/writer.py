@@ -23,6 +23,7 @@ import bfbridge
 from bfbridge.convert.locations import Place, Storage, Url
 from bfbridge.convert.reports.record import STATUSES, FileRecord
 from bfbridge.errors import WriteFailed
+from bfbridge.registry import find
 from bfbridge.storage.atomic import write_bytes_atomically
 from bfbridge.storage.object_store import Objects
 from bfbridge.storage.source import as_source
@@ -175,7 +176,7 @@ class Report:
                 "system": f"{platform.system()} {platform.machine()}",
                 "node": platform.node(),
                 "packages": _versions(PACKAGES),
-                "bioformats": _bioformats(record.backend for record in self.files),
+                **_libraries({record.backend for record in self.files} - {""}),
             },
             "counts": {
                 status: sum(record.status == status for record in self.files) for status in STATUSES
@@ -199,10 +200,13 @@ def _versions(names: Iterable[str]) -> dict[str, str | None]:
     return found
 
 
-def _bioformats(backends: Iterable[str]) -> str | None:
-    """Version of the Bio-Formats that read something; None where none did."""
-    if "bioformats" not in backends:
-        return None
-    with suppress(Exception):
-        return str(bfbridge.JAR_VERSION)
-    return None
+def _libraries(backends: Iterable[str]) -> dict[str, str]:
+    """Versions of the libraries, other than Python packages, that the backends used."""
+    found: dict[str, str] = {}
+    for name in backends:
+        # The report of a finished run does not fail because of a version.
+        with suppress(Exception):
+            pinned_version = getattr(find(name).load(), "pinned_version", None)
+            if pinned_version is not None:
+                found[name] = pinned_version()
+    return found
