@@ -129,22 +129,22 @@ def _run(paths: list[str], dask: str | None, quiet: bool, options: dict[str, Any
         except BatchFailed as error:
             done = error.conversion
             if quiet:
-                _tell_failures(done)
+                _show_failures(done)
                 raise
     if not quiet:
-        _tell(done)
+        _summarize(done)
     if done.failed:
         raise typer.Exit(1)
 
 
-def _tell_failures(done: Conversion) -> None:
+def _show_failures(done: Conversion) -> None:
     for record in done.failed:
         say(f"failed: {record.failure}", err=True)
 
 
 @contextmanager
 def _signals(stopper: Stopper) -> Iterator[None]:
-    """Let Ctrl-C and a scheduler's SIGTERM end a run in good order."""
+    """End a run at a safe point on Ctrl-C or a scheduler's SIGTERM."""
     before = {}
     # Only the main thread may set handlers; elsewhere the caller's stay.
     with suppress(ValueError):
@@ -175,17 +175,17 @@ def _cluster(address: str | None) -> Iterator[Any]:
     try:
         client = cluster.Client(address)
     except (OSError, ValueError) as error:
-        raise BadArgument(f"--dask {address}: no scheduler answers there ({error}).") from error
+        raise BadArgument(f"--dask {address}: no scheduler responds ({error}).") from error
     with client:
         yield client
 
 
-def _tell(done: Conversion) -> None:
-    """Say what was done; the last line has the counts."""
+def _summarize(done: Conversion) -> None:
+    """Print a summary; the last line has the counts."""
     counts = {status: sum(r.status == status for r in done.files) for status in STATUSES}
-    proved = _is_proved(done)
+    verified = _is_verified(done)
     if len(done.files) == 1 and done.report is None and counts["done"]:
-        say(f"{done.target}: {_amount(done)}{', verified' if proved else ''}")
+        say(f"{done.target}: {_amount(done)}{', verified' if verified else ''}")
         return
     if counts["done"]:
         files = "" if counts["done"] == 1 else f" from {counts['done']} files"
@@ -193,12 +193,12 @@ def _tell(done: Conversion) -> None:
     left = [Path(path).name for path, reason in done.skipped.items() if "no image" in reason]
     if left:
         names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
-        say(f"left out, as no images: {len(left)} ({names}); the report has the reasons")
+        say(f"skipped, not images: {len(left)} ({names}); the report has the reasons")
     if done.report is not None:
         say(f"report: {done.report}")
     words = {"done": "converted", "kept": "kept", "failed": "failed"}
     told = [f"{counts[status]} {words[status]}" for status in STATUSES if counts[status]]
-    say(", ".join([*told, *(["verified"] if proved else [])]) or "nothing to do")
+    say(", ".join([*told, *(["verified"] if verified else [])]) or "nothing to do")
 
 
 def _amount(done: Conversion, files: str = "") -> str:
@@ -211,7 +211,7 @@ def _amount(done: Conversion, files: str = "") -> str:
     )
 
 
-def _is_proved(done: Conversion) -> bool:
+def _is_verified(done: Conversion) -> bool:
     """Whether every new file was compared with its source."""
     outputs = [output for record in done.files if record.is_complete for output in record.outputs]
     return bool(outputs) and all(output.verified for output in outputs)

@@ -157,7 +157,7 @@ def convert_many(sources: Any, target: str | os.PathLike[str], **options: Any) -
         A source does not exist, or matches nothing.
     """
     parsed, run = read_options(options)
-    _check_places(sources, target)
+    check_working_folder(target)
     return _convert_batch(sources, target, parsed, run)
 
 

@@ -396,7 +396,7 @@ def test_plug_ins_are_listed(install: Callable[..., None]) -> None:
     assert "ok      plug-in odd: of bf-odd 1.5" in doctor
     assert "FAILED  plug-in badname: the badname backend needs a package" in doctor
     formats = CliRunner().invoke(app, ["formats"]).output
-    assert "plug-in odd, of bf-odd 1.5: asked where these end" in formats
+    assert "plug-in odd, of bf-odd 1.5: used for other formats" in formats
     rows = json.loads(CliRunner().invoke(app, ["formats", "--json"]).output)
     assert {"plugin": "odd", "module": "bf_plugin_odd", "brought_by": "bf-odd 1.5"} in rows
     assert [row["plugin"] for row in rows if "error" in row] == ["badname"]

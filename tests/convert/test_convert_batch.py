@@ -23,7 +23,7 @@ from bfbridge.convert.execute import processes, workers
 from bfbridge.convert.execute.jobs import converted
 from bfbridge.convert.execute.run import Watcher
 from bfbridge.convert.option_values import parse_part
-from bfbridge.convert.options import ConvertOptions
+from bfbridge.convert.options import ConvertOptions, RunOptions
 from bfbridge.convert.plan.sources import Found, Opened, Skipped, find_sources, name_targets
 from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.errors import (
@@ -203,7 +203,7 @@ def test_new_names_keep_the_folders_that_were_searched() -> None:
         "out/in/x/b.ome.tif", "out/also/x/b.ome.tif",
     ]  # fmt: skip
     with pytest.raises(BadArgument, match="suffix"):
-        name_targets(deep, Path("out"), "zarr")
+        RunOptions(suffix="ome.tif")
 
 
 NOT_IMAGES = {
@@ -220,7 +220,7 @@ def test_what_lies_beside_images_is_left_out_and_told(tmp_path: Path) -> None:
         (tmp_path / "in" / name).write_text(text)
     done = run("convert", tmp_path / "in", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert f"left out, as no images: {len(NOT_IMAGES)} (" in done.stdout
+    assert f"skipped, not images: {len(NOT_IMAGES)} (" in done.stdout
     assert {Path(path).name for path in told(tmp_path / "out")["skipped"]} == set(NOT_IMAGES)
     # An image that cannot be read is no such thing.
     (tmp_path / "in/torn.czi").write_bytes(b"ZISRAWFILE")
@@ -501,7 +501,7 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     assert done.stdout.endswith("\n3 converted, 1 failed, verified\n")
     assert f"FAILED: {folder}/bad.ome.tif: " in done.stderr
     assert "[4/4]" in done.stderr
-    assert told(out)["request"]["options"] == {"compression": ["zstd", 3], "chunks": 16}
+    assert told(out)["request"]["target_options"] == {"compression": ["zstd", 3], "chunks": 16}
     np.testing.assert_array_equal(read(out / "a.ome.zarr"), image(1))
 
 

@@ -107,7 +107,7 @@ def test_content_that_is_of_no_format_has_an_error_of_its_own(tmp_path: Path) ->
 def test_folders_without_images_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/notes.py").write_bytes(TEXT)
-    with pytest.raises(FileMissing, match=r"there is no image. 1 files are none; .*notes.py"):
+    with pytest.raises(FileMissing, match=r"there is no image. 1 files are not images; .*notes.py"):
         convert(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

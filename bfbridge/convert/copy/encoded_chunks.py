@@ -1,6 +1,6 @@
-"""Encoded chunks copied as they are, where source and target agree on codec, chunk and samples.
+"""Encoded chunks copied unchanged, where source and target agree on codec, chunk and samples.
 
-Neither decoding nor encoding is faster than both by far, and a JPEG slide keeps every bit.
+This is much faster than decoding and encoding, and JPEG tiles lose nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def copied_options(
 def plan_encoded(
     piece: Piece, view: ImageView, scaling: Scaling, image: ImageWriter, options: ConvertOptions
 ) -> EncodedCopy | None:
-    """Plan to copy an image's chunks as they are, or return None where they cannot be."""
+    """Plan to copy an image's chunks unchanged; return None where that is not possible."""
     if options.recompress or not piece.whole or scaling.changes:
         return None
     if _CHUNK_OPTIONS & set(options.target_options):
@@ -68,16 +68,16 @@ def _record(view: ImageView) -> Level:
 
 
 class EncodedCopy:
-    """The way of one image's chunks from source to target, as they are.
+    """Copies the encoded chunks of one image unchanged.
 
     Parameters
     ----------
     views, levels, stored
         The levels that are copied, their grids, and how their chunks are encoded.
     image
-        Where to.
+        The new image.
     options
-        Whether there are to be lower levels where the source has none.
+        The conversion options; they say whether lower levels are made where the source has none.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class EncodedCopy:
         self._decodes = bool(steps)
 
     def jobs(self, count: Callable[[int], None]) -> Iterator[Callable[[], None]]:
-        """Jobs that together copy the image; each tells `count` how many bytes of pixels it was."""
+        """Jobs that together copy the image; each calls `count` with its bytes of pixels."""
         for number, level in enumerate(self._levels):
             grid = (-(-n // c) for n, c in zip(level.shape, level.chunk, strict=True))
             for place in np.ndindex(*grid):
@@ -120,7 +120,7 @@ class EncodedCopy:
             count(prod(part.stop - part.start for part in box) * view.dtype.itemsize)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was copied, for the record."""
+        """Return the record of the copy."""
         first = self._stored[0]
         return {
             "levels": len(self._levels),

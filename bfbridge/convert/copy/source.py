@@ -1,6 +1,6 @@
-"""One source: opened once, copied block by block into its new files, and proved if asked for.
+"""One source: opened once, copied block by block to its new files, and verified on request.
 
-Reading, changing, encoding and writing overlap: every worker reads one block and hands it to the
+Reading, changing, encoding and writing overlap: every worker reads one block and passes it to the
 writer, whose chunks are encoded while the next block is read.
 """
 
@@ -49,12 +49,12 @@ Progress = Callable[[int, int], None]
 
 
 class Counter:
-    """Adds up bytes from all threads and tells whoever wants to know.
+    """Adds up bytes from all threads and calls a progress function.
 
     Parameters
     ----------
     progress
-        Takes (bytes done, bytes in all); what it raises stops the conversion.
+        Called with (bytes done, bytes in all); an exception in it ends the conversion.
     """
 
     def __init__(self, progress: Progress | None) -> None:
@@ -63,12 +63,12 @@ class Counter:
         self._lock = threading.Lock()
 
     def expect(self, count: int) -> None:
-        """Announce that so many bytes will pass."""
+        """Increase the total by `count` bytes."""
         self._total += count
         self.add(0)
 
     def add(self, count: int) -> None:
-        """Note that so many bytes have passed."""
+        """Increase the number of bytes done."""
         if self._progress is not None:
             with self._lock:
                 self._done += count
@@ -76,7 +76,7 @@ class Counter:
 
 
 def open_source(source: Any, options: ConvertOptions) -> BioReader:
-    """Open a source as conversions do: no cache, except where a crop cuts through chunks."""
+    """Open a source for a conversion: without a cache, unless a crop cuts through chunks."""
     cache = 0 if options.crop is None else options.memory_bytes // 4
     arguments = {"cache": cache, **options.reader_arguments}
     return BioReader(source, max_workers=options.workers, backend=options.backend, **arguments)
@@ -96,22 +96,23 @@ def convert_file(
     Parameters
     ----------
     source
-        Whatever `BioReader` takes.
+        Any source that `BioReader` takes.
     target
-        The new file, or what the names of several are made of.
+        The new file; with ``split``, the base of the names of several.
     options
-        What is wanted.
+        The conversion options.
     overwrite
-        Whether files that exist may be replaced.
+        Whether existing files may be replaced.
     resume
-        Whether a file that exists is kept if its pixels are the source's, not an error.
+        Whether an existing file is kept if its pixels are those of the source; otherwise it is an
+        error.
     progress
-        Takes (bytes of pixels done, bytes in all), from any thread.
+        Called with (bytes of pixels done, bytes in all), from any thread.
 
     Raises
     ------
     BfbridgeError
-        It failed. New files completed before stand; the one under way was removed.
+        The conversion failed. Files that were complete are kept; the unfinished one was removed.
     """
     begun = time.perf_counter()
     counter = Counter(progress)
@@ -141,40 +142,40 @@ def convert_file(
 
 
 def check_metadata(br: BioReader, faults: Sequence[str], options: ConvertOptions) -> None:
-    """Refuse metadata that break the OME schema, where that was asked for.
+    """Refuse metadata that violate the OME schema if ``strict_metadata`` is set.
 
     Parameters
     ----------
     br, options
-        The open source, and what is wanted.
+        The open source, and the conversion options.
     faults
-        What `bfbridge.ome.repair.collected_faults` collects.
+        The faults that `bfbridge.ome.repair.collected_faults` collected.
 
     Raises
     ------
     UnreadableFile
-        The metadata break the schema, and `strict_metadata` was asked for.
+        The metadata violate the schema, and ``strict_metadata`` is set.
     """
     if not options.strict_metadata:
         return
     _ = br.ome
     if faults:
         raise UnreadableFile(
-            f"{faults[0]}: this breaks the OME schema, and strict_metadata=True "
-            "(--strict-metadata) was asked for. Without it, it is left out, with a warning."
+            f"{faults[0]}: this violates the OME schema, and strict_metadata=True "
+            "(--strict-metadata) was given. Without it, the element is left out, with a warning."
         )
 
 
 def notes_of(br: BioReader, outputs: Sequence[Output], faults: Sequence[str]) -> list[str]:
-    """Return what a reader of the report should know of a conversion."""
+    """Return the warnings of a conversion."""
     return [
-        *(f"left out, as it breaks the OME schema: {fault}" for fault in faults),
+        *(f"left out, as it violates the OME schema: {fault}" for fault in faults),
         *_label_notes(br, outputs),
     ]
 
 
 def _label_notes(br: BioReader, outputs: Sequence[Output]) -> list[str]:
-    """Say which new files hold the photograph of a slide's label, which may name a patient."""
+    """Name the new files with the photograph of a slide's label, which may name a patient."""
     return [
         f"{output.target.name} holds the photograph of the slide's label (image {piece.series}, "
         f"{piece.view(br).name!r}), which may show a patient's name. series= (--series) chooses "
@@ -186,7 +187,7 @@ def _label_notes(br: BioReader, outputs: Sequence[Output]) -> list[str]:
 
 
 def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
-    """Raise `TargetExists` if a new file would take the place of its source, or lie in it."""
+    """Raise `TargetExists` if a new file would replace its source, or lie inside it."""
     used = {identity(path) for path in (*br.used_files, br.source_name)}
     for output in outputs:
         place = identity(output.target)
@@ -194,8 +195,8 @@ def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
             raise TargetExists(f"{output.target}: this is the source itself. Choose another name.")
         if not used.isdisjoint(folders_of(place)):
             raise TargetExists(
-                f"{output.target}: this lies inside the source, a store that holds nothing else. "
-                "Choose a place outside it."
+                f"{output.target}: this lies inside the source, a store that must not hold other "
+                "files. Choose a folder outside it."
             )
 
 
@@ -235,7 +236,7 @@ def _make(
     overwrite: bool,
     counter: Counter,
 ) -> OutputRecord:
-    """Write one new file, and compare it with the source where that was asked for."""
+    """Write one new file, and compare it with the source if ``verify`` is set."""
     begun = time.perf_counter()
     record = OutputRecord(target=str(output.target))
     scalings = output_scalings(br, output, options)
@@ -260,7 +261,7 @@ def _make(
         ways = list(zip(output.pieces, scalings, bw.series, strict=True))
         for piece, scaling, image in ways:
             _prepare(piece, scaling, image)
-        # Every image's encoding is told before anything is asked that fixes the plan of the file.
+        # The encoding of every image is set before the writer fixes the layout of the file.
         planned = [
             plan_encoded(piece, piece.view(br), scaling, image, options)
             for piece, scaling, image in ways
@@ -327,14 +328,14 @@ def source_grid(
 
 
 def _prepare(piece: Piece, scaling: Scaling, image: ImageWriter) -> None:
-    """Make the new image's plan true to the pixels that will be written."""
+    """Set the size and type of the new image to those of the pixels that will be written."""
     image.shape = piece.shape
     image.dtype = scaling.after
     image.samples_per_pixel = piece.samples
 
 
 class _CopyEncoded:
-    """The way of one image whose chunks are copied as they are stored."""
+    """Copies one image whose chunks are stored unchanged."""
 
     def __init__(self, br: BioReader, piece: Piece, encoded: EncodedCopy, counter: Counter) -> None:
         self._view = piece.view(br)
@@ -347,7 +348,7 @@ class _CopyEncoded:
         return self._encoded.jobs(self._counter.add)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was done, for the record; pixels that were not decoded have no checksum."""
+        """Return the record of the image; pixels that were not decoded have no checksum."""
         piece = self._piece
         return {
             "series": piece.series,
@@ -362,7 +363,7 @@ class _CopyEncoded:
 
 
 class _Copy:
-    """The way of one image from source to target."""
+    """Copies one image block by block."""
 
     def __init__(
         self,
@@ -394,7 +395,7 @@ class _Copy:
         self._counter.add(pixels.nbytes)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was done, for the record."""
+        """Return the record of the image."""
         piece = self._piece
         return {
             "series": piece.series,

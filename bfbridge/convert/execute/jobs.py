@@ -1,4 +1,4 @@
-"""One job of a batch: a source, its target, and what became of it."""
+"""One job of a batch: a source, its target, and the record of its conversion."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Job:
     Attributes
     ----------
     source, target
-        What is opened, and the new file.
+        Path or URL that is opened, and the new file.
     overwrite, resume
-        What is done if the new file exists.
+        Whether an existing new file is replaced, or kept if it is complete.
     error, error_type
-        Why the source cannot be opened, where the search found that out.
+        Why the source cannot be opened, if the search found that it cannot.
     pixel_bytes
-        Bytes of the source's pixels at full size; 0 where that is not known.
+        Bytes of the source's pixels at full size; 0 where unknown.
     """
 
     source: Any
@@ -67,7 +67,7 @@ def converted(
             job.source, job.target, options,
             overwrite=job.overwrite, resume=job.resume, progress=progress,
         )  # fmt: skip
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+    except Exception as error:  # noqa: BLE001 - the other jobs continue
         record = failed(job, reason_of(error), type(error).__name__, options)
         record.seconds = time.perf_counter() - begun
         record.stops_batch = is_disk_full(error)
@@ -75,7 +75,7 @@ def converted(
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is that no space is left."""
+    """Whether an error, or one of its causes, is a full disk."""
     cause: BaseException | None = error
     for _ in range(_DEEPEST_CAUSE):
         if cause is None:

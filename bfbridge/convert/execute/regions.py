@@ -1,8 +1,8 @@
-"""One large image on a Dask cluster: each task writes whole chunks or shards of one OME-Zarr.
+"""One large image on a Dask cluster: each task writes whole chunks or shards of one store.
 
-A task that is run again, because its worker was lost, writes the same chunks again; each appears
-whole or not at all. The store has its name only when every task has ended and it was finished;
-until then what stood there before stays.
+A task that is repeated, because its worker was lost, writes the same chunks again; each chunk is
+written atomically. The store gets its name when all tasks have ended and it was finished; until
+then a previous store of that name is unchanged.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ def convert_on_cluster(
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FileRecord:
-    """Convert one source into one OME-Zarr, its regions shared out to a cluster's workers.
+    """Convert one source into one store, whose regions are distributed to a cluster's workers.
 
     Parameters
     ----------
     source, target
         Paths that every worker sees.
     options
-        What is wanted; nothing can be split.
+        The conversion options; the target cannot be split.
     client
         A ``distributed.Client``.
     overwrite
-        Whether a store that exists may be replaced, which happens when the new one is finished.
-        At a URL none is.
+        Whether an existing store may be replaced, when the new one is finished. Stores at URLs are
+        never replaced.
     resume
         Whether a store that exists is kept if its pixels are the source's, not an error.
     progress
@@ -80,11 +80,11 @@ def convert_on_cluster(
     Raises
     ------
     BadArgument
-        The target is no OME-Zarr, or is to be split.
+        The format does not support it, or ``split`` was given.
     TargetExists
-        There is something under that name, and it may not be replaced.
+        The target exists, and must not be replaced.
     BfbridgeError
-        Reading or writing failed; the store begun was removed.
+        Reading or writing failed; the unfinished store was removed.
     """
     begun = time.perf_counter()
     place = place_of(target)
@@ -126,7 +126,7 @@ def _make(
     overwrite: bool,
     progress: Callable[[int, int], None] | None,
 ) -> OutputRecord:
-    """Have one store written by the cluster, in a private folder that every worker sees."""
+    """Write one store on the cluster, in a private folder that every worker sees."""
     begun = time.perf_counter()
     writer = registry.writer_for(str(output.target), options.target_backend)
     target_options = dict(options.target_options)
@@ -162,9 +162,9 @@ def _make(
 def _begun(
     target: Place, create: Callable[[Place], None], options: ConvertOptions, overwrite: bool
 ) -> Iterator[Place]:
-    """Begin a store, yield where it is written, and give it its name; or remove it."""
+    """Create a store, yield its temporary location, then rename it; remove it after an error."""
     if isinstance(target, Url):
-        # Made at its place, where nothing opens until it is finished; it replaces none.
+        # Written at its final location, where it cannot be opened before it is finished.
         create(target)
         try:
             yield target
@@ -187,7 +187,7 @@ def _begun(
 
 
 def _anywhere(source: str) -> str:
-    """Return a path that holds in any working directory."""
+    """Return a path that is valid in any working directory."""
     source = os.fspath(path_or_url(source))
     return source if is_url(source) or not os.path.exists(source) else os.path.abspath(source)
 
@@ -246,7 +246,7 @@ def _run(
                 progress(done, total)
     except BaseException:
         client.cancel(futures)
-        # A task under way would go on writing into the store that is removed.
+        # A running task would continue to write into the store that is removed.
         cluster.wait(futures, timeout=60)
         raise
 

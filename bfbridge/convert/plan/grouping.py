@@ -30,7 +30,7 @@ from bfbridge.registry import BACKENDS
 __all__ = ["Found", "Opened", "Scan", "Skipped", "group_files", "opener_for"]
 
 NATIVE = frozenset(
-    {os.path.splitext(suffix)[1] for entry in BACKENDS for suffix in entry.suffixes}
+    {f".{suffix.rpartition('.')[2]}" for entry in BACKENDS for suffix in entry.suffixes}
     # Slides, and the companion files of OME-TIFF.
     | {".svs", ".ome"}
 )

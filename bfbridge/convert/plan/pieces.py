@@ -25,7 +25,7 @@ __all__ = ["Output", "Piece", "grouped_by_well", "plan_outputs"]
 
 @dataclass(frozen=True)
 class Piece:
-    """What one new image takes from one image of the source.
+    """The part of one source image that becomes one new image.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Piece:
     samples
         Samples of a pixel; they lie side by side in `c`.
     whole
-        Whether it is everything of that image at full size, so that metadata stays as it is.
+        Whether it is the complete image at full size, so that metadata is unchanged.
     """
 
     series: int
@@ -92,17 +92,17 @@ class Output:
 def plan_outputs(
     br: BioReader, target: str | os.PathLike[str], options: ConvertOptions
 ) -> list[Output]:
-    """Decide what goes where.
+    """Assign the pixels of a source to new files.
 
     Parameters
     ----------
     br
         The open source.
     target
-        The new file; with ``options.split``, what the files' names are made of. The name of a
-        pattern (``options.names``) takes the place of its last part.
+        The new file; with ``options.split``, the base of the files' names. A pattern
+        (``options.names``) replaces its last part.
     options
-        What was asked for.
+        The conversion options.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def _from_pattern(br: BioReader, piece: Piece, pattern: str) -> str:
         if date is None:
             raise BadSelection(
                 f"{view.source_name}: it is not known when image {piece.series} was acquired, so "
-                f"%A in the name {pattern} stands for nothing. Leave it out."
+                f"%A in the name {pattern} has no value. Leave it out."
             )
         return f"{date:%Y-%m-%dT%H-%M-%S}"
 
@@ -213,7 +213,7 @@ def _chosen(br: BioReader, options: ConvertOptions) -> list[ImageView]:
         raise BadArgument(f"series={wanted!r}: an image is chosen twice.")
     if options.source_level == 0:
         return chosen
-    # Labels and thumbnails have one resolution only, and are not what a level was asked of.
+    # Labels and thumbnails have one resolution level only.
     leveled = [view for view in chosen if len(view.levels) > options.source_level]
     if not leveled:
         raise BadSelection(

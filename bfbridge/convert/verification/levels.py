@@ -1,4 +1,4 @@
-"""Proof of lower resolutions: each is made again from the level below it, and compared.
+"""Verification of lower levels: each is computed again from the next larger one, and compared.
 
 Written apart from `bfbridge.engine.pyramid`, which makes them: windows are cut by reshaping,
 integers are summed exactly and floats in extended precision, and the mode comes from sorted
@@ -29,17 +29,16 @@ SIDE = 2048
 def check_levels(
     source: ImageView | None, made: ImageView, options: ConvertOptions, where: str
 ) -> None:
-    """Compare the lower levels of an image with what they should be.
+    """Compare the lower levels of an image with their expected pixels.
 
     Parameters
     ----------
     source
-        The image whose levels were copied as they are stored; None where they were made anew from
-        level 0.
+        The image whose levels were copied unchanged; None where they were computed from level 0.
     made
         The new image. Its level 0 has been compared already.
     options
-        What was asked for.
+        The conversion options.
     where
         The new file and image, for messages.
 
@@ -64,7 +63,7 @@ def check_levels(
         height, width = -(-height // step), -(-width // step)
         shapes.append((height, width, *made.shape[2:]))
     if not steps:
-        # JPEG 2000 and the like have resolutions of their own making.
+        # JPEG 2000 and similar codecs make resolutions of their own.
         return
     _check_sizes(shapes, levels, where)
     method = "nearest" if made.is_mask and options.downsample == "mean" else options.downsample
@@ -227,7 +226,7 @@ METHODS = {"mean": _mean, "nearest": _nearest, "mode": _mode}
 
 
 def difference(wanted: Array, found: Array, key: tuple[slice, ...], told: str) -> str:
-    """Say where two blocks differ first, in how many values, and by how much at most.
+    """Describe where two blocks differ first, in how many values, and by how much at most.
 
     Parameters
     ----------
@@ -236,7 +235,7 @@ def difference(wanted: Array, found: Array, key: tuple[slice, ...], told: str) -
     key
         Their place in the image.
     told
-        What is wrong, without a full stop.
+        The fault, without a full stop.
     """
     differ = wanted != found
     first = np.argwhere(differ)[0] + [cut.start for cut in key]
@@ -245,6 +244,6 @@ def difference(wanted: Array, found: Array, key: tuple[slice, ...], told: str) -
     most = np.max(np.abs(wanted.astype(wide) - found.astype(wide)))
     return (
         f"{told}. The first that differs is {at}; {np.count_nonzero(differ):,} of {differ.size:,} "
-        f"values of this block differ, by {most:g} at most. With a lossy compression that is to be "
-        "expected; otherwise do not use this file."
+        f"values of this block differ, by {most:g} at most. This is expected with a lossy "
+        "compression; otherwise do not use this file."
     )

@@ -1,4 +1,4 @@
-"""Proof of a conversion: source and target are read again, tile by tile, and compared."""
+"""Verification of pixels: source and target are read again, tile by tile, and compared."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def verify_output(
     record: OutputRecord,
     count: Callable[[int], None],
 ) -> None:
-    """Compare a new file with its source, and note the checksums in its record.
+    """Compare a new file with its source, and add the checksums to its record.
 
     Parameters
     ----------
     source
-        What was converted; it is opened again, and read apart from the way it was converted.
+        The source; it is opened again, and read independently of the conversion.
     output, scalings
         The new file, and how values were changed.
     options
-        What was asked for; its workers and memory are used.
+        The conversion options; their workers and memory are used.
     record
         Gets ``verified=True`` and the checksum of every image.
     count
