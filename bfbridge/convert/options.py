@@ -103,7 +103,7 @@ class _Checked:
             parse, value = option_of(declared).parse, getattr(self, declared.name)
             if value is None and declared.default_factory is not MISSING:
                 object.__setattr__(self, declared.name, declared.default_factory())
-            elif value is not None and parse is not None:
+            elif parse is not None and (value is not None or declared.default is not None):
                 object.__setattr__(self, declared.name, parse(value, declared.name))
 
 

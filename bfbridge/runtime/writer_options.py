@@ -6,8 +6,8 @@ level alone.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any
 
 from bfbridge.errors import BadArgument
@@ -37,6 +37,8 @@ def refuse_unknown(
     known = list(dict.fromkeys(known))
     for name in given:
         if name not in known:
+            import difflib
+
             near = difflib.get_close_matches(name, {*known, *others}, 3)
             meant = f" Did you mean {' or '.join(near)}?" if near else ""
             raise BadArgument(
@@ -68,7 +70,9 @@ def split_compression(options: Mapping[str, Any]) -> dict[str, Any]:
     else:
         return found
     level = found.get("level", inside)
-    if inside is not None and level != inside:
+    # Values of other types are refused by the backend.
+    whole = isinstance(level, Integral) and isinstance(inside, Integral)
+    if level is not inside and inside is not None and not (whole and level == inside):
         raise BadArgument(f"level={level!r}, and compression={value!r} has another. Give one.")
     found["compression"] = name
     if level is not None:

@@ -78,6 +78,9 @@ def test_options_are_checked_however_they_are_made() -> None:
     assert pickle.loads(pickle.dumps(options)) == options
     with pytest.raises(BadArgument, match="max_workers=0: give an integer, 1 or more"):
         ConvertOptions(max_workers=0)
+    with pytest.raises(BadArgument, match="source_level=None"):
+        ConvertOptions(source_level=None)  # type: ignore[arg-type]
+    assert ConvertOptions(storage_options=None).storage_options == {}  # type: ignore[arg-type]
     with pytest.raises(BadArgument, match="reader_options has 'sires'"):
         ConvertOptions(reader_options={"sires": 1})
 

@@ -154,12 +154,13 @@ def tile_from_chunks(chunks: Any, tile: Any = None) -> Any:
         A chunk has several planes, which no TIFF tile has, or `tile` is another size.
     """
     sizes = tuple(chunks) if np.iterable(chunks) else (chunks, chunks)
-    if len(sizes) < 2 or any(size != 1 for size in sizes[:-2]):
+    whole = all(isinstance(size, (int, np.integer)) for size in sizes)
+    if len(sizes) < 2 or not whole or any(size != 1 for size in sizes[:-2]):
         raise BadArgument(
             f"chunks={chunks!r}: a TIFF tile is part of one plane; give (height, width)."
         )
     found = sizes[-2:]
-    if tile is not None and (tuple(tile) if np.iterable(tile) else (tile, tile)) != found:
+    if tile is not None and _tile_of(tile) != found:
         raise BadArgument(f"chunks={chunks!r} and tile={tile!r} differ. Give one of them.")
     return found
 
