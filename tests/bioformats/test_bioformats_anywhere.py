@@ -272,7 +272,7 @@ def test_no_file_is_left_open(tmp_path, tiff, damage):
 def test_our_java_classes_are_those_of_the_sources():
     import zipfile
 
-    from bfbridge_bioformats.handles import build
+    from bfbridge_bioformats.runtime.handles import build
 
     with zipfile.ZipFile(build.JAR) as jar:
         assert jar.read(build.HASH).decode() == build.sources_hash()
