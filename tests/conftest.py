@@ -27,7 +27,14 @@ NO_JAVA = "/a test that starts Java needs the marker java"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests that start Java last: a JVM that runs already would hide a missing marker."""
+    """Mark tests of the backend "bioformats", and run all tests that start Java last.
+
+    They run last because a JVM that runs already would hide a missing marker.
+    """
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call is not None and "bioformats" in map(str, call.params.values()):
+            item.add_marker("java")
     items.sort(key=_starts_java)
 
 

@@ -76,6 +76,7 @@ def test_collection(data: Path) -> None:
     assert re.match(line, done.stderr)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(("level", "told"), [("INFO", False), ("DEBUG", True)])
 def test_what_java_remarks_on_is_for_debugging(data: Path, level: str, told: bool) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")

@@ -21,6 +21,8 @@ from bfbridge.storage.source import as_source
 
 fsspec = pytest.importorskip("fsspec")
 
+pytestmark = pytest.mark.java
+
 
 def open_(target, name=None, **options):
     return bfbridge_bioformats.READER.open(as_source(target, name=name), OpenOptions(**options))

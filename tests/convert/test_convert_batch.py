@@ -88,6 +88,7 @@ def names(found: Sequence[Found]) -> list[str]:
     return [Path(f.path).name for f in found]
 
 
+@pytest.mark.java
 def test_files_that_belong_together_count_once(tmp_path: Path) -> None:
     for name in ("s_1.tif", "s_2.tif", "s.companion.ome", "z.tif", "notes.txt", "torn.czi"):
         (tmp_path / name).write_bytes(b"x")
@@ -214,6 +215,7 @@ NOT_IMAGES = {
 }  # fmt: skip
 
 
+@pytest.mark.java
 def test_what_lies_beside_images_is_left_out_and_told(tmp_path: Path) -> None:
     write(tmp_path / "in/a.ome.tif", 1)
     for name, text in NOT_IMAGES.items():

@@ -49,6 +49,7 @@ def found(*sources: Path | str) -> tuple[dict[str, str | None], dict[str, str]]:
 # ---- damaged images and what is none
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("name", "content", "is_image"),
     [
@@ -85,6 +86,7 @@ def test_damaged_images_are_failures_and_other_files_are_not(
     assert name in told
 
 
+@pytest.mark.java
 def test_an_image_that_cannot_be_read_makes_the_batch_fail(tmp_path: Path) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")
     write(tmp_path / "in/a.ome.tif")
@@ -96,6 +98,7 @@ def test_an_image_that_cannot_be_read_makes_the_batch_fail(tmp_path: Path) -> No
     assert report["counts"] == {"done": 1, "kept": 0, "failed": 1}
 
 
+@pytest.mark.java
 def test_content_that_is_of_no_format_has_an_error_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")
     (tmp_path / "a.dat").write_bytes(BINARY)
@@ -103,6 +106,7 @@ def test_content_that_is_of_no_format_has_an_error_of_its_own(tmp_path: Path) ->
         BioReader(tmp_path / "a.dat")
 
 
+@pytest.mark.java
 def test_folders_without_images_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/notes.py").write_bytes(TEXT)

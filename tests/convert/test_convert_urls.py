@@ -130,6 +130,7 @@ def batch(sources: Any, target: str, storage: dict[str, Any], **more: Any) -> An
     return convert_many(sources, target, request, suffix=".ome.zarr", **more)
 
 
+@pytest.mark.java
 def test_a_batch_at_urls_is_resumed(place: tuple[str, dict[str, Any]], folder: Path) -> None:
     url, storage = place
     out = f"{url}/out"
@@ -232,6 +233,7 @@ def test_split_and_patterns_of_names(place: tuple[str, dict[str, Any]], folder: 
     np.testing.assert_array_equal(pixels(names[1], storage), image(1)[:, :, 2:3])
 
 
+@pytest.mark.java
 def test_what_cannot_be_done_is_said(folder: Path) -> None:
     source = folder / "in/a.ome.tif"
     with pytest.raises(Unsupported, match="written to disks"):
