@@ -294,6 +294,7 @@ def test_without_a_jar(tmp_path: Path) -> None:
     failed(process("jar", "path", BFBRIDGE_JAR=str(tmp_path / "missing.jar")), "missing.jar")
 
 
+@pytest.mark.slow(ci=True)
 def test_without_java(tmp_path: Path) -> None:
     path = text_czi(tmp_path)
     done = process("info", path, BFBRIDGE_JAVA=str(tmp_path / "no-java"))
@@ -304,6 +305,7 @@ def test_without_java(tmp_path: Path) -> None:
     assert "pip install" in done.out
 
 
+@pytest.mark.slow(ci=True)
 def test_an_unknown_suffix_without_java(image: Path, tmp_path: Path) -> None:
     missing = {"BFBRIDGE_JAR": str(tmp_path / "no.jar"), "BFBRIDGE_JAVA": str(tmp_path / "none")}
     for suffix in (".png", ".xyz"):
@@ -311,6 +313,7 @@ def test_an_unknown_suffix_without_java(image: Path, tmp_path: Path) -> None:
         failed(done, f"b{suffix}: no writer for this suffix", ".ome.tif", ".zarr", str(tmp_path))
 
 
+@pytest.mark.slow(ci=True)
 def test_native_formats_need_neither(image: Path, tmp_path: Path) -> None:
     done = process(
         "convert", image, tmp_path / "b.ome.zarr", "--quiet",
@@ -433,6 +436,7 @@ def test_a_reader_of_our_output_may_leave(image: Path) -> None:
     assert shown == b""
 
 
+@pytest.mark.slow(ci=True)
 def test_warnings_are_one_line_and_none_when_quiet(tmp_path: Path) -> None:
     tifffile = pytest.importorskip("tifffile")
     xml = (

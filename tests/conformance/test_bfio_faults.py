@@ -764,6 +764,7 @@ def test_19_a_missing_file_is_a_filenotfounderror(tmp_path: Path, backend: str |
             BioReader(tmp_path / name, backend=backend)
 
 
+@pytest.mark.slow(ci=True)
 def test_19_errors_of_the_caller_are_errors_under_dash_o(files: dict[str, Path]) -> None:
     done = python(
         f"""

@@ -367,6 +367,7 @@ def test_nothing_is_put_into_a_store_that_is_read(tmp_path: Path) -> None:
     assert sorted(store.rglob("*")) == before
 
 
+@pytest.mark.slow(ci=True)
 def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(4):
         write(tmp_path / f"in/{i}.ome.tif", i)
@@ -399,6 +400,7 @@ def share_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "LOOK_SECONDS", 0.01)
 
 
+@pytest.mark.slow(ci=True)
 def test_this_process_converts_until_the_others_are_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,6 +495,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow(ci=True)
 def test_command(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run(
@@ -507,6 +510,7 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(out / "a.ome.zarr"), image(1))
 
 
+@pytest.mark.slow(ci=True)
 def test_command_for_one_file_reports_where_it_is_asked_to(tmp_path: Path) -> None:
     a = write(tmp_path / "a.ome.tif", 4)
     done = run(
@@ -524,6 +528,7 @@ def test_command_for_one_file_reports_where_it_is_asked_to(tmp_path: Path) -> No
     assert names == {"a.ome.tif", "t.ome.tif", "report.json", long}
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("batch", [False, True])
 def test_bars_on_a_terminal(folder: Path, tmp_path: Path, batch: bool) -> None:
@@ -550,6 +555,7 @@ def test_bars_on_a_terminal(folder: Path, tmp_path: Path, batch: bool) -> None:
     assert b"3 converted, 1 failed\n" in output if batch else b"1 image," in output
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "2"), (signal.SIGTERM, "1")])
 def test_signals_end_a_command_in_good_order(
     tmp_path: Path, number: signal.Signals, jobs: str
@@ -592,6 +598,7 @@ def test_signals_end_a_command_in_good_order(
 # ---- a Dask cluster
 
 
+@pytest.mark.slow(ci=True)
 def test_cluster_with_a_worker_that_is_killed(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     for i in range(6):
@@ -619,6 +626,7 @@ def test_cluster_with_a_worker_that_is_killed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(tmp_path / f"out/{i}.ome.tif"), image(i))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("options", ["", "shards=512, chunks=256"])
 def test_one_image_over_a_cluster_with_a_worker_that_is_killed(
     tmp_path: Path, options: str

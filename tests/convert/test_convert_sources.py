@@ -193,6 +193,7 @@ def test_one_source_that_is_odd_does_not_stop_the_others(tmp_path: Path, odd: st
         convert([place], tmp_path / "out")
 
 
+@pytest.mark.slow(ci=True)
 def test_without_a_working_directory(tmp_path: Path) -> None:
     source = write(tmp_path / "in/a.ome.tif")
     program = (

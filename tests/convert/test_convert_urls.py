@@ -106,6 +106,7 @@ def test_one_file(place: tuple[str, dict[str, Any]], folder: Path, tmp_path: Pat
         convert(target, f"{target}/0/b.ome.zarr", **how)
 
 
+@pytest.mark.slow(ci=True)
 def test_the_source_is_a_url(place: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     url, storage = place
     convert(
@@ -168,6 +169,7 @@ def test_a_batch_at_urls_is_resumed(place: tuple[str, dict[str, Any]], folder: P
     np.testing.assert_array_equal(pixels(f"{out}/a.ome.zarr", storage), image(1))
 
 
+@pytest.mark.slow(ci=True)
 def test_without_its_report_a_batch_is_proved(
     place: tuple[str, dict[str, Any]], folder: Path
 ) -> None:
@@ -221,6 +223,7 @@ def test_a_url_of_this_machine_is_a_path(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels(tmp_path / "a.ome.tif", {}), image(1))
 
 
+@pytest.mark.slow(ci=True)
 def test_split_and_patterns_of_names(place: tuple[str, dict[str, Any]], folder: Path) -> None:
     url, storage = place
     source = folder / "in/a.ome.tif"
@@ -247,6 +250,7 @@ def test_what_cannot_be_done_is_said(folder: Path) -> None:
         convert(["memory://nowhere/none.tif"], "memory://x/", suffix=".ome.zarr")
 
 
+@pytest.mark.slow(ci=True)
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     pytest.importorskip("moto.server", reason="moto[server], a local S3, is not installed")
@@ -285,6 +289,7 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow(ci=True)
 def test_a_cluster_writes_one_image_to_a_url(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     pytest.importorskip("s3fs", reason="s3fs is not installed")

@@ -63,6 +63,7 @@ def annotations(count: int) -> str:
     )
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("carrier", ["tiff", "companion"])
 @pytest.mark.parametrize(
     ("make", "count", "what"),
