@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # the test starts. The error message quotes the variable, so it names the missing marker.
 JAVA_VARIABLE = "BFBRIDGE_JAVA"
 NO_JAVA = "/a test that starts Java needs the marker java"
+JAVA_MODULE = "bfbridge_bioformats.runtime.java"
+_searches: list[Any] = []
+
+
+def pytest_configure() -> None:
+    """Count searches for Java in this process while it is hidden."""
+    try:
+        module: Any = importlib.import_module(JAVA_MODULE)
+    except ImportError:
+        return
+    search = module.java_at
+
+    def counted(place: Path, origin: str) -> Any:
+        if str(place) == NO_JAVA:
+            _searches.append(place)
+        return search(place, origin)
+
+    module.java_at = counted
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,6 +63,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Hide Java from a test without the marker, its fixtures included."""
     if _starts_java(item):
         return (yield)
+    _searches.clear()
     before = os.environ.get(JAVA_VARIABLE)
     os.environ[JAVA_VARIABLE] = NO_JAVA
     try:
@@ -52,6 +73,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
             del os.environ[JAVA_VARIABLE]
         else:
             os.environ[JAVA_VARIABLE] = before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Fail a test without the marker that expects an error, and got it because Java is hidden."""
+    result = yield
+    if _searches:
+        pytest.fail("This test looks for Java: it needs the marker java.", pytrace=False)
+    return result
 
 
 def _starts_java(item: pytest.Item) -> bool:
