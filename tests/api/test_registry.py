@@ -326,6 +326,7 @@ PLUGIN = """
 """
 
 
+@pytest.mark.java
 def test_a_plug_in_reads_what_bio_formats_does_not_know(
     tmp_path: Path, install: Callable[..., None]
 ) -> None:
@@ -367,6 +368,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_plug_in_is_named_and_does_no_harm(
     tmp_path: Path, install: Callable[..., None], kind: str, monkeypatch: pytest.MonkeyPatch
@@ -386,6 +388,7 @@ def test_a_broken_plug_in_is_named_and_does_no_harm(
     assert why in line
 
 
+@pytest.mark.java
 def test_plug_ins_are_listed(install: Callable[..., None]) -> None:
     install("odd", PLUGIN)
     install("badname", PLUGIN, "no module!")

@@ -14,6 +14,7 @@ from bfbridge.errors import LimitExceeded, UnreadableFile
 SLEEPER = "a&sizeX=20000&sizeY=20000&sleepInitFile=20000.fake"
 
 
+@pytest.mark.java
 def test_an_empty_file_of_that_name_is_read(tmp_path):
     name = "e&sizeX=97&sizeY=65&sizeT=3.fake"
     (tmp_path / name).touch()

@@ -48,6 +48,7 @@ def write(path: Path, **options: Any) -> Path:
 # ---- the package
 
 
+@pytest.mark.slow(ci=True)
 def test_python_runs_the_package_as_a_command(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bfbridge", "--version"], capture_output=True, text=True, check=False
@@ -290,6 +291,7 @@ def on_a_terminal(columns: int, *arguments: Any) -> tuple[str, str, int]:
     return shown.decode(), output.decode(), command.returncode
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("columns", [80, 40])
 def test_long_names_leave_room_for_the_bar(tmp_path: Path, columns: int) -> None:

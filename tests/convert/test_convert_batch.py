@@ -88,6 +88,7 @@ def names(found: Sequence[Found]) -> list[str]:
     return [Path(f.path).name for f in found]
 
 
+@pytest.mark.java
 def test_files_that_belong_together_count_once(tmp_path: Path) -> None:
     for name in ("s_1.tif", "s_2.tif", "s.companion.ome", "z.tif", "notes.txt", "torn.czi"):
         (tmp_path / name).write_bytes(b"x")
@@ -214,6 +215,7 @@ NOT_IMAGES = {
 }  # fmt: skip
 
 
+@pytest.mark.java
 def test_what_lies_beside_images_is_left_out_and_told(tmp_path: Path) -> None:
     write(tmp_path / "in/a.ome.tif", 1)
     for name, text in NOT_IMAGES.items():
@@ -365,6 +367,7 @@ def test_nothing_is_put_into_a_store_that_is_read(tmp_path: Path) -> None:
     assert sorted(store.rglob("*")) == before
 
 
+@pytest.mark.slow(ci=True)
 def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(4):
         write(tmp_path / f"in/{i}.ome.tif", i)
@@ -397,6 +400,7 @@ def share_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "LOOK_SECONDS", 0.01)
 
 
+@pytest.mark.slow(ci=True)
 def test_this_process_converts_until_the_others_are_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,6 +495,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow(ci=True)
 def test_command(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run(
@@ -505,6 +510,7 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(out / "a.ome.zarr"), image(1))
 
 
+@pytest.mark.slow(ci=True)
 def test_command_for_one_file_reports_where_it_is_asked_to(tmp_path: Path) -> None:
     a = write(tmp_path / "a.ome.tif", 4)
     done = run(
@@ -522,6 +528,7 @@ def test_command_for_one_file_reports_where_it_is_asked_to(tmp_path: Path) -> No
     assert names == {"a.ome.tif", "t.ome.tif", "report.json", long}
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("batch", [False, True])
 def test_bars_on_a_terminal(folder: Path, tmp_path: Path, batch: bool) -> None:
@@ -548,6 +555,7 @@ def test_bars_on_a_terminal(folder: Path, tmp_path: Path, batch: bool) -> None:
     assert b"3 converted, 1 failed\n" in output if batch else b"1 image," in output
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "2"), (signal.SIGTERM, "1")])
 def test_signals_end_a_command_in_good_order(
     tmp_path: Path, number: signal.Signals, jobs: str
@@ -590,6 +598,7 @@ def test_signals_end_a_command_in_good_order(
 # ---- a Dask cluster
 
 
+@pytest.mark.slow(ci=True)
 def test_cluster_with_a_worker_that_is_killed(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     for i in range(6):
@@ -617,6 +626,7 @@ def test_cluster_with_a_worker_that_is_killed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(tmp_path / f"out/{i}.ome.tif"), image(i))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("options", ["", "shards=512, chunks=256"])
 def test_one_image_over_a_cluster_with_a_worker_that_is_killed(
     tmp_path: Path, options: str

@@ -317,6 +317,7 @@ def looking(found: list[str]) -> Any:
     return opener
 
 
+@pytest.mark.java
 def test_parts_share_what_the_search_found(folder: Path, tmp_path: Path) -> None:
     out, request = tmp_path / "out", ConvertOptions()
     (folder / "table.csv").write_text("1,2\n")

@@ -50,6 +50,7 @@ def found(*sources: Path | str) -> tuple[dict[str, str | None], dict[str, str]]:
 # ---- damaged images and what is none
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("name", "content", "is_image"),
     [
@@ -86,6 +87,7 @@ def test_damaged_images_are_failures_and_other_files_are_not(
     assert name in told
 
 
+@pytest.mark.java
 def test_an_image_that_cannot_be_read_makes_the_batch_fail(tmp_path: Path) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")
     write(tmp_path / "in/a.ome.tif")
@@ -97,6 +99,7 @@ def test_an_image_that_cannot_be_read_makes_the_batch_fail(tmp_path: Path) -> No
     assert report["counts"] == {"done": 1, "kept": 0, "failed": 1}
 
 
+@pytest.mark.java
 def test_content_that_is_of_no_format_has_an_error_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")
     (tmp_path / "a.dat").write_bytes(BINARY)
@@ -104,6 +107,7 @@ def test_content_that_is_of_no_format_has_an_error_of_its_own(tmp_path: Path) ->
         BioReader(tmp_path / "a.dat")
 
 
+@pytest.mark.java
 def test_folders_without_images_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/notes.py").write_bytes(TEXT)
@@ -190,6 +194,7 @@ def test_one_source_that_is_odd_does_not_stop_the_others(tmp_path: Path, odd: st
         convert([place], tmp_path / "out")
 
 
+@pytest.mark.slow(ci=True)
 def test_without_a_working_directory(tmp_path: Path) -> None:
     source = write(tmp_path / "in/a.ome.tif")
     program = (

@@ -108,6 +108,7 @@ def test_one_file(place: tuple[str, dict[str, Any]], folder: Path, tmp_path: Pat
         convert(target, f"{target}/0/b.ome.zarr", **how)
 
 
+@pytest.mark.slow(ci=True)
 def test_the_source_is_a_url(place: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     url, storage = place
     convert(
@@ -133,6 +134,7 @@ def batch(sources: Any, target: str, storage: dict[str, Any], **more: Any) -> An
     )
 
 
+@pytest.mark.java
 def test_a_batch_at_urls_is_resumed(place: tuple[str, dict[str, Any]], folder: Path) -> None:
     url, storage = place
     out = f"{url}/out"
@@ -170,6 +172,7 @@ def test_a_batch_at_urls_is_resumed(place: tuple[str, dict[str, Any]], folder: P
     np.testing.assert_array_equal(pixels(f"{out}/a.ome.zarr", storage), image(1))
 
 
+@pytest.mark.slow(ci=True)
 def test_without_its_report_a_batch_is_proved(
     place: tuple[str, dict[str, Any]], folder: Path
 ) -> None:
@@ -223,6 +226,7 @@ def test_a_url_of_this_machine_is_a_path(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels(tmp_path / "a.ome.tif", {}), image(1))
 
 
+@pytest.mark.slow(ci=True)
 def test_split_and_patterns_of_names(place: tuple[str, dict[str, Any]], folder: Path) -> None:
     url, storage = place
     source = folder / "in/a.ome.tif"
@@ -235,6 +239,7 @@ def test_split_and_patterns_of_names(place: tuple[str, dict[str, Any]], folder: 
     np.testing.assert_array_equal(pixels(names[1], storage), image(1)[:, :, 2:3])
 
 
+@pytest.mark.java
 def test_what_cannot_be_done_is_said(folder: Path) -> None:
     source = folder / "in/a.ome.tif"
     with pytest.raises(Unsupported, match="written to disks"):
@@ -248,6 +253,7 @@ def test_what_cannot_be_done_is_said(folder: Path) -> None:
         convert(["memory://nowhere/none.tif"], "memory://x/", suffix=".ome.zarr")
 
 
+@pytest.mark.slow(ci=True)
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     pytest.importorskip("moto.server", reason="moto[server], a local S3, is not installed")
@@ -286,6 +292,7 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow(ci=True)
 def test_a_cluster_writes_one_image_to_a_url(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     pytest.importorskip("s3fs", reason="s3fs is not installed")
