@@ -18,6 +18,7 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.writer_options import refuse_unknown, split_compression
 from bfbridge.storage.durable_io import read_all, write_all
 from bfbridge.tiff.packing import (
     NewDirectory,
@@ -29,7 +30,14 @@ from bfbridge.tiff.packing import (
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.codecs import DamagedSegment, DecodeBuffer, decode_into
 from bfbridge_ometiff.writing.copying import copied_from
-from bfbridge_ometiff.writing.encode import Encoding, EncodingOptions, encoding_for, settings_of
+from bfbridge_ometiff.writing.encode import (
+    OPTIONS,
+    Encoding,
+    EncodingOptions,
+    encoding_for,
+    settings_of,
+    tile_from_chunks,
+)
 from bfbridge_ometiff.writing.grid import Grid, grid_of
 from bfbridge_ometiff.writing.xml_placement import finished_xml
 
@@ -48,6 +56,7 @@ class OmeTiffWriter(WriterBackend):
     """One OME-TIFF being written. Made by `prepare`."""
 
     name: ClassVar[str] = "ometiff"
+    option_names: ClassVar[tuple[str, ...]] = (*OPTIONS, "chunks")
 
     def __init__(
         self,
@@ -98,6 +107,16 @@ class OmeTiffWriter(WriterBackend):
     def check(cls, options: Mapping[str, Any]) -> None:
         """Check option names and values; see `EncodingOptions` for what they are."""
         settings_of(options)
+
+    @classmethod
+    def normalize_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options with ``chunks`` as ``tile``; see `WriterBackend.normalize_options`."""
+        refuse_unknown(options, cls.option_names, "OME-TIFF")
+        found = split_compression(options)
+        if "chunks" in found:
+            found["tile"] = tile_from_chunks(found.pop("chunks"), found.get("tile"))
+        cls.check(found)
+        return found
 
     @classmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:

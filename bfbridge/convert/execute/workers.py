@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from bfbridge.convert.plan.request import Request
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.reports.record import FileRecord
 from bfbridge.processes.child_process import ChildProcess, NoPython
 from bfbridge.processes.parent_pipe import ForwardedLog, ParentPipe
@@ -45,7 +45,7 @@ class WorkerProcess:
         self._process: ChildProcess | None = None
 
     def convert(
-        self, job: Job, request: Request, progress: Callable[[int, int], None]
+        self, job: Job, options: ConvertOptions, progress: Callable[[int, int], None]
     ) -> FileRecord:
         """Do one job in the worker.
 
@@ -56,7 +56,7 @@ class WorkerProcess:
         """
         process = self.start()
         try:
-            process.send((job, request))
+            process.send((job, options))
             while True:
                 kind, message = process.receive()
                 if kind == "done":
@@ -156,9 +156,9 @@ def serve() -> None:
     _pass_on_log(tell)
     tell("ready", None)
     # The pipe also ends when the parent dies: a conversion then stops and removes its files.
-    for job, request in parent.requests(ended=stopped.set):
+    for job, options in parent.requests(ended=stopped.set):
         with suppress(BrokenPipeError):
             try:
-                tell("done", converted(job, request, progress))
+                tell("done", converted(job, options, progress))
             except KeyboardInterrupt:
                 raise SystemExit(143) from None
