@@ -111,6 +111,7 @@ def test_a_part_named_finds_its_set_even_if_the_main_file_is_elsewhere(tmp_path:
     assert names(found) == ["s_1.tif"]
 
 
+@pytest.mark.java
 def test_folders_globs_and_patterns(folder: Path) -> None:
     def find(*sources: str, **options: Any) -> list[str]:
         paths = [f.path for f in find_sources(sources, REQUEST, **options)]
@@ -135,6 +136,7 @@ def test_hidden_files_and_unfinished_work_are_no_sources(tmp_path: Path) -> None
     assert names(find_sources([str(tmp_path)], REQUEST)) == ["a.ome.tif"]
 
 
+@pytest.mark.java
 def test_links_in_a_circle_are_walked_once(tmp_path: Path) -> None:
     write(tmp_path / "in/a/x.ome.tif", 1)
     write(tmp_path / "in/b/y.ome.tif", 2)
@@ -234,6 +236,7 @@ def test_what_lies_beside_images_is_left_out_and_told(tmp_path: Path) -> None:
 # ---- what is done
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_failures_do_not_stop_the_others(folder: Path, tmp_path: Path, jobs: int) -> None:
     out = tmp_path / "out"
@@ -475,6 +478,7 @@ def test_threads_and_memory_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> N
     assert (chosen.max_workers, chosen.memory) == (1, (6 * 128 << 20) // 4)
 
 
+@pytest.mark.java
 def test_two_sources_of_one_name_and_wrong_arguments(tmp_path: Path) -> None:
     a = write(tmp_path / "1/a.ome.tif", 1)
     b = write(tmp_path / "2/a.ome.tif", 2)

@@ -222,6 +222,7 @@ def _input(entry: dict[str, Any], path: str) -> dict[str, Any]:
     return {**entry, "inputs": [*entry["inputs"], {**entry["inputs"][0], "path": path}]}
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("wrong", "place"),
     [

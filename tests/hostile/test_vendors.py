@@ -163,6 +163,7 @@ def czi_with(offset: int, code: str, value: int) -> bytes:
     return entries_changed(czi_bytes([block]), offset, code, value)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "data",
     [

@@ -188,6 +188,7 @@ ESCAPES = [
 ]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("escape", ESCAPES)
 @pytest.mark.parametrize("carrier", ["dataset", "series", "well", "field", "label"])
 def test_paths_that_leave_the_store(tmp_path: Path, carrier: str, escape: Any) -> None:
@@ -268,6 +269,7 @@ def test_unreadable_chunk_is_no_fill_value(tmp_path: Path) -> None:
 # ---- sizes
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -289,6 +291,7 @@ def test_senseless_array_documents_of_version_2(tmp_path: Path, changes: dict[st
         read_all(open_reader(path))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -376,6 +379,7 @@ def bombs(size: int) -> list[tuple[dict[str, Any], Callable[[], bytes]]]:
 BOMBS = bombs(256 * MIB)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(("compressor", "make"), BOMBS, ids=[c["id"] for c, _ in BOMBS])
 def test_chunks_that_expand_beyond_their_size(
     tmp_path: Path, compressor: dict[str, Any], make: Callable[[], bytes]
