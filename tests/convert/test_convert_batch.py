@@ -384,10 +384,10 @@ def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.M
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return plain(job, request, progress)\n"
         "batch.converted = converted\n"
+        "from bfbridge.convert.execute.workers import serve\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    boot = workers.BOOT.replace("from bfbridge", "import deadly; from bfbridge")
-    monkeypatch.setattr(workers, "BOOT", boot)
+    monkeypatch.setattr(workers, "SERVE", "deadly:serve")
     share_out_at_once(monkeypatch)
     monkeypatch.setattr(processes._Batch, "work", lambda self, request: None)
     done = convert_many(tmp_path / "in", tmp_path / "out", jobs=2)
@@ -463,7 +463,7 @@ def test_processes_that_cannot_start_leave_the_work_to_this_one(
     for i in range(3):
         write(tmp_path / f"in/{i}.ome.tif", i)
     share_out_at_once(monkeypatch)
-    monkeypatch.setattr(workers, "BOOT", "raise SystemExit(3)")
+    monkeypatch.setattr(workers, "SERVE", "bfbridge:no_such_function")
     done = convert(tmp_path / "in", tmp_path / "out", jobs=2)
     assert [record.status for record in done.files] == ["done"] * 3
 
