@@ -255,6 +255,7 @@ def test_entries_that_are_no_records_count_as_not_done(
         np.testing.assert_array_equal(br[:], image(0))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "text",
     [

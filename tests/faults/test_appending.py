@@ -196,6 +196,7 @@ def test_kills_at_random_moments(
     assert killed >= KILLS // 2
 
 
+@pytest.mark.slow(ci=True)
 @changes
 @pytest.mark.parametrize("share", [0, slow(1)])
 def test_a_disk_that_fails_at_every_call(

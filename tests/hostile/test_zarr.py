@@ -404,6 +404,7 @@ PACKED = {
 }
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.filterwarnings("ignore:Numcodecs codecs")
 @pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed`")
 @pytest.mark.parametrize("inside", ["after a filter", "in shards of shards"])
@@ -486,6 +487,7 @@ def deep_json(depth: int) -> str:
     return '{"a":' * depth + "1" + "}" * depth
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -507,6 +509,7 @@ def test_hostile_json(tmp_path: Path, name: str, text: str, message: str) -> Non
         open_reader(path)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "attributes",
     [
@@ -568,6 +571,7 @@ def payloads(url: str, secret: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow(ci=True)
 def test_xml_reaches_for_nothing(tmp_path: Path) -> None:
     hits: list[str] = []
 
@@ -633,6 +637,7 @@ def test_uncompressed_chunks_of_another_length(tmp_path: Path) -> None:
 ABSENT = (1 << 64) - 1
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("table", "crc", "message"),
     [
@@ -757,6 +762,7 @@ def test_zip_bombs(tmp_path: Path) -> None:
         open_reader(path).read(region, np.empty(region.shape, np.uint16))
 
 
+@pytest.mark.slow(ci=True)
 def test_damaged_zip_files(tmp_path: Path) -> None:
     good = zipped(tmp_path / "a.zip").read_bytes()
     chance = random.Random(4)
