@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5
 from bfbridge.errors import Unsupported
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AXES",
     "Channel",
+    "ChunkGrid",
     "Extras",
     "Image",
     "ImageSpec",
@@ -45,8 +47,6 @@ __all__ = [
     "WriterBackend",
 ]
 
-AXES = "TCZYX"
-Shape5 = tuple[int, int, int, int, int]
 Role = Literal["image", "label", "macro", "thumbnail"]
 
 
@@ -110,6 +110,11 @@ class Level:
 
     shape: Shape5
     chunk: Shape5
+
+    @property
+    def grid(self) -> ChunkGrid:
+        """The level's chunks: how many there are, and the box of each."""
+        return ChunkGrid(self.shape, self.chunk)
 
 
 @dataclass(frozen=True, slots=True)

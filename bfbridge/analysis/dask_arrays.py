@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.analysis.coordinates import coordinates
-from bfbridge.engine.tiles import available_cpus, run
+from bfbridge.engine.workers import available_cpus, run
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra, ReadFailed
 from bfbridge.files.open_file import OpenFile
 from bfbridge.runtime import forking

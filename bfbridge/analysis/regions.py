@@ -19,7 +19,8 @@ import numpy as np
 from bfbridge.backend import Quantity
 from bfbridge.engine.resample import resample, support, to_dtype
 from bfbridge.engine.selection import parse_axis, parse_ranges, trim
-from bfbridge.engine.tiles import new_array, run
+from bfbridge.engine.tiles import new_array
+from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.ome.metadata import convert_length, unit_symbol
 from bfbridge.runtime.arguments import flag, number, whole

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.analysis.regions import coarse_level
-from bfbridge.engine.tiles import shared_pool
+from bfbridge.engine.workers import shared_pool
 from bfbridge.errors import BfbridgeError
 
 if TYPE_CHECKING:

@@ -4,6 +4,6 @@ Public. Imported by reader.py and by everything above it; what is below takes vi
 imports them for type checkers only.
 """
 
-from bfbridge.views.image_view import ImageView
+from bfbridge.views.image_view import ImageView, LevelViews, SeriesViews
 
-__all__ = ["ImageView"]
+__all__ = ["ImageView", "LevelViews", "SeriesViews"]

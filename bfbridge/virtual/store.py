@@ -17,7 +17,7 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
-from bfbridge.engine.tiles import shared_pool
+from bfbridge.engine.workers import shared_pool
 from bfbridge.errors import BadArgument, ReadFailed
 from bfbridge.virtual.hierarchy import VirtualHierarchy
 from bfbridge.virtual.pyramid import LARGEST_SIDE

@@ -20,7 +20,7 @@ from ome_types import OME, from_xml
 from ome_types.model import Pixels
 
 from bfbridge import BioReader, BioWriter
-from bfbridge.engine import tiles
+from bfbridge.engine import workers
 from bfbridge.errors import (
     BadArgument,
     BadDtype,

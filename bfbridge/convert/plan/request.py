@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bfbridge.engine.pyramid import Pyramid
-from bfbridge.engine.tiles import available_cpus
+from bfbridge.engine.workers import available_cpus
 from bfbridge.errors import BadArgument
 
 __all__ = ["SPLITS", "Request", "parse_crop", "parse_positions", "parse_size", "parse_split"]
