@@ -32,6 +32,7 @@ __all__ = [
     "AXES",
     "Channel",
     "ChunkGrid",
+    "ChunkedStoreBackend",
     "Extras",
     "Image",
     "ImageSpec",
@@ -41,6 +42,7 @@ __all__ = [
     "Quantity",
     "ReaderBackend",
     "Region",
+    "ResumedWriter",
     "Shape5",
     "StoredAs",
     "StoredRanges",
@@ -456,8 +458,9 @@ class WriterBackend(ABC):
     name
         Of the backend.
     at_urls
-        Whether `prepare`, `create` and `open_existing` also take the `Source` of a URL. A file is
-        made there at its final place, and must open nowhere until ``finish``.
+        Whether `prepare` (and `create` and `open_existing` of a `ChunkedStoreBackend`) also take
+        the `Source` of a URL. The file is made at its final place, and no reader may open it before
+        ``finish``.
     """
 
     name: ClassVar[str]
@@ -522,45 +525,6 @@ class WriterBackend(ABC):
         """Store a chunk that is encoded already, as the level's `StoredAs` says. Thread-safe."""
         raise Unsupported(f"{self.name} files take no encoded chunks.")
 
-    # What only stores of separate chunks can do; the default is that a format cannot.
-
-    @classmethod
-    def create(
-        cls,
-        target: Path | Source,
-        images: Sequence[ImageSpec],
-        ome: OME | None,
-        options: Mapping[str, Any],
-    ) -> WriterBackend:
-        """Start a file at its final place for several processes, as `prepare` does for one."""
-        del target, images, ome, options
-        raise Unsupported(f"{cls.name} files are written by one process; OME-Zarr is by several.")
-
-    @classmethod
-    def open_existing(cls, target: Path | Source) -> WriterBackend:
-        """Take part in writing a file made with `create`, in this or another process."""
-        raise Unsupported(f"{target}: {cls.name} files are written by one process.")
-
-    @classmethod
-    def extend(cls, path: Path, count: int) -> WriterBackend:
-        """Start to add `count` time points to a finished file; its image has these only."""
-        del count
-        raise Unsupported(f"{path}: {cls.name} files cannot be appended to; OME-Zarr can.")
-
-    @classmethod
-    def update(cls, path: Path) -> WriterBackend:
-        """Start to write other pixels into a finished file, in place."""
-        raise Unsupported(f"{path}: {cls.name} files cannot be written to again; OME-Zarr can.")
-
-    @property
-    def images(self) -> Sequence[ImageSpec]:
-        """What is being written, of a writer from `open_existing`, `extend` or `update`."""
-        raise Unsupported(f"{self.name} files are written by one process.")
-
-    def release(self) -> None:
-        """End this process's part of a file made with `create`, without finishing the file."""
-        raise Unsupported(f"{self.name} files are written by one process.")
-
     @abstractmethod
     def finish(self) -> None:
         """Complete the file; chunks never written take the fill value."""
@@ -568,3 +532,49 @@ class WriterBackend(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Release everything without completing. May be called at any time, and twice."""
+
+
+class ResumedWriter(WriterBackend):
+    """A writer of a file that exists already: made by a `ChunkedStoreBackend`."""
+
+    @property
+    @abstractmethod
+    def images(self) -> Sequence[ImageSpec]:
+        """What is being written."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """End this process's part of a file made with `create`, without finishing the file."""
+
+
+class ChunkedStoreBackend(WriterBackend):
+    """Optional operations of formats that store each chunk separately.
+
+    The library queries them with ``issubclass(writer, ChunkedStoreBackend)``.
+    """
+
+    @classmethod
+    @abstractmethod
+    def create(
+        cls,
+        target: Path | Source,
+        images: Sequence[ImageSpec],
+        ome: OME | None,
+        options: Mapping[str, Any],
+    ) -> ResumedWriter:
+        """Start a file at its final place for several processes, as `prepare` does for one."""
+
+    @classmethod
+    @abstractmethod
+    def open_existing(cls, target: Path | Source) -> ResumedWriter:
+        """Take part in writing a file made with `create`, in this or another process."""
+
+    @classmethod
+    @abstractmethod
+    def extend(cls, path: Path, count: int) -> ResumedWriter:
+        """Start to add `count` time points to a finished file; its image has these only."""
+
+    @classmethod
+    @abstractmethod
+    def update(cls, path: Path) -> ResumedWriter:
+        """Start to write other pixels into a finished file, in place."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,15 @@ if TYPE_CHECKING:
     from bfbridge.backend import OpenOptions, ReaderBackend, WriterBackend
     from bfbridge.storage.source import Source
 
-__all__ = ["BACKENDS", "Entry", "find", "open_reader", "third_party", "writer_for"]
+__all__ = [
+    "BACKENDS",
+    "Entry",
+    "find",
+    "open_reader",
+    "suffixes_of_writers",
+    "third_party",
+    "writer_for",
+]
 
 log = logging.getLogger("bfbridge")
 
@@ -377,6 +386,16 @@ def _try(
     return opened, reason
 
 
+def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:
+    """Return the suffixes of the native writers that fit, for messages."""
+    found: list[str] = []
+    for entry in BACKENDS:
+        if entry.suffixes:
+            with suppress(BfbridgeError):
+                found.extend(entry.suffixes if fits(entry.load().WRITER) else ())
+    return ", ".join(found) or "of no installed backend"
+
+
 def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
     """Return the writer that owns a file name's suffix.
 
@@ -397,6 +416,12 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
         if entry.suffixes and lowered.endswith(entry.suffixes):
             writer = entry.load().WRITER
             return writer
+    for entry in third_party():
+        with suppress(BfbridgeError):
+            module = entry.load()
+            if module.WRITER is not None and lowered.endswith(_written_suffixes(module)):
+                writer = module.WRITER
+                return writer
     native = {suffix for entry in BACKENDS for suffix in entry.suffixes}
     # Which suffixes Bio-Formats writes only its jar knows.
     try:
@@ -414,3 +439,8 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
         f"{name}: no writer for this suffix. What can be written: "
         f"{', '.join(sorted({*native, *others}))}."
     )
+
+
+def _written_suffixes(module: Any) -> tuple[str, ...]:
+    """Return the suffixes that a third party's module has in ``SUFFIXES``, in lower case."""
+    return tuple(str(suffix).lower() for suffix in getattr(module, "SUFFIXES", ()))

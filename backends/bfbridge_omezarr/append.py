@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
+from bfbridge.backend import ChunkedStoreBackend, Image, ImageSpec, Level, OpenOptions, Shape5
 from bfbridge.errors import BadArgument, Closed, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ngff.documents import to_json
@@ -258,7 +258,7 @@ def _spec_of(image: Image, found: Found, infos: Sequence[ArrayInfo], count: int)
     return ImageSpec(Image(levels=levels, **fields), infos[0].fill.item(), known)
 
 
-class OmeZarrWriter(StoreWriter):
+class OmeZarrWriter(StoreWriter, ChunkedStoreBackend):
     """NGFF 0.4 and 0.5: new stores, made by one process or several, and stores written further."""
 
     @classmethod

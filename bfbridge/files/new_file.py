@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ome_types import OME
     from ome_types.model import Pixels
 
+    from bfbridge.backend import ChunkedStoreBackend, ResumedWriter
     from bfbridge.storage.source import Source
 
 __all__ = ["NewFile", "name_target"]
@@ -95,7 +96,7 @@ class NewFile:
         self._unfinished = UnfinishedChunks(target.folder, wanted.memory)
         self._background = Background(2 * wanted.workers)
         self._first_t = 0
-        self._shared = False
+        self._shared: ResumedWriter | None = None
         self._copies: dict[int, tuple[tuple[Level, ...], tuple[StoredAs | None, ...]]] = {}
         self._task: finalizers.Task | None = None
 
@@ -124,7 +125,7 @@ class NewFile:
         return True
 
     def adopt(
-        self, writer: WriterBackend, *, stored: bool, first_t: int = 0, shared: bool = False
+        self, writer: ResumedWriter, *, stored: bool, first_t: int = 0, shared: bool = False
     ) -> None:
         """Go on with a file that is there already, instead of starting one.
 
@@ -142,7 +143,7 @@ class NewFile:
         self._writer = writer
         self._has_pixels = True
         self._specs = list(writer.images)
-        self._first_t, self._shared = first_t, shared
+        self._first_t, self._shared = first_t, writer if shared else None
         self._assemblers = [
             level_assemblers(
                 writer,
@@ -441,9 +442,9 @@ class NewFile:
             self._background.wait()
             if require_complete:
                 self._refuse_gaps()
-            if self._shared:
+            if self._shared is not None:
                 self._refuse_parts()
-                writer.release()
+                self._shared.release()
             else:
                 self._write_leftovers()
                 writer.finish()
@@ -455,14 +456,12 @@ class NewFile:
             for level in levels:
                 run(level.leftovers(), self.wanted.workers)
 
-    def create_shared(self, path: Path | Source) -> None:
+    def create_shared(self, backend: type[ChunkedStoreBackend], path: Path | Source) -> None:
         """Start the planned file at its final place, for several processes to write."""
         self.plans.settle()
         specs = [spec for spec, _ in self._plan_images()]
         with _reported(self.target):
-            self.backend.create(
-                path, specs, self.plans.document_for(specs), self.wanted.backend_options
-            )
+            backend.create(path, specs, self.plans.document_for(specs), self.wanted.backend_options)
         self._end()
 
     def finish_shared(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.analysis.regions import coarse_level
+from bfbridge.analysis.statistics import coarse_level
 
 if TYPE_CHECKING:
     from bfbridge.views import ImageView
