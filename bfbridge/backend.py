@@ -32,17 +32,16 @@ __all__ = [
     "AXES",
     "Channel",
     "ChunkGrid",
-    "ChunkedStoreBackend",
     "Extras",
     "Image",
     "ImageSpec",
     "Level",
+    "Modulo",
     "OpenOptions",
     "PixelSize",
     "Quantity",
     "ReaderBackend",
     "Region",
-    "ResumedWriter",
     "Shape5",
     "StoredAs",
     "StoredRanges",
@@ -252,6 +251,33 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Modulo:
+    """A further axis folded into Z, C or T (lifetime, angle, lambda ...), as loci.formats.Modulo.
+
+    Attributes
+    ----------
+    type
+        What it counts: "lifetime", "angle", "phase", "tile", "lambda".
+    start, step, end
+        Of its values, in `unit`.
+    unit
+        Or None.
+    labels
+        Of its values, where they are not numbers.
+    length
+        How many values; the axis it is folded into is a multiple of it, this one running fastest.
+    """
+
+    type: str
+    start: float
+    step: float
+    end: float
+    unit: str | None
+    labels: tuple[str, ...]
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class OpenOptions:
     """How a file is to be opened.
 
@@ -458,9 +484,8 @@ class WriterBackend(ABC):
     name
         Of the backend.
     at_urls
-        Whether `prepare` (and `create` and `open_existing` of a `ChunkedStoreBackend`) also take
-        the `Source` of a URL. The file is made at its final place, and no reader may open it before
-        ``finish``.
+        Whether `prepare`, `create` and `open_existing` also take the `Source` of a URL. The file is
+        made at its final place, and no reader may open it before ``finish``.
     """
 
     name: ClassVar[str]
@@ -532,49 +557,3 @@ class WriterBackend(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Release everything without completing. May be called at any time, and twice."""
-
-
-class ResumedWriter(WriterBackend):
-    """A writer of a file that exists already: made by a `ChunkedStoreBackend`."""
-
-    @property
-    @abstractmethod
-    def images(self) -> Sequence[ImageSpec]:
-        """What is being written."""
-
-    @abstractmethod
-    def release(self) -> None:
-        """End this process's part of a file made with `create`, without finishing the file."""
-
-
-class ChunkedStoreBackend(WriterBackend):
-    """Optional operations of formats that store each chunk separately.
-
-    The library queries them with ``issubclass(writer, ChunkedStoreBackend)``.
-    """
-
-    @classmethod
-    @abstractmethod
-    def create(
-        cls,
-        target: Path | Source,
-        images: Sequence[ImageSpec],
-        ome: OME | None,
-        options: Mapping[str, Any],
-    ) -> ResumedWriter:
-        """Start a file at its final place for several processes, as `prepare` does for one."""
-
-    @classmethod
-    @abstractmethod
-    def open_existing(cls, target: Path | Source) -> ResumedWriter:
-        """Take part in writing a file made with `create`, in this or another process."""
-
-    @classmethod
-    @abstractmethod
-    def extend(cls, path: Path, count: int) -> ResumedWriter:
-        """Start to add `count` time points to a finished file; its image has these only."""
-
-    @classmethod
-    @abstractmethod
-    def update(cls, path: Path) -> ResumedWriter:
-        """Start to write other pixels into a finished file, in place."""

@@ -138,6 +138,13 @@ def _pixel_sizes(given: Any) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
+        if isinstance(given, (tuple, list, np.ndarray)):
+            numbers = [isinstance(size, (int, float, np.number)) for size in given]
+            if len(numbers) > 1 and all(numbers):
+                raise BadArgument(
+                    f"pixel_size={given!r} does not say which number belongs to which axis. Give "
+                    "one number for x and y, or a mapping such as {'z': 1.5, 'y': 0.3, 'x': 0.3}."
+                )
         return {"x": given, "y": given}
     sizes = {str(axis).lower(): size for axis, size in given.items()}
     if not set(sizes) <= set("xyz"):

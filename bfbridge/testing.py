@@ -27,7 +27,6 @@ import pytest
 
 from bfbridge.backend import (
     AXES,
-    ChunkedStoreBackend,
     ChunkGrid,
     ImageSpec,
     OpenOptions,
@@ -38,6 +37,7 @@ from bfbridge.backend import (
     StoredAs,
     WriterBackend,
 )
+from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.engine.pyramid import plan_levels, reduce_block
 from bfbridge.errors import BadArgument, BfbridgeError, FileMissing, Unsupported
 from bfbridge.ome import metadata
@@ -314,7 +314,7 @@ class BackendSuite:
     def test_writes_every_dtype(self, tmp_path: Path) -> None:
         self._writer()
         for dtype in self.dtypes:
-            pixels = distinct((1, 2, 1, 33, 41), dtype)
+            pixels = distinct((1, min(2, self.shape[1]), 1, 33, 41), dtype)
             if np.dtype(dtype).kind == "f":
                 pixels[0, 0, 0, 0, :3] = np.nan, np.inf, -0.0
             elif np.dtype(dtype).kind in "iu":

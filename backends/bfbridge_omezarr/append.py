@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.backend import ChunkedStoreBackend, Image, ImageSpec, Level, OpenOptions, Shape5
+from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
+from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.errors import BadArgument, Closed, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ngff.documents import to_json

@@ -18,6 +18,7 @@ from bfbridge.cli.cache import cache_app
 from bfbridge.cli.convert import convert
 from bfbridge.cli.info import info
 from bfbridge.cli.render import render
+from bfbridge.cli.serve import serve
 from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
 from bfbridge.errors import BfbridgeError
 from bfbridge.runtime.terminal import printable
@@ -47,6 +48,7 @@ app.add_typer(cache_app, name="cache")
 app.command()(info)
 app.command()(convert)
 app.command()(render)
+app.command()(serve)
 
 
 def run_app() -> None:

@@ -19,6 +19,9 @@ from bfbridge.errors import BfbridgeError, OutOfMemory, ReadFailed
 
 __all__ = ["Block", "LevelReader", "new_array", "plan", "put", "take"]
 
+# A chunk of a local file that is cheap to read in part is cached only for parts of at most
+# 1/SMALL_PART of it.
+SMALL_PART = 16
 Part = tuple[int, int, Any, Any]
 Array = np.ndarray[Any, Any]
 
@@ -301,6 +304,12 @@ class _BlockRead:
         level = self._level
         return (level.token, level.image, level.level, self._block.index)
 
+    @property
+    def _nbytes(self) -> int:
+        """Bytes of the selected box."""
+        lengths = (b - a for a, b in zip(self._block.start, self._block.stop, strict=True))
+        return int(math.prod(lengths) * self._out.dtype.itemsize)
+
     def _put(self, chunk: Array) -> None:
         """Copy the selected pixels of a whole chunk into the result."""
         block = self._block
@@ -341,7 +350,10 @@ class _BlockRead:
         if (block.start, block.stop) == self._grid.box(block.index) or nbytes * 2 > limit:
             return False
         # Random crops rarely meet a chunk twice: a chunk that is cheap to read in part is cached
-        # only on the second request.
+        # only on the second request, and that of a local file only for parts so small that the
+        # call costs more than the pixels.
         if isinstance(cache, ChunkCache) and level.backend.reads_parts(level.image, level.level):
-            return cache.met(self._key)
+            share = nbytes // max(self._nbytes, 1)
+            is_small = level.backend.waits or share >= SMALL_PART
+            return is_small and cache.met(self._key)
         return True

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge import registry
-from bfbridge.backend import ChunkedStoreBackend, OpenOptions
+from bfbridge.backend import OpenOptions
+from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.errors import BadArgument, TargetExists, Unsupported, WriteFailed
 from bfbridge.files.image_plans import WritePlan
 from bfbridge.files.new_file import NewFile
@@ -31,7 +32,8 @@ from bfbridge.storage.source import as_source, path_or_url
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bfbridge.backend import Image, Quantity, ResumedWriter, WriterBackend
+    from bfbridge.backend import Image, Quantity, WriterBackend
+    from bfbridge.chunked_store import ResumedWriter
     from bfbridge.storage.source import Source
 
 __all__ = [

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ome_types import OME
     from ome_types.model import Pixels
 
-    from bfbridge.backend import ChunkedStoreBackend, ResumedWriter
+    from bfbridge.chunked_store import ChunkedStoreBackend, ResumedWriter
     from bfbridge.storage.source import Source
 
 __all__ = ["NewFile", "name_target"]

@@ -137,6 +137,7 @@ def test_metadata(tmp_path: Path) -> None:
         ((3, 4, 5), {"axes": "CZX"}, "Y and X among them"),
         ((3, 4, 5), {"axes": "QYX"}, "one letter of TCZYXS"),
         ((3, 4), {"axes": 5}, "axes=5"),
+        ((3, 4), {"pixel_size": (0.5, 0.5)}, "which number belongs to which axis"),
         ((3, 4), {"pixel_size": "1um"}, "physical_size_x='1um'"),
         ((3, 4), {"pixel_size": -1}, "above 0"),
         ((3, 4), {"pixel_size": {"q": 1}}, "its axes are x, y and z"),

@@ -10,8 +10,9 @@ import pytest
 HEAVY = (
     "jpype", "zarr", "tifffile", "imagecodecs", "dask", "xarray", "ome_types", "fsspec", "typer",
     "rich", "numcodecs", "pydantic", "lxml", "asyncio", "cmap", "PIL",
-    "bfbridge.rendering", "bfbridge.virtual",
+    "bfbridge.rendering", "bfbridge.virtual", "bfbridge.serve", "aiohttp",
     "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_pictures",
+    "bfbridge_czi", "bfbridge_lif", "bfbridge_nd2",
 )  # fmt: skip
 
 
