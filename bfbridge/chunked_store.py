@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bfbridge.backend import ImageSpec, WriterBackend
 
@@ -37,6 +37,8 @@ class ResumedWriter(WriterBackend):
 
 class ChunkedStoreBackend(WriterBackend):
     """A writer of a format that stores each chunk separately."""
+
+    supports_regions: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod

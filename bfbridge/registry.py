@@ -40,6 +40,7 @@ __all__ = [
     "BACKENDS",
     "Entry",
     "find",
+    "is_folder_format",
     "open_reader",
     "suffixes_of_writers",
     "third_party",
@@ -122,6 +123,8 @@ class Entry:
         (source, first bytes) -> whether the content looks like this backend's.
     suffixes
         Of the files it writes by default.
+    makes_folders
+        Whether what it writes is a folder and not a file.
     extra
         Of the distribution, for the line that installs what it needs.
     distribution
@@ -133,6 +136,7 @@ class Entry:
     claims: Callable[[Source, bytes], bool]
     aliases: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
+    makes_folders: bool = False
     extra: str = ""
     distribution: str = ""
 
@@ -178,6 +182,7 @@ BACKENDS: tuple[Entry, ...] = (
         claims=_is_zarr,
         aliases=("zarr", "zarr3", "tensorstore", "ome-zarr"),
         suffixes=(".zarr",),
+        makes_folders=True,
         extra="omezarr",
     ),
     Entry(
@@ -419,6 +424,12 @@ def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:
             with suppress(BfbridgeError):
                 found.extend(entry.suffixes if fits(entry.load().WRITER) else ())
     return ", ".join(found) or "of no installed backend"
+
+
+def is_folder_format(name: str) -> bool:
+    """Whether an image of this name, by its suffix, is a folder."""
+    name = name.rstrip("/").lower()
+    return any(entry.makes_folders and name.endswith(entry.suffixes) for entry in BACKENDS)
 
 
 def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:

@@ -15,9 +15,9 @@ from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
 from bfbridge.ngff.documents import group_documents, to_json
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
 from bfbridge.ome.model import model_from_xml, xml_from_model
-from bfbridge_omezarr.chunked.levels import LevelWriter, Windows, Workspace
+from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
 from bfbridge_omezarr.hierarchy.files import tree_of
-from bfbridge_omezarr.options import WriteOptions, parse_options
+from bfbridge_omezarr.options import WRITER_OPTIONS, WriteOptions, normalized, parse_options
 from bfbridge_omezarr.shared import (
     FOLDER,
     load_plan,
@@ -54,6 +54,8 @@ class StoreWriter(ResumedWriter):
 
     name: ClassVar[str] = "omezarr"
     at_urls: ClassVar[bool] = True
+    supports_regions: ClassVar[bool] = True
+    option_names: ClassVar[tuple[str, ...]] = WRITER_OPTIONS
 
     def __init__(
         self,
@@ -78,13 +80,35 @@ class StoreWriter(ResumedWriter):
             for group, spec in zip(self._places.groups, images, strict=True)
         )
         self._windows = tuple(Windows(spec.image) for spec in images)
-        self._workspace = Workspace()
+        self._workspace = LevelBuffers()
         self._open = True
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         """Check option names and values; see `bfbridge_omezarr.options.parse_options`."""
         parse_options(options)
+
+    @classmethod
+    def normalize_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options with ``level`` and ``tile`` in ``compression`` and ``chunks``."""
+        found = normalized(options)
+        cls.check(found)
+        return found
+
+    @classmethod
+    def supports_dtype(cls, dtype: np.dtype[Any]) -> bool:
+        """Whether Zarr has this type of pixels: all of numpy's integers and floats."""
+        return dtype.kind in "biufc"
+
+    @classmethod
+    def options_for_copy(
+        cls, stored: StoredAs, chunk: Shape5, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return options that give the chunk size and the compression of other Zarr chunks."""
+        found = dict(options)
+        if stored.container == "zarr" and "compression" not in found:
+            found |= {"compression": stored["compression"], "chunks": chunk}
+        return found
 
     @classmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:

@@ -52,7 +52,7 @@ app.command()(serve)
 
 
 def run_app() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its code."""
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if not debug:
@@ -66,9 +66,9 @@ def run_app() -> None:
             raise
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; nothing unfinished was left behind.", 130)
+        _fail("interrupted; unfinished files were removed.", 130)
     except BrokenPipeError:
-        # Whoever read our output has gone; Python must not complain when it flushes.
+        # The reader of the output has ended; Python must not report an error when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except (typer.Exit, SystemExit):
@@ -80,7 +80,7 @@ def run_app() -> None:
             raise
         _fail(
             f"{type(error).__name__}: {error}. This is a fault of bfbridge; run again with "
-            "--debug and report what it prints."
+            "--debug and report the output."
         )
     finally:
         log.removeHandler(lines)
@@ -88,7 +88,7 @@ def run_app() -> None:
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    """Show a warning as one line, without the place in some library where it was raised."""
+    """Show a warning as one line, without the source line that raised it."""
     warn(str(message))
 
 
@@ -98,7 +98,7 @@ def _fail(message: str, code: int = 1) -> None:
 
 
 def _refuse(error: Any) -> None:
-    """Leave after arguments that click does not take; of none at all it has shown the help."""
+    """Exit after arguments that click refuses; without arguments it has shown the help."""
     message = error.format_message()
     if not message:
         raise SystemExit(error.exit_code)
@@ -118,7 +118,7 @@ def common(
     show_version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and leave."
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -171,13 +171,13 @@ def formats(
         "OME-Zarr are read and written natively."
     )
     for entry, wrong in plugins:
-        told = wrong or f"plug-in {entry.name}, of {entry.distribution}: asked where these end"
+        told = wrong or f"plug-in {entry.name}, of {entry.distribution}: used for other formats"
         console.print(Text(printable(told), style="red" if wrong else ""), soft_wrap=True)
 
 
 @app.command()
 def doctor() -> None:
-    """Check what is installed, and say what installs what is missing."""
+    """Check the installation, and show how to install what is missing."""
     from rich.console import Console
     from rich.text import Text
 
@@ -201,7 +201,7 @@ def doctor() -> None:
         for check in checks:
             _line(console, check.ok, f"{entry.name}: {check.name}", check.detail)
             if check.remedy:
-                console.print(Text(f"    to mend it: {check.remedy}"))
+                console.print(Text(f"    remedy: {check.remedy}"))
             healthy = healthy and check.ok
         for step in module.lookup_report() if hasattr(module, "lookup_report") else []:
             place = "" if step.path is None else f" ({step.path})"
@@ -215,7 +215,7 @@ def doctor() -> None:
 
 
 def _plugins() -> list[tuple[Entry, str]]:
-    """Backends of third parties, each with what is wrong with it."""
+    """Backends of third parties, each with the reason why it cannot be used, or an empty text."""
     from bfbridge.registry import third_party
 
     found = []

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bfbridge.cli.convert import pairs
+from bfbridge.cli.options import pairs
 from bfbridge.cli.text import say, warn
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra
 

@@ -15,10 +15,10 @@ from zarr.abc.store import (
     Store,
     SuffixByteRequest,
 )
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from bfbridge.engine.workers import shared_pool
 from bfbridge.errors import BadArgument, ReadFailed
+from bfbridge.ngff.zarr_buffers import Buffer, BufferPrototype, default_buffer_prototype
 from bfbridge.virtual.hierarchy import VirtualHierarchy
 from bfbridge.virtual.pyramid import LARGEST_SIDE
 

@@ -552,8 +552,8 @@ def run_hook(module, root: Path, version: str = "standard") -> dict[str, str]:
 def tree(tmp_path: Path, sample: Path) -> Path:
     """A source tree with the jar in place, as the hook sees it."""
     root = tmp_path / "tree"
-    code = ROOT / "backends" / "bfbridge_bioformats" / "pinned.py"
-    put(code, root / "backends" / "bfbridge_bioformats" / "pinned.py")
+    code = ROOT / "backends" / "bfbridge_bioformats" / "jars" / "download.py"
+    put(code, root / "backends" / "bfbridge_bioformats" / "jars" / "download.py")
     write_pin(root / "jars" / pinned.PIN_NAME, sample)
     put(sample, root / "jars" / pinned.JAR_NAME)
     return root

@@ -22,13 +22,13 @@ from bfbridge.errors import (
 )
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.ome.model import model_from_xml, without_forbidden, xml_from_model
+from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.ome.xml import (
     BinaryOnly,
     OmeDocument,
     TiffData,
     looks_like_ome_xml,
     parse_ome_xml,
-    pixel_type_of,
     rgba_from_color,
 )
 

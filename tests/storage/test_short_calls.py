@@ -14,10 +14,10 @@ import pytest
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import ReadFailed, UnreadableFile, WriteFailed
+from bfbridge.processes.ipc import MessagePipe
 from bfbridge.storage.durable_io import fill_at, read_all, write_all
 from bfbridge.storage.source import as_source
-from bfbridge_bioformats.isolation.ipc import Channel
-from bfbridge_bioformats.isolation.plane_buffer import Spool
+from bfbridge_bioformats.isolation.plane_buffer import PlaneBuffer
 from bfbridge_ometiff.reading import files
 from tests.storage.test_stamp import tiff
 from tests.support.tiffs import numbered, read_ours
@@ -96,14 +96,14 @@ def test_a_spool_and_a_pipe(tmp_path: Path, short: dict[str, int]) -> None:
 
     pixels = numbered((1, 1, 1, 50, 60), "u2")
     spec = ImageSpec(Image(None, (Level(pixels.shape, pixels.shape),), pixels.dtype))  # type: ignore[arg-type]
-    spool = Spool(tmp_path / "spool", [spec])
+    spool = PlaneBuffer(tmp_path / "spool", [spec])
     spool.write(0, 0, (0, 0, 0, 0, 0), pixels)
     np.testing.assert_array_equal(spool.read(0, 0, (0, 0, 0, 0, 0)), pixels)
     spool.close()
     receive, send = os.pipe()
     try:
-        channel = Channel(receive, send)
-        channel.send(channel.pack(pixels))
+        channel = MessagePipe(receive, send)
+        channel.send(pixels)
         np.testing.assert_array_equal(channel.receive(), pixels)
     finally:
         os.close(receive)
@@ -198,7 +198,7 @@ def test_a_file_in_non_blocking_mode(tmp_path: Path) -> None:
 def test_nobody_calls_the_system_but_in_a_loop() -> None:
     """`filesystem.read_all`, `fill_at` and `write_all` are the loops; two modules have others."""
     loops = {"bfbridge/storage/durable_io.py", "backends/bfbridge_omezarr/hierarchy/store.py",
-             "backends/bfbridge_bioformats/isolation/ipc.py"}  # fmt: skip
+             "bfbridge/processes/ipc.py"}  # fmt: skip
     call = re.compile(r"\bos\.(p?readv?|p?writev?|sendfile|copy_file_range)\(")
     found = {
         path.relative_to(ROOT).as_posix()

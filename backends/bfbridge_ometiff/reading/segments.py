@@ -9,17 +9,17 @@ import numpy as np
 
 from bfbridge.errors import FileChanged, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
-from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
+from bfbridge_ometiff.codecs import DamagedSegment, DecodeBuffer, decode_into
 from bfbridge_ometiff.reading.files import OpenTiff
-from bfbridge_ometiff.structure.layout import Layout
+from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 
 __all__ = ["PlaneReader"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Shared by all readers: a reader that is opened for one crop finds warm memory.
-_pixels = Scratch()
-_stored = Scratch()
+_pixels = DecodeBuffer()
+_stored = DecodeBuffer()
 
 # Neighbouring segments are fetched together up to this many bytes.
 _RUN = 4 << 20
@@ -58,7 +58,7 @@ class PlaneReader:
         self._limits = limits
 
     def read(
-        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], first: int, out: Array
+        self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], first: int, out: Array
     ) -> None:
         """Read a box of a plane.
 
@@ -75,7 +75,7 @@ class PlaneReader:
 
         Raises
         ------
-        Damaged
+        DamagedSegment
             A segment cannot be delivered; the message names it.
         """
         count = out.shape[2]
@@ -94,13 +94,13 @@ class PlaneReader:
                     decode_into(
                         layout, segment.data, segment.rows, segment.inside, segment.out, _pixels
                     )
-                except Damaged as error:
-                    raise Damaged(f"{_segment(layout, segment.number)}: {error}") from error
+                except DamagedSegment as error:
+                    raise DamagedSegment(f"{_segment(layout, segment.number)}: {error}") from error
         if not layout.planar and count != layout.samples:
             out[...] = parts[0][1][:, :, first : first + count]
 
     def _segments(
-        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], part: int, out: Array
+        self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
     ) -> Iterator[_Segment]:
         """Fetch the segments that a box meets; those that were never written are set to zero."""
         top, left = corner
@@ -129,7 +129,7 @@ class PlaneReader:
                 inside = (y0 - row * tile_length, x0 - column * tile_width)
                 yield _Segment(number, rows, data, inside, box)
 
-    def _check_ratio(self, layout: Layout, number: int, rows: int, data: Any) -> None:
+    def _check_ratio(self, layout: SegmentLayout, number: int, rows: int, data: Any) -> None:
         """Refuse a segment that decodes to suspiciously many bytes."""
         decoded = rows * layout.tile_width * layout.segment_samples * layout.dtype.itemsize
         if decoded > _SMALL and decoded > len(data) * self._limits.chunk_ratio:
@@ -138,7 +138,9 @@ class PlaneReader:
                 f"more than the limit of {self._limits.chunk_ratio:,} times"
             )
 
-    def _fetch(self, tiff: OpenTiff, layout: Layout, run: list[tuple[int, int, int]]) -> list[Any]:
+    def _fetch(
+        self, tiff: OpenTiff, layout: SegmentLayout, run: list[tuple[int, int, int]]
+    ) -> list[Any]:
         """Return the stored bytes of each segment of a run; None for one of no bytes."""
         first, last = run[0][0], run[-1][0]
         start = int(layout.offsets[first])
@@ -154,7 +156,7 @@ class PlaneReader:
         return pieces
 
     def _bytes(
-        self, tiff: OpenTiff, layout: Layout, numbers: Sequence[int], start: int, length: int
+        self, tiff: OpenTiff, layout: SegmentLayout, numbers: Sequence[int], start: int, length: int
     ) -> Any:
         """Return bytes that the segments `numbers` share; an error names the first that fails."""
         number = numbers[0]
@@ -163,7 +165,7 @@ class PlaneReader:
                 start, length = int(layout.offsets[number]), int(layout.counts[number])
                 if start + length > tiff.size:
                     break
-            raise Damaged(
+            raise DamagedSegment(
                 f"{_segment(layout, number)} lies at bytes {start:,}-{start + length:,}, but the "
                 f"file has only {tiff.size:,}; it is truncated or damaged"
             )
@@ -172,10 +174,10 @@ class PlaneReader:
         except FileChanged:
             raise
         except (UnreadableFile, OSError) as error:
-            raise Damaged(f"{_segment(layout, number)} cannot be read: {error}") from error
+            raise DamagedSegment(f"{_segment(layout, number)} cannot be read: {error}") from error
 
     def _read_rows(
-        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], part: int, out: Array
+        self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
     ) -> None:
         """Read a box of uncompressed segments: only the rows wanted, contiguous ones together."""
         top, left = corner
@@ -200,7 +202,7 @@ class PlaneReader:
             np.invert(out, out=out)
 
 
-def _segment(layout: Layout, number: int) -> str:
+def _segment(layout: SegmentLayout, number: int) -> str:
     """Name a segment in a message."""
     if not layout.tiled:
         return f"strip {number}"
@@ -210,7 +212,9 @@ def _segment(layout: Layout, number: int) -> str:
     return f"tile {column}, {row} (column, row){sample}"
 
 
-def _runs(layout: Layout, wanted: list[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
+def _runs(
+    layout: SegmentLayout, wanted: list[tuple[int, int, int]]
+) -> list[list[tuple[int, int, int]]]:
     """Group segments that lie one after the other in the file."""
     runs: list[list[tuple[int, int, int]]] = []
     end = start = -1
@@ -226,7 +230,7 @@ def _runs(layout: Layout, wanted: list[tuple[int, int, int]]) -> list[list[tuple
 
 
 def _row_runs(
-    layout: Layout, column: int, part: int, top: int, bottom: int
+    layout: SegmentLayout, column: int, part: int, top: int, bottom: int
 ) -> list[tuple[int, int, int, int]]:
     """Split rows into runs contiguous in the file: first row, end row, byte offset, segment.
 
@@ -245,7 +249,7 @@ def _row_runs(
         inside = y - row * layout.tile_length
         offset = int(layout.offsets[number]) + inside * row_bytes if count else -1
         if count and not _holds(layout, count, row):
-            raise Damaged(
+            raise DamagedSegment(
                 f"{_segment(layout, number)} has {count:,} bytes stored where its pixels need "
                 f"{layout.rows_of(row) * row_bytes:,}"
             )
@@ -268,7 +272,7 @@ def _row_runs(
     return runs
 
 
-def _holds(layout: Layout, count: int, row: int) -> bool:
+def _holds(layout: SegmentLayout, count: int, row: int) -> bool:
     """Whether an uncompressed segment is as long as its pixels need.
 
     Some writers count pixels instead of bytes; TiffParser.getTile allows for that.
