@@ -36,7 +36,7 @@ import sys
 from functools import partial
 from bfbridge import BioReader
 from bfbridge.convert.plan.blocks import plan_grid
-from bfbridge.engine.tiles import available_cpus, run
+from bfbridge.engine.workers import available_cpus, run
 with BioReader(sys.argv[1], cache=0) as br:
     shape = tuple(br.sizes.values())
     grid = plan_grid(shape, br.chunks, (1024, 1024, 1, 1, 1), br.dtype.itemsize, 1, 64 << 20)
@@ -47,7 +47,7 @@ import sys
 from functools import partial
 import numpy as np
 from bfbridge import BioWriter
-from bfbridge.engine.tiles import available_cpus, run
+from bfbridge.engine.workers import available_cpus, run
 y, x, z, c, t = map(int, sys.argv[3].split(","))
 tile = np.load(sys.argv[1])
 with BioWriter(sys.argv[2], X=x, Y=y, Z=z, C=c, T=t, dtype=tile.dtype, pyramid=True,
@@ -66,7 +66,7 @@ from functools import partial
 import numpy as np
 from bfbridge import BioReader, BioWriter, convert
 from bfbridge.convert.plan.blocks import plan_grid
-from bfbridge.engine.tiles import available_cpus, run
+from bfbridge.engine.workers import available_cpus, run
 source, folder, repeats = sys.argv[1], sys.argv[2], int(sys.argv[3])
 target, own = f"{folder}/warm.ome.zarr", f"{folder}/own.ome.zarr"
 with BioReader(source) as br:

@@ -530,7 +530,8 @@ class AICSImage:
             self._save_arrays(uri, numbers, options)
             return
         series = [self._views[number].index for number in numbers]
-        convert = import_module("bfbridge.convert").convert
+        from bfbridge.convert import convert
+
         convert(self._reader._file.source, os.fspath(uri), series=series, **options)
 
 
@@ -542,9 +543,6 @@ def _micrometres(size: Quantity | None) -> float | None:
     except BadArgument:
         # Sizes in pixels or in a reference frame have no length.
         return None
-
-
-# ---- selections
 
 
 def _selection(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5
 from bfbridge.errors import Unsupported
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.runtime.writer_options import split_compression
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AXES",
     "Channel",
+    "ChunkGrid",
     "Extras",
     "Image",
     "ImageSpec",
@@ -47,8 +49,6 @@ __all__ = [
     "WriterBackend",
 ]
 
-AXES = "TCZYX"
-Shape5 = tuple[int, int, int, int, int]
 Role = Literal["image", "label", "macro", "thumbnail"]
 
 
@@ -112,6 +112,11 @@ class Level:
 
     shape: Shape5
     chunk: Shape5
+
+    @property
+    def grid(self) -> ChunkGrid:
+        """The level's chunks: how many there are, and the box of each."""
+        return ChunkGrid(self.shape, self.chunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,8 +485,8 @@ class WriterBackend(ABC):
     name
         Of the backend.
     at_urls
-        Whether `prepare`, `create` and `open_existing` also take the `Source` of a URL. A file is
-        made there at its final place, and must open nowhere until ``finish``.
+        Whether `prepare`, `create` and `open_existing` also take the `Source` of a URL. The file is
+        made at its final place, and no reader may open it before ``finish``.
     supports_regions
         Whether several processes can write regions of one file; see `create`.
     option_names
@@ -582,45 +587,6 @@ class WriterBackend(ABC):
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
         """Store a chunk that is encoded already, as the level's `StoredAs` says. Thread-safe."""
         raise Unsupported(f"{self.name} files take no encoded chunks.")
-
-    # What only stores of separate chunks can do; the default is that a format cannot.
-
-    @classmethod
-    def create(
-        cls,
-        target: Path | Source,
-        images: Sequence[ImageSpec],
-        ome: OME | None,
-        options: Mapping[str, Any],
-    ) -> WriterBackend:
-        """Start a file at its final place for several processes, as `prepare` does for one."""
-        del target, images, ome, options
-        raise Unsupported(f"{cls.name} files are written by one process; OME-Zarr is by several.")
-
-    @classmethod
-    def open_existing(cls, target: Path | Source) -> WriterBackend:
-        """Take part in writing a file made with `create`, in this or another process."""
-        raise Unsupported(f"{target}: {cls.name} files are written by one process.")
-
-    @classmethod
-    def extend(cls, path: Path, count: int) -> WriterBackend:
-        """Start to add `count` time points to a finished file; its image has these only."""
-        del count
-        raise Unsupported(f"{path}: {cls.name} files cannot be appended to; OME-Zarr can.")
-
-    @classmethod
-    def update(cls, path: Path) -> WriterBackend:
-        """Start to write other pixels into a finished file, in place."""
-        raise Unsupported(f"{path}: {cls.name} files cannot be written to again; OME-Zarr can.")
-
-    @property
-    def images(self) -> Sequence[ImageSpec]:
-        """What is being written, of a writer from `open_existing`, `extend` or `update`."""
-        raise Unsupported(f"{self.name} files are written by one process.")
-
-    def release(self) -> None:
-        """End this process's part of a file made with `create`, without finishing the file."""
-        raise Unsupported(f"{self.name} files are written by one process.")
 
     @abstractmethod
     def finish(self) -> None:

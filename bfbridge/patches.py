@@ -18,8 +18,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from bfbridge.analysis.coordinates import corner
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.engine.selection import FACE_AXES, Selection
-from bfbridge.engine.tiles import ChunkCache, Target, new_array
+from bfbridge.engine.tiles import LevelReader, new_array
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.reader import BioReader
 from bfbridge.runtime.arguments import whole
@@ -63,8 +64,8 @@ class _Planar(ImageView):
 class _Uncached(_Planar):
     """A view whose chunks are not kept."""
 
-    def _target(self) -> Target:
-        return replace(super()._target(), cache=None)
+    def _reader(self) -> LevelReader:
+        return replace(super()._reader(), cache=None)
 
 
 class Rectangle(NamedTuple):
@@ -349,7 +350,7 @@ class ImageStack:
         else:
             # Checked already, so not parsed once more: a cached patch takes microseconds.
             selection = Selection(tuple(index[axis] for axis in FACE_AXES))
-            found = self._reading_view()._load(selection, keepdims=True).transpose(4, 3, 2, 0, 1)
+            found = self._reading_view()._reader().load(selection).transpose(4, 3, 2, 0, 1)
         if self._depth == "T":
             return found[:, :, 0].swapaxes(0, 1)
         return found[0] if self._depth else found[0, :, 0]

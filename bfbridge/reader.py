@@ -11,7 +11,8 @@ import numpy as np
 
 from bfbridge.analysis.tiling import bfio_batch_limit, bfio_batches
 from bfbridge.backend import OpenOptions, Quantity
-from bfbridge.engine.tiles import ChunkCache, worker_count
+from bfbridge.engine.chunk_cache import ChunkCache
+from bfbridge.engine.workers import worker_count
 from bfbridge.errors import (
     BadArgument,
     BadSelection,

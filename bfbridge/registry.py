@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ __all__ = [
     "find",
     "is_folder_format",
     "open_reader",
+    "suffixes_of_writers",
     "third_party",
     "writer_for",
 ]
@@ -414,6 +416,16 @@ def _try(
     return opened, reason
 
 
+def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:
+    """Return the suffixes of the native writers that fit, for messages."""
+    found: list[str] = []
+    for entry in BACKENDS:
+        if entry.suffixes:
+            with suppress(BfbridgeError):
+                found.extend(entry.suffixes if fits(entry.load().WRITER) else ())
+    return ", ".join(found) or "of no installed backend"
+
+
 def is_folder_format(name: str) -> bool:
     """Whether an image of this name, by its suffix, is a folder."""
     name = name.rstrip("/").lower()
@@ -440,6 +452,12 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
         if entry.suffixes and lowered.endswith(entry.suffixes):
             writer = entry.load().WRITER
             return writer
+    for entry in third_party():
+        with suppress(BfbridgeError):
+            module = entry.load()
+            if module.WRITER is not None and lowered.endswith(_written_suffixes(module)):
+                writer = module.WRITER
+                return writer
     native = {suffix for entry in BACKENDS for suffix in entry.suffixes}
     # Which suffixes Bio-Formats writes only its jar knows.
     try:
@@ -457,3 +475,8 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
         f"{name}: no writer for this suffix. What can be written: "
         f"{', '.join(sorted({*native, *others}))}."
     )
+
+
+def _written_suffixes(module: Any) -> tuple[str, ...]:
+    """Return the suffixes that a third party's module has in ``SUFFIXES``, in lower case."""
+    return tuple(str(suffix).lower() for suffix in getattr(module, "SUFFIXES", ()))

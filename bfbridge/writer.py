@@ -17,7 +17,7 @@ from bfbridge.engine.casting import as_pixels
 from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.engine.pyramid import Pyramid
 from bfbridge.engine.selection import FACE_AXES, Selection, parse_key, trim
-from bfbridge.engine.tiles import worker_count
+from bfbridge.engine.workers import worker_count
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files import in_place as inplace
 from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames

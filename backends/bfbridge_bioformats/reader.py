@@ -206,7 +206,12 @@ class BioFormatsReader(ReaderBackend):
         Closed
             After `close`.
         """
-        self._call(partial(self._read, region, out), region)
+        try:
+            call(partial(self._fill, region, out), self._name, region, self._bounds)
+        except BfbridgeError:
+            raise
+        except Exception as error:
+            raise read_failure(error, self._name, str(region)) from error
 
     def _call(self, action: Callable[[], T], what: object = "metadata") -> T:
         try:
@@ -216,53 +221,43 @@ class BioFormatsReader(ReaderBackend):
         except Exception as error:
             raise read_failure(error, self._name, str(what)) from error
 
-    def _read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
-        with self._borrowed() as reader:
-            self._fill(reader, region, out)
-
-    def _fill(self, reader: JavaReader, region: Region, out: np.ndarray[Any, Any]) -> None:
+    def _fill(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` plane by plane, in blocks that a Java array holds."""
         entry = self._entries[region.image]
-        samples = entry.layout.samples
-        (t0, c0, z0, _, _), (t1, c1, z1, _, _) = region.start, region.stop
-        reader.go_to(entry.series, region.level)
-        for t in range(t0, t1):
-            for channel in range(c0 // samples, -(-c1 // samples)):
-                first = max(c0, channel * samples)
-                last = min(c1, (channel + 1) * samples)
-                wanted = slice(first - channel * samples, last - channel * samples)
-                for z in range(z0, z1):
-                    plane = entry.plane(region.level, z, channel, t)
-                    target = out[t - t0, first - c0 : last - c0, z - z0]
-                    self._fill_plane(reader, entry, region, plane, wanted, target)
-
-    def _fill_plane(
-        self,
-        reader: JavaReader,
-        entry: SeriesImage,
-        region: Region,
-        plane: int,
-        wanted: slice,
-        target: np.ndarray[Any, Any],
-    ) -> None:
-        """Fill samples x Y x X of one plane, in pieces that a Java array holds."""
-        y0, x0, y1, x1 = *region.start[3:], *region.stop[3:]
         layout = entry.layout
         pixel = layout.samples * layout.dtype.itemsize
-        step_x = max(min(x1 - x0, _piece_bytes() // pixel), 1)
+        blocks = self._blocks(entry, region)
+        with self._borrowed() as reader:
+            reader.go_to(entry.series, region.level)
+            for plane, wanted, target in _planes(entry, region, out):
+                row = -1
+                for y, x, height, width in blocks:
+                    if y != row:
+                        row = y
+                        self._pool.check_open()
+                        check_wanted()
+                    self._bounds.activity.note()
+                    raw = reader.open_bytes(
+                        plane, region.start[4] + x, region.start[3] + y, width, height,
+                        width * height * pixel,
+                    )  # fmt: skip
+                    block = samples_first(raw, layout, height, width)[wanted]
+                    target[:, y : y + height, x : x + width] = block
+
+    def _blocks(self, entry: SeriesImage, region: Region) -> list[tuple[int, int, int, int]]:
+        """Return the blocks of one plane of a region: row, column, height, width."""
+        size_y, size_x = region.shape[3:]
+        pixel = entry.layout.samples * entry.layout.dtype.itemsize
+        step_x = max(min(size_x, _piece_bytes() // pixel), 1)
         step_y = max(_piece_bytes() // (pixel * step_x), 1)
         stored = entry.image.levels[region.level].chunk[3]
         if step_y > stored:
             step_y -= step_y % stored
-        for y in range(y0, y1, step_y):
-            height = min(step_y, y1 - y)
-            self._pool.check_open()
-            check_wanted()
-            for x in range(x0, x1, step_x):
-                width = min(step_x, x1 - x)
-                self._bounds.activity.note()
-                raw = reader.open_bytes(plane, x, y, width, height, width * height * pixel)
-                block = samples_first(raw, layout, height, width)[wanted]
-                target[:, y - y0 : y - y0 + height, x - x0 : x - x0 + width] = block
+        return [
+            (y, x, min(step_y, size_y - y), min(step_x, size_x - x))
+            for y in range(0, size_y, step_y)
+            for x in range(0, size_x, step_x)
+        ]
 
     def ome_xml(self) -> str | None:
         """Return the OME-XML of Bio-Formats' metadata store; None where it has none to give.
@@ -335,6 +330,22 @@ class BioFormatsReader(ReaderBackend):
         self._finalizer.detach()
         call(partial(_close, self._pool, self._files), self._name, "closing it")
         self._store = None
+
+
+def _planes(
+    entry: SeriesImage, region: Region, out: np.ndarray[Any, Any]
+) -> Iterator[tuple[int, slice, np.ndarray[Any, Any]]]:
+    """Yield Java's plane number, the samples wanted of it, and the part of `out` they fill."""
+    samples = entry.layout.samples
+    (t0, c0, z0, _, _), (t1, c1, z1, _, _) = region.start, region.stop
+    for t in range(t0, t1):
+        for channel in range(c0 // samples, -(-c1 // samples)):
+            first = max(c0, channel * samples)
+            last = min(c1, (channel + 1) * samples)
+            wanted = slice(first - channel * samples, last - channel * samples)
+            for z in range(z0, z1):
+                plane = entry.plane(region.level, z, channel, t)
+                yield plane, wanted, out[t - t0, first - c0 : last - c0, z - z0]
 
 
 def _package(source: Source, options: OpenOptions) -> Package | None:

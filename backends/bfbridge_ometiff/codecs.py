@@ -116,7 +116,10 @@ def decode_into(
         if layout.reversed_bits:
             data = imagecodecs.bitorder_decode(bytes(data))
         if layout.compression in BYTE_STREAMS:
-            _decode_stream(layout, data, rows, corner, out, scratch)
+            length = rows * layout.row_bytes
+            target = _target_of(layout, rows, corner, out)
+            flat = _stream(layout, data, length, target, scratch)
+            _arrange(layout, flat, rows, corner, out, placed=target is not None)
         else:
             pixels = _decode_image(layout, data, rows, corner, out)
             if pixels is out:
@@ -129,17 +132,11 @@ def decode_into(
         raise DamagedSegment(f"its {layout.compression} data does not decode ({error})") from error
 
 
-def _decode_stream(
-    layout: SegmentLayout,
-    data: bytes | memoryview,
-    rows: int,
-    corner: tuple[int, int],
-    out: Array,
-    scratch: DecodeBuffer,
-) -> None:
-    samples, width = layout.segment_samples, layout.tile_width
-    y, x = corner
-    whole = corner == (0, 0) and out.shape == (rows, width, samples)
+def _target_of(
+    layout: SegmentLayout, rows: int, corner: tuple[int, int], out: Array
+) -> Array | None:
+    """Return the bytes of `out` if a segment can be decompressed straight into them."""
+    whole = corner == (0, 0) and out.shape == (rows, layout.tile_width, layout.segment_samples)
     direct = (
         whole
         and not layout.packed
@@ -147,15 +144,35 @@ def _decode_stream(
         and out.flags.c_contiguous
         and (layout.byteorder == _NATIVE or out.itemsize == 1)
     )
-    length = rows * layout.row_bytes
-    flat = _stream(
-        layout, data, length, out.reshape(-1).view(np.uint8) if direct else None, scratch
-    )
+    return out.reshape(-1).view(np.uint8) if direct else None
+
+
+def _arrange(
+    layout: SegmentLayout,
+    flat: Array,
+    rows: int,
+    corner: tuple[int, int],
+    out: Array,
+    *,
+    placed: bool,
+) -> None:
+    """Make pixels of decompressed bytes: unpack, undo the predictor, select.
+
+    Parameters
+    ----------
+    layout, rows, corner, out
+        As for `decode_into`.
+    flat
+        The decompressed bytes.
+    placed
+        Whether they are those of `out`.
+    """
+    y, x = corner
     if layout.packed:
         _unpack(layout, flat, rows, corner, out)
         return
     stored = layout.dtype.newbyteorder("<" if layout.byteorder == "<" else ">")
-    pixels = flat.view(stored).reshape(rows, width, samples)
+    pixels = flat.view(stored).reshape(rows, layout.tile_width, layout.segment_samples)
     part = pixels[y : y + out.shape[0]]
     if layout.predictor == 2:
         _undo_difference(layout, part, x, out)
@@ -163,7 +180,7 @@ def _decode_stream(
         # Bytes are stored most significant first whatever the byte order (TIFF technical note 3).
         decoded = imagecodecs.floatpred_decode(part.view(layout.dtype), axis=-2)
         out[...] = decoded[:, x : x + out.shape[1]]
-    elif not direct:
+    elif not placed:
         out[...] = part[:, x : x + out.shape[1]]
     if layout.inverted:
         np.invert(out, out=out)

@@ -124,35 +124,50 @@ class OmeTiffReader(ReaderBackend):
         FileChanged
             A file was written to or replaced after the data set was opened.
         """
+        per_pixel = self._images[region.image].samples
         with self._gate:
-            per_pixel = self._images[region.image].samples
             for t in range(region.start[0], region.stop[0]):
                 for channel in range(region.start[1] // per_pixel, -(-region.stop[1] // per_pixel)):
+                    first = max(region.start[1] - channel * per_pixel, 0)
                     for z in range(region.start[2], region.stop[2]):
-                        self._read_plane(region, (t, channel, z), out)
+                        pixels = self._part_of(out, region, (t, channel, z))
+                        with self._plane(region, (t, channel, z)) as (tiff, layout):
+                            if tiff is None or layout is None:
+                                # OME-TIFF: planes that no file of a set holds are black.
+                                pixels[...] = 0
+                                continue
+                            corner = (region.start[3], region.start[4])
+                            self._planes.read(tiff, layout, corner, first, pixels)
 
-    def _read_plane(
-        self, region: Region, plane: tuple[int, int, int], out: np.ndarray[Any, Any]
-    ) -> None:
-        """Read the part of a region that one stored plane holds."""
+    def _part_of(
+        self, out: np.ndarray[Any, Any], region: Region, plane: tuple[int, int, int]
+    ) -> np.ndarray[Any, Any]:
+        """Return the part of `out` (Y, X, samples) that one stored plane fills."""
         t, channel, z = plane
         per_pixel = self._images[region.image].samples
         c0 = max(region.start[1], channel * per_pixel)
         c1 = min(region.stop[1], (channel + 1) * per_pixel)
         box = out[t - region.start[0], c0 - region.start[1] : c1 - region.start[1]]
-        pixels = np.moveaxis(box[:, z - region.start[2]], 0, -1)
-        plan = self._dataset.plans[region.image]
-        number, ifd = plan.planes.where(z, channel, t)
+        return np.moveaxis(box[:, z - region.start[2]], 0, -1)
+
+    @contextmanager
+    def _plane(
+        self, region: Region, plane: tuple[int, int, int]
+    ) -> Iterator[tuple[OpenTiff | None, SegmentLayout | None]]:
+        """Open the file and directory of a plane (t, channel, z), and name both in errors.
+
+        Both are None for a plane that no file holds. The file is checked for changes at the end.
+        """
+        t, channel, z = plane
+        number, ifd = self._dataset.plans[region.image].planes.where(z, channel, t)
         if number == ABSENT:
-            # OME-TIFF lets a data set of several files leave planes out; they are black.
-            pixels[...] = 0
+            yield None, None
             return
         try:
             with self._dataset.files.borrow(number) as tiff:
                 layout = self._layout(tiff, region, ifd)
-                corner = (region.start[3], region.start[4])
                 try:
-                    self._planes.read(tiff, layout, corner, c0 - channel * per_pixel, pixels)
+                    yield tiff, layout
                 except (DamagedSegment, LimitExceeded):
                     tiff.check_unchanged()
                     raise

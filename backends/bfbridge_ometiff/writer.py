@@ -160,10 +160,10 @@ class OmeTiffWriter(WriterBackend):
             block.dtype == np.dtype(bool) and encoding.dtype == np.dtype(np.uint8)
         ):
             raise BadDtype(f"a block of {block.dtype} was given for an image of {encoding.dtype}.")
-        if block.shape != grid.block_shape(index):
+        if block.shape != grid.chunks.block_shape(index):
             raise BadArgument(
                 f"block {index} of image {image}, level {level} has shape {block.shape}, not "
-                f"{grid.block_shape(index)}."
+                f"{grid.chunks.block_shape(index)}."
             )
         pixels = self._whole(grid, encoding, index, block)
         self._append(grid, number, encoding.encode(pixels, self._coded))
@@ -259,7 +259,7 @@ class OmeTiffWriter(WriterBackend):
                 data = read_all(self._fd, count, offset)
         except OSError as error:
             raise self._fail(f"what was written cannot be read back ({error.strerror})") from error
-        block = np.empty(grid.block_shape(index), encoding.dtype)
+        block = np.empty(grid.chunks.block_shape(index), encoding.dtype)
         out = np.moveaxis(block[0, :, 0], 0, -1)
         rows = grid.segment_shape(index[3])[0]
         try:

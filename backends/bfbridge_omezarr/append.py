@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
+from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.errors import BadArgument, Closed, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ngff.documents import to_json
@@ -258,7 +259,7 @@ def _spec_of(image: Image, found: FoundImage, infos: Sequence[ArrayInfo], count:
     return ImageSpec(Image(levels=levels, **fields), infos[0].fill.item(), known)
 
 
-class OmeZarrWriter(StoreWriter):
+class OmeZarrWriter(StoreWriter, ChunkedStoreBackend):
     """NGFF 0.4 and 0.5: new stores, made by one process or several, and stores written further."""
 
     @classmethod

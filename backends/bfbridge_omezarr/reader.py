@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -57,7 +57,7 @@ class _Plane5:
     ) -> None:
         self.info = info
         self.places = tuple(places)
-        self._source = source
+        self.source = source
         self._guard = guard
         present = [place for place in self.places if place is not None]
         absent = [place for place in range(5) if place not in present]
@@ -75,8 +75,10 @@ class _Plane5:
                 chunk[place] = max(1, min(size, length))
         return Level(_five(shape), _five(chunk))
 
-    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
-        """Fill `out` (T, C, Z, Y, X), whatever the order of the array's axes."""
+    def box(
+        self, region: Region, out: np.ndarray[Any, Any]
+    ) -> tuple[list[int], list[int], np.ndarray[Any, Any]]:
+        """Return start, stop and `out` (T, C, Z, Y, X) in the order of the array's axes."""
         view: Any = out.transpose(self._transpose)
         for _ in range(self._absent):
             view = view[..., 0]
@@ -84,15 +86,12 @@ class _Plane5:
             view = np.expand_dims(view, self._dropped)
         start = [0 if place is None else region.start[place] for place in self.places]
         stop = [1 if place is None else region.stop[place] for place in self.places]
-        self._checked(self._source.read, start, stop, view)
+        return start, stop, view
 
-    def _checked(self, read: Callable[..., Any], *arguments: Any) -> Any:
-        """Read, then compare the array with what was opened: what was read is of it."""
-        try:
-            return read(*arguments)
-        finally:
-            if self._guard is not None:
-                self._guard.check()
+    def check_unchanged(self) -> None:
+        """Raise an error if the array is no longer the one that was opened."""
+        if self._guard is not None:
+            self._guard.check()
 
     @property
     def is_plain(self) -> bool:
@@ -108,7 +107,10 @@ class _Plane5:
     def stored(self, index: Shape5) -> bytes | None:
         """Return the stored bytes of the chunk at a grid position (T, C, Z, Y, X)."""
         place = tuple(0 if place is None else index[place] for place in self.places)
-        found: bytes | None = self._checked(self._source.stored, place)
+        try:
+            found: bytes | None = self.source.stored(place)
+        finally:
+            self.check_unchanged()
         return found
 
 
@@ -197,7 +199,12 @@ class OmeZarrReader(ReaderBackend):
         """
         if self._closed:
             raise Closed(f"{self._store.name}: read after close().")
-        self._levels[region.image][region.level].read(region, out)
+        plane = self._levels[region.image][region.level]
+        start, stop, pixels = plane.box(region, out)
+        try:
+            plane.source.read(start, stop, pixels)
+        finally:
+            plane.check_unchanged()
 
     def reads_parts(self, image: int, level: int) -> bool:
         """Whether a crop decodes only what it meets: of Blosc, and where nothing is compressed."""

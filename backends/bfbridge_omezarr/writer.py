@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
+from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs
+from bfbridge.chunked_store import ResumedWriter
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
 from bfbridge.ngff.documents import group_documents, to_json
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
@@ -40,7 +41,7 @@ Array = np.ndarray[Any, Any]
 _LARGEST_CHUNK: Final = (1 << 31) - 1 - 16
 
 
-class StoreWriter(WriterBackend):
+class StoreWriter(ResumedWriter):
     """A new OME-Zarr store.
 
     One image lies at the root; several are laid out as bioformats2raw does (``0/``, ``1/`` and a
@@ -255,11 +256,11 @@ class StoreWriter(WriterBackend):
         where = f"{self._files.root}: image {image}, level {level}, chunk {tuple(index)}"
         if block.dtype != writer.dtype:
             raise BadDtype(f"{where}: the block is {block.dtype}, the image {writer.dtype}.")
-        if any(not 0 <= i < n for i, n in zip(index, writer.counts, strict=True)):
-            raise BadArgument(f"{where}: there are {writer.counts} chunks.")
-        if block.shape != writer.block_shape(index):
+        if index not in writer.grid:
+            raise BadArgument(f"{where}: there are {writer.grid.counts} chunks.")
+        if block.shape != writer.grid.block_shape(index):
             raise BadArgument(
-                f"{where}: the block is {block.shape}, not {writer.block_shape(index)}."
+                f"{where}: the block is {block.shape}, not {writer.grid.block_shape(index)}."
             )
         writer.write(index, block, self._workspace)
         if level == 0:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge.engine.tiles import available_cpus, run
+from bfbridge.engine.workers import available_cpus, run
 
 if TYPE_CHECKING:
     import dask.array

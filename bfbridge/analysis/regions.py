@@ -7,7 +7,6 @@ result, not by the image.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,10 +18,11 @@ import numpy as np
 from bfbridge.backend import Quantity
 from bfbridge.engine.resample import resample, support, to_dtype
 from bfbridge.engine.selection import parse_axis, parse_ranges, trim
-from bfbridge.engine.tiles import new_array, run
+from bfbridge.engine.tiles import new_array
+from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.ome.metadata import convert_length, unit_symbol
-from bfbridge.runtime.arguments import flag, number, whole
+from bfbridge.runtime.arguments import flag, number
 
 if TYPE_CHECKING:
     from bfbridge.views import ImageView
@@ -30,13 +30,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Resampled",
     "as_key",
-    "coarse_level",
-    "histogram",
     "key_of",
     "level_magnification",
     "magnification_of",
-    "min_max",
     "pixel_span",
+    "positions",
     "region",
     "region_shape",
     "thumbnail",
@@ -52,9 +50,6 @@ SLICES = 4
 """Most slices of a chunk that are resampled together."""
 LONGEST = 1 << 27
 """Most pixels along one side of a region that is computed."""
-MOST_BINS = 1 << 22
-COARSE = 512
-"""Statistics use the smallest level whose longer side has at least this many pixels."""
 
 
 # ---- lengths and pixels
@@ -497,7 +492,12 @@ def _fill(plan: _Plan, chosen: Sequence[Any], out: Array, rows: slice, columns: 
     ]
     z, c, t = chosen
     pixels = plan.source.read(
-        Y=range(*spans[0]), X=range(*spans[1]), Z=_list(z), C=_list(c), T=_list(t), keepdims=True
+        Y=range(*spans[0]),
+        X=range(*spans[1]),
+        Z=positions(z),
+        C=positions(c),
+        T=positions(t),
+        keepdims=True,
     )
     for axis, (edges, method, span) in enumerate(zip(borders, plan.method, spans, strict=True)):
         if method is not None:
@@ -505,7 +505,7 @@ def _fill(plan: _Plan, chosen: Sequence[Any], out: Array, rows: slice, columns: 
     out[rows, columns] = to_dtype(pixels, out.dtype)
 
 
-def _list(axis: Any) -> Any:
+def positions(axis: Any) -> Any:
     """Return positions as `read` takes them: an array, as two numbers would be a span."""
     return axis if isinstance(axis, range) else np.asarray(axis)
 
@@ -522,107 +522,3 @@ def thumbnail(
         :, :, 0, :, 0
     ]
     return found[:, :, 0] if found.shape[2] == 1 else found
-
-
-# ---- statistics
-
-
-def coarse_level(view: ImageView) -> ImageView:
-    """Return the level that statistics are estimated on."""
-    best = view
-    for level in view.levels[view.level :]:
-        if max(level.sizes["Y"], level.sizes["X"]) >= COARSE:
-            best = level
-    return best
-
-
-def _pieces(view: ImageView, z: Any, c: Any, t: Any) -> Iterator[dict[str, Any]]:
-    """Return keyword arguments of `read` that cover a selection, along the stored chunks."""
-    shape = tuple(view.sizes.values())
-    axes = parse_ranges(shape, Z=z, C=c, T=t).axes
-    lengths = [
-        chunk * max(1, PIECE // chunk) if name in "YX" else (chunk if name == "C" else 1)
-        for name, chunk in zip("YXZCT", view.chunks, strict=True)
-    ]
-    parts = [
-        [axis[i : i + n] for i in range(0, len(axis), n)]
-        for axis, n in zip(axes, lengths, strict=True)
-    ]
-    for piece in product(*parts):
-        yield {name: _list(axis) for name, axis in zip("YXZCT", piece, strict=True)}
-
-
-def _each(view: ImageView, z: Any, c: Any, t: Any, use: Callable[[Array], None]) -> None:
-    """Read all pieces of a selection and hand each over; one at a time gets to `use`."""
-    lock = threading.Lock()
-
-    def job(piece: dict[str, Any]) -> None:
-        pixels = view.read(**piece, keepdims=True)
-        with lock:
-            use(pixels)
-
-    run((partial(job, piece) for piece in _pieces(view, z, c, t)), view.max_workers)
-
-
-def min_max(
-    view: ImageView, *, exact: bool = False, z: Any = None, c: Any = None, t: Any = None,
-    finite: bool = False,
-) -> tuple[Any, Any]:  # fmt: skip
-    """Return the least and greatest value; see `ImageView.min_max`.
-
-    Parameters
-    ----------
-    finite
-        Whether infinities are left out, as NaN always is.
-    """
-    exact = flag(exact, "exact")
-    if view.dtype.kind == "c":
-        raise BadArgument(f"{view.source_name}: complex pixels have no order, so no least value.")
-    found: list[Any] = []
-
-    def use(pixels: Array) -> None:
-        if pixels.dtype.kind == "f":
-            pixels = pixels[np.isfinite(pixels) if finite else ~np.isnan(pixels)]
-        if pixels.size:
-            low, high = pixels.min(), pixels.max()
-            found[:] = [min(found[0], low), max(found[1], high)] if found else [low, high]
-
-    _each(view if exact else coarse_level(view), z, c, t, use)
-    if not found:
-        if view.dtype.kind == "f":
-            return view.dtype.type(np.nan), view.dtype.type(np.nan)
-        raise BadSelection(f"{view.source_name}: nothing is selected, so there is no least value.")
-    return found[0], found[1]
-
-
-def histogram(
-    view: ImageView,
-    bins: int | Sequence[float] = 256,
-    *,
-    range: tuple[float, float] | None = None,  # noqa: A002 - numpy's name
-    exact: bool = False,
-    z: Any = None,
-    c: Any = None,
-    t: Any = None,
-) -> tuple[Array, Array]:
-    """Count pixels by value; see `ImageView.histogram`."""
-    source = view if flag(exact, "exact") else coarse_level(view)
-    if isinstance(bins, (int, np.integer)):
-        bins = whole(bins, "bins", 1, MOST_BINS)
-    if range is None and isinstance(bins, (int, np.integer)):
-        low, high = min_max(source, exact=True, z=z, c=c, t=t, finite=True)
-        range = (0.0, 1.0) if np.isnan(low) else (float(low), float(high))  # noqa: A001
-    try:
-        edges = np.histogram_bin_edges(np.empty(0), bins, range)
-        counted = np.histogram(np.zeros(1), edges)[0]
-    except (ValueError, TypeError, IndexError, ArithmeticError) as error:
-        raise BadArgument(f"bins={bins!r}, range={range!r}: {str(error).rstrip('.')}.") from error
-    if edges.ndim != 1 or not len(counted):
-        raise BadArgument(f"bins={bins!r}: give a number of bins, or two edges at least.")
-    counts = np.zeros(len(edges) - 1, np.int64)
-
-    def use(pixels: Array) -> None:
-        counts[:] += np.histogram(pixels, bins, range)[0]
-
-    _each(source, z, c, t, use)
-    return counts, edges

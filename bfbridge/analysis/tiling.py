@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from bfbridge.engine.selection import Axis, parse_axis, parse_key
-from bfbridge.engine.tiles import new_array, prefetch
+from bfbridge.engine.tiles import new_array
+from bfbridge.engine.workers import prefetch
 from bfbridge.errors import BadArgument
 from bfbridge.runtime.arguments import one_of, whole
 

@@ -238,7 +238,7 @@ class ConvertOptions(_Checked):
     @property
     def workers(self) -> int:
         """Threads for each file."""
-        from bfbridge.engine.tiles import available_cpus
+        from bfbridge.engine.workers import available_cpus
 
         return available_cpus() if self.max_workers is None else self.max_workers
 

@@ -22,7 +22,7 @@ from bfbridge.engine.pyramid import reduce_block
 from bfbridge.engine.tiles import Block, plan, put
 from bfbridge.runtime import forking
 
-__all__ = ["ImageAssembler", "Scratch"]
+__all__ = ["LevelAssembler", "UnfinishedChunks", "level_assemblers"]
 
 Array = np.ndarray[Any, Any]
 Later = Callable[[Callable[[], None]], None]
@@ -42,7 +42,7 @@ class _OpenChunk:
         self.gone = False
 
 
-class Scratch:
+class UnfinishedChunks:
     """Unfinished chunks within a memory budget, the rest in a file that has no name.
 
     Parameters
@@ -163,7 +163,7 @@ class LevelAssembler:
         spec: ImageSpec,
         above: LevelAssembler | None,
         factor: int,
-        scratch: Scratch,
+        unfinished: UnfinishedChunks,
         stored: bool = False,
     ) -> None:
         self._writer = writer
@@ -173,11 +173,11 @@ class LevelAssembler:
         self._level: Level = spec.image.levels[number]
         self._above = above
         self._factor = factor
-        self._scratch = scratch
+        self._waiting = unfinished
         self._lock = forking.lock()
         self._open: dict[Shape5, _OpenChunk] = {}
-        grid = (-(-n // c) for n, c in zip(self._level.shape, self._level.chunk, strict=True))
-        self._done = np.full(tuple(grid), stored)
+        self._grid = self._level.grid
+        self._done = np.full(self._grid.counts, stored)
 
     def write(self, block: Block, values: Array, later: Later | None = None) -> None:
         """Take the pixels of one chunk's part of a region.
@@ -194,13 +194,13 @@ class LevelAssembler:
         """
         chunk = self._claim(block.index)
         try:
-            shape = self._chunk_shape(block.index)
+            shape = self._grid.block_shape(block.index)
             if block.is_box and values.shape == shape:
                 pixels = values.copy() if later else values
             else:
                 self._fill_in(chunk, block, shape, values)
                 if chunk.missing or chunk.array is None:
-                    self._scratch.touch(chunk)
+                    self._waiting.touch(chunk)
                     chunk.lock.release()
                     return
                 pixels = chunk.array
@@ -241,7 +241,7 @@ class LevelAssembler:
         values: Array,
     ) -> None:
         dtype = self._spec.image.dtype
-        self._scratch.restore(chunk, shape, dtype)
+        self._waiting.restore(chunk, shape, dtype)
         if chunk.array is None:
             stored = None
             if self._done[block.index]:
@@ -254,9 +254,9 @@ class LevelAssembler:
                 chunk.written = np.zeros(shape, bool)
                 chunk.missing = chunk.array.size
         offset = tuple(
-            slice(a - i * n, b - i * n)
-            for a, b, i, n in zip(
-                block.start, block.stop, block.index, self._level.chunk, strict=True
+            slice(a - corner, b - corner)
+            for a, b, corner in zip(
+                block.start, block.stop, self._grid.origin(block.index), strict=True
             )
         )
         put(chunk.array[offset], block.inner, values)
@@ -272,7 +272,7 @@ class LevelAssembler:
         # Before the chunk is let go: a later write to it must reach the level above later, too.
         self.pass_up(index, pixels)
         self._done[index] = True
-        self._scratch.drop(chunk, self._chunk_shape(index), self._spec.image.dtype)
+        self._waiting.drop(chunk, self._grid.block_shape(index), self._spec.image.dtype)
         chunk.gone = True
         chunk.array = chunk.written = None
         with self._lock:
@@ -285,17 +285,11 @@ class LevelAssembler:
             return
         factor = self._factor
         smaller = reduce_block(pixels, factor, self._spec.downsample)
-        start = [i * n for i, n in zip(index, self._level.chunk, strict=True)]
+        start = list(self._grid.origin(index))
         start[3], start[4] = start[3] // factor, start[4] // factor
         axes = [range(a, a + n) for a, n in zip(start, smaller.shape, strict=True)]
-        for block in plan(axes, above._level.chunk):
+        for block in plan(axes, above._grid.chunk):
             above.write(block, smaller[block.outer])
-
-    def _chunk_shape(self, index: Shape5) -> Shape5:
-        return tuple(  # type: ignore[return-value]
-            min(n, size - i * n)
-            for i, n, size in zip(index, self._level.chunk, self._level.shape, strict=True)
-        )
 
     @property
     def is_complete(self) -> bool:
@@ -326,55 +320,40 @@ class LevelAssembler:
     def _give_up(self, index: Shape5) -> None:
         chunk = self._claim(index)
         try:
-            self._scratch.restore(chunk, self._chunk_shape(index), self._spec.image.dtype)
+            self._waiting.restore(chunk, self._grid.block_shape(index), self._spec.image.dtype)
             if chunk.array is not None:
                 self._finish(index, chunk, chunk.array)
         finally:
             chunk.lock.release()
 
 
-class ImageAssembler:
-    """All levels of one image; regions of full size go in, chunks of every level come out."""
+def level_assemblers(
+    writer: WriterBackend,
+    image: int,
+    spec: ImageSpec,
+    steps: Sequence[int],
+    unfinished: UnfinishedChunks,
+    *,
+    stored: bool = False,
+) -> tuple[LevelAssembler, ...]:
+    """Return an assembler for each level of one image, full size first.
 
-    def __init__(
-        self,
-        writer: WriterBackend,
-        image: int,
-        spec: ImageSpec,
-        steps: Sequence[int],
-        scratch: Scratch,
-        *,
-        stored: bool = False,
-    ) -> None:
-        self._levels: list[LevelAssembler] = []
-        above = None
-        for number, factor in reversed(list(enumerate((*steps, 1)))):
-            above = LevelAssembler(writer, image, number, spec, above, factor, scratch, stored)
-            self._levels.insert(0, above)
+    Regions of full size are written to the first one; each one passes its chunks to the next.
 
-    def write(self, block: Block, values: Array, later: Later | None = None) -> None:
-        """Take one chunk's part of a region of full size; see `LevelAssembler.write`."""
-        self._levels[0].write(block, values, later)
-
-    def rebuild(self) -> Iterator[Callable[[], None]]:
-        """Jobs that make the lower levels from the chunks of full size that are stored."""
-        return self._levels[0].rebuild()
-
-    def pass_up(self, index: Shape5, pixels: Array) -> None:
-        """Hand a chunk of full size, which is stored already, to the level above."""
-        self._levels[0].pass_up(index, pixels)
-
-    @property
-    def unfinished(self) -> list[Shape5]:
-        """Grid positions of the chunks of full size that are written in part."""
-        return self._levels[0].unfinished
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every pixel of full size was written."""
-        return self._levels[0].is_complete
-
-    def leftovers(self) -> Iterator[Iterator[Callable[[], None]]]:
-        """For each level in turn, the jobs that finish its open chunks."""
-        for level in self._levels:
-            yield level.leftovers()
+    Parameters
+    ----------
+    writer, image, spec
+        The backend, the number of the image, and what the image is.
+    steps
+        For each lower level that is computed, the factor between it and the level before it.
+    unfinished
+        Where chunks wait for their missing pixels.
+    stored
+        As for `LevelAssembler`.
+    """
+    found: list[LevelAssembler] = []
+    lower = None
+    for number, factor in reversed(list(enumerate((*steps, 1)))):
+        lower = LevelAssembler(writer, image, number, spec, lower, factor, unfinished, stored)
+        found.insert(0, lower)
+    return tuple(found)

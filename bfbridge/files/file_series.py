@@ -24,7 +24,7 @@ import numpy as np
 
 from bfbridge import registry
 from bfbridge.backend import AXES, Image, Level, OpenOptions, ReaderBackend, Region, Shape5
-from bfbridge.engine.tiles import run
+from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, Closed, FileMissing, UnreadableFile
 from bfbridge.files.file_pattern import FilePattern
 from bfbridge.ome import metadata

@@ -1,7 +1,8 @@
 """Files that are written where they are: continued, changed, or made by several processes.
 
-Only stores of separate chunks can be: OME-Zarr. What is changed or added by one process appears as
-a whole when the writer is closed, or not at all (`bfbridge.storage.journal`).
+The format must store each chunk separately (`bfbridge.backend.ChunkedStoreBackend`). What one
+process changes or adds becomes visible as a whole when the writer is closed, or not at all
+(`bfbridge.storage.journal`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from bfbridge import registry
 from bfbridge.backend import OpenOptions
+from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.errors import BadArgument, TargetExists, Unsupported, WriteFailed
 from bfbridge.files.image_plans import WritePlan
 from bfbridge.files.new_file import NewFile
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bfbridge.backend import Image, Quantity, WriterBackend
+    from bfbridge.chunked_store import ResumedWriter
     from bfbridge.storage.source import Source
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
 log = logging.getLogger("bfbridge")
 
 SHARED_FOLDER = ".bfbridge-shared"
+SEVERAL = "written by several processes"
 
 
 class InPlaceTarget(AtomicTarget):
@@ -128,11 +132,26 @@ def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterB
     local = isinstance(place, Path)
     writer = registry.writer_for(str(place) if local else place.name, backend)
     if not local and not writer.at_urls:
+        suffixes = registry.suffixes_of_writers(lambda writer: writer.at_urls)
         raise Unsupported(
-            f"{place.name}: {writer.name} files are written to disks; OME-Zarr is to URLs as well. "
+            f"{place.name}: {writer.name} files are written to disks; to URLs only {suffixes}. "
             "Write to a path, and copy the finished file."
         )
     return writer
+
+
+def _chunked(writer: type[WriterBackend], where: object, what: str) -> type[ChunkedStoreBackend]:
+    """Return a writer that can write files which exist already.
+
+    Raises
+    ------
+    Unsupported
+        The format does not store chunks separately.
+    """
+    if issubclass(writer, ChunkedStoreBackend):
+        return writer
+    suffixes = registry.suffixes_of_writers(lambda other: issubclass(other, ChunkedStoreBackend))
+    raise Unsupported(f"{where}: {writer.name} files cannot be {what}; those named {suffixes} can.")
 
 
 def is_there(place: Path) -> bool:
@@ -201,9 +220,9 @@ def reopen(
                 "them; give the number there will be in all."
             )
         if wished_t > had:
-            writer, first = backend.extend(path, wished_t - had), had
+            writer, first = _chunked(backend, path, "appended to").extend(path, wished_t - had), had
         else:
-            writer, first = backend.update(path), 0
+            writer, first = _chunked(backend, path, "changed").update(path), 0
         file = _adopting(target, backend, writer, wanted)
         file.adopt(writer, stored=first == 0, first_t=first)
     except BaseException:
@@ -303,7 +322,10 @@ def create(file: NewFile) -> None:
     try:
         if taken:
             raise TargetExists(f"{target.path} exists. Remove it, or choose another name.")
-        file.create_shared(target.work_path if isinstance(target, UrlTarget) else target.path)
+        backend = _chunked(file.backend, target.path, SEVERAL)
+        file.create_shared(
+            backend, target.work_path if isinstance(target, UrlTarget) else target.path
+        )
     finally:
         # From here on the plan says what is going on there.
         target.discard()
@@ -321,7 +343,7 @@ def finish(place: Path | Source, workers: int, memory: int) -> None:
 
 def _taking_part(place: Path | Source, workers: int, memory: int, *, shared: bool) -> NewFile:
     target = SharedTarget(place)
-    backend = writer_for(place)
+    backend = _chunked(writer_for(place), place, SEVERAL)
     writer = backend.open_existing(place)
     file = _adopting(target, backend, writer, WritePlan(workers=workers, memory=memory))
     file.adopt(writer, stored=False, shared=shared)
@@ -329,7 +351,7 @@ def _taking_part(place: Path | Source, workers: int, memory: int, *, shared: boo
 
 
 def _adopting(
-    target: Any, backend: type[WriterBackend], writer: WriterBackend, wanted: WritePlan
+    target: Any, backend: type[WriterBackend], writer: ResumedWriter, wanted: WritePlan
 ) -> NewFile:
     """Return a file whose document describes what the writer's images are."""
     ome = metadata.new_document(len(writer.images))

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.backend import Extras, ImageSpec, Level, Shape5, StoredAs, WriterBackend
-from bfbridge.engine.assembler import ImageAssembler, Scratch
+from bfbridge.engine.assembler import LevelAssembler, UnfinishedChunks, level_assemblers
 from bfbridge.engine.casting import cast, castable, checked, checked_number
 from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.engine.pyramid import METHODS, factors_of, plan_levels, steps_between
 from bfbridge.engine.selection import Selection, fit_axes, spread
-from bfbridge.engine.tiles import Background, Block, plan, run, take
+from bfbridge.engine.tiles import Block, plan, take
+from bfbridge.engine.workers import Background, run
 from bfbridge.errors import (
     BadArgument,
     BadDtype,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from ome_types import OME
     from ome_types.model import Pixels
 
+    from bfbridge.chunked_store import ChunkedStoreBackend, ResumedWriter
     from bfbridge.storage.source import Source
 
 __all__ = ["NewFile", "name_target"]
@@ -91,11 +93,11 @@ class NewFile:
         self._failure: str | None = None
         self._writer: WriterBackend | None = None
         self._specs: list[ImageSpec] = []
-        self._assemblers: list[ImageAssembler] = []
-        self._scratch = Scratch(target.folder, wanted.memory)
+        self._assemblers: list[tuple[LevelAssembler, ...]] = []
+        self._unfinished = UnfinishedChunks(target.folder, wanted.memory)
         self._background = Background(2 * wanted.workers)
         self._first_t = 0
-        self._shared = False
+        self._shared: ResumedWriter | None = None
         self._copies: dict[int, tuple[tuple[Level, ...], tuple[StoredAs | None, ...]]] = {}
         self._task: finalizers.Task | None = None
 
@@ -124,7 +126,7 @@ class NewFile:
         return True
 
     def adopt(
-        self, writer: WriterBackend, *, stored: bool, first_t: int = 0, shared: bool = False
+        self, writer: ResumedWriter, *, stored: bool, first_t: int = 0, shared: bool = False
     ) -> None:
         """Go on with a file that is there already, instead of starting one.
 
@@ -142,14 +144,14 @@ class NewFile:
         self._writer = writer
         self._has_pixels = True
         self._specs = list(writer.images)
-        self._first_t, self._shared = first_t, shared
+        self._first_t, self._shared = first_t, writer if shared else None
         self._assemblers = [
-            ImageAssembler(
+            level_assemblers(
                 writer,
                 number,
                 spec,
                 [] if shared else steps_between(spec.image.levels),
-                self._scratch,
+                self._unfinished,
                 stored=stored,
             )
             for number, spec in enumerate(self._specs)
@@ -226,7 +228,7 @@ class NewFile:
                     self.wanted.backend_options,
                 )  # fmt: skip
             self._assemblers = [
-                ImageAssembler(writer, i, spec, steps, self._scratch)
+                level_assemblers(writer, i, spec, steps, self._unfinished)
                 for i, (spec, steps) in enumerate(planned)
             ]
             self._writer = writer
@@ -277,7 +279,7 @@ class NewFile:
         with self._writing():
             self.start().write_stored(index, level, place, data)
             if pixels is not None:
-                self._assemblers[index].pass_up(place, pixels)
+                self._assemblers[index][0].pass_up(place, pixels)
 
     def write(self, index: int, selection: Selection, pixels: Any) -> None:
         """Write a selection of one image.
@@ -336,7 +338,7 @@ class NewFile:
     def _write_values(self, index: int, selection: Selection, values: Array) -> None:
         """Write values of the selection's shape, along Y, X, Z, C, T, that were checked."""
         self._has_pixels = self._has_pixels or selection.size > 0
-        dtype, assembler = self.dtype(index), self._assemblers[index]
+        dtype, assembler = self.dtype(index), self._assemblers[index][0]
         values = values.transpose(4, 3, 2, 0, 1)
         blocks = plan(selection.tczyx(), self._specs[index].image.levels[0].chunk)
         first = list(islice(blocks, 2))
@@ -441,48 +443,46 @@ class NewFile:
             self._background.wait()
             if require_complete:
                 self._refuse_gaps()
-            if self._shared:
+            if self._shared is not None:
                 self._refuse_parts()
-                writer.release()
+                self._shared.release()
             else:
                 self._write_leftovers()
                 writer.finish()
-            self._scratch.close()
+            self._unfinished.close()
             self.target.commit()
 
     def _write_leftovers(self) -> None:
-        for assembler in self._assemblers:
-            for jobs in assembler.leftovers():
-                run(jobs, self.wanted.workers)
+        for levels in self._assemblers:
+            for level in levels:
+                run(level.leftovers(), self.wanted.workers)
 
-    def create_shared(self, path: Path | Source) -> None:
+    def create_shared(self, backend: type[ChunkedStoreBackend], path: Path | Source) -> None:
         """Start the planned file at its final place, for several processes to write."""
         self.plans.settle()
         specs = [spec for spec, _ in self._plan_images()]
         with _reported(self.target):
-            self.backend.create(
-                path, specs, self.plans.document_for(specs), self.wanted.backend_options
-            )
+            backend.create(path, specs, self.plans.document_for(specs), self.wanted.backend_options)
         self._end()
 
     def finish_shared(self) -> None:
         """Make the lower levels of a file that several processes wrote, and finish it."""
         writer = self.start()
         with _reported(self.target):
-            for assembler in self._assemblers:
-                run(assembler.rebuild(), self.wanted.workers)
+            for levels in self._assemblers:
+                run(levels[0].rebuild(), self.wanted.workers)
             self._write_leftovers()
-            self._scratch.close()
+            self._unfinished.close()
             writer.finish()
             self.target.commit()
         self._end()
 
     def _refuse_parts(self) -> None:
         """Refuse chunks that other processes may hold the rest of: one of the two would be lost."""
-        for index, assembler in enumerate(self._assemblers):
-            for place in assembler.unfinished[:1]:
-                chunk = self._specs[index].image.levels[0].chunk
-                start = tuple(i * n for i, n in zip(place, chunk, strict=True))
+        for index, levels in enumerate(self._assemblers):
+            for place in levels[0].unfinished[:1]:
+                grid = self._specs[index].image.levels[0].grid
+                start, chunk = grid.origin(place), grid.chunk
                 raise WriteFailed(
                     f"{self.name}: image {index}, the chunk at T, C, Z, Y, X = {start} of "
                     f"{chunk} was written only in part, and another process may write the rest. "
@@ -497,12 +497,12 @@ class NewFile:
             return False
         with suppress(Exception):
             self._background.wait()
-            return all(assembler.is_complete for assembler in self._assemblers)
+            return all(levels[0].is_complete for levels in self._assemblers)
         return False
 
     def _refuse_gaps(self) -> None:
-        for index, assembler in enumerate(self._assemblers):
-            if index not in self._copies and not assembler.is_complete:
+        for index, levels in enumerate(self._assemblers):
+            if index not in self._copies and not levels[0].is_complete:
                 raise IncompleteImage(
                     f"{self.name}: image {index} has areas that were never written, and "
                     "close(require_complete=True) was asked for. The file was not made."
@@ -523,7 +523,7 @@ class NewFile:
                 self._background.drain()
                 if self._writer is not None:
                     self._writer.abort()
-                self._scratch.close()
+                self._unfinished.close()
                 self.target.discard()
                 self._end()
 
@@ -558,7 +558,7 @@ class NewFile:
 
 
 def _write_block(
-    assembler: ImageAssembler, block: Block, values: Array, dtype: np.dtype[Any]
+    assembler: LevelAssembler, block: Block, values: Array, dtype: np.dtype[Any]
 ) -> None:
     assembler.write(block, cast(take(values, block.outer), dtype))
 

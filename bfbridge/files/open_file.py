@@ -16,7 +16,7 @@ import numpy as np
 
 from bfbridge import registry
 from bfbridge.backend import OpenOptions, ReaderBackend
-from bfbridge.engine.tiles import worker_count
+from bfbridge.engine.workers import worker_count
 from bfbridge.errors import BadArgument, BfbridgeError, Closed, OutOfMemory, UnreadableFile
 from bfbridge.runtime import finalizers, forking
 from bfbridge.storage.source import Source

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.analysis.regions import coarse_level
+from bfbridge.analysis.statistics import coarse_level
 from bfbridge.runtime import forking
 
 if TYPE_CHECKING:

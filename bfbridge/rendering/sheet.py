@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.engine.tiles import prefetch
+from bfbridge.engine.workers import prefetch
 from bfbridge.errors import (
     BadArgument,
     BfbridgeError,

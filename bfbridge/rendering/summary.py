@@ -15,8 +15,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from bfbridge.analysis.regions import coarse_level
-from bfbridge.engine.tiles import shared_pool
+from bfbridge.analysis.statistics import coarse_level
+from bfbridge.engine.workers import shared_pool
 from bfbridge.errors import BfbridgeError
 
 if TYPE_CHECKING:

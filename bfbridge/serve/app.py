@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
-from bfbridge.engine.tiles import ChunkCache, worker_count
+from bfbridge.engine.chunk_cache import ChunkCache
+from bfbridge.engine.workers import worker_count
 from bfbridge.serve.delivery import Delivery
 from bfbridge.serve.files import OpenFiles
 from bfbridge.serve.gate import Gate

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aiohttp import hdrs, web
 
-from bfbridge.engine.tiles import ChunkCache
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.errors import FileChanged
 from bfbridge.serve.faults import as_refused
 from bfbridge.serve.files import OpenFiles, ServedFile

@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import bfbridge
-from bfbridge.engine.tiles import ChunkCache
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
 from bfbridge.reader import BioReader
 from bfbridge.rendering.contrast import Contrast

@@ -7,7 +7,6 @@ read through it, so each of them works from all four without knowing which it is
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import posixpath
 import re
@@ -15,7 +14,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol, cast, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 from urllib.parse import unquote
 
 from bfbridge.errors import (
@@ -30,6 +29,7 @@ from bfbridge.errors import (
 )
 from bfbridge.runtime import forking
 from bfbridge.storage.durable_io import fill_at, read_all
+from bfbridge.storage.file_object import FileObject
 from bfbridge.storage.stamp import FileStamp
 
 __all__ = ["ProcessFilesystem", "RandomAccess", "Source", "as_source", "fetch", "path_or_url"]
@@ -202,7 +202,7 @@ class Source:
             return _Bytes(self.data)
         if self.file is None:
             raise BadArgument(f"{self.name}: this source has nothing to read from.")
-        return _FileObject(self.file, self.name)
+        return FileObject(self.file, self.name)
 
     def head(self, length: int = 4096) -> bytes:
         """First bytes of the file; empty for a folder."""
@@ -488,77 +488,6 @@ class _Bytes:
 
     def close(self) -> None:
         """Nothing to release: the bytes belong to the caller."""
-
-
-class _FileObject:
-    """An open binary file of the caller's; it is left open."""
-
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        self._file = file
-        self._name = name
-        self._lock = forking.lock()
-        self._pid = os.getpid()
-        self._positioned = hasattr(os, "pread") and _is_plain(file)
-        if isinstance(cast("object", file), io.TextIOBase):
-            raise UnreadableFile(f"{name}: opened as text; open it with mode 'rb'.")
-        try:
-            self.size = file.seek(0, io.SEEK_END)
-        except (OSError, ValueError, AttributeError) as error:
-            raise UnreadableFile(
-                f"{name}: this open file cannot seek ({error}); read it into bytes first."
-            ) from error
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        parts, missing = [], length
-        try:
-            with contextlib.nullcontext() if self._positioned else self._lock:
-                self._seek(offset)
-                # An unbuffered file may give less than it is asked for.
-                while missing > 0:
-                    part = self._read_some(offset + length - missing, missing)
-                    if part == b"":
-                        break
-                    if part is None:
-                        raise UnreadableFile(
-                            f"{self._name}: this open file is in non-blocking mode and has no "
-                            "bytes ready; open it in blocking mode."
-                        )
-                    if not isinstance(part, bytes):
-                        raise UnreadableFile(f"{self._name}: opened as text; open it with 'rb'.")
-                    parts.append(part)
-                    missing -= len(part)
-        except (OSError, ValueError) as error:
-            if isinstance(error, UnreadableFile):
-                raise
-            raise UnreadableFile(f"{self._name}: cannot be read ({error}).") from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _seek(self, offset: int) -> None:
-        if self._positioned:
-            return
-        if os.getpid() != self._pid and not isinstance(self._file, io.BytesIO):
-            raise UnreadableFile(
-                f"{self._name}: this open file is shared with the parent of this forked process, "
-                "and each would move the other's position in it. Open the image by its path."
-            )
-        self._file.seek(offset)
-
-    def _read_some(self, offset: int, length: int) -> Any:
-        if self._positioned:
-            return os.pread(self._file.fileno(), length, offset)
-        return self._file.read(length)
-
-    def close(self) -> None:
-        """Nothing to release: the file belongs to the caller."""
-
-
-def _is_plain(file: Any) -> bool:
-    """Whether an open file gives what its descriptor gives, so that no position is needed.
-
-    Forked processes have one position in common.
-    """
-    raw = file.raw if type(file) is io.BufferedReader else file
-    return type(raw) is io.FileIO
 
 
 class ProcessFilesystem:

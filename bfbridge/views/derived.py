@@ -255,9 +255,9 @@ class Derived:
         (counts, edges)
             One count for each bin, and the bins' edges.
         """
-        from bfbridge.analysis import regions
+        from bfbridge.analysis import statistics
 
-        result: tuple[Array, Array] = regions.histogram(
+        result: tuple[Array, Array] = statistics.histogram(
             self, bins, range=range, exact=exact, z=z, c=c, t=t
         )
         return result
@@ -275,9 +275,9 @@ class Derived:
         z, c, t
             As in `read`. Default: all.
         """
-        from bfbridge.analysis import regions
+        from bfbridge.analysis import statistics
 
-        result: tuple[Any, Any] = regions.min_max(self, exact=exact, z=z, c=c, t=t)
+        result: tuple[Any, Any] = statistics.min_max(self, exact=exact, z=z, c=c, t=t)
         return result
 
     # ---- bfbridge.rendering

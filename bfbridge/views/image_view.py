@@ -22,9 +22,9 @@ from bfbridge.backend import (
     Shape5,
     StoredAs,
 )
-from bfbridge.engine.selection import Selection, parse_key, parse_ranges, split_new_axes, trim
-from bfbridge.engine.tiles import Target, new_array, read_selection
-from bfbridge.errors import BadArgument, BadSelection, OutOfMemory
+from bfbridge.engine.selection import parse_key, parse_ranges, split_new_axes, trim
+from bfbridge.engine.tiles import LevelReader
+from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files.open_file import OpenFile
 from bfbridge.ome import metadata, roles
 from bfbridge.runtime.arguments import flag
@@ -313,8 +313,7 @@ class ImageView(Derived):
         Unsupported
             `stored_as` is None.
         """
-        grid = [-(-n // c) for n, c in zip(self._shape5, self.chunks, strict=True)]
-        limits = (*reversed(grid[2:]), grid[0], grid[1])
+        grid = self._image.levels[self._level].grid
         try:
             t, c, z, y, x = (operator.index(n) for n in place)
         except (TypeError, ValueError):
@@ -322,23 +321,22 @@ class ImageView(Derived):
                 f"place={place!r}: give five integers along T, C, Z, Y, X."
             ) from None
         where = (t, c, z, y, x)
-        if not all(0 <= n < limit for n, limit in zip(where, limits, strict=True)):
+        if where not in grid:
             raise BadSelection(
-                f"place={where}: the grid of chunks is {limits} along T, C, Z, Y, X."
+                f"place={where}: the grid of chunks is {grid.counts} along T, C, Z, Y, X."
             )
         with self._file.asked_for("encoded chunk") as backend:
             return backend.read_stored(self._index, self._level, where)
 
     def __getitem__(self, key: Any) -> Array:
         key, new = split_new_axes(key)
-        selection = parse_key(key, self._shape5)
+        pixels = self._reader().load(parse_key(key, self._shape5))
         if not new:
-            return self._load(selection, keepdims=False)
-        face = self._load(selection, keepdims=True)
-        # Axes that were asked for are kept, and so is what stands before them.
-        kept = max(len(trim(face.shape)), new[-1])
+            return _trimmed(pixels)
+        # New axes are kept, and so are all axes before them.
+        kept = max(len(trim(pixels.shape)), new[-1])
         return np.expand_dims(
-            face[(...,) + (0,) * (face.ndim - kept)], [at + i for i, at in enumerate(new)]
+            pixels[(...,) + (0,) * (pixels.ndim - kept)], [at + i for i, at in enumerate(new)]
         )
 
     def read(
@@ -376,12 +374,13 @@ class ImageView(Derived):
         """
         selection = parse_ranges(self._shape5, X, Y, Z, C, T)
         keepdims = flag(keepdims, "keepdims")
-        if not flag(squeeze, "squeeze"):
-            return self._load(selection, keepdims=keepdims)
-        if keepdims:
+        squeeze = flag(squeeze, "squeeze")
+        if keepdims and squeeze:
             raise BadArgument("keepdims=True keeps all axes and squeeze=True drops some; give one.")
-        face = self._load(selection, keepdims=True)
-        return face[:, :, *(0 if length == 1 else slice(None) for length in face.shape[2:])]
+        pixels = self._reader().load(selection)
+        if squeeze:
+            return pixels[:, :, *(0 if n == 1 else slice(None) for n in pixels.shape[2:])]
+        return pixels if keepdims else _trimmed(pixels)
 
     @overload
     def tiles(
@@ -446,37 +445,10 @@ class ImageView(Derived):
         array = self[...]
         return array if dtype is None else array.astype(dtype, copy=False)
 
-    def _load(self, selection: Selection, *, keepdims: bool) -> Array:
-        out = self._empty(selection.shape)
-        if selection.size:
-            try:
-                read_selection(self._target(), selection.tczyx(), out)
-            except MemoryError as error:
-                if isinstance(error, OutOfMemory):
-                    raise
-                raise OutOfMemory(
-                    f"{self._file.source.name}: memory ran out while reading. Read smaller "
-                    "regions, or use fewer workers."
-                ) from error
-        face = out.transpose(3, 4, 2, 1, 0)
-        return face if keepdims else face[(...,) + (0,) * (5 - len(trim(face.shape)))]
-
-    def _empty(self, shape: tuple[int, ...]) -> Array:
-        """Make the array to fill, axes T, C, Z, Y, X, laid out in memory as the file stores it."""
-        y, x, z, c, t = shape
-        image = self._image
-        name = self._file.source.name
-        if (
-            image.interleaved
-            and not self._planar
-            and c == image.samples == image.levels[0].shape[1]
-        ):
-            return new_array(np.empty, (t, z, y, x, c), image.dtype, name).transpose(0, 4, 1, 2, 3)
-        return new_array(np.empty, (t, c, z, y, x), image.dtype, name)
-
-    def _target(self) -> Target:
+    def _reader(self) -> LevelReader:
+        """Return what reads the pixels of this level."""
         file = self._file
-        return Target(
+        return LevelReader(
             backend=file.backend,
             image=self._index,
             level=self._level,
@@ -484,7 +456,13 @@ class ImageView(Derived):
             cache=file.cache,
             token=file.token if file.cache is not None else None,
             name=file.source.name,
+            planar=self._planar,
         )
+
+
+def _trimmed(pixels: Array) -> Array:
+    """Drop trailing axes of length 1, never below two axes."""
+    return pixels[(...,) + (0,) * (pixels.ndim - len(trim(pixels.shape)))]
 
 
 class _Views(Sequence[ImageView]):

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.backend import Image, Level, Region, Shape5
+from bfbridge.backend import ChunkGrid, Image, Level, Region, Shape5
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.engine.pyramid import SMALLEST, factors_of, plan_levels, reduce_block
-from bfbridge.engine.tiles import ChunkCache, Target, read_selection
+from bfbridge.engine.tiles import LevelReader
 from bfbridge.errors import BadArgument, BadSelection, BfbridgeError
 from bfbridge.ngff.compression import Compression, parse_compression
 from bfbridge.rendering.plan import is_indexed
@@ -55,8 +56,6 @@ class VirtualLevel:
         Rows and columns that the stored level has: those of `shape`, or one less.
     compression
         Compression of the file's own chunks, where they can be passed through undecoded.
-    counts
-        Chunks along each axis.
     """
 
     shape: Shape5
@@ -64,11 +63,16 @@ class VirtualLevel:
     stored: int | None
     held: tuple[int, int] = (0, 0)
     compression: Compression | None = None
-    counts: Shape5 = field(init=False)
 
-    def __post_init__(self) -> None:
-        counts = (-(-n // size) for n, size in zip(self.shape, self.chunk, strict=True))
-        object.__setattr__(self, "counts", _five(counts))
+    @property
+    def grid(self) -> ChunkGrid:
+        """The level's chunks."""
+        return ChunkGrid(self.shape, self.chunk)
+
+    @property
+    def counts(self) -> Shape5:
+        """Chunks along each axis."""
+        return self.grid.counts
 
     def box(self, index: Shape5) -> tuple[Shape5, Shape5]:
         """Return start and stop of a chunk, cut at the level's edge.
@@ -78,13 +82,10 @@ class VirtualLevel:
         BadSelection
             There is no such chunk.
         """
-        if any(not 0 <= i < n for i, n in zip(index, self.counts, strict=True)):
-            raise BadSelection(f"there is no chunk {index}; there are {self.counts}.")
-        start = tuple(i * n for i, n in zip(index, self.chunk, strict=True))
-        stop = tuple(
-            min(a + n, size) for a, n, size in zip(start, self.chunk, self.shape, strict=True)
-        )
-        return _five(start), _five(stop)
+        grid = self.grid
+        if tuple(index) not in grid:
+            raise BadSelection(f"there is no chunk {index}; there are {grid.counts}.")
+        return grid.box(index)
 
 
 def _five(values: Any) -> Shape5:
@@ -178,7 +179,7 @@ class VirtualImage(Pyramid):
         found = []
         planned = plan_levels(shape, chunk, factors_of(True, *shape[3:]))
         for number, level in enumerate(planned):
-            cut = _five(min(n, size) for n, size in zip(level.chunk, level.shape, strict=True))
+            cut = level.grid.block_shape((0,) * 5)
             fitting = _fitting(image, level.shape, number)
             if fitting is None:
                 found.append(VirtualLevel(level.shape, cut, None))
@@ -265,21 +266,8 @@ class VirtualImage(Pyramid):
             with self._worker() as workers:
                 return self._box(number, start, stop, workers)
         out = np.empty(Region(0, 0, start, stop).shape, self.dtype)
-        ranges = [
-            range(a // n, -(-b // n)) for a, b, n in zip(start, stop, level.chunk, strict=True)
-        ]
-        for index in product(*ranges):
-            first, last = level.box(_five(index))
-            pixels = self.chunk(number, _five(index))
-            inner = tuple(
-                slice(max(a, f) - f, min(b, e) - f)
-                for a, b, f, e in zip(start, stop, first, last, strict=True)
-            )
-            outer = tuple(
-                slice(max(a, f) - a, min(b, e) - a)
-                for a, b, f, e in zip(start, stop, first, last, strict=True)
-            )
-            out[outer] = pixels[inner]
+        for index, inside, target in level.grid.parts(start, stop):
+            out[target] = self.chunk(number, _five(index))[inside]
         return out
 
     def read_stored(self, number: int, index: Shape5) -> bytes | None:
@@ -339,7 +327,7 @@ class VirtualImage(Pyramid):
     def _fill(self, stored: int, start: Shape5, stop: Shape5, out: Array, workers: int) -> None:
         """Fill `out` with a box of one of the file's own levels."""
         file = self._file
-        target = Target(
+        reader = LevelReader(
             backend=file.backend,
             image=self.view.index,
             level=stored,
@@ -348,8 +336,7 @@ class VirtualImage(Pyramid):
             token=file.token if file.cache is not None else None,
             name=file.source.name,
         )
-        ranges = [range(a, b) for a, b in zip(start, stop, strict=True)]
-        read_selection(target, ranges, out)
+        reader.fill([range(a, b) for a, b in zip(start, stop, strict=True)], out)
 
     def _reduced(self, number: int, start: Shape5, stop: Shape5, workers: int) -> Array:
         """Compute a box of a level from the next finer level, without caching."""
@@ -412,10 +399,7 @@ class VirtualImage(Pyramid):
         level, below = self.levels[number], self.levels[number - 1]
         start, stop = level.box(index)
         first, last = _doubled(start, stop, below.shape)
-        ranges = [
-            range(a // n, -(-b // n)) for a, b, n in zip(first, last, below.chunk, strict=True)
-        ]
-        return [_five(child) for child in product(*ranges)]
+        return list(below.grid.overlapping(first, last))
 
     def _key(self, number: int, index: Shape5) -> Hashable:
         return (self._file.token, "virtual", self.view.index, self._side, number, index)

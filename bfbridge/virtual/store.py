@@ -15,7 +15,7 @@ from zarr.abc.store import (
     SuffixByteRequest,
 )
 
-from bfbridge.engine.tiles import shared_pool
+from bfbridge.engine.workers import shared_pool
 from bfbridge.errors import BadArgument, ReadFailed
 from bfbridge.ngff.zarr_buffers import Buffer, BufferPrototype, default_buffer_prototype
 from bfbridge.runtime import forking

@@ -15,7 +15,7 @@ from dask.base import tokenize
 
 from bfbridge import BioReader
 from bfbridge.analysis import dask_arrays as arrays
-from bfbridge.engine.tiles import ChunkCache
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.errors import BadArgument, MissingExtra, ReadFailed
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.backend import Image
-from bfbridge.engine.tiles import ChunkCache
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.errors import BadArgument, BadSelection, Closed, FileMissing, UnreadableFile
 from tests.support.engine import face
 from tests.support.memory import distinct, view_of
@@ -192,7 +192,7 @@ def test_pickles_keep_series_level_and_options(path: Path) -> None:
 def test_opening_often_leaks_nothing(path: Path) -> None:
     import threading
 
-    from bfbridge.engine.tiles import available_cpus
+    from bfbridge.engine.workers import available_cpus
 
     fds = Path("/proc/self/fd")
     if not fds.exists():

@@ -7,7 +7,7 @@ import xarray as xr
 
 from bfbridge import BioReader
 from bfbridge.aics import AICSImage
-from bfbridge.engine.tiles import ChunkCache
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.errors import BfbridgeError
 from bfbridge.integrations.napari import read_layers
 from bfbridge.integrations.xarray import BfbridgeBackend

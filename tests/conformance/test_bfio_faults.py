@@ -20,7 +20,7 @@ from ome_types import OME, from_xml
 from ome_types.model import Pixels
 
 from bfbridge import BioReader, BioWriter
-from bfbridge.engine import tiles
+from bfbridge.engine import workers
 from bfbridge.errors import (
     BadArgument,
     BadDtype,
@@ -848,7 +848,7 @@ def test_21_threads_follow_the_quota(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(48)), raising=False)
-    monkeypatch.setattr(tiles, "_cgroup_quota", lambda: 2.5)
+    monkeypatch.setattr(workers, "_cgroup_quota", lambda: 2.5)
     with BioReader(files["ometiff"]) as br:
         assert br.max_workers == 3
     bw = BioWriter(tmp_path / "a.ome.zarr")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader
-from bfbridge.engine.tiles import ChunkCache
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.patches import ImageStack, Rectangle
 from tests.real.manifest import DATA
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bfbridge.backend import ImageSpec, Shape5
-from bfbridge.engine.assembler import Scratch, _OpenChunk
+from bfbridge.engine.assembler import UnfinishedChunks, _OpenChunk
 from bfbridge.errors import Closed, WriteFailed
 from tests.support.engine import face, memory_writer, smaller, written
 from tests.support.memory import MemoryWriter, distinct
@@ -207,7 +207,7 @@ def test_an_error_of_the_last_block_is_not_lost(tmp_path: Path) -> None:
 
 def test_more_writers_than_threads_do_not_lock_up(tmp_path: Path) -> None:
     # Jobs of `run` fill every thread of its pool and each waits for a chunk to be encoded.
-    from bfbridge.engine.tiles import MAX_THREADS, run
+    from bfbridge.engine.workers import MAX_THREADS, run
 
     writer = memory_writer(tmp_path, backend=SlowWriter, workers=1)
     writer.shape, writer.dtype = (16 * 300, 32), "uint16"
@@ -264,7 +264,7 @@ def test_close_waits_for_writes_on_other_threads(tmp_path: Path) -> None:
 def test_scratch_keeps_chunks_within_its_budget(tmp_path: Path) -> None:
     shape: Shape5 = (1, 1, 1, 8, 8)
     dtype = np.dtype(np.uint16)
-    scratch = Scratch(tmp_path, budget=400)
+    scratch = UnfinishedChunks(tmp_path, budget=400)
     opened = []
     for number in range(6):
         chunk = _OpenChunk()
@@ -297,7 +297,7 @@ def test_scratch_uses_the_place_of_finished_chunks_again(tmp_path: Path) -> None
         for x in range(0, 96, 32):
             writer[y : y + 16, x : x + 32, 0, 0, 0] = 2
         writer._file._background.wait()
-    size = writer._file._scratch._end
+    size = writer._file._unfinished._end
     assert 0 < size <= 3 * (16 * 32 * 2 + 16 * 32 // 8)
     writer.abort()
 
@@ -305,10 +305,10 @@ def test_scratch_uses_the_place_of_finished_chunks_again(tmp_path: Path) -> None
 def test_a_full_scratch_disk_fails_the_write(tmp_path: Path, monkeypatch: Any) -> None:
     writer = start(tmp_path, memory=0)
 
-    def full(self: Scratch, data: bytes) -> int:
+    def full(self: UnfinishedChunks, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Scratch, "_write", full)
+    monkeypatch.setattr(UnfinishedChunks, "_write", full)
     with pytest.raises(WriteFailed, match="No space left"):
         writer[:20] = ARRAY[:20]
     with pytest.raises(WriteFailed, match="an earlier write failed"):

@@ -16,17 +16,10 @@ import numpy as np
 import pytest
 
 from bfbridge.backend import Region
-from bfbridge.engine import tiles
-from bfbridge.engine.tiles import (
-    Background,
-    ChunkCache,
-    available_cpus,
-    plan,
-    prefetch,
-    put,
-    run,
-    take,
-)
+from bfbridge.engine import workers
+from bfbridge.engine.chunk_cache import ChunkCache
+from bfbridge.engine.tiles import plan, put, take
+from bfbridge.engine.workers import Background, available_cpus, prefetch, run
 from bfbridge.errors import ReadFailed
 from tests.support.memory import MemoryReader, distinct, view_of
 from tests.support.peak import peak_memory
@@ -287,13 +280,12 @@ def test_run_raises_what_making_the_jobs_raises() -> None:
 
 
 def test_an_interrupt_between_two_jobs_stops_the_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
-    here, work = threading.current_thread(), tiles._Run.work
+    here, take_job = threading.current_thread(), workers._SharedJobs.__next__
     done: list[int] = []
 
-    def interrupted(shared: Any) -> None:
+    def interrupted(shared: Any) -> Any:
         if threading.current_thread() is not here:
-            work(shared)
-            return
+            return take_job(shared)
         while not done:
             time.sleep(0.001)
         raise KeyboardInterrupt
@@ -302,7 +294,7 @@ def test_an_interrupt_between_two_jobs_stops_the_helpers(monkeypatch: pytest.Mon
         done.append(n)
         time.sleep(0.001)
 
-    monkeypatch.setattr(tiles._Run, "work", interrupted)
+    monkeypatch.setattr(workers._SharedJobs, "__next__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run((lambda n=n: job(n) for n in range(2000)), 3)
     assert 0 < len(done) < 1000
@@ -342,7 +334,7 @@ def test_prefetch_left_early_cancels_what_has_not_begun(monkeypatch: pytest.Monk
         return n
 
     with ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(tiles, "shared_pool", lambda: pool)
+        monkeypatch.setattr(workers, "shared_pool", lambda: pool)
         ahead = prefetch((lambda n=n: job(n) for n in range(100)), 8)
         assert next(ahead) == 0
         ahead.close()
@@ -441,7 +433,7 @@ def test_cpus_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None
     assert available_cpus() == 1
     files["/sys/fs/cgroup/cpu/cpu.cfs_quota_us"] = "-1\n"
     assert available_cpus() == 6
-    monkeypatch.setattr(tiles, "_cgroup_quota", lambda: 64.0)
+    monkeypatch.setattr(workers, "_cgroup_quota", lambda: 64.0)
     assert available_cpus() == 6
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter
-from bfbridge.engine.tiles import MAX_THREADS
+from bfbridge.engine.workers import MAX_THREADS
 from bfbridge.errors import BfbridgeError, TargetBusy
 from tests.faults.zygote import pixels
 from tests.support.dropped import settle_all

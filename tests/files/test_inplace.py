@@ -105,10 +105,13 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     assert np.array_equal(everything(path)[0], pixels())
 
 
+SEVERAL = r"cannot be written by several processes; those named \.zarr can"
+
+
 def test_tiff_is_written_by_one_process(tmp_path: Path) -> None:
-    with pytest.raises(Unsupported, match="written by one process"):
+    with pytest.raises(Unsupported, match=SEVERAL):
         BioWriter.create(tmp_path / "one.ome.tif", image=pixels())
-    with pytest.raises(Unsupported, match="written by one process"):
+    with pytest.raises(Unsupported, match=SEVERAL):
         BioWriter.open(tmp_path / "one.ome.tif")
     assert list(tmp_path.iterdir()) == []
 
@@ -186,9 +189,9 @@ def test_append_is_for_zarr(tmp_path: Path) -> None:
     path = tmp_path / "image.ome.tif"
     with BioWriter(path, image=pixels()) as bw:
         bw[:] = pixels()
-    with pytest.raises(Unsupported, match="OME-Zarr can"):
+    with pytest.raises(Unsupported, match=r"those named \.zarr can"):
         BioWriter(path, append=True)
-    with pytest.raises(Unsupported, match="OME-Zarr can"):
+    with pytest.raises(Unsupported, match=r"those named \.zarr can"):
         BioWriter(path, append=True, T=9)
     assert np.array_equal(everything(path)[0], pixels())
 

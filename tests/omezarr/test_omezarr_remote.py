@@ -18,7 +18,7 @@ zarr = pytest.importorskip("zarr")
 fsspec = pytest.importorskip("fsspec")
 
 from bfbridge.backend import OpenOptions, Region  # noqa: E402
-from bfbridge.engine.tiles import available_cpus  # noqa: E402
+from bfbridge.engine.workers import available_cpus  # noqa: E402
 from bfbridge.errors import (  # noqa: E402
     BadArgument,
     BfbridgeError,

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bfbridge.engine.tiles import ChunkCache
+from bfbridge.engine.chunk_cache import ChunkCache
 from tests.support.engine import (
     assign,
     chunks,

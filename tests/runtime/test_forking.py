@@ -18,7 +18,7 @@ import pytest
 
 import bfbridge
 from bfbridge import BioReader, BioWriter
-from bfbridge.engine.tiles import ChunkCache
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.runtime import forking
 from bfbridge.storage.source import as_source
 from tests.support.forks import Child

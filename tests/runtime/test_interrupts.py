@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bfbridge.engine.tiles import run
+from bfbridge.engine.workers import run
 from bfbridge.runtime import interrupts
 from bfbridge.runtime.interrupts import checkpoint, deferred
 

@@ -12,7 +12,7 @@ import pytest
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.backend import OpenOptions, Region
-from bfbridge.engine.tiles import ChunkCache
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.errors import FileChanged, ReadFailed
 from bfbridge.files.open_file import OpenFile
 from bfbridge.storage.source import as_source

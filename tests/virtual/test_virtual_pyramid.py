@@ -14,8 +14,8 @@ import tifffile
 
 from bfbridge import BioReader
 from bfbridge.backend import Shape5
+from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.engine.pyramid import reduce_block
-from bfbridge.engine.tiles import ChunkCache
 from bfbridge.errors import BadArgument, BadSelection, ReadFailed
 from bfbridge.virtual.pyramid import VirtualImage
 from tests.support.samples import distinct, write_ome_zarr

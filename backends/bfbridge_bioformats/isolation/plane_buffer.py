@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bfbridge.backend import ImageSpec, Level, Shape5
-from bfbridge.errors import WriteFailed
+from bfbridge.errors import BadArgument, WriteFailed
 from bfbridge.runtime import forking
 from bfbridge.storage.durable_io import read_all, write_all
 
@@ -45,7 +45,7 @@ class PlaneBuffer:
         for number, spec in enumerate(images):
             for level, record in enumerate(spec.image.levels):
                 self._starts[number, level] = end
-                end += prod(_counts(record)) * self._slot(spec, record)
+                end += len(record.grid) * self._slot(spec, record)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0))
 
     def write(self, image: int, level: int, index: Shape5, block: Array) -> None:
@@ -114,13 +114,11 @@ class PlaneBuffer:
         """Offset of a block's slot, and the block's shape, cropped at the edge."""
         spec = self._images[image]
         record = spec.image.levels[level]
-        number = int(np.ravel_multi_index(index, _counts(record)))
-        t, c, z, y, x = (
-            min(step, size - at * step)
-            for at, step, size in zip(index, record.chunk, record.shape, strict=True)
-        )
-        offset = self._starts[image, level] + number * self._slot(spec, record)
-        return offset, (t, c, z, y, x)
+        grid = record.grid
+        if index not in grid:
+            raise BadArgument(f"chunk {index} lies outside the grid {grid.counts} (T, C, Z, Y, X).")
+        offset = self._starts[image, level] + grid.number(index) * self._slot(spec, record)
+        return offset, grid.block_shape(index)
 
     @staticmethod
     def _slot(spec: ImageSpec, record: Level) -> int:
@@ -129,7 +127,3 @@ class PlaneBuffer:
     def _seeking(self) -> AbstractContextManager[Any]:
         """Keep other threads from the file's position where a write needs it (Windows)."""
         return nullcontext() if hasattr(os, "pwrite") else self._lock
-
-
-def _counts(record: Level) -> tuple[int, ...]:
-    return tuple(-(-n // step) for n, step in zip(record.shape, record.chunk, strict=True))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,24 @@ _stored = DecodeBuffer()
 _RUN = 4 << 20
 # Below this, a ratio of stored to decoded bytes proves nothing: a constant tile is a few bytes.
 _SMALL = 64 << 20
+
+
+class _Segment(NamedTuple):
+    """A fetched segment, and the part of it that is wanted.
+
+    Attributes
+    ----------
+    number, rows, data
+        The segment's number in the directory, its rows, and its bytes as stored.
+    inside, out
+        Row and column where the wanted part begins in the segment, and the array it goes to.
+    """
+
+    number: int
+    rows: int
+    data: Any
+    inside: tuple[int, int]
+    out: Array
 
 
 class PlaneReader:
@@ -60,24 +78,31 @@ class PlaneReader:
         DamagedSegment
             A segment cannot be delivered; the message names it.
         """
+        count = out.shape[2]
         if layout.planar:
-            for position in range(out.shape[2]):
-                plane = out[:, :, position : position + 1]
-                self._read_part(tiff, layout, corner, first + position, plane)
-        elif out.shape[2] == layout.samples:
-            self._read_part(tiff, layout, corner, 0, out)
+            parts = [(first + at, out[:, :, at : at + 1]) for at in range(count)]
+        elif count == layout.samples:
+            parts = [(0, out)]
         else:
-            box = np.empty((*out.shape[:2], layout.samples), out.dtype)
-            self._read_part(tiff, layout, corner, 0, box)
-            out[...] = box[:, :, first : first + out.shape[2]]
+            parts = [(0, np.empty((*out.shape[:2], layout.samples), out.dtype))]
+        for part, pixels in parts:
+            if layout.addressable:
+                self._read_rows(tiff, layout, corner, part, pixels)
+                continue
+            for segment in self._segments(tiff, layout, corner, part, pixels):
+                try:
+                    decode_into(
+                        layout, segment.data, segment.rows, segment.inside, segment.out, _pixels
+                    )
+                except DamagedSegment as error:
+                    raise DamagedSegment(f"{_segment(layout, segment.number)}: {error}") from error
+        if not layout.planar and count != layout.samples:
+            out[...] = parts[0][1][:, :, first : first + count]
 
-    def _read_part(
+    def _segments(
         self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
-    ) -> None:
-        """Read a box of one planar sample, or of all chunky ones."""
-        if layout.addressable:
-            self._read_rows(tiff, layout, corner, part, out)
-            return
+    ) -> Iterator[_Segment]:
+        """Fetch the segments that a box meets; those that were never written are set to zero."""
         top, left = corner
         height, width = out.shape[:2]
         tile_length, tile_width = layout.tile_length, layout.tile_width
@@ -94,34 +119,24 @@ class PlaneReader:
                 y1 = min(top + height, (row + 1) * tile_length)
                 x1 = min(left + width, (column + 1) * tile_width)
                 box = out[y0 - top : y1 - top, x0 - left : x1 - left]
+                if data is None:
+                    # A segment of no bytes was never written: zeros, as in libtiff and in
+                    # Bio-Formats' TiffParser.getTile.
+                    box[...] = 0
+                    continue
+                rows = layout.rows_of(row)
+                self._check_ratio(layout, number, rows, data)
                 inside = (y0 - row * tile_length, x0 - column * tile_width)
-                self._decode(layout, number, row, data, inside, box)
+                yield _Segment(number, rows, data, inside, box)
 
-    def _decode(
-        self,
-        layout: SegmentLayout,
-        number: int,
-        row: int,
-        data: Any,
-        inside: tuple[int, int],
-        box: Array,
-    ) -> None:
-        if data is None:
-            # A segment of no bytes is one that was never written: zeros, as libtiff and
-            # Bio-Formats' TiffParser.getTile have it.
-            box[...] = 0
-            return
-        rows = layout.rows_of(row)
+    def _check_ratio(self, layout: SegmentLayout, number: int, rows: int, data: Any) -> None:
+        """Refuse a segment that decodes to suspiciously many bytes."""
         decoded = rows * layout.tile_width * layout.segment_samples * layout.dtype.itemsize
         if decoded > _SMALL and decoded > len(data) * self._limits.chunk_ratio:
             raise LimitExceeded(
                 f"{_segment(layout, number)} is to grow from {len(data):,} to {decoded:,} bytes, "
                 f"more than the limit of {self._limits.chunk_ratio:,} times"
             )
-        try:
-            decode_into(layout, data, rows, inside, box, _pixels)
-        except DamagedSegment as error:
-            raise DamagedSegment(f"{_segment(layout, number)}: {error}") from error
 
     def _fetch(
         self, tiff: OpenTiff, layout: SegmentLayout, run: list[tuple[int, int, int]]

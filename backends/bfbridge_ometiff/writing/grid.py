@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bfbridge.backend import Image, PixelSize, Quantity, Shape5
+from bfbridge.backend import ChunkGrid, Image, PixelSize, Quantity, Shape5
 from bfbridge.errors import BadArgument
 from bfbridge.ome.units import LENGTHS, length_symbol
 from bfbridge.tiff.packing import BYTE_ORDER, TagValue
@@ -30,6 +30,8 @@ class Grid:
 
     Attributes
     ----------
+    chunks
+        The grid of the segments' pixels.
     offsets, counts
         Of each segment in the file; a count of 0 is one not yet written.
     planes
@@ -43,12 +45,13 @@ class Grid:
     def __init__(
         self, shape: Shape5, chunk: Shape5, samples: int, order: str, scale: tuple[float, float]
     ) -> None:
+        self.chunks = ChunkGrid(shape, chunk)
         self.shape = shape
         self._chunk = chunk
         self._samples = samples
         self._order = order
         self._scale = scale
-        self._blocks = tuple(-(-a // b) for a, b in zip(shape, chunk, strict=True))
+        self._blocks = self.chunks.counts
         self.tiled = chunk[3] % 16 == 0 and chunk[4] % 16 == 0
         total = prod(self._blocks)
         self.offsets = np.zeros(total, np.uint64)
@@ -65,22 +68,11 @@ class Grid:
         BadArgument
             It lies outside the grid.
         """
-        if not all(0 <= a < b for a, b in zip(index, self._blocks, strict=True)):
+        if index not in self.chunks:
             raise BadArgument(
                 f"chunk {index} lies outside the grid {self._blocks} (T, C, Z, Y, X)."
             )
-        number = 0
-        for position, count in zip(index, self._blocks, strict=True):
-            number = number * count + position
-        return number
-
-    def block_shape(self, index: Shape5) -> Shape5:
-        """Return the shape of a chunk, cropped at the image's edge."""
-        t, c, z, y, x = (
-            min(size, total - at * size)
-            for at, size, total in zip(index, self._chunk, self.shape, strict=True)
-        )
-        return t, c, z, y, x
+        return self.chunks.number(index)
 
     def segment_shape(self, row: int) -> tuple[int, int, int]:
         """Return (Y, X, samples) of the segments in a row; only strips are cropped."""

@@ -6,14 +6,14 @@ for stored bytes and one for a decoded chunk, so that a steady stream of reads t
 
 from __future__ import annotations
 
-import itertools
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.errors import LimitExceeded, OutOfMemory, ReadFailed
-from bfbridge_omezarr.chunked.codecs import CodecError, decode_bytes, decode_part
+from bfbridge.chunk_grid import chunk_parts
+from bfbridge.errors import BfbridgeError, LimitExceeded, OutOfMemory, ReadFailed
+from bfbridge_omezarr.chunked.codecs import CodecError, decode_part
 from bfbridge_omezarr.chunked.indexes import Indexes
 from bfbridge_omezarr.hierarchy.store import Buffer
 
@@ -94,19 +94,22 @@ class ArrayReader:
         LimitExceeded
             A chunk claims more memory than the limits allow.
         """
-        chunks = self._info.chunks
-        ranges = [
-            range(a // size, -(-b // size)) for a, b, size in zip(start, stop, chunks, strict=True)
-        ]
-        for index in itertools.product(*ranges):
-            inside: list[slice] = []
-            target: list[slice] = []
-            for i, size, a, b in zip(index, chunks, start, stop, strict=True):
-                origin = i * size
-                low, high = max(a, origin), min(b, origin + size)
-                inside.append(slice(low - origin, high - origin))
-                target.append(slice(low - a, high - a))
-            self._read_chunk(index, tuple(inside), out[tuple(target)])
+        info = self._info
+        for index, inside, target in chunk_parts(start, stop, info.chunks):
+            key = info.outer_key(index)
+            stored = self._read_stored(key, index)
+            if stored is None:
+                out[target] = info.fill
+                continue
+            part = out[target]
+            try:
+                flat, span = self._memory(stored, inside, part)
+                if info.decoders or span is None:
+                    decode_part(stored, info.decoders, flat, self._most, span)
+                if span is not None:
+                    self._copy(flat, inside, part)
+            except (CodecError, LimitExceeded, MemoryError) as error:
+                raise self._failure(error, key, index) from error
 
     def stored(self, index: tuple[int, ...]) -> bytes | None:
         """Return a chunk's bytes as they are stored, or None for one that is not.
@@ -119,35 +122,25 @@ class ArrayReader:
         found = self._read_stored(self._info.outer_key(index), index)
         return None if found is None else bytes(found)
 
-    def _read_chunk(
-        self, index: tuple[int, ...], inside: tuple[slice, ...], out: NDArray[Any]
-    ) -> None:
-        """Fill `out` with the part `inside` of one chunk."""
-        key = self._info.outer_key(index)
-        stored = self._read_stored(key, index)
-        if stored is None:
-            out[...] = self._info.fill
-            return
-        try:
-            self._decode(stored, inside, out)
-        except CodecError as error:
-            raise ReadFailed(
-                f"{self._store.label(key)}: {self._which(index)} is damaged: {error}."
-            ) from error
-        except LimitExceeded as error:
-            raise LimitExceeded(f"{self._store.label(key)}: {self._which(index)} {error}") from None
-        except MemoryError as error:
-            raise OutOfMemory(
-                f"{self._store.label(key)}: no memory for a chunk of "
-                f"{self._info.chunk_bytes:,} bytes."
-            ) from error
+    def _failure(self, error: Exception, key: str, index: tuple[int, ...]) -> BfbridgeError:
+        """Return the error to raise for a chunk that cannot be decoded."""
+        where, which = self._store.label(key), f"the chunk at grid position {index}"
+        if isinstance(error, LimitExceeded):
+            return LimitExceeded(f"{where}: {which} {error}")
+        if isinstance(error, MemoryError):
+            return OutOfMemory(
+                f"{where}: no memory for a chunk of {self._info.chunk_bytes:,} bytes."
+            )
+        return ReadFailed(f"{where}: {which} is damaged: {error}.")
 
-    def _which(self, index: tuple[int, ...]) -> str:
-        return f"the chunk at grid position {index}"
-
-    def _decode(
+    def _memory(
         self, stored: bytes | memoryview, inside: tuple[slice, ...], out: NDArray[Any]
-    ) -> None:
+    ) -> tuple[NDArray[np.uint8], range | None]:
+        """Return the memory to decode a chunk into, and the bytes of it that are needed.
+
+        The bytes are None if the chunk is decoded directly into `out`. The memory of a chunk that
+        is not encoded is `stored`.
+        """
         info = self._info
         size = info.chunk_bytes
         if size > RATIO_FREE_BYTES and size > len(stored) * self._limits.chunk_ratio:
@@ -158,16 +151,17 @@ class ArrayReader:
             )
         whole = out.shape == info.chunks
         if whole and self._straight and self._native and out.flags.c_contiguous:
-            decode_bytes(stored, info.decoders, out.reshape(-1).view(np.uint8), self._most)
-            return
+            return out.reshape(-1).view(np.uint8), None
         if info.decoders:
-            flat = self._workspace.scratch(size)
-            decode_part(stored, info.decoders, flat, self._most, self._span(inside))
-        else:
-            flat = np.frombuffer(stored, np.uint8)
-            if flat.nbytes != size:
-                raise CodecError(f"holds {flat.nbytes:,} bytes, not {size:,}")
-        chunk = flat.view(info.dtype).reshape(self._stored_shape)
+            return self._workspace.scratch(size), self._span(inside)
+        flat = np.frombuffer(stored, np.uint8)
+        if flat.nbytes != size:
+            raise CodecError(f"holds {flat.nbytes:,} bytes, not {size:,}")
+        return flat, self._span(inside)
+
+    def _copy(self, flat: NDArray[np.uint8], inside: tuple[slice, ...], out: NDArray[Any]) -> None:
+        """Copy the part `inside` of a decoded chunk."""
+        chunk = flat.view(self._info.dtype).reshape(self._stored_shape)
         if not self._straight:
             chunk = chunk.transpose(self._inverse)
         out[...] = chunk[inside]

@@ -375,43 +375,40 @@ def decode_bytes(
     CodecError
         The bytes are damaged, or decode to another size.
     """
+    decode_part(stored, decoders, out, most, None)
+
+
+def decode_part(
+    stored: Bytes,
+    decoders: Sequence[Decoder],
+    out: NDArray[np.uint8],
+    most: int,
+    span: range | None,
+) -> None:
+    """Decode at least the bytes `span` of a chunk into their places in `out`; None for all.
+
+    As `decode_bytes` otherwise; `stored` may be changed. Bytes outside `span` are undefined.
+    """
     data = stored
     try:
         for decoder in decoders[:-1]:
             data = decoder.decode(data, most)
         last = decoders[-1] if decoders else None
         if last is not None and last.into is not None and len(data):
+            if span is not None and last.into is _blosc_into and len(decoders) == 1:
+                _blosc_part(data, out, span.start, span.stop)
+                return
             count = last.into(data, out)
             if count != out.nbytes:
                 raise CodecError(f"decodes to {count:,} bytes, not {out.nbytes:,}")
         else:
             _copy(last.decode(data, out.nbytes) if last else data, out)
-    except CodecError:
-        raise
-    except MemoryError:
+    except (CodecError, MemoryError):
         raise
     except Exception as error:
         raise CodecError(
             f"{last_name(decoders)}: {error}" if str(error) else repr(error)
         ) from error
-
-
-def decode_part(
-    stored: Bytes, decoders: Sequence[Decoder], out: NDArray[np.uint8], most: int, span: range
-) -> None:
-    """Decode at least the bytes `span` of a chunk into their places in `out`.
-
-    As `decode_bytes` otherwise; `stored` may be changed. What lies outside `span` is undefined.
-    """
-    if len(decoders) != 1 or decoders[0].name != "blosc":
-        decode_bytes(stored, decoders, out, most)
-        return
-    try:
-        _blosc_part(stored, out, span.start, span.stop)
-    except (CodecError, MemoryError):
-        raise
-    except Exception as error:
-        raise CodecError(f"blosc: {error}" if str(error) else repr(error)) from error
 
 
 def last_name(decoders: Sequence[Decoder]) -> str:

@@ -76,27 +76,16 @@ class LevelWriter:
         self._compression = options.compression
         self._decoders = decoders_of(options.compression)
         self.prefix = f"{key}/" if options.version == "0.4" else f"{key}/c/"
-        self.counts = tuple(
-            -(-size // chunk)
-            for size, chunk in zip(self.level.shape, self.level.chunk, strict=True)
-        )
+        self.grid = self.level.grid
         self.unit = self.level.chunk if grid is None else shard_shape(self.level, grid)
         self._shards: Shards | None = None
         if grid is not None:
-            counts = (first_t + self.counts[0], *self.counts[1:])
+            counts = (first_t + self.grid.counts[0], *self.grid.counts[1:])
             self._shards = Shards(files, self.prefix, grid, counts, whole_only=shared)
         # Blocks of an extension count from 0; its chunks come after those there are.
         self._first_t = first_t
         self._skipped: set[Shape5] = set()
         self._lock = forking.lock()
-
-    def block_shape(self, index: Shape5) -> Shape5:
-        """Return the shape of the block at a grid position, cropped at the image's edge."""
-        t, c, z, y, x = (
-            min(chunk, size - i * chunk)
-            for i, chunk, size in zip(index, self.level.chunk, self.level.shape, strict=True)
-        )
-        return t, c, z, y, x
 
     def write(self, index: Shape5, block: Array, workspace: LevelBuffers) -> None:
         """Encode and store a block."""
@@ -129,7 +118,7 @@ class LevelWriter:
     def read(self, index: Shape5) -> Array | None:
         """Return a block written before, or None."""
         key = self._key(index)
-        shape = self.block_shape(index)
+        shape = self.grid.block_shape(index)
         if index in self._skipped:
             return np.full(shape, self._fill, self.dtype)
         if self._shards is not None:
@@ -194,8 +183,7 @@ class LevelWriter:
 
 def _cut_chunk(level: Level) -> Level:
     """Return a level with its chunk cut to its size: the same grid, and less to store."""
-    t, c, z, y, x = (min(n, size) for n, size in zip(level.chunk, level.shape, strict=True))
-    return Level(level.shape, (t, c, z, y, x))
+    return Level(level.shape, level.grid.block_shape((0, 0, 0, 0, 0)))
 
 
 class Windows:

@@ -27,7 +27,7 @@ from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
 from bfbridge.convert.verification.checksum import PixelChecksum
 from bfbridge.convert.verification.pixels import verify_output
 from bfbridge.convert.verification.selection import check_selection
-from bfbridge.engine.tiles import run
+from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, UnreadableFile
 from bfbridge.ome.repair import collected_faults
 from bfbridge.reader import BioReader

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bfbridge.convert.execute.executor import SerialExecutor
 from bfbridge.convert.execute.jobs import Job, converted, failed
 from bfbridge.convert.execute.workers import WorkerDied, WorkerProcess
-from bfbridge.engine.tiles import available_cpus
+from bfbridge.engine.workers import available_cpus
 
 if TYPE_CHECKING:
     from bfbridge.convert.execute.run import Run

@@ -16,7 +16,7 @@ import numpy as np
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid
 from bfbridge.engine.pyramid import factors_of
-from bfbridge.engine.tiles import run
+from bfbridge.engine.workers import run
 from bfbridge.errors import ReadFailed
 from bfbridge.views import ImageView
 

@@ -16,7 +16,7 @@ from bfbridge.convert.reports.record import OutputRecord
 from bfbridge.convert.verification.checksum import PixelChecksum
 from bfbridge.convert.verification.levels import check_levels, difference
 from bfbridge.convert.verification.selection import open_again, read_planes
-from bfbridge.engine.tiles import run
+from bfbridge.engine.workers import run
 from bfbridge.errors import ReadFailed
 from bfbridge.reader import BioReader
 from bfbridge.views import ImageView

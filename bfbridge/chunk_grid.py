@@ -1,0 +1,142 @@
+"""Chunk grids: how a level is divided into chunks, and where each chunk lies.
+
+Used by the engine and by every backend. Coordinates are along T, C, Z, Y, X.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+__all__ = ["AXES", "ChunkGrid", "Shape5", "chunk_parts", "chunk_ranges"]
+
+AXES = "TCZYX"
+Shape5 = tuple[int, int, int, int, int]
+ChunkPart = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkGrid:
+    """The regular grid of chunks that covers a level; chunks at the end of an axis are cropped.
+
+    Attributes
+    ----------
+    shape
+        Sizes of the level along T, C, Z, Y, X.
+    chunk
+        Sizes of a chunk along the same axes, each 1 or more.
+    """
+
+    shape: Shape5
+    chunk: Shape5
+
+    @property
+    def counts(self) -> Shape5:
+        """Chunks along each axis."""
+        (t, c, z, y, x), (dt, dc, dz, dy, dx) = self.shape, self.chunk
+        return -(-t // dt), -(-c // dc), -(-z // dz), -(-y // dy), -(-x // dx)
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def __contains__(self, index: object) -> bool:
+        return (
+            isinstance(index, tuple)
+            and len(index) == 5
+            and all(0 <= i < n for i, n in zip(index, self.counts, strict=True))
+        )
+
+    def __iter__(self) -> Iterator[Shape5]:
+        """Yield the grid position of every chunk, X fastest."""
+        return itertools.product(*map(range, self.counts))  # type: ignore[return-value]
+
+    def origin(self, index: Shape5) -> Shape5:
+        """Return the first pixel of the chunk at a grid position."""
+        (i, j, k, m, n), (dt, dc, dz, dy, dx) = index, self.chunk
+        return i * dt, j * dc, k * dz, m * dy, n * dx
+
+    def block_shape(self, index: Shape5) -> Shape5:
+        """Return the shape of the chunk at a grid position, cropped at the level's end."""
+        t, c, z, y, x = (
+            min(step, size - at * step)
+            for at, step, size in zip(index, self.chunk, self.shape, strict=True)
+        )
+        return t, c, z, y, x
+
+    def box(self, index: Shape5) -> tuple[Shape5, Shape5]:
+        """Return (start, stop) of the chunk at a grid position, cropped at the level's end."""
+        start = self.origin(index)
+        t, c, z, y, x = map(min, map(operator.add, start, self.chunk), self.shape)
+        return start, (t, c, z, y, x)
+
+    def slices(self, index: Shape5) -> tuple[slice, ...]:
+        """Return `box` as one slice for each axis."""
+        return tuple(map(slice, *self.box(index)))
+
+    def number(self, index: Shape5) -> int:
+        """Return the position of a chunk in the order of iteration."""
+        number = 0
+        for position, count in zip(index, self.counts, strict=True):
+            number = number * count + position
+        return number
+
+    def index_at(self, position: Shape5) -> Shape5:
+        """Return the grid position of the chunk that holds a pixel."""
+        t, c, z, y, x = map(operator.floordiv, position, self.chunk)
+        return t, c, z, y, x
+
+    def overlapping(self, start: Shape5, stop: Shape5) -> Iterator[Shape5]:
+        """Yield the grid positions of the chunks that a box overlaps, X fastest."""
+        return itertools.product(*chunk_ranges(start, stop, self.chunk))  # type: ignore[return-value]
+
+    def parts(self, start: Shape5, stop: Shape5) -> Iterator[ChunkPart]:
+        """Yield the part of a box that each overlapping chunk holds; see `chunk_parts`."""
+        return chunk_parts(start, stop, self.chunk)
+
+
+def chunk_ranges(
+    start: Sequence[int], stop: Sequence[int], chunk: Sequence[int]
+) -> tuple[range, ...]:
+    """Return for each axis the grid positions of the chunks that a box overlaps.
+
+    Parameters
+    ----------
+    start, stop
+        The box, of any number of axes.
+    chunk
+        Sizes of a chunk along the same axes.
+    """
+    return tuple(
+        range(a // size, -(-b // size)) for a, b, size in zip(start, stop, chunk, strict=True)
+    )
+
+
+def chunk_parts(
+    start: Sequence[int], stop: Sequence[int], chunk: Sequence[int]
+) -> Iterator[ChunkPart]:
+    """Yield the part of a box that each overlapping chunk holds, the last axis fastest.
+
+    Parameters
+    ----------
+    start, stop
+        The box, of any number of axes.
+    chunk
+        Sizes of a chunk along the same axes.
+
+    Yields
+    ------
+    (index, inside, target)
+        Grid position of the chunk, where the part lies in the chunk, and where in the box.
+    """
+    for index in itertools.product(*chunk_ranges(start, stop, chunk)):
+        inside: list[slice] = []
+        target: list[slice] = []
+        for i, size, a, b in zip(index, chunk, start, stop, strict=True):
+            origin = i * size
+            low, high = max(a, origin), min(b, origin + size)
+            inside.append(slice(low - origin, high - origin))
+            target.append(slice(low - a, high - a))
+        yield index, tuple(inside), tuple(target)
