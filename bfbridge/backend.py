@@ -34,6 +34,7 @@ __all__ = [
     "Image",
     "ImageSpec",
     "Level",
+    "Modulo",
     "OpenOptions",
     "PixelSize",
     "Quantity",
@@ -242,6 +243,33 @@ class Region:
             for axis, a, b in zip(AXES, self.start, self.stop, strict=True)
         )
         return f"image {self.image}, level {self.level}, {ranges}"
+
+
+@dataclass(frozen=True, slots=True)
+class Modulo:
+    """A further axis folded into Z, C or T (lifetime, angle, lambda ...), as loci.formats.Modulo.
+
+    Attributes
+    ----------
+    type
+        What it counts: "lifetime", "angle", "phase", "tile", "lambda".
+    start, step, end
+        Of its values, in `unit`.
+    unit
+        Or None.
+    labels
+        Of its values, where they are not numbers.
+    length
+        How many values; the axis it is folded into is a multiple of it, this one running fastest.
+    """
+
+    type: str
+    start: float
+    step: float
+    end: float
+    unit: str | None
+    labels: tuple[str, ...]
+    length: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Which backend takes a file, and why: a static table, probing by content, falling through.
 
-Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, pictures for GIF, PNG,
-BMP, Targa, JPEG, JPEG 2000, WebP and PNM, Bio-Formats for all else.
+Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, czi, lif and nd2 for
+files of these formats they fully understand, pictures for GIF, PNG, BMP, Targa, JPEG, JPEG 2000,
+WebP and PNM, Bio-Formats for all else.
 Backends of third parties come from the entry-point group ``bfbridge.backends`` and are looked up
 only when a name asks for one, or when none of ours reads the file: Bio-Formats, which claims all
 content, knows no such format or is not installed.
@@ -67,6 +68,12 @@ def _is_tiff(source: Source, head: bytes) -> bool:
     del source
     # The first 128 bytes of DICOM are free; some writers put a TIFF header there.
     return head[:4] in TIFF_MAGIC and head[128:132] != b"DICM"
+
+
+def _is_lif(source: Source, head: bytes) -> bool:
+    del source
+    # A block (0x70) that begins with a text (0x2a).
+    return head[:4] == b"p\0\0\0" and head[8:9] == b"*"
 
 
 def _is_companion(source: Source, head: bytes) -> bool:
@@ -175,6 +182,24 @@ BACKENDS: tuple[Entry, ...] = (
             *(".tif", ".tiff", ".tf2", ".tf8", ".btf"),
         ),
         extra="ometiff",
+    ),
+    Entry(
+        name="czi",
+        module="bfbridge_czi",
+        claims=lambda source, head: head.startswith(b"ZISRAWFILE"),
+        extra="czi",
+    ),
+    Entry(
+        name="lif",
+        module="bfbridge_lif",
+        claims=_is_lif,
+        extra="lif",
+    ),
+    Entry(
+        name="nd2",
+        module="bfbridge_nd2",
+        claims=lambda source, head: head.startswith(b"\xda\xce\xbe\x0a"),
+        extra="nd2",
     ),
     Entry(
         name="pictures",

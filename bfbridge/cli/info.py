@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +33,8 @@ def info(
     backend: Annotated[
         str | None,
         typer.Option(
-            "--backend", help="ometiff, omezarr, pictures or bioformats; default: by content."
+            "--backend",
+            help="ometiff, omezarr, czi, lif, nd2, pictures or bioformats; default: by content.",
         ),
     ] = None,
     storage: Annotated[
@@ -41,17 +43,24 @@ def info(
     ] = None,
 ) -> None:
     """Show what is in files: series, levels, dtype, pixel sizes, channels, backend and why."""
-    from bfbridge.convert.plan.sources import is_one_image
-
     options = {"backend": backend, "cache": 0, "storage_options": pairs(storage)}
     shown = _Shown(options, as_json=as_json)
-    if len(files) == 1 and is_one_image(files[0]):
+    if len(files) == 1 and _is_one_image(files[0]):
         with shown.open(files[0]) as br:
             _show_one(br, shown, as_json=as_json, ome_xml=ome_xml)
         return
     if ome_xml:
         raise typer.BadParameter("--ome-xml shows one document: name one file.")
     _show_many(files, shown)
+
+
+def _is_one_image(source: str) -> bool:
+    # The usual case does without the modules that convert, which take long to load.
+    if os.path.isfile(source):
+        return True
+    from bfbridge.convert.plan.sources import is_one_image
+
+    return is_one_image(source)
 
 
 def _show_one(br: BioReader, shown: _Shown, *, as_json: bool, ome_xml: bool) -> None:

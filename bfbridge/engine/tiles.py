@@ -43,6 +43,8 @@ __all__ = [
 
 MAX_THREADS = 64
 MET_CHUNKS = 1024
+# A chunk of a file at hand is kept for parts of at most 1/SMALL_PART of it.
+SMALL_PART = 16
 # Requests at once to a server: beyond some 16 the line or the server is busy, not idle.
 WAITING_WORKERS = 16
 Part = tuple[int, int, Any, Any]
@@ -571,6 +573,12 @@ class _BlockRead:
         target = self._target
         return (target.token, target.image, target.level, self._block.index)
 
+    @property
+    def _nbytes(self) -> int:
+        """Bytes of the box that is wanted."""
+        lengths = (b - a for a, b in zip(self._block.start, self._block.stop, strict=True))
+        return int(math.prod(lengths) * self._out.dtype.itemsize)
+
     def _put(self, chunk: Array) -> None:
         """Put what is wanted of a whole chunk into its place."""
         block = self._block
@@ -607,13 +615,15 @@ class _BlockRead:
         if (self._block.start, self._block.stop) == box or nbytes * 2 > limit:
             return None
         # Crops at random meet most chunks once: what is cheap to read in part is kept only when it
-        # is met again.
+        # is met again, and if the file is at hand only for parts so small that each costs its call.
         target = self._target
-        parts = target.backend.reads_parts(target.image, target.level)
         if not isinstance(cache, ChunkCache):
             return self._decode(cache, box, shape)
-        if parts and not cache.met(self._key):
-            return None
+        if target.backend.reads_parts(target.image, target.level):
+            share = nbytes // max(self._nbytes, 1)
+            near = not target.backend.waits
+            if (near and share < SMALL_PART) or not cache.met(self._key):
+                return None
         with cache.fetching(self._key):
             # Another thread may have decoded it since it was looked for.
             found = cache.get(self._key)

@@ -12,6 +12,7 @@ HEAVY = (
     "rich", "numcodecs", "pydantic", "lxml", "asyncio", "cmap", "PIL",
     "bfbridge.rendering", "bfbridge.virtual",
     "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_pictures",
+    "bfbridge_czi", "bfbridge_lif", "bfbridge_nd2",
 )  # fmt: skip
 
 

@@ -77,6 +77,10 @@ CONTENT = {
     "big.tif": b"II+\0rest",
     "big_endian.svs": b"MM\0+rest",
     "a.czi": b"ZISRAWFILE",
+    "a.lif": b"p\0\0\0\x10\0\0\0*rest",
+    "old.lei": b"p\0\0\0\x10\0\0\0rest",
+    "a.nd2": b"\xda\xce\xbe\nrest",
+    "old.nd2": b"\0\0\0\x0cjP  rest",
     "a.zarr.zip": b"PK\x03\x04rest",
     "a.ozx": b"PK\x03\x04rest",
     "other.zip": b"PK\x03\x04rest",
@@ -96,7 +100,11 @@ CONTENT = {
         ("big_endian.svs", "ometiff"),
         ("a.companion.ome", "ometiff"),
         ("text.companion.ome", "bioformats"),
-        ("a.czi", "bioformats"),
+        ("a.czi", "czi"),
+        ("a.lif", "lif"),
+        ("old.lei", "bioformats"),
+        ("a.nd2", "nd2"),
+        ("old.nd2", "bioformats"),
         ("dicom.dcm", "bioformats"),
         ("a.zarr.zip", "omezarr"),
         ("a.ozx", "omezarr"),
@@ -222,7 +230,7 @@ def test_third_parties_are_asked_by_name_or_last(
         return [EntryPoint("Theirs", "their_module", group)]
 
     monkeypatch.setattr(importlib.metadata, "entry_points", points)
-    source = as_source(make(tmp_path, "a.czi"))
+    source = as_source(make(tmp_path, "a.vsi"))
     assert open_reader(source, OpenOptions())[0].name == "bioformats"
     assert find("java").name == "bioformats"
     assert asked == []
@@ -344,7 +352,7 @@ def test_a_plug_in_is_asked_where_java_is_missing(
 ) -> None:
     monkeypatch.setattr(registry, "third_party", THIRD_PARTY)
     modules["bioformats"].answer = JavaNotFound("no Java runtime found")
-    source = as_source(make(tmp_path, "a.czi"))
+    source = as_source(make(tmp_path, "a.vsi"))
     with pytest.raises(JavaNotFound, match="no Java runtime found"):
         open_reader(source, OpenOptions())
     install("any", PLUGIN.replace('source.head(4) != b"ODD!"', "False"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,10 +10,16 @@ import numpy as np
 
 from bfbridge.testing import BackendSuite
 from bfbridge_bioformats import BioFormatsReader, BioFormatsWriter
+from bfbridge_czi import CziReader
+from bfbridge_lif import LifReader
+from bfbridge_nd2 import Nd2Reader
 from bfbridge_ometiff import OmeTiffReader, OmeTiffWriter
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter
 from bfbridge_pictures import PictureReader
 from tests.support import pictures
+from tests.support.czis import Block, write_czi
+from tests.support.lifs import image_of, write_lif
+from tests.support.nd2s import Nd2Channel, Nd2Loop, write_nd2
 
 
 class TestOmeTiff(BackendSuite):
@@ -51,6 +58,58 @@ class TestBioFormatsReadingOurs(TestBioFormats):
 
     def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
         TestOmeTiff().write(path, [[pixels]])
+
+
+class TestCzi(BackendSuite):
+    reader = CziReader
+    suffix = ".czi"
+    compression = "none"
+
+    def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
+        blocks = []
+        for (t, c, z), plane in _planes(pixels):
+            # Tiles that overlap by four columns.
+            at = {"C": c, "Z": z, "T": t}
+            for m, x in enumerate((0, 26)):
+                tile = np.ascontiguousarray(plane[:, x : x + 30 - 3 * m])
+                blocks.append(Block(tile, x=x, at={**at, "M": m}, compression=self.compression))
+        write_czi(path, blocks)
+
+
+class TestCziCompressed(TestCzi):
+    compression = "zstd1hilo"
+
+
+class TestLif(BackendSuite):
+    reader = LifReader
+    suffix = ".lif"
+
+    def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
+        write_lif(path, [image_of(pixels)])
+
+
+class TestNd2(BackendSuite):
+    reader = Nd2Reader
+    suffix = ".nd2"
+    compress = False
+
+    def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
+        t, c, z, y, x = pixels.shape
+        frames = pixels.transpose(0, 2, 3, 4, 1).reshape(t * z, y, x, c)
+        channels = [Nd2Channel(f"channel {n}") for n in range(c)]
+        loops = [Nd2Loop("T", t), Nd2Loop("Z", z)]
+        write_nd2(path, frames, loops, channels, compress=self.compress)
+
+
+class TestNd2Compressed(TestNd2):
+    compress = True
+
+
+def _planes(
+    pixels: np.ndarray[Any, Any],
+) -> Iterator[tuple[tuple[int, ...], np.ndarray[Any, Any]]]:
+    for place in np.ndindex(pixels.shape[:3]):
+        yield place, pixels[place]
 
 
 class TestPictures(BackendSuite):

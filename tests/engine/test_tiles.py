@@ -156,6 +156,25 @@ def test_the_cache_answers_overlapping_reads() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("waits", "rows", "kept"), [(False, 12, False), (False, 1, True), (True, 12, True)]
+)
+def test_parts_that_are_cheap_to_read_are_kept_if_that_pays(
+    waits: bool, rows: int, kept: bool
+) -> None:
+    """A file at hand is read again sooner than a large part of a chunk is read whole and copied."""
+    view = view_of(STORED, CHUNK, cache=ChunkCache())
+    backend = reader(view)
+    backend.reads_parts = lambda image, level: True  # type: ignore[method-assign]
+    backend.waits = waits
+    for _ in range(3):
+        found = view[3 : 3 + rows, 34:42, 2, 1, 1]
+        np.testing.assert_array_equal(found, STORED[1, 1, 2, 3 : 3 + rows, 34:42])
+    part, whole = (1, 1, 1, rows, 8), (1, 2, 1, 16, 32)
+    wanted = [part, whole] if kept else [part] * 3
+    assert [call.shape for call in backend.calls] == wanted
+
+
 def test_what_is_returned_is_not_the_cache() -> None:
     cache = ChunkCache()
     view = view_of(STORED, CHUNK, cache=cache)

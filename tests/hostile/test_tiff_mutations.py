@@ -8,15 +8,10 @@ in its message; ``changed(data, random.Random(number))`` makes the file again.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import random
-import signal
 import struct
-import time
-import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,13 +19,11 @@ import pytest
 
 from bfbridge import BioReader
 from bfbridge.errors import BfbridgeError
-from bfbridge.ome.metadata import new_document
 from tests.real.manifest import DATA
+from tests.support.forked import check
 from tests.support.tiffzoo import make
 
 QUICK, BLOCK, BLOCKS = 60, 300, 7
-# Seconds for one file: a hundred times what the slowest takes.
-PATIENCE = 30
 LARGEST = 2_500_000
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 DECISIVE = (256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 330, 339)
@@ -165,59 +158,6 @@ def read_some(path: Path) -> None:
                 _ = level[:1024, :1024, 0, 0, 0]
 
 
-def outcome(path: Path) -> str:
-    """What becomes of a file: "" for pixels or an error of ours."""
-    receive, send = os.pipe()
-    child = os.fork()
-    if not child:
-        words = ""
-        try:
-            read_some(path)
-        except BfbridgeError:
-            pass
-        except BaseException:  # noqa: BLE001 - the parent tells
-            words = traceback.format_exc()[-2000:]
-        os.write(send, words.encode())
-        os._exit(0)
-    os.close(send)
-    try:
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                with os.fdopen(receive, "rb", closefd=False) as said:
-                    return said.read().decode() or (f"died with {status}" if status else "")
-            time.sleep(0.002)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return f"took more than {PATIENCE} s"
-    finally:
-        os.close(receive)
-
-
-def faults(sources: list[Path], numbers: range, folder: Path) -> list[str]:
-    """What goes wrong, for each file that goes wrong."""
-    wrong = []
-    # Imported here, and not by every child.
-    new_document()
-    for number in numbers:
-        source = sources[number % len(sources)]
-        path = folder / source.name
-        path.write_bytes(changed(source.read_bytes(), random.Random(number)))
-        words = outcome(path)
-        path.unlink()
-        if words:
-            wrong.append(f"{number}, {source.name}: {words}")
-    return wrong
-
-
-def check(sources: list[Path], numbers: range, folder: Path) -> None:
-    # From a process without Java and other threads, which forks leave in an unknown state.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        wrong = pool.submit(faults, sources, numbers, folder).result()
-    assert not wrong, "\n".join(wrong[:5])
-
-
 def made(folder: Path) -> Iterator[Path]:
     """Sound files of every kind, made here."""
     for number in range(40):
@@ -234,7 +174,7 @@ def test_made_files_that_are_changed(tmp_path: Path) -> None:
     sources = list(made(tmp_path))
     assert len(sources) > 20
     (tmp_path / "here").mkdir()
-    check(sources, range(QUICK), tmp_path / "here")
+    check(read_some, changed, sources, range(QUICK), tmp_path / "here")
 
 
 @pytest.mark.slow
@@ -249,4 +189,5 @@ def test_real_files_that_are_changed(tmp_path: Path, block: int) -> None:
                     # Of a set of hundreds, one is enough.
                     sources.setdefault(path.parent, path)
     first = 1000 + block * BLOCK
-    check(list(sources.values()), range(first, first + BLOCK), tmp_path)
+    numbers = range(first, first + BLOCK)
+    check(read_some, changed, list(sources.values()), numbers, tmp_path)

@@ -6,12 +6,11 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge.backend import Image, Quantity
+from bfbridge.backend import Image, Modulo, Quantity
 from bfbridge.ome.xml import pixel_type_of
 from bfbridge.runtime import forking
 from bfbridge_bioformats.runtime.machine import machine
@@ -142,33 +141,6 @@ def original_metadata(reader: JavaReader) -> dict[str, Any]:
 
 def _entries(table: Any) -> dict[str, Any]:
     return {machine.text(entry.getKey()): _value(entry.getValue()) for entry in table.entrySet()}
-
-
-@dataclass(frozen=True, slots=True)
-class Modulo:
-    """A further axis folded into Z, C or T (lifetime, angle, lambda ...), as loci.formats.Modulo.
-
-    Attributes
-    ----------
-    type
-        What it counts: "lifetime", "angle", "phase", "tile", "lambda".
-    start, step, end
-        Of its values, in `unit`.
-    unit
-        Or None.
-    labels
-        Of its values, where they are not numbers.
-    length
-        How many values; the axis it is folded into is a multiple of it, this one running fastest.
-    """
-
-    type: str
-    start: float
-    step: float
-    end: float
-    unit: str | None
-    labels: tuple[str, ...]
-    length: int
 
 
 def modulo(reader: JavaReader, series: int) -> dict[str, Modulo]:

@@ -1,0 +1,357 @@
+"""CZI reader: scenes as Bio-Formats has them, subblocks decoded into the result."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from bfbridge.backend import (
+    Channel,
+    Image,
+    Level,
+    Modulo,
+    OpenOptions,
+    ReaderBackend,
+    Region,
+)
+from bfbridge.errors import (
+    Closed,
+    LimitExceeded,
+    ReadFailed,
+    UnreadableFile,
+    Unsupported,
+)
+from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree
+from bfbridge_czi.codecs import Damaged
+from bfbridge_czi.layout import PixelKind, Plan, Scene, plan_scenes
+from bfbridge_czi.metadata import Metadata, color_of, original_entries, read_metadata
+from bfbridge_czi.pixels import BlockCache, TileReader
+from bfbridge_czi.segments import Attachment, CziFile
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from bfbridge.backend import Role
+    from bfbridge.storage.source import RandomAccess, Source
+
+__all__ = ["CziReader"]
+
+# The attachments that are images beside the image, as ZeissCZIReader knows them.
+_PICTURES: Final[dict[str, tuple[str, Role]]] = {
+    "Label": ("label image", "label"),
+    "SlidePreview": ("macro image", "macro"),
+}
+_LEAST_CACHE: Final = 64 << 20
+_MOST_CACHE: Final = 256 << 20
+
+
+class CziReader(ReaderBackend):
+    """One open CZI file. Made by `open`."""
+
+    name: ClassVar[str] = "czi"
+
+    def __init__(self, access: RandomAccess, source: Source, options: OpenOptions) -> None:
+        self._access = access
+        self._source = source
+        self._limits = options.limits
+        self._closed = False
+        self.waits = source.url is not None
+        self._file = CziFile(access, source.name, options.limits)
+        grouped = options.group_files is not False
+        plan = plan_scenes(self._file, grouped=grouped)
+        self._kind, self._scenes = plan.kind, plan.images
+        pictures = self._pictures(options)
+        places = sum(len(scene.levels) for scene in self._scenes) + len(pictures)
+        self._tree = self._metadata_tree()
+        self._metadata = read_metadata(self._tree, places)
+        if _is_palm(self._tree, len(self._file.blocks)):
+            raise Unsupported("a CZI file of PALM data")
+        self._readers: list[list[TileReader]] = []
+        images = self._describe_scenes(plan, len(self._scenes) + len(pictures))
+        for picture, (title, role) in pictures:
+            images.append(self._describe_picture(picture, title, role))
+        self._images = tuple(images)
+        self._xml: str | None = None
+
+    @classmethod
+    def open(cls, source: Source, options: OpenOptions) -> CziReader:
+        """Open a CZI file.
+
+        Raises
+        ------
+        Unsupported
+            It is of a kind that is left to Bio-Formats, or options of Bio-Formats are given.
+        UnreadableFile
+            It is truncated or damaged.
+        LimitExceeded
+            It declares more than the limits allow.
+        """
+        if options.backend_options:
+            names = ", ".join(sorted(options.backend_options))
+            raise Unsupported(f"the options {names} are Bio-Formats'")
+        if sys.byteorder != "little":
+            raise Unsupported("CZI files are read on little-endian machines only")
+        access = source.open()
+        try:
+            _check_alone(source)
+            return cls(access, source, options)
+        except BaseException:
+            access.close()
+            raise
+
+    def _metadata_tree(self) -> Element | None:
+        xml = self._file.metadata_xml()
+        if not xml:
+            return None
+        return parse_tree(xml, f"{self._source.name}: its metadata", self._limits)
+
+    # ---- records
+
+    def _describe_scenes(self, plan: Plan, images: int) -> list[Image]:
+        (dtype, samples), scenes = plan.kind, plan.images
+        metadata = self._metadata
+        # Brightfield slides are white where nothing was scanned.
+        fill = 255 if samples > 1 and any(len(scene.levels) > 1 for scene in scenes) else 0
+        cache = BlockCache(_cache_bytes(self._scenes, self._kind))
+        found: list[Image] = []
+        for number, scene in enumerate(scenes):
+            readers = [
+                TileReader(self._file, self._kind, tiles, fill, cache) for tiles in scene.levels
+            ]
+            self._readers.append(readers)
+            levels = tuple(
+                Level(scene.shape(level, samples), (1, samples, 1, *reader.chunk))
+                for level, reader in enumerate(readers)
+            )
+            found.append(
+                Image(
+                    name=metadata.name_of(number, plan.scenes, images),
+                    levels=levels,
+                    dtype=dtype,
+                    samples=samples,
+                    interleaved=samples > 1,
+                    pixel_size=metadata.pixel_size,
+                    channels=tuple(metadata.channel(c, samples) for c in range(scene.sizes[1])),
+                    significant_bits=8 * dtype.itemsize,
+                )
+            )
+        if metadata.bits is not None and metadata.bits > 0:
+            # ZeissCZIReader tells the camera's bits of the first image only.
+            found[0] = replace(found[0], significant_bits=metadata.bits)
+        return found
+
+    def _pictures(self, options: OpenOptions) -> list[tuple[CziFile, tuple[str, Role]]]:
+        """Open the label and the macro image, which are CZI files in attachments."""
+        found: dict[str, CziFile] = {}
+        for attachment in sorted(self._file.attachments, key=_position):
+            if attachment.name in _PICTURES and attachment.name not in found:
+                if attachment.kind != "CZI":
+                    raise Unsupported(f"a CZI file whose {attachment.name} is no CZI file")
+                part = self._file.attachment_data(attachment)
+                found[attachment.name] = CziFile(
+                    part, f"{self._source.name}: attachment {attachment.name}", options.limits
+                )
+        return [(file, _PICTURES[name]) for name, file in found.items()]
+
+    def _describe_picture(self, file: CziFile, title: str, role: Role) -> Image:
+        kind, scenes, _ = plan_scenes(file)
+        scene = scenes[0]
+        if len(scenes) > 1 or scene.sizes != (1, 1, 1):
+            raise Unsupported("a CZI file whose label or macro image has several planes")
+        cache = BlockCache(_LEAST_CACHE)
+        reader = TileReader(file, kind, scene.levels[0], 0, cache)
+        self._readers.append([reader])
+        xml = file.metadata_xml()
+        tree = parse_tree(xml, f"{file.name}: its metadata", self._limits) if xml else None
+        bits = read_metadata(tree, 1).bits
+        samples = kind.samples
+        return Image(
+            name=title,
+            levels=(Level(scene.shape(0, samples), (1, samples, 1, *reader.chunk)),),
+            dtype=kind.dtype,
+            samples=samples,
+            interleaved=samples > 1,
+            pixel_size=self._metadata.pixel_size,
+            channels=(Channel(samples=samples),),
+            role=role,
+            photo=role == "label",
+            significant_bits=bits or 8 * kind.dtype.itemsize,
+        )
+
+    @property
+    def images(self) -> Sequence[Image]:
+        """Every scene, then the label and the macro image."""
+        return self._images
+
+    # ---- pixels
+
+    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` with a region; see `ReaderBackend.read`.
+
+        Raises
+        ------
+        ReadFailed
+            A subblock is damaged or truncated; the message names it.
+        """
+        self._check_open()
+        samples = self._images[region.image].samples
+        scene = self._scenes[region.image] if region.image < len(self._scenes) else None
+        reader = self._readers[region.image][region.level]
+        (t0, c0, z0, y0, x0), (t1, c1, z1, _, _) = region.start, region.stop
+        for t in range(t0, t1):
+            for channel in range(c0 // samples, -(-c1 // samples)):
+                first, last = max(c0, channel * samples), min(c1, (channel + 1) * samples)
+                for z in range(z0, z1):
+                    box = np.moveaxis(out[t - t0, first - c0 : last - c0, z - z0], 0, -1)
+                    plane = 0 if scene is None else scene.plane(t, channel, z)
+                    try:
+                        self._fill(reader, plane, (y0, x0), first - channel * samples, box)
+                    except (Damaged, LimitExceeded) as error:
+                        limited = isinstance(error, LimitExceeded)
+                        raise (LimitExceeded if limited else ReadFailed)(
+                            f"{self._source.name}: image {region.image}, level {region.level}, "
+                            f"plane z {z}, c {channel}, t {t}: {str(error).rstrip('.')}."
+                        ) from error
+
+    def _fill(
+        self, reader: TileReader, plane: int, corner: tuple[int, int], first: int, box: Any
+    ) -> None:
+        """Fill a box of shape (Y, X, samples), which may lack samples of the pixels."""
+        if box.shape[2] == reader.samples:
+            reader.read(plane, *corner, box)
+            return
+        pixels = np.empty((*box.shape[:2], reader.samples), box.dtype)
+        reader.read(plane, *corner, pixels)
+        box[...] = pixels[:, :, first : first + box.shape[2]]
+
+    def reads_parts(self, image: int, level: int) -> bool:
+        """Whether the tiles of a level are uncompressed."""
+        return self._readers[image][level].reads_parts
+
+    # ---- metadata
+
+    def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
+        """Return the colours of a channel, from black to its own, as ZeissCZIReader does.
+
+        It makes them for grey images of 8 and 16 bits.
+        """
+        if image >= len(self._scenes) or not self._indexed(image):
+            return None
+        dtype = self._kind.dtype
+        channels = self._metadata.channels
+        color = color_of(channels[channel].color) if channel < len(channels) else None
+        if color is None or dtype.kind != "u" or dtype.itemsize > 2:
+            return None
+        most = int(np.iinfo(dtype).max)
+        ramp = np.arange(most + 1) / most
+        ends = [int(most * (part / 255.0)) for part in color[:3]]
+        return np.stack([(end * ramp).astype(np.int64) for end in ends]).astype(dtype)
+
+    def _indexed(self, image: int) -> bool:
+        # ZeissCZIReader counts levels where it means images: of a file with pyramids only the
+        # first images are said to have colours.
+        before = sum(len(scene.levels) for scene in self._scenes[:image])
+        channels = self._metadata.channels
+        colored = bool(channels) and channels[0].color is not None
+        return colored and self._kind.samples == 1 and before < len(self._scenes)
+
+    def modulo(self, image: int) -> Mapping[str, Modulo]:
+        """Return what of Z, C and T are rotations, illuminations and phases."""
+        if image >= len(self._scenes):
+            return {}
+        return self._scenes[image].modulo
+
+    def ome_xml(self) -> str:
+        """Return the OME-XML, made of the file's metadata and those of its subblocks."""
+        from bfbridge_czi.document import document_xml
+
+        self._check_open()
+        if self._xml is None:
+            try:
+                self._xml = document_xml(
+                    self._file, self._metadata_afresh(), self._scenes, self._images
+                )
+            except UnreadableFile as error:
+                raise ReadFailed(f"{self._source.name}: {error}") from error
+        return self._xml
+
+    def _metadata_afresh(self) -> Metadata:
+        """Return the metadata once more: making the document changes positions."""
+        return read_metadata(self._tree, len(self._metadata.positions))
+
+    def ome(self) -> OME:
+        """Return the OME-XML as an ome_types document."""
+        return model_from_xml(self.ome_xml(), self._source.name)
+
+    @property
+    def original_metadata(self) -> Mapping[str, Any]:
+        """Every text and attribute of the file's XML, under its path."""
+        root = self._metadata.root
+        if root is None:
+            return {}
+        return dict(sorted(original_entries(root, self._source.name, self._limits).items()))
+
+    @property
+    def used_files(self) -> Sequence[str]:
+        """The file."""
+        return (self._source.name,)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed(f"{self._source.name}: this reader is closed; open the file again.")
+
+    def close(self) -> None:
+        """Close the file, once the reads under way have ended."""
+        self._closed = True
+        self._access.close()
+
+
+def _position(attachment: Attachment) -> int:
+    return attachment.position
+
+
+def _cache_bytes(scenes: Sequence[Scene], kind: PixelKind) -> int:
+    """Bytes for the decoded tiles of one row of a mosaic: each is met again in the next row."""
+    most = 0
+    for scene in scenes:
+        tiles = scene.levels[0]
+        most = max(most, tiles.width * int(tiles.rows.max()))
+    wanted = 2 * most * kind.samples * kind.dtype.itemsize
+    return min(max(wanted, _LEAST_CACHE), _MOST_CACHE)
+
+
+def _check_alone(source: Source) -> None:
+    """Refuse a file that is split: ``name (1).czi`` lies beside ``name.czi``."""
+    if source.path is None:
+        return
+    stem = source.path.stem
+    begins = (f"{stem}(", f"{stem} (")
+    try:
+        names = os.listdir(source.path.parent)
+    except OSError:
+        # The file can be read, its folder not: other parts could not be found either.
+        return
+    for name in names:
+        if name.startswith(begins) and name[name.rfind("(") + 1 : name.rfind(")")].isdigit():
+            raise Unsupported(f"a CZI file that may be split: {name} lies beside it")
+    master = stem[: stem.rfind("(")].rstrip(" ") if stem.endswith(")") else ""
+    if master and f"{master}.czi" in names:
+        raise Unsupported(f"a CZI file that may be a part of {master}.czi")
+
+
+def _is_palm(tree: Element | None, blocks: int) -> bool:
+    """Whether a file holds localisation microscopy, whose planes ZeissCZIReader sorts anew."""
+    if tree is None or blocks > 2:
+        return False
+    attributes = first(tree, "CustomAttributes")
+    tags = () if attributes is None else descendants(attributes, "LsmTag")
+    if any(tag.get("Name", "").lower().startswith("palm") for tag in tags):
+        return True
+    setup = first(first(tree, "Experiment"), "MultiTrackSetup")
+    return (first_text(setup, "PalmSlider") or "").strip().lower() == "true"

@@ -1,0 +1,277 @@
+"""LIF reader: images and tiles as Bio-Formats has them, rows read into the result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from bfbridge.backend import (
+    Channel,
+    Image,
+    Level,
+    OpenOptions,
+    PixelSize,
+    Quantity,
+    ReaderBackend,
+    Region,
+)
+from bfbridge.errors import Closed, ReadFailed, Unsupported
+from bfbridge.limits import check
+from bfbridge.ome.build import physical_size
+from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.xml_tree import Element, parse_tree
+from bfbridge.storage.rows import RUN_BYTES
+from bfbridge_lif.container import read_blocks, read_xml
+from bfbridge_lif.document import Series, document_xml, excitations
+from bfbridge_lif.entries import original_entries
+from bfbridge_lif.images import Layout, find_images, name_of, read_layout
+from bfbridge_lif.settings import COLORS, Settings, prune_masters, read_settings
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from bfbridge.storage.source import RandomAccess, Source
+
+__all__ = ["LifReader"]
+
+_CHUNK: Final = 2 << 20
+# Every tile of an image has all entries of the image.
+_MOST_ENTRIES: Final = 10_000_000
+_GREY: Final = (255, 255, 255, 255)
+
+
+class LifReader(ReaderBackend):
+    """One open LIF file. Made by `open`."""
+
+    name: ClassVar[str] = "lif"
+
+    def __init__(self, access: RandomAccess, source: Source, options: OpenOptions) -> None:
+        self._access = access
+        self._source = source
+        self._closed = False
+        self.waits = source.url is not None
+        name, limits = source.name, options.limits
+        xml, end = read_xml(access, name, limits)
+        root = parse_tree(f"<LEICA>{xml}</LEICA>", f"{name}: its XML", limits)
+        blocks = read_blocks(access, end, name, limits)
+        prune_masters(root)
+        self._parts: list[tuple[Element, str]] = []
+        self._series: list[Series] = []
+        places: list[tuple[Quantity | None, Quantity | None]] = []
+        tiles: list[tuple[Layout, Settings, int]] = []
+        planes = channels = 0
+        for index, (image, above) in enumerate(find_images(root)):
+            layout = read_layout(image, above, blocks, limits, name)
+            count = len(tiles) + layout.tiles.length
+            check(count, limits.images, "number of images", name)
+            planes += layout.tiles.length * math.prod(layout.sizes[2:])
+            check(planes, limits.planes, "number of planes", name)
+            channels += layout.tiles.length * layout.shape[1]
+            check(channels, limits.channels, "number of channels", name)
+            settings = read_settings(image, layout, places, index)
+            for tile in range(layout.tiles.length):
+                tiles.append((layout, settings, tile))
+                self._parts.append((image, name_of(above)))
+        if not tiles:
+            raise Unsupported("a LIF file without images")
+        for number, (layout, settings, tile) in enumerate(tiles):
+            place = places[number] if number < len(places) else (None, None)
+            self._series.append(Series(layout, settings, tile, place))
+        self._images = tuple(
+            _record(series, title)
+            for series, (_, title) in zip(self._series, self._parts, strict=True)
+        )
+        self._xml: str | None = None
+
+    @classmethod
+    def open(cls, source: Source, options: OpenOptions) -> LifReader:
+        """Open a LIF file.
+
+        Raises
+        ------
+        Unsupported
+            It is of a kind that is left to Bio-Formats, or options of Bio-Formats are given.
+        UnreadableFile
+            It is truncated or damaged.
+        LimitExceeded
+            It declares more than the limits allow.
+        """
+        if options.backend_options:
+            names = ", ".join(sorted(options.backend_options))
+            raise Unsupported(f"the options {names} are Bio-Formats'")
+        access = source.open()
+        try:
+            return cls(access, source, options)
+        except BaseException:
+            access.close()
+            raise
+
+    @property
+    def images(self) -> Sequence[Image]:
+        """Every image, tile by tile."""
+        return self._images
+
+    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` with a region; see `ReaderBackend.read`.
+
+        Raises
+        ------
+        ReadFailed
+            A plane lies outside its block of pixels, or cannot be read.
+        """
+        self._check_open()
+        series = self._series[region.image]
+        samples, rows = series.layout.samples, series.layout.rows
+        (t0, c0, z0, y0, x0), (_, c1, _, y1, _) = region.start, region.stop
+        for channel in range(c0 // samples, -(-c1 // samples)):
+            first, last = max(c0, channel * samples), min(c1, (channel + 1) * samples)
+            wanted = slice(first - channel * samples, last - channel * samples)
+            # T, Z, Y, X, samples
+            part = np.moveaxis(out[:, first - c0 : last - c0], 1, -1)
+            for t, z, box in _stacks(series.layout, part, whole=y1 - y0 == series.layout.sizes[1]):
+                where = f"{self._source.name}: image {region.image}, plane "
+                where += f"z {z0 + z}, c {channel}, t {t0 + t}"
+                number = series.layout.plane_number(z0 + z, channel, t0 + t)
+                begin = series.layout.offset(series.tile, number) + y0 * series.layout.row
+                self._check_block(series.layout, begin + x0 * rows.pixel, box, where)
+                # LIFReader takes three samples for blue, green, red.
+                reverse = samples == 3
+                rows.read(
+                    self._access,
+                    series.layout.block.offset + begin + x0 * rows.pixel,
+                    samples - wanted.stop if reverse else wanted.start,
+                    box[:, :, ::-1] if reverse else box,
+                    where,
+                )
+
+    def _check_block(self, layout: Layout, begin: int, box: Any, where: str) -> None:
+        end = begin + layout.rows.length(*box.shape[:2])
+        if end > layout.block.size:
+            raise ReadFailed(
+                f"{where}: its pixels should end at byte {end:,} of their block, which has "
+                f"{layout.block.size:,}; the recording was stopped, or the file is damaged."
+            )
+
+    def reads_parts(self, image: int, level: int) -> bool:
+        """Pixels are stored uncompressed."""
+        del image, level
+        return True
+
+    def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
+        """Return the colours of a channel, from black to its own.
+
+        As LIFReader does, for images of integers; those it knows no name of are grey.
+        """
+        layout = self._series[image].layout
+        if layout.samples > 1 or layout.dtype.kind != "u":
+            return None
+        color = _color(layout, channel)
+        values = np.arange(np.iinfo(layout.dtype).max + 1, dtype=layout.dtype)
+        return np.stack([values if part else np.zeros_like(values) for part in color[:3]])
+
+    def ome_xml(self) -> str:
+        """Return the OME-XML, made of the file's metadata."""
+        self._check_open()
+        if self._xml is None:
+            self._xml = document_xml(self._series, self._images)
+        return self._xml
+
+    def ome(self) -> OME:
+        """Return the OME-XML as an ome_types document."""
+        return model_from_xml(self.ome_xml(), self._source.name)
+
+    @property
+    def original_metadata(self) -> Mapping[str, Any]:
+        """Every attribute of the XML under its path; of several images with their number."""
+        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
+        for number, (series, (image, title)) in enumerate(
+            zip(self._series, self._parts, strict=True)
+        ):
+            if series.tile == 0:
+                # Tiles of one image have the same ones.
+                entries = original_entries(image, series.settings, title)
+            before = "" if len(self._series) == 1 else f"Series {number} "
+            for key, value in entries.items():
+                found[before + key] = value
+            check(len(found), _MOST_ENTRIES, "number of entries of the metadata", self._source.name)
+        return dict(sorted(found.items()))
+
+    @property
+    def used_files(self) -> Sequence[str]:
+        """The file."""
+        return (self._source.name,)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed(f"{self._source.name}: this reader is closed; open the file again.")
+
+    def close(self) -> None:
+        """Close the file, once the reads under way have ended."""
+        self._closed = True
+        self._access.close()
+
+
+def _stacks(layout: Layout, planes: Any, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
+    """Yield T, Z and a box (Y, X, samples) of each plane; those without gaps are one long box.
+
+    Parameters
+    ----------
+    layout
+        Of the image.
+    planes
+        Shape (T, Z, Y, X, samples).
+    whole
+        Whether all rows of the planes are wanted.
+    """
+    times, depth, _, width = planes.shape[:4]
+    axis = layout.stacked if whole and width == layout.sizes[0] else ""
+    for t in range(1 if axis == "T" else times):
+        for z in range(1 if axis == "Z" else depth):
+            if not axis:
+                yield t, z, planes[t, z]
+                continue
+            stack = planes[:, z] if axis == "T" else planes[t]
+            if stack.flags.c_contiguous:
+                yield t, z, stack.reshape(-1, width, planes.shape[4])
+            else:
+                for number, plane in enumerate(stack):
+                    yield (number, z, plane) if axis == "T" else (t, number, plane)
+
+
+def _color(layout: Layout, channel: int) -> tuple[int, int, int, int]:
+    name = layout.luts[channel].lower() if channel < len(layout.luts) else ""
+    return COLORS.get(name, _GREY)
+
+
+def _record(series: Series, title: str) -> Image:
+    layout, settings = series.layout, series.settings
+    channels = layout.sizes[3]
+    names = settings.channel_names
+    sizes = [*layout.pixel_size[:2], settings.z_step]
+    rows = max(1, min(layout.sizes[1], RUN_BYTES // layout.row_bytes))
+    # Planes that follow one another are read together.
+    deep = max(1, _CHUNK // (rows * layout.row_bytes)) if rows == layout.sizes[1] else 1
+    z = min(deep, layout.sizes[2]) if layout.stacked == "Z" else 1
+    t = min(deep, layout.sizes[4]) if layout.stacked == "T" else 1
+    return Image(
+        name=title,
+        levels=(Level(layout.shape, (t, layout.samples, z, rows, layout.sizes[0])),),
+        dtype=layout.dtype,
+        samples=layout.samples,
+        interleaved=layout.samples > 1,
+        pixel_size=PixelSize(*map(physical_size, sizes)),
+        channels=tuple(
+            Channel(
+                name=None if names is None else names[channel],
+                color=None if layout.samples > 1 else _color(layout, channel),
+                excitation=excitation,
+                samples=layout.samples,
+            )
+            for channel, excitation in enumerate(excitations(settings, channels))
+        ),
+        significant_bits=8 * layout.dtype.itemsize,
+    )

@@ -1,0 +1,300 @@
+"""ND2 reader: positions as images, as Bio-Formats has them; rows read into the result."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from bfbridge.backend import Image, Level, OpenOptions, PixelSize, ReaderBackend, Region
+from bfbridge.errors import Closed, ReadFailed, UnreadableFile, Unsupported
+from bfbridge.limits import check
+from bfbridge.ome.build import physical_size
+from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.xml_tree import Element, parse_tree
+from bfbridge.storage.rows import RUN_BYTES, Rows
+from bfbridge_nd2.chunks import Nd2File
+from bfbridge_nd2.document import document_xml
+from bfbridge_nd2.entries import original_entries
+from bfbridge_nd2.layout import Frames, read_frames, read_loops
+from bfbridge_nd2.settings import Settings, planes_of, read_notes, read_settings
+from bfbridge_nd2.variant import decode
+
+if TYPE_CHECKING:
+    from ome_types import OME
+
+    from bfbridge.storage.source import RandomAccess, Source
+
+__all__ = ["Nd2Reader"]
+
+_ATTRIBUTES: Final = "ImageAttributesLV!"
+_PICTURE: Final = "ImageMetadataSeqLV|0!"
+_EXPERIMENT: Final = "ImageMetadataLV!"
+_CALIBRATION: Final = "ImageCalibrationLV|0!"
+_TEXTS: Final = "ImageTextInfoLV!"
+_VARIANTS: Final = "CustomDataVar|"
+# How many times as long zlib's data can become.
+_DEFLATE: Final = 1032
+_SMALL: Final = 1 << 16
+# Before the pixels of a frame is its time, in milliseconds.
+_STAMP: Final = 8
+
+
+class Nd2Reader(ReaderBackend):
+    """One open ND2 file. Made by `open`."""
+
+    name: ClassVar[str] = "nd2"
+
+    def __init__(self, access: RandomAccess, source: Source, options: OpenOptions) -> None:
+        self._access = access
+        self._source = source
+        self._limits = options.limits
+        self._closed = False
+        self.waits = source.url is not None
+        self._file = Nd2File(access, source.name, options.limits)
+        if _ATTRIBUTES not in self._file.chunks or _PICTURE not in self._file.chunks:
+            raise Unsupported("an ND2 file without its attributes")
+        picture = self._level(_PICTURE, "SLxPictureMetadata")
+        loops = read_loops(self._level(_EXPERIMENT, "SLxExperiment"))
+        attributes = self._level(_ATTRIBUTES, "SLxImageAttributes")
+        self._frames = read_frames(attributes, len(planes_of(picture)), loops)
+        self._check_frames()
+        calibration = self._level(_CALIBRATION, "SLxCalibration")
+        self._settings = read_settings(picture, calibration, loops)
+        # Where the pixels of frames that were read begin, and the bytes of their data.
+        self._places: dict[int, tuple[int, int]] = {}
+        count = self._frames.length("P")
+        self._images = tuple(
+            _record(self._frames, self._settings, _title(source.filename, index, count))
+            for index in range(count)
+        )
+        self._xml: str | None = None
+
+    @classmethod
+    def open(cls, source: Source, options: OpenOptions) -> Nd2Reader:
+        """Open an ND2 file.
+
+        Raises
+        ------
+        Unsupported
+            It is of a kind that is left to Bio-Formats, or options of Bio-Formats are given.
+        UnreadableFile
+            It is truncated or damaged.
+        LimitExceeded
+            It declares more than the limits allow.
+        """
+        if options.backend_options:
+            names = ", ".join(sorted(options.backend_options))
+            raise Unsupported(f"the options {names} are Bio-Formats'")
+        access = source.open()
+        try:
+            return cls(access, source, options)
+        except BaseException:
+            access.close()
+            raise
+
+    def _level(self, chunk: str, name: str) -> Mapping[str, Any]:
+        """Return the level of this name that a chunk is, or one without items."""
+        if chunk not in self._file.chunks:
+            return {}
+        where = f"{self._source.name}: chunk {chunk!r}"
+        level = decode(self._file.read(chunk), where, self._limits).get(name)
+        if not isinstance(level, Mapping):
+            raise Unsupported(f"an ND2 file without {name} in {chunk!r}")
+        return level
+
+    def _check_frames(self) -> None:
+        """Check that each frame has a place in the file, and is no larger than allowed."""
+        frames, name = self._frames, self._source.name
+        check(frames.size, self._limits.chunk_bytes, "size of a frame in bytes", name)
+        check(frames.count, self._limits.directories, "number of frames", name)
+        images = frames.length("P")
+        check(images, self._limits.images, "number of images", name)
+        check(images * frames.components, self._limits.channels, "number of channels", name)
+        check(frames.count * frames.components, self._limits.planes, "number of planes", name)
+        missing = next((n for n in range(frames.count) if _frame(n) not in self._file.chunks), None)
+        if missing is not None:
+            # Bio-Formats makes up pixels for it.
+            raise UnreadableFile(
+                f"{name}: frame {missing} of {frames.count} is missing in its map of chunks; the "
+                "file is damaged."
+            )
+        extra = sum(chunk.startswith("ImageDataSeq|") for chunk in self._file.chunks)
+        if extra != frames.count:
+            raise Unsupported(f"{extra} frames where the experiment has {frames.count}")
+        if frames.compressed:
+            return
+        for chunk in (_frame(n) for n in range(frames.count)):
+            if self._file.chunks[chunk] + frames.size > self._access.size:
+                raise UnreadableFile(
+                    f"{name}: chunk {chunk!r} should have {frames.size:,} bytes of pixels from "
+                    f"byte {self._file.chunks[chunk]:,}, but the file has {self._access.size:,}; "
+                    "it is truncated or damaged."
+                )
+
+    @property
+    def images(self) -> Sequence[Image]:
+        """An image for each position of the stage."""
+        return self._images
+
+    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` with a region; see `ReaderBackend.read`.
+
+        Raises
+        ------
+        ReadFailed
+            A frame is damaged, or cannot be read.
+        """
+        if self._closed:
+            raise Closed(f"{self._source.name}: this reader is closed; open the file again.")
+        frames = self._frames
+        rows = Rows(frames.row, frames.dtype, frames.components)
+        (t0, c0, z0, y0, x0), (_, _, _, y1, _) = region.start, region.stop
+        for t, z in np.ndindex(out.shape[0], out.shape[2]):
+            number = frames.number(region.image, z0 + z, t0 + t)
+            where = f"{self._source.name}: frame {number} (image {region.image}, z {z0 + z}, "
+            where += f"t {t0 + t})"
+            begin, length = self._place(number, where)
+            box = np.moveaxis(out[t, :, z], 0, -1)
+            at = y0 * frames.row + x0 * rows.pixel
+            if frames.compressed:
+                data = self._decompressed(begin, length, y1 * frames.row, where)
+                rows.put(memoryview(data)[at:], c0, box)
+            else:
+                rows.read(self._access, begin + at, c0, box, where)
+
+    def _place(self, number: int, where: str) -> tuple[int, int]:
+        """Return where the pixels of a frame begin, and their bytes."""
+        found = self._places.get(number)
+        if found is not None:
+            return found
+        try:
+            begin, length = self._file.place(_frame(number))
+        except UnreadableFile as error:
+            raise ReadFailed(str(error)) from error
+        begin, length = begin + _STAMP, length - _STAMP
+        wanted = 1 if self._frames.compressed else self._frames.size
+        if length < wanted:
+            raise ReadFailed(
+                f"{where} has {max(length, 0):,} bytes of pixels where {wanted:,} are needed; the "
+                "file is damaged."
+            )
+        self._places[number] = begin, length
+        return begin, length
+
+    def _decompressed(self, begin: int, length: int, wanted: int, where: str) -> bytes:
+        """Return the first `wanted` bytes of a frame's pixels."""
+        if wanted > length * _DEFLATE + _SMALL:
+            raise ReadFailed(
+                f"{where} is to grow from {length:,} to {wanted:,} bytes, more than zlib can do; "
+                "the file is damaged."
+            )
+        # A frame that no compressor makes so long is damaged, and not read.
+        check(
+            length, 2 * self._frames.size + RUN_BYTES, f"length of {where} in bytes", "compressed"
+        )
+        data = self._access.read_at(begin, length)
+        try:
+            pixels = zlib.decompressobj().decompress(data, wanted)
+        except zlib.error as error:
+            raise ReadFailed(f"{where} is damaged ({error}).") from error
+        if len(pixels) < wanted:
+            raise ReadFailed(
+                f"{where} has {len(pixels):,} bytes of pixels where {wanted:,} are needed; the "
+                "file is damaged."
+            )
+        return pixels
+
+    def reads_parts(self, image: int, level: int) -> bool:
+        """Whether frames are stored uncompressed."""
+        del image, level
+        return not self._frames.compressed
+
+    def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
+        """Return the colours of a channel, from black to its own.
+
+        As ND2Reader does, for integers where some channel is neither black nor white.
+        """
+        del image
+        channels, dtype = self._settings.channels, self._frames.dtype
+        if dtype.kind != "u" or not any(one.is_tinted for one in channels):
+            return None
+        if channels[channel].color == 0:
+            return None
+        values = np.arange(np.iinfo(dtype).max + 1) / 255
+        native = dtype.newbyteorder("=")
+        return np.stack([(part * values).astype(native) for part in channels[channel].rgb])
+
+    def ome_xml(self) -> str:
+        """Return the OME-XML, made of the file's metadata."""
+        if self._closed:
+            raise Closed(f"{self._source.name}: this reader is closed; open the file again.")
+        if self._xml is None:
+            notes = read_notes(self._file, self._frames)
+            self._xml = document_xml(self._frames, self._settings, notes, self._images)
+        return self._xml
+
+    def ome(self) -> OME:
+        """Return the OME-XML as an ome_types document."""
+        return model_from_xml(self.ome_xml(), self._source.name)
+
+    @property
+    def original_metadata(self) -> Mapping[str, Any]:
+        """Every value under its name, as ND2Reader has them."""
+        chunks = [_PICTURE, _EXPERIMENT, _CALIBRATION, _ATTRIBUTES, _TEXTS]
+        where = self._source.name
+        levels = [
+            decode(self._file.read(chunk), f"{where}: chunk {chunk!r}", self._limits)
+            for chunk in chunks if chunk in self._file.chunks
+        ]  # fmt: skip
+        return dict(sorted(original_entries(levels, self._variants()).items()))
+
+    def _variants(self) -> Iterator[Element]:
+        """Yield the chunks that are XML; those that cannot be read say nothing."""
+        for chunk in self._file.chunks:
+            if chunk.startswith(_VARIANTS):
+                text = self._file.read(chunk).decode("utf-8", "replace")
+                if text.startswith("<"):
+                    try:
+                        yield parse_tree(text, f"{self._source.name}: {chunk!r}", self._limits)
+                    except UnreadableFile:
+                        continue
+
+    @property
+    def used_files(self) -> Sequence[str]:
+        """The file."""
+        return (self._source.name,)
+
+    def close(self) -> None:
+        """Close the file, once the reads under way have ended."""
+        self._closed = True
+        self._access.close()
+
+
+def _frame(number: int) -> str:
+    return f"ImageDataSeq|{number}!"
+
+
+def _title(name: str, index: int, count: int) -> str:
+    """Return the name of an image, as ND2Reader makes it."""
+    return f"{name} (series {index + 1:0{len(str(count))}d})"
+
+
+def _record(frames: Frames, settings: Settings, name: str) -> Image:
+    rows = frames.height
+    if not frames.compressed:
+        rows = max(1, min(rows, RUN_BYTES // frames.row))
+    shape = (
+        frames.length("T"), frames.components, frames.length("Z"), frames.height, frames.width
+    )  # fmt: skip
+    size = physical_size(settings.pixel_size)
+    return Image(
+        name=name,
+        levels=(Level(shape, (1, frames.components, 1, rows, frames.width)),),
+        dtype=frames.dtype.newbyteorder("="),
+        pixel_size=PixelSize(size, size, physical_size(settings.z_step)),
+        channels=tuple(channel.record for channel in settings.channels),
+        significant_bits=frames.significant_bits,
+    )

@@ -1,0 +1,99 @@
+"""Pixels stored uncompressed, row after row, read into arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from bfbridge.errors import ReadFailed
+from bfbridge.storage.source import RandomAccess, fetch
+
+__all__ = ["RUN_BYTES", "Rows"]
+
+# Rows are read in runs of about so many bytes.
+RUN_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How rows of pixels are stored.
+
+    Attributes
+    ----------
+    row
+        Bytes from one row to the next.
+    dtype
+        Of a value, with its byte order.
+    components
+        How many values each pixel has, one after the other.
+    """
+
+    row: int
+    dtype: np.dtype[Any]
+    components: int
+
+    @property
+    def pixel(self) -> int:
+        """Bytes of a pixel."""
+        return self.components * self.dtype.itemsize
+
+    def read(self, access: RandomAccess, offset: int, first: int, out: Any, where: str) -> None:
+        """Fill an array from a file.
+
+        Parameters
+        ----------
+        access
+            The open file.
+        offset
+            Of the first pixel that is read.
+        first
+            The first of the components that are read.
+        out
+            Of shape (Y, X, components). Where it is in memory as in the file, it is read into.
+        where
+            The file and the plane, for messages.
+
+        Raises
+        ------
+        ReadFailed
+            The file ends before the last row.
+        """
+        height, width = out.shape[:2]
+        whole = self.row == width * self.pixel and self.components == 1
+        direct = whole and out.flags.c_contiguous and self.dtype.isnative
+        step = height if direct else max(RUN_BYTES // self.row, 1)
+        for begin in range(0, height, step):
+            part = out[begin : begin + step]
+            length = self.length(*part.shape[:2])
+            memory = part.reshape(-1).view(np.uint8).data if direct else None
+            data = memoryview(fetch(access, offset + begin * self.row, length, memory))
+            if len(data) != length:
+                raise ReadFailed(f"{where}: the file is cut short.")
+            if memory is None or data.obj is not memory.obj:
+                self.put(data, first, part)
+
+    def length(self, height: int, width: int) -> int:
+        """Return the bytes from the first pixel of a region to its last."""
+        return (height - 1) * self.row + width * self.pixel
+
+    def put(self, data: bytes | memoryview, first: int, out: Any) -> None:
+        """Copy pixels out of stored rows into an array of shape (Y, X, components).
+
+        Parameters
+        ----------
+        data
+            From the first pixel on.
+        first
+            The first of the components that are copied.
+        out
+            The array.
+        """
+        height, width, components = out.shape
+        strides = (self.row, self.pixel, self.dtype.itemsize)
+        shape = (height, width, self.components)
+        pixels = np.ndarray(shape, self.dtype, np.frombuffer(data, np.uint8), 0, strides)
+        # Whole planes are copied faster than the components of single pixels.
+        for number in range(components):
+            out[:, :, number] = pixels[:, :, first + number]
