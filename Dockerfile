@@ -7,7 +7,8 @@ COPY . .
 RUN python -m pip wheel --no-cache-dir --wheel-dir /wheels ./jars ".[all]"
 
 FROM python:3.13-slim
-# hadolint ignore=DL3013 -- the wheels were made above
+# The wheels were made above.
+# hadolint ignore=DL3013
 RUN --mount=from=wheels,source=/wheels,target=/wheels \
     python -m pip install --no-cache-dir --no-index --find-links /wheels "bfbridge[all]"
 # Any user works: what is kept between runs lies in HOME.

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.errors import BadArgument
-from bfbridge.runtime.user_folders import cache_folder
+from bfbridge.runtime.systems import cache_folder, replace
 
 if TYPE_CHECKING:
     from bfbridge.backend import Shape5
@@ -205,7 +205,7 @@ class ChunkFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._touch()
             partial.write_bytes(data)
-            os.replace(partial, path)
+            replace(partial, path)
         except OSError:
             # A full or read-only disk: chunks are computed again when needed.
             self._writes = False

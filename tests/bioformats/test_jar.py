@@ -95,7 +95,7 @@ def house(tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BFBRIDGE_MAVEN_REPO", str(tmp_path / "m2"))
     monkeypatch.setattr(lookup, "_HERE", package)
-    monkeypatch.setattr(lookup, "_user_data_folder", lambda: tmp_path / "data")
+    monkeypatch.setattr(lookup, "data_folder", lambda: tmp_path / "data")
     installed: dict[str, object] = {}
 
     def distribution(name: str) -> object:
@@ -186,7 +186,7 @@ def test_nothing_found_names_every_place_and_the_remedy(house):
                 "url": "https://example.org/bfbridge.git",
                 "vcs_info": {"vcs": "git", "commit_id": "abc123"},
             },
-            "bfbridge-bioformats-jar @ git+https://example.org/bfbridge.git@abc123#subdirectory=jars",
+            "git+https://example.org/bfbridge.git@abc123#subdirectory=jars",
         ),
         ({"url": "{checkout}", "dir_info": {}}, "{folder}"),
         ({"url": "file:///nowhere/at/all", "dir_info": {}}, "bfbridge-bioformats-jar"),
@@ -470,20 +470,6 @@ def test_jar_is_frozen(sample):
     assert jar.paths == (sample,)
     with pytest.raises(FrozenInstanceError):
         jar.path = Path()
-
-
-@pytest.mark.parametrize(
-    ("platform", "variable", "tail"),
-    [
-        ("linux", "XDG_DATA_HOME", "bfbridge"),
-        ("win32", "LOCALAPPDATA", "bfbridge"),
-        ("darwin", None, "Library/Application Support/bfbridge"),
-    ],
-)
-def test_user_data_folder(tmp_path, monkeypatch, platform, variable, tail):
-    monkeypatch.setattr(lookup.sys, "platform", platform)
-    monkeypatch.setenv(variable or "HOME", str(tmp_path))
-    assert lookup._user_data_folder() == tmp_path / tail
 
 
 # Getting the jar: what the build hook and `bfbridge jar fetch` share.

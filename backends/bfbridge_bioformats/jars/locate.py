@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 import os
 import re
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bfbridge.errors import BadArgument, BfbridgeError, JarNotFound, MissingExtra
+from bfbridge.runtime.systems import data_folder
 from bfbridge_bioformats.jars.download import (
     DISTRIBUTION,
     PINS_NAME,
@@ -193,7 +193,7 @@ def _jar_requirement() -> str:
     url = str(record.get("url", ""))
     if "vcs_info" in record:
         vcs = record["vcs_info"]
-        return f"{DISTRIBUTION} @ {vcs['vcs']}+{url}@{vcs['commit_id']}#subdirectory=jars"
+        return f"{vcs['vcs']}+{url}@{vcs['commit_id']}#subdirectory=jars"
     if "dir_info" in record and url.startswith("file:"):
         folder = _path_of(url) / "jars"
         if _builds_jars(folder):
@@ -447,17 +447,7 @@ def _builds_jars(folder: Path) -> bool:
 
 def _fetched_folder() -> Path:
     # The version in the name keeps several bfbridge installations out of each other's way.
-    return _user_data_folder() / "jars" / _pin().version
-
-
-def _user_data_folder() -> Path:
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Application Support"
-    else:
-        base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "bfbridge"
+    return data_folder() / "jars" / _pin().version
 
 
 def _maven_repository() -> Path:

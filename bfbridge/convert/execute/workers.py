@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge.convert.plan.request import Request
 from bfbridge.convert.reports.record import FileRecord
+from bfbridge.runtime.systems import interrupt_group, own_group
 
 if TYPE_CHECKING:
     from bfbridge.convert.execute.jobs import Job
@@ -89,7 +90,7 @@ class WorkerProcess:
             # A group of its own: Ctrl-C on the terminal reaches only the parent, which decides.
             self._process = process = subprocess.Popen(  # noqa: S603 - this Python, and our own code
                 [sys.executable, "-c", BOOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                start_new_session=True,
+                **own_group(),
             )  # fmt: skip
             threading.Thread(target=self._watch, args=(process,), daemon=True).start()
             try:
@@ -160,7 +161,7 @@ def _close_pipes(process: subprocess.Popen[bytes]) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask a worker to remove what it has open and leave; insist after a while."""
-    process.terminate()
+    interrupt_group(process)
     try:
         process.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -190,7 +191,9 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    for name in ("SIGTERM", "SIGBREAK"):  # the second is Windows'
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: stopped.set())
     lock = threading.Lock()
     last = 0.0
 
