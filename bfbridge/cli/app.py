@@ -26,7 +26,6 @@ app = typer.Typer(
     name="bfbridge",
     help="One reader and one writer for every microscopy image.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 jar_app = typer.Typer(help="The Bio-Formats jar.", no_args_is_help=True)
