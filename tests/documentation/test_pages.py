@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
 import warnings
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -42,8 +44,16 @@ def run_command(line: str, folder: Path) -> None:
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 
+def stale_engine() -> bool:
+    """Whether the environment has metadata of another bfbridge than the one that is tested."""
+    found = entry_points(group="xarray.backends", name="bfbridge")
+    return any(importlib.util.find_spec(each.module) is None for each in found)
+
+
 @pytest.mark.parametrize("path", [p for p in PAGES if blocks(p)], ids=name)
 def test_blocks_run_in_order(path, tmp_path, monkeypatch):
+    if 'engine="bfbridge"' in path.read_text(encoding="utf-8") and stale_engine():
+        pytest.skip("the entry point of xarray is of another bfbridge: install this one")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     namespace: dict[str, object] = {"__name__": "page"}
