@@ -1,12 +1,13 @@
-"""Looking at images: pictures, virtual Zarr chunks in Python, zarr-python over a virtual store.
+"""Looking at images: pictures, virtual Zarr chunks, zarr-python over a virtual store, a server.
 
     python benchmarks/bench_look.py [--side 8192] [--repeats 5] [--only render chunks whole ...]
         [--peer-python PEERS/bin/python] [--large-image-python LARGE/bin/python]
+        [--titiler-python TITILER/bin/python] [--folder FOLDER]
 
 Needs bfbridge[all] and tifffile. `--peer-python` is an environment with bffile and zarr, whose
 store is compared chunk by chunk; it gets the same Java and Bio-Formats jar.
-`--large-image-python` is one with large-image and large-image-source-tifffile. Without them they
-are left out.
+`--large-image-python` is one with large-image, large-image-source-tiff and aiohttp,
+`--titiler-python` one with titiler.core and uvicorn. Without them they are left out.
 
 Contenders take turns; medians and ratios count. Files lie in the page cache.
 """
@@ -25,8 +26,10 @@ from typing import Any
 
 import numpy as np
 from harness import interleave, table
+from look_server import bench_memory, bench_serve
 
-SECTIONS = ("render", "chunks", "whole")
+__all__ = ["bench_memory", "bench_serve"]
+SECTIONS = ("render", "chunks", "whole", "serve", "memory")
 KINDS: dict[str, dict[str, Any]] = {
     "uncompressed": {},
     "deflate": {"compression": "zlib"},
@@ -270,6 +273,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--peer-python")
     parser.add_argument("--large-image-python")
+    parser.add_argument("--titiler-python")
     parser.add_argument("--folder", type=Path, help="Where files are made and kept.")
     options = parser.parse_args()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs")

@@ -19,6 +19,7 @@ import numpy as np
 
 from bfbridge.errors import Unsupported
 from bfbridge.limits import DEFAULT_LIMITS, Limits
+from bfbridge.runtime.writer_options import split_compression
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -481,15 +482,52 @@ class WriterBackend(ABC):
     at_urls
         Whether `prepare`, `create` and `open_existing` also take the `Source` of a URL. A file is
         made there at its final place, and must open nowhere until ``finish``.
+    supports_regions
+        Whether several processes can write regions of one file; see `create`.
+    option_names
+        Names of the options that `normalize_options` takes.
     """
 
     name: ClassVar[str]
     at_urls: ClassVar[bool] = False
+    supports_regions: ClassVar[bool] = False
+    option_names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         """Raise `BadArgument` for option names or values this backend does not take."""
+
+    @classmethod
+    def normalize_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options of `BioWriter` in this backend's own form, checked.
+
+        Names and forms are the same for every backend: ``compression`` ("zstd", "zstd:5" or
+        ("zstd", 5)), ``level``, ``chunks``, ``tile``, ``shards``; None is the default. The result
+        may be passed again.
+        """
+        found = split_compression(options)
+        cls.check(found)
+        return found
+
+    @classmethod
+    def supports_levels(cls, target: str) -> bool:
+        """Whether files of this name have lower resolution levels."""
+        del target
+        return True
+
+    @classmethod
+    def supports_dtype(cls, dtype: np.dtype[Any]) -> bool:
+        """Whether files of this format hold pixels of a type."""
+        return dtype.kind not in "iu" or dtype.itemsize < 8
+
+    @classmethod
+    def options_for_copy(
+        cls, stored: StoredAs, chunk: Shape5, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the options under which chunks encoded like this are stored unchanged."""
+        del stored, chunk
+        return dict(options)
 
     @classmethod
     @abstractmethod

@@ -35,7 +35,15 @@ if TYPE_CHECKING:
     from bfbridge.backend import OpenOptions, ReaderBackend, WriterBackend
     from bfbridge.storage.source import Source
 
-__all__ = ["BACKENDS", "Entry", "find", "open_reader", "third_party", "writer_for"]
+__all__ = [
+    "BACKENDS",
+    "Entry",
+    "find",
+    "is_folder_format",
+    "open_reader",
+    "third_party",
+    "writer_for",
+]
 
 log = logging.getLogger("bfbridge")
 
@@ -113,6 +121,8 @@ class Entry:
         (source, first bytes) -> whether the content looks like this backend's.
     suffixes
         Of the files it writes by default.
+    makes_folders
+        Whether what it writes is a folder and not a file.
     extra
         Of the distribution, for the line that installs what it needs.
     distribution
@@ -124,6 +134,7 @@ class Entry:
     claims: Callable[[Source, bytes], bool]
     aliases: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
+    makes_folders: bool = False
     extra: str = ""
     distribution: str = ""
 
@@ -169,6 +180,7 @@ BACKENDS: tuple[Entry, ...] = (
         claims=_is_zarr,
         aliases=("zarr", "zarr3", "tensorstore", "ome-zarr"),
         suffixes=(".zarr",),
+        makes_folders=True,
         extra="omezarr",
     ),
     Entry(
@@ -400,6 +412,12 @@ def _try(
         return None
     reason = " ".join(reasons) if reasons else f"{entry.name} claims this content"
     return opened, reason
+
+
+def is_folder_format(name: str) -> bool:
+    """Whether an image of this name, by its suffix, is a folder."""
+    name = name.rstrip("/").lower()
+    return any(entry.makes_folders and name.endswith(entry.suffixes) for entry in BACKENDS)
 
 
 def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bfbridge.convert import Conversion, Watcher, convert_many, make_request
+from bfbridge.convert import Conversion, Watcher, convert_many
 from bfbridge.convert.copy.source import open_source
+from bfbridge.convert.options import ConvertOptions, read_options
 from bfbridge.convert.plan.pieces import plan_outputs
 from bfbridge.convert.plan.sources import find_sources, name_targets
 from bfbridge.convert.reports.record import FileRecord
@@ -115,16 +116,13 @@ def _run(asked: argparse.Namespace) -> int:
     images = asked.inpDir / "images"
     folder = images if images.is_dir() else asked.inpDir
     pattern = asked.filePattern.strip() or ".*"
-    options: dict[str, Any] = {"split": "series,c,t"}
+    options: dict[str, Any] = {"split": "series,c,t", "max_workers": _number("NUM_THREADS")}
     if extension == ".ome.tif":
-        options["options"] = {"tile": TILE, "compression": "lzw"}
-        options["pyramid"] = False
-    threads = _number("NUM_THREADS")
-    request = make_request(max_workers=threads, **options)
+        options |= {"tile": TILE, "compression": "lzw", "pyramid": False}
     if asked.preview:
-        return _preview(folder, pattern, asked.outDir, extension, request)
+        return _preview(folder, pattern, asked.outDir, extension, read_options(options)[0])
     done = convert_many(
-        str(folder), asked.outDir, request, suffix=extension, pattern=pattern, recursive=False,
+        str(folder), asked.outDir, **options, suffix=extension, pattern=pattern, recursive=False,
         overwrite=True, jobs=_number("NUM_WORKERS") or 1, watcher=_Log(),
         report=asked.outDir / REPORT_NAME,
     )  # fmt: skip
@@ -140,19 +138,19 @@ def _number(name: str) -> int | None:
     return int(text)
 
 
-def _preview(folder: Path, pattern: str, out: Path, extension: str, request: Any) -> int:
+def _preview(folder: Path, pattern: str, out: Path, extension: str, options: ConvertOptions) -> int:
     """Write which files would be made."""
-    found = find_sources([str(folder)], request, pattern=pattern, recursive=False)
+    found = find_sources([str(folder)], options, pattern=pattern, recursive=False)
     names: list[str] = []
     failed = 0
-    targets = name_targets(found, out, extension, request.split)
+    targets = name_targets(found, out, extension, options.split)
     for source, target in zip(found, targets, strict=True):
         if source.error is not None:
             log.error("%s", FileRecord(source.path, "", error=source.error).failure)
             failed += 1
             continue
-        with open_source(source.path, request) as br:
-            names.extend(output.target.name for output in plan_outputs(br, target, request))
+        with open_source(source.path, options) as br:
+            names.extend(output.target.name for output in plan_outputs(br, target, options))
     told = {"filePattern": pattern, "outDir": names}
     (out / "preview.json").write_text(json.dumps(told, indent=4) + "\n", encoding="utf-8")
     log.info("preview.json names %d files", len(names))

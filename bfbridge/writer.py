@@ -1,4 +1,4 @@
-"""`BioWriter`: one writer for OME-TIFF, OME-Zarr and what Bio-Formats can write."""
+"""`BioWriter`: one writer for OME-TIFF, OME-Zarr and the formats that Bio-Formats writes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +32,7 @@ from bfbridge.files.writer_arguments import (
     checked_size,
     document_of,
     is_whole,
+    known_options,
     placed,
 )
 from bfbridge.ome import metadata
@@ -73,7 +75,7 @@ class ImageWriter(BfioNames):
     def _shape5(self) -> tuple[int, ...]:
         return self._file.shape5(self._index)
 
-    # ---- what it will be
+    # ---- properties
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -145,12 +147,12 @@ class ImageWriter(BfioNames):
 
     @property
     def metadata(self) -> OME:
-        """OME document of the file; changes to it count until the first write."""
+        """OME document of the file; it can be changed until the first write."""
         return self._file.ome
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Stored block along Y, X, Z, C, T. Asking for it fixes the plan, as a first write does."""
+        """Chunk size along Y, X, Z, C, T. Reading it fixes all properties, as a write does."""
         return self._file.chunk5(self._index)
 
     # ---- pixels
@@ -237,11 +239,11 @@ class BioWriter(ImageWriter):
     """Write one image file, numpy-style: any region, in any order, from any thread.
 
     The file appears under its name when `close` has finished it. An exception in the ``with``
-    block, a kill or a full disk leaves what stood there before, or nothing.
+    block, a kill or a full disk leaves the previous file unchanged, or no file.
 
-    Object stores have no renames. A store at a URL is made at its place: chunks first, and when
-    `close` has written the last document it is an image, not before. One that is replaced is
-    removed at the first write.
+    Object stores cannot rename. A store at a URL is written at its final location: first the
+    chunks, and the metadata in `close`; without them it cannot be opened. A store that is replaced
+    is removed at the first write.
 
     >>> with BioWriter("out.ome.tif", metadata=br.metadata) as bw:    # doctest: +SKIP
     ...     bw[:1024, :1024, 0, 0, 0] = tile
@@ -268,27 +270,29 @@ class BioWriter(ImageWriter):
     pyramid
         True for lower levels by halving, a number of them, or their factors such as (2, 4, 8).
     downsample
-        How lower levels are made: "mean" (rounded half up), "nearest", or "mode". Those of label
-        images, as the metadata tell them, are never averaged: "mean" is "nearest" for them.
+        Method for lower levels: "mean" (rounded half up), "nearest", or "mode". Label images,
+        which are identified by the metadata, are never averaged: for them "mean" is "nearest".
     fill_value
-        What areas never written hold.
+        Value of pixels that are never written.
     durable
         Whether `close` returns only when the file would survive a power loss.
     memory
         Bytes of unfinished chunks kept in memory before a scratch file is used.
     append
-        Whether to go on with an OME-Zarr store of that name, if there is one: with a larger T than
-        it has, time points are added; otherwise regions change what it holds, in every level. Its
-        sizes, dtype and chunks stay. Until `close` the store is as it was; `close` makes all of it
-        count, or after an exception, a kill or a full disk nothing. A kill while `close` puts
-        chunks in place leaves a complete journal in the store: bfbridge reads from it, and the
-        next ``BioWriter(path, append=True)`` or `bfbridge.recover` finishes it.
+        Whether to write to an existing OME-Zarr store of that name, if there is one. With a larger
+        T than the store has, time points are added; otherwise written regions replace pixels in
+        all levels. Sizes, dtype and chunks do not change. The store is unchanged until `close`,
+        which applies all changes; after an exception, a kill or a full disk none is applied. A
+        kill while `close` moves chunks leaves a complete journal in the store: bfbridge reads from
+        it, and the next ``BioWriter(path, append=True)`` or `bfbridge.recover` completes it.
     storage_options
-        For a URL: what its fsspec filesystem is made with.
+        For a URL: arguments of its fsspec filesystem.
     **kwargs
         Properties (X, Y, Z, C, T, shape, dtype, channel_names, ps_x, ...), which override
-        `metadata`; all else are options of the backend (compression, level, tile, chunks, ...).
-        A dtype that nothing says is that of the first array written.
+        `metadata`; and options of the backend, in the same form for every format: ``compression``
+        ("zstd", "zstd:5", ("zstd", 5)), ``level``, ``chunks`` (Y and X, or the last axes of T, C,
+        Z, Y, X), ``tile``, ``shards``, ... If no dtype is given, it is that of the first array
+        written.
 
     Raises
     ------
@@ -334,6 +338,8 @@ class BioWriter(ImageWriter):
             backend_options=kwargs,
         )
         with deferred():
+            writer = inplace.writer_for(place, backend)
+            known_options(kwargs, writer, signature(BioWriter).parameters)
             if append and isinstance(place, Path) and inplace.is_there(place):
                 carried = None if metadata is None else document_of(metadata, series)
                 asked = asked_of(carried, image, given)
@@ -342,7 +348,6 @@ class BioWriter(ImageWriter):
                 return
             if append:
                 inplace.refuse_url(place)
-            writer = inplace.writer_for(place, backend)
             ome = document_of(metadata, series)
             target = inplace.target_of(
                 place, overwrite=flag(overwrite, "overwrite"), durable=flag(durable, "durable")
@@ -378,19 +383,19 @@ class BioWriter(ImageWriter):
 
         Each process opens it with `BioWriter.open` and writes whole chunks (or shards) of its own;
         no locks are needed. When all have closed it, one calls `BioWriter.finish`. Until then the
-        store opens nowhere.
+        store cannot be opened for reading.
 
         Parameters
         ----------
         file_path
-            Name of the store; there must be nothing under it.
+            Name of the store, which must not exist.
         **kwargs
             As for `BioWriter`.
 
         Raises
         ------
         TargetExists
-            There is something under that name.
+            A file or folder of that name exists.
         Unsupported
             The format of this suffix is written by one process.
         """
@@ -406,7 +411,7 @@ class BioWriter(ImageWriter):
         memory: int = DEFAULT_MEMORY,
         storage_options: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Take part in writing a store made with `create`; `close` ends this process's part.
+        """Open a store made with `create` for writing; `close` ends this process's part.
 
         Parameters
         ----------
@@ -469,19 +474,19 @@ class BioWriter(ImageWriter):
         Raises
         ------
         IncompleteImage
-            There are such areas. Nothing stands under the name but what stood there before.
+            There are such areas. A previous file of that name is unchanged.
         WriteFailed
-            The disk refuses, likewise.
+            The file cannot be written. A previous file of that name is unchanged.
         """
         self._file.close(require_complete=flag(require_complete, "require_complete"))
 
     def abort(self) -> None:
-        """Give up: remove the unfinished work, leave what stood under the name."""
+        """Remove the unfinished file; a previous file of that name is unchanged."""
         self._file.abort()
 
     @property
     def closed(self) -> bool:
-        """Whether the file was finished or given up."""
+        """Whether the file was finished or aborted."""
         return self._file.closed
 
     def __enter__(self) -> Self:
@@ -499,9 +504,9 @@ class BioWriter(ImageWriter):
             self.abort()
 
     def __del__(self) -> None:
-        # Programs written for bfio may leave closing to the garbage collector. A whole image is
-        # finished for them; one with gaps would look whole, and is given up. Both take time and
-        # wait for threads, which no finalizer may do: see `finalizers`.
+        # Programs written for bfio may rely on the garbage collector to close the file. A complete
+        # image is finished for them; an incomplete one would look complete, and is removed. Both
+        # take time and wait for threads, which a finalizer must not do: see `finalizers`.
         file = getattr(self, "_file", None)
         if file is None or file.closed:
             return
@@ -509,7 +514,7 @@ class BioWriter(ImageWriter):
         with suppress(Exception):
             warnings.warn(
                 f"{file.name}: BioWriter was not closed. If every pixel was written, the file is "
-                "being finished by another thread; else it is given up, as it has gaps.",
+                "being finished by another thread; otherwise it is not created.",
                 ResourceWarning,
                 stacklevel=2,
             )

@@ -1,4 +1,4 @@
-"""Copy one channel into a file of its own: python channel_extraction.py [SOURCE [CHANNEL]]."""
+"""Copy one channel to a new file: python channel_extraction.py [SOURCE [CHANNEL]]."""
 
 import sys
 
@@ -10,7 +10,7 @@ DEMO = "demo&sizeX=1200&sizeY=900&sizeZ=3&sizeC=4&pixelType=uint16.fake"
 def extract(source: str, channel: int, target: str) -> None:
     with BioReader(source) as br, BioWriter(target, metadata=br.metadata, overwrite=True) as bw:
         bw.C = 1
-        # All that is known of this channel, not of the first: name, colour, wavelengths.
+        # Metadata of this channel instead of the first one: name, colour, wavelengths.
         pixels = bw.metadata.images[0].pixels
         pixels.channels = [br.metadata.images[0].pixels.channels[channel]]
         for z in range(br.Z):

@@ -16,7 +16,7 @@ def convert(source: str, folder: Path) -> None:
                 with BioWriter(target, metadata=br.metadata, overwrite=True) as bw:
                     bw.C = 1
                     bw.T = 1
-                    # All that is known of this channel, not of the first.
+                    # Metadata of this channel instead of the first one.
                     pixels = bw.metadata.images[0].pixels
                     pixels.channels = [br.metadata.images[0].pixels.channels[c]]
                     for z in range(br.Z):

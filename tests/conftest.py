@@ -1,10 +1,15 @@
-"""What every test may rely on."""
+"""What every test may rely on, and the check that Java runs only where a test says so."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 # The tests are of this checkout, whatever is installed: `pythonpath` of pyproject.toml sees to this
 # process, and the variable to every process that a test starts.
@@ -16,3 +21,68 @@ os.environ["PYTHONPATH"] = os.pathsep.join(path for path in _paths if path)
 # every process started from here. The tests of interrupts want what a person at a terminal has.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# While a test without the marker "java" runs, no Java is found, in this process and in all that
+# the test starts. The error message quotes the variable, so it names the missing marker.
+JAVA_VARIABLE = "BFBRIDGE_JAVA"
+NO_JAVA = "/a test that starts Java needs the marker java"
+JAVA_MODULE = "bfbridge_bioformats.runtime.java"
+_searches: list[Any] = []
+
+
+def pytest_configure() -> None:
+    """Count searches for Java in this process while it is hidden."""
+    try:
+        module: Any = importlib.import_module(JAVA_MODULE)
+    except ImportError:
+        return
+    search = module.java_at
+
+    def counted(place: Path, origin: str) -> Any:
+        if str(place) == NO_JAVA:
+            _searches.append(place)
+        return search(place, origin)
+
+    module.java_at = counted
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests of the backend "bioformats", and run all tests that start Java last.
+
+    They run last because a JVM that runs already would hide a missing marker.
+    """
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call is not None and "bioformats" in map(str, call.params.values()):
+            item.add_marker("java")
+    items.sort(key=_starts_java)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Hide Java from a test without the marker, its fixtures included."""
+    if _starts_java(item):
+        return (yield)
+    _searches.clear()
+    before = os.environ.get(JAVA_VARIABLE)
+    os.environ[JAVA_VARIABLE] = NO_JAVA
+    try:
+        return (yield)
+    finally:
+        if before is None:
+            del os.environ[JAVA_VARIABLE]
+        else:
+            os.environ[JAVA_VARIABLE] = before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Fail a test without the marker that expects an error, and got it because Java is hidden."""
+    result = yield
+    if _searches:
+        pytest.fail("This test looks for Java: it needs the marker java.", pytrace=False)
+    return result
+
+
+def _starts_java(item: pytest.Item) -> bool:
+    return item.get_closest_marker("java") is not None

@@ -11,6 +11,7 @@ import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Shape5, WriterBackend
 from bfbridge.errors import BadArgument, BfbridgeError, Closed, Unsupported, WriteFailed
+from bfbridge.runtime.writer_options import refuse_unknown
 from bfbridge_bioformats.isolation.plane_buffer import Spool
 from bfbridge_bioformats.readers.failures import write_failure
 from bfbridge_bioformats.readers.pixels import JAVA_ARRAY_LIMIT, JAVA_NAMES
@@ -44,6 +45,7 @@ class BioFormatsWriter(WriterBackend):
     """
 
     name: ClassVar[str] = "bioformats"
+    option_names: ClassVar[tuple[str, ...]] = ("compression",)
 
     def __init__(
         self, target: Path, images: Sequence[ImageSpec], ome: OME, options: Mapping[str, Any]
@@ -57,13 +59,15 @@ class BioFormatsWriter(WriterBackend):
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         """Refuse options other than ``compression``, the name of one of the format's codecs."""
-        for key, value in options.items():
-            if key != "compression":
-                raise BadArgument(
-                    f"{key!r} is not an option of the bioformats writer; there is: compression."
-                )
-            if value is not None and not isinstance(value, str):
-                raise BadArgument(f"compression={value!r}: give the name of a codec.")
+        refuse_unknown(options, cls.option_names, "Bio-Formats")
+        value = options.get("compression")
+        if value is not None and not isinstance(value, str):
+            raise BadArgument(f"compression={value!r}: give the name of a codec.")
+
+    @classmethod
+    def supports_levels(cls, target: str) -> bool:
+        """Whether this is a name of OME-TIFF, to whose writers alone Java passes levels."""
+        return target.lower().endswith(_OME_TIFF)
 
     @classmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:

@@ -18,11 +18,19 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.writer_options import refuse_unknown, split_compression
 from bfbridge.storage.durable_io import read_all, write_all
 from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
 from bfbridge_ometiff.structure.directories import Ifd, Tag, header, pack_directory, patch_link
 from bfbridge_ometiff.writing.copying import copied_from
-from bfbridge_ometiff.writing.encode import Encoding, Settings, encoding_for, settings_of
+from bfbridge_ometiff.writing.encode import (
+    OPTIONS,
+    Encoding,
+    Settings,
+    encoding_for,
+    settings_of,
+    tile_from_chunks,
+)
 from bfbridge_ometiff.writing.grid import Grid, grid_of
 from bfbridge_ometiff.writing.xml_placement import finished_xml
 
@@ -41,6 +49,7 @@ class OmeTiffWriter(WriterBackend):
     """One OME-TIFF being written. Made by `prepare`."""
 
     name: ClassVar[str] = "ometiff"
+    option_names: ClassVar[tuple[str, ...]] = (*OPTIONS, "chunks")
 
     def __init__(
         self,
@@ -91,6 +100,16 @@ class OmeTiffWriter(WriterBackend):
     def check(cls, options: Mapping[str, Any]) -> None:
         """Check option names and values; see `Settings` for what they are."""
         settings_of(options)
+
+    @classmethod
+    def normalize_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options with ``chunks`` as ``tile``; see `WriterBackend.normalize_options`."""
+        refuse_unknown(options, cls.option_names, "OME-TIFF")
+        found = split_compression(options)
+        if "chunks" in found:
+            found["tile"] = tile_from_chunks(found.pop("chunks"), found.get("tile"))
+        cls.check(found)
+        return found
 
     @classmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:

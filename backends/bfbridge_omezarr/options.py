@@ -11,14 +11,17 @@ import numpy as np
 from bfbridge.backend import AXES, Shape5
 from bfbridge.errors import BadArgument
 from bfbridge.ngff.compression import Compression, parse_compression
+from bfbridge.runtime.writer_options import refuse_unknown, split_compression
 
 if TYPE_CHECKING:
     from bfbridge.backend import Level
 
-__all__ = ["DEFAULT_CHUNK", "WriteOptions", "parse_options"]
+__all__ = ["DEFAULT_CHUNK", "WRITER_OPTIONS", "WriteOptions", "normalized", "parse_options"]
 
 DEFAULT_CHUNK: Final[Shape5] = (1, 1, 1, 1024, 1024)
-_NAMES: Final = ("version", "chunks", "shards", "compression", "wells", "hcs")
+DEFAULT_COMPRESSION: Final = "blosc-zstd"
+OPTIONS: Final = ("version", "chunks", "shards", "compression", "wells", "hcs")
+WRITER_OPTIONS: Final = (*OPTIONS, "level", "tile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,7 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
     BadArgument
         A name or a value is not one of these.
     """
-    unknown = sorted(set(options) - set(_NAMES))
-    if unknown:
-        raise BadArgument(
-            f"{', '.join(unknown)}: the OME-Zarr writer has no such option. It has "
-            f"{', '.join(_NAMES)}."
-        )
+    refuse_unknown(options, OPTIONS, "OME-Zarr")
     version = "0.5" if options.get("version") is None else str(options["version"])
     if version not in ("0.4", "0.5"):
         raise BadArgument(f"version={version!r}: OME-Zarr is written in version '0.4' or '0.5'.")
@@ -105,10 +103,33 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
         "0.4" if version == "0.4" else "0.5",
         chunks,
         shards,
-        parse_compression(options.get("compression", "blosc-zstd")),
+        parse_compression(options.get("compression", DEFAULT_COMPRESSION)),
         None if wells is None else tuple(wells),
         hcs,
     )
+
+
+def normalized(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the level in ``compression``, and ``tile`` as ``chunks``.
+
+    Raises
+    ------
+    BadArgument
+        Options contradict each other.
+    """
+    refuse_unknown(options, WRITER_OPTIONS, "OME-Zarr")
+    found = split_compression(options)
+    level = found.pop("level", None)
+    if level is not None:
+        found["compression"] = (found.get("compression", DEFAULT_COMPRESSION), level)
+    tile = found.pop("tile", None)
+    if tile is not None:
+        if "chunks" in found and _grid(found["chunks"], "chunks") != _grid(tile, "tile"):
+            raise BadArgument(
+                f"chunks={found['chunks']!r} and tile={tile!r} differ. Give one of them."
+            )
+        found.setdefault("chunks", tile)
+    return found
 
 
 def _grid(value: Any, what: str) -> Shape5 | None:

@@ -16,7 +16,7 @@ from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, 
 from bfbridge.ome.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.levels import LevelWriter, Windows, Workspace
 from bfbridge_omezarr.hierarchy.files import tree_of
-from bfbridge_omezarr.options import WriteOptions, parse_options
+from bfbridge_omezarr.options import WRITER_OPTIONS, WriteOptions, normalized, parse_options
 from bfbridge_omezarr.shared import (
     FOLDER,
     load_plan,
@@ -53,6 +53,8 @@ class StoreWriter(WriterBackend):
 
     name: ClassVar[str] = "omezarr"
     at_urls: ClassVar[bool] = True
+    supports_regions: ClassVar[bool] = True
+    option_names: ClassVar[tuple[str, ...]] = WRITER_OPTIONS
 
     def __init__(
         self,
@@ -84,6 +86,28 @@ class StoreWriter(WriterBackend):
     def check(cls, options: Mapping[str, Any]) -> None:
         """Check option names and values; see `bfbridge_omezarr.options.parse_options`."""
         parse_options(options)
+
+    @classmethod
+    def normalize_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options with ``level`` and ``tile`` in ``compression`` and ``chunks``."""
+        found = normalized(options)
+        cls.check(found)
+        return found
+
+    @classmethod
+    def supports_dtype(cls, dtype: np.dtype[Any]) -> bool:
+        """Whether Zarr has this type of pixels: all of numpy's integers and floats."""
+        return dtype.kind in "biufc"
+
+    @classmethod
+    def options_for_copy(
+        cls, stored: StoredAs, chunk: Shape5, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return options that give the chunk size and the compression of other Zarr chunks."""
+        found = dict(options)
+        if stored.container == "zarr" and "compression" not in found:
+            found |= {"compression": stored["compression"], "chunks": chunk}
+        return found
 
     @classmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:

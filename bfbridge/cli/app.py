@@ -16,6 +16,7 @@ from bfbridge.cli.cache import cache_app
 from bfbridge.cli.convert import convert
 from bfbridge.cli.info import info
 from bfbridge.cli.render import render
+from bfbridge.cli.serve import serve
 from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
 from bfbridge.errors import BfbridgeError
 from bfbridge.runtime.terminal import printable
@@ -34,10 +35,11 @@ app.add_typer(cache_app, name="cache")
 app.command()(info)
 app.command()(convert)
 app.command()(render)
+app.command()(serve)
 
 
 def run_app() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its code."""
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if not debug:
@@ -51,9 +53,9 @@ def run_app() -> None:
             raise
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; nothing unfinished was left behind.", 130)
+        _fail("interrupted; unfinished files were removed.", 130)
     except BrokenPipeError:
-        # Whoever read our output has gone; Python must not complain when it flushes.
+        # The reader of the output has ended; Python must not report an error when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except (typer.Exit, SystemExit):
@@ -65,7 +67,7 @@ def run_app() -> None:
             raise
         _fail(
             f"{type(error).__name__}: {error}. This is a fault of bfbridge; run again with "
-            "--debug and report what it prints."
+            "--debug and report the output."
         )
     finally:
         log.removeHandler(lines)
@@ -73,7 +75,7 @@ def run_app() -> None:
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    """Show a warning as one line, without the place in some library where it was raised."""
+    """Show a warning as one line, without the source line that raised it."""
     warn(str(message))
 
 
@@ -83,7 +85,7 @@ def _fail(message: str, code: int = 1) -> None:
 
 
 def _refuse(error: Any) -> None:
-    """Leave after arguments that click does not take; of none at all it has shown the help."""
+    """Exit after arguments that click refuses; without arguments it has shown the help."""
     message = error.format_message()
     if not message:
         raise SystemExit(error.exit_code)
@@ -103,7 +105,7 @@ def common(
     show_version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and leave."
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -157,7 +159,7 @@ def formats(
         "OME-Zarr are read and written natively."
     )
     for entry, wrong in third_parties:
-        told = wrong or f"plug-in {entry.name}, of {entry.distribution}: asked where these end"
+        told = wrong or f"plug-in {entry.name}, of {entry.distribution}: used for other formats"
         console.print(Text(printable(told), style="red" if wrong else ""), soft_wrap=True)
 
 
@@ -165,7 +167,7 @@ def formats(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for a report.")] = False,
 ) -> None:
-    """Check what is installed, and say what installs what is missing."""
+    """Check the installation, and show how to install what is missing."""
     from bfbridge.cli.doctor import examine, show
 
     report = examine()

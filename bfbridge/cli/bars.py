@@ -1,4 +1,4 @@
-"""Bars on a terminal: one for the batch, and one for each file under way."""
+"""Bars on a terminal: one for the batch, and one for each file being converted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def show_bars(stopper: Stopper) -> Iterator[Quiet]:
     def show(line: str) -> None:
         console.print(Text(line), soft_wrap=True)
 
-    # Not as wide as the terminal: the ^C that it shows there would begin a new line.
+    # Narrower than the terminal: ^C is echoed there, and must not begin a new line.
     room = console.width - _name_width(console) - (WIDEST if _is_wide(console) else 9) - 5
     columns = (
         _Name(),
@@ -57,7 +57,7 @@ def _name_width(console: Console) -> int:
 
 
 class _Name(ProgressColumn):
-    """What a bar is for, in a third of the terminal at most, its middle left out if need be."""
+    """The name of a file, shortened in its middle to at most a third of the terminal."""
 
     def __init__(self) -> None:
         super().__init__(table_column=Column(no_wrap=True))
@@ -71,7 +71,7 @@ class _Name(ProgressColumn):
 
 
 class _Bars(Quiet):
-    """One bar for the search or the batch, and one for each file under way."""
+    """One bar for the search or the batch, and one for each file being converted."""
 
     def __init__(self, stopper: Stopper, bars: Progress, console: Console) -> None:
         super().__init__(stopper)

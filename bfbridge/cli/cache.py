@@ -23,7 +23,7 @@ cache_app = typer.Typer(
 
 @cache_app.command("info")
 def cache_info() -> None:
-    """Show what is in the cache folder, and how much it takes."""
+    """Show the content and the size of the cache folder."""
     from bfbridge.virtual.pyramid_cache import default_cache
 
     backend = _bioformats()
@@ -38,7 +38,7 @@ def cache_info() -> None:
 
 @cache_app.command("clear")
 def cache_clear() -> None:
-    """Remove what is in the cache folder. It is made again when it is needed."""
+    """Remove the content of the cache folder. It is created again when it is needed."""
     from bfbridge.virtual.pyramid_cache import default_cache
 
     backend = _bioformats()

@@ -90,7 +90,7 @@ def show(report: dict[str, Any]) -> None:
         line = Text.assemble(mark, "  ", check["name"], ": ", printable(check["detail"]))
         console.print(line, soft_wrap=True)
         if check["remedy"]:
-            console.print(Text(f"    to mend it: {check['remedy']}"), soft_wrap=True)
+            console.print(Text(f"    remedy: {check['remedy']}"), soft_wrap=True)
     for step in report["lookup"]:
         place = "" if step["path"] is None else f" ({step['path']})"
         told = printable(f"{step['place']}: {step['outcome']}{place}")

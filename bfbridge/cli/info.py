@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bfbridge.cli.convert import pairs
+from bfbridge.cli.options import pairs
 from bfbridge.cli.text import printable_json, printable_xml, say, show_error
 from bfbridge.errors import FileMissing, Unsupported
 
@@ -42,7 +42,7 @@ def info(
         typer.Option("--storage-option", metavar="NAME=VALUE", help="For a URL, as in convert."),
     ] = None,
 ) -> None:
-    """Show what is in files: series, levels, dtype, pixel sizes, channels, backend and why."""
+    """Show the content of files: series, levels, dtype, pixel sizes, channels, and the backend."""
     options = {"backend": backend, "cache": 0, "storage_options": pairs(storage)}
     shown = _Shown(options, as_json=as_json)
     if len(files) == 1 and _is_one_image(files[0]):
@@ -70,7 +70,7 @@ def _show_one(br: BioReader, shown: _Shown, *, as_json: bool, ome_xml: bool) -> 
             raise Unsupported(
                 f"{br.source_name}: the metadata of this file cannot be expressed as OME-XML."
             )
-        # A program that reads it gets what the file holds.
+        # A program that reads the output gets the XML unchanged.
         typer.echo(printable_xml(xml) if sys.stdout.isatty() else xml)
     elif as_json:
         _echo_json(shown.describe(br))
@@ -83,13 +83,13 @@ def _echo_json(told: Any) -> None:
 
 
 def _show_many(files: list[str], shown: _Shown) -> None:
-    """Show every image of several files and folders; those that fail do not stop the others."""
-    from bfbridge.convert import make_request
+    """Show all images of several files and folders; the failure of one does not end the others."""
+    from bfbridge.convert.options import ConvertOptions
     from bfbridge.convert.plan.sources import Skipped, find_sources
 
-    request = make_request(reader_options={"storage_options": shown.options["storage_options"]})
+    options = ConvertOptions(storage_options=shown.options["storage_options"])
     skipped = Skipped()
-    found = find_sources(files, request, skipped=skipped, opener=shown.look)
+    found = find_sources(files, options, skipped=skipped, opener=shown.look)
     failures = [one for one in found if one.error is not None]
     if not found:
         raise FileMissing(f"{', '.join(files)}: there is no image.")
@@ -98,7 +98,7 @@ def _show_many(files: list[str], shown: _Shown) -> None:
         _echo_json([*shown.described, *errors])
     left = [path for path, reason in skipped.reasons.items() if "no image" in reason]
     if left:
-        say(f"left out, as no images: {len(left)}", err=True)
+        say(f"skipped, not images: {len(left)}", err=True)
     for one in failures:
         show_error(one.error or "")
     if failures:
@@ -106,7 +106,7 @@ def _show_many(files: list[str], shown: _Shown) -> None:
 
 
 class _Shown:
-    """Describes images, and prints each at once unless they become one JSON document."""
+    """Describes images, and prints each at once unless JSON was requested."""
 
     def __init__(self, options: dict[str, Any], *, as_json: bool) -> None:
         self.options = options
@@ -134,7 +134,7 @@ class _Shown:
         print_description(Console(highlight=False), told)
 
     def look(self, path: str) -> Opened:
-        """Describe one of several files, and tell what belongs to it."""
+        """Describe one of several files, and return the files of its data set."""
         from bfbridge.convert.plan.sources import Opened
 
         with self.open(path) as br:

@@ -12,13 +12,13 @@ OVERHEAD = 8 << 20
 """Bytes of pixels that take about as long as opening a file and finishing another."""
 LEAST_SECONDS = 3.0
 LEAST_PART = 0.01
-"""What a rate is told by at least: so many seconds, and such a part of all."""
+"""Least seconds, and least part of all pixels, before a rate is shown."""
 
 
 class Pace:
     """Estimates the time that is left. Methods may be called from any thread.
 
-    Files count by their pixels. Those that were complete already, or failed, tell nothing of the
+    Files count by their pixels. Those that were complete already, or failed, are not counted in the
     rate at which others are converted.
 
     Parameters
@@ -64,7 +64,7 @@ class Pace:
                 self._done += self._weights[number]
 
     def left(self) -> float | None:
-        """Seconds that are left; None while there is nothing to tell them by."""
+        """Seconds that are left; None while they cannot be estimated."""
         with self._lock:
             if not self._open:
                 return 0.0

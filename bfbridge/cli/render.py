@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bfbridge.cli.convert import pairs
+from bfbridge.cli.options import pairs
 from bfbridge.errors import BadArgument, TargetExists
 from bfbridge.rendering.encode import format_of_name
 from bfbridge.storage.atomic import write_bytes_atomically
@@ -143,14 +143,14 @@ def _cells(
 
 def _cells_of_folder(source: str, opening: dict[str, Any], options: dict[str, Any]) -> list[Cell]:
     """Return one cell for each data set of a folder: its first image."""
-    from bfbridge.convert import make_request
+    from bfbridge.convert.options import ConvertOptions
     from bfbridge.convert.plan.sources import find_sources
     from bfbridge.rendering.sheet import Cell
 
-    request = make_request(storage_options=opening["storage_options"])
+    searched = ConvertOptions(storage_options=opening["storage_options"])
     return [
         Cell(os.path.basename(found.path.rstrip("/")), _Later(found.path, opening, options))
-        for found in find_sources([source], request)
+        for found in find_sources([source], searched)
     ]
 
 

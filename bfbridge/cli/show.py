@@ -1,4 +1,4 @@
-"""What ``bfbridge info`` tells of a file, as plain data and as a table."""
+"""The output of ``bfbridge info``: a file described as plain data and as a table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def describe(br: BioReader) -> dict[str, Any]:
 
 
 def _interrupted(br: BioReader) -> str | None:
-    """Tell of a change in place that was not completed."""
+    """Describe a change in place that was not completed."""
     found = find_interrupted(br.source_name)
     return None if found is None else str(found)
 
@@ -68,7 +68,7 @@ def _quantity(quantity: Any) -> dict[str, Any] | None:
 
 
 def print_description(console: Console, told: dict[str, Any]) -> None:
-    """Print what `describe` returned, for people."""
+    """Print the result of `describe` as tables."""
     head = Table.grid(padding=(0, 2))
     head.add_column(style="dim")
     head.add_column(overflow="fold")

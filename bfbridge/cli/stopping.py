@@ -22,18 +22,18 @@ class Stopper:
         self.signal = number
 
     def check(self) -> None:
-        """Raise `KeyboardInterrupt` if a signal has come."""
+        """Raise `KeyboardInterrupt` if a signal was received."""
         if self.signal is not None:
             raise KeyboardInterrupt
 
 
 class Quiet(Watcher):
-    """Shows nothing, and lets a signal end the run.
+    """Shows nothing; a signal ends the run.
 
     Parameters
     ----------
     stopper
-        Knows whether a signal has come.
+        Records whether a signal was received.
     """
 
     def __init__(self, stopper: Stopper) -> None:

@@ -25,7 +25,7 @@ _show: Callable[[str], None] | None = None
 
 
 def printable_json(text: str) -> str:
-    """Return a JSON document without characters that a terminal would act upon."""
+    """Return a JSON document without characters that a terminal would interpret."""
     return "".join(
         ch if ch.isprintable() or ch == "\n" else "".join(f"\\u{unit:04x}" for unit in _utf16(ch))
         for ch in text
@@ -38,7 +38,7 @@ def _utf16(ch: str) -> list[int]:
 
 
 def printable_xml(text: str) -> str:
-    """Return an XML document without characters that a terminal would act upon."""
+    """Return an XML document without characters that a terminal would interpret."""
     return "".join(ch if ch.isprintable() or ch in "\n\t" else f"&#x{ord(ch):X};" for ch in text)
 
 

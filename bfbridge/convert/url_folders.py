@@ -7,6 +7,7 @@ from typing import Any
 
 from bfbridge.convert.locations import Storage, is_report
 from bfbridge.errors import BfbridgeError, FileMissing, UnreadableFile
+from bfbridge.registry import is_folder_format
 from bfbridge.storage.durable_io import ZARR_MARKS
 from bfbridge.storage.source import as_source
 
@@ -21,7 +22,7 @@ def is_folder_name(url: str) -> bool:
     """
     if "::" in url:
         return False
-    return "*" in url or (url.endswith("/") and not url.rstrip("/").lower().endswith(".zarr"))
+    return "*" in url or (url.endswith("/") and not is_folder_format(url))
 
 
 def matching(url: str, storage: Storage) -> list[str]:

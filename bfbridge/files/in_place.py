@@ -187,7 +187,7 @@ def reopen(
         The file's image is not as the caller says, or there is no such option.
     """
     backend = writer_for(path, backend_name)
-    backend.check(wanted.backend_options)
+    backend.normalize_options(wanted.backend_options)
     target = InPlaceTarget(path)
     try:
         _settle(path)

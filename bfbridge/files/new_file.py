@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -77,10 +78,10 @@ class NewFile:
         self, target: Target, backend: type[WriterBackend], ome: OME, wanted: WritePlan
     ) -> None:
         one_of(wanted.downsample, "downsample", METHODS)
-        backend.check(wanted.backend_options)
+        options = backend.normalize_options(wanted.backend_options)
         self.target = target
         self.backend = backend
-        self.wanted = wanted
+        self.wanted = replace(wanted, backend_options=options)
         self.plans = ImagePlans(ome, self.name, infer=wanted.infer_dtype)
         self.closed = False
         self._lock = forking.rlock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +11,12 @@ from bfbridge.engine.casting import as_pixels
 from bfbridge.engine.selection import FACE_AXES, parse_axis
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.ome import metadata
+from bfbridge.runtime.writer_options import refuse_unknown
 
 if TYPE_CHECKING:
     from ome_types import OME
+
+    from bfbridge.backend import WriterBackend
 
 __all__ = [
     "PROPERTIES",
@@ -24,6 +27,7 @@ __all__ = [
     "checked_size",
     "document_of",
     "is_whole",
+    "known_options",
     "placed",
 ]
 
@@ -38,6 +42,29 @@ SPELLINGS = {
     "cnames": "channel_names",
     "spp": "samples_per_pixel",
 }
+
+
+def known_options(
+    given: Iterable[str], writer: type[WriterBackend], arguments: Iterable[str]
+) -> None:
+    """Refuse options that the writer backend does not have, with close names of any kind.
+
+    Parameters
+    ----------
+    given
+        The names of the options.
+    writer
+        The backend; one without `option_names` checks its options itself.
+    arguments
+        Names of other arguments that the caller takes.
+
+    Raises
+    ------
+    BadArgument
+        There is no such option, property or argument.
+    """
+    if writer.option_names:
+        refuse_unknown(given, writer.option_names, writer.name, {*PROPERTIES, *arguments})
 
 
 def array_or_number(value: Any, name: str) -> Any:

@@ -20,6 +20,7 @@ from bfbridge.errors import BadArgument
 from bfbridge.ome.metadata import convert_length, unit_symbol
 from bfbridge.ome.units import NOT_LENGTHS
 from bfbridge.reader import BioReader
+from bfbridge.registry import writer_for
 from bfbridge.views import ImageView
 from bfbridge.writer import BioWriter
 
@@ -238,9 +239,10 @@ def _finest(data: Any, meta: dict[str, Any]) -> Any:
 
 
 def _stored_dtype(path: str, dtype: Any) -> np.dtype[Any]:
-    """Return the type to write: napari's labels have 64 bits, for which OME-TIFF has no name."""
+    """Return the type to write: 32 bits for labels of 64 bits that the format does not hold."""
     given: np.dtype[Any] = np.dtype(dtype)
-    if given.kind in "iu" and given.itemsize == 8 and ".zarr" not in str(path).lower():
+    wide = given.kind in "iu" and given.itemsize == 8
+    if wide and not writer_for(str(path)).supports_dtype(given):
         return np.dtype(f"{given.kind}4")
     return given
 

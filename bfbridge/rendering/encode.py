@@ -101,7 +101,8 @@ def encode_picture(
     pixels = picture[..., 0] if picture.shape[2] == 1 else picture
     if pixels.ndim == 3 and (format == "jpeg" or not _is_transparent(picture)):
         pixels = opaque(picture, background)
-    pixels = np.ascontiguousarray(pixels)
+    # Of arrays with sides of 1 numpy calls some contiguous whose strides codecs refuse.
+    pixels = pixels.copy() if 1 in pixels.shape else np.ascontiguousarray(pixels)
     if format == "png":
         return bytes(imagecodecs.png_encode(pixels, level=level))
     if format == "jpeg":

@@ -52,6 +52,7 @@ def store(tmp_path_factory):
 # ---- dask
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
 def test_schedulers_give_what_was_written(tiff, scheduler):
     with BioReader(tiff) as br:
@@ -60,6 +61,7 @@ def test_schedulers_give_what_was_written(tiff, scheduler):
         np.testing.assert_array_equal(array.compute(scheduler=scheduler, num_workers=2), PIXELS)
 
 
+@pytest.mark.slow(ci=True)
 def test_distributed_workers_open_the_file_once(tiff):
     distributed = pytest.importorskip("distributed")
 
@@ -294,6 +296,7 @@ def test_a_rewritten_file_is_read_anew_from_pickles(tmp_path):
         np.testing.assert_array_equal(second.compute(), PIXELS[:, ::-1])
 
 
+@pytest.mark.slow(ci=True)
 def test_bytes_stand_in_the_graph_once(tiff):
     data = tiff.read_bytes()
     with BioReader(data, name="a.ome.tif") as br, BioReader(data, name="b.ome.tif") as again:

@@ -46,4 +46,4 @@ def test_so_do_those_of_spawned_processes_and_entry_points(tmp_path: Path) -> No
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert Path(done.stdout.strip()).samefile(CHECKOUT / "bfbridge" / "xarray_engine.py")
+    assert Path(done.stdout.strip()).samefile(CHECKOUT / "bfbridge" / "integrations" / "xarray.py")

@@ -103,6 +103,7 @@ def name_of(path: Path) -> tuple[str, str]:
     return relative.as_posix(), package
 
 
+@pytest.mark.slow(ci=True)
 def test_every_import_is_declared() -> None:
     wrong = {}
     for path in sources():
@@ -114,6 +115,7 @@ def test_every_import_is_declared() -> None:
     assert wrong == {}
 
 
+@pytest.mark.slow(ci=True)
 def test_the_library_is_imported_without_any_extra() -> None:
     wrong = {}
     for path in sources():
@@ -127,6 +129,7 @@ def test_the_library_is_imported_without_any_extra() -> None:
     assert wrong == {}
 
 
+@pytest.mark.slow(ci=True)
 def test_what_is_declared_is_imported() -> None:
     used = set().union(*(foreign(path, late=True) for path in sources()))
     used |= {"aiohttp", "s3fs"}  # file systems that fsspec loads by the URL's scheme

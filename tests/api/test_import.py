@@ -10,7 +10,7 @@ import pytest
 HEAVY = (
     "jpype", "zarr", "tifffile", "imagecodecs", "dask", "xarray", "ome_types", "fsspec", "typer",
     "rich", "numcodecs", "pydantic", "lxml", "asyncio", "cmap", "PIL",
-    "bfbridge.rendering", "bfbridge.virtual",
+    "bfbridge.rendering", "bfbridge.virtual", "bfbridge.serve", "aiohttp",
     "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_pictures",
     "bfbridge_czi", "bfbridge_lif", "bfbridge_nd2",
 )  # fmt: skip
@@ -37,16 +37,6 @@ def test_nothing_heavy_is_loaded(line: str) -> None:
     loaded = set(run(f"{line}\nimport sys; print('\\n'.join(sys.modules))").split())
     assert "bfbridge" in loaded
     assert loaded & set(HEAVY) == set()
-
-
-def test_import_takes_less_than_a_quarter_of_a_second() -> None:
-    # One of ten must do, since other programs share this machine's processors.
-    code = (
-        "import time; begun = time.perf_counter()\n"
-        "from bfbridge import BioReader, BioWriter\n"
-        "print(time.perf_counter() - begun)"
-    )
-    assert any(float(run(code)) < 0.25 for _ in range(10))
 
 
 def test_import_prints_and_logs_nothing_and_starts_no_thread() -> None:

@@ -27,6 +27,7 @@ def test_the_two_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert (br.sizes["C"], br.ps_x, br.channel_names) == (2, (0.325, "µm"), ["DAPI", "GFP"])
 
 
+@pytest.mark.java
 def test_the_ten_lines_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -326,6 +326,7 @@ PLUGIN = """
 """
 
 
+@pytest.mark.java
 def test_a_plug_in_reads_what_bio_formats_does_not_know(
     tmp_path: Path, install: Callable[..., None]
 ) -> None:
@@ -367,6 +368,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_plug_in_is_named_and_does_no_harm(
     tmp_path: Path, install: Callable[..., None], kind: str, monkeypatch: pytest.MonkeyPatch
@@ -386,6 +388,7 @@ def test_a_broken_plug_in_is_named_and_does_no_harm(
     assert why in line
 
 
+@pytest.mark.java
 def test_plug_ins_are_listed(install: Callable[..., None]) -> None:
     install("odd", PLUGIN)
     install("badname", PLUGIN, "no module!")
@@ -396,7 +399,7 @@ def test_plug_ins_are_listed(install: Callable[..., None]) -> None:
     assert "ok      plug-in odd: of bf-odd 1.5" in doctor
     assert "FAILED  plug-in badname: the badname backend needs a package" in doctor
     formats = CliRunner().invoke(app, ["formats"]).output
-    assert "plug-in odd, of bf-odd 1.5: asked where these end" in formats
+    assert "plug-in odd, of bf-odd 1.5: used for other formats" in formats
     rows = json.loads(CliRunner().invoke(app, ["formats", "--json"]).output)
     assert {"plugin": "odd", "module": "bf_plugin_odd", "brought_by": "bf-odd 1.5"} in rows
     assert [row["plugin"] for row in rows if "error" in row] == ["badname"]

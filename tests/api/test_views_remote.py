@@ -67,6 +67,7 @@ def remote(request, place):
     return f"{url}/{BACKENDS[request.param]}", how, web
 
 
+@pytest.mark.slow(ci=True)
 def test_arrays_at_a_url(remote):
     url, how, _ = remote
     with BioReader(url, **how) as br:
@@ -82,6 +83,7 @@ def test_arrays_at_a_url(remote):
         np.testing.assert_array_equal(found, PIXELS[0, :, 1, 5:60])
 
 
+@pytest.mark.slow(ci=True)
 def test_other_processes_open_the_url(remote):
     url, how, web = remote
     if web is None:

@@ -60,6 +60,7 @@ def names(data: Path) -> list[str]:
     return sorted(path.name for path in (data / "outputs").iterdir())
 
 
+@pytest.mark.slow(ci=True)
 def test_collection(data: Path) -> None:
     locked(data)
     done = run(data, "--filePattern", ".*", "--fileExtension", "default", "--preview", "false")
@@ -76,6 +77,7 @@ def test_collection(data: Path) -> None:
     assert re.match(line, done.stderr)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(("level", "told"), [("INFO", False), ("DEBUG", True)])
 def test_what_java_remarks_on_is_for_debugging(data: Path, level: str, told: bool) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")
@@ -86,6 +88,7 @@ def test_what_java_remarks_on_is_for_debugging(data: Path, level: str, told: boo
     assert ("bfbridge.java" in done.stderr) is told
 
 
+@pytest.mark.slow(ci=True)
 def test_new_files_are_tiled_lzw_without_levels(data: Path) -> None:
     tifffile = pytest.importorskip("tifffile")
     with BioWriter(data / "inputs/images/big.ome.tif", image=np.eye(1030, 1100)) as bw:
@@ -97,6 +100,7 @@ def test_new_files_are_tiled_lzw_without_levels(data: Path) -> None:
         assert len(tiff.series[0].levels) == 1
 
 
+@pytest.mark.slow(ci=True)
 def test_one_broken_file_among_good_ones(data: Path) -> None:
     images = data / "inputs/images"
     (images / "img_x000.ome.tif").write_bytes((images / "img_x002.ome.tif").read_bytes()[:300])
@@ -110,6 +114,7 @@ def test_one_broken_file_among_good_ones(data: Path) -> None:
     assert report["counts"] == {"done": 1, "kept": 0, "failed": 1}
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("preview", [("--preview",), ("--preview", "true"), ("--preview", "True")])
 def test_preview(data: Path, preview: tuple[str, ...]) -> None:
     locked(data)
@@ -183,6 +188,7 @@ def test_manifest_names_what_the_entry_point_takes() -> None:
     assert all(f"name: {name}" in ict and f"--{name}" in cwl for name in named)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.skipif(
     shutil.which("cwltool", path=SCRIPTS) is None, reason="cwltool is not installed"
 )

@@ -332,6 +332,7 @@ def large_array(kind: str, folder: Path) -> Any:
     return BioReader(folder / "in.ome.tif", cache=0)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
 @pytest.mark.parametrize("kind", ["dask", "zarr", "view"])
 def test_large_arrays_are_never_in_memory_whole(tmp_path: Path, suffix: str, kind: str) -> None:

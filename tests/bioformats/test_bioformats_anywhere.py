@@ -21,6 +21,8 @@ from bfbridge.storage.source import as_source
 
 fsspec = pytest.importorskip("fsspec")
 
+pytestmark = pytest.mark.java
+
 
 def open_(target, name=None, **options):
     return bfbridge_bioformats.READER.open(as_source(target, name=name), OpenOptions(**options))
@@ -272,7 +274,7 @@ def test_no_file_is_left_open(tmp_path, tiff, damage):
 def test_our_java_classes_are_those_of_the_sources():
     import zipfile
 
-    from bfbridge_bioformats.handles import build
+    from bfbridge_bioformats.runtime.handles import build
 
     with zipfile.ZipFile(build.JAR) as jar:
         assert jar.read(build.HASH).decode() == build.sources_hash()

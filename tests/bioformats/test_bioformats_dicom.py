@@ -27,6 +27,8 @@ from tests.support.dicoms import (
     run_lengths,
 )
 
+pytestmark = pytest.mark.java
+
 RNG = np.random.default_rng(39)
 SHAPE = (40, 56, 3)
 

@@ -16,6 +16,8 @@ from bfbridge.storage.source import as_source
 from bfbridge_bioformats.runtime.machine import machine
 from tests.support.webserver import listen
 
+pytestmark = pytest.mark.java
+
 BODY = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/{version}">
 <Image ID="Image:0" Name="{name}"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8"
  SizeX="9" SizeY="7" SizeZ="1" SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>

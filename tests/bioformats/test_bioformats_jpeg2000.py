@@ -19,6 +19,8 @@ import tifffile
 from bfbridge import BioReader
 from tests.support.dicoms import dicom
 
+pytestmark = pytest.mark.java
+
 RNG = np.random.default_rng(2000)
 BLACK_AND_WHITE = np.where(RNG.random((64, 96, 3)) < 0.5, 255, 0).astype(np.uint8)
 

@@ -17,6 +17,8 @@ from bfbridge.storage.source import as_source
 from bfbridge_bioformats.files.truncation import check_length
 from tests.support.tiffs import build, page
 
+pytestmark = pytest.mark.java
+
 PIXELS = np.random.default_rng(9).integers(1, 255, (13, 21, 3), np.uint8)
 PIXELS[:, 20] = PIXELS[:, 19]
 

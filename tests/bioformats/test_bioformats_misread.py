@@ -12,6 +12,8 @@ from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge_bioformats.runtime.machine import machine
 from tests.support.javareads import open_, read
 
+pytestmark = pytest.mark.java
+
 PIXELS = np.random.default_rng(4).normal(900, 20, (2, 5, 7)).astype(np.float32)
 
 

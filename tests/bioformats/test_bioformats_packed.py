@@ -21,6 +21,8 @@ from bfbridge.errors import LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
 from bfbridge.storage.source import as_source
 
+pytestmark = pytest.mark.java
+
 SERIES = [
     np.arange(61 * 47, dtype=np.uint16).reshape(61, 47) * 3,
     np.arange(5 * 31 * 23, dtype=np.uint8).reshape(5, 31, 23),

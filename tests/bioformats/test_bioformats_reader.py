@@ -25,6 +25,8 @@ from bfbridge_bioformats.readers.pool import JavaReader
 from bfbridge_bioformats.runtime.machine import machine
 from tests.real.manifest import DATA
 
+pytestmark = pytest.mark.java
+
 
 def open_(name, **options):
     return bfbridge_bioformats.READER.open(as_source(name), OpenOptions(**options))

@@ -14,6 +14,7 @@ from bfbridge.errors import LimitExceeded, UnreadableFile
 SLEEPER = "a&sizeX=20000&sizeY=20000&sleepInitFile=20000.fake"
 
 
+@pytest.mark.java
 def test_an_empty_file_of_that_name_is_read(tmp_path):
     name = "e&sizeX=97&sizeY=65&sizeT=3.fake"
     (tmp_path / name).touch()
@@ -78,10 +79,10 @@ def test_limits_are_the_users():
 
 
 def test_a_search_of_a_folder_makes_none(tmp_path):
-    from bfbridge.convert.plan.request import Request
+    from bfbridge.convert.options import ConvertOptions
     from bfbridge.convert.plan.sources import find_sources
 
     (tmp_path / SLEEPER).touch()
     (tmp_path / "a.tif").touch()
-    found = find_sources([str(tmp_path)], Request(), group=False)
+    found = find_sources([str(tmp_path)], ConvertOptions(), group=False)
     assert [each.path for each in found] == [str(tmp_path / "a.tif")]

@@ -17,6 +17,8 @@ from bfbridge.storage.source import as_source
 from bfbridge_bioformats.readers.records import read_images
 from bfbridge_bioformats.runtime.machine import machine
 
+pytestmark = pytest.mark.java
+
 PIXELS = np.arange(63, dtype=np.uint8).reshape(7, 9)
 
 # As attributes of XML, which has no other control characters than these three.

@@ -16,6 +16,8 @@ from bfbridge.storage.source import as_source
 from bfbridge.testing import BackendSuite
 from bfbridge_bioformats import READER, WRITER
 
+pytestmark = pytest.mark.java
+
 
 class TestOmeTiff(BackendSuite):
     reader = READER

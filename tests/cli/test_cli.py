@@ -127,6 +127,7 @@ def test_info_as_ome_xml(run: Run, image: Path) -> None:
     assert from_xml(done.out).images[0].pixels.size_x == 70
 
 
+@pytest.mark.java
 def test_info_through_a_named_backend(run: Run, image: Path) -> None:
     done = run("info", image, "--json", "--backend", "bioformats")
     assert (done.code, done.err) == (0, "")
@@ -135,6 +136,7 @@ def test_info_through_a_named_backend(run: Run, image: Path) -> None:
     assert told["series"][0]["sizes"]["X"] == 70
 
 
+@pytest.mark.java
 def test_info_of_a_made_up_image(run: Run) -> None:
     done = run("info", "x&sizeX=123&sizeY=45&sizeC=2&pixelType=float.fake", "--json")
     assert (done.code, done.err) == (0, "")
@@ -243,6 +245,7 @@ def nothing(folder: Path) -> Path:
     return folder / "none.lif"
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("command", ["info", "convert"])
 @pytest.mark.parametrize(
     ("make", "words"),
@@ -279,6 +282,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 # ---- Java and the jar
 
 
+@pytest.mark.java
 def test_without_a_jar(tmp_path: Path) -> None:
     path = text_czi(tmp_path)
     done = process("info", path, BFBRIDGE_JAR=str(tmp_path / "missing.jar"))
@@ -291,6 +295,7 @@ def test_without_a_jar(tmp_path: Path) -> None:
     failed(process("jar", "path", BFBRIDGE_JAR=str(tmp_path / "missing.jar")), "missing.jar")
 
 
+@pytest.mark.slow(ci=True)
 def test_without_java(tmp_path: Path) -> None:
     path = text_czi(tmp_path)
     done = process("info", path, BFBRIDGE_JAVA=str(tmp_path / "no-java"))
@@ -301,6 +306,7 @@ def test_without_java(tmp_path: Path) -> None:
     assert "pip install" in done.out
 
 
+@pytest.mark.slow(ci=True)
 def test_an_unknown_suffix_without_java(image: Path, tmp_path: Path) -> None:
     missing = {"BFBRIDGE_JAR": str(tmp_path / "no.jar"), "BFBRIDGE_JAVA": str(tmp_path / "none")}
     for suffix in (".png", ".xyz"):
@@ -308,6 +314,7 @@ def test_an_unknown_suffix_without_java(image: Path, tmp_path: Path) -> None:
         failed(done, f"b{suffix}: no writer for this suffix", ".ome.tif", ".zarr", str(tmp_path))
 
 
+@pytest.mark.slow(ci=True)
 def test_native_formats_need_neither(image: Path, tmp_path: Path) -> None:
     done = process(
         "convert", image, tmp_path / "b.ome.zarr", "--quiet",
@@ -318,6 +325,7 @@ def test_native_formats_need_neither(image: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(br[...], ARRAY)
 
 
+@pytest.mark.java
 def test_doctor_as_json_names_what_a_bug_report_needs(run: Run) -> None:
     done = run("doctor", "--json")
     report = json.loads(done.out)
@@ -331,6 +339,7 @@ def test_doctor_as_json_names_what_a_bug_report_needs(run: Run) -> None:
     assert [step["outcome"] for step in report["lookup"]].count("used") == 1
 
 
+@pytest.mark.java
 def test_doctor_where_all_is_well(run: Run) -> None:
     done = run("doctor")
     assert (done.code, done.err) == (0, ""), done.out
@@ -348,6 +357,7 @@ def test_jar_path(run: Run) -> None:
 # ---- formats, help, versions, mistakes
 
 
+@pytest.mark.java
 def test_formats(run: Run) -> None:
     done = run("formats")
     assert (done.code, done.err) == (0, "")
@@ -424,6 +434,7 @@ def test_interrupting_shows_no_traceback(
     assert done.err.count("\n") <= 1
 
 
+@pytest.mark.java
 def test_a_reader_of_our_output_may_leave(image: Path) -> None:
     # `bfbridge info --ome-xml FILE | head -0`
     program = subprocess.Popen(
@@ -440,6 +451,7 @@ def test_a_reader_of_our_output_may_leave(image: Path) -> None:
     assert shown == b""
 
 
+@pytest.mark.slow(ci=True)
 def test_warnings_are_one_line_and_none_when_quiet(tmp_path: Path) -> None:
     tifffile = pytest.importorskip("tifffile")
     xml = (

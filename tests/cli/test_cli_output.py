@@ -48,6 +48,7 @@ def write(path: Path, **options: Any) -> Path:
 # ---- the package
 
 
+@pytest.mark.slow(ci=True)
 def test_python_runs_the_package_as_a_command(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bfbridge", "--version"], capture_output=True, text=True, check=False
@@ -86,7 +87,7 @@ def folder(tmp_path: Path) -> Path:
 def test_info_of_several_files_and_folders(run: Run, folder: Path, tmp_path: Path) -> None:
     c = write(tmp_path / "c.ome.tif")
     done = run("info", folder, c)
-    assert (done.code, done.err) == (0, "left out, as no images: 1\n")
+    assert (done.code, done.err) == (0, "skipped, not images: 1\n")
     places = [done.out.index(f"{name}\n") for name in ("a.ome.tif", "b.ome.zarr", "c.ome.tif")]
     assert places == sorted(places)
     assert "DAPI" in done.out
@@ -290,6 +291,7 @@ def on_a_terminal(columns: int, *arguments: Any) -> tuple[str, str, int]:
     return shown.decode(), output.decode(), command.returncode
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("columns", [80, 40])
 def test_long_names_leave_room_for_the_bar(tmp_path: Path, columns: int) -> None:
@@ -322,7 +324,7 @@ def test_the_last_line_has_the_counts(run: Run, folder: Path, tmp_path: Path) ->
     lines = done.out.splitlines()
     assert lines[0].startswith(f"{out}: 2 images from 2 files, 0.0 MB of pixels in ")
     assert lines[1:] == [
-        "left out, as no images: 1 (notes.txt); the report has the reasons",
+        "skipped, not images: 1 (notes.txt); the report has the reasons",
         f"report: {out}/bfbridge-report.json",
         "2 converted, verified",
     ]
@@ -378,7 +380,7 @@ def test_metadata_that_break_the_schema_are_left_out_and_told(
     run: Run, tmp_path: Path, jobs: int
 ) -> None:
     source = broken(tmp_path / "bunny.ome.tif")
-    told = "left out, as it breaks the OME schema: "
+    told = "left out, as it violates the OME schema: "
     fault = f"{source}: Image:0: AcquisitionDate='%(DEFAULT_NOW)s' is no date and time"
     done = run("convert", source, tmp_path / "b.ome.zarr", "--report", tmp_path / "r.json")
     assert (done.code, done.err) == (0, f"warning: {source}: {told}{fault}\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
 from bfbridge.testing import BackendSuite
 from bfbridge_bioformats import BioFormatsReader, BioFormatsWriter
@@ -47,6 +48,7 @@ class TestOmeZarrVersion2(TestOmeZarr):
     options: ClassVar = {"chunks": 16, "version": "0.4"}
 
 
+@pytest.mark.java
 class TestBioFormats(BackendSuite):
     reader = BioFormatsReader
     writer = BioFormatsWriter

@@ -154,6 +154,7 @@ def test_02_a_corrupt_chunk_is_an_error_not_zeros(tmp_path: Path, backend: str) 
 # ---- 3
 
 
+@pytest.mark.java
 @writers
 def test_03_planes_land_at_their_own_index(tmp_path: Path, backend: str) -> None:
     path = tmp_path / f"a{SUFFIXES[backend]}"
@@ -172,6 +173,7 @@ def test_03_planes_land_at_their_own_index(tmp_path: Path, backend: str) -> None
 # ---- 4
 
 
+@pytest.mark.java
 @writers
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("declared", [None, False, True])
@@ -525,6 +527,7 @@ def test_14_a_suffix_nobody_writes_is_refused(tmp_path: Path, suffix: str) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("suffix", "place", "magic"),
     [
@@ -714,6 +717,7 @@ def test_18_properties_are_fixed_by_the_first_write(tmp_path: Path, backend: str
         assert br.shape == (45, 70)
 
 
+@pytest.mark.java
 @writers
 def test_18_one_pixel_is_an_image(tmp_path: Path, backend: str) -> None:
     path = write(
@@ -760,6 +764,7 @@ def test_19_a_missing_file_is_a_filenotfounderror(tmp_path: Path, backend: str |
             BioReader(tmp_path / name, backend=backend)
 
 
+@pytest.mark.slow(ci=True)
 def test_19_errors_of_the_caller_are_errors_under_dash_o(files: dict[str, Path]) -> None:
     done = python(
         f"""
@@ -787,6 +792,7 @@ def test_19_errors_of_the_caller_are_errors_under_dash_o(files: dict[str, Path])
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.java
 def test_19_nothing_is_printed_when_objects_die(files: dict[str, Path], tmp_path: Path) -> None:
     done = python(
         f"""
@@ -811,6 +817,7 @@ def test_19_nothing_is_printed_when_objects_die(files: dict[str, Path], tmp_path
 # ---- 20
 
 
+@pytest.mark.java
 def test_20_opening_needs_no_network_and_import_sets_no_logging(files: dict[str, Path]) -> None:
     done = python(
         f"""

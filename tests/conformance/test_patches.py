@@ -246,6 +246,7 @@ class PatchSet:
         return number, self.stack.extract_patch(number % 8, None, (y - 2, x - 2), (8, 8))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_a_loader_with_four_workers(sample, method):
     path, pixels = sample

@@ -17,10 +17,10 @@ from ome_types import OME, from_xml, model
 
 import bfbridge
 from bfbridge import BioReader, BioWriter, convert
+from bfbridge.convert.option_values import parse_positions, parse_size
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.document import ORIGINAL_METADATA
 from bfbridge.convert.plan.naming import base_name, suffix_of
-from bfbridge.convert.plan.request import parse_positions, parse_size
 from bfbridge.convert.plan.scaling import plan_scaling
 from bfbridge.convert.verification.checksum import PixelChecksum
 from bfbridge.errors import (
@@ -159,7 +159,7 @@ def test_selections(source: Path, tmp_path: Path, chosen: dict[str, Any], key: A
         ({"channels": "DAPI"}, "no one channel named 'DAPI'"),
         ({"crop": "0,0,51,1"}, "reaches outside image 0"),
         ({"series": 1}, "there is no series 1"),
-        ({"level": 3}, "no image chosen has level 3"),
+        ({"source_level": 3}, "no image chosen has level 3"),
     ],
 )
 def test_what_is_not_there(
@@ -177,7 +177,7 @@ def test_what_is_not_there(
         ({"crop": "1,2,3"}, "x,y,width,height"),
         ({"z": "a"}, "give positions"),
         ({"memory": "1M"}, "at least 16M"),
-        ({"level": "zstd"}, "compression_level"),
+        ({"level": "zstd"}, "compression= too"),
         ({"dtype": "uint8"}, "State how"),
         ({"dtype": "uint8", "scaling": "5:1"}, "low must be below high"),
         ({"dtype": "uint8", "scaling": "best"}, "low and high"),
@@ -199,7 +199,7 @@ def test_lower_level_is_read(tmp_path: Path) -> None:
         bw[:] = big
     with BioReader(tmp_path / "p.ome.tif") as br:
         smaller = br.levels[1][:]
-    convert(tmp_path / "p.ome.tif", tmp_path / "t.ome.tif", level=1, verify=True)
+    convert(tmp_path / "p.ome.tif", tmp_path / "t.ome.tif", source_level=1, verify=True)
     np.testing.assert_array_equal(read(tmp_path / "t.ome.tif"), smaller)
     with BioReader(tmp_path / "t.ome.tif") as br:
         assert br.physical_size_x == (1.0, "µm")

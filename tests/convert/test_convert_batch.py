@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert import convert_many, make_request
+from bfbridge.convert import convert_many
 from bfbridge.convert.execute import processes, workers
-from bfbridge.convert.execute.batch import parse_part
 from bfbridge.convert.execute.jobs import converted
 from bfbridge.convert.execute.run import Watcher
-from bfbridge.convert.plan.request import Request
+from bfbridge.convert.option_values import parse_part
+from bfbridge.convert.options import ConvertOptions, RunOptions
 from bfbridge.convert.plan.sources import Found, Opened, Skipped, find_sources, name_targets
 from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.errors import (
@@ -35,7 +35,7 @@ from bfbridge.errors import (
     WriteFailed,
 )
 
-REQUEST = Request(max_workers=1)
+REQUEST = ConvertOptions(max_workers=1)
 
 
 def image(number: int, shape: tuple[int, ...] = (20, 30)) -> Any:
@@ -88,6 +88,7 @@ def names(found: Sequence[Found]) -> list[str]:
     return [Path(f.path).name for f in found]
 
 
+@pytest.mark.java
 def test_files_that_belong_together_count_once(tmp_path: Path) -> None:
     for name in ("s_1.tif", "s_2.tif", "s.companion.ome", "z.tif", "notes.txt", "torn.czi"):
         (tmp_path / name).write_bytes(b"x")
@@ -203,7 +204,7 @@ def test_new_names_keep_the_folders_that_were_searched() -> None:
         "out/in/x/b.ome.tif", "out/also/x/b.ome.tif",
     ]  # fmt: skip
     with pytest.raises(BadArgument, match="suffix"):
-        name_targets(deep, Path("out"), "zarr")
+        RunOptions(suffix="ome.tif")
 
 
 NOT_IMAGES = {
@@ -214,13 +215,14 @@ NOT_IMAGES = {
 }  # fmt: skip
 
 
+@pytest.mark.java
 def test_what_lies_beside_images_is_left_out_and_told(tmp_path: Path) -> None:
     write(tmp_path / "in/a.ome.tif", 1)
     for name, text in NOT_IMAGES.items():
         (tmp_path / "in" / name).write_text(text)
     done = run("convert", tmp_path / "in", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert f"left out, as no images: {len(NOT_IMAGES)} (" in done.stdout
+    assert f"skipped, not images: {len(NOT_IMAGES)} (" in done.stdout
     assert {Path(path).name for path in told(tmp_path / "out")["skipped"]} == set(NOT_IMAGES)
     # An image that cannot be read is no such thing.
     (tmp_path / "in/torn.czi").write_bytes(b"ZISRAWFILE")
@@ -274,7 +276,7 @@ def test_resuming_without_a_report_trusts_only_equal_pixels(tmp_path: Path) -> N
     write(tmp_path / "in/b.ome.tif", 2)
     write(tmp_path / "out/a.ome.tif", 1)
     write(tmp_path / "out/b.ome.tif", 5)
-    done = convert_many(tmp_path / "in", tmp_path / "out", make_request(), resume=True)
+    done = convert_many(tmp_path / "in", tmp_path / "out", resume=True)
     a, b = done.files
     assert a.outputs[0].verified is True
     assert (b.status, b.error_type) == ("failed", "TargetExists")
@@ -365,6 +367,7 @@ def test_nothing_is_put_into_a_store_that_is_read(tmp_path: Path) -> None:
     assert sorted(store.rglob("*")) == before
 
 
+@pytest.mark.slow(ci=True)
 def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(4):
         write(tmp_path / f"in/{i}.ome.tif", i)
@@ -384,7 +387,7 @@ def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(workers, "BOOT", boot)
     share_out_at_once(monkeypatch)
     monkeypatch.setattr(processes._Batch, "work", lambda self, request: None)
-    done = convert_many(tmp_path / "in", tmp_path / "out", make_request(), jobs=2)
+    done = convert_many(tmp_path / "in", tmp_path / "out", jobs=2)
     assert [record.status for record in done.files] == ["done", "failed", "done", "done"]
     assert "signal 9" in str(done.files[1].error)
     np.testing.assert_array_equal(read(tmp_path / "out/3.ome.tif"), image(3))
@@ -397,6 +400,7 @@ def share_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "LOOK_SECONDS", 0.01)
 
 
+@pytest.mark.slow(ci=True)
 def test_this_process_converts_until_the_others_are_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,7 +410,7 @@ def test_this_process_converts_until_the_others_are_ready(
     here: list[str] = []
     watched = Record()
 
-    def slowly(job: Any, request: Request, progress: Any) -> Any:
+    def slowly(job: Any, request: ConvertOptions, progress: Any) -> Any:
         here.append(job.name)
         assert watched.four_ended.wait(60), "the others are ready, and do the rest"
         return converted(job, request, progress)
@@ -463,11 +467,11 @@ def test_processes_that_cannot_start_leave_the_work_to_this_one(
 
 def test_threads_and_memory_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "available_cpus", lambda: 8)
-    request = Request(memory=1 << 30)
-    shares = [processes.shared_out(request, n) for n in (2, 4, 8, 100)]
+    request = ConvertOptions(memory=1 << 30)
+    shares = [processes.share_of(request, n) for n in (2, 4, 8, 100)]
     assert [share.max_workers for share in shares] == [8, 4, 2, 1]
     assert [share.memory for share in shares] == [1 << 29, 1 << 28, 1 << 27, 16 << 20]
-    chosen = processes.shared_out(Request(max_workers=6), 4)
+    chosen = processes.share_of(ConvertOptions(max_workers=6), 4)
     assert (chosen.max_workers, chosen.memory) == (1, (6 * 128 << 20) // 4)
 
 
@@ -491,6 +495,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow(ci=True)
 def test_command(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run(
@@ -501,10 +506,11 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     assert done.stdout.endswith("\n3 converted, 1 failed, verified\n")
     assert f"FAILED: {folder}/bad.ome.tif: " in done.stderr
     assert "[4/4]" in done.stderr
-    assert told(out)["request"]["options"] == {"compression": ["zstd", 3], "chunks": 16}
+    assert told(out)["request"]["target_options"] == {"compression": ["zstd", 3], "chunks": 16}
     np.testing.assert_array_equal(read(out / "a.ome.zarr"), image(1))
 
 
+@pytest.mark.slow(ci=True)
 def test_command_for_one_file_reports_where_it_is_asked_to(tmp_path: Path) -> None:
     a = write(tmp_path / "a.ome.tif", 4)
     done = run(
@@ -522,6 +528,7 @@ def test_command_for_one_file_reports_where_it_is_asked_to(tmp_path: Path) -> No
     assert names == {"a.ome.tif", "t.ome.tif", "report.json", long}
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("batch", [False, True])
 def test_bars_on_a_terminal(folder: Path, tmp_path: Path, batch: bool) -> None:
@@ -548,6 +555,7 @@ def test_bars_on_a_terminal(folder: Path, tmp_path: Path, batch: bool) -> None:
     assert b"3 converted, 1 failed\n" in output if batch else b"1 image," in output
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "2"), (signal.SIGTERM, "1")])
 def test_signals_end_a_command_in_good_order(
     tmp_path: Path, number: signal.Signals, jobs: str
@@ -590,6 +598,7 @@ def test_signals_end_a_command_in_good_order(
 # ---- a Dask cluster
 
 
+@pytest.mark.slow(ci=True)
 def test_cluster_with_a_worker_that_is_killed(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     for i in range(6):
@@ -617,6 +626,7 @@ def test_cluster_with_a_worker_that_is_killed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(tmp_path / f"out/{i}.ome.tif"), image(i))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("options", ["", "shards=512, chunks=256"])
 def test_one_image_over_a_cluster_with_a_worker_that_is_killed(
     tmp_path: Path, options: str

@@ -83,6 +83,7 @@ def test_thresholding_to_another_type(stack: tuple[Path, Any], tmp_path: Path) -
         np.testing.assert_array_equal(made[:], a > 30000)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("declared", [True, False], ids=["sizes are set", "sizes are left"])
 def test_a_file_for_each_channel_and_time_through_java(tmp_path: Path, declared: bool) -> None:
     """The scalable converter, as documented for WIPP, in both of its spellings."""
@@ -115,6 +116,7 @@ def test_a_file_for_each_channel_and_time_through_java(tmp_path: Path, declared:
                 assert made.shape == ((40, 1100, 2) if declared else (40, 1100, 2, 2, 2))
 
 
+@pytest.mark.java
 def test_whole_image_through_java_to_tiled_tiff(tmp_path: Path) -> None:
     source = tmp_path / "s&sizeX=300&sizeY=200&sizeZ=2&pixelType=uint16.fake"
     with (

@@ -117,6 +117,7 @@ def test_parts() -> None:
     assert filled("%%%n", {"n": lambda: 'a"b\\c'}) == "%a_b_c"
 
 
+@pytest.mark.java
 def test_levels_are_left_out_where_the_format_has_none(tmp_path: Path) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")
     a = np.arange(700 * 600, dtype=np.uint16).reshape(700, 600)

@@ -115,9 +115,9 @@ def test_sources_without_a_name_are_opened_again(tmp_path: Path, kind: Any) -> N
 
 
 def test_planes_of_a_split_are_counted_once(source: Path) -> None:
-    from bfbridge.convert import make_request
+    from bfbridge.convert.options import ConvertOptions
 
-    request = make_request(split="c,z")
+    request = ConvertOptions(split="c,z")
     with BioReader(source) as br:
         outputs = pieces.plan_outputs(br, "t.ome.tif", request)
         check_selection(br, outputs, request)

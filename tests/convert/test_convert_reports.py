@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert import convert_many, make_request
+from bfbridge.convert import convert_many
 from bfbridge.convert.copy import source as single
 from bfbridge.convert.execute.run import Watcher
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.sources import Scan, find_sources
 from bfbridge.convert.reports.history import read_history
 from bfbridge.convert.reports.writer import REPORT_NAME
@@ -244,7 +245,7 @@ def test_entries_that_are_no_records_count_as_not_done(
     else:
         report[place] = entries
     (out / REPORT_NAME).write_text(json.dumps(report))
-    done = convert_many(sources, out, make_request(), resume=True)
+    done = convert_many(sources, out, resume=True)
     first, second = done.files
     # The first was converted again or proved by its pixels, and the second is known.
     assert first.status == "done" or first.outputs[0].kept
@@ -295,7 +296,7 @@ def test_a_report_is_no_leave_to_replace_what_others_made(folder: Path, tmp_path
     convert([folder / "0.ome.tif"], out)
     with BioWriter(out / "0.ome.tif", image=image(7), compression="none", overwrite=True) as bw:
         bw[:] = image(7)
-    (record,) = convert_many([folder / "0.ome.tif"], out, make_request(), resume=True).files
+    (record,) = convert_many([folder / "0.ome.tif"], out, resume=True).files
     assert (record.status, record.error_type) == ("failed", "TargetExists")
     with BioReader(out / "0.ome.tif") as br:
         np.testing.assert_array_equal(br[:], image(7))
@@ -307,7 +308,7 @@ def test_a_report_is_no_leave_to_replace_what_others_made(folder: Path, tmp_path
 def looking(found: list[str]) -> Any:
     from bfbridge.convert.plan.grouping import opener_for
 
-    plain = opener_for(make_request())
+    plain = opener_for(ConvertOptions())
 
     def opener(path: str) -> Any:
         found.append(Path(path).name)
@@ -316,8 +317,9 @@ def looking(found: list[str]) -> Any:
     return opener
 
 
+@pytest.mark.java
 def test_parts_share_what_the_search_found(folder: Path, tmp_path: Path) -> None:
-    out, request = tmp_path / "out", make_request()
+    out, request = tmp_path / "out", ConvertOptions()
     (folder / "table.csv").write_text("1,2\n")
     (folder / "odd.dat").write_bytes(bytes(range(256)))
     convert(folder, out, part="1/2")
@@ -345,7 +347,7 @@ def test_the_search_is_used_only_for_the_same_way_of_opening(folder: Path, tmp_p
     convert(folder, out)
     found: list[str] = []
     history = read_history(out / REPORT_NAME, out, {})
-    other = make_request(reader_options={"group_files": False})
+    other = ConvertOptions(reader_options={"group_files": False})
     find_sources([str(folder)], other, scan=Scan(other, history.scans), opener=looking(found))
     assert len(found) == 5
 
@@ -361,7 +363,7 @@ def test_the_search_is_used_only_for_the_same_way_of_opening(folder: Path, tmp_p
     ],
 )  # fmt: skip
 def test_a_damaged_search_is_done_again(folder: Path, tmp_path: Path, damage: Any) -> None:
-    out, request = tmp_path / "out", make_request()
+    out, request = tmp_path / "out", ConvertOptions()
     convert(folder, out)
     report = told(out)
     files = report["scan"]["files"]

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert
-from bfbridge.convert import convert_many, make_request
+from bfbridge.convert import convert_many
 from bfbridge.convert.copy import source as single
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.sources import Skipped, find_sources
 from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.errors import (
@@ -41,7 +42,7 @@ def write(path: Path) -> Path:
 def found(*sources: Path | str) -> tuple[dict[str, str | None], dict[str, str]]:
     """Errors of what is found, and reasons of what is left out, by name."""
     skipped = Skipped()
-    listed = find_sources([str(one) for one in sources], make_request(), skipped=skipped)
+    listed = find_sources([str(one) for one in sources], ConvertOptions(), skipped=skipped)
     reasons = {os.path.basename(path): reason for path, reason in skipped.reasons.items()}
     return {os.path.basename(one.path): one.error for one in listed}, reasons
 
@@ -49,6 +50,7 @@ def found(*sources: Path | str) -> tuple[dict[str, str | None], dict[str, str]]:
 # ---- damaged images and what is none
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("name", "content", "is_image"),
     [
@@ -85,6 +87,7 @@ def test_damaged_images_are_failures_and_other_files_are_not(
     assert name in told
 
 
+@pytest.mark.java
 def test_an_image_that_cannot_be_read_makes_the_batch_fail(tmp_path: Path) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")
     write(tmp_path / "in/a.ome.tif")
@@ -96,6 +99,7 @@ def test_an_image_that_cannot_be_read_makes_the_batch_fail(tmp_path: Path) -> No
     assert report["counts"] == {"done": 1, "kept": 0, "failed": 1}
 
 
+@pytest.mark.java
 def test_content_that_is_of_no_format_has_an_error_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")
     (tmp_path / "a.dat").write_bytes(BINARY)
@@ -103,10 +107,11 @@ def test_content_that_is_of_no_format_has_an_error_of_its_own(tmp_path: Path) ->
         BioReader(tmp_path / "a.dat")
 
 
+@pytest.mark.java
 def test_folders_without_images_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/notes.py").write_bytes(TEXT)
-    with pytest.raises(FileMissing, match=r"there is no image. 1 files are none; .*notes.py"):
+    with pytest.raises(FileMissing, match=r"there is no image. 1 files are not images; .*notes.py"):
         convert(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -147,7 +152,7 @@ def test_a_folder_that_may_not_be_searched_is_one_failure(
         return plain(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    done = convert_many([tmp_path / "in"], tmp_path / "out", make_request())
+    done = convert_many([tmp_path / "in"], tmp_path / "out")
     assert [record.status for record in done.files] == ["done", "failed"]
     assert done.files[1].error == f"{tmp_path}/in/closed: cannot be searched (Permission denied)."
     with pytest.raises(UnreadableFile, match="closed: cannot be searched"):
@@ -167,7 +172,7 @@ def test_a_file_that_may_not_be_read_is_one_failure(
         return plain(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", opened)
-    done = convert_many([tmp_path / "in"], tmp_path / "out", make_request())
+    done = convert_many([tmp_path / "in"], tmp_path / "out")
     assert [record.status for record in done.files] == ["done", "failed"]
     assert "Permission denied" in str(done.files[1].error)
 
@@ -180,7 +185,7 @@ def test_one_source_that_is_odd_does_not_stop_the_others(tmp_path: Path, odd: st
     source = write(tmp_path / "in/a.ome.tif")
     (tmp_path / "loop.tif").symlink_to("loop.tif")
     place = odd if ":" in odd and "{" not in odd else str(tmp_path / odd)
-    done = convert_many([place, source], tmp_path / "out", make_request())
+    done = convert_many([place, source], tmp_path / "out")
     assert sorted(record.status for record in done.files) == ["done", "failed"]
     (failed,) = done.failed
     assert failed.source == place
@@ -189,6 +194,7 @@ def test_one_source_that_is_odd_does_not_stop_the_others(tmp_path: Path, odd: st
         convert([place], tmp_path / "out")
 
 
+@pytest.mark.slow(ci=True)
 def test_without_a_working_directory(tmp_path: Path) -> None:
     source = write(tmp_path / "in/a.ome.tif")
     program = (

@@ -62,6 +62,7 @@ def test_tifffile_reads_it(source: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(series.asarray(), pixels().transpose(4, 3, 2, 0, 1))
 
 
+@pytest.mark.java
 def test_bio_formats_reads_it_and_its_metadata(source: Path, tmp_path: Path) -> None:
     pytest.importorskip("jpype", reason="JPype is not installed")
     convert(source, tmp_path / "a.tif")

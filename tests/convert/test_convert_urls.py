@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import pytest
 fsspec = pytest.importorskip("fsspec")
 
 from bfbridge import BioReader, BioWriter, convert  # noqa: E402
-from bfbridge.convert import convert_many, make_request  # noqa: E402
+from bfbridge.convert import convert_many  # noqa: E402
+from bfbridge.convert.options import ConvertOptions  # noqa: E402
 from bfbridge.convert.plan.sources import find_sources, name_targets  # noqa: E402
 from bfbridge.convert.reports.writer import REPORT_NAME  # noqa: E402
 from bfbridge.errors import (  # noqa: E402
@@ -106,6 +108,7 @@ def test_one_file(place: tuple[str, dict[str, Any]], folder: Path, tmp_path: Pat
         convert(target, f"{target}/0/b.ome.zarr", **how)
 
 
+@pytest.mark.slow(ci=True)
 def test_the_source_is_a_url(place: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     url, storage = place
     convert(
@@ -126,10 +129,12 @@ def test_the_source_is_a_url(place: tuple[str, dict[str, Any]], tmp_path: Path) 
 
 
 def batch(sources: Any, target: str, storage: dict[str, Any], **more: Any) -> Any:
-    request = make_request(storage_options=storage, verify=True)
-    return convert_many(sources, target, request, suffix=".ome.zarr", **more)
+    return convert_many(
+        sources, target, storage_options=storage, verify=True, suffix=".ome.zarr", **more
+    )
 
 
+@pytest.mark.java
 def test_a_batch_at_urls_is_resumed(place: tuple[str, dict[str, Any]], folder: Path) -> None:
     url, storage = place
     out = f"{url}/out"
@@ -167,6 +172,7 @@ def test_a_batch_at_urls_is_resumed(place: tuple[str, dict[str, Any]], folder: P
     np.testing.assert_array_equal(pixels(f"{out}/a.ome.zarr", storage), image(1))
 
 
+@pytest.mark.slow(ci=True)
 def test_without_its_report_a_batch_is_proved(
     place: tuple[str, dict[str, Any]], folder: Path
 ) -> None:
@@ -181,7 +187,7 @@ def test_without_its_report_a_batch_is_proved(
 
 def test_what_is_found_at_a_url(place: tuple[str, dict[str, Any]]) -> None:
     url, storage = place
-    request = make_request(storage_options=storage)
+    request = ConvertOptions(storage_options=storage)
 
     def found(*sources: str, **options: Any) -> list[str]:
         chosen = find_sources(sources, request, group=False, **options)
@@ -207,7 +213,7 @@ def test_what_is_found_at_a_url(place: tuple[str, dict[str, Any]]) -> None:
 def test_targets_at_urls_have_their_names() -> None:
     from bfbridge.convert.locations import place_of
 
-    request = make_request()
+    request = ConvertOptions()
     found = find_sources(["memory://x/a.tif", "memory://y/a.tif?v=2"], request, group=False)
     made = name_targets(found, place_of("s3://bucket/out/"), ".ome.zarr")
     assert [str(target) for target in made] == [
@@ -220,6 +226,7 @@ def test_a_url_of_this_machine_is_a_path(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels(tmp_path / "a.ome.tif", {}), image(1))
 
 
+@pytest.mark.slow(ci=True)
 def test_split_and_patterns_of_names(place: tuple[str, dict[str, Any]], folder: Path) -> None:
     url, storage = place
     source = folder / "in/a.ome.tif"
@@ -232,19 +239,21 @@ def test_split_and_patterns_of_names(place: tuple[str, dict[str, Any]], folder: 
     np.testing.assert_array_equal(pixels(names[1], storage), image(1)[:, :, 2:3])
 
 
+@pytest.mark.java
 def test_what_cannot_be_done_is_said(folder: Path) -> None:
     source = folder / "in/a.ome.tif"
     with pytest.raises(Unsupported, match="written to disks"):
         convert(source, "memory://x/a.ome.tif")
     with pytest.raises(Unsupported, match="--suffix"):
         convert(folder / "in", "memory://x/")
-    for options in ({"jobs": 2}, {"client": object()}):
+    for options in ({"jobs": 2}, {"client": SimpleNamespace(submit=None)}):
         with pytest.raises(BadArgument, match="memory of one process"):
             convert(folder / "in", "memory://x/", suffix=".ome.zarr", **options)
     with pytest.raises(BatchFailed, match="memory://nowhere/none"):
         convert(["memory://nowhere/none.tif"], "memory://x/", suffix=".ome.zarr")
 
 
+@pytest.mark.slow(ci=True)
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     pytest.importorskip("moto.server", reason="moto[server], a local S3, is not installed")
@@ -283,6 +292,7 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow(ci=True)
 def test_a_cluster_writes_one_image_to_a_url(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     pytest.importorskip("s3fs", reason="s3fs is not installed")

@@ -57,6 +57,7 @@ def test_tiff_tiles_keep_every_byte(tmp_path: Path, compression: str, predictor:
     assert np.array_equal(tifffile.imread(target), expected)
 
 
+@pytest.mark.java
 def test_jpeg_keeps_every_bit(tmp_path: Path) -> None:
     source = tmp_path / "tables.ome.tif"
     rgb = pixels((256, 320, 3), np.uint8)

@@ -109,6 +109,7 @@ def test_whole_chunks_are_read_straight_into_the_result() -> None:
     assert np.shares_memory(seen[0], got)
 
 
+@pytest.mark.slow(ci=True)
 def test_a_large_read_makes_no_second_copy() -> None:
     # Values that numpy makes one page at a time on reading: the source itself takes no memory.
     stored = np.broadcast_to(np.arange(4096, dtype=np.uint16), (1, 2, 2, 4096, 4096))

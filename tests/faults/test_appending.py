@@ -138,6 +138,7 @@ def case(tmp_path: Path, zygote: Zygote) -> Callable[[str, str], Case]:
     return lambda way, layout: Case(tmp_path, way, layout)
 
 
+@pytest.mark.slow(ci=True)
 @changes
 @pytest.mark.parametrize("share", [0, slow(1), slow(2)])
 def test_a_kill_at_every_call(

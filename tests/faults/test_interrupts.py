@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("task", ["read", "write"])
 @pytest.mark.parametrize("kind", ["ometiff", "omezarr"])

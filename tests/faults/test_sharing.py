@@ -169,6 +169,7 @@ class TestForkedChild:
 
 @formats
 class TestReaderBesideWriter:
+    @pytest.mark.slow(ci=True)
     def test_opening_while_it_is_overwritten(self, tmp_path, kind):
         """Every opening gives one image whole, or an error; never a mixture, never zeros."""
         path = tmp_path / f"image{FORMATS[kind][0]}"
@@ -274,6 +275,7 @@ def own_temporary_folder(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("own_temporary_folder")
 @formats
 class TestResourcesReturn:
+    @pytest.mark.slow(ci=True)
     def test_after_a_thousand_readers(self, tmp_path, kind):
         path = tmp_path / f"image{FORMATS[kind][0]}"
         array = pixels((200, 150, 1, 1, 1), 1)
@@ -303,6 +305,7 @@ class TestResourcesReturn:
             BioReader(path, max_workers=2)[:1].sum()
         resources.assert_back()
 
+    @pytest.mark.slow(ci=True)
     def test_after_a_hundred_writers(self, tmp_path, kind):
         array = pixels((200, 150, 1, 1, 1), 1)
         path = tmp_path / f"image{FORMATS[kind][0]}"

@@ -92,6 +92,7 @@ class TestTheHarnessItself:
 
 @formats
 class TestKill:
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize("old", [False, True])
     def test_at_random_moments(self, zygote, tmp_path, kind, old):
         path = target(tmp_path, kind)
@@ -124,6 +125,7 @@ class TestKill:
         assert state(path, KNOWN) == "new"
         assert leftovers(path) == []
 
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize("old", [False, True])
     def test_at_every_call_that_finishes(self, zygote, tmp_path, kind, old):
         """The last calls of a writer are those that put the image in place."""

@@ -63,6 +63,7 @@ def annotations(count: int) -> str:
     )
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("carrier", ["tiff", "companion"])
 @pytest.mark.parametrize(
     ("make", "count", "what"),
@@ -109,6 +110,7 @@ def test_sizes_without_anything_behind_them() -> None:
         )
 
 
+@pytest.mark.slow(ci=True)
 def test_a_hundred_thousand_planes_open() -> None:
     """A real long series: a TiffData with a UUID and a Plane for each of them."""
     count, mark = 100_000, "urn:uuid:12345678-1234-1234-1234-123456789abc"
@@ -139,6 +141,7 @@ def test_a_hundred_thousand_planes_open() -> None:
     assert quickly(action, PATIENCE) is None
 
 
+@pytest.mark.slow(ci=True)
 def test_a_plate_of_1536_wells_opens() -> None:
     """Nine fields of four channels in each."""
     fields = 1536 * 9

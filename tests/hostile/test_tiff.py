@@ -252,6 +252,7 @@ def read_box(data: bytes) -> None:
         reader.close()
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("big", [False, True])
 def test_counts_of_tags_and_values_that_lie(big):
     data = bytearray(sample(big=big))

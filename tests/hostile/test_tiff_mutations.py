@@ -170,6 +170,7 @@ def made(folder: Path) -> Iterator[Path]:
                     yield path
 
 
+@pytest.mark.slow(ci=True)
 def test_made_files_that_are_changed(tmp_path: Path) -> None:
     sources = list(made(tmp_path))
     assert len(sources) > 20

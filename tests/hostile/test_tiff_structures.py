@@ -64,6 +64,7 @@ def chain(entries: list[tuple[int, int]], count: int, last_plane: int | None) ->
     return bytes(out)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("name", ["a.ome.tif", "a.tif"])
 @pytest.mark.parametrize("entries", [[], [(256, 16)], [(254, 1), (256, 16)]])
 def test_chains_of_hundreds_of_thousands_of_small_directories(
@@ -77,6 +78,7 @@ def test_chains_of_hundreds_of_thousands_of_small_directories(
         assert isinstance(error, (UnreadableFile, Unsupported))
 
 
+@pytest.mark.slow(ci=True)
 def test_directories_that_overlap(tmp_path: Path) -> None:
     """A megabyte that holds 80 000 directories of 4000 entries."""
     count = 4000
@@ -259,6 +261,7 @@ def oversized(compression: int) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("compression", [7, 34712, 34887, 50001, 50002])
 @pytest.mark.parametrize("part", [False, True])
 def test_streams_that_declare_a_larger_image_than_the_tile(compression: int, part: bool) -> None:

@@ -594,6 +594,7 @@ def test_xml_reaches_for_nothing(tmp_path: Path) -> None:
 # ---- damaged chunks
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(("compressor", "make"), bombs(1000), ids=[c["id"] for c, _ in BOMBS])
 def test_damaged_chunks(
     tmp_path: Path, compressor: dict[str, Any], make: Callable[[], bytes]
@@ -660,6 +661,7 @@ def test_shards_that_are_cut_off(tmp_path: Path) -> None:
             read_all(open_reader(path))
 
 
+@pytest.mark.slow(ci=True)
 def test_mutated_stores(tmp_path: Path) -> None:
     """Bytes changed at random, anywhere: an error of ours, or pixels; never anything else."""
     import numcodecs
@@ -726,6 +728,7 @@ def test_zip_entries_outside_are_never_touched(tmp_path: Path) -> None:
     assert not (tmp_path.parent / "evil").exists()
 
 
+@pytest.mark.slow(ci=True)
 def test_zip_bombs(tmp_path: Path) -> None:
     def add(archive: zipfile.ZipFile) -> None:
         with archive.open(zipfile.ZipInfo("0/0/2"), "w"):

@@ -11,6 +11,8 @@ from bfbridge.errors import BadArgument, TookTooLong
 from bfbridge_bioformats.isolation.workers import workers
 from bfbridge_bioformats.runtime.machine import machine
 
+pytestmark = pytest.mark.java
+
 # Each plane takes 20 s, but for the one that opening does not read.
 SLOW = "slow&sizeX=64&sizeY=64&sizeT=3&sleepOpenBytes=20000.fake"
 SLOW_TO_OPEN = "slow&sizeX=64&sizeY=64&sleepInitFile=20000.fake"

@@ -33,6 +33,8 @@ from bfbridge_bioformats import READER
 from bfbridge_bioformats.isolation.isolated import IsolatedReader, _pieces
 from bfbridge_bioformats.isolation.workers import workers
 
+pytestmark = pytest.mark.java
+
 SMALL = "small&sizeX=64&sizeY=48&sizeZ=2&sizeC=3&rgb=3&pixelType=uint16.fake"
 SLOW = "slow&sizeX=64&sizeY=64&sizeT=40&sleepOpenBytes=100.fake"
 CHECKOUT = Path(__file__).resolve().parents[2]

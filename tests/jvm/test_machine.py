@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.java
+
 
 def test_nothing_starts_at_import(program):
     out = program.run(

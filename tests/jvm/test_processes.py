@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.java
+
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX processes and signals")
 
 

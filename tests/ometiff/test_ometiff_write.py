@@ -493,7 +493,7 @@ def test_what_ome_tiff_cannot_hold(dtype, samples, options, reason):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"compresion": "zstd"}, "no option named compresion"),
+        ({"compresion": "zstd"}, "compresion: there is no such option. Did you mean compression"),
         ({"compression": "rar"}, "rar"),
         ({"level": 13}, "0 to 12"),
         ({"level": True}, "level=True"),

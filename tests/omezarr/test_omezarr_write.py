@@ -671,7 +671,7 @@ def test_every_failing_call_is_a_write_failed(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile": 5}, "tile: the OME-Zarr writer has no such option"),
+        ({"tile": 5}, "tile: there is no such option"),
         ({"version": "0.3"}, "'0.4' or '0.5'"),
         ({"version": "0.4", "shards": 2048}, "no shards"),
         ({"shards": 1000}, "no multiple"),

@@ -248,10 +248,10 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
         found[name] = Target(aics(name), getattr(AICSImage, name))
     for name in (
         "X", "C", "shape", "dtype", "name", "channel_names", "samples_per_pixel", "ps_x", "ps_z",
-        "compression", "level", "tile", "predictor", "bigtiff",
+        "compression", "level", "tile", "chunks", "predictor", "bigtiff",
     ):  # fmt: skip
         found[f"property {name}"] = Target(partial(write_with, name, ".ome.tif"))
-    for name in ("compression", "chunks", "shards", "version", "wells"):
+    for name in ("compression", "level", "chunks", "tile", "shards", "version", "wells"):
         found[f"option {name}"] = Target(partial(write_with, name, ".ome.zarr"))
     yield found
     br.close()

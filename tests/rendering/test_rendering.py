@@ -594,6 +594,13 @@ def test_complex_pixels_are_shown_by_magnitude(tmp_path: Path) -> None:
 # ---- files
 
 
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
+def test_pictures_of_one_row_or_column_are_encoded(form: str, shape: tuple[int, int]) -> None:
+    picture = np.full((*shape, 4), 255, np.uint8)
+    assert opened(encode_picture(picture, form)).shape[:2] == shape
+
+
 @pytest.mark.parametrize(("form", "limit"), [("png", 0), ("webp", 12), ("jpeg", 12)])
 def test_pictures_are_read_back(tiff: Path, form: str, limit: int) -> None:
     smooth = np.add.outer(np.arange(60), np.arange(80))

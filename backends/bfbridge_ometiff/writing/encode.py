@@ -11,6 +11,7 @@ import numpy as np
 
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.ome.xml import pixel_type_of
+from bfbridge.runtime.writer_options import refuse_unknown
 from bfbridge_ometiff.codecs import Scratch
 from bfbridge_ometiff.structure.layout import DEFLATE, JPEG, JPEG2000, LZW, NONE, ZSTD
 
@@ -20,7 +21,7 @@ except ImportError:
     # There is no wheel for every platform; imagecodecs' encoder writes the same format.
     isal_compress = None  # type: ignore[assignment]
 
-__all__ = ["Encoding", "Settings", "encoding_for", "settings_of"]
+__all__ = ["OPTIONS", "Encoding", "Settings", "encoding_for", "settings_of", "tile_from_chunks"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,7 +37,7 @@ _METHODS: Final[dict[str, tuple[int, int, range]]] = {
     NONE: (1, 0, range(1)),
 }
 _PREDICTABLE: Final = (DEFLATE, ZSTD, LZW)
-_OPTIONS: Final = ("compression", "level", "predictor", "tile", "bigtiff")
+OPTIONS: Final = ("compression", "level", "predictor", "tile", "bigtiff")
 _DEFAULT_TILE: Final = 1024
 
 
@@ -83,12 +84,7 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     BadArgument
         A name or value is not one of those listed in `Settings`.
     """
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise BadArgument(
-            f"the OME-TIFF writer has no option named {', '.join(unknown)}; it has "
-            f"{', '.join(_OPTIONS)}."
-        )
+    refuse_unknown(options, OPTIONS, "OME-TIFF")
     compression = options.get("compression")
     compression = DEFLATE if compression is None else str(compression).lower()
     if compression not in _METHODS:
@@ -147,6 +143,26 @@ def _tile_of(tile: Any) -> tuple[int, int]:
             "width) of such."
         )
     return int(pair[0]), int(pair[1])
+
+
+def tile_from_chunks(chunks: Any, tile: Any = None) -> Any:
+    """Return the tile that a chunk size along the last axes of T, C, Z, Y, X means.
+
+    Raises
+    ------
+    BadArgument
+        A chunk has several planes, which no TIFF tile has, or `tile` is another size.
+    """
+    sizes = tuple(chunks) if np.iterable(chunks) else (chunks, chunks)
+    whole = all(isinstance(size, (int, np.integer)) for size in sizes)
+    if len(sizes) < 2 or not whole or any(size != 1 for size in sizes[:-2]):
+        raise BadArgument(
+            f"chunks={chunks!r}: a TIFF tile is part of one plane; give (height, width)."
+        )
+    found = sizes[-2:]
+    if tile is not None and _tile_of(tile) != found:
+        raise BadArgument(f"chunks={chunks!r} and tile={tile!r} differ. Give one of them.")
+    return found
 
 
 def _bigtiff_of(bigtiff: Any) -> bool | str:

@@ -1,6 +1,6 @@
-"""Encoded chunks copied as they are, where source and target agree on codec, chunk and samples.
+"""Encoded chunks copied unchanged, where source and target agree on codec, chunk and samples.
 
-Neither decoding nor encoding is faster than both by far, and a JPEG slide keeps every bit.
+This is much faster than decoding and encoding, and JPEG tiles lose nothing.
 """
 
 from __future__ import annotations
@@ -16,39 +16,40 @@ from bfbridge.backend import Level, Shape5, StoredAs
 from bfbridge.engine.pyramid import factors_of
 
 if TYPE_CHECKING:
+    from bfbridge.backend import WriterBackend
+    from bfbridge.convert.options import ConvertOptions
     from bfbridge.convert.plan.pieces import Piece
-    from bfbridge.convert.plan.request import Request
     from bfbridge.convert.plan.scaling import Scaling
     from bfbridge.views import ImageView
     from bfbridge.writer import ImageWriter
 
 __all__ = ["EncodedCopy", "copied_options", "plan_encoded"]
 
-# A request for any of these is a request for other chunks than the source's.
+# With any of these options the chunks are not the source's.
 _CHUNK_OPTIONS = frozenset({"chunks", "tile", "shards"})
 
 
-def copied_options(view: ImageView, request: Request, backend: str) -> Mapping[str, Any]:
-    """Return the options under which an OME-Zarr target takes the source's chunks as they are."""
-    told = dict(request.options)
-    if request.recompress or backend != "omezarr" or _CHUNK_OPTIONS & set(told):
-        return told
-    stored = view.stored_as
-    if stored is not None and stored.container == "zarr" and "compression" not in told:
-        y, x, z, c, t = view.chunks
-        told |= {"compression": stored["compression"], "chunks": (t, c, z, y, x)}
-    return told
+def copied_options(
+    view: ImageView, options: ConvertOptions, writer: type[WriterBackend]
+) -> Mapping[str, Any]:
+    """Return the target options under which the writer stores the source's chunks unchanged."""
+    given = options.target_options
+    stored = None if options.recompress or _CHUNK_OPTIONS & set(given) else view.stored_as
+    if stored is None:
+        return given
+    y, x, z, c, t = view.chunks
+    return writer.options_for_copy(stored, (t, c, z, y, x), given)
 
 
 def plan_encoded(
-    piece: Piece, view: ImageView, scaling: Scaling, image: ImageWriter, request: Request
+    piece: Piece, view: ImageView, scaling: Scaling, image: ImageWriter, options: ConvertOptions
 ) -> EncodedCopy | None:
-    """Plan to copy an image's chunks as they are, or return None where they cannot be."""
-    if request.recompress or not piece.whole or scaling.changes:
+    """Plan to copy an image's chunks unchanged; return None where that is not possible."""
+    if options.recompress or not piece.whole or scaling.changes:
         return None
-    if _CHUNK_OPTIONS & set(request.options):
+    if _CHUNK_OPTIONS & set(options.target_options):
         return None
-    levels = list(view.levels) if request.lower_levels is True else [view]
+    levels = list(view.levels) if options.lower_levels is True else [view]
     found = [level.stored_as for level in levels]
     if found[0] is None:
         return None
@@ -57,7 +58,7 @@ def plan_encoded(
     records = [_record(level) for level in levels]
     if not image.plan_copy(records, found):
         return None
-    return EncodedCopy(levels, records, found, image, request)
+    return EncodedCopy(levels, records, found, image, options)
 
 
 def _record(view: ImageView) -> Level:
@@ -67,16 +68,16 @@ def _record(view: ImageView) -> Level:
 
 
 class EncodedCopy:
-    """The way of one image's chunks from source to target, as they are.
+    """Copies the encoded chunks of one image unchanged.
 
     Parameters
     ----------
     views, levels, stored
         The levels that are copied, their grids, and how their chunks are encoded.
     image
-        Where to.
-    request
-        Whether there are to be lower levels where the source has none.
+        The new image.
+    options
+        The conversion options; they say whether lower levels are made where the source has none.
     """
 
     def __init__(
@@ -85,18 +86,18 @@ class EncodedCopy:
         levels: list[Level],
         stored: list[StoredAs | None],
         image: ImageWriter,
-        request: Request,
+        options: ConvertOptions,
     ) -> None:
         self._views = views
         self._levels = levels
         self._stored = stored
         self._image = image
         height, width = levels[0].shape[3:]
-        steps = factors_of(request.lower_levels, height, width) if len(levels) == 1 else []
+        steps = factors_of(options.lower_levels, height, width) if len(levels) == 1 else []
         self._decodes = bool(steps)
 
     def jobs(self, count: Callable[[int], None]) -> Iterator[Callable[[], None]]:
-        """Jobs that together copy the image; each tells `count` how many bytes of pixels it was."""
+        """Jobs that together copy the image; each calls `count` with its bytes of pixels."""
         for number, level in enumerate(self._levels):
             grid = (-(-n // c) for n, c in zip(level.shape, level.chunk, strict=True))
             for place in np.ndindex(*grid):
@@ -119,7 +120,7 @@ class EncodedCopy:
             count(prod(part.stop - part.start for part in box) * view.dtype.itemsize)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was copied, for the record."""
+        """Return the record of the copy."""
         first = self._stored[0]
         return {
             "levels": len(self._levels),

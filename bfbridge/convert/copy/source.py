@@ -1,6 +1,6 @@
-"""One source: opened once, copied block by block into its new files, and proved if asked for.
+"""One source: opened once, copied block by block to its new files, and verified on request.
 
-Reading, changing, encoding and writing overlap: every worker reads one block and hands it to the
+Reading, changing, encoding and writing overlap: every worker reads one block and passes it to the
 writer, whose chunks are encoded while the next block is read.
 """
 
@@ -18,10 +18,10 @@ import numpy as np
 from bfbridge import registry
 from bfbridge.convert.copy.encoded_chunks import EncodedCopy, copied_options, plan_encoded
 from bfbridge.convert.locations import exists, folders_of, identity, stored_bytes
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.document import document_for
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
-from bfbridge.convert.plan.request import Request
 from bfbridge.convert.plan.scaling import Scaling, plan_scaling
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
 from bfbridge.convert.verification.checksum import PixelChecksum
@@ -49,12 +49,12 @@ Progress = Callable[[int, int], None]
 
 
 class Counter:
-    """Adds up bytes from all threads and tells whoever wants to know.
+    """Adds up bytes from all threads and calls a progress function.
 
     Parameters
     ----------
     progress
-        Takes (bytes done, bytes in all); what it raises stops the conversion.
+        Called with (bytes done, bytes in all); an exception in it ends the conversion.
     """
 
     def __init__(self, progress: Progress | None) -> None:
@@ -63,29 +63,29 @@ class Counter:
         self._lock = threading.Lock()
 
     def expect(self, count: int) -> None:
-        """Announce that so many bytes will pass."""
+        """Increase the total by `count` bytes."""
         self._total += count
         self.add(0)
 
     def add(self, count: int) -> None:
-        """Note that so many bytes have passed."""
+        """Increase the number of bytes done."""
         if self._progress is not None:
             with self._lock:
                 self._done += count
                 self._progress(self._done, self._total)
 
 
-def open_source(source: Any, request: Request) -> BioReader:
-    """Open a source as conversions do: no cache, except where a crop cuts through chunks."""
-    cache = 0 if request.crop is None else request.memory_bytes // 4
-    options = {"cache": cache, **request.reader_options}
-    return BioReader(source, max_workers=request.workers, backend=request.backend, **options)
+def open_source(source: Any, options: ConvertOptions) -> BioReader:
+    """Open a source for a conversion: without a cache, unless a crop cuts through chunks."""
+    cache = 0 if options.crop is None else options.memory_bytes // 4
+    arguments = {"cache": cache, **options.reader_arguments}
+    return BioReader(source, max_workers=options.workers, backend=options.backend, **arguments)
 
 
 def convert_file(
     source: Any,
     target: str | os.PathLike[str],
-    request: Request,
+    options: ConvertOptions,
     *,
     overwrite: bool = False,
     resume: bool = False,
@@ -96,43 +96,44 @@ def convert_file(
     Parameters
     ----------
     source
-        Whatever `BioReader` takes.
+        Any source that `BioReader` takes.
     target
-        The new file, or what the names of several are made of.
-    request
-        What is wanted.
+        The new file; with ``split``, the base of the names of several.
+    options
+        The conversion options.
     overwrite
-        Whether files that exist may be replaced.
+        Whether existing files may be replaced.
     resume
-        Whether a file that exists is kept if its pixels are the source's, not an error.
+        Whether an existing file is kept if its pixels are those of the source; otherwise it is an
+        error.
     progress
-        Takes (bytes of pixels done, bytes in all), from any thread.
+        Called with (bytes of pixels done, bytes in all), from any thread.
 
     Raises
     ------
     BfbridgeError
-        It failed. New files completed before stand; the one under way was removed.
+        The conversion failed. Files that were complete are kept; the unfinished one was removed.
     """
     begun = time.perf_counter()
     counter = Counter(progress)
-    record = FileRecord(source=str(source), target=os.fspath(target), request=request.fingerprint)
-    with open_source(source, request) as br, collected_faults() as faults:
-        check_metadata(br, faults, request)
+    record = FileRecord(source=str(source), target=os.fspath(target), request=options.fingerprint)
+    with open_source(source, options) as br, collected_faults() as faults:
+        check_metadata(br, faults, options)
         record.source = br.source_name
         record.backend, record.backend_reason = br.backend, br.backend_reason
-        record.inputs = stamp(br.used_files, request.source_storage)
-        outputs = grouped_by_well(plan_outputs(br, target, request), br)
+        record.inputs = stamp(br.used_files, options.source_storage)
+        outputs = grouped_by_well(plan_outputs(br, target, options), br)
         refuse_own_source(outputs, br)
-        if request.verify:
-            check_selection(br, outputs, request)
-        passes = 3 if request.verify else 1
+        if options.verify:
+            check_selection(br, outputs, options)
+        passes = 3 if options.verify else 1
         for output in outputs:
             counter.expect(passes * sum(_nbytes(br, piece) for piece in output.pieces))
         for output in outputs:
             kept = None
             if resume and not overwrite:
-                kept = kept_output(source, br, output, request, counter.add)
-            record.outputs.append(kept or _make(source, br, output, request, overwrite, counter))
+                kept = kept_output(source, br, output, options, counter.add)
+            record.outputs.append(kept or _make(source, br, output, options, overwrite, counter))
         record.warnings = notes_of(br, outputs, faults)
     record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
     record.seconds = time.perf_counter() - begun
@@ -140,41 +141,41 @@ def convert_file(
     return record
 
 
-def check_metadata(br: BioReader, faults: Sequence[str], request: Request) -> None:
-    """Refuse metadata that break the OME schema, where that was asked for.
+def check_metadata(br: BioReader, faults: Sequence[str], options: ConvertOptions) -> None:
+    """Refuse metadata that violate the OME schema if ``strict_metadata`` is set.
 
     Parameters
     ----------
-    br, request
-        The open source, and what is wanted.
+    br, options
+        The open source, and the conversion options.
     faults
-        What `bfbridge.ome.repair.collected_faults` collects.
+        The faults that `bfbridge.ome.repair.collected_faults` collected.
 
     Raises
     ------
     UnreadableFile
-        The metadata break the schema, and `strict_metadata` was asked for.
+        The metadata violate the schema, and ``strict_metadata`` is set.
     """
-    if not request.strict_metadata:
+    if not options.strict_metadata:
         return
     _ = br.ome
     if faults:
         raise UnreadableFile(
-            f"{faults[0]}: this breaks the OME schema, and strict_metadata=True "
-            "(--strict-metadata) was asked for. Without it, it is left out, with a warning."
+            f"{faults[0]}: this violates the OME schema, and strict_metadata=True "
+            "(--strict-metadata) was given. Without it, the element is left out, with a warning."
         )
 
 
 def notes_of(br: BioReader, outputs: Sequence[Output], faults: Sequence[str]) -> list[str]:
-    """Return what a reader of the report should know of a conversion."""
+    """Return the warnings of a conversion."""
     return [
-        *(f"left out, as it breaks the OME schema: {fault}" for fault in faults),
+        *(f"left out, as it violates the OME schema: {fault}" for fault in faults),
         *_label_notes(br, outputs),
     ]
 
 
 def _label_notes(br: BioReader, outputs: Sequence[Output]) -> list[str]:
-    """Say which new files hold the photograph of a slide's label, which may name a patient."""
+    """Name the new files with the photograph of a slide's label, which may name a patient."""
     return [
         f"{output.target.name} holds the photograph of the slide's label (image {piece.series}, "
         f"{piece.view(br).name!r}), which may show a patient's name. series= (--series) chooses "
@@ -186,7 +187,7 @@ def _label_notes(br: BioReader, outputs: Sequence[Output]) -> list[str]:
 
 
 def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
-    """Raise `TargetExists` if a new file would take the place of its source, or lie in it."""
+    """Raise `TargetExists` if a new file would replace its source, or lie inside it."""
     used = {identity(path) for path in (*br.used_files, br.source_name)}
     for output in outputs:
         place = identity(output.target)
@@ -194,8 +195,8 @@ def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
             raise TargetExists(f"{output.target}: this is the source itself. Choose another name.")
         if not used.isdisjoint(folders_of(place)):
             raise TargetExists(
-                f"{output.target}: this lies inside the source, a store that holds nothing else. "
-                "Choose a place outside it."
+                f"{output.target}: this lies inside the source, a store that must not hold other "
+                "files. Choose a folder outside it."
             )
 
 
@@ -204,21 +205,25 @@ def _nbytes(br: BioReader, piece: Piece) -> int:
 
 
 def kept_output(
-    source: Any, br: BioReader, output: Output, request: Request, count: Callable[[int], None]
+    source: Any,
+    br: BioReader,
+    output: Output,
+    options: ConvertOptions,
+    count: Callable[[int], None],
 ) -> OutputRecord | None:
     """Return the record of a file made by an interrupted run, if its pixels are the source's."""
-    if not exists(output.target, request.storage_options):
+    if not exists(output.target, options.target_storage):
         return None
     record = OutputRecord(target=str(output.target), kept=True)
     try:
-        scalings = output_scalings(br, output, request)
-        verify_output(source, output, scalings, request, record, count)
+        scalings = output_scalings(br, output, options)
+        verify_output(source, output, scalings, options, record, count)
     except BfbridgeError as error:
         raise TargetExists(
             f"{output.target} exists, and is not a complete conversion of {br.source_name} "
             f"({error}). Replace it with overwrite=True (--overwrite), or remove it."
         ) from error
-    record.file_bytes = stored_bytes(output.target, request.storage_options)
+    record.file_bytes = stored_bytes(output.target, options.target_storage)
     record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
     return record
 
@@ -227,72 +232,73 @@ def _make(
     source: Any,
     br: BioReader,
     output: Output,
-    request: Request,
+    options: ConvertOptions,
     overwrite: bool,
     counter: Counter,
 ) -> OutputRecord:
-    """Write one new file, and compare it with the source where that was asked for."""
+    """Write one new file, and compare it with the source if ``verify`` is set."""
     begun = time.perf_counter()
     record = OutputRecord(target=str(output.target))
-    scalings = output_scalings(br, output, request)
+    scalings = output_scalings(br, output, options)
+    writer = registry.writer_for(str(output.target), options.target_backend)
     with BioWriter(
         output.target,
-        max_workers=request.workers,
-        backend=request.target_backend,
+        max_workers=options.workers,
+        backend=options.target_backend,
         metadata=document_for(
-            br, output.pieces, scalings, original_metadata=request.original_metadata
+            br, output.pieces, scalings, original_metadata=options.original_metadata
         ),
         series="all",
         overwrite=overwrite,
-        pyramid=request.lower_levels,
-        downsample=request.downsample,
-        durable=request.durable,
-        memory=request.memory_bytes // 2,
-        storage_options=request.storage_options,
-        **copied_options(output.pieces[0].view(br), request, _writer_name(output, request)),
+        pyramid=options.lower_levels,
+        downsample=options.downsample,
+        durable=options.durable,
+        memory=options.memory_bytes // 2,
+        storage_options=options.target_storage,
+        **copied_options(output.pieces[0].view(br), options, writer),
     ) as bw:
         record.backend = bw.backend
         ways = list(zip(output.pieces, scalings, bw.series, strict=True))
         for piece, scaling, image in ways:
             _prepare(piece, scaling, image)
-        # Every image's encoding is told before anything is asked that fixes the plan of the file.
+        # The encoding of every image is set before the writer fixes the layout of the file.
         planned = [
-            plan_encoded(piece, piece.view(br), scaling, image, request)
+            plan_encoded(piece, piece.view(br), scaling, image, options)
             for piece, scaling, image in ways
         ]
         copies = [
-            _Copy(br, piece, scaling, image, request, counter)
+            _Copy(br, piece, scaling, image, options, counter)
             if encoded is None
             else _CopyEncoded(br, piece, encoded, counter)
             for encoded, (piece, scaling, image) in zip(planned, ways, strict=True)
         ]
-        run((job for copy in copies for job in copy.jobs()), request.workers)
+        run((job for copy in copies for job in copy.jobs()), options.workers)
     record.images = [copy.describe() for copy in copies]
     record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
-    record.file_bytes = stored_bytes(output.target, request.storage_options)
-    if request.verify:
-        verify_output(source, output, scalings, request, record, counter.add)
+    record.file_bytes = stored_bytes(output.target, options.target_storage)
+    if options.verify:
+        verify_output(source, output, scalings, options, record, counter.add)
     record.seconds = time.perf_counter() - begun
     return record
 
 
-def output_scalings(br: BioReader, output: Output, request: Request) -> list[Scaling]:
+def output_scalings(br: BioReader, output: Output, options: ConvertOptions) -> list[Scaling]:
     """Decide for each image of a new file how its values change."""
-    return [_scaling(br, piece, request) for piece in output.pieces]
+    return [_scaling(br, piece, options) for piece in output.pieces]
 
 
-def _scaling(br: BioReader, piece: Piece, request: Request) -> Scaling:
+def _scaling(br: BioReader, piece: Piece, options: ConvertOptions) -> Scaling:
     view = piece.view(br)
-    bits = br.ome.images[piece.series].pixels.significant_bits if request.scaling else None
+    bits = br.ome.images[piece.series].pixels.significant_bits if options.scaling else None
     return plan_scaling(
-        view.dtype, request.dtype, request.scaling, bits, partial(_extremes, br, piece, request)
+        view.dtype, options.dtype, options.scaling, bits, partial(_extremes, br, piece, options)
     )
 
 
-def _extremes(br: BioReader, piece: Piece, request: Request) -> tuple[float, float]:
+def _extremes(br: BioReader, piece: Piece, options: ConvertOptions) -> tuple[float, float]:
     """Smallest and largest value of a piece, NaN and infinities left out."""
     view = piece.view(br)
-    grid = source_grid(br, piece, (1, 1, 1, 1, 1), request)
+    grid = source_grid(br, piece, (1, 1, 1, 1, 1), options)
     found: list[tuple[float, float]] = []
 
     def look(key: tuple[slice, ...]) -> None:
@@ -302,7 +308,7 @@ def _extremes(br: BioReader, piece: Piece, request: Request) -> tuple[float, flo
         if pixels.size:
             found.append((float(pixels.min()), float(pixels.max())))
 
-    run((partial(look, key) for key in grid), request.workers)
+    run((partial(look, key) for key in grid), options.workers)
     if not found:
         raise BadArgument(
             f"{br.source_name}: scaling='minmax': image {piece.series} has no finite value."
@@ -310,28 +316,26 @@ def _extremes(br: BioReader, piece: Piece, request: Request) -> tuple[float, flo
     return min(low for low, _ in found), max(high for _, high in found)
 
 
-def source_grid(br: BioReader, piece: Piece, target: Sequence[int], request: Request) -> BlockGrid:
+def source_grid(
+    br: BioReader, piece: Piece, target: Sequence[int], options: ConvertOptions
+) -> BlockGrid:
     """Blocks of a piece, along the source's chunks and for the target's, within the memory."""
     view = piece.view(br)
     return plan_grid(
         piece.shape, view.chunks, target, view.dtype.itemsize, piece.samples,
-        request.memory_bytes // (2 * request.workers),
+        options.memory_bytes // (2 * options.workers),
     )  # fmt: skip
 
 
 def _prepare(piece: Piece, scaling: Scaling, image: ImageWriter) -> None:
-    """Make the new image's plan true to the pixels that will be written."""
+    """Set the size and type of the new image to those of the pixels that will be written."""
     image.shape = piece.shape
     image.dtype = scaling.after
     image.samples_per_pixel = piece.samples
 
 
-def _writer_name(output: Output, request: Request) -> str:
-    return registry.writer_for(str(output.target), request.target_backend).name
-
-
 class _CopyEncoded:
-    """The way of one image whose chunks are copied as they are stored."""
+    """Copies one image whose chunks are stored unchanged."""
 
     def __init__(self, br: BioReader, piece: Piece, encoded: EncodedCopy, counter: Counter) -> None:
         self._view = piece.view(br)
@@ -344,7 +348,7 @@ class _CopyEncoded:
         return self._encoded.jobs(self._counter.add)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was done, for the record; pixels that were not decoded have no checksum."""
+        """Return the record of the image; pixels that were not decoded have no checksum."""
         piece = self._piece
         return {
             "series": piece.series,
@@ -359,7 +363,7 @@ class _CopyEncoded:
 
 
 class _Copy:
-    """The way of one image from source to target."""
+    """Copies one image block by block."""
 
     def __init__(
         self,
@@ -367,7 +371,7 @@ class _Copy:
         piece: Piece,
         scaling: Scaling,
         image: ImageWriter,
-        request: Request,
+        options: ConvertOptions,
         counter: Counter,
     ) -> None:
         self._view = piece.view(br)
@@ -375,8 +379,8 @@ class _Copy:
         self._scaling = scaling
         self._image = image
         self._counter = counter
-        self._grid = source_grid(br, piece, image.chunks, request)
-        self._checksum = PixelChecksum(self._grid) if request.checksum else None
+        self._grid = source_grid(br, piece, image.chunks, options)
+        self._checksum = PixelChecksum(self._grid) if options.checksum else None
 
     def jobs(self) -> Iterator[Callable[[], None]]:
         """Jobs that together write the whole image."""
@@ -391,7 +395,7 @@ class _Copy:
         self._counter.add(pixels.nbytes)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was done, for the record."""
+        """Return the record of the image."""
         piece = self._piece
         return {
             "series": piece.series,

@@ -1,4 +1,5 @@
 """Where conversions run: in this process, in several processes, or on a Dask cluster.
 
-Imported by `bfbridge.convert` only.
+`choose` selects the executor; `batch` runs a batch with it. Imported by
+`bfbridge.convert.conversion` only.
 """

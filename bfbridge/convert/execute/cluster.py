@@ -1,31 +1,36 @@
-"""A batch on a Dask cluster that exists already: one task for each file.
+"""Conversions on an existing Dask cluster: one task for each file, or for each region of one file.
 
-A worker that is lost takes its task to another one. That is safe, as a new file has its name only
-when it is complete; what the lost worker left is cleared by the next writer of the same file.
+A task whose worker was lost is run again by another worker. This is safe, because a new file gets
+its name only when it is complete; the next writer of the same file removes what the lost worker
+left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from bfbridge.convert.plan.request import Request
+from bfbridge.convert.execute.executor import Executor
+from bfbridge.convert.execute.jobs import Job, converted
+from bfbridge.convert.execute.regions import convert_on_cluster
+from bfbridge.convert.execute.run import Run
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.reports.record import FileRecord
 from bfbridge.errors import BadArgument, MissingExtra
 
-__all__ = ["run_on_cluster"]
+__all__ = ["ClusterExecutor"]
 
 RETRIES = 5
 
 
-def run_on_cluster(run: Any, client: Any) -> None:
-    """Do the jobs of a batch on a cluster's workers.
+class ClusterExecutor(Executor):
+    """Converts on the workers of a cluster, which see the same paths as this process.
 
     Parameters
     ----------
-    run
-        The batch; see `bfbridge.convert.execute.batch`.
     client
-        A ``distributed.Client``. Its workers see the same paths as this process.
+        A ``distributed.Client``.
 
     Raises
     ------
@@ -34,49 +39,60 @@ def run_on_cluster(run: Any, client: Any) -> None:
     BadArgument
         `client` is not such a client.
     """
-    try:
-        import distributed
-    except ImportError as error:
-        raise MissingExtra(
-            "a Dask cluster needs Dask's distributed scheduler. Install it with: python -m pip "
-            "install 'dask[distributed]'"
-        ) from error
-    if not isinstance(client, distributed.Client):
-        raise BadArgument(f"client= is a {type(client).__name__}; give a distributed.Client.")
-    cluster: Any = distributed
-    workers: Any = client
-    futures = {
-        # Not pure: the same file is converted again when it is asked for again.
-        workers.submit(_convert, job, run.request, pure=False, retries=RETRIES): number
-        for number, job in run.pending()
-    }
-    try:
-        for future in cluster.as_completed(list(futures)):
-            number = futures[future]
-            failure = future.exception()
-            if failure is None:
-                run.end(number, future.result())
-            else:
-                told = f"the cluster gave up on this file: {failure}"
-                run.end(number, run.failed(number, told, type(failure).__name__))
-    except BaseException:
-        workers.cancel(list(futures))
-        raise
+
+    def __init__(self, client: Any) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            raise MissingExtra(
+                "a Dask cluster needs Dask's distributed scheduler. Install it with: python -m pip "
+                "install 'dask[distributed]'"
+            ) from error
+        if not isinstance(client, distributed.Client):
+            raise BadArgument(f"client= is a {type(client).__name__}; give a distributed.Client.")
+        # Its functions carry no types.
+        self._distributed: Any = distributed
+        self._client: Any = client
+
+    def convert(
+        self, job: Job, options: ConvertOptions, progress: Callable[[int, int], None] | None
+    ) -> FileRecord:
+        """Convert one source; its regions are distributed to the workers."""
+        return convert_on_cluster(
+            job.source, job.target, options, self._client,
+            overwrite=job.overwrite, resume=job.resume, progress=progress,
+        )  # fmt: skip
+
+    def run(self, run: Run) -> None:
+        """Convert each file in one task."""
+        futures = {
+            # Not pure: a repeated call converts the same file again.
+            self._client.submit(_convert, job, run.options, pure=False, retries=RETRIES): number
+            for number, job in run.pending()
+        }
+        try:
+            for future in self._distributed.as_completed(list(futures)):
+                number = futures[future]
+                failure = future.exception()
+                if failure is None:
+                    run.end(number, future.result())
+                else:
+                    reason = f"the cluster did not complete this file: {failure}"
+                    run.end(number, run.failed(number, reason, type(failure).__name__))
+        except BaseException:
+            self._client.cancel(list(futures))
+            raise
 
 
-def _convert(job: Any, request: Request) -> FileRecord:
+def _convert(job: Job, options: ConvertOptions) -> FileRecord:
     """Do one job on a worker.
 
-    A task that is run again after its worker was lost may find its own new file complete: then
-    the worker was lost between the file and the answer, and the file is made anew.
+    A task that is repeated after its worker was lost may find its own file complete. Then the
+    worker was lost before it returned the record, and resuming makes the record again.
     """
-    from dataclasses import replace
-
-    from bfbridge.convert.execute.jobs import converted
-
-    record = converted(job, request, None)
+    record = converted(job, options, None)
     if record.error_type == "TargetExists" and _is_repeated():
-        record = converted(replace(job, resume=True), request, None)
+        record = converted(replace(job, resume=True), options, None)
     return record
 
 

@@ -1,4 +1,4 @@
-"""One job of a batch: a source, its target, and what became of it."""
+"""One job of a batch: a source, its target, and the record of its conversion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bfbridge.convert.copy.source import convert_file
-from bfbridge.convert.plan.request import Request
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.reports.record import FileRecord, now, reason_of
 
 __all__ = ["Job", "converted", "failed", "is_disk_full"]
@@ -26,13 +26,13 @@ class Job:
     Attributes
     ----------
     source, target
-        What is opened, and the new file.
+        Path or URL that is opened, and the new file.
     overwrite, resume
-        What is done if the new file exists.
+        Whether an existing new file is replaced, or kept if it is complete.
     error, error_type
-        Why the source cannot be opened, where the search found that out.
+        Why the source cannot be opened, if the search found that it cannot.
     pixel_bytes
-        Bytes of the source's pixels at full size; 0 where that is not known.
+        Bytes of the source's pixels at full size; 0 where unknown.
     """
 
     source: Any
@@ -49,33 +49,33 @@ class Job:
         return Path(str(self.source).split("?", 1)[0].rstrip("/")).name
 
 
-def failed(job: Job, error: str, kind: str, request: Request) -> FileRecord:
+def failed(job: Job, error: str, kind: str, options: ConvertOptions) -> FileRecord:
     """Return the record of a job that failed."""
     return FileRecord(
         source=str(job.source), target=job.target, error=error, error_type=kind,
-        request=request.fingerprint, ended=now(),
+        request=options.fingerprint, ended=now(),
     )  # fmt: skip
 
 
 def converted(
-    job: Job, request: Request, progress: Callable[[int, int], None] | None
+    job: Job, options: ConvertOptions, progress: Callable[[int, int], None] | None
 ) -> FileRecord:
     """Do one job; its failure is a record, not an exception."""
     begun = time.perf_counter()
     try:
         return convert_file(
-            job.source, job.target, request,
+            job.source, job.target, options,
             overwrite=job.overwrite, resume=job.resume, progress=progress,
         )  # fmt: skip
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-        record = failed(job, reason_of(error), type(error).__name__, request)
+    except Exception as error:  # noqa: BLE001 - the other jobs continue
+        record = failed(job, reason_of(error), type(error).__name__, options)
         record.seconds = time.perf_counter() - begun
         record.stops_batch = is_disk_full(error)
         return record
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is that no space is left."""
+    """Whether an error, or one of its causes, is a full disk."""
     cause: BaseException | None = error
     for _ in range(_DEEPEST_CAUSE):
         if cause is None:

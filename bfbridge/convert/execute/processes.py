@@ -1,4 +1,4 @@
-"""A batch in several processes of this machine, each file in one of them."""
+"""A batch in several processes of this machine; each file is converted by one of them."""
 
 from __future__ import annotations
 
@@ -9,68 +9,76 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bfbridge.convert.execute.executor import SerialExecutor
 from bfbridge.convert.execute.jobs import Job, converted, failed
 from bfbridge.convert.execute.workers import WorkerDied, WorkerProcess
 from bfbridge.engine.tiles import available_cpus
 
 if TYPE_CHECKING:
     from bfbridge.convert.execute.run import Run
-    from bfbridge.convert.plan.request import Request
+    from bfbridge.convert.options import ConvertOptions
 
-__all__ = ["run_in_processes", "shared_out"]
+__all__ = ["ProcessExecutor", "share_of"]
 
 log = logging.getLogger("bfbridge")
 
-# A process imports for half a second of a CPU's time before its first file.
+# A process takes half a second of CPU time for imports before its first file.
 WORTH_SECONDS = 5.0
 IDLE_CPUS = 0.5
 LOOK_SECONDS = 0.25
 
 
-def shared_out(request: Request, processes: int) -> Request:
-    """Return the request for one of several processes: its share of threads and memory.
+def share_of(options: ConvertOptions, processes: int) -> ConvertOptions:
+    """Return the options of one of several processes, with its share of threads and memory.
 
-    Threads that nobody numbered are twice as many as CPUs: files wait for disks and for each other.
+    By default all processes together have two threads for each CPU, because threads also wait for
+    disks.
     """
     cpus = available_cpus()
     workers = min(cpus, -(-2 * cpus // processes))
-    if request.max_workers is not None:
-        workers = max(1, request.max_workers // processes)
-    memory = max(16 << 20, request.memory_bytes // processes)
-    return replace(request, max_workers=workers, memory=memory)
+    if options.max_workers is not None:
+        workers = max(1, options.max_workers // processes)
+    memory = max(16 << 20, options.memory_bytes // processes)
+    return replace(options, max_workers=workers, memory=memory)
 
 
-def run_in_processes(run: Run, processes: int) -> None:
-    """Keep processes busy; one that dies costs only the file it was at.
+class ProcessExecutor(SerialExecutor):
+    """Converts files in several processes; one that dies costs only the file it converted.
 
     This process converts files itself, with all CPUs, until the others are ready. They are started
-    only where it leaves CPUs idle, and when what is left takes longer than the start.
+    only if it leaves CPUs idle, and if the remaining files take longer than the start.
 
     Parameters
     ----------
-    run
-        The batch.
     processes
-        How many.
+        Number of processes, 2 or more.
     """
-    shared = shared_out(run.request, processes)
-    batch = _Batch(run, shared, processes)
-    threads = [threading.Thread(target=batch.serve, daemon=True) for _ in range(processes)]
-    try:
-        for thread in threads:
-            thread.start()
-        batch.work(replace(run.request, memory=shared.memory))
-        for thread in threads:
-            while thread.is_alive():
-                # In slices: a join without end would not let Ctrl-C through on every system.
-                thread.join(0.2)
-    except BaseException:
-        batch.stop.set()
-        for thread in threads:
-            thread.join()
-        raise
-    if batch.errors:
-        raise batch.errors[0]
+
+    def __init__(self, processes: int) -> None:
+        self._processes = processes
+
+    def run(self, run: Run) -> None:
+        """Convert the jobs; the result of each is recorded by the thread of its process."""
+        shared = share_of(run.options, self._processes)
+        batch = _Batch(run, shared, self._processes)
+        threads = [
+            threading.Thread(target=batch.serve, daemon=True) for _ in range(self._processes)
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            batch.work(replace(run.options, memory=shared.memory))
+            for thread in threads:
+                while thread.is_alive():
+                    # On some systems Ctrl-C does not interrupt a join without a timeout.
+                    thread.join(0.2)
+        except BaseException:
+            batch.stop.set()
+            for thread in threads:
+                thread.join()
+            raise
+        if batch.errors:
+            raise batch.errors[0]
 
 
 class _Stopped(BaseException):
@@ -78,13 +86,13 @@ class _Stopped(BaseException):
 
 
 class _Batch:
-    """Jobs that several threads take, and what they know of each other."""
+    """Jobs that several threads take, and the state that the threads share."""
 
-    def __init__(self, run: Run, request: Request, processes: int) -> None:
+    def __init__(self, run: Run, options: ConvertOptions, processes: int) -> None:
         self.stop = threading.Event()
         self.errors: list[BaseException] = []
         self._run = run
-        self._request = request
+        self._options = options
         self._missing = processes
         self._pending = run.pending()
         self._lock = threading.Lock()
@@ -98,7 +106,7 @@ class _Batch:
             self._taken = len(self._run.jobs) if taken is None else taken[0] + 1
             return taken
 
-    def work(self, request: Request) -> None:
+    def work(self, options: ConvertOptions) -> None:
         """Do jobs in this process until the others are ready, or there are none."""
         while self._missing and (taken := self._take()) is not None:
             number, job = taken
@@ -114,16 +122,16 @@ class _Batch:
                 tell(done, total)
 
             try:
-                record = converted(job, request, progress)
+                record = converted(job, options, progress)
             except _Stopped:
                 return
             self._done = finished + 1
             self._run.end(number, record)
 
     def _waits_until_worth_it(self) -> bool:
-        """Return True when more processes would help; False when there is nothing left for them."""
+        """Return True when more processes would help; False when no job is left for them."""
         cpus = available_cpus()
-        # What is imported for the first file tells nothing.
+        # The imports for the first file are not representative.
         self.stop.wait(LOOK_SECONDS)
         before = time.monotonic(), time.process_time()
         while not self.stop.wait(LOOK_SECONDS):
@@ -155,12 +163,12 @@ class _Batch:
             while (taken := self._take()) is not None:
                 number, job = taken
                 try:
-                    record = worker.convert(job, self._request, self._run.progress(number))
+                    record = worker.convert(job, self._options, self._run.progress(number))
                 except WorkerDied as error:
-                    record = failed(job, str(error), "WorkerDied", self._request)
+                    record = failed(job, str(error), "WorkerDied", self._options)
                 if record.status == "done" or not self.stop.is_set():
                     self._run.end(number, record)
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread
+        except BaseException as error:  # noqa: BLE001 - raised by the main thread
             self.errors.append(error)
             self.stop.set()
         finally:

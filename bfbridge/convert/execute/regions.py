@@ -1,8 +1,8 @@
-"""One large image on a Dask cluster: each task writes whole chunks or shards of one OME-Zarr.
+"""One large image on a Dask cluster: each task writes whole chunks or shards of one store.
 
-A task that is run again, because its worker was lost, writes the same chunks again; each appears
-whole or not at all. The store has its name only when every task has ended and it was finished;
-until then what stood there before stays.
+A task that is repeated, because its worker was lost, writes the same chunks again; each chunk is
+written atomically. The store gets its name when all tasks have ended and it was finished; until
+then a previous store of that name is unchanged.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from bfbridge.convert.copy.source import (
     refuse_own_source,
 )
 from bfbridge.convert.locations import Place, Url, is_url, place_of, stored_bytes
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.document import document_for
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
-from bfbridge.convert.plan.request import Request
 from bfbridge.convert.plan.scaling import Scaling
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
 from bfbridge.convert.verification.pixels import verify_output
@@ -52,26 +52,26 @@ RETRIES = 5
 def convert_on_cluster(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    request: Request,
+    options: ConvertOptions,
     client: Any,
     *,
     overwrite: bool = False,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FileRecord:
-    """Convert one source into one OME-Zarr, its regions shared out to a cluster's workers.
+    """Convert one source into one store, whose regions are distributed to a cluster's workers.
 
     Parameters
     ----------
     source, target
         Paths that every worker sees.
-    request
-        What is wanted; nothing can be split.
+    options
+        The conversion options; the target cannot be split.
     client
         A ``distributed.Client``.
     overwrite
-        Whether a store that exists may be replaced, which happens when the new one is finished.
-        At a URL none is.
+        Whether an existing store may be replaced, when the new one is finished. Stores at URLs are
+        never replaced.
     resume
         Whether a store that exists is kept if its pixels are the source's, not an error.
     progress
@@ -80,34 +80,36 @@ def convert_on_cluster(
     Raises
     ------
     BadArgument
-        The target is no OME-Zarr, or is to be split.
+        The format does not support it, or ``split`` was given.
     TargetExists
-        There is something under that name, and it may not be replaced.
+        The target exists, and must not be replaced.
     BfbridgeError
-        Reading or writing failed; the store begun was removed.
+        Reading or writing failed; the unfinished store was removed.
     """
     begun = time.perf_counter()
     place = place_of(target)
-    if request.split or registry.writer_for(str(place), request.target_backend).name != "omezarr":
+    writer = registry.writer_for(str(place), options.target_backend)
+    if options.split or not writer.supports_regions:
         raise BadArgument(
-            f"{place}: several machines write one new file only as OME-Zarr, and not split. Leave "
-            "client= out, or give a folder to convert many files."
+            f"{place}: a cluster writes one new file only in a format of separate chunks "
+            "(OME-Zarr), and without split=. Leave client= out, or give a folder to convert many "
+            "files."
         )
-    record = FileRecord(str(source), str(place), request=request.fingerprint)
-    with open_source(source, request) as br, collected_faults() as faults:
-        check_metadata(br, faults, request)
+    record = FileRecord(str(source), str(place), request=options.fingerprint)
+    with open_source(source, options) as br, collected_faults() as faults:
+        check_metadata(br, faults, options)
         record.source, record.backend, record.backend_reason = (
             br.source_name, br.backend, br.backend_reason,
         )  # fmt: skip
-        record.inputs = stamp(br.used_files, request.source_storage)
-        (output,) = grouped_by_well(plan_outputs(br, place, request), br)
-        if request.verify:
-            check_selection(br, [output], request)
+        record.inputs = stamp(br.used_files, options.source_storage)
+        (output,) = grouped_by_well(plan_outputs(br, place, options), br)
+        if options.verify:
+            check_selection(br, [output], options)
         refuse_own_source([output], br)
         kept = None
         if resume and not overwrite:
-            kept = kept_output(source, br, output, request, lambda count: None)
-        record.outputs = [kept or _make(source, br, output, request, client, overwrite, progress)]
+            kept = kept_output(source, br, output, options, lambda count: None)
+        record.outputs = [kept or _make(source, br, output, options, client, overwrite, progress)]
         record.warnings = notes_of(br, [output], faults)
     record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
     record.seconds = time.perf_counter() - begun
@@ -119,29 +121,30 @@ def _make(
     source: Any,
     br: BioReader,
     output: Output,
-    request: Request,
+    options: ConvertOptions,
     client: Any,
     overwrite: bool,
     progress: Callable[[int, int], None] | None,
 ) -> OutputRecord:
-    """Have one store written by the cluster, in a private folder that every worker sees."""
+    """Write one store on the cluster, in a private folder that every worker sees."""
     begun = time.perf_counter()
-    options = dict(request.options)
-    scalings = output_scalings(br, output, request)
+    writer = registry.writer_for(str(output.target), options.target_backend)
+    target_options = dict(options.target_options)
+    scalings = output_scalings(br, output, options)
     document = document_for(
-        br, output.pieces, scalings, original_metadata=request.original_metadata
+        br, output.pieces, scalings, original_metadata=options.original_metadata
     )
-    storage = dict(request.storage_options)
+    storage = dict(options.target_storage)
     create = partial(
-        BioWriter.create, metadata=document, series="all", pyramid=request.lower_levels,
-        downsample=request.downsample, storage_options=storage, **options,
+        BioWriter.create, metadata=document, series="all", pyramid=options.lower_levels,
+        downsample=options.downsample, storage_options=storage, **target_options,
     )  # fmt: skip
-    with _begun(output.target, create, request, overwrite) as place:
-        tasks = list(_tasks(place, output.pieces, scalings, options, storage))
-        _run(tasks, _anywhere(br.source_name), place, request, client, progress)
-        BioWriter.finish(place, request.workers, storage_options=storage)
+    with _begun(output.target, create, options, overwrite) as place:
+        tasks = list(_tasks(place, output.pieces, scalings, target_options, storage))
+        _run(tasks, _anywhere(br.source_name), place, options, client, progress)
+        BioWriter.finish(place, options.workers, storage_options=storage)
     made = OutputRecord(
-        str(output.target), "omezarr", file_bytes=stored_bytes(output.target, storage)
+        str(output.target), writer.name, file_bytes=stored_bytes(output.target, storage)
     )
     made.pixel_bytes = sum(piece.size * piece.view(br).dtype.itemsize for piece in output.pieces)
     made.images = [
@@ -149,29 +152,29 @@ def _make(
          "dtype": scaling.after.name, "checksum": None}
         for piece, scaling in zip(output.pieces, scalings, strict=True)
     ]  # fmt: skip
-    if request.verify:
-        verify_output(source, output, scalings, request, made, lambda count: None)
+    if options.verify:
+        verify_output(source, output, scalings, options, made, lambda count: None)
     made.seconds = time.perf_counter() - begun
     return made
 
 
 @contextmanager
 def _begun(
-    target: Place, create: Callable[[Place], None], request: Request, overwrite: bool
+    target: Place, create: Callable[[Place], None], options: ConvertOptions, overwrite: bool
 ) -> Iterator[Place]:
-    """Begin a store, yield where it is written, and give it its name; or remove it."""
+    """Create a store, yield its temporary location, then rename it; remove it after an error."""
     if isinstance(target, Url):
-        # Made at its place, where nothing opens until it is finished; it replaces none.
+        # Written at its final location, where it cannot be opened before it is finished.
         create(target)
         try:
             yield target
         except BaseException:
-            there = Objects(as_source(target, request.storage_options))
+            there = Objects(as_source(target, options.target_storage))
             there.remove(there.keys())
             raise
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = AtomicTarget(target, overwrite=overwrite, durable=request.durable)
+    aside = AtomicTarget(target, overwrite=overwrite, durable=options.durable)
     try:
         create(aside.work_path)
         yield aside.work_path
@@ -184,7 +187,7 @@ def _begun(
 
 
 def _anywhere(source: str) -> str:
-    """Return a path that holds in any working directory."""
+    """Return a path that is valid in any working directory."""
     source = os.fspath(path_or_url(source))
     return source if is_url(source) or not os.path.exists(source) else os.path.abspath(source)
 
@@ -223,7 +226,7 @@ def _run(
     tasks: Sequence[tuple[int, Piece, Scaling, tuple[slice, ...]]],
     source: str,
     place: Place,
-    request: Request,
+    options: ConvertOptions,
     client: Any,
     progress: Callable[[int, int], None] | None,
 ) -> None:
@@ -233,7 +236,7 @@ def _run(
     total = sum(piece.size * scaling.before.itemsize for piece, scaling in _images(tasks))
     done = 0
     futures = [
-        client.submit(_copy_region, source, str(place), request, *task, pure=False, retries=RETRIES)
+        client.submit(_copy_region, source, str(place), options, *task, pure=False, retries=RETRIES)
         for task in tasks
     ]
     try:
@@ -243,7 +246,7 @@ def _run(
                 progress(done, total)
     except BaseException:
         client.cancel(futures)
-        # A task under way would go on writing into the store that is removed.
+        # A running task would continue to write into the store that is removed.
         cluster.wait(futures, timeout=60)
         raise
 
@@ -257,7 +260,7 @@ def _images(
 def _copy_region(
     source: str,
     place: str,
-    request: Request,
+    options: ConvertOptions,
     number: int,
     piece: Piece,
     scaling: Scaling,
@@ -265,13 +268,13 @@ def _copy_region(
 ) -> int:
     """Copy one region; runs on a worker."""
     # One thread for each task: Dask runs as many tasks as a worker has threads.
-    own = replace(request, max_workers=1)
+    own = replace(options, max_workers=1)
     y, x, z, c, t = (axis[cut] for axis, cut in zip(piece.axes, key, strict=True))
     part = replace(piece, y=y, x=x, z=z, c=c, t=t, whole=False)
     with (
         open_source(source, own) as br,
         BioWriter.open(
-            place, 1, memory=own.memory_bytes // 2, storage_options=own.storage_options
+            place, 1, memory=own.memory_bytes // 2, storage_options=own.target_storage
         ) as bw,
     ):
         image = bw.series[number]

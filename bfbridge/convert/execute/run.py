@@ -1,4 +1,4 @@
-"""A batch under way: what is left to do, what was done, and who is told."""
+"""The state of a running batch: pending jobs, records, and the watcher that is notified."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bfbridge.convert.execute.jobs import Job, failed
-from bfbridge.convert.plan.request import Request
-from bfbridge.convert.reports.history import is_unchanged, outputs_stand
+from bfbridge.convert.options import ConvertOptions
+from bfbridge.convert.reports.history import is_unchanged, outputs_match
 from bfbridge.convert.reports.record import FileRecord
 from bfbridge.convert.reports.writer import Report
 from bfbridge.errors import WriteFailed
@@ -19,86 +19,86 @@ log = logging.getLogger("bfbridge")
 
 
 class Watcher:
-    """Is told how a batch goes; this one does nothing. Methods are called from any thread."""
+    """Base class of progress displays; its methods do nothing. They are called from any thread."""
 
     def looked(self, done: int, total: int) -> None:
-        """Take how many files were looked at before the batch begins; 0 of 0 while it searches."""
+        """Receive the number of files opened by the search; 0 of 0 while folders are listed."""
 
     def begin(self, count: int) -> None:
-        """Take the number of files."""
+        """Receive the number of files."""
 
     def sized(self, sizes: Sequence[int]) -> None:
-        """Take the bytes of pixels of each file, 0 where that is not known; after `begin`."""
+        """Receive the bytes of pixels of each file, 0 where unknown; after `begin`."""
 
     def started(self, number: int, name: str) -> None:
-        """Note that a file is begun."""
+        """Receive the number and name of a file whose conversion starts."""
 
     def moved(self, number: int, done: int, total: int) -> None:
-        """Take the bytes of pixels of a file that are done, and in all."""
+        """Receive the bytes of pixels of a file that are done, and the total."""
 
     def ended(self, number: int, record: FileRecord) -> None:
-        """Take the record of a file that is done or failed."""
+        """Receive the record of a file that is done or failed."""
 
 
 def note_warnings(record: FileRecord) -> None:
-    """Log what a reader of the report should know."""
+    """Log the warnings of a record."""
     for warning in record.warnings if record.status == "done" else ():
         log.warning("%s: %s", record.source, warning)
 
 
 class Run:
-    """The state of a batch that its ways of running share."""
+    """The state of a batch that all executors use."""
 
     def __init__(
         self,
         jobs: Sequence[Job],
-        request: Request,
+        options: ConvertOptions,
         report: Report,
         watcher: Watcher,
         earlier: Mapping[str, FileRecord],
     ) -> None:
         self.jobs = jobs
-        self.request = request
+        self.options = options
         self._report = report
         self._watcher = watcher
         self._earlier = earlier
         self._order = {(str(job.source), job.target): i for i, job in enumerate(jobs)}
 
     def order(self, record: FileRecord) -> int:
-        """Place of a record among the jobs."""
+        """Position of a record among the jobs."""
         return self._order.get((record.source, record.target), len(self.jobs))
 
     def pending(self) -> Iterator[tuple[int, Job]]:
-        """Yield the jobs to be done; those complete, or failed at once, are noted."""
+        """Yield the jobs to do; those that are complete or cannot be opened are recorded."""
         for number, job in enumerate(self.jobs):
             if job.error is not None:
-                self.end(number, failed(job, job.error, job.error_type or "", self.request))
+                self.end(number, failed(job, job.error, job.error_type or "", self.options))
                 continue
             before = self._earlier.get(f"{job.source}\0{job.target}")
-            complete = before is not None and is_unchanged(before, job, self.request)
-            if before is not None and complete and self._is_proved(before):
+            complete = before is not None and is_unchanged(before, job, self.options)
+            if before is not None and complete and self._is_verified(before):
                 before.status = "kept"
                 self.end(number, before)
                 continue
             self._watcher.started(number, job.name)
             # A file that an earlier run made is replaced where its source or the options changed.
-            ours = before is not None and not complete and outputs_stand(before, job, self.request)
+            ours = before is not None and not complete and outputs_match(before, job, self.options)
             yield number, replace(job, overwrite=True) if ours else job
 
-    def _is_proved(self, record: FileRecord) -> bool:
-        return not self.request.verify or all(output.verified for output in record.outputs)
+    def _is_verified(self, record: FileRecord) -> bool:
+        return not self.options.verify or all(output.verified for output in record.outputs)
 
     def progress(self, number: int) -> Callable[[int, int], None]:
-        """Return what takes the progress of one job."""
+        """Return the progress function of one job."""
         return lambda done, total: self._watcher.moved(number, done, total)
 
     def end(self, number: int, record: FileRecord) -> None:
-        """Note that a job is over.
+        """Record the end of a job.
 
         Raises
         ------
         WriteFailed
-            It failed, and every other job would fail for the same reason.
+            It failed for a reason that every other job would meet.
         """
         job = self.jobs[number]
         record.source, record.target = str(job.source), job.target
@@ -107,11 +107,11 @@ class Run:
         self._report.add(record)
         if record.stops_batch:
             raise WriteFailed(
-                f"{record.failure} The batch was stopped, as the other files would fail as well. "
-                "What is complete stays; free some space, and give the same command with "
+                f"{record.failure} The batch was stopped, because the other files would also fail. "
+                "Complete files are kept; free some space, and repeat the same command with "
                 "resume=True (--resume)."
             )
 
     def failed(self, number: int, error: str, kind: str) -> FileRecord:
         """Return the record of a job that failed."""
-        return failed(self.jobs[number], error, kind, self.request)
+        return failed(self.jobs[number], error, kind, self.options)

@@ -1,7 +1,7 @@
 """Processes that convert files, each with its own Java and its own memory.
 
-They are started as plain Python commands and spoken to through pipes, so that a script needs no
-``if __name__ == "__main__"`` and a notebook works too.
+They are started as plain Python commands that communicate through pipes, so that scripts need no
+``if __name__ == "__main__"``, and notebooks work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.convert.plan.request import Request
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.reports.record import FileRecord
 from bfbridge.runtime.systems import interrupt_group, own_group
 
@@ -32,12 +32,12 @@ BOOT = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
     "from bfbridge.convert.execute.workers import serve; serve()"
 )
-TELL_SECONDS = 0.1
-PATIENCE_SECONDS = 20.0
+PROGRESS_SECONDS = 0.1
+END_SECONDS = 20.0
 
 
 class WorkerDied(Exception):
-    """A worker ended without an answer: killed, out of memory, or crashed."""
+    """A worker ended without a result: killed, out of memory, or crashed."""
 
 
 class WorkerProcess:
@@ -46,7 +46,7 @@ class WorkerProcess:
     Parameters
     ----------
     stop
-        When set, the worker gives up what it is doing.
+        When set, the worker ends its current job.
     """
 
     def __init__(self, stop: threading.Event) -> None:
@@ -54,18 +54,18 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def convert(
-        self, job: Job, request: Request, progress: Callable[[int, int], None]
+        self, job: Job, options: ConvertOptions, progress: Callable[[int, int], None]
     ) -> FileRecord:
         """Do one job in the worker.
 
         Raises
         ------
         WorkerDied
-            The worker ended before it answered.
+            The worker ended before it returned a result.
         """
         process = self.start()
         try:
-            _send(process, (job, request))
+            _send(process, (job, options))
             while True:
                 kind, told = _answer(process)
                 if kind == "done":
@@ -87,7 +87,7 @@ class WorkerProcess:
             It ended before it was ready.
         """
         if self._process is None:
-            # A group of its own: Ctrl-C on the terminal reaches only the parent, which decides.
+            # A process group of its own: Ctrl-C on the terminal reaches only the parent.
             self._process = process = subprocess.Popen(  # noqa: S603 - this Python, and our own code
                 [sys.executable, "-c", BOOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 **own_group(),
@@ -107,7 +107,7 @@ class WorkerProcess:
         if self._stop.is_set():
             return WorkerDied("the batch was stopped.")
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        # The system kills what uses too much memory; other signals come from people and schedulers.
+        # The system sends SIGKILL if memory runs out; users and schedulers send other signals.
         advice = (
             " If the memory was not enough, use fewer jobs= (--jobs), or lower memory= (--memory)."
         )
@@ -128,12 +128,12 @@ class WorkerProcess:
             return
         with suppress(OSError):
             if process.stdin is not None:
-                # The end of its jobs.
+                # The worker ends when it has read all jobs.
                 process.stdin.close()
         if self._stop.is_set():
             _end(process)
         try:
-            process.wait(PATIENCE_SECONDS)
+            process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -153,23 +153,23 @@ def _answer(process: subprocess.Popen[bytes]) -> Any:
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
-        # What is left in the buffer has nobody to go to.
+        # The other end of the pipe is closed; buffered data is discarded.
         with suppress(OSError):
             if pipe is not None:
                 pipe.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a worker to remove what it has open and leave; insist after a while."""
+    """Ask a worker to end, so that it removes its unfinished files; kill it after a while."""
     interrupt_group(process)
     try:
-        process.wait(PATIENCE_SECONDS)
+        process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
 
 
 def _pass_on_log(tell: Callable[[str, Any], None]) -> None:
-    """Have the log and Python's warnings shown by the process that shows the progress."""
+    """Send log records and Python's warnings to the parent, which shows the progress."""
 
     class Passed(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -184,10 +184,10 @@ def _pass_on_log(tell: Callable[[str, Any], None]) -> None:
 
 
 def serve() -> None:
-    """Do jobs from stdin until it ends: what runs in a worker."""
+    """Do jobs from stdin until it ends: the main function of a worker."""
     from bfbridge.convert.execute.jobs import converted
 
-    # What libraries and Java print must not get among the answers.
+    # Output of libraries and Java must not mix with the results.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     stopped = threading.Event()
@@ -207,7 +207,7 @@ def serve() -> None:
         if stopped.is_set():
             raise KeyboardInterrupt
         now = time.monotonic()
-        if now - last >= TELL_SECONDS:
+        if now - last >= PROGRESS_SECONDS:
             last = now
             tell("progress", (done, total))
 
@@ -215,11 +215,11 @@ def serve() -> None:
     tell("ready", None)
     while True:
         try:
-            job, request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+            job, options = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
         except EOFError:
             return
         with suppress(BrokenPipeError):
             try:
-                tell("done", converted(job, request, progress))
+                tell("done", converted(job, options, progress))
             except KeyboardInterrupt:
                 raise SystemExit(143) from None

@@ -16,7 +16,7 @@ from typing import Any
 
 import bfbridge
 from bfbridge.convert.locations import identity, is_url
-from bfbridge.convert.plan.request import Request
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.reports.record import from_json, reason_of, stamp
 from bfbridge.errors import (
     BfbridgeError,
@@ -25,10 +25,16 @@ from bfbridge.errors import (
     MissingExtra,
     UnknownFormat,
 )
+from bfbridge.registry import BACKENDS
 
 __all__ = ["Found", "Opened", "Scan", "Skipped", "group_files", "opener_for"]
 
-NATIVE = frozenset({".tif", ".tiff", ".tf2", ".tf8", ".btf", ".zarr", ".svs", ".ome"})
+NATIVE = frozenset(
+    {f".{suffix.rpartition('.')[2]}" for entry in BACKENDS for suffix in entry.suffixes}
+    # Slides, and the companion files of OME-TIFF.
+    | {".svs", ".ome"}
+)
+"""Suffixes of images that are read without Bio-Formats."""
 NOT_ONLY_IMAGES = frozenset(
     (  # noqa: SIM905 - read as a line of text
         ".txt .csv .tsv .xml .json .log .ini .cfg .htm .html .pdf .inf .db .dat .md .yaml .yml "
@@ -105,17 +111,17 @@ class Scan:
 
     Parameters
     ----------
-    request
+    options
         How files are opened; what was found in another way is of no use.
     earlier
         `as_dict` of earlier scans, from reports.
     """
 
-    def __init__(self, request: Request, earlier: Sequence[Any] = ()) -> None:
+    def __init__(self, options: ConvertOptions, earlier: Sequence[Any] = ()) -> None:
         told = {
             "version": bfbridge.__version__,
-            "backend": request.backend,
-            "options": repr(sorted(request.reader_options.items(), key=lambda item: item[0])),
+            "backend": options.backend,
+            "options": repr(sorted(options.reader_arguments.items(), key=lambda item: item[0])),
         }
         self._key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
         self._known: dict[str, Any] = {}
@@ -170,14 +176,14 @@ class Scan:
         return self._folders[folder]
 
 
-def opener_for(request: Request) -> Callable[[str], Opened]:
+def opener_for(options: ConvertOptions) -> Callable[[str], Opened]:
     """Return what opens a file and tells what belongs to it."""
     from bfbridge.reader import BioReader
 
-    options = {"cache": 0, **request.reader_options}
+    arguments = {"cache": 0, **options.reader_arguments}
 
     def opened(path: str) -> Opened:
-        with BioReader(path, max_workers=1, backend=request.backend, **options) as br:
+        with BioReader(path, max_workers=1, backend=options.backend, **arguments) as br:
             count = sum(_pixel_bytes(view) for view in br.series)
             # A store holds nothing but itself, and may hold a million files.
             store = os.path.isdir(path)

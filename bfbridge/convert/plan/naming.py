@@ -1,7 +1,7 @@
-"""Names of new files: what a source's name is made of, and patterns as bfconvert has them.
+"""Names of new files: the parts of a source's name, and patterns in the form of bfconvert.
 
 =====  ==============================  ======================
-token  stands for                      makes a file for each
+token  meaning                         makes a file for each
 =====  ==============================  ======================
 %s     number of the image (series)    image
 %n     its name                        image

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from bfbridge.convert.locations import Place, place_of
+from bfbridge.convert.option_values import parse_positions
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.naming import filled, marked
-from bfbridge.convert.plan.request import Request, parse_positions
 from bfbridge.engine.selection import parse_axis
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.reader import BioReader
@@ -24,7 +25,7 @@ __all__ = ["Output", "Piece", "grouped_by_well", "plan_outputs"]
 
 @dataclass(frozen=True)
 class Piece:
-    """What one new image takes from one image of the source.
+    """The part of one source image that becomes one new image.
 
     Attributes
     ----------
@@ -35,7 +36,7 @@ class Piece:
     samples
         Samples of a pixel; they lie side by side in `c`.
     whole
-        Whether it is everything of that image at full size, so that metadata stays as it is.
+        Whether it is the complete image at full size, so that metadata is unchanged.
     """
 
     series: int
@@ -88,18 +89,20 @@ class Output:
     pieces: tuple[Piece, ...]
 
 
-def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request) -> list[Output]:
-    """Decide what goes where.
+def plan_outputs(
+    br: BioReader, target: str | os.PathLike[str], options: ConvertOptions
+) -> list[Output]:
+    """Assign the pixels of a source to new files.
 
     Parameters
     ----------
     br
         The open source.
     target
-        The new file; with ``request.split``, what the files' names are made of. The name of a
-        pattern (``request.names``) takes the place of its last part.
-    request
-        What was asked for.
+        The new file; with ``options.split``, the base of the files' names. A pattern
+        (``options.names``) replaces its last part.
+    options
+        The conversion options.
 
     Raises
     ------
@@ -108,20 +111,20 @@ def plan_outputs(br: BioReader, target: str | os.PathLike[str], request: Request
     BadArgument
         A pattern that gives two files one name.
     """
-    views = _chosen(br, request)
-    pieces = [_piece(view, request) for view in views]
+    views = _chosen(br, options)
+    pieces = [_piece(view, options) for view in views]
     place = place_of(target)
     outputs: dict[Place, list[Piece]] = {}
     taken: dict[str, tuple[int, ...]] = {}
     for view, piece in zip(views, pieces, strict=True):
-        own = "series" in request.split and len(pieces) > 1
+        own = "series" in options.split and len(pieces) > 1
         ending = f"_s{view.index}" if own else ""
-        for part, marks in _split(piece, request.split):
-            if request.names is None:
+        for part, marks in _split(piece, options.split):
+            if options.names is None:
                 path = marked(place, marks + ending)
             else:
-                path = place.with_name(_from_pattern(br, part, request.names))
-                _refuse_second(taken, path, _numbers(part, request.split), request.names)
+                path = place.with_name(_from_pattern(br, part, options.names))
+                _refuse_second(taken, path, _numbers(part, options.split), options.names)
             outputs.setdefault(path, []).append(part)
     return [Output(path, tuple(parts)) for path, parts in outputs.items()]
 
@@ -159,7 +162,7 @@ def _from_pattern(br: BioReader, piece: Piece, pattern: str) -> str:
         if date is None:
             raise BadSelection(
                 f"{view.source_name}: it is not known when image {piece.series} was acquired, so "
-                f"%A in the name {pattern} stands for nothing. Leave it out."
+                f"%A in the name {pattern} has no value. Leave it out."
             )
         return f"{date:%Y-%m-%dT%H-%M-%S}"
 
@@ -194,8 +197,8 @@ def _refuse_second(
         )
 
 
-def _chosen(br: BioReader, request: Request) -> list[ImageView]:
-    wanted = request.series
+def _chosen(br: BioReader, options: ConvertOptions) -> list[ImageView]:
+    wanted = options.series
     if wanted is None:
         chosen = list(br.series)
     elif isinstance(wanted, (int, str)):
@@ -208,34 +211,34 @@ def _chosen(br: BioReader, request: Request) -> list[ImageView]:
     chosen.sort(key=lambda view: view.is_mask)
     if len({view.index for view in chosen}) < len(chosen):
         raise BadArgument(f"series={wanted!r}: an image is chosen twice.")
-    if request.level == 0:
+    if options.source_level == 0:
         return chosen
-    # Labels and thumbnails have one resolution only, and are not what a level was asked of.
-    leveled = [view for view in chosen if len(view.levels) > request.level]
+    # Labels and thumbnails have one resolution level only.
+    leveled = [view for view in chosen if len(view.levels) > options.source_level]
     if not leveled:
         raise BadSelection(
-            f"{br.source_name}: no image chosen has level {request.level}; they have "
+            f"{br.source_name}: no image chosen has level {options.source_level}; they have "
             f"{', '.join(str(len(view.levels)) for view in chosen)} level(s)."
         )
-    return [view.levels[request.level] for view in leveled]
+    return [view.levels[options.source_level] for view in leveled]
 
 
-def _piece(view: ImageView, request: Request) -> Piece:
+def _piece(view: ImageView, options: ConvertOptions) -> Piece:
     sizes = view.sizes
     x, y = range(sizes["X"]), range(sizes["Y"])
-    if request.crop is not None:
-        left, top, width, height = request.crop
+    if options.crop is not None:
+        left, top, width, height = options.crop
         if left + width > sizes["X"] or top + height > sizes["Y"]:
             raise BadSelection(
-                f"{view.source_name}: crop={request.crop} reaches outside image {view.index}, "
+                f"{view.source_name}: crop={options.crop} reaches outside image {view.index}, "
                 f"which is {sizes['X']} x {sizes['Y']} pixels at level {view.level}."
             )
         x, y = range(left, left + width), range(top, top + height)
     samples = view.samples_per_pixel
-    channels = _channels(view, request.channels)
+    channels = _channels(view, options.channels)
     c: Sequence[int] = [ch * samples + s for ch in channels for s in range(samples)]
-    z = _positions(request.z, sizes["Z"], "Z")
-    t = _positions(request.t, sizes["T"], "T")
+    z = _positions(options.z, sizes["Z"], "Z")
+    t = _positions(options.t, sizes["T"], "T")
     piece = Piece(view.index, view.level, y, x, z, _tidy(c), t, samples)
     whole = view.level == 0 and piece.axes == tuple(range(n) for n in sizes.values())
     return replace(piece, whole=whole)

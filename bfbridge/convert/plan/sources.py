@@ -20,11 +20,11 @@ from bfbridge.convert.locations import (
     is_report,
     is_url,
 )
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.grouping import Found, Opened, Scan, Skipped, group_files, opener_for
 from bfbridge.convert.plan.naming import base_name, suffix_of
-from bfbridge.convert.plan.request import Request
 from bfbridge.convert.reports.record import reason_of
-from bfbridge.errors import BadArgument, BfbridgeError, FileMissing, UnreadableFile
+from bfbridge.errors import BfbridgeError, FileMissing, UnreadableFile
 from bfbridge.files.file_pattern import FilePattern, is_pattern
 from bfbridge.storage.atomic import is_partial
 from bfbridge.storage.durable_io import ZARR_MARKS
@@ -55,7 +55,7 @@ def is_one_image(source: str) -> bool:
 
 def find_sources(
     sources: Sequence[str],
-    request: Request,
+    options: ConvertOptions,
     *,
     pattern: str | None = None,
     recursive: bool = True,
@@ -73,7 +73,7 @@ def find_sources(
     sources
         Files, URLs, image folders (Zarr), folders to search, globs (``*``, ``**``), and file
         patterns, whose last part has variables in braces.
-    request
+    options
         How sources are opened.
     pattern
         A file pattern that names in searched folders must match.
@@ -115,7 +115,7 @@ def find_sources(
             check_working_folder(given)
             source = os.fspath(path_or_url(given))
             named = is_one_image(source)
-            expanded = _listed(source, request, matcher, recursive, made, skipped)
+            expanded = _listed(source, options, matcher, recursive, made, skipped)
             listed += [
                 pair for pair in expanded
                 if named or pair[0].error is not None or identity(pair[0].path) not in made
@@ -129,7 +129,7 @@ def find_sources(
     if not group:
         unique = {found.path: found for found, _ in listed}
         return list(unique.values())
-    return group_files(listed, opener or opener_for(request), skipped, scan, looked)
+    return group_files(listed, opener or opener_for(options), skipped, scan, looked)
 
 
 def _as_ours(source: str, error: Exception) -> BfbridgeError:
@@ -141,14 +141,14 @@ def _as_ours(source: str, error: Exception) -> BfbridgeError:
 
 def _listed(
     source: str,
-    request: Request,
+    options: ConvertOptions,
     matcher: FilePattern | None,
     recursive: bool,
     made: Collection[str],
     skipped: Skipped,
 ) -> list[Listed]:
     if is_url(source):
-        return list(_at_url(source, request.source_storage, matcher, recursive, made))
+        return list(_at_url(source, options.source_storage, matcher, recursive, made))
     return list(_expand(source, matcher, recursive, made, skipped))
 
 
@@ -332,14 +332,7 @@ def name_targets(
         Where the new files go, and their suffix.
     split
         Axes along which sources are split into several files, whose names must not meet either.
-
-    Raises
-    ------
-    BadArgument
-        `suffix` does not begin with a dot.
     """
-    if not suffix.startswith("."):
-        raise BadArgument(f"suffix={suffix!r}: give a suffix such as .ome.tif or .ome.zarr.")
     names = [Path(f.folder, base_name(f.path)) for f in found]
     for group in _meeting(names, split):
         inner = _inner_folders([found[i] for i in group])

@@ -1,7 +1,7 @@
-"""What earlier runs did, from the reports that they left in a folder.
+"""Records of earlier runs, from the reports in a folder.
 
-Reports are read as anything else that comes from outside: an entry that is no record, or a record
-of files that are not there or have changed, counts as not done.
+Reports are untrusted input: an entry that is not a record, or a record of files that are missing
+or have changed, counts as not done.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from bfbridge.storage.source import as_source
 
 if TYPE_CHECKING:
     from bfbridge.convert.execute.jobs import Job
-    from bfbridge.convert.plan.request import Request
+    from bfbridge.convert.options import ConvertOptions
 
-__all__ = ["History", "is_unchanged", "outputs_stand", "read_history"]
+__all__ = ["History", "is_unchanged", "outputs_match", "read_history"]
 
 log = logging.getLogger("bfbridge")
 
 
 @dataclass
 class History:
-    """What the reports of a folder hold.
+    """The content of the reports of a folder.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class History:
     own
         The same, of the report that the new run will replace.
     scans
-        What files were found to be; see `bfbridge.convert.plan.grouping.Scan`.
+        Results of searches; see `bfbridge.convert.plan.grouping.Scan`.
     """
 
     records: dict[str, FileRecord] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class History:
 
 
 def read_history(report: Place, folder: Place | None, storage: Storage) -> History:
-    """Read the reports that bear on a run.
+    """Read the reports that concern a run.
 
     Parameters
     ----------
@@ -120,7 +120,9 @@ def _records_of(report: Place, storage: Storage, scans: list[Any]) -> list[FileR
             listed = document.get(name, [])
             entries += listed if isinstance(listed, list) else [listed]
     else:
-        log.warning("%s: is no report of bfbridge, or a damaged one; it is not used.", report)
+        log.warning(
+            "%s: this is not a report of bfbridge, or a damaged one; it is ignored.", report
+        )
     journal = journal_of(report)
     data = b"" if journal is None else _read(journal, storage) or b""
     lines = [_parsed(line) for line in data.splitlines() if line]
@@ -135,7 +137,7 @@ def _records_of(report: Place, storage: Storage, scans: list[Any]) -> list[FileR
     # A kill may cut one line.
     if len(wrong) > min(1, len(lines)):
         log.warning(
-            "%s: %d of its entries are no records (%s); their files count as not converted.",
+            "%s: %d of its entries are not records (%s); their files count as not converted.",
             report, len(wrong), wrong[0],
         )  # fmt: skip
     return records
@@ -165,48 +167,50 @@ def _parsed(data: bytes) -> Any:
         return None
 
 
-def is_unchanged(record: FileRecord, job: Job, request: Request) -> bool:
-    """Whether the new files of a record are complete, and of the source as it is now.
+def is_unchanged(record: FileRecord, job: Job, options: ConvertOptions) -> bool:
+    """Whether the new files of a record are complete and made from the present source.
 
     Parameters
     ----------
     record
-        What a report says.
+        A record from a report.
     job
         The source and target that it was found for.
-    request
-        What is asked for.
+    options
+        The conversion options.
     """
-    if record.request != request.fingerprint or not record.inputs:
+    if record.request != options.fingerprint or not record.inputs:
         return False
     paths, source = [entry["path"] for entry in record.inputs], str(job.source)
     # A report sends no requests to servers that the source has nothing to do with.
     if any(is_url(path) for path in paths) and not is_url(source):
         return False
-    # A report may say anything; what no system knows is not the path of a file that is kept.
+    # A report may contain invalid paths, which cannot be those of kept files.
     with suppress(OSError, ValueError, BfbridgeError):
         return (
             identity(source) in {identity(path) for path in paths}
-            and stamp(paths, request.source_storage) == record.inputs
-            and outputs_stand(record, job, request, missing=False)
+            and stamp(paths, options.source_storage) == record.inputs
+            and outputs_match(record, job, options, missing=False)
         )
     return False
 
 
-def outputs_stand(record: FileRecord, job: Job, request: Request, *, missing: bool = True) -> bool:
-    """Whether the files under the names of a record are those that it tells of.
+def outputs_match(
+    record: FileRecord, job: Job, options: ConvertOptions, *, missing: bool = True
+) -> bool:
+    """Whether the files under the names of a record are those it describes.
 
     Parameters
     ----------
-    record, job, request
+    record, job, options
         As of `is_unchanged`.
     missing
-        Whether they may also be gone.
+        Whether they may also be missing.
     """
     if not record.is_complete:
         return False
     with suppress(OSError, ValueError, BfbridgeError):
-        folder, storage = _folder_of(job.target), request.storage_options
+        folder, storage = _folder_of(job.target), options.target_storage
         for output in record.outputs:
             place = place_of(output.target)
             if _folder_of(place) != folder:

@@ -1,4 +1,4 @@
-"""What a conversion did, as plain data: one record for each source, one for each new file."""
+"""Records of conversions, as plain data: one for each source, one for each new file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMPLETE = ("done", "kept")
 """What the status of a record is whose new files are complete."""
 STATUSES = (*COMPLETE, "failed")
 
-# What file systems of fsspec call the mark, or else the time, of an object's content.
+# Keys of fsspec filesystems for the entity tag, or else the time, of an object.
 TAGS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "modified", "created")
 
 
@@ -36,7 +36,7 @@ class OutputRecord:
     target
         Its path.
     backend
-        What wrote it.
+        Backend that wrote it.
     images
         For each image: where it came from, its shape (Y, X, Z, C, T), dtype, the change of
         values, its checksum, and how many encoded tiles were copied as they are.
@@ -45,9 +45,9 @@ class OutputRecord:
     seconds
         Wall time of making it.
     verified
-        True where source and target were read again and are equal; None where that was not asked.
+        True where source and target were read again and are equal; None without ``verify``.
     kept
-        Whether it was there already, and its pixels were found to be the source's.
+        Whether it existed already, and has the pixels of the source.
     """
 
     target: str
@@ -62,14 +62,14 @@ class OutputRecord:
 
 @dataclass
 class FileRecord:
-    """One source and what became of it.
+    """One source and the result of its conversion.
 
     Attributes
     ----------
     source
         Path or URL that was opened.
     target
-        The new file, or what the names of several are made of.
+        The new file, or the base of the names of several.
     status
         "done", "kept" (complete already when a batch was resumed) or "failed".
     inputs
@@ -77,16 +77,15 @@ class FileRecord:
     outputs
         The new files.
     backend, backend_reason
-        What read the source, and why.
+        Backend that read the source, and why.
     seconds
         Wall time.
     error, error_type
         Why it failed.
     request
-        Fingerprint of what was asked for.
+        Fingerprint of the conversion options.
     warnings
-        What a reader of the report should know: metadata that were left out, a slide's label that
-        was converted.
+        Warnings: metadata that were left out, a slide's label that was converted.
     ended
         When it was done or failed, in UTC as ISO 8601 has it.
     stops_batch
@@ -110,7 +109,7 @@ class FileRecord:
 
     @property
     def key(self) -> str:
-        """What tells a record from those of other sources and targets."""
+        """Identifies the record among those of other sources and targets."""
         return f"{self.source}\0{self.target}"
 
     @property
@@ -120,7 +119,7 @@ class FileRecord:
 
     @property
     def failure(self) -> str:
-        """What failed and why, for people; most reasons begin with the name already."""
+        """The source and the reason of the failure; most reasons begin with the name already."""
         reason = self.error or ""
         return reason if reason.startswith(self.source) else f"{self.source}: {reason}"
 
@@ -130,17 +129,17 @@ class FileRecord:
 
     @classmethod
     def from_json(cls, told: Any) -> FileRecord:
-        """Make a record of what a report holds.
+        """Make a record from an entry of a report.
 
         Parameters
         ----------
         told
-            Parsed JSON of any kind. Fields that this version does not know are passed over.
+            Parsed JSON of any kind. Unknown fields are ignored.
 
         Raises
         ------
         ValueError
-            It is no record; the message names the field.
+            It is not a record; the message names the field.
         """
         record: FileRecord = from_json(told, cls)
         if record.status not in STATUSES:
@@ -203,8 +202,8 @@ def now() -> str:
 def stamp(paths: Sequence[str], storage: Storage) -> list[dict[str, Any]]:
     """Path, size and modification time of files, to tell later whether they changed.
 
-    A folder is one entry for all that is in it. At a URL "tag" takes the place of the time: what
-    the server gives to tell contents apart.
+    A folder is one entry for all that is in it. At a URL "tag" replaces the time: the
+    entity tag of the server.
 
     Parameters
     ----------
@@ -240,7 +239,7 @@ def _stamp(path: str) -> dict[str, Any]:
 
 def _stamp_at_url(url: str, storage: Storage) -> dict[str, Any]:
     told: dict[str, Any] = {"path": url, "bytes": None, "tag": None, "folder": False}
-    # What the server does not tell does not stop a conversion that can read the file.
+    # A server without this information does not prevent the conversion.
     with suppress(Exception):
         source = as_source(url, storage)
         there = source.filesystem()
@@ -256,6 +255,6 @@ def _stamp_at_url(url: str, storage: Storage) -> dict[str, Any]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Say why something failed; errors that are not bfbridge's have their kind put before."""
+    """Return the reason of a failure; other errors than bfbridge's are preceded by their type."""
     text = str(error)
     return text if isinstance(error, BfbridgeError) else f"{type(error).__name__}: {text}"

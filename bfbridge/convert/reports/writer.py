@@ -1,9 +1,8 @@
 """The report of a run: written after every file as lines, and at the end as one JSON document.
 
-A killed run leaves the lines, so that nothing complete is forgotten;
-`bfbridge.convert.reports.history` reads both. At a URL, where nothing can be added to an object,
-the document is written again every few seconds; what it misses of a killed run is proved and kept
-by comparing pixels.
+A killed run leaves the lines, which record all complete files; `bfbridge.convert.reports.history`
+reads both. At a URL, where objects cannot be appended to, the document is written again every few
+seconds; files of a killed run that it lacks are verified by their pixels and kept.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import bfbridge
 from bfbridge.convert.locations import Place, Storage, Url
 from bfbridge.convert.reports.record import STATUSES, FileRecord
 from bfbridge.errors import WriteFailed
+from bfbridge.registry import find
 from bfbridge.storage.atomic import write_bytes_atomically
 from bfbridge.storage.object_store import Objects
 from bfbridge.storage.source import as_source
@@ -35,31 +35,31 @@ PACKAGES = ("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs", "jpype1", 
 
 
 def report_path(folder: Place, part: tuple[int, int] | None = None) -> Place:
-    """Return where the report of a batch goes, if no other place is named."""
+    """Return the default path of the report of a batch."""
     if part is None:
         return folder / REPORT_NAME
     return folder / f"bfbridge-report.part-{part[0]}-of-{part[1]}.json"
 
 
 def journal_of(path: Place) -> Path | None:
-    """Where the lines of a report go; None where nothing can be added to a file."""
+    """Path of the lines of a report; None where files cannot be appended to."""
     return path.with_name(f"{path.name}.lines") if isinstance(path, Path) else None
 
 
 def _encoded(text: str) -> bytes:
-    # File names that are not UTF-8 hold halves of surrogate pairs, which JSON has escapes for.
+    # File names that are not UTF-8 contain lone surrogates, which JSON escapes.
     return text.encode("utf-8", "backslashreplace")
 
 
 class Report:
-    """What a run did so far.
+    """The records of a run.
 
     Parameters
     ----------
     path
         The JSON file.
     command
-        What was asked for, for the reader of the report.
+        The conversion options, for the report.
     storage
         Storage options of a report at a URL.
     before
@@ -92,12 +92,12 @@ class Report:
         return journal_of(self.path)
 
     def start(self) -> None:
-        """Begin the lines; those that a killed run left stay until `finish`.
+        """Open the file of lines; those of a killed run are kept until `finish`.
 
         Raises
         ------
         WriteFailed
-            The report cannot be written. This is found out before anything is converted.
+            The report cannot be written. This is checked before anything is converted.
         """
         if self._journal is None:
             return
@@ -112,12 +112,12 @@ class Report:
                     lines.write(_encoded(json.dumps({"scan": self.scan}) + "\n"))
         except OSError as error:
             raise WriteFailed(
-                f"{self.path}: the report cannot be written ({error.strerror}). Name another place "
-                "with report= (--report)."
+                f"{self.path}: the report cannot be written ({error.strerror}). Give another "
+                "path with report= (--report)."
             ) from error
 
     def add(self, record: FileRecord) -> None:
-        """Note a file that is done or failed, at once."""
+        """Record a file that is done or failed, at once."""
         with self._lock:
             self.files.append(record)
             if self._journal is None:
@@ -175,7 +175,7 @@ class Report:
                 "system": f"{platform.system()} {platform.machine()}",
                 "node": platform.node(),
                 "packages": _versions(PACKAGES),
-                "bioformats": _bioformats(record.backend for record in self.files),
+                **_libraries({record.backend for record in self.files} - {""}),
             },
             "counts": {
                 status: sum(record.status == status for record in self.files) for status in STATUSES
@@ -199,10 +199,13 @@ def _versions(names: Iterable[str]) -> dict[str, str | None]:
     return found
 
 
-def _bioformats(backends: Iterable[str]) -> str | None:
-    """Version of the Bio-Formats that read something; None where none did."""
-    if "bioformats" not in backends:
-        return None
-    with suppress(Exception):
-        return str(bfbridge.JAR_VERSION)
-    return None
+def _libraries(backends: Iterable[str]) -> dict[str, str]:
+    """Versions of the libraries, other than Python packages, that the backends used."""
+    found: dict[str, str] = {}
+    for name in backends:
+        # The report of a finished run does not fail because of a version.
+        with suppress(Exception):
+            pinned_version = getattr(find(name).load(), "pinned_version", None)
+            if pinned_version is not None:
+                found[name] = pinned_version()
+    return found

@@ -1,4 +1,4 @@
-"""Proof of a conversion, computed independently of the code that converts.
+"""Verification of a conversion, computed independently of the code that converts.
 
 Imported by `bfbridge.convert.copy`.
 """

@@ -1,4 +1,4 @@
-"""Proof of lower resolutions: each is made again from the level below it, and compared.
+"""Verification of lower levels: each is computed again from the next larger one, and compared.
 
 Written apart from `bfbridge.engine.pyramid`, which makes them: windows are cut by reshaping,
 integers are summed exactly and floats in extended precision, and the mode comes from sorted
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid
-from bfbridge.convert.plan.request import Request
 from bfbridge.engine.pyramid import factors_of
 from bfbridge.engine.tiles import run
 from bfbridge.errors import ReadFailed
@@ -26,18 +26,19 @@ Array = np.ndarray[Any, Any]
 SIDE = 2048
 
 
-def check_levels(source: ImageView | None, made: ImageView, request: Request, where: str) -> None:
-    """Compare the lower levels of an image with what they should be.
+def check_levels(
+    source: ImageView | None, made: ImageView, options: ConvertOptions, where: str
+) -> None:
+    """Compare the lower levels of an image with their expected pixels.
 
     Parameters
     ----------
     source
-        The image whose levels were copied as they are stored; None where they were made anew from
-        level 0.
+        The image whose levels were copied unchanged; None where they were computed from level 0.
     made
         The new image. Its level 0 has been compared already.
-    request
-        What was asked for.
+    options
+        The conversion options.
     where
         The new file and image, for messages.
 
@@ -53,19 +54,19 @@ def check_levels(source: ImageView | None, made: ImageView, request: Request, wh
             if number:
                 told = f"{where}, level {number}: the pixels are not the source's"
                 grid = BlockGrid(tuple(new.sizes.values()), _step(new, SIDE))
-                run((partial(_compare, old, new, key, told) for key in grid), request.workers)
+                run((partial(_compare, old, new, key, told) for key in grid), options.workers)
         return
     height, width = made.sizes["Y"], made.sizes["X"]
-    steps = factors_of(request.lower_levels, height, width)
+    steps = factors_of(options.lower_levels, height, width)
     shapes = [made.shape]
     for step in steps:
         height, width = -(-height // step), -(-width // step)
         shapes.append((height, width, *made.shape[2:]))
     if not steps:
-        # JPEG 2000 and the like have resolutions of their own making.
+        # JPEG 2000 and similar codecs make resolutions of their own.
         return
     _check_sizes(shapes, levels, where)
-    method = "nearest" if made.is_mask and request.downsample == "mean" else request.downsample
+    method = "nearest" if made.is_mask and options.downsample == "mean" else options.downsample
     for number, step in enumerate(steps, 1):
         below, here = levels[number - 1], levels[number]
         told = (
@@ -75,7 +76,7 @@ def check_levels(source: ImageView | None, made: ImageView, request: Request, wh
         grid = BlockGrid(tuple(here.sizes.values()), _step(here, max(1, SIDE // step)))
         run(
             (partial(_check_block, below, here, step, method, key, told) for key in grid),
-            request.workers,
+            options.workers,
         )
 
 
@@ -225,7 +226,7 @@ METHODS = {"mean": _mean, "nearest": _nearest, "mode": _mode}
 
 
 def difference(wanted: Array, found: Array, key: tuple[slice, ...], told: str) -> str:
-    """Say where two blocks differ first, in how many values, and by how much at most.
+    """Describe where two blocks differ first, in how many values, and by how much at most.
 
     Parameters
     ----------
@@ -234,7 +235,7 @@ def difference(wanted: Array, found: Array, key: tuple[slice, ...], told: str) -
     key
         Their place in the image.
     told
-        What is wrong, without a full stop.
+        The fault, without a full stop.
     """
     differ = wanted != found
     first = np.argwhere(differ)[0] + [cut.start for cut in key]
@@ -243,6 +244,6 @@ def difference(wanted: Array, found: Array, key: tuple[slice, ...], told: str) -
     most = np.max(np.abs(wanted.astype(wide) - found.astype(wide)))
     return (
         f"{told}. The first that differs is {at}; {np.count_nonzero(differ):,} of {differ.size:,} "
-        f"values of this block differ, by {most:g} at most. With a lossy compression that is to be "
-        "expected; otherwise do not use this file."
+        f"values of this block differ, by {most:g} at most. This is expected with a lossy "
+        "compression; otherwise do not use this file."
     )

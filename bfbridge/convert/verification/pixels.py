@@ -1,4 +1,4 @@
-"""Proof of a conversion: source and target are read again, tile by tile, and compared."""
+"""Verification of pixels: source and target are read again, tile by tile, and compared."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import plan_grid
 from bfbridge.convert.plan.pieces import Output, Piece
-from bfbridge.convert.plan.request import Request
 from bfbridge.convert.plan.scaling import Scaling
 from bfbridge.convert.reports.record import OutputRecord
 from bfbridge.convert.verification.checksum import PixelChecksum
@@ -28,20 +28,20 @@ def verify_output(
     source: Any,
     output: Output,
     scalings: Sequence[Scaling],
-    request: Request,
+    options: ConvertOptions,
     record: OutputRecord,
     count: Callable[[int], None],
 ) -> None:
-    """Compare a new file with its source, and note the checksums in its record.
+    """Compare a new file with its source, and add the checksums to its record.
 
     Parameters
     ----------
     source
-        What was converted; it is opened again, and read apart from the way it was converted.
+        The source; it is opened again, and read independently of the conversion.
     output, scalings
         The new file, and how values were changed.
-    request
-        What was asked for; its workers and memory are used.
+    options
+        The conversion options; their workers and memory are used.
     record
         Gets ``verified=True`` and the checksum of every image.
     count
@@ -53,12 +53,12 @@ def verify_output(
         Something differs: images, sizes, type or pixels; the message says which and where first.
     """
     with (
-        open_again(source, request) as br,
+        open_again(source, options) as br,
         BioReader(
             output.target,
-            max_workers=request.workers,
+            max_workers=options.workers,
             cache=0,
-            storage_options=request.storage_options,
+            storage_options=options.target_storage,
         ) as made,
     ):
         # A source may have no image with a role (labels) where the target's format keeps them.
@@ -74,8 +74,8 @@ def verify_output(
             zip(output.pieces, scalings, views, strict=True)
         ):
             told = record.images[number] if record.images else {}
-            checksum = _verify_image(br, piece, scaling, view, request, count)
-            _verify_levels(piece.view(br), view, told.get("copied"), request)
+            checksum = _verify_image(br, piece, scaling, view, options, count)
+            _verify_levels(piece.view(br), view, told.get("copied"), options)
             before = told.get("checksum")
             if before is not None and before["tile"] == checksum["tile"] and before != checksum:
                 raise ReadFailed(
@@ -88,20 +88,20 @@ def verify_output(
 
 
 def _verify_levels(
-    source: ImageView, made: ImageView, copied: dict[str, Any] | None, request: Request
+    source: ImageView, made: ImageView, copied: dict[str, Any] | None, options: ConvertOptions
 ) -> None:
     """Compare lower levels with the source's where these were copied, else with level 0."""
     where = f"{made.source_name}, image {made.index}"
     if copied is not None:
-        check_levels(source if copied["levels"] > 1 else None, made, request, where)
+        check_levels(source if copied["levels"] > 1 else None, made, options, where)
         return
     try:
-        check_levels(None, made, request, where)
+        check_levels(None, made, options, where)
     except ReadFailed:
         # Of a file that an interrupted run left it is not known whether its levels were copied.
         if source.level or len(source.levels) < 2 or source.stored_as is None:
             raise
-        check_levels(source, made, request, where)
+        check_levels(source, made, options, where)
 
 
 def _described(piece: Piece, scaling: Scaling, view: ImageView) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _verify_image(
     piece: Piece,
     scaling: Scaling,
     view: ImageView,
-    request: Request,
+    options: ConvertOptions,
     count: Callable[[int], None],
 ) -> dict[str, Any]:
     where = f"{view.source_name}, image {view.index}"
@@ -133,15 +133,15 @@ def _verify_image(
     source = piece.view(br)
     grid = plan_grid(
         piece.shape, source.chunks, view.chunks, source.dtype.itemsize, piece.samples,
-        request.memory_bytes // (2 * request.workers),
+        options.memory_bytes // (2 * options.workers),
     )  # fmt: skip
     checksum = PixelChecksum(grid)
     run(
         (
-            partial(_compare, piece, scaling, source, view, key, request, checksum, where, count)
+            partial(_compare, piece, scaling, source, view, key, options, checksum, where, count)
             for key in grid
         ),
-        request.workers,
+        options.workers,
     )
     return checksum.describe()
 
@@ -152,13 +152,13 @@ def _compare(
     source: ImageView,
     made: ImageView,
     key: tuple[slice, ...],
-    request: Request,
+    options: ConvertOptions,
     checksum: PixelChecksum,
     where: str,
     count: Callable[[int], None],
 ) -> None:
     y, x, z, c, t = key
-    raw = read_planes(source, piece, key, request.crop)
+    raw = read_planes(source, piece, key, options.crop)
     wanted = scaling(raw)
     found = made.read(X=x, Y=y, Z=z, C=c, T=t, keepdims=True)
     equal = np.array_equal(wanted, found, equal_nan=wanted.dtype.kind in "fc")

@@ -1,6 +1,6 @@
 """Proof that the pixels chosen are those that were asked for.
 
-Written apart from the code that plans and reads: positions are worked out anew from the request by
+Written apart from the code that plans and reads: positions are worked out anew from the options by
 numpy, and the source is opened a second time and read plane by plane, by plain numbers. A fault in
 the planning of a conversion thus cannot hide behind itself.
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.pieces import Output, Piece
-from bfbridge.convert.plan.request import Request
 from bfbridge.errors import ReadFailed
 from bfbridge.reader import BioReader
 from bfbridge.views import ImageView
@@ -24,13 +24,13 @@ __all__ = ["check_selection", "open_again", "read_planes"]
 Array = np.ndarray[Any, Any]
 
 
-def open_again(source: Any, request: Request) -> BioReader:
+def open_again(source: Any, options: ConvertOptions) -> BioReader:
     """Open a source for proof: whatever its chunks are, each is decoded about once."""
-    options = {"cache": request.memory_bytes // 4, **request.reader_options}
-    return BioReader(source, max_workers=request.workers, backend=request.backend, **options)
+    arguments = {"cache": options.memory_bytes // 4, **options.reader_arguments}
+    return BioReader(source, max_workers=options.workers, backend=options.backend, **arguments)
 
 
-def check_selection(br: BioReader, outputs: Sequence[Output], request: Request) -> None:
+def check_selection(br: BioReader, outputs: Sequence[Output], options: ConvertOptions) -> None:
     """Compare a plan with what was asked for.
 
     Raises
@@ -44,14 +44,14 @@ def check_selection(br: BioReader, outputs: Sequence[Output], request: Request) 
             places = itertools.product((piece.series,), piece.t, piece.c, piece.z)
             planned.extend((int(s), int(t), int(c), int(z)) for s, t, c, z in places)
     expected: list[tuple[int, int, int, int]] = []
-    for number in _images(br, request):
+    for number in _images(br, options):
         image = br.series[number]
-        if len(image.levels) <= request.level:
+        if len(image.levels) <= options.source_level:
             continue
         sizes, samples = image.sizes, image.samples_per_pixel
-        t = _positions(request.t, sizes["T"])
-        c = _channels(request.channels, image.channel_names, sizes["C"] // samples)
-        z = _positions(request.z, sizes["Z"])
+        t = _positions(options.t, sizes["T"])
+        c = _channels(options.channels, image.channel_names, sizes["C"] // samples)
+        z = _positions(options.z, sizes["Z"])
         rows = itertools.product((number,), t, _with_samples(c, samples), z)
         expected.extend((int(s), int(a), int(b), int(d)) for s, a, b, d in rows)
     if sorted(planned) != sorted(expected):
@@ -64,8 +64,8 @@ def check_selection(br: BioReader, outputs: Sequence[Output], request: Request) 
         )
 
 
-def _images(br: BioReader, request: Request) -> list[int]:
-    wanted = request.series
+def _images(br: BioReader, options: ConvertOptions) -> list[int]:
+    wanted = options.series
     if wanted is None:
         return list(range(len(br.series)))
     names = [image.name for image in br.series]
