@@ -14,6 +14,7 @@ import typer
 import bfbridge
 from bfbridge.cli.cache import cache_app
 from bfbridge.cli.convert import convert
+from bfbridge.cli.help import ShortHelp
 from bfbridge.cli.info import info
 from bfbridge.cli.render import render
 from bfbridge.cli.serve import serve
@@ -32,10 +33,10 @@ app = typer.Typer(
 jar_app = typer.Typer(help="The Bio-Formats jar.", no_args_is_help=True)
 app.add_typer(jar_app, name="jar")
 app.add_typer(cache_app, name="cache")
-app.command()(info)
-app.command()(convert)
-app.command()(render)
-app.command()(serve)
+app.command(cls=ShortHelp)(info)
+app.command(cls=ShortHelp)(convert)
+app.command(cls=ShortHelp)(render)
+app.command(cls=ShortHelp)(serve)
 
 
 def run_app() -> None:

@@ -50,6 +50,7 @@ def stale_engine() -> bool:
     return any(importlib.util.find_spec(each.module) is None for each in found)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("path", [p for p in PAGES if blocks(p)], ids=name)
 def test_blocks_run_in_order(path, tmp_path, monkeypatch):
     if 'engine="bfbridge"' in path.read_text(encoding="utf-8") and stale_engine():
