@@ -284,6 +284,7 @@ def test_a_folder_of_other_jars_is_an_error(house, tmp_path, monkeypatch):
         lookup.find_jar()
 
 
+@pytest.mark.java  # a diagnosis looks for Java as well
 @pytest.mark.parametrize("name", ["BFBRIDGE_JAR", "BFBRIDGE_BIOFORMATS"])
 def test_doctor_advises_to_mend_the_variable_that_names_nothing(house, monkeypatch, name):
     from bfbridge_bioformats.readers.inventory import diagnose
