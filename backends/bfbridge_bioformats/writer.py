@@ -12,7 +12,7 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, WriterBackend
 from bfbridge.errors import BadArgument, BfbridgeError, Closed, Unsupported, WriteFailed
 from bfbridge.runtime.writer_options import refuse_unknown
-from bfbridge_bioformats.isolation.plane_buffer import Spool
+from bfbridge_bioformats.isolation.plane_buffer import PlaneBuffer
 from bfbridge_bioformats.readers.failures import write_failure
 from bfbridge_bioformats.readers.pixels import JAVA_ARRAY_LIMIT, JAVA_NAMES
 from bfbridge_bioformats.runtime.calls import call, check_wanted
@@ -54,7 +54,9 @@ class BioFormatsWriter(WriterBackend):
         self._images = images
         self._ome = ome
         self._compression: str | None = options.get("compression")
-        self._spool: Spool | None = Spool(target.parent / f".{target.name}.spool", images)
+        self._planes: PlaneBuffer | None = PlaneBuffer(
+            target.parent / f".{target.name}.spool", images
+        )
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
@@ -137,7 +139,7 @@ class BioFormatsWriter(WriterBackend):
         call(partial(self._finish, spool), self._target.name, "finishing it", patience=_PATIENCE)
         self.abort()
 
-    def _finish(self, spool: Spool) -> None:
+    def _finish(self, spool: PlaneBuffer) -> None:
         with machine.attached():
             try:
                 self._write(spool)
@@ -150,16 +152,16 @@ class BioFormatsWriter(WriterBackend):
 
     def abort(self) -> None:
         """Drop the scratch file."""
-        spool, self._spool = self._spool, None
+        spool, self._planes = self._planes, None
         if spool is not None:
             spool.close()
 
-    def _open_spool(self) -> Spool:
-        if self._spool is None:
+    def _open_spool(self) -> PlaneBuffer:
+        if self._planes is None:
             raise Closed(f"{self._target.name}: written to after it was finished.")
-        return self._spool
+        return self._planes
 
-    def _write(self, spool: Spool) -> None:
+    def _write(self, spool: PlaneBuffer) -> None:
         levels = max(len(spec.image.levels) for spec in self._images)
         java = _java_writer(self._target, levels)
         try:
@@ -217,7 +219,7 @@ class BioFormatsWriter(WriterBackend):
         lowered = self._target.name.lower()
         return (self._compression or "") in _LOSSY or lowered.endswith(_LOSSY_SUFFIXES)
 
-    def _compare(self, spool: Spool) -> None:
+    def _compare(self, spool: PlaneBuffer) -> None:
         """Read every plane back; formats may order planes as they like, and keep the rest."""
         java = machine.type("loci.formats.ImageReader")()
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
@@ -70,7 +69,7 @@ class BlockCache:
         self._held = 0
         self._lock = forking.lock()
         self._pixels: OrderedDict[int, Array] = OrderedDict()
-        self._busy: dict[int, threading.Lock] = {}
+        self._busy: dict[int, Any] = {}
         forking.in_child(self._begin_anew)
 
     def _begin_anew(self) -> None:

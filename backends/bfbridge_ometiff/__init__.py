@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bfbridge_ometiff.reader import OmeTiffReader
-from bfbridge_ometiff.structure.header import image_size
+from bfbridge_ometiff.reading.image_size import image_size
 
 if TYPE_CHECKING:
     from bfbridge_ometiff.writer import OmeTiffWriter

@@ -9,7 +9,8 @@ import numpy as np
 
 from bfbridge.backend import Shape5, StoredRanges
 from bfbridge.errors import Unsupported
-from bfbridge_ometiff.structure.layout import BYTE_STREAMS, NONE, Layout
+from bfbridge.tiff.tags import BYTE_STREAMS
+from bfbridge_ometiff.structure.segment_layout import NONE, SegmentLayout
 
 __all__ = ["ranges_of"]
 
@@ -20,7 +21,7 @@ Plane = tuple[int, int, int]
 
 
 def ranges_of(
-    shape: Shape5, samples: int, layouts: Mapping[Plane, tuple[str, Layout]]
+    shape: Shape5, samples: int, layouts: Mapping[Plane, tuple[str, SegmentLayout]]
 ) -> StoredRanges:
     """Describe the chunks of a level.
 
@@ -76,7 +77,7 @@ def ranges_of(
     )
 
 
-def _check(layout: Layout) -> None:
+def _check(layout: SegmentLayout) -> None:
     if layout.compression not in BYTE_STREAMS:
         raise Unsupported(f"{layout.compression} tiles are pictures of their own")
     if layout.packed:
@@ -89,14 +90,14 @@ def _check(layout: Layout) -> None:
         raise Unsupported("a predictor of floating-point numbers")
 
 
-def _kind(layout: Layout) -> tuple[object, ...]:
+def _kind(layout: SegmentLayout) -> tuple[object, ...]:
     return (
         layout.tiled, layout.tile_width, layout.tile_length, layout.planar, layout.byteorder,
         layout.compression, layout.predictor, layout.inverted, layout.reversed_bits, layout.bits,
     )  # fmt: skip
 
 
-def _rows(layout: Layout, layouts: list[Layout]) -> int:
+def _rows(layout: SegmentLayout, layouts: list[SegmentLayout]) -> int:
     """Return the rows of a chunk: those of a tile, or of strips that together are all alike.
 
     The last strip is shorter than the others, and chunks are not; but uncompressed strips that

@@ -29,21 +29,21 @@ from bfbridge.errors import (
 )
 from bfbridge.ome.model import model_from_xml
 from bfbridge.runtime import forking
-from bfbridge_ometiff.codecs import Damaged
+from bfbridge.tiff.tags import Tag
+from bfbridge_ometiff.codecs import DamagedSegment
 from bfbridge_ometiff.reading.dataset import Dataset, open_dataset
 from bfbridge_ometiff.reading.documents import document_of
 from bfbridge_ometiff.reading.planes import ABSENT
 from bfbridge_ometiff.reading.segments import PlaneReader
-from bfbridge_ometiff.structure.layout import COLOR_MAP, ICC_PROFILE, PALETTE, PHOTOMETRIC
-from bfbridge_ometiff.structure.tags import named_tags
+from bfbridge_ometiff.structure.segment_layout import PALETTE
 
 if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.storage.source import Source
+    from bfbridge.tiff.directories import Directory
     from bfbridge_ometiff.reading.files import OpenTiff
-    from bfbridge_ometiff.structure.ifd import Directory
-    from bfbridge_ometiff.structure.layout import Layout
+    from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 
 __all__ = ["OmeTiffReader"]
 
@@ -153,18 +153,18 @@ class OmeTiffReader(ReaderBackend):
                 corner = (region.start[3], region.start[4])
                 try:
                     self._planes.read(tiff, layout, corner, c0 - channel * per_pixel, pixels)
-                except (Damaged, LimitExceeded):
+                except (DamagedSegment, LimitExceeded):
                     tiff.check_unchanged()
                     raise
                 tiff.check_unchanged()
-        except (Damaged, LimitExceeded, UnreadableFile) as error:
+        except (DamagedSegment, LimitExceeded, UnreadableFile) as error:
             kind = LimitExceeded if isinstance(error, LimitExceeded) else ReadFailed
             raise kind(
                 f"{self._dataset.files.names[number]}: image {region.image}, level {region.level}, "
                 f"plane z {z}, c {channel}, t {t} (directory {ifd}): {str(error).rstrip('.')}."
             ) from error
 
-    def _layout(self, tiff: OpenTiff, region: Region, ifd: int) -> Layout:
+    def _layout(self, tiff: OpenTiff, region: Region, ifd: int) -> SegmentLayout:
         """Return the layout of a plane, checked against the image it is to be part of."""
         image = self._images[region.image]
         try:
@@ -176,7 +176,7 @@ class OmeTiffReader(ReaderBackend):
         except (LimitExceeded, FileChanged):
             raise
         except BfbridgeError as error:
-            raise Damaged(f"its directory cannot be used: {error}") from error
+            raise DamagedSegment(f"its directory cannot be used: {error}") from error
         length, width = image.levels[region.level].shape[3:]
         if (layout.width, layout.length, layout.samples, layout.dtype) != (
             width,
@@ -184,7 +184,7 @@ class OmeTiffReader(ReaderBackend):
             image.samples,
             image.dtype,
         ):
-            raise Damaged(
+            raise DamagedSegment(
                 f"it has {layout.width} x {layout.length} pixels of {layout.samples} x "
                 f"{layout.dtype}, where the image has {width} x {length} of {image.samples} x "
                 f"{image.dtype}"
@@ -196,7 +196,7 @@ class OmeTiffReader(ReaderBackend):
         if self._images[image].samples < 3:
             return None
         with self._first_directory(image) as directory:
-            return None if directory is None else directory.raw(ICC_PROFILE) or None
+            return None if directory is None else directory.raw(Tag.InterColorProfile) or None
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
         """Return the palette of an image whose pixels are places in one.
@@ -205,9 +205,9 @@ class OmeTiffReader(ReaderBackend):
         Where no colour is above 255, the writer meant 8 bits, as libtiff's tif_getimage.c knows.
         """
         with self._first_directory(image, channel) as directory:
-            if directory is None or directory.number(PHOTOMETRIC, -1) != PALETTE:
+            if directory is None or directory.number(Tag.PhotometricInterpretation, -1) != PALETTE:
                 return None
-            colors = directory.array(COLOR_MAP)
+            colors = directory.array(Tag.ColorMap)
         if colors is None or not len(colors) or len(colors) % 3:
             return None
         table = colors.reshape(3, -1).astype(np.uint16)
@@ -268,7 +268,7 @@ class OmeTiffReader(ReaderBackend):
     @contextmanager
     def _stored_plane(
         self, image: int, level: int, plane: tuple[int, int, int]
-    ) -> Iterator[tuple[OpenTiff, Layout]]:
+    ) -> Iterator[tuple[OpenTiff, SegmentLayout]]:
         """Open the file of a plane, given as t, channel, z."""
         t, channel, z = plane
         number, ifd = self._dataset.plans[image].planes.where(z, channel, t)
@@ -278,7 +278,7 @@ class OmeTiffReader(ReaderBackend):
         with self._dataset.files.borrow(number) as tiff:
             try:
                 layout = self._layout(tiff, region, ifd)
-            except Damaged as error:
+            except DamagedSegment as error:
                 raise ReadFailed(
                     f"{tiff.name}: image {image}, level {level}, plane z {z}, c {channel}, t {t} "
                     f"(directory {ifd}): {error}"
@@ -293,7 +293,7 @@ class OmeTiffReader(ReaderBackend):
         with self._gate:
             t, c, z = record.levels[level].shape[:3]
             planes = list(itertools.product(range(t), range(c // record.samples), range(z)))
-            layouts: dict[tuple[int, int, int], tuple[str, Layout]] = {}
+            layouts: dict[tuple[int, int, int], tuple[str, SegmentLayout]] = {}
             for plane in planes:
                 if self._dataset.plans[image].planes.where(plane[2], *plane[1::-1])[0] == ABSENT:
                     continue
@@ -317,7 +317,7 @@ class OmeTiffReader(ReaderBackend):
         """The first directory's tags by name."""
         if self._original is None:
             with self._gate, self._dataset.files.borrow(self._dataset.first_file) as tiff:
-                self._original = named_tags(tiff.directory(0))
+                self._original = tiff.directory(0).named_values()
         return self._original
 
     @property

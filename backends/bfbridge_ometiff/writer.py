@@ -20,13 +20,20 @@ from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.runtime import forking
 from bfbridge.runtime.writer_options import refuse_unknown, split_compression
 from bfbridge.storage.durable_io import read_all, write_all
-from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
-from bfbridge_ometiff.structure.directories import Ifd, Tag, header, pack_directory, patch_link
+from bfbridge.tiff.packing import (
+    NewDirectory,
+    TagValue,
+    pack_directory,
+    pack_header,
+    patch_link,
+)
+from bfbridge.tiff.tags import Tag
+from bfbridge_ometiff.codecs import DamagedSegment, DecodeBuffer, decode_into
 from bfbridge_ometiff.writing.copying import copied_from
 from bfbridge_ometiff.writing.encode import (
     OPTIONS,
     Encoding,
-    Settings,
+    EncodingOptions,
     encoding_for,
     settings_of,
     tile_from_chunks,
@@ -57,7 +64,7 @@ class OmeTiffWriter(WriterBackend):
         specs: Sequence[ImageSpec],
         xml: str,
         orders: Sequence[str],
-        settings: Settings,
+        settings: EncodingOptions,
     ) -> None:
         self._target = target
         self._specs = specs
@@ -82,7 +89,7 @@ class OmeTiffWriter(WriterBackend):
                 specs, self._encodings, self._copied, orders, strict=True
             )
         ]
-        self._padded, self._coded = Scratch(), Scratch()
+        self._padded, self._coded = DecodeBuffer(), DecodeBuffer()
         self._lock = forking.lock()
         # Windows has no pwrite: there, moving and writing are one step under this lock.
         self._seek_lock = forking.lock()
@@ -98,7 +105,7 @@ class OmeTiffWriter(WriterBackend):
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
-        """Check option names and values; see `Settings` for what they are."""
+        """Check option names and values; see `EncodingOptions` for what they are."""
         settings_of(options)
 
     @classmethod
@@ -257,7 +264,7 @@ class OmeTiffWriter(WriterBackend):
         rows = grid.segment_shape(index[3])[0]
         try:
             decode_into(grid.layout, data, rows, (0, 0), out, self._padded)
-        except Damaged as error:
+        except DamagedSegment as error:
             raise self._fail(f"chunk {index} cannot be read back: {error}", error) from error
         return block
 
@@ -281,7 +288,7 @@ class OmeTiffWriter(WriterBackend):
         if big == "auto":
             big = self._end + self._directory_bytes() > _CLASSIC_END
         first = self._put_directories(big=bool(big))
-        self._put(0, header(first, big=bool(big)))
+        self._put(0, pack_header(first, big=bool(big)))
         self._close()
 
     def _fill_missing(self) -> None:
@@ -304,7 +311,7 @@ class OmeTiffWriter(WriterBackend):
             total += grids[0].planes * sum(1024 + 8 * grid.segments for grid in grids)
         return total
 
-    def _directories(self, *, big: bool) -> Iterator[Ifd]:
+    def _directories(self, *, big: bool) -> Iterator[NewDirectory]:
         """Yield each plane's directory, image by image in DimensionOrder."""
         xml: str | None = self._xml
         for encoding, levels, grids, spec in zip(
@@ -316,9 +323,9 @@ class OmeTiffWriter(WriterBackend):
                     for grid, copied in zip(grids, levels, strict=True)
                 )
                 if xml is not None:
-                    tags.append(Tag.text(270, xml))
+                    tags.append(TagValue.text(Tag.ImageDescription, xml))
                     xml = None
-                yield Ifd(tags, below)
+                yield NewDirectory(tags, below)
 
     def _put_directories(self, *, big: bool) -> int:
         """Write all directories; return the first one's place."""

@@ -13,8 +13,8 @@ from zarr.abc.store import (
     Store,
     SuffixByteRequest,
 )
-from zarr.core.buffer import Buffer, BufferPrototype
 
+from bfbridge.ngff.zarr_buffers import Buffer, BufferPrototype
 from bfbridge_omezarr.hierarchy.store import Store as OurStore
 
 __all__ = ["Adapter"]

@@ -24,7 +24,7 @@ from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
 from bfbridge_omezarr.chunked.codec_options import options_of
 from bfbridge_omezarr.hierarchy.documents import Documents, Node
 from bfbridge_omezarr.hierarchy.files import JournalTree
-from bfbridge_omezarr.hierarchy.layout import Found, find_images
+from bfbridge_omezarr.hierarchy.layout import FoundImage, find_images
 from bfbridge_omezarr.hierarchy.zips import open_store
 from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
@@ -188,7 +188,7 @@ class _Stored:
     """What a store of one image says of itself."""
 
     image: Image
-    found: Found
+    found: FoundImage
     infos: list[ArrayInfo]
     options: WriteOptions
     nodes: list[Node]
@@ -219,7 +219,7 @@ def _stored(path: Path) -> _Stored:
     return _Stored(image, found, infos, options, nodes, root, stored_ome if described else None)
 
 
-def _refuse(path: Path, found: Found, infos: Sequence[ArrayInfo]) -> None:
+def _refuse(path: Path, found: FoundImage, infos: Sequence[ArrayInfo]) -> None:
     """Raise `Unsupported` for stores that are laid out otherwise than bfbridge does."""
     axes = () if found.multiscale is None else found.multiscale.axes
     if tuple(axis.name for axis in axes) != _AXES:
@@ -242,7 +242,7 @@ def _refuse(path: Path, found: Found, infos: Sequence[ArrayInfo]) -> None:
             raise Unsupported(f"{path}/{info.key}: bytes in another order than bfbridge writes")
 
 
-def _spec_of(image: Image, found: Found, infos: Sequence[ArrayInfo], count: int) -> ImageSpec:
+def _spec_of(image: Image, found: FoundImage, infos: Sequence[ArrayInfo], count: int) -> ImageSpec:
     def five(values: Sequence[int]) -> Shape5:
         _, c, z, y, x = values
         return count, c, z, y, x

@@ -28,7 +28,7 @@ from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
 from bfbridge_omezarr.chunked.chunks import ArrayReader, Workspace
 from bfbridge_omezarr.chunked.codec_options import options_of
 from bfbridge_omezarr.hierarchy.documents import Documents, Guard, Node, flatten
-from bfbridge_omezarr.hierarchy.layout import Found, find_images, implied_axes
+from bfbridge_omezarr.hierarchy.layout import FoundImage, find_images, implied_axes
 from bfbridge_omezarr.hierarchy.ngff import Axis, map_axes
 from bfbridge_omezarr.hierarchy.store import Store
 from bfbridge_omezarr.hierarchy.zips import ZipStore, open_store
@@ -156,7 +156,7 @@ class OmeZarrReader(ReaderBackend):
         ids = [] if self._document is None else [image.id for image in self._document.images]
         self._roles = roles_in_xml(self._xml or "", ids)
         self._images: tuple[Image, ...] = ()
-        self._found: tuple[Found, ...] = ()
+        self._found: tuple[FoundImage, ...] = ()
         self._levels: tuple[tuple[_Plane5, ...], ...] = ()
         self._make_images(layout.images)
 
@@ -296,7 +296,7 @@ class OmeZarrReader(ReaderBackend):
     def _image_count(self) -> int:
         return sum(found.role == "image" for found in self._layout.images)
 
-    def _make_images(self, found: Sequence[Found]) -> None:
+    def _make_images(self, found: Sequence[FoundImage]) -> None:
         known: dict[str, ArrayInfo | Unsupported] = {}
         keys = list(dict.fromkeys(key for image in found for key in image.arrays))
         for start in range(0, len(keys), _BATCH):
@@ -304,7 +304,7 @@ class OmeZarrReader(ReaderBackend):
             for key, node in zip(batch, self._documents.nodes(batch), strict=True):
                 known[key] = self._array(key, node)
         images: list[Image] = []
-        kept: list[Found] = []
+        kept: list[FoundImage] = []
         levels: list[tuple[_Plane5, ...]] = []
         channels = 0
         for item in found:
@@ -344,7 +344,7 @@ class OmeZarrReader(ReaderBackend):
             return error
 
     def _make_image(
-        self, number: int, found: Found, arrays: Sequence[ArrayInfo]
+        self, number: int, found: FoundImage, arrays: Sequence[ArrayInfo]
     ) -> tuple[Image, tuple[_Plane5, ...]]:
         first = arrays[0]
         where = self._store.label(first.key)
@@ -385,7 +385,7 @@ class OmeZarrReader(ReaderBackend):
         )
         return image, tuple(planes)
 
-    def _role(self, number: int, found: Found, described: OmeImage | None) -> ImageRole:
+    def _role(self, number: int, found: FoundImage, described: OmeImage | None) -> ImageRole:
         """Return the role of an image: of labels their place says it, of others the OME-XML."""
         if found.role == "label":
             owners = (i for i, image in enumerate(self._layout.images) if image.role == "image"
@@ -400,7 +400,7 @@ class OmeZarrReader(ReaderBackend):
 
         return IndirectReader(info, self._store)
 
-    def _axes_of(self, found: Found, info: ArrayInfo, where: str) -> tuple[Axis, ...]:
+    def _axes_of(self, found: FoundImage, info: ArrayInfo, where: str) -> tuple[Axis, ...]:
         multiscale = found.multiscale
         if multiscale is not None and multiscale.axes:
             return multiscale.axes

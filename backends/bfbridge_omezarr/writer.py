@@ -14,7 +14,7 @@ from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
 from bfbridge.ngff.documents import group_documents, to_json
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
 from bfbridge.ome.model import model_from_xml, xml_from_model
-from bfbridge_omezarr.chunked.levels import LevelWriter, Windows, Workspace
+from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
 from bfbridge_omezarr.hierarchy.files import tree_of
 from bfbridge_omezarr.options import WRITER_OPTIONS, WriteOptions, normalized, parse_options
 from bfbridge_omezarr.shared import (
@@ -79,7 +79,7 @@ class StoreWriter(WriterBackend):
             for group, spec in zip(self._places.groups, images, strict=True)
         )
         self._windows = tuple(Windows(spec.image) for spec in images)
-        self._workspace = Workspace()
+        self._workspace = LevelBuffers()
         self._open = True
 
     @classmethod

@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Hashable, Mapping
 from importlib import import_module
-from itertools import accumulate, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bfbridge.analysis.coordinates import coordinates
-from bfbridge.engine.tiles import available_cpus, run
+from bfbridge.analysis.dask_class import image_array
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra, ReadFailed
 from bfbridge.files.open_file import OpenFile
 from bfbridge.runtime import forking
@@ -304,74 +302,7 @@ def to_dask(view: ImageView, chunks: Any = None, order: str = "TCZYX") -> dask.a
         # The recipe of a file is small, and stands in each task; bytes stand in the graph once.
         inline_array=not in_memory,
     )
-    array: dask.array.Array = _image_array_class()(
-        plain.dask, plain.name, plain.chunks, meta=plain._meta
-    )
-    array._whole = (plain.name, lazy)  # type: ignore[attr-defined]
-    return array
-
-
-@cache
-def _image_array_class() -> Any:
-    """Return a dask array class that reads a whole image without a copy of each chunk.
-
-    `compute` of the image as it is, by threads, is one read of the engine, where nobody asked dask
-    for anything else. Other schedulers' chunks are joined by all workers: dask joins with one
-    thread, which for an image costs as much as reading it uncompressed.
-    """
-    base: Any = import_module("dask.array").Array
-
-    class ImageArray(base):  # type: ignore[misc]
-        __slots__ = ("_whole",)
-
-        def compute(self, **options: Any) -> Any:
-            name, lazy = self._whole
-            # An assignment to a part of the array gives it another name.
-            if options or name != self.name or not _by_plain_threads(self):
-                return super().compute(**options)
-            return lazy[...]
-
-        def __dask_postcompute__(self) -> Any:
-            if self.npartitions == 1:
-                return super().__dask_postcompute__()
-            return _join, (self.chunks, self.dtype)
-
-    ImageArray.__name__ = ImageArray.__qualname__ = "Array"
-    return ImageArray
-
-
-def _by_plain_threads(array: Any) -> bool:
-    """Whether dask would compute with as many threads as it likes, unwatched."""
-    config: Any = import_module("dask.config")
-    scheduler = import_module("dask.base").get_scheduler(collections=[array])
-    return (
-        scheduler is import_module("dask.threaded").get
-        and not import_module("dask.callbacks").Callback.active
-        and config.get("num_workers", None) is None
-        and config.get("pool", None) is None
-    )
-
-
-def _flatten(nested: Any, depth: int) -> Iterator[Array]:
-    if depth == 0:
-        yield nested
-        return
-    for part in nested:
-        yield from _flatten(part, depth - 1)
-
-
-def _join(results: Any, chunks: Sequence[Sequence[int]], dtype: np.dtype[Any]) -> Array:
-    """Put computed chunks, nested by axis, into one array."""
-    out = np.empty(tuple(sum(axis) for axis in chunks), dtype)
-    places = product(
-        *(
-            [slice(stop - n, stop) for n, stop in zip(axis, accumulate(axis), strict=True)]
-            for axis in chunks
-        )
-    )
-    blocks = zip(places, _flatten(results, len(chunks)), strict=True)
-    run((partial(out.__setitem__, place, block) for place, block in blocks), available_cpus())
-    return out
+    return image_array(plain, lazy)
 
 
 # ---- xarray

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from bfbridge.backend import Channel, Image, Modulo, Quantity
 from bfbridge.ome.model import without_forbidden
-from bfbridge.ome.xml import pixel_type_of
+from bfbridge.ome.pixel_types import pixel_type_of
 
 __all__ = [
     "add",

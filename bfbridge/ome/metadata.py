@@ -12,6 +12,7 @@ import numpy as np
 
 from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity
 from bfbridge.errors import BadArgument, BadDtype
+from bfbridge.ome.pixel_types import dtype_of, ome_pixel_type
 from bfbridge.ome.units import LENGTHS, NOT_LENGTHS, length_symbol
 
 if TYPE_CHECKING:
@@ -32,13 +33,6 @@ __all__ = [
     "unit_symbol",
     "writable_dtype",
 ]
-
-PIXEL_TYPES = {
-    "int8": "int8", "int16": "int16", "int32": "int32", "uint8": "uint8", "uint16": "uint16",
-    "uint32": "uint32", "float32": "float", "float64": "double", "complex64": "complex",
-    "complex128": "double-complex",
-}  # fmt: skip
-"""numpy's names to those of the OME schema (PixelType, 2016-06)."""
 
 
 def unit_symbol(unit: Any) -> str:
@@ -112,11 +106,6 @@ def scaled(size: PixelSize, factor_y: float, factor_x: float) -> PixelSize:
     x = None if size.x is None else Quantity(size.x.value * factor_x, size.x.unit)
     y = None if size.y is None else Quantity(size.y.value * factor_y, size.y.unit)
     return PixelSize(x=x, y=y, z=size.z)
-
-
-def ome_pixel_type(dtype: np.dtype[Any]) -> str | None:
-    """Return the OME schema's name of a dtype, or None where the schema has none."""
-    return PIXEL_TYPES.get(dtype.newbyteorder("=").name)
 
 
 def writable_dtype(dtype: Any) -> np.dtype[Any]:
@@ -278,8 +267,7 @@ def set_pixel_type(pixels: model.Pixels, name: str) -> None:
 
 def stored_dtype(pixels: model.Pixels) -> np.dtype[Any]:
     """Return the dtype that the schema's pixel type means; "bit" is stored as uint8."""
-    name = pixels.type.value
-    return np.dtype(next((known for known, ome in PIXEL_TYPES.items() if ome == name), "uint8"))
+    return dtype_of(pixels.type.value)
 
 
 def name_channels(pixels: model.Pixels, names: Sequence[str | None]) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import BadArgument, MissingExtra, OutOfMemory, UnreadableFile
 from bfbridge.limits import DEFAULT_LIMITS, Limits
-from bfbridge.ome.repair import note_faults, parse, xml_context
-from bfbridge.ome.xml import document_text, pixel_type_of
+from bfbridge.ome.pixel_types import pixel_type_of
+from bfbridge.ome.repair import note_faults, parse
+from bfbridge.ome.xml import document_text
+from bfbridge.ome.xsdata_binding import serialize
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -27,7 +29,6 @@ _FORBIDDEN: Final = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _DECLARATION: Final = re.compile(r"<\?xml\s[^>]*\?>")
 # What may stand before a document type: the declaration, comments, instructions.
 _PROLOGUE: Final = re.compile(r"(?:\ufeff|\s|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
-_NAMESPACE: Final = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
 
 def model_from_xml(xml: str | bytes, name: str = "OME-XML", limits: Limits = DEFAULT_LIMITS) -> OME:
@@ -159,17 +160,8 @@ def xml_from_model(ome: OME) -> str:
     BadArgument
         A text in it holds a character that XML does not allow.
     """
-    from xsdata_pydantic_basemodel.bindings import SerializerConfig, XmlSerializer
-
-    config = SerializerConfig(
-        indent="  ", xml_declaration=False, ignore_unset_attributes=True,
-        schema_location=f"{_NAMESPACE} {_NAMESPACE}/ome.xsd",
-    )  # fmt: skip
-    # Lists that were appended to do not know that they were set, and would be left out.
-    ome._update_set_fields()
-    serializer = XmlSerializer(config=config, context=xml_context())
     try:
-        xml = str(serializer.render(ome, ns_map={None: _NAMESPACE}))
+        xml = serialize(ome)
     except ValueError as error:
         # So lxml, where it is installed; without it such characters are written as they are.
         forbidden = _forbidden(ome)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 from xml.parsers import expat
@@ -23,6 +23,7 @@ import numpy as np
 from bfbridge.backend import Channel, PixelSize, Quantity
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
+from bfbridge.ome.pixel_types import PIXEL_TYPES
 
 if TYPE_CHECKING:
     pass
@@ -37,26 +38,10 @@ __all__ = [
     "document_text",
     "looks_like_ome_xml",
     "parse_ome_xml",
-    "pixel_type_of",
     "rgba_from_color",
 ]
 
 DIMENSION_ORDERS: Final = ("XYZCT", "XYZTC", "XYCTZ", "XYCZT", "XYTCZ", "XYTZC")
-
-PIXEL_TYPES: Final[Mapping[str, np.dtype[np.generic]]] = {
-    "int8": np.dtype(np.int8),
-    "int16": np.dtype(np.int16),
-    "int32": np.dtype(np.int32),
-    "uint8": np.dtype(np.uint8),
-    "uint16": np.dtype(np.uint16),
-    "uint32": np.dtype(np.uint32),
-    "float": np.dtype(np.float32),
-    "double": np.dtype(np.float64),
-    "complex": np.dtype(np.complex64),
-    "double-complex": np.dtype(np.complex128),
-    "bit": np.dtype(np.uint8),
-}
-"""OME pixel types and the dtype their values are handed out in; a bit takes a whole uint8."""
 
 _ROOT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?OME[\s>/]")
 _PROLOGUE = 65536
@@ -178,12 +163,6 @@ def looks_like_ome_xml(text: str | bytes) -> bool:
         head = head.decode("utf-8", "replace")
     head = head.lstrip("\ufeff \t\r\n")
     return head.startswith("<") and _ROOT.search(head) is not None
-
-
-def pixel_type_of(dtype: np.dtype[np.generic]) -> str | None:
-    """Return the OME pixel type of a dtype, or None where OME has none (int64, float16, text)."""
-    wanted = np.dtype(np.uint8) if dtype == np.dtype(bool) else dtype.newbyteorder("=")
-    return next((name for name, known in PIXEL_TYPES.items() if known == wanted), None)
 
 
 def rgba_from_color(color: int) -> tuple[int, int, int, int]:

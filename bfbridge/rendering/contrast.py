@@ -6,7 +6,6 @@ is therefore bounded for images of any size.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.analysis.regions import coarse_level
+from bfbridge.runtime import forking
 
 if TYPE_CHECKING:
     from bfbridge.views import ImageView
@@ -110,7 +110,7 @@ class _Known:
     """Statistics that were computed, the oldest dropped first. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._found: OrderedDict[Hashable, Statistics] = OrderedDict()
 
     def get(self, key: Hashable) -> Statistics | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -18,6 +17,7 @@ from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
 from bfbridge.reader import BioReader
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.rendering.plan import Drawing, plan_drawing
+from bfbridge.runtime import forking
 from bfbridge.serve.library import Library, Located, not_found
 from bfbridge.serve.metrics import Metrics
 from bfbridge.serve.options import ServeOptions
@@ -72,10 +72,10 @@ class ServedFile:
         told = (bfbridge.__version__, stamp, reader.backend, str(compression))
         self.version = hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
         self._compression = compression
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._hierarchies: dict[int, VirtualHierarchy] = {}
         self._drawings: OrderedDict[Hashable, Drawing] = OrderedDict()
-        self._drawing_lock = threading.Lock()
+        self._drawing_lock = forking.lock()
 
     def hierarchy(self, version: int = 3) -> VirtualHierarchy:
         """Return the file as an OME-Zarr store, of Zarr version 3 or 2."""

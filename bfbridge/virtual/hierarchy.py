@@ -5,7 +5,6 @@ Nothing here needs zarr-python: a server can serve the same keys over HTTP.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -26,6 +25,7 @@ from bfbridge.ngff.documents import (
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
 from bfbridge.ngff.omero import Window
 from bfbridge.rendering.contrast import Contrast
+from bfbridge.runtime import forking
 from bfbridge.virtual.chunks import encode_chunk
 from bfbridge.virtual.pyramid import LARGEST_SIDE, Pyramid, VirtualImage, check_side
 
@@ -113,7 +113,7 @@ class VirtualHierarchy:
         self.file = self.views[0]._file
         self._side = side
         self._cache = cache
-        self._lock = threading.RLock()
+        self._lock = forking.rlock()
         self._images: dict[int, VirtualImage] = {}
         self._documents: dict[str, bytes] = {}
         self._contrasts: dict[Hashable, list[Window]] = {}

@@ -8,7 +8,6 @@ or the first of them for labels and indexed images.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from bfbridge.engine.tiles import ChunkCache, Target, read_selection
 from bfbridge.errors import BadArgument, BadSelection, BfbridgeError
 from bfbridge.ngff.compression import Compression, parse_compression
 from bfbridge.rendering.plan import is_indexed
+from bfbridge.runtime import forking
 from bfbridge.virtual.pyramid_cache import ChunkFiles, files_of
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class VirtualImage(Pyramid):
         if files is None and not self.is_complete:
             self._files = files_of(self.view, self.method)
         self._active = 0
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     # ---- what there is
 

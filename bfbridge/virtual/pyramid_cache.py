@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.errors import BadArgument
+from bfbridge.runtime import forking
 from bfbridge.runtime.systems import cache_folder, replace
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class PyramidCache:
     def __init__(self, folder: Path, max_bytes: int = _MOST_BYTES) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._size: int | None = None
 
     @property

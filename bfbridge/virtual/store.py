@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -15,10 +14,11 @@ from zarr.abc.store import (
     Store,
     SuffixByteRequest,
 )
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from bfbridge.engine.tiles import shared_pool
 from bfbridge.errors import BadArgument, ReadFailed
+from bfbridge.ngff.zarr_buffers import Buffer, BufferPrototype, default_buffer_prototype
+from bfbridge.runtime import forking
 from bfbridge.virtual.hierarchy import VirtualHierarchy
 from bfbridge.virtual.pyramid import LARGEST_SIDE
 
@@ -67,7 +67,7 @@ class VirtualStore(Store):
             )
         self._recipe = (version, compression, side)
         self._hierarchy = VirtualHierarchy(views, *self._recipe)
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._is_open = True
 
     # ---- bfbridge's own

@@ -267,6 +267,7 @@ def _sum(array):
     return int(array.sum(dtype=np.int64).compute(scheduler="synchronous"))
 
 
+@pytest.mark.slow(ci=True)
 def test_pickles_hold_no_handles_and_no_chunks(tiff):
     chunks = {}
     with BioReader(tiff, cache=chunks) as br:

@@ -250,6 +250,7 @@ def test_a_missing_package_names_what_installs_it() -> None:
     assert "bfbridge[]" not in str(caught.value)
 
 
+@pytest.mark.java
 def test_writers_by_suffix_and_name() -> None:
     names = {
         "a.ome.tif": "ometiff", "A.OME.TIFF": "ometiff", "a.ome.btf": "ometiff",

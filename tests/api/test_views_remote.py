@@ -125,6 +125,7 @@ def sent(remote):
     return since
 
 
+@pytest.mark.slow(ci=True)
 def test_a_crop_fetches_little(remote, sent):
     url, how, _ = remote
     # One tile is 4 KiB of an image of 768 KB; the rest is metadata and what is read ahead. Java
@@ -140,6 +141,7 @@ def test_a_crop_fetches_little(remote, sent):
     assert sent is None or 4096 <= sent() < allowed
 
 
+@pytest.mark.slow(ci=True)
 def test_a_thumbnail_fetches_one_plane(remote, sent, folder):
     url, how, _ = remote
     with BioReader(url, **how) as br:

@@ -128,6 +128,7 @@ def test_preview(data: Path, preview: tuple[str, ...]) -> None:
     }
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "message"),
     [

@@ -53,6 +53,7 @@ KINDS: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
 }
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pixels", [PLANE, WHOLE], ids=["plane", "whole"])
@@ -119,6 +120,7 @@ def test_lists_say_numpys_dtype(tmp_path: Path) -> None:
     bw.abort()
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("given", ["int8", "uint16", "int32", "uint32", "int64", "uint64"])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "float32", "float64"])
 def test_integers_that_fit_are_taken_whatever_their_type(

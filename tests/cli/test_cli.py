@@ -169,6 +169,7 @@ def test_convert_keeps_pixels_and_metadata(
         np.testing.assert_array_equal(br[...], ARRAY)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -266,6 +267,7 @@ def test_what_cannot_be_read_is_named(
     assert not (tmp_path / "out.ome.tif").exists()
 
 
+@pytest.mark.java
 def test_a_folder_without_an_image(run: Run, tmp_path: Path) -> None:
     path = folder_without_image(tmp_path)
     failed(run("info", path), str(path), "there is no image")

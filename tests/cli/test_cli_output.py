@@ -84,6 +84,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.mark.java
 def test_info_of_several_files_and_folders(run: Run, folder: Path, tmp_path: Path) -> None:
     c = write(tmp_path / "c.ome.tif")
     done = run("info", folder, c)
@@ -100,6 +101,7 @@ def test_info_of_several_files_and_folders(run: Run, folder: Path, tmp_path: Pat
     assert (done.code, "a.ome.tif" in done.out, "b.ome" in done.out) == (0, True, False)
 
 
+@pytest.mark.java
 def test_info_goes_on_after_a_failure(run: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "cut.ome.tif").write_bytes((folder / "a.ome.tif").read_bytes()[:200])
     done = run("info", tmp_path / "none.tif", folder)
@@ -132,6 +134,7 @@ def test_text_is_escaped() -> None:
     assert xml == '<a b="x&#x9B;&#x202E;">&#x7F;\n&#x2028;</a>'
 
 
+@pytest.mark.java
 @pytest.mark.skipif(sys.platform == "win32", reason="such names need another file system")
 def test_odd_names_never_reach_a_terminal_raw(run: Run, tmp_path: Path) -> None:
     source = write(tmp_path / "in" / ODD, name="cells\x9b[1m", channel_names=["\u202eDAPI"])
@@ -317,6 +320,7 @@ def test_long_names_leave_room_for_the_bar(tmp_path: Path, columns: int) -> None
 # ---- what was done
 
 
+@pytest.mark.java
 def test_the_last_line_has_the_counts(run: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("convert", folder, out, "--verify")
@@ -342,6 +346,7 @@ def test_the_last_line_has_the_counts(run: Run, folder: Path, tmp_path: Path) ->
     assert done.out.splitlines()[-1] == "3 kept, verified"
 
 
+@pytest.mark.java
 def test_quiet_batches_tell_failures_only(run: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "cut.ome.tif").write_bytes(b"II*\0" + b"x" * 100)
     done = run("convert", folder, tmp_path / "out", "--quiet")

@@ -103,6 +103,7 @@ def paths(files: dict[str, Path]) -> str:
 # ---- 1
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr", ".png", "", ".ome"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_01_an_existing_folder_is_not_deleted(tmp_path: Path, suffix: str, overwrite: bool) -> None:
@@ -519,6 +520,7 @@ def test_13_rgb_is_read(tmp_path: Path, backend: str, planar: str) -> None:
 # ---- 14
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("suffix", [".xyz", ".zip", "", ".czi", ".lif", ".txt"])
 def test_14_a_suffix_nobody_writes_is_refused(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(BadArgument, match=r"\.ome\.tif.*\.zarr") as caught:

@@ -111,6 +111,7 @@ def test_a_part_named_finds_its_set_even_if_the_main_file_is_elsewhere(tmp_path:
     assert names(found) == ["s_1.tif"]
 
 
+@pytest.mark.java
 def test_folders_globs_and_patterns(folder: Path) -> None:
     def find(*sources: str, **options: Any) -> list[str]:
         paths = [f.path for f in find_sources(sources, REQUEST, **options)]
@@ -135,6 +136,7 @@ def test_hidden_files_and_unfinished_work_are_no_sources(tmp_path: Path) -> None
     assert names(find_sources([str(tmp_path)], REQUEST)) == ["a.ome.tif"]
 
 
+@pytest.mark.java
 def test_links_in_a_circle_are_walked_once(tmp_path: Path) -> None:
     write(tmp_path / "in/a/x.ome.tif", 1)
     write(tmp_path / "in/b/y.ome.tif", 2)
@@ -234,6 +236,7 @@ def test_what_lies_beside_images_is_left_out_and_told(tmp_path: Path) -> None:
 # ---- what is done
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_failures_do_not_stop_the_others(folder: Path, tmp_path: Path, jobs: int) -> None:
     out = tmp_path / "out"
@@ -381,10 +384,10 @@ def test_a_worker_that_dies_costs_one_file(tmp_path: Path, monkeypatch: pytest.M
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return plain(job, request, progress)\n"
         "batch.converted = converted\n"
+        "from bfbridge.convert.execute.workers import serve\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    boot = workers.BOOT.replace("from bfbridge", "import deadly; from bfbridge")
-    monkeypatch.setattr(workers, "BOOT", boot)
+    monkeypatch.setattr(workers, "SERVE", "deadly:serve")
     share_out_at_once(monkeypatch)
     monkeypatch.setattr(processes._Batch, "work", lambda self, request: None)
     done = convert_many(tmp_path / "in", tmp_path / "out", jobs=2)
@@ -460,7 +463,7 @@ def test_processes_that_cannot_start_leave_the_work_to_this_one(
     for i in range(3):
         write(tmp_path / f"in/{i}.ome.tif", i)
     share_out_at_once(monkeypatch)
-    monkeypatch.setattr(workers, "BOOT", "raise SystemExit(3)")
+    monkeypatch.setattr(workers, "SERVE", "bfbridge:no_such_function")
     done = convert(tmp_path / "in", tmp_path / "out", jobs=2)
     assert [record.status for record in done.files] == ["done"] * 3
 
@@ -475,6 +478,7 @@ def test_threads_and_memory_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> N
     assert (chosen.max_workers, chosen.memory) == (1, (6 * 128 << 20) // 4)
 
 
+@pytest.mark.java
 def test_two_sources_of_one_name_and_wrong_arguments(tmp_path: Path) -> None:
     a = write(tmp_path / "1/a.ome.tif", 1)
     b = write(tmp_path / "2/a.ome.tif", 2)

@@ -59,6 +59,7 @@ def attributes(path: Path) -> Any:
     return json.loads((path / "zarr.json").read_text())["attributes"]["ome"]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("last", TARGETS)
 @pytest.mark.parametrize("first", TARGETS)
 def test_labels_stay_labels(store: Path, tmp_path: Path, first: str, last: str) -> None:

@@ -222,6 +222,7 @@ def _input(entry: dict[str, Any], path: str) -> dict[str, Any]:
     return {**entry, "inputs": [*entry["inputs"], {**entry["inputs"][0], "path": path}]}
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("wrong", "place"),
     [
@@ -254,6 +255,7 @@ def test_entries_that_are_no_records_count_as_not_done(
         np.testing.assert_array_equal(br[:], image(0))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "text",
     [

@@ -119,6 +119,7 @@ def test_folders_without_images_are_an_error(tmp_path: Path) -> None:
 # ---- links, folders and files out of reach
 
 
+@pytest.mark.java
 def test_links_that_lead_nowhere(tmp_path: Path) -> None:
     write(tmp_path / "in/a.ome.tif")
     for name, target in (("b.tif", "gone.tif"), ("c.tif", "c.tif"), ("d.txt", "gone.txt")):
@@ -159,6 +160,7 @@ def test_a_folder_that_may_not_be_searched_is_one_failure(
         convert(tmp_path / "in/closed", tmp_path / "out")
 
 
+@pytest.mark.java
 def test_a_file_that_may_not_be_read_is_one_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

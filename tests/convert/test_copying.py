@@ -41,6 +41,7 @@ def equal(ours: list[np.ndarray[Any, Any]], theirs: list[np.ndarray[Any, Any]]) 
     return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("compression", ["none", "deflate", "lzw", "zstd", "jpeg2000"])
 @pytest.mark.parametrize("predictor", [False, True])
 def test_tiff_tiles_keep_every_byte(tmp_path: Path, compression: str, predictor: bool) -> None:

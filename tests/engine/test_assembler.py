@@ -62,6 +62,7 @@ def start(folder: Path, backend: Any = MemoryWriter, **wanted: Any) -> Any:
     return writer
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("step", [(16, 32), (13, 17), (77, 5), (1, 101)])
 @pytest.mark.parametrize("memory", [0, 3000, 1 << 28])
 def test_tiles_of_any_size_and_budget_give_the_whole_image(

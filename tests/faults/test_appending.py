@@ -159,6 +159,7 @@ def test_a_kill_at_every_call(
     assert seen == {"old", "new"}
 
 
+@pytest.mark.slow(ci=True)
 @changes
 def test_a_kill_while_an_interrupted_change_is_finished(
     case: Callable[[str, str], Case], zygote: Zygote, way: str, layout: str
@@ -172,6 +173,7 @@ def test_a_kill_while_an_interrupted_change_is_finished(
         one.settle(zygote, "recover")
 
 
+@pytest.mark.slow(ci=True)
 @changes
 def test_kills_at_random_moments(
     case: Callable[[str, str], Case], zygote: Zygote, way: str, layout: str
@@ -194,6 +196,7 @@ def test_kills_at_random_moments(
     assert killed >= KILLS // 2
 
 
+@pytest.mark.slow(ci=True)
 @changes
 @pytest.mark.parametrize("share", [0, slow(1)])
 def test_a_disk_that_fails_at_every_call(

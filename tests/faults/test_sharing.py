@@ -295,6 +295,7 @@ class TestResourcesReturn:
             once(number)
         resources.assert_back()
 
+    @pytest.mark.slow(ci=True)
     def test_after_readers_that_were_never_closed(self, tmp_path, kind):
         path = tmp_path / f"image{FORMATS[kind][0]}"
         array = pixels((200, 150, 1, 1, 1), 1)

@@ -16,6 +16,8 @@ from tests.support.javareads import read
 from tests.support.opens import Opens
 from tests.support.webserver import listen
 
+pytestmark = pytest.mark.java
+
 IMAGE = np.arange(63, dtype=np.uint8).reshape(7, 9)
 OME = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
 <Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="9" SizeY="7"

@@ -81,6 +81,7 @@ def test_a_few_bytes_that_stand_for_many(tmp_path, tile):
 # ---- PNG, which APNGReader would wait for
 
 
+@pytest.mark.java
 def test_a_damaged_png(tmp_path):
     path = tmp_path / "a.png"
     whole = imagecodecs.png_encode(IMAGE)
@@ -107,12 +108,14 @@ def code_stream(**sizes):
     return bytes(stream)
 
 
+@pytest.mark.java
 def test_a_sound_code_stream(tmp_path):
     path = tmp_path / "a.tif"
     path.write_bytes(build([page(40, 30, [code_stream()], compression=34712)]))
     np.testing.assert_array_equal(read(path)[0, 0, 0], IMAGE)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("sizes", "why"),
     [
@@ -151,6 +154,7 @@ def packet_bits(data):
     return call
 
 
+@pytest.mark.java
 def test_bits_of_packet_headers():
     """ITU-T T.800, B.10.1: after a byte of ones comes one of which seven bits count."""
     with machine.attached():
@@ -190,6 +194,7 @@ def test_frames_that_no_file_has(tmp_path):
         open_(path)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("name", "limits", "what"),
     [
@@ -205,6 +210,7 @@ def test_counts_are_held_to_limits(name, limits, what):
         open_(name, limits=limits)
 
 
+@pytest.mark.java
 def test_the_store_of_the_metadata_has_limits_of_its_own(tmp_path):
     """It is filled while a file is opened, plane by plane."""
     (tmp_path / "a.ics").write_text(
@@ -231,6 +237,7 @@ def test_elements_of_a_document_are_held_to_limits(tmp_path, name):
         open_(tmp_path / name, limits=Limits(elements=900))
 
 
+@pytest.mark.java
 def test_lack_of_heap_is_an_error_of_ours(tmp_path):
     """While a file is opened, and while its metadata are made a document; reading goes on."""
     code = """

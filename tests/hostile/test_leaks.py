@@ -96,6 +96,7 @@ def test_nothing_grows(kind: str, damaged: Callable[[str], Iterator[Path]]) -> N
         assert len(os.listdir("/proc/self/fd")) <= descriptors + 3
 
 
+@pytest.mark.slow(ci=True)
 @kinds
 @pytest.mark.parametrize("workers", [1, 3])
 def test_no_circles_keep_arrays_alive(

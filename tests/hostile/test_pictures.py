@@ -244,6 +244,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("name", BOMBS)
 def test_sizes_that_are_not_there(name: str) -> None:
     data = BOMBS[name]()

@@ -214,6 +214,7 @@ def hostile(change: dict, *, shape=(1, 1, 1, 16, 16), segments=(bytes(256),), **
 LARGE = (1, 1, 1, (1 << 31) - 1, (1 << 31) - 1)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "data",
     [

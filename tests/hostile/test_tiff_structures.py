@@ -103,6 +103,7 @@ def test_a_directory_of_more_entries_than_libtiff_takes() -> None:
     assert "claims 4,097 entries" in str(error)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("tag", [258, 339, 278, 530])
 def test_a_hundred_million_values_where_a_few_belong(tmp_path: Path, tag: int) -> None:
     one = page(16, 16, [bytes(256)], description=ome_xml(ONE, "u1"), more={tag: (3, [1] * 8)})
@@ -283,6 +284,7 @@ def test_streams_that_declare_a_larger_image_than_the_tile(compression: int, par
     assert "tile 0, 0" in str(error)
 
 
+@pytest.mark.slow(ci=True)
 def test_a_lerc_stream_that_is_packed_to_nothing() -> None:
     """Its second compression makes a gigabyte of a megabyte."""
     packed = imagecodecs.zlib_encode(bytes(1 << 28))

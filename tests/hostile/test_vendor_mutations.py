@@ -138,6 +138,7 @@ def made(kind: str, folder: Path) -> Iterator[Path]:
         yield ZOO[kind](number, home)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("kind", ["czi", "lif", "nd2"])
 def test_made_files_that_are_changed(tmp_path: Path, kind: str) -> None:
     sources = list(made(kind, tmp_path))
@@ -154,6 +155,7 @@ def spoiled(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
+@pytest.mark.slow(ci=True)
 def test_jpegxr_tiles_that_are_changed(tmp_path: Path) -> None:
     """A decoder in C, which takes sizes from several places."""
     noise, sources = np.random.default_rng(0), []

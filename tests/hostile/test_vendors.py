@@ -163,6 +163,7 @@ def czi_with(offset: int, code: str, value: int) -> bytes:
     return entries_changed(czi_bytes([block]), offset, code, value)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "data",
     [
@@ -256,6 +257,7 @@ def test_tiles_far_apart_cost_nothing_by_themselves() -> None:
     assert peak.nbytes < MEMORY
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("xml", "limits"),
     [
@@ -312,6 +314,7 @@ def lif_with(*dimensions: Dimension, data: bytes = bytes(1000)) -> bytes:
 FLAT = (Dimension(lifs.X, 10, 1), Dimension(lifs.Y, 10, 10))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "data",
     [
@@ -336,6 +339,7 @@ def test_images_inside_images_are_left_alone() -> None:
     assert isinstance(quickly("lif", data), Unsupported)
 
 
+@pytest.mark.slow(ci=True)
 def test_images_and_planes_of_lif_meet_the_limits() -> None:
     data = lif_bytes([image_of(noise((2, 2, 2, 9, 8)))] * 3)
     assert quickly("lif", data) is None
@@ -352,6 +356,7 @@ def nd2_with(**attributes: int) -> bytes:
     return nd2_bytes(noise((3, 24, 40, 2)), [Nd2Loop("T", 3)], channels, attributes=told)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "data",
     [
@@ -379,6 +384,7 @@ def test_a_frame_that_is_missing() -> None:
     assert "frame 1 of 3 is missing" in str(error)
 
 
+@pytest.mark.slow(ci=True)
 def test_images_and_planes_of_nd2_meet_the_limits() -> None:
     frames, channels = noise((6, 24, 40, 2)), [Nd2Channel("a"), Nd2Channel("b")]
     data = nd2_bytes(frames, [Nd2Loop("P", 3), Nd2Loop("Z", 2)], channels)

@@ -188,6 +188,7 @@ ESCAPES = [
 ]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("escape", ESCAPES)
 @pytest.mark.parametrize("carrier", ["dataset", "series", "well", "field", "label"])
 def test_paths_that_leave_the_store(tmp_path: Path, carrier: str, escape: Any) -> None:
@@ -268,6 +269,7 @@ def test_unreadable_chunk_is_no_fill_value(tmp_path: Path) -> None:
 # ---- sizes
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -289,6 +291,7 @@ def test_senseless_array_documents_of_version_2(tmp_path: Path, changes: dict[st
         read_all(open_reader(path))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -376,6 +379,7 @@ def bombs(size: int) -> list[tuple[dict[str, Any], Callable[[], bytes]]]:
 BOMBS = bombs(256 * MIB)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(("compressor", "make"), BOMBS, ids=[c["id"] for c, _ in BOMBS])
 def test_chunks_that_expand_beyond_their_size(
     tmp_path: Path, compressor: dict[str, Any], make: Callable[[], bytes]
@@ -400,6 +404,7 @@ PACKED = {
 }
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.filterwarnings("ignore:Numcodecs codecs")
 @pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed`")
 @pytest.mark.parametrize("inside", ["after a filter", "in shards of shards"])
@@ -482,6 +487,7 @@ def deep_json(depth: int) -> str:
     return '{"a":' * depth + "1" + "}" * depth
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -503,6 +509,7 @@ def test_hostile_json(tmp_path: Path, name: str, text: str, message: str) -> Non
         open_reader(path)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "attributes",
     [
@@ -564,6 +571,7 @@ def payloads(url: str, secret: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow(ci=True)
 def test_xml_reaches_for_nothing(tmp_path: Path) -> None:
     hits: list[str] = []
 
@@ -629,6 +637,7 @@ def test_uncompressed_chunks_of_another_length(tmp_path: Path) -> None:
 ABSENT = (1 << 64) - 1
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("table", "crc", "message"),
     [
@@ -753,6 +762,7 @@ def test_zip_bombs(tmp_path: Path) -> None:
         open_reader(path).read(region, np.empty(region.shape, np.uint16))
 
 
+@pytest.mark.slow(ci=True)
 def test_damaged_zip_files(tmp_path: Path) -> None:
     good = zipped(tmp_path / "a.zip").read_bytes()
     chance = random.Random(4)

@@ -30,7 +30,7 @@ def test_a_timeout_ends_the_worker_of_a_read():
         before = set(workers.pids)
         begun = time.monotonic()
         with pytest.raises(
-            TookTooLong, match=r"slow.*3 seconds of timeout=.*worker process was ended"
+            TookTooLong, match=r"slow.*3 seconds of timeout=.*worker process has ended"
         ):
             reader.read(T=0)
         assert time.monotonic() - begun < 15

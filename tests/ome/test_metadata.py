@@ -25,6 +25,7 @@ from ome_types.model import (
 from bfbridge.backend import Level, PixelSize, Quantity
 from bfbridge.errors import BadArgument, BadDtype
 from bfbridge.ome import metadata, units
+from bfbridge.ome.pixel_types import PIXEL_TYPES
 
 
 def pixels(**fields: Any) -> Pixels:
@@ -147,7 +148,7 @@ def test_dtypes_that_pixels_cannot_have(dtype: str) -> None:
 
 
 def test_pixel_types_both_ways() -> None:
-    for numpy_name, ome_name in metadata.PIXEL_TYPES.items():
+    for numpy_name, ome_name in {d.name: n for n, d in PIXEL_TYPES.items() if n != "bit"}.items():
         element = pixels()
         metadata.set_pixel_type(element, ome_name)
         assert metadata.stored_dtype(element) == np.dtype(numpy_name)

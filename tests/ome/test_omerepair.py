@@ -11,7 +11,8 @@ import pytest
 
 from bfbridge.errors import UnreadableFile
 from bfbridge.ome.model import model_from_xml, xml_from_model
-from bfbridge.ome.repair import SchemaDate, collected_faults
+from bfbridge.ome.repair import collected_faults
+from bfbridge.ome.xsdata_binding import SchemaDate
 
 OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 

@@ -186,6 +186,7 @@ def check_all(folder: Path, combinations: Iterable[Combination], referee: str) -
     assert not failures, f"{len(failures)} of {len(readables)}:\n" + "\n".join(failures[:20])
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("referee", referees.READERS)
 def test_any_two_settings_meet(tmp_path, referee):
     referees.needed(referee)

@@ -24,7 +24,7 @@ from bfbridge.errors import (
     Unsupported,
     WriteFailed,
 )
-from bfbridge.ome.xml import pixel_type_of
+from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge_ometiff import OmeTiffWriter
 from tests.support.tiffs import all_of, numbered, open_ours, read_ours
 
@@ -478,9 +478,9 @@ def test_wrong_blocks_are_refused(tmp_path):
         ("i8", 1, {}, "no pixel type for int64"),
         ("u8", 1, {}, "no pixel type for uint64"),
         ("f2", 1, {}, "no pixel type for float16"),
-        ("u2", 1, {"compression": "jpeg"}, "JPEG holds uint8"),
+        ("u2", 1, {"compression": "jpeg"}, "jpeg stores samples of the types uint8"),
         ("u1", 2, {"compression": "jpeg"}, "1 or 3 samples"),
-        ("f4", 1, {"compression": "jpeg2000"}, "JPEG 2000 holds"),
+        ("f4", 1, {"compression": "jpeg2000"}, "jpeg2000 stores samples"),
     ],
 )
 def test_what_ome_tiff_cannot_hold(dtype, samples, options, reason):

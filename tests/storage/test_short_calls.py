@@ -14,10 +14,10 @@ import pytest
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import ReadFailed, UnreadableFile, WriteFailed
+from bfbridge.processes.ipc import MessagePipe
 from bfbridge.storage.durable_io import fill_at, read_all, write_all
 from bfbridge.storage.source import as_source
-from bfbridge_bioformats.isolation.ipc import Channel
-from bfbridge_bioformats.isolation.plane_buffer import Spool
+from bfbridge_bioformats.isolation.plane_buffer import PlaneBuffer
 from bfbridge_ometiff.reading import files
 from tests.storage.test_stamp import tiff
 from tests.support.tiffs import numbered, read_ours
@@ -96,14 +96,14 @@ def test_a_spool_and_a_pipe(tmp_path: Path, short: dict[str, int]) -> None:
 
     pixels = numbered((1, 1, 1, 50, 60), "u2")
     spec = ImageSpec(Image(None, (Level(pixels.shape, pixels.shape),), pixels.dtype))  # type: ignore[arg-type]
-    spool = Spool(tmp_path / "spool", [spec])
+    spool = PlaneBuffer(tmp_path / "spool", [spec])
     spool.write(0, 0, (0, 0, 0, 0, 0), pixels)
     np.testing.assert_array_equal(spool.read(0, 0, (0, 0, 0, 0, 0)), pixels)
     spool.close()
     receive, send = os.pipe()
     try:
-        channel = Channel(receive, send)
-        channel.send(channel.pack(pixels))
+        channel = MessagePipe(receive, send)
+        channel.send(pixels)
         np.testing.assert_array_equal(channel.receive(), pixels)
     finally:
         os.close(receive)
@@ -160,20 +160,19 @@ def test_a_chunk_that_cannot_be_read_back(tmp_path: Path, monkeypatch: pytest.Mo
     writer.abort()
 
 
-def test_a_server_that_gives_less_than_asked(tmp_path: Path) -> None:
+def test_a_server_that_gives_less_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec = pytest.importorskip("fsspec")
     data = bytes(range(256)) * 20
     fsspec.filesystem("memory").pipe("/short/a", data)
     access = as_source("memory://short/a").open()
-    file_system = access._fs  # type: ignore[attr-defined]
-    whole = type(file_system).cat_file
+    kind = type(fsspec.filesystem("memory"))
+    whole = kind.cat_file
 
-    class Short:
-        def cat_file(self, url: str, start: int, end: int) -> bytes:
-            found: bytes = whole(file_system, url, start=start, end=min(end, start + MOST))
-            return found
+    def short(self: Any, url: str, start: int, end: int) -> bytes:
+        found: bytes = whole(self, url, start=start, end=min(end, start + MOST))
+        return found
 
-    access._fs = Short()  # type: ignore[attr-defined]
+    monkeypatch.setattr(kind, "cat_file", short)
     assert access.read_at(5, 4000) == data[5:4005]
     access.size += 10
     with pytest.raises(UnreadableFile, match="gives none from byte 5,120 on"):
@@ -196,9 +195,9 @@ def test_a_file_in_non_blocking_mode(tmp_path: Path) -> None:
 
 
 def test_nobody_calls_the_system_but_in_a_loop() -> None:
-    """`filesystem.read_all`, `fill_at` and `write_all` are the loops; two modules have others."""
+    """`filesystem.read_all`, `fill_at` and `write_all` are the loops; three modules have others."""
     loops = {"bfbridge/storage/durable_io.py", "backends/bfbridge_omezarr/hierarchy/store.py",
-             "backends/bfbridge_bioformats/isolation/ipc.py"}  # fmt: skip
+             "bfbridge/processes/ipc.py", "bfbridge/storage/source.py"}  # fmt: skip
     call = re.compile(r"\bos\.(p?readv?|p?writev?|sendfile|copy_file_range)\(")
     found = {
         path.relative_to(ROOT).as_posix()

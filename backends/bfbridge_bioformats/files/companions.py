@@ -7,7 +7,6 @@ about to open is looked at then, by the Java class bfbridge.Access.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,13 +15,11 @@ from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits, check
 from bfbridge.ome.xml import looks_like_ome_xml, parse_ome_xml
 from bfbridge.storage.source import RandomAccess, Source
+from bfbridge.tiff.header import HEADER_BYTES, parse_header
+from bfbridge.tiff.tags import Tag
 
 __all__ = ["check_named_files", "refusal"]
 
-# TIFF 6.0 section 2 and the BigTIFF design: (count format, entry size, value size, offset format).
-_CLASSIC = ("H", 12, 4, "I")
-_BIG = ("Q", 20, 8, "Q")
-_IMAGE_DESCRIPTION = 270
 _MOST_ENTRIES = 4096
 
 _WHY = {
@@ -139,32 +136,25 @@ def _ome_xml(source: Source, limits: Limits) -> bytes | None:
 
 def _description(access: RandomAccess, head: bytes, name: str, limits: Limits) -> Iterator[bytes]:
     """ImageDescription of the first directory of a TIFF; nothing for other and damaged files."""
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
-    if order is None or len(head) < 16:
+    try:
+        header = parse_header(head, strict=False)
+    except ValueError:
         return
-    version = struct.unpack(order + "H", head[2:4])[0]
-    if version == 42:
-        layout, offset = _CLASSIC, struct.unpack(order + "I", head[4:8])[0]
-    elif version == 43:
-        layout, offset = _BIG, struct.unpack(order + "Q", head[8:16])[0]
-    else:
+    if header is None or len(head) < HEADER_BYTES:
         return
-    count_format, entry_size, value_size, offset_format = layout
-    count_size = struct.calcsize(count_format)
-    # Places may be further on than a file can have, and than can be asked for.
-    raw = bytes(access.read_at(min(offset, access.size), count_size))
-    if len(raw) < count_size:
+    # An offset may be larger than any file, and than what the system accepts.
+    raw = bytes(access.read_at(min(header.first, access.size), header.count_bytes))
+    if len(raw) < header.count_bytes:
         return
-    entries = min(struct.unpack(order + count_format, raw)[0], _MOST_ENTRIES)
-    table = bytes(access.read_at(offset + count_size, entries * entry_size))
-    for start in range(0, len(table) - entry_size + 1, entry_size):
-        entry = table[start : start + entry_size]
-        tag = struct.unpack(order + "H", entry[:2])[0]
-        if tag != _IMAGE_DESCRIPTION:
+    entries = min(header.number(header.count_code, raw), _MOST_ENTRIES)
+    start = header.first + header.count_bytes
+    block = bytes(access.read_at(start, entries * header.entry_bytes))
+    whole = len(block) - len(block) % header.entry_bytes
+    for tag, entry in header.entries(block[:whole], start):
+        if tag != Tag.ImageDescription:
             continue
-        length = struct.unpack(order + offset_format, entry[4 : 4 + value_size])[0]
-        check(length, limits.xml_bytes, "ImageDescription length in bytes", name)
-        if length > value_size:
-            place = struct.unpack(order + offset_format, entry[-value_size:])[0]
-            yield bytes(access.read_at(min(place, access.size), length)).rstrip(b"\0")
+        check(entry.values, limits.xml_bytes, "ImageDescription length in bytes", name)
+        if entry.values > header.offset_bytes:
+            data = access.read_at(min(entry.offset, access.size), entry.values)
+            yield bytes(data).rstrip(b"\0")
         return

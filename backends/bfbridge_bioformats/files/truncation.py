@@ -14,8 +14,8 @@ from typing import Final
 from bfbridge.errors import UnreadableFile
 from bfbridge.limits import Limits, check
 from bfbridge.storage.source import RandomAccess, Source
-from bfbridge_bioformats.files import directories
-from bfbridge_bioformats.files import stored_lengths as extents
+from bfbridge_bioformats.files import stored_lengths
+from bfbridge_bioformats.files.tiff_truncation import tiff
 
 __all__ = ["check_length"]
 
@@ -186,16 +186,16 @@ _TESTS: Final[tuple[_Test, ...]] = (
     _spe,
     _bmp,
     _xml,
-    directories.tiff,
-    extents.sif,
-    extents.imod,
-    extents.itex,
-    extents.hdf5,
-    extents.netcdf,
-    extents.png,
-    extents.psd,
-    extents.tga,
-    extents.eps,
-    extents.dicom,
-    extents.jpeg2000,
+    tiff,
+    stored_lengths.sif,
+    stored_lengths.imod,
+    stored_lengths.itex,
+    stored_lengths.hdf5,
+    stored_lengths.netcdf,
+    stored_lengths.png,
+    stored_lengths.psd,
+    stored_lengths.tga,
+    stored_lengths.eps,
+    stored_lengths.dicom,
+    stored_lengths.jpeg2000,
 )

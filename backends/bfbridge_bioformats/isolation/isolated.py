@@ -42,7 +42,7 @@ T = TypeVar("T")
 _PIECE = 64 << 20
 
 
-class Place:
+class WorkerFile:
     """The file in one worker."""
 
     def __init__(self, worker: Worker, number: int, homes: set[Worker]) -> None:
@@ -86,7 +86,7 @@ class Opening:
     cost: float = 0.0
     homes: set[Worker] = field(default_factory=set)
 
-    def make(self) -> Place:
+    def make(self) -> WorkerFile:
         """Open the file in a worker that has it not open yet.
 
         Raises
@@ -98,7 +98,7 @@ class Opening:
             with contextlib.suppress(WorkerGone):
                 return self._make()
 
-    def _make(self) -> Place:
+    def _make(self) -> WorkerFile:
         begun = time.monotonic()
         worker = workers.join(self.homes, self.most, self.heap)
         # Another worker would have to be started, even where this one ran before.
@@ -119,9 +119,9 @@ class Opening:
         self.facts = tuple(facts)
         self.cost = time.monotonic() - begun + saved
         self.homes.add(worker)
-        return Place(worker, number, self.homes)
+        return WorkerFile(worker, number, self.homes)
 
-    def pool(self, first: Place | None) -> ReaderPool[Place]:
+    def pool(self, first: WorkerFile | None) -> ReaderPool[WorkerFile]:
         """Return a pool of places, of which `first` is the first."""
         return ReaderPool(self.make, first, self.cost, self.most, self.source.name, lambda: True)
 
@@ -129,7 +129,7 @@ class Opening:
 class _State:
     """What is released with a reader, and made anew in a forked child."""
 
-    def __init__(self, opening: Opening, first: Place | None) -> None:
+    def __init__(self, opening: Opening, first: WorkerFile | None) -> None:
         self.opening = opening
         self.pool = opening.pool(first)
 
@@ -166,7 +166,7 @@ class IsolatedReader(ReaderBackend):
 
     name: ClassVar[str] = "bioformats"
 
-    def __init__(self, opening: Opening, first: Place, bounds: Bounds) -> None:
+    def __init__(self, opening: Opening, first: WorkerFile, bounds: Bounds) -> None:
         self._bounds = bounds
         self._name = opening.source.name
         images, series, format_ = opening.facts or ()
@@ -226,7 +226,7 @@ class IsolatedReader(ReaderBackend):
             Java cannot decode it, or the worker process died; the next read starts a new one.
         TookTooLong
             It took longer than a timeout, or than `Limits.idle_seconds` without reading anything;
-            the worker process was ended.
+            the worker process has ended.
         OutOfMemory
             The heap of Java in the worker is too small.
         Closed
@@ -240,10 +240,10 @@ class IsolatedReader(ReaderBackend):
             purpose = f"{self._name}: {piece}"
             self._call(purpose, piece, partial(_read, purpose, piece, out[where]))
 
-    def _call(self, purpose: str, what: object, use: Callable[[Place], T]) -> T:
+    def _call(self, purpose: str, what: object, use: Callable[[WorkerFile], T]) -> T:
         return call(partial(self._do, purpose, use), self._name, what, self._bounds)
 
-    def _do(self, purpose: str, use: Callable[[Place], T]) -> T:
+    def _do(self, purpose: str, use: Callable[[WorkerFile], T]) -> T:
         """Return what `use` does with the file in a worker that runs."""
         while True:
             place = self._take(purpose)
@@ -257,7 +257,7 @@ class IsolatedReader(ReaderBackend):
                 else:
                     self._state.pool.discard(place)
 
-    def _take(self, purpose: str) -> Place:
+    def _take(self, purpose: str) -> WorkerFile:
         while True:
             place = self._state.pool.take()
             if place.worker.is_alive():
@@ -320,7 +320,7 @@ class IsolatedReader(ReaderBackend):
         call(self._state.close, self._name, "closing it")
 
 
-def _read(purpose: str, region: Region, out: np.ndarray[Any, Any], place: Place) -> None:
+def _read(purpose: str, region: Region, out: np.ndarray[Any, Any], place: WorkerFile) -> None:
     place.worker.read(purpose, place.number, region, out)
 
 

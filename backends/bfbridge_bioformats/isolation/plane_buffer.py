@@ -17,12 +17,12 @@ from bfbridge.errors import WriteFailed
 from bfbridge.runtime import forking
 from bfbridge.storage.durable_io import read_all, write_all
 
-__all__ = ["Spool"]
+__all__ = ["PlaneBuffer"]
 
 Array = np.ndarray[Any, Any]
 
 
-class Spool:
+class PlaneBuffer:
     """A scratch file with one slot for each block of each level of each image.
 
     Written and read at offsets, never mapped: a full disk is then an error and not a signal.

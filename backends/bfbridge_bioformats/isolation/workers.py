@@ -1,4 +1,4 @@
-"""The Java worker processes of this process: started on need, shared by its files, and ended."""
+"""The Java worker processes of this process: started when needed and shared by its files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,8 +23,9 @@ from bfbridge.errors import (
     ReadFailed,
     TookTooLong,
 )
+from bfbridge.processes.child_process import ChildProcess, NoPython
 from bfbridge.runtime import forking
-from bfbridge_bioformats.isolation.ipc import Channel, SharedBlock, make_block_name
+from bfbridge_bioformats.isolation.shared_memory import SharedMemory, make_shared_memory
 from bfbridge_bioformats.runtime.calls import check_wanted, current_call
 from bfbridge_bioformats.runtime.settings import HEAP_VARIABLE
 
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEFT", "Worker", "WorkerGone", "Workers", "at_fork", "workers"]
 
-LEFT = "The worker process was ended; the next read starts a new one."
+LEFT = "The worker process has ended; the next read starts a new one."
 _LOGGER = "bfbridge"
 _EXIT_PATIENCE = 3.0
 _GROWTH = 1 << 20
@@ -59,18 +57,15 @@ class Worker:
     """
 
     def __init__(self, heap: int) -> None:
-        name = make_block_name()
-        self._block = SharedBlock(name)
-        # Its temporary files lie here, so that none is left when it is killed.
+        name = make_shared_memory()
+        self._memory = SharedMemory(name)
+        # For its temporary files; this process removes it, also after the worker was killed.
         self._folder = tempfile.mkdtemp(prefix="bfbridge-")
         try:
-            self._process = _start_process(name, self._block.fd, heap, self._folder)
+            self._process = _start_process(name, self._memory.fd, heap, self._folder)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
-        self._requests = cast("IO[bytes]", self._process.stdin)
-        self._answers = cast("IO[bytes]", self._process.stdout)
-        self._channel = Channel(self._answers.fileno(), self._requests.fileno())
         self._lock = forking.lock()
         self._dropped: deque[int] = deque()
         self._broken = False
@@ -85,7 +80,7 @@ class Worker:
 
     def is_alive(self) -> bool:
         """Whether it can be asked."""
-        return not self._broken and self._process.poll() is None
+        return not self._broken and self._process.is_alive()
 
     def start(self) -> None:
         """Wait until Java runs in it.
@@ -101,7 +96,7 @@ class Worker:
             self.start_seconds = time.monotonic() - begun
 
     def ask(self, purpose: str, what: str, *arguments: Any) -> Any:
-        """Have one of the requests of `bfbridge_bioformats.processes.worker.Desk` answered.
+        """Send a request of `processes.worker.RequestHandler` and return the answer.
 
         Parameters
         ----------
@@ -125,10 +120,10 @@ class Worker:
     def read(self, purpose: str, file: int, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` with a region of a file that is open in the worker."""
         with self._lock:
-            if len(self._block.bytes) < out.nbytes:
-                self._block.fit(-(-out.nbytes // _GROWTH) * _GROWTH)
-            self._exchange(purpose, "read", (file, region, len(self._block.bytes)))
-            np.copyto(out, self._block.bytes[: out.nbytes].view(out.dtype).reshape(out.shape))
+            if len(self._memory.bytes) < out.nbytes:
+                self._memory.fit(-(-out.nbytes // _GROWTH) * _GROWTH)
+            self._exchange(purpose, "read", (file, region, len(self._memory.bytes)))
+            np.copyto(out, self._memory.bytes[: out.nbytes].view(out.dtype).reshape(out.shape))
         self._flush()
 
     def drop(self, file: int) -> None:
@@ -154,11 +149,11 @@ class Worker:
         try:
             if not idle:
                 self._process.kill()
-            _close_pipe(self._requests)
+            self._process.close_requests()
             self._wait()
             if idle:
-                _close_pipe(self._answers)
-                self._block.close()
+                self._process.close_answers()
+                self._memory.close()
         finally:
             if idle:
                 self._lock.release()
@@ -166,18 +161,11 @@ class Worker:
     def forget(self) -> None:
         """Let go of the process in a forked child, whose parent it belongs to."""
         self._broken = self._told = True
-        _close_pipe(self._requests)
-        _close_pipe(self._answers)
-        self._block.close()
-        # It is no child of this process: there is nothing to wait for.
-        self._process.returncode = 0
+        self._process.forget()
+        self._memory.close()
 
     def _wait(self) -> None:
-        try:
-            self._process.wait(_EXIT_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.wait(_EXIT_PATIENCE)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _exchange(self, purpose: str, what: str, arguments: tuple[Any, ...]) -> Any:
@@ -185,7 +173,7 @@ class Worker:
         dropped = [self._dropped.popleft() for _ in range(len(self._dropped))]
         level = logging.getLogger(_LOGGER).getEffectiveLevel()
         try:
-            packed = self._channel.pack((what, arguments, dropped, level))
+            packed = self._process.messages.pack((what, arguments, dropped, level))
         except Exception as error:
             self._dropped.extend(dropped)
             raise BadArgument(
@@ -201,8 +189,8 @@ class Worker:
             current.on_abandon = self.kill
             check_wanted()
         try:
-            self._channel.send(packed)
-            sound, value, records = self._channel.receive()
+            self._process.messages.send_packed(packed)
+            sound, value, records = self._process.receive()
         except (EOFError, OSError) as error:
             _park_at_exit()
             self._broken = self._told = True
@@ -234,15 +222,11 @@ class Worker:
                 self._lock.release()
 
     def _fate(self, when: str) -> str:
-        code = self._process.returncode
-        text = f"the worker process that runs Java (process {self.pid}) ended{when}: "
-        if code is None or code >= 0:
-            return f"{text}exit code {code}. The next read starts a new one."
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = "no name"
-        text += f"killed by signal {-code} ({name})"
+        text = (
+            f"the worker process that runs Java (process {self.pid}) ended{when}: "
+            f"{self._process.exit_reason()}"
+        )
+        name = self._process.signal_name()
         if name == "SIGKILL":
             text += ", by another process, or by the system for lack of memory"
         if name in _CRASHES:
@@ -250,33 +234,16 @@ class Worker:
         return f"{text}. The next read starts a new one."
 
 
-def _close_pipe(pipe: IO[bytes]) -> None:
-    with contextlib.suppress(OSError):
-        pipe.close()
-
-
-def _start_process(
-    block_name: str, block_fd: int, heap: int, folder: str
-) -> subprocess.Popen[bytes]:
-    if not sys.executable:
-        raise JavaNotFound(
-            "isolated reading starts Python processes, and this program does not say where its "
-            "Python is (sys.executable is empty). Read without isolated=True."
+def _start_process(block_name: str, block_fd: int, heap: int, folder: str) -> ChildProcess:
+    try:
+        return ChildProcess(
+            "bfbridge_bioformats.processes.worker:main",
+            (block_name, folder),
+            environment={HEAP_VARIABLE: str(heap)},
+            pass_fds=(block_fd,) if block_fd >= 0 else (),
         )
-    # The worker imports what this process would: a checkout, too. Empty stands for this folder.
-    places = [place or os.getcwd() for place in sys.path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONSAFEPATH": "1"}
-    # It and a JVM want the same signals.
-    environment.pop("PYTHONFAULTHANDLER", None)
-    environment.setdefault(HEAP_VARIABLE, str(heap))
-    return subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", "bfbridge_bioformats.processes.worker", block_name, folder],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        bufsize=0,
-        env=environment,
-        pass_fds=(block_fd,) if block_fd >= 0 else (),
-    )
+    except NoPython as error:
+        raise JavaNotFound(f"{error}. Read without isolated=True.") from error
 
 
 class Workers:

@@ -1,29 +1,26 @@
-"""The worker process of isolated reading: Java runs here, and here only.
+"""The worker process of isolated reading, the only process that runs Java then.
 
-Started by `bfbridge_bioformats.isolation.workers` as ``python -m
-bfbridge_bioformats.processes.worker``. Requests come on stdin and are answered on stdout, one after
-the other; pixels go through shared memory. The process ends when stdin does, so it never outlives
-the process it works for.
+`bfbridge_bioformats.isolation.workers` starts it. Requests are answered one after the other; pixels
+are returned in shared memory. The process ends when its pipe is closed, so it never outlives its
+parent.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import os
 import pickle
-import queue
 import shutil
 import signal
-import sys
 import tempfile
-import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import ReadFailed
-from bfbridge_bioformats.isolation.ipc import Channel, SharedBlock
+from bfbridge.processes.parent_pipe import ForwardedLog, ParentPipe
+from bfbridge_bioformats.isolation.shared_memory import SharedMemory
 from bfbridge_bioformats.isolation.workers import LEFT
 from bfbridge_bioformats.reader import BioFormatsReader
 from bfbridge_bioformats.runtime.machine import machine
@@ -34,15 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# For files to be closed once nobody listens any more; then this process ends come what may.
+# Seconds for closing files after the parent has gone; then this process ends in any case.
 _PATIENCE = 1.0
 
 
-class Desk:
-    """What the worker can be asked to do; the methods are the requests."""
+class RequestHandler:
+    """Answers requests; each method is one kind of request."""
 
-    def __init__(self, block: SharedBlock) -> None:
-        self._block = block
+    def __init__(self, memory: SharedMemory) -> None:
+        self._memory = memory
         self._numbers = itertools.count()
         self._files: dict[int, BioFormatsReader] = {}
 
@@ -51,7 +48,7 @@ class Desk:
         return machine.start()
 
     def open(self, source: Source, options: OpenOptions, folder: str) -> tuple[Any, ...]:
-        """Open a file, its name relative to `folder`; return a number for it and what it is."""
+        """Open a file by its name relative to `folder`; return number, images, series, format."""
         with contextlib.suppress(OSError):
             os.chdir(folder)
         file = BioFormatsReader.open_here(source, options, left=LEFT)
@@ -60,15 +57,15 @@ class Desk:
         return number, tuple(file.images), tuple(file.series), file.format
 
     def read(self, number: int, region: Region, size: int) -> None:
-        """Fill the shared block, made `size` bytes long, with the pixels of a region."""
+        """Fill the shared memory, made `size` bytes long, with the pixels of a region."""
         file = self._files[number]
-        self._block.fit(size)
+        self._memory.fit(size)
         dtype = file.images[region.image].dtype
         shape = region.shape
         length = dtype.itemsize
         for axis in shape:
             length *= axis
-        file.read(region, self._block.bytes[:length].view(dtype).reshape(shape))
+        file.read(region, self._memory.bytes[:length].view(dtype).reshape(shape))
 
     def ask(self, number: int, name: str, arguments: tuple[Any, ...]) -> Any:
         """Return an attribute of an open file, or what its method returns."""
@@ -90,95 +87,61 @@ class Desk:
         self.drop(list(self._files))
 
 
-class Records(logging.Handler):
-    """Keeps log messages, which are told where the user has set up logging."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept: list[tuple[str, int, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep one."""
-        self._kept.append((record.name, record.levelno, record.getMessage()))
-
-    def take(self) -> list[tuple[str, int, str]]:
-        """Return what was kept: (logger, level, message)."""
-        kept, self._kept = self._kept, []
-        return kept
-
-
-def main(block_name: str, folder: str) -> None:
+def main(memory_name: str, folder: str) -> None:
     """Answer requests until there are no more.
 
     Parameters
     ----------
-    block_name
-        Of the `SharedBlock` for pixels.
+    memory_name
+        Of the `SharedMemory` for pixels.
     folder
-        For temporary files, of this process alone. Who started it removes it as well: either may be
-        killed.
+        For temporary files of this process. The parent removes it as well, since either process may
+        be killed.
     """
+    parent = ParentPipe()
     tempfile.tempdir = folder
-    # Ctrl-C in a terminal reaches this process as well; it is for the other one to act on.
+    # Ctrl-C in a terminal reaches this process as well; the parent decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel = Channel(os.dup(0), os.dup(1))
-    # What native code and Java print must not get between the answers.
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 0)
-    os.dup2(nowhere, 1)
-    requests: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(channel, requests, folder), daemon=True).start()
-    records = Records()
-    logger = logging.getLogger("bfbridge")
-    logger.addHandler(records)
-    logger.propagate = False
-    desk = Desk(SharedBlock(block_name))
-    while (request := requests.get()) is not None:
-        what, arguments, dropped, level = request
+    records: list[tuple[str, int, str]] = []
+    logger = ForwardedLog(records.append).install()
+    handler = RequestHandler(SharedMemory(memory_name))
+    for what, arguments, dropped, level in parent.requests(ended=partial(_exit_soon, folder)):
         logger.setLevel(level)
-        answer = _answer(desk, what, arguments, dropped)
+        answer = _answer(handler, what, arguments, dropped)
+        logged = records[:]
+        del records[: len(logged)]
         try:
-            channel.send(channel.pack((*answer, records.take())))
+            parent.answer((*answer, logged))
         except BrokenPipeError:
-            # Nobody listens any more.
+            # The parent has died.
             break
-    desk.close()
+    handler.close()
     shutil.rmtree(folder, ignore_errors=True)
-    # Without ending Java in good order, which takes time and can only go wrong.
+    # Ending Java in an orderly way takes time and may fail.
     os._exit(0)
 
 
-def _listen(
-    channel: Channel, requests: queue.SimpleQueue[tuple[Any, ...] | None], folder: str
-) -> None:
-    """Put requests into the queue; end the process when the other one has ended."""
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            requests.put(channel.receive())
-    requests.put(None)
+def _exit_soon(folder: str) -> None:
+    """End the process even if a request or the closing of files does not end."""
     time.sleep(_PATIENCE)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
 def _answer(
-    desk: Desk, what: str, arguments: tuple[Any, ...], dropped: list[int]
+    handler: RequestHandler, what: str, arguments: tuple[Any, ...], dropped: list[int]
 ) -> tuple[bool, Any]:
     try:
-        desk.drop(dropped)
-        return True, getattr(desk, what)(*arguments)
+        handler.drop(dropped)
+        return True, getattr(handler, what)(*arguments)
     except Exception as error:  # noqa: BLE001 - it is raised in the other process
         return False, _portable(error)
 
 
 def _portable(error: Exception) -> Exception:
-    """Return an exception that can be told to another process."""
+    """Return an exception that can be pickled."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     except Exception:  # noqa: BLE001 - classes of any library
         return ReadFailed(f"{type(error).__name__}: {error}")
     return error
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.backend import Image, Modulo, Quantity
-from bfbridge.ome.xml import pixel_type_of
+from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.runtime import forking
 from bfbridge_bioformats.runtime.machine import machine
 

@@ -12,10 +12,11 @@ from typing import Final
 
 from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity
 from bfbridge.errors import Unsupported
+from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.files import OpenTiff
 from bfbridge_ometiff.reading.planes import ImagePlan, Notes, PlaneMap
 from bfbridge_ometiff.structure.jpeg_header import check_colors
-from bfbridge_ometiff.structure.layout import JPEG2000, Layout
+from bfbridge_ometiff.structure.segment_layout import JPEG2000, SegmentLayout
 
 __all__ = ["SUFFIX", "aperio_images"]
 
@@ -38,9 +39,9 @@ def aperio_images(tiff: OpenTiff) -> list[ImagePlan]:
         raise Unsupported(f"an Aperio slide of more than {_MOST} directories")
     count = next(number for number in range(_MOST + 1) if not tiff.tiff.walk(number))
     extras: list[tuple[int, str]] = []
-    pyramid: list[tuple[int, Layout]] = []
+    pyramid: list[tuple[int, SegmentLayout]] = []
     for number in range(count):
-        comment = tiff.directory(number).text(270)
+        comment = tiff.directory(number).text(Tag.ImageDescription)
         if not comment.startswith(_PREFIX):
             raise Unsupported("an Aperio slide with a directory that does not say what it is")
         kind = _kind(_parts(tiff, number))
@@ -50,7 +51,7 @@ def aperio_images(tiff: OpenTiff) -> list[ImagePlan]:
         check_colors(tiff, layout)
         if kind:
             extras.append((number, kind))
-        elif extras or tiff.directory(number).number(254):
+        elif extras or tiff.directory(number).number(Tag.NewSubfileType):
             raise Unsupported("an Aperio slide with directories in an unusual order")
         else:
             pyramid.append((number, layout))
@@ -69,7 +70,7 @@ def aperio_images(tiff: OpenTiff) -> list[ImagePlan]:
 
 def _parts(tiff: OpenTiff, number: int) -> list[str]:
     """Return the parts of a directory's comment."""
-    comment = tiff.directory(number).text(270).decode("latin-1")
+    comment = tiff.directory(number).text(Tag.ImageDescription).decode("latin-1")
     lines = comment.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return [part for line in lines for part in line.split("|")]
 
@@ -122,7 +123,7 @@ def _kind(parts: list[str]) -> str:
     return found.pop() if found else ""
 
 
-def _levels(pyramid: list[tuple[int, Layout]]) -> list[tuple[int, Layout]]:
+def _levels(pyramid: list[tuple[int, SegmentLayout]]) -> list[tuple[int, SegmentLayout]]:
     """Return the pyramid by size, without the thumbnail that is stored in strips."""
     if not pyramid or not pyramid[0][1].tiled:
         raise Unsupported("an Aperio slide without tiles")
@@ -145,7 +146,7 @@ def _size(tiff: OpenTiff, number: int) -> PixelSize:
     sizes = {value.strip() for key, equals, value in pairs if equals and key.strip() == "MPP"}
     if not sizes:
         # SVSReader falls back to the resolution tags then, which scanners leave out.
-        if 282 in tiff.directory(number):
+        if Tag.XResolution in tiff.directory(number):
             raise Unsupported("an Aperio slide with resolution tags instead of MPP")
         return PixelSize()
     try:
@@ -159,7 +160,7 @@ def _size(tiff: OpenTiff, number: int) -> PixelSize:
 
 
 def _plan(
-    name: str, role: str, levels: list[tuple[int, Layout]], size: PixelSize, notes: Notes
+    name: str, role: str, levels: list[tuple[int, SegmentLayout]], size: PixelSize, notes: Notes
 ) -> ImagePlan:
     first = levels[0][1]
     planes = PlaneMap("XYCZT", (1, 1, 1))

@@ -12,6 +12,7 @@ from bfbridge.backend import Channel, Image, Level, OpenOptions, Role
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.ome.model import without_forbidden
+from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.ome.roles import ImageRole, roles_in_xml
 from bfbridge.ome.xml import (
     OmeDocument,
@@ -19,9 +20,9 @@ from bfbridge.ome.xml import (
     TiffData,
     looks_like_ome_xml,
     parse_ome_xml,
-    pixel_type_of,
 )
 from bfbridge.storage.source import Source
+from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.aperio import SUFFIX, aperio_images
 from bfbridge_ometiff.reading.files import FileSet, OpenTiff, companion, inside_name
 from bfbridge_ometiff.reading.plain import plain_images
@@ -35,12 +36,10 @@ from bfbridge_ometiff.reading.planes import (
     samples_of,
 )
 from bfbridge_ometiff.structure.jpeg_header import check_colors
-from bfbridge_ometiff.structure.layout import SAMPLES_PER_PIXEL, Layout, check_samples
+from bfbridge_ometiff.structure.segment_layout import SegmentLayout, check_samples
 
 __all__ = ["Dataset", "open_dataset"]
 
-IMAGE_DESCRIPTION: Final = 270
-SUB_IFDS: Final = 330
 
 COMPANION_SUFFIX: Final = "companion.ome"
 # Of control characters, written as numbers.
@@ -128,9 +127,9 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
 def _check_first(tiff: OpenTiff) -> None:
     """Refuse a first directory that no reader can make sense of, before another one tries."""
     directory = tiff.directory(0)
-    entry = directory.entries.get(SAMPLES_PER_PIXEL)
+    entry = directory.entries.get(Tag.SamplesPerPixel)
     if entry is not None and entry.kind in (3, 4):
-        check_samples(directory.number(SAMPLES_PER_PIXEL, 1), f"{tiff.name}: directory 0")
+        check_samples(directory.number(Tag.SamplesPerPixel, 1), f"{tiff.name}: directory 0")
 
 
 def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:
@@ -149,7 +148,7 @@ def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:
 
 def _description(tiff: OpenTiff) -> str | None:
     """Return the OME-XML of a file's first directory, or None where it has none."""
-    text = tiff.directory(0).text(IMAGE_DESCRIPTION)
+    text = tiff.directory(0).text(Tag.ImageDescription)
     if not looks_like_ome_xml(text) or not text.rstrip(b"\0 \t\r\n").endswith(b">"):
         return None
     return _decode(text)
@@ -259,7 +258,7 @@ class _Builder:
     def _build(self, xml: str) -> Dataset:
         maps: list[PlaneMap] = []
         counts: list[Samples] = []
-        first_layout: Layout | None = None
+        first_layout: SegmentLayout | None = None
         first_file = planes = 0
         adjusted = False
         for index, image in enumerate(self._document.images):
@@ -486,7 +485,7 @@ class _Builder:
 
     def _levels(
         self, index: int, image: OmeImage, samples: Samples, planes: PlaneMap
-    ) -> tuple[Layout, list[Layout]]:
+    ) -> tuple[SegmentLayout, list[SegmentLayout]]:
         """Return the layout of an image's first plane that is there, and of all its levels."""
         place = next(
             (
@@ -504,7 +503,7 @@ class _Builder:
         number, ifd = place
         with self._files.borrow(number) as tiff:
             layout = tiff.layout(ifd)
-            entry = tiff.directory(ifd).entries.get(SUB_IFDS)
+            entry = tiff.directory(ifd).entries.get(Tag.SubIFDs)
             below = 0 if entry is None else entry.values
             where = f"{tiff.name}: directory {ifd}"
             check(below + 1, self._options.limits.levels, "number of resolutions", where)
@@ -528,7 +527,7 @@ class _Builder:
                 )
         return layout, levels
 
-    def _check_type(self, index: int, image: OmeImage, layout: Layout) -> None:
+    def _check_type(self, index: int, image: OmeImage, layout: SegmentLayout) -> None:
         # Of the first image OMETiffReader believes the TIFF, of the others the XML, whatever the
         # bytes are.
         if index and image.pixel_type != pixel_type_of(layout.dtype):

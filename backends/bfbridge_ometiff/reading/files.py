@@ -22,8 +22,9 @@ from bfbridge.runtime import forking
 from bfbridge.storage.durable_io import fill_at
 from bfbridge.storage.source import RandomAccess, Source
 from bfbridge.storage.stamp import FileStamp, Stamps
-from bfbridge_ometiff.structure.ifd import Directory, TiffFile
-from bfbridge_ometiff.structure.layout import Layout, layout_of
+from bfbridge.tiff.directories import Directory, TiffFile
+from bfbridge.tiff.tags import Tag
+from bfbridge_ometiff.structure.segment_layout import SegmentLayout, layout_of
 
 __all__ = ["FileSet", "OpenTiff", "companion", "inside_name"]
 
@@ -112,7 +113,7 @@ class OpenTiff:
         fileno = getattr(self._access, "fileno", None)
         self._fd: int = fileno() if fileno is not None and hasattr(os, "preadv") else -1
         self._lock = forking.lock()
-        self._layouts: OrderedDict[tuple[int, int], Layout] = OrderedDict()
+        self._layouts: OrderedDict[tuple[int, int], SegmentLayout] = OrderedDict()
         self._layout_bytes = 0
         self._last: tuple[int, Directory] | None = None
 
@@ -142,7 +143,7 @@ class OpenTiff:
         self._last = ifd, directory
         return directory
 
-    def layout(self, ifd: int, sub: int = -1) -> Layout:
+    def layout(self, ifd: int, sub: int = -1) -> SegmentLayout:
         """Return the layout of directory `ifd`, or of its SubIFD `sub`, kept for the next call."""
         key = (ifd, sub)
         with self._lock:
@@ -152,14 +153,14 @@ class OpenTiff:
         directory = self.directory(ifd)
         where = f"{self.name}: directory {ifd}"
         if sub >= 0:
-            offsets = directory.numbers(330)
+            offsets = directory.numbers(Tag.SubIFDs)
             if sub >= len(offsets):
                 raise UnreadableFile(
                     f"{where}: it has {len(offsets)} lower resolutions, not {sub + 1}."
                 )
             directory = self.tiff.directory_at(offsets[sub])
             where = f"{where}, lower resolution {sub}"
-        layout = layout_of(directory, self.tiff.byteorder, where)
+        layout = layout_of(directory, self.tiff.header.byteorder, where)
         with self._lock:
             if key not in self._layouts:
                 self._layouts[key] = layout
@@ -369,6 +370,6 @@ class FileSet:
             self._main.close()
 
 
-def _places(layout: Layout) -> int:
+def _places(layout: SegmentLayout) -> int:
     """Bytes that the places and lengths of a directory's segments take."""
     return layout.offsets.nbytes + layout.counts.nbytes

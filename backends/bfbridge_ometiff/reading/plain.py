@@ -18,30 +18,108 @@ import numpy as np
 from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity
 from bfbridge.errors import Unsupported
 from bfbridge.limits import check
+from bfbridge.tiff.directories import Directory, TiffFile
+from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.files import OpenTiff
 from bfbridge_ometiff.reading.neighbours import companion_of
 from bfbridge_ometiff.reading.planes import ImagePlan, Notes, PlaneMap
-from bfbridge_ometiff.structure.ifd import Directory, TiffFile
 from bfbridge_ometiff.structure.jpeg_header import check_colors
-from bfbridge_ometiff.structure.layout import JPEG, JPEG2000, Layout
+from bfbridge_ometiff.structure.segment_layout import JPEG, JPEG2000, SegmentLayout
 
 __all__ = ["plain_images"]
 
 _SUFFIXES: Final = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
-# Structure, resolution, page names, colour: tags that no vendor's reader goes by.
+# Structure, resolution, page names, colour: tags that no vendor's reader tests for.
 _TAGS: Final = frozenset(
     {
-        *range(254, 260),
-        *(262, 266, 269, 270, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 285),
-        *(296, 297, 305, 306, 317, 318, 319, 320, 322, 323, 324, 325, 338, 339, 340, 341),
-        *(347, 529, 530, 531, 532, 34675, 50838, 50839),
+        Tag.NewSubfileType,
+        Tag.SubfileType,
+        Tag.ImageWidth,
+        Tag.ImageLength,
+        Tag.BitsPerSample,
+        Tag.Compression,
+        Tag.PhotometricInterpretation,
+        Tag.FillOrder,
+        Tag.DocumentName,
+        Tag.ImageDescription,
+        Tag.StripOffsets,
+        Tag.Orientation,
+        Tag.SamplesPerPixel,
+        Tag.RowsPerStrip,
+        Tag.StripByteCounts,
+        Tag.MinSampleValue,
+        Tag.MaxSampleValue,
+        Tag.XResolution,
+        Tag.YResolution,
+        Tag.PlanarConfiguration,
+        Tag.PageName,
+        Tag.ResolutionUnit,
+        Tag.PageNumber,
+        Tag.Software,
+        Tag.DateTime,
+        Tag.Predictor,
+        Tag.WhitePoint,
+        Tag.PrimaryChromaticities,
+        Tag.ColorMap,
+        Tag.TileWidth,
+        Tag.TileLength,
+        Tag.TileOffsets,
+        Tag.TileByteCounts,
+        Tag.ExtraSamples,
+        Tag.SampleFormat,
+        Tag.SMinSampleValue,
+        Tag.SMaxSampleValue,
+        Tag.JPEGTables,
+        Tag.YCbCrCoefficients,
+        Tag.YCbCrSubSampling,
+        Tag.YCbCrPositioning,
+        Tag.ReferenceBlackWhite,
+        Tag.InterColorProfile,
+        Tag.IJMetadataByteCounts,
+        Tag.IJMetadata,
     }
 )
-# What these say of a page, besides what lies where, is compared from page to page ...
-_DESCRIBING: Final = frozenset({*range(254, 260), 262, 266, 277, 278, 284, 317, 322, 323, 339, 530})
-# ... and where its pixels lie, their range and the page's name may differ.
-_FREE: Final = frozenset({273, 279, 280, 281, 282, 283, 285, 297, 324, 325, 340, 341})
-_TEXTS: Final = frozenset({269, 270, 285, 305, 306})
+# The values of these are compared from page to page, besides their sizes.
+_DESCRIBING: Final = frozenset(
+    {
+        Tag.NewSubfileType,
+        Tag.SubfileType,
+        Tag.ImageWidth,
+        Tag.ImageLength,
+        Tag.BitsPerSample,
+        Tag.Compression,
+        Tag.PhotometricInterpretation,
+        Tag.FillOrder,
+        Tag.SamplesPerPixel,
+        Tag.RowsPerStrip,
+        Tag.PlanarConfiguration,
+        Tag.Predictor,
+        Tag.TileWidth,
+        Tag.TileLength,
+        Tag.SampleFormat,
+        Tag.YCbCrSubSampling,
+    }
+)
+# Offsets of pixels, their range and the page's name may differ between pages.
+_FREE: Final = frozenset(
+    {
+        Tag.StripOffsets,
+        Tag.StripByteCounts,
+        Tag.MinSampleValue,
+        Tag.MaxSampleValue,
+        Tag.XResolution,
+        Tag.YResolution,
+        Tag.PageName,
+        Tag.PageNumber,
+        Tag.TileOffsets,
+        Tag.TileByteCounts,
+        Tag.SMinSampleValue,
+        Tag.SMaxSampleValue,
+    }
+)
+_TEXTS: Final = frozenset(
+    {Tag.DocumentName, Tag.ImageDescription, Tag.PageName, Tag.Software, Tag.DateTime}
+)
 _SOFTWARE: Final = ("tifffile", "imagej", "matlab", "bfbridge", "libtiff", "pyvips", "scikit-image")
 _UNIT: Final = re.compile(r".*unit=(\w+)", re.ASCII | re.DOTALL)
 # Names that Bio-Formats takes for micrometres, or does not know and so takes for them.
@@ -103,7 +181,7 @@ def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
 
 def _acquired(directory: Directory) -> datetime | None:
     """Return the DateTime tag (TIFF 6.0: YYYY:MM:DD HH:MM:SS), or None where it is no date."""
-    text = directory.text(306).decode("latin-1").strip()
+    text = directory.text(Tag.DateTime).decode("latin-1").strip()
     try:
         # A TIFF's time has no zone, and neither has OME's.
         return datetime.strptime(text, "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007
@@ -126,7 +204,7 @@ class _Pattern:
     """
 
     def __init__(self, tiff: TiffFile, block: bytes, directory: Directory) -> None:
-        size, inline = (20, 8) if tiff.big else (12, 4)
+        size, inline = tiff.header.entry_bytes, tiff.header.offset_bytes
         self.usable = not any(
             tag in directory and directory.length(tag) > inline for tag in _DESCRIBING
         )
@@ -156,7 +234,7 @@ def _directories(tiff: OpenTiff) -> tuple[list[int], bool]:
     if not numbers:
         raise Unsupported("a TIFF of thumbnails only")
     pattern: _Pattern | None = None
-    first: Layout | None = None
+    first: SegmentLayout | None = None
     same = True
     kinds: set[tuple[object, ...]] = set()
     makes: set[tuple[int, int]] = set()
@@ -181,7 +259,7 @@ def _directories(tiff: OpenTiff) -> tuple[list[int], bool]:
     return numbers, same
 
 
-def _checked_layout(tiff: OpenTiff, number: int) -> Layout:
+def _checked_layout(tiff: OpenTiff, number: int) -> SegmentLayout:
     layout = tiff.layout(number)
     if layout.compression == JPEG2000:
         raise Unsupported("JPEG 2000 outside OME-TIFF, which has resolutions of its own")
@@ -189,33 +267,35 @@ def _checked_layout(tiff: OpenTiff, number: int) -> Layout:
     return layout
 
 
-def _is_simple(layout: Layout) -> bool:
+def _is_simple(layout: SegmentLayout) -> bool:
     """Whether the entries alone say what a directory holds, without a look at its pixels."""
     return layout.compression != JPEG
 
 
 def _check_software(tiff: OpenTiff, count: int) -> None:
     first, last = tiff.directory(0), tiff.directory(count - 1)
-    software = first.text(305).decode("latin-1").strip().lower()
-    if first.text(269).startswith(b"CHANNEL"):
+    software = first.text(Tag.Software).decode("latin-1").strip().lower()
+    if first.text(Tag.DocumentName).startswith(b"CHANNEL"):
         raise Unsupported("a document name as TCSReader's files have it")
     if software and not software.startswith(_SOFTWARE):
         raise Unsupported("software that another reader may know")
-    if last.text(270).startswith(b"ImageJ=") and not first.text(270).startswith(b"ImageJ="):
+    if last.text(Tag.ImageDescription).startswith(b"ImageJ=") and not first.text(
+        Tag.ImageDescription
+    ).startswith(b"ImageJ="):
         raise Unsupported("an ImageJ description on its last page only")
 
 
 def _comment(directory: Directory) -> str:
-    text = directory.text(270)
+    text = directory.text(Tag.ImageDescription)
     if b"\0" in text:
         raise Unsupported("a description of several parts")
     return text.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").rstrip()
 
 
-def _imagej(directory: Directory, comment: str, layout: Layout, count: int) -> _Sizes:
+def _imagej(directory: Directory, comment: str, layout: SegmentLayout, count: int) -> _Sizes:
     """Return the sizes that an ImageJ description gives (TiffReader.parseCommentImageJ)."""
-    # Bio-Formats reads ImageJ's binary metadata (tag 50839) as lines of such values too.
-    if _SIZE_LINE.search(directory.raw(50839).translate(_LINES, b"\0")):
+    # Bio-Formats reads ImageJ's binary metadata (tag IJMetadata) as lines of such values too.
+    if _SIZE_LINE.search(directory.raw(Tag.IJMetadata).translate(_LINES, b"\0")):
         raise Unsupported("ImageJ metadata that repeats a size")
     found: dict[str, str] = {}
     for line in comment.split("\n"):
@@ -243,13 +323,13 @@ def _imagej(directory: Directory, comment: str, layout: Layout, count: int) -> _
 
 def _pixel_size(directory: Directory, comment: str, spacing: float | None) -> PixelSize:
     """Return pixel sizes as BaseTiffReader.initMetadataStore works them out."""
-    unit = directory.number(296, -1)
+    unit = directory.number(Tag.ResolutionUnit, -1)
     if unit != 3:
         named = _UNIT.match(comment)
         if named and named.group(1).lower() not in _MICRONS:
             raise Unsupported(f"resolution in {named.group(1)!r}")
     factor = {2: 25400, 3: 10000}.get(unit, 1)
-    across, down = (_length(directory, tag, factor) for tag in (282, 283))
+    across, down = (_length(directory, tag, factor) for tag in (Tag.XResolution, Tag.YResolution))
     depth = None if not spacing else Quantity(abs(spacing), "µm")
     return PixelSize(across, down, depth)
 
@@ -270,7 +350,7 @@ def _length(directory: Directory, tag: int, factor: int) -> Quantity | None:
 
 def _image(
     name: str,
-    layout: Layout,
+    layout: SegmentLayout,
     sizes: _Sizes,
     pixel_size: PixelSize,
     numbers: list[int],

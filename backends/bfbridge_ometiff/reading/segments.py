@@ -9,17 +9,17 @@ import numpy as np
 
 from bfbridge.errors import FileChanged, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
-from bfbridge_ometiff.codecs import Damaged, Scratch, decode_into
+from bfbridge_ometiff.codecs import DamagedSegment, DecodeBuffer, decode_into
 from bfbridge_ometiff.reading.files import OpenTiff
-from bfbridge_ometiff.structure.layout import Layout
+from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 
 __all__ = ["PlaneReader"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Shared by all readers: a reader that is opened for one crop finds warm memory.
-_pixels = Scratch()
-_stored = Scratch()
+_pixels = DecodeBuffer()
+_stored = DecodeBuffer()
 
 # Neighbouring segments are fetched together up to this many bytes.
 _RUN = 4 << 20
@@ -40,7 +40,7 @@ class PlaneReader:
         self._limits = limits
 
     def read(
-        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], first: int, out: Array
+        self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], first: int, out: Array
     ) -> None:
         """Read a box of a plane.
 
@@ -57,7 +57,7 @@ class PlaneReader:
 
         Raises
         ------
-        Damaged
+        DamagedSegment
             A segment cannot be delivered; the message names it.
         """
         if layout.planar:
@@ -72,7 +72,7 @@ class PlaneReader:
             out[...] = box[:, :, first : first + out.shape[2]]
 
     def _read_part(
-        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], part: int, out: Array
+        self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
     ) -> None:
         """Read a box of one planar sample, or of all chunky ones."""
         if layout.addressable:
@@ -99,7 +99,7 @@ class PlaneReader:
 
     def _decode(
         self,
-        layout: Layout,
+        layout: SegmentLayout,
         number: int,
         row: int,
         data: Any,
@@ -120,10 +120,12 @@ class PlaneReader:
             )
         try:
             decode_into(layout, data, rows, inside, box, _pixels)
-        except Damaged as error:
-            raise Damaged(f"{_segment(layout, number)}: {error}") from error
+        except DamagedSegment as error:
+            raise DamagedSegment(f"{_segment(layout, number)}: {error}") from error
 
-    def _fetch(self, tiff: OpenTiff, layout: Layout, run: list[tuple[int, int, int]]) -> list[Any]:
+    def _fetch(
+        self, tiff: OpenTiff, layout: SegmentLayout, run: list[tuple[int, int, int]]
+    ) -> list[Any]:
         """Return the stored bytes of each segment of a run; None for one of no bytes."""
         first, last = run[0][0], run[-1][0]
         start = int(layout.offsets[first])
@@ -139,7 +141,7 @@ class PlaneReader:
         return pieces
 
     def _bytes(
-        self, tiff: OpenTiff, layout: Layout, numbers: Sequence[int], start: int, length: int
+        self, tiff: OpenTiff, layout: SegmentLayout, numbers: Sequence[int], start: int, length: int
     ) -> Any:
         """Return bytes that the segments `numbers` share; an error names the first that fails."""
         number = numbers[0]
@@ -148,7 +150,7 @@ class PlaneReader:
                 start, length = int(layout.offsets[number]), int(layout.counts[number])
                 if start + length > tiff.size:
                     break
-            raise Damaged(
+            raise DamagedSegment(
                 f"{_segment(layout, number)} lies at bytes {start:,}-{start + length:,}, but the "
                 f"file has only {tiff.size:,}; it is truncated or damaged"
             )
@@ -157,10 +159,10 @@ class PlaneReader:
         except FileChanged:
             raise
         except (UnreadableFile, OSError) as error:
-            raise Damaged(f"{_segment(layout, number)} cannot be read: {error}") from error
+            raise DamagedSegment(f"{_segment(layout, number)} cannot be read: {error}") from error
 
     def _read_rows(
-        self, tiff: OpenTiff, layout: Layout, corner: tuple[int, int], part: int, out: Array
+        self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
     ) -> None:
         """Read a box of uncompressed segments: only the rows wanted, contiguous ones together."""
         top, left = corner
@@ -185,7 +187,7 @@ class PlaneReader:
             np.invert(out, out=out)
 
 
-def _segment(layout: Layout, number: int) -> str:
+def _segment(layout: SegmentLayout, number: int) -> str:
     """Name a segment in a message."""
     if not layout.tiled:
         return f"strip {number}"
@@ -195,7 +197,9 @@ def _segment(layout: Layout, number: int) -> str:
     return f"tile {column}, {row} (column, row){sample}"
 
 
-def _runs(layout: Layout, wanted: list[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
+def _runs(
+    layout: SegmentLayout, wanted: list[tuple[int, int, int]]
+) -> list[list[tuple[int, int, int]]]:
     """Group segments that lie one after the other in the file."""
     runs: list[list[tuple[int, int, int]]] = []
     end = start = -1
@@ -211,7 +215,7 @@ def _runs(layout: Layout, wanted: list[tuple[int, int, int]]) -> list[list[tuple
 
 
 def _row_runs(
-    layout: Layout, column: int, part: int, top: int, bottom: int
+    layout: SegmentLayout, column: int, part: int, top: int, bottom: int
 ) -> list[tuple[int, int, int, int]]:
     """Split rows into runs contiguous in the file: first row, end row, byte offset, segment.
 
@@ -230,7 +234,7 @@ def _row_runs(
         inside = y - row * layout.tile_length
         offset = int(layout.offsets[number]) + inside * row_bytes if count else -1
         if count and not _holds(layout, count, row):
-            raise Damaged(
+            raise DamagedSegment(
                 f"{_segment(layout, number)} has {count:,} bytes stored where its pixels need "
                 f"{layout.rows_of(row) * row_bytes:,}"
             )
@@ -253,7 +257,7 @@ def _row_runs(
     return runs
 
 
-def _holds(layout: Layout, count: int, row: int) -> bool:
+def _holds(layout: SegmentLayout, count: int, row: int) -> bool:
     """Whether an uncompressed segment is as long as its pixels need.
 
     Some writers count pixels instead of bytes; TiffParser.getTile allows for that.

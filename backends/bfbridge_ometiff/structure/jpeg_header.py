@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bfbridge.errors import Unsupported
-from bfbridge_ometiff.structure.layout import JPEG, Layout
+from bfbridge_ometiff.structure.segment_layout import JPEG, SegmentLayout
 
 if TYPE_CHECKING:
     from bfbridge_ometiff.reading.files import OpenTiff
@@ -86,7 +86,7 @@ def jpeg2000_size(data: bytes | memoryview) -> tuple[int, int, int] | None:
     return bottom - top, right - left, struct.unpack_from(">H", head, 40)[0]
 
 
-def check_colors(tiff: OpenTiff, layout: Layout) -> None:
+def check_colors(tiff: OpenTiff, layout: SegmentLayout) -> None:
     """Look at the first JPEG segment of a colour image.
 
     Raises

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from bfbridge.backend import StoredAs
-from bfbridge_ometiff.structure.directories import BYTE_ORDER
-from bfbridge_ometiff.structure.layout import (
+from bfbridge.tiff.packing import BYTE_ORDER
+from bfbridge.tiff.tags import BYTE_STREAMS
+from bfbridge_ometiff.structure.segment_layout import (
     BLACK_IS_ZERO,
-    BYTE_STREAMS,
     JPEG,
     JPEG2000,
     PALETTE,
-    Layout,
+    SegmentLayout,
 )
 
 __all__ = ["Copied", "copied_from", "stored_as"]
@@ -35,7 +35,7 @@ class Copied:
     tables: bytes
 
 
-def stored_as(layout: Layout) -> StoredAs | None:
+def stored_as(layout: SegmentLayout) -> StoredAs | None:
     """Return how a directory's segments are encoded, or None where they cannot be copied.
 
     Only tiles are copied: strips are as wide as their image, and the last one is shorter. Pixels

@@ -10,39 +10,32 @@ import imagecodecs
 import numpy as np
 
 from bfbridge.errors import BadArgument, Unsupported
-from bfbridge.ome.xml import pixel_type_of
+from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.runtime.writer_options import refuse_unknown
-from bfbridge_ometiff.codecs import Scratch
-from bfbridge_ometiff.structure.layout import DEFLATE, JPEG, JPEG2000, LZW, NONE, ZSTD
+from bfbridge.tiff.tags import COMPRESSIONS
+from bfbridge_ometiff.codecs import DecodeBuffer, encode
+from bfbridge_ometiff.structure.segment_layout import DEFLATE, JPEG, JPEG2000, YCBCR
 
-try:
-    from isal.isal_zlib import compress as isal_compress
-except ImportError:
-    # There is no wheel for every platform; imagecodecs' encoder writes the same format.
-    isal_compress = None  # type: ignore[assignment]
-
-__all__ = ["OPTIONS", "Encoding", "Settings", "encoding_for", "settings_of", "tile_from_chunks"]
+__all__ = [
+    "OPTIONS",
+    "Encoding",
+    "EncodingOptions",
+    "encoding_for",
+    "settings_of",
+    "tile_from_chunks",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Compression tag, default level and levels allowed. Deflate level 6 is five times slower than
-# level 1 and 4 % smaller. A JPEG level is a quality. A JPEG 2000 level is a peak signal-to-noise
-# ratio in dB; 0 is lossless.
-_METHODS: Final[dict[str, tuple[int, int, range]]] = {
-    DEFLATE: (8, 1, range(13)),
-    ZSTD: (50000, 1, range(-7, 23)),
-    LZW: (5, 0, range(1)),
-    JPEG: (7, 90, range(1, 101)),
-    JPEG2000: (33005, 0, range(101)),
-    NONE: (1, 0, range(1)),
-}
-_PREDICTABLE: Final = (DEFLATE, ZSTD, LZW)
+# Methods that are written, in the order in which messages list them.
+_METHODS: Final = {name: method for name, method in COMPRESSIONS.items() if method.levels}
+_PREDICTABLE: Final = tuple(name for name, method in _METHODS.items() if method.predictable)
 OPTIONS: Final = ("compression", "level", "predictor", "tile", "bigtiff")
 _DEFAULT_TILE: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EncodingOptions:
     """What the options ask for, checked.
 
     Attributes
@@ -64,25 +57,13 @@ class Settings:
     bigtiff: bool | str
 
 
-def _deflate(data: Array, level: int) -> bytes:
-    """Compress as zlib does.
-
-    Level 1 by ISA-L's 2: two thirds of libdeflate's time for 1 to 2 % more bytes. ISA-L's own
-    levels 1 and 3 are a tenth faster for 2 to 4 %, and a tenth slower for 1 to 3 %.
-    """
-    if level == 1 and isal_compress is not None:
-        return isal_compress(data, 2)
-    slower: bytes = imagecodecs.deflate_encode(data, level)
-    return slower
-
-
-def settings_of(options: Mapping[str, Any]) -> Settings:
+def settings_of(options: Mapping[str, Any]) -> EncodingOptions:
     """Check options.
 
     Raises
     ------
     BadArgument
-        A name or value is not one of those listed in `Settings`.
+        A name or value is not one of those listed in `EncodingOptions`.
     """
     refuse_unknown(options, OPTIONS, "OME-TIFF")
     compression = options.get("compression")
@@ -92,16 +73,17 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
             f"compression={options['compression']!r}: an OME-TIFF is written with one of "
             f"{', '.join(_METHODS)}."
         )
-    _, usual, allowed = _METHODS[compression]
+    method = _METHODS[compression]
+    allowed = method.levels
     level = options.get("level")
     if level is None:
-        level = usual
+        level = method.level
     if not isinstance(level, (int, np.integer)) or isinstance(level, bool) or level not in allowed:
         known = f"with {compression} it is a whole number from {allowed[0]} to {allowed[-1]}"
         if len(allowed) == 1:
             known = f"{compression} has no levels; leave it out"
         raise BadArgument(f"level={level!r}: {known}.")
-    return Settings(
+    return EncodingOptions(
         compression,
         int(level),
         _predictor_of(options.get("predictor", "auto"), compression),
@@ -184,7 +166,7 @@ class Encoding:
     samples
         Per pixel, side by side.
     compression, level
-        As in `Settings`.
+        As in `EncodingOptions`.
     predictor
         1, 2 or 3.
     tag
@@ -208,73 +190,33 @@ class Encoding:
         """Value of the PhotometricInterpretation tag."""
         if self.samples < 3:
             return 1
-        return 6 if self.compression == JPEG else 2
+        return YCBCR if self.compression == JPEG else 2
 
     @property
     def subsampling(self) -> tuple[int, ...]:
         """Value of the YCbCrSubSampling tag; empty for none."""
-        return (2, 1) if self.photometric == 6 else ()
+        return (2, 1) if self.photometric == YCBCR else ()
 
     @property
     def tables(self) -> bytes:
         """JPEG tables that segments share: none, each has its own."""
         return b""
 
-    def encode(self, pixels: Array, scratch: Scratch) -> bytes | memoryview:
+    def encode(self, pixels: Array, scratch: DecodeBuffer) -> bytes | memoryview:
         """Return the stored bytes of a whole segment.
 
         `pixels` are (Y, X, samples), contiguous unless predictor 2 takes their differences.
         Uncompressed, that is a view of `pixels`.
         """
-        if self.compression == JPEG:
-            return self._jpeg(pixels)
-        if self.compression == JPEG2000:
-            return self._jpeg2000(pixels)
         if self.predictor == 2:
             room = scratch.get(pixels.nbytes).view(self.dtype).reshape(pixels.shape)
             pixels = imagecodecs.delta_encode(pixels, axis=1, out=room)
         elif self.predictor == 3:
             pixels = imagecodecs.floatpred_encode(pixels, axis=1)
-        data = pixels.reshape(-1).view(np.uint8)
-        stored: bytes | memoryview
-        if self.compression == DEFLATE:
-            stored = _deflate(data, self.level)
-        elif self.compression == ZSTD:
-            stored = imagecodecs.zstd_encode(data, self.level)
-        elif self.compression == LZW:
-            stored = imagecodecs.lzw_encode(data)
-        else:
-            stored = data.data
-        return stored
-
-    def _jpeg(self, pixels: Array) -> bytes:
-        # 4:2:2, as slide scanners have it. Of 4:4:4 Bio-Formats makes wrong colours: it takes
-        # YCbCrSubSampling (1, 1) for a sign that the decoder left YCbCr unconverted.
-        stored: bytes
-        if self.samples == 3:
-            stored = imagecodecs.jpeg8_encode(
-                pixels, self.level, colorspace="RGB", outcolorspace="YCBCR", subsampling="422"
-            )
-        else:
-            stored = imagecodecs.jpeg8_encode(pixels[:, :, 0], self.level)
-        return stored
-
-    def _jpeg2000(self, pixels: Array) -> bytes:
-        flat = pixels[:, :, 0] if self.samples == 1 else pixels
-        # No colour transform: of colours that differ as far as they can Bio-Formats' decoder makes
-        # wrong pixels, and stained tissue is no larger without.
-        stored: bytes = imagecodecs.jpeg2k_encode(
-            np.ascontiguousarray(flat),
-            self.level or None,
-            codecformat="J2K",
-            reversible=not self.level,
-            mct=False,
-            numthreads=1,
-        )
-        return stored
+        return encode(self.compression, pixels, self.level)
 
 
-def encoding_for(dtype: np.dtype[Any], samples: int, settings: Settings) -> Encoding:
+def encoding_for(dtype: np.dtype[Any], samples: int, settings: EncodingOptions) -> Encoding:
     """Choose how an image's segments are made.
 
     Raises
@@ -291,25 +233,25 @@ def encoding_for(dtype: np.dtype[Any], samples: int, settings: Settings) -> Enco
             f"OME-TIFF has no pixel type for {dtype}; convert to one of int8, uint8, int16, "
             "uint16, int32, uint32, float32, float64, complex64 or complex128, or write OME-Zarr"
         )
-    if compression == JPEG and (dtype != np.uint8 or samples not in (1, 3)):
+    method = _METHODS[compression]
+    allowed = method.written_samples or method.samples
+    fits = method.stores(f"{dtype.kind}{dtype.itemsize * 8}")
+    if not fits or (allowed and samples not in allowed):
+        types = ", ".join(map(_dtype_name, method.dtypes))
         raise Unsupported(
-            f"JPEG holds uint8 with 1 or 3 samples a pixel, not {dtype} with {samples}; choose "
-            "another compression"
-        )
-    if compression == JPEG2000 and (
-        dtype not in (np.uint8, np.uint16, np.int8, np.int16) or samples > 4
-    ):
-        raise Unsupported(
-            f"JPEG 2000 holds integers of 8 or 16 bits with up to 4 samples a pixel, not {dtype} "
+            f"{compression} stores samples of the types {types} and "
+            f"{' or '.join(map(str, allowed)) or 'any number of'} samples per pixel, not {dtype} "
             f"with {samples}; choose another compression"
         )
     predictor = settings.predictor
     if predictor == "auto":
         # Bio-Formats cannot read predictor 3, so floating point gets none unless asked for.
         predictor = 2 if compression in _PREDICTABLE and dtype.kind in "ui" else 1
-    fits = {1: True, 2: dtype.kind in "ui", 3: dtype.kind == "f"}[int(predictor)]
-    if not fits:
+    suits = {1: True, 2: dtype.kind in "ui", 3: dtype.kind == "f"}[int(predictor)]
+    if not suits:
         raise BadArgument(f"predictor={predictor} does not fit {dtype} pixels.")
-    return Encoding(
-        dtype, samples, compression, settings.level, int(predictor), _METHODS[compression][0]
-    )
+    return Encoding(dtype, samples, compression, settings.level, int(predictor), method.tags[0])
+
+
+def _dtype_name(code: str) -> str:
+    return np.dtype(f"{code[0]}{int(code[1:]) // 8}").name

@@ -10,8 +10,10 @@ import numpy as np
 
 from bfbridge.backend import Image, PixelSize, Quantity, Shape5
 from bfbridge.errors import BadArgument
-from bfbridge_ometiff.structure.directories import BYTE_ORDER, UNDEFINED, Tag
-from bfbridge_ometiff.structure.layout import Layout
+from bfbridge.ome.units import LENGTHS, length_symbol
+from bfbridge.tiff.packing import BYTE_ORDER, TagValue
+from bfbridge.tiff.tags import Tag
+from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 from bfbridge_ometiff.writing.copying import Copied
 from bfbridge_ometiff.writing.encode import Encoding
 
@@ -19,19 +21,8 @@ __all__ = ["Grid", "grid_of"]
 
 _FORMATS: Final = {"u": 1, "i": 2, "f": 3, "c": 6, "b": 1}
 _SOFTWARE: Final = "bfbridge"
-# Centimetres in one of each unit of length that OME has and a resolution can be told in.
-_CENTIMETRES: Final = {
-    "Å": 1e-8,
-    "pm": 1e-10,
-    "nm": 1e-7,
-    "µm": 1e-4,
-    "μm": 1e-4,
-    "mm": 0.1,
-    "cm": 1.0,
-    "dm": 10.0,
-    "m": 100.0,
-    "in": 2.54,
-}
+# Units of length whose sizes become resolutions; others are stored in OME-XML only.
+_RESOLUTION_UNITS: Final = frozenset({"Å", "pm", "nm", "µm", "mm", "cm", "dm", "m", "in"})
 
 
 class Grid:
@@ -64,7 +55,7 @@ class Grid:
         self.counts = np.zeros(total, np.uint64)
         self.planes = prod(self._blocks[:3])
         self.segments = self._blocks[3] * self._blocks[4]
-        self.layout: Layout
+        self.layout: SegmentLayout
 
     def number(self, index: Shape5) -> int:
         """Return the number of the segment at a grid position.
@@ -112,59 +103,73 @@ class Grid:
 
     def tags(
         self, encoding: Encoding | Copied, size: PixelSize, plane: int, *, big: bool
-    ) -> list[Tag]:
+    ) -> list[TagValue]:
         """Return the directory entries of one plane."""
         length, width = self.shape[3:]
         part = slice(plane * self.segments, (plane + 1) * self.segments)
         samples = self._samples
         bits = encoding.dtype.itemsize * 8
         tags = [
-            Tag.long(254, 0 if self._scale == (1, 1) else 1),
-            Tag.long(256, width),
-            Tag.long(257, length),
-            Tag.short(258, *[bits] * samples),
-            Tag.short(259, encoding.tag),
-            Tag.short(262, encoding.photometric),
-            Tag.short(277, samples),
+            TagValue.long(Tag.NewSubfileType, 0 if self._scale == (1, 1) else 1),
+            TagValue.long(Tag.ImageWidth, width),
+            TagValue.long(Tag.ImageLength, length),
+            TagValue.short(Tag.BitsPerSample, *[bits] * samples),
+            TagValue.short(Tag.Compression, encoding.tag),
+            TagValue.short(Tag.PhotometricInterpretation, encoding.photometric),
+            TagValue.short(Tag.SamplesPerPixel, samples),
             *self._resolution(size),
-            Tag.short(284, 1),
-            Tag.text(305, _SOFTWARE),
-            Tag.short(339, *[_FORMATS[encoding.dtype.kind]] * samples),
+            TagValue.short(Tag.PlanarConfiguration, 1),
+            TagValue.text(Tag.Software, _SOFTWARE),
+            TagValue.short(Tag.SampleFormat, *[_FORMATS[encoding.dtype.kind]] * samples),
         ]
         if encoding.predictor != 1:
-            tags.append(Tag.short(317, encoding.predictor))
+            tags.append(TagValue.short(Tag.Predictor, encoding.predictor))
         extra = samples - (3 if samples > 2 else 1)
         if extra:
-            tags.append(Tag.short(338, *[0] * extra))
+            tags.append(TagValue.short(Tag.ExtraSamples, *[0] * extra))
         if encoding.photometric == 6:
-            tags.append(Tag.rational(532, 0, 255, 128, 255, 128, 255))
+            tags.append(TagValue.rational(Tag.ReferenceBlackWhite, 0, 255, 128, 255, 128, 255))
         if encoding.subsampling:
-            tags.append(Tag.short(530, *encoding.subsampling))
+            tags.append(TagValue.short(Tag.YCbCrSubSampling, *encoding.subsampling))
         if encoding.tables:
-            tags.append(Tag(347, UNDEFINED, len(encoding.tables), encoding.tables))
+            tags.append(TagValue.undefined(Tag.JPEGTables, encoding.tables))
         if self.tiled:
-            tags += [Tag.long(322, self._chunk[4]), Tag.long(323, self._chunk[3])]
+            tags += [
+                TagValue.long(Tag.TileWidth, self._chunk[4]),
+                TagValue.long(Tag.TileLength, self._chunk[3]),
+            ]
         else:
-            tags.append(Tag.long(278, min(self._chunk[3], length)))
-        places, sizes = (324, 325) if self.tiled else (273, 279)
-        tags.append(Tag.places(places, self.offsets[part], big=big))
-        tags.append(Tag.places(sizes, self.counts[part], big=False))
+            tags.append(TagValue.long(Tag.RowsPerStrip, min(self._chunk[3], length)))
+        offsets, sizes = Tag.StripOffsets, Tag.StripByteCounts
+        if self.tiled:
+            offsets, sizes = Tag.TileOffsets, Tag.TileByteCounts
+        tags.append(TagValue.offsets(offsets, self.offsets[part], big=big))
+        tags.append(TagValue.offsets(sizes, self.counts[part], big=False))
         return tags
 
-    def _resolution(self, size: PixelSize) -> list[Tag]:
+    def _resolution(self, size: PixelSize) -> list[TagValue]:
         """Return resolutions in pixels per centimetre, or without unit where none is known."""
         across = _per_centimetre(size.x, self._scale[1])
         down = _per_centimetre(size.y, self._scale[0])
         if across is None and down is None:
-            return [Tag.rational(282, 1), Tag.rational(283, 1), Tag.short(296, 1)]
+            return [
+                TagValue.rational(Tag.XResolution, 1),
+                TagValue.rational(Tag.YResolution, 1),
+                TagValue.short(Tag.ResolutionUnit, 1),
+            ]
         across, down = across or down or 1.0, down or across or 1.0
-        return [Tag.rational(282, across), Tag.rational(283, down), Tag.short(296, 3)]
+        return [
+            TagValue.rational(Tag.XResolution, across),
+            TagValue.rational(Tag.YResolution, down),
+            TagValue.short(Tag.ResolutionUnit, 3),
+        ]
 
 
 def _per_centimetre(size: Quantity | None, scale: float) -> float | None:
-    if size is None or size.unit not in _CENTIMETRES:
+    symbol = None if size is None else length_symbol(size.unit)
+    if size is None or symbol not in _RESOLUTION_UNITS:
         return None
-    length = size.value * _CENTIMETRES[size.unit] * scale
+    length = size.value * (LENGTHS[symbol] * 100) * scale
     return 1 / length if length > 0 else None
 
 
@@ -192,10 +197,10 @@ def grid_of(image: Image, number: int, encoding: Encoding | Copied, order: str) 
     return grid
 
 
-def _layout(grid: Grid, encoding: Encoding | Copied, *, tiled: bool) -> Layout:
+def _layout(grid: Grid, encoding: Encoding | Copied, *, tiled: bool) -> SegmentLayout:
     rows, columns, samples = grid.segment_shape(0)
     nowhere: np.ndarray[Any, Any] = np.zeros(0, np.uint64)
-    return Layout(
+    return SegmentLayout(
         width=grid.shape[4],
         length=grid.shape[3],
         tile_width=columns,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from bfbridge.backend import ImageSpec
 from bfbridge.errors import BadArgument
 from bfbridge.ome.model import xml_from_model
-from bfbridge.ome.xml import pixel_type_of
-from bfbridge_ometiff.structure.directories import BYTE_ORDER
+from bfbridge.ome.pixel_types import pixel_type_of
+from bfbridge.tiff.packing import BYTE_ORDER
 
 if TYPE_CHECKING:
     from ome_types import OME

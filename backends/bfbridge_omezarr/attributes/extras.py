@@ -16,7 +16,7 @@ from bfbridge.ome.extras import clean_json
 from bfbridge.ome.units import length_symbol, time_symbol
 
 if TYPE_CHECKING:
-    from bfbridge_omezarr.hierarchy.layout import Found
+    from bfbridge_omezarr.hierarchy.layout import FoundImage
 
 __all__ = ["extras_of", "unit_of"]
 
@@ -45,7 +45,7 @@ def unit_of(place: int, unit: str | None) -> str | None:
     return time_symbol(unit) if place == 0 else length_symbol(unit)
 
 
-def extras_of(found: Found, places: Sequence[int | None], count: int) -> Extras:
+def extras_of(found: FoundImage, places: Sequence[int | None], count: int) -> Extras:
     """Return what a store says of an image beside its record.
 
     Parameters

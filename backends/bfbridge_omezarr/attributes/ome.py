@@ -12,7 +12,7 @@ import numpy as np
 from bfbridge.backend import Extras
 from bfbridge.ome.extras import attach_extras
 from bfbridge.ome.model import model_from_xml
-from bfbridge.ome.xml import pixel_type_of
+from bfbridge.ome.pixel_types import pixel_type_of
 
 if TYPE_CHECKING:
     from ome_types import OME

@@ -19,7 +19,7 @@ from bfbridge_omezarr.hierarchy.ngff import channels_of, pixel_size
 
 if TYPE_CHECKING:
     from bfbridge.ome.xml import OmeImage
-    from bfbridge_omezarr.hierarchy.layout import Found
+    from bfbridge_omezarr.hierarchy.layout import FoundImage
     from bfbridge_omezarr.hierarchy.ngff import Axis
 
 __all__ = ["channels_from", "name_from", "sizes_from", "time_step_from"]
@@ -28,7 +28,7 @@ __all__ = ["channels_from", "name_from", "sizes_from", "time_step_from"]
 _NUMBERED: Final = re.compile(r"(channel|chan|ch|c)?[\s:_.-]*\d+([:_.-]\d+)*", re.IGNORECASE)
 
 
-def name_from(found: Found, described: OmeImage | None) -> str | None:
+def name_from(found: FoundImage, described: OmeImage | None) -> str | None:
     """Return an image's name: of its place in the hierarchy, else OME's, else NGFF's."""
     if found.name is not None:
         return found.name
@@ -38,7 +38,7 @@ def name_from(found: Found, described: OmeImage | None) -> str | None:
 
 
 def sizes_from(
-    found: Found,
+    found: FoundImage,
     axes: Sequence[Axis],
     places: Sequence[int | None],
     described: OmeImage | None,
@@ -54,7 +54,7 @@ def sizes_from(
 
 
 def time_step_from(
-    found: Found,
+    found: FoundImage,
     axes: Sequence[Axis],
     places: Sequence[int | None],
     described: OmeImage | None,
@@ -79,7 +79,7 @@ def _agreed(ngff: Quantity | None, ome: Quantity | None) -> Quantity | None:
     return ome if value is not None and math.isclose(value, ome.value, rel_tol=1e-6) else ngff
 
 
-def channels_from(found: Found, described: OmeImage | None, count: int) -> tuple[Channel, ...]:
+def channels_from(found: FoundImage, described: OmeImage | None, count: int) -> tuple[Channel, ...]:
     """Return the channels; NGFF has no samples, so one of several samples becomes as many."""
     named = channels_of(found.omero, count)
     stored = [c for c in described.channels for _ in range(c.samples)] if described else []

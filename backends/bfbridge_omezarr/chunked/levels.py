@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from bfbridge_omezarr.hierarchy.files import Tree
     from bfbridge_omezarr.options import WriteOptions
 
-__all__ = ["LevelWriter", "Windows", "Workspace"]
+__all__ = ["LevelBuffers", "LevelWriter", "Windows"]
 
 Array = np.ndarray[Any, Any]
 _SAMPLED: Final = 8
 
 
-class Workspace(threading.local):
+class LevelBuffers(threading.local):
     """Memory that one thread keeps between blocks."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class LevelWriter:
         )
         return t, c, z, y, x
 
-    def write(self, index: Shape5, block: Array, workspace: Workspace) -> None:
+    def write(self, index: Shape5, block: Array, workspace: LevelBuffers) -> None:
         """Encode and store a block."""
         if self._is_fill(block):
             self._skip(index)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bfbridge.omezarr")
 
-__all__ = ["Found", "Layout", "PlateWells", "find_images", "implied_axes"]
+__all__ = ["FoundImage", "HierarchyLayout", "PlateWells", "find_images", "implied_axes"]
 
 _LAYOUT_KEY: Final = "bioformats2raw.layout"
 _PROBED: Final = 16
@@ -29,7 +29,7 @@ _BATCH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundImage:
     """One image of a hierarchy, before its arrays are looked at.
 
     Attributes
@@ -85,7 +85,7 @@ class PlateWells:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class HierarchyLayout:
     """All images of a hierarchy, labels last, and the kind of hierarchy it is.
 
     Attributes
@@ -99,11 +99,11 @@ class Layout:
     """
 
     kind: str
-    images: tuple[Found, ...]
+    images: tuple[FoundImage, ...]
     plate: PlateWells | None = None
 
 
-def find_images(documents: Documents, where: str) -> Layout:
+def find_images(documents: Documents, where: str) -> HierarchyLayout:
     """Find the images of a hierarchy.
 
     Raises
@@ -117,7 +117,7 @@ def find_images(documents: Documents, where: str) -> Layout:
     if root is None:
         raise Unsupported("no Zarr group or array at its top")
     if root.array is not None:
-        return Layout("array", (Found("", ("",), None, None),))
+        return HierarchyLayout("array", (FoundImage("", ("",), None, None),))
     ome = root.ome
     if isinstance(ome.get("plate"), dict):
         kind, images = "plate", _plate(documents, ome["plate"], where)
@@ -144,10 +144,10 @@ def find_images(documents: Documents, where: str) -> Layout:
     if not images and not labels:
         raise Unsupported("a Zarr group without NGFF image metadata (multiscales)")
     plate = _wells_of(ome["plate"], images) if kind == "plate" else None
-    return Layout(kind, (*images, *labels), plate)
+    return HierarchyLayout(kind, (*images, *labels), plate)
 
 
-def _wells_of(plate: Mapping[str, Any], images: Sequence[Found]) -> PlateWells | None:
+def _wells_of(plate: Mapping[str, Any], images: Sequence[FoundImage]) -> PlateWells | None:
     """Return rows and columns of a plate's wells, which their paths are made of ("B/03")."""
     wells: list[tuple[str, str]] = []
     for well in plate["wells"]:
@@ -169,7 +169,7 @@ def _wells_of(plate: Mapping[str, Any], images: Sequence[Found]) -> PlateWells |
 
 def _images_of(
     documents: Documents, node: Node, where: str, name: str | None = None, role: Role = "image"
-) -> list[Found]:
+) -> list[FoundImage]:
     """Return the images that a group's ``multiscales`` lists."""
     entries = node.ome.get("multiscales")
     place = f"{where}/{node.key}" if node.key else where
@@ -187,7 +187,7 @@ def _images_of(
         arrays = tuple(join(node.key, path, place) for path in multiscale.paths)
         known = None if name is None else clean_text(name)
         images.append(
-            Found(node.key, arrays, multiscale, node.ome.get("omero"), known, role, node=node)
+            FoundImage(node.key, arrays, multiscale, node.ome.get("omero"), known, role, node=node)
         )
     return images
 
@@ -213,7 +213,7 @@ def _existing(documents: Documents, keys: Sequence[str], where: str) -> Iterator
         yield node
 
 
-def _collection(documents: Documents, where: str) -> list[Found]:
+def _collection(documents: Documents, where: str) -> list[FoundImage]:
     """Images of the bioformats2raw layout: those ``OME`` lists, else 0, 1, 2 and so on."""
     listed = documents.node("OME")
     series = listed.ome.get("series") if listed is not None else None
@@ -235,7 +235,7 @@ def _collection(documents: Documents, where: str) -> list[Found]:
     return [image for node in nodes for image in _images_of(documents, node, where)]
 
 
-def _scene(documents: Documents, scene: Mapping[str, Any], where: str) -> list[Found]:
+def _scene(documents: Documents, scene: Mapping[str, Any], where: str) -> list[FoundImage]:
     """Images whose places a scene tells (0.6), in the order in which it names them."""
     listed = scene.get("coordinateTransformations")
     ends = [
@@ -253,7 +253,7 @@ def _scene(documents: Documents, scene: Mapping[str, Any], where: str) -> list[F
     ]
 
 
-def _plate(documents: Documents, plate: Mapping[str, Any], where: str) -> list[Found]:
+def _plate(documents: Documents, plate: Mapping[str, Any], where: str) -> list[FoundImage]:
     wells = plate.get("wells")
     if not isinstance(wells, list) or not wells:
         raise UnreadableFile(f"{where}: the plate lists no wells.")
@@ -268,7 +268,7 @@ def _plate(documents: Documents, plate: Mapping[str, Any], where: str) -> list[F
 
 def _wells(
     documents: Documents, places: Sequence[tuple[str, str | None]], where: str
-) -> list[Found]:
+) -> list[FoundImage]:
     """Fields of wells given as (key, name), each an image called after its well ("B03/0")."""
     fields: list[tuple[str, str, int]] = []
     groups = _existing(documents, [key for key, _ in places], where)
@@ -289,7 +289,7 @@ def _wells(
     ]
 
 
-def _labels(documents: Documents, images: Sequence[Found], where: str) -> list[Found]:
+def _labels(documents: Documents, images: Sequence[FoundImage], where: str) -> list[FoundImage]:
     """Label images of all images, each called after the image it belongs to and its own name."""
     groups = list(dict.fromkeys(image.group for image in images))
     keys = [f"{group}/labels" if group else "labels" for group in groups]
@@ -300,7 +300,7 @@ def _labels(documents: Documents, images: Sequence[Found], where: str) -> list[F
     return labels
 
 
-def _label_group(documents: Documents, group: Node, where: str) -> list[Found]:
+def _label_group(documents: Documents, group: Node, where: str) -> list[FoundImage]:
     """Label images that a group lists. The images do not need them, so one may be missing."""
     names = group.ome.get("labels")
     if not isinstance(names, list):

@@ -1,12 +1,12 @@
-"""The size of any TIFF from its header, whether or not this backend reads its pixels."""
+"""The size of any TIFF from its first directory, also where this backend cannot read its pixels."""
 
 from __future__ import annotations
 
 from bfbridge.errors import UnreadableFile
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.storage.source import Source
-from bfbridge_ometiff.structure.ifd import TiffFile
-from bfbridge_ometiff.structure.layout import IMAGE_LENGTH, IMAGE_WIDTH
+from bfbridge.tiff.directories import TiffFile
+from bfbridge.tiff.tags import Tag
 
 __all__ = ["image_size"]
 
@@ -24,6 +24,6 @@ def image_size(source: Source) -> tuple[int, int]:
         directory = TiffFile(access, source.name, DEFAULT_LIMITS).directory(0)
         if directory is None:
             raise UnreadableFile(f"{source.name}: this TIFF holds no image.")
-        return directory.number(IMAGE_WIDTH), directory.number(IMAGE_LENGTH)
+        return directory.number(Tag.ImageWidth), directory.number(Tag.ImageLength)
     finally:
         access.close()

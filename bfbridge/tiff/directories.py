@@ -1,64 +1,60 @@
-"""TIFF structure: header, chain of image directories (IFDs) and their entries, without pixels.
+"""A TIFF file's chain of image directories (IFDs) and their entries, without pixels.
 
-TIFF 6.0 section 2, and BigTIFF (http://www.awaresystems.be/imaging/tiff/bigtiff.html). Every count
-and offset is compared with the size of the file and with the limits before memory is taken. A chain
-of directories that runs in a circle is refused, and so is one whose directories overlap: a small
-file could otherwise hold any number of large ones.
+Every count and offset is compared with the size of the file and with the limits before memory is
+allocated. A cyclic chain of directories raises an error. So does a chain whose directories overlap:
+otherwise a small file could declare any number of large directories.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 
-from bfbridge.errors import UnreadableFile
+from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
 from bfbridge.limits import Limits, check
 from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess
+from bfbridge.tiff.header import ASCII, FIELD_TYPES, LONG, SHORT, WHOLE, Entry, parse_header
+from bfbridge.tiff.tags import Tag, tag_name
 
-__all__ = ["Directory", "Entry", "TiffFile", "truncated"]
+__all__ = ["Directory", "TiffFile", "truncated"]
 
-NEW_SUBFILE_TYPE: Final = 254
-IMAGE_WIDTH: Final = 256
-SUB_IFDS: Final = 330
-
-# Field type -> struct code and bytes of one value; the codes without a letter are read as bytes.
-_TYPES: Final[dict[int, tuple[str, int]]] = {
-    1: ("B", 1),
-    2: ("", 1),
-    3: ("H", 2),
-    4: ("I", 4),
-    5: ("II", 8),
-    6: ("b", 1),
-    7: ("", 1),
-    8: ("h", 2),
-    9: ("i", 4),
-    10: ("ii", 8),
-    11: ("f", 4),
-    12: ("d", 8),
-    13: ("I", 4),
-    16: ("Q", 8),
-    17: ("q", 8),
-    18: ("Q", 8),
-}
-_WHOLE: Final = "BHIQbhiq"
-# Without one of these its default would be taken, and other pixels be made of the same bytes: an
-# entry that is there but cannot be read is damage. Sizes, sample types, compression, fill order,
-# places of segments, samples, planes, predictor, sample format.
+# If one of these were ignored, its default would apply and the same bytes would decode to other
+# pixels. An entry of these that cannot be read is therefore an error.
 _DECISIVE: Final = frozenset(
-    {*range(256, 260), 262, 266, 273, *range(277, 280), 284, 317, *range(322, 326), 339}
+    {
+        Tag.ImageWidth,
+        Tag.ImageLength,
+        Tag.BitsPerSample,
+        Tag.Compression,
+        Tag.PhotometricInterpretation,
+        Tag.FillOrder,
+        Tag.StripOffsets,
+        Tag.SamplesPerPixel,
+        Tag.RowsPerStrip,
+        Tag.StripByteCounts,
+        Tag.PlanarConfiguration,
+        Tag.Predictor,
+        Tag.TileWidth,
+        Tag.TileLength,
+        Tag.TileOffsets,
+        Tag.TileByteCounts,
+        Tag.SampleFormat,
+    }
 )
-# One read serves the directories that lie close together, as most writers put them.
+# Most writers store directories close together; one read of this many bytes then returns several.
 _WINDOW: Final = 16384
-# As libtiff has it (TIFFFetchDirectory): more is no directory.
+# The limit of libtiff (TIFFFetchDirectory).
 _MOST_ENTRIES: Final = 4096
-# Of an entry that is turned into Python's numbers; lists of segments are not.
+# Of an entry that becomes a tuple of Python integers; lists of segments become arrays.
 _MOST_NUMBERS: Final = 1 << 20
-# While a file is opened its structure is read once, or a few times where parts are shared.
+# Opening a file reads its structure once, or a few times where directories share values.
 _SHARED_BYTES: Final = 256 << 20
+# Entries with more values are left out of original metadata.
+_MOST_NAMED_VALUES: Final = 4096
 
 
 def truncated(name: str, what: str, offset: int, length: int, size: int) -> UnreadableFile:
@@ -67,14 +63,6 @@ def truncated(name: str, what: str, offset: int, length: int, size: int) -> Unre
         f"{name}: {what} lies at bytes {offset}-{offset + length}, but the file has only {size}; "
         "it is truncated or damaged. Copy it again from its source."
     )
-
-
-class Entry(NamedTuple):
-    """One directory entry: field type, number of values, and where they are in the file."""
-
-    kind: int
-    values: int
-    offset: int
 
 
 class Directory:
@@ -111,14 +99,14 @@ class Directory:
     def length(self, tag: int) -> int:
         """Return how many bytes an entry's values take."""
         entry = self.entries[tag]
-        return entry.values * _TYPES[entry.kind][1]
+        return entry.values * FIELD_TYPES[entry.kind][1]
 
     def raw(self, tag: int, most: int | None = None) -> bytes:
         """Return the bytes of an entry's values, of the first `most`; empty where there is none."""
         entry = self.entries.get(tag)
         if entry is None:
             return b""
-        size = _TYPES[entry.kind][1]
+        size = FIELD_TYPES[entry.kind][1]
         length = entry.values * size
         file = self._file
         check(length, file.limits.tag_bytes, f"tag {tag} length in bytes", file.name)
@@ -145,7 +133,7 @@ class Directory:
         if entry is None:
             return None
         code = self._code(tag, entry)
-        dtype = np.dtype(self._file.byteorder + code.replace("I", "u4").replace("i", "i4"))
+        dtype = np.dtype(self._file.header.byteorder + code.replace("I", "u4").replace("i", "i4"))
         values = np.frombuffer(self.raw(tag, most), dtype)
         return values.astype(dtype.newbyteorder("="), copy=False)
 
@@ -174,13 +162,13 @@ class Directory:
 
     def _unpacked(self, tag: int, entry: Entry, count: int) -> tuple[int, ...]:
         """Return the first `count` of an entry's whole numbers."""
-        code = f"{self._file.byteorder}{count}{self._code(tag, entry)}"
+        code = f"{self._file.header.byteorder}{count}{self._code(tag, entry)}"
         return struct.unpack(code, self.raw(tag, count))
 
     def _code(self, tag: int, entry: Entry) -> str:
         """Return the struct code of an entry's values, which must be whole numbers."""
-        code = _TYPES[entry.kind][0]
-        if code not in _WHOLE or not code:
+        code = FIELD_TYPES[entry.kind][0]
+        if code not in WHOLE or not code:
             raise UnreadableFile(
                 f"{self._file.name}: tag {tag} of the directory at {self.offset} should hold whole "
                 f"numbers, not field type {entry.kind}."
@@ -194,17 +182,40 @@ class Directory:
     def value(self, tag: int) -> Any:
         """Return an entry's values as Python has them: a number, a tuple, text or bytes."""
         entry = self.entries[tag]
-        if entry.kind == 2:
+        if entry.kind == ASCII:
             return self.text(tag).decode("utf-8", "replace")
-        code, _ = _TYPES[entry.kind]
+        code, _ = FIELD_TYPES[entry.kind]
         data = self.raw(tag)
         if not code:
             return data
-        flat = struct.unpack(f"{self._file.byteorder}{code * entry.values}", data)
+        flat = struct.unpack(f"{self._file.header.byteorder}{code * entry.values}", data)
         if len(code) == 2:
             pairs = zip(flat[::2], flat[1::2], strict=True)
             flat = tuple(a / b if b else float("nan") for a, b in pairs)
         return flat[0] if len(flat) == 1 else flat
+
+    def named_values(self) -> Mapping[str, Any]:
+        """Return values by tag name, for original metadata; an unknown tag's name is its number.
+
+        Left out are long lists of numbers (offsets of segments, colour tables) and values that
+        cannot be read. Text is kept whatever its length, unless values share their bytes.
+        """
+        found: dict[str, Any] = {}
+        rest = self.file_size
+        for tag, entry in self.entries.items():
+            if entry.kind != ASCII and entry.values > _MOST_NAMED_VALUES:
+                continue
+            # Unless they share bytes, all values together are no longer than the file.
+            rest -= self.length(tag)
+            if rest < 0:
+                break
+            try:
+                found[tag_name(tag)] = self.value(tag)
+            except FileChanged:
+                raise
+            except BfbridgeError:
+                continue
+        return found
 
 
 class TiffFile:
@@ -221,10 +232,8 @@ class TiffFile:
 
     Attributes
     ----------
-    byteorder
-        "<" or ">".
-    big
-        Whether it is BigTIFF.
+    header
+        Byte order, variant, and the offset of the first directory.
     skipped
         Chain positions of directories that Bio-Formats' readers leave out when they number them:
         thumbnails (NewSubfileType 1) and directories without ImageWidth.
@@ -232,7 +241,7 @@ class TiffFile:
     Raises
     ------
     UnreadableFile
-        The header is none of TIFF's.
+        It has no TIFF header.
     """
 
     def __init__(self, access: RandomAccess, name: str, limits: Limits) -> None:
@@ -248,32 +257,21 @@ class TiffFile:
         self._rest: int | None = 4 * self.size + _SHARED_BYTES
         self.skipped: list[int] = []
         forking.in_child(self._take_back_step)
-        header = bytes(access.read_at(0, min(_WINDOW, self.size)))
-        self._window = (0, header)
-        orders = {b"II": "<", b"MM": ">"}
-        self.byteorder = orders.get(header[:2], "")
-        if not self.byteorder or len(header) < 8:
+        first = bytes(access.read_at(0, min(_WINDOW, self.size)))
+        self._window = (0, first)
+        try:
+            header = parse_header(first)
+        except ValueError as error:
+            raise UnreadableFile(f"{name}: this is not a valid TIFF file; {error}.") from error
+        if header is None:
             raise UnreadableFile(
-                f"{name}: this is no TIFF file; its first bytes are {header[:4]!r}."
+                f"{name}: this is no TIFF file; its first bytes are {first[:4]!r}."
             )
-        magic = self._unpack("H", header[2:4])
-        self.big = magic == 43
-        if self.big:
-            if len(header) < 16 or self._unpack("HH", header[4:8]) != 8:
-                raise UnreadableFile(f"{name}: its BigTIFF header is damaged.")
-            self._next = self._unpack("Q", header[8:16])
-        elif magic == 42:
-            self._next = self._unpack("I", header[4:8])
-        else:
-            raise UnreadableFile(f"{name}: this is no TIFF file; its version is {magic}.")
-        # An entry: tag, field type, number of values, the value or where it is.
-        self._whole = struct.Struct(self.byteorder + ("HHQQ" if self.big else "HHII"))
-        # The same with the first four bytes of the value.
-        self._heads = struct.Struct(self.byteorder + ("HHQI4x" if self.big else "HHII"))
-        self._width_tag = struct.pack(self.byteorder + "H", IMAGE_WIDTH)
-
-    def _unpack(self, code: str, data: bytes) -> int:
-        return int(struct.unpack(self.byteorder + code, data)[0])
+        self.header = header
+        self._next = header.first
+        # Tag, field type, number of values, and the first four bytes of the value.
+        self._heads = struct.Struct(header.byteorder + ("HHQI4x" if header.big else "HHII"))
+        self._width_tag = struct.pack(header.byteorder + "H", Tag.ImageWidth)
 
     def bytes_at(self, offset: int, length: int, what: str) -> bytes:
         """Return bytes of the file's structure.
@@ -359,7 +357,7 @@ class TiffFile:
             )
         position = len(self._offsets)
         check(position + 1, self.limits.directories, "number of directories", self.name)
-        pointer = 8 if self.big else 4
+        pointer = self.header.offset_bytes
         block, end = self._block(offset, pointer)
         walked = self._walked + end + pointer - offset
         if walked > self.size:
@@ -374,7 +372,7 @@ class TiffFile:
         self._seen.add(offset)
         if skipped:
             self.skipped.append(position)
-        self._next = self._unpack("Q" if self.big else "I", tail)
+        self._next = self.header.number(self.header.offset_code, tail)
 
     def _take_back_step(self) -> None:
         """Undo, in a forked child, a step that another thread of the parent had not completed."""
@@ -386,8 +384,8 @@ class TiffFile:
     def _block(self, offset: int, more: int = 0) -> tuple[bytes, int]:
         """Return the entries of the directory at `offset` and `more` bytes, and where they end."""
         what = f"the directory at byte {offset}"
-        head, size = (8, 20) if self.big else (2, 12)
-        count = self._unpack("Q" if self.big else "H", self.bytes_at(offset, head, what))
+        head, size = self.header.count_bytes, self.header.entry_bytes
+        count = self.header.number(self.header.count_code, self.bytes_at(offset, head, what))
         if count > _MOST_ENTRIES:
             raise UnreadableFile(f"{self.name}: {what} claims {count:,} entries; it is damaged.")
         start = offset + head
@@ -400,28 +398,13 @@ class TiffFile:
         width = False
         for tag, kind, _, value in self._heads.iter_unpack(block):
             # Of a SHORT, the other half of the field is padding.
-            if tag == NEW_SUBFILE_TYPE and (
-                (kind == 3 and (value if self.byteorder == "<" else value >> 16) & 0xFFFF == 1)
-                or (kind == 4 and value == 1)
+            low = (value if self.header.byteorder == "<" else value >> 16) & 0xFFFF
+            if tag == Tag.NewSubfileType and (
+                (kind == SHORT and low == 1) or (kind == LONG and value == 1)
             ):
                 return True
-            width = width or tag == IMAGE_WIDTH
+            width = width or tag == Tag.ImageWidth
         return not width
-
-    def _entries(self, block: bytes, start: int) -> Iterator[tuple[int, Entry]]:
-        """Yield the entries of a block that begins at byte `start` of the file."""
-        size, inline = (20, 8) if self.big else (12, 4)
-        at = start - inline
-        for tag, kind, count, pointer in self._whole.iter_unpack(block):
-            at += size
-            if tag in _DECISIVE and not (kind in _TYPES and count):
-                raise UnreadableFile(
-                    f"{self.name}: tag {tag} of the directory at byte {start} claims {count:,} "
-                    f"values of field type {kind}; it is damaged."
-                )
-            if kind not in _TYPES:
-                continue
-            yield tag, Entry(kind, count, pointer if count * _TYPES[kind][1] > inline else at)
 
     def block(self, index: int) -> bytes:
         """Return the entries of directory `index` as they are stored; see `walk`."""
@@ -447,6 +430,14 @@ class TiffFile:
         with self._lock:
             block, end = self._block(offset)
             entries: dict[int, Entry] = {}
-            for tag, entry in self._entries(block, end - len(block)):
-                entries.setdefault(tag, entry)
+            start = end - len(block)
+            for tag, entry in self.header.entries(block, start):
+                known = entry.kind in FIELD_TYPES
+                if tag in _DECISIVE and not (known and entry.values):
+                    raise UnreadableFile(
+                        f"{self.name}: tag {tag} of the directory at byte {start} claims "
+                        f"{entry.values:,} values of field type {entry.kind}; it is damaged."
+                    )
+                if known:
+                    entries.setdefault(tag, entry)
         return Directory(self, offset, entries)

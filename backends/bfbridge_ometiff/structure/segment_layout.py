@@ -1,7 +1,7 @@
 """How one directory stores its pixels: sizes, sample type, segments, compression.
 
-A `Layout` is made only for directories this backend decodes exactly as Bio-Formats' TiffParser
-does; for any other, `layout_of` says `Unsupported` with the reason.
+A `SegmentLayout` describes a directory that this backend decodes exactly as Bio-Formats' TiffParser
+does. For any other, `layout_of` raises `Unsupported` with the reason.
 """
 
 from __future__ import annotations
@@ -13,76 +13,22 @@ import numpy as np
 
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import check
-from bfbridge_ometiff.structure.ifd import Directory
+from bfbridge.tiff.directories import Directory
+from bfbridge.tiff.tags import BYTE_STREAMS, COMPRESSION_OF_TAG, COMPRESSIONS, Tag
 
-__all__ = ["Layout", "check_samples", "layout_of"]
-
-IMAGE_WIDTH: Final = 256
-IMAGE_LENGTH: Final = 257
-BITS_PER_SAMPLE: Final = 258
-COMPRESSION: Final = 259
-PHOTOMETRIC: Final = 262
-FILL_ORDER: Final = 266
-STRIP_OFFSETS: Final = 273
-SAMPLES_PER_PIXEL: Final = 277
-ROWS_PER_STRIP: Final = 278
-STRIP_BYTE_COUNTS: Final = 279
-PLANAR_CONFIGURATION: Final = 284
-PREDICTOR: Final = 317
-COLOR_MAP: Final = 320
-TILE_WIDTH: Final = 322
-TILE_LENGTH: Final = 323
-TILE_OFFSETS: Final = 324
-TILE_BYTE_COUNTS: Final = 325
-SAMPLE_FORMAT: Final = 339
-YCBCR_SUBSAMPLING: Final = 530
-JPEG_TABLES: Final = 347
-ICC_PROFILE: Final = 34675
-LERC_PARAMETERS: Final = 50674
+__all__ = ["SegmentLayout", "check_samples", "layout_of"]
 
 NONE, LZW, JPEG, DEFLATE, PACKBITS, ZSTD = "none", "lzw", "jpeg", "deflate", "packbits", "zstd"
 JPEG2000, JPEGXL, WEBP, LERC = "jpeg2000", "jpegxl", "webp", "lerc"
 
-COMPRESSIONS: Final = {
-    0: NONE,
-    1: NONE,
-    5: LZW,
-    7: JPEG,
-    8: DEFLATE,
-    32946: DEFLATE,
-    32773: PACKBITS,
-    33003: JPEG2000,
-    33004: JPEG2000,
-    33005: JPEG2000,
-    34712: JPEG2000,
-    34887: LERC,
-    50000: ZSTD,
-    50001: WEBP,
-    50002: JPEGXL,
-    52546: JPEGXL,
-}
-# A segment of these is a stream of bytes; a segment of the others is an image of its own.
-BYTE_STREAMS: Final = frozenset({NONE, LZW, DEFLATE, PACKBITS, ZSTD})
-_PREDICTABLE: Final = frozenset({LZW, DEFLATE, ZSTD})
-
-# What the image codecs are trusted with; LERC holds every type.
-_IMAGE_TYPES: Final = {
-    JPEG: ("u8",),
-    JPEG2000: ("u8", "u16", "i8", "i16"),
-    JPEGXL: ("u8", "u16", "f32"),
-    WEBP: ("u8",),
-}
-
-_IMAGE_SAMPLES: Final = {JPEG: (1, 3), WEBP: (3, 4)}
-
-_WHITE_IS_ZERO, BLACK_IS_ZERO, _RGB, PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_WHITE_IS_ZERO, BLACK_IS_ZERO, _RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 _FORMATS: Final = {1: "u", 2: "i", 3: "f", 4: "u", 6: "c"}
 _BAND_BYTES: Final = 1 << 20
 _MOST_SAMPLES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class SegmentLayout:
     """Where and how the pixels of one directory are stored.
 
     Attributes
@@ -194,7 +140,7 @@ class Layout:
         strips = max(1, wanted // self.tile_length)
         return min(self.length, strips * self.tile_length), self.width
 
-    def same_pixels(self, other: Layout) -> bool:
+    def same_pixels(self, other: SegmentLayout) -> bool:
         """Whether planes of both can belong to one image."""
         return (self.width, self.length, self.samples, self.dtype) == (
             other.width,
@@ -204,7 +150,7 @@ class Layout:
         )
 
 
-def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
+def layout_of(directory: Directory, byteorder: str, where: str) -> SegmentLayout:
     """Check a directory's entries and return its layout.
 
     Raises
@@ -214,35 +160,33 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
     UnreadableFile, LimitExceeded
         It contradicts itself, or declares more than the limits allow.
     """
-    width, length = directory.number(IMAGE_WIDTH), directory.number(IMAGE_LENGTH)
+    width, length = directory.number(Tag.ImageWidth), directory.number(Tag.ImageLength)
     _between(width, "ImageWidth", where)
     _between(length, "ImageLength", where)
-    samples = directory.number(SAMPLES_PER_PIXEL, 1)
+    samples = directory.number(Tag.SamplesPerPixel, 1)
     check_samples(samples, where)
     # Baseline TIFF requires the tag: without it, raw pixels would be a guess.
-    compression = COMPRESSIONS.get(directory.number(COMPRESSION, -1))
-    if compression is None:
-        raise Unsupported(f"TIFF compression {directory.number(COMPRESSION, -1)}")
+    method = COMPRESSION_OF_TAG.get(directory.number(Tag.Compression, -1))
+    if method is None:
+        raise Unsupported(f"TIFF compression {directory.number(Tag.Compression, -1)}")
+    compression = method.name
     dtype, bits = _sample_type(directory, compression, samples)
     planar = samples > 1 and _is_planar(directory)
-    tiled = TILE_WIDTH in directory and STRIP_OFFSETS not in directory
+    tiled = Tag.TileWidth in directory and Tag.StripOffsets not in directory
     if tiled:
-        tile_width, tile_length = directory.number(TILE_WIDTH), directory.number(TILE_LENGTH)
+        tile_width, tile_length = directory.number(Tag.TileWidth), directory.number(Tag.TileLength)
         _between(tile_width, "TileWidth", where)
         _between(tile_length, "TileLength", where)
     else:
-        rows = directory.numbers(ROWS_PER_STRIP, (length,))
+        rows = directory.numbers(Tag.RowsPerStrip, (length,))
         if len(set(rows)) > 1 or rows[0] < 1:
             raise Unsupported("strips of different lengths")
         tile_width, tile_length = width, min(rows[0], length)
-    if (
-        compression in _IMAGE_SAMPLES
-        and (1 if planar else samples) not in _IMAGE_SAMPLES[compression]
-    ):
+    if method.samples and (1 if planar else samples) not in method.samples:
         raise Unsupported(f"{compression} with {samples} samples a pixel")
     photometric, inverted = _photometric(directory, compression, samples, dtype)
     wanted = -(-width // tile_width) * -(-length // tile_length) * (samples if planar else 1)
-    layout = Layout(
+    layout = SegmentLayout(
         width=width,
         length=length,
         tile_width=tile_width,
@@ -258,14 +202,14 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> Layout:
         photometric=photometric,
         inverted=inverted,
         reversed_bits=_is_reversed(directory, compression),
-        offsets=_segments(directory, TILE_OFFSETS if tiled else STRIP_OFFSETS, wanted, where),
+        offsets=_segments(directory, Tag.TileOffsets if tiled else Tag.StripOffsets, wanted, where),
         counts=_segments(
-            directory, TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS, wanted, where
+            directory, Tag.TileByteCounts if tiled else Tag.StripByteCounts, wanted, where
         ),
-        tables=directory.raw(JPEG_TABLES) if compression == JPEG else b"",
+        tables=directory.raw(Tag.JPEGTables) if compression == JPEG else b"",
         extra_compression=_lerc_extra(directory) if compression == LERC else 0,
-        compression_tag=directory.number(COMPRESSION),
-        subsampling=directory.numbers(YCBCR_SUBSAMPLING),
+        compression_tag=directory.number(Tag.Compression),
+        subsampling=directory.numbers(Tag.YCbCrSubSampling),
     )
     _check_segments(layout, wanted, directory, where)
     return layout
@@ -281,7 +225,7 @@ def check_samples(samples: int, where: str) -> None:
 
 
 def _is_planar(directory: Directory) -> bool:
-    planes = directory.number(PLANAR_CONFIGURATION, 1)
+    planes = directory.number(Tag.PlanarConfiguration, 1)
     if planes not in (1, 2):
         raise Unsupported(f"PlanarConfiguration {planes}")
     return planes == 2
@@ -296,18 +240,18 @@ def _between(value: int, name: str, where: str) -> None:
 
 def _sample_type(directory: Directory, compression: str, samples: int) -> tuple[np.dtype[Any], int]:
     """Return the dtype of pixels and the stored bits of a sample."""
-    stored = directory.numbers(BITS_PER_SAMPLE)
+    stored = directory.numbers(Tag.BitsPerSample)
     if len(stored) not in (1, samples) and (stored or samples > 1):
         # Many writers give one number for all samples; any other count is a mistake somewhere.
         raise Unsupported(f"BitsPerSample of {len(stored)} samples where a pixel has {samples}")
     depths = set(stored or (1,))
-    formats = set(directory.numbers(SAMPLE_FORMAT, (1,)))
+    formats = set(directory.numbers(Tag.SampleFormat, (1,)))
     if len(depths) > 1 or len(formats) > 1:
         raise Unsupported("samples of different types in one pixel")
     bits, kind = depths.pop(), _FORMATS.get(formats.pop())
     if kind is None:
         raise Unsupported("an unknown SampleFormat")
-    if compression in _IMAGE_TYPES and f"{kind}{bits}" not in _IMAGE_TYPES[compression]:
+    if not COMPRESSIONS[compression].stores(f"{kind}{bits}"):
         raise Unsupported(f"{compression} with samples of {bits} bits")
     whole = {"u": (8, 16, 32), "i": (8, 16, 32), "f": (32, 64), "c": (64, 128)}[kind]
     if bits in whole:
@@ -321,7 +265,7 @@ def _photometric(
     directory: Directory, compression: str, samples: int, dtype: np.dtype[Any]
 ) -> tuple[int, bool]:
     """Return the photometric interpretation, and whether pixels are to be inverted."""
-    photometric = directory.number(PHOTOMETRIC, -1)
+    photometric = directory.number(Tag.PhotometricInterpretation, -1)
     if photometric == _WHITE_IS_ZERO:
         # Bio-Formats inverts all but JPEG (TiffParser.unpackBytes).
         if dtype.kind not in "ui" or compression not in BYTE_STREAMS:
@@ -329,25 +273,25 @@ def _photometric(
         return photometric, True
     if photometric == PALETTE and samples > 1:
         raise Unsupported("palette pixels with several samples")
-    if photometric == _YCBCR and (compression not in (JPEG, WEBP, JPEGXL) or samples != 3):
+    if photometric == YCBCR and (compression not in (JPEG, WEBP, JPEGXL) or samples != 3):
         raise Unsupported("YCbCr pixels outside JPEG")
-    if photometric not in (BLACK_IS_ZERO, _RGB, PALETTE, _YCBCR):
+    if photometric not in (BLACK_IS_ZERO, _RGB, PALETTE, YCBCR):
         raise Unsupported(f"PhotometricInterpretation {photometric}")
     return photometric, False
 
 
 def _is_reversed(directory: Directory, compression: str) -> bool:
-    order = directory.number(FILL_ORDER, 1)
+    order = directory.number(Tag.FillOrder, 1)
     if order != 1 and (order != 2 or compression not in BYTE_STREAMS):
         raise Unsupported(f"FillOrder {order} with {compression} compression")
     return order == 2
 
 
 def _predictor(directory: Directory, compression: str, dtype: np.dtype[Any], bits: int) -> int:
-    predictor = directory.number(PREDICTOR, 1)
+    predictor = directory.number(Tag.Predictor, 1)
     if predictor == 1:
         return 1
-    if compression not in _PREDICTABLE:
+    if not COMPRESSIONS[compression].predictable:
         raise Unsupported(f"Predictor {predictor} with {compression} compression")
     fits = dtype.kind in "ui" if predictor == 2 else dtype.kind == "f"
     if predictor not in (2, 3) or not fits or bits != dtype.itemsize * 8:
@@ -367,7 +311,7 @@ def _segments(
     return values
 
 
-def _check_segments(layout: Layout, wanted: int, directory: Directory, where: str) -> None:
+def _check_segments(layout: SegmentLayout, wanted: int, directory: Directory, where: str) -> None:
     """Compare the segments declared with those stored, and with the limits."""
     limits = directory.limits
     decoded = layout.tile_width * layout.tile_length * layout.segment_samples
@@ -383,7 +327,7 @@ def _check_segments(layout: Layout, wanted: int, directory: Directory, where: st
 
 
 def _lerc_extra(directory: Directory) -> int:
-    extra = directory.numbers(LERC_PARAMETERS, (0, 0))
+    extra = directory.numbers(Tag.LercParameters, (0, 0))
     if len(extra) < 2 or extra[1] not in (0, 1, 2):
         raise Unsupported("LERC with an unknown second compression")
     return extra[1]
