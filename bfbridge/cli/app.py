@@ -19,6 +19,7 @@ from bfbridge.cli.info import info
 from bfbridge.cli.render import render
 from bfbridge.cli.serve import serve
 from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
+from bfbridge.cli.view import view
 from bfbridge.errors import BfbridgeError
 from bfbridge.terminal import printable
 
@@ -47,6 +48,7 @@ app.add_typer(cache_app, name="cache")
 app.command()(convert)
 app.command()(render)
 app.command()(serve)
+app.command()(view)
 
 
 def run_app() -> None:

@@ -81,8 +81,8 @@ class ServeOptions:
     access_log
         Whether each request is logged.
     extend
-        Adds routes of other packages to the application, such as those of the viewer. Worker processes
-        import it, so it has to be a function of a module.
+        Adds routes of other packages to the application, such as those of the viewer. Worker
+        processes import it, so it has to be a function of a module.
 
     Raises
     ------

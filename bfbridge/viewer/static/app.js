@@ -439,7 +439,7 @@ export function fromLink(link) {
   if (parts.has('labels') && Number.isInteger(series)) state.overlay = {series, opacity: opacity || 0, picked: picked || 0};
   const channels = (parts.get('c') ?? '').split(';').filter(Boolean).map((text) => {
     const [active, color, low, high, gamma, inverted, shown, palette] = text.split(',');
-    return {active: active === '1', color: `#${color}`, low: Number(low), high: Number(high), gamma: Number(gamma), invert: inverted === '1', opacity: Number(shown), palette: palette || null};
+    return {active: active === '1', color: `#${color}`, palette: palette || null, low: Number(low), high: Number(high), gamma: Number(gamma), invert: inverted === '1', opacity: Number(shown)};
   });
   if (channels.length && channels.every((c) => /^#[0-9a-f]{6}$/.test(c.color) && [c.low, c.high, c.opacity].every(Number.isFinite) && c.gamma > 0)) state.channels = channels;
   return {series: number('s') ?? 0, wanted: {state, view}};

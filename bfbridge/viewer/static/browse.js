@@ -41,7 +41,10 @@ export function fileList(source, choose, current) {
 /** Series of a file, as wells where there is a plate. @param {Viewer} viewer @param {(series: number) => void} choose */
 export function seriesList(viewer, choose) {
   const element = h('section', {className: 'panel', 'aria-label': 'Images of the file', hidden: true});
-  const thumb = (/** @type {number} */ series, /** @type {number} */ size) => h('img', {loading: 'lazy', alt: '', src: viewer.source.thumbnail?.(viewer.file ?? '', series, size) ?? ''});
+  const thumb = (/** @type {number} */ series, /** @type {number} */ size) => {
+    const src = viewer.source.thumbnail?.(viewer.file ?? '', series, size);
+    return src ? h('img', {loading: 'lazy', alt: '', src}) : h('span', {className: 'blank'});
+  };
   viewer.addEventListener('open', () => {
     const info = viewer.info;
     if (!info) return;
