@@ -21,10 +21,10 @@ import pytest
 pytest.importorskip("aiohttp")
 pytest.importorskip("cmap")
 
-from bfbridge.errors import BadArgument  # noqa: E402
-from bfbridge.viewer.others import link_for  # noqa: E402
-from bfbridge.viewer.presence import Presence  # noqa: E402
-from tests.support.samples import write_ome_tiff  # noqa: E402
+from bfbridge.errors import BadArgument
+from bfbridge.viewer.others import link_for
+from bfbridge.viewer.presence import Presence
+from tests.support.samples import write_ome_tiff
 
 COMMAND = [sys.executable, "-m", "bfbridge", "view"]
 
@@ -43,7 +43,8 @@ def viewing(*arguments: object, **variables: str) -> Iterator[tuple[subprocess.P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "DISPLAY": "", "WAYLAND_DISPLAY": "", **variables},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "DISPLAY": "", "WAYLAND_DISPLAY": "",
+             **variables},
     )  # fmt: skip
     try:
         assert process.stdout is not None

@@ -23,9 +23,9 @@ import pytest
 pytest.importorskip("anywidget")
 pytest.importorskip("cmap")
 
-from bfbridge import BioReader  # noqa: E402
-from tests.support.chromium import Page  # noqa: E402
-from tests.support.samples import write_ome_tiff  # noqa: E402
+from bfbridge import BioReader
+from tests.support.chromium import Page
+from tests.support.samples import write_ome_tiff
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +169,13 @@ def shown(page: Page, image: Path) -> None:
 @pytest.mark.slow
 def test_jupyterlab(chromium: Any, image: Path, tmp_path: Path) -> None:
     pytest.importorskip("jupyterlab")
-    source = f"from bfbridge import BioReader\nbr = BioReader({str(image)!r})\nw = br.view(height=400)\nw"
+    source = (
+        f"from bfbridge import BioReader\nbr = BioReader({str(image)!r})\n"
+        "w = br.view(height=400)\nw"
+    )
+    empty = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
     cells = [
-        {"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": text}
+        {**empty, "id": f"c{i}", "source": text}
         for i, text in enumerate((source, "w.z = 2"))
     ]  # fmt: skip
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -203,8 +207,9 @@ def test_jupyterlab(chromium: Any, image: Path, tmp_path: Path) -> None:
 def test_marimo(chromium: Any, image: Path, tmp_path: Path) -> None:
     pytest.importorskip("marimo")
     (tmp_path / "n.py").write_text(
-        "import marimo\napp = marimo.App()\n\n@app.cell\ndef _():\n    from bfbridge import BioReader\n"
-        f"    br = BioReader({str(image)!r})\n    w = br.view(height=400, z=2)\n    w\n    return\n\n"
+        "import marimo\napp = marimo.App()\n\n@app.cell\ndef _():\n"
+        f"    from bfbridge import BioReader\n    br = BioReader({str(image)!r})\n"
+        "    w = br.view(height=400, z=2)\n    w\n    return\n\n"
         "if __name__ == '__main__':\n    app.run()\n"
     )
     port = free_port()

@@ -68,11 +68,21 @@ class KernelSource {
   }
 }
 
+/** Notebooks have themes of their own: JupyterLab, VS Code, marimo. */
+function themeOfNotebook() {
+  const {body, documentElement} = document;
+  const told = body.dataset.jpThemeLight;
+  if (told) return told === 'true' ? 'light' : 'dark';
+  const dark = body.matches('.vscode-dark, .vscode-high-contrast') || documentElement.classList.contains('dark') || body.classList.contains('dark');
+  return dark ? 'dark' : 'light';
+}
+
 /** @param {{model: Model, el: HTMLElement}} cell */
 function render({model, el}) {
   const root = document.createElement('div');
   root.style.height = `${model.get('height')}px`;
   el.append(root);
+  root.dataset.theme = themeOfNotebook();
   const source = new KernelSource(model);
   const app = new App(root, source, model.get('_palettes'), {compact: true});
   const {viewer} = app;
