@@ -23,8 +23,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bfbridge import BioWriter  # noqa: E402
-from tests.support.chromium import Page, browser  # noqa: E402
+from bfbridge import BioWriter
+from tests.support.chromium import Page, browser
 
 COUNT = 40
 
@@ -66,7 +66,8 @@ def fields_of_view(page: Page) -> list[float]:
         v.lookAt({...v.view, zoom: i % 2 ? 1 : 0.5, x, y});
         v.stirred = -Infinity;
         v.draw();
-        while (!v.sharp) await new Promise((done) => v.addEventListener('drawn', done, {once: true}));
+        const drawn = (done) => v.addEventListener('drawn', done, {once: true});
+        while (!v.sharp) await new Promise(drawn);
         times.push(performance.now() - begun);
       }
       return times;
@@ -123,7 +124,7 @@ def measure(chromium: Any, source: str, cold: bool) -> None:
         print(f"  contrast drag, {shown} planes: {rate:.1f} frames/s, {requests} requests")
         print(f"  fling and zoom: {fling(page)}")
         used = page.run("performance.memory?.usedJSHeapSize ?? 0") / 2**20
-        print(f"  tiles {page.run('bfbridge.viewer.store.bytes') / 2**20:.0f} MiB, heap {used:.0f} MiB")
+        print(f"  tiles {page.run('bfbridge.viewer.store.bytes') >> 20} MiB, heap {used:.0f} MiB")
     finally:
         page.close()
         process.send_signal(signal.SIGINT)

@@ -14,9 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bfbridge.viewer.page import add_viewer  # noqa: E402
-from tests.support.chromium import Page, browser  # noqa: E402
-from tests.support.liveserver import live  # noqa: E402
+from bfbridge.viewer.page import add_viewer
+from tests.support.chromium import Page, browser
+from tests.support.liveserver import live
 
 SIZES = {"wide": (1280, 800), "narrow": (420, 800)}
 

@@ -89,6 +89,7 @@ def test_every_dtype(page: Page, server: Live, folder: Path, dtype: str) -> None
 
 def test_more_channels_than_one_pass_draws(page: Page, server: Live, folder: Path) -> None:
     page.go(f"{server.url}/view/many.ome.tif")
+    page.settled()
     page.run(
         "bfbridge.viewer.set({channels: bfbridge.viewer.state.channels.map("
         "(c) => ({...c, active: true}))})"

@@ -200,6 +200,17 @@ export class Pane {
   }
 }
 
+/** Look at the same part of another image, by its share of the width. @param {Viewer} viewer @param {Viewer} leader */
+function follow(viewer, leader) {
+  const mine = viewer.info?.image.levels[0].width, its = leader.info?.image.levels[0].width;
+  if (!mine || !its || following) return;
+  following = true;
+  const {view} = leader, scale = mine / its;
+  viewer.lookAt({...view, x: view.x * scale, y: view.y * scale, zoom: view.zoom / scale}, {quiet: true});
+  following = false;
+}
+let following = false;
+
 /** The whole: one or two panes, tools, panels. */
 export class App {
   /**
@@ -228,7 +239,7 @@ export class App {
     root.classList.toggle('compact', Boolean(options.compact));
     root.append(this.toolbar(), h('div', {className: 'body'}, this.browser, this.panes, this.channels), this.metadata.dialog, this.help, this.note);
     this.viewer.addEventListener('key', (event) => this.key(/** @type {CustomEvent} */ (event).detail));
-    this.viewer.addEventListener('view', () => this.second?.viewer.lookAt(this.viewer.view, {quiet: true}));
+    this.viewer.addEventListener('view', () => this.second && follow(this.second.viewer, this.viewer));
     this.viewer.addEventListener('open', () => this.opened());
     this.viewer.addEventListener('change', () => this.changed());
     if (root.clientWidth < 760) this.channels.hidden = true;
@@ -303,6 +314,7 @@ export class App {
   opened() {
     const {viewer} = this, info = /** @type {import('./source.js').FileInfo} */ (viewer.info);
     const name = info.image.name && info.image.name !== info.name ? info.image.name : '';
+    this.files.element.hidden = !this.files.several();
     this.title.replaceChildren(viewer.file?.split('/').pop() ?? '', h('small', {}, info.series.length > 1 ? name || `image ${info.image.index + 1}` : ''));
     this.options.opened?.(viewer.file ?? '');
     this.files.show();
@@ -350,8 +362,8 @@ export class App {
     this.source.list?.(folder).then((found) => names.append(...found.images.map((name) => h('option', {value: folder ? `${folder}/${name}` : name}))), () => undefined);
     pane.element.append(chosen, names);
     this.panes.append(pane.element);
-    const show = (/** @type {string} */ name) => pane.open(name, name === this.viewer.file ? this.viewer.info?.image.index ?? 0 : 0, {view: this.viewer.view}).catch(() => undefined);
-    pane.viewer.addEventListener('view', () => this.viewer.lookAt(pane.viewer.view, {quiet: true}));
+    const show = (/** @type {string} */ name) => pane.open(name, name === this.viewer.file ? this.viewer.info?.image.index ?? 0 : 0, undefined).then(() => follow(pane.viewer, this.viewer), () => undefined);
+    pane.viewer.addEventListener('view', () => follow(this.viewer, pane.viewer));
     show(file);
   }
 

@@ -33,9 +33,10 @@ export function fileList(source, choose, current) {
     const parts = folder ? folder.split('/') : [];
     path.replaceChildren(...['All', ...parts].flatMap((name, i) => [i ? ' / ' : '', h('button', {type: 'button', className: 'small', onclick: () => go(parts.slice(0, i).join('/'))}, name)]));
     path.hidden = !parts.length;
+    element.hidden = parts.length === 0 && listing.images.length + listing.folders.length < 2;
     show();
   };
-  return {element, go, show, several: () => listing.images.length + listing.folders.length > 1};
+  return {element, go, show, several: () => listing.folder !== '' || listing.images.length + listing.folders.length > 1};
 }
 
 /** Series of a file, as wells where there is a plate. @param {Viewer} viewer @param {(series: number) => void} choose */

@@ -25,14 +25,16 @@ void main() {
   gl_Position = vec4((place * vec3(corner, 1.0)).xy, 0.0, 1.0);
 }`;
 
-/** @param {'u'|'i'|'f'} kind @param {number} count @param {Mode} mode */
-function fragment(kind, count, mode) {
+/** @typedef {{smooth: boolean, palette: boolean, gamma: boolean, wide: boolean, invert: boolean}} Needs  What a shader is able to do; without the rest it is faster. */
+
+/** @param {'u'|'i'|'f'} kind @param {number} count @param {Mode} mode @param {Needs} needs */
+function fragment(kind, count, mode, needs) {
   const scalar = {u: 'uint', i: 'int', f: 'float'}[kind];
   const sampler = {u: 'usampler2D', i: 'isampler2D', f: 'sampler2D'}[kind];
   const numbers = [...Array(count).keys()];
   const cycle = {u: 'int((v - 1u) % 255u)', i: '(v > 0 ? (v - 1) % 255 : 254 - (-v) % 255)', f: 'int(mod(v - 1.0, 255.0))'};
   // Integers are subtracted as such: float32 has 24 bits.
-  const difference = kind === 'f' ? 'return v;'
+  const difference = kind === 'f' || !needs.wide ? 'return float(v) - float(b);'
     : `return v >= ${scalar}(b) ? float(uint(v) - uint(b)) : -float(uint(b) - uint(v));`;
   const drawn = mode === 'intensity' ? `
     vec3 sum = vec3(0.0);
@@ -56,7 +58,6 @@ uniform int bases[${count}];
 uniform sampler2D palettes, table;
 uniform float paletteRows, opacity, floorAlpha;
 uniform int entries, picked;
-uniform bool smoothly;
 uniform vec2 extent;
 in vec2 texel;
 out vec4 color;
@@ -65,22 +66,21 @@ float difference(${scalar} v, int b) { ${difference} }
 ${numbers.map((i) => `
 float at${i}(ivec2 p) { return difference(texelFetch(t${i}, p, 0).r, bases[${i}]); }
 float value${i}() {
-  float exact = at${i}(nearest());
-  if (!smoothly) return exact;
+  ${needs.smooth ? '' : `return at${i}(nearest());`}
   vec2 p = clamp(texel, vec2(0.0), extent) + ${PAD}.0 - 0.5;
   ivec2 q = ivec2(p);
   vec2 f = p - vec2(q);
   float mean = mix(mix(at${i}(q), at${i}(q + ivec2(1, 0)), f.x),
                    mix(at${i}(q + ivec2(0, 1)), at${i}(q + ivec2(1, 1)), f.x), f.y);
-  return isnan(mean) ? exact : mean;
+  return ${kind === 'f' ? `isnan(mean) ? at${i}(nearest()) : mean` : 'mean'};
 }`).join('')}
 vec3 shade(float v, vec4 look, vec4 tint) {
-  if (isnan(v)) return vec3(0.0);
+  ${kind === 'f' ? 'if (isnan(v)) return vec3(0.0);' : ''}
   float share = clamp((v - look.x) * look.y, 0.0, 1.0);
-  if (look.w > 1.5) share = roundEven(share * 65534.0) / 65534.0;
-  if (look.z != 1.0) share = pow(share, look.z);
-  if (mod(look.w, 2.0) > 0.5) share = 1.0 - share;
-  if (tint.a < 0.0) return roundEven(tint.rgb * share);
+  ${needs.wide ? 'share = roundEven(share * 65534.0) / 65534.0;' : ''}
+  ${needs.gamma ? 'share = pow(share, look.z);' : ''}
+  ${needs.invert ? 'if (look.w > 0.5) share = 1.0 - share;' : ''}
+  ${needs.palette ? 'if (tint.a < 0.0)' : ''} return roundEven(tint.rgb * share);
   vec2 place = vec2((share * 255.0 + 0.5) / 256.0, (tint.a + 0.5) / paletteRows);
   return roundEven(texture(palettes, place).rgb * 255.0 * tint.r);
 }
@@ -191,14 +191,14 @@ export class Painter {
     gl.pixelStorei(gl.UNPACK_ROW_LENGTH, 0);
   }
 
-  /** @param {'u'|'i'|'f'} kind @param {number} count @param {Mode} mode */
-  program(kind, count, mode) {
-    const key = kind + count + mode;
+  /** @param {'u'|'i'|'f'} kind @param {number} count @param {Mode} mode @param {Needs} needs */
+  program(kind, count, mode, needs) {
+    const key = [kind, count, mode, ...Object.values(needs)].join();
     const known = this.programs.get(key);
     if (known) return known;
     const gl = this.gl;
     const program = /** @type {WebGLProgram} */ (gl.createProgram());
-    for (const [type, text] of /** @type {[number, string][]} */ ([[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, fragment(kind, count, mode)]])) {
+    for (const [type, text] of /** @type {[number, string][]} */ ([[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, fragment(kind, count, mode, needs)]])) {
       const shader = /** @type {WebGLShader} */ (gl.createShader(type));
       gl.shaderSource(shader, text);
       gl.compileShader(shader);
@@ -251,14 +251,18 @@ export class Painter {
   pass(quad, first, count, m, options) {
     const gl = this.gl;
     const tiles = quad.textures.slice(first, first + count);
-    const {program, at} = this.program(tiles[0].kind, count, options.mode);
+    const drawn = quad.looks.slice(first, first + count);
+    const {program, at} = this.program(tiles[0].kind, count, options.mode, {
+      smooth: options.smooth, wide: tiles[0].stepped, palette: drawn.some((l) => l.palette >= 0),
+      gamma: drawn.some((l) => l.gamma !== 1), invert: drawn.some((l) => l.invert),
+    });
     gl.useProgram(program);
     const looks = new Float32Array(4 * count), colors = new Float32Array(4 * count), bases = new Int32Array(count);
     tiles.forEach((tile, i) => {
-      const look = quad.looks[first + i];
+      const look = drawn[i];
       const base = tile.kind === 'f' ? tile.offset : Math.trunc(look.low);
       bases[i] = tile.kind === 'f' ? 0 : base;
-      looks.set([look.low - base, 1 / (look.high - look.low || 1), look.gamma, (look.invert ? 1 : 0) + (tile.stepped ? 2 : 0)], 4 * i);
+      looks.set([look.low - base, 1 / (look.high - look.low || 1), look.gamma, look.invert ? 1 : 0], 4 * i);
       const [r, g, b] = look.color;
       colors.set(look.palette < 0 ? [r * look.opacity, g * look.opacity, b * look.opacity, -1] : [look.opacity, 0, 0, look.palette], 4 * i);
       gl.activeTexture(gl.TEXTURE0 + i);
@@ -280,7 +284,6 @@ export class Painter {
     gl.uniform1f(at('opacity'), options.opacity ?? 1);
     gl.uniform1f(at('floorAlpha'), options.over ? 0 : 1);
     gl.uniform1i(at('picked'), options.picked ?? 0);
-    gl.uniform1i(at('smoothly'), options.smooth ? 1 : 0);
     gl.uniform2f(at('extent'), tiles[0].width, tiles[0].height);
     gl.uniform4f(at('texels'), ...quad.texels);
     const w = quad.right - quad.left, h = quad.bottom - quad.top;
