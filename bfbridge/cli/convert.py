@@ -38,27 +38,28 @@ def convert(
     resolutions: Annotated[
         int | None,
         typer.Option(
-            "--resolutions", "--pyramid-resolutions", min=1, rich_help_panel=NEW_FILE,
+            "--resolutions", "--pyramid-resolutions", min=1, metavar="N", rich_help_panel=NEW_FILE,
             help="Number of resolution levels, full size included.",
         ),
     ] = None,
     tile_width: Annotated[
         int | None,
         typer.Option(
-            "--tile-width", "--tilex", min=1, rich_help_panel=NEW_FILE, help="Width of the tiles."
+            "--tile-width", "--tilex", min=1, metavar="N", rich_help_panel=NEW_FILE,
+            help="Width of the tiles.",
         ),
     ] = None,
     tile_height: Annotated[
         int | None,
         typer.Option(
-            "--tile-height", "--tiley", min=1, rich_help_panel=NEW_FILE,
+            "--tile-height", "--tiley", min=1, metavar="N", rich_help_panel=NEW_FILE,
             help="Height of the tiles.",
         ),
     ] = None,
     chunk_depth: Annotated[
         int | None,
         typer.Option(
-            "--chunk-depth", min=1, rich_help_panel=NEW_FILE,
+            "--chunk-depth", min=1, metavar="N", rich_help_panel=NEW_FILE,
             help="Z positions of a chunk, in formats with such chunks.",
         ),
     ] = None,

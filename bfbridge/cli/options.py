@@ -55,8 +55,9 @@ def _declared() -> Iterator[tuple[str, Any, Option]]:
 
 
 def _typer_option(option: Option) -> Any:
+    number = "N" if option.least is not None else None
     return typer.Option(
-        *option.flags, help=option.help, metavar=option.metavar, min=option.least,
+        *option.flags, help=option.help, metavar=option.metavar or number, min=option.least,
         rich_help_panel=option.panel,
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any, cast
 
 from bfbridge.processes.ipc import MessagePipe
+from bfbridge.runtime import systems
 
 __all__ = ["ChildProcess", "NoPython"]
 
@@ -79,6 +80,7 @@ class ChildProcess:
         for variable, value in (environment or {}).items():
             variables.setdefault(variable, value)
         code = f"import sys; from {module} import {name}; {name}(*sys.argv[1:])"
+        self._own_group = own_group
         self._process = subprocess.Popen(  # noqa: S603 - this Python, and this library's code
             [sys.executable, "-c", code, *arguments],
             stdin=subprocess.PIPE,
@@ -86,7 +88,7 @@ class ChildProcess:
             bufsize=0,
             env=variables,
             pass_fds=pass_fds,
-            start_new_session=own_group,
+            **(systems.own_group() if own_group else {}),
         )
         self._requests = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)
@@ -112,7 +114,10 @@ class ChildProcess:
 
     def terminate(self, patience: float) -> None:
         """Ask the process to clean up and exit; kill it after `patience` seconds."""
-        self._process.terminate()
+        if self._own_group:
+            systems.interrupt_group(self._process)
+        else:
+            self._process.terminate()
         self.wait(patience)
 
     def wait(self, patience: float) -> None:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from bfbridge.errors import BadArgument, TargetBusy, TargetExists, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.systems import replace, unusable_name
 from bfbridge.storage.durable_io import (
     ZARR_MARKS,
     clear,
@@ -43,7 +44,6 @@ from bfbridge.storage.durable_io import (
     removed_if_empty,
     rename_new,
     replace_at_once,
-    replace_patiently,
     stray_in,
     write_all,
 )
@@ -125,6 +125,9 @@ class AtomicTarget:
         self._durable = durable
         # One target has one folder, whatever links lead to it.
         self._target = Path(os.path.realpath(self.path))
+        wrong = unusable_name(self._target.name)
+        if wrong is not None:
+            raise BadArgument(f"{self.path}: {wrong}. Choose another name.")
         self.folder = _beside(self._target, PARTIAL)
         self.work_path = self.folder / self._target.name
         self._mutex = forking.lock()
@@ -391,7 +394,7 @@ def write_bytes_atomically(
                     flush(fd)
             finally:
                 os.close(fd)
-            replace_patiently(partial, final)
+            replace(partial, final)
         except BaseException:
             with contextlib.suppress(OSError):
                 partial.unlink()

@@ -13,10 +13,10 @@ import re
 import shutil
 import stat
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bfbridge.runtime.systems import replace
 from bfbridge.storage.journal import FOLDER
 
 if sys.platform == "win32":
@@ -36,7 +36,6 @@ __all__ = [
     "removed_if_empty",
     "rename_new",
     "replace_at_once",
-    "replace_patiently",
     "special_rename",
     "stray_in",
     "stray_key",
@@ -231,23 +230,9 @@ def replace_at_once(new: Path, old: Path) -> bool:
         if sys.platform != "win32":
             with contextlib.suppress(OSError):
                 new.chmod(stat.S_IMODE(old_mode))
-        replace_patiently(new, old)
+        replace(new, old)
         return True
     return special_rename(new, old, exchange=True)
-
-
-def replace_patiently(new: Path, old: Path) -> None:
-    """`Path.replace`, waiting out the virus scanners that hold new files on Windows."""
-    patience = 10 if sys.platform == "win32" else 0
-    for attempt in range(patience + 1):
-        try:
-            new.replace(old)
-        except PermissionError:
-            if attempt == patience:
-                raise
-            time.sleep(0.02 * (attempt + 1))
-        else:
-            return
 
 
 def rename_new(source: Path, destination: Path) -> None:

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Final
 
 from bfbridge.errors import UnreadableFile, WriteFailed
+from bfbridge.runtime.systems import replace
 
 __all__ = [
     "COMMIT",
@@ -200,7 +201,7 @@ class Journal:
             for key in (*(key for key in keys if key not in set(last)), *last):
                 target = self.place(key)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                (self.folder / key).replace(target)
+                replace(self.folder / key, target)
             for key in record["removed"]:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     self.place(key).unlink()

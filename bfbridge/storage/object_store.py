@@ -25,6 +25,7 @@ from bfbridge.errors import (
     WriteFailed,
 )
 from bfbridge.runtime import forking
+from bfbridge.runtime.systems import process_is_gone, process_namespace
 from bfbridge.storage.durable_io import ZARR_MARKS, stray_key
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ class UrlTarget:
             self._objects.remove([MARK])
 
     def _take(self) -> None:
-        owner = {"machine": _machine(), "pid": self._pid, "writer": uuid.uuid4().hex}
+        owner = {"machine": process_namespace(), "pid": self._pid, "writer": uuid.uuid4().hex}
         try:
             self._objects.put(MARK, json.dumps(owner).encode(), new=True)
         except FileExistsError as error:
@@ -303,20 +304,6 @@ class UrlTarget:
             machine, pid = owner["machine"], int(owner["pid"])
         except (ValueError, KeyError, TypeError):
             return False
-        if machine is None or machine != _machine():
+        if machine is None or machine != process_namespace():
             return False
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            return False
-        return False
-
-
-def _machine() -> str | None:
-    """Return what only processes that see each other's numbers have in common, where known."""
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    return None
+        return process_is_gone(pid)

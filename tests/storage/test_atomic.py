@@ -888,7 +888,7 @@ class TestRefusals:
         path = tmp_path / "a.tif"
         path.write_bytes(b"old")
         target = written(path, b"new", overwrite=True)
-        monkeypatch.setattr(Path, "replace", failing(number))
+        monkeypatch.setattr(os, "replace", failing(number))
         with pytest.raises(WriteFailed, match=atomic.ADVICE[number]) as caught:
             target.commit()
         kept = tmp_path / ".a.tif.bfbridge-kept" / "a.tif"
@@ -947,7 +947,7 @@ class TestSmallFiles:
         path = tmp_path / "a.json"
         path.write_bytes(b"old")
         if call == "rename":
-            monkeypatch.setattr(Path, "replace", failing(number))
+            monkeypatch.setattr(os, "replace", failing(number))
         elif call == "fsync":
             monkeypatch.setattr(filesystem, "flush", failing(number))
             monkeypatch.setattr(atomic, "flush", failing(number))

@@ -19,7 +19,7 @@ import tifffile
 from bfbridge import BioReader
 from bfbridge.engine.pyramid import reduce_block
 from bfbridge.errors import BadArgument
-from bfbridge.runtime.user_folders import cache_folder
+from bfbridge.runtime.systems import cache_folder
 from bfbridge.virtual import pyramid_cache
 from bfbridge.virtual.pyramid import VirtualImage
 from bfbridge.virtual.pyramid_cache import ChunkFiles, PyramidCache, default_cache

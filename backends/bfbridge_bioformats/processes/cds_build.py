@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bfbridge.backend import OpenOptions, Region
+from bfbridge.runtime.systems import replace
 from bfbridge.storage.source import as_source
 from bfbridge_bioformats.reader import BioFormatsReader
 from bfbridge_bioformats.runtime.cds_archive import CLASS_LIST, drop_old
@@ -88,7 +89,7 @@ def make(target: Path, home: Path, classpath: Sequence[Path]) -> None:
             timeout=_PATIENCE,
         )
         unfinished.chmod(0o600)
-        unfinished.replace(target)
+        replace(unfinished, target)
         drop_old()
     finally:
         for leftover in (names, unfinished, image, target.with_suffix(".making")):

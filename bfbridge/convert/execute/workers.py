@@ -136,7 +136,9 @@ def serve() -> None:
     # Output of libraries and of Java goes to standard error.
     parent = ParentPipe(output=2)
     stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    for name in ("SIGTERM", "SIGBREAK"):  # the second is Windows'
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: stopped.set())
     from bfbridge.convert.execute.jobs import converted
 
     last = 0.0
