@@ -120,6 +120,7 @@ def test_writers_set_every_spelling(bw: BioWriter) -> None:
     assert bw.samples_per_pixel == 3
 
 
+@pytest.mark.java
 def test_the_module_has_bfios_names() -> None:
     assert bfbridge.start() == bfbridge.JAR_VERSION
     assert bfbridge.__version__.count(".") == 2

@@ -86,6 +86,7 @@ def moved(monkeypatch):
     return lengths
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("isolated", [False, True])
 def test_a_format_of_two_files(store, isolated):
     pytest.importorskip("jpype", reason="JPype is not installed")
@@ -96,6 +97,7 @@ def test_a_format_of_two_files(store, isolated):
         assert len(br._file.backend.used_files) == 2
 
 
+@pytest.mark.java
 def test_a_tiff_through_either_backend_moves_little_for_a_plane(store, moved):
     pytest.importorskip("jpype", reason="JPype is not installed")
     whole = STACK.nbytes
