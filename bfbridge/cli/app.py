@@ -19,6 +19,7 @@ from bfbridge.cli.info import info
 from bfbridge.cli.render import render
 from bfbridge.cli.serve import serve
 from bfbridge.cli.text import LogLines, printable_json, say, show_error, warn
+from bfbridge.cli.view import view
 from bfbridge.errors import BfbridgeError
 from bfbridge.runtime.terminal import printable
 
@@ -37,6 +38,7 @@ app.command(cls=ShortHelp)(info)
 app.command(cls=ShortHelp)(convert)
 app.command(cls=ShortHelp)(render)
 app.command(cls=ShortHelp)(serve)
+app.command(cls=ShortHelp)(view)
 
 
 def run_app() -> None:

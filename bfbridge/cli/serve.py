@@ -57,6 +57,7 @@ def serve(
     try:
         from bfbridge.serve.options import ServeOptions, new_token
         from bfbridge.serve.run import run_server
+        from bfbridge.viewer.page import add_viewer
     except ImportError as error:
         raise MissingExtra(
             f"serve needs a package that is not installed ({error}). Install it with: {INSTALL}"
@@ -78,6 +79,7 @@ def serve(
         isolated=isolated,
         storage_options=pairs(storage) or {},
         access_log=not quiet,
+        extend=add_viewer,
     )
     if options.is_public and no_token:
         warn(f"without a token, everybody who reaches {host} can read these files.")

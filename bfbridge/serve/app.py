@@ -65,5 +65,7 @@ def make_app(options: ServeOptions, metrics: Metrics | None = None) -> web.Appli
     app = web.Application(middlewares=[gate.middleware])
     app[GATE] = gate
     app.cleanup_ctx.append(lifetime)
+    if options.extend is not None:
+        options.extend(app, options)
     Handlers(options, library, delivery, metrics).add_to(app)
     return app

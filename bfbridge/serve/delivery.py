@@ -14,11 +14,12 @@ from aiohttp import hdrs, web
 from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.errors import FileChanged
 from bfbridge.serve.faults import as_refused
-from bfbridge.serve.files import OpenFiles, ServedFile
+from bfbridge.serve.files import OpenFiles
 from bfbridge.serve.metrics import Metrics
 from bfbridge.serve.options import ServeOptions, is_loopback
 from bfbridge.serve.replies import Plan, Refused, Reply
 from bfbridge.serve.scheduler import Lane, Scheduler
+from bfbridge.serve.served_file import ServedFile
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.errors import BfbridgeError
+from bfbridge.ngff.omero import channel_color
 from bfbridge.rendering.compose import Layer
 from bfbridge.rendering.contrast import Contrast, Statistics
 from bfbridge.rendering.palettes import palette_colors
@@ -19,7 +20,7 @@ from bfbridge.serve.raw import raw_dtype
 
 if TYPE_CHECKING:
     from bfbridge.backend import Channel, Quantity
-    from bfbridge.serve.files import ServedFile
+    from bfbridge.serve.served_file import ServedFile
     from bfbridge.views import ImageView
     from bfbridge.virtual.pyramid import VirtualImage
 
@@ -162,7 +163,8 @@ def _channel(view: ImageView, drawing: Drawing, number: int, channel: Channel) -
     color: str | None
     if layer is None and not view.is_mask:
         low, high = Contrast(view).window(first)
-        color = _css(channel.color) or "#ffffff"
+        # The colour it has when it is drawn with the others.
+        color = _css(channel_color(channel, number, len(view.channels), 1))
     elif layer is None or layer.by_value:
         low, high, color = 0.0, 255.0, "#ffffff"
     else:

@@ -3,146 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-import bfbridge
 from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
 from bfbridge.reader import BioReader
-from bfbridge.rendering.contrast import Contrast
-from bfbridge.rendering.plan import Drawing, plan_drawing
-from bfbridge.runtime import forking
 from bfbridge.serve.library import Library, Located, not_found
 from bfbridge.serve.metrics import Metrics
 from bfbridge.serve.options import ServeOptions
 from bfbridge.serve.replies import Refused
-from bfbridge.virtual.hierarchy import VirtualHierarchy
+from bfbridge.serve.served_file import ServedFile
 
 if TYPE_CHECKING:
-    from bfbridge.views import ImageView
-    from bfbridge.virtual.pyramid import VirtualImage
+    pass
 
-__all__ = ["SIDE", "OpenFiles", "ServedFile"]
+__all__ = ["OpenFiles"]
 
 T = TypeVar("T")
-SIDE: Final = 512
-"""Of virtual chunks."""
 FRESH: Final = 1.0
 """Seconds for which the place and stamp of a file are not looked up again."""
 _FAILED_SECONDS: Final = 30.0
 _MOST_FAILED: Final = 1024
 _MOST_OPENING: Final = 64
-_MOST_DRAWINGS: Final = 256
 _MOST_PLACES: Final = 4096
-
-
-class ServedFile:
-    """An open file and what replies are computed with. Thread-safe.
-
-    Parameters
-    ----------
-    reader
-        The file.
-    name
-        As messages and documents have it.
-    compression
-        Of Zarr chunks.
-
-    Attributes
-    ----------
-    reader, name
-        As given.
-    version
-        What tells the present content from an older one, in 32 hexadecimal digits.
-    """
-
-    def __init__(self, reader: BioReader, name: str, compression: Any = "none") -> None:
-        self.reader = reader
-        self.name = name
-        stamp: Hashable = reader._file.stamp
-        if reader._file.source.path is None:
-            # A change of content cannot be noticed.
-            stamp = secrets.token_hex(8)
-        told = (bfbridge.__version__, stamp, reader.backend, str(compression))
-        self.version = hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
-        self._compression = compression
-        self._lock = forking.lock()
-        self._hierarchies: dict[int, VirtualHierarchy] = {}
-        self._drawings: OrderedDict[Hashable, Drawing] = OrderedDict()
-        self._drawing_lock = forking.lock()
-
-    def hierarchy(self, version: int = 3) -> VirtualHierarchy:
-        """Return the file as an OME-Zarr store, of Zarr version 3 or 2."""
-        with self._lock:
-            found = self._hierarchies.get(version)
-            if found is None:
-                found = VirtualHierarchy(
-                    self.reader.series[:],
-                    version,  # type: ignore[arg-type]
-                    self._compression,
-                    SIDE,
-                    self.reader._file.cache,
-                )
-                self._hierarchies[version] = found
-            return found
-
-    def view(self, series: int) -> ImageView:
-        """Return an image at full size.
-
-        Raises
-        ------
-        Refused
-            404: there is none of this number.
-        """
-        if not 0 <= series < len(self.reader.series):
-            raise Refused(404, f"there is no series {series}; it has {len(self.reader.series)}")
-        return self.reader.series[series]
-
-    def image(self, series: int) -> VirtualImage:
-        """Return an image as a pyramid of exact halves.
-
-        Raises
-        ------
-        Refused
-            404: there is none of this number.
-        """
-        self.view(series)
-        return self.hierarchy().image(series)
-
-    def drawing(self, series: int, style: Any, channels: Any, z: int, t: int) -> Drawing:
-        """Return what is drawn of a plane; measured once for equal arguments.
-
-        Parameters
-        ----------
-        series
-            Number of the image.
-        style
-            A parsed style, or None.
-        channels
-            Numbers or names, in a tuple, or None.
-        z, t
-            The plane.
-        """
-        key = (series, style, channels, z, t)
-        found = self._drawings.get(key)
-        if found is not None:
-            return found
-        # One at a time: others would measure the same pixels.
-        with self._drawing_lock:
-            found = self._drawings.get(key)
-            if found is None:
-                view = self.view(series)
-                found = plan_drawing(view, Contrast(view), style, channels, z, t)
-                self._drawings[key] = found
-                while len(self._drawings) > _MOST_DRAWINGS:
-                    self._drawings.popitem(last=False)
-            return found
 
 
 class OpenFiles:

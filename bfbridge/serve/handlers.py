@@ -15,7 +15,6 @@ from aiohttp import web
 from bfbridge.serve import iiif
 from bfbridge.serve.delivery import Delivery
 from bfbridge.serve.describe import describe, histograms, original_metadata, to_json
-from bfbridge.serve.files import ServedFile
 from bfbridge.serve.grids import (
     LARGEST_SIDE,
     SMALLEST_SIDE,
@@ -40,6 +39,7 @@ from bfbridge.serve.query import (
 )
 from bfbridge.serve.raw import raw_dtype, raw_headers, raw_tile
 from bfbridge.serve.replies import Plan, Refused, Reply
+from bfbridge.serve.served_file import ServedFile
 
 __all__ = ["Handlers"]
 

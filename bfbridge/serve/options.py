@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -80,6 +80,9 @@ class ServeOptions:
         What one file may ask for.
     access_log
         Whether each request is logged.
+    extend
+        Adds routes of other packages to the application, such as those of the viewer. Worker
+        processes import it, so it has to be a function of a module.
 
     Raises
     ------
@@ -104,6 +107,7 @@ class ServeOptions:
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     limits: Limits = SERVED_LIMITS
     access_log: bool = True
+    extend: Callable[[Any, ServeOptions], None] | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:

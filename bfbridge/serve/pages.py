@@ -79,7 +79,8 @@ def _image(listing: Listing, name: str, root: str, pictured: bool) -> str:
     links = " ".join(
         f'<a href="{_href(root, route, end)}">{text}</a>'
         for route, end, text in (
-            ("info", whole, "info"), ("ome", whole, "OME-XML"), ("metadata", whole, "metadata"),
+            ("view", whole, "view"), ("info", whole, "info"), ("ome", whole, "OME-XML"),
+            ("metadata", whole, "metadata"),
             ("dzi", f"{whole}.dzi", "DeepZoom"), ("iiif/3", whole, "IIIF"),
         )
     )  # fmt: skip

@@ -17,7 +17,7 @@ from bfbridge.serve.query import Shown, plane_of
 from bfbridge.serve.replies import Refused
 
 if TYPE_CHECKING:
-    from bfbridge.serve.files import ServedFile
+    from bfbridge.serve.served_file import ServedFile
     from bfbridge.virtual.pyramid import VirtualImage
 
 __all__ = ["Box", "draw_box", "draw_region", "encode", "level_sides", "read_box", "stored_jpeg"]

@@ -14,7 +14,7 @@ from bfbridge.serve.pictures import Box, read_box
 from bfbridge.serve.replies import Reply
 
 if TYPE_CHECKING:
-    from bfbridge.serve.files import ServedFile
+    from bfbridge.serve.served_file import ServedFile
 
 __all__ = ["raw_dtype", "raw_headers", "raw_tile"]
 

@@ -403,9 +403,6 @@ def write_bytes_atomically(
             flush_folder(final.parent)
 
 
-# Names and messages -------------------------------------------------------------------------
-
-
 def _named(path: str | os.PathLike[str]) -> Path:
     """Return the path made absolute now, since the working directory may change later."""
     text = os.fsdecode(path)
@@ -489,8 +486,6 @@ def _objection(path: Path) -> str:
         "replaced. Choose another name, or remove the folder yourself."
     )
 
-
-# The lock -----------------------------------------------------------------------------------
 
 _fork_guard = threading.Lock()
 _held: set[int] = set()

@@ -361,6 +361,31 @@ class Derived:
             background=background, format=format, quality=quality,
         )  # fmt: skip
 
+    # ---- bfbridge.viewer
+
+    def view(self: Any, **state: Any) -> Any:
+        """Return a widget that shows the image in a notebook, of any size.
+
+        Parameters
+        ----------
+        **state
+            Traits to begin with, such as ``z``, ``t``, ``center``, ``zoom``, ``channels``,
+            ``height``; see `bfbridge.viewer.widget.ImageWidget`.
+
+        Returns
+        -------
+        ImageWidget
+            Its traits follow what the user does, and can be set. The reader has to stay open.
+
+        Raises
+        ------
+        MissingExtra
+            The extra ``widget`` is not installed.
+        """
+        from bfbridge.viewer import widget
+
+        return widget.show(self, **state)
+
     # ---- bfbridge.virtual
 
     def to_zarr(

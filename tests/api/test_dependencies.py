@@ -141,7 +141,14 @@ def test_what_is_declared_is_imported() -> None:
 def test_all_is_every_extra_that_needs_no_cluster_and_no_maven() -> None:
     (everything,) = PROJECT["optional-dependencies"]["all"]
     named = set(re.findall(r"\[(.*)\]", everything)[0].split(","))
-    others = set(PROJECT["optional-dependencies"]) - {"all", "test", "maven", "cluster", "napari"}
+    others = set(PROJECT["optional-dependencies"]) - {
+        "all",
+        "test",
+        "docs",
+        "maven",
+        "cluster",
+        "napari",
+    }
     assert named == others
 
 

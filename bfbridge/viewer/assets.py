@@ -1,0 +1,66 @@
+"""What runs in the browser: modules, style, palettes."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, Final
+
+import numpy as np
+
+from bfbridge.rendering.palettes import distinct_colors, palette_colors
+
+__all__ = ["MODULES", "PALETTES", "palettes", "static_file"]
+
+MODULES: Final = (
+    "camera", "units", "dom", "source", "gl", "tiles", "shapes", "input", "viewer", "panel",
+    "browse", "app",
+)  # fmt: skip
+"""ES modules that the page and the notebook share, each after those that it imports."""
+PALETTES: Final = (
+    "gray", "viridis", "magma", "inferno", "plasma", "cividis", "turbo", "hot", "cool", "bone",
+    "matplotlib:coolwarm", "twilight",
+)  # fmt: skip
+"""Palettes that channels can be drawn with."""
+
+
+@lru_cache(maxsize=1)
+def palettes() -> dict[str, Any]:
+    """Return the palettes as the viewer takes them.
+
+    Returns
+    -------
+    dict
+        ``labels``: 255 colours of labels; ``names`` and ``palettes``: 256 colours of each palette.
+        Colours are lists of red, green and blue, 0 to 255.
+
+    Raises
+    ------
+    MissingExtra
+        cmap is not installed.
+    """
+    return {
+        "labels": distinct_colors()[:, :3].tolist(),
+        "names": [name.rpartition(":")[2] for name in PALETTES],
+        "palettes": [_sampled(name) for name in PALETTES],
+    }
+
+
+def _sampled(name: str) -> list[list[int]]:
+    stops = palette_colors(name)[:, :3]
+    places = np.linspace(0, len(stops) - 1, 256)
+    columns = [np.interp(places, np.arange(len(stops)), stops[:, i]) for i in range(3)]
+    found: list[list[int]] = np.rint(np.stack(columns, axis=1)).astype(int).tolist()
+    return found
+
+
+@lru_cache(maxsize=32)
+def static_file(name: str) -> bytes | None:
+    """Return a file of the page, or None where there is none of this name."""
+    if name == "palettes.json":
+        return json.dumps(palettes(), separators=(",", ":")).encode()
+    known = {"page.js", "view.css", *(f"{module}.js" for module in MODULES)}
+    if name not in known:
+        return None
+    return files("bfbridge.viewer").joinpath("static", name).read_bytes()

@@ -1,0 +1,58 @@
+/** The page of `bfbridge view`: a file in the address, its view behind the #. */
+
+import {App, fromLink, toLink} from './app.js';
+import {h} from './dom.js';
+import {HttpSource} from './source.js';
+
+const meta = (/** @type {string} */ name) => document.querySelector(`meta[name="bfbridge-${name}"]`)?.getAttribute('content') ?? '';
+const root = new URL(meta('root'), location.href).href;
+const source = new HttpSource(root);
+const place = (/** @type {string} */ file) => `${root}view/${file.split('/').map(encodeURIComponent).join('/')}`;
+
+async function start() {
+  const palettes = await (await fetch(`${root}static/palettes.json`)).json();
+  const app = new App(document.body, source, palettes, {
+    opened: (file) => {
+      document.title = `${file.split('/').pop()} - bfbridge`;
+      if (location.href.split('#')[0] !== place(file)) history.pushState(null, '', place(file));
+    },
+  });
+  Object.assign(window, {bfbridge: app});
+  const {viewer} = app;
+  let timer = 0;
+  const keep = () => {
+    clearTimeout(timer);
+    timer = window.setTimeout(() => viewer.info && history.replaceState(null, '', `#${toLink(viewer)}`), 300);
+  };
+  for (const name of ['change', 'view']) viewer.addEventListener(name, keep);
+  const show = () => {
+    const file = decodeURIComponent(location.href.split('#')[0].slice(`${root}view/`.length));
+    const {series, wanted} = fromLink(location.hash.slice(1));
+    if (file) return app.open(file, series, wanted);
+    app.browser.hidden = false;
+    return undefined;
+  };
+  addEventListener('popstate', show);
+  app.files.go(decodeURIComponent(location.href.split('#')[0].slice(`${root}view/`.length)).split('/').slice(0, -1).join('/')).then(() => {
+    if (app.files.several() && innerWidth > 900) app.browser.hidden = false;
+  }, () => undefined);
+  viewer.addEventListener('open', () => {
+    if ((viewer.info?.series.length ?? 0) > 1 && innerWidth > 900) app.browser.hidden = false;
+  }, {once: true});
+  const beside = meta('beside');
+  await show();
+  if (beside) app.compare(beside);
+  app.main.stage.focus();
+  const id = Math.random().toString(36).slice(2);
+  const tell = (/** @type {string} */ what) => fetch(`${root}page/${what}/${id}`, {keepalive: true, cache: 'no-store'}).then((r) => r.ok, () => {
+    if (what === 'open') app.main.failed(new TypeError());
+  });
+  if (meta('watched')) {
+    tell('open');
+    setInterval(() => tell('open'), 5000);
+    addEventListener('pagehide', () => tell('closed'));
+    addEventListener('pageshow', () => tell('open'));
+  }
+}
+
+start().catch((error) => document.body.append(h('div', {className: 'fatal', role: 'alert'}, h('strong', {}, 'The viewer cannot start.'), h('span', {}, error.message))));

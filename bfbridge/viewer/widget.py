@@ -1,0 +1,220 @@
+"""Images in notebooks: the viewer as an anywidget, in JupyterLab, Notebook, VS Code and marimo.
+
+Tiles travel over the notebook's own connection: there is no port and no proxy.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from bfbridge.errors import BfbridgeError, MissingExtra
+from bfbridge.rendering.palettes import distinct_colors
+from bfbridge.rendering.summary import thumbnail_png
+from bfbridge.serve import describe, faults, grids, raw
+from bfbridge.serve.query import channel_numbers, plane_of
+from bfbridge.serve.replies import Refused
+from bfbridge.serve.served_file import ServedFile
+from bfbridge.viewer.assets import MODULES, palettes, static_file
+
+try:
+    import anywidget
+    import traitlets
+except ImportError as error:
+    raise MissingExtra(
+        f"view() needs a package that is not installed ({error}). Install it with: "
+        'python -m pip install "bfbridge[widget]"'
+    ) from error
+
+if TYPE_CHECKING:
+    from bfbridge.reader import BioReader
+    from bfbridge.views import ImageView
+
+__all__ = ["ImageWidget", "joined_modules", "show"]
+
+log = logging.getLogger("bfbridge.viewer")
+SIDE: Final = 512
+"""Of a tile, as in ``source.js``."""
+THREADS: Final = 4
+_IMPORT: Final = re.compile(r"^import \{(.+?)\} from '\./(\w+)\.js';\n", re.MULTILINE)
+_EXPORT: Final = re.compile(r"^export (?=(?:async )?(?:class|function|const) (\w+))", re.MULTILINE)
+
+
+@lru_cache(maxsize=1)
+def joined_modules() -> str:
+    """Return the viewer as one ES module, as notebooks load it from a string.
+
+    Each module becomes a function that returns what the module exports.
+    """
+    parts = [_wrapped(name, (static_file(f"{name}.js") or b"").decode()) for name in MODULES]
+    last = files("bfbridge.viewer").joinpath("static", "widget.js").read_text("utf-8")
+    return "\n".join((*parts, _IMPORT.sub(_taken, last)))
+
+
+def _taken(found: re.Match[str]) -> str:
+    return f"const {{{found[1]}}} = module_{found[2]};\n"
+
+
+def _wrapped(name: str, text: str) -> str:
+    exports = ", ".join(match[1] for match in _EXPORT.finditer(text))
+    body = _EXPORT.sub("", _IMPORT.sub(_taken, text))
+    return f"const module_{name} = (() => {{\n{body}\nreturn {{{exports}}};\n}})();\n"
+
+
+class ImageWidget(anywidget.AnyWidget):  # type: ignore[misc]
+    """An image in a notebook. Traits follow what the user does, and can be set.
+
+    Attributes
+    ----------
+    series
+        Number of the image in its file.
+    z, t
+        The plane.
+    center
+        Pixel (x, y) of the full image in the middle.
+    zoom
+        CSS pixels for one pixel of the image; 0 shows the whole image.
+    channels
+        Of each channel a dictionary: ``active``, ``color`` (``#rrggbb``), ``palette`` (a name or
+        None), ``low``, ``high``, ``gamma``, ``invert``, ``opacity``.
+    shapes
+        What was drawn: ``kind``, ``points`` as [x, y] in pixels, ``closed``, ``text``.
+    height
+        Of the widget, in CSS pixels.
+    """
+
+    _esm = joined_modules()
+    _css = (static_file("view.css") or b"").decode()
+    series = traitlets.Int(0).tag(sync=True)
+    z = traitlets.Int(None, allow_none=True).tag(sync=True)
+    t = traitlets.Int(None, allow_none=True).tag(sync=True)
+    center = traitlets.List([0.0, 0.0]).tag(sync=True)
+    zoom = traitlets.Float(0.0).tag(sync=True)
+    channels = traitlets.List([]).tag(sync=True)
+    shapes = traitlets.List([]).tag(sync=True)
+    height = traitlets.Int(520).tag(sync=True)
+    _name = traitlets.Unicode("").tag(sync=True)
+    _palettes = traitlets.Dict({}).tag(sync=True)
+
+    def __init__(self, image: ImageView, **state: Any) -> None:
+        name = re.split(r"[\\/]", image.source_name)[-1]
+        self._served = ServedFile(cast("BioReader", image), name)
+        self._image = image
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="bfbridge-widget")
+        self._lock = threading.Lock()
+        self._asked: dict[str, Future[None]] = {}
+        self._answers: dict[str, Callable[[dict[str, Any]], tuple[Any, list[Any]]]] = {
+            "info": lambda asked: (
+                describe.describe(self._served, _number(asked, "series")), []
+            ),
+            "histogram": self._histogram,
+            "raw": self._raw,
+            "ome": self._ome,
+            "metadata": lambda asked: (
+                describe.to_json(describe.original_metadata(self._served)).decode(), []
+            ),
+        }  # fmt: skip
+        super().__init__(_name=name, _palettes=palettes(), **state)
+        self.on_msg(self._hear)
+
+    # ---- messages
+
+    def _hear(self, widget: Any, content: Any, buffers: Any) -> None:
+        del widget, buffers
+        if not isinstance(content, dict) or not isinstance(content.get("id"), str):
+            return
+        number = content["id"]
+        if content.get("kind") == "abort":
+            with self._lock:
+                waiting = self._asked.pop(number, None)
+            if waiting is not None:
+                waiting.cancel()
+            return
+        with self._lock:
+            self._asked[number] = self._pool.submit(self._answer, number, content)
+
+    def _answer(self, number: str, asked: dict[str, Any]) -> None:
+        buffers: list[Any] = []
+        try:
+            answer = self._answers.get(asked.get("kind", ""))
+            if answer is None:
+                raise Refused(400, "there is no such request")
+            content, buffers = answer(asked)
+            reply = {"id": number, "content": describe._finite(content)}
+        except Exception as error:
+            known = faults.as_refused(error, self._image.source_name, self._served.name)
+            if known is None:
+                log.exception("a request of the notebook failed")
+                known = Refused(500, f"this is a fault of bfbridge ({type(error).__name__})")
+            reply = {"id": number, "status": known.status, "error": str(known)}
+        with self._lock:
+            self._asked.pop(number, None)
+        self.send(reply, buffers)
+
+    def _histogram(self, asked: dict[str, Any]) -> tuple[Any, list[Any]]:
+        series = _number(asked, "series")
+        channels = self._channels(asked, series)
+        found = describe.histograms(self._served, series, channels, asked.get("z"), asked.get("t"))
+        return found, []
+
+    def _ome(self, asked: dict[str, Any]) -> tuple[Any, list[Any]]:
+        del asked
+        xml = self._image.ome_xml
+        if xml is None:
+            raise Refused(404, "the metadata of this file cannot be expressed as OME-XML")
+        return xml, []
+
+    def _raw(self, asked: dict[str, Any]) -> tuple[Any, list[Any]]:
+        names = ("series", "level", "row", "column", "z", "t")
+        series, level, row, column, z, t = (_number(asked, name) for name in names)
+        image = self._served.image(series)
+        plane_of(image.view, z, t)
+        if level >= len(image.levels):
+            raise Refused(404, f"there are the levels 0 to {len(image.levels) - 1}")
+        box = grids.tile_box(image, level, row, column, SIDE)
+        channels = self._channels(asked, series)
+        found = raw.raw_tile(self._served, series, level, box, channels, z, t)
+        return {"dtype": raw.raw_dtype(image.dtype).name}, [found.body]
+
+    def _channels(self, asked: dict[str, Any], series: int) -> list[int]:
+        text = ",".join(map(str, asked.get("channels") or ()))
+        return channel_numbers(text or None, self._served.view(series).sizes["C"])
+
+    # ---- notebooks
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """Return the widget, and a picture for where there is no kernel."""
+        found = super()._repr_mimebundle_(**options)
+        bundle, metadata = found if isinstance(found, tuple) else (found, {})
+        try:
+            picture = thumbnail_png(self._image)
+        except BfbridgeError:
+            picture = None
+        if bundle is not None and picture is not None:
+            bundle = {**bundle, "image/png": base64.b64encode(picture).decode()}
+        return bundle, metadata
+
+    def close(self) -> None:
+        """Free the threads and the page's side of the widget."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        super().close()
+
+
+def _number(asked: dict[str, Any], name: str) -> int:
+    value = asked.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise Refused(400, f"{name}: give a whole number from 0")
+    return value
+
+
+def show(image: ImageView, **state: Any) -> ImageWidget:
+    """Return a widget that shows an image; see `ImageView.view`."""
+    distinct_colors()
+    return ImageWidget(image, series=image.index, **state)
