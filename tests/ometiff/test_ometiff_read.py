@@ -562,6 +562,7 @@ def test_jpeg_of_disputed_colour_is_left_to_bioformats(tmp_path):
 def test_one_request_for_a_tile_of_a_remote_file(tmp_path, monkeypatch):
     from bfbridge.storage import source
 
+    fsspec = pytest.importorskip("fsspec")
     array = numbered((1, 2, 1, 640, 640), "u2")
     path = tmp_path / "made.ome.tif"
     tifffile.imwrite(path, array, tile=(128, 128), metadata={"axes": "TCZYX"})
@@ -573,8 +574,9 @@ def test_one_request_for_a_tile_of_a_remote_file(tmp_path, monkeypatch):
         return real(self, offset, length)
 
     monkeypatch.setattr(source._RemoteFile, "read_at", note)
-    reader = open_ours(path.as_uri())
-    assert sum(asked) < path.stat().st_size / 5
+    fsspec.filesystem("memory").pipe("/one_request/made.ome.tif", path.read_bytes())
+    reader = open_ours("memory://one_request/made.ome.tif")
+    assert 0 < sum(asked) < path.stat().st_size / 5
     region = Region(0, 0, (0, 1, 0, 128, 256), (1, 2, 1, 256, 384))
     out = np.empty(region.shape, "u2")
     reader.read(region, out)

@@ -242,6 +242,8 @@ FULL: dict[type, dict[str, Any]] = {
         "emission": Quantity(460, "nm"),
         "excitation": Quantity(0.4, "µm"),
         "samples": 3,
+        "window": (0.5, 800.0),
+        "active": False,
     },
     Level: {"shape": SHAPE, "chunk": (1, 3, 1, 32, 16)},
     Image: {
@@ -255,6 +257,8 @@ FULL: dict[type, dict[str, Any]] = {
         "channels": (Channel("a"), Channel(None, (0, 0, 0, 0))),
         "role": "macro",
         "significant_bits": 12,
+        "label_of": 1,
+        "photo": True,
         "time_step": Quantity(4, "s"),
     },
     StoredAs: {"container": "tiff", "details": (("tables", b"\0\xff"), ("predictor", 2))},
