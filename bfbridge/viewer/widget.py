@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import logging
 import re
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from bfbridge.errors import BfbridgeError, MissingExtra
 from bfbridge.rendering.palettes import distinct_colors
 from bfbridge.rendering.summary import thumbnail_png
+from bfbridge.runtime import forking
 from bfbridge.serve import describe, faults, grids, raw
 from bfbridge.serve.query import channel_numbers, plane_of
 from bfbridge.serve.replies import Refused
@@ -108,7 +108,7 @@ class ImageWidget(anywidget.AnyWidget):  # type: ignore[misc]
         self._served = ServedFile(cast("BioReader", image), name)
         self._image = image
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="bfbridge-widget")
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self._asked: dict[str, Future[None]] = {}
         self._answers: dict[str, Callable[[dict[str, Any]], tuple[Any, list[Any]]]] = {
             "info": lambda asked: (

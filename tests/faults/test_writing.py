@@ -69,6 +69,7 @@ def remove(path: Path) -> None:
 class TestTheHarnessItself:
     """A writer that writes in place is caught by every check used below."""
 
+    @pytest.mark.java
     def test_a_naive_writer_leaves_half_a_file(self, zygote, tmp_path):
         path = tmp_path / "raw"
         order = {"path": path, "shape": SHAPE, "seed": 1, "writer": "naive"}

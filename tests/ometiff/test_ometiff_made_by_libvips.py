@@ -10,6 +10,8 @@ from tests.ometiff.test_ometiff_referee import compare
 from tests.support import referees
 from tests.support.tiffs import numbered, ome_xml, open_ours
 
+pytestmark = pytest.mark.java
+
 OPTIONS = {
     "tiles": {"tile": True, "tile_width": 32, "tile_height": 48},
     "deflate": {"tile": True, "compression": "deflate", "predictor": "horizontal"},

@@ -128,6 +128,7 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     assert companion_of(path) is None
 
 
+@pytest.mark.java
 def test_bioformats_looks_for_the_same(tmp_path: Path) -> None:
     """Each reader takes the TIFF with its companion, none without, and none the unrelated."""
     needed("bioformats")

@@ -25,6 +25,8 @@ from tests.support.tiffs import (
     saved,
 )
 
+pytestmark = pytest.mark.java
+
 
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Path:

@@ -30,6 +30,8 @@ from bfbridge.patches import ImageStack
 from bfbridge.storage.source import path_or_url
 from tests.support.memory import distinct
 
+pytestmark = pytest.mark.java
+
 ARRAY = distinct((60, 70, 2, 3, 2), np.uint8)
 NAN, INF = float("nan"), float("inf")
 WORDS = [

@@ -25,6 +25,8 @@ from tests.support.referees import needed
 from tests.support.tiffs import all_of, open_java, open_ours
 from tests.support.tiffzoo import Made, make
 
+pytestmark = pytest.mark.java
+
 QUICK = 150
 BLOCK = 500
 BLOCKS = 10

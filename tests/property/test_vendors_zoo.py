@@ -19,6 +19,8 @@ from tests.support.agreement import differences, opened
 from tests.support.referees import needed
 from tests.support.vendorzoo import ZOO
 
+pytestmark = pytest.mark.java
+
 READERS: dict[str, type[ReaderBackend]] = {"czi": CziReader, "lif": LifReader, "nd2": Nd2Reader}
 BLOCK = 15
 BLOCKS = 4

@@ -545,6 +545,7 @@ def test_a_ramp_is_a_color_and_no_palette(tmp_path: Path) -> None:
     assert not found[..., 1].any()
 
 
+@pytest.mark.java
 def test_a_palette_is_the_one_that_java_finds(tmp_path: Path) -> None:
     values = (distinct((30, 40)) % 256).astype(np.uint8)
     table = np.random.default_rng(2).integers(1, 256, (3, 256)).astype(np.uint16) * 257

@@ -209,6 +209,7 @@ def test_failures_are_one_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ome.tif"]
 
 
+@pytest.mark.java
 def test_render_a_folder_and_a_plate(tmp_path: Path, run: Run, plate: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -62,6 +62,7 @@ def test_six_lines(tiff: Path) -> None:
     assert "closed" in br._repr_html_()
 
 
+@pytest.mark.java
 def test_long_and_unprintable_names_stay_in_six_lines(tmp_path: Path) -> None:
     names = [f"channel\n{i}\x1b[2J" for i in range(40)]
     path = write_ome_tiff(

@@ -36,7 +36,7 @@ OF_ONE_CALL = {
     "cli",
     "convert",
     "processes",
-    "analysis/regions.py",
+    "analysis/statistics.py",
     "testing.py",
     "bfbridge_bioformats/runtime/calls.py",
 }

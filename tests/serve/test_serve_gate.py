@@ -200,6 +200,7 @@ def test_only_reading_is_answered(server: Live, method: str) -> None:
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("path", "status"),
     [

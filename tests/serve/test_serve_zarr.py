@@ -103,6 +103,7 @@ def test_documents_and_absent_chunks(server: Live) -> None:
     assert attributes["multiscales"][0]["version"] == "0.4"
 
 
+@pytest.mark.java
 def test_stores_on_disk_are_files_like_others(folder: Path, tmp_path: Path) -> None:
     from bfbridge import BioWriter
 

@@ -195,9 +195,9 @@ def test_a_file_in_non_blocking_mode(tmp_path: Path) -> None:
 
 
 def test_nobody_calls_the_system_but_in_a_loop() -> None:
-    """`filesystem.read_all`, `fill_at` and `write_all` are the loops; three modules have others."""
+    """`durable_io.read_all`, `fill_at` and `write_all` are the loops; three modules have others."""
     loops = {"bfbridge/storage/durable_io.py", "backends/bfbridge_omezarr/hierarchy/store.py",
-             "bfbridge/processes/ipc.py", "bfbridge/storage/source.py"}  # fmt: skip
+             "bfbridge/processes/ipc.py", "bfbridge/storage/file_object.py"}  # fmt: skip
     call = re.compile(r"\bos\.(p?readv?|p?writev?|sendfile|copy_file_range)\(")
     found = {
         path.relative_to(ROOT).as_posix()

@@ -78,6 +78,7 @@ def test_other_types(dtype: str) -> None:
     np.testing.assert_array_equal(found[0, 0, 0], pixels)
 
 
+@pytest.mark.java
 def test_later_tiles_lie_over_earlier_ones(tmp_path: Path) -> None:
     blocks, shown = mosaic(3, 4)
     path = write_czi(tmp_path / "mosaic.czi", blocks)
@@ -86,6 +87,7 @@ def test_later_tiles_lie_over_earlier_ones(tmp_path: Path) -> None:
         assert differences(ours, theirs) == []
 
 
+@pytest.mark.java
 def test_order_of_tiles_is_that_of_the_file_as_in_bioformats(tmp_path: Path) -> None:
     # libCZI draws tiles by their number M instead; writers store them in that order.
     blocks, _ = mosaic(2, 3)
@@ -103,6 +105,7 @@ def test_gaps_are_black(tmp_path: Path) -> None:
     assert not found[20:24].any()
 
 
+@pytest.mark.java
 def test_gaps_of_slides_in_colour_are_white(tmp_path: Path) -> None:
     tiles = noise((2, 16, 16, 3), "u1")
     blocks = [Block(tile, x=24 * m, at={"M": m}) for m, tile in enumerate(tiles)]
@@ -114,6 +117,7 @@ def test_gaps_of_slides_in_colour_are_white(tmp_path: Path) -> None:
         assert differences(ours, theirs) == []
 
 
+@pytest.mark.java
 def test_scenes_are_images_and_pyramids_levels(tmp_path: Path) -> None:
     planes = noise((2, 2, 32, 48))
     halves = noise((2, 2, 16, 24), seed=1)
@@ -132,6 +136,7 @@ def test_scenes_are_images_and_pyramids_levels(tmp_path: Path) -> None:
             assert differences(ours, theirs) == []
 
 
+@pytest.mark.java
 def test_as_many_scenes_as_tiles_are_stitched_too(tmp_path: Path) -> None:
     # Bio-Formats hands out the first tile of each scene.
     tiles = noise((2, 2, 20, 20))
@@ -148,6 +153,7 @@ def test_as_many_scenes_as_tiles_are_stitched_too(tmp_path: Path) -> None:
         assert [image.levels[0].shape[3:] for image in theirs.images] == [(20, 20)] * 2
 
 
+@pytest.mark.java
 def test_rotations_illuminations_and_phases_are_folded_in(tmp_path: Path) -> None:
     planes = noise((2, 3, 2, 9, 8))
     blocks = [Block(planes[at], at=dict(zip("HIR", at, strict=True))) for at in np.ndindex(2, 3, 2)]
@@ -158,6 +164,7 @@ def test_rotations_illuminations_and_phases_are_folded_in(tmp_path: Path) -> Non
         np.testing.assert_array_equal(all_of(ours)[:, :, :], planes)
 
 
+@pytest.mark.java
 def test_metadata_of_channels_and_sizes(tmp_path: Path) -> None:
     path = write_czi(tmp_path / "channel.czi", [Block(noise((9, 8)), at={"C": 0})], CHANNEL)
     with BioReader(path) as br:
@@ -172,6 +179,7 @@ def test_metadata_of_channels_and_sizes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours.lookup_table(0), theirs.lookup_table(0))
 
 
+@pytest.mark.java
 def test_label_and_macro_images(tmp_path: Path) -> None:
     pictures = {"Label": noise((7, 9, 3), "u1", 1), "SlidePreview": noise((11, 6, 3), "u1", 2)}
     attachments = [(name, "CZI", czi_bytes([Block(pixels)])) for name, pixels in pictures.items()]
@@ -387,6 +395,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
     np.testing.assert_array_equal(read(path)[0, 0, 0], shown)
 
 
+@pytest.mark.java
 def test_options_of_bioformats_choose_bioformats(tmp_path: Path) -> None:
     blocks, _ = mosaic(1, 2)
     path = write_czi(tmp_path / "mosaic.czi", blocks)
@@ -396,6 +405,7 @@ def test_options_of_bioformats_choose_bioformats(tmp_path: Path) -> None:
         assert len(br.series) == 2
 
 
+@pytest.mark.java
 def test_lzw_is_read_by_bioformats(tmp_path: Path) -> None:
     pixels = noise((8, 8))
     path = write_czi(tmp_path / "lzw.czi", [Block(pixels, compression="lzw")])

@@ -32,6 +32,7 @@ def one(data: bytes, dimensions: Sequence[Dimension], **more: Any) -> bytes:
     return lif_bytes([LifImage("image", data, dimensions, **more)])
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
 @pytest.mark.parametrize("wide", [True, False])
 def test_types_and_widths_of_blocks(dtype: str, wide: bool, tmp_path: Path) -> None:
@@ -52,6 +53,7 @@ def test_liffile_agrees(tmp_path: Path) -> None:
         np.testing.assert_array_equal(all_of(ours), theirs)
 
 
+@pytest.mark.java
 def test_colour_is_stored_as_blue_green_red(tmp_path: Path) -> None:
     pixels = noise((2, 1, 3, 11, 16, 3), "u1")
     path = write_lif(tmp_path / "rgb.lif", [image_of(pixels)])
@@ -65,6 +67,7 @@ def test_colour_is_stored_as_blue_green_red(tmp_path: Path) -> None:
         np.testing.assert_array_equal(out[0, :, 0], wanted)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("axes", ["CZT", "ZCT", "TZC", "ZTC", "CTZ"])
 def test_axes_lie_in_any_order(axes: str, tmp_path: Path) -> None:
     pixels = noise(SHAPE)
@@ -111,6 +114,7 @@ def test_tiles_are_images(tmp_path: Path) -> None:
             np.testing.assert_array_equal(all_of(ours, tile)[0, 0], pixels[tile])
 
 
+@pytest.mark.java
 def test_names_tell_folders(tmp_path: Path) -> None:
     images = [image_of(noise((1, 1, 1, 4, 8), seed=n), name) for n, name in enumerate("ab")]
     images.append(image_of(noise((1, 1, 1, 6, 8)), "folder/below/c"))
@@ -120,6 +124,7 @@ def test_names_tell_folders(tmp_path: Path) -> None:
         assert differences(ours, theirs) == []
 
 
+@pytest.mark.java
 def test_lookup_tables_are_those_of_bioformats(tmp_path: Path) -> None:
     path = write_lif(tmp_path / "a.lif", [image_of(noise((1, 5, 1, 4, 8), "u1"))])
     with opened(LifReader, path) as ours, opened(BioFormatsReader, path) as theirs:
@@ -184,6 +189,7 @@ def test_what_is_left_to_bioformats(make: tuple[Callable[[], bytes], str]) -> No
         pass
 
 
+@pytest.mark.java
 def test_options_of_bioformats_choose_bioformats(tmp_path: Path) -> None:
     path = write_lif(tmp_path / "a.lif", [image_of(noise(SHAPE))])
     with BioReader(path) as br:

@@ -58,6 +58,7 @@ def library(path: Path) -> Iterator[Any]:
             yield file
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize(("dtype", "channels"), [("u1", 1), ("u2", 1), ("u2", 3), ("f4", 2)])
 def test_types(dtype: str, channels: int, compress: bool, tmp_path: Path) -> None:
@@ -91,6 +92,7 @@ def test_loops_in_any_order_as_nikons_library_has_them(axes: str, tmp_path: Path
             np.testing.assert_array_equal(all_of(ours, position), pixels)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("axes", ["TPZ", "PZ", "TP", "TZ"])
 def test_positions_are_images_as_in_bioformats(axes: str, tmp_path: Path) -> None:
     lengths = {"T": 2, "P": 3, "Z": 4}
@@ -139,6 +141,7 @@ def test_metadata(tmp_path: Path) -> None:
         assert br.original_metadata["uiWidth"] == 96
 
 
+@pytest.mark.java
 def test_colours_of_channels_are_those_of_bioformats(tmp_path: Path) -> None:
     for colors in ([0xFF0000, 0x1020, 0], [0, 0xFFFFFF, 0]):
         for dtype in ("u1", "u2"):
@@ -246,6 +249,7 @@ def test_what_is_left_to_bioformats(make: tuple[Callable[[], bytes], str]) -> No
         pass
 
 
+@pytest.mark.java
 def test_options_of_bioformats_choose_bioformats(tmp_path: Path) -> None:
     path = write_nd2(tmp_path / "a.nd2", frames_of([]), [], CHANNELS[:2])
     with BioReader(path, options={"nativend2.chunkmap": "false"}) as br:

@@ -329,6 +329,7 @@ def test_listing(tiff: Path, version: int) -> None:
         assert not asyncio.run(store.is_empty(""))
 
 
+@pytest.mark.java
 def test_listing_a_folder_does_not_walk_what_is_below(tmp_path: Path) -> None:
     with BioReader("big&sizeX=60000&sizeY=60000&sizeZ=1000&sizeT=1000.fake") as br:
         hierarchy = VirtualHierarchy([br])
