@@ -68,7 +68,7 @@ def _wrapped(name: str, text: str) -> str:
     return f"const module_{name} = (() => {{\n{body}\nreturn {{{exports}}};\n}})();\n"
 
 
-class ImageWidget(anywidget.AnyWidget):  # type: ignore[misc]
+class ImageWidget(anywidget.AnyWidget):
     """An image in a notebook. Traits follow what the user does, and can be set.
 
     Attributes
@@ -97,8 +97,8 @@ class ImageWidget(anywidget.AnyWidget):  # type: ignore[misc]
     t = traitlets.Int(None, allow_none=True).tag(sync=True)
     center = traitlets.List([0.0, 0.0]).tag(sync=True)
     zoom = traitlets.Float(0.0).tag(sync=True)
-    channels = traitlets.List([]).tag(sync=True)
-    shapes = traitlets.List([]).tag(sync=True)
+    channels: Any = traitlets.List([]).tag(sync=True)
+    shapes: Any = traitlets.List([]).tag(sync=True)
     height = traitlets.Int(520).tag(sync=True)
     _name = traitlets.Unicode("").tag(sync=True)
     _palettes = traitlets.Dict({}).tag(sync=True)
