@@ -47,13 +47,15 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests of the backend "bioformats", and run all tests that start Java last.
+    """Mark tests of real files and of the backend "bioformats"; run those that start Java last.
 
     They run last because a JVM that runs already would hide a missing marker.
     """
     for item in items:
         call = getattr(item, "callspec", None)
-        if call is not None and "bioformats" in map(str, call.params.values()):
+        of_bioformats = call is not None and "bioformats" in map(str, call.params.values())
+        # Bio-Formats is the reference of all real files.
+        if of_bioformats or item.path.parent.name in ("real", "jvm"):
             item.add_marker("java")
     items.sort(key=_starts_java)
 

@@ -50,6 +50,7 @@ def test_the_ten_lines_run(
         assert np.array_equal(scope["corner"], source[:1024, :1024, 0, 1, 0])
 
 
+@pytest.mark.java
 def test_the_two_commands_are_there() -> None:
     install, tests = (block.strip() for block in blocks("sh"))
     assert install.startswith('python -m pip install ./jars ".[all]" && bfbridge convert "demo&')

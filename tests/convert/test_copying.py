@@ -164,6 +164,7 @@ def test_a_plane_that_is_missing_is_named(tmp_path: Path) -> None:
         br.read_stored((0, 1, 0, 0, 0))
 
 
+@pytest.mark.java
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no real files at {DATA}")
 def test_a_slide_keeps_every_bit(tmp_path: Path) -> None:
     slide = DATA / "svs/small_HE.svs.d/small_HE.svs"

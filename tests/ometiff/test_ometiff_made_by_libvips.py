@@ -47,6 +47,7 @@ def made(path, array, options, description=None):
     return path
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("dtype", "samples"), [("u1", 1), ("u1", 3), ("u2", 1), ("u2", 3), ("i2", 1), ("f4", 1)]
 )
@@ -65,6 +66,7 @@ def test_ome(tmp_path, kind, dtype, samples):
     assert compare(path) == len(levels)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("description", [None, "OME"])
 def test_jpeg(tmp_path, samples, description):
@@ -79,6 +81,7 @@ def test_jpeg(tmp_path, samples, description):
     assert compare(path, most=2) == 1
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(("dtype", "samples"), [("u1", 3), ("u2", 1), ("f4", 1)])
 @pytest.mark.parametrize("kind", [*OPTIONS, "pyramid"])
 def test_plain(tmp_path, kind, dtype, samples):

@@ -93,6 +93,7 @@ WRITTEN = [
 ]
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(("dtype", "samples", "compression"), WRITTEN)
 def test_what_the_writer_writes(tmp_path, dtype, samples, compression):
     array = numbered((2, 2 * samples, 2, 50, 70), dtype)
@@ -111,6 +112,7 @@ def test_what_the_writer_writes(tmp_path, dtype, samples, compression):
     assert compare(path) == 3
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
 @pytest.mark.parametrize("level", [None, 80])
@@ -123,6 +125,7 @@ def test_what_the_writer_writes_with_loss(tmp_path, compression, samples, level)
     assert compare(path, most=2) == 1
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd", "packbits"])
@@ -146,6 +149,7 @@ def test_what_tifffile_writes(tmp_path, order, planar, compression, tile):
     assert compare(path) == 1
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("subsampling", [(2, 1), (2, 2)])
 @pytest.mark.parametrize("space", [None, "rgb"])
 def test_jpeg(tmp_path, subsampling, space):
@@ -165,6 +169,7 @@ def test_jpeg(tmp_path, subsampling, space):
     assert compare(path, most=2) == 1
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("bits", [1, 2, 4, 6, 10, 12, 14])
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -183,6 +188,7 @@ def test_packed_samples(tmp_path, bits, inverted, order):
     assert compare(saved(tmp_path, build([file], order))) == 1
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("order", ["XYZCT", "XYZTC", "XYCTZ", "XYCZT", "XYTCZ", "XYTZC"])
 def test_dimension_orders(tmp_path, order):
     array = numbered(SHAPE, "u2")
@@ -191,6 +197,7 @@ def test_dimension_orders(tmp_path, order):
     assert compare(file) == 1
 
 
+@pytest.mark.java
 def test_four_samples_under_one_channel(tmp_path):
     array = numbered((12, 21, 4), "u2")
     description = ome_xml((1, 1, 1, 12, 21), "u2", channels='<Channel ID="Channel:0:0"/>')
@@ -200,6 +207,7 @@ def test_four_samples_under_one_channel(tmp_path):
     assert compare(saved(tmp_path, build([file]))) == 1
 
 
+@pytest.mark.java
 def test_a_set_of_files_and_a_companion(tmp_path):
     array = numbered(SHAPE, "u2")
     for file in write_set(tmp_path, array, ["s_c0.ome.tif", "s_c1.ome.tif"]):
@@ -210,6 +218,7 @@ def test_a_set_of_files_and_a_companion(tmp_path):
         assert compare(file) == 1
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("axes", ["TZCYX", "ZYX", "TYX", "CYX", "YX", "YXS", "TYXS"])
 @pytest.mark.parametrize("unit", ["micron", "um", "\\u00B5m", None])
 def test_imagej(tmp_path, axes, unit):
@@ -221,6 +230,7 @@ def test_imagej(tmp_path, axes, unit):
     assert compare(path) == 1
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("unit", ["none", "inch", "centimeter"])
 @pytest.mark.parametrize("kind", ["stack", "rgb", "planar", "sizes", "thumbnail", "white", "bits"])
 def test_plain(tmp_path, kind, unit):
@@ -249,6 +259,7 @@ def test_plain(tmp_path, kind, unit):
     assert compare(path) == (2 if kind == "sizes" else 1)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     "without",
     [(), ("thumbnail",), ("label",), ("macro",), ("label", "macro"), ("level1", "level2")],
@@ -303,6 +314,7 @@ def bfconvert(source, target, *options):
         assert converter.testConvert(writer, arguments)
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("kind", CONVERTED)
 def test_what_bfconvert_writes(tmp_path, kind):
     synthetic, options, name = CONVERTED[kind]
@@ -340,6 +352,7 @@ def xmlvalid(*files):
     return done.returncode, done.stdout.count("No validation errors found")
 
 
+@pytest.mark.java
 def test_xmlvalid_finds_no_fault(tmp_path):
     first, second = numbered((50, 40, 3, 4, 2), "u2"), numbered((1, 6, 1, 30, 20), "u1")
     path, other = tmp_path / "made.ome.tif", tmp_path / "other.ome.tif"

@@ -224,6 +224,7 @@ def unchanged(left: Any, right: Any) -> bool:
     )
 
 
+@pytest.mark.java
 def test_a_zoo_of_tiffs(tmp_path):
     check(range(QUICK), tmp_path)
 

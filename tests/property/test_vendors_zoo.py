@@ -34,6 +34,7 @@ def _bioformats() -> None:
     needed("bioformats")
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("block", range(BLOCKS))
 @pytest.mark.parametrize("kind", ZOO)
 def test_same_as_bioformats(kind: str, block: int, tmp_path: Path) -> None:
