@@ -163,6 +163,7 @@ def test_the_level_reaches_the_codec(tmp_path: Path) -> None:
     assert sizes[0] > sizes[1]
 
 
+@pytest.mark.java
 @pytest.mark.parametrize(
     ("suffix", "options", "message"),
     [

@@ -319,10 +319,10 @@ def test_senseless_array_documents_of_version_3(tmp_path: Path, changes: dict[st
 
 
 def test_huge_images_open_and_take_no_memory(tmp_path: Path) -> None:
-    path = store_v2(tmp_path / "a.zarr", shape=[1 << 31, 1 << 31])
+    path = store_v2(tmp_path / "a.zarr", shape=[40_000, 50_000])
     with frugal():
         reader = open_reader(path)
-        assert reader.images[0].levels[0].shape == (1, 1, 1, 1 << 31, 1 << 31)
+        assert reader.images[0].levels[0].shape == (1, 1, 1, 40_000, 50_000)
         read_corner(reader)
 
 
@@ -336,7 +336,7 @@ def test_huge_chunks_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
 
 
 def test_millions_of_channels_are_refused(tmp_path: Path) -> None:
-    path = store_v2(tmp_path / "a.zarr", shape=[1 << 31, 5, 5], chunks=[1, 5, 5])
+    path = store_v2(tmp_path / "a.zarr", shape=[1 << 31, 5, 5], chunks=[1, 500, 500])
     attributes = multiscales("0")
     attributes["multiscales"][0]["axes"].insert(0, {"name": "c", "type": "channel"})
     document(path, ".zattrs", attributes)

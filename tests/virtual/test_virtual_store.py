@@ -241,6 +241,8 @@ def test_without_zarr(tiff: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "zarr", None)
     monkeypatch.delitem(sys.modules, "bfbridge.virtual.store", raising=False)
+    # An attribute of the package is found before `sys.modules` is searched.
+    monkeypatch.delattr("bfbridge.virtual.store", raising=False)
     with BioReader(tiff) as br:
         with pytest.raises(MissingExtra, match="needs zarr, which is not installed"):
             br.to_zarr()
