@@ -18,22 +18,32 @@ from bfbridge.ome import model as omemodel
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-OURS = (
-    "bfbridge", "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_pictures",
-)  # fmt: skip
-# Not installed beside the others, so that their distributions cannot be asked for.
-OF_MAVEN = {"jgo": "jgo", "scyjava": "scyjava"}
-# Modules that only programs with the extra import, or that do without it.
+OURS = {"bfbridge", *(path.name for path in ROOT.glob("backends/bfbridge_*"))}
+# Packages whose distributions importlib.metadata does not know, in every environment or in some.
+APART = {
+    "_jpype": "jpype1",  # its extension module
+    "bfbridge_bioformats_jar": "bfbridge-bioformats-jar",
+    "jgo": "jgo",
+    "scyjava": "scyjava",
+}
+# Modules and packages that only programs with the extra import, or that do without it.
 MAY_IMPORT = {
     "bfbridge/convert/verification/checksum.py": "ometiff",
     "bfbridge/ngff/compression.py": "omezarr",
+    "bfbridge/ngff/zarr_buffers.py": "omezarr",
+    "bfbridge/serve/": "serve",
     "bfbridge/testing.py": "test",
     "bfbridge/virtual/store.py": "omezarr",
     "bfbridge/integrations/xarray.py": "xarray",
+    "bfbridge/viewer/page.py": "serve",
+    "bfbridge/viewer/widget.py": "widget",
 }
 EXTRAS = {
     "bfbridge": ("remote", "dask", "xarray", "cluster", "view"),
     "bfbridge_bioformats": ("bioformats", "remote", "maven"),
+    "bfbridge_czi": ("czi",),
+    "bfbridge_lif": ("lif",),
+    "bfbridge_nd2": ("nd2",),
     "bfbridge_ometiff": ("ometiff",),
     "bfbridge_omezarr": ("omezarr", "remote"),
     "bfbridge_pictures": ("pictures",),
@@ -90,7 +100,7 @@ def foreign(path: Path, *, late: bool) -> set[str]:
     for package in imports(tree, late=late):
         if package in sys.stdlib_module_names or package in OURS:
             continue
-        of = [OF_MAVEN[package]] if package in OF_MAVEN else known.get(package)
+        of = [APART[package]] if package in APART else known.get(package)
         assert of, f"{path.name} imports {package}, which no installed distribution has"
         found.add(normal(of[0]))
     return found
@@ -103,12 +113,17 @@ def name_of(path: Path) -> tuple[str, str]:
     return relative.as_posix(), package
 
 
+def own_extras(name: str) -> list[str]:
+    """The extras that this module may import, of those its package does without."""
+    return [extra for start, extra in MAY_IMPORT.items() if name.startswith(start)]
+
+
 @pytest.mark.slow(ci=True)
 def test_every_import_is_declared() -> None:
     wrong = {}
     for path in sources():
         name, package = name_of(path)
-        extras = (*EXTRAS[package], *([MAY_IMPORT[name]] if name in MAY_IMPORT else []))
+        extras = (*EXTRAS[package], *own_extras(name))
         missing = foreign(path, late=True) - declared(*extras)
         if missing:
             wrong[name] = missing
@@ -120,7 +135,7 @@ def test_the_library_is_imported_without_any_extra() -> None:
     wrong = {}
     for path in sources():
         name, package = name_of(path)
-        extras = [MAY_IMPORT[name]] if name in MAY_IMPORT else []
+        extras = own_extras(name)
         if package != "bfbridge":
             extras += EXTRAS[package]
         missing = foreign(path, late=False) - declared(*extras)
@@ -134,7 +149,7 @@ def test_what_is_declared_is_imported() -> None:
     used = set().union(*(foreign(path, late=True) for path in sources()))
     used |= {"aiohttp", "s3fs"}  # file systems that fsspec loads by the URL's scheme
     used |= {"pillow"}  # for the programs that read pictures beside this library
-    extras = set(PROJECT["optional-dependencies"]) - {"all", "test"}
+    extras = set(PROJECT["optional-dependencies"]) - {"all", "test", "docs"}
     assert declared(*extras) <= used
 
 

@@ -148,7 +148,11 @@ class TestInOneWorker:
         if not found:
             pytest.skip("there are no real files (BFBRIDGE_DATA)")
         path = min(found, key=lambda file: file.stat().st_size)
-        with BioReader(path, 1, isolated=True) as there, BioReader(path, isolated=False) as here:
+        options = {"backend": "bioformats"}
+        with (
+            BioReader(path, 1, isolated=True, **options) as there,
+            BioReader(path, isolated=False, **options) as here,
+        ):
             assert there.backend == "bioformats"
             assert there._file.backend.images == here._file.backend.images
             np.testing.assert_array_equal(there[:512, :512], here[:512, :512])

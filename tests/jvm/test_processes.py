@@ -39,6 +39,51 @@ def test_a_forked_child_is_told_what_to_do_and_ends(program):
 
 
 @posix
+def test_forked_children_that_drop_objects_of_java_end(program):
+    # Java collects garbage all the time: a call into Java from a child would wait for ever.
+    out = program.run(
+        """
+        import contextlib
+        import gc
+        import threading
+        import jpype
+
+        reader = open_(SMALL)
+        held = [jpype.JClass("java.util.ArrayList")() for _ in range(200)]
+        done = threading.Event()
+
+        def collect():
+            collector = jpype.JClass("java.lang.System")
+            while not done.is_set():
+                collector.gc()
+
+        thread = threading.Thread(target=collect, daemon=True)
+        thread.start()
+        try:
+            for turn in range(8):
+                pid = os.fork()
+                if pid == 0:
+                    held.clear()
+                    gc.collect()
+                    with contextlib.suppress(ForkedProcess):
+                        reader.close()
+                    sys.exit(7)
+                deadline = time.monotonic() + 20
+                while os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    if time.monotonic() > deadline:
+                        os.kill(pid, signal.SIGKILL)
+                        sys.exit(f"the child of turn {turn} did not end")
+                    time.sleep(0.02)
+        finally:
+            done.set()
+            thread.join()
+        print("ended")
+        """
+    )
+    assert out == "ended\n"
+
+
+@posix
 def test_a_child_forked_before_java_started_may_start_it(program):
     out = program.run(
         """

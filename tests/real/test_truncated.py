@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bfbridge.backend import OpenOptions, ReaderBackend, Region
-from bfbridge.errors import BfbridgeError
+from bfbridge.errors import BfbridgeError, Unsupported
 from bfbridge.storage.source import as_source
 from bfbridge_bioformats import READER
 from tests.real.manifest import Entry, entries
@@ -42,7 +42,10 @@ def read(reader: ReaderBackend, region: Region) -> np.ndarray:
 @pytest.mark.parametrize("entry", small(), ids=str)
 def test_a_file_cut_short(entry: Entry) -> None:
     name, data = entry.path.name, entry.path.read_bytes()
-    whole = READER.open(as_source(entry.path), OpenOptions())
+    try:
+        whole = READER.open(as_source(entry.path), OpenOptions())
+    except Unsupported:
+        pytest.skip("Bio-Formats' pixels of it are wrong: another backend reads it")
     expected = {}
     for region in planes(whole):
         expected[region] = read(whole, region)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
+import gc
 import logging
 import os
 import threading
@@ -395,10 +397,24 @@ def _keeps_attached() -> bool:
 
 
 def _forget_java() -> None:
-    """Keep a forked child from ending Java, which it does not have: that would hang."""
+    """Keep a forked child from calling Java, which it does not have: the call would wait for ever.
+
+    JPype calls Java at three moments nobody asks for: when a process ends, after collections of
+    garbage, and when an object of Java is freed (``DeleteGlobalRef``). The last is avoided by keeping
+    all these objects for as long as the child lives, its end included.
+    """
+    import _jpype
     import jpype.config
 
     jpype.config.onexit = False
+    gc.callbacks[:] = [
+        each for each in gc.callbacks if getattr(each, "__self__", None) is not _jpype
+    ]
+    bases = {_jpype._JObject, _jpype._JClass}
+    for thing in gc.get_objects():
+        # issubclass() would call Java.
+        if not bases.isdisjoint(type(thing).__mro__):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _refuse_jars(error: Exception) -> str:
