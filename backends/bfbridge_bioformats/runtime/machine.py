@@ -397,19 +397,16 @@ def _keeps_attached() -> bool:
 
 
 def _forget_java() -> None:
-    """Keep a forked child from calling Java, which it does not have: the call would wait for ever.
+    """Keep a forked child from calling Java, which it does not have: the call would never return.
 
-    JPype calls Java at three moments nobody asks for: when a process ends, after collections of
-    garbage, and when an object of Java is freed (``DeleteGlobalRef``). The last is avoided by keeping
-    all these objects for as long as the child lives, its end included.
+    JPype calls Java when a process ends, after garbage collections, and when a Java object is
+    freed (``DeleteGlobalRef``). The child therefore never frees its Java objects.
     """
     import _jpype
     import jpype.config
 
     jpype.config.onexit = False
-    gc.callbacks[:] = [
-        each for each in gc.callbacks if getattr(each, "__self__", None) is not _jpype
-    ]
+    gc.callbacks[:] = [each for each in gc.callbacks if getattr(each, "__self__", 0) is not _jpype]
     bases = {_jpype._JObject, _jpype._JClass}
     for thing in gc.get_objects():
         # issubclass() would call Java.
