@@ -302,6 +302,8 @@ class OpenOptions:
         Backends without Java take no notice.
     timeout
         Seconds that Java may take to open the file, or for one call of ``read``; None: no limit.
+    thumbnails
+        Whether a thumbnail that Bio-Formats leaves out (Aperio SVS) is an image, the last one.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -312,6 +314,7 @@ class OpenOptions:
     backend_options: Mapping[str, Any] = field(default_factory=dict)
     isolated: bool = False
     timeout: float | None = None
+    thumbnails: bool = False
 
 
 class ReaderBackend(ABC):

@@ -28,7 +28,7 @@ from bfbridge.serve.library import Library, not_found
 from bfbridge.serve.metrics import Metrics
 from bfbridge.serve.options import ServeOptions
 from bfbridge.serve.pages import STATIC, index_page
-from bfbridge.serve.pictures import Box, draw_box, draw_region, encode, level_sides, stored_jpeg
+from bfbridge.serve.pictures import draw_box, draw_region, encode, stored_jpeg
 from bfbridge.serve.query import (
     Shown,
     bounded,
@@ -40,6 +40,7 @@ from bfbridge.serve.query import (
 from bfbridge.serve.raw import raw_dtype, raw_headers, raw_tile
 from bfbridge.serve.replies import Plan, Refused, Reply
 from bfbridge.serve.served_file import ServedFile
+from bfbridge.virtual.boxes import Box, level_sides
 
 __all__ = ["Handlers"]
 

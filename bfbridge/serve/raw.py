@@ -10,8 +10,8 @@ import numpy as np
 
 from bfbridge.rendering.contrast import real
 from bfbridge.rendering.plan import Plane
-from bfbridge.serve.pictures import Box, read_box
 from bfbridge.serve.replies import Reply
+from bfbridge.virtual.boxes import Box, read_box
 
 if TYPE_CHECKING:
     from bfbridge.serve.served_file import ServedFile
