@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -108,10 +109,13 @@ class Level:
     chunk
         Block really stored (TIFF tile or strip, Zarr chunk, the Java reader's preferred block),
         along the same axes. Requests aligned to it decode nothing twice.
+    shard
+        Block that is stored as one object, of several chunks; None where each chunk is one.
     """
 
     shape: Shape5
     chunk: Shape5
+    shard: Shape5 | None = field(default=None, compare=False)
 
     @property
     def grid(self) -> ChunkGrid:
@@ -326,10 +330,14 @@ class ReaderBackend(ABC):
         Of the backend.
     waits
         Whether `read` mostly waits for a server, so that more of them at once than CPUs pay.
+    rectangles
+        Left, top, width, height of each scene in full-size pixels of one plane that all scenes of
+        the file lie on, by number; None for the only one of a file without scenes. Empty: none.
     """
 
     name: ClassVar[str]
     waits: bool = False
+    rectangles: Mapping[int | None, tuple[int, int, int, int]] = MappingProxyType({})
 
     @classmethod
     @abstractmethod
@@ -361,27 +369,22 @@ class ReaderBackend(ABC):
 
     def reads_parts(self, image: int, level: int) -> bool:
         """Whether a part of a chunk costs clearly less to read than all of it."""
-        del image, level
         return False
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
         """Return the colours of an indexed image, 3 x values, or None for one that is not."""
-        del image, channel
         return None
 
     def icc_profile(self, image: int) -> bytes | None:
         """Return the ICC colour profile stored with an RGB image, or None."""
-        del image
         return None
 
     def modulo(self, image: int) -> Mapping[str, Any]:
         """Axes of an image ("Z", "C", "T") that hold another axis folded in, with what it is."""
-        del image
         return {}
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how every chunk of a level is encoded, or None where they cannot be copied."""
-        del image, level
         return None
 
     def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
@@ -396,7 +399,6 @@ class ReaderBackend(ABC):
         Unsupported
             Chunks cannot be fetched by range and decoded separately; the message is the reason.
         """
-        del image, level
         raise Unsupported(f"the {self.name} backend does not know byte ranges of chunks")
 
     @abstractmethod
@@ -521,7 +523,6 @@ class WriterBackend(ABC):
     @classmethod
     def supports_levels(cls, target: str) -> bool:
         """Whether files of this name have lower resolution levels."""
-        del target
         return True
 
     @classmethod
@@ -534,7 +535,6 @@ class WriterBackend(ABC):
         cls, stored: StoredAs, chunk: Shape5, options: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return the options under which chunks encoded like this are stored unchanged."""
-        del stored, chunk
         return dict(options)
 
     @classmethod
@@ -584,7 +584,6 @@ class WriterBackend(ABC):
     @classmethod
     def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
         """Whether chunks encoded like this can be stored as they are in a file of these options."""
-        del stored, image, options
         return False
 
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:

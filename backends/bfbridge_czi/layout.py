@@ -29,6 +29,7 @@ __all__ = [
     "Scene",
     "Tiles",
     "plan_scenes",
+    "scene_rectangles",
 ]
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -361,3 +362,25 @@ def _check_tiles(blocks: Blocks, axes: _Axes, base: Array) -> None:
         sizes = np.stack([blocks.width[base], blocks.height[base]])
         if np.any(sizes != sizes[:, :1]):
             raise Unsupported("a CZI file with planes of several sizes")
+
+
+def scene_rectangles(blocks: Blocks) -> dict[int | None, tuple[int, int, int, int]]:
+    """Return left, top, width, height of each scene, by its number, out of its full-size subblocks.
+
+    Of a file whose subblocks have no axis S, the only entry is None.
+    """
+    exact = (blocks.width == blocks.stored_width) & (blocks.height == blocks.stored_height)
+    base = np.flatnonzero(exact)
+    start = blocks.start.get("S")
+    numbers = np.full(len(blocks), ABSENT) if start is None else start
+    found: dict[int | None, tuple[int, int, int, int]] = {}
+    for number in np.unique(numbers[base]).tolist():
+        chosen = base[numbers[base] == number]
+        left, top = int(blocks.x[chosen].min()), int(blocks.y[chosen].min())
+        right = int((blocks.x[chosen] + blocks.width[chosen]).max())
+        bottom = int((blocks.y[chosen] + blocks.height[chosen]).max())
+        place = (left, top, right - left, bottom - top)
+        found[None if number == ABSENT else number] = place
+    if len(found) > 1:
+        found.pop(None, None)
+    return found

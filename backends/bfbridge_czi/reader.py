@@ -29,7 +29,7 @@ from bfbridge.errors import (
 from bfbridge.ome.model import model_from_xml
 from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree
 from bfbridge_czi.codecs import Damaged
-from bfbridge_czi.layout import PixelKind, Plan, Scene, plan_scenes
+from bfbridge_czi.layout import PixelKind, Plan, Scene, plan_scenes, scene_rectangles
 from bfbridge_czi.metadata import Metadata, color_of, original_entries, read_metadata
 from bfbridge_czi.pixels import BlockCache, TileReader
 from bfbridge_czi.segments import Attachment, CziFile
@@ -65,6 +65,7 @@ class CziReader(ReaderBackend):
         self._file = CziFile(access, source.name, options.limits)
         grouped = options.group_files is not False
         plan = plan_scenes(self._file, grouped=grouped)
+        self.rectangles = scene_rectangles(self._file.blocks)
         self._kind, self._scenes = plan.kind, plan.images
         pictures = self._pictures(options)
         places = sum(len(scene.levels) for scene in self._scenes) + len(pictures)

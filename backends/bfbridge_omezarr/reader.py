@@ -68,12 +68,17 @@ class _Plane5:
     @property
     def level(self) -> Level:
         """Sizes and chunk along T, C, Z, Y, X."""
-        shape, chunk = [1] * 5, [1] * 5
-        for size, length, place in zip(self.info.shape, self.info.chunks, self.places, strict=True):
+        shape, chunk, shard = [1] * 5, [1] * 5, [1] * 5
+        outer = self.info.chunks if self.info.shard is None else self.info.shard.shape
+        for size, length, whole, place in zip(
+            self.info.shape, self.info.chunks, outer, self.places, strict=True
+        ):
             if place is not None:
                 shape[place] = size
                 chunk[place] = max(1, min(size, length))
-        return Level(_five(shape), _five(chunk))
+                shard[place] = whole
+        stored = None if self.info.shard is None else _five(shard)
+        return Level(_five(shape), _five(chunk), stored)
 
     def box(
         self, region: Region, out: np.ndarray[Any, Any]
