@@ -1,8 +1,7 @@
 """The contract a backend meets: records that describe images, and one ABC each way.
 
-Arrays handed across this contract have five axes in the order T, C, Z, Y, X and native byte
-order. C counts what users index: channels times samples, sample fastest, as Bio-Formats'
-effective channels count. Any strides are allowed.
+Arrays have the five axes T, C, Z, Y, X, native byte order and any strides. C counts channels times
+samples, sample fastest, as Bio-Formats' effective channels count.
 
 A backend does not know: numpy keys, thread pools, caches, pyramids, progress, temporary names,
 or any other backend. All methods named thread-safe are called from many threads at once.
@@ -13,7 +12,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -331,13 +329,12 @@ class ReaderBackend(ABC):
     waits
         Whether `read` mostly waits for a server, so that more of them at once than CPUs pay.
     rectangles
-        Left, top, width, height of each scene in full-size pixels of one plane that all scenes of
-        the file lie on, by number; None for the only one of a file without scenes. Empty: none.
+        Left, top, width, height of scenes on one plane, by number (None: it has none), in pixels.
     """
 
     name: ClassVar[str]
     waits: bool = False
-    rectangles: Mapping[int | None, tuple[int, int, int, int]] = MappingProxyType({})
+    rectangles: Mapping[int | None, tuple[int, int, int, int]] | None = None
 
     @classmethod
     @abstractmethod
@@ -413,6 +410,10 @@ class ReaderBackend(ABC):
     @abstractmethod
     def original_metadata(self) -> Mapping[str, Any]:
         """The format's own metadata, flat, by its own names."""
+
+    def own_metadata(self) -> str | None:
+        """Return the format's own document, such as a CZI file's XML; None where it has none."""
+        return None
 
     @property
     @abstractmethod

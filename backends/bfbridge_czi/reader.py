@@ -268,6 +268,9 @@ class CziReader(ReaderBackend):
             return {}
         return self._scenes[image].modulo
 
+    def own_metadata(self) -> str | None:
+        return self._file.metadata_xml() or None
+
     def ome_xml(self) -> str:
         """Return the OME-XML, made of the file's metadata and those of its subblocks."""
         from bfbridge_czi.document import document_xml

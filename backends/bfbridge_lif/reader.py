@@ -55,6 +55,7 @@ class LifReader(ReaderBackend):
         self.waits = source.url is not None
         name, limits = source.name, options.limits
         xml, end = read_xml(access, name, limits)
+        self._own_xml = xml
         root = parse_tree(f"<LEICA>{xml}</LEICA>", f"{name}: its XML", limits)
         blocks = read_blocks(access, end, name, limits)
         prune_masters(root)
@@ -171,6 +172,9 @@ class LifReader(ReaderBackend):
         color = _color(layout, channel)
         values = np.arange(np.iinfo(layout.dtype).max + 1, dtype=layout.dtype)
         return np.stack([values if part else np.zeros_like(values) for part in color[:3]])
+
+    def own_metadata(self) -> str:
+        return self._own_xml
 
     def ome_xml(self) -> str:
         """Return the OME-XML, made of the file's metadata."""

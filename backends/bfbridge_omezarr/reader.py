@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -235,6 +236,10 @@ class OmeZarrReader(ReaderBackend):
         if self._closed:
             raise Closed(f"{self._store.name}: read after close().")
         return self._levels[image][level].stored(index)
+
+    def own_metadata(self) -> str | None:
+        node = self._documents.root()
+        return None if node is None else json.dumps(node.attributes)
 
     def ome_xml(self) -> str | None:
         """Return ``OME/METADATA.ome.xml`` as stored, or a document made of the NGFF metadata.

@@ -54,9 +54,9 @@ class Plain(Pixels):
         key = tuple(_axis_key(chosen.get(axis, slice(None))) for axis in self.order)
         return arrays.LazyImage(self._view, self.order)[key]
 
-    def dask(self) -> Any:
+    def dask(self, chunks: Any = None) -> Any:
         """Return all pixels as a dask array."""
-        return self._view.to_dask(order=self.order)
+        return self._view.to_dask(chunks, order=self.order)
 
 
 def _axis_key(value: Any) -> Any:

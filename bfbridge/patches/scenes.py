@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
 def plane_parts(reader: BioReader, level: int) -> tuple[tuple[Part, ...], dict[str, int]]:
     """Return the scenes of a file on their plane, and its Y and X; nothing of other files."""
-    places = list(reader._file.backend.rectangles.values())
+    places = list((reader._file.backend.rectangles or {}).values())
     scenes = scenes_of(reader)
     if len(places) < 2 or len(places) != len(scenes):
         return (), {}

@@ -225,6 +225,15 @@ class ImageView(Derived):
             return backend.original_metadata
 
     @property
+    def own_metadata(self) -> str | None:
+        """The format's own metadata as text, or None where bfbridge reads none.
+
+        The XML of a CZI or LIF file, the description of a TIFF, the attributes of a Zarr group.
+        """
+        with self._file.asked_for("own metadata") as backend:
+            return backend.own_metadata()
+
+    @property
     def modulo(self) -> Mapping[str, Any]:
         """Axes "Z", "C" or "T" that hold another axis folded in (lifetime, angle), with what it is.
 

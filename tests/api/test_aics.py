@@ -390,7 +390,7 @@ def test_dask_arrays_are_not_computed_to_answer_questions():
         ({"image": PIXELS, "dim_order": "TCZYQ"}, "dim_order='TCZYQ'"),
         ({"image": PIXELS, "dim_order": ["TCZYX"] * 2}, "there are 1 arrays"),
         ({"image": PIXELS, "dim_order": 5}, "5: give one value"),
-        ({"image": np.zeros((2,) * 6)}, "does not fit it. Give one letter"),
+        ({"image": np.zeros((2,) * 7)}, "does not fit it. Give one letter"),
         ({"image": np.zeros(5)}, "does not fit it"),
         ({"image": PIXELS, "channel_names": ["a"]}, "the array has 3 channels"),
         ({"image": PIXELS, "physical_pixel_sizes": (1, 2)}, "those along Z, Y and X"),

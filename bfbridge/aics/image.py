@@ -1,31 +1,35 @@
-"""AICSImageIO's daily calls, for scripts that have them: `AICSImage` over `BioReader`.
-
-Arrays have the axes T, C, Z, Y, X, with S last for RGB and M first for mosaics read by tile.
-Nothing is read to answer a shape, and a selection reads only what it selects.
-"""
+"""`AICSImage` over `BioReader`: arrays T, C, Z, Y, X, with S last for RGB, M first for mosaics."""
 
 from __future__ import annotations
 
-import operator
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from bfbridge.aics.records import (
+    DimensionProperties,
+    DimensionProperty,
+    Dimensions,
+    PhysicalPixelSizes,
+    Scale,
+    StandardMetadata,
+    micrometres,
+    standard_metadata,
+)
+from bfbridge.aics.selections import axes_given, parse_chunk_dims, parse_selection, reorder
 from bfbridge.analysis import dask_arrays as arrays
 from bfbridge.analysis.coordinates import coordinates, time_step
 from bfbridge.analysis.mosaics import Given, Mosaic, Pixels, Plain, Stitched, Tiles
-from bfbridge.backend import Quantity
 from bfbridge.engine.lazy_pixels import LazyPixels
-from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.errors import BadArgument, BadSelection, Unsupported
 from bfbridge.files.array_images import ArrayImages, images_of
-from bfbridge.ome.metadata import carry, convert_length
+from bfbridge.ome.metadata import carry
 from bfbridge.reader import BioReader
 from bfbridge.runtime.arguments import flag, one_of, whole
 from bfbridge.views import ImageView
@@ -36,56 +40,10 @@ if TYPE_CHECKING:
     import xarray
     from ome_types import OME
 
-__all__ = ["AICSImage", "Dimensions", "PhysicalPixelSizes", "Scale"]
+__all__ = ["AICSImage", "Reader"]
 
 Array = np.ndarray[Any, Any]
 Mode = Literal["stitch", "tiles"]
-
-
-class PhysicalPixelSizes(NamedTuple):
-    """Micrometres per pixel; None where the file does not say."""
-
-    Z: float | None
-    Y: float | None
-    X: float | None
-
-
-class Scale(NamedTuple):
-    """Seconds between time points and micrometres per pixel; None where the file does not say."""
-
-    T: float | None
-    C: float | None
-    Z: float | None
-    Y: float | None
-    X: float | None
-
-
-@dataclass(frozen=True)
-class Dimensions:
-    """Axes and their sizes: ``dims.X``, ``dims["T", "X"]``, ``dims.order``, ``dims.shape``."""
-
-    order: str
-    shape: tuple[int, ...]
-
-    def items(self) -> list[tuple[str, int]]:
-        """(axis, size) in order."""
-        return list(zip(self.order, self.shape, strict=True))
-
-    def __getattr__(self, axis: str) -> int:
-        sizes = dict(zip(self.order, self.shape, strict=True))
-        if axis in sizes:
-            return sizes[axis]
-        raise AttributeError(f"there is no axis {axis!r}; there are {self.order}.")
-
-    def __getitem__(self, axes: str | Sequence[str]) -> tuple[int, ...]:
-        sizes = dict(zip(self.order, self.shape, strict=True))
-        try:
-            return tuple(sizes[axis] for axis in axes)
-        except (KeyError, TypeError) as error:
-            raise BadSelection(f"there is no axis {error}; there are {self.order}.") from None
-
-    def __repr__(self) -> str:
-        return f"<Dimensions [{', '.join(f'{a}: {n}' for a, n in self.items())}]>"
 
 
 class AICSImage:
@@ -106,11 +64,15 @@ class AICSImage:
         AICSImageIO's name for `storage_options`.
     dim_order
         Of arrays: a letter of T, C, Z, Y, X and S for each axis; or a list of such texts, one for
-        each scene. Default: of a labelled array its dimensions, else the last of T, C, Z, Y, X.
+        each scene. Default: of a labelled array its dimensions, else the last of T, C, Z, Y, X, or
+        all and S.
     channel_names
         Of arrays: names, or a list of names for each scene.
     physical_pixel_sizes
         Of arrays: micrometres along Z, Y, X, or a list of such for each scene.
+    chunk_dims
+        Axes that chunks of dask arrays span, as letters or a list: "YX" for one plane a chunk;
+        along others a chunk has length 1. Default: a multiple of the stored chunks.
     **options
         Further keyword arguments of `BioReader`.
 
@@ -131,8 +93,11 @@ class AICSImage:
         dim_order: str | Sequence[str] | None = None,
         channel_names: Sequence[Any] | None = None,
         physical_pixel_sizes: Any = None,
+        chunk_dims: str | Sequence[str] | None = None,
         **options: Any,
     ) -> None:
+        self._chunk_dims = parse_chunk_dims(chunk_dims)
+        self._orders = axes_given(image, dim_order)
         self._arrays = images_of(image, dim_order, channel_names, physical_pixel_sizes)
         if self._arrays is not None:
             image = ArrayImages(self._arrays)
@@ -167,6 +132,14 @@ class AICSImage:
         return (
             f"<AICSImage {self._reader.source_name!r}, scene {self.current_scene!r}: {self.dims}>"
         )
+
+    @property
+    def reader(self) -> AICSImage:
+        """What reads the file, with the axes of arrays as they were given; see `Reader`."""
+        made: Reader = Reader.__new__(Reader)
+        made.__dict__.update(self.__dict__)
+        made._data = None
+        return made
 
     # ---- scenes
 
@@ -312,8 +285,24 @@ class AICSImage:
     @property
     def dask_data(self) -> dask.array.Array:
         """The current scene as a dask array."""
-        array: dask.array.Array = self._source.dask()
-        return array
+        return self._dask(self._source)
+
+    def _dask(self, source: Pixels) -> dask.array.Array:
+        """Return pixels as a dask array, in the chunks that were asked for."""
+        wanted = self._chunk_dims
+        chunks = None if wanted is None else {
+            axis: size if axis in wanted else 1
+            for axis, size in zip(source.order, source.shape, strict=True)
+        }  # fmt: skip
+        array: Any
+        if chunks is not None and isinstance(source, Plain):
+            array = source.dask(chunks)
+        else:
+            array = source.dask()
+            if chunks is not None:
+                array = array.rechunk(tuple(chunks.values()))
+        result: dask.array.Array = array
+        return result
 
     @property
     def xarray_data(self) -> xarray.DataArray:
@@ -359,8 +348,8 @@ class AICSImage:
             Positions outside the image, or axes that do not exist.
         """
         source = self._source
-        order, chosen = _selection(source, dimension_order_out, selection)
-        result: Array = _reorder(source.read(chosen), source.order, order, chosen)
+        order, chosen = parse_selection(source, dimension_order_out, selection)
+        result: Array = reorder(source.read(chosen), source.order, order, chosen)
         return result
 
     def get_image_dask_data(
@@ -368,8 +357,8 @@ class AICSImage:
     ) -> dask.array.Array:
         """As `get_image_data`, as a dask array."""
         source = self._source
-        order, chosen = _selection(source, dimension_order_out, selection)
-        array = source.dask()
+        order, chosen = parse_selection(source, dimension_order_out, selection)
+        array = self._dask(source)
         for axis, positions in chosen.items():
             key: list[Any] = [slice(None)] * array.ndim
             key[source.order.index(axis)] = (
@@ -378,7 +367,7 @@ class AICSImage:
             if isinstance(positions, int):
                 key[source.order.index(axis)] = slice(positions, positions + 1)
             array = array[tuple(key)]
-        result: dask.array.Array = _reorder(array, source.order, order, chosen)
+        result: dask.array.Array = reorder(array, source.order, order, chosen)
         return result
 
     def get_stack(self, drop_non_matching_scenes: bool = False) -> Array:
@@ -401,7 +390,7 @@ class AICSImage:
         da: Any = import_module("dask.array")
 
         scenes = self._stacked(drop_non_matching_scenes)
-        array: dask.array.Array = da.stack([scene.dask() for scene in scenes])
+        array: dask.array.Array = da.stack([self._dask(scene) for scene in scenes])
         return array
 
     def get_xarray_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
@@ -483,7 +472,7 @@ class AICSImage:
     def physical_pixel_sizes(self) -> PhysicalPixelSizes:
         """Micrometres per pixel along Z, Y, X."""
         size = self._view.physical_pixel_size
-        return PhysicalPixelSizes(_micrometres(size.z), _micrometres(size.y), _micrometres(size.x))
+        return PhysicalPixelSizes(micrometres(size.z), micrometres(size.y), micrometres(size.x))
 
     physical_pixel_size = physical_pixel_sizes
 
@@ -500,8 +489,31 @@ class AICSImage:
                      *self.physical_pixel_sizes)  # fmt: skip
 
     @property
+    def dimension_properties(self) -> DimensionProperties:
+        """What each axis is, and its unit."""
+        size, step = self.physical_pixel_sizes, self.time_interval
+        second = None if step is None else "second"
+        units = [None if length is None else "micrometer" for length in size]
+        return DimensionProperties(
+            DimensionProperty("time", second),
+            DimensionProperty("channel", None),
+            *(DimensionProperty("space", unit) for unit in units),
+        )
+
+    @property
+    def standard_metadata(self) -> StandardMetadata:
+        """Metadata of the current scene under bioio's names."""
+        return standard_metadata(self._view, self.dims)
+
+    @property
     def metadata(self) -> Any:
-        """OME-XML where there is one, else the format's own metadata."""
+        """The format's own metadata as text (OME-XML, a CZI's XML, a TIFF's description).
+
+        Where there is none, OME-XML made from the file, or a dictionary of the format's values.
+        """
+        own = self._reader.own_metadata
+        if own is not None:
+            return own
         xml = self._reader.ome_xml
         return xml if xml is not None else dict(self._reader.original_metadata)
 
@@ -535,66 +547,50 @@ class AICSImage:
         convert(self._reader._file.source, os.fspath(uri), series=series, **options)
 
 
-def _micrometres(size: Quantity | None) -> float | None:
-    if size is None:
-        return None
-    try:
-        return convert_length(size, "µm")
-    except BadArgument:
-        # Sizes in pixels or in a reference frame have no length.
-        return None
+class Reader(AICSImage):
+    """Any file or array; the base of all readers.
 
+    Parameters
+    ----------
+    image, **options
+        As for `AICSImage`.
 
-def _selection(
-    source: Pixels, order: str | None, selection: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Return the order of the result, and positions (or one integer) by axis."""
-    wanted = source.order if order is None else str(order).upper()
-    if len(set(wanted)) != len(wanted) or not set(wanted) <= set("MTCZYXS"):
-        raise BadArgument(f"dimension_order_out={order!r}: axes are M, T, C, Z, Y, X and S.")
-    sizes = dict(zip(source.order, source.shape, strict=True))
-    unknown = {axis for axis in selection if axis.upper() not in sizes}
-    if unknown:
-        raise BadArgument(f"{', '.join(sorted(unknown))}: there are axes {source.order}.")
-    given = {axis.upper(): value for axis, value in selection.items()}
-    chosen: dict[str, Any] = {axis: 0 for axis in sizes if axis not in wanted}
-    for axis, value in given.items():
-        chosen[axis] = _positions(value, sizes[axis], axis)
-    return wanted, chosen
+    Raises
+    ------
+    Unsupported
+        The file is of another kind.
+    """
 
+    _backends: ClassVar[tuple[str, ...]] = ()
+    _is_ome: ClassVar[bool | None] = None
 
-def _positions(value: Any, size: int, axis: str) -> Any:
-    if isinstance(value, slice):
-        try:
-            return range(*value.indices(size))
-        except (TypeError, ValueError) as error:
-            raise BadSelection(f"{axis}={value}: not a slice of integers ({error}).") from None
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        if not -size <= value < size:
-            raise BadSelection(f"{axis}={value} is outside the image, whose {axis} is {size}.")
-        return int(value) % size
-    try:
-        found = [operator.index(n) for n in value]
-    except (TypeError, ValueError):
-        raise BadSelection(
-            f"{axis}={value!r}: give an integer, a list, a range or a slice."
-        ) from None
-    if any(not -size <= n < size for n in found):
-        raise BadSelection(f"{axis}={value!r} is outside the image, whose {axis} is {size}.")
-    return [n % size for n in found]
-
-
-def _reorder(array: Any, have: str, want: str, chosen: Mapping[str, Any]) -> Any:
-    """Drop the axes not wanted, add those the image lacks, and transpose."""
-    for axis in have:
-        if axis not in want and not isinstance(chosen[axis], int):
-            raise BadArgument(
-                f"{axis}={chosen[axis]!r} selects several, but {want} has no axis for them."
+    def __init__(self, image: Any, **options: Any) -> None:
+        super().__init__(image, **options)
+        backend = self._reader.backend
+        fits = not self._backends or backend in self._backends
+        if fits and self._is_ome is not None:
+            described = (self._reader.own_metadata or "").lstrip()
+            fits = described.startswith("<") == self._is_ome
+        if not fits:
+            name = self._reader.source_name
+            self.close()
+            raise Unsupported(
+                f"{name}: no file for {type(self).__name__}; the backend {backend!r} reads it. Use "
+                "AICSImage, which reads all."
             )
-    kept = tuple(slice(None) if axis in want else 0 for axis in have)
-    array = array[kept]
-    names = "".join(axis for axis in have if axis in want)
-    missing = "".join(axis for axis in want if axis not in names)
-    array = array[(np.newaxis,) * len(missing) + (...,)]
-    names = missing + names
-    return array.transpose([names.index(axis) for axis in want])
+
+    @property
+    def _source(self) -> Pixels:
+        source = super()._source
+        order = self._orders[self._scene] if self._orders else None
+        if order is None or self._arrays is None or self._mosaic is not None:
+            return source
+        have, pixels = self._arrays[self._scene].in_order()
+        lost = tuple(0 if axis not in order else slice(None) for axis in have)
+        kept = [axis for axis in have if axis in order]
+        return Given(order, pixels[lost].transpose([kept.index(axis) for axis in order]))
+
+    @property
+    def reader(self) -> AICSImage:
+        """The reader itself."""
+        return self
