@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-import imagecodecs
 import numpy as np
 
 from bfbridge.tiff.header import LONG, SHORT
 from bfbridge.tiff.tags import BYTE_STREAMS, COMPRESSIONS, Tag
+from bfbridge_ometiff.basic_codecs import imagecodecs
 from bfbridge_ometiff.structure.jpeg_header import jpeg2000_size
 from bfbridge_ometiff.structure.segment_layout import (
     DEFLATE,

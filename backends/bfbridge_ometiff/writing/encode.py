@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import imagecodecs
 import numpy as np
 
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.runtime.writer_options import refuse_unknown
 from bfbridge.tiff.tags import COMPRESSIONS
+from bfbridge_ometiff.basic_codecs import imagecodecs
 from bfbridge_ometiff.codecs import DecodeBuffer, encode
 from bfbridge_ometiff.structure.segment_layout import DEFLATE, JPEG, JPEG2000, YCBCR
 
