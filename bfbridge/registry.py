@@ -41,6 +41,7 @@ __all__ = [
     "Entry",
     "find",
     "is_folder_format",
+    "is_zipped_folder",
     "open_reader",
     "suffixes_of_writers",
     "third_party",
@@ -123,6 +124,8 @@ class Entry:
         (source, first bytes) -> whether the content looks like this backend's.
     suffixes
         Of the files it writes by default.
+    zip_suffixes
+        Of images that are such a folder in a ZIP file.
     makes_folders
         Whether what it writes is a folder and not a file.
     extra
@@ -137,6 +140,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     makes_folders: bool = False
+    zip_suffixes: tuple[str, ...] = ()
     extra: str = ""
     distribution: str = ""
 
@@ -183,6 +187,7 @@ BACKENDS: tuple[Entry, ...] = (
         aliases=("zarr", "zarr3", "tensorstore", "ome-zarr"),
         suffixes=(".zarr",),
         makes_folders=True,
+        zip_suffixes=(".zarr.zip", ".ozx"),
         extra="omezarr",
     ),
     Entry(
@@ -432,6 +437,12 @@ def is_folder_format(name: str) -> bool:
     return any(entry.makes_folders and name.endswith(entry.suffixes) for entry in BACKENDS)
 
 
+def is_zipped_folder(name: str) -> bool:
+    """Whether an image of this name, by its suffix, is a folder in a ZIP file."""
+    name = name.lower()
+    return any(entry.zip_suffixes and name.endswith(entry.zip_suffixes) for entry in BACKENDS)
+
+
 def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
     """Return the writer that owns a file name's suffix.
 
@@ -443,13 +454,13 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
     lowered = name.lower()
     writer: type[WriterBackend]
     if backend is not None:
-        entry = find(backend, lambda entry: lowered.endswith(entry.suffixes))
+        entry = find(backend, lambda entry: lowered.endswith(entry.suffixes + entry.zip_suffixes))
         writer = entry.load().WRITER
         if writer is None:
             raise BadArgument(f"backend={backend!r} cannot write, only read.")
         return writer
     for entry in BACKENDS:
-        if entry.suffixes and lowered.endswith(entry.suffixes):
+        if entry.suffixes and lowered.endswith(entry.suffixes + entry.zip_suffixes):
             writer = entry.load().WRITER
             return writer
     for entry in third_party():

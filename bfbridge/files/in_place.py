@@ -131,6 +131,11 @@ def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterB
     """
     local = isinstance(place, Path)
     writer = registry.writer_for(str(place) if local else place.name, backend)
+    if not local and registry.is_zipped_folder(place.name):
+        raise Unsupported(
+            f"{place.name}: ZIP files are written to disks only. Write to a path, and copy the "
+            "finished file."
+        )
     if not local and not writer.at_urls:
         suffixes = registry.suffixes_of_writers(lambda writer: writer.at_urls)
         raise Unsupported(
@@ -148,7 +153,7 @@ def _chunked(writer: type[WriterBackend], where: object, what: str) -> type[Chun
     Unsupported
         The format does not store chunks separately.
     """
-    if issubclass(writer, ChunkedStoreBackend):
+    if issubclass(writer, ChunkedStoreBackend) and not registry.is_zipped_folder(str(where)):
         return writer
     suffixes = registry.suffixes_of_writers(lambda other: issubclass(other, ChunkedStoreBackend))
     raise Unsupported(f"{where}: {writer.name} files cannot be {what}; those named {suffixes} can.")

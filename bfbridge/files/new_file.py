@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge import registry
 from bfbridge.backend import Extras, ImageSpec, Level, Shape5, StoredAs, WriterBackend
 from bfbridge.engine.assembler import LevelAssembler, UnfinishedChunks, level_assemblers
 from bfbridge.engine.casting import cast, castable, checked, checked_number
@@ -45,6 +46,7 @@ from bfbridge.runtime.arguments import one_of
 from bfbridge.runtime.interrupts import checkpoint, deferred
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.object_store import UrlTarget
+from bfbridge.storage.packing import pack_folder
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -450,6 +452,8 @@ class NewFile:
                 self._write_leftovers()
                 writer.finish()
             self._unfinished.close()
+            if isinstance(self.target, AtomicTarget) and registry.is_zipped_folder(self.name):
+                pack_folder(self.target.work_path)
             self.target.commit()
 
     def _write_leftovers(self) -> None:
