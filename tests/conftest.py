@@ -70,9 +70,9 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Hide Java from a test without the marker, its fixtures included."""
+    _searches.clear()
     if _starts_java(item):
         return (yield)
-    _searches.clear()
     before = os.environ.get(JAVA_VARIABLE)
     os.environ[JAVA_VARIABLE] = NO_JAVA
     try:
