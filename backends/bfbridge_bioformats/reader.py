@@ -11,6 +11,7 @@ import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError, FileMissing, Unsupported
+from bfbridge.reader_base import plane_parts
 from bfbridge.runtime import forking
 from bfbridge.runtime.finalizers import finalize
 from bfbridge_bioformats.files.companions import check_named_files
@@ -229,7 +230,8 @@ class BioFormatsReader(ReaderBackend):
         blocks = self._blocks(entry, region)
         with self._borrowed() as reader:
             reader.go_to(entry.series, region.level)
-            for plane, wanted, target in _planes(entry, region, out):
+            for part in plane_parts(region, out, layout.samples):
+                plane = entry.plane(region.level, part.z, part.channel, part.t)
                 row = -1
                 for y, x, height, width in blocks:
                     if y != row:
@@ -241,8 +243,8 @@ class BioFormatsReader(ReaderBackend):
                         plane, region.start[4] + x, region.start[3] + y, width, height,
                         width * height * pixel,
                     )  # fmt: skip
-                    block = samples_first(raw, layout, height, width)[wanted]
-                    target[:, y : y + height, x : x + width] = block
+                    block = samples_first(raw, layout, height, width)[part.samples]
+                    part.pixels[:, y : y + height, x : x + width] = block
 
     def _blocks(self, entry: SeriesImage, region: Region) -> list[tuple[int, int, int, int]]:
         """Return the blocks of one plane of a region: row, column, height, width."""
@@ -330,22 +332,6 @@ class BioFormatsReader(ReaderBackend):
         self._finalizer.detach()
         call(partial(_close, self._pool, self._files), self._name, "closing it")
         self._store = None
-
-
-def _planes(
-    entry: SeriesImage, region: Region, out: np.ndarray[Any, Any]
-) -> Iterator[tuple[int, slice, np.ndarray[Any, Any]]]:
-    """Yield Java's plane number, the samples wanted of it, and the part of `out` they fill."""
-    samples = entry.layout.samples
-    (t0, c0, z0, _, _), (t1, c1, z1, _, _) = region.start, region.stop
-    for t in range(t0, t1):
-        for channel in range(c0 // samples, -(-c1 // samples)):
-            first = max(c0, channel * samples)
-            last = min(c1, (channel + 1) * samples)
-            wanted = slice(first - channel * samples, last - channel * samples)
-            for z in range(z0, z1):
-                plane = entry.plane(region.level, z, channel, t)
-                yield plane, wanted, out[t - t0, first - c0 : last - c0, z - z0]
 
 
 def _package(source: Source, options: OpenOptions) -> Package | None:

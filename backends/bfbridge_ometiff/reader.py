@@ -19,7 +19,6 @@ from bfbridge.backend import (
     StoredRanges,
 )
 from bfbridge.errors import (
-    BadArgument,
     BfbridgeError,
     Closed,
     FileChanged,
@@ -28,6 +27,7 @@ from bfbridge.errors import (
     UnreadableFile,
 )
 from bfbridge.ome.model import model_from_xml
+from bfbridge.reader_base import plane_parts, refuse_options
 from bfbridge.runtime import forking
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.codecs import DamagedSegment
@@ -104,9 +104,7 @@ class OmeTiffReader(ReaderBackend):
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> OmeTiffReader:
         """Open an OME-TIFF file, any file of a set, or its companion metadata file."""
-        if options.backend_options:
-            names = ", ".join(sorted(options.backend_options))
-            raise BadArgument(f"the ometiff backend has no option named {names}.")
+        refuse_options(cls.name, options)
         return cls(open_dataset(source, options), options)
 
     @property
@@ -124,31 +122,17 @@ class OmeTiffReader(ReaderBackend):
         FileChanged
             A file was written to or replaced after the data set was opened.
         """
-        per_pixel = self._images[region.image].samples
+        samples = self._images[region.image].samples
+        corner = region.start[3], region.start[4]
         with self._gate:
-            for t in range(region.start[0], region.stop[0]):
-                for channel in range(region.start[1] // per_pixel, -(-region.stop[1] // per_pixel)):
-                    first = max(region.start[1] - channel * per_pixel, 0)
-                    for z in range(region.start[2], region.stop[2]):
-                        pixels = self._part_of(out, region, (t, channel, z))
-                        with self._plane(region, (t, channel, z)) as (tiff, layout):
-                            if tiff is None or layout is None:
-                                # OME-TIFF: planes that no file of a set holds are black.
-                                pixels[...] = 0
-                                continue
-                            corner = (region.start[3], region.start[4])
-                            self._planes.read(tiff, layout, corner, first, pixels)
-
-    def _part_of(
-        self, out: np.ndarray[Any, Any], region: Region, plane: tuple[int, int, int]
-    ) -> np.ndarray[Any, Any]:
-        """Return the part of `out` (Y, X, samples) that one stored plane fills."""
-        t, channel, z = plane
-        per_pixel = self._images[region.image].samples
-        c0 = max(region.start[1], channel * per_pixel)
-        c1 = min(region.stop[1], (channel + 1) * per_pixel)
-        box = out[t - region.start[0], c0 - region.start[1] : c1 - region.start[1]]
-        return np.moveaxis(box[:, z - region.start[2]], 0, -1)
+            for t, channel, z, wanted, pixels in plane_parts(region, out, samples):
+                with self._plane(region, (t, channel, z)) as (tiff, layout):
+                    if tiff is None or layout is None:
+                        # OME-TIFF: planes that no file of a set contains are black.
+                        pixels[...] = 0
+                        continue
+                    target = np.moveaxis(pixels, 0, -1)
+                    self._planes.read(tiff, layout, corner, wanted.start, target)
 
     @contextmanager
     def _plane(
