@@ -14,7 +14,14 @@ import numpy as np
 
 from bfbridge_czi.layout import JPEGXR, UNCOMPRESSED, ZSTD1, PixelKind
 
-__all__ = ["Damaged", "Decoded", "Scratch", "decode", "put_pixels", "rows_and_columns"]
+__all__ = [
+    "DamagedSubblock",
+    "Decoded",
+    "Scratch",
+    "decode_subblock",
+    "put_pixels",
+    "rows_and_columns",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,7 +36,7 @@ _JPEGXR_GREY, _JPEGXR_RGB = 0, 7
 _JPEGXR_DEPTHS: Final = {"uint8": 1, "uint16": 2, "float32": 7}
 
 
-class Damaged(Exception):
+class DamagedSubblock(Exception):
     """A subblock does not decode to the pixels declared; the caller adds the place."""
 
 
@@ -88,7 +95,7 @@ class Decoded(NamedTuple):
         return rows, columns
 
 
-def decode(
+def decode_subblock(
     compression: int,
     data: Any,
     kind: PixelKind,
@@ -122,10 +129,10 @@ def decode(
         else:
             target = None if out is None else out.reshape(-1).view(np.uint8)
             flat, split = _stream(compression, data, kind, shape, target)
-    except Damaged:
+    except DamagedSubblock:
         raise
     except (RuntimeError, ValueError, TypeError, OverflowError, IndexError) as error:
-        raise Damaged(f"its data does not decode ({error})") from error
+        raise DamagedSubblock(f"its data does not decode ({error})") from error
     rows, columns = rows_and_columns(len(flat), kind, shape)
     flat = flat[: rows * columns * kind.samples * kind.dtype.itemsize]
     swapped = kind.samples > 1
@@ -149,7 +156,7 @@ def rows_and_columns(found: int, kind: PixelKind, shape: tuple[int, int]) -> tup
     for candidate in (shape, (rows, columns - 1), (rows - 1, columns), (rows - 1, columns - 1)):
         if found == candidate[0] * candidate[1] * pixel > 0:
             return candidate
-    raise Damaged(
+    raise DamagedSubblock(
         f"it holds {found:,} bytes where its {columns} x {rows} pixels need "
         f"{rows * columns * pixel:,}"
     )
@@ -164,7 +171,7 @@ def _stream(
     if compression == ZSTD1:
         begin, split = _zstd1_header(bytes(data[:16]))
         if split and kind.dtype.itemsize != 2:
-            raise Damaged("its bytes are split as those of 16-bit values, which it has not")
+            raise DamagedSubblock("its bytes are split as those of 16-bit values, which it has not")
     if target is None or split:
         target = _decoded.get(length)
     found = imagecodecs.zstd_decode(data[begin:], out=target)
@@ -178,13 +185,13 @@ def _zstd1_header(head: bytes) -> tuple[int, bool]:
     bit 0 tells of low and high bytes (libCZI, CZstd1Decoder). Lengths below 128 take one byte.
     """
     if not head or head[0] & 0x80:
-        raise Damaged("its zstd header is damaged")
+        raise DamagedSubblock("its zstd header is damaged")
     size = head[0]
     if size == 1:
         return 1, False
     if size == 3 and len(head) > 2 and head[1] == 1:
         return 3, bool(head[2] & 1)
-    raise Damaged("its zstd header is damaged, or of a kind not known")
+    raise DamagedSubblock("its zstd header is damaged, or of a kind not known")
 
 
 def _jpegxr(data: Any, kind: PixelKind, shape: tuple[int, int]) -> Decoded:
@@ -197,14 +204,16 @@ def _jpegxr(data: Any, kind: PixelKind, shape: tuple[int, int]) -> Decoded:
         return Decoded(pixels, kind.samples > 1, False)
     size = _jpegxr_size(data, kind)
     if size is None or size[0] not in (rows, rows - 1) or size[1] not in (columns, columns - 1):
-        raise Damaged(f"its JPEG-XR headers do not tell of {columns} x {rows} pixels")
+        raise DamagedSubblock(f"its JPEG-XR headers do not tell of {columns} x {rows} pixels")
     pixels = imagecodecs.jpegxr_decode(data)
     if pixels.ndim == 2:
         pixels = pixels[:, :, np.newaxis]
     if pixels.shape != (*size, kind.samples):
-        raise Damaged(f"its JPEG-XR image has shape {pixels.shape}, not {(*size, kind.samples)}")
+        raise DamagedSubblock(
+            f"its JPEG-XR image has shape {pixels.shape}, not {(*size, kind.samples)}"
+        )
     if pixels.dtype != kind.dtype:
-        raise Damaged(f"its JPEG-XR image holds {pixels.dtype}, not {kind.dtype}")
+        raise DamagedSubblock(f"its JPEG-XR image holds {pixels.dtype}, not {kind.dtype}")
     # The decoder gives red, green, blue.
     return Decoded(pixels, False, False)
 

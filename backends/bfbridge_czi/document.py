@@ -32,7 +32,7 @@ from bfbridge.ome.build import (
 from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree, text_of
 from bfbridge_czi.instrument import Instrument, experimenter, read_instrument, rois
 from bfbridge_czi.layout import Scene
-from bfbridge_czi.metadata import ChannelInfo, Metadata, Position, grandchildren
+from bfbridge_czi.metadata import ChannelInfo, CziMetadata, StagePosition, grandchildren
 from bfbridge_czi.segments import CziFile
 
 __all__ = ["document_xml", "time_stamps"]
@@ -44,7 +44,7 @@ _MOST_STAMPS: Final = 4_000_000
 
 
 @dataclass(slots=True)
-class _Notes:
+class _SubblockNotes:
     """What the metadata of one subblock say: places in µm, times in seconds."""
 
     x: float | None = None
@@ -55,7 +55,7 @@ class _Notes:
 
 
 @dataclass(slots=True)
-class _Plane:
+class _PlanePosition:
     """One plane: where and when it was taken."""
 
     x: Quantity | None = None
@@ -67,7 +67,7 @@ class _Plane:
 
 
 def document_xml(
-    file: CziFile, metadata: Metadata, scenes: Sequence[Scene], images: Sequence[Image]
+    file: CziFile, metadata: CziMetadata, scenes: Sequence[Scene], images: Sequence[Image]
 ) -> str:
     """Return the OME-XML of a file.
 
@@ -102,7 +102,7 @@ def document_xml(
     return text_of_document([*children, *modulo_annotations(folded), *drawings])
 
 
-def _add_plain_pixels(parent: Element, index: int, image: Image, metadata: Metadata) -> None:
+def _add_plain_pixels(parent: Element, index: int, image: Image, metadata: CziMetadata) -> None:
     """Append the Pixels of a label or macro image."""
     pixels = _pixels(parent, index, image, metadata)
     samples = image.samples
@@ -115,7 +115,7 @@ def _add_plain_pixels(parent: Element, index: int, image: Image, metadata: Metad
         add(pixels, "Plane", TheZ=0, TheT=0, TheC=position)
 
 
-def _pixels(parent: Element, index: int, image: Image, metadata: Metadata) -> Element:
+def _pixels(parent: Element, index: int, image: Image, metadata: CziMetadata) -> Element:
     # ZeissCZIReader tells significant bits of the pixel type only.
     pixels = add_pixels(parent, index, image, "XYCZT", 8 * image.dtype.itemsize)
     if metadata.time_step is not None:
@@ -129,7 +129,7 @@ def _add_scene(
     index: int,
     image: Image,
     file: CziFile,
-    metadata: Metadata,
+    metadata: CziMetadata,
     scene: Scene,
     instrument: Instrument,
     stamps: Sequence[float],
@@ -236,7 +236,7 @@ def _add_channel_info(node: Element, info: ChannelInfo) -> None:
         add_length(node, "PinholeSize", Quantity(pinhole, "µm"))
 
 
-def _add_planes(pixels: Element, planes: Sequence[_Plane], scene: Scene) -> None:
+def _add_planes(pixels: Element, planes: Sequence[_PlanePosition], scene: Scene) -> None:
     size_t, size_c, size_z = scene.sizes
     places = ((t, z, c) for t in range(size_t) for z in range(size_z) for c in range(size_c))
     for (t, z, c), plane in zip(places, planes, strict=True):
@@ -250,8 +250,8 @@ def _add_planes(pixels: Element, planes: Sequence[_Plane], scene: Scene) -> None
 
 
 def _planes(
-    index: int, file: CziFile, metadata: Metadata, scene: Scene, stamps: Sequence[float]
-) -> list[_Plane]:
+    index: int, file: CziFile, metadata: CziMetadata, scene: Scene, stamps: Sequence[float]
+) -> list[_PlanePosition]:
     """Return every plane of a scene, channels fastest, then Z, then T."""
     size_t, size_c, size_z = scene.sizes
     tiles = scene.levels[0]
@@ -265,7 +265,7 @@ def _planes(
             for c in range(size_c):
                 number_ = scene.plane(t, c, z)
                 blocks = tiles.block[begins[number_] : begins[number_ + 1]].tolist()
-                plane = _Plane(known=bool(blocks))
+                plane = _PlanePosition(known=bool(blocks))
                 planes.append(plane)
                 if not blocks:
                     continue
@@ -280,7 +280,12 @@ def _planes(
 
 
 def _time(
-    notes: _Notes, start: float | None, plane: int, t: int, count: int, stamps: Sequence[float]
+    notes: _SubblockNotes,
+    start: float | None,
+    plane: int,
+    t: int,
+    count: int,
+    stamps: Sequence[float],
 ) -> float | None:
     if notes.time is not None and start is not None:
         return notes.time - start
@@ -290,13 +295,13 @@ def _time(
 
 
 def _place(
-    plane: _Plane,
-    notes: Sequence[_Notes],
+    plane: _PlanePosition,
+    notes: Sequence[_SubblockNotes],
     file: CziFile,
     block: int,
-    position: Position | None,
+    position: StagePosition | None,
     z: int,
-    metadata: Metadata,
+    metadata: CziMetadata,
 ) -> None:
     """Set where a plane lies: in the middle of its tiles, else where its scene does."""
     for axis, pixel in (("x", file.blocks.x), ("y", file.blocks.y)):
@@ -328,9 +333,9 @@ def _first_time(file: CziFile) -> datetime | None:
     return None if time is None else _EPOCH + timedelta(seconds=time // 1)
 
 
-def _read_notes(file: CziFile, block: int) -> _Notes:
+def _read_notes(file: CziFile, block: int) -> _SubblockNotes:
     """Read the metadata of a subblock; empty notes where they are not well formed."""
-    notes = _Notes()
+    notes = _SubblockNotes()
     position = int(file.blocks.position[block])
     head = file.access.read_at(position, min(int(file.rooms[block]), _AHEAD))
     header = file.subblock(block, head)
@@ -374,7 +379,7 @@ def time_stamps(file: CziFile) -> list[float]:
     return stamps
 
 
-def _plate(metadata: Metadata, images: int) -> Iterator[Element]:
+def _plate(metadata: CziMetadata, images: int) -> Iterator[Element]:
     """Yield the plate that the scenes are wells of, if there is one."""
     rows, columns = metadata.plate
     if rows < 1 or columns < 1 or not metadata.wells:

@@ -25,9 +25,9 @@ __all__ = [
     "ZSTD0",
     "ZSTD1",
     "PixelKind",
-    "Plan",
     "Scene",
-    "Tiles",
+    "ScenePlan",
+    "SubblockTiles",
     "plan_scenes",
 ]
 
@@ -64,7 +64,7 @@ Gray32 and Gray64Float. Complex ones are not read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
+class SubblockTiles:
     """The tiles of one level of one scene, sorted by plane; in a plane later ones cover earlier.
 
     Attributes
@@ -105,7 +105,7 @@ class Scene:
 
     sizes: tuple[int, int, int]
     folded: tuple[int, int, int]
-    levels: tuple[Tiles, ...]
+    levels: tuple[SubblockTiles, ...]
 
     def plane(self, t: int, channel: int, z: int) -> int:
         """Return the number of a plane: Z fastest, then channels, then T."""
@@ -130,7 +130,7 @@ class Scene:
         return found
 
 
-class Plan(NamedTuple):
+class ScenePlan(NamedTuple):
     """What a file holds: the kind of its pixels, its images, and how many scenes they are of."""
 
     kind: PixelKind
@@ -138,7 +138,7 @@ class Plan(NamedTuple):
     scenes: int
 
 
-def plan_scenes(file: CziFile, *, grouped: bool = True) -> Plan:
+def plan_scenes(file: CziFile, *, grouped: bool = True) -> ScenePlan:
     """Sort the subblocks of a file into images, in Bio-Formats' order of series.
 
     Parameters
@@ -160,7 +160,7 @@ def plan_scenes(file: CziFile, *, grouped: bool = True) -> Plan:
     kind = _pixel_kind(blocks)
     level, factor = _levels(blocks)
     _check_lengths(file, kind)
-    axes = _Axes(blocks, kind)
+    axes = _CziAxes(blocks, kind)
     series = axes.series()
     count = int(series.max()) + 1
     _check_counts(file, axes, kind, count)
@@ -173,10 +173,10 @@ def plan_scenes(file: CziFile, *, grouped: bool = True) -> Plan:
             raise Unsupported(f"a CZI file in which scene {number} has no subblock")
         levels = _scene_levels(blocks, axes, level, chosen, factor)
         scenes.append(Scene(axes.sizes, axes.folded, levels))
-    return Plan(kind, scenes, axes.scenes)
+    return ScenePlan(kind, scenes, axes.scenes)
 
 
-def _check_counts(file: CziFile, axes: _Axes, kind: PixelKind, count: int) -> None:
+def _check_counts(file: CziFile, axes: _CziAxes, kind: PixelKind, count: int) -> None:
     """Compare what a few numbers of the directory declare with the limits."""
     limits, least = file.limits, len(file.blocks)
     check(count, max(limits.images, least), "number of images", file.name)
@@ -239,7 +239,7 @@ def _levels(blocks: Blocks) -> tuple[Array, int]:
     return level, factor
 
 
-class _Axes:
+class _CziAxes:
     """Positions of each block along the axes of an image, and along those that make images."""
 
     def __init__(self, blocks: Blocks, kind: PixelKind) -> None:
@@ -305,7 +305,9 @@ class _Axes:
         return [axis for _, _, axis in sorted(moves)]
 
 
-def _check_guesses(blocks: Blocks, axes: _Axes, level: Array, count: int, *, grouped: bool) -> None:
+def _check_guesses(
+    blocks: Blocks, axes: _CziAxes, level: Array, count: int, *, grouped: bool
+) -> None:
     """Refuse files of fewer subblocks than planes that ZeissCZIReader makes one series of."""
     tiles = 1 if level.any() else int(axes.mosaic.max()) + 1
     series = count * tiles
@@ -318,8 +320,8 @@ def _check_guesses(blocks: Blocks, axes: _Axes, level: Array, count: int, *, gro
 
 
 def _scene_levels(
-    blocks: Blocks, axes: _Axes, level: Array, chosen: Array, factor: int
-) -> tuple[Tiles, ...]:
+    blocks: Blocks, axes: _CziAxes, level: Array, chosen: Array, factor: int
+) -> tuple[SubblockTiles, ...]:
     base = chosen[level[chosen] == 0]
     if not len(base):
         raise Unsupported("a CZI file with a pyramid without its full size")
@@ -339,7 +341,7 @@ def _scene_levels(
         order = np.argsort(axes.plane[members], kind="stable")
         members = members[order]
         tiles.append(
-            Tiles(
+            SubblockTiles(
                 *size,
                 plane=axes.plane[members],
                 top=(blocks.y[members] - top) // scale,
@@ -352,7 +354,7 @@ def _scene_levels(
     return tuple(tiles)
 
 
-def _check_tiles(blocks: Blocks, axes: _Axes, base: Array) -> None:
+def _check_tiles(blocks: Blocks, axes: _CziAxes, base: Array) -> None:
     """Refuse planes of several tiles that no mosaic index tells apart, or of several sizes."""
     keys = axes.plane[base] * (int(axes.mosaic.max()) + 1) + axes.mosaic[base]
     if len(np.unique(keys)) != len(base):

@@ -19,8 +19,8 @@ from bfbridge.ome.xml_tree import Element, descendants, first, first_text, text_
 
 __all__ = [
     "ChannelInfo",
-    "Metadata",
-    "Position",
+    "CziMetadata",
+    "StagePosition",
     "flattened",
     "grandchildren",
     "original_entries",
@@ -49,7 +49,7 @@ class ChannelInfo:
 
 
 @dataclass(slots=True)
-class Position:
+class StagePosition:
     """Where a scene lies on the stage."""
 
     x: Quantity | None = None
@@ -58,7 +58,7 @@ class Position:
 
 
 @dataclass(slots=True)
-class Metadata:
+class CziMetadata:
     """What is read of a document.
 
     Attributes
@@ -89,7 +89,7 @@ class Metadata:
     bits: int | None = None
     acquired: datetime | None = None
     time_step: float | None = None
-    positions: list[Position] = field(default_factory=list)
+    positions: list[StagePosition] = field(default_factory=list)
     image_names: list[str] = field(default_factory=list)
     field_names: list[str] = field(default_factory=list)
     wells: list[str] = field(default_factory=list)
@@ -148,7 +148,7 @@ def grandchildren(root: Element | None, parent: str, name: str) -> list[Element]
     return None if found is None else list(descendants(found, name))
 
 
-def read_metadata(document: Element | None, places: int) -> Metadata:
+def read_metadata(document: Element | None, places: int) -> CziMetadata:
     """Read a document.
 
     Parameters
@@ -158,7 +158,7 @@ def read_metadata(document: Element | None, places: int) -> Metadata:
     places
         How many positions can be noted: images and lower levels.
     """
-    metadata = Metadata()
+    metadata = CziMetadata()
     root = None if document is None else next(iter(document), None)
     if root is None:
         return metadata
@@ -180,10 +180,10 @@ def _grown(channels: list[ChannelInfo], position: int) -> ChannelInfo:
 # ---- experiment: positions, plate, exposure
 
 
-def _read_experiment(experiment: Element | None, metadata: Metadata, places: int) -> None:
+def _read_experiment(experiment: Element | None, metadata: CziMetadata, places: int) -> None:
     if experiment is None:
         return
-    metadata.positions = [Position() for _ in range(places)]
+    metadata.positions = [StagePosition() for _ in range(places)]
     block = first(first(experiment, "ExperimentBlocks"), "AcquisitionBlock")
     groups = grandchildren(first(block, "TilesSetup"), "PositionGroups", "PositionGroup")
     if groups is not None:
@@ -204,7 +204,7 @@ def _or(value: float | None, other: float | None) -> float | None:
     return other if value is None else value
 
 
-def _read_groups(groups: list[Element], positions: list[Position]) -> None:
+def _read_groups(groups: list[Element], positions: list[StagePosition]) -> None:
     for index, group in enumerate(groups):
         place = first(group, "Position")
         across, down = _whole(first_text(group, "TilesX")), _whole(first_text(group, "TilesY"))
@@ -216,10 +216,10 @@ def _read_groups(groups: list[Element], positions: list[Position]) -> None:
         else:
             wanted = range(index * across * down, (index + 1) * across * down)
         for number_ in range(max(wanted.start, 0), min(wanted.stop, len(positions))):
-            positions[number_] = Position(x, y, z)
+            positions[number_] = StagePosition(x, y, z)
 
 
-def _read_regions(holder: Element | None, metadata: Metadata) -> None:
+def _read_regions(holder: Element | None, metadata: CziMetadata) -> None:
     if holder is None:
         return
     template = first(holder, "Template")
@@ -238,7 +238,7 @@ def _read_regions(holder: Element | None, metadata: Metadata) -> None:
         for region in descendants(array, "SingleTileRegion"):
             if position < len(metadata.positions):
                 x, y, z = (_quantity(first_text(region, axis), "µm") for axis in "XYZ")
-                metadata.positions[position] = Position(x, y, z)
+                metadata.positions[position] = StagePosition(x, y, z)
             metadata.field_names.append(region.get("Name", ""))
             position += 1
         if position > _MOST_FIELDS:
@@ -263,7 +263,7 @@ def _quantity(text: str | None, unit: str) -> Quantity | None:
 # ---- information: scenes, channels
 
 
-def _read_image(image: Element | None, metadata: Metadata) -> None:
+def _read_image(image: Element | None, metadata: CziMetadata) -> None:
     if image is None:
         return
     metadata.bits = _whole(first_text(image, "ComponentBitCount"))
@@ -294,7 +294,7 @@ def _or_text(text: str | None, other: str | None) -> str | None:
     return other if text is None else text
 
 
-def _read_scenes(scenes: Element, metadata: Metadata) -> None:
+def _read_scenes(scenes: Element, metadata: CziMetadata) -> None:
     is_plate = bool(metadata.wells)
     if is_plate:
         metadata.wells, metadata.field_names, metadata.image_names = [], [], []
@@ -308,7 +308,7 @@ def _read_scenes(scenes: Element, metadata: Metadata) -> None:
             # Only what the experiment left open is filled in.
             if following < len(positions) and positions[following].x is None:
                 x, y, z = (_quantity(place.get(axis), "µm") for axis in "XYZ")
-                positions[following] = Position(x, y, z)
+                positions[following] = StagePosition(x, y, z)
                 following += 1
         if not places:
             # Tiles are stitched: the scene lies at its centre.
@@ -339,7 +339,7 @@ def _pixel_size(scaling: Element | None) -> PixelSize:
     return PixelSize(sizes.get("X"), sizes.get("Y"), sizes.get("Z"))
 
 
-def _read_display(setting: Element, metadata: Metadata) -> None:
+def _read_display(setting: Element, metadata: CziMetadata) -> None:
     for position, node in enumerate(grandchildren(setting, "Channels", "Channel") or ()):
         info = _grown(metadata.channels, position)
         color = first_text(node, "Color")

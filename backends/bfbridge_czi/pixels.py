@@ -11,8 +11,15 @@ import numpy as np
 from bfbridge.errors import LimitExceeded, UnreadableFile
 from bfbridge.runtime import forking
 from bfbridge.storage.source import fetch
-from bfbridge_czi.codecs import Damaged, Decoded, Scratch, decode, put_pixels, rows_and_columns
-from bfbridge_czi.layout import UNCOMPRESSED, PixelKind, Tiles
+from bfbridge_czi.codecs import (
+    DamagedSubblock,
+    Decoded,
+    Scratch,
+    decode_subblock,
+    put_pixels,
+    rows_and_columns,
+)
+from bfbridge_czi.layout import UNCOMPRESSED, PixelKind, SubblockTiles
 from bfbridge_czi.segments import CziFile, SubblockHeader
 
 __all__ = ["BlockCache", "TileReader"]
@@ -120,7 +127,7 @@ class TileReader:
     """
 
     def __init__(
-        self, file: CziFile, kind: PixelKind, tiles: Tiles, fill: int, cache: BlockCache
+        self, file: CziFile, kind: PixelKind, tiles: SubblockTiles, fill: int, cache: BlockCache
     ) -> None:
         self._file = file
         self._kind = kind
@@ -128,7 +135,7 @@ class TileReader:
         self._fill = np.frombuffer(bytes([fill]) * kind.dtype.itemsize, kind.dtype)[0]
         self._cache = cache
         self._headers: dict[int, SubblockHeader] = {}
-        self._index: _Index | None = None
+        self._index: _TileIndex | None = None
         self._lock = forking.lock()
         self.samples = kind.samples
         self.reads_parts = bool(np.all(file.blocks.compression[tiles.block] == UNCOMPRESSED))
@@ -190,7 +197,7 @@ class TileReader:
         """Return the tiles of a plane that meet a box, in the order in which they are painted."""
         with self._lock:
             if self._index is None:
-                self._index = _Index(self._tiles, self.chunk)
+                self._index = _TileIndex(self._tiles, self.chunk)
         return self._index.meeting(plane, box)
 
     def _paint(self, tile: int, box: Box, parts: list[Box], out: Array) -> None:
@@ -226,9 +233,11 @@ class TileReader:
                 piece.target[...] = pixels[
                     piece.row : piece.row + rows, piece.column : piece.column + columns
                 ]
-        except (Damaged, UnreadableFile) as error:
+        except (DamagedSubblock, UnreadableFile) as error:
             position = int(self._file.blocks.position[block])
-            raise Damaged(f"subblock at byte {position:,}: {str(error).rstrip('.')}") from error
+            raise DamagedSubblock(
+                f"subblock at byte {position:,}: {str(error).rstrip('.')}"
+            ) from error
 
     def _check_size(self, block: int, shape: tuple[int, int]) -> None:
         length = self._length(shape)
@@ -254,7 +263,7 @@ class TileReader:
         compression = int(self._file.blocks.compression[block])
         target = pieces[0].target
         whole = len(pieces) == 1 and target.shape == (*shape, 1) and target.flags.c_contiguous
-        decoded = decode(compression, data, self._kind, shape, target if whole else None)
+        decoded = decode_subblock(compression, data, self._kind, shape, target if whole else None)
         if whole and np.may_share_memory(decoded.pixels, target) and decoded.size == shape:
             return
         for piece in pieces:
@@ -284,7 +293,7 @@ class TileReader:
     def _fetch(self, offset: int, length: int, memory: memoryview) -> memoryview:
         data = memoryview(fetch(self._file.access, offset, length, memory))
         if len(data) != length:
-            raise Damaged("it is cut short; the file is truncated")
+            raise DamagedSubblock("it is cut short; the file is truncated")
         return data
 
     def _header(self, block: int) -> SubblockHeader:
@@ -361,10 +370,10 @@ def _without(box: Box, taken: Box) -> Iterator[Box]:
         yield Box(common.top, common.bottom, common.right, box.right)
 
 
-class _Index:
+class _TileIndex:
     """Which tiles meet which cells of a grid over the planes of a level."""
 
-    def __init__(self, tiles: Tiles, cell: tuple[int, int]) -> None:
+    def __init__(self, tiles: SubblockTiles, cell: tuple[int, int]) -> None:
         rows, columns = cell
         # Larger cells where a tile is far larger than most, as in a hostile file.
         while np.sum((tiles.rows / rows + 2) * (tiles.columns / columns + 2)) > (
@@ -376,7 +385,7 @@ class _Index:
         self._across = -(-tiles.width // columns)
         planes = int(tiles.plane.max()) + 1
         if planes * self._down * self._across > _MOST_NUMBERS:
-            raise Damaged(
+            raise DamagedSubblock(
                 f"{planes:,} planes of {tiles.width:,} x {tiles.height:,} pixels are more than "
                 "can be numbered; the file is damaged"
             )

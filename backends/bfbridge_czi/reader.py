@@ -26,8 +26,8 @@ from bfbridge.errors import (
 )
 from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree
 from bfbridge.reader_base import FileReader, plane_parts
-from bfbridge_czi.codecs import Damaged
-from bfbridge_czi.layout import PixelKind, Plan, Scene, plan_scenes
+from bfbridge_czi.codecs import DamagedSubblock
+from bfbridge_czi.layout import PixelKind, Scene, ScenePlan, plan_scenes
 from bfbridge_czi.metadata import color_of, original_entries, read_metadata
 from bfbridge_czi.pixels import BlockCache, TileReader
 from bfbridge_czi.segments import Attachment, CziFile
@@ -82,7 +82,7 @@ class CziReader(FileReader):
 
     # ---- records
 
-    def _describe_scenes(self, plan: Plan, images: int) -> list[Image]:
+    def _describe_scenes(self, plan: ScenePlan, images: int) -> list[Image]:
         (dtype, samples), scenes = plan.kind, plan.images
         metadata = self._metadata
         # Brightfield slides are white where nothing was scanned.
@@ -172,7 +172,7 @@ class CziReader(FileReader):
             plane = 0 if scene is None else scene.plane(t, channel, z)
             try:
                 self._fill(reader, plane, corner, wanted.start, np.moveaxis(pixels, 0, -1))
-            except (Damaged, LimitExceeded) as error:
+            except (DamagedSubblock, LimitExceeded) as error:
                 limited = isinstance(error, LimitExceeded)
                 raise (LimitExceeded if limited else ReadFailed)(
                     f"{self.source.name}: image {region.image}, level {region.level}, "

@@ -18,7 +18,15 @@ from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.storage.source import RandomAccess
 
-__all__ = ["ABSENT", "MAGIC", "Attachment", "Blocks", "CziFile", "Part", "SubblockHeader"]
+__all__ = [
+    "ABSENT",
+    "MAGIC",
+    "Attachment",
+    "AttachmentAccess",
+    "Blocks",
+    "CziFile",
+    "SubblockHeader",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -99,7 +107,7 @@ class SubblockHeader:
     data_size: int
 
 
-class Part:
+class AttachmentAccess:
     """A part of an open file as a file of its own: an attachment that is a CZI file itself."""
 
     def __init__(self, access: RandomAccess, offset: int, size: int) -> None:
@@ -265,7 +273,7 @@ class CziFile:
         check(length, self.limits.xml_bytes, "length of the metadata in bytes", self.name)
         return self._take(at + 256, length, what).decode("utf-8", "replace").rstrip("\0")
 
-    def attachment_data(self, attachment: Attachment) -> Part:
+    def attachment_data(self, attachment: Attachment) -> AttachmentAccess:
         """Return the data of an attachment."""
         what = f"attachment {attachment.name!r}"
         self._segment(attachment.position, b"ZISRAWATTACH", what, 256)
@@ -273,7 +281,7 @@ class CziFile:
         size = struct.unpack("<q", self._take(at, 8, what))[0]
         if size < 0 or at + 256 + size > self.access.size:
             raise UnreadableFile(f"{self.name}: its {what} is truncated or damaged.")
-        return Part(self.access, at + 256, size)
+        return AttachmentAccess(self.access, at + 256, size)
 
     def subblock(self, block: int, head: bytes | memoryview) -> SubblockHeader:
         """Read the header of a subblock.

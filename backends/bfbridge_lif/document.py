@@ -19,8 +19,8 @@ from bfbridge.ome.build import (
     wavelength,
 )
 from bfbridge.ome.xml_tree import Element
-from bfbridge_lif.images import Layout
-from bfbridge_lif.settings import COLORS, Drawing, Settings
+from bfbridge_lif.images import LifLayout
+from bfbridge_lif.settings import COLORS, LifRegion, LifSettings
 
 __all__ = ["Series", "document_xml", "excitations"]
 
@@ -35,8 +35,8 @@ _POLYGON, _SHAPES_OF_TWO_CORNERS, _LINES = 32, (512, 16), (8192, 2, 256)
 class Series(NamedTuple):
     """One image as users see it: a tile of an image of the document."""
 
-    layout: Layout
-    settings: Settings
+    layout: LifLayout
+    settings: LifSettings
     tile: int
     place: tuple[Quantity | None, Quantity | None]
 
@@ -65,7 +65,7 @@ def document_xml(series: Sequence[Series], images: Sequence[Image]) -> str:
     return text_of_document([*instruments, *elements, *rois])
 
 
-def excitations(settings: Settings, channels: int) -> list[Quantity | None]:
+def excitations(settings: LifSettings, channels: int) -> list[Quantity | None]:
     """Return the wavelength of excitation of each channel, in nm."""
     lines = _laser_lines(settings, channels)
     found = []
@@ -77,11 +77,11 @@ def excitations(settings: Settings, channels: int) -> list[Quantity | None]:
     return found
 
 
-def _lasers(settings: Settings) -> list[float]:
+def _lasers(settings: LifSettings) -> list[float]:
     return [emitted for emitted in settings.lasers or () if emitted]
 
 
-def _laser_lines(settings: Settings, channels: int) -> dict[int, LaserLine]:
+def _laser_lines(settings: LifSettings, channels: int) -> dict[int, LaserLine]:
     """Return the laser of each channel that has one, as LIFReader.initMetadata finds them."""
     lasers = _lasers(settings)
     if not lasers:
@@ -301,7 +301,7 @@ class _Parts:
             x, y = y, x
         return _flipped(x, settings.flip_x), _flipped(y, settings.flip_y)
 
-    def _roi(self, drawing: Drawing, number: int) -> Element:
+    def _roi(self, drawing: LifRegion, number: int) -> Element:
         roi = ET.Element("ROI", {"ID": f"ROI:{number}"})
         union = add(roi, "Union")
         xs = [x * _MICRONS for x in drawing.x]
@@ -339,7 +339,7 @@ class _Parts:
         return roi
 
 
-def _counted(layout: Layout) -> list[tuple[int, int, int]]:
+def _counted(layout: LifLayout) -> list[tuple[int, int, int]]:
     """Return Z, channel and T of every plane, in the order in which they are counted."""
     sizes = dict(zip("ZCT", layout.sizes[2:], strict=True))
     places: list[dict[str, int]] = [{}]

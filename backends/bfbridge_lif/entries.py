@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bfbridge.ome.xml_tree import Element, descendants, text_of
-from bfbridge_lif.settings import Settings
+from bfbridge_lif.settings import LifSettings
 
 __all__ = ["original_entries"]
 
@@ -13,7 +13,7 @@ _PASSED: Final = ("Element", "Attachment", "LMSDataContainerHeader")
 _HALVES: Final = ("HighInteger", "LowInteger")
 
 
-def original_entries(image: Element, settings: Settings, name: str) -> dict[str, Any]:
+def original_entries(image: Element, settings: LifSettings, name: str) -> dict[str, Any]:
     """Return every attribute of an image under its path; what occurs several times is numbered."""
     found = _Entries()
     for key, flag in settings.reverse.items():

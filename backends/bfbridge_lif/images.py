@@ -22,7 +22,7 @@ from bfbridge.ome.xml_tree import Element, descendants, first
 from bfbridge.storage.rows import Rows
 from bfbridge_lif.container import MemoryBlock
 
-__all__ = ["Layout", "find_images", "name_of", "read_layout"]
+__all__ = ["LifLayout", "find_images", "name_of", "read_layout"]
 
 _X, _Y, _Z, _T, _TILE = 1, 2, 3, 4, 10
 _MICRONS: Final = 1_000_000
@@ -35,7 +35,7 @@ _TYPES: Final[dict[tuple[int, int], np.dtype[Any]]] = {
 """Bytes and DataType (0: integer, 1: floating point) of a ChannelDescription."""
 
 
-class Axis(NamedTuple):
+class LifAxis(NamedTuple):
     """An axis of the pixels as they are stored: its length, and the bytes from one to the next."""
 
     step: int
@@ -43,7 +43,7 @@ class Axis(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class LifLayout:
     """One image of the document: one or more tiles of equal size.
 
     Attributes
@@ -75,8 +75,8 @@ class Layout:
     dtype: np.dtype[Any]
     order: str
     row: int
-    planes: tuple[Axis, ...]
-    tiles: Axis
+    planes: tuple[LifAxis, ...]
+    tiles: LifAxis
     block: MemoryBlock
     pixel_size: tuple[float | None, float | None, float | None]
     luts: tuple[str, ...]
@@ -165,7 +165,7 @@ def read_layout(
     blocks: Mapping[str, MemoryBlock],
     limits: Limits,
     where: str,
-) -> Layout:
+) -> LifLayout:
     """Return what an Image element says of its pixels.
 
     Parameters
@@ -186,7 +186,7 @@ def read_layout(
     """
     description = first(image, "ImageDescription")
     channels = _children(description, "Channels", "ChannelDescription")
-    axes = _Axes(_children(description, "Dimensions", "DimensionDescription"))
+    axes = _LifAxes(_children(description, "Dimensions", "DimensionDescription"))
     samples, dtype = _kind(channels, axes.pixel)
     count = len(channels) or 1
     steps = [_whole(channel.get("BytesInc")) for channel in channels]
@@ -202,7 +202,7 @@ def read_layout(
         raise Unsupported("a LIF image of unclear axes")
     total = math.prod(sizes[2:]) * axes.tiles.length
     check(total, limits.directories, "number of planes of an image", where)
-    layout = Layout(
+    layout = LifLayout(
         sizes=sizes,
         samples=samples,
         dtype=dtype,
@@ -263,21 +263,21 @@ def _block(above: Sequence[Element], blocks: Mapping[str, MemoryBlock]) -> Memor
     return blocks[name]
 
 
-def _check_layout(layout: Layout) -> None:
+def _check_layout(layout: LifLayout) -> None:
     """Refuse rows that overlap, and images of which the block holds not even the first plane."""
     first_plane = (layout.sizes[1] - 1) * layout.row + layout.row_bytes
     if layout.row < layout.row_bytes or first_plane > layout.block.size:
         raise Unsupported("a LIF image that does not fit its block of pixels")
 
 
-class _Axes:
+class _LifAxes:
     """The axes of an image: LIFReader.translateImageNodes decides what each becomes."""
 
     def __init__(self, dimensions: Sequence[Element]) -> None:
         self._sizes = dict.fromkeys("XYZT", 0)
         self._named: dict[int, str] = {}
-        self.planes: list[Axis] = []
-        self.tiles = Axis(0, 1)
+        self.planes: list[LifAxis] = []
+        self.tiles = LifAxis(0, 1)
         self.pixel = self.row = 0
         self.lengths: dict[str, float | None] = {}
         extras = 1
@@ -293,10 +293,10 @@ class _Axes:
             elif kind == _TILE:
                 if self.tiles.length > 1:
                     raise Unsupported("a LIF image with two axes of tiles")
-                self.tiles = Axis(step, max(length, 1))
+                self.tiles = LifAxis(step, max(length, 1))
             else:
                 extras *= length
-                self.planes.append(Axis(step, length))
+                self.planes.append(LifAxis(step, length))
         if extras > 1:
             if self._sizes["Z"] == 1:
                 self._sizes["Z"] = extras
@@ -327,7 +327,7 @@ class _Axes:
 
     def add(self, role: str, step: int, length: int) -> None:
         """Note an axis of planes."""
-        self.planes.append(Axis(step, length))
+        self.planes.append(LifAxis(step, length))
         if step > 0 and (role != "C" or step not in self._named):
             self._named[step] = role
 

@@ -26,8 +26,8 @@ from bfbridge.storage.rows import RUN_BYTES
 from bfbridge_lif.container import read_blocks, read_xml
 from bfbridge_lif.document import Series, document_xml, excitations
 from bfbridge_lif.entries import original_entries
-from bfbridge_lif.images import Layout, find_images, name_of, read_layout
-from bfbridge_lif.settings import COLORS, Settings, prune_masters, read_settings
+from bfbridge_lif.images import LifLayout, find_images, name_of, read_layout
+from bfbridge_lif.settings import COLORS, LifSettings, prune_masters, read_settings
 
 __all__ = ["LifReader"]
 
@@ -54,7 +54,7 @@ class LifReader(FileReader):
         self._parts: list[tuple[Element, str]] = []
         self._series: list[Series] = []
         places: list[tuple[Quantity | None, Quantity | None]] = []
-        tiles: list[tuple[Layout, Settings, int]] = []
+        tiles: list[tuple[LifLayout, LifSettings, int]] = []
         planes = channels = 0
         for index, (image, above) in enumerate(find_images(root)):
             layout = read_layout(image, above, blocks, limits, name)
@@ -111,7 +111,7 @@ class LifReader(FileReader):
                     where,
                 )
 
-    def _check_block(self, layout: Layout, begin: int, box: Any, where: str) -> None:
+    def _check_block(self, layout: LifLayout, begin: int, box: Any, where: str) -> None:
         end = begin + layout.rows.length(*box.shape[:2])
         if end > layout.block.size:
             raise ReadFailed(
@@ -158,7 +158,7 @@ class LifReader(FileReader):
         return dict(sorted(found.items()))
 
 
-def _stacks(layout: Layout, planes: Any, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
+def _stacks(layout: LifLayout, planes: Any, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
     """Yield T, Z and a box (Y, X, samples) of each plane; those without gaps are one long box.
 
     Parameters
@@ -185,7 +185,7 @@ def _stacks(layout: Layout, planes: Any, *, whole: bool) -> Iterator[tuple[int, 
                     yield (number, z, plane) if axis == "T" else (t, number, plane)
 
 
-def _color(layout: Layout, channel: int) -> tuple[int, int, int, int]:
+def _color(layout: LifLayout, channel: int) -> tuple[int, int, int, int]:
     name = layout.luts[channel].lower() if channel < len(layout.luts) else ""
     return COLORS.get(name, _GREY)
 

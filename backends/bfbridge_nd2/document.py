@@ -9,8 +9,8 @@ from typing import Final
 from bfbridge.backend import Image
 from bfbridge.ome.build import add, add_channel, add_length, add_pixels, add_text, text_of_document
 from bfbridge.ome.xml_tree import Element
-from bfbridge_nd2.layout import Frames
-from bfbridge_nd2.settings import FrameNotes, Settings, quantity
+from bfbridge_nd2.layout import Nd2Frames
+from bfbridge_nd2.settings import FrameNotes, Nd2Settings, quantity
 
 __all__ = ["document_xml"]
 
@@ -20,7 +20,7 @@ _OTHER: Final = "Other"
 
 
 def document_xml(
-    frames: Frames, settings: Settings, notes: FrameNotes, images: Sequence[Image]
+    frames: Nd2Frames, settings: Nd2Settings, notes: FrameNotes, images: Sequence[Image]
 ) -> str:
     """Return the OME-XML of all images."""
     instrument = ET.Element("Instrument", {"ID": _INSTRUMENT})
@@ -35,7 +35,7 @@ def document_xml(
 
 
 def _image(
-    frames: Frames, settings: Settings, notes: FrameNotes, index: int, image: Image
+    frames: Nd2Frames, settings: Nd2Settings, notes: FrameNotes, index: int, image: Image
 ) -> Element:
     element = ET.Element("Image", {"ID": f"Image:{index}", "Name": image.name or ""})
     add_text(element, "AcquisitionDate", settings.acquired)

@@ -15,7 +15,7 @@ import numpy as np
 
 from bfbridge.errors import Unsupported
 
-__all__ = ["Frames", "Loop", "read_frames", "read_loops"]
+__all__ = ["Loop", "Nd2Frames", "read_frames", "read_loops"]
 
 # ELxExperimentType: of loops over time with equal steps, positions, Z, spectra, phases of time.
 _TIME, _POSITIONS, _DEPTH, _SPECTRUM, _PHASES = 1, 2, 4, 6, 8
@@ -47,7 +47,7 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class Nd2Frames:
     """How frames are stored.
 
     Attributes
@@ -98,7 +98,7 @@ class Frames:
         return number
 
 
-def read_frames(attributes: Mapping[str, Any], planes: int, loops: Sequence[Loop]) -> Frames:
+def read_frames(attributes: Mapping[str, Any], planes: int, loops: Sequence[Loop]) -> Nd2Frames:
     """Return how frames are stored.
 
     Parameters
@@ -137,7 +137,7 @@ def read_frames(attributes: Mapping[str, Any], planes: int, loops: Sequence[Loop
     compression = attributes.get("eCompression", _UNCOMPRESSED)
     if compression not in (_LOSSLESS, _UNCOMPRESSED):
         raise Unsupported(f"compression {compression} of an ND2 file")
-    frames = Frames(
+    frames = Nd2Frames(
         width, height, components, dtype, row, compression == _LOSSLESS, significant, loops
     )
     if count != frames.count:

@@ -18,9 +18,9 @@ from bfbridge.storage.rows import RUN_BYTES, Rows
 from bfbridge_nd2.chunks import Nd2File
 from bfbridge_nd2.document import document_xml
 from bfbridge_nd2.entries import original_entries
-from bfbridge_nd2.layout import Frames, read_frames, read_loops
-from bfbridge_nd2.settings import Settings, planes_of, read_notes, read_settings
-from bfbridge_nd2.variant import decode
+from bfbridge_nd2.layout import Nd2Frames, read_frames, read_loops
+from bfbridge_nd2.settings import Nd2Settings, planes_of, read_notes, read_settings
+from bfbridge_nd2.variant import decode_variant
 
 __all__ = ["Nd2Reader"]
 
@@ -69,7 +69,7 @@ class Nd2Reader(FileReader):
         if chunk not in self._file.chunks:
             return {}
         where = f"{self.source.name}: chunk {chunk!r}"
-        level = decode(self._file.read(chunk), where, self.limits).get(name)
+        level = decode_variant(self._file.read(chunk), where, self.limits).get(name)
         if not isinstance(level, Mapping):
             raise Unsupported(f"an ND2 file without {name} in {chunk!r}")
         return level
@@ -201,7 +201,7 @@ class Nd2Reader(FileReader):
         chunks = [_PICTURE, _EXPERIMENT, _CALIBRATION, _ATTRIBUTES, _TEXTS]
         where = self.source.name
         levels = [
-            decode(self._file.read(chunk), f"{where}: chunk {chunk!r}", self.limits)
+            decode_variant(self._file.read(chunk), f"{where}: chunk {chunk!r}", self.limits)
             for chunk in chunks if chunk in self._file.chunks
         ]  # fmt: skip
         return dict(sorted(original_entries(levels, self._variants()).items()))
@@ -227,7 +227,7 @@ def _title(name: str, index: int, count: int) -> str:
     return f"{name} (series {index + 1:0{len(str(count))}d})"
 
 
-def _record(frames: Frames, settings: Settings, name: str) -> Image:
+def _record(frames: Nd2Frames, settings: Nd2Settings, name: str) -> Image:
     rows = frames.height
     if not frames.compressed:
         rows = max(1, min(rows, RUN_BYTES // frames.row))

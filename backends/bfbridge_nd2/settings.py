@@ -14,9 +14,16 @@ from bfbridge.backend import Channel, Quantity
 from bfbridge.errors import Unsupported
 from bfbridge.ome.build import wavelength
 from bfbridge_nd2.chunks import Nd2File
-from bfbridge_nd2.layout import Frames, Loop
+from bfbridge_nd2.layout import Loop, Nd2Frames
 
-__all__ = ["ChannelSettings", "FrameNotes", "Settings", "planes_of", "read_notes", "read_settings"]
+__all__ = [
+    "ChannelSettings",
+    "FrameNotes",
+    "Nd2Settings",
+    "planes_of",
+    "read_notes",
+    "read_settings",
+]
 
 # Of days that Julian dates count from; 1970-01-01 begins at this one.
 _JULIAN_1970: Final = 2440587.5
@@ -72,7 +79,7 @@ class ChannelSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Nd2Settings:
     """The microscope: sizes in µm."""
 
     channels: tuple[ChannelSettings, ...]
@@ -119,7 +126,7 @@ def planes_of(picture: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def read_settings(
     picture: Mapping[str, Any], calibration: Mapping[str, Any], loops: Sequence[Loop]
-) -> Settings:
+) -> Nd2Settings:
     """Read the settings of a file.
 
     Parameters
@@ -134,7 +141,7 @@ def read_settings(
     samples = list(settings.values())
     camera = _level(samples[0] if samples else {}, "pCameraSetting")
     positions = _names(told["P"].told) if "P" in told else ()
-    return Settings(
+    return Nd2Settings(
         channels=tuple(
             _channel(plane, index, settings) for index, plane in enumerate(planes_of(picture))
         ),
@@ -224,7 +231,7 @@ def _names(told: Mapping[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def read_notes(file: Nd2File, frames: Frames) -> FrameNotes:
+def read_notes(file: Nd2File, frames: Nd2Frames) -> FrameNotes:
     """Read what is noted of each frame."""
     heights = sorted(
         (offset, name) for name, offset in file.chunks.items() if name.startswith("CustomData|Z")

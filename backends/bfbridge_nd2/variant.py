@@ -13,7 +13,7 @@ from typing import Any, Final
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 
-__all__ = ["decode"]
+__all__ = ["decode_variant"]
 
 _NUMBERS: Final = {
     1: struct.Struct("<?"), 2: struct.Struct("<i"), 3: struct.Struct("<I"), 4: struct.Struct("<q"),
@@ -26,7 +26,7 @@ _LEVEL_HEAD: Final = struct.Struct("<IQ")
 _BEFORE_STREAM: Final = 12
 
 
-def decode(data: bytes, where: str, limits: Limits) -> dict[str, Any]:
+def decode_variant(data: bytes, where: str, limits: Limits) -> dict[str, Any]:
     """Decode the metadata of one chunk.
 
     Parameters
@@ -58,7 +58,7 @@ def decode(data: bytes, where: str, limits: Limits) -> dict[str, Any]:
         raise Unsupported("ND2 metadata as XML")
     if data[:1] == bytes([_COMPRESSED]):
         data = _decompressed(data, where, limits)
-    return _Decoder(data, where, limits).first()
+    return _VariantDecoder(data, where, limits).first()
 
 
 def _decompressed(data: bytes, where: str, limits: Limits) -> bytes:
@@ -92,7 +92,7 @@ class _Level:
         return self._unnamed if self._unnamed and not self._named else self._named
 
 
-class _Decoder:
+class _VariantDecoder:
     def __init__(self, data: bytes, where: str, limits: Limits) -> None:
         self._data, self._where, self._limits = data, where, limits
 

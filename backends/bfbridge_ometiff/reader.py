@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["OmeTiffReader"]
 
 
-class _Gate:
+class _DelayedClose:
     """Has the files closed when the reader is, and no read is under way any more.
 
     A file descriptor closed under a read is given to the next file opened, and the read would
@@ -98,7 +98,7 @@ class OmeTiffReader(ReaderBackend):
         self._images = tuple(plan.image for plan in dataset.plans)
         self._limits = options.limits
         self._planes = PlaneReader(options.limits)
-        self._gate = _Gate(dataset.files.close)
+        self._gate = _DelayedClose(dataset.files.close)
         self._original: Mapping[str, Any] | None = None
 
     @classmethod

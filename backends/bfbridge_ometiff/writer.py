@@ -38,7 +38,7 @@ from bfbridge_ometiff.writing.encode import (
     settings_of,
     tile_from_chunks,
 )
-from bfbridge_ometiff.writing.grid import Grid, grid_of
+from bfbridge_ometiff.writing.grid import SegmentGrid, grid_of
 from bfbridge_ometiff.writing.xml_placement import finished_xml
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class OmeTiffWriter(WriterBackend):
         self._append(grid, grid.number(index), data)
 
     def _whole(
-        self, grid: Grid, encoding: Encoding, index: Shape5, block: np.ndarray[Any, Any]
+        self, grid: SegmentGrid, encoding: Encoding, index: Shape5, block: np.ndarray[Any, Any]
     ) -> np.ndarray[Any, Any]:
         """Return a block as a whole segment, (Y, X, samples), contiguous but for predictor 2."""
         pixels = np.moveaxis(block[0, :, 0], 0, -1)
@@ -204,7 +204,7 @@ class OmeTiffWriter(WriterBackend):
             whole[rows:] = 0
         return whole
 
-    def _append(self, grid: Grid, number: int, data: bytes | memoryview) -> None:
+    def _append(self, grid: SegmentGrid, number: int, data: bytes | memoryview) -> None:
         with self._lock:
             self._check_open()
             offset = self._end

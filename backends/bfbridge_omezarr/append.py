@@ -185,7 +185,7 @@ class Changes(StoreWriter):
 
 
 @dataclass(frozen=True)
-class _Stored:
+class _StoredImage:
     """What a store of one image says of itself."""
 
     image: Image
@@ -197,7 +197,7 @@ class _Stored:
     ome: OME | None
 
 
-def _stored(path: Path) -> _Stored:
+def _stored(path: Path) -> _StoredImage:
     """Read what is known of a store that is to be written further."""
     reader = OmeZarrReader.open(as_source(path), OpenOptions())
     image, stored_ome = reader.images[0], reader.ome()
@@ -217,7 +217,9 @@ def _stored(path: Path) -> _Stored:
     ]
     _refuse(path, found, infos)
     options = parse_options(options_of(path, nodes[0], infos[0]))
-    return _Stored(image, found, infos, options, nodes, root, stored_ome if described else None)
+    return _StoredImage(
+        image, found, infos, options, nodes, root, stored_ome if described else None
+    )
 
 
 def _refuse(path: Path, found: FoundImage, infos: Sequence[ArrayInfo]) -> None:

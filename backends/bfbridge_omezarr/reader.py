@@ -25,11 +25,11 @@ from bfbridge.ome.xml import OmeDocument, OmeImage, parse_ome_xml
 from bfbridge_omezarr.attributes.extras import extras_of
 from bfbridge_omezarr.attributes.records import channels_from, name_from, sizes_from, time_step_from
 from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
-from bfbridge_omezarr.chunked.chunks import ArrayReader, Workspace
+from bfbridge_omezarr.chunked.chunks import Workspace, ZarrArrayReader
 from bfbridge_omezarr.chunked.codec_options import options_of
 from bfbridge_omezarr.hierarchy.documents import Documents, Guard, Node, flatten
 from bfbridge_omezarr.hierarchy.layout import FoundImage, find_images, implied_axes
-from bfbridge_omezarr.hierarchy.ngff import Axis, map_axes
+from bfbridge_omezarr.hierarchy.ngff import NgffAxis, map_axes
 from bfbridge_omezarr.hierarchy.store import Store
 from bfbridge_omezarr.hierarchy.zips import ZipStore, open_store
 
@@ -402,12 +402,12 @@ class OmeZarrReader(ReaderBackend):
 
     def _source_of(self, info: ArrayInfo) -> Any:
         if info.direct:
-            return ArrayReader(info, self._store, self._limits, self._workspace)
+            return ZarrArrayReader(info, self._store, self._limits, self._workspace)
         from bfbridge_omezarr.chunked.indirect import IndirectReader
 
         return IndirectReader(info, self._store)
 
-    def _axes_of(self, found: FoundImage, info: ArrayInfo, where: str) -> tuple[Axis, ...]:
+    def _axes_of(self, found: FoundImage, info: ArrayInfo, where: str) -> tuple[NgffAxis, ...]:
         multiscale = found.multiscale
         if multiscale is not None and multiscale.axes:
             return multiscale.axes
@@ -420,7 +420,7 @@ class OmeZarrReader(ReaderBackend):
             return self._axes
         names = info.dimension_names or ()
         if names and all(name and re.fullmatch("[tczyxTCZYX]", name) for name in names):
-            return tuple(Axis(str(name).lower()) for name in names)
+            return tuple(NgffAxis(str(name).lower()) for name in names)
         # A bare array of five axes is taken as NGFF orders them, as bfio takes it.
         if multiscale is not None or len(info.shape) in (2, 5):
             implied = implied_axes(len(info.shape))
@@ -453,7 +453,7 @@ class OmeZarrReader(ReaderBackend):
         return image
 
 
-def _checked_options(options: Mapping[str, Any]) -> tuple[tuple[Axis, ...], bool]:
+def _checked_options(options: Mapping[str, Any]) -> tuple[tuple[NgffAxis, ...], bool]:
     unknown = sorted(set(options) - {"axes", "consolidated"})
     if unknown:
         raise BadArgument(
@@ -472,4 +472,4 @@ def _checked_options(options: Mapping[str, Any]) -> tuple[tuple[Axis, ...], bool
             f"backend_options: axes={axes!r}: give each axis of the array once, as one of t, c, z, "
             "y, x ('zyx')."
         )
-    return tuple(Axis(name) for name in names), consolidated
+    return tuple(NgffAxis(name) for name in names), consolidated

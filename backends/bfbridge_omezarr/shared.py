@@ -19,7 +19,7 @@ from bfbridge.ngff.omero import Window
 from bfbridge_omezarr.chunked.plain import from_plain, to_plain
 
 if TYPE_CHECKING:
-    from bfbridge_omezarr.hierarchy.files import Tree
+    from bfbridge_omezarr.hierarchy.files import KeyTree
 
 __all__ = ["FOLDER", "load_plan", "load_windows", "plan_document", "windows_document"]
 
@@ -40,7 +40,7 @@ def plan_document(
     }
 
 
-def load_plan(files: Tree) -> tuple[list[ImageSpec], dict[str, Any], str | None]:
+def load_plan(files: KeyTree) -> tuple[list[ImageSpec], dict[str, Any], str | None]:
     """Return the images, the options and the OME-XML of a store's plan.
 
     Raises
@@ -81,7 +81,7 @@ def windows_document(windows: Sequence[Sequence[Window]]) -> tuple[str, dict[str
     return f"{FOLDER}/seen-{owner}.json", {"windows": seen}
 
 
-def load_windows(files: Tree) -> Iterator[list[list[Window]]]:
+def load_windows(files: KeyTree) -> Iterator[list[list[Window]]]:
     """Yield what each process saw. Damage is passed by: a display window is no reason to fail."""
     for key in files.names(FOLDER):
         if not key.startswith(f"{FOLDER}/seen-"):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.storage.source import Source
-    from bfbridge_omezarr.hierarchy.files import Tree
+    from bfbridge_omezarr.hierarchy.files import KeyTree
 
 __all__ = ["StoreWriter"]
 
@@ -59,7 +59,7 @@ class StoreWriter(ResumedWriter):
 
     def __init__(
         self,
-        target: Path | Source | Tree,
+        target: Path | Source | KeyTree,
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: WriteOptions,

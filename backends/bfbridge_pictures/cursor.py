@@ -7,12 +7,12 @@ from typing import Any
 
 from bfbridge.storage.source import RandomAccess
 
-__all__ = ["Cursor", "Damaged"]
+__all__ = ["Cursor", "DamagedPicture"]
 
 _BLOCK = 1 << 16
 
 
-class Damaged(Exception):
+class DamagedPicture(Exception):
     """A picture breaks its format's rules; the caller adds the file, and the place in it."""
 
 
@@ -44,7 +44,7 @@ class Cursor:
         """
         data = self.peek(length)
         if len(data) < length:
-            raise Damaged(
+            raise DamagedPicture(
                 f"the file is cut short: {length:,} bytes are wanted at byte {self.position:,}, "
                 f"and the file has {self.size:,} bytes"
             )
@@ -77,7 +77,7 @@ class Cursor:
             Beyond the end of the file.
         """
         if self.position + length > self.size:
-            raise Damaged(
+            raise DamagedPicture(
                 f"the file is cut short: a part of it should end at byte "
                 f"{self.position + length:,}, and the file has {self.size:,} bytes"
             )

@@ -17,13 +17,13 @@ from bfbridge.errors import BfbridgeError, OutOfMemory
 from bfbridge.limits import Limits, check
 from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess
-from bfbridge_pictures.cursor import Damaged
+from bfbridge_pictures.cursor import DamagedPicture
 
 __all__ = [
     "Array",
-    "File",
+    "DecodedPlanes",
     "Picture",
-    "Planes",
+    "PictureFile",
     "RawRows",
     "check_decoded",
     "describe",
@@ -38,7 +38,7 @@ _BAND = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class PictureFile:
     """What a kind of picture is opened from.
 
     Attributes
@@ -70,7 +70,7 @@ class File:
         """
         data = bytes(self.access.read_at(offset, length)) if length else b""
         if len(data) < length:
-            raise Damaged(
+            raise DamagedPicture(
                 f"the file is cut short: {length:,} bytes are wanted at byte {offset:,}, and the "
                 f"file has {self.access.size:,} bytes"
             )
@@ -161,7 +161,7 @@ class RawRows(Picture):
 
 
 @dataclass
-class Planes(Picture):
+class DecodedPlanes(Picture):
     """A picture whose planes are decoded whole. The last ones decoded are kept for crops.
 
     Attributes
@@ -192,20 +192,20 @@ class Planes(Picture):
     def _decoded(self, level: int, t: int) -> Array:
         try:
             return self.plane(level, t)
-        except (BfbridgeError, Damaged):
+        except (BfbridgeError, DamagedPicture):
             raise
         except MemoryError as error:
             size = prod(self.image.levels[level].shape[1:]) * self.image.dtype.itemsize
             raise OutOfMemory(f"there is no memory to decode {size:,} bytes of pixels.") from error
         except Exception as error:
             # Codecs raise what they like: of damaged data, whatever comes of it.
-            raise Damaged(f"its data do not decode ({error})") from error
+            raise DamagedPicture(f"its data do not decode ({error})") from error
 
     def hold(self, level: int, t: int, pixels: Array) -> None:
         """Keep a plane that was decoded on the way to another one."""
         wanted = (*self.image.levels[level].shape[3:], self.image.samples)
         if pixels.shape != wanted or pixels.dtype != self.image.dtype:
-            raise Damaged(
+            raise DamagedPicture(
                 f"it decodes to {pixels.dtype} pixels of shape {pixels.shape}, not to "
                 f"{self.image.dtype} of shape {wanted} (Y, X, samples)"
             )
@@ -220,7 +220,7 @@ class Planes(Picture):
 
 
 def describe(
-    file: File,
+    file: PictureFile,
     shape: tuple[int, int, int],
     dtype: Any,
     *,
@@ -260,7 +260,7 @@ def describe(
     """
     height, width, samples = shape
     if min(height, width, samples, frames) < 1:
-        raise Damaged(f"it declares {width} x {height} pixels of {samples} samples")
+        raise DamagedPicture(f"it declares {width} x {height} pixels of {samples} samples")
     dtype = np.dtype(dtype)
     levels = tuple(
         Level(
@@ -287,7 +287,7 @@ def band_of(stride: int) -> int:
     return max(_BAND // max(stride, 1), 1)
 
 
-def check_decoded(file: File, shape: tuple[int, ...], itemsize: int, stored: int) -> None:
+def check_decoded(file: PictureFile, shape: tuple[int, ...], itemsize: int, stored: int) -> None:
     """Compare what a plane declares with the limits, before memory is taken.
 
     Parameters

@@ -23,8 +23,8 @@ from bfbridge.errors import (
 from bfbridge.limits import Limits, check
 from bfbridge.reader_base import FileReader
 from bfbridge.storage.source import as_source
-from bfbridge_pictures.cursor import Damaged
-from bfbridge_pictures.picture import File, Picture
+from bfbridge_pictures.cursor import DamagedPicture
+from bfbridge_pictures.picture import Picture, PictureFile
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -63,9 +63,9 @@ class PictureReader(FileReader):
         try:
             head = bytes(self.access.read_at(0, min(self.access.size, 132)))
             kind = importlib.import_module(f"bfbridge_pictures.formats.{_kind(self.source, head)}")
-            file = File(self.source.filename, self.access, options)
+            file = PictureFile(self.source.filename, self.access, options)
             self._picture: Picture = kind.open_picture(file)
-        except Damaged as error:
+        except DamagedPicture as error:
             raise UnreadableFile(f"{self.source.name}: {error}.") from error
         return [self._picture.image]
 
@@ -84,7 +84,7 @@ class PictureReader(FileReader):
         for t in range(t0, t1):
             try:
                 rows = self._picture.rows(region.level, t, y0, y1)
-            except Damaged as error:
+            except DamagedPicture as error:
                 raise ReadFailed(
                     f"{self.source.name}: {region}: the plane at t {t} cannot be decoded: {error}."
                 ) from error

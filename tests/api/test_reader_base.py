@@ -70,8 +70,11 @@ def test_a_closed_reader_raises_closed() -> None:
 def test_a_failed_open_closes_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
     bad = source(b"12")
-    access = bad.open()
-    monkeypatch.setattr(type(access), "close", closed.append)
+
+    def close(access: Any) -> None:
+        closed.append(access)
+
+    monkeypatch.setattr(type(bad.open()), "close", close)
     with pytest.raises(UnreadableFile, match="wrong size"):
         Raw.open(bad, OpenOptions())
     assert len(closed) == 1

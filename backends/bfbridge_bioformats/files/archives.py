@@ -231,10 +231,10 @@ def _is_plain(name: str) -> bool:
 
 
 def _buffered(source: Source) -> io.BufferedReader:
-    return io.BufferedReader(_Stream(source.open()), _FETCHED)
+    return io.BufferedReader(_ArchiveStream(source.open()), _FETCHED)
 
 
-class _Stream(io.RawIOBase):
+class _ArchiveStream(io.RawIOBase):
     """Random access as a file object."""
 
     def __init__(self, access: RandomAccess) -> None:

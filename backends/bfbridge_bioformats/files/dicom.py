@@ -32,15 +32,15 @@ from bfbridge.storage.source import RandomAccess
 from bfbridge_bioformats.files.dicom_parts import (
     Added,
     Buffered,
-    Frame,
-    Frames,
+    DicomFrame,
+    DicomFrames,
+    DicomPart,
     Joined,
-    Part,
     Stretch,
     Swapped,
 )
 
-__all__ = ["UNDEFINED", "Header", "mended", "read_header"]
+__all__ = ["UNDEFINED", "DicomHeader", "mended", "read_header"]
 
 UNDEFINED: Final = 0xFFFFFFFF
 _ITEM: Final = b"\xfe\xff\x00\xe0"
@@ -71,7 +71,7 @@ _Spans = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class DicomHeader:
     """What stands before the pixels of a DICOM file.
 
     Attributes
@@ -98,7 +98,7 @@ class Header:
         return ">" if self.syntax == _BIG_ENDIAN else "<"
 
 
-def read_header(access: RandomAccess, limits: Limits) -> Header | None:
+def read_header(access: RandomAccess, limits: Limits) -> DicomHeader | None:
     """Walk the elements of a DICOM file up to its pixels; None if it is none, or deflated."""
     if bytes(access.read_at(128, 4)) != b"DICM":
         return None
@@ -120,7 +120,7 @@ def read_header(access: RandomAccess, limits: Limits) -> Header | None:
                 at += length
             continue
         if tag == _PIXELS and depth == 0:
-            return Header(syntax, elements, value, length, kind)
+            return DicomHeader(syntax, elements, value, length, kind)
         if tag in _KEPT and depth == 0:
             elements[tag] = value, length
         if tag == _SYNTAX:
@@ -132,7 +132,7 @@ def read_header(access: RandomAccess, limits: Limits) -> Header | None:
             depth += 1
         else:
             at += length
-    return Header(syntax, elements)
+    return DicomHeader(syntax, elements)
 
 
 def _element(access: RandomAccess, at: int, syntax: str) -> tuple[int, bytes, int, int] | None:
@@ -166,7 +166,7 @@ def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | No
     header = read_header(access, limits)
     if header is None or not header.at:
         return None
-    file = _File(access, name, limits, header)
+    file = _DicomFile(access, name, limits, header)
     if header.length != UNDEFINED:
         file.check_place(access)
         return file.swapped()
@@ -183,13 +183,13 @@ def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | No
 
 
 @dataclass
-class _File:
+class _DicomFile:
     """A file with its header."""
 
     access: RandomAccess
     name: str
     limits: Limits
-    header: Header
+    header: DicomHeader
 
     def number(self, tag: int, default: int) -> int:
         """Return the value of an element of type US, or of digits for the number of frames."""
@@ -266,7 +266,7 @@ class _File:
         frames = self.grouped(start)
         if all(len(frame) == 1 for frame in frames):
             return None
-        parts: list[Part] = [Added(_ITEM + bytes(4))]
+        parts: list[DicomPart] = [Added(_ITEM + bytes(4))]
         for frame in frames:
             length = sum(size for _, size in frame)
             parts.append(Added(_ITEM + struct.pack("<I", length + length % 2)))
@@ -282,7 +282,7 @@ class _File:
             raise UnreadableFile(f"{self.name}: packed samples of {bits} bits are not read.")
         check(length, self.limits.chunk_bytes, "decoded size of a frame in bytes", self.name)
         kind = f"{'i' if self.number(_SIGNED, 0) else 'u'}{bits // 8}"
-        decoder = Frames(
+        decoder = DicomFrames(
             self.access,
             self.name,
             (self.number(_ROWS, 0), self.number(_COLUMNS, 0), self.number(_SAMPLES, 1)),
@@ -292,14 +292,14 @@ class _File:
             planar=self.number(_PLANAR, 1) != 0,
             runs=self.header.syntax == _RLE,
         )
-        parts: list[Part] = [Frame(decoder, tuple(spans), length) for spans in frames]
+        parts: list[DicomPart] = [DicomFrame(decoder, tuple(spans), length) for spans in frames]
         changes = {_SYNTAX: _EXPLICIT.encode()}
         whole = self._rebuilt(parts, changes)
         self.check_place(whole)
         return whole
 
     def _rebuilt(
-        self, pixels: list[Part], changes: Mapping[int, bytes] | None = None
+        self, pixels: list[DicomPart], changes: Mapping[int, bytes] | None = None
     ) -> RandomAccess:
         """Return the file with other pixels, not packed, and values of the same length changed."""
         header = self.header

@@ -15,13 +15,22 @@ from bfbridge.errors import MissingExtra, ReadFailed
 from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess
 
-__all__ = ["Added", "Buffered", "Frame", "Frames", "Joined", "Part", "Stretch", "Swapped"]
+__all__ = [
+    "Added",
+    "Buffered",
+    "DicomFrame",
+    "DicomFrames",
+    "DicomPart",
+    "Joined",
+    "Stretch",
+    "Swapped",
+]
 
 _BLOCK: Final = 1 << 16
 _KEPT_BYTES: Final = 64 << 20
 
 
-class Part(Protocol):
+class DicomPart(Protocol):
     """A stretch of the file that Java is given."""
 
     @property
@@ -73,7 +82,7 @@ class Swapped(Stretch):
         return bytes(words[inner - first : inner - first + size])
 
 
-class Frames:
+class DicomFrames:
     """Unpacks frames. The last ones of all files are kept: Java reads in small blocks.
 
     Parameters
@@ -171,10 +180,10 @@ class Frames:
 
 
 @dataclass
-class Frame:
+class DicomFrame:
     """A frame that is unpacked."""
 
-    decoder: Frames
+    decoder: DicomFrames
     spans: tuple[tuple[int, int], ...]
     length: int
 
@@ -215,7 +224,7 @@ class Joined:
         In their order.
     """
 
-    def __init__(self, access: RandomAccess, parts: list[Part]) -> None:
+    def __init__(self, access: RandomAccess, parts: list[DicomPart]) -> None:
         self._access = access
         self._parts = [part for part in parts if part.length]
         self._ends = list(accumulate(part.length for part in self._parts))
@@ -236,6 +245,6 @@ class Joined:
 
     def close(self) -> None:
         """Release the file, and what was unpacked of it."""
-        for decoder in {part.decoder for part in self._parts if isinstance(part, Frame)}:
+        for decoder in {part.decoder for part in self._parts if isinstance(part, DicomFrame)}:
             decoder.forget()
         self._access.close()

@@ -207,7 +207,7 @@ class LocalFiles(Files):
         super().__init__(source.name, options, activity)
         # A synthetic image has no file: its name alone says all, and becomes the image's name.
         self._exists = source.exists()
-        self._mended: dict[str, _File] = {}
+        self._mended: dict[str, _VirtualFile] = {}
         self.main_id = os.path.abspath(source.name) if self._exists else source.filename
 
     def table(self) -> Any:
@@ -226,7 +226,7 @@ class LocalFiles(Files):
             path = Path(name)
             if name in self._mended or not path.is_file():
                 continue
-            file = _File(name, partial(_Briefly, as_source(path)), limits)
+            file = _VirtualFile(name, partial(_Briefly, as_source(path)), limits)
             _ = file.access
             if file.is_mended:
                 self._mended[name] = file
@@ -278,7 +278,7 @@ class MappedFiles(Files):
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
         self._pid = os.getpid()
         self._on_disk = False
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, _VirtualFile] = {}
         try:
             shown = source.name if package is None else package.file
             self.main_id = self._add(shown, source.open, _plain(source.filename))
@@ -357,7 +357,7 @@ class MappedFiles(Files):
         place = self._folder.joinpath(*[_plain(part) for part in name.split("/")])
         file_id = str(place)
         if file_id not in self._files:
-            self._files[file_id] = _File(shown, opener, self._limits)
+            self._files[file_id] = _VirtualFile(shown, opener, self._limits)
             place.parent.mkdir(parents=True, exist_ok=True)
             # Readers list folders and ask whether names exist; the bytes come from the map. Empty,
             # so that code which goes to the disk by itself fails rather than reads zeros.
@@ -365,7 +365,7 @@ class MappedFiles(Files):
         return file_id
 
 
-class _File:
+class _VirtualFile:
     """One mapped file, opened on need; its blocks are shared by all readers.
 
     Parameters
@@ -462,7 +462,7 @@ class _Briefly:
 class _Fetcher:
     """The interface bfbridge.BlockSource.Fetcher, in Python."""
 
-    def __init__(self, file: _File, failed: Any) -> None:
+    def __init__(self, file: _VirtualFile, failed: Any) -> None:
         self._file = file
         self._failed = failed
 

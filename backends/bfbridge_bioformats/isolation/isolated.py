@@ -126,7 +126,7 @@ class Opening:
         return ReaderPool(self.make, first, self.cost, self.most, self.source.name, lambda: True)
 
 
-class _State:
+class _IsolatedState:
     """What is released with a reader, and made anew in a forked child."""
 
     def __init__(self, opening: Opening, first: WorkerFile | None) -> None:
@@ -146,7 +146,7 @@ class _State:
         self.pool.close()
 
 
-_states: weakref.WeakSet[_State] = weakref.WeakSet()
+_states: weakref.WeakSet[_IsolatedState] = weakref.WeakSet()
 
 
 def _renew_all() -> None:
@@ -174,7 +174,7 @@ class IsolatedReader(ReaderBackend):
         self.series: Sequence[int] = series
         self.format: str = format_
         self._known: dict[str, Any] = {}
-        self._state = _State(opening, first)
+        self._state = _IsolatedState(opening, first)
         _states.add(self._state)
         # At exit `workers` ends them all, and knows that it is the end.
         finalize(self, self._state.close)

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-__all__ = ["DTYPES", "JAVA_ARRAY_LIMIT", "JAVA_NAMES", "Layout", "block_size", "samples_first"]
+__all__ = ["DTYPES", "JAVA_ARRAY_LIMIT", "JAVA_NAMES", "PlaneLayout", "block_size", "samples_first"]
 
 # loci.formats.FormatTools: INT8 0 ... BIT 8. openBytes gives a bit as a byte that is 0 or 1 (or
 # as the file has it), never packed. Complex pixels do not occur: the OME types "complex" and
@@ -29,7 +29,7 @@ JAVA_ARRAY_LIMIT: Final = (1 << 31) - 8
 _JOINED_SIDE: Final = 2048
 
 
-class Layout(NamedTuple):
+class PlaneLayout(NamedTuple):
     """How openBytes lays out one plane of an image.
 
     Attributes
@@ -47,7 +47,7 @@ class Layout(NamedTuple):
     interleaved: bool
 
 
-def samples_first(raw: np.ndarray[Any, Any], layout: Layout, height: int, width: int) -> Any:
+def samples_first(raw: np.ndarray[Any, Any], layout: PlaneLayout, height: int, width: int) -> Any:
     """View the bytes of one block as samples x Y x X, without copying.
 
     Parameters

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity, Role
 from bfbridge.errors import UnreadableFile
 from bfbridge.limits import Limits, check
-from bfbridge_bioformats.readers.pixels import DTYPES, Layout, block_size
+from bfbridge_bioformats.readers.pixels import DTYPES, PlaneLayout, block_size
 
 __all__ = ["SeriesImage", "read_images"]
 
@@ -38,7 +38,7 @@ class SeriesImage:
         self,
         series: int,
         image: Image,
-        layout: Layout,
+        layout: PlaneLayout,
         order: str,
         sizes: tuple[tuple[int, int, int], ...],
     ) -> None:
@@ -138,7 +138,7 @@ def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
         channels=tuple(_channel(channel, samples) for channel in answers["channels"]),
         significant_bits=answers["bits"] or None,
     )
-    layout = Layout(dtype.newbyteorder(byteorder), samples, interleaved)
+    layout = PlaneLayout(dtype.newbyteorder(byteorder), samples, interleaved)
     return SeriesImage(number, image, layout, answers["order"], sizes)
 
 

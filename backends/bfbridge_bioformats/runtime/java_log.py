@@ -36,7 +36,7 @@ class JavaLog:
         LOGGER.addHandler(logging.NullHandler())
         level = LOGGER.getEffectiveLevel()
         try:
-            listener = jpype.JProxy(jpype.JClass("bfbridge.Log$Listener"), inst=_Listener())
+            listener = jpype.JProxy(jpype.JClass("bfbridge.Log$Listener"), inst=_LogListener())
             self._log = jpype.JClass("bfbridge.Log").install(listener, level * _SCALE)
         except (TypeError, AttributeError, jpype.JException):
             return
@@ -57,7 +57,7 @@ class JavaLog:
             found.detach()
 
 
-class _Listener:
+class _LogListener:
     """The interface bfbridge.Log.Listener, in Python."""
 
     def said(self, level: Any, logger: Any, message: Any) -> None:

@@ -14,7 +14,7 @@ from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity
 from bfbridge.errors import Unsupported
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.files import OpenTiff
-from bfbridge_ometiff.reading.planes import ImagePlan, Notes, PlaneMap
+from bfbridge_ometiff.reading.planes import ImagePlan, PageNotes, PlaneMap
 from bfbridge_ometiff.structure.jpeg_header import check_colors
 from bfbridge_ometiff.structure.segment_layout import JPEG2000, SegmentLayout
 
@@ -59,11 +59,13 @@ def aperio_images(tiff: OpenTiff) -> list[ImagePlan]:
         raise Unsupported("an Aperio slide with unusual associated images")
     number = pyramid[0][0]
     main = _keys(tiff, number)
-    notes = Notes(_comment(tiff, number), _acquired(main), _number(main, "AppMag"), _place(main))
+    notes = PageNotes(
+        _comment(tiff, number), _acquired(main), _number(main, "AppMag"), _place(main)
+    )
     plans = [_plan("", "image", _levels(pyramid), _size(tiff, number), notes)]
     for number, kind in extras:
         levels = [(number, tiff.layout(number))]
-        notes = Notes(_comment(tiff, number), _acquired(main))
+        notes = PageNotes(_comment(tiff, number), _acquired(main))
         plans.append(_plan(f"{kind} image", kind, levels, _size(tiff, number), notes))
     return plans
 
@@ -160,7 +162,7 @@ def _size(tiff: OpenTiff, number: int) -> PixelSize:
 
 
 def _plan(
-    name: str, role: str, levels: list[tuple[int, SegmentLayout]], size: PixelSize, notes: Notes
+    name: str, role: str, levels: list[tuple[int, SegmentLayout]], size: PixelSize, notes: PageNotes
 ) -> ImagePlan:
     first = levels[0][1]
     planes = PlaneMap("XYCZT", (1, 1, 1))

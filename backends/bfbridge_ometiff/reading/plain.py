@@ -22,7 +22,7 @@ from bfbridge.tiff.directories import Directory, TiffFile
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.files import OpenTiff
 from bfbridge_ometiff.reading.neighbours import companion_of
-from bfbridge_ometiff.reading.planes import ImagePlan, Notes, PlaneMap
+from bfbridge_ometiff.reading.planes import ImagePlan, PageNotes, PlaneMap
 from bfbridge_ometiff.structure.jpeg_header import check_colors
 from bfbridge_ometiff.structure.segment_layout import JPEG, JPEG2000, SegmentLayout
 
@@ -165,7 +165,7 @@ def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
     else:
         sizes = _Sizes(t=len(numbers))
     described = "" if comment.startswith("ImageJ=") else comment
-    notes = Notes(described or None, _acquired(first))
+    notes = PageNotes(described or None, _acquired(first))
     if same:
         size = _pixel_size(first, comment, sizes.spacing)
         return [_image(name, layout, sizes, size, numbers, notes)]
@@ -174,7 +174,7 @@ def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
     plans = []
     for index, number in enumerate(numbers):
         title = f"{name} #{index + 1}"
-        own = (PixelSize(), Notes()) if index else (size, notes)
+        own = (PixelSize(), PageNotes()) if index else (size, notes)
         plans.append(_image(title, tiff.layout(number), _Sizes(), own[0], [number], own[1]))
     return plans
 
@@ -354,7 +354,7 @@ def _image(
     sizes: _Sizes,
     pixel_size: PixelSize,
     numbers: list[int],
-    notes: Notes,
+    notes: PageNotes,
 ) -> ImagePlan:
     check(len(numbers), 1 << 31, "number of planes", name)
     planes = PlaneMap("XYCZT", (sizes.z, sizes.channels, sizes.t))

@@ -19,7 +19,7 @@ from bfbridge.ome.xml import OmeImage, TiffData
 __all__ = [
     "ABSENT",
     "ImagePlan",
-    "Notes",
+    "PageNotes",
     "PlaneMap",
     "Samples",
     "contradiction",
@@ -133,7 +133,7 @@ class PlaneMap:
 
 
 @dataclass(frozen=True, slots=True)
-class Notes:
+class PageNotes:
     """What a file without OME-XML says about an image beyond its pixels.
 
     Attributes
@@ -172,7 +172,7 @@ class ImagePlan:
     image: Image
     planes: PlaneMap
     levels: tuple[int, ...] = ()
-    notes: Notes = Notes()
+    notes: PageNotes = PageNotes()
 
 
 def contradiction(where: str, index: int, what: str) -> UnreadableFile:

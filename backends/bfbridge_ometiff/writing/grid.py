@@ -17,7 +17,7 @@ from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 from bfbridge_ometiff.writing.copying import Copied
 from bfbridge_ometiff.writing.encode import Encoding
 
-__all__ = ["Grid", "grid_of"]
+__all__ = ["SegmentGrid", "grid_of"]
 
 _FORMATS: Final = {"u": 1, "i": 2, "f": 3, "c": 6, "b": 1}
 _SOFTWARE: Final = "bfbridge"
@@ -25,7 +25,7 @@ _SOFTWARE: Final = "bfbridge"
 _RESOLUTION_UNITS: Final = frozenset({"Å", "pm", "nm", "µm", "mm", "cm", "dm", "m", "in"})
 
 
-class Grid:
+class SegmentGrid:
     """One level's segments. Chunk (t, c, z, y, x) is segment number t, c, z, y, x in that order.
 
     Attributes
@@ -165,7 +165,7 @@ def _per_centimetre(size: Quantity | None, scale: float) -> float | None:
     return 1 / length if length > 0 else None
 
 
-def grid_of(image: Image, number: int, encoding: Encoding | Copied, order: str) -> Grid:
+def grid_of(image: Image, number: int, encoding: Encoding | Copied, order: str) -> SegmentGrid:
     """Return the grid of one level of an image.
 
     Raises
@@ -184,12 +184,12 @@ def grid_of(image: Image, number: int, encoding: Encoding | Copied, order: str) 
         )
     full = image.levels[0].shape
     scale = (full[3] / level.shape[3], full[4] / level.shape[4]) if number else (1.0, 1.0)
-    grid = Grid(level.shape, chunk, image.samples, order, scale)
+    grid = SegmentGrid(level.shape, chunk, image.samples, order, scale)
     grid.layout = _layout(grid, encoding, tiled=tiled)
     return grid
 
 
-def _layout(grid: Grid, encoding: Encoding | Copied, *, tiled: bool) -> SegmentLayout:
+def _layout(grid: SegmentGrid, encoding: Encoding | Copied, *, tiled: bool) -> SegmentLayout:
     rows, columns, samples = grid.segment_shape(0)
     nowhere: np.ndarray[Any, Any] = np.zeros(0, np.uint64)
     return SegmentLayout(

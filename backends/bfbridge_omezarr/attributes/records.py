@@ -20,7 +20,7 @@ from bfbridge_omezarr.hierarchy.ngff import channels_of, pixel_size
 if TYPE_CHECKING:
     from bfbridge.ome.xml import OmeImage
     from bfbridge_omezarr.hierarchy.layout import FoundImage
-    from bfbridge_omezarr.hierarchy.ngff import Axis
+    from bfbridge_omezarr.hierarchy.ngff import NgffAxis
 
 __all__ = ["channels_from", "name_from", "sizes_from", "time_step_from"]
 
@@ -39,7 +39,7 @@ def name_from(found: FoundImage, described: OmeImage | None) -> str | None:
 
 def sizes_from(
     found: FoundImage,
-    axes: Sequence[Axis],
+    axes: Sequence[NgffAxis],
     places: Sequence[int | None],
     described: OmeImage | None,
 ) -> PixelSize:
@@ -55,7 +55,7 @@ def sizes_from(
 
 def time_step_from(
     found: FoundImage,
-    axes: Sequence[Axis],
+    axes: Sequence[NgffAxis],
     places: Sequence[int | None],
     described: OmeImage | None,
 ) -> Quantity | None:

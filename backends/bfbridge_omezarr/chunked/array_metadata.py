@@ -15,7 +15,7 @@ import numpy as np
 
 from bfbridge.errors import BfbridgeError, UnreadableFile, Unsupported
 from bfbridge.limits import check, nbytes
-from bfbridge_omezarr.chunked.codecs import Decoder, decoders_v2, decoders_v3
+from bfbridge_omezarr.chunked.codecs import ChunkDecoder, decoders_v2, decoders_v3
 
 if TYPE_CHECKING:
     from bfbridge.limits import Limits
@@ -107,7 +107,7 @@ class ArrayInfo:
     chunks: tuple[int, ...]
     dtype: np.dtype[Any]
     fill: Any
-    decoders: tuple[Decoder, ...] = ()
+    decoders: tuple[ChunkDecoder, ...] = ()
     order: tuple[int, ...] = ()
     separator: Literal["/", "."] = "/"
     prefix: str = ""
@@ -399,7 +399,7 @@ def _sharding(
 
 def _codecs_v3(
     codecs: Codecs, dtype: np.dtype[Any], ndim: int, where: str
-) -> tuple[tuple[int, ...], np.dtype[Any], tuple[Decoder, ...]]:
+) -> tuple[tuple[int, ...], np.dtype[Any], tuple[ChunkDecoder, ...]]:
     """Return axis order, stored dtype and decoders of a chain of codecs.
 
     The chain is array to array (transpose), then one array to bytes (bytes), then bytes to bytes.

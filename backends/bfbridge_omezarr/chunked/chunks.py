@@ -14,7 +14,7 @@ import numpy as np
 from bfbridge.chunk_grid import chunk_parts
 from bfbridge.errors import BfbridgeError, LimitExceeded, OutOfMemory, ReadFailed
 from bfbridge_omezarr.chunked.codecs import CodecError, decode_part
-from bfbridge_omezarr.chunked.indexes import Indexes
+from bfbridge_omezarr.chunked.indexes import ShardIndexes
 from bfbridge_omezarr.hierarchy.store import Buffer
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bfbridge_omezarr.chunked.array_metadata import ArrayInfo
     from bfbridge_omezarr.hierarchy.store import Store
 
-__all__ = ["RATIO_FREE_BYTES", "ArrayReader", "Workspace"]
+__all__ = ["RATIO_FREE_BYTES", "Workspace", "ZarrArrayReader"]
 
 MIB: Final = 1 << 20
 RATIO_FREE_BYTES: Final = 128 * MIB
@@ -51,7 +51,7 @@ class Workspace(threading.local):
         return self._scratch[:size]
 
 
-class ArrayReader:
+class ZarrArrayReader:
     """One array, read by regions from any thread.
 
     Parameters
@@ -81,7 +81,7 @@ class ArrayReader:
         self._stored_shape = tuple(info.chunks[axis] for axis in info.order)
         self._native = info.dtype.isnative or info.dtype.itemsize == 1
         self._indexes = (
-            None if info.shard is None else Indexes(store, info.shard, self._stored_limit)
+            None if info.shard is None else ShardIndexes(store, info.shard, self._stored_limit)
         )
 
     def read(self, start: Sequence[int], stop: Sequence[int], out: NDArray[Any]) -> None:

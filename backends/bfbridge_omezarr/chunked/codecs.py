@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from bfbridge.ngff.compression import Compression
 
 __all__ = [
+    "ChunkDecoder",
     "CodecError",
-    "Decoder",
     "crc32c",
     "decode_bytes",
     "decode_part",
@@ -54,7 +54,7 @@ class CodecError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Decoder:
+class ChunkDecoder:
     """One bytes-to-bytes codec.
 
     Attributes
@@ -261,13 +261,13 @@ def _checked_crc32c(stored: Bytes, most: int) -> Bytes:
     return view[:-4]
 
 
-_FIXED: Final[Mapping[str, Decoder]] = {
-    "blosc": Decoder("blosc", _blosc_into, _blosc),
-    "zstd": Decoder("zstd", _zstd_into, _bounded(_zstd_into)),
-    "lz4": Decoder("lz4", _lz4_into, _bounded(_lz4_into)),
-    "gzip": Decoder("gzip", _gzip_into, _gunzip),
-    "zlib": Decoder("zlib", _zlib_into, _unzlib),
-    "bz2": Decoder("bz2", None, _bz2),
+_FIXED: Final[Mapping[str, ChunkDecoder]] = {
+    "blosc": ChunkDecoder("blosc", _blosc_into, _blosc),
+    "zstd": ChunkDecoder("zstd", _zstd_into, _bounded(_zstd_into)),
+    "lz4": ChunkDecoder("lz4", _lz4_into, _bounded(_lz4_into)),
+    "gzip": ChunkDecoder("gzip", _gzip_into, _gunzip),
+    "zlib": ChunkDecoder("zlib", _zlib_into, _unzlib),
+    "bz2": ChunkDecoder("bz2", None, _bz2),
 }
 
 # These make Python objects, which pixels never are; pickle runs any code it is given.
@@ -285,7 +285,7 @@ _REFUSED: Final = frozenset(
 )
 
 
-def _numcodecs(name: str, config: Mapping[str, Any]) -> Decoder:
+def _numcodecs(name: str, config: Mapping[str, Any]) -> ChunkDecoder:
     if name in _REFUSED:
         raise Unsupported(f"the codec {name!r}, which is for objects and not for pixels")
     try:
@@ -301,18 +301,18 @@ def _numcodecs(name: str, config: Mapping[str, Any]) -> Decoder:
         del most
         return np.ascontiguousarray(codec.decode(bytes(stored))).reshape(-1).view(np.uint8).data
 
-    return Decoder(name, None, decode)
+    return ChunkDecoder(name, None, decode)
 
 
-def _make(name: str, config: Mapping[str, Any]) -> Decoder:
+def _make(name: str, config: Mapping[str, Any]) -> ChunkDecoder:
     if name == "lzma":
-        return Decoder(name, None, _lzma(config))
+        return ChunkDecoder(name, None, _lzma(config))
     return _FIXED.get(name) or _numcodecs(name, config)
 
 
 def decoders_v2(
     compressor: Mapping[str, Any] | None, filters: Sequence[Mapping[str, Any]] | None, where: str
-) -> tuple[Decoder, ...]:
+) -> tuple[ChunkDecoder, ...]:
     """Return the decoders of a Zarr v2 array, in the order they are applied.
 
     Raises
@@ -331,7 +331,7 @@ def decoders_v2(
     return tuple(decoders)
 
 
-def decoders_v3(codecs: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Decoder, ...]:
+def decoders_v3(codecs: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[ChunkDecoder, ...]:
     """Return the decoders of bytes-to-bytes codecs given in writing order.
 
     Raises
@@ -342,20 +342,20 @@ def decoders_v3(codecs: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Decode
     decoders = []
     for name, config in reversed(codecs):
         if name == "crc32c":
-            decoders.append(Decoder(name, None, _checked_crc32c))
+            decoders.append(ChunkDecoder(name, None, _checked_crc32c))
             continue
         decoders.append(_make(name.removeprefix("numcodecs."), config))
     return tuple(decoders)
 
 
-def decoders_of(compression: Compression) -> tuple[Decoder, ...]:
+def decoders_of(compression: Compression) -> tuple[ChunkDecoder, ...]:
     """Return what reads chunks of a new store back."""
     identifier = compression.name.split("-")[0]
     return () if compression.name == "none" else decoders_v2({"id": identifier}, None, "")
 
 
 def decode_bytes(
-    stored: Bytes, decoders: Sequence[Decoder], out: NDArray[np.uint8], most: int
+    stored: Bytes, decoders: Sequence[ChunkDecoder], out: NDArray[np.uint8], most: int
 ) -> None:
     """Decode stored bytes into `out`, exactly.
 
@@ -380,7 +380,7 @@ def decode_bytes(
 
 def decode_part(
     stored: Bytes,
-    decoders: Sequence[Decoder],
+    decoders: Sequence[ChunkDecoder],
     out: NDArray[np.uint8],
     most: int,
     span: range | None,
@@ -411,6 +411,6 @@ def decode_part(
         ) from error
 
 
-def last_name(decoders: Sequence[Decoder]) -> str:
+def last_name(decoders: Sequence[ChunkDecoder]) -> str:
     """Return the codecs' names, for messages."""
     return " + ".join(decoder.name for decoder in decoders) or "no codec"

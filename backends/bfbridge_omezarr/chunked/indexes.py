@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bfbridge_omezarr.chunked.array_metadata import ShardInfo
     from bfbridge_omezarr.hierarchy.store import Store
 
-__all__ = ["Indexes"]
+__all__ = ["ShardIndexes"]
 
 MIB: Final = 1 << 20
 _KEPT_INDEXES: Final = 16 * MIB
@@ -36,7 +36,7 @@ _BELIEVED: Final = 5.0
 """Seconds for which a server is not asked again about a shard or chunk that was not there."""
 
 
-class _Index:
+class _ShardIndex:
     """One shard's index.
 
     Attributes
@@ -62,7 +62,7 @@ class _Index:
         return time.monotonic() - self.checked < _BELIEVED
 
 
-class Indexes:
+class ShardIndexes:
     """The shards of one array. Thread-safe.
 
     Parameters
@@ -80,7 +80,7 @@ class Indexes:
         self._shard = shard
         self._most = most
         self._lock = forking.lock()
-        self._indexes: OrderedDict[str, _Index] = OrderedDict()
+        self._indexes: OrderedDict[str, _ShardIndex] = OrderedDict()
         self._stamps: OrderedDict[str, object] = OrderedDict()
 
     def read(self, key: str, index: tuple[int, ...], buffer: Buffer) -> bytes | memoryview | None:
@@ -139,7 +139,7 @@ class Indexes:
             "index and its chunks would not fit. Open the store again to read what it holds now."
         )
 
-    def _index(self, key: str) -> _Index:
+    def _index(self, key: str) -> _ShardIndex:
         """Return a shard's index, which may be an older one where chunks show their version."""
         with self._lock:
             known = self._indexes.get(key)
@@ -161,10 +161,10 @@ class Indexes:
             raise self._changed(key)
         return found
 
-    def _still_missing(self, key: str, known: _Index) -> bool:
+    def _still_missing(self, key: str, known: _ShardIndex) -> bool:
         return known.is_fresh if self._store.is_remote else self._store.is_current(key, None)
 
-    def _check_absent(self, key: str, known: _Index) -> None:
+    def _check_absent(self, key: str, known: _ShardIndex) -> None:
         """Check that the index is current where no chunk is read that would show it."""
         if not self._store.is_remote:
             if not self._store.is_current(key, known.stamp):
@@ -173,7 +173,7 @@ class Indexes:
             self._compare(key, known)
             known.checked = time.monotonic()
 
-    def _compare(self, key: str, known: _Index) -> None:
+    def _compare(self, key: str, known: _ShardIndex) -> None:
         """Fetch the index once more; raise if it is another one."""
         now = self._fetch(key)
         if now.table is None or known.table is None:
@@ -185,11 +185,11 @@ class Indexes:
         if not same:
             raise self._changed(key)
 
-    def _fetch(self, key: str) -> _Index:
+    def _fetch(self, key: str) -> _ShardIndex:
         size = self._shard.index_bytes
         found = self._store.read_stamped(key, -size if self._shard.at_end else 0, size, Buffer())
         if found is None:
-            return _Index(None, None)
+            return _ShardIndex(None, None)
         raw = bytes(found.data)
         if len(raw) != size:
             raise ReadFailed(
@@ -204,4 +204,4 @@ class Indexes:
                     "does not match)."
                 )
         table = np.frombuffer(raw, "<u8").astype(np.uint64, copy=False)
-        return _Index(found.stamp, table.reshape(*self._shard.grid, 2))
+        return _ShardIndex(found.stamp, table.reshape(*self._shard.grid, 2))

@@ -18,7 +18,7 @@ from bfbridge_omezarr.chunked.codecs import CodecError, decode_bytes, decoders_o
 from bfbridge_omezarr.chunked.shards import Shards
 
 if TYPE_CHECKING:
-    from bfbridge_omezarr.hierarchy.files import Tree
+    from bfbridge_omezarr.hierarchy.files import KeyTree
     from bfbridge_omezarr.options import WriteOptions
 
 __all__ = ["LevelBuffers", "LevelWriter", "Windows"]
@@ -53,7 +53,7 @@ class LevelWriter:
 
     def __init__(
         self,
-        files: Tree,
+        files: KeyTree,
         key: str,
         spec: ImageSpec,
         level: int,

@@ -23,7 +23,7 @@ from bfbridge_omezarr.hierarchy.files import write_failed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bfbridge_omezarr.hierarchy.files import Tree
+    from bfbridge_omezarr.hierarchy.files import KeyTree
 
 __all__ = ["Shards"]
 
@@ -73,7 +73,7 @@ class Shards:
 
     def __init__(
         self,
-        files: Tree,
+        files: KeyTree,
         prefix: str,
         grid: tuple[int, ...],
         chunks: tuple[int, ...],

@@ -23,7 +23,7 @@ from bfbridge.storage.object_store import Objects
 if TYPE_CHECKING:
     from bfbridge.storage.source import Source
 
-__all__ = ["FileTree", "JournalTree", "ObjectTree", "Tree", "tree_of", "write_failed"]
+__all__ = ["FileTree", "JournalTree", "KeyTree", "ObjectTree", "tree_of", "write_failed"]
 
 _ENDING: Final = ".partial"
 # Characters that a chunk's key and temporary name add to the folder of a store, at most.
@@ -44,7 +44,7 @@ def write_failed(path: str, error: OSError) -> WriteFailed:
     return failed
 
 
-class Tree(ABC):
+class KeyTree(ABC):
     """The keys of a store that is being written. Thread-safe.
 
     Attributes
@@ -124,7 +124,7 @@ class Tree(ABC):
         """Remove what only this process used. May be called twice."""
 
 
-class FileTree(Tree):
+class FileTree(KeyTree):
     """Files of a folder, each under a temporary name first, then renamed."""
 
     def __init__(self, root: Path) -> None:
@@ -290,7 +290,7 @@ class JournalTree(FileTree):
             self._checked.add(folder)
 
 
-class ObjectTree(Tree):
+class ObjectTree(KeyTree):
     """Objects below a URL; files that grow lie in a temporary folder of this machine."""
 
     def __init__(self, source: Source) -> None:
@@ -347,9 +347,9 @@ class ObjectTree(Tree):
             local.cleanup()
 
 
-def tree_of(target: str | os.PathLike[str] | Source | Tree) -> Tree:
+def tree_of(target: str | os.PathLike[str] | Source | KeyTree) -> KeyTree:
     """Return where a store is written: a folder, what lies below a URL, or the tree given."""
-    if isinstance(target, Tree):
+    if isinstance(target, KeyTree):
         return target
     if isinstance(target, (str, os.PathLike)):
         return FileTree(Path(target))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import check
-from bfbridge_omezarr.hierarchy.ngff import Axis, Multiscale, clean_text, parse_multiscale
+from bfbridge_omezarr.hierarchy.ngff import Multiscale, NgffAxis, clean_text, parse_multiscale
 from bfbridge_omezarr.hierarchy.store import join
 
 if TYPE_CHECKING:
@@ -319,9 +319,9 @@ def _label_group(documents: Documents, group: Node, where: str) -> list[FoundIma
     return labels
 
 
-def implied_axes(ndim: int) -> tuple[Axis, ...]:
+def implied_axes(ndim: int) -> tuple[NgffAxis, ...]:
     """Return the axes of an image whose metadata names none; empty where they cannot be known.
 
     Versions 0.1 and 0.2 have five axes in the order t, c, z, y, x; a plane can only be y, x.
     """
-    return tuple(Axis(name) for name in {5: "tczyx", 2: "yx"}.get(ndim, ""))
+    return tuple(NgffAxis(name) for name in {5: "tczyx", 2: "yx"}.get(ndim, ""))

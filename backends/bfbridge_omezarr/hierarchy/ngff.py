@@ -25,8 +25,8 @@ from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.ome.units import length_symbol
 
 __all__ = [
-    "Axis",
     "Multiscale",
+    "NgffAxis",
     "channels_of",
     "clean_text",
     "map_axes",
@@ -38,7 +38,7 @@ _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ff
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class NgffAxis:
     """One axis of an image: its name in lower case, its type and unit as stored, or None."""
 
     name: str
@@ -75,7 +75,7 @@ class Multiscale:
 
     name: str | None
     version: str | None
-    axes: tuple[Axis, ...]
+    axes: tuple[NgffAxis, ...]
     paths: tuple[str, ...]
     scale: tuple[float, ...]
     origin: tuple[float, ...] = ()
@@ -136,7 +136,7 @@ def _shifts(datasets: Sequence[Mapping[str, Any]], ndim: int) -> tuple[tuple[flo
     return shifts if all(math.isfinite(value) for shift in shifts for value in shift) else ()
 
 
-def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
+def _axes(entry: Mapping[str, Any], where: str) -> tuple[NgffAxis, ...]:
     found = entry.get("axes")
     if found is None:
         found = _intrinsic(entry).get("axes")
@@ -147,11 +147,11 @@ def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
     axes = []
     for axis in found:
         if isinstance(axis, str):
-            axes.append(Axis(axis.lower()))
+            axes.append(NgffAxis(axis.lower()))
         elif isinstance(axis, dict) and isinstance(axis.get("name"), str):
             kind, unit = axis.get("type"), axis.get("unit")
             axes.append(
-                Axis(
+                NgffAxis(
                     axis["name"].lower(),
                     kind if isinstance(kind, str) else None,
                     unit if isinstance(unit, str) else None,
@@ -216,7 +216,7 @@ def _origin(own: Any, common: Any, ndim: int) -> tuple[float, ...]:
     return tuple(a + b for a, b in zip(moved, outer, strict=True))
 
 
-def map_axes(axes: Sequence[Axis], shape: Sequence[int], where: str) -> tuple[int | None, ...]:
+def map_axes(axes: Sequence[NgffAxis], shape: Sequence[int], where: str) -> tuple[int | None, ...]:
     """Return which of T, C, Z, Y, X each axis of an array is, None for one to leave out.
 
     Types go before names. The axes of space are known by their names z, y, x, and else by their
@@ -248,7 +248,7 @@ def map_axes(axes: Sequence[Axis], shape: Sequence[int], where: str) -> tuple[in
     return tuple(places)
 
 
-def _places(axes: Sequence[Axis]) -> list[int | None]:
+def _places(axes: Sequence[NgffAxis]) -> list[int | None]:
     """Place each axis by its type, then by its name; what is left over may be the channels."""
     places: list[int | None] = [None] * len(axes)
     space = [i for i, axis in enumerate(axes) if axis.type == "space"]
@@ -269,7 +269,7 @@ def _places(axes: Sequence[Axis]) -> list[int | None]:
 
 
 def pixel_size(
-    scale: Sequence[float], axes: Sequence[Axis], places: Sequence[int | None]
+    scale: Sequence[float], axes: Sequence[NgffAxis], places: Sequence[int | None]
 ) -> PixelSize:
     """Return the size of a pixel.
 

@@ -13,12 +13,12 @@ from typing import Any, Final
 import numpy as np
 
 from bfbridge.backend import PixelSize, Quantity
-from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
 from bfbridge_pictures.picture import (
     Array,
-    File,
+    DecodedPlanes,
     Picture,
-    Planes,
+    PictureFile,
     RawRows,
     band_of,
     check_decoded,
@@ -44,7 +44,7 @@ _DEFAULT_MASKS: Final = {16: (0x7C00, 0x3E0, 0x1F), 32: (0xFF0000, 0xFF00, 0xFF)
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
+class _BmpHeader:
     """What the two headers say."""
 
     file_size: int
@@ -71,7 +71,7 @@ class _Header:
         return (self.width * self.bits + 31) // 32 * 4
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a BMP file as a picture.
 
     Raises
@@ -106,12 +106,12 @@ def open_picture(file: File) -> Picture:
         "Y resolution": header.resolution[1],
     }
     if not raw:
-        return Planes(image, details, table, plane=_run_lengths(file, header))
+        return DecodedPlanes(image, details, table, plane=_run_lengths(file, header))
     # Some writers leave out the padding of the last row.
     padding = header.stride - -(-header.width * header.bits // 8)
     end = header.offset + header.stride * header.height - padding
     if end > file.access.size:
-        raise Damaged(
+        raise DamagedPicture(
             f"the file is cut short: its pixels should end at byte {end:,}, and the file has "
             f"{file.access.size:,} bytes"
         )
@@ -122,11 +122,11 @@ def open_picture(file: File) -> Picture:
     )  # fmt: skip
 
 
-def _read_header(file: File) -> _Header:
+def _read_header(file: PictureFile) -> _BmpHeader:
     cursor = Cursor(file.access, 2)
     file_size, _, offset, size = cursor.unpack("<IIII")
     if size not in _HEADERS:
-        raise Damaged(f"its header has {size} bytes, which no version of BMP has")
+        raise DamagedPicture(f"its header has {size} bytes, which no version of BMP has")
     if size == _CORE:
         width, height, planes, bits = cursor.unpack("<HHHH")
         compression, across, down, used = 0, 0, 0, 0
@@ -149,8 +149,8 @@ def _read_header(file: File) -> _Header:
         count = min(used or 1 << bits, 1 << bits)
         palette = cursor.read(min(count * entry, max(offset - cursor.position, 0)))
     if width < 1 or height == 0:
-        raise Damaged(f"it declares {width} x {height} pixels")
-    return _Header(
+        raise DamagedPicture(f"it declares {width} x {height} pixels")
+    return _BmpHeader(
         file_size, offset, width, abs(height), height > 0, planes, bits, compression,
         (across, down), masks, palette, entry,
     )  # fmt: skip
@@ -166,7 +166,7 @@ def _check_kind(size: int, bits: int, compression: int) -> None:
         _ALPHA_MASKS: (16, 32),
     }
     if bits not in kinds.get(compression, ()):
-        raise Damaged(
+        raise DamagedPicture(
             f"it has {bits} bits a pixel with compression {compression}, which is not read; "
             "convert it with other software"
         )
@@ -178,7 +178,7 @@ def _pixel_size(resolution: tuple[int, int]) -> PixelSize:
     return PixelSize(x, y)
 
 
-def _decoder(header: _Header) -> Callable[[Array], Array]:
+def _decoder(header: _BmpHeader) -> Callable[[Array], Array]:
     """Return what turns stored rows into pixels."""
     width = header.width
     if header.bits < 8:
@@ -205,11 +205,11 @@ def _byte_order(masks: tuple[int, int, int]) -> list[int]:
     places = {0xFF << 8 * place: place for place in range(4)}
     found = [places.get(mask, -1) for mask in masks]
     if -1 in found or len(set(found)) != 3:
-        raise Damaged("its colours are not of 8 bits each; convert it with other software")
+        raise DamagedPicture("its colours are not of 8 bits each; convert it with other software")
     return [*found, *({0, 1, 2, 3} - set(found))]
 
 
-def _from_masks(header: _Header) -> Callable[[Array], Array]:
+def _from_masks(header: _BmpHeader) -> Callable[[Array], Array]:
     """Return what turns 16-bit pixels into RGB of 8 bits."""
     parts = []
     for mask in header.masks:
@@ -217,7 +217,7 @@ def _from_masks(header: _Header) -> Callable[[Array], Array]:
         most = mask >> shift
         # A run of bits, of a colour with 256 values at most.
         if not 0 < most < 256 or most & (most + 1):
-            raise Damaged("its colours have masks that are not read; use other software")
+            raise DamagedPicture("its colours have masks that are not read; use other software")
         values = np.arange(most + 1)
         parts.append((mask, shift, ((values * 255 + most // 2) // most).astype(np.uint8)))
 
@@ -229,10 +229,10 @@ def _from_masks(header: _Header) -> Callable[[Array], Array]:
     return unpack
 
 
-def _run_lengths(file: File, header: _Header) -> Callable[[int, int], Array]:
+def _run_lengths(file: PictureFile, header: _BmpHeader) -> Callable[[int, int], Array]:
     """Return what decodes an image that is packed by run lengths, which go upward."""
     if not header.upward:
-        raise Damaged("its rows go downward and are packed, which BMP does not allow")
+        raise DamagedPicture("its rows go downward and are packed, which BMP does not allow")
     stored = file.access.size - header.offset
     check_decoded(file, (header.height, header.width), 1, stored)
 
@@ -243,14 +243,16 @@ def _run_lengths(file: File, header: _Header) -> Callable[[int, int], Array]:
         canvas = np.zeros((header.height, header.width), np.uint8)
         for x, y, values in _runs(data, header):
             if x + len(values) > header.width or y >= header.height:
-                raise Damaged(f"its run lengths leave the image at x {x}, y {y} from the bottom")
+                raise DamagedPicture(
+                    f"its run lengths leave the image at x {x}, y {y} from the bottom"
+                )
             canvas[y, x : x + len(values)] = values
         return canvas[::-1, :, np.newaxis]
 
     return plane
 
 
-def _runs(data: bytes, header: _Header) -> Iterator[tuple[int, int, Array]]:
+def _runs(data: bytes, header: _BmpHeader) -> Iterator[tuple[int, int, Array]]:
     """Yield column, row from the bottom, and indices of each run.
 
     Raises
@@ -282,7 +284,7 @@ def _runs(data: bytes, header: _Header) -> Iterator[tuple[int, int, Array]]:
             yield x, y, _indices(data[at : at + length], bits, value)
             x += value
             at += length + length % 2
-    raise Damaged("the file is cut short: its run lengths have no mark of their end")
+    raise DamagedPicture("the file is cut short: its run lengths have no mark of their end")
 
 
 def _indices(stored: bytes, bits: int, count: int) -> Array:
@@ -290,5 +292,5 @@ def _indices(stored: bytes, bits: int, count: int) -> Array:
     if bits == 4:
         found = np.stack((found >> 4, found & 15), axis=-1).reshape(-1)
     if len(found) < count:
-        raise Damaged("the file is cut short: a run of pixels is not all there")
+        raise DamagedPicture("the file is cut short: a run of pixels is not all there")
     return found[:count]

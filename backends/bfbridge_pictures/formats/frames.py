@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from enum import Enum
 
-from bfbridge_pictures.picture import Array, Planes
+from bfbridge_pictures.picture import Array, DecodedPlanes
 
 __all__ = ["Box", "Composer", "Disposal", "kept_planes"]
 
@@ -25,10 +25,10 @@ class Disposal(Enum):
 class Composer(ABC):
     """Draws frames in their order, and keeps those it has drawn for readers in another order.
 
-    `Planes.plane` of an animation is `plane`.
+    `DecodedPlanes.plane` of an animation is `plane`.
     """
 
-    planes: Planes
+    planes: DecodedPlanes
 
     def __init__(self) -> None:
         self._canvas: Array | None = None

@@ -14,13 +14,13 @@ import imagecodecs
 import numpy as np
 
 from bfbridge.limits import check
-from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
 from bfbridge_pictures.formats.frames import Box, Composer, Disposal, kept_planes
 from bfbridge_pictures.picture import (
     Array,
-    File,
+    DecodedPlanes,
     Picture,
-    Planes,
+    PictureFile,
     check_decoded,
     describe,
     palette_table,
@@ -35,7 +35,7 @@ _COLORS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _GifFrame:
     """One image of the file.
 
     Attributes
@@ -74,11 +74,11 @@ class _Screen:
     height: int
     palette: bytes | None
     background: int
-    frames: list[_Frame]
+    frames: list[_GifFrame]
     colors: int
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a GIF file as a picture.
 
     Raises
@@ -95,10 +95,10 @@ def open_picture(file: File) -> Picture:
     for frame in frames:
         check_decoded(file, (frame.height, frame.width), 1, frame.length)
     check_decoded(file, shape, 1, file.access.size)
-    composer = _Drawing(file, screen, tables)
+    composer = _GifComposer(file, screen, tables)
     keep = kept_planes(screen.width * screen.height * samples, file.options.max_workers)
     last = frames[-1]
-    composer.planes = Planes(
+    composer.planes = DecodedPlanes(
         image,
         {
             "Block size": 0,
@@ -114,7 +114,7 @@ def open_picture(file: File) -> Picture:
     return composer.planes
 
 
-def _read_structure(file: File) -> _Screen:
+def _read_structure(file: PictureFile) -> _Screen:
     """Walk the blocks of the file up to its trailer."""
     cursor = Cursor(file.access, 6)
     width, height, flags, background, _ = cursor.unpack("<HHBBB")
@@ -129,7 +129,7 @@ def _read_structure(file: File) -> _Screen:
             if label == _GRAPHIC_CONTROL:
                 size, packed, _, index = cursor.unpack("<BBHB")
                 if size != 4:
-                    raise Damaged(f"a graphic control extension has {size} bytes, not 4")
+                    raise DamagedPicture(f"a graphic control extension has {size} bytes, not 4")
                 transparent = index if packed & 1 else None
                 disposal = _DISPOSALS.get(packed >> 2 & 7, Disposal.NONE)
             _skip_blocks(cursor)
@@ -141,29 +141,31 @@ def _read_structure(file: File) -> _Screen:
         elif kind == _TRAILER:
             break
         elif kind != _PADDING:
-            raise Damaged(f"byte {cursor.position - 1:,} should begin a block, and is {kind:#04x}")
+            raise DamagedPicture(
+                f"byte {cursor.position - 1:,} should begin a block, and is {kind:#04x}"
+            )
     if not screen.frames:
-        raise Damaged("it holds no image")
+        raise DamagedPicture("it holds no image")
     return screen
 
 
 def _read_frame(
     cursor: Cursor, screen: _Screen, transparent: int | None, disposal: Disposal
-) -> _Frame:
+) -> _GifFrame:
     left, top, width, height, flags = cursor.unpack("<HHHHB")
     where = f"image {len(screen.frames)}"
     if left + width > screen.width or top + height > screen.height or not width or not height:
-        raise Damaged(
+        raise DamagedPicture(
             f"{where} has {width} x {height} pixels at {left}, {top}, which is not inside the "
             f"screen of {screen.width} x {screen.height}"
         )
     palette = _palette(cursor, flags) or screen.palette
     if palette is None:
-        raise Damaged(f"{where} has no colour table")
+        raise DamagedPicture(f"{where} has no colour table")
     offset = cursor.position
     cursor.skip(1)
     _skip_blocks(cursor)
-    return _Frame(
+    return _GifFrame(
         left, top, width, height, bool(flags & 0x40), palette, transparent, disposal,
         offset, cursor.position - offset,
     )  # fmt: skip
@@ -217,16 +219,16 @@ class _Tables:
         return pixels if places is None else places[pixels]
 
 
-def _one_table(frames: list[_Frame]) -> _Tables | None:
+def _one_table(frames: list[_GifFrame]) -> _Tables | None:
     """Return one table for all frames, or None where they have more than 256 colours."""
     tables = _Tables(frames[0].palette)
     return tables if all(tables.add(frame.palette) for frame in frames) else None
 
 
-class _Drawing(Composer):
+class _GifComposer(Composer):
     """The frames of one file, drawn as indices or as RGB."""
 
-    def __init__(self, file: File, screen: _Screen, tables: _Tables | None) -> None:
+    def __init__(self, file: PictureFile, screen: _Screen, tables: _Tables | None) -> None:
         super().__init__()
         self._file = file
         self._screen = screen
@@ -260,7 +262,7 @@ class _Drawing(Composer):
         else:
             np.copyto(target, drawn, where=(pixels != frame.transparent)[:, :, np.newaxis])
 
-    def _decode(self, frame: _Frame) -> Array:
+    def _decode(self, frame: _GifFrame) -> Array:
         """Return a frame's indices, decoded by giflib as a file of their own."""
         data = self._file.bytes_at(frame.offset, frame.length)
         size = struct.pack("<HH", frame.width, frame.height)

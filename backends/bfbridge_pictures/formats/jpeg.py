@@ -15,9 +15,16 @@ from typing import Any, Final
 import imagecodecs
 import numpy as np
 
-from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
 from bfbridge_pictures.formats import exif
-from bfbridge_pictures.picture import Array, File, Picture, Planes, check_decoded, describe
+from bfbridge_pictures.picture import (
+    Array,
+    DecodedPlanes,
+    Picture,
+    PictureFile,
+    check_decoded,
+    describe,
+)
 
 __all__ = ["open_picture"]
 
@@ -37,7 +44,7 @@ _MOST_BLOCK: Final = 8 * 64 * 4
 
 
 @dataclass(slots=True)
-class _Facts:
+class _JpegFacts:
     """What the segments say."""
 
     width: int = 0
@@ -48,7 +55,7 @@ class _Facts:
     end: int = 0
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a JPEG file as a picture.
 
     Raises
@@ -64,17 +71,17 @@ def open_picture(file: File) -> Picture:
     decoded = (facts.height, facts.width, facts.components)
     check_decoded(file, decoded, dtype.itemsize, facts.end)
     if facts.height * facts.width > facts.end * _MOST_BLOCK:
-        raise Damaged(
+        raise DamagedPicture(
             f"{facts.width} x {facts.height} pixels cannot be packed in {facts.end:,} bytes"
         )
     return _Jpeg(image, plane=lambda level, t: _decode(file, facts), file=file, place=facts.exif)
 
 
 @dataclass
-class _Jpeg(Planes):
+class _Jpeg(DecodedPlanes):
     """A JPEG picture, whose Exif data are parsed when they are asked for."""
 
-    file: File = field(kw_only=True)
+    file: PictureFile = field(kw_only=True)
     place: tuple[int, int] | None = field(kw_only=True)
 
     def __post_init__(self) -> None:
@@ -93,10 +100,10 @@ class _Jpeg(Planes):
         return exif.time(self.metadata().get("DateTimeOriginal"))
 
 
-def _read_segments(file: File) -> _Facts:
+def _read_segments(file: PictureFile) -> _JpegFacts:
     """Walk the segments, and the scans between them, up to the end of the image."""
     cursor = Cursor(file.access, 2)
-    facts = _Facts()
+    facts = _JpegFacts()
     scans = 0
     while True:
         marker = _marker(cursor)
@@ -106,12 +113,12 @@ def _read_segments(file: File) -> _Facts:
             continue
         (length,) = cursor.unpack(">H")
         if length < 2:
-            raise Damaged(f"segment {marker:#04x} has a length of {length} bytes")
+            raise DamagedPicture(f"segment {marker:#04x} has a length of {length} bytes")
         start = cursor.position
         if marker in _FRAMES:
             _read_frame(cursor, length, facts)
         elif marker in _OTHER_FRAMES:
-            raise Damaged(
+            raise DamagedPicture(
                 f"it is lossless or hierarchical JPEG (SOF{marker - 0xC0}), which is not read; "
                 "convert it with other software"
             )
@@ -122,10 +129,10 @@ def _read_segments(file: File) -> _Facts:
         if marker == _SCAN:
             scans += 1
         if scans > _MOST_SCANS:
-            raise Damaged(f"it has more than {_MOST_SCANS} scans")
+            raise DamagedPicture(f"it has more than {_MOST_SCANS} scans")
     facts.end = cursor.position
     if not facts.width or not scans:
-        raise Damaged("it holds no image")
+        raise DamagedPicture("it holds no image")
     return facts
 
 
@@ -135,18 +142,18 @@ def _marker(cursor: Cursor) -> int:
     return cursor.read(2)[1]
 
 
-def _read_frame(cursor: Cursor, length: int, facts: _Facts) -> None:
+def _read_frame(cursor: Cursor, length: int, facts: _JpegFacts) -> None:
     if facts.width:
-        raise Damaged("it has two frames")
+        raise DamagedPicture("it has two frames")
     if length < 8:
-        raise Damaged("its frame has no room for sizes")
+        raise DamagedPicture("its frame has no room for sizes")
     facts.precision, facts.height, facts.width, facts.components = cursor.unpack(">BHHB")
     if facts.precision not in (8, 12) or facts.components not in (1, 3, 4):
-        raise Damaged(
+        raise DamagedPicture(
             f"it has {facts.components} components of {facts.precision} bits, which is not read"
         )
     if not facts.width or not facts.height:
-        raise Damaged(f"it declares {facts.width} x {facts.height} pixels")
+        raise DamagedPicture(f"it declares {facts.width} x {facts.height} pixels")
 
 
 def _skip_to_marker(cursor: Cursor) -> None:
@@ -158,11 +165,11 @@ def _skip_to_marker(cursor: Cursor) -> None:
             cursor.position += found.start()
             return
         if len(data) < 2 or cursor.position + len(data) >= cursor.size:
-            raise Damaged("the file is cut short: the mark of its end is not there")
+            raise DamagedPicture("the file is cut short: the mark of its end is not there")
         cursor.position += len(data) - 1
 
 
-def _decode(file: File, facts: _Facts) -> Array:
+def _decode(file: PictureFile, facts: _JpegFacts) -> Array:
     pixels: Array = imagecodecs.jpeg8_decode(file.bytes_at(0, facts.end))
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if facts.components != 4:

@@ -18,8 +18,15 @@ import imagecodecs
 import numpy as np
 
 from bfbridge.errors import Unsupported
-from bfbridge_pictures.cursor import Cursor, Damaged
-from bfbridge_pictures.picture import Array, File, Picture, Planes, check_decoded, describe
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
+from bfbridge_pictures.picture import (
+    Array,
+    DecodedPlanes,
+    Picture,
+    PictureFile,
+    check_decoded,
+    describe,
+)
 
 __all__ = ["open_picture"]
 
@@ -35,7 +42,7 @@ _MODES: Final = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(slots=True)
-class _Stream:
+class _CodeStream:
     """What the main header of a code stream says.
 
     Attributes
@@ -93,7 +100,7 @@ class _Boxes:
     brand: bytes = b""
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a JPEG 2000 file as a picture.
 
     Raises
@@ -108,10 +115,10 @@ def open_picture(file: File) -> Picture:
     if cursor.peek(2) != _BARE:
         boxes = _read_boxes(file)
     if boxes.stream is None:
-        raise Damaged("it holds no code stream")
+        raise DamagedPicture("it holds no code stream")
     stream = _read_stream(file, *boxes.stream)
     if not stream.plain and (stream.components != 3 or boxes.table is not None):
-        raise Damaged(
+        raise DamagedPicture(
             "its components differ in size or depth, which is not read; convert it with other "
             "software"
         )
@@ -120,14 +127,14 @@ def open_picture(file: File) -> Picture:
     check_decoded(file, shape, _DECODED_VALUE, stream.length)
     sizes = _level_sizes(stream) if _can_reduce(stream) else ()
     image = describe(file, shape, dtype, bits=8 * dtype.itemsize, order=">", sizes=sizes)
-    decoder = _Decoder(file, stream, boxes)
+    decoder = _Jpeg2000Decoder(file, stream, boxes)
     table = boxes.table if stream.components == 1 else None
-    return Planes(
+    return DecodedPlanes(
         image, _comments(stream.comments), table, plane=decoder.plane, keep=len(image.levels)
     )
 
 
-def _read_boxes(file: File) -> _Boxes:
+def _read_boxes(file: PictureFile) -> _Boxes:
     """Walk the boxes (annex I) up to the first code stream."""
     cursor = Cursor(file.access)
     found = _Boxes()
@@ -142,7 +149,7 @@ def _read_boxes(file: File) -> _Boxes:
             (length,) = cursor.unpack(">Q")
         stop = end if length == 0 else start + length
         if stop > end or stop < cursor.position:
-            raise Damaged(
+            raise DamagedPicture(
                 f"the file is cut short: its box {kind.decode('latin-1')!r} should end at byte "
                 f"{stop:,}, and the file has {end:,} bytes"
             )
@@ -173,7 +180,7 @@ def _read_box(kind: bytes, body: bytes, found: _Boxes) -> None:
         elif kind == b"cdef":
             found.order = _channel_order(body)
     except (struct.error, IndexError, ValueError) as error:
-        raise Damaged(f"its box {kind.decode('latin-1')!r} is damaged") from error
+        raise DamagedPicture(f"its box {kind.decode('latin-1')!r} is damaged") from error
 
 
 def _palette(body: bytes) -> Array:
@@ -198,19 +205,19 @@ def _channel_order(body: bytes) -> tuple[int, ...] | None:
     return tuple(order) if sorted(order) == list(range(count)) else None
 
 
-def _read_stream(file: File, offset: int, length: int) -> _Stream:
+def _read_stream(file: PictureFile, offset: int, length: int) -> _CodeStream:
     """Read the main header (annex A), and walk the tile-parts to the end."""
     cursor = Cursor(file.access, offset)
-    found = _Stream(offset)
+    found = _CodeStream(offset)
     if cursor.unpack(">H") != (_SOC,):
-        raise Damaged("its code stream does not begin as one")
+        raise DamagedPicture("its code stream does not begin as one")
     for _ in range(_MOST_BOXES):
         start = cursor.position
         marker, size = cursor.unpack(">HH")
         if marker == _SOT:
             cursor.position = start
             if not found.width:
-                raise Damaged("its code stream has no sizes (SIZ)")
+                raise DamagedPicture("its code stream has no sizes (SIZ)")
             found.length = _end_of_parts(cursor, offset + length, found.tiles) - offset
             return found
         body = Cursor(file.access, cursor.position)
@@ -221,29 +228,29 @@ def _read_stream(file: File, offset: int, length: int) -> _Stream:
         elif marker == _COM and size > 4:
             found.comments.append(body.read(size - 2)[2:].decode("latin-1"))
         if size < 2:
-            raise Damaged(f"a segment of its code stream has a length of {size} bytes")
+            raise DamagedPicture(f"a segment of its code stream has a length of {size} bytes")
         cursor.skip(size - 2)
-    raise Damaged("its code stream has no end of segments")
+    raise DamagedPicture("its code stream has no end of segments")
 
 
-def _read_sizes(cursor: Cursor, size: int, found: _Stream) -> None:
+def _read_sizes(cursor: Cursor, size: int, found: _CodeStream) -> None:
     """Read the segment SIZ (annex A.5.1)."""
     _, right, bottom, left, top = cursor.unpack(">HIIII")
     tile_width, tile_height, tile_left, tile_top = cursor.unpack(">IIII")
     (found.components,) = cursor.unpack(">H")
     if right <= left or bottom <= top or not found.components:
-        raise Damaged(f"it declares {right - left} x {bottom - top} pixels")
+        raise DamagedPicture(f"it declares {right - left} x {bottom - top} pixels")
     if size < 38 + 3 * found.components:
-        raise Damaged("its segment of sizes (SIZ) is too short for its components")
+        raise DamagedPicture("its segment of sizes (SIZ) is too short for its components")
     if not tile_width or not tile_height:
-        raise Damaged("its tiles have no size")
+        raise DamagedPicture("its tiles have no size")
     found.tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
     found.width, found.height = right - left, bottom - top
     parts = [cursor.unpack(">BBB") for _ in range(found.components)]
     depth, across, down = parts[0]
     found.depth, found.signed = (depth & 0x7F) + 1, bool(depth & 0x80)
     if not all(part[1] and part[2] for part in parts):
-        raise Damaged("a component's sampling is 0")
+        raise DamagedPicture("a component's sampling is 0")
     found.plain = (across, down) == (1, 1) and len(set(parts)) == 1
     found.shifted = bool(left or top)
 
@@ -261,34 +268,34 @@ def _end_of_parts(cursor: Cursor, end: int, tiles: int) -> int:
             # Writers are known to leave out the mark of the end.
             if len(missing) == tiles and not any(missing.values()):
                 return start
-            raise Damaged("the file is cut short: the mark of its end is not there")
+            raise DamagedPicture("the file is cut short: the mark of its end is not there")
         marker, size, tile, length, _, count = cursor.unpack(">HHHIBB")
         if marker != _SOT or size != 10:
-            raise Damaged(f"a part of its code stream should begin at byte {start:,}")
+            raise DamagedPicture(f"a part of its code stream should begin at byte {start:,}")
         missing[tile] = max(missing.get(tile, count or 1) - bool(count), 0)
         if length == 0:
             # Up to the end of the code stream.
             if Cursor(cursor.access, end - 2).peek(2) != _END:
-                raise Damaged("the file is cut short: the mark of its end is not there")
+                raise DamagedPicture("the file is cut short: the mark of its end is not there")
             return end
         if length < 12 or start + length > end:
-            raise Damaged(
+            raise DamagedPicture(
                 f"the file is cut short: a part of its code stream should end at byte "
                 f"{start + length:,}, and it ends at byte {end:,}"
             )
         cursor.position = start + length
-    raise Damaged(f"its code stream has more than {_MOST_PARTS:,} parts")
+    raise DamagedPicture(f"its code stream has more than {_MOST_PARTS:,} parts")
 
 
-def _dtype(stream: _Stream) -> np.dtype[Any]:
+def _dtype(stream: _CodeStream) -> np.dtype[Any]:
     """Return the type of a depth, as JPEG2000MetadataParser.convertPixelType has it."""
     if stream.depth > 32:
-        raise Damaged(f"its components have {stream.depth} bits, which is not read")
+        raise DamagedPicture(f"its components have {stream.depth} bits, which is not read")
     bits = 8 if stream.depth <= 8 else 16 if stream.depth <= 16 else 32
     return np.dtype(f"{'int' if stream.signed else 'uint'}{bits}")
 
 
-def _can_reduce(stream: _Stream) -> bool:
+def _can_reduce(stream: _CodeStream) -> bool:
     """Whether Pillow can decode lower resolutions without losing bits."""
     if not stream.plain or stream.shifted:
         return False
@@ -297,7 +304,7 @@ def _can_reduce(stream: _Stream) -> bool:
     return stream.components in _MODES and stream.depth <= 8 and not stream.signed
 
 
-def _level_sizes(stream: _Stream) -> tuple[tuple[int, int], ...]:
+def _level_sizes(stream: _CodeStream) -> tuple[tuple[int, int], ...]:
     """Return rows and columns of the lower resolutions, as JPEG2000Reader.initFile has them."""
     return tuple(
         (max(stream.height >> level, 1), max(stream.width >> level, 1))
@@ -318,10 +325,10 @@ def _comments(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-class _Decoder:
+class _Jpeg2000Decoder:
     """Decodes the code stream alone, so that palettes and colour profiles change no values."""
 
-    def __init__(self, file: File, stream: _Stream, boxes: _Boxes) -> None:
+    def __init__(self, file: PictureFile, stream: _CodeStream, boxes: _Boxes) -> None:
         self._file = file
         self._stream = stream
         self._boxes = boxes
@@ -383,7 +390,7 @@ def decode_reduced(data: bytes, mode: str, size: Any, level: int) -> Array:
     return np.asarray(image)
 
 
-def _as_sycc(stream: _Stream, data: bytes) -> bytes:
+def _as_sycc(stream: _CodeStream, data: bytes) -> bytes:
     """Wrap a code stream of luma and chroma in a JP2 file that says so: OpenJPEG converts those."""
     depth = stream.depth - 1 | (0x80 if stream.signed else 0)
     ihdr = struct.pack(">IIHBBBB", stream.height, stream.width, stream.components, depth, 7, 0, 0)

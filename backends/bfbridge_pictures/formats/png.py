@@ -16,13 +16,13 @@ import imagecodecs
 import numpy as np
 
 from bfbridge.limits import check
-from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
 from bfbridge_pictures.formats.frames import Box, Composer, Disposal, kept_planes
 from bfbridge_pictures.picture import (
     Array,
-    File,
+    DecodedPlanes,
     Picture,
-    Planes,
+    PictureFile,
     check_decoded,
     describe,
     palette_table,
@@ -43,7 +43,7 @@ _OPAQUE: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
+class _PngHeader:
     """The chunk IHDR."""
 
     width: int
@@ -63,7 +63,7 @@ class _Header:
 
 
 @dataclass(slots=True)
-class _Frame:
+class _PngFrame:
     """One image: where it lies on the canvas, and the chunks that hold it.
 
     Attributes
@@ -88,14 +88,14 @@ class _Frame:
 class _Structure:
     """All that the chunks say."""
 
-    header: _Header
-    frames: list[_Frame]
+    header: _PngHeader
+    frames: list[_PngFrame]
     palette: bytes | None = None
     transparency: bytes | None = None
     plays: int | None = None
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a PNG file as a picture.
 
     Raises
@@ -114,18 +114,18 @@ def open_picture(file: File) -> Picture:
         _, _, width, height = frame.box
         check_decoded(file, (height, width, header.samples), dtype().itemsize, stored)
         if header.packed_bytes(width, height) > stored * _MOST_DEFLATED:
-            raise Damaged(
+            raise DamagedPicture(
                 f"frame {number} of {width} x {height} pixels cannot be packed in {stored:,} bytes"
             )
     table = None
     if header.kind == _INDEXED:
         if found.palette is None:
-            raise Damaged("its pixels are indices, and there is no palette (PLTE)")
+            raise DamagedPicture("its pixels are indices, and there is no palette (PLTE)")
         table = palette_table(found.palette)
     check_decoded(file, shape, dtype().itemsize, file.access.size)
-    composer = _Drawing(file, found, image.dtype)
+    composer = _PngComposer(file, found, image.dtype)
     nbytes = header.height * header.width * header.samples * image.dtype.itemsize
-    composer.planes = Planes(
+    composer.planes = DecodedPlanes(
         image,
         {} if found.plays is None else {"Loop count": found.plays},
         table=table,
@@ -138,11 +138,11 @@ def open_picture(file: File) -> Picture:
 class _Walk:
     """One walk over all chunks."""
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: PictureFile) -> None:
         self._file = file
         self._cursor = Cursor(file.access, len(_SIGNATURE))
-        self._default = _Frame((0, 0, 0, 0))
-        self._animation: list[_Frame] = []
+        self._default = _PngFrame((0, 0, 0, 0))
+        self._animation: list[_PngFrame] = []
         self._declared = 0
         self._sequence = 0
 
@@ -150,7 +150,7 @@ class _Walk:
         """Read up to the chunk IEND."""
         length, name = self._cursor.unpack(">I4s")
         if name != b"IHDR" or length != 13:
-            raise Damaged("its first chunk is not a header (IHDR)")
+            raise DamagedPicture("its first chunk is not a header (IHDR)")
         header = _header(self._body(length, name))
         found = _Structure(header, [])
         self._default.box = (0, 0, header.width, header.height)
@@ -161,7 +161,7 @@ class _Walk:
                 break
             self._chunk(name, length, found)
         if not self._default.chunks:
-            raise Damaged("it holds no pixels (IDAT)")
+            raise DamagedPicture("it holds no pixels (IDAT)")
         found.frames = self._finish()
         return found
 
@@ -172,14 +172,16 @@ class _Walk:
         elif name == b"fdAT":
             self._count(self._file.bytes_at(self._cursor.position, 4))
             if not self._animation:
-                raise Damaged("a frame's data (fdAT) come before its control (fcTL)")
+                raise DamagedPicture("a frame's data (fdAT) come before its control (fcTL)")
             self._data(self._animation[-1], name, length)
         elif name == b"fcTL":
             self._control(self._body(length, name), found.header)
         elif name == b"acTL":
             body = self._body(length, name)
             if length != 8 or self._default.chunks:
-                raise Damaged("its animation control (acTL) is wrong, or not before the pixels")
+                raise DamagedPicture(
+                    "its animation control (acTL) is wrong, or not before the pixels"
+                )
             self._declared, found.plays = struct.unpack(">II", body)
         elif name == b"PLTE":
             found.palette = self._body(length, name)
@@ -194,10 +196,10 @@ class _Walk:
         body = self._cursor.read(length)
         (crc,) = self._cursor.unpack(">I")
         if zlib.crc32(body, zlib.crc32(name)) != crc:
-            raise Damaged(f"the checksum of its chunk {name.decode('latin-1')!r} is wrong")
+            raise DamagedPicture(f"the checksum of its chunk {name.decode('latin-1')!r} is wrong")
         return body
 
-    def _data(self, frame: _Frame, name: bytes, length: int) -> None:
+    def _data(self, frame: _PngFrame, name: bytes, length: int) -> None:
         frame.chunks.append((self._cursor.position, length, name))
         check(len(frame.chunks), self._file.limits.directories, "chunks", self._file.name)
         self._cursor.skip(length + 4)
@@ -205,58 +207,60 @@ class _Walk:
     def _count(self, number: bytes) -> None:
         """Compare a sequence number with the one that is due."""
         if number != struct.pack(">I", self._sequence):
-            raise Damaged("its frames are not in sequence, or one is missing")
+            raise DamagedPicture("its frames are not in sequence, or one is missing")
         self._sequence += 1
 
-    def _control(self, body: bytes, header: _Header) -> None:
+    def _control(self, body: bytes, header: _PngHeader) -> None:
         """Begin a frame."""
         if len(body) != 26:
-            raise Damaged(f"a frame control (fcTL) has {len(body)} bytes, not 26")
+            raise DamagedPicture(f"a frame control (fcTL) has {len(body)} bytes, not 26")
         self._count(body[:4])
         width, height, left, top, _, _, dispose, blend = struct.unpack(">IIIIHHBB", body[4:])
         inside = left + width <= header.width and top + height <= header.height
         if not (inside and width and height and dispose <= 2 and blend <= 1):
-            raise Damaged(
+            raise DamagedPicture(
                 f"frame {len(self._animation)} has {width} x {height} pixels at {left}, {top}, "
                 f"disposal {dispose} and blending {blend}, which the image of {header.width} x "
                 f"{header.height} cannot hold"
             )
-        frame = _Frame((left, top, width, height), Disposal(dispose), blend == 1)
+        frame = _PngFrame((left, top, width, height), Disposal(dispose), blend == 1)
         if not self._default.chunks:
             # The default image is the first frame as well.
             if self._animation or frame.box != self._default.box:
-                raise Damaged("the control of its first frame is not that of the whole image")
+                raise DamagedPicture(
+                    "the control of its first frame is not that of the whole image"
+                )
             frame.chunks = self._default.chunks
         self._animation.append(frame)
         check(len(self._animation), self._file.limits.directories, "frames", self._file.name)
 
-    def _finish(self) -> list[_Frame]:
+    def _finish(self) -> list[_PngFrame]:
         """Return the frames that are shown."""
         if not self._declared:
             return [self._default]
         if len(self._animation) != self._declared or not all(f.chunks for f in self._animation):
-            raise Damaged(
+            raise DamagedPicture(
                 f"it declares {self._declared} frames, and {len(self._animation)} are there"
             )
         return self._animation
 
 
-def _header(body: bytes) -> _Header:
+def _header(body: bytes) -> _PngHeader:
     width, height, depth, kind, compression, filters, interlace = struct.unpack(">IIBBBBB", body)
     if depth not in _DEPTHS.get(kind, ()) or compression or filters or interlace > 1:
-        raise Damaged(
+        raise DamagedPicture(
             f"its header has {depth} bits of colour type {kind}, compression {compression}, filter "
             f"{filters} and interlace {interlace}, which PNG does not have"
         )
     if not (0 < width < 1 << 31 and 0 < height < 1 << 31):
-        raise Damaged(f"it declares {width} x {height} pixels")
-    return _Header(width, height, depth, kind, interlace)
+        raise DamagedPicture(f"it declares {width} x {height} pixels")
+    return _PngHeader(width, height, depth, kind, interlace)
 
 
-class _Drawing(Composer):
+class _PngComposer(Composer):
     """The frames of one file (APNG specification, "Frame Control Chunk")."""
 
-    def __init__(self, file: File, found: _Structure, dtype: np.dtype[np.generic]) -> None:
+    def __init__(self, file: PictureFile, found: _Structure, dtype: np.dtype[np.generic]) -> None:
         super().__init__()
         self._file = file
         self._found = found
@@ -284,14 +288,14 @@ class _Drawing(Composer):
         if stored is None:
             return None
         if len(stored) != 2 * header.samples:
-            raise Damaged(f"its transparent colour (tRNS) has {len(stored)} bytes")
+            raise DamagedPicture(f"its transparent colour (tRNS) has {len(stored)} bytes")
         return np.frombuffer(stored, ">u2").astype(self._dtype)
 
     def _transparent_index(self, alphas: bytes) -> int:
         """Return the palette index of nothing: a transparent colour, or black."""
         frames = self._found.frames
         if any(frame.over for frame in frames[1:]) and set(alphas) - {0, _OPAQUE}:
-            raise Damaged(
+            raise DamagedPicture(
                 "its frames are blended to colours that are not in its palette; convert it to "
                 "RGBA with other software"
             )
@@ -302,7 +306,7 @@ class _Drawing(Composer):
         if bytes(3) in colors:
             return colors.index(bytes(3))
         if any(frame.disposal is Disposal.BACKGROUND for frame in frames[:-1]):
-            raise Damaged(
+            raise DamagedPicture(
                 "its frames leave nothing behind, for which its palette has no colour; convert it "
                 "to RGBA with other software"
             )
@@ -342,7 +346,7 @@ class _Drawing(Composer):
         differs: Array = (pixels != self._key).any(axis=2, keepdims=True)
         return differs
 
-    def _decode(self, frame: _Frame) -> Array:
+    def _decode(self, frame: _PngFrame) -> Array:
         """Return a frame's samples, decoded by libpng as a file of its own.
 
         Indices are decoded as grey values, which libpng hands out as they are.
@@ -367,7 +371,7 @@ class _Drawing(Composer):
         body = self._file.bytes_at(offset, length + 4)
         data = body[:length]
         if zlib.crc32(data, zlib.crc32(name)) != int.from_bytes(body[length:], "big"):
-            raise Damaged(f"the checksum of its data at byte {offset:,} is wrong")
+            raise DamagedPicture(f"the checksum of its data at byte {offset:,} is wrong")
         return data[4:] if name == b"fdAT" else data
 
     def box(self, number: int) -> Box:

@@ -13,12 +13,12 @@ from typing import Any, Final
 import numpy as np
 
 from bfbridge.errors import Unsupported
-from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
 from bfbridge_pictures.picture import (
     Array,
-    File,
+    DecodedPlanes,
     Picture,
-    Planes,
+    PictureFile,
     RawRows,
     band_of,
     check_decoded,
@@ -39,7 +39,7 @@ _MOST_VALUE: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
+class _PnmHeader:
     """What stands before the pixels."""
 
     kind: int
@@ -74,7 +74,7 @@ class _Header:
         return self.width * self.samples * self.dtype.itemsize
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a PNM or PAM file as a picture.
 
     Raises
@@ -97,15 +97,19 @@ def open_picture(file: File) -> Picture:
     if header.text:
         stored = file.access.size - header.offset
         check_decoded(file, shape, header.dtype.itemsize, stored)
-        return Planes(image, details, plane=lambda level, t: _from_text(file, header, stored))
+        return DecodedPlanes(
+            image, details, plane=lambda level, t: _from_text(file, header, stored)
+        )
     end = header.offset + header.stride * header.height
     if end > file.access.size:
-        raise Damaged(
+        raise DamagedPicture(
             f"the file is cut short: its pixels should end at byte {end:,}, and the file has "
             f"{file.access.size:,} bytes"
         )
     if _MAGIC.match(Cursor(file.access, end).peek(16).lstrip()):
-        raise Damaged("it holds several images, of which one can be read; split it (pamsplit)")
+        raise DamagedPicture(
+            "it holds several images, of which one can be read; split it (pamsplit)"
+        )
     return RawRows(
         image, details,
         access=file.access, offset=header.offset, stride=header.stride,
@@ -113,7 +117,7 @@ def open_picture(file: File) -> Picture:
     )  # fmt: skip
 
 
-def _read_header(file: File) -> _Header:
+def _read_header(file: PictureFile) -> _PnmHeader:
     cursor = Cursor(file.access)
     if not _MAGIC.match(cursor.peek(3)):
         raise Unsupported("no picture of a kind that is known here")
@@ -125,10 +129,10 @@ def _read_header(file: File) -> _Header:
     # One blank, or a comment up to the end of its line, separates the header from the pixels.
     if cursor.byte() == ord("#"):
         _skip_comment(cursor)
-    return _checked(_Header(kind, width, height, _SAMPLES[kind], most, cursor.position))
+    return _checked(_PnmHeader(kind, width, height, _SAMPLES[kind], most, cursor.position))
 
 
-def _read_pam(cursor: Cursor) -> _Header:
+def _read_pam(cursor: Cursor) -> _PnmHeader:
     cursor.read(1)
     found: dict[bytes, int] = {}
     while cursor.position < _MOST_HEADER:
@@ -136,14 +140,14 @@ def _read_pam(cursor: Cursor) -> _Header:
         if line[:1] == [b"ENDHDR"]:
             missing = [key.decode() for key in _PAM_KEYS if key not in found]
             if missing:
-                raise Damaged(f"its header has no {', '.join(missing)}")
+                raise DamagedPicture(f"its header has no {', '.join(missing)}")
             width, height, samples, most = (found[key] for key in _PAM_KEYS)
-            return _checked(_Header(7, width, height, samples, most, cursor.position))
+            return _checked(_PnmHeader(7, width, height, samples, most, cursor.position))
         if line and line[0] in _PAM_KEYS:
             if len(line) != 2 or not line[1].isdigit() or len(line[1]) > 9:
-                raise Damaged(f"its header has {line[0].decode()} without a number")
+                raise DamagedPicture(f"its header has {line[0].decode()} without a number")
             found[line[0]] = int(line[1])
-    raise Damaged("its header does not end")
+    raise DamagedPicture("its header does not end")
 
 
 def _line(cursor: Cursor) -> bytes:
@@ -152,7 +156,7 @@ def _line(cursor: Cursor) -> bytes:
     while (byte := cursor.byte()) != ord("\n"):
         text.append(byte)
         if len(text) > _MOST_HEADER:
-            raise Damaged("a line of its header does not end")
+            raise DamagedPicture("a line of its header does not end")
     return bytes(text)
 
 
@@ -171,22 +175,22 @@ def _number(cursor: Cursor) -> int:
         elif not byte.isspace():
             break
         cursor.position += 1
-    raise Damaged("its header has no number where a size or the largest value should be")
+    raise DamagedPicture("its header has no number where a size or the largest value should be")
 
 
 def _skip_comment(cursor: Cursor) -> None:
     while cursor.byte() not in b"\r\n":
         if cursor.position > _MOST_HEADER:
-            raise Damaged("a comment in its header does not end")
+            raise DamagedPicture("a comment in its header does not end")
 
 
-def _checked(header: _Header) -> _Header:
+def _checked(header: _PnmHeader) -> _PnmHeader:
     if not 0 < header.most <= _MOST_VALUE:
-        raise Damaged(f"its largest value is {header.most}, which is not from 1 to 65535")
+        raise DamagedPicture(f"its largest value is {header.most}, which is not from 1 to 65535")
     return header
 
 
-def _from_bytes(rows: Array, header: _Header) -> Array:
+def _from_bytes(rows: Array, header: _PnmHeader) -> Array:
     if header.bitmap:
         bits = np.unpackbits(rows, axis=1)[:, : header.width]
         return bits.view(np.int8)[:, :, np.newaxis]
@@ -195,7 +199,7 @@ def _from_bytes(rows: Array, header: _Header) -> Array:
     return values.astype(header.dtype, copy=False)
 
 
-def _from_text(file: File, header: _Header, stored: int) -> Array:
+def _from_text(file: PictureFile, header: _PnmHeader, stored: int) -> Array:
     text = _COMMENT.sub(b"", file.bytes_at(header.offset, stored))
     wanted = header.height * header.width * header.samples
     if header.bitmap:
@@ -203,14 +207,16 @@ def _from_text(file: File, header: _Header, stored: int) -> Array:
         digits = np.frombuffer(text, np.uint8)
         values = digits[(digits == ord("0")) | (digits == ord("1"))] - ord("0")
     elif wrong := _NOT_TEXT.search(text):
-        raise Damaged(f"its pixels are numbers, but {wrong.group()!r} stands among them")
+        raise DamagedPicture(f"its pixels are numbers, but {wrong.group()!r} stands among them")
     elif _LONG_NUMBER.search(text):
-        raise Damaged("a value has ten digits or more")
+        raise DamagedPicture("a value has ten digits or more")
     else:
         values = np.fromstring(text, np.int64, sep=" ")
     if len(values) < wanted:
-        raise Damaged(f"the file is cut short: {len(values):,} of {wanted:,} values are there")
+        raise DamagedPicture(
+            f"the file is cut short: {len(values):,} of {wanted:,} values are there"
+        )
     shown: Array = values[:wanted].reshape(header.height, header.width, header.samples)
     if int(shown.max()) > header.most:
-        raise Damaged(f"a value is larger than {header.most}, the largest that is declared")
+        raise DamagedPicture(f"a value is larger than {header.most}, the largest that is declared")
     return shown.astype(header.dtype)

@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 
-from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
 from bfbridge_pictures.picture import (
     Array,
-    File,
+    DecodedPlanes,
     Picture,
-    Planes,
+    PictureFile,
     RawRows,
     band_of,
     check_decoded,
@@ -36,7 +36,7 @@ _BATCH: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
+class _TgaHeader:
     """The 18 bytes at the beginning, and the place of what follows."""
 
     kind: int
@@ -59,7 +59,7 @@ class _Header:
         return -(-self.depth // 8)
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a Targa file as a picture.
 
     Raises
@@ -98,7 +98,7 @@ def open_picture(file: File) -> Picture:
     if not header.packed:
         end = header.offset + stride * header.height
         if end > file.access.size:
-            raise Damaged(
+            raise DamagedPicture(
                 f"the file is cut short: its pixels should end at byte {end:,}, and the file has "
                 f"{file.access.size:,} bytes"
             )
@@ -116,35 +116,35 @@ def open_picture(file: File) -> Picture:
         rows = decode(pixels.reshape(header.height, stride))
         return rows[::-1] if upward else rows
 
-    return Planes(image, details, table, text or None, plane=plane)
+    return DecodedPlanes(image, details, table, text or None, plane=plane)
 
 
-def _read_header(file: File) -> _Header:
+def _read_header(file: PictureFile) -> _TgaHeader:
     cursor = Cursor(file.access)
     (
         name_length, map_kind, kind, origin, length, map_bits, _, _, width, height, depth, flags,
     ) = cursor.unpack(_HEADER)  # fmt: skip
     base = kind & ~_PACKED
     if depth not in _DEPTHS.get(base, ()) or map_kind > 1 or flags & 0xC0:
-        raise Damaged(
+        raise DamagedPicture(
             f"it has pixels of {depth} bits of type {kind}, with a colour map of type {map_kind} "
             f"and flags {flags:#04x}, which is not read; convert it with other software"
         )
     if base == _INDEXED and (map_kind != 1 or map_bits not in (15, 16, 24, 32)):
-        raise Damaged(
+        raise DamagedPicture(
             f"its pixels are indices into a colour map of {length} colours of {map_bits} bits, "
             "which is not read"
         )
     identification = cursor.read(name_length)
     # Other kinds may have a map as well, which says nothing of their pixels.
     colors = cursor.read(length * -(-map_bits // 8)) if map_kind == 1 else b""
-    return _Header(
+    return _TgaHeader(
         base, kind != base, map_kind == 1, origin, length, map_bits, width, height, depth,
         flags >> 4 & 3, identification, colors, cursor.position,
     )  # fmt: skip
 
 
-def _table(header: _Header) -> Array:
+def _table(header: _TgaHeader) -> Array:
     """Return the colours, (3, values); those before the first that is stored are black."""
     entry = -(-header.map_bits // 8)
     stored = np.frombuffer(header.colors, np.uint8).reshape(-1, entry)
@@ -154,7 +154,7 @@ def _table(header: _Header) -> Array:
     return table
 
 
-def _decoder(header: _Header) -> Callable[[Array], Array]:
+def _decoder(header: _TgaHeader) -> Callable[[Array], Array]:
     """Return what turns rows of stored pixels into samples."""
     size = header.pixel
     mirrored = bool(header.orientation & 1)
@@ -200,7 +200,7 @@ def _unpack(data: bytes, wanted: int, size: int) -> Array:
             at += 1 + (1 if run else count) * size
             found += count
         if at > len(data) or found == first:
-            raise Damaged(f"the file is cut short: {found:,} of {wanted:,} pixels are there")
+            raise DamagedPicture(f"the file is cut short: {found:,} of {wanted:,} pixels are there")
         number = np.arange(found - first) - np.repeat(np.cumsum(counts) - counts, counts)
         places = np.repeat(starts, counts) + number * np.repeat(steps, counts)
         for offset in range(size):
