@@ -279,9 +279,7 @@ class BioFormatsReader(ReaderBackend):
 
     def ome(self) -> OME:
         """Return all images' metadata, in the order of `images`."""
-        xml = self.ome_xml()
-        parsed = None if xml is None else document.from_xml(xml, self.series)
-        return document.from_records(self.images) if parsed is None else parsed
+        return document.ome_document(self.ome_xml(), self.images, self.series)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
@@ -355,8 +353,8 @@ def _named_files(source: Source, options: OpenOptions, *, packed: bool) -> list[
 def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
     """Open the first reader, with its metadata store; help Java to files that are not on disk."""
     limits = options.limits
-    machine.mend()
-    files.mend_files([files.main_id], limits)
+    machine.patch_classes()
+    files.correct_files([files.main_id], limits)
     while True:
         store = machine.type("bfbridge.Store")(limits.images, limits.channels, limits.planes)
         table = files.table()
@@ -371,7 +369,7 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
                 continue
             raise
         try:
-            again = _mend_others(files, reader, limits)
+            again = _correct_others(files, reader, limits)
         except BaseException:
             reader.close()
             raise
@@ -381,7 +379,7 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
         files.release(table)
 
 
-def _mend_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
+def _correct_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
     """Look at the other files of a data set; return whether it is to be opened again."""
     with files.using(reader.table):
         misread = machine.type("bfbridge.Misread").why(reader.java)
@@ -392,7 +390,7 @@ def _mend_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
         files.check_used(reader.java)
         is_dicom = str(reader.java.getClass().getSimpleName()) == "DicomReader"
         used = [str(file) for file in reader.java.getUsedFiles()] if is_dicom else []
-    return files.mend_files(used, limits)
+    return files.correct_files(used, limits)
 
 
 def _another(recipe: Recipe, source: Source) -> JavaReader:

@@ -6,18 +6,18 @@ imagecodecs does the decompression; every result is compared with the size decla
 from __future__ import annotations
 
 import struct
-import threading
 from typing import Any, Final, NamedTuple
 
 import imagecodecs
 import numpy as np
 
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge_czi.layout import JPEGXR, UNCOMPRESSED, ZSTD1, PixelKind
 
 __all__ = [
+    "KEPT_BYTES",
     "DamagedSubblock",
     "Decoded",
-    "Scratch",
     "decode_subblock",
     "put_pixels",
     "rows_and_columns",
@@ -25,7 +25,8 @@ __all__ = [
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_KEEP: Final = 32 << 20
+# Longest memory that a thread keeps for decoding.
+KEPT_BYTES: Final = 32 << 20
 _BAND: Final = 128 << 10
 _JPEGXR_MAGIC: Final = b"II\xbc"
 _WIDTH, _HEIGHT, _STREAM = 0xBC80, 0xBC81, 0xBCC0
@@ -40,29 +41,7 @@ class DamagedSubblock(Exception):
     """A subblock does not decode to the pixels declared; the caller adds the place."""
 
 
-class Scratch(threading.local):
-    """Memory that each thread decodes into, kept from block to block.
-
-    Fresh memory costs a page fault every 4 KiB, which takes longer than copying pixels.
-    """
-
-    def __init__(self) -> None:
-        self._held: Array = np.empty(0, np.uint8)
-
-    def get(self, length: int) -> Array:
-        """Return `length` bytes of memory, valid until this thread asks again."""
-        if length > _KEEP:
-            return np.empty(length, np.uint8)
-        if len(self._held) < length:
-            self._held = np.empty(1 << (length - 1).bit_length(), np.uint8)
-        return self._held[:length]
-
-    def view(self, length: int) -> memoryview:
-        """Return the same memory as a buffer."""
-        return self.get(length).data
-
-
-_decoded = Scratch()
+_decoded = ThreadBuffer(KEPT_BYTES)
 
 
 class Decoded(NamedTuple):

@@ -10,11 +10,12 @@ import numpy as np
 
 from bfbridge.errors import LimitExceeded, UnreadableFile
 from bfbridge.runtime import forking
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.storage.source import fetch
 from bfbridge_czi.codecs import (
+    KEPT_BYTES,
     DamagedSubblock,
     Decoded,
-    Scratch,
     decode_subblock,
     put_pixels,
     rows_and_columns,
@@ -26,7 +27,7 @@ __all__ = ["BlockCache", "TileReader"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_stored = Scratch()
+_stored = ThreadBuffer(KEPT_BYTES)
 
 # Rows of uncompressed pixels are read in runs of about so many bytes.
 _RUN: Final = 4 << 20

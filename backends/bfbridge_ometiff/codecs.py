@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import struct
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 import imagecodecs
 import numpy as np
 
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.tiff.header import LONG, SHORT
 from bfbridge.tiff.tags import BYTE_STREAMS, COMPRESSIONS, Tag
 from bfbridge_ometiff.structure.jpeg_header import jpeg2000_size
@@ -39,12 +39,13 @@ except ImportError:
     # There is no wheel for every platform; imagecodecs' encoder writes the same format.
     isal_compress = None  # type: ignore[assignment]
 
-__all__ = ["DamagedSegment", "DecodeBuffer", "decode_into", "encode"]
+__all__ = ["KEPT_BYTES", "DamagedSegment", "decode_into", "encode"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _NATIVE = "<" if sys.byteorder == "little" else ">"
-_KEEP = 16 << 20
+# Longest memory that a thread keeps for decoding.
+KEPT_BYTES = 16 << 20
 # Making a TIFF of one strip takes longer than libtiff saves on fewer bytes than these.
 _FRAMED_FROM = 16 << 10
 # EOI of JPEG, EOC of JPEG 2000: compressed data holds it nowhere else. Padding may follow.
@@ -59,27 +60,7 @@ class DamagedSegment(Exception):
     """A segment does not decode to the pixels declared; the caller adds the place."""
 
 
-class DecodeBuffer(threading.local):
-    """Memory that each thread decodes into, kept from segment to segment.
-
-    A fresh array costs a page fault every 4 KiB, which takes longer than decoding an uncompressed
-    segment.
-    """
-
-    def __init__(self) -> None:
-        self._held: Array = np.empty(0, np.uint8)
-
-    def get(self, length: int) -> Array:
-        """Return `length` bytes of memory, valid until this thread asks again."""
-        if length > _KEEP:
-            return np.empty(length, np.uint8)
-        if len(self._held) < length:
-            # Rounded up, so that segments a little longer than the last ones find warm memory too.
-            self._held = np.empty(1 << (length - 1).bit_length(), np.uint8)
-        return self._held[:length]
-
-
-_framed = DecodeBuffer()
+_framed = ThreadBuffer(KEPT_BYTES)
 
 
 def decode_into(
@@ -88,7 +69,7 @@ def decode_into(
     rows: int,
     corner: tuple[int, int],
     out: Array,
-    scratch: DecodeBuffer,
+    scratch: ThreadBuffer,
 ) -> None:
     """Decode a part of one segment.
 
@@ -203,7 +184,7 @@ def _stream(
     data: bytes | memoryview,
     length: int,
     target: Array | None,
-    scratch: DecodeBuffer,
+    scratch: ThreadBuffer,
 ) -> Array:
     """Return `length` decompressed bytes, in `target` where that is given."""
     if layout.compression == NONE:

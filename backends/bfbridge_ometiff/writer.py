@@ -18,6 +18,7 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.runtime.writer_options import refuse_unknown, split_compression
 from bfbridge.storage.durable_io import read_all, write_all
 from bfbridge.tiff.packing import (
@@ -28,7 +29,7 @@ from bfbridge.tiff.packing import (
     patch_link,
 )
 from bfbridge.tiff.tags import Tag
-from bfbridge_ometiff.codecs import DamagedSegment, DecodeBuffer, decode_into
+from bfbridge_ometiff.codecs import KEPT_BYTES, DamagedSegment, decode_into
 from bfbridge_ometiff.writing.copying import copied_from
 from bfbridge_ometiff.writing.encode import (
     OPTIONS,
@@ -89,7 +90,7 @@ class OmeTiffWriter(WriterBackend):
                 specs, self._encodings, self._copied, orders, strict=True
             )
         ]
-        self._padded, self._coded = DecodeBuffer(), DecodeBuffer()
+        self._padded, self._coded = ThreadBuffer(KEPT_BYTES), ThreadBuffer(KEPT_BYTES)
         self._lock = forking.lock()
         # Windows has no pwrite: there, moving and writing are one step under this lock.
         self._seek_lock = forking.lock()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
 from bfbridge.chunked_store import ChunkedStoreBackend
-from bfbridge.errors import BadArgument, Closed, Unsupported
+from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ngff.documents import to_json
 from bfbridge.ngff.hierarchy import ome_xml_of
@@ -91,9 +91,7 @@ class Extension(StoreWriter):
         WriteFailed
             The file system refuses.
         """
-        if not self._open:
-            raise Closed(f"{self._files.root}: finished or aborted before.")
-        self._open = False
+        self._start_finish()
         self._complete()
         self._drop_copies()
         total = self.first_t + self._specs[0].image.levels[0].shape[0]
@@ -169,9 +167,7 @@ class Changes(StoreWriter):
         WriteFailed
             The file system refuses.
         """
-        if not self._open:
-            raise Closed(f"{self._files.root}: finished or aborted before.")
-        self._open = False
+        self._start_finish()
         self._tree.commit()
 
     def abort(self) -> None:

@@ -276,11 +276,15 @@ class StoreWriter(ResumedWriter):
         """
         return self._levels[image][level].read(index)
 
+    def _start_finish(self) -> None:
+        """Mark the writer as finished; raise `Closed` if it was finished or aborted before."""
+        if not self._open:
+            raise Closed(f"{self._files.root}: this writer was already finished or aborted.")
+        self._open = False
+
     def finish(self) -> None:
         """Write all metadata: arrays first, the root's last, as it makes the store an image."""
-        if not self._open:
-            raise Closed(f"{self._files.root}: finished or aborted before.")
-        self._open = False
+        self._start_finish()
         self._complete()
         if self._shared:
             for seen in load_windows(self._files):

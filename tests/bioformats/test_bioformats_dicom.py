@@ -16,7 +16,7 @@ from bfbridge import BioReader
 from bfbridge.errors import LimitExceeded, ReadFailed, UnreadableFile
 from bfbridge.limits import Limits
 from bfbridge.storage.source import as_source
-from bfbridge_bioformats.files.dicom import mended
+from bfbridge_bioformats.files.dicom import corrected
 from tests.support.dicoms import (
     BIG_ENDIAN,
     EXPLICIT,
@@ -133,7 +133,7 @@ def test_the_joined_file_is_that_of_whole_frames() -> None:
     for table in (False, True):
         data = dicom(packed, SHAPE, syntax=JPEG, cuts=[(1000,), (2, 8), ()], table=table)
         access = as_source(data).open()
-        whole = mended(access, "a.dcm", Limits())
+        whole = corrected(access, "a.dcm", Limits())
         assert whole is not None
         assert whole.size == len(wanted)
         assert whole.read_at(0, whole.size) == wanted
@@ -148,7 +148,7 @@ def test_other_files_are_left_alone() -> None:
     plain = plain_dicom(RNG.integers(0, 255, (2, 40, 56, 3)).astype(np.uint8))
     for data in (dicom(packed, SHAPE, syntax=JPEG), plain, b"no DICOM", bytes(5000)):
         access = as_source(data).open()
-        assert mended(access, "a.dcm", Limits()) is None
+        assert corrected(access, "a.dcm", Limits()) is None
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32"])

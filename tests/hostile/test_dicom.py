@@ -14,7 +14,7 @@ import pytest
 from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
 from bfbridge.storage.source import as_source
-from bfbridge_bioformats.files.dicom import mended
+from bfbridge_bioformats.files.dicom import corrected
 from tests.support.dicoms import (
     BIG_ENDIAN,
     JPEG,
@@ -44,7 +44,7 @@ SOUND = {
 def read(data: bytes, limits: Limits) -> None:
     """Read a file as Java would, in pieces."""
     access = as_source(data).open()
-    file = mended(access, "a.dcm", limits)
+    file = corrected(access, "a.dcm", limits)
     if file is None:
         return
     for start in range(0, min(file.size, 1 << 20), 50_000):

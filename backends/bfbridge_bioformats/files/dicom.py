@@ -40,7 +40,7 @@ from bfbridge_bioformats.files.dicom_parts import (
     Swapped,
 )
 
-__all__ = ["UNDEFINED", "DicomHeader", "mended", "read_header"]
+__all__ = ["UNDEFINED", "DicomHeader", "corrected", "read_header"]
 
 UNDEFINED: Final = 0xFFFFFFFF
 _ITEM: Final = b"\xfe\xff\x00\xe0"
@@ -155,7 +155,7 @@ def _element(access: RandomAccess, at: int, syntax: str) -> tuple[int, bytes, in
     return tag, kind, at + 12, struct.unpack_from(order + "I", raw, 8)[0]
 
 
-def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
+def corrected(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
     """Return a DICOM file as Bio-Formats reads it rightly, or None where that is so already.
 
     Raises

@@ -18,7 +18,7 @@ from bfbridge.limits import Limits
 from bfbridge.storage.source import RandomAccess
 from bfbridge_bioformats.files.dicom_parts import Added, Joined, Stretch
 
-__all__ = ["mended"]
+__all__ = ["corrected"]
 
 MAGIC: Final = b"Andor Technology"
 _FOOTER: Final = b"0\n" * 4
@@ -29,7 +29,7 @@ _FLAG: Final = re.compile(rb" *([01]) *\r?\n")
 _PIXEL: Final = 4
 
 
-def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
+def corrected(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
     """Return a SIF file as Bio-Formats reads it rightly, or None where that is so already.
 
     Raises

@@ -27,7 +27,7 @@ from bfbridge.limits import Limits
 from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess, Source, as_source
 from bfbridge_bioformats.files.companions import refusal
-from bfbridge_bioformats.files.mending import may_be_mended, mended
+from bfbridge_bioformats.files.corrections import corrected, may_need_correction
 from bfbridge_bioformats.runtime.calls import Activity
 from bfbridge_bioformats.runtime.machine import machine
 
@@ -41,7 +41,7 @@ log = logging.getLogger("bfbridge")
 BLOCK = 1 << 18
 _KEPT_BLOCKS = 256
 # Of files on disk, of which there may be thousands.
-_KEPT_OF_MENDED = 4
+_KEPT_OF_CORRECTED = 4
 _HEAP_SHARE = 8
 # Longest file that is copied to disk where a format cannot be read otherwise.
 _MOST_COPIED = 4 << 30
@@ -162,8 +162,8 @@ class Files:
         with self._failure_lock:
             self._failure = self._failure or error
 
-    def mend_files(self, names: Sequence[str], limits: Limits) -> bool:
-        """Have files that Bio-Formats misreads read another way; see `mending`.
+    def correct_files(self, names: Sequence[str], limits: Limits) -> bool:
+        """Have files that Bio-Formats misreads read another way; see `corrections`.
 
         Returns
         -------
@@ -207,7 +207,7 @@ class LocalFiles(Files):
         super().__init__(source.name, options, activity)
         # A synthetic image has no file: its name alone says all, and becomes the image's name.
         self._exists = source.exists()
-        self._mended: dict[str, _VirtualFile] = {}
+        self._corrected: dict[str, _VirtualFile] = {}
         self.main_id = os.path.abspath(source.name) if self._exists else source.filename
 
     def table(self) -> Any:
@@ -215,21 +215,21 @@ class LocalFiles(Files):
         if not self._exists:
             return None
         table = self._new_table(local=True)
-        for file_id, file in self._mended.items():
+        for file_id, file in self._corrected.items():
             table.add(file_id, file.java(self._failed))
         return table
 
-    def mend_files(self, names: Sequence[str], limits: Limits) -> bool:
+    def correct_files(self, names: Sequence[str], limits: Limits) -> bool:
         """As above; what is mended is mapped over the file on disk."""
         found = False
         for name in names:
             path = Path(name)
-            if name in self._mended or not path.is_file():
+            if name in self._corrected or not path.is_file():
                 continue
             file = _VirtualFile(name, partial(_Briefly, as_source(path)), limits)
             _ = file.access
-            if file.is_mended:
-                self._mended[name] = file
+            if file.is_corrected:
+                self._corrected[name] = file
                 found = True
             else:
                 file.close()
@@ -241,7 +241,7 @@ class LocalFiles(Files):
 
     def close(self) -> None:
         """Release the files that are mended."""
-        for file in self._mended.values():
+        for file in self._corrected.values():
             file.close()
 
 
@@ -273,7 +273,7 @@ class MappedFiles(Files):
         super().__init__(source.name, options, activity)
         self._source = source
         # Only then may the others be files that are to be mended.
-        self._limits = options.limits if may_be_mended(source.head(132)) else None
+        self._limits = options.limits if may_need_correction(source.head(132)) else None
         self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
         self._pid = os.getpid()
@@ -382,7 +382,7 @@ class _VirtualFile:
         self, name: str, opener: Callable[[], RandomAccess], limits: Limits | None
     ) -> None:
         self.name = name
-        self.is_mended = False
+        self.is_corrected = False
         self._opener = opener
         self._limits = limits
         self._access: RandomAccess | None = None
@@ -405,11 +405,11 @@ class _VirtualFile:
     def _open(self) -> RandomAccess:
         access = self._opener()
         try:
-            whole = None if self._limits is None else mended(access, self.name, self._limits)
+            whole = None if self._limits is None else corrected(access, self.name, self._limits)
         except BaseException:
             access.close()
             raise
-        self.is_mended = whole is not None
+        self.is_corrected = whole is not None
         return whole or access
 
     @property
@@ -422,7 +422,7 @@ class _VirtualFile:
         if self._java is None:
             most = machine.max_memory() // _HEAP_SHARE // BLOCK
             fetcher = machine.implement("bfbridge.BlockSource$Fetcher", _Fetcher(self, failed))
-            kept = _KEPT_OF_MENDED if self.is_mended else _KEPT_BLOCKS
+            kept = _KEPT_OF_CORRECTED if self.is_corrected else _KEPT_BLOCKS
             self._java = machine.type("bfbridge.BlockSource")(fetcher, BLOCK, min(kept, most))
         return self._java
 

@@ -289,9 +289,7 @@ class IsolatedReader(ReaderBackend):
 
     def ome(self) -> OME:
         """Return all images' metadata, in the order of `images`."""
-        xml = self.ome_xml()
-        parsed = None if xml is None else document.from_xml(xml, self.series)
-        return document.from_records(self.images) if parsed is None else parsed
+        return document.ome_document(self.ome_xml(), self.images, self.series)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ __all__ = [
     "from_xml",
     "lookup_table",
     "modulo",
+    "ome_document",
     "original_metadata",
     "xml_of",
 ]
@@ -48,6 +49,22 @@ def xml_of(store: Any) -> str | None:
     except machine.type("java.lang.Exception"):
         return None
     return None if xml is None else machine.text(xml)
+
+
+def ome_document(xml: str | None, images: Sequence[Image], series: Sequence[int]) -> OME:
+    """Return the metadata of all images, from OME-XML or, without valid XML, from the records.
+
+    Parameters
+    ----------
+    xml
+        The OME-XML of `xml_of`.
+    images
+        The records.
+    series
+        Bio-Formats' series number of each image.
+    """
+    parsed = None if xml is None else from_xml(xml, series)
+    return from_records(images) if parsed is None else parsed
 
 
 def from_xml(xml: str, series: Sequence[int]) -> OME | None:

@@ -63,7 +63,7 @@ class JavaMachine:
         self._log = JavaLog()
         self._classes: dict[str, Any] = {}
         self._java: Java | None = None
-        self._mended = False
+        self._corrected = False
         self._incomplete: str | None = None
         self._byte: Any = None
         self._bytes: Any = None
@@ -191,16 +191,16 @@ class JavaMachine:
         """Let Java's log through as far as Python's logger "bfbridge.java" does now."""
         self._log.follow()
 
-    def mend(self) -> None:
+    def patch_classes(self) -> None:
         """Mend faults of the jar's own classes, once. Call inside ``attached``.
 
         Not while classes are noted for an archive: the jar's own would be in it.
         """
-        if self._mended or os.environ.get(CLASS_LIST):
+        if self._corrected or os.environ.get(CLASS_LIST):
             return
         with self._lock:
-            if not self._mended:
-                self._mended = True
+            if not self._corrected:
+                self._corrected = True
                 reason = self.type("bfbridge.Repairs").jpeg2000()
                 if reason is not None:
                     log.warning("JPEG 2000 in Java is not mended: %s", reason)

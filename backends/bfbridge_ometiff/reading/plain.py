@@ -29,57 +29,7 @@ from bfbridge_ometiff.structure.segment_layout import JPEG, JPEG2000, SegmentLay
 __all__ = ["plain_images"]
 
 _SUFFIXES: Final = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
-# Structure, resolution, page names, colour: tags that no vendor's reader tests for.
-_TAGS: Final = frozenset(
-    {
-        Tag.NewSubfileType,
-        Tag.SubfileType,
-        Tag.ImageWidth,
-        Tag.ImageLength,
-        Tag.BitsPerSample,
-        Tag.Compression,
-        Tag.PhotometricInterpretation,
-        Tag.FillOrder,
-        Tag.DocumentName,
-        Tag.ImageDescription,
-        Tag.StripOffsets,
-        Tag.Orientation,
-        Tag.SamplesPerPixel,
-        Tag.RowsPerStrip,
-        Tag.StripByteCounts,
-        Tag.MinSampleValue,
-        Tag.MaxSampleValue,
-        Tag.XResolution,
-        Tag.YResolution,
-        Tag.PlanarConfiguration,
-        Tag.PageName,
-        Tag.ResolutionUnit,
-        Tag.PageNumber,
-        Tag.Software,
-        Tag.DateTime,
-        Tag.Predictor,
-        Tag.WhitePoint,
-        Tag.PrimaryChromaticities,
-        Tag.ColorMap,
-        Tag.TileWidth,
-        Tag.TileLength,
-        Tag.TileOffsets,
-        Tag.TileByteCounts,
-        Tag.ExtraSamples,
-        Tag.SampleFormat,
-        Tag.SMinSampleValue,
-        Tag.SMaxSampleValue,
-        Tag.JPEGTables,
-        Tag.YCbCrCoefficients,
-        Tag.YCbCrSubSampling,
-        Tag.YCbCrPositioning,
-        Tag.ReferenceBlackWhite,
-        Tag.InterColorProfile,
-        Tag.IJMetadataByteCounts,
-        Tag.IJMetadata,
-    }
-)
-# The values of these are compared from page to page, besides their sizes.
+# Tags of structure and colour; their values are compared from page to page.
 _DESCRIBING: Final = frozenset(
     {
         Tag.NewSubfileType,
@@ -100,6 +50,38 @@ _DESCRIBING: Final = frozenset(
         Tag.YCbCrSubSampling,
     }
 )
+# All tags that a plain TIFF may have: no vendor's reader tests for them.
+_TAGS: Final = _DESCRIBING | {
+    Tag.DocumentName,
+    Tag.ImageDescription,
+    Tag.StripOffsets,
+    Tag.Orientation,
+    Tag.StripByteCounts,
+    Tag.MinSampleValue,
+    Tag.MaxSampleValue,
+    Tag.XResolution,
+    Tag.YResolution,
+    Tag.PageName,
+    Tag.ResolutionUnit,
+    Tag.PageNumber,
+    Tag.Software,
+    Tag.DateTime,
+    Tag.WhitePoint,
+    Tag.PrimaryChromaticities,
+    Tag.ColorMap,
+    Tag.TileOffsets,
+    Tag.TileByteCounts,
+    Tag.ExtraSamples,
+    Tag.SMinSampleValue,
+    Tag.SMaxSampleValue,
+    Tag.JPEGTables,
+    Tag.YCbCrCoefficients,
+    Tag.YCbCrPositioning,
+    Tag.ReferenceBlackWhite,
+    Tag.InterColorProfile,
+    Tag.IJMetadataByteCounts,
+    Tag.IJMetadata,
+}
 # Offsets of pixels, their range and the page's name may differ between pages.
 _FREE: Final = frozenset(
     {

@@ -9,7 +9,8 @@ import numpy as np
 
 from bfbridge.errors import FileChanged, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
-from bfbridge_ometiff.codecs import DamagedSegment, DecodeBuffer, decode_into
+from bfbridge.runtime.thread_buffer import ThreadBuffer
+from bfbridge_ometiff.codecs import KEPT_BYTES, DamagedSegment, decode_into
 from bfbridge_ometiff.reading.files import OpenTiff
 from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 
@@ -18,8 +19,8 @@ __all__ = ["PlaneReader"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Shared by all readers: a reader that is opened for one crop finds warm memory.
-_pixels = DecodeBuffer()
-_stored = DecodeBuffer()
+_pixels = ThreadBuffer(KEPT_BYTES)
+_stored = ThreadBuffer(KEPT_BYTES)
 
 # Neighbouring segments are fetched together up to this many bytes.
 _RUN = 4 << 20

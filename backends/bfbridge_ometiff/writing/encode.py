@@ -11,9 +11,10 @@ import numpy as np
 
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.ome.pixel_types import pixel_type_of
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.runtime.writer_options import refuse_unknown
 from bfbridge.tiff.tags import COMPRESSIONS
-from bfbridge_ometiff.codecs import DecodeBuffer, encode
+from bfbridge_ometiff.codecs import encode
 from bfbridge_ometiff.structure.segment_layout import DEFLATE, JPEG, JPEG2000, YCBCR
 
 __all__ = [
@@ -202,7 +203,7 @@ class Encoding:
         """JPEG tables that segments share: none, each has its own."""
         return b""
 
-    def encode(self, pixels: Array, scratch: DecodeBuffer) -> bytes | memoryview:
+    def encode(self, pixels: Array, scratch: ThreadBuffer) -> bytes | memoryview:
         """Return the stored bytes of a whole segment.
 
         `pixels` are (Y, X, samples), contiguous unless predictor 2 takes their differences.

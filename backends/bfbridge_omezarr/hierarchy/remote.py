@@ -60,11 +60,6 @@ class RemoteStore(Store):
             raise too_long(self.label(key), len(data), limit)
         return data
 
-    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        del buffer
-        data = self.get(key, limit)
-        return None if data is None else memoryview(data)
-
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
         found = self.read_stamped(key, start, length, Buffer())
         return None if found is None else bytes(found.data)

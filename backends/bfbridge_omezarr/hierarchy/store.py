@@ -109,9 +109,11 @@ class Store(ABC):
             It is longer than `limit` bytes.
         """
 
-    @abstractmethod
     def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        """Return what `get` returns, as a view that may lie in `buffer` and be overwritten."""
+        """Return what `get` returns, as a view; it may use `buffer`, which is overwritten later."""
+        del buffer
+        data = self.get(key, limit)
+        return None if data is None else memoryview(data)
 
     @abstractmethod
     def get_range(self, key: str, start: int, length: int) -> bytes | None:

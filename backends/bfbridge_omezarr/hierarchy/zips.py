@@ -75,11 +75,6 @@ class ZipStore(Store):
             raise ReadFailed(f"{self.label(key)}: damaged in the zip file (checksum or length).")
         return data
 
-    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        del buffer
-        data = self.get(key, limit)
-        return None if data is None else memoryview(data)
-
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
         info = self._entries.get(key)
         if info is None:

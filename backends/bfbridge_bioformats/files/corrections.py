@@ -6,15 +6,15 @@ from bfbridge.limits import Limits
 from bfbridge.storage.source import RandomAccess
 from bfbridge_bioformats.files import dicom, sif
 
-__all__ = ["may_be_mended", "mended"]
+__all__ = ["corrected", "may_need_correction"]
 
 
-def may_be_mended(head: bytes) -> bool:
+def may_need_correction(head: bytes) -> bool:
     """Whether a file that begins so, with 132 bytes at least, is of a format that is looked at."""
     return head[128:132] == b"DICM" or head.startswith(sif.MAGIC)
 
 
-def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
+def corrected(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
     """Return a file as Bio-Formats reads it rightly, or None where that is so already.
 
     Raises
@@ -22,8 +22,8 @@ def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | No
     UnreadableFile, Unsupported
         It is damaged, or cannot be mended.
     """
-    for mend in (dicom.mended, sif.mended):
-        found = mend(access, name, limits)
+    for correct in (dicom.corrected, sif.corrected):
+        found = correct(access, name, limits)
         if found is not None:
             return found
     return None
