@@ -1,4 +1,4 @@
-"""The Bio-Formats reader: any of some 170 formats, read in parallel through Java."""
+"""The Bio-Formats reader: about 170 formats, read in parallel through Java."""
 
 from __future__ import annotations
 
@@ -45,10 +45,8 @@ __all__ = ["BioFormatsReader"]
 
 T = TypeVar("T")
 
-_LEFT = (
-    "Its thread goes on in Java and cannot be ended: with isolated=True or timeout= it would be."
-)
-# One call of openBytes fills at most this share of Java's heap: decoders need room of their own.
+_LEFT = "Its thread continues in Java and cannot be ended; use isolated=True or timeout= to end it."
+# One call of openBytes uses at most this share of Java's heap: decoders need memory too.
 _HEAP_SHARE = 8
 _SMALLEST_PIECE = 16 << 20
 
@@ -71,7 +69,7 @@ class BioFormatsReader(ReaderBackend):
         self._name = name
         self._bounds = bounds
         self._entries = entries
-        # Made once: views ask for it at every step, and files have thousands of series.
+        # Made once: views use it often, and files may have thousands of series.
         self._images = tuple(entry.image for entry in entries)
         self._pool = pool
         self._files = files
@@ -83,7 +81,7 @@ class BioFormatsReader(ReaderBackend):
         self._original: dict[str, Any] | None = None
         self.format = format_
         machine.close_at_exit(self)
-        # A reader that is dropped without close() releases its file as well.
+        # A reader that is deleted without close() releases its file as well.
         close = partial(_close, pool, files)
         self._finalizer = finalize(self, call, close, name, "closing it")
 
@@ -96,13 +94,13 @@ class BioFormatsReader(ReaderBackend):
         Raises
         ------
         FileMissing, UnreadableFile, Unsupported
-            There is no such file, or none of Bio-Formats' readers opens it.
+            There is no such file, or no reader of Bio-Formats opens it.
         BadArgument
-            `options.backend_options` has a name that no reader knows.
+            `options.backend_options` contains a name that is unknown to all readers.
         OutOfMemory
             Java's heap is too small to open it.
         ReadFailed
-            The worker process died of it; only where isolation was asked for.
+            The worker process died while opening; only with isolation.
         TookTooLong
             It took longer than `options.timeout`, or than `Limits.idle_seconds` without reading.
         """
@@ -119,9 +117,9 @@ class BioFormatsReader(ReaderBackend):
         Parameters
         ----------
         source, options
-            The file, and how it is to be opened.
+            The file, and how to open it.
         left
-            What becomes of work that takes too long, for messages.
+            What happens to work that takes too long, for messages.
         """
         bounds = Bounds(Activity(), options.limits.idle_seconds, options.timeout, left)
         action = partial(cls._open_source, source, options, bounds)
@@ -199,9 +197,9 @@ class BioFormatsReader(ReaderBackend):
         Raises
         ------
         ReadFailed
-            Java cannot decode it.
+            Java cannot decode the pixels.
         OutOfMemory
-            Java's heap is too small; reading goes on with smaller regions.
+            Java's heap is too small; smaller regions can still be read.
         TookTooLong
             It took longer than a timeout, or than `Limits.idle_seconds` without reading anything.
         Closed
@@ -223,7 +221,7 @@ class BioFormatsReader(ReaderBackend):
             raise read_failure(error, self._name, str(what)) from error
 
     def _fill(self, region: Region, out: np.ndarray[Any, Any]) -> None:
-        """Fill `out` plane by plane, in blocks that a Java array holds."""
+        """Fill `out` plane by plane, in blocks that fit into a Java array."""
         entry = self._entries[region.image]
         layout = entry.layout
         pixel = layout.samples * layout.dtype.itemsize
@@ -262,9 +260,9 @@ class BioFormatsReader(ReaderBackend):
         ]
 
     def ome_xml(self) -> str | None:
-        """Return the OME-XML of Bio-Formats' metadata store; None where it has none to give.
+        """Return the OME-XML of Bio-Formats' metadata store; None if it has none.
 
-        Some files hold text that XML cannot (NIfTI, Analyze, IMOD): `ome` works for them all.
+        Some files contain text that is invalid in XML (NIfTI, Analyze, IMOD): use `ome` for them.
         """
         self._pool.check_open()
         return self._call(self._make_xml)
@@ -283,21 +281,21 @@ class BioFormatsReader(ReaderBackend):
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
-        """The format's own metadata by its own names; of one series of several with its number."""
+        """The format's own metadata; keys contain the series number if there are several series."""
         if self._original is None:
             self._original = self._call(partial(self._ask, document.original_metadata))
         return self._original
 
     @property
     def used_files(self) -> Sequence[str]:
-        """Every file of this data set, the one that was opened first."""
+        """Every file of this data set; the opened file is first."""
         if self._used is None:
             names = self._call(partial(self._ask, _used_names))
             self._used = tuple(dict.fromkeys(self._files.shown(name) for name in names))
         return self._used
 
     def modulo(self, image: int) -> Mapping[str, Modulo]:
-        """Axes ("Z", "C", "T") of an image that hold another axis folded in, with what it is."""
+        """Axes ("Z", "C", "T") of an image that contain another axis, with its description."""
         series = self._entries[image].series
         return self._call(partial(self._ask, lambda reader: document.modulo(reader, series)))
 
@@ -314,7 +312,7 @@ class BioFormatsReader(ReaderBackend):
 
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[JavaReader]:
-        """Lend a reader."""
+        """Yield a reader for use by this thread."""
         with machine.attached():
             reader = self._pool.take()
             try:
@@ -326,7 +324,7 @@ class BioFormatsReader(ReaderBackend):
             self._pool.give(reader)
 
     def close(self) -> None:
-        """Close all Java readers; those in use as soon as they are done."""
+        """Close all Java readers; those in use are closed after their current read."""
         self._finalizer.detach()
         call(partial(_close, self._pool, self._files), self._name, "closing it")
         self._store = None
@@ -344,14 +342,14 @@ def _named_files(source: Source, options: OpenOptions, *, packed: bool) -> list[
     try:
         return check_named_files(source, options)
     except FileMissing:
-        # A companion: bytes have no folder to look in, but beside what was unpacked there are more.
+        # A companion: bytes have no folder, but a decompressed file may have siblings.
         if packed:
             return []
         raise
 
 
 def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
-    """Open the first reader, with its metadata store; help Java to files that are not on disk."""
+    """Open the first reader, with its metadata store and the mapped files that it needs."""
     limits = options.limits
     machine.patch_classes()
     files.correct_files([files.main_id], limits)
@@ -363,7 +361,7 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
             reader, cost = recipe.make(store, table)
         except machine.type("java.lang.Throwable") as error:
             if isinstance(error, machine.type("java.lang.Error")):
-                # No other file mends that.
+                # Another file does not help against these errors.
                 raise
             if files.find_missing(str(error)) or files.to_disk():
                 continue
@@ -380,7 +378,7 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
 
 
 def _correct_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
-    """Look at the other files of a data set; return whether it is to be opened again."""
+    """Check the other files of a data set; return whether it must be opened again."""
     with files.using(reader.table):
         misread = machine.type("bfbridge.Misread").why(reader.java)
         if misread is not None:

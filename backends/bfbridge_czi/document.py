@@ -1,7 +1,7 @@
-"""A CZI file's OME document, with positions and times of planes out of the subblocks.
+"""The OME document of a CZI file, with positions and times of planes from the subblocks.
 
-Fields are those that Bio-Formats' ZeissCZIReader fills. Made on demand: the metadata of every
-subblock of full size are read for it.
+The fields are those that Bio-Formats' ZeissCZIReader fills. It is made on demand, because the
+metadata of every subblock of full size are read.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ __all__ = ["document_xml", "time_stamps"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _AHEAD: Final = 2048
-# Of stamps in one attachment; each is 8 bytes.
+# Most stamps in one attachment; each has 8 bytes.
 _MOST_STAMPS: Final = 4_000_000
 
 
 @dataclass(slots=True)
 class _SubblockNotes:
-    """What the metadata of one subblock say: places in µm, times in seconds."""
+    """The metadata of one subblock: positions in µm, times in seconds."""
 
     x: float | None = None
     y: float | None = None
@@ -56,7 +56,7 @@ class _SubblockNotes:
 
 @dataclass(slots=True)
 class _PlanePosition:
-    """One plane: where and when it was taken."""
+    """Position and time of one plane."""
 
     x: Quantity | None = None
     y: Quantity | None = None
@@ -74,7 +74,7 @@ def document_xml(
     Parameters
     ----------
     file, metadata, scenes
-        The file, its document, and its images without label and macro.
+        The file, its document, and its images except label and macro.
     images
         All records, those of `scenes` first.
     """
@@ -116,7 +116,7 @@ def _add_plain_pixels(parent: Element, index: int, image: Image, metadata: CziMe
 
 
 def _pixels(parent: Element, index: int, image: Image, metadata: CziMetadata) -> Element:
-    # ZeissCZIReader tells significant bits of the pixel type only.
+    # ZeissCZIReader reports significant bits of the pixel type only.
     pixels = add_pixels(parent, index, image, "XYCZT", 8 * image.dtype.itemsize)
     if metadata.time_step is not None:
         pixels.set("TimeIncrement", str(metadata.time_step))
@@ -134,7 +134,7 @@ def _add_scene(
     instrument: Instrument,
     stamps: Sequence[float],
 ) -> None:
-    """Append what follows the experimenter in the Image element of a scene."""
+    """Append the elements after the experimenter to the Image element of a scene."""
     information = None if metadata.root is None else first(metadata.root, "Information")
     add_text(
         element, "Description", first_text(first(information, "Document"), "Description") or None
@@ -188,7 +188,7 @@ def _add_environment(parent: Element, told: Element | None) -> None:
 
 
 def _detector_settings(information: Element | None) -> tuple[list[str], list[str]]:
-    """Return identifiers and binnings of detectors, in the order in which channels have them."""
+    """Return identifiers and binning of the detectors, in the order of the channels."""
     image = first(information, "Image")
     nodes = grandchildren(first(image, "Dimensions"), "Channels", "Channel")
     if nodes is None:
@@ -252,7 +252,7 @@ def _add_planes(pixels: Element, planes: Sequence[_PlanePosition], scene: Scene)
 def _planes(
     index: int, file: CziFile, metadata: CziMetadata, scene: Scene, stamps: Sequence[float]
 ) -> list[_PlanePosition]:
-    """Return every plane of a scene, channels fastest, then Z, then T."""
+    """Return every plane of a scene; channels vary fastest, then Z, then T."""
     size_t, size_c, size_z = scene.sizes
     tiles = scene.levels[0]
     count = size_t * size_c * size_z
@@ -303,7 +303,7 @@ def _place(
     z: int,
     metadata: CziMetadata,
 ) -> None:
-    """Set where a plane lies: in the middle of its tiles, else where its scene does."""
+    """Set the position of a plane: the centre of its tiles, otherwise the position of its scene."""
     for axis, pixel in (("x", file.blocks.x), ("y", file.blocks.y)):
         told = [value for note in notes if (value := getattr(note, axis)) is not None]
         known = None if position is None else getattr(position, axis)
@@ -334,7 +334,7 @@ def _first_time(file: CziFile) -> datetime | None:
 
 
 def _read_notes(file: CziFile, block: int) -> _SubblockNotes:
-    """Read the metadata of a subblock; empty notes where they are not well formed."""
+    """Read the metadata of a subblock; empty if it is not well-formed."""
     notes = _SubblockNotes()
     position = int(file.blocks.position[block])
     head = file.access.read_at(position, min(int(file.rooms[block]), _AHEAD))
@@ -349,7 +349,7 @@ def _read_notes(file: CziFile, block: int) -> _SubblockNotes:
     try:
         root = parse_tree(text, f"{file.name}: metadata of a subblock", file.limits)
     except BfbridgeError:
-        # As with Bio-Formats, the pixels are not the worse for it.
+        # As in Bio-Formats: the pixels are valid anyway.
         return notes
     for tag in (tag for tags in root.iterfind("Tags") for tag in tags):
         if tag.tag == "AcquisitionTime":
@@ -369,7 +369,7 @@ _TAGS: Final = {
 
 
 def time_stamps(file: CziFile) -> list[float]:
-    """Return the seconds of all time points that are attached to a file."""
+    """Return the seconds of all time points in an attachment of a file."""
     stamps: list[float] = []
     for attachment in file.attachments:
         if attachment.name == "TimeStamps":
@@ -380,7 +380,7 @@ def time_stamps(file: CziFile) -> list[float]:
 
 
 def _plate(metadata: CziMetadata, images: int) -> Iterator[Element]:
-    """Yield the plate that the scenes are wells of, if there is one."""
+    """Yield the plate whose wells are the scenes, if there is one."""
     rows, columns = metadata.plate
     if rows < 1 or columns < 1 or not metadata.wells:
         return

@@ -1,6 +1,6 @@
-"""The microscope of a CZI file as an OME Instrument, its user, and its drawings as OME ROIs.
+"""The OME Instrument, Experimenter and ROIs of a CZI file.
 
-Which element becomes which field follows Bio-Formats' ZeissCZIReader.
+The mapping of elements to fields follows Bio-Formats' ZeissCZIReader.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _LIGHTS: Final = {
 
 
 class Instrument:
-    """The Instrument element, and what images refer to in it.
+    """The Instrument element, and the parts that images refer to.
 
     Attributes
     ----------
     element
-        Of the OME document.
+        The element of the OME document.
     objective
-        Identifier of the objective that was used, or None.
+        Identifier of the objective in use, or None.
     settings
-        Attributes of the detector settings that hold for every channel.
+        Attributes of the detector settings of every channel.
     """
 
     def __init__(self) -> None:
@@ -45,14 +45,14 @@ class Instrument:
 
 
 def _maker(element: Element) -> dict[str, str | None]:
-    """Return the attributes that tell who made a part."""
+    """Return the attributes that state the manufacturer of a part."""
     made = first(element, "Manufacturer")
     names = ("Manufacturer", "Model", "SerialNumber", "LotNumber")
     return {name: first_text(made, name) for name in names}
 
 
 def read_instrument(root: Element | None) -> Instrument:
-    """Return the instrument of a document; an empty one where it tells of none."""
+    """Return the instrument of a document; empty if the document describes none."""
     instrument = Instrument()
     if root is None:
         return instrument
@@ -96,7 +96,7 @@ def _add_lights(parent: Element, told: Element | None) -> None:
 
 
 def _identifier(text: str) -> str:
-    """Return a detector's identifier as OME wants it."""
+    """Return a detector's identifier in the form of OME."""
     text = re.sub(r"\s", "", text)
     return text if text.startswith("Detector:") else f"Detector:{text}"
 
@@ -302,7 +302,7 @@ def experimenter(root: Element | None) -> Element:
 
 
 def rois(root: Element | None) -> list[Element]:
-    """Return the drawings of a document as OME ROIs, one for each layer that has any."""
+    """Return the drawings of a document as OME ROIs, one for each layer that has drawings."""
     found: list[Element] = []
     layers = None if root is None else first(root, "Layers")
     for layer in _all(layers, "Layer"):
@@ -325,7 +325,7 @@ def rois(root: Element | None) -> list[Element]:
 
 
 def _shapes(elements: Element) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the shapes of a layer in ZeissCZIReader's order: by kind."""
+    """Yield the shapes of a layer in ZeissCZIReader's order, by type."""
     for kind, tag, make in _KINDS:
         for shape in descendants(elements, kind):
             if make is _cross:
@@ -408,4 +408,4 @@ _KINDS: Final[tuple[tuple[str, str, Callable[[Element], Any]], ...]] = (
     ("TextBox", "Rectangle", _rectangle),
     ("Text", "Rectangle", _rectangle),
 )
-"""ZEN's drawings, the OME shape of each, and what makes its attributes."""
+"""ZEN's drawings, the OME shape of each, and the function that makes its attributes."""

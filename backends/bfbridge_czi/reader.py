@@ -1,4 +1,4 @@
-"""CZI reader: scenes as Bio-Formats has them, subblocks decoded into the result."""
+"""CZI reader: the same scenes as in Bio-Formats; subblocks are decoded into the result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CziReader"]
 
-# The attachments that are images beside the image, as ZeissCZIReader knows them.
+# The attachments that are associated images, as in ZeissCZIReader.
 _PICTURES: Final[dict[str, tuple[str, Role]]] = {
     "Label": ("label image", "label"),
     "SlidePreview": ("macro image", "macro"),
@@ -111,7 +111,7 @@ class CziReader(FileReader):
                 )
             )
         if metadata.bits is not None and metadata.bits > 0:
-            # ZeissCZIReader tells the camera's bits of the first image only.
+            # ZeissCZIReader reports the camera's bits for the first image only.
             found[0] = replace(found[0], significant_bits=metadata.bits)
         return found
 
@@ -182,7 +182,7 @@ class CziReader(FileReader):
     def _fill(
         self, reader: TileReader, plane: int, corner: tuple[int, int], first: int, box: Any
     ) -> None:
-        """Fill a box of shape (Y, X, samples), which may lack samples of the pixels."""
+        """Fill a box of shape (Y, X, samples), which may exclude samples of the pixels."""
         if box.shape[2] == reader.samples:
             reader.read(plane, *corner, box)
             return
@@ -197,9 +197,9 @@ class CziReader(FileReader):
     # ---- metadata
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
-        """Return the colours of a channel, from black to its own, as ZeissCZIReader does.
+        """Return a colour ramp from black to the channel's colour, as ZeissCZIReader does.
 
-        It makes them for grey images of 8 and 16 bits.
+        Only grey images of 8 and 16 bits have one.
         """
         if image >= len(self._scenes) or not self._indexed(image):
             return None
@@ -214,15 +214,15 @@ class CziReader(FileReader):
         return np.stack([(end * ramp).astype(np.int64) for end in ends]).astype(dtype)
 
     def _indexed(self, image: int) -> bool:
-        # ZeissCZIReader counts levels where it means images: of a file with pyramids only the
-        # first images are said to have colours.
+        # ZeissCZIReader counts levels as images: for a file with pyramids, only the first images
+        # have colours.
         before = sum(len(scene.levels) for scene in self._scenes[:image])
         channels = self._metadata.channels
         colored = bool(channels) and channels[0].color is not None
         return colored and self._kind.samples == 1 and before < len(self._scenes)
 
     def modulo(self, image: int) -> Mapping[str, Modulo]:
-        """Return what of Z, C and T are rotations, illuminations and phases."""
+        """Return the rotations, illuminations and phases that are folded into Z, C and T."""
         if image >= len(self._scenes):
             return {}
         return self._scenes[image].modulo
@@ -252,7 +252,7 @@ def _position(attachment: Attachment) -> int:
 
 
 def _cache_bytes(scenes: Sequence[Scene], kind: PixelKind) -> int:
-    """Bytes for the decoded tiles of one row of a mosaic: each is met again in the next row."""
+    """Return the bytes of one row of decoded mosaic tiles, which the next row needs again."""
     most = 0
     for scene in scenes:
         tiles = scene.levels[0]
@@ -262,7 +262,7 @@ def _cache_bytes(scenes: Sequence[Scene], kind: PixelKind) -> int:
 
 
 def _check_alone(source: Source) -> None:
-    """Refuse a file that is split: ``name (1).czi`` lies beside ``name.czi``."""
+    """Refuse a file that is split: ``name (1).czi`` is beside ``name.czi``."""
     if source.path is None:
         return
     stem = source.path.stem
@@ -270,18 +270,18 @@ def _check_alone(source: Source) -> None:
     try:
         names = os.listdir(source.path.parent)
     except OSError:
-        # The file can be read, its folder not: other parts could not be found either.
+        # The file can be read but not its folder: other parts could not be found either.
         return
     for name in names:
         if name.startswith(begins) and name[name.rfind("(") + 1 : name.rfind(")")].isdigit():
-            raise Unsupported(f"a CZI file that may be split: {name} lies beside it")
+            raise Unsupported(f"a CZI file that may be split: {name} is beside it")
     master = stem[: stem.rfind("(")].rstrip(" ") if stem.endswith(")") else ""
     if master and f"{master}.czi" in names:
         raise Unsupported(f"a CZI file that may be a part of {master}.czi")
 
 
 def _is_palm(tree: Element | None, blocks: int) -> bool:
-    """Whether a file holds localisation microscopy, whose planes ZeissCZIReader sorts anew."""
+    """Whether a file contains PALM data, whose planes ZeissCZIReader sorts differently."""
     if tree is None or blocks > 2:
         return False
     attributes = first(tree, "CustomAttributes")

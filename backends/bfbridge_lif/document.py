@@ -1,4 +1,4 @@
-"""A LIF file's OME document: the fields that Bio-Formats' LIFReader fills."""
+"""The OME document of a LIF file: the fields that Bio-Formats' LIFReader fills."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bfbridge_lif.settings import COLORS, LifRegion, LifSettings
 
 __all__ = ["Series", "document_xml", "excitations"]
 
-# 1601-01-01, from which Windows counts; the time is the microscope's own, without a zone.
+# Windows counts from 1601-01-01; the time is the microscope's local time, without a zone.
 _EPOCH: Final = datetime(1601, 1, 1)  # noqa: DTZ001
 _LATEST: Final = 250_000_000_000
 _WHITE: Final = (255, 255, 255, 255)
@@ -33,7 +33,7 @@ _POLYGON, _SHAPES_OF_TWO_CORNERS, _LINES = 32, (512, 16), (8192, 2, 256)
 
 
 class Series(NamedTuple):
-    """One image as users see it: a tile of an image of the document."""
+    """One image for users: a tile of an image of the document."""
 
     layout: LifLayout
     settings: LifSettings
@@ -42,7 +42,7 @@ class Series(NamedTuple):
 
 
 class LaserLine(NamedTuple):
-    """The laser of a channel: its number, the share of power held back, its wavelength in nm."""
+    """The laser of a channel: number, percentage of power not used, wavelength in nm."""
 
     laser: int
     attenuation: float
@@ -54,7 +54,7 @@ def document_xml(series: Sequence[Series], images: Sequence[Image]) -> str:
     instruments: list[Element] = []
     elements: list[Element] = []
     rois: list[Element] = []
-    # LIFReader notes it once for the whole file.
+    # LIFReader writes it once for the whole file.
     from_corner = any(one.settings.rois_twice for one in series)
     for index, (one, image) in enumerate(zip(series, images, strict=True)):
         parts = _Parts(index, one, image, from_corner=from_corner)
@@ -66,7 +66,7 @@ def document_xml(series: Sequence[Series], images: Sequence[Image]) -> str:
 
 
 def excitations(settings: LifSettings, channels: int) -> list[Quantity | None]:
-    """Return the wavelength of excitation of each channel, in nm."""
+    """Return the excitation wavelength of each channel, in nm."""
     lines = _laser_lines(settings, channels)
     found = []
     for channel in range(channels):
@@ -82,7 +82,7 @@ def _lasers(settings: LifSettings) -> list[float]:
 
 
 def _laser_lines(settings: LifSettings, channels: int) -> dict[int, LaserLine]:
-    """Return the laser of each channel that has one, as LIFReader.initMetadata finds them."""
+    """Return the laser of each channel that has one, as in LIFReader.initMetadata."""
     lasers = _lasers(settings)
     if not lasers:
         return {}
@@ -93,7 +93,7 @@ def _laser_lines(settings: LifSettings, channels: int) -> dict[int, LaserLine]:
     for place, number in enumerate(valid):
         if place < len(settings.laser_active) and not settings.laser_active[place]:
             dropped.add(number)
-        # Of two lasers at once it is not known which one a channel is from.
+        # With two lasers at once, it is unknown which of them belongs to a channel.
         if place + 1 < len(valid) and valid[place + 1] // size == number // size:
             dropped |= {number, valid[place + 1]}
             ignored.add(place)
@@ -133,10 +133,10 @@ class _Parts:
             self._cut_in = self._cut_in[: len(filters)]
         self._detector_of, self._filter_of, self._filter_count = self._assign()
 
-    # ---- which detector and filter is which channel's
+    # ---- detectors and filters of channels
 
     def _assign(self) -> tuple[dict[int, int], dict[int, int], int]:
-        """Return the detector and the filter of each channel, and how many filters there are."""
+        """Return the detector and the filter of each channel, and the number of filters."""
         settings, channels = self._settings, self._channels
         active = settings.active_detectors
         detectors = settings.detectors
@@ -226,7 +226,7 @@ class _Parts:
     # ---- image
 
     def image(self, first_roi: int) -> tuple[Element, list[Element]]:
-        """Return the Image, and its ROIs, which are numbered from `first_roi` on."""
+        """Return the Image and its ROIs, numbered from `first_roi`."""
         settings, index, image = self._settings, self._index, self._image
         element = ET.Element("Image", {"ID": f"Image:{index}", "Name": image.name or ""})
         if 0 < settings.acquired < _LATEST:
@@ -340,7 +340,7 @@ class _Parts:
 
 
 def _counted(layout: LifLayout) -> list[tuple[int, int, int]]:
-    """Return Z, channel and T of every plane, in the order in which they are counted."""
+    """Return Z, channel and T of every plane, in the order of plane numbers."""
     sizes = dict(zip("ZCT", layout.sizes[2:], strict=True))
     places: list[dict[str, int]] = [{}]
     for axis in reversed(layout.order[2:]):

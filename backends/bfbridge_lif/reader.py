@@ -1,4 +1,4 @@
-"""LIF reader: images and tiles as Bio-Formats has them, rows read into the result."""
+"""LIF reader: the same images and tiles as in Bio-Formats; rows are read into the result."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class LifReader(FileReader):
                 number = series.layout.plane_number(z0 + z, channel, t0 + t)
                 begin = series.layout.offset(series.tile, number) + y0 * series.layout.row
                 self._check_block(series.layout, begin + x0 * rows.pixel, box, where)
-                # LIFReader takes three samples for blue, green, red.
+                # LIFReader interprets three samples as blue, green, red.
                 reverse = samples == 3
                 rows.read(
                     self.access,
@@ -120,14 +120,14 @@ class LifReader(FileReader):
             )
 
     def reads_parts(self, image: int, level: int) -> bool:
-        """Pixels are stored uncompressed."""
+        """Return True: pixels are stored uncompressed."""
         del image, level
         return True
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
-        """Return the colours of a channel, from black to its own.
+        """Return a colour ramp from black to the channel's colour.
 
-        As LIFReader does, for images of integers; those it knows no name of are grey.
+        As in LIFReader, for images of integers; unknown colour names are grey.
         """
         layout = self._series[image].layout
         if layout.samples > 1 or layout.dtype.kind != "u":
@@ -142,14 +142,14 @@ class LifReader(FileReader):
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
-        """Every attribute of the XML under its path; of several images with their number."""
+        """Every attribute of the XML under its path; with a number if there are several images."""
         found: dict[str, Any] = {}
         entries: dict[str, Any] = {}
         for number, (series, (image, title)) in enumerate(
             zip(self._series, self._parts, strict=True)
         ):
             if series.tile == 0:
-                # Tiles of one image have the same ones.
+                # Tiles of one image have the same entries.
                 entries = original_entries(image, series.settings, title)
             before = "" if len(self._series) == 1 else f"Series {number} "
             for key, value in entries.items():
@@ -159,16 +159,16 @@ class LifReader(FileReader):
 
 
 def _stacks(layout: LifLayout, planes: Any, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
-    """Yield T, Z and a box (Y, X, samples) of each plane; those without gaps are one long box.
+    """Yield T, Z and a box (Y, X, samples) of each plane; planes without gaps form one long box.
 
     Parameters
     ----------
     layout
-        Of the image.
+        Layout of the image.
     planes
         Shape (T, Z, Y, X, samples).
     whole
-        Whether all rows of the planes are wanted.
+        Whether all rows of the planes are requested.
     """
     times, depth, _, width = planes.shape[:4]
     axis = layout.stacked if whole and width == layout.sizes[0] else ""
@@ -196,7 +196,7 @@ def _record(series: Series, title: str) -> Image:
     names = settings.channel_names
     sizes = [*layout.pixel_size[:2], settings.z_step]
     rows = max(1, min(layout.sizes[1], RUN_BYTES // layout.row_bytes))
-    # Planes that follow one another are read together.
+    # Consecutive planes are read together.
     deep = max(1, _CHUNK // (rows * layout.row_bytes)) if rows == layout.sizes[1] else 1
     z = min(deep, layout.sizes[2]) if layout.stacked == "Z" else 1
     t = min(deep, layout.sizes[4]) if layout.stacked == "T" else 1

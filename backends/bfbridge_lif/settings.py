@@ -1,7 +1,7 @@
-"""How the images of a LIF file were taken: names of channels, lasers, filters, times, places.
+"""Acquisition settings of the images of a LIF file: channels, lasers, filters, times, positions.
 
-Which attribute becomes which field follows Bio-Formats' LIFReader. Where it fails for a missing
-attribute or a number that is none, the field is left out here.
+The mapping of attributes to fields follows Bio-Formats' LIFReader. Where that fails because of a
+missing attribute or an invalid number, the field is omitted here.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ COLORS: Final = {
     "red": (255, 0, 0, 255), "green": (0, 255, 0, 255), "blue": (0, 0, 255, 255),
     "cyan": (0, 255, 255, 255), "magenta": (255, 0, 255, 255), "yellow": (255, 255, 0, 255),
 }  # fmt: skip
-"""Colours of the tables that LIFReader knows by name; all others are white."""
+"""Colours of the lookup tables that LIFReader knows by name; all others are white."""
 
 
 @dataclass(slots=True)
 class LifRegion:
-    """A region of interest as it is stored; a millionth of a pixel is the unit of places."""
+    """A region of interest as stored; the unit of positions is a millionth of a pixel."""
 
     kind: int = 0
     x: list[float] = field(default_factory=list)
@@ -45,22 +45,22 @@ class LifRegion:
 
 @dataclass(slots=True)
 class LifSettings:
-    """What is told of one image; lists are along channels unless said otherwise.
+    """The settings of one image; lists are along channels unless stated otherwise.
 
     Attributes
     ----------
     stamps
-        Seconds since 1601 of each plane, or None where there are none.
+        Seconds since 1601 of each plane, or None if there are none.
     lasers, intensities
-        Wavelengths in nm, and percent of power held back, of each laser of each setting.
+        Wavelengths in nm, and the percentage of power not used, of each laser of each setting.
     laser_active, bleaching
-        Of each setting.
+        For each setting.
     cut_in, cut_out
-        Of the detection bands, in nm.
+        Limits of the detection bands, in nm.
     active_detectors
-        Of all detectors.
+        For all detectors.
     rois_twice
-        Whether regions of interest are told of in two places.
+        Whether regions of interest are described in two places.
     """
 
     description: str | None = None
@@ -105,16 +105,16 @@ class LifSettings:
 
 
 def loose_number(text: str | None) -> float | None:
-    """Read the number that a text begins with, as DataTools.parseDouble; None if there is none."""
+    """Return the number at the start of a text, as DataTools.parseDouble; None if there is none."""
     found = _NUMBER.match((text or "").replace(",", ".").upper())
     value = math.inf if found is None else float(found[1])
     return value if math.isfinite(value) else None
 
 
 def prune_masters(root: Element) -> None:
-    """Take the summaries of sequential scans out of a document, as LIFReader does.
+    """Remove the summaries of sequential scans from a document, as LIFReader does.
 
-    It walks a list that shrinks under it, so every second one stays.
+    It iterates over a list while removing from it, so every second summary remains.
     """
     parents = {child: parent for parent in root.iter() for child in parent}
     for master in list(descendants(root, "LDM_Block_Sequential_Master"))[::2]:
@@ -135,14 +135,14 @@ def read_settings(
     field_places: list[tuple[Quantity | None, Quantity | None]],
     index: int,
 ) -> LifSettings:
-    """Read what is told of an image.
+    """Read the settings of an image.
 
     Parameters
     ----------
     image, layout
-        The element, from which `prune_masters` took what it takes, and its pixels.
+        The element, after `prune_masters`, and the layout of its pixels.
     field_places
-        Places of fields so far, one for each series; those of this image are appended.
+        Positions of the previous fields, one for each series; those of this image are appended.
     index
         Number of the image.
     """  # fmt: skip
@@ -168,7 +168,7 @@ def _read_places(
     places: list[tuple[Quantity | None, Quantity | None]],
     index: int,
 ) -> None:
-    """Note where the fields of an image lie on the stage."""
+    """Append the stage positions of the fields of an image."""
     if not _all(image, "Attachment"):
         return
     for attachment in _attachments(image, "ContextDescription"):
@@ -254,7 +254,7 @@ def _read_camera_record(name: str, value: str, settings: LifSettings, channel: i
     elif name.endswith("WaveLength") and settings.excitations is not None:
         if number is not None and number > 0:
             settings.excitations[channel] = number
-    # The first is how Leica writes it.
+    # The first spelling is Leica's.
     elif name.endswith(("UesrDefName", "UserDefName")) and value != "None":
         names = _list(settings.channel_names)
         if not (names[channel] or "").strip():
@@ -344,7 +344,7 @@ def _read_objective(text: str, settings: LifSettings) -> None:
 
 
 def _read_spectrometer(record: Element, name: str, settings: LifSettings, stains: int) -> int:
-    """Note a limit of a band or the stain of a channel; return how many stains were read."""
+    """Set a limit of a band or the stain of a channel; return the number of stains."""
     variant = record.get("Variant", "")
     description = record.get("Description", "")
     value = loose_number(variant)
@@ -398,12 +398,12 @@ def _ticks(node: Element) -> float | None:
 
 
 def _seconds(high: int, low: int) -> float:
-    """Return seconds of a count of 100 ns, cut at milliseconds."""
+    """Return a number of 100 ns units as seconds, truncated to milliseconds."""
     return ((high & 0xFFFFFFFF) << 32 | low & 0xFFFFFFFF) // 10_000 / 1000
 
 
 def _read_lasers(image: Element, settings: LifSettings) -> None:
-    """Note wavelengths and intensities of all lasers in all settings."""
+    """Set wavelengths and intensities of all lasers in all settings."""
     parents = {child: parent for parent in image.iter() for child in parent}
     base = 0
     for beams in descendants(image, "AotfList"):
@@ -497,7 +497,7 @@ def _single_roi(element: Element, layout: LifLayout) -> LifRegion | None:
 
 
 def _read_detectors(image: Element, settings: LifSettings, channels: int) -> None:
-    """Note bands, gains and dyes of the detectors that were active."""
+    """Set bands, gains and dyes of the active detectors."""
     parents = {child: parent for parent in image.iter() for child in parent}
     definitions = _all(image, "ATLConfocalSettingDefinition")
     if not definitions:
@@ -534,7 +534,7 @@ def _read_detector(
     *,
     summary: bool,
 ) -> int:
-    """Read an active detector; return the number of the channel after its own."""
+    """Read an active detector; return the number of the next channel."""
     number = int(loose_number(detector.get("Channel")) or 0)
     if settings.detector_names is not None and settings.detectors is not None:
         settings.detectors.append(settings.detector_names.get(number))

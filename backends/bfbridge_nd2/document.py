@@ -1,4 +1,4 @@
-"""An ND2 file's OME document: the fields that Bio-Formats' ND2Reader fills, and some more."""
+"""The OME document of an ND2 file: the fields that Bio-Formats' ND2Reader fills, and some more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bfbridge_nd2.settings import FrameNotes, Nd2Settings, quantity
 __all__ = ["document_xml"]
 
 _INSTRUMENT, _DETECTOR, _OBJECTIVE = "Instrument:0", "Detector:0:0", "Objective:0:0"
-# ND2Reader names no immersion and no correction of these files.
+# ND2Reader reports no immersion and no correction for these files.
 _OTHER: Final = "Other"
 
 
@@ -65,7 +65,7 @@ def _image(
 
 
 def _noted(notes: FrameNotes, number: int) -> list[tuple[str, str, str]]:
-    """Return names, values and units of what is noted of a frame."""
+    """Return names, values and units of the values of a frame."""
     told: tuple[tuple[str, Sequence[float] | None, str], ...] = (
         ("DeltaT", notes.times, "s"), ("PositionX", notes.x, "µm"), ("PositionY", notes.y, "µm"),
         ("PositionZ", notes.z, "µm"),

@@ -1,7 +1,7 @@
-"""How the frames of an ND2 file make images: its attributes, and the loops of its experiment.
+"""How the frames of an ND2 file form images: its attributes, and the loops of its experiment.
 
-A frame holds all channels of one plane, which take turns pixel by pixel. Frames are counted along
-the loops, the innermost first; each position of the stage is an image of its own.
+A frame contains all channels of one plane, interleaved by pixel. Frames are numbered along the
+loops, the innermost fastest; each stage position is a separate image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bfbridge.errors import Unsupported
 
 __all__ = ["Loop", "Nd2Frames", "read_frames", "read_loops"]
 
-# ELxExperimentType: of loops over time with equal steps, positions, Z, spectra, phases of time.
+# ELxExperimentType: time loops with equal steps, positions, Z, spectra, time phases.
 _TIME, _POSITIONS, _DEPTH, _SPECTRUM, _PHASES = 1, 2, 4, 6, 8
 _LOSSLESS, _UNCOMPRESSED = 0, 2
 _TYPES: Final[dict[int, np.dtype[Any]]] = {
@@ -34,9 +34,9 @@ class Loop:
     Attributes
     ----------
     axis
-        T, Z, or P for positions of the stage.
+        T, Z, or P for stage positions.
     length
-        How often it runs.
+        Number of repetitions.
     told
         Its parameters.
     """
@@ -53,17 +53,17 @@ class Nd2Frames:
     Attributes
     ----------
     width, height, components
-        In pixels; of how many channels.
+        Size in pixels, and number of channels.
     dtype
         As stored.
     row
         Bytes from one row to the next.
     compressed
-        Whether frames are streams of zlib.
+        Whether frames are zlib streams.
     significant_bits
-        Of a pixel.
+        Significant bits of a pixel.
     loops
-        From the outermost on.
+        The outermost first.
     """
 
     width: int
@@ -82,7 +82,7 @@ class Nd2Frames:
 
     @property
     def count(self) -> int:
-        """How many frames there are."""
+        """Number of frames."""
         return prod(loop.length for loop in self.loops)
 
     def length(self, axis: str) -> int:
@@ -106,14 +106,14 @@ def read_frames(attributes: Mapping[str, Any], planes: int, loops: Sequence[Loop
     attributes
         SLxImageAttributes.
     planes
-        How many channels the metadata describe.
+        Number of channels in the metadata.
     loops
-        Of the experiment.
+        Loops of the experiment.
 
     Raises
     ------
     Unsupported
-        They are stored in a way that is left to Bio-Formats.
+        They are stored in a form that is left to Bio-Formats.
     """
     width, height, components, row, bits, significant, count = (
         _integer(attributes, key)
@@ -209,5 +209,5 @@ def _length_of_phases(told: Mapping[str, Any]) -> int:
 def _integer(values: Any, key: str) -> int:
     value = values.get(key) if isinstance(values, Mapping) else None
     if not isinstance(value, int):
-        raise Unsupported(f"an ND2 file that does not tell {key}")
+        raise Unsupported(f"an ND2 file without a value of {key}")
     return value

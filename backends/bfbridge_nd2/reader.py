@@ -1,4 +1,4 @@
-"""ND2 reader: positions as images, as Bio-Formats has them; rows read into the result."""
+"""ND2 reader: the same images as in Bio-Formats; rows are read into the result."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _EXPERIMENT: Final = "ImageMetadataLV!"
 _CALIBRATION: Final = "ImageCalibrationLV|0!"
 _TEXTS: Final = "ImageTextInfoLV!"
 _VARIANTS: Final = "CustomDataVar|"
-# How many times as long zlib's data can become.
+# Maximum compression ratio of zlib.
 _DEFLATE: Final = 1032
 _SMALL: Final = 1 << 16
-# Before the pixels of a frame is its time, in milliseconds.
+# The time of a frame, in milliseconds, precedes its pixels.
 _STAMP: Final = 8
 
 
@@ -56,7 +56,7 @@ class Nd2Reader(FileReader):
         self._check_frames()
         calibration = self._level(_CALIBRATION, "SLxCalibration")
         self._settings = read_settings(picture, calibration, loops)
-        # Where the pixels of frames that were read begin, and the bytes of their data.
+        # Positions and lengths of the pixels of frames that were read.
         self._places: dict[int, tuple[int, int]] = {}
         count = self._frames.length("P")
         return [
@@ -65,7 +65,7 @@ class Nd2Reader(FileReader):
         ]
 
     def _level(self, chunk: str, name: str) -> Mapping[str, Any]:
-        """Return the level of this name that a chunk is, or one without items."""
+        """Return the level of this name in a chunk, or an empty one without the chunk."""
         if chunk not in self._file.chunks:
             return {}
         where = f"{self.source.name}: chunk {chunk!r}"
@@ -75,7 +75,7 @@ class Nd2Reader(FileReader):
         return level
 
     def _check_frames(self) -> None:
-        """Check that each frame has a place in the file, and is no larger than allowed."""
+        """Check that each frame is inside the file and within the limits."""
         frames, name = self._frames, self.source.name
         check(frames.size, self.limits.chunk_bytes, "size of a frame in bytes", name)
         check(frames.count, self.limits.directories, "number of frames", name)
@@ -85,7 +85,7 @@ class Nd2Reader(FileReader):
         check(frames.count * frames.components, self.limits.planes, "number of planes", name)
         missing = next((n for n in range(frames.count) if _frame(n) not in self._file.chunks), None)
         if missing is not None:
-            # Bio-Formats makes up pixels for it.
+            # Bio-Formats returns invented pixels for it.
             raise UnreadableFile(
                 f"{name}: frame {missing} of {frames.count} is missing in its map of chunks; the "
                 "file is damaged."
@@ -129,7 +129,7 @@ class Nd2Reader(FileReader):
                 rows.read(self.access, begin + at, c0, box, where)
 
     def _place(self, number: int, where: str) -> tuple[int, int]:
-        """Return where the pixels of a frame begin, and their bytes."""
+        """Return the position and length of the pixels of a frame."""
         found = self._places.get(number)
         if found is not None:
             return found
@@ -151,10 +151,10 @@ class Nd2Reader(FileReader):
         """Return the first `wanted` bytes of a frame's pixels."""
         if wanted > length * _DEFLATE + _SMALL:
             raise ReadFailed(
-                f"{where} is to grow from {length:,} to {wanted:,} bytes, more than zlib can do; "
+                f"{where} would grow from {length:,} to {wanted:,} bytes, more than zlib allows; "
                 "the file is damaged."
             )
-        # A frame that no compressor makes so long is damaged, and not read.
+        # A frame that is longer than any compressor makes it is damaged, and not read.
         check(
             length, 2 * self._frames.size + RUN_BYTES, f"length of {where} in bytes", "compressed"
         )
@@ -176,9 +176,9 @@ class Nd2Reader(FileReader):
         return not self._frames.compressed
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
-        """Return the colours of a channel, from black to its own.
+        """Return a colour ramp from black to the channel's colour.
 
-        As ND2Reader does, for integers where some channel is neither black nor white.
+        As in ND2Reader, for integers if some channel is neither black nor white.
         """
         del image
         channels, dtype = self._settings.channels, self._frames.dtype
@@ -197,7 +197,7 @@ class Nd2Reader(FileReader):
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
-        """Every value under its name, as ND2Reader has them."""
+        """Every value under its name, as in ND2Reader."""
         chunks = [_PICTURE, _EXPERIMENT, _CALIBRATION, _ATTRIBUTES, _TEXTS]
         where = self.source.name
         levels = [
@@ -207,7 +207,7 @@ class Nd2Reader(FileReader):
         return dict(sorted(original_entries(levels, self._variants()).items()))
 
     def _variants(self) -> Iterator[Element]:
-        """Yield the chunks that are XML; those that cannot be read say nothing."""
+        """Yield the chunks that are XML; invalid XML is skipped."""
         for chunk in self._file.chunks:
             if chunk.startswith(_VARIANTS):
                 text = self._file.read(chunk).decode("utf-8", "replace")

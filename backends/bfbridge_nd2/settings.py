@@ -1,4 +1,4 @@
-"""What ND2 metadata say of channels, of the microscope and of each frame."""
+"""ND2 metadata of channels, of the microscope and of each frame."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
     "read_settings",
 ]
 
-# Of days that Julian dates count from; 1970-01-01 begins at this one.
+# Day number of 1970-01-01 in Julian dates.
 _JULIAN_1970: Final = 2440587.5
 _BLACK, _WHITE = 0, 0xFFFFFF
-# Points of a spectrum that are single lines.
+# Spectrum points of single lines.
 _LINE: Final = 4
 
 
@@ -39,9 +39,9 @@ class ChannelSettings:
     Attributes
     ----------
     name
-        Of the channel.
+        Name of the channel.
     color
-        Blue, green, red, from the highest of 24 bits on.
+        Blue, green, red, from the highest of 24 bits.
     emission, excitation
         In nm.
     pinhole
@@ -69,7 +69,7 @@ class ChannelSettings:
 
     @property
     def record(self) -> Channel:
-        """The channel as `Image` has it; black is taken for no colour, as ND2Reader does."""
+        """The channel as a record of `Image`; black means no colour, as in ND2Reader."""
         return Channel(
             name=self.name,
             color=(*self.rgb, 255) if self.color != _BLACK else None,
@@ -80,7 +80,7 @@ class ChannelSettings:
 
 @dataclass(frozen=True, slots=True)
 class Nd2Settings:
-    """The microscope: sizes in µm."""
+    """Settings of the microscope; sizes in µm."""
 
     channels: tuple[ChannelSettings, ...]
     pixel_size: float | None
@@ -96,7 +96,7 @@ class Nd2Settings:
 
 @dataclass(frozen=True, slots=True)
 class FrameNotes:
-    """Times in seconds and places in µm of all frames, or None where a file has none."""
+    """Times in seconds and positions in µm of all frames, or None if a file has none."""
 
     times: Sequence[float] | None
     x: Sequence[float] | None
@@ -105,7 +105,7 @@ class FrameNotes:
 
 
 def planes_of(picture: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what SLxPictureMetadata say of each channel.
+    """Return the description of each channel in SLxPictureMetadata.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def read_settings(
     picture, calibration
         SLxPictureMetadata and SLxCalibration; the second may be empty.
     loops
-        Of the experiment.
+        Loops of the experiment.
     """
     told = {loop.axis: loop for loop in loops}
     settings = _level(_level(picture, "sPicturePlanes"), "sSampleSetting")
@@ -162,7 +162,7 @@ def _channel(plane: Mapping[str, Any], index: int, settings: Mapping[str, Any]) 
     name = _text(plane, "sDescription")
     color = plane.get("uiColor", 0)
     spectra = list(_spectra(plane))
-    # The camera tells the wavelength of a channel; else it is where its filter lets most through.
+    # The camera's wavelength of a channel, otherwise the maximum transmission of its filter.
     told = next((one for one in _camera_channels(sample) if _text(one, "Name") == name), {})
     return ChannelSettings(
         name=name,
@@ -180,7 +180,7 @@ def _camera_channels(sample: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _spectra(plane: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield what has spectra: the probe, then the first filter."""
+    """Yield the objects with spectra: the probe, then the first filter."""
     yield _level(plane, "pFluorescentProbe")
     filters = _level(plane, "pFilterPath").get("m_pFilter")
     if isinstance(filters, list) and filters and isinstance(filters[0], Mapping):
@@ -193,7 +193,7 @@ def _points(owner: Mapping[str, Any], spectrum: str) -> list[Mapping[str, Any]]:
 
 
 def _peak(owners: Sequence[Mapping[str, Any]], spectrum: str) -> float | None:
-    """Return the wavelength at the highest point of a spectrum."""
+    """Return the wavelength of the maximum of a spectrum."""
     for owner in owners:
         points = _points(owner, spectrum)
         if points:
@@ -205,7 +205,7 @@ def _peak(owners: Sequence[Mapping[str, Any]], spectrum: str) -> float | None:
 
 
 def _line(owners: Sequence[Mapping[str, Any]], index: int) -> float | None:
-    """Return the wavelength that excites a channel: its own line of a laser, or the peak."""
+    """Return the excitation wavelength of a channel: the laser line of its own, or the maximum."""
     for owner in owners:
         points = _points(owner, "m_ExcitationSpectrum")
         if index < len(points) > 1 and all(point.get("eType") == _LINE for point in points):
@@ -232,11 +232,11 @@ def _names(told: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_notes(file: Nd2File, frames: Nd2Frames) -> FrameNotes:
-    """Read what is noted of each frame."""
+    """Read the values of each frame."""
     heights = sorted(
         (offset, name) for name, offset in file.chunks.items() if name.startswith("CustomData|Z")
     )
-    # Of several drives ND2Reader takes the one that is stored first.
+    # If there are several Z drives, ND2Reader uses the one that is stored first.
     z = heights[0][1] if heights else ""
     times = _numbers(file, "CustomData|AcqTimesCache!", frames.count)
     return FrameNotes(
@@ -259,7 +259,7 @@ def _numbers(file: Nd2File, chunk: str, count: int) -> list[float] | None:
 
 
 def _time(julian: float | None) -> datetime | None:
-    """Return the time of a Julian date."""
+    """Return a Julian date as a time."""
     if julian is None or julian < 1:
         return None
     try:

@@ -1,4 +1,4 @@
-"""OME-TIFF reader: planes by the OME-XML's map, pixels by this package's own TIFF decoder."""
+"""OME-TIFF reader: planes according to the OME-XML, pixels by this package's TIFF decoder."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ __all__ = ["OmeTiffReader"]
 
 
 class _DelayedClose:
-    """Has the files closed when the reader is, and no read is under way any more.
+    """Closes the files after the reader was closed and the last running read has ended.
 
-    A file descriptor closed under a read is given to the next file opened, and the read would
-    return that file's bytes. Closing waits for nobody: the last read to end closes the files.
+    If a file descriptor is closed during a read, the system may assign it to the next opened file,
+    and the read would return that file's bytes. `shut` does not wait; the last read closes them.
     """
 
     def __init__(self, close: Callable[[], None]) -> None:
@@ -63,7 +63,7 @@ class _DelayedClose:
         forking.in_child(self._forget_others)
 
     def _forget_others(self) -> None:
-        # Reads under way on other threads of the parent never end in the child.
+        # Reads on other threads of the parent do not exist in the child.
         self._inside = 0
 
     def __enter__(self) -> None:
@@ -80,7 +80,7 @@ class _DelayedClose:
             self._close()
 
     def shut(self) -> None:
-        """Let nobody in any more, and close the files once all are out."""
+        """Refuse further reads, and close the files after the last running read."""
         with self._lock:
             idle = not self._shut and not self._inside
             self._shut = True
@@ -140,7 +140,7 @@ class OmeTiffReader(ReaderBackend):
     ) -> Iterator[tuple[OpenTiff | None, SegmentLayout | None]]:
         """Open the file and directory of a plane (t, channel, z), and name both in errors.
 
-        Both are None for a plane that no file holds. The file is checked for changes at the end.
+        Both are None for a plane that no file contains. The file is checked for changes at the end.
         """
         t, channel, z = plane
         number, ifd = self._dataset.plans[region.image].planes.where(z, channel, t)
@@ -164,7 +164,7 @@ class OmeTiffReader(ReaderBackend):
             ) from error
 
     def _layout(self, tiff: OpenTiff, region: Region, ifd: int) -> SegmentLayout:
-        """Return the layout of a plane, checked against the image it is to be part of."""
+        """Return the layout of a plane, checked against the image that contains it."""
         image = self._images[region.image]
         try:
             chain = self._dataset.plans[region.image].levels
@@ -198,10 +198,10 @@ class OmeTiffReader(ReaderBackend):
             return None if directory is None else directory.raw(Tag.InterColorProfile) or None
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
-        """Return the palette of an image whose pixels are places in one.
+        """Return the palette of an image whose pixels are palette indices.
 
-        As MinimalTiffReader has it: 8 bits of each colour for pixels of up to 8 bits, else 16.
-        Where no colour is above 255, the writer meant 8 bits, as libtiff's tif_getimage.c knows.
+        As in MinimalTiffReader: 8 bits of each colour for pixels of up to 8 bits, otherwise 16. If
+        no colour is above 255, the values are 8-bit values, as in libtiff's tif_getimage.c.
         """
         with self._first_directory(image, channel) as directory:
             if directory is None or directory.number(Tag.PhotometricInterpretation, -1) != PALETTE:
@@ -216,7 +216,7 @@ class OmeTiffReader(ReaderBackend):
 
     @contextmanager
     def _first_directory(self, image: int, channel: int = 0) -> Iterator[Directory | None]:
-        """Open the directory of an image's first plane of a channel; None where there is none."""
+        """Open the directory of an image's first plane of a channel; None if there is none."""
         plan = self._dataset.plans[image]
         number, ifd = plan.planes.where(0, channel, 0)
         if number == ABSENT:
@@ -238,7 +238,7 @@ class OmeTiffReader(ReaderBackend):
                     with self._stored_plane(image, level, plane) as (_, layout):
                         found.add(stored_as(layout))
                 except BfbridgeError:
-                    # Reading it as pixels says what is wrong, and where.
+                    # Reading it as pixels reports what is wrong, and where.
                     return None
                 if len(found) > 1:
                     return None
@@ -250,7 +250,7 @@ class OmeTiffReader(ReaderBackend):
         Raises
         ------
         ReadFailed
-            It lies outside the file.
+            It is outside the file.
         """
         t, channel, z, row, column = index
         with self._gate, self._stored_plane(image, level, (t, channel, z)) as (tiff, layout):
@@ -272,7 +272,7 @@ class OmeTiffReader(ReaderBackend):
         t, channel, z = plane
         number, ifd = self._dataset.plans[image].planes.where(z, channel, t)
         if number == ABSENT:
-            raise ReadFailed(f"image {image}: no file holds plane z {z}, c {channel}, t {t}.")
+            raise ReadFailed(f"image {image}: no file contains plane z {z}, c {channel}, t {t}.")
         region = Region(image, level, (t, channel, z, 0, 0), (t + 1, channel + 1, z + 1, 1, 1))
         with self._dataset.files.borrow(number) as tiff:
             try:
@@ -285,7 +285,7 @@ class OmeTiffReader(ReaderBackend):
             yield tiff, layout
 
     def stored_ranges(self, image: int, level: int) -> StoredRanges:
-        """Return where the tiles or strips of a level lie; all its planes must be stored alike."""
+        """Return the positions of a level's tiles or strips; its planes must be stored alike."""
         from bfbridge_ometiff.ranges import ranges_of
 
         record = self._images[image]
@@ -301,7 +301,7 @@ class OmeTiffReader(ReaderBackend):
         return ranges_of(record.levels[level].shape, record.samples, layouts)
 
     def ome_xml(self) -> str | None:
-        """Return the OME-XML as stored; for a plain TIFF, made from its images."""
+        """Return the stored OME-XML; for a plain TIFF, made from its images."""
         xml = self._dataset.xml
         return document_of(self._dataset.plans).to_xml() if xml is None else xml
 
@@ -321,9 +321,9 @@ class OmeTiffReader(ReaderBackend):
 
     @property
     def used_files(self) -> Sequence[str]:
-        """The file opened first, then the metadata file and the files that hold planes."""
+        """The opened file, then the metadata file and the files that contain planes."""
         return self._dataset.used_files
 
     def close(self) -> None:
-        """Close every file, now or when the last read under way has ended."""
+        """Close every file, now or after the last running read."""
         self._gate.shut()

@@ -1,4 +1,4 @@
-"""The reader of pictures: which kind a file is, by its first bytes, and its pixels as a region."""
+"""The reader of pictures: the first bytes of a file select its format."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class PictureReader(FileReader):
             out[t - t0, :, 0] = np.moveaxis(rows[:, x0:x1, c0:c1], -1, 0)
 
     def reads_parts(self, image: int, level: int) -> bool:
-        """Whether rows are stored as they are."""
+        """Whether rows are stored uncompressed."""
         del image, level
         return self._picture.reads_parts
 
@@ -138,7 +138,7 @@ def _unpacked(source: Source, limits: Limits) -> RandomAccess | None:
     UnreadableFile
         It is damaged.
     LimitExceeded
-        It is larger than a picture may be.
+        It is larger than the limits allow.
     """
     openers: dict[bytes, Callable[[IO[bytes]], Any]] = {
         b"\x1f\x8b": lambda packed: gzip.GzipFile(fileobj=packed),
@@ -158,10 +158,10 @@ def _unpacked(source: Source, limits: Limits) -> RandomAccess | None:
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, BfbridgeError):
             raise
-        raise UnreadableFile(f"{source.name}: it cannot be unpacked ({error}).") from error
+        raise UnreadableFile(f"{source.name}: it cannot be decompressed ({error}).") from error
     finally:
         access.close()
-    check(len(data), most, "unpacked size in bytes", source.name)
+    check(len(data), most, "decompressed size in bytes", source.name)
     return as_source(data, name=source.name).open()
 
 
@@ -171,6 +171,6 @@ def _kind(source: Source, head: bytes) -> str:
         if head.startswith(magic) and head[128:132] != b"DICM":
             return kind
     if source.filename.lower().endswith((".tga", ".tga.gz", ".tga.bz2")):
-        # Targa has no magic number at its beginning.
+        # Targa has no magic number at the start of the file.
         return "tga"
-    raise Unsupported("no picture of a kind that is known here")
+    raise Unsupported("not a supported picture format")

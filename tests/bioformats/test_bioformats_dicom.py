@@ -119,11 +119,11 @@ def test_fragments_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None
     broken = [packed[0], b"\0\0" + packed[1]]
     path = tmp_path / "a.dcm"
     path.write_bytes(dicom(broken, SHAPE, cuts=[(1000,), (500,)]))
-    with pytest.raises(UnreadableFile, match="2 frames lie in 4 fragments") as caught:
+    with pytest.raises(UnreadableFile, match="2 frames have 4 fragments") as caught:
         BioReader(path).close()
     assert "a.dcm" in str(caught.value)
     path.write_bytes(dicom(packed, SHAPE, cuts=[(1000,), (500,)], declared=9))
-    with pytest.raises(UnreadableFile, match="9 frames, and only 4 are there"):
+    with pytest.raises(UnreadableFile, match="9 frames, and only 4 are present"):
         BioReader(path).close()
 
 
@@ -178,7 +178,7 @@ def test_damaged_run_lengths_are_an_error() -> None:
         with pytest.raises(ReadFailed, match="a.dcm"), BioReader(data, name="a.dcm") as br:
             br[:]
     two = dicom([packed], (40, 56, 1), syntax=RUN_LENGTHS, cuts=[(500,)])
-    with pytest.raises(UnreadableFile, match="which run lengths cannot"):
+    with pytest.raises(UnreadableFile, match="invalid for run-length"):
         BioReader(two, name="a.dcm").close()
 
 

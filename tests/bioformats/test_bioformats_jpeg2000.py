@@ -72,4 +72,4 @@ def test_a_decoder_that_is_in_use_already_is_told() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True
     )
-    assert done.stderr.count("WARNING JPEG 2000 in Java is not mended") == 1
+    assert done.stderr.count("WARNING the JPEG 2000 decoder in Java is not patched") == 1

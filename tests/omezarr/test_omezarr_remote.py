@@ -495,7 +495,7 @@ def test_a_server_that_forbids_what_is_not_there(
     np.testing.assert_array_equal(whole(reader)[:, :, 0], VALUES)
     # A chunk may be missing or hidden from us: zeros would be a guess.
     (folder / f"{name}.zarr/0/c/1/0/1/1").unlink()
-    with pytest.raises(ReadFailed, match=r"0/c/1/0/1/1: cannot be fetched .*403.*not there"):
+    with pytest.raises(ReadFailed, match=r"0/c/1/0/1/1: cannot be fetched .*403.*missing"):
         whole(open_reader(f"{url}/{name}.zarr"))
 
 

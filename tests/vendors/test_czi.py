@@ -378,7 +378,7 @@ def test_a_file_that_is_split_is_left_to_bioformats(tmp_path: Path) -> None:
     for name in ("name.czi", "name (1).czi", "other.czi"):
         write_czi(tmp_path / name, blocks)
     read(tmp_path / "other.czi")
-    with pytest.raises(Unsupported, match=r"name \(1\)\.czi lies beside it"):
+    with pytest.raises(Unsupported, match=r"name \(1\)\.czi is beside it"):
         read(tmp_path / "name.czi")
     with pytest.raises(Unsupported, match=r"a part of name\.czi"):
         read(tmp_path / "name (1).czi")

@@ -165,9 +165,9 @@ LEFT_ALONE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: one(DATA, [X, Y, Dimension(lifs.TILE, 2, 0), Dimension(lifs.TILE, 2, 0)]),
         "two axes of tiles",
     ),
-    "channels at uneven distances": (
+    "channels have uneven distances": (
         lambda: one(DATA * 9, [X, Y], channels=[("Gray", n, 0) for n in (0, 64, 200)]),
-        "at uneven distances",
+        "have uneven distances",
     ),
     "rows that overlap": (
         lambda: one(DATA, [X, Dimension(lifs.Y, 4, 8)]), "does not fit its block",

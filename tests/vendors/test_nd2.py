@@ -206,7 +206,7 @@ LEFT_ALONE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: parts(attributes={"uiSequenceCount": U32(4)}).bytes(),
         "4 frames where the experiment has 3",
     ),
-    "no width": (lambda: parts(attributes={"uiWidth": "9"}).bytes(), "does not tell uiWidth"),
+    "no width": (lambda: parts(attributes={"uiWidth": "9"}).bytes(), "without a value of uiWidth"),
     "colours": (
         lambda: parts(1, picture={"sPicturePlanes": {
             "uiCount": U32(1), "sPlaneNew": {"a0": {"uiCompCount": U32(3)}}}}).bytes(),

@@ -1,4 +1,4 @@
-"""Files that Bio-Formats misreads, laid out so that it reads them rightly."""
+"""Files that Bio-Formats reads incorrectly, rearranged so that it reads them correctly."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["corrected", "may_need_correction"]
 
 
 def may_need_correction(head: bytes) -> bool:
-    """Whether a file that begins so, with 132 bytes at least, is of a format that is looked at."""
+    """Whether a file with this start (at least 132 bytes) has a format that may need correction."""
     return head[128:132] == b"DICM" or head.startswith(sif.MAGIC)
 
 
 def corrected(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
-    """Return a file as Bio-Formats reads it rightly, or None where that is so already.
+    """Return a file in a form that Bio-Formats reads correctly, or None if it needs no correction.
 
     Raises
     ------
     UnreadableFile, Unsupported
-        It is damaged, or cannot be mended.
+        It is damaged, or cannot be corrected.
     """
     for correct in (dicom.corrected, sif.corrected):
         found = correct(access, name, limits)

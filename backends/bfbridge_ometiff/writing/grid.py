@@ -1,4 +1,4 @@
-"""The segments of one level of an image being written: where each is, and the tags that say so."""
+"""The segments of one level of an image being written: their positions, and the tags of a plane."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["SegmentGrid", "grid_of"]
 
 _FORMATS: Final = {"u": 1, "i": 2, "f": 3, "c": 6, "b": 1}
 _SOFTWARE: Final = "bfbridge"
-# Units of length whose sizes become resolutions; others are stored in OME-XML only.
+# Units of length that are converted to resolution tags; others are stored in OME-XML only.
 _RESOLUTION_UNITS: Final = frozenset({"Å", "pm", "nm", "µm", "mm", "cm", "dm", "m", "in"})
 
 
 class SegmentGrid:
-    """One level's segments. Chunk (t, c, z, y, x) is segment number t, c, z, y, x in that order.
+    """The segments of one level. Their numbers follow the chunk index (t, c, z, y, x), x fastest.
 
     Attributes
     ----------
     chunks
         The grid of the segments' pixels.
     offsets, counts
-        Of each segment in the file; a count of 0 is one not yet written.
+        Position and length of each segment; length 0 means not yet written.
     planes
-        Stored planes; the samples of a pixel share one.
+        Number of stored planes; the samples of a pixel share one.
     segments
-        Of one plane.
+        Number of segments of one plane.
     layout
-        How a segment is stored, for reading it back.
+        Layout of a segment, for reading it back.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class SegmentGrid:
         Raises
         ------
         BadArgument
-            It lies outside the grid.
+            It is outside the grid.
         """
         if index not in self.chunks:
             raise BadArgument(
@@ -82,14 +82,14 @@ class SegmentGrid:
         return length, width, self._samples
 
     def rows_at(self, number: int) -> int:
-        """Return the rows that segment `number` holds."""
+        """Return the number of rows of segment `number`."""
         return self.segment_shape(number // self._blocks[4] % self._blocks[3])[0]
 
     def planes_in_order(self) -> Iterator[int]:
         """Yield the plane numbers, (t, c, z) in that order, in the image's DimensionOrder."""
         t, c, z = self._blocks[:3]
         numbers = np.arange(t * c * z).reshape(t, c, z)
-        # The first axis named varies fastest, which is numpy's last.
+        # The first axis of the name varies fastest, which is numpy's last.
         axes = tuple("TCZ".index(axis) for axis in reversed(self._order[2:]))
         yield from numbers.transpose(axes).ravel().tolist()
 
@@ -140,7 +140,7 @@ class SegmentGrid:
         return tags
 
     def _resolution(self, size: PixelSize) -> list[TagValue]:
-        """Return resolutions in pixels per centimetre, or without unit where none is known."""
+        """Return resolutions in pixels per centimetre, or without a unit if unknown."""
         across = _per_centimetre(size.x, self._scale[1])
         down = _per_centimetre(size.y, self._scale[0])
         if across is None and down is None:
@@ -179,7 +179,7 @@ def grid_of(image: Image, number: int, encoding: Encoding | Copied, order: str) 
     strips = chunk[4] >= level.shape[4]
     if chunk[0] != 1 or chunk[1] != image.samples or chunk[2] != 1 or not (tiled or strips):
         raise BadArgument(
-            f"level {number}: chunk {chunk} (T, C, Z, Y, X) is no TIFF tile; it needs 1, "
+            f"level {number}: chunk {chunk} (T, C, Z, Y, X) is not a TIFF tile; it needs 1, "
             f"{image.samples}, 1 and multiples of 16, or whole rows."
         )
     full = image.levels[0].shape

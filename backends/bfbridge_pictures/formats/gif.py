@@ -1,7 +1,7 @@
-"""GIF (GIF89a specification): palette indices, frames along T, composed as they are shown.
+"""GIF (GIF89a specification): palette indices; frames along T, composed as displayed.
 
-Bio-Formats' GIFReader gives uint8 indices with one lookup table. So does this one, as long as the
-palettes of all frames fit into one table of 256 colours; otherwise pixels are RGB.
+Like Bio-Formats' GIFReader, it returns uint8 indices with one lookup table, if the palettes of all
+frames fit into one table of 256 colours; otherwise pixels are RGB.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ class _GifFrame:
     Attributes
     ----------
     left, top, width, height
-        Its place on the screen.
+        Position and size on the screen.
     interlaced
         Whether rows are stored in four passes.
     palette
-        Its own colours, or the file's.
+        The frame's own colours, or the file's.
     transparent
         Index of pixels that are not drawn, or None.
     disposal
-        What becomes of it.
+        How its area changes after it was shown.
     offset, length
-        Of its LZW data, with the code size before it and the blocks' lengths in it.
+        Position of its LZW data, including the code size and the blocks' lengths.
     """
 
     left: int
@@ -83,8 +83,8 @@ def open_picture(file: PictureFile) -> Picture:
 
     Raises
     ------
-    Damaged
-        It is cut short, or breaks the format's rules.
+    DamagedPicture
+        It is truncated, or violates the format.
     """
     screen = _read_structure(file)
     frames = screen.frames
@@ -115,7 +115,7 @@ def open_picture(file: PictureFile) -> Picture:
 
 
 def _read_structure(file: PictureFile) -> _Screen:
-    """Walk the blocks of the file up to its trailer."""
+    """Read the blocks of the file up to its trailer."""
     cursor = Cursor(file.access, 6)
     width, height, flags, background, _ = cursor.unpack("<HHBBB")
     palette = _palette(cursor, flags)
@@ -142,10 +142,10 @@ def _read_structure(file: PictureFile) -> _Screen:
             break
         elif kind != _PADDING:
             raise DamagedPicture(
-                f"byte {cursor.position - 1:,} should begin a block, and is {kind:#04x}"
+                f"byte {cursor.position - 1:,} should start a block, and is {kind:#04x}"
             )
     if not screen.frames:
-        raise DamagedPicture("it holds no image")
+        raise DamagedPicture("it contains no image")
     return screen
 
 
@@ -156,7 +156,7 @@ def _read_frame(
     where = f"image {len(screen.frames)}"
     if left + width > screen.width or top + height > screen.height or not width or not height:
         raise DamagedPicture(
-            f"{where} has {width} x {height} pixels at {left}, {top}, which is not inside the "
+            f"{where} has {width} x {height} pixels at {left}, {top}, which is outside the "
             f"screen of {screen.width} x {screen.height}"
         )
     palette = _palette(cursor, flags) or screen.palette
@@ -172,7 +172,7 @@ def _read_frame(
 
 
 def _palette(cursor: Cursor, flags: int) -> bytes | None:
-    """Return the colour table that follows, as the flags before it say."""
+    """Return the following colour table, according to the flags before it."""
     return cursor.read(3 * (2 << (flags & 7))) if flags & 0x80 else None
 
 
@@ -182,7 +182,7 @@ def _skip_blocks(cursor: Cursor) -> None:
 
 
 class _Tables:
-    """One lookup table for all frames, and how each palette's indices become its indices."""
+    """One lookup table for all frames, and the conversion of each palette's indices."""
 
     def __init__(self, first: bytes) -> None:
         self._first = first
@@ -191,13 +191,13 @@ class _Tables:
         self._maps: dict[bytes, Array | None] = {first: None}
 
     def add(self, palette: bytes) -> bool:
-        """Make room for a palette's colours; return whether there was."""
+        """Add a palette's colours; return whether they fit."""
         if palette in self._maps:
             return True
         places = np.zeros(_COLORS, np.uint8)
         for number, start in enumerate(range(0, len(palette), 3)):
             color = palette[start : start + 3]
-            # The same number where the colour is the same: most palettes differ in a few colours.
+            # Equal colours have equal numbers: most palettes differ in a few colours.
             same = self._colors[number : number + 1] == [color]
             place = number if same else self._places.setdefault(color, len(self._colors))
             if place == len(self._colors):
@@ -220,7 +220,7 @@ class _Tables:
 
 
 def _one_table(frames: list[_GifFrame]) -> _Tables | None:
-    """Return one table for all frames, or None where they have more than 256 colours."""
+    """Return one table for all frames, or None if they have more than 256 colours."""
     tables = _Tables(frames[0].palette)
     return tables if all(tables.add(frame.palette) for frame in frames) else None
 
@@ -236,7 +236,7 @@ class _GifComposer(Composer):
         self._colors: dict[bytes, Array] = {}
 
     def blank(self) -> Array:
-        """The screen where nothing is drawn: transparent, or the background colour."""
+        """Return the empty screen: transparent, or the background colour."""
         screen, first = self._screen, self._screen.frames[0]
         fill: Any = screen.background if first.palette == screen.palette else 0
         if first.transparent is not None:
@@ -247,7 +247,7 @@ class _GifComposer(Composer):
         return np.full((screen.height, screen.width, samples), fill, np.uint8)
 
     def draw(self, number: int, canvas: Array) -> None:
-        """Decode a frame, and draw those of its pixels that are not transparent."""
+        """Decode a frame, and draw its pixels that are not transparent."""
         frame = self._screen.frames[number]
         pixels = self._decode(frame)
         if self._tables is not None:
@@ -263,7 +263,7 @@ class _GifComposer(Composer):
             np.copyto(target, drawn, where=(pixels != frame.transparent)[:, :, np.newaxis])
 
     def _decode(self, frame: _GifFrame) -> Array:
-        """Return a frame's indices, decoded by giflib as a file of their own."""
+        """Return a frame's indices, which giflib decodes as a separate file."""
         data = self._file.bytes_at(frame.offset, frame.length)
         size = struct.pack("<HH", frame.width, frame.height)
         alone = b"".join(

@@ -1,7 +1,7 @@
 """PNG (PNG specification, 3rd edition) and animated PNG, whose frames lie along T.
 
-Bio-Formats' APNGReader gives the samples as stored: palette indices with a lookup table, grey
-values of fewer than 8 bits as they are, alpha as a further sample. So does this one.
+Like Bio-Formats' APNGReader, it returns the stored samples: palette indices with a lookup table,
+grey values of fewer than 8 bits unscaled, alpha as a further sample.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DEPTHS: Final = {
     _GREY: (1, 2, 4, 8, 16), _INDEXED: (1, 2, 4, 8),
     _RGB: (8, 16), _GREY_ALPHA: (8, 16), _RGB_ALPHA: (8, 16),
 }  # fmt: skip
-# Deflate packs at most 1032 bytes into one (zlib's technical details); a row has a filter byte.
+# Deflate compresses at most 1032 bytes into one (zlib's technical details); plus a filter byte.
 _MOST_DEFLATED: Final = 1033
 _OPAQUE: Final = 255
 
@@ -58,24 +58,24 @@ class _PngHeader:
         return _SAMPLES[self.kind]
 
     def packed_bytes(self, width: int, height: int) -> int:
-        """Return the bytes of a frame before compression, filter bytes aside."""
+        """Return the bytes of a frame before compression, without filter bytes."""
         return height * -(-width * self.samples * self.depth // 8)
 
 
 @dataclass(slots=True)
 class _PngFrame:
-    """One image: where it lies on the canvas, and the chunks that hold it.
+    """One image: its position on the canvas, and its data chunks.
 
     Attributes
     ----------
     box
         Left, top, width, height.
     disposal
-        What becomes of it.
+        How its area changes after it was shown.
     over
-        Whether it is blended with what lies below.
+        Whether it is blended with the pixels below.
     chunks
-        Offset, length and CRC's type of each data chunk, without sequence numbers.
+        Offset, length and CRC type of each data chunk, without sequence numbers.
     """
 
     box: tuple[int, int, int, int]
@@ -86,7 +86,7 @@ class _PngFrame:
 
 @dataclass
 class _Structure:
-    """All that the chunks say."""
+    """The values of all chunks."""
 
     header: _PngHeader
     frames: list[_PngFrame]
@@ -100,8 +100,8 @@ def open_picture(file: PictureFile) -> Picture:
 
     Raises
     ------
-    Damaged
-        It is cut short, or breaks the format's rules.
+    DamagedPicture
+        It is truncated, or violates the format.
     """
     found = _Walk(file).structure()
     header = found.header
@@ -115,7 +115,7 @@ def open_picture(file: PictureFile) -> Picture:
         check_decoded(file, (height, width, header.samples), dtype().itemsize, stored)
         if header.packed_bytes(width, height) > stored * _MOST_DEFLATED:
             raise DamagedPicture(
-                f"frame {number} of {width} x {height} pixels cannot be packed in {stored:,} bytes"
+                f"frame {number} of {width} x {height} pixels cannot be encoded in {stored:,} bytes"
             )
     table = None
     if header.kind == _INDEXED:
@@ -136,7 +136,7 @@ def open_picture(file: PictureFile) -> Picture:
 
 
 class _Walk:
-    """One walk over all chunks."""
+    """Reads all chunks once."""
 
     def __init__(self, file: PictureFile) -> None:
         self._file = file
@@ -161,12 +161,12 @@ class _Walk:
                 break
             self._chunk(name, length, found)
         if not self._default.chunks:
-            raise DamagedPicture("it holds no pixels (IDAT)")
+            raise DamagedPicture("it contains no pixels (IDAT)")
         found.frames = self._finish()
         return found
 
     def _chunk(self, name: bytes, length: int, found: _Structure) -> None:
-        """Take one chunk in."""
+        """Process one chunk."""
         if name == b"IDAT":
             self._data(self._default, name, length)
         elif name == b"fdAT":
@@ -191,7 +191,7 @@ class _Walk:
             self._cursor.skip(length + 4)
 
     def _body(self, length: int, name: bytes) -> bytes:
-        """Return a chunk's content after a look at its checksum."""
+        """Return a chunk's content after comparing its checksum."""
         check(length, self._file.limits.tag_bytes, "length of a chunk", self._file.name)
         body = self._cursor.read(length)
         (crc,) = self._cursor.unpack(">I")
@@ -205,13 +205,13 @@ class _Walk:
         self._cursor.skip(length + 4)
 
     def _count(self, number: bytes) -> None:
-        """Compare a sequence number with the one that is due."""
+        """Compare a sequence number with the expected one."""
         if number != struct.pack(">I", self._sequence):
             raise DamagedPicture("its frames are not in sequence, or one is missing")
         self._sequence += 1
 
     def _control(self, body: bytes, header: _PngHeader) -> None:
-        """Begin a frame."""
+        """Start a frame."""
         if len(body) != 26:
             raise DamagedPicture(f"a frame control (fcTL) has {len(body)} bytes, not 26")
         self._count(body[:4])
@@ -221,14 +221,14 @@ class _Walk:
             raise DamagedPicture(
                 f"frame {len(self._animation)} has {width} x {height} pixels at {left}, {top}, "
                 f"disposal {dispose} and blending {blend}, which the image of {header.width} x "
-                f"{header.height} cannot hold"
+                f"{header.height} does not allow"
             )
         frame = _PngFrame((left, top, width, height), Disposal(dispose), blend == 1)
         if not self._default.chunks:
             # The default image is the first frame as well.
             if self._animation or frame.box != self._default.box:
                 raise DamagedPicture(
-                    "the control of its first frame is not that of the whole image"
+                    "the control of its first frame does not describe the whole image"
                 )
             frame.chunks = self._default.chunks
         self._animation.append(frame)
@@ -240,7 +240,7 @@ class _Walk:
             return [self._default]
         if len(self._animation) != self._declared or not all(f.chunks for f in self._animation):
             raise DamagedPicture(
-                f"it declares {self._declared} frames, and {len(self._animation)} are there"
+                f"it declares {self._declared} frames, and {len(self._animation)} are present"
             )
         return self._animation
 
@@ -268,7 +268,7 @@ class _PngComposer(Composer):
         self._key = self._transparent_pixel()
 
     def only(self, level: int, number: int) -> Array:
-        """Return the one frame of a picture that is no animation."""
+        """Return the only frame of a picture that is not an animation."""
         del level
         return self._decode(self._found.frames[number])
 
@@ -277,8 +277,8 @@ class _PngComposer(Composer):
 
         Raises
         ------
-        Damaged
-            Frames are to be blended in a way that their pixels cannot express.
+        DamagedPicture
+            The blended frames cannot be expressed in their pixel type.
         """
         header, stored = self._found.header, self._found.transparency
         if len(self._found.frames) == 1 or header.kind in (_GREY_ALPHA, _RGB_ALPHA):
@@ -292,7 +292,7 @@ class _PngComposer(Composer):
         return np.frombuffer(stored, ">u2").astype(self._dtype)
 
     def _transparent_index(self, alphas: bytes) -> int:
-        """Return the palette index of nothing: a transparent colour, or black."""
+        """Return the palette index of empty areas: a transparent colour, or black."""
         frames = self._found.frames
         if any(frame.over for frame in frames[1:]) and set(alphas) - {0, _OPAQUE}:
             raise DamagedPicture(
@@ -307,13 +307,13 @@ class _PngComposer(Composer):
             return colors.index(bytes(3))
         if any(frame.disposal is Disposal.BACKGROUND for frame in frames[:-1]):
             raise DamagedPicture(
-                "its frames leave nothing behind, for which its palette has no colour; convert it "
+                "its frames are cleared, but its palette has no transparent colour; convert it "
                 "to RGBA with other software"
             )
         return 0
 
     def blank(self) -> Array:
-        """Transparent black; where pixels have no alpha, their transparent colour, or 0."""
+        """Return transparent black; for pixels without alpha, their transparent colour, or 0."""
         header = self._found.header
         canvas = np.zeros((header.height, header.width, header.samples), self._dtype)
         if self._key is not None:
@@ -325,7 +325,7 @@ class _PngComposer(Composer):
         frame = self._found.frames[number]
         pixels = self._decode(frame)
         target = canvas[self.box(number)]
-        # The first frame is drawn on nothing.
+        # The first frame is drawn on an empty canvas.
         if number == 0 or not frame.over:
             target[...] = pixels
         elif self._found.header.kind in (_GREY_ALPHA, _RGB_ALPHA):
@@ -334,7 +334,7 @@ class _PngComposer(Composer):
             np.copyto(target, pixels, where=self._opaque(pixels))
 
     def _opaque(self, pixels: Array) -> Array:
-        """Return which pixels without alpha hide what lies below, shape (Y, X, 1)."""
+        """Return which pixels without alpha hide the pixels below, shape (Y, X, 1)."""
         stored = self._found.transparency
         if self._found.header.kind == _INDEXED and stored is not None:
             table = np.full(256, _OPAQUE, np.uint8)
@@ -347,9 +347,9 @@ class _PngComposer(Composer):
         return differs
 
     def _decode(self, frame: _PngFrame) -> Array:
-        """Return a frame's samples, decoded by libpng as a file of its own.
+        """Return a frame's samples, which libpng decodes as a separate file.
 
-        Indices are decoded as grey values, which libpng hands out as they are.
+        Indices are decoded as grey values, which libpng returns unchanged.
         """
         header = self._found.header
         _, _, width, height = frame.box
@@ -363,7 +363,7 @@ class _PngComposer(Composer):
             logging.getLogger("imagecodecs").addFilter(_is_news)
         pixels: Array = imagecodecs.png_decode(alone)
         if header.depth < 8:
-            # libpng stretches grey values to 8 bits.
+            # libpng scales grey values to 8 bits.
             pixels //= 255 // ((1 << header.depth) - 1)
         return pixels.reshape(height, width, header.samples)
 
@@ -380,7 +380,7 @@ class _PngComposer(Composer):
         return slice(top, top + height), slice(left, left + width)
 
     def disposal(self, number: int) -> Disposal:
-        """As stored; there is nothing before the first frame to return to."""
+        """Return the stored disposal; before the first frame there is nothing to restore."""
         kind = self._found.frames[number].disposal
         return Disposal.BACKGROUND if number == 0 and kind is Disposal.PREVIOUS else kind
 
@@ -392,7 +392,7 @@ class _PngComposer(Composer):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message of imagecodecs says more than that an image is interlaced."""
+    """Whether a message of imagecodecs reports more than an interlaced image."""
     return "Interlace handling" not in record.getMessage()
 
 
@@ -407,7 +407,7 @@ def _blend(target: Array, pixels: Array) -> None:
     most = np.iinfo(pixels.dtype).max
     above = pixels[..., -1:].astype(np.int64)
     below = target[..., -1:].astype(np.int64)
-    # Weights of both, times most squared.
+    # Weights of both, times the square of the maximum.
     weight, rest = above * most, (most - above) * below
     total = weight + rest
     mixed = pixels[..., :-1] * weight + target[..., :-1] * rest

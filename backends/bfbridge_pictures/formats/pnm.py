@@ -1,7 +1,7 @@
 """PBM, PGM, PPM and PAM (Netpbm's format descriptions), as text or as bytes.
 
-Bio-Formats' PGMReader gives the values as stored, not stretched to the type's range, and bitmaps
-as int8 with 1 for black. So does this one, which also reads packed bitmaps and PAM.
+Like Bio-Formats' PGMReader, it returns the stored values, not scaled to the type's range, and
+bitmaps as int8 with 1 for black. It also reads packed bitmaps and PAM.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST_HEADER: Final = 1 << 16
 _COMMENT: Final = re.compile(rb"#[^\r\n]*")
 _NOT_TEXT: Final = re.compile(rb"[^0-9\s]")
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{10}")
-# Of letters P1 to P6: samples.
+# Samples of the types P1 to P6.
 _SAMPLES: Final = {1: 1, 2: 1, 3: 3, 4: 1, 5: 1, 6: 3}
 _PAM_KEYS: Final = (b"WIDTH", b"HEIGHT", b"DEPTH", b"MAXVAL")
 _MOST_VALUE: Final = 65535
@@ -40,7 +40,7 @@ _MOST_VALUE: Final = 65535
 
 @dataclass(frozen=True, slots=True)
 class _PnmHeader:
-    """What stands before the pixels."""
+    """The header before the pixels."""
 
     kind: int
     width: int
@@ -61,14 +61,14 @@ class _PnmHeader:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of a value as Bio-Formats has it."""
+        """Type of a value, as in Bio-Formats."""
         if self.bitmap:
             return np.dtype(np.int8)
         return np.dtype(np.uint8 if self.most < 256 else np.uint16)
 
     @property
     def stride(self) -> int:
-        """Bytes of a row that is not text."""
+        """Bytes of a binary row."""
         if self.bitmap:
             return -(-self.width // 8)
         return self.width * self.samples * self.dtype.itemsize
@@ -80,9 +80,9 @@ def open_picture(file: PictureFile) -> Picture:
     Raises
     ------
     Unsupported
-        It begins with P, and is something else.
-    Damaged
-        It is cut short, or holds several images.
+        It starts with P, but has another format.
+    DamagedPicture
+        It is truncated, or contains several images.
     """
     header = _read_header(file)
     shape = (header.height, header.width, header.samples)
@@ -108,7 +108,7 @@ def open_picture(file: PictureFile) -> Picture:
         )
     if _MAGIC.match(Cursor(file.access, end).peek(16).lstrip()):
         raise DamagedPicture(
-            "it holds several images, of which one can be read; split it (pamsplit)"
+            "it contains several images, of which one can be read; split it (pamsplit)"
         )
     return RawRows(
         image, details,
@@ -120,13 +120,13 @@ def open_picture(file: PictureFile) -> Picture:
 def _read_header(file: PictureFile) -> _PnmHeader:
     cursor = Cursor(file.access)
     if not _MAGIC.match(cursor.peek(3)):
-        raise Unsupported("no picture of a kind that is known here")
+        raise Unsupported("not a supported picture format")
     kind = cursor.read(2)[1] - ord("0")
     if kind == 7:
         return _read_pam(cursor)
     width, height = _number(cursor), _number(cursor)
     most = 1 if kind in (1, 4) else _number(cursor)
-    # One blank, or a comment up to the end of its line, separates the header from the pixels.
+    # One white space character, or a comment line, separates the header from the pixels.
     if cursor.byte() == ord("#"):
         _skip_comment(cursor)
     return _checked(_PnmHeader(kind, width, height, _SAMPLES[kind], most, cursor.position))
@@ -151,7 +151,7 @@ def _read_pam(cursor: Cursor) -> _PnmHeader:
 
 
 def _line(cursor: Cursor) -> bytes:
-    """Return what stands before the next line feed."""
+    """Return the text before the next line feed."""
     text = bytearray()
     while (byte := cursor.byte()) != ord("\n"):
         text.append(byte)
@@ -161,7 +161,7 @@ def _line(cursor: Cursor) -> bytes:
 
 
 def _number(cursor: Cursor) -> int:
-    """Return the next number of the header, leaving the byte behind it."""
+    """Return the next number of the header, without the byte after it."""
     digits = b""
     while cursor.position < _MOST_HEADER:
         byte = cursor.peek(1)
@@ -203,20 +203,20 @@ def _from_text(file: PictureFile, header: _PnmHeader, stored: int) -> Array:
     text = _COMMENT.sub(b"", file.bytes_at(header.offset, stored))
     wanted = header.height * header.width * header.samples
     if header.bitmap:
-        # Blanks between the digits may be left out.
+        # White space between the digits may be missing.
         digits = np.frombuffer(text, np.uint8)
         values = digits[(digits == ord("0")) | (digits == ord("1"))] - ord("0")
     elif wrong := _NOT_TEXT.search(text):
-        raise DamagedPicture(f"its pixels are numbers, but {wrong.group()!r} stands among them")
+        raise DamagedPicture(f"its pixels are numbers, but contain {wrong.group()!r}")
     elif _LONG_NUMBER.search(text):
         raise DamagedPicture("a value has ten digits or more")
     else:
         values = np.fromstring(text, np.int64, sep=" ")
     if len(values) < wanted:
         raise DamagedPicture(
-            f"the file is cut short: {len(values):,} of {wanted:,} values are there"
+            f"the file is cut short: {len(values):,} of {wanted:,} values are present"
         )
     shown: Array = values[:wanted].reshape(header.height, header.width, header.samples)
     if int(shown.max()) > header.most:
-        raise DamagedPicture(f"a value is larger than {header.most}, the largest that is declared")
+        raise DamagedPicture(f"a value is larger than {header.most}, the declared maximum")
     return shown.astype(header.dtype)

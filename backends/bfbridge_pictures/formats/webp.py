@@ -1,4 +1,4 @@
-"""WebP (RFC 9649): RGB, with alpha as a fourth sample; frames of animations lie along T.
+"""WebP (RFC 9649): RGB, with alpha as a fourth sample; frames of animations are along T.
 
 Bio-Formats does not read it.
 """
@@ -34,7 +34,7 @@ _LOSSLESS_START: Final = 0x2F
 
 @dataclass(slots=True)
 class _WebpFacts:
-    """What the chunks say; `frames` counts those of an animation, `end` is the file's."""
+    """The values of the chunks; `frames` is their number in an animation, `end` the file's end."""
 
     width: int = 0
     height: int = 0
@@ -50,8 +50,8 @@ def open_picture(file: PictureFile) -> Picture:
     ------
     Unsupported
         It is another RIFF file.
-    Damaged
-        It is cut short, or breaks the format's rules.
+    DamagedPicture
+        It is truncated, or violates the format.
     """
     facts = _read_structure(file)
     samples = 4 if facts.alpha else 3
@@ -106,27 +106,27 @@ def _read_structure(file: PictureFile) -> _WebpFacts:
         cursor.position = start
         cursor.skip(size + size % 2 if start + size < facts.end else size)
     if not still and not facts.frames:
-        raise DamagedPicture("it holds no image")
+        raise DamagedPicture("it contains no image")
     return facts
 
 
 def _still(cursor: Cursor, name: bytes, facts: _WebpFacts) -> None:
-    """Read the sizes of an image without a header for all."""
+    """Read the sizes of an image without an extended header."""
     if name == b"VP8L":
         start, bits = cursor.unpack("<BI")
         if start != _LOSSLESS_START:
-            raise DamagedPicture("its lossless image does not begin as such images do")
+            raise DamagedPicture("its lossless image has no start marker")
         facts.width, facts.height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
         facts.alpha = bool(bits >> 28 & 1)
         return
     _, start, width, height = cursor.unpack("<3s3sHH")
     if start != _LOSSY_START:
-        raise DamagedPicture("its lossy image does not begin as such images do")
+        raise DamagedPicture("its lossy image has no start marker")
     facts.width, facts.height = width & 0x3FFF, height & 0x3FFF
 
 
 class _Animation:
-    """Frames composed by libwebp through Pillow, which goes from frame to frame."""
+    """Frames composed by libwebp through Pillow, which decodes them in order."""
 
     planes: DecodedPlanes
 
@@ -138,7 +138,7 @@ class _Animation:
         self._at = -1
 
     def plane(self, level: int, number: int) -> Array:
-        """Return a frame as it is shown."""
+        """Return a frame as displayed."""
         from PIL import Image
 
         if self._image is None or number < self._at:
