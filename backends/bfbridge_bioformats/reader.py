@@ -226,7 +226,7 @@ class BioFormatsReader(ReaderBackend):
         layout = entry.layout
         pixel = layout.samples * layout.dtype.itemsize
         blocks = self._blocks(entry, region)
-        with self._borrowed() as reader:
+        with self._pooled_reader() as reader:
             reader.go_to(entry.series, region.level)
             for part in plane_parts(region, out, layout.samples):
                 plane = entry.plane(region.level, part.z, part.channel, part.t)
@@ -307,11 +307,11 @@ class BioFormatsReader(ReaderBackend):
         return self._call(partial(self._ask, look))
 
     def _ask(self, question: Callable[[JavaReader], T]) -> T:
-        with self._borrowed() as reader:
+        with self._pooled_reader() as reader:
             return question(reader)
 
     @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[JavaReader]:
+    def _pooled_reader(self) -> Iterator[JavaReader]:
         """Yield a reader for use by this thread."""
         with machine.attached():
             reader = self._pool.take()

@@ -297,16 +297,16 @@ def _java_writer(target: Path, levels: int) -> Any:
         ) from error
 
 
-def _codec(java: Any, asked: str | None, target: Path) -> str | None:
+def _codec(java: Any, requested: str | None, target: Path) -> str | None:
     """Return Java's name of a codec, ignoring case."""
-    if asked is None:
+    if requested is None:
         return None
     names = [str(name) for name in java.getCompressionTypes() or ()]
     for name in names:
-        if name.lower() == asked.lower():
+        if name.lower() == requested.lower():
             return name
     raise BadArgument(
-        f"compression={asked!r}: the format of {target.name} does not support it. "
+        f"compression={requested!r}: the format of {target.name} does not support it. "
         f"Supported: {', '.join(names) or 'none'}."
     )
 

@@ -149,13 +149,13 @@ def _add_scene(
         for axis in "XYZ":
             add_length(label, axis, getattr(planes[0], axis.lower()))
     pixels = _pixels(element, index, image, metadata)
-    told = _detector_settings(information)
+    settings = _detector_settings(information)
     for position, channel in enumerate(image.channels):
         info = metadata.channels[position] if position < len(metadata.channels) else None
         node = add_channel(pixels, index, position, channel)
         if info is not None:
             _add_channel_info(node, info)
-        _add_detector_settings(node, instrument, told, position, info)
+        _add_detector_settings(node, instrument, settings, position, info)
         if info is not None and info.filter_set:
             add(node, "FilterSetRef", ID=info.filter_set)
         add(node, "LightPath")
@@ -164,21 +164,21 @@ def _add_scene(
 
 
 def _add_objective_settings(parent: Element, identifier: str, image: Element | None) -> None:
-    told = first(image, "ObjectiveSettings")
-    medium = first_text(told, "Medium")
+    described = first(image, "ObjectiveSettings")
+    medium = first_text(described, "Medium")
     add(
         parent, "ObjectiveSettings", ID=identifier,
-        CorrectionCollar=number(first_text(told, "CorrectionCollar")),
+        CorrectionCollar=number(first_text(described, "CorrectionCollar")),
         Medium=None if medium is None else enumeration("Medium", medium),
-        RefractiveIndex=number(first_text(told, "RefractiveIndex")),
+        RefractiveIndex=number(first_text(described, "RefractiveIndex")),
     )  # fmt: skip
 
 
-def _add_environment(parent: Element, told: Element | None) -> None:
+def _add_environment(parent: Element, described: Element | None) -> None:
     names = {"Temperature": "°C", "AirPressure": "mbar", "Humidity": None, "CO2Percent": None}
     attributes: dict[str, Any] = {}
     for name, unit in names.items():
-        value = number(first_text(told, name))
+        value = number(first_text(described, name))
         if value is not None:
             attributes[name] = value
             if unit is not None:
@@ -209,11 +209,11 @@ def _detector_settings(information: Element | None) -> tuple[list[str], list[str
 def _add_detector_settings(
     node: Element,
     instrument: Instrument,
-    told: tuple[list[str], list[str]],
+    settings: tuple[list[str], list[str]],
     position: int,
     info: ChannelInfo | None,
 ) -> None:
-    identifiers, binnings = told
+    identifiers, binnings = settings
     attributes: dict[str, Any] = dict(instrument.settings)
     gain = None if info is None else info.gain
     if position < len(identifiers):
@@ -274,8 +274,8 @@ def _planes(
                 _place(plane, notes, file, blocks[0], position, z, metadata)
                 plane.time = _time(notes[0], start, len(planes) - 1, t, count, stamps)
                 info = metadata.channels[c] if c < len(metadata.channels) else None
-                told = None if info is None else info.exposure
-                plane.exposure = told if notes[0].exposure is None else notes[0].exposure
+                exposure = None if info is None else info.exposure
+                plane.exposure = exposure if notes[0].exposure is None else notes[0].exposure
     return planes
 
 
@@ -305,10 +305,10 @@ def _place(
 ) -> None:
     """Set the position of a plane: the centre of its tiles, otherwise the position of its scene."""
     for axis, pixel in (("x", file.blocks.x), ("y", file.blocks.y)):
-        told = [value for note in notes if (value := getattr(note, axis)) is not None]
+        values = [value for note in notes if (value := getattr(note, axis)) is not None]
         known = None if position is None else getattr(position, axis)
-        if told:
-            middle = Quantity(min(told) + (max(told) - min(told)) / 2, "µm")
+        if values:
+            middle = Quantity(min(values) + (max(values) - min(values)) / 2, "µm")
             setattr(plane, axis, middle)
             if position is not None:
                 setattr(position, axis, middle)

@@ -57,23 +57,23 @@ def read_instrument(root: Element | None) -> Instrument:
     if root is None:
         return instrument
     information = first(root, "Information")
-    told = first(information, "Instrument")
+    described = first(information, "Instrument")
     hardware = first(root, "HardwareSetting")
-    _add_microscope(instrument.element, told, hardware)
-    _add_lights(instrument.element, told)
-    _add_detectors(instrument, first(root, "Experiment"), told)
-    _add_objectives(instrument, told, hardware)
-    _add_filters(instrument.element, told)
+    _add_microscope(instrument.element, described, hardware)
+    _add_lights(instrument.element, described)
+    _add_detectors(instrument, first(root, "Experiment"), described)
+    _add_objectives(instrument, described, hardware)
+    _add_filters(instrument.element, described)
     return instrument
 
 
-def _parts(told: Element | None, name: str) -> list[Element]:
-    return grandchildren(told, f"{name}s", name) or []
+def _parts(described: Element | None, name: str) -> list[Element]:
+    return grandchildren(described, f"{name}s", name) or []
 
 
-def _add_microscope(parent: Element, told: Element | None, hardware: Element | None) -> None:
+def _add_microscope(parent: Element, described: Element | None, hardware: Element | None) -> None:
     attributes: dict[str, str | None] = {}
-    microscope = next(iter(_parts(told, "Microscope")), None)
+    microscope = next(iter(_parts(described, "Microscope")), None)
     if microscope is not None:
         attributes = _maker(microscope)
         kind = first_text(microscope, "Type")
@@ -85,8 +85,8 @@ def _add_microscope(parent: Element, told: Element | None, hardware: Element | N
         add(parent, "Microscope", **attributes)
 
 
-def _add_lights(parent: Element, told: Element | None) -> None:
-    for light in _parts(told, "LightSource"):
+def _add_lights(parent: Element, described: Element | None) -> None:
+    for light in _parts(described, "LightSource"):
         kind = first_text(light, "LightSourceType")
         if kind in _LIGHTS:
             power = number(first_text(light, "Power"))
@@ -102,7 +102,7 @@ def _identifier(text: str) -> str:
 
 
 def _add_detectors(
-    instrument: Instrument, experiment: Element | None, told: Element | None
+    instrument: Instrument, experiment: Element | None, described: Element | None
 ) -> None:
     block = first(first(experiment, "ExperimentBlocks"), "AcquisitionBlock")
     found: list[dict[str, Any]] = []
@@ -120,7 +120,7 @@ def _add_detectors(
         for detector in descendants(group, "Detector")
     ]
     known: list[str] = []
-    for detector in _parts(told, "Detector"):
+    for detector in _parts(described, "Detector"):
         identifier = _identifier(detector.get("Id", ""))
         if identifier in known:
             continue
@@ -144,8 +144,8 @@ def _detector_values(
     values: dict[str, float | str] = {}
     gain = first_text(detector, "Gain")
     if gain:
-        told = gain if position == 0 or position >= len(gains) else gains[position]
-        values["Gain"] = number(told) or 0.0
+        found = gain if position == 0 or position >= len(gains) else gains[position]
+        values["Gain"] = number(found) or 0.0
     zoom = (first_text(detector, "Zoom") or "").partition(",")[0]
     for name, text in (
         ("Offset", first_text(detector, "Offset")),
@@ -165,9 +165,11 @@ def _binning(text: str) -> str:
     return enumeration("Binning", text.replace(",", "x"))
 
 
-def _add_objectives(instrument: Instrument, told: Element | None, hardware: Element | None) -> None:
+def _add_objectives(
+    instrument: Instrument, described: Element | None, hardware: Element | None
+) -> None:
     found: list[dict[str, Any]] = []
-    for objective in _parts(told, "Objective"):
+    for objective in _parts(described, "Objective"):
         found.append(_objective(objective))
         if instrument.objective is None:
             instrument.objective = found[-1]["ID"]
@@ -215,12 +217,12 @@ def _changer_objective(objective: Element) -> dict[str, Any]:
         "Immersion": enumeration("Immersion", first_text(objective, "Immersions")),
         "Correction": "Other",
     }
-    told = {
+    described = {
         "NominalMagnification": number(first_text(objective, "Magnification")),
         "LensNA": number(first_text(objective, "NumericalAperture")),
         "WorkingDistance": _microns(first_text(objective, "WorkingDistance")),
     }
-    return attributes | {name: value for name, value in told.items() if value is not None}
+    return attributes | {name: value for name, value in described.items() if value is not None}
 
 
 def _microns(text: str | None) -> Quantity | None:
@@ -228,10 +230,10 @@ def _microns(text: str | None) -> Quantity | None:
     return None if value is None else Quantity(value, "µm")
 
 
-def _add_filters(parent: Element, told: Element | None) -> None:
-    for filter_set in _parts(told, "FilterSet"):
+def _add_filters(parent: Element, described: Element | None) -> None:
+    for filter_set in _parts(described, "FilterSet"):
         _add_filter_set(parent, filter_set)
-    for filter_ in _parts(told, "Filter"):
+    for filter_ in _parts(described, "Filter"):
         kind = first_text(filter_, "Type")
         element = add(
             parent, "Filter", ID=filter_.get("Id", ""), **_maker(filter_),
@@ -239,7 +241,7 @@ def _add_filters(parent: Element, told: Element | None) -> None:
             FilterWheel=first_text(filter_, "FilterWheel"),
         )  # fmt: skip
         _add_transmittance(element, first(filter_, "TransmittanceRange"))
-    for dichroic in _parts(told, "Dichroic"):
+    for dichroic in _parts(described, "Dichroic"):
         add(parent, "Dichroic", ID=dichroic.get("Id", ""), **_maker(dichroic))
 
 
@@ -261,14 +263,14 @@ def _add_filter_set(parent: Element, filter_set: Element) -> None:
                 add(element, f"{kind}FilterRef", ID=identifier)
 
 
-def _add_transmittance(parent: Element, told: Element | None) -> None:
+def _add_transmittance(parent: Element, described: Element | None) -> None:
     values = {
-        "CutIn": _above_zero(first_text(told, "CutIn")),
-        "CutOut": _above_zero(first_text(told, "CutOut")),
-        "CutInTolerance": number(first_text(told, "CutInTolerance")),
-        "CutOutTolerance": number(first_text(told, "CutOutTolerance")),
+        "CutIn": _above_zero(first_text(described, "CutIn")),
+        "CutOut": _above_zero(first_text(described, "CutOut")),
+        "CutInTolerance": number(first_text(described, "CutInTolerance")),
+        "CutOutTolerance": number(first_text(described, "CutOutTolerance")),
     }
-    transmittance = number(first_text(told, "Transmittance"))
+    transmittance = number(first_text(described, "Transmittance"))
     if transmittance is None and not any(value is not None for value in values.values()):
         return
     element = add(parent, "TransmittanceRange", Transmittance=transmittance)

@@ -78,9 +78,9 @@ class BlockCache:
         self._lock = forking.lock()
         self._pixels: OrderedDict[int, Array] = OrderedDict()
         self._busy: dict[int, Any] = {}
-        forking.in_child(self._begin_anew)
+        forking.in_child(self._reset)
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         # Another thread of the parent may have been changing it.
         self._held = 0
         self._pixels, self._busy = OrderedDict(), {}
@@ -162,7 +162,7 @@ class TileReader:
             It is larger than the limits allow.
         """
         box = Box(top, top + out.shape[0], left, left + out.shape[1])
-        found = self._meeting(plane, box)
+        found = self._overlapping(plane, box)
         if len(found) > _MANY:
             out[...] = self._fill
             for tile in found.tolist():
@@ -194,12 +194,12 @@ class TileReader:
         bottom, right = top + int(tiles.rows[tile]), left + int(tiles.columns[tile])
         return Box(max(top, 0), min(bottom, tiles.height), max(left, 0), min(right, tiles.width))
 
-    def _meeting(self, plane: int, box: Box) -> Array:
+    def _overlapping(self, plane: int, box: Box) -> Array:
         """Return the tiles of a plane that overlap a box, in drawing order."""
         with self._lock:
             if self._index is None:
                 self._index = _TileIndex(self._tiles, self.chunk)
-        return self._index.meeting(plane, box)
+        return self._index.overlapping(plane, box)
 
     def _paint(self, tile: int, box: Box, parts: list[Box], out: Array) -> None:
         """Copy the visible parts of a tile into the result."""
@@ -404,7 +404,7 @@ class _TileIndex:
         order = np.argsort(cells, kind="stable")
         self._cells, self._of = cells[order], tile[order]
 
-    def meeting(self, plane: int, box: Box) -> Array:
+    def overlapping(self, plane: int, box: Box) -> Array:
         """Return the tiles that share a cell with a box, in their order."""
         first, last = box.left // self._cell[1], (box.right - 1) // self._cell[1]
         found = []

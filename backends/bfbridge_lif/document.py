@@ -70,10 +70,10 @@ def excitations(settings: LifSettings, channels: int) -> list[Quantity | None]:
     lines = _laser_lines(settings, channels)
     found = []
     for channel in range(channels):
-        told = settings.excitations[channel] if settings.excitations else None
-        if told is None or told <= 1:
-            told = lines[channel].wavelength if channel in lines else None
-        found.append(wavelength(told))
+        nanometres = settings.excitations[channel] if settings.excitations else None
+        if nanometres is None or nanometres <= 1:
+            nanometres = lines[channel].wavelength if channel in lines else None
+        found.append(wavelength(nanometres))
     return found
 
 

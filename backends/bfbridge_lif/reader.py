@@ -84,7 +84,7 @@ class LifReader(FileReader):
         Raises
         ------
         ReadFailed
-            A plane lies outside its block of pixels, or cannot be read.
+            A plane is outside its block of pixels, or cannot be read.
         """
         self.check_open()
         series = self._series[region.image]

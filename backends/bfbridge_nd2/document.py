@@ -66,8 +66,10 @@ def _image(
 
 def _noted(notes: FrameNotes, number: int) -> list[tuple[str, str, str]]:
     """Return names, values and units of the values of a frame."""
-    told: tuple[tuple[str, Sequence[float] | None, str], ...] = (
+    entries: tuple[tuple[str, Sequence[float] | None, str], ...] = (
         ("DeltaT", notes.times, "s"), ("PositionX", notes.x, "µm"), ("PositionY", notes.y, "µm"),
         ("PositionZ", notes.z, "µm"),
     )  # fmt: skip
-    return [(name, str(values[number]), unit) for name, values, unit in told if values is not None]
+    return [
+        (name, str(values[number]), unit) for name, values, unit in entries if values is not None
+    ]

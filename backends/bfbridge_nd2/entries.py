@@ -33,9 +33,9 @@ def original_entries(levels: Iterable[Any], variants: Iterable[Element]) -> dict
             found[name] = value
             if name.startswith("TextInfoItem") and isinstance(value, str):
                 for line in value.splitlines():
-                    key, colon, told = line.partition(":")
+                    key, colon, rest = line.partition(":")
                     if colon and key.strip():
-                        lines.setdefault(key.strip(), []).append(told.strip())
+                        lines.setdefault(key.strip(), []).append(rest.strip())
     for variant in variants:
         for element in variant.iter():
             value = element.get("value")

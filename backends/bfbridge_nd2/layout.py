@@ -37,13 +37,13 @@ class Loop:
         T, Z, or P for stage positions.
     length
         Number of repetitions.
-    told
+    parameters
         Its parameters.
     """
 
     axis: str
     length: int
-    told: Mapping[str, Any]
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +163,11 @@ def read_loops(experiment: Any) -> list[Loop]:
         if not isinstance(experiment, Mapping):
             raise Unsupported("an ND2 experiment of several parts")
         kind = _integer(experiment, "eType")
-        told = experiment.get("uLoopPars")
-        if not isinstance(told, Mapping):
+        parameters = experiment.get("uLoopPars")
+        if not isinstance(parameters, Mapping):
             raise Unsupported("a loop without parameters in an ND2 file")
         if kind != _SPECTRUM:
-            loop = _read_loop(kind, told, experiment)
+            loop = _read_loop(kind, parameters, experiment)
             if loop.length < 1 or any(loop.axis == other.axis for other in loops):
                 raise Unsupported(f"{loop.length} runs of a loop over {loop.axis} in an ND2 file")
             loops.append(loop)
@@ -179,26 +179,26 @@ def read_loops(experiment: Any) -> list[Loop]:
     return loops
 
 
-def _read_loop(kind: int, told: Mapping[str, Any], experiment: Mapping[str, Any]) -> Loop:
+def _read_loop(kind: int, parameters: Mapping[str, Any], experiment: Mapping[str, Any]) -> Loop:
     if kind == _TIME:
-        return Loop("T", _integer(told, "uiCount"), told)
+        return Loop("T", _integer(parameters, "uiCount"), parameters)
     if kind == _DEPTH:
-        return Loop("Z", _integer(told, "uiCount"), told)
+        return Loop("Z", _integer(parameters, "uiCount"), parameters)
     valid = experiment.get("pItemValid", b"")
     if kind == _POSITIONS:
-        points = told.get("Points")
+        points = parameters.get("Points")
         if not isinstance(points, list) or not isinstance(valid, bytes) or 0 in valid:
             raise Unsupported("positions that were left out in an ND2 file")
-        if told.get("uiCount", len(points)) != len(points):
-            raise Unsupported(f"{len(points)} positions of {told['uiCount']} in an ND2 file")
-        return Loop("P", len(points), told)
+        if parameters.get("uiCount", len(points)) != len(points):
+            raise Unsupported(f"{len(points)} positions of {parameters['uiCount']} in an ND2 file")
+        return Loop("P", len(points), parameters)
     if kind == _PHASES:
-        return Loop("T", _length_of_phases(told), told)
+        return Loop("T", _length_of_phases(parameters), parameters)
     raise Unsupported(f"an ND2 experiment with a loop of type {kind}")
 
 
-def _length_of_phases(told: Mapping[str, Any]) -> int:
-    phases, valid = told.get("pPeriod"), told.get("pPeriodValid")
+def _length_of_phases(parameters: Mapping[str, Any]) -> int:
+    phases, valid = parameters.get("pPeriod"), parameters.get("pPeriodValid")
     if not isinstance(phases, list) or not isinstance(valid, bytes) or len(phases) != len(valid):
         raise Unsupported("phases of time of another form in an ND2 file")
     return sum(

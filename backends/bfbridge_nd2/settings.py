@@ -136,17 +136,17 @@ def read_settings(
     loops
         Loops of the experiment.
     """
-    told = {loop.axis: loop for loop in loops}
+    by_axis = {loop.axis: loop for loop in loops}
     settings = _level(_level(picture, "sPicturePlanes"), "sSampleSetting")
     samples = list(settings.values())
     camera = _level(samples[0] if samples else {}, "pCameraSetting")
-    positions = _names(told["P"].told) if "P" in told else ()
+    positions = _names(by_axis["P"].parameters) if "P" in by_axis else ()
     return Nd2Settings(
         channels=tuple(
             _channel(plane, index, settings) for index, plane in enumerate(planes_of(picture))
         ),
         pixel_size=_positive(calibration, "dCalibration") or _positive(picture, "dCalibration"),
-        z_step=_step(told["Z"]) if "Z" in told else None,
+        z_step=_step(by_axis["Z"]) if "Z" in by_axis else None,
         objective=_text(calibration, "sObjective") or _text(picture, "wsObjectiveName"),
         aperture=_positive(picture, "dObjectiveNA"),
         magnification=_positive(picture, "dObjectiveMag"),
@@ -163,12 +163,12 @@ def _channel(plane: Mapping[str, Any], index: int, settings: Mapping[str, Any]) 
     color = plane.get("uiColor", 0)
     spectra = list(_spectra(plane))
     # The camera's wavelength of a channel, otherwise the maximum transmission of its filter.
-    told = next((one for one in _camera_channels(sample) if _text(one, "Name") == name), {})
+    camera = next((one for one in _camera_channels(sample) if _text(one, "Name") == name), {})
     return ChannelSettings(
         name=name,
         color=color & 0xFFFFFF if isinstance(color, int) else 0,
-        emission=_positive(told, "EmWavelength") or _peak(spectra, "m_EmissionSpectrum"),
-        excitation=_positive(told, "ExWavelength") or _line(spectra, index),
+        emission=_positive(camera, "EmWavelength") or _peak(spectra, "m_EmissionSpectrum"),
+        excitation=_positive(camera, "ExWavelength") or _line(spectra, index),
         pinhole=_positive(plane, "dPinholeDiameter"),
         exposure=_seconds(_positive(sample, "dExposureTime")),
     )
@@ -205,7 +205,7 @@ def _peak(owners: Sequence[Mapping[str, Any]], spectrum: str) -> float | None:
 
 
 def _line(owners: Sequence[Mapping[str, Any]], index: int) -> float | None:
-    """Return the excitation wavelength of a channel: the laser line of its own, or the maximum."""
+    """Return the excitation wavelength of a channel: its own laser line, or the maximum."""
     for owner in owners:
         points = _points(owner, "m_ExcitationSpectrum")
         if index < len(points) > 1 and all(point.get("eType") == _LINE for point in points):
@@ -216,15 +216,18 @@ def _line(owners: Sequence[Mapping[str, Any]], index: int) -> float | None:
 
 
 def _step(loop: Loop) -> float | None:
-    step = abs(_number(loop.told, "dZStep") or 0.0)
+    step = abs(_number(loop.parameters, "dZStep") or 0.0)
     if not step and loop.length > 1:
-        low, high = _number(loop.told, "dZLow") or 0.0, _number(loop.told, "dZHigh") or 0.0
+        low, high = (
+            _number(loop.parameters, "dZLow") or 0.0,
+            _number(loop.parameters, "dZHigh") or 0.0,
+        )
         step = abs(high - low) / (loop.length - 1)
     return step or None
 
 
-def _names(told: Mapping[str, Any]) -> tuple[str, ...]:
-    points = told.get("Points") or []
+def _names(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    points = parameters.get("Points") or []
     return tuple(
         _text(point, "dPosName") or _text(point, "pPosName") or "" if isinstance(point, Mapping)
         else "" for point in points

@@ -148,7 +148,7 @@ class OmeTiffReader(ReaderBackend):
             yield None, None
             return
         try:
-            with self._dataset.files.borrow(number) as tiff:
+            with self._dataset.files.opened(number) as tiff:
                 layout = self._layout(tiff, region, ifd)
                 try:
                     yield tiff, layout
@@ -222,7 +222,7 @@ class OmeTiffReader(ReaderBackend):
         if number == ABSENT:
             yield None
             return
-        with self._gate, self._dataset.files.borrow(number) as tiff:
+        with self._gate, self._dataset.files.opened(number) as tiff:
             yield tiff.directory(plan.levels[0] if plan.levels else ifd)
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
@@ -274,7 +274,7 @@ class OmeTiffReader(ReaderBackend):
         if number == ABSENT:
             raise ReadFailed(f"image {image}: no file contains plane z {z}, c {channel}, t {t}.")
         region = Region(image, level, (t, channel, z, 0, 0), (t + 1, channel + 1, z + 1, 1, 1))
-        with self._dataset.files.borrow(number) as tiff:
+        with self._dataset.files.opened(number) as tiff:
             try:
                 layout = self._layout(tiff, region, ifd)
             except DamagedSegment as error:
@@ -315,7 +315,7 @@ class OmeTiffReader(ReaderBackend):
     def original_metadata(self) -> Mapping[str, Any]:
         """The first directory's tags by name."""
         if self._original is None:
-            with self._gate, self._dataset.files.borrow(self._dataset.first_file) as tiff:
+            with self._gate, self._dataset.files.opened(self._dataset.first_file) as tiff:
                 self._original = tiff.directory(0).named_values()
         return self._original
 

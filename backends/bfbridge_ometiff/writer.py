@@ -172,8 +172,8 @@ class OmeTiffWriter(WriterBackend):
     @classmethod
     def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
         """Whether tiles with this encoding can be copied, according to the options."""
-        asked = {"compression", "level", "predictor", "tile"} & set(options)
-        return stored.container == "tiff" and not asked and stored["dtype"] == image.dtype.name
+        requested = {"compression", "level", "predictor", "tile"} & set(options)
+        return stored.container == "tiff" and not requested and stored["dtype"] == image.dtype.name
 
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
         """Append an encoded tile."""

@@ -219,10 +219,10 @@ class OmeZarrReader(ReaderBackend):
         if not plane.is_plain or node is None:
             return None
         try:
-            told = options_of(self._store.name, node, plane.info)
+            options = options_of(self._store.name, node, plane.info)
         except Unsupported:
             return None
-        details = {"dtype": plane.info.dtype.name, "compression": told["compression"]}
+        details = {"dtype": plane.info.dtype.name, "compression": options["compression"]}
         return StoredAs("zarr", tuple(details.items()))
 
     def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:

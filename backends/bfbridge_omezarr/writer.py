@@ -301,9 +301,9 @@ class StoreWriter(ResumedWriter):
             )
         others = self._others
         for group in sorted(documents, key=lambda key: (key == "", key)):
-            told = others.get(group, {})
+            extra = others.get(group, {})
             version = self._options.version
-            for name, document in group_documents(documents[group], version, told):
+            for name, document in group_documents(documents[group], version, extra):
                 self._files.write(_join(group, name), to_json(document))
         if self._shared:
             self._files.remove_folder(FOLDER)
@@ -331,11 +331,11 @@ class StoreWriter(ResumedWriter):
     @property
     def _others(self) -> dict[str, Mapping[str, Any]]:
         """Return the attributes of groups without NGFF metadata, as in their sources."""
-        told = {
+        extra = {
             group: spec.extras.other.get("attributes")
             for group, spec in zip(self._places.groups, self._specs, strict=True)
         }
-        return {group: found for group, found in told.items() if isinstance(found, Mapping)}
+        return {group: found for group, found in extra.items() if isinstance(found, Mapping)}
 
 
 def _join(group: str, name: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
-import PIL  # noqa: F401 - here, so that a missing package is told when the backend is loaded
+import PIL  # noqa: F401 - here, so that a missing package is reported when the backend is loaded
 
 from bfbridge.backend import Image, OpenOptions, Region
 from bfbridge.errors import (
@@ -57,7 +57,7 @@ class PictureReader(FileReader):
         return _unpacked(source, options.limits) or source.open()
 
     def read_structure(self, options: OpenOptions) -> list[Image]:
-        """Read everything but pixels; see `FileReader`. Frames of an animation lie along T."""
+        """Read everything but pixels; see `FileReader`. Frames of an animation are along T."""
         # One thread at a time decodes a plane, so further threads do not help at a URL.
         self.waits = False
         try:

@@ -140,7 +140,7 @@ def test_a_minc2_file_without_time(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "names", "kind", "why"),
     [
-        ((2, 3, 5, 7), ("time", *SPACE), "int8", "6 planes, and Bio-Formats takes it for one of 3"),
+        ((2, 3, 5, 7), ("time", *SPACE), "int8", "6 planes, but Bio-Formats reads 3"),
         ((2, 3, 5, 7), ("time", *SPACE), "int16", "more axes"),
         ((7, 3, 5), ("xspace", "zspace", "yspace"), "int8", "7 planes"),
         ((3, 7, 5), ("zspace", "xspace", "yspace"), "int8", "another order"),

@@ -183,7 +183,7 @@ def test_fill_values(tmp_path: Path, dtype: str, stored: Any, expected: Any) -> 
     expected = np.full((4, 5), expected, dtype)
     np.testing.assert_array_equal(plane(open_reader(path)), expected)
     document(path / "0/zarr.json", {**array, "data_type": "int16", "fill_value": 1.5})
-    with pytest.raises(UnreadableFile, match=r"fill value 1.5 is none"):
+    with pytest.raises(UnreadableFile, match=r"fill value 1.5 is invalid"):
         open_reader(path)
 
 

@@ -103,14 +103,14 @@ class Package:
 
     def _unpacked(self, source: Source) -> IO[bytes]:
         with (
-            self._telling(source.name),
+            self._unreadable_on_error(source.name),
             _buffered(source) as file,
             _unpacking(source, file) as stream,
         ):
             return self._copied(stream, source.name)
 
     def _zip(self, source: Source) -> None:
-        with self._telling(source.name):
+        with self._unreadable_on_error(source.name):
             file = self._open_files.enter_context(_buffered(source))
             archive = self._open_files.enter_context(zipfile.ZipFile(file))
         entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
@@ -135,7 +135,7 @@ class Package:
     def _entry(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
         name = self._name(entry)
         check(entry.file_size, self._limits.unpacked_bytes, "length in bytes, unpacked,", name)
-        with self._telling(name), archive.open(entry) as stream:
+        with self._unreadable_on_error(name), archive.open(entry) as stream:
             file = self._copied(stream, name)
             if file.tell() != entry.file_size:
                 raise zipfile.BadZipFile(f"{file.tell():,} bytes, not {entry.file_size:,}")
@@ -167,7 +167,7 @@ class Package:
 
     @staticmethod
     @contextlib.contextmanager
-    def _telling(name: str) -> Iterator[None]:
+    def _unreadable_on_error(name: str) -> Iterator[None]:
         try:
             yield
         except BfbridgeError:

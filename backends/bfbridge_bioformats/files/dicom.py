@@ -241,7 +241,7 @@ class _DicomFile:
         table, fragments = self._fragments()
         if len(fragments) == self.frames:
             return [[fragment] for fragment in fragments]
-        frames = self._told_apart(fragments, start, table)
+        frames = self._fragments_by_start(fragments, start, table)
         if frames is None:
             raise UnreadableFile(
                 f"{self.name}: its {self.frames} frames have {len(fragments)} fragments, and "
@@ -337,7 +337,7 @@ class _DicomFile:
             )
         return found[0], found[1:]
 
-    def _told_apart(
+    def _fragments_by_start(
         self, fragments: _Spans, start: bytes, table: tuple[int, int]
     ) -> list[_Spans] | None:
         """Return the fragments of each frame, or None if they cannot be determined."""
@@ -355,10 +355,10 @@ class _DicomFile:
             # Offsets are those of each frame's first item, counted from the end of the table.
             raw = bytes(self.access.read_at(at, length))
             items = {place - 8: number for number, (place, _) in enumerate(fragments)}
-            told = [items.get(at + length + int(n), -1) for (n,) in struct.iter_unpack("<I", raw)]
-            if not set(told) <= set(marked):
+            starts = [items.get(at + length + int(n), -1) for (n,) in struct.iter_unpack("<I", raw)]
+            if not set(starts) <= set(marked):
                 return None
-            marked = told
+            marked = starts
         if len(marked) != frames or marked[0] != 0 or marked != sorted(set(marked)):
             return None
         return [fragments[a:b] for a, b in pairwise([*marked, len(fragments)])]

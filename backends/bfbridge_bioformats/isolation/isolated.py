@@ -45,17 +45,17 @@ _PIECE = 64 << 20
 class WorkerFile:
     """The file in one worker."""
 
-    def __init__(self, worker: Worker, number: int, homes: set[Worker]) -> None:
+    def __init__(self, worker: Worker, number: int, open_in: set[Worker]) -> None:
         self.worker = worker
         self.number = number
-        self._homes = homes
+        self._open_in = open_in
         self._open = True
 
     def close(self) -> None:
         """Close the file there."""
         if self._open:
             self._open = False
-            self._homes.discard(self.worker)
+            self._open_in.discard(self.worker)
             workers.leave(self.worker, self.number)
 
 
@@ -73,7 +73,7 @@ class Opening:
         Images, series numbers and format, as found when the file was first opened.
     cost
         Seconds that opening took, including the start of a worker.
-    homes
+    open_in
         Workers that have the file open.
     """
 
@@ -84,7 +84,7 @@ class Opening:
     heap: int
     facts: tuple[Any, ...] | None = None
     cost: float = 0.0
-    homes: set[Worker] = field(default_factory=set)
+    open_in: set[Worker] = field(default_factory=set)
 
     def make(self) -> WorkerFile:
         """Open the file in a worker that does not have it open.
@@ -100,7 +100,7 @@ class Opening:
 
     def _make(self) -> WorkerFile:
         begun = time.monotonic()
-        worker = workers.join(self.homes, self.most, self.heap)
+        worker = workers.join(self.open_in, self.most, self.heap)
         # Another worker would have to be started, even if this one was already running.
         saved = worker.start_seconds if worker.users > 1 else 0.0
         number = None
@@ -118,8 +118,8 @@ class Opening:
             raise
         self.facts = tuple(facts)
         self.cost = time.monotonic() - begun + saved
-        self.homes.add(worker)
-        return WorkerFile(worker, number, self.homes)
+        self.open_in.add(worker)
+        return WorkerFile(worker, number, self.open_in)
 
     def pool(self, first: WorkerFile | None) -> ReaderPool[WorkerFile]:
         """Return a pool of open files, with `first` as its first."""
@@ -136,7 +136,7 @@ class _IsolatedState:
     def renew(self) -> None:
         """Forget the parent's workers."""
         closed = self.pool.closed
-        self.opening = replace(self.opening, homes=set())
+        self.opening = replace(self.opening, open_in=set())
         self.pool = self.opening.pool(None)
         if closed:
             self.pool.close()
@@ -215,7 +215,9 @@ class IsolatedReader(ReaderBackend):
     @property
     def processes(self) -> Sequence[int]:
         """Numbers of the worker processes that have the file open now."""
-        return sorted(worker.pid for worker in list(self._state.opening.homes) if worker.is_alive())
+        return sorted(
+            worker.pid for worker in list(self._state.opening.open_in) if worker.is_alive()
+        )
 
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` with a region. Thread-safe.

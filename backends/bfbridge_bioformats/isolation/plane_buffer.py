@@ -116,7 +116,7 @@ class PlaneBuffer:
         record = spec.image.levels[level]
         grid = record.grid
         if index not in grid:
-            raise BadArgument(f"chunk {index} lies outside the grid {grid.counts} (T, C, Z, Y, X).")
+            raise BadArgument(f"chunk {index} is outside the grid {grid.counts} (T, C, Z, Y, X).")
         offset = self._starts[image, level] + grid.number(index) * self._slot(spec, record)
         return offset, grid.block_shape(index)
 

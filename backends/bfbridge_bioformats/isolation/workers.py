@@ -69,7 +69,7 @@ class Worker:
         self._lock = forking.lock()
         self._dropped: deque[int] = deque()
         self._broken = False
-        self._told = False
+        self._reported = False
         self.users = 0
         self.start_seconds = 0.0
 
@@ -133,18 +133,18 @@ class Worker:
 
     def report_death(self, purpose: str) -> None:
         """Raise `ReadFailed` for a worker that has died, the first time this is called for it."""
-        told, self._told = self._told, True
-        if not told:
+        reported, self._reported = self._reported, True
+        if not reported:
             raise ReadFailed(f"{purpose}: {self._fate('')}")
 
     def kill(self) -> None:
         """End the process at once; its current request is lost."""
-        self._broken = self._told = True
+        self._broken = self._reported = True
         self._process.kill()
 
     def end(self) -> None:
         """End the process, in an orderly way if it is idle, and release its resources."""
-        self._broken = self._told = True
+        self._broken = self._reported = True
         idle = self._lock.acquire(timeout=_EXIT_PATIENCE / 10)
         try:
             if not idle:
@@ -160,7 +160,7 @@ class Worker:
 
     def forget(self) -> None:
         """Release the process in a forked child; it belongs to the parent."""
-        self._broken = self._told = True
+        self._broken = self._reported = True
         self._process.forget()
         self._memory.close()
 
@@ -193,7 +193,7 @@ class Worker:
             sound, value, records = self._process.receive()
         except (EOFError, OSError) as error:
             _park_at_exit()
-            self._broken = self._told = True
+            self._broken = self._reported = True
             self._wait()
             raise ReadFailed(f"{purpose}: {self._fate(' during this request')}") from error
         except BaseException:

@@ -265,7 +265,7 @@ def ensure_jars(
     JarProblem
         If the jars cannot be downloaded, fail verification, or cannot be written.
     """
-    tell = say or (lambda _line: None)
+    report = say or (lambda _line: None)
     targets = pin.paths(folder)
     wrong = [
         (path, problem_with(path, jar) if path.exists() else None)
@@ -273,12 +273,12 @@ def ensure_jars(
         if not path.exists() or problem_with(path, jar) is not None
     ]
     if not wrong:
-        tell(f"Bio-Formats {pin.version}: using the verified jar {_shown(targets)}")
+        report(f"Bio-Formats {pin.version}: using the verified jar {_shown(targets)}")
         return targets
     present = [(path, problem) for path, problem in wrong if problem is not None]
     for path, problem in present:
-        tell(f"{path} is not the pinned Bio-Formats jar and will be replaced: {problem}")
-    tell(f"downloading {pin.archive} {pin.archive_version} for its Bio-Formats {pin.version} jar")
+        report(f"{path} is not the pinned Bio-Formats jar and will be replaced: {problem}")
+    report(f"downloading {pin.archive} {pin.archive_version} for its Bio-Formats {pin.version} jar")
     try:
         targets[0].parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="bfbridge-jar-") as scratch:
@@ -294,7 +294,7 @@ def ensure_jars(
             raise
         notes = "".join(f"\nThe file now at {path} was not used: {why}." for path, why in present)
         raise JarProblem(f"{error}{notes}") from error
-    tell(f"Bio-Formats {pin.version}: verified and written to {_shown(targets)}")
+    report(f"Bio-Formats {pin.version}: verified and written to {_shown(targets)}")
     return targets
 
 

@@ -29,7 +29,7 @@ _ENDLESS = "bfbridge.Endless"
 _EXCEEDED = "bfbridge.Exceeded"
 _NO_MEMORY = frozenset({"java.lang.OutOfMemoryError", "bfbridge.OutOfHeap", "MemoryError"})
 # Message of JPype's RuntimeError if Java has no memory to report its error to Python.
-_UNTOLD = "Fatal error occurred"
+_NOT_REPORTED = "Fatal error occurred"
 _MISSING = frozenset({"java.io.FileNotFoundException", "java.nio.file.NoSuchFileException"})
 
 
@@ -114,7 +114,7 @@ def _kinds(error: BaseException) -> frozenset[str]:
     """Return the class names of a Java exception, its base classes and its causes."""
     names: set[str] = set()
     current: Any = error
-    if type(error) is RuntimeError and str(error) == _UNTOLD:
+    if type(error) is RuntimeError and str(error) == _NOT_REPORTED:
         names.add("java.lang.OutOfMemoryError")
     for _ in range(_DEEPEST_CAUSE):
         if current is None:

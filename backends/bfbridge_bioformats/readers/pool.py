@@ -207,7 +207,7 @@ class ReaderPool(Generic[R]):
         self._idle = [] if first is None else [first]
         self._alive = len(self._idle)
         # Readers in use, and the calls that use them, if known.
-        self._lent: dict[int, Call[Any] | None] = {}
+        self._users: dict[int, Call[Any] | None] = {}
         self._waited = 0.0
         self._closed = False
         self._changed = forking.condition()
@@ -235,7 +235,7 @@ class ReaderPool(Generic[R]):
                 self.check_open()
                 check_wanted()
                 if self._idle:
-                    return self._lend(self._idle.pop())
+                    return self._mark_used(self._idle.pop())
                 if self._in_use() < self._most and self._may_grow():
                     self._alive += 1
                     self._waited = 0.0
@@ -243,12 +243,12 @@ class ReaderPool(Generic[R]):
                 self._wait()
         reader = self._grow()
         with self._changed:
-            return self._lend(reader)
+            return self._mark_used(reader)
 
     def give(self, reader: R) -> None:
         """Put a working reader back."""
         with self._changed:
-            self._lent.pop(id(reader), None)
+            self._users.pop(id(reader), None)
             # There may be one too many, if another reader has replaced an abandoned one.
             if not self._closed and self._alive <= self._most:
                 self._idle.append(reader)
@@ -260,7 +260,7 @@ class ReaderPool(Generic[R]):
     def discard(self, reader: R) -> None:
         """Remove a reader after an error: its state is unknown."""
         with self._changed:
-            self._lent.pop(id(reader), None)
+            self._users.pop(id(reader), None)
             self._alive -= 1
             self._changed.notify()
         reader.close()
@@ -280,14 +280,14 @@ class ReaderPool(Generic[R]):
         if self._closed:
             raise Closed(f"{self._name}: read after close().")
 
-    def _lend(self, reader: R) -> R:
-        self._lent[id(reader)] = current_call()
+    def _mark_used(self, reader: R) -> R:
+        self._users[id(reader)] = current_call()
         return reader
 
     def _in_use(self) -> int:
         """Number of readers in use that will be put back; an abandoned one may not be."""
         return self._alive - sum(
-            call is not None and call.abandoned for call in self._lent.values()
+            call is not None and call.abandoned for call in self._users.values()
         )
 
     def _may_grow(self) -> bool:

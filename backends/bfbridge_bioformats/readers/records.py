@@ -160,14 +160,14 @@ def _sizes(level: Sequence[int], number: int, name: str) -> Sequence[int]:
     return level
 
 
-def _level(told: Sequence[int], samples: int, itemsize: int) -> Level:
-    x, y, z, effective, t, tile_x, tile_y = told
+def _level(values: Sequence[int], samples: int, itemsize: int) -> Level:
+    x, y, z, effective, t, tile_x, tile_y = values
     height, width = block_size(x, y, tile_x, tile_y, samples * itemsize)
     return Level(shape=(t, effective * samples, z, y, x), chunk=(1, samples, 1, height, width))
 
 
-def _channel(told: Sequence[Any], samples: int) -> Channel:
-    name, color, emission, excitation = told
+def _channel(values: Sequence[Any], samples: int) -> Channel:
+    name, color, emission, excitation = values
     return Channel(
         name=name,
         color=None if color is None else (color[0], color[1], color[2], color[3]),

@@ -66,15 +66,16 @@ def find_java() -> Java:
     JavaNotFound
         There is none, or it is older than Java 11; the message lists the locations.
     """
-    asked = os.environ.get(VARIABLE, "").strip()
-    if asked and asked.lower() != "system":
+    requested = os.environ.get(VARIABLE, "").strip()
+    if requested and requested.lower() != "system":
         return _checked(
-            java_at(Path(asked).expanduser(), f"{VARIABLE}={asked}"), f"{VARIABLE}={asked}"
+            java_at(Path(requested).expanduser(), f"{VARIABLE}={requested}"),
+            f"{VARIABLE}={requested}",
         )
-    if asked:
+    if requested:
         return _checked(
             _system(),
-            f"{VARIABLE}={asked} (JAVA_HOME, then the conda environment, then java on PATH)",
+            f"{VARIABLE}={requested} (JAVA_HOME, then the conda environment, then java on PATH)",
         )
     bundled = _bundled()
     if bundled is not None:

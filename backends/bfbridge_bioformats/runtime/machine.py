@@ -282,7 +282,7 @@ class JavaMachine:
         self._byte = jpype.JByte
         self._bytes = jpype.JArray(jpype.JByte)
         try:
-            self._version = self._meet(jpype)
+            self._version = self._prepare_jvm(jpype)
         except (TypeError, jpype.JException) as error:
             self._incomplete = _refuse_jars(error)
             raise JarNotFound(self._incomplete) from error
@@ -292,7 +292,7 @@ class JavaMachine:
         self._started = True
         log.debug("Bio-Formats %s, Java heap up to %d MB", self._version, self._max_memory >> 20)
 
-    def _meet(self, jpype: Any) -> str:
+    def _prepare_jvm(self, jpype: Any) -> str:
         """Redirect Java's log and output; return the version of Bio-Formats."""
         if not self._adopted:
             jpype.JClass("bfbridge.LogStream").find()
@@ -354,28 +354,28 @@ class JavaMachine:
         with contextlib.suppress(Exception):
             self._log.detach()
         with contextlib.suppress(Exception):
-            self._end_strays()
+            self._end_foreign_threads()
 
-    def _end_strays(self) -> None:
+    def _end_foreign_threads(self) -> None:
         """Prevent a Java thread of other code from keeping this process from ending.
 
         Destroying a JVM waits for all its non-daemon threads. They are interrupted, have two
         seconds to end, and are otherwise left running until the process ends.
         """
-        if self._adopted or not self._strays():
+        if self._adopted or not self._foreign_threads():
             return
-        for stray in self._strays():
-            stray.interrupt()
+        for thread in self._foreign_threads():
+            thread.interrupt()
         deadline = time.monotonic() + _EXIT_PATIENCE
-        while self._strays() and time.monotonic() < deadline:
+        while self._foreign_threads() and time.monotonic() < deadline:
             time.sleep(0.02)
-        if self._strays():
+        if self._foreign_threads():
             import jpype.config
 
             log.warning("some Java threads did not stop within %s s", _EXIT_PATIENCE)
             jpype.config.destroy_jvm = False
 
-    def _strays(self) -> list[Any]:
+    def _foreign_threads(self) -> list[Any]:
         """Return Java's running threads that would keep it from ending, except this one."""
         thread = self._classes["java.lang.Thread"]
         own = thread.currentThread()

@@ -92,12 +92,12 @@ def jvm_arguments(feature: int | None, heap: int) -> list[str]:
     return [*flags, f"-Xmx{max(heap, SMALLEST_HEAP) // MIB}m"]
 
 
-def heap_bytes(asked: str | int | None = None) -> int:
+def heap_bytes(requested: str | int | None = None) -> int:
     """Return the largest Java heap in bytes.
 
     Parameters
     ----------
-    asked
+    requested
         Bytes, or text such as "2g" or "800m". None: the environment variable ``BFBRIDGE_HEAP``,
         else a quarter of what this process may use (control group, else machine), at least
         512 MB but never more than half.
@@ -108,15 +108,15 @@ def heap_bytes(asked: str | int | None = None) -> int:
         The text is not a size, or below 64 MB.
     """
     where = "heap"
-    if asked is None:
-        asked = os.environ.get(HEAP_VARIABLE, "").strip() or None
+    if requested is None:
+        requested = os.environ.get(HEAP_VARIABLE, "").strip() or None
         where = HEAP_VARIABLE
-    if asked is None:
+    if requested is None:
         memory = _memory_limit()
         return max(min(max(memory // 4, _DEFAULT_FLOOR), memory // 2), SMALLEST_HEAP)
-    size = asked if isinstance(asked, int) else _parse(asked, where)
+    size = requested if isinstance(requested, int) else _parse(requested, where)
     if size < SMALLEST_HEAP:
-        raise BadArgument(f"{where}={asked!r}: the Java heap needs at least 64m.")
+        raise BadArgument(f"{where}={requested!r}: the Java heap needs at least 64m.")
     return size
 
 

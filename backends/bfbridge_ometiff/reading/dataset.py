@@ -266,7 +266,7 @@ class _Builder:
                 raise self._contradiction(index, "has no TiffData")
             if first_layout is None:
                 first_file = 0 if self._own else self._file_of(image.tiff_data[0])
-                with self._files.borrow(first_file) as tiff:
+                with self._files.opened(first_file) as tiff:
                     first_layout = tiff.layout(0)
             planes += image.size_t * image.size_c * image.size_z
             check(planes, self._options.limits.planes, "number of planes", self._source.name)
@@ -337,7 +337,7 @@ class _Builder:
         for number, ifd in last.items():
             if not ifd and self._is_there(number):
                 continue
-            with self._files.borrow(number) as tiff:
+            with self._files.opened(number) as tiff:
                 # OMETiffReader does not number thumbnails.
                 count = tiff.tiff.count() - len(tiff.tiff.skipped)
                 if ifd >= count:
@@ -410,7 +410,7 @@ class _Builder:
             if ABSENT not in planes.files:
                 continue
             named = sum(number != ABSENT for number in planes.files)
-            with self._files.borrow(0) as tiff:
+            with self._files.opened(0) as tiff:
                 count = tiff.tiff.count() - len(tiff.tiff.skipped)
             if len(maps) == 1 and _fits_when_counted(planes, count, counts[index]):
                 raise Unsupported(f"image {index} has planes that no TiffData names")
@@ -433,7 +433,7 @@ class _Builder:
             ),
             default=0,
         )
-        with self._files.borrow(0) as tiff:
+        with self._files.opened(0) as tiff:
             if tiff.is_local:
                 tiff.tiff.walk_quietly(last)
             if any(position <= last for position in tiff.tiff.skipped) and last > 0:
@@ -501,7 +501,7 @@ class _Builder:
                 f"first is {image.tiff_data[0].file_name!r}. Put them in the same folder."
             )
         number, ifd = place
-        with self._files.borrow(number) as tiff:
+        with self._files.opened(number) as tiff:
             layout = tiff.layout(ifd)
             entry = tiff.directory(ifd).entries.get(Tag.SubIFDs)
             below = 0 if entry is None else entry.values

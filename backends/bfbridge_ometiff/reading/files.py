@@ -297,7 +297,7 @@ class FileSet:
         return True
 
     @contextlib.contextmanager
-    def borrow(self, number: int) -> Any:
+    def opened(self, number: int) -> Any:
         """Yield an open file for the duration of a ``with`` block.
 
         Raises

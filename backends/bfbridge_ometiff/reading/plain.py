@@ -244,7 +244,7 @@ def _directories(tiff: OpenTiff) -> tuple[list[int], bool]:
 def _checked_layout(tiff: OpenTiff, number: int) -> SegmentLayout:
     layout = tiff.layout(number)
     if layout.compression == JPEG2000:
-        raise Unsupported("JPEG 2000 outside OME-TIFF, which has resolutions of its own")
+        raise Unsupported("JPEG 2000 outside OME-TIFF, which has its own resolutions")
     check_colors(tiff, layout)
     return layout
 

@@ -71,5 +71,5 @@ def stored_as(layout: SegmentLayout) -> StoredAs | None:
 
 def copied_from(stored: StoredAs) -> Copied:
     """Return the tags for segments with this encoding."""
-    told = dict(stored.details)
-    return Copied(**{**told, "dtype": np.dtype(told["dtype"])})
+    details = dict(stored.details)
+    return Copied(**{**details, "dtype": np.dtype(details["dtype"])})

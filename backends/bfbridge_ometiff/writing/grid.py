@@ -69,9 +69,7 @@ class SegmentGrid:
             It is outside the grid.
         """
         if index not in self.chunks:
-            raise BadArgument(
-                f"chunk {index} lies outside the grid {self._blocks} (T, C, Z, Y, X)."
-            )
+            raise BadArgument(f"chunk {index} is outside the grid {self._blocks} (T, C, Z, Y, X).")
         return self.chunks.number(index)
 
     def segment_shape(self, row: int) -> tuple[int, int, int]:

@@ -57,16 +57,18 @@ def make_ome(
     from ome_types import OME
 
     document = OME() if xml is None else model_from_xml(xml, "OME/METADATA.ome.xml")
-    told = extras or [Extras()] * len(images)
-    planes = [_count_planes(image, each.origin) for image, each in zip(images, told, strict=True)]
+    all_extras = extras or [Extras()] * len(images)
+    planes = [
+        _count_planes(image, each.origin) for image, each in zip(images, all_extras, strict=True)
+    ]
     most = _MOST_PLANES if sum(planes) <= _MOST_IN_ALL else 1
     document.images = [
         _agreeing(document.images[i], image)
         if xml is not None and described[i] is not None
-        else _image(i, image, told[i].origin, every_plane=planes[i] <= most)
+        else _image(i, image, all_extras[i].origin, every_plane=planes[i] <= most)
         for i, image in enumerate(images)
     ]
-    attach_extras(document, told)
+    attach_extras(document, all_extras)
     if plate is not None and not document.plates:
         document.plates = [_plate(plate, [image.id for image in document.images])]
     return document

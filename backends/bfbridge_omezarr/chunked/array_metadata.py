@@ -89,7 +89,7 @@ class ArrayInfo:
         Array axis of each axis of the stored chunk (Zarr v3's transpose; order "F").
     separator, prefix
         Parts of chunk keys.
-    separator_told
+    separator_given
         Whether the document defines the separator. The default of version 2 is ".", but stores with
         "/" are older than the key (early bioformats2raw, zarr's NestedDirectoryStore).
     shard
@@ -111,7 +111,7 @@ class ArrayInfo:
     order: tuple[int, ...] = ()
     separator: Literal["/", "."] = "/"
     prefix: str = ""
-    separator_told: bool = True
+    separator_given: bool = True
     shard: ShardInfo | None = None
     dimension_names: tuple[str | None, ...] | None = None
     direct: bool = True
@@ -227,7 +227,7 @@ def _fill(value: Any, dtype: np.dtype[Any], where: str) -> Any:
         return native.type(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise UnreadableFile(
-            f"{where}: the fill value {value!r:.60} is none for {native} pixels."
+            f"{where}: the fill value {value!r:.60} is invalid for {native} pixels."
         ) from error
 
 
@@ -240,9 +240,9 @@ def _parse_v2(key: str, document: Mapping[str, Any], limits: Limits, where: str)
     order = document.get("order", "C")
     if order not in ("C", "F"):
         raise UnreadableFile(f"{where}: order is {order!r:.20}, neither 'C' nor 'F'.")
-    told = document.get("dimension_separator")
-    if told not in (None, "/", "."):
-        raise UnreadableFile(f"{where}: dimension_separator is {told!r:.20}.")
+    separator = document.get("dimension_separator")
+    if separator not in (None, "/", "."):
+        raise UnreadableFile(f"{where}: dimension_separator is {separator!r:.20}.")
     axes = range(len(shape))
     return ArrayInfo(
         key=key,
@@ -252,8 +252,8 @@ def _parse_v2(key: str, document: Mapping[str, Any], limits: Limits, where: str)
         fill=_fill(document.get("fill_value"), dtype, where),
         decoders=decoders_v2(document.get("compressor"), document.get("filters"), where),
         order=tuple(axes if order == "C" else reversed(axes)),
-        separator="/" if told == "/" else ".",
-        separator_told=told is not None,
+        separator="/" if separator == "/" else ".",
+        separator_given=separator is not None,
     )
 
 
@@ -411,7 +411,7 @@ def _codecs_v3(
         if permutation in ("C", "F"):
             permutation = list(range(ndim))[:: 1 if permutation == "C" else -1]
         if sorted(permutation) != list(range(ndim)):
-            raise UnreadableFile(f"{where}: transpose order {permutation!r:.60} is none.")
+            raise UnreadableFile(f"{where}: transpose order {permutation!r:.60} is invalid.")
         order = tuple(order[axis] for axis in permutation)
         place += 1
     if place == len(codecs) or codecs[place][0] not in ("bytes", "endian"):

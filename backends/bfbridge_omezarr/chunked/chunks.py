@@ -179,7 +179,7 @@ class ZarrArrayReader:
         if self._indexes is not None:
             return self._indexes.read(key, index, self._workspace.stored)
         stored = self._store.read(key, self._stored_limit, self._workspace.stored)
-        if stored is None and not self._info.separator_told:
+        if stored is None and not self._info.separator_given:
             key = self._info.chunk_key(index, "/")
             stored = self._store.read(key, self._stored_limit, self._workspace.stored)
         return stored

@@ -32,7 +32,7 @@ MIB: Final = 1 << 20
 _KEPT_INDEXES: Final = 16 * MIB
 _KEPT_STAMPS: Final = 65_536
 _ABSENT: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-_BELIEVED: Final = 5.0
+_MISSING_SECONDS: Final = 5.0
 """Seconds for which a missing shard or chunk is not requested again from a server."""
 
 
@@ -59,7 +59,7 @@ class _ShardIndex:
     @property
     def is_fresh(self) -> bool:
         """Whether the server need not be queried again."""
-        return time.monotonic() - self.checked < _BELIEVED
+        return time.monotonic() - self.checked < _MISSING_SECONDS
 
 
 class ShardIndexes:

@@ -292,7 +292,7 @@ class Guard:
             except BfbridgeError as error:
                 raise changed(where, "it cannot be read any more") from error
             if not _continues(self._known[1], document):
-                raise changed(where, "the array was written anew")
+                raise changed(where, "the array was rewritten")
             self._known = (stored.stamp, document)
 
 

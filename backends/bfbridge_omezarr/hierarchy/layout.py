@@ -174,7 +174,7 @@ def _images_of(
     entries = node.ome.get("multiscales")
     place = f"{where}/{node.key}" if node.key else where
     if not isinstance(entries, list) or not entries:
-        raise UnreadableFile(f"{place}: this group is to be an image, but has no multiscales.")
+        raise UnreadableFile(f"{place}: this group should be an image, but has no multiscales.")
     limits = documents.limits
     check(len(entries), limits.images // _ONE_GROUP, "number of images of one group", place)
     images = []
@@ -276,7 +276,9 @@ def _wells(
         well = node.ome.get("well")
         images = well.get("images") if isinstance(well, dict) else None
         if not isinstance(images, list):
-            raise UnreadableFile(f"{where}/{key}: this group is to be a well, but lists no images.")
+            raise UnreadableFile(
+                f"{where}/{key}: this group should be a well, but lists no images."
+            )
         for image in images:
             path = image.get("path") if isinstance(image, dict) else None
             field = join(key, path, f"{where}/{key}")

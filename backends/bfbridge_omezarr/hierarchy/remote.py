@@ -93,8 +93,8 @@ class RemoteStore(Store):
             # aiohttp calls it with each response; fsspec raises errors for the status itself.
             data = filesystem.cat_file(path, start=start, end=end, raise_for_status=look)
             version = seen[-1] if seen else None
-            told = version is not None and (version.etag or version.modified)
-            return Stamped(data, version if told else None)
+            has_version = version is not None and (version.etag or version.modified)
+            return Stamped(data, version if has_version else None)
         if hasattr(filesystem, "call_s3"):
             found = _s3_answer(filesystem, path, start, end)
             if found is not None:

@@ -179,7 +179,7 @@ class Buffer:
 def too_long(label: str, size: int, limit: int) -> LimitExceeded:
     """Return the error for a key that is too long."""
     return LimitExceeded(
-        f"{label}: holds {size:,} bytes where at most {limit:,} make sense; the store is damaged "
+        f"{label}: has {size:,} bytes, more than the {limit:,} allowed; the store is damaged "
         "or hostile."
     )
 
@@ -335,7 +335,7 @@ class FolderStore(Store):
                 os.close(opened[0])
             raise FileChanged(
                 f"{self.label(key)}: the store was replaced or removed while it was open. Open it "
-                "again to read what it holds now."
+                "again to read its new data."
             )
         return opened
 

@@ -1,4 +1,4 @@
-"""PNG (PNG specification, 3rd edition) and animated PNG, whose frames lie along T.
+"""PNG (PNG specification, 3rd edition) and animated PNG, whose frames are along T.
 
 Like Bio-Formats' APNGReader, it returns the stored samples: palette indices with a lookup table,
 grey values of fewer than 8 bits unscaled, alpha as a further sample.
