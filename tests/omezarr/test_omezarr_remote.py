@@ -297,7 +297,7 @@ class TestShardsThatAreReplaced:
         assert not chunk(reader, 0, 0).any()
         assert server[1].asked == []
         rewrite(folder)
-        monkeypatch.setattr(indexes, "_BELIEVED", -1.0)
+        monkeypatch.setattr(indexes, "_MISSING_SECONDS", -1.0)
         for each in (reader, local):
             with pytest.raises(FileChanged, match="replaced"):
                 chunk(each, 0, 0)
@@ -316,7 +316,7 @@ class TestShardsThatAreReplaced:
         for each in (reader, local):
             assert not chunk(each, 0, 0).any()
         shard.write_bytes(data)
-        monkeypatch.setattr(indexes, "_BELIEVED", -1.0)
+        monkeypatch.setattr(indexes, "_MISSING_SECONDS", -1.0)
         for each in (reader, local):
             np.testing.assert_array_equal(chunk(each, 0, 0), VALUES[0, 0, :32, :32])
 
@@ -409,7 +409,7 @@ def test_what_is_too_long_is_not_fetched_whole(
     with (folder / "plain.zarr/0/c/0/0/0/0").open("r+b") as file:
         file.truncate(64 << 20)
     handler.asked.clear()
-    with pytest.raises(LimitExceeded, match="at most"):
+    with pytest.raises(LimitExceeded, match="more than the"):
         whole(reader)
     # Twice a chunk and a mebibyte is what its bytes may take at most.
     assert max(length for _, length in handler.asked) == 2 * 32 * 32 * 2 + (1 << 20) + 1
