@@ -66,10 +66,10 @@ def test_a_decoder_that_is_in_use_already_is_told() -> None:
         "machine.start()\n"
         "with machine.attached():\n"
         "    machine.type('jj2000.j2k.entropy.decoder.StdEntropyDecoder')\n"
-        "    machine.mend()\n"
-        "    machine.mend()\n"
+        "    machine.patch_classes()\n"
+        "    machine.patch_classes()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True
     )
-    assert done.stderr.count("WARNING JPEG 2000 in Java is not mended") == 1
+    assert done.stderr.count("WARNING the JPEG 2000 decoder in Java is not patched") == 1

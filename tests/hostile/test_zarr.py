@@ -250,11 +250,11 @@ def test_what_is_no_file_does_not_hang_and_is_no_fill_value(tmp_path: Path) -> N
     path = store_v2(tmp_path / "a.zarr")
     (path / "0/1/1").unlink()
     os.mkfifo(path / "0/1/1")
-    with frugal(), pytest.raises(ReadFailed, match="0/1/1: is no file"):
+    with frugal(), pytest.raises(ReadFailed, match="0/1/1: this is not a regular file"):
         read_all(open_reader(path))
     (path / "0/1/1").unlink()
     (path / "0/1/1").mkdir()
-    with pytest.raises(ReadFailed, match="0/1/1: is no file"):
+    with pytest.raises(ReadFailed, match="0/1/1: this is not a regular file"):
         read_all(open_reader(path))
 
 

@@ -285,7 +285,7 @@ def test_a_chunk_of_whole_rows_becomes_strips(tmp_path, rows):
 
 @pytest.mark.parametrize("chunk", [(1, 1, 1, 20, 16), (1, 1, 2, 16, 16), (1, 3, 1, 16, 16)])
 def test_chunks_that_tiff_has_not(tmp_path, chunk):
-    with pytest.raises(BadArgument, match="no TIFF tile"):
+    with pytest.raises(BadArgument, match="not a TIFF tile"):
         prepare(tmp_path / "a.ome.tif", [[numbered((1, 3, 2, 40, 33), "u2")]], chunk=chunk)
 
 
