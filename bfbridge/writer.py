@@ -26,7 +26,6 @@ from bfbridge.files.new_file import NewFile
 from bfbridge.files.writer_arguments import (
     PROPERTIES,
     array_or_number,
-    asked_of,
     checked_names,
     checked_shape,
     checked_size,
@@ -34,6 +33,7 @@ from bfbridge.files.writer_arguments import (
     is_whole,
     known_options,
     placed,
+    requested_properties,
 )
 from bfbridge.ome import metadata
 from bfbridge.runtime import finalizers
@@ -342,8 +342,8 @@ class BioWriter(ImageWriter):
             known_options(kwargs, writer, signature(BioWriter).parameters)
             if append and isinstance(place, Path) and inplace.is_there(place):
                 carried = None if metadata is None else document_of(metadata, series)
-                asked = asked_of(carried, image, given)
-                super().__init__(inplace.reopen(place, plan, asked, backend), 0)
+                requested = requested_properties(carried, image, given)
+                super().__init__(inplace.reopen(place, plan, requested, backend), 0)
                 self._file.watch(self)
                 return
             if append:

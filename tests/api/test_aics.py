@@ -396,7 +396,7 @@ def test_dask_arrays_are_not_computed_to_answer_questions():
         ({"image": PIXELS, "physical_pixel_sizes": (1, 2)}, "those along Z, Y and X"),
         ({"image": PIXELS, "physical_pixel_sizes": (1, 2, -3)}, "above 0"),
         ({"image": [PIXELS], "physical_pixel_sizes": [(1, 2)]}, "those along Z, Y and X"),
-        ({"image": "a.tif", "dim_order": "TCZYX"}, "describe arrays; a file says"),
+        ({"image": "a.tif", "dim_order": "TCZYX"}, "describe arrays only"),
     ],
 )
 def test_what_does_not_fit_arrays(arguments, words):

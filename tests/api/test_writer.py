@@ -230,7 +230,7 @@ def test_write_places_blocks(path: Path) -> None:
         ((5, 5), {"X": 66}, "a block of 5 from X=66 on does not fit: X is 70"),
         ((5, 5), {"Y": 45}, "axis Y: index 45 is outside"),
         ((46, 5), {}, "a block of 46 from Y=0"),
-        ((5, 5, 1, 2), {"C": [0]}, r"C=\[0\] has 1 positions and the block 2"),
+        ((5, 5, 1, 2), {"C": [0]}, r"C=\[0\] has 1 positions, but the block has 2"),
         ((5, 5, 1, 2), {"C": [0, 3]}, "axis C: index 3"),
         ((5,), {}, "2 to 5 axes"),
         ((1,) * 6, {}, "2 to 5 axes"),
