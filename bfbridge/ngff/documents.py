@@ -230,10 +230,10 @@ def multiscale_attributes(
     image = spec.image
     size = image.pixel_size
     quantities = tuple(map(_nameable, (time_step, None, size.z, size.y, size.x)))
-    told = _mappings(spec.extras.other)
+    values = _mappings(spec.extras.other)
     axes: list[dict[str, Any]] = []
     for (name, kind), quantity in zip(_AXES, quantities, strict=True):
-        axis = {**_mapping(told["axes"].get(name)), "name": name, "type": kind}
+        axis = {**_mapping(values["axes"].get(name)), "name": name, "type": kind}
         unit = ngff_name(quantity.unit) if quantity is not None else None
         if unit is not None:
             axis["unit"] = unit
@@ -243,7 +243,7 @@ def multiscale_attributes(
     origin = _origin(spec.extras.origin, quantities)
     shifts = _shifts(spec, copied)
     entry: dict[str, Any] = {
-        **_others(told["multiscale"], () if copied else ("metadata", "type")),
+        **_others(values["multiscale"], () if copied else ("metadata", "type")),
         "axes": axes,
         "datasets": [
             {"path": str(i), "coordinateTransformations": _placed(base, factor, shift, origin)}
@@ -259,10 +259,10 @@ def multiscale_attributes(
         entry["metadata"] = _method(spec.downsample)
     if version == "0.4":
         entry = {"version": "0.4", **entry}
-    attributes: dict[str, Any] = {**told["ome"], "multiscales": [entry]}
+    attributes: dict[str, Any] = {**values["ome"], "multiscales": [entry]}
     if not image.is_mask:
         attributes["omero"] = {
-            **_others(told["omero"], ("channels", "version")),
+            **_others(values["omero"], ("channels", "version")),
             **omero_block(spec, windows),
         }
     return attributes
@@ -344,8 +344,8 @@ def _mappings(other: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: _mapping(other.get(name)) for name in ("axes", "multiscale", "ome", "omero")}
 
 
-def _others(told: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
-    return {key: value for key, value in told.items() if key not in left_out}
+def _others(values: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in left_out}
 
 
 def _number(value: Any) -> float | None:
@@ -374,8 +374,8 @@ def label_attributes(spec: ImageSpec, version: Version, source: str | None) -> d
 
     Colours and properties of its labels are those of its source.
     """
-    told = _mapping(spec.extras.other.get("image-label"))
-    entry = _others(told, ("version", "source"))
+    values = _mapping(spec.extras.other.get("image-label"))
+    entry = _others(values, ("version", "source"))
     if source is not None:
         entry["source"] = {"image": source}
     if version == "0.4":

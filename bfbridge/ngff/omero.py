@@ -62,12 +62,12 @@ def omero_block(spec: ImageSpec, windows: Sequence[Window]) -> dict[str, Any]:
         if image.samples >= 3 and image.dtype == np.uint8:
             # Separate windows for red, green and blue would change the colour balance.
             seen = Window()
-        told = spec.extras.channels[i] if i < len(spec.extras.channels) else {}
+        values = spec.extras.channels[i] if i < len(spec.extras.channels) else {}
         entry: dict[str, Any] = {
-            **{key: value for key, value in told.items() if key not in ("color", "label")},
-            **{key: _typed(told.get(key), *wanted) for key, wanted in _DISPLAY.items()},
+            **{key: value for key, value in values.items() if key not in ("color", "label")},
+            **{key: _typed(values.get(key), *wanted) for key, wanted in _DISPLAY.items()},
             "color": "{:02X}{:02X}{:02X}".format(*channel_color(channel, i, count, image.samples)),
-            "window": _kept_window(told.get("window"), _window(image, seen), seen),
+            "window": _kept_window(values.get("window"), _window(image, seen), seen),
         }
         if channel is not None and channel.name:
             entry["label"] = channel.name
@@ -90,16 +90,16 @@ def _rendering(spec: ImageSpec, count: int) -> dict[str, Any]:
     """Return ``rdefs``: the plane shown first, and whether in colours."""
     omero = spec.extras.other.get("omero")
     stored = omero.get("rdefs") if isinstance(omero, Mapping) else None
-    told = dict(stored) if isinstance(stored, Mapping) else {}
+    values = dict(stored) if isinstance(stored, Mapping) else {}
     t, _, z, _, _ = spec.image.levels[0].shape
     ours = {"defaultT": (0, t), "defaultZ": (z // 2, z)}
     for key, (default, size) in ours.items():
-        value: Any = told.get(key)
+        value: Any = values.get(key)
         known = isinstance(value, int) and not isinstance(value, bool)
-        told[key] = value if known and 0 <= value < size else default
-    if told.get("model") not in ("color", "greyscale"):
-        told["model"] = "color" if count > 1 else "greyscale"
-    return told
+        values[key] = value if known and 0 <= value < size else default
+    if values.get("model") not in ("color", "greyscale"):
+        values["model"] = "color" if count > 1 else "greyscale"
+    return values
 
 
 def default_color(place: int, count: int) -> Color:
@@ -149,8 +149,8 @@ def _window(image: Image, seen: Window) -> dict[str, float]:
 
 def _kept_window(stored: Any, ours: Mapping[str, float], seen: Window) -> dict[str, Any]:
     """Return the source's window if it contains some of the values seen, else our own."""
-    told = dict(stored) if isinstance(stored, Mapping) else {}
-    ends: list[Any] = [told.get("start"), told.get("end")]
+    values = dict(stored) if isinstance(stored, Mapping) else {}
+    ends: list[Any] = [values.get("start"), values.get("end")]
     if not all(map(_is_number, ends)):
         return dict(ours)
     low, high = sorted(ends)
@@ -159,6 +159,6 @@ def _kept_window(stored: Any, ours: Mapping[str, float], seen: Window) -> dict[s
     if above or below:
         return dict(ours)
     for key in ("min", "max"):
-        if not _is_number(told.get(key)):
-            told[key] = ours[key]
-    return told
+        if not _is_number(values.get(key)):
+            values[key] = ours[key]
+    return values

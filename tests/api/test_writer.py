@@ -177,8 +177,8 @@ def test_dtypes_that_no_file_holds(path: Path, dtype: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"fill_value": 300}, "fill_value=300 cannot be held by uint8"),
-        ({"fill_value": float("nan")}, "fill_value=nan cannot be held"),
+        ({"fill_value": 300}, "fill_value=300 cannot be stored as uint8"),
+        ({"fill_value": float("nan")}, "fill_value=nan cannot be stored"),
         ({"fill_value": -1}, "fill_value=-1"),
         ({"pyramid": -1}, "pyramid=-1"),
         ({"pyramid": (3, 5)}, "pyramid="),

@@ -114,7 +114,7 @@ def test_what_makes_no_sense_is_refused(folder):
     with pytest.raises(BadArgument, match="has the variables q"):
         BioReader(folder / "img_t{q:d}.tif")
     tifffile.imwrite(folder / "img_t05_cGFP_z02.tif", PIXELS[0, 0, 0])
-    with pytest.raises(BadArgument, match="at one place"):
+    with pytest.raises(BadArgument, match="have the same t, c and z"):
         BioReader(folder / "img_t{t:d}_c{c}_z{z:d}.tif")
 
 

@@ -131,7 +131,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_errors_in_words(image: Path, tmp_path: Path) -> None:
     for arguments, wanted in (
         ([tmp_path / "none.tif"], "no such file"),
-        ([image, "--with", "foo"], "there are napari, neuroglancer, vizarr"),
+        ([image, "--with", "foo"], "use one of napari, neuroglancer, vizarr"),
         ([image, "--beside"], "name two files"),
         ([image.parent, "--with", "vizarr"], "name one file"),
     ):
