@@ -62,7 +62,11 @@ def document(
             "Plane: TheZ='first' is not valid",
             "<Plane",
         ),
-        ({"pixels": "<Foo/><Foo/>"}, "Pixels/Foo is not an element of the schema (2 left out)", "Foo"),
+        (
+            {"pixels": "<Foo/><Foo/>"},
+            "Pixels/Foo is not an element of the schema (2 left out)",
+            "Foo",
+        ),
         (
             {"annotations": '<LongAnnotation ID="Annotation:0"><Value>x</Value></LongAnnotation>'},
             "Annotation:0: Value='x' is not valid",
