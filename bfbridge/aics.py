@@ -100,15 +100,13 @@ class AICSImage:
         For images of the file that are tiles of one larger image, by their plane positions:
         "stitch" joins them, "tiles" gives them an axis M. None makes each image a separate scene.
     reconstruct_mosaic
-        The argument of AICSImageIO. False means ``mosaic="tiles"`` if there are several images,
-        with CZI tiles as stored in the file; True has no effect, as Bio-Formats stitches CZI files
-        itself.
+        The argument of AICSImageIO. False means ``mosaic="tiles"`` for several images, with CZI
+        tiles as stored; True has no effect, because Bio-Formats stitches CZI files itself.
     fs_kwargs
         AICSImageIO's name of `storage_options`.
     dim_order
         For arrays: a letter of T, C, Z, Y, X and S for each axis; or a list of such texts, one for
-        each scene. Default: the dimensions of a labelled array, otherwise the last of T, C, Z, Y,
-        X.
+        each scene. Default: the dimensions of a labelled array, else the last of T, C, Z, Y, X.
     channel_names
         For arrays: names, or a list of names for each scene.
     physical_pixel_sizes
@@ -185,8 +183,7 @@ class AICSImage:
     def scenes(self) -> tuple[str, ...]:
         """Name of each scene; the names are unique.
 
-        ``Image:number`` without a stored name, and ``name (Image:number)`` for a name that several
-        scenes have.
+        ``Image:number`` without a stored name, and ``name (Image:number)`` for a repeated name.
         """
         views = self._views if self._mosaic is None else self._views[:1]
         names = [view.name for view in views]
@@ -213,8 +210,7 @@ class AICSImage:
         Parameters
         ----------
         scene
-            Number, name as in `scenes`, or ``Image:number``, AICSImageIO's name for scenes of
-            TIFFs.
+            Number, name as in `scenes`, or ``Image:number``, as AICSImageIO names TIFF scenes.
 
         Raises
         ------
@@ -353,8 +349,7 @@ class AICSImage:
         Parameters
         ----------
         dimension_order_out
-            Axes of the result. Axes left out are read at 0; axes that the image lacks have length
-            1.
+            Axes of the result. Axes left out are read at 0; axes not in the image have length 1.
         **selection
             By axis letter: an integer, list, tuple, range or slice.
 
@@ -392,8 +387,7 @@ class AICSImage:
         Parameters
         ----------
         drop_non_matching_scenes
-            Whether scenes whose shape or dtype differs from the first are left out. Otherwise they
-            raise an error.
+            Whether scenes whose shape or dtype differs are left out. Otherwise they are an error.
 
         Raises
         ------

@@ -488,15 +488,12 @@ class WriterBackend(ABC):
     at_urls
         Whether `prepare`, `create` and `open_existing` also accept the `Source` of a URL. The file
         is made at its final place, and no reader may open it before ``finish``.
-    supports_regions
-        Whether several processes can write regions of one file; see `create`.
     option_names
         Names of the options that `normalize_options` accepts.
     """
 
     name: ClassVar[str]
     at_urls: ClassVar[bool] = False
-    supports_regions: ClassVar[bool] = False
     option_names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import ImageSpec, WriterBackend
 
@@ -36,9 +36,10 @@ class ResumedWriter(WriterBackend):
 
 
 class ChunkedStoreBackend(WriterBackend):
-    """A writer of a format that stores each chunk separately."""
+    """A writer of a format that stores each chunk separately.
 
-    supports_regions: ClassVar[bool] = True
+    Several processes may write regions of one file; see `create`.
+    """
 
     @classmethod
     @abstractmethod

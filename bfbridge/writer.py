@@ -352,23 +352,22 @@ class BioWriter(ImageWriter):
             target = inplace.target_of(
                 place, overwrite=flag(overwrite, "overwrite"), durable=flag(durable, "durable")
             )
-            try:
-                file = NewFile(target, writer, ome, plan)
-            except BaseException:
-                target.discard()
-                raise
-            try:
-                super().__init__(file, 0)
-                file.watch(self)
-                if metadata is None and image is not None:
-                    pixels = as_pixels(image, file.name)
-                    self.shape = np.shape(pixels)
-                    self.dtype = pixels.dtype
-                for key, value in given.items():
-                    setattr(self, key, value)
-            except BaseException:
-                file.abort()
-                raise
+            super().__init__(inplace.new_file(target, writer, ome, plan), 0)
+            self._set_up(image if metadata is None else None, given)
+
+    def _set_up(self, image: Any, given: Mapping[str, Any]) -> None:
+        """Set sizes and dtype from an array, then properties; remove the file on an error."""
+        try:
+            self._file.watch(self)
+            if image is not None:
+                pixels = as_pixels(image, self._file.name)
+                self.shape = np.shape(pixels)
+                self.dtype = pixels.dtype
+            for key, value in given.items():
+                setattr(self, key, value)
+        except BaseException:
+            self._file.abort()
+            raise
 
     # ---- lifetime
 

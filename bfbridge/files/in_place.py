@@ -13,24 +13,27 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from bfbridge import registry
 from bfbridge.backend import OpenOptions
 from bfbridge.chunked_store import ChunkedStoreBackend
-from bfbridge.errors import BadArgument, TargetExists, Unsupported, WriteFailed
+from bfbridge.errors import BadArgument, TargetExists, Unsupported
 from bfbridge.files.image_plans import WritePlan
 from bfbridge.files.new_file import NewFile
 from bfbridge.ome import metadata
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.journal import Interrupted, Journal, find_interrupted
 from bfbridge.storage.object_store import Objects, UrlTarget
+from bfbridge.storage.ownership import OwnedTarget
 from bfbridge.storage.source import as_source, path_or_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ome_types import OME
 
     from bfbridge.backend import Image, Quantity, WriterBackend
     from bfbridge.chunked_store import ResumedWriter
@@ -43,6 +46,7 @@ __all__ = [
     "find_interrupted",
     "finish",
     "is_there",
+    "new_file",
     "open_part",
     "place_of",
     "recover",
@@ -72,7 +76,7 @@ class InPlaceTarget(AtomicTarget):
         """Accept any target: nothing is replaced, so other files in the folder are safe."""
 
 
-class SharedTarget:
+class SharedTarget(OwnedTarget):
     """A file that several processes write; no process owns it.
 
     Attributes
@@ -83,26 +87,18 @@ class SharedTarget:
         Folder for the unfinished chunks of this process.
     """
 
+    path: str
+    _refusal: ClassVar[str] = (
+        "which opened this part of the store. Call BioWriter.open in each process."
+    )
+
     def __init__(self, place: Path | Source) -> None:
+        super().__init__()
         self.work_path = place
-        self._pid = os.getpid()
         if isinstance(place, Path):
             self.path, self.folder = str(place), place / SHARED_FOLDER
         else:
             self.path, self.folder = place.name, Path(tempfile.gettempdir())
-
-    @property
-    def owned(self) -> bool:
-        """Whether this process opened the part. False in a forked child of it."""
-        return os.getpid() == self._pid
-
-    def check_owner(self) -> None:
-        """Raise `WriteFailed` in a forked child: unfinished chunks belong to its parent."""
-        if not self.owned:
-            raise WriteFailed(
-                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
-                "which opened this part of the store. Call BioWriter.open in each process."
-            )
 
     def commit(self) -> None:
         """Do nothing: the file is at its final place."""
@@ -182,6 +178,17 @@ def target_of(place: Path | Source, *, overwrite: bool, durable: bool) -> Atomic
     with suppress(OSError):
         os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
     return AtomicTarget(place, overwrite=overwrite, durable=durable)
+
+
+def new_file(
+    target: AtomicTarget | UrlTarget, writer: type[WriterBackend], ome: OME, plan: WritePlan
+) -> NewFile:
+    """Return a new file for a document; discard its target on an error."""
+    try:
+        return NewFile(target, writer, ome, plan)
+    except BaseException:
+        target.discard()
+        raise
 
 
 def reopen(

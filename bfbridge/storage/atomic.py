@@ -47,6 +47,7 @@ from bfbridge.storage.durable_io import (
     replace_at_once,
     write_all,
 )
+from bfbridge.storage.ownership import OwnedTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,7 +81,7 @@ def is_partial(path: str | os.PathLike[str]) -> bool:
     return any(part.startswith(".") and part.endswith(PARTIAL) for part in Path(path).parts)
 
 
-class AtomicTarget:
+class AtomicTarget(OwnedTarget):
     """One file or store being written, not visible under its name until `commit`.
 
     Every use ends with `commit` or `discard`. After a ``commit`` that raised, everything is
@@ -118,9 +119,12 @@ class AtomicTarget:
         The path has no file name.
     """
 
+    path: Path
+
     def __init__(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, durable: bool = False
     ) -> None:
+        super().__init__()
         self.path = _named(path)
         self._overwrite = overwrite
         self._durable = durable
@@ -132,7 +136,6 @@ class AtomicTarget:
         self.folder = _beside(self._target, PARTIAL)
         self.work_path = self.folder / self._target.name
         self._mutex = forking.lock()
-        self._pid = os.getpid()
         self._committed = False
         self._fd: int | None = None
         with _reported(self.path, "cannot be written"):
@@ -181,19 +184,6 @@ class AtomicTarget:
                         flush_folder(self._target.parent)
             finally:
                 self._drop_folder()
-
-    @property
-    def owned(self) -> bool:
-        """Whether this process made the target, and is not a forked copy of the one that did."""
-        return os.getpid() == self._pid
-
-    def check_owner(self) -> None:
-        """Raise `WriteFailed` in a forked child, whose writes would collide with its parent's."""
-        if not self.owned:
-            raise WriteFailed(
-                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
-                "which owns this writer. Only the owner can write: hand it the pixels."
-            )
 
     def discard(self) -> None:
         """Remove the unfinished file; does nothing after `commit` or in a forked child."""

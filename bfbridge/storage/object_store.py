@@ -9,7 +9,6 @@ active, an object called ``.bfbridge-partial`` marks the store as taken.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import uuid
 from contextlib import suppress
@@ -27,6 +26,8 @@ from bfbridge.errors import (
 from bfbridge.runtime import forking
 from bfbridge.runtime.systems import process_is_gone, process_namespace
 from bfbridge.storage.durable_io import ZARR_MARKS, foreign_key
+from bfbridge.storage.fsspec_paths import root_of
+from bfbridge.storage.ownership import OwnedTarget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ class Objects:
     def __init__(self, source: Source) -> None:
         self.name = source.name.rstrip("/")
         self._fs = source.filesystem()
-        self._root = str(self._fs._strip_protocol(source.url)).rstrip("/")
+        self._root = root_of(self._fs, source.url)
 
     def put(self, key: str, data: Any, *, new: bool = False) -> None:
         """Write an object; it appears completely or not at all.
@@ -169,7 +170,7 @@ def _says_taken(error: Exception) -> bool:
     return "PreconditionFailed" in text or "ConditionalRequestConflict" in text
 
 
-class UrlTarget:
+class UrlTarget(OwnedTarget):
     """A store being written at a URL; the counterpart of `AtomicTarget` for paths.
 
     Parameters
@@ -201,29 +202,18 @@ class UrlTarget:
         The existing objects are not a Zarr store, or the server refuses.
     """
 
+    path: str
+
     def __init__(self, source: Source, *, overwrite: bool = False) -> None:
+        super().__init__()
         self.path = source.name
         self.work_path: Any = source
         self.folder = Path(tempfile.gettempdir())
         self._objects = Objects(source)
         self._mutex = forking.lock()
-        self._pid = os.getpid()
         self._begun = self._over = False
         self._refuse(self._objects.keys(), overwrite)
         self._take()
-
-    @property
-    def owned(self) -> bool:
-        """Whether this process made the target, and is not a forked copy of the one that did."""
-        return os.getpid() == self._pid
-
-    def check_owner(self) -> None:
-        """Raise `WriteFailed` in a forked child, whose writes would collide with its parent's."""
-        if not self.owned:
-            raise WriteFailed(
-                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
-                "which owns this writer. Only the owner can write: hand it the pixels."
-            )
 
     def begin(self) -> None:
         """Remove the store that is replaced, documents first, so that no part of it opens."""

@@ -147,7 +147,7 @@ def test_napari_is_told_what_to_open(image: Path) -> None:
 
 
 def test_links() -> None:
-    with pytest.raises(BadArgument, match="there are napari"):
+    with pytest.raises(BadArgument, match="use one of napari"):
         link_for("paint", "http://x/", "a.tif")
     assert "zarr2%2Fa.tif.ome.zarr" in link_for("vizarr", "http://x/", "a.tif")
 
