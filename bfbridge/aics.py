@@ -419,15 +419,15 @@ class AICSImage:
         drop = flag(drop, "drop_non_matching_scenes")
         scenes = [(Plain(view), view.dtype) for view in self._views]
         first, dtype = scenes[0]
-        alike = [one for one, its in scenes if (one.shape, its) == (first.shape, dtype)]
-        if len(alike) < len(scenes) and not drop:
+        equal = [one for one, its in scenes if (one.shape, its) == (first.shape, dtype)]
+        if len(equal) < len(scenes) and not drop:
             found = sorted({f"{one.order} {one.shape} {its}" for one, its in scenes})
             raise BadArgument(
                 f"{self._reader.source_name}: scenes that differ cannot be stacked: "
                 f"{'; '.join(found)}. drop_non_matching_scenes=True leaves out those unlike the "
                 "first."
             )
-        return list(alike)
+        return list(equal)
 
     # ---- mosaics
 

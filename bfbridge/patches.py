@@ -19,7 +19,7 @@ import numpy as np
 
 from bfbridge.analysis.coordinates import corner
 from bfbridge.engine.chunk_cache import ChunkCache
-from bfbridge.engine.selection import FACE_AXES, Selection
+from bfbridge.engine.selection import USER_AXES, Selection
 from bfbridge.engine.tiles import LevelReader, new_array
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.reader import BioReader
@@ -349,7 +349,7 @@ class ImageStack:
             found = pixels[t, :, z, y, x][:, channels]
         else:
             # Not parsed again, because it is checked already: a cached patch takes microseconds.
-            selection = Selection(tuple(index[axis] for axis in FACE_AXES))
+            selection = Selection(tuple(index[axis] for axis in USER_AXES))
             found = self._reading_view()._reader().load(selection).transpose(4, 3, 2, 0, 1)
         if self._depth == "T":
             return found[:, :, 0].swapaxes(0, 1)

@@ -16,7 +16,7 @@ from bfbridge.backend import Level, Quantity, Shape5, StoredAs
 from bfbridge.engine.casting import as_pixels
 from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.engine.pyramid import Pyramid
-from bfbridge.engine.selection import FACE_AXES, Selection, parse_key, trim
+from bfbridge.engine.selection import USER_AXES, Selection, parse_key, trim
 from bfbridge.engine.workers import worker_count
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files import in_place as inplace
@@ -67,7 +67,7 @@ class ImageWriter(BfioNames):
         self._owner = owner
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{a}={n}" for a, n in zip(FACE_AXES, self._shape5, strict=True))
+        sizes = ", ".join(f"{a}={n}" for a, n in zip(USER_AXES, self._shape5, strict=True))
         place = f"{self._file.name!r} image {self._index}"
         return f"<{type(self).__name__} {place}: {sizes}, {self.dtype}>"
 
@@ -84,7 +84,7 @@ class ImageWriter(BfioNames):
 
     @shape.setter
     def shape(self, value: Sequence[int]) -> None:
-        for axis, size in zip(FACE_AXES, checked_shape(value), strict=True):
+        for axis, size in zip(USER_AXES, checked_shape(value), strict=True):
             self._set_size(axis, size)
 
     def _set_size(self, axis: str, value: Any) -> None:
@@ -217,7 +217,7 @@ class ImageWriter(BfioNames):
         axes = [
             placed(axis, length, wanted, start, self._file.name)
             for axis, length, wanted, start in zip(
-                FACE_AXES, self._shape5, (*shape, 1, 1, 1)[:5], starts, strict=True
+                USER_AXES, self._shape5, (*shape, 1, 1, 1)[:5], starts, strict=True
             )
         ]
         self._file.write(self._index, Selection(tuple(axes)), block)

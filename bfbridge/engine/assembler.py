@@ -315,9 +315,9 @@ class LevelAssembler:
     def leftovers(self) -> Iterator[Callable[[], None]]:
         """Yield jobs that finish the unfinished chunks; missing pixels get the fill value."""
         for index in self.unfinished:
-            yield partial(self._give_up, index)
+            yield partial(self._finish_unfinished, index)
 
-    def _give_up(self, index: Shape5) -> None:
+    def _finish_unfinished(self, index: Shape5) -> None:
         chunk = self._claim(index)
         try:
             self._waiting.restore(chunk, self._grid.block_shape(index), self._spec.image.dtype)

@@ -1,4 +1,4 @@
-"""Conversion of values to the dtype of an image: what does not fit raises an error.
+"""Conversion of values to the dtype of an image; values that do not fit raise an error.
 
 `as_pixels` accepts every kind of array: numpy arrays, objects with ``__array__``, nested lists, and
 lazy arrays (dask, xarray, Zarr, HDF5, the views of this package). The latter become a `LazyPixels`,

@@ -19,7 +19,7 @@ import numpy as np
 from bfbridge.errors import BadSelection
 
 __all__ = [
-    "FACE_AXES",
+    "USER_AXES",
     "Axis",
     "Selection",
     "fit_axes",
@@ -30,7 +30,7 @@ __all__ = [
     "trim",
 ]
 
-FACE_AXES = "YXZCT"
+USER_AXES = "YXZCT"
 Axis = range | np.ndarray[Any, np.dtype[np.intp]]
 ACCEPTED = (
     "integers, slices, 1-D lists or arrays of integers, boolean masks of one axis, and one "
@@ -130,7 +130,7 @@ def split_new_axes(key: Any) -> tuple[Any, tuple[int, ...]]:
         if item is None:
             places.append(at)
         else:
-            at += max(0, len(FACE_AXES) - given) if item is Ellipsis else 1
+            at += max(0, len(USER_AXES) - given) if item is Ellipsis else 1
     return tuple(item for item in items if item is not None), tuple(places)
 
 
@@ -158,16 +158,16 @@ def parse_key(key: Any, shape: Sequence[int]) -> Selection:
     _refuse_ellipses(items)
     ellipses = [i for i, item in enumerate(items) if item is Ellipsis]
     given = len(items) - len(ellipses)
-    if given > len(FACE_AXES):
+    if given > len(USER_AXES):
         raise BadSelection(
             f"too many indices: {given} were given, and an image has 5 axes (YXZCT)."
         )
     at = ellipses[0] if ellipses else len(items)
-    items[at : at + 1] = [slice(None)] * (len(FACE_AXES) - given)
+    items[at : at + 1] = [slice(None)] * (len(USER_AXES) - given)
     return Selection(
         tuple(
             parse_axis(item, length, name)
-            for item, length, name in zip(items, shape, FACE_AXES, strict=True)
+            for item, length, name in zip(items, shape, USER_AXES, strict=True)
         )
     )
 
@@ -256,7 +256,7 @@ def parse_ranges(
     """
     given = {"Y": Y, "X": X, "Z": Z, "C": C, "T": T}
     axes = []
-    for name, length in zip(FACE_AXES, shape, strict=True):
+    for name, length in zip(USER_AXES, shape, strict=True):
         value = given[name]
         if value is None:
             value = slice(None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge.engine.selection import FACE_AXES
+from bfbridge.engine.selection import USER_AXES
 from bfbridge.errors import BadArgument
 from bfbridge.ome import metadata, roles
 
@@ -119,7 +119,7 @@ class ImagePlans:
         """Set the sizes that are not set yet to those of an array, along Y, X, Z, C, T."""
         if 0 in shape:
             raise BadArgument(f"{self._name}: an array of shape {tuple(shape)} has no pixels.")
-        for axis, size in zip(FACE_AXES, shape, strict=False):
+        for axis, size in zip(USER_AXES, shape, strict=False):
             if (index, axis) not in self._sized:
                 setattr(self.pixels(index), f"size_{axis.lower()}", int(size))
 

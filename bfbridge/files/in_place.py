@@ -342,15 +342,15 @@ def create(file: NewFile) -> None:
 
 def open_part(place: Path | Source, workers: int, memory: int) -> NewFile:
     """Open a file made with `create`, to write a part of it."""
-    return _taking_part(place, workers, memory, shared=True)
+    return _open_shared(place, workers, memory, shared=True)
 
 
 def finish(place: Path | Source, workers: int, memory: int) -> None:
     """Compute the lower levels of a file that several processes wrote, and finish it."""
-    _taking_part(place, workers, memory, shared=False).finish_shared()
+    _open_shared(place, workers, memory, shared=False).finish_shared()
 
 
-def _taking_part(place: Path | Source, workers: int, memory: int, *, shared: bool) -> NewFile:
+def _open_shared(place: Path | Source, workers: int, memory: int, *, shared: bool) -> NewFile:
     target = SharedTarget(place)
     backend = _chunked(writer_for(place), place, SEVERAL)
     writer = backend.open_existing(place)

@@ -232,7 +232,7 @@ class NewFile:
                 for i, (spec, steps) in enumerate(planned)
             ]
             self._writer = writer
-            finalizers.before_what_was_started()  # the backend may have started Java
+            finalizers.run_before_later_handlers()  # the backend may have started Java
             return writer
 
     def _plan_images(self) -> list[tuple[ImageSpec, Sequence[int]]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.engine.casting import as_pixels
-from bfbridge.engine.selection import FACE_AXES, parse_axis
+from bfbridge.engine.selection import USER_AXES, parse_axis
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.ome import metadata
 from bfbridge.runtime.writer_options import refuse_unknown
@@ -37,7 +37,7 @@ PROPERTIES = frozenset(
     | {f"{prefix}_{axis}" for prefix in ("physical_size", "ps") for axis in "xyz"}
 )
 SPELLINGS = {
-    **{axis.lower(): axis for axis in FACE_AXES},
+    **{axis.lower(): axis for axis in USER_AXES},
     **{f"ps_{axis}": f"physical_size_{axis}" for axis in "xyz"},
     "cnames": "channel_names",
     "spp": "samples_per_pixel",
@@ -117,17 +117,17 @@ def requested_properties(
     requested: dict[str, Any] = {}
     if carried is not None:
         pixels = carried.images[0].pixels
-        requested = {axis: getattr(pixels, f"size_{axis.lower()}") for axis in FACE_AXES}
+        requested = {axis: getattr(pixels, f"size_{axis.lower()}") for axis in USER_AXES}
     elif image is not None:
         array = as_pixels(image, "image")
         requested = dict(zip("YXZC", (*np.shape(array), 1, 1), strict=False))
         requested["dtype"] = array.dtype
     for key, value in given.items():
         if key == "shape":
-            requested |= dict(zip(FACE_AXES, checked_shape(value), strict=True))
+            requested |= dict(zip(USER_AXES, checked_shape(value), strict=True))
         else:
             requested[SPELLINGS.get(key, key)] = value
-    for axis in FACE_AXES:
+    for axis in USER_AXES:
         if axis in requested:
             requested[axis] = checked_size(axis, requested[axis])
     if "dtype" in requested:

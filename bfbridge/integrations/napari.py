@@ -190,7 +190,7 @@ def write_channels(path: str, layers: Sequence[Layer]) -> list[str]:
     meta = layers[0][1]
     rgb = bool(meta.get("rgb"))
     pixels = [_finest(data, its) for data, its, _ in layers]
-    _refuse_unlike(path, pixels, layers)
+    _check_layers_match(path, pixels, layers)
     shape = tuple(pixels[0].shape)
     spatial = len(shape) - rgb
     if not 2 <= spatial <= 4:
@@ -220,7 +220,7 @@ def write_channels(path: str, layers: Sequence[Layer]) -> list[str]:
     return [path]
 
 
-def _refuse_unlike(path: str, pixels: Sequence[Any], layers: Sequence[Layer]) -> None:
+def _check_layers_match(path: str, pixels: Sequence[Any], layers: Sequence[Layer]) -> None:
     """Raise if layers cannot be the channels of one image."""
     kinds = {
         (tuple(p.shape), str(p.dtype), tuple(meta.get("scale") or ()), bool(meta.get("rgb")))

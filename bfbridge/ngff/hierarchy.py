@@ -66,7 +66,7 @@ def place_images(
     ome
         If it has a plate with a well for each image, the store becomes that plate.
     wells
-        Name of each image's well ("B03" or "B/3"), instead of what `ome` says.
+        Name of each image's well ("B03" or "B/3"), instead of the wells in `ome`.
     hcs
         Whether the wells in `ome` make a plate: True, False, or None for images in several wells.
         Many formats store the one well in which an image was taken.

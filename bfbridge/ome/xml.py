@@ -58,7 +58,7 @@ class TiffData(NamedTuple):
     first_z, first_c, first_t
         Position of the first plane; 0 where not stored.
     file_name, uuid
-        Of the UUID element inside; None for the file that contains the document.
+        Values of the UUID element; None for the file that contains the document.
     """
 
     ifd: int | None
@@ -209,10 +209,8 @@ def document_text(xml: bytes | str, where: str, limits: Limits) -> str:
 
     Parameters
     ----------
-    xml
-        The document; bytes are decoded as UTF-8, or as Latin-1 if they are not valid UTF-8.
-    where
-        File that contains the document, for messages.
+    xml, where
+        As in `parse_ome_xml`.
     limits
         Its `xml_bytes` and `elements` are checked.
 

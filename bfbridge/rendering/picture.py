@@ -153,8 +153,8 @@ def _ends(z: Any, depth: int) -> tuple[int, int]:
 
 def _check_area(view: ImageView, where: Mapping[str, Any]) -> None:
     """Refuse a picture that is too large for most memories, before it is read."""
-    asked = {name: value for name, value in where.items() if name != "resample"}
-    height, width = region_shape(view, **asked)
+    area = {name: value for name, value in where.items() if name != "resample"}
+    height, width = region_shape(view, **area)
     if height * width > MOST_PIXELS:
         raise BadArgument(
             f"{view.source_name}: a picture of {width:,} x {height:,} pixels is too large; the "

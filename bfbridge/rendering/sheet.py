@@ -173,8 +173,8 @@ def cells_of(views: Sequence[ImageView], **options: Any) -> list[Cell]:
     for number, view in enumerate(views):
         contrast = Contrast(view)
         if wells is not None:
-            alike = (view.dtype, view.sizes["C"], tuple(view.channel_names))
-            contrast = shared.setdefault(alike, contrast)
+            group = (view.dtype, view.sizes["C"], tuple(view.channel_names))
+            contrast = shared.setdefault(group, contrast)
         label = view.name or f"image {view.index}"
         if len(views) > 1 and wells is None:
             label = f"{view.index} {label}"

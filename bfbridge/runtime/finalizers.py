@@ -123,11 +123,11 @@ def watch(owner: object, action: Callable[[], object], path: str) -> Task:
     """
     task = Task(action, owner, path)
     _watched.append(task)
-    before_what_was_started()
+    run_before_later_handlers()
     return task
 
 
-def before_what_was_started() -> None:
+def run_before_later_handlers() -> None:
     """At exit, do the work of watched objects before handlers registered until now (Java)."""
     # `atexit` calls the last function first.
     atexit.unregister(_run_watched)
@@ -205,7 +205,7 @@ def _run_watched() -> None:
         task.run()
 
 
-def _start_anew() -> None:
+def _reset_after_fork() -> None:
     # Threads do not survive a fork, and the queued work belongs to the parent.
     global _tasks, _busy
     _tasks, _busy = queue.SimpleQueue(), threading.Lock()
@@ -216,4 +216,4 @@ def _start_anew() -> None:
 with suppress(RuntimeError):  # the interpreter is ending already
     getattr(threading, "_register_atexit", atexit.register)(_end)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -49,7 +49,7 @@ _STILL_ACTIVE = 259
 
 
 def _system() -> str:
-    # Type checkers take sys.platform for a constant, and the other branches for dead code.
+    # Type checkers treat sys.platform as a constant, and other branches as dead code.
     return sys.platform
 
 

@@ -1,6 +1,6 @@
 """Atomic creation of a file or store: it appears complete under its name, or not at all.
 
-A writer works in one private folder beside its target::
+A writer works in one private folder next to its target::
 
     slide.ome.tif                       the previous file, unchanged until commit()
     .slide.ome.tif.bfbridge-partial/    one writer's folder
@@ -159,7 +159,7 @@ class AtomicTarget(OwnedTarget):
     def commit(self) -> None:
         """Give the finished file its final name, in one step.
 
-        Other files that the format made beside ``work_path`` are moved too; the main one is last.
+        Other files that the format made next to ``work_path`` are moved too; the main one is last.
 
         Raises
         ------

@@ -76,7 +76,7 @@ class Interrupted:
             else "was not completed: the store is unchanged"
         )
         return (
-            f"{self.path}: a change of this store was interrupted, or is under way. It {what}. "
+            f"{self.path}: a change of this store was interrupted, or is in progress. It {what}. "
             f"bfbridge.recover({self.path!r}) "
             f"{'finishes it' if self.committed else 'removes what is left of it'}."
         )

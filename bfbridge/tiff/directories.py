@@ -256,7 +256,7 @@ class TiffFile:
         self._walked = 0
         self._rest: int | None = 4 * self.size + _SHARED_BYTES
         self.skipped: list[int] = []
-        forking.in_child(self._take_back_step)
+        forking.in_child(self._undo_incomplete_step)
         first = bytes(access.read_at(0, min(_WINDOW, self.size)))
         self._window = (0, first)
         try:
@@ -333,7 +333,7 @@ class TiffFile:
                 self._step()
             return len(self._offsets) > index
 
-    def walk_quietly(self, index: int) -> None:
+    def walk_available(self, index: int) -> None:
         """Follow the chain as `walk` does, but end it where the file is truncated.
 
         Planes before the truncation can be read; later ones raise an error when they are read.
@@ -367,14 +367,14 @@ class TiffFile:
             )
         block, tail = block[:-pointer], block[-pointer:]
         skipped = self._is_skipped(block)
-        # In this order: `_take_back_step` undoes an incomplete step.
+        # In this order: `_undo_incomplete_step` undoes an incomplete step.
         self._offsets.append(offset)
         self._seen.add(offset)
         if skipped:
             self.skipped.append(position)
         self._next = self.header.number(self.header.offset_code, tail)
 
-    def _take_back_step(self) -> None:
+    def _undo_incomplete_step(self) -> None:
         """Undo, in a forked child, a step that another thread of the parent had not completed."""
         if self._offsets and self._offsets[-1] == self._next:
             self._seen.discard(self._offsets.pop())

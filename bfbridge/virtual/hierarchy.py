@@ -286,7 +286,7 @@ class VirtualHierarchy:
         return to_json(content)
 
     def document_keys(self) -> list[str]:
-        """Return the keys of all documents, without walking over chunks."""
+        """Return the keys of all documents, without listing chunks."""
         keys = [
             f"{node}/{name}" if node else name
             for node in (*self._groups, *self._arrays)
@@ -361,9 +361,9 @@ class VirtualHierarchy:
         with self._lock:
             found = self._contrasts.get(key)
             if found is None:
-                alike = [v for v in self.views if _kind(v) == key] if shares else [view]
-                step = max(1, len(alike) // _SAMPLED_IMAGES)
-                found = _measured(alike[::step][:_SAMPLED_IMAGES])
+                similar = [v for v in self.views if _kind(v) == key] if shares else [view]
+                step = max(1, len(similar) // _SAMPLED_IMAGES)
+                found = _measured(similar[::step][:_SAMPLED_IMAGES])
                 self._contrasts[key] = found
             return found
 

@@ -195,8 +195,8 @@ class VirtualImage(Pyramid):
             return level
         sides = zip(stored.chunk[3:], level.shape[3:], strict=True)
         handy = all(n in SIDES or n == size <= LARGEST_SIDE for n, size in sides)
-        alike = stored.chunk[:3] == level.chunk[:3]
-        if not handy or not alike or np.prod(level.shape[:3]) > _MOST_PLANES:
+        same_planes = stored.chunk[:3] == level.chunk[:3]
+        if not handy or not same_planes or np.prod(level.shape[:3]) > _MOST_PLANES:
             return level
         try:
             encoded = self._file.backend.stored_as(view.index, level.stored)
@@ -227,7 +227,7 @@ class VirtualImage(Pyramid):
         Parameters
         ----------
         number
-            Of the level.
+            Number of the level.
         index
             Position in the level's grid, along T, C, Z, Y, X.
 
