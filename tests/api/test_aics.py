@@ -275,7 +275,7 @@ def test_one_image_is_no_mosaic_to_take_apart(tiff):
 
 
 def test_what_is_no_mosaic_is_refused(tiff, scenes):
-    with pytest.raises(BadArgument, match="one image only"):
+    with pytest.raises(BadArgument, match="only one image"):
         AICSImage(tiff, mosaic="stitch")
     with pytest.raises(BadArgument, match="no position"):
         AICSImage(scenes, mosaic="tiles")

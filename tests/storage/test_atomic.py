@@ -987,7 +987,7 @@ class TestSmallFiles:
     def test_a_reader_refuses_unfinished_work(self, tmp_path):
         target = written(tmp_path / "a.tif", b"II*\0" + bytes(100))
         try:
-            with pytest.raises(UnreadableFile, match="unfinished work"):
+            with pytest.raises(UnreadableFile, match="unfinished file"):
                 open_reader(as_source(target.work_path), OpenOptions())
         finally:
             target.discard()
