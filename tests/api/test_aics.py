@@ -255,7 +255,7 @@ def test_positions_without_a_length_are_no_places(tmp_path):
             plane = {"PositionX": [4], "PositionY": [3], "PositionXUnit": [unit]}
             metadata = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Plane": plane}
             writer.write(distinct((5, 7)), metadata=metadata)
-    with pytest.raises(BadArgument, match=r"image \d lies at [xy] = .* reference frame"):
+    with pytest.raises(BadArgument, match=r"image \d is at [xy] = .* reference frame"):
         AICSImage(path, mosaic="stitch")
 
 

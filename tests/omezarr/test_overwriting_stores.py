@@ -118,7 +118,7 @@ def test_other_objects_below_a_url_are_not_removed() -> None:
         memory.pipe(f"{base}/{name}", b"years of work")
     before = sorted(memory.find(base))
     try:
-        with pytest.raises(WriteFailed, match=r"no part of it \(raw/a.tif\)"):
+        with pytest.raises(WriteFailed, match=r"not belong to a Zarr store \(raw/a.tif\)"):
             BioWriter(f"memory:/{base}", shape=VALUES.shape, dtype="uint16", overwrite=True)
         assert sorted(memory.find(base)) == before
     finally:
