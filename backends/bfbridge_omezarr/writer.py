@@ -54,7 +54,6 @@ class StoreWriter(ResumedWriter):
 
     name: ClassVar[str] = "omezarr"
     at_urls: ClassVar[bool] = True
-    supports_regions: ClassVar[bool] = True
     option_names: ClassVar[tuple[str, ...]] = WRITER_OPTIONS
 
     def __init__(

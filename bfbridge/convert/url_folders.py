@@ -9,6 +9,7 @@ from bfbridge.convert.locations import Storage, is_report
 from bfbridge.errors import BfbridgeError, FileMissing, UnreadableFile
 from bfbridge.registry import is_folder_format
 from bfbridge.storage.durable_io import ZARR_MARKS
+from bfbridge.storage.fsspec_paths import root_of
 from bfbridge.storage.source import as_source
 
 __all__ = ["is_folder_name", "listed", "matching", "walk"]
@@ -104,7 +105,7 @@ def _listed(there: Any, folder: str) -> dict[str, bool]:
     except Exception as error:
         raise _cannot_list(folder, error) from error
     names: dict[str, bool] = {}
-    root = str(there._strip_protocol(folder)).rstrip("/")
+    root = root_of(there, folder)
     for info in found:
         path = str(info["name"]).split("?", 1)[0].rstrip("/")
         # Some stores list the folder itself, as an object without bytes; web pages link elsewhere.

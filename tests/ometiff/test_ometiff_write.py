@@ -405,7 +405,7 @@ def test_an_unfinished_file_is_no_tiff(tmp_path):
     for block in blocks(array, (1, 1, 1, 16, 16)):
         writer.write_block(0, 0, *block)
         assert path.read_bytes()[:16] == bytes(16)
-        with pytest.raises(UnreadableFile, match="no TIFF"):
+        with pytest.raises(UnreadableFile, match="not a TIFF"):
             open_ours(path)
     writer.abort()
     writer.abort()

@@ -435,7 +435,7 @@ class _Builder:
         )
         with self._files.opened(0) as tiff:
             if tiff.is_local:
-                tiff.tiff.walk_quietly(last)
+                tiff.tiff.walk_available(last)
             if any(position <= last for position in tiff.tiff.skipped) and last > 0:
                 # OMETiffReader numbers directories without these; the specification includes them.
                 raise Unsupported("thumbnail directories between its planes")

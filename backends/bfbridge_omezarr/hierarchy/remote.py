@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from bfbridge.errors import Closed, MissingExtra, ReadFailed
+from bfbridge.storage.fsspec_paths import root_of
 from bfbridge.storage.source import ProcessFilesystem
 from bfbridge_omezarr.hierarchy.store import Buffer, Stamped, Store, too_long
 
@@ -38,7 +39,7 @@ class RemoteStore(Store):
         self._filesystem = ProcessFilesystem(source)
         url = source.url or ""
         base, query, rest = url.partition("?")
-        self._root = str(self._fs._strip_protocol(base)).rstrip("/")
+        self._root = root_of(self._fs, base)
         # A web server would interpret "#" or "?" in a key as the end of the path.
         self._quotes = "http" in self._fs.protocol
         self._query = query + rest

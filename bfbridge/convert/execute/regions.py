@@ -17,6 +17,7 @@ from math import prod
 from typing import Any
 
 from bfbridge import registry
+from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.convert.copy.source import (
     check_metadata,
     kept_output,
@@ -89,7 +90,7 @@ def convert_on_cluster(
     begun = time.perf_counter()
     place = place_of(target)
     writer = registry.writer_for(str(place), options.target_backend)
-    if options.split or not writer.supports_regions:
+    if options.split or not issubclass(writer, ChunkedStoreBackend):
         raise BadArgument(
             f"{place}: a cluster writes one new file only in a format of separate chunks "
             "(OME-Zarr), and without split=. Leave client= out, or give a folder to convert many "
