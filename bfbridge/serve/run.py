@@ -15,8 +15,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from bfbridge.errors import BadArgument, BfbridgeError
-from bfbridge.serve.app import GATE, make_app
-from bfbridge.serve.library import Library
+from bfbridge.serve.files.library import Library
+from bfbridge.serve.http.app import GATE, make_app
 from bfbridge.serve.metrics import CELLS, Metrics
 from bfbridge.serve.options import ServeOptions
 

@@ -1,0 +1,150 @@
+"""Bars on a terminal: one for the batch, and one for each file being converted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from bfbridge.cli.terminal.pace import Pace, duration
+from bfbridge.cli.terminal.stopping import Quiet
+from bfbridge.cli.terminal.text import shown_by
+from bfbridge.runtime.terminal import printable
+
+if TYPE_CHECKING:
+    from bfbridge.cli.terminal.stopping import Stopper
+    from bfbridge.convert.reports.record import FileRecord
+
+__all__ = ["show_bars"]
+
+WIDE = 60
+"""Columns of a terminal from which on there is room for rates beside the bars."""
+WIDEST = 26
+"""Columns of what is shown beside a bar."""
+
+
+@contextmanager
+def show_bars(stopper: Stopper) -> Iterator[Quiet]:
+    """Show bars on stderr while the block runs; they are removed when it ends."""
+    console = Console(stderr=True, highlight=False)
+
+    def show(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
+    # Narrower than the terminal: ^C is echoed there, and must not begin a new line.
+    room = console.width - _name_width(console) - (WIDEST if _is_wide(console) else 9) - 5
+    columns = (
+        _Name(),
+        BarColumn(bar_width=max(4, min(40, room))),
+        TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
+    )
+    with Progress(*columns, console=console, transient=True) as bars, shown_by(show):
+        yield _Bars(stopper, bars, console)
+
+
+def _is_wide(console: Console) -> bool:
+    return console.width >= WIDE
+
+
+def _name_width(console: Console) -> int:
+    """Columns of a name: a third of the terminal."""
+    return max(8, console.width // 3)
+
+
+class _Name(ProgressColumn):
+    """The name of a file, shortened in its middle to at most a third of the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        """Return the name."""
+        name, width = task.description, task.fields["width"]
+        if len(name) > width:
+            name = f"{name[: (width - 1) // 2]}…{name[len(name) - width // 2 :]}"
+        return Text(name)
+
+
+class _Bars(Quiet):
+    """One bar for the search or the batch, and one for each file being converted."""
+
+    def __init__(self, stopper: Stopper, bars: Progress, console: Console) -> None:
+        super().__init__(stopper)
+        self._bars = bars
+        self._console = console
+        self._files: dict[int, TaskID] = {}
+        self._search: TaskID | None = None
+        self._batch: TaskID | None = None
+        self._count = self._ended = 0
+        self._pace = Pace(0)
+
+    def _add(self, name: str) -> TaskID:
+        width = _name_width(self._console)
+        return self._bars.add_task(printable(name), total=None, told="", width=width)
+
+    def looked(self, done: int, total: int) -> None:
+        super().looked(done, total)
+        if self._search is None:
+            self._search = self._add("searching")
+        if total:
+            what = "looking at files" if _is_wide(self._console) else "looking"
+            self._bars.update(
+                self._search, description=what, completed=done, total=total,
+                told=f"{done}/{total}",
+            )  # fmt: skip
+
+    def begin(self, count: int) -> None:
+        """Take the number of files."""
+        if self._search is not None:
+            self._bars.remove_task(self._search)
+        self._count, self._pace = count, Pace(count)
+        if count > 1:
+            self._batch = self._add("all files")
+            self._bars.update(self._batch, total=count, told=f"0/{count}")
+
+    def sized(self, sizes: Sequence[int]) -> None:
+        self._pace.sized(sizes)
+
+    def started(self, number: int, name: str) -> None:
+        super().started(number, name)
+        self._pace.started(number)
+        self._files[number] = self._add(name)
+
+    def moved(self, number: int, done: int, total: int) -> None:
+        super().moved(number, done, total)
+        self._pace.moved(number, done, total)
+        bar = self._files.get(number)
+        if bar is None:
+            return
+        task = next(task for task in self._bars.tasks if task.id == bar)
+        told = f"{100 * done / total:.0f} %" if total else ""
+        if _is_wide(self._console) and task.speed:
+            told += f" {task.speed / 1e6:,.0f} MB/s"
+            if self._batch is None:
+                told += f" {duration(task.time_remaining or 0)} left"
+        self._bars.update(bar, completed=done, total=total, told=told)
+        self._tell_batch()
+
+    def ended(self, number: int, record: FileRecord) -> None:
+        task = self._files.pop(number, None)
+        if task is not None:
+            self._bars.remove_task(task)
+        self._ended += 1
+        self._pace.ended(number, converted=record.status == "done")
+        self._tell_batch()
+        if record.status == "failed" and self._batch is not None:
+            self._console.print(Text(printable(f"FAILED: {record.failure}")), soft_wrap=True)
+
+    def _tell_batch(self) -> None:
+        if self._batch is None:
+            return
+        told = f"{self._ended}/{self._count}"
+        left = self._pace.left()
+        if _is_wide(self._console) and left:
+            told += f" about {duration(left)} left"
+        self._bars.update(self._batch, completed=self._ended, told=told)
