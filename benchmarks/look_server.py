@@ -27,7 +27,19 @@ import numpy as np
 __all__ = ["bench_memory", "bench_serve"]
 
 CLIENTS = 6
-LARGE = """
+# The end of the scripts whose `app` is an aiohttp application.
+RUN_APP = """
+async def main():
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print("serving at http://127.0.0.1:%d/" % site._server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+LARGE = (
+    """
 import sys, large_image
 from aiohttp import web
 import asyncio
@@ -40,15 +52,9 @@ async def tile(request):
     return web.Response(body=body, content_type="image/jpeg")
 app = web.Application()
 app.router.add_get("/{z}/{x}/{y}", tile)
-async def main():
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print("serving at http://127.0.0.1:%d/" % site._server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.Event().wait()
-asyncio.run(main())
 """
+    + RUN_APP
+)
 TITILER = """
 import sys, socket, warnings
 warnings.simplefilter("ignore")
@@ -68,7 +74,8 @@ listening = socket.socket(); listening.bind(("127.0.0.1", 0))
 print("serving at http://127.0.0.1:%d/" % listening.getsockname()[1], flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
 """
-BFFILE = """
+BFFILE = (
+    """
 import asyncio, sys
 path, jar, java, chunk = sys.argv[1:]
 import jpype
@@ -86,15 +93,9 @@ async def get(request):
     return web.Response(body=data.to_bytes())
 app = web.Application()
 app.router.add_get("/{y}/{x}", get)
-async def main():
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print("serving at http://127.0.0.1:%d/" % site._server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.Event().wait()
-asyncio.run(main())
 """
+    + RUN_APP
+)
 CLIENT = """
 import asyncio, json, sys, time
 from urllib.parse import urlsplit

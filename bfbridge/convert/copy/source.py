@@ -11,11 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge import registry
 from bfbridge.convert.copy.encoded_chunks import EncodedCopy, copied_options, plan_encoded
 from bfbridge.convert.locations import exists, folders_of, identity, stored_bytes
 from bfbridge.convert.options import ConvertOptions
@@ -32,6 +31,10 @@ from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, Unreadable
 from bfbridge.ome.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.writer import BioWriter, ImageWriter
+
+if TYPE_CHECKING:
+    from bfbridge.backend import WriterBackend
+    from bfbridge.views import ImageView
 
 __all__ = [
     "Counter",
@@ -86,6 +89,7 @@ def convert_file(
     source: Any,
     target: str | os.PathLike[str],
     options: ConvertOptions,
+    writer: type[WriterBackend],
     *,
     overwrite: bool = False,
     resume: bool = False,
@@ -101,6 +105,8 @@ def convert_file(
         The new file; with ``split``, the base of the names of several.
     options
         The conversion options.
+    writer
+        The backend that writes the new files.
     overwrite
         Whether existing files may be replaced.
     resume
@@ -133,7 +139,9 @@ def convert_file(
             kept = None
             if resume and not overwrite:
                 kept = kept_output(source, br, output, options, counter.add)
-            record.outputs.append(kept or _make(source, br, output, options, overwrite, counter))
+            record.outputs.append(
+                kept or _make(source, br, output, options, writer, overwrite, counter)
+            )
         record.warnings = notes_of(br, outputs, faults)
     record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
     record.seconds = time.perf_counter() - begun
@@ -233,6 +241,7 @@ def _make(
     br: BioReader,
     output: Output,
     options: ConvertOptions,
+    writer: type[WriterBackend],
     overwrite: bool,
     counter: Counter,
 ) -> OutputRecord:
@@ -240,7 +249,6 @@ def _make(
     begun = time.perf_counter()
     record = OutputRecord(target=str(output.target))
     scalings = output_scalings(br, output, options)
-    writer = registry.writer_for(str(output.target), options.target_backend)
     with BioWriter(
         output.target,
         max_workers=options.workers,
@@ -334,6 +342,19 @@ def _prepare(piece: Piece, scaling: Scaling, image: ImageWriter) -> None:
     image.samples_per_pixel = piece.samples
 
 
+def _image_record(piece: Piece, view: ImageView, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the record of a new image without scaling and checksum."""
+    return {
+        "series": piece.series,
+        "level": piece.level,
+        "name": view.name,
+        "shape": list(piece.shape),
+        "dtype": dtype.name,
+        "scaling": None,
+        "checksum": None,
+    }
+
+
 class _CopyEncoded:
     """Copies one image whose chunks are stored unchanged."""
 
@@ -349,15 +370,8 @@ class _CopyEncoded:
 
     def describe(self) -> dict[str, Any]:
         """Return the record of the image; pixels that were not decoded have no checksum."""
-        piece = self._piece
         return {
-            "series": piece.series,
-            "level": piece.level,
-            "name": self._view.name,
-            "shape": list(piece.shape),
-            "dtype": self._view.dtype.name,
-            "scaling": None,
-            "checksum": None,
+            **_image_record(self._piece, self._view, self._view.dtype),
             "copied": self._encoded.describe(),
         }
 
@@ -396,13 +410,10 @@ class _Copy:
 
     def describe(self) -> dict[str, Any]:
         """Return the record of the image."""
-        piece = self._piece
-        return {
-            "series": piece.series,
-            "level": piece.level,
-            "name": self._view.name,
-            "shape": list(piece.shape),
-            "dtype": self._scaling.after.name,
-            "scaling": self._scaling.describe() if self._scaling.changes else None,
-            "checksum": None if self._checksum is None else self._checksum.describe(),
-        }
+        scaling = self._scaling
+        record = _image_record(self._piece, self._view, scaling.after)
+        if scaling.changes:
+            record["scaling"] = scaling.describe()
+        if self._checksum is not None:
+            record["checksum"] = self._checksum.describe()
+        return record
