@@ -4,9 +4,9 @@ r"""Files read through Bio-Formats: parallel reads, Java's own rate, isolation, 
         [--data FOLDER] [--peer-python PEERS/bin/python]
 
 Needs bfbridge[bioformats,ometiff] and tifffile. Peers (bfio[bioformats] and bffile) live in an
-environment of their own, whose Python is given; both are started with the same Java and the same
+separate environment, whose Python is given; both are started with the same Java and the same
 Bio-Formats jar as bfbridge, so that no Maven is needed and code is compared, not versions. Without
-it they are left out. `--data` is a folder of real files with its manifest.json.
+it they are omitted. `--data` is a folder of real files with its manifest.json.
 
 Contenders take turns; medians and ratios count. Files lie in the page cache.
 """
@@ -121,7 +121,7 @@ os._exit(0)
 
 
 def peer(options: argparse.Namespace, which: str, path: Path, sum_: int) -> list[float]:
-    """Return the seconds of a peer's reads of the same file, in a process of its own."""
+    """Return the seconds of a peer's reads of the same file, in a separate process."""
     from bfbridge_bioformats.jars.locate import find_jar
     from bfbridge_bioformats.runtime.java import find_java
 
@@ -135,7 +135,7 @@ def peer(options: argparse.Namespace, which: str, path: Path, sum_: int) -> list
     )
     found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("SECONDS")]
     if not found:
-        print(f"  {which} is left out, it did not run: {done.stderr.strip().splitlines()[-1:]}")
+        print(f"  {which} is omitted, it failed: {done.stderr.strip().splitlines()[-1:]}")
     elif int(found[0][1]) != sum_:
         print(f"  {which} reads other pixels")
     return [float(seconds) for seconds, _ in found]
@@ -246,7 +246,7 @@ def bench_cold(folder: Path, options: argparse.Namespace) -> None:
 
 
 def import_to_pixels(program: str, archive: str) -> float:
-    """Seconds that a program prints, run with bytecode at hand as an installed package has it."""
+    """Return the seconds that a program prints; bytecode is compiled before."""
     environment = {**os.environ, "BFBRIDGE_ARCHIVE": archive}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", program]
@@ -257,7 +257,7 @@ def import_to_pixels(program: str, archive: str) -> float:
 def bench_open(folder: Path, options: argparse.Namespace) -> None:
     del folder
     if options.data is None:
-        print("\nOpening real files is left out: give --data")
+        print("\nOpening real files is skipped: give --data")
         return
     from bfbridge import BioReader
     from bfbridge_bioformats.runtime.machine import machine

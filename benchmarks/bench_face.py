@@ -2,7 +2,7 @@
 
     python benchmarks/bench_face.py
 
-Needs bfbridge[ometiff] and tifffile. Prints ratios; figures to reach stand beside them.
+Needs bfbridge[ometiff] and tifffile. Prints ratios and their goals.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ with BioReader(sys.argv[1], cache=0) as br:
 
 
 def peak(path: Path) -> None:
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", PEAK, str(path)],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
     )  # fmt: skip
-    print(f"\nbr[:] takes {float(told.stdout):.2f} x the array (to reach: at most 1.15)")
+    print(f"\nbr[:] takes {float(completed.stdout):.2f} x the array (to reach: at most 1.15)")
 
 
 OPEN = """
@@ -108,10 +108,10 @@ def large_metadata(folder: Path) -> None:
     )
     took = []
     for _ in range(5):
-        told = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", OPEN, str(path)], capture_output=True, text=True, check=True
         )
-        seconds, built = told.stdout.split()
+        seconds, built = completed.stdout.split()
         if built == "True":
             raise RuntimeError("opening a file built an ome_types object")
         took.append(float(seconds))

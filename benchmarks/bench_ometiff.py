@@ -6,7 +6,7 @@ r"""OME-TIFF read and written by bfbridge and its peers: 16384 x 16384 uint16 an
 
 Contenders take turns in one process, except for start-up and memory, where each is a process of its
 own; medians and their ratios are shown, with the codec's own speed as the floor. Peers that are not
-installed are left out. Figures to reach stand beside each table. Files lie in the page cache.
+installed are omitted. Each table shows its goals. Files are in the page cache.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def bench_cold(folder: Path, side: int, repeats: int) -> None:
 
 
 def one_strip(stored: bytes) -> bytes:
-    """A tile of LZW as a TIFF of its own: libtiff has the fastest decoder, for files only."""
+    """Return an LZW tile as a TIFF file: libtiff has the fastest decoder, but only for files."""
     import imagecodecs
     import tifffile
 

@@ -129,7 +129,7 @@ def measure(
     repeats: int,
     turns: int = 3,
 ) -> None:
-    """Run scripts in turn, each in a process of its own, and show their medians."""
+    """Run scripts in turn, each in a separate process, and show their medians."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(turns):
         for name, (python, code) in contenders.items():

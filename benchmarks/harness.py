@@ -28,7 +28,7 @@ def interleave(
 
     With `memory`, each run finds as many bytes that were in use a moment ago. A virtual machine
     fetches memory that lay idle for seconds from its host, at a second a gigabyte and more: that
-    would be counted against whoever comes after a contender that needs no memory of its own.
+    would be counted for the next contender.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for run in contenders.values():
@@ -76,10 +76,10 @@ print(json.dumps([took, peak, cpu, done.returncode, done.stderr[-2000:].decode(e
 
 
 def _measured(command: Sequence[str], env: Mapping[str, str] | None) -> tuple[float, float, float]:
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", _WATCHER, *command], capture_output=True, check=True, env=env
     )
-    took, peak, cpu, code, stderr = json.loads(told.stdout)
+    took, peak, cpu, code, stderr = json.loads(completed.stdout)
     if code:
         raise RuntimeError(f"{' '.join(command)} failed ({code}):\n{stderr}")
     return took, peak, cpu

@@ -1,7 +1,7 @@
 """Servers under load, for bench_look.py: requests a second and their 99th percentile.
 
-The client is a process of its own that reads replies and does nothing with them, so that on two
-CPUs the server has one and a half. Every contender gets the same places in the same order.
+The client is a separate process that reads replies and discards them, so that on two CPUs the
+server has one and a half. Every contender receives the same requests in the same order.
 """
 
 from __future__ import annotations
@@ -366,8 +366,8 @@ def bench_fling(folder: Path) -> None:
     asked = 30 * 32
     wasted, done = numbers["bfbridge_wasted_total"], numbers["bfbridge_computed_total"]
     print(
-        f"  fling: {asked} tiles asked for, {done:.0f} computed, {wasted:.0f} of them for nobody: "
-        f"{wasted / asked:.1%} of what was asked for (goal 5 %)"
+        f"  fling: {asked} tiles requested, {done:.0f} computed, {wasted:.0f} of them not needed: "
+        f"{wasted / asked:.1%} of the requested tiles (goal 5 %)"
     )
 
 

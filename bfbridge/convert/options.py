@@ -1,7 +1,7 @@
 """Conversion options, each defined once.
 
-`ConvertOptions` is what every file of a batch has in common, and is sent to worker processes.
-`RunOptions` is which files are converted, and in which processes. The metadata of a field
+`ConvertOptions` has the options that all files of a batch share; it is sent to worker processes.
+`RunOptions` selects the files and the processes. The metadata of a field
 (`Option`) is the source of its command-line option, its documentation, its check, and its part in
 fingerprints and reports. `TARGET_OPTIONS` describes the options of new files that have a
 command-line option; writer backends define and check them.
@@ -55,7 +55,7 @@ class Option:
     more
         Sentences for the documentation only.
     flags
-        Names on the command line; none where it has no option of its own.
+        Names on the command line; none if there is no command-line option.
     panel
         Heading under which ``bfbridge convert --help`` lists it.
     kind
@@ -153,7 +153,7 @@ class ConvertOptions(_Checked):
         tuple, "Write a file for each position: some of series,c,t,z with commas.",
         "--split", panel=SELECTION, metavar="AXES", parse=values.parse_split,
         more="The files are named ``<base>[_c0][_t0][_z0][_s0]<suffix>``; axes of length 1 are "
-        "left out of the name.",
+        "omitted from the name.",
     )  # fmt: skip
     names: str | None = _option(None, "Pattern of the names of new files; read from the target.")
     dtype: Any = _option(
@@ -300,7 +300,7 @@ class ConvertOptions(_Checked):
         Raises
         ------
         BadArgument
-            The writer has no such option, or does not take its value.
+            The writer does not have the option, or does not accept its value.
         """
         if writer.option_names:
             mine = [f.name for kind in (ConvertOptions, RunOptions) for f in fields(kind)]

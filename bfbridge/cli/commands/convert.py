@@ -105,7 +105,7 @@ def _show_failures(done: Conversion) -> None:
 def _signals(stopper: Stopper) -> Iterator[None]:
     """End a run at a safe point on Ctrl-C or a scheduler's SIGTERM."""
     before = {}
-    # Only the main thread may set handlers; elsewhere the caller's stay.
+    # Only the main thread can set handlers; in other threads, those of the caller remain.
     with suppress(ValueError):
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, stopper)

@@ -52,7 +52,7 @@ def info(
 
 
 def _is_one_image(source: str) -> bool:
-    # The usual case does without the modules that convert, which take long to load.
+    # The usual case does not load the modules of a conversion, which are slow to import.
     if os.path.isfile(source):
         return True
     from bfbridge.convert.plan.sources import is_one_image
@@ -75,12 +75,12 @@ def _show_one(br: BioReader, shown: _Shown, *, as_json: bool, ome_xml: bool) -> 
         shown.print(shown.describe(br))
 
 
-def _echo_json(told: Any) -> None:
-    typer.echo(printable_json(json.dumps(told, indent=2, ensure_ascii=False)))
+def _echo_json(content: Any) -> None:
+    typer.echo(printable_json(json.dumps(content, indent=2, ensure_ascii=False)))
 
 
 def _show_many(files: list[str], shown: _Shown) -> None:
-    """Show all images of several files and folders; the failure of one does not end the others."""
+    """Show the images of several files and folders; after a failure, the others are still shown."""
     from bfbridge.convert.options import ConvertOptions
     from bfbridge.convert.plan.sources import Skipped, find_sources
 
@@ -111,7 +111,7 @@ class _Shown:
         self.described: list[dict[str, Any]] = []
 
     def open(self, path: str) -> BioReader:
-        """Open a file as the command line says."""
+        """Open a file with the options of the command line."""
         from bfbridge.reader import BioReader
 
         return BioReader(path, **self.options)
@@ -122,23 +122,23 @@ class _Shown:
 
         return describe(br)
 
-    def print(self, told: dict[str, Any]) -> None:
+    def print(self, description: dict[str, Any]) -> None:
         """Print a description."""
         from rich.console import Console
 
         from bfbridge.cli.terminal.description import print_description
 
-        print_description(Console(highlight=False), told)
+        print_description(Console(highlight=False), description)
 
     def look(self, path: str) -> Opened:
         """Describe one of several files, and return the files of its data set."""
         from bfbridge.convert.plan.sources import Opened
 
         with self.open(path) as br:
-            told = self.describe(br)
+            description = self.describe(br)
         if not self.as_json:
             if self.described:
                 typer.echo("")
-            self.print(told)
-        self.described.append(told)
-        return Opened(list(told["used_files"]))
+            self.print(description)
+        self.described.append(description)
+        return Opened(list(description["used_files"]))

@@ -174,7 +174,7 @@ def _sheet(
     given = [name for name, value in single.items() if value not in (None, False)]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise BadArgument(f"{options}: for one image, not for a contact sheet.")
+        raise BadArgument(f"{options}: this is for one image, and not for a contact sheet.")
     return encode_picture(contact_sheet(cells, size or 160, columns), form, quality)
 
 
@@ -193,7 +193,7 @@ def _cells(
     opening: dict[str, Any],
     options: dict[str, Any],
 ) -> list[Cell] | None:
-    """Return the cells of a contact sheet; None where one image is to be drawn."""
+    """Return the cells of a contact sheet; None if a single image is drawn."""
     from bfbridge.convert.plan.sources import is_one_image
     from bfbridge.rendering.sheet import cells_of
 
@@ -221,7 +221,7 @@ def _cells_of_folder(source: str, opening: dict[str, Any], options: dict[str, An
 
 
 class _Later:
-    """Opens a file when its thumbnail is drawn, and closes it: a folder may have thousands."""
+    """Opens a file only while its thumbnail is drawn: a folder may contain thousands of files."""
 
     def __init__(self, path: str, opening: dict[str, Any], options: dict[str, Any]) -> None:
         self._path = path

@@ -99,7 +99,7 @@ def view(
         if other is not None:
             link = link_for(other, url, names[0])
         if names:
-            # The file is opened, and Java started if it needs that, while the browser starts.
+            # The file is opened, and Java is started if needed, while the browser starts.
             _background(_fetch, f"{url}info/{quote(names[0])}?series=0")
         say(link)
         if not shown or options.is_public:
@@ -112,12 +112,12 @@ def view(
 
 
 def _named(library: Any, sources: list[str]) -> list[str]:
-    """Return the names of the files that were given by name; folders are not among them."""
+    """Return the names of the files among the sources, without those of folders."""
     listing = library.list()
     single = len(sources) > 1 or bool(listing.images and not os.path.isdir(sources[0]))
     if not single and not is_folder_format(sources[0]):
         return []
-    # In the order in which they were given, where names are those of the paths.
+    # In the order of the sources, if names are equal to the last parts of their paths.
     order = {os.path.basename(source.rstrip("/")): i for i, source in enumerate(sources)}
     return sorted(listing.images, key=lambda name: order.get(name, len(order)))
 
@@ -134,7 +134,7 @@ def _background(work: Any, argument: str) -> None:
 
 
 def _fetch(url: str) -> None:
-    # What is wrong with the file is for the page to say.
+    # The page reports errors of the file.
     try:
         urllib.request.urlopen(url, timeout=300).close()  # noqa: S310 - our own server
     except (OSError, ValueError):
@@ -142,14 +142,14 @@ def _fetch(url: str) -> None:
 
 
 def _has_browser() -> bool:
-    """Whether a browser with windows can be opened from here."""
+    """Whether a graphical browser can be opened."""
     if sys.platform in ("win32", "darwin"):
         return True
     return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
 
 
 def _tunnel(url: str) -> str:
-    """Return the command that makes the link work on another machine."""
+    """Return the ssh command with which the link works on another machine."""
     port = urlsplit(url).port
     # SSH_CONNECTION: client's address and port, server's address and port.
     parts = os.environ.get("SSH_CONNECTION", "").split()
@@ -162,7 +162,7 @@ def _tunnel(url: str) -> str:
 
 
 def _napari(sources: list[str], opens: bool) -> None:
-    """Open napari, whose plug-in this package is."""
+    """Open napari with the plug-in of this package."""
     command = ["napari", "--plugin", "bfbridge", *sources]
     found = shutil.which("napari")
     if not opens:

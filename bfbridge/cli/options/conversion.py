@@ -1,7 +1,7 @@
-"""Command-line options made from the declared conversion options, and their values read back.
+"""The command-line options of a conversion, created from `bfbridge.convert.options`.
 
-`bfbridge.convert.options` declares the flags, the help and the types; this module holds only what
-differs between the command line and Python.
+That module declares the flags, the help and the types. This module contains only the differences
+between the command line and Python.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _typer_option(option: Option) -> Any:
 
 
 def chosen_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return command-line values as keyword arguments of `convert`; those not given are left out.
+    """Return command-line values as keyword arguments of `convert`; without those not given.
 
     Raises
     ------

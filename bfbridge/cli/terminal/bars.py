@@ -1,4 +1,4 @@
-"""Bars on a terminal: one for the batch, and one for each file being converted."""
+"""Progress bars on a terminal: one for the batch, and one for each running file."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 __all__ = ["show_bars"]
 
 WIDE = 60
-"""Columns of a terminal from which on there is room for rates beside the bars."""
+"""Smallest width of a terminal, in columns, on which rates are shown next to the bars."""
 WIDEST = 26
-"""Columns of what is shown beside a bar."""
+"""Width of the text next to a bar, in columns."""
 
 
 @contextmanager
 def show_bars(stopper: Stopper) -> Iterator[Quiet]:
-    """Show bars on stderr while the block runs; they are removed when it ends."""
+    """Show bars on stderr while the block runs, and remove them when it ends."""
     console = Console(stderr=True, highlight=False)
 
     def show(line: str) -> None:
         console.print(Text(line), soft_wrap=True)
 
-    # Narrower than the terminal: ^C is echoed there, and must not begin a new line.
-    room = console.width - _name_width(console) - (WIDEST if _is_wide(console) else 9) - 5
+    # Bars are narrower than the terminal, so that an echoed ^C does not start a new line.
+    free = console.width - _name_width(console) - (WIDEST if _is_wide(console) else 9) - 5
     columns = (
         _Name(),
-        BarColumn(bar_width=max(4, min(40, room))),
-        TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=max(4, min(40, free))),
+        TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
     )
     with Progress(*columns, console=console, transient=True) as bars, shown_by(show):
         yield _Bars(stopper, bars, console)
@@ -52,7 +52,7 @@ def _is_wide(console: Console) -> bool:
 
 
 def _name_width(console: Console) -> int:
-    """Columns of a name: a third of the terminal."""
+    """Return the width of a name in columns: a third of the terminal."""
     return max(8, console.width // 3)
 
 
@@ -71,7 +71,7 @@ class _Name(ProgressColumn):
 
 
 class _Bars(Quiet):
-    """One bar for the search or the batch, and one for each file being converted."""
+    """One bar for the search or the batch, and one for each running file."""
 
     def __init__(self, stopper: Stopper, bars: Progress, console: Console) -> None:
         super().__init__(stopper)
@@ -85,7 +85,7 @@ class _Bars(Quiet):
 
     def _add(self, name: str) -> TaskID:
         width = _name_width(self._console)
-        return self._bars.add_task(printable(name), total=None, told="", width=width)
+        return self._bars.add_task(printable(name), total=None, text="", width=width)
 
     def looked(self, done: int, total: int) -> None:
         super().looked(done, total)
@@ -95,17 +95,17 @@ class _Bars(Quiet):
             what = "looking at files" if _is_wide(self._console) else "looking"
             self._bars.update(
                 self._search, description=what, completed=done, total=total,
-                told=f"{done}/{total}",
+                text=f"{done}/{total}",
             )  # fmt: skip
 
     def begin(self, count: int) -> None:
-        """Take the number of files."""
+        """Set the number of files."""
         if self._search is not None:
             self._bars.remove_task(self._search)
         self._count, self._pace = count, Pace(count)
         if count > 1:
             self._batch = self._add("all files")
-            self._bars.update(self._batch, total=count, told=f"0/{count}")
+            self._bars.update(self._batch, total=count, text=f"0/{count}")
 
     def sized(self, sizes: Sequence[int]) -> None:
         self._pace.sized(sizes)
@@ -122,13 +122,13 @@ class _Bars(Quiet):
         if bar is None:
             return
         task = next(task for task in self._bars.tasks if task.id == bar)
-        told = f"{100 * done / total:.0f} %" if total else ""
+        text = f"{100 * done / total:.0f} %" if total else ""
         if _is_wide(self._console) and task.speed:
-            told += f" {task.speed / 1e6:,.0f} MB/s"
+            text += f" {task.speed / 1e6:,.0f} MB/s"
             if self._batch is None:
-                told += f" {duration(task.time_remaining or 0)} left"
-        self._bars.update(bar, completed=done, total=total, told=told)
-        self._tell_batch()
+                text += f" {duration(task.time_remaining or 0)} left"
+        self._bars.update(bar, completed=done, total=total, text=text)
+        self._update_batch()
 
     def ended(self, number: int, record: FileRecord) -> None:
         task = self._files.pop(number, None)
@@ -136,15 +136,15 @@ class _Bars(Quiet):
             self._bars.remove_task(task)
         self._ended += 1
         self._pace.ended(number, converted=record.status == "done")
-        self._tell_batch()
+        self._update_batch()
         if record.status == "failed" and self._batch is not None:
             self._console.print(Text(printable(f"FAILED: {record.failure}")), soft_wrap=True)
 
-    def _tell_batch(self) -> None:
+    def _update_batch(self) -> None:
         if self._batch is None:
             return
-        told = f"{self._ended}/{self._count}"
+        text = f"{self._ended}/{self._count}"
         left = self._pace.left()
         if _is_wide(self._console) and left:
-            told += f" about {duration(left)} left"
-        self._bars.update(self._batch, completed=self._ended, told=told)
+            text += f" about {duration(left)} left"
+        self._bars.update(self._batch, completed=self._ended, text=text)

@@ -67,26 +67,28 @@ def _quantity(quantity: Any) -> dict[str, Any] | None:
     return None if quantity is None else {"value": quantity.value, "unit": quantity.unit}
 
 
-def print_description(console: Console, told: dict[str, Any]) -> None:
+def print_description(console: Console, description: dict[str, Any]) -> None:
     """Print the result of `describe` as tables."""
     head = Table.grid(padding=(0, 2))
     head.add_column(style="dim")
     head.add_column(overflow="fold")
-    head.add_row("file", Text(printable(told["file"])))
-    head.add_row("read by", Text(printable(f"{told['backend']} ({told['backend_reason']})")))
-    count = len(told["used_files"])
+    head.add_row("file", Text(printable(description["file"])))
+    head.add_row(
+        "read by", Text(printable(f"{description['backend']} ({description['backend_reason']})"))
+    )
+    count = len(description["used_files"])
     if count > 1:
         head.add_row("files", f"{count} belong to this data set")
-    if told["interrupted"]:
-        head.add_row("warning", Text(told["interrupted"]))
+    if description["interrupted"]:
+        head.add_row("warning", Text(description["interrupted"]))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("#", "name", "X", "Y", "Z", "C", "T", "dtype", "pixel size", "levels"):
         right = column in "#XYZCT"
         table.add_column(column, justify="right" if right else "left", no_wrap=right)
-    for series in told["series"]:
+    for series in description["series"]:
         table.add_row(*_row(series))
     console.print(Group(head, Text(), table))
-    for series in told["series"]:
+    for series in description["series"]:
         names = [c["name"] for c in series["channels"]]
         if any(names):
             shown = ", ".join("-" if name is None else str(name) for name in names)

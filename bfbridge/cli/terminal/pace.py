@@ -1,4 +1,4 @@
-"""How long a batch will take: what is left, at the rate of what was converted."""
+"""The estimated remaining time of a batch."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Sequence
 __all__ = ["Pace", "duration"]
 
 OVERHEAD = 8 << 20
-"""Bytes of pixels that take about as long as opening a file and finishing another."""
+"""Overhead of a file, as the bytes of pixels that are converted in the same time."""
 LEAST_SECONDS = 3.0
 LEAST_PART = 0.01
-"""Least seconds, and least part of all pixels, before a rate is shown."""
+"""Shortest time, and smallest share of all pixels, before an estimate is shown."""
 
 
 class Pace:
-    """Estimates the time that is left. Methods may be called from any thread.
+    """Estimates the remaining time. Methods may be called from any thread.
 
-    Files count by their pixels. Those that were complete already, or failed, are not counted in the
-    rate at which others are converted.
+    The weight of a file is its number of pixels. Files that failed or were kept are not part of the
+    measured rate.
 
     Parameters
     ----------
     count
-        How many files.
+        Number of files.
     """
 
     def __init__(self, count: int) -> None:
@@ -36,27 +36,27 @@ class Pace:
         self._begun: float | None = None
 
     def sized(self, sizes: Sequence[int]) -> None:
-        """Take the bytes of pixels of each file, 0 where that is not known."""
+        """Set the bytes of pixels of each file; 0 where they are unknown."""
         known = [size for size in sizes if size]
         usual = sum(known) / len(known) if known else 0.0
         with self._lock:
             self._weights = [float(OVERHEAD + (size or usual)) for size in sizes]
 
     def started(self, number: int) -> None:
-        """Note that a file is begun."""
+        """Record the start of a file."""
         with self._lock:
             if self._begun is None:
                 self._begun = time.monotonic()
             self._parts[number] = 0.0
 
     def moved(self, number: int, done: int, total: int) -> None:
-        """Take how much of a file is done."""
+        """Record the progress of a file."""
         with self._lock:
             if number in self._parts and total:
                 self._parts[number] = min(1.0, done / total)
 
     def ended(self, number: int, *, converted: bool) -> None:
-        """Note that a file is over."""
+        """Record the end of a file."""
         with self._lock:
             self._parts.pop(number, None)
             self._open.discard(number)
@@ -64,22 +64,22 @@ class Pace:
                 self._done += self._weights[number]
 
     def left(self) -> float | None:
-        """Seconds that are left; None while they cannot be estimated."""
+        """Return the remaining seconds; None while they cannot be estimated."""
         with self._lock:
             if not self._open:
                 return 0.0
             if self._begun is None:
                 return None
             spent = time.monotonic() - self._begun
-            under_way = sum(self._weights[n] * part for n, part in self._parts.items())
-            done = self._done + under_way
+            running = sum(self._weights[n] * part for n, part in self._parts.items())
+            done = self._done + running
             if spent < LEAST_SECONDS or done < LEAST_PART * sum(self._weights):
                 return None
-            return (sum(self._weights[n] for n in self._open) - under_way) * spent / done
+            return (sum(self._weights[n] for n in self._open) - running) * spent / done
 
 
 def duration(seconds: float) -> str:
-    """Say how long something takes, to two digits.
+    """Return a duration as text, rounded to two digits.
 
     >>> duration(8.2), duration(140), duration(7500)
     ('8 s', '2 min', '2 h 5 min')

@@ -39,7 +39,7 @@ def watch(stopper: Stopper, *, quiet: bool) -> Iterator[Watcher]:
 
 
 class _Lines(Quiet):
-    """One line for each file of a batch, and one every half minute of a long file."""
+    """One line for each file of a batch, and one every 30 seconds for a long file."""
 
     def __init__(self, stopper: Stopper) -> None:
         super().__init__(stopper)
@@ -94,10 +94,10 @@ class _Lines(Quiet):
         if self._count < 2:
             return
         left = self._pace.left()
-        told = f"; about {duration(left)} left" if left else ""
+        more = f"; about {duration(left)} left" if left else ""
         if record.status == "failed":
             say(f"{place} FAILED: {record.failure}", err=True)
         elif record.status == "kept":
-            say(f"{place} {name}: kept, complete already{told}", err=True)
+            say(f"{place} {name}: kept, complete already{more}", err=True)
         else:
-            say(f"{place} {name}: done in {record.seconds:.1f} s{told}", err=True)
+            say(f"{place} {name}: done in {record.seconds:.1f} s{more}", err=True)

@@ -1,4 +1,4 @@
-"""An orderly end by a signal, and the watcher of a batch that shows nothing."""
+"""The end of a conversion by a signal, and the watcher of a batch that prints nothing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ __all__ = ["Quiet", "Stopper"]
 
 
 class Stopper:
-    """Turns a signal into an orderly end: the next progress call raises `KeyboardInterrupt`."""
+    """A signal handler; after a signal, the next progress call raises `KeyboardInterrupt`."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     def __call__(self, number: int, frame: object) -> None:
-        """Take a signal."""
+        """Handle a signal."""
         del frame
         if self.signal is not None:
-            # Asked twice: do not wait for the block under way.
+            # The second signal does not wait for the running block.
             raise KeyboardInterrupt
         self.signal = number
 
@@ -28,7 +28,7 @@ class Stopper:
 
 
 class Quiet(Watcher):
-    """Shows nothing; a signal ends the run.
+    """Prints nothing; a signal ends the run.
 
     Parameters
     ----------
@@ -40,13 +40,13 @@ class Quiet(Watcher):
         self._stopper = stopper
 
     def looked(self, done: int, total: int) -> None:
-        """Take how many files were looked at, unless the run is to end."""
+        """Record the number of files that were opened, unless a signal was received."""
         self._stopper.check()
 
     def started(self, number: int, name: str) -> None:
-        """Note that a file is begun, unless the run is to end."""
+        """Record the start of a file, unless a signal was received."""
         self._stopper.check()
 
     def moved(self, number: int, done: int, total: int) -> None:
-        """Take the bytes of pixels that are done, unless the run is to end."""
+        """Record the bytes of pixels that are done, unless a signal was received."""
         self._stopper.check()

@@ -1,4 +1,4 @@
-"""Text for a terminal: names and metadata come from files, and may hold control characters."""
+"""Text for a terminal. Names and metadata come from files, and may contain control characters."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def show_error(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Print a warning on stderr, above the bars if there are any."""
+    """Print a warning on stderr, above the progress bars."""
     line = printable(f"warning: {text}")
     if _show is None:
         typer.echo(line, err=True)
@@ -68,7 +68,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def shown_by(show: Callable[[str], None]) -> Iterator[None]:
-    """Have warnings printed by a function while the block runs."""
+    """Print warnings with a function while the block runs."""
     global _show
     before, _show = _show, show
     try:
@@ -79,13 +79,13 @@ def shown_by(show: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Show no warnings while the block runs."""
+    """Print no warnings while the block runs."""
     with shown_by(lambda line: None):
         yield
 
 
 class LogLines(logging.Handler):
-    """Shows what the library logs as warnings, one line each."""
+    """Prints warnings that the library logs, one line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""

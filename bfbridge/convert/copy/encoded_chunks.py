@@ -1,6 +1,6 @@
-"""Encoded chunks copied unchanged, where source and target agree on codec, chunk and samples.
+"""The copy of encoded chunks, if codec, chunk and samples of source and target are equal.
 
-This is much faster than decoding and encoding, and JPEG tiles lose nothing.
+This is much faster than decoding and encoding, and JPEG tiles do not lose quality.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class EncodedCopy:
     image
         The new image.
     options
-        The conversion options; they say whether lower levels are made where the source has none.
+        The conversion options; they state whether lower levels are computed if the source has none.
     """
 
     def __init__(

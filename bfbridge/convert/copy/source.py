@@ -170,22 +170,22 @@ def check_metadata(br: BioReader, faults: Sequence[str], options: ConvertOptions
     if faults:
         raise UnreadableFile(
             f"{faults[0]}: this violates the OME schema, and strict_metadata=True "
-            "(--strict-metadata) was given. Without it, the element is left out, with a warning."
+            "(--strict-metadata) was given. Without it, the element is omitted, with a warning."
         )
 
 
 def notes_of(br: BioReader, outputs: Sequence[Output], faults: Sequence[str]) -> list[str]:
     """Return the warnings of a conversion."""
     return [
-        *(f"left out, as it violates the OME schema: {fault}" for fault in faults),
+        *(f"omitted, because it violates the OME schema: {fault}" for fault in faults),
         *_label_notes(br, outputs),
     ]
 
 
 def _label_notes(br: BioReader, outputs: Sequence[Output]) -> list[str]:
-    """Name the new files with the photograph of a slide's label, which may name a patient."""
+    """Warn of new files that contain the photograph of a slide label, which may name a patient."""
     return [
-        f"{output.target.name} holds the photograph of the slide's label (image {piece.series}, "
+        f"{output.target.name} contains the photograph of the slide's label (image {piece.series}, "
         f"{piece.view(br).name!r}), which may show a patient's name. series= (--series) chooses "
         "other images."
         for output in outputs
@@ -203,7 +203,7 @@ def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
             raise TargetExists(f"{output.target}: this is the source itself. Choose another name.")
         if not used.isdisjoint(folders_of(place)):
             raise TargetExists(
-                f"{output.target}: this lies inside the source, a store that must not hold other "
+                f"{output.target}: this is inside the source, a store that must not contain other "
                 "files. Choose a folder outside it."
             )
 
@@ -304,7 +304,7 @@ def _scaling(br: BioReader, piece: Piece, options: ConvertOptions) -> Scaling:
 
 
 def _extremes(br: BioReader, piece: Piece, options: ConvertOptions) -> tuple[float, float]:
-    """Smallest and largest value of a piece, NaN and infinities left out."""
+    """Return the smallest and largest finite value of a piece."""
     view = piece.view(br)
     grid = source_grid(br, piece, (1, 1, 1, 1, 1), options)
     found: list[tuple[float, float]] = []

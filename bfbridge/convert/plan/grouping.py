@@ -80,16 +80,16 @@ class Skipped:
 
 @dataclass
 class Opened:
-    """What opening a file tells.
+    """The result of opening a file.
 
     Attributes
     ----------
     files
-        Every file of its data set, the main one first.
+        All files of its data set, the main file first.
     pixel_bytes
         Bytes of decoded pixels at full size.
     unknown
-        Why it is no image, of a file whose content no reader knows.
+        The reason if no reader recognises the content.
     """
 
     files: list[str] = field(default_factory=list)
@@ -112,18 +112,18 @@ class Scan:
     Parameters
     ----------
     options
-        How files are opened; what was found in another way is of no use.
+        The conversion options; results of scans with other reader options are not used.
     earlier
         `as_dict` of earlier scans, from reports.
     """
 
     def __init__(self, options: ConvertOptions, earlier: Sequence[Any] = ()) -> None:
-        told = {
+        settings = {
             "version": bfbridge.__version__,
             "backend": options.backend,
             "options": repr(sorted(options.reader_arguments.items(), key=lambda item: item[0])),
         }
-        self._key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        self._key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         self._known: dict[str, Any] = {}
         self._entries: dict[str, _Entry] = {}
         self._folders: dict[str, str] = {}
@@ -134,13 +134,13 @@ class Scan:
                 self._known.update(files if isinstance(files, dict) else {})
 
     def get(self, path: str) -> Opened | None:
-        """Return what an earlier run found a file to be, if nothing has changed since."""
+        """Return the result of an earlier run for a file, if the file has not changed."""
         place = identity(path)
-        told = self._known.get(place)
-        if told is None or is_url(path):
+        parsed = self._known.get(place)
+        if parsed is None or is_url(path):
             return None
         try:
-            entry: _Entry = from_json(told, _Entry)
+            entry: _Entry = from_json(parsed, _Entry)
             stamps = stamp([one["path"] for one in entry.stamps], {})
         except (ValueError, KeyError, OSError, TypeError):
             return None
@@ -177,7 +177,7 @@ class Scan:
 
 
 def opener_for(options: ConvertOptions) -> Callable[[str], Opened]:
-    """Return what opens a file and tells what belongs to it."""
+    """Return a function that opens a file and returns the files of its data set."""
     from bfbridge.reader import BioReader
 
     arguments = {"cache": 0, **options.reader_arguments}
@@ -256,7 +256,7 @@ def _look(path: str, opener: Callable[[str], Opened], scan: Scan | None) -> Open
         try:
             known = opener(path)
         except UnknownFormat as error:
-            # Java asks all its readers: that takes longer than to open an image.
+            # Java tries all its readers, which takes longer than opening an image.
             known = Opened(unknown=str(error))
         if scan is not None:
             scan.put(path, known)
@@ -313,7 +313,7 @@ def _is_text(path: str) -> bool:
     odd = sum(
         ch == "\N{REPLACEMENT CHARACTER}" or (ch < " " and ch not in "\t\n\r\f") for ch in text
     )
-    # Other encodings than UTF-8 have a character here and there that is none of its own.
+    # In text of other encodings, some characters are not valid UTF-8.
     return odd * 20 <= len(text)
 
 

@@ -1,4 +1,4 @@
-"""What a viewer needs to know of a file: JSON documents."""
+"""JSON documents that describe a file for viewers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def describe(served: ServedFile, series: int | None = None) -> dict[str, Any]:
     served
         The file.
     series
-        Image to describe in full, in ``image``; None for the list of images only.
+        Number of the image that is described in full, as ``image``; None for the list only.
     """
     reader = served.reader
     found: dict[str, Any] = {
@@ -85,7 +85,7 @@ def _brief(view: ImageView) -> dict[str, Any]:
 
 
 def _plates(served: ServedFile) -> list[dict[str, Any]]:
-    """Return the plates of a file with several images: where the fields of each well are."""
+    """Return the plates of a file with several images: the wells and the images of their fields."""
     if len(served.reader.series) < 2:
         return []
     try:
@@ -133,7 +133,7 @@ def _full(served: ServedFile, series: int) -> dict[str, Any]:
 
 
 def _kind(view: ImageView) -> str:
-    """Return how values become colours: "rgb", "indexed", "labels" or "intensity"."""
+    """Return the kind of colour mapping: "rgb", "indexed", "labels" or "intensity"."""
     if view.is_mask:
         return "labels"
     if view.samples_per_pixel >= 3:
@@ -155,7 +155,7 @@ def _levels(image: VirtualImage) -> list[dict[str, Any]]:
 
 
 def _channel(view: ImageView, drawing: Drawing, number: int, channel: Channel) -> dict[str, Any]:
-    """Return what is known of a channel; samples of RGB share one."""
+    """Return the description of a channel; samples of RGB share one."""
     samples = view.samples_per_pixel
     first = number * samples
     layers = dict(zip((plane.c for plane in drawing.planes), drawing.layers, strict=True))
@@ -202,7 +202,7 @@ def _quantity(quantity: Quantity | None) -> dict[str, Any] | None:
 def histograms(
     served: ServedFile, series: int, channels: Sequence[int], z: int | None, t: int | None
 ) -> dict[str, Any]:
-    """Return the histograms of channels, from a coarse level or some pieces of large images.
+    """Return the histograms of channels, of a low resolution or of samples of large images.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def histograms(
     channels
         Along C (channels x samples).
     z, t
-        One plane; None for both is the whole channel, by some of its planes.
+        The plane; None for both is the whole channel, of which some planes are read.
     """
     view = served.view(series)
     contrast = Contrast(view)
@@ -241,7 +241,7 @@ def _histogram(c: int, found: Statistics) -> dict[str, Any]:
 
 
 def original_metadata(served: ServedFile) -> dict[str, Any]:
-    """Return the format's own metadata as text by name, cut where it is long."""
+    """Return the metadata of the format as text by name; long texts are shortened."""
     entries = served.reader.original_metadata
     found: dict[str, str] = {}
     for name, value in entries.items():

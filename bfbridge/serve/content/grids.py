@@ -43,7 +43,7 @@ def tile_box(image: VirtualImage, level: int, row: int, column: int, side: int) 
 
 
 def zooms(image: VirtualImage, side: int) -> int:
-    """Return the zoom at which XYZ tiles have full size; at 0 one tile holds the whole image."""
+    """Return the zoom at which XYZ tiles have full size; at 0 one tile contains the whole image."""
     longest = max(image.levels[0].shape[3:])
     return max(0, (-(-longest // side) - 1).bit_length())
 
@@ -88,7 +88,7 @@ def deepzoom_document(image: VirtualImage, side: int, form: str) -> bytes:
 
 
 def stored_side(image: VirtualImage) -> int:
-    """Return the side of tiles that costs least: that of the file's square tiles, else 256."""
+    """Return the fastest tile side: that of the square tiles of the file, otherwise 256."""
     height, width = image.view.chunks[:2]
     fits = height == width and SMALLEST_SIDE <= height <= LARGEST_SIDE // 2
     return height if fits else DEFAULT_SIDE

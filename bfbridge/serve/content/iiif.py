@@ -1,4 +1,4 @@
-"""IIIF Image API 3.0, level 2: requests parsed, and info.json. Pure code, no I/O.
+"""IIIF Image API 3.0, level 2: parsing of requests, and info.json. There is no I/O.
 
 https://iiif.io/api/image/3.0/
 """
@@ -24,7 +24,7 @@ _SIZE: Final = re.compile(r"([0-9]{0,9}),([0-9]{0,9})")
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """A picture that a client asks for.
+    """A picture that a client requests.
 
     Attributes
     ----------
@@ -60,15 +60,15 @@ def parse_image_request(
     region, size, rotation, ending
         The last four parts of the path; the last is ``quality.format``.
     width, height
-        Of the image.
+        Size of the image in pixels.
     most
-        Pixels of a picture.
+        Largest number of pixels of a picture.
 
     Raises
     ------
     Refused
         400: a parameter is not valid, or the size is larger than allowed. 501: rotation by
-        anything but quarters.
+        an angle that is not a multiple of 90 degrees.
     """
     box = _region(region, width, height)
     wanted = _size(size, box[2] - box[0], box[3] - box[1], most)
@@ -136,7 +136,7 @@ def _share(text: str, *, upscale: bool) -> float:
 
 
 def _numbers(text: str) -> tuple[int, int]:
-    """Return width and height, 0 for one that is left out."""
+    """Return width and height, 0 for one that is missing."""
     found = _SIZE.fullmatch(text)
     wide, high = (int(part or 0) for part in found.groups()) if found else (0, 0)
     if found is None or not (wide or high) or any(part == "0" for part in found.groups()):
@@ -183,13 +183,13 @@ def info_document(
     identifier
         The image's base URL.
     width, height
-        Of full size.
+        Size of the image in pixels.
     levels
-        Number of levels, each half of the one before.
+        Number of levels; each has half the size of the one before.
     side
-        Of tiles.
+        Side of the tiles in pixels.
     most
-        Pixels of a picture.
+        Largest number of pixels of a picture.
     """
     scales = [1 << level for level in range(levels)]
     sizes = [{"width": -(-width // s), "height": -(-height // s)} for s in reversed(scales)]

@@ -26,9 +26,9 @@ Array = np.ndarray[Any, Any]
 Box = tuple[int, int, int, int]
 """Top, left, bottom, right, in pixels of a level."""
 _SPEED: Final = {"png": 1, "jpeg": 85, "webp": 80}
-"""Effort or quality where none is given: encoding takes longer than reading."""
+"""Default effort or quality: low, because encoding takes longer than reading."""
 _MOST_READ: Final = 8
-"""Pixels that are read for one of the picture, at most."""
+"""Largest number of pixels that are read for one pixel of the picture."""
 _ADOBE_RGB: Final = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """Adobe's marker (APP14): three components are red, green and blue."""
 _ADOBE_YCC: Final = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01"
@@ -54,7 +54,7 @@ def read_box(
     box
         Within the level.
     planes
-        Which ones.
+        The planes to read.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def read_box(
     Raises
     ------
     ReadFailed
-        The file cannot deliver the pixels.
+        The pixels cannot be read.
     """
     last = len(image.levels) - 1
     if level > last:
@@ -94,7 +94,7 @@ def _reduced(pixels: Array, factor: int, method: str) -> Array:
 
 
 def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    """Return the ranges that sorted numbers make up."""
+    """Return sorted numbers as ranges (first, stop)."""
     found: list[tuple[int, int]] = []
     for number in numbers:
         if found and found[-1][1] == number:
@@ -118,7 +118,7 @@ def _drawn(image: VirtualImage, drawing: Drawing, planes: dict[Plane, Array]) ->
 
 
 def draw_box(served: ServedFile, series: int, shown: Shown, level: int, box: Box) -> Array:
-    """Return a picture of a box of a level, pixel for pixel.
+    """Return a picture of a box of a level, without scaling.
 
     Returns
     -------
@@ -146,12 +146,12 @@ def draw_region(
     region: tuple[int, int, int, int],
     size: tuple[int, int],
 ) -> Array:
-    """Return a picture of a region of any size, from the coarsest level that is fine enough.
+    """Return a picture of a region, computed from the lowest sufficient resolution.
 
     Parameters
     ----------
     served, series, shown
-        What is drawn.
+        The image, and its selection and style.
     region
         Left, top, right, bottom in pixels of full size, within the image.
     size
@@ -160,12 +160,13 @@ def draw_region(
     Returns
     -------
     numpy.ndarray
-        (Y, X, 4) of uint8. Each pixel is the mean of what it covers; of labels, its centre.
+        (Y, X, 4) of uint8. Each pixel is the mean of the pixels it covers; for
+        labels, the central pixel.
 
     Raises
     ------
     Refused
-        400: too much would have to be read for it.
+        400: too many pixels would have to be read.
     """
     image, drawing = _planned(served, series, shown)
     left, top, right, bottom = region
@@ -206,7 +207,8 @@ def _level_for(width: int, height: int, size: tuple[int, int], longest: int) -> 
 def _edges(start: int, stop: int, count: int, scale: int, full: int) -> Array:
     """Return the borders of new pixels along an axis, in pixels of a level.
 
-    Those of the level itself where they fit: its last pixel may stand for less than it covers.
+    The borders of the level itself are used if they fit: its last pixel may represent less than
+    one full pixel.
     """
     first = start // scale
     aligned = start % scale == 0 and (stop % scale == 0 or stop == full)
@@ -216,7 +218,7 @@ def _edges(start: int, stop: int, count: int, scale: int, full: int) -> Array:
 
 
 def _is_identity(edges: Array, offset: int, count: int) -> bool:
-    """Whether the new pixels between these edges are the old ones."""
+    """Whether the new pixels between these edges are equal to the old ones."""
     if len(edges) != count + 1:
         return False
     return bool(np.abs(edges - np.arange(offset, offset + count + 1)).max() < 1e-6)
@@ -236,14 +238,14 @@ def encode(picture: Array, form: str, quality: int | None = None) -> bytes:
 def stored_jpeg(
     served: ServedFile, series: int, shown: Shown, level: int, box: Box
 ) -> bytes | None:
-    """Return a tile of a JPEG slide as it is stored, made a file of its own.
+    """Return a stored tile of a JPEG slide as a complete JPEG file, without decoding it.
 
-    None where the box is no whole stored tile, or the picture is to differ from what is stored.
+    None if the box is not a whole stored tile, or if the picture differs from the stored pixels.
 
     Parameters
     ----------
     served, series, shown
-        What is drawn.
+        The image, and its selection and style.
     level, box
         As for `draw_box`.
     """
@@ -272,16 +274,16 @@ def stored_jpeg(
         return None
     marker, tables = joint
     if data[2:4] in (b"\xff\xe0", b"\xff\xee"):
-        # It says itself what its colours are (JFIF, Adobe).
+        # A JFIF or Adobe marker in the tile defines its colour space.
         marker = b""
     return b"".join((b"\xff\xd8", marker, tables, data[2:]))
 
 
 def _jpeg_tables(served: ServedFile, series: int, stored: int) -> tuple[bytes, bytes] | None:
-    """Return what stored JPEG tiles may lack: a colour marker, tables; None if they are not JPEG.
+    """Return the colour marker and the tables that stored JPEG tiles lack; None if not JPEG.
 
-    TIFF keeps tables that all tiles share apart (JPEGTables), and what the colours are (TIFF
-    technical note 2); a file of its own needs both inside.
+    TIFF stores the tables that all tiles share (JPEGTables) and the colour space outside of the
+    tiles (TIFF technical note 2); a complete JPEG file contains both.
     """
 
     def look() -> tuple[bytes, bytes] | None:
@@ -292,7 +294,7 @@ def _jpeg_tables(served: ServedFile, series: int, stored: int) -> tuple[bytes, b
         if photometric not in (2, 6) or encoded["dtype"] != "uint8":
             return None
         marker = _ADOBE_RGB if photometric == 2 else _ADOBE_YCC
-        # Without its own marks of begin and end.
+        # Without the markers SOI and EOI.
         return marker, bytes(tables[2:-2] if tables[:2] == b"\xff\xd8" else b"")
 
     return served.reader._file.remembered(("serve", "tables", series, stored), look)

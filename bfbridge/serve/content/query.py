@@ -1,4 +1,4 @@
-"""Options of a request: numbers, channels, styles and formats from the query of a URL."""
+"""Options of a request, parsed from the query of a URL: numbers, channels, styles, formats."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_NAMES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What is drawn of an image, and how the picture is encoded.
+    """The selection and style of a picture, and the quality of its encoding.
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class Shown:
     channels
         Numbers or names, or None for those that the file shows.
     style
-        Parsed, or None for the default.
+        The parsed style, or None for the default.
     quality
-        Of the encoder, or None.
+        Quality of the encoder, or None for the default.
     """
 
     z: int | None = None
@@ -51,12 +51,12 @@ class Shown:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the picture is drawn and encoded as the file itself would be."""
+        """Whether style, channels and quality are the defaults."""
         return self.style is None and self.channels is None and self.quality is None
 
 
 def shown(query: Mapping[str, str]) -> Shown:
-    """Return what a query asks to be drawn.
+    """Parse the query of a request for a picture.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def bounded(text: str, name: str, least: int, most: int) -> int:
     Raises
     ------
     Refused
-        400: it is none, or out of bounds.
+        400: the text is not a whole number, or is out of bounds.
     """
     number = int(text) if _WHOLE.fullmatch(text) else None
     if number is None or not least <= number <= most:
@@ -114,7 +114,7 @@ def channel_numbers(text: str | None, count: int) -> list[int]:
     Raises
     ------
     Refused
-        400: no numbers. 404: there is no such channel.
+        400: the text does not contain numbers. 404: there is no such channel.
     """
     if text is None:
         if count > _MOST_NAMES:

@@ -1,4 +1,4 @@
-"""Tiles as they are: the values of several channels in one reply."""
+"""Raw tiles: the pixel values of several channels in one reply."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["raw_dtype", "raw_headers", "raw_tile"]
 
 
 def raw_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
-    """Return the dtype of raw tiles: the image's own, of complex pixels that of their magnitude."""
+    """Return the dtype of raw tiles: that of the image; for complex pixels, of the magnitude."""
     return np.empty(0, dtype).real.dtype if dtype.kind == "c" else dtype
 
 
 def raw_headers(dtype: np.dtype[np.generic], shape: Sequence[int]) -> dict[str, str]:
-    """Return the headers that say how the bytes are to be read."""
+    """Return the headers that state dtype and shape."""
     return {
         "X-Bfbridge-Dtype": raw_dtype(dtype).name,
         "X-Bfbridge-Shape": ",".join(map(str, shape)),
@@ -44,7 +44,7 @@ def raw_tile(
     level, box
         As for `read_box`.
     channels
-        Along C (channels x samples), in the order wanted.
+        Numbers along C (channels x samples), in the order of the reply.
     z, t
         The plane.
     """

@@ -1,4 +1,4 @@
-"""Names of the files that are served, and where they are. No name leads out of the folders."""
+"""Names of the served files, and their locations, which are inside the served folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Library", "Listing", "Located", "not_found"]
 
 _LONGEST: Final = 4096
 MOST_ENTRIES: Final = 10_000
-"""Of one listing."""
+"""Largest number of entries of one listing."""
 _NO_IMAGES: Final = frozenset((
     ".bak", ".bat", ".c", ".cfg", ".conf", ".cpp", ".css", ".csv", ".doc", ".docx", ".exe", ".h",
     ".htm", ".html", ".ini", ".ipynb", ".jar", ".java", ".js", ".json", ".lock", ".log", ".m",
@@ -29,13 +29,13 @@ _NO_IMAGES: Final = frozenset((
     ".rtf", ".sh", ".sha1", ".sha256", ".sql", ".sqlite", ".tar", ".tmp", ".toml", ".ts", ".txt",
     ".whl", ".xls", ".xlsx", ".yaml", ".yml",
 ))  # fmt: skip
-"""Suffixes that listings leave out. Such files can be opened by name all the same."""
+"""Suffixes that listings omit. Files with these suffixes can still be opened by name."""
 
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 def not_found() -> Refused:
-    """Return the one refusal for files that are absent, forbidden, or no files."""
+    """Return the refusal for names that are missing, forbidden, or not files."""
     return Refused(404, "not found")
 
 
@@ -46,11 +46,11 @@ class Located:
     Attributes
     ----------
     name
-        As URLs have it.
+        The name in URLs.
     source
-        What to open.
+        The file or URL to open.
     stamp
-        Of a local file, as it is now; None for URLs and for names that stand for no file (.fake).
+        The present stamp of a local file; None for URLs and for names without a file (.fake).
     """
 
     name: str
@@ -60,16 +60,16 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is in a folder.
+    """The content of a folder.
 
     Attributes
     ----------
     folder
-        Its name; empty for the first.
+        Its name; empty for the top folder.
     folders, images
-        Names in it, sorted.
+        Sorted names.
     truncated
-        Whether there are more than could be listed.
+        Whether the folder has more entries than are listed.
     """
 
     folder: str
@@ -81,21 +81,21 @@ class Listing:
 class Library:
     """Folders, files and URLs under names.
 
-    One folder is the first folder itself; of several sources each has a name in it: the last part
-    of its path, with a number where two have the same. Names are resolved anew for each request,
-    and what a name leads to must lie in the folder after all symbolic links were followed.
+    A single folder is the top folder. Of several sources, each has a name in the top folder: the
+    last part of its path, with a number if two are equal. Names are resolved for each request; the
+    resolved path, after all symbolic links, must be inside the folder.
 
     Parameters
     ----------
     sources
-        Paths and URLs, as the user gave them.
+        Paths and URLs.
     storage_options
-        For URLs.
+        Storage options for URLs.
 
     Raises
     ------
     FileMissing
-        There is nothing at a path.
+        A path does not exist.
     BadArgument
         A URL names a folder or several files.
     """
@@ -141,11 +141,11 @@ class Library:
 
     @property
     def waits(self) -> bool:
-        """Whether reading mostly waits for servers."""
+        """Whether reads mostly wait for servers."""
         return bool(self._urls)
 
     def locate(self, name: str) -> Located:
-        """Return where a file is.
+        """Return the location of a file.
 
         Parameters
         ----------
@@ -155,8 +155,8 @@ class Library:
         Raises
         ------
         Refused
-            404: there is no such file, it is no regular file, it lies outside, is hidden, or the
-            name is not valid.
+            404: the file does not exist, is not a regular file, is outside the folder or hidden,
+            or the name is not valid.
         """
         if name in self._urls:
             return Located(name, self._urls[name], None)
@@ -189,7 +189,7 @@ class Library:
         return Located(name, as_source(path), FileStamp.of_status(status))
 
     def _inside(self, name: str) -> tuple[str, list[str]]:
-        """Return the folder that a name lies in, and its parts from there."""
+        """Return the served folder of a name, and the parts of the name below it."""
         parts = _parts(name)
         if self._root is not None:
             return self._root, parts
@@ -198,9 +198,9 @@ class Library:
         raise not_found()
 
     def list(self, folder: str = "") -> Listing:
-        """Return what is in a folder, without opening any file.
+        """Return the content of a folder, without opening any file.
 
-        Files are left out if their names are hidden or end as those of no image do.
+        Hidden files, and files with suffixes that no image has, are omitted.
 
         Raises
         ------
@@ -254,14 +254,14 @@ class Library:
                 inner = f"{here}/{name}" if here else name
                 root, parts = self._inside(inner)
                 real = os.path.realpath(os.path.join(root, *parts))
-                # A link to a folder above would be walked for ever.
+                # A link to a parent folder would cause an endless loop.
                 if real not in visited:
                     visited.add(real)
                     waiting.append(inner)
 
 
 def _parts(name: str) -> list[str]:
-    """Return the parts of a name; refuse those that could lead elsewhere or are hidden."""
+    """Return the parts of a name; refuse hidden parts and parts that leave the folder."""
     if not name:
         return []
     parts = name.split("/")
@@ -273,12 +273,12 @@ def _parts(name: str) -> list[str]:
 def _is_part(part: str) -> bool:
     if not part or part.startswith(".") or "\\" in part or not part.isprintable():
         return False
-    # Drives, alternate streams and devices of Windows, which also drops dots and blanks at the end.
+    # Drives, alternate streams and devices of Windows, which also removes final dots and blanks.
     return os.name != "nt" or not (":" in part or part[-1] in ". " or _DEVICE.fullmatch(part))
 
 
 def _is_within(path: str, root: str) -> bool:
-    """Whether a path without symbolic links lies in a folder."""
+    """Whether a path without symbolic links is inside a folder."""
     try:
         return os.path.commonpath((path, root)) == root
     except ValueError:
@@ -294,7 +294,7 @@ def _is_store(path: str) -> bool:
 
 
 def _kind(entry: os.DirEntry[str], root: str) -> str | None:
-    """Return "folder" or "image", or None for what is not listed."""
+    """Return "folder" or "image", or None for entries that are not listed."""
     if not _is_part(entry.name):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Open files: opened once for all requests, at most so many, again when they have changed."""
+"""The open files of a server: each is opened once, and again after it has changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["OpenFiles"]
 
 T = TypeVar("T")
 FRESH: Final = 1.0
-"""Seconds for which the place and stamp of a file are not looked up again."""
+"""Seconds for which the location and stamp of a file are reused."""
 _FAILED_SECONDS: Final = 30.0
 _MOST_FAILED: Final = 1024
 _MOST_OPENING: Final = 64
@@ -33,20 +33,20 @@ _MOST_PLACES: Final = 4096
 
 
 class OpenFiles:
-    """The files that are open, the least recently used closed first. For one event loop.
+    """Open files; beyond a limit, the least recently used is closed. For one event loop.
 
     Parameters
     ----------
     library
-        Where files are.
+        Maps names to files.
     options
-        How they are opened, and how many.
+        How files are opened, and how many stay open.
     cache
-        Of decoded chunks, for all files.
+        The cache of decoded chunks that all files share.
     pool
-        Threads that open files: one that takes long does not keep others from being read.
+        Threads that open files; they are separate, so that reads do not wait for them.
     metrics
-        Counts.
+        The counters.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class OpenFiles:
         self._places: OrderedDict[str, tuple[float, Located]] = OrderedDict()
 
     async def get(self, name: str) -> ServedFile:
-        """Return an open file; equal requests wait for one opening.
+        """Return an open file; requests for the same file wait until it is opened once.
 
         Raises
         ------
         Refused
             404: there is no such file. 503: too many are being opened.
         BfbridgeError
-            It cannot be read.
+            The file cannot be read.
         """
         located = await self.locate(name)
         known = self._open.get(name)
@@ -99,12 +99,12 @@ class OpenFiles:
         return await asyncio.shield(task)
 
     def source_of(self, name: str) -> str | None:
-        """Return the path or URL of a file that was asked for lately, as errors have it."""
+        """Return the path or URL of a recently requested file in the form that errors contain."""
         known = self._places.get(name)
         return None if known is None else known[1].source.name
 
     def forget(self, name: str) -> None:
-        """Close a file once nobody uses it any more; the next request opens it again."""
+        """Close a file after its last use; the next request opens it again."""
         self._open.pop(name, None)
         self._places.pop(name, None)
         self._metrics.set("open_files", len(self._open))
@@ -116,9 +116,9 @@ class OpenFiles:
         self._open.clear()
 
     async def ask(self, function: Callable[[str], T], name: str) -> T:
-        """Return what a function of the library says of a name.
+        """Call a function of the library with a name in a thread, and return its result.
 
-        It runs on a thread, as file systems on the network may take their time.
+        File systems on the network may be slow.
         """
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, function, name)
@@ -128,7 +128,7 @@ class OpenFiles:
             raise not_found() from None
 
     async def locate(self, name: str) -> Located:
-        """Return where a file is, looked up at most once a second.
+        """Return the location of a file, looked up at most once a second.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class OpenFiles:
         self._metrics.add("files_opened")
         self._open[located.name] = (located, served)
         while len(self._open) > self._options.open_files:
-            # Not closed here: requests may still read it. It is closed with its last reference.
+            # It is not closed here, because requests may read it. The last reference closes it.
             self._open.popitem(last=False)
         self._metrics.set("open_files", len(self._open))
         return served

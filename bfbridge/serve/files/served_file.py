@@ -1,4 +1,4 @@
-"""An open file and what the replies of the server are computed with."""
+"""An open file with the state from which replies are computed."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 __all__ = ["SIDE", "ServedFile"]
 
 SIDE: Final = 512
-"""Of virtual chunks."""
+"""Side of the virtual chunks in pixels."""
 _MOST_DRAWINGS: Final = 256
 
 
 class ServedFile:
-    """An open file and what replies are computed with. Thread-safe.
+    """An open file with the state from which replies are computed. Thread-safe.
 
     Parameters
     ----------
     reader
-        The file.
+        The open file.
     name
-        As messages and documents have it.
+        Name of the file in messages and documents.
     compression
-        Of Zarr chunks.
+        Compression of Zarr chunks.
 
     Attributes
     ----------
     reader, name
-        As given.
+        As the parameters.
     version
-        What tells the present content from an older one, in 32 hexadecimal digits.
+        Identifies the present content, in 32 hexadecimal digits.
     """
 
     def __init__(self, reader: BioReader, name: str, compression: Any = "none") -> None:
@@ -52,10 +52,10 @@ class ServedFile:
         self.name = name
         stamp: Hashable = reader._file.stamp
         if reader._file.source.path is None:
-            # A change of content cannot be noticed.
+            # A change of the content cannot be detected.
             stamp = secrets.token_hex(8)
-        told = (bfbridge.__version__, stamp, reader.backend, str(compression))
-        self.version = hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
+        state = (bfbridge.__version__, stamp, reader.backend, str(compression))
+        self.version = hashlib.blake2b(repr(state).encode(), digest_size=16).hexdigest()
         self._compression = compression
         self._lock = forking.lock()
         self._hierarchies: dict[int, VirtualHierarchy] = {}
@@ -83,25 +83,25 @@ class ServedFile:
         Raises
         ------
         Refused
-            404: there is none of this number.
+            404: there is no image with this number.
         """
         if not 0 <= series < len(self.reader.series):
             raise Refused(404, f"there is no series {series}; it has {len(self.reader.series)}")
         return self.reader.series[series]
 
     def image(self, series: int) -> VirtualImage:
-        """Return an image as a pyramid of exact halves.
+        """Return an image as a pyramid whose levels are exact halves.
 
         Raises
         ------
         Refused
-            404: there is none of this number.
+            404: there is no image with this number.
         """
         self.view(series)
         return self.hierarchy().image(series)
 
     def drawing(self, series: int, style: Any, channels: Any, z: int, t: int) -> Drawing:
-        """Return what is drawn of a plane; measured once for equal arguments.
+        """Return the layers of a plane; the contrast is measured once for equal arguments.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class ServedFile:
         found = self._drawings.get(key)
         if found is not None:
             return found
-        # One at a time: others would measure the same pixels.
+        # One at a time, because other threads would measure the same pixels.
         with self._drawing_lock:
             found = self._drawings.get(key)
             if found is None:

@@ -1,4 +1,4 @@
-"""The application: the parts of a server put together, for one event loop."""
+"""The aiohttp application, assembled from the parts of the server; for one event loop."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ __all__ = ["GATE", "make_app"]
 
 GATE: web.AppKey[Gate] = web.AppKey("gate", Gate)
 _OPENERS = 4
-"""Files that are opened at once."""
+"""Number of files that are opened at the same time."""
 
 
 def make_app(options: ServeOptions, metrics: Metrics | None = None) -> web.Application:
-    """Return the application that answers requests.
+    """Return the application that handles requests.
 
     Parameters
     ----------
     options
-        What is served, and how.
+        Options of the server.
     metrics
-        Counters that worker processes share. Default: of this process alone.
+        Counters that worker processes share. Default: counters of this process.
 
     Raises
     ------
     FileMissing
-        There is nothing at a path that is to be served.
+        A path that should be served does not exist.
     BadArgument
         A URL that names several images.
     """
     metrics = Metrics() if metrics is None else metrics
     library = Library(options.sources, options.storage_options)
     threads = worker_count(None, waits=library.waits)
-    # Pools of its own: those that other code shares may be busy, and these end with the server.
+    # Separate pools: shared ones may be busy, and these end with the server.
     readers = ThreadPoolExecutor(threads, thread_name_prefix="bfbridge-serve")
     openers = ThreadPoolExecutor(_OPENERS, thread_name_prefix="bfbridge-open")
     cache = ChunkCache(options.cache_bytes)
@@ -58,7 +58,7 @@ def make_app(options: ServeOptions, metrics: Metrics | None = None) -> web.Appli
         del app
         yield
         for pool in (openers, readers):
-            # Work under way may take long, and ends by itself.
+            # Running work is not interrupted, because it may take long.
             pool.shutdown(wait=False, cancel_futures=True)
         files.close()
 

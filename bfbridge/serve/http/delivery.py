@@ -1,4 +1,4 @@
-"""Sends replies: from the cache or computed once, with ETag, Range, HEAD and gzip."""
+"""Delivery of replies, cached or computed, with ETag, Range, HEAD and gzip."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _IMMUTABLE: Final = "private, max-age=31536000, immutable"
 _REVALIDATED: Final = "private, no-cache"
 _MOST_CACHED: Final = 8
-"""The share of the cache that one reply may take is one in so many."""
+"""A reply is cached if it takes at most 1 / `_MOST_CACHED` of the cache."""
 
 
 class Delivery:
-    """Answers requests for what is computed from files.
+    """Replies to requests whose content is computed from files.
 
     Parameters
     ----------
     options, metrics
-        Of the server.
+        Options and counters of the server.
     files
-        Opens files.
+        The open files.
     scheduler
-        Computes.
+        Runs the computations.
     cache
-        Of decoded chunks; encoded replies are kept in it too, so that one bound holds for both.
+        The cache of decoded chunks and encoded replies, which share one limit.
     """
 
     def __init__(
@@ -70,25 +70,25 @@ class Delivery:
         self, request: web.Request, name: str, planner: Planner, lane: Lane = "viewer",
         variant: str = "",
     ) -> web.StreamResponse:  # fmt: skip
-        """Answer a request for something of a file.
+        """Reply to a request for content of a file.
 
         Parameters
         ----------
         request
-            Whose path and query say, with the file's content, what the reply is.
+            Its path and query, with the content of the file, determine the reply.
         name
-            Of the file.
+            Name of the file.
         planner
-            Checks the request against the file; runs on a thread.
+            Checks the request against the file; runs in a thread.
         lane
-            Queue to wait in.
+            The queue.
         variant
-            What the reply depends on beside path and query.
+            Other values on which the reply depends.
 
         Raises
         ------
         Refused
-            It cannot be answered.
+            The request is refused.
         """
         for attempt in range(2):
             try:
@@ -129,12 +129,12 @@ class Delivery:
             self._metrics.add("cache_misses")
             reply = await self._scheduler.run(key, lambda: self._made(key, planner, served), lane)
         if not reply.found:
-            raise Refused(404, "this chunk holds zeros, which are not stored")
+            raise Refused(404, "this chunk contains only zeros and is not stored")
         headers.update(reply.headers)
         return await self._respond(request, reply, headers, key)
 
     async def listed(self, function: Callable[[str], T], folder: str) -> T:
-        """Return what a function of the library says of a folder, computed on a thread."""
+        """Call a function of the library with a folder in a thread, and return its result."""
         return await self._files.ask(function, folder)
 
     async def has(self, name: str) -> bool:
@@ -146,7 +146,7 @@ class Delivery:
         return True
 
     def _refused(self, error: Exception, name: str) -> Exception:
-        """Return what the client is told, or the error itself if it is a fault of the server."""
+        """Return the refusal for an error, or the error itself if it is a defect of the server."""
         return as_refused(error, self._files.source_of(name), name) or error
 
     # ---- cache
@@ -155,10 +155,10 @@ class Delivery:
         return cast("Any", self._cache.get(key))  # type: ignore[no-any-return]
 
     def _made(self, key: Hashable, planner: Planner, served: ServedFile) -> Reply:
-        """Compute a reply and keep it, on a thread.
+        """Compute a reply in a thread, and cache it.
 
-        It is kept before the work counts as done, so that no request in between computes it again,
-        and also where nobody waits for it any more.
+        It is cached before the job is done, so that no other request computes it again, and also if
+        no request waits any more.
         """
         reply = planner(served).make()
         self._keep(key, reply)
@@ -166,7 +166,7 @@ class Delivery:
 
     def _keep(self, key: Hashable, reply: Reply) -> None:
         if reply.nbytes * _MOST_CACHED <= self._cache.max_bytes:
-            # The cache knows of what it keeps only how many bytes it takes.
+            # The cache uses only the attribute `nbytes` of its values.
             self._cache[key] = cast("Any", reply)
         self._metrics.set("cache_bytes", self._cache.nbytes)
 
@@ -197,7 +197,7 @@ class Delivery:
         return _sized(request, body, headers, 200)
 
     def _pays(self, request: web.Request, reply: Reply) -> bool:
-        """Whether a body is worth compressing: text, and values that are sent to other machines."""
+        """Whether to compress a body: text, and pixel values that are sent to other machines."""
         if len(reply.body) < _LEAST_GZIP:
             return False
         if reply.content_type.startswith(_TEXT):
@@ -208,12 +208,12 @@ class Delivery:
 
 
 def _etag(served: ServedFile, request: web.Request, prefix: str, variant: str) -> str:
-    told = f"{served.version} {request.raw_path[len(prefix) :]} {variant}"
-    return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    identity = f"{served.version} {request.raw_path[len(prefix) :]} {variant}"
+    return hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def _matches(header: str | None, key: str) -> bool:
-    """Whether If-None-Match names a reply, in either coding; the comparison is the weak one."""
+    """Whether If-None-Match contains the tag of a reply, compressed or not (weak comparison)."""
     if header is None:
         return False
     tags = {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
@@ -221,12 +221,12 @@ def _matches(header: str | None, key: str) -> bool:
 
 
 def _span(request: web.Request, size: int, key: str) -> tuple[int, int] | None:
-    """Return start and stop of the one range that is asked for, or None for the whole.
+    """Return start and stop of a single requested range, or None for the whole body.
 
     Raises
     ------
     web.HTTPRequestRangeNotSatisfiable
-        It lies beyond the end.
+        The range is beyond the end.
     """
     found = _RANGE.fullmatch(request.headers.get(hdrs.RANGE, ""))
     condition = request.headers.get(hdrs.IF_RANGE)
@@ -256,7 +256,7 @@ def _sized(
 
 
 class _Body(web.StreamResponse):
-    """A response with a body that is sent without a copy, whatever its length."""
+    """A response whose body is sent without a copy."""
 
     def __init__(self, data: bytes | memoryview, headers: dict[str, str], status: int) -> None:
         super().__init__(status=status, headers=headers)

@@ -1,4 +1,4 @@
-"""What every request passes: hosts, origins, errors, headers, counting, the access log."""
+"""Middleware of all requests: hosts, origins, errors, headers, counters, the access log."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _EXPOSED: Final = (
     "X-Bfbridge-Shape"
 )
 SEND_SECONDS: Final = 60.0
-"""After which a client that does not take its reply is disconnected."""
+"""Seconds after which a client that does not receive its reply is disconnected."""
 IDLE_SECONDS: Final = 30.0
-"""After which a connection on which no request came is closed."""
+"""Seconds after which a connection without a request is closed."""
 
 
 def error_response(error: Refused, *, body: bool = True) -> web.Response:
-    """Return the response that says why a request is refused."""
+    """Return the response with the reason of a refusal."""
     content = to_json({"status": error.status, "error": str(error)})
     headers = {"Cache-Control": "no-store"}
     if error.retry_after is not None:
@@ -64,9 +64,9 @@ class Gate:
     Parameters
     ----------
     options
-        Hosts, origins, the token.
+        Options of the server.
     metrics
-        Counts.
+        The counters.
     """
 
     def __init__(self, options: ServeOptions, metrics: Metrics) -> None:
@@ -76,11 +76,11 @@ class Gate:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a request: check, compute, send."""
+        """Handle a request: check, compute, send."""
         begun = time.perf_counter()
         if request.transport is not None:
             self._served.add(request.transport)
-        status = 499  # what servers log for a client that left
+        status = 499  # the status that servers log for a client that disconnected
         sent = 0
         try:
             with self._metrics.active():
@@ -104,7 +104,7 @@ class Gate:
         if request.method == hdrs.METH_OPTIONS:
             return web.Response(status=204, headers={"Allow": METHODS})
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-            response = error_response(Refused(405, "only GET and HEAD are answered"))
+            response = error_response(Refused(405, "only GET and HEAD are supported"))
             response.headers["Allow"] = METHODS
             return response
         try:
@@ -124,21 +124,21 @@ class Gate:
             known = as_refused(error, None, "")
             if known is None:
                 log.exception("a request failed: %s", self._shown(request))
-                known = Refused(500, "this is a fault of the server; its log says more")
+                known = Refused(500, "this is a defect of the server; its log has the details")
             return error_response(known)
 
     def _refusal(self, request: web.Request) -> Refused | None:
-        """Return why a request is refused before it is looked at, or None."""
+        """Return the refusal of a request because of its headers, or None."""
         host = request.headers.get(hdrs.HOST, "")
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if not self._options.allows_host(name):
-            return Refused(421, "this name is not one of this server")
+            return Refused(421, "this host name is not one of this server")
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or self._options.allows_origin(origin):
             return None
         if origin.partition("://")[2] == host:
             return None
-        return Refused(403, "pages of other origins are not answered")
+        return Refused(403, "requests of pages from other origins are refused")
 
     def _finish(self, request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
@@ -165,7 +165,7 @@ class Gate:
                 headers["Access-Control-Allow-Private-Network"] = "true"
 
     async def _send(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Send the response here, where it can be timed."""
+        """Send the response within a time limit."""
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await response.prepare(request)
@@ -177,12 +177,12 @@ class Gate:
     # ---- connections without requests
 
     async def close_idle(self, connections: Callable[[], Iterable[asyncio.Transport]]) -> None:
-        """Close connections on which no request comes, until cancelled.
+        """Close connections without requests, until cancelled.
 
         Parameters
         ----------
         connections
-            Returns those that are open.
+            Returns the open connections.
         """
         seen: dict[asyncio.Transport, float] = {}
         while True:
@@ -203,7 +203,7 @@ class Gate:
         )  # fmt: skip
 
     def _shown(self, request: web.Request) -> str:
-        """Return the path and query as sent, with the token left out."""
+        """Return the path and query as sent, without the token."""
         raw = request.raw_path
         if self._options.token is not None:
             raw = raw.replace(self._options.token, "...")

@@ -1,4 +1,4 @@
-"""URLs: which route asks for what of which file."""
+"""The routes: URLs, and the content that they request."""
 
 from __future__ import annotations
 
@@ -99,14 +99,14 @@ class Handlers:
             "/zarr2/{key:.+}": self.zarr2,
         }
         for path, handler in routes.items():
-            # Any method: the gate refuses those that there are not.
+            # All methods are routed; the gate refuses those that are not supported.
             app.router.add_route("*", self.options.prefix + path, handler)
         app.router.add_route("*", "/healthz", self.health)
 
     # ---- the server
 
     async def health(self, request: web.Request) -> web.Response:
-        """Say that requests are answered."""
+        """Report that requests are accepted."""
         del request
         return web.Response(text="ok\n", headers={"Cache-Control": "no-store"})
 
@@ -141,7 +141,7 @@ class Handlers:
         )
 
     async def listing(self, request: web.Request) -> web.Response:
-        """Return what is in a folder as JSON; with ``recursive=1`` all images below it."""
+        """Return the content of a folder as JSON; with ``recursive=1`` all images below it."""
         folder = request.match_info["folder"]
         found = await self.delivery.listed(self.library.list, folder)
         content: dict[str, Any] = {
@@ -160,13 +160,13 @@ class Handlers:
     # ---- documents
 
     async def info(self, request: web.Request) -> web.StreamResponse:
-        """Return what a viewer needs to know of a file."""
+        """Return the description of a file for viewers."""
         text = request.query.get("series")
         number = None if text is None else bounded(text, "series", 0, _MOST)
         return await self._document(request, lambda served: to_json(describe(served, number)))
 
     async def ome(self, request: web.Request) -> web.StreamResponse:
-        """Return the file's OME-XML."""
+        """Return the OME-XML of the file."""
 
         def make(served: ServedFile) -> bytes:
             xml = served.reader.ome_xml
@@ -177,7 +177,7 @@ class Handlers:
         return await self._document(request, make, "application/xml; charset=utf-8")
 
     async def original(self, request: web.Request) -> web.StreamResponse:
-        """Return the format's own metadata as JSON."""
+        """Return the metadata of the format as JSON."""
         return await self._document(request, lambda served: to_json(original_metadata(served)))
 
     async def histogram(self, request: web.Request) -> web.StreamResponse:
@@ -203,7 +203,7 @@ class Handlers:
     # ---- tiles
 
     async def raw(self, request: web.Request) -> web.StreamResponse:
-        """Return the values of a tile."""
+        """Return the pixel values of a tile."""
         series, level, t, z, row, column = (
             _number(request, name) for name in ("series", "level", "t", "z", "y", "x")
         )
@@ -228,7 +228,7 @@ class Handlers:
         return await self.delivery.send(request, request.match_info["file"], planned)
 
     async def tile(self, request: web.Request) -> web.StreamResponse:
-        """Return an XYZ tile; those at the right and bottom edge are filled up."""
+        """Return an XYZ tile; tiles at the right and bottom edge are padded."""
         series, zoom, row, column = (_number(request, name) for name in ("series", "z", "y", "x"))
         side = _side(request.query) or 256
 
@@ -253,7 +253,7 @@ class Handlers:
         return await self._document(request, make, "application/xml; charset=utf-8")
 
     async def deepzoom_tile(self, request: web.Request) -> web.StreamResponse:
-        """Return a tile of a DeepZoom image, cut at the edge."""
+        """Return a tile of a DeepZoom image; tiles at the edge are smaller."""
         number, row, column = (_number(request, name) for name in ("level", "y", "x"))
         series = bounded(request.query.get("series", "0"), "series", 0, _MOST)
         side = _side(request.query)
@@ -342,7 +342,7 @@ class Handlers:
             )  # fmt: skip
             return Reply(to_json(content), content_type)
 
-        # The document depends on headers, by which replies are not told apart in the cache.
+        # The document depends on headers, which are not part of the cache key.
         key = f"{identifier} {content_type}"
         return await self.delivery.send(
             request, name, lambda served: Plan(lambda: make(served), content_type), variant=key
@@ -404,7 +404,7 @@ class Handlers:
         return await self.delivery.send(request, name, planned, "zarr")
 
     async def _store_of(self, path: str) -> tuple[str, str]:
-        """Return the file and the key in its store that a path names."""
+        """Return the file of a path, and the key in its Zarr store."""
         place = path.find(_ZARR_SUFFIX)
         while place > 0:
             name = path[:place]
@@ -415,12 +415,12 @@ class Handlers:
 
 
 def _depth(request: web.Request, prefix: str) -> int:
-    """Return how many folders a page is below the first."""
+    """Return the depth of a page below the first one."""
     return request.rel_url.raw_path[len(prefix) :].count("/") - 1
 
 
 def _origin(request: web.Request) -> str:
-    """Return the beginning of URLs that have to be absolute, as IIIF's identifiers."""
+    """Return the origin, for URLs that must be absolute, such as IIIF identifiers."""
     return f"{request.scheme}://{request.host}"
 
 
@@ -429,16 +429,16 @@ def _number(request: web.Request, name: str) -> int:
 
 
 def _side(query: Mapping[str, str]) -> int | None:
-    """Return the side of tiles that a query asks for."""
+    """Return the side of tiles in a query."""
     text = query.get("size")
     return None if text is None else bounded(text, "size", SMALLEST_SIDE, LARGEST_SIDE)
 
 
 def _identified(library: Library, request: web.Request) -> tuple[str, int, Shown]:
-    """Return the file, image and options that an IIIF identifier names.
+    """Return the file, image and options of an IIIF identifier.
 
-    ``NAME;s=1;z=3;t=0;channels=0,2;style=BASE64``: all but the name may be left out, and may
-    instead be in the query, which IIIF clients do not keep.
+    ``NAME;s=1;z=3;t=0;channels=0,2;style=BASE64``: all parts except the name are optional. They
+    may also be in the query, which IIIF clients do not keep.
     """
     name = request.match_info["id"]
     options = {key: request.query[key] for key in request.query}
@@ -450,7 +450,7 @@ def _identified(library: Library, request: web.Request) -> tuple[str, int, Shown
 
 
 def _style_of(text: str) -> str:
-    """Return the JSON that an identifier holds in the URL-safe alphabet of base 64."""
+    """Return the JSON in an identifier, which is encoded as URL-safe base 64."""
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
@@ -467,7 +467,7 @@ def _iiif_picture(
     picture = draw_region(served, series, options, wanted.region, wanted.size)
     if wanted.mirrored:
         picture = picture[:, ::-1]
-    # numpy turns the other way round.
+    # numpy rotates counterclockwise.
     picture = np.ascontiguousarray(np.rot90(picture, -wanted.turns))
     if wanted.quality in ("gray", "bitonal"):
         grey = picture[..., :3] @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
@@ -479,7 +479,7 @@ def _iiif_picture(
 def _iiif_stored(
     served: ServedFile, series: int, options: Shown, wanted: iiif.ImageRequest
 ) -> bytes | None:
-    """Return a stored JPEG tile where a request is for exactly that."""
+    """Return a stored JPEG tile if a request is for exactly this tile."""
     left, top, right, bottom = wanted.region
     level = max(0, ((right - left) // wanted.size[0]).bit_length() - 1)
     scale = 1 << level

@@ -1,4 +1,4 @@
-"""The pages that list folders, without scripts."""
+"""HTML pages that list folders, without scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ small a { margin-right: .6rem; }
 STATIC: Final = {"style.css": (_CSS, "text/css")}
 """Files of the pages: content and MIME type by name."""
 _PICTURES: Final = 200
-"""Entries of a page that have a thumbnail."""
+"""Largest number of thumbnails of a page."""
 
 
 def index_page(listing: Listing, root: str) -> bytes:
@@ -33,9 +33,9 @@ def index_page(listing: Listing, root: str) -> bytes:
     Parameters
     ----------
     listing
-        What is in it.
+        The content of the folder.
     root
-        Where the first page is, seen from this one, such as "../../".
+        Relative URL of the first page, such as "../../".
     """
     title = html.escape(listing.folder or "Images")
     items = [_folder(listing, name, root) for name in listing.folders]

@@ -1,8 +1,8 @@
-"""Which request is computed next: equal ones once, abandoned ones never, the newest first.
+"""The order of computation: equal requests once, abandoned requests never, newest first.
 
-Everything here runs on the event loop; only the work itself runs on threads. Viewers and Zarr
-clients have a queue each, which take turns. A viewer's newest request is the one that its user
-looks at, so it comes first; Zarr clients need all they ask for and are served in order.
+The scheduler runs in the event loop, the work in threads. Viewers and Zarr clients have one queue
+each; the scheduler takes work from them alternately. The newest request of a viewer is what its
+user sees, so it is computed first; Zarr clients need all chunks that they request, in order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LANES: Final[tuple[Lane, ...]] = ("viewer", "zarr")
 
 
 class _Job:
-    """Work that one or several requests wait for."""
+    """Work for which one or several requests wait."""
 
     __slots__ = ("future", "key", "lane", "started", "waiting", "work")
 
@@ -47,12 +47,12 @@ class Scheduler:
     pool
         The threads.
     threads
-        How many pieces of work run at once.
+        Largest number of jobs that run at once.
     queue
-        Most that wait, for each lane. Beyond that the oldest of the viewers' is refused, or the
-        newest of the Zarr clients'.
+        Largest number of waiting jobs in each lane. Beyond it, the oldest job of viewers or the
+        newest job of Zarr clients is refused.
     metrics
-        Counts what happens.
+        The counters.
     """
 
     def __init__(self, pool: Executor, threads: int, queue: int, metrics: Metrics) -> None:
@@ -61,24 +61,24 @@ class Scheduler:
         self._most = queue
         self._metrics = metrics
         self._jobs: dict[Hashable, _Job] = {}
-        # In order of arrival. Dictionaries, as abandoned ones are taken out of the middle.
+        # In order of arrival. Dictionaries, because abandoned jobs are removed from the middle.
         self._queues: dict[Lane, dict[_Job, None]] = {lane: {} for lane in LANES}
         self._turn: deque[Lane] = deque(LANES)
         self._running = 0
 
     async def run(self, key: Hashable, work: Callable[[], T], lane: Lane) -> T:
-        """Return the result of work, computed once for all that ask for the same key meanwhile.
+        """Return the result of work, computed once for all requests with the same key.
 
-        If all of them are cancelled before it has started, it never does.
+        If all of them are cancelled before the work starts, it is dropped.
 
         Parameters
         ----------
         key
-            What tells the work from other work.
+            Identifies the work.
         work
-            Runs on a thread.
+            Runs in a thread.
         lane
-            Which queue it waits in.
+            The queue.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """How many pieces of work wait."""
+        """Number of waiting jobs."""
         return sum(len(queue) for queue in self._queues.values())
 
     def _enqueue(self, key: Hashable, work: Callable[[], Any], lane: Lane) -> _Job:
@@ -128,7 +128,7 @@ class Scheduler:
             del self._jobs[job.key]
 
     def _leave(self, job: _Job) -> None:
-        """Drop work that nobody waits for any more, unless it runs."""
+        """Drop a job for which no request waits, unless it runs."""
         if not job.started:
             self._forget(job)
             job.future.cancel()
@@ -169,7 +169,7 @@ class Scheduler:
                 job.future.cancel()
             elif (error := done.exception()) is not None:
                 job.future.set_exception(error)
-                # Nobody may be waiting: asyncio would log that it was never looked at.
+                # If no request waits, asyncio would log that the exception was never retrieved.
                 job.future.exception()
             else:
                 job.future.set_result(done.result())

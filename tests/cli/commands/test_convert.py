@@ -137,7 +137,7 @@ def test_metadata_that_break_the_schema_are_left_out_and_told(
     run: Run, tmp_path: Path, jobs: int
 ) -> None:
     source = broken(tmp_path / "bunny.ome.tif")
-    told = "left out, as it violates the OME schema: "
+    told = "omitted, because it violates the OME schema: "
     fault = f"{source}: Image:0: AcquisitionDate='%(DEFAULT_NOW)s' is no date and time"
     done = run("convert", source, tmp_path / "b.ome.zarr", "--report", tmp_path / "r.json")
     assert (done.code, done.err) == (0, f"warning: {source}: {told}{fault}\n")
