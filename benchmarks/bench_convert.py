@@ -6,8 +6,8 @@ r"""Conversion by bfbridge, against its own floors and against peers.
 Every measurement but those called "warm" is a cold process: the command as a user types it, imports
 counted. Contenders take turns; medians and the highest peak memory are shown. Two lower bounds are
 shown with each conversion: decoding the source alone, and encoding and writing the target alone,
-each with all CPUs. A third is what no pipeline can beat: the processor seconds of both, over the number
-of CPUs.
+each with all CPUs. A third bound is the sum of their CPU seconds, divided by
+the number of CPUs.
 
 Peers (ngff-zarr, bioio-conversion, eubi-bridge, ome-zarr, large-image-converter, pyvips-binary,
 bfconvert) run where they are installed: on PATH, or in the environments whose bin folders are named

@@ -9,7 +9,7 @@ store is compared chunk by chunk; it gets the same Java and Bio-Formats jar.
 `--large-image-python` is one with large-image, large-image-source-tiff and aiohttp,
 `--titiler-python` one with titiler.core and uvicorn. Without these options they are omitted.
 
-Contenders take turns; medians and ratios count. Files lie in the page cache.
+Contenders take turns; medians and ratios are shown. Files are in the page cache.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _render_slide(folder: Path, options: argparse.Namespace) -> None:
         rate=per_second(seconds, COUNT),
     )  # fmt: skip
     if "large_image, one thread" in ratios:
-        print(f"  {ratios['large_image, one thread']:.2f} x large_image (to reach: 2)")
+        print(f"  {ratios['large_image, one thread']:.2f} x large_image (goal: 2)")
 
 
 def _without_path() -> dict[str, str]:
@@ -264,7 +264,7 @@ def bench_whole(folder: Path, options: argparse.Namespace) -> None:
         }
         seconds = interleave(runs, options.repeats, memory=2 * options.side**2)
         ratios = table(f"All of {options.side}^2 {name}", seconds, "br[:]")
-        print(f"  {ratios['zarr, virtual']:.2f} x br[:] (to reach: 1.3)")
+        print(f"  {ratios['zarr, virtual']:.2f} x br[:] (goal: 1.3)")
 
 
 def main() -> None:

@@ -283,7 +283,7 @@ def bench_crops(folder: Path, side: int) -> None:
             table(f"{what} crops of {size} x {size}, deflate", seconds, "bfbridge")
             mine = sorted(seconds["bfbridge"])
             ratio = mine[int(0.99 * len(mine))] / statistics.median(mine)
-            print(f"  p99 / p50 {ratio:.2f} (to reach: 2, but where p50 is a kept tile)")
+            print(f"  p99 / p50 {ratio:.2f} (goal: 2, but where p50 is a kept tile)")
             print("  to reach: zarr store at 1.6, bfio at 1 (neighbours: 5), bioio at 100")
 
 

@@ -525,7 +525,7 @@ def bench_latency(repeats: int, delay: float = 0.02) -> None:
     one, many = (statistics.median(found) for found in taken.values())
     print(
         f"\n64 chunks in a local S3 at {delay * 1e3:.0f} ms each: written in {written:.2f} s; one "
-        f"at a time {one:.2f} s, as bfbridge does {many:.2f} s, {one / many:.1f} x (to reach: 5 x)"
+        f"at a time {one:.2f} s, as bfbridge does {many:.2f} s, {one / many:.1f} x (goal: 5 x)"
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedCopy", "copied_options", "plan_encoded"]
 
-# With any of these options the chunks are not the source's.
+# With any of these options, the chunks differ from those of the source.
 _CHUNK_OPTIONS = frozenset({"chunks", "tile", "shards"})
 
 

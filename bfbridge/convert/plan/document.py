@@ -57,8 +57,8 @@ def document_for(
     ome = br.ome
     if len(ome.images) != len(br.series):
         raise UnreadableFile(
-            f"{br.source_name}: the metadata describes {len(ome.images)} images and the file contains "
-            f"{len(br.series)}, so the images of the metadata cannot be assigned."
+            f"{br.source_name}: the metadata describes {len(ome.images)} images and the file "
+            f"contains {len(br.series)}, so the images of the metadata cannot be assigned."
         )
     new = ome.model_copy()
     new.images = [

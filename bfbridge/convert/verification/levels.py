@@ -1,8 +1,8 @@
 """Verification of lower levels: each is computed from the next higher resolution and compared.
 
 The code is independent of `bfbridge.engine.pyramid`, which writes them: windows are cut by
-reshaping, integers are summed exactly and floats in extended precision, and the mode comes from sorted
-windows.
+reshaping, integers are summed exactly and floats in extended precision, and the mode is computed
+from sorted windows.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def smaller(values: Array, factor: int, method: str) -> tuple[Array, Array | Non
     values
         Axes Y, X, then any others.
     factor
-        Side of the window that becomes one pixel; at the far edges windows contain the existing pixels.
+        Side of the window of one new pixel; windows at the far edges are smaller.
     method
         "mean", "nearest" or "mode".
 
@@ -243,7 +243,7 @@ def difference(wanted: Array, found: Array, key: tuple[slice, ...], message: str
     wide = np.complex128 if wanted.dtype.kind == "c" else np.float64
     most = np.max(np.abs(wanted.astype(wide) - found.astype(wide)))
     return (
-        f"{message}. The first that differs is {at}; {np.count_nonzero(differ):,} of {differ.size:,} "
-        f"values of this block differ, by {most:g} at most. This is expected with a lossy "
-        "compression; otherwise do not use this file."
+        f"{message}. The first that differs is {at}; {np.count_nonzero(differ):,} of "
+        f"{differ.size:,} values of this block differ, by {most:g} at most. This is expected "
+        "with a lossy compression; otherwise do not use this file."
     )

@@ -59,8 +59,8 @@ def check_selection(br: BioReader, outputs: Sequence[Output], options: ConvertOp
         series, t0, c0, z0 = wrong[0]
         raise ReadFailed(
             f"{br.source_name}: the converted planes are not the requested ones: image {series}, "
-            f"t {t0}, c {c0}, z {z0} is missing, appears twice, or was not requested. This is a defect of "
-            "bfbridge: do not use these files, and report it."
+            f"t {t0}, c {c0}, z {z0} is missing, appears twice, or was not requested. This is a "
+            "defect of bfbridge: do not use these files, and report it."
         )
 
 

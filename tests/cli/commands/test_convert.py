@@ -176,7 +176,7 @@ def test_the_label_of_a_slide_is_named(run: Run, tmp_path: Path) -> None:
     done = run("convert", source, tmp_path / "b.ome.tif", "--report", tmp_path / "r.json")
     assert done.code == 0
     assert re.fullmatch(
-        rf"warning: {source}: b.ome.tif holds the photograph of the slide's label \(image 1, "
+        rf"warning: {source}: b.ome.tif contains the photograph of the slide's label \(image 1, "
         r"'label image'\), which may show a patient's name. .*--series.*\n", done.err
     )  # fmt: skip
     (record,) = json.loads((tmp_path / "r.json").read_text())["files"]
