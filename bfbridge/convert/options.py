@@ -123,9 +123,9 @@ class ConvertOptions(_Checked):
     """How files are converted; the same for every file of a batch."""
 
     series: int | str | Sequence[int | str] | None = _option(
-        None, "Number or name of an image, or several; default: all, into one file.",
+        None, "Images: numbers (0,2) or a name; default: all, in one file.",
         "--series", "-s", panel=SELECTION, metavar="NAME", kind=list[str] | None,
-        parse=values.parse_series,
+        parse=values.parse_series, more="Also a list of numbers and names.",
     )  # fmt: skip
     source_level: int = _option(
         0, "Resolution level of the source that is read; 0 is full size.",
@@ -193,11 +193,12 @@ class ConvertOptions(_Checked):
         dict, "Options of the writer backend.", parse=values.mapping,
     )  # fmt: skip
     verify: bool = _option(
-        False, "Read source and target again, and compare all pixels.",
+        False, "Compare all pixels of source and target.",
         "--verify", panel=RUN, kind=bool, parse=values.switch, affects_file=False,
+        more="Both are opened and read again.",
     )  # fmt: skip
     checksum: bool = _option(
-        True, "Record a checksum of the pixels in the report.",
+        True, "Record a checksum of the pixels in the report; default: yes.",
         "--checksum/--no-checksum", panel=RUN, kind=bool, parse=values.switch,
         affects_file=False,
     )  # fmt: skip
@@ -329,21 +330,21 @@ class RunOptions(_Checked):
         "included.",
     )  # fmt: skip
     suffix: str = _option(
-        ".ome.tif", "Suffix of new files in a folder, which chooses the format: .ome.tif, "
-        ".ome.zarr, ...",
+        ".ome.tif", "Suffix of new files in a folder, which selects the format.",
         "--suffix", panel=OUTPUT, metavar="SUFFIX", kind=str, parse=values.parse_suffix,
+        more="Such as .ome.tif or .ome.zarr.",
     )  # fmt: skip
     pattern: str | None = _option(
         None, "File pattern that names in searched folders must match.", "--pattern",
         panel=SOURCES, metavar="PATTERN",
     )  # fmt: skip
     recursive: bool = _option(
-        True, "Search folders inside folders.", "--recursive/--no-recursive", panel=SOURCES,
-        kind=bool, parse=values.switch,
+        True, "Search folders inside folders; default: yes.", "--recursive/--no-recursive",
+        panel=SOURCES, kind=bool, parse=values.switch,
     )  # fmt: skip
     group: bool = _option(
-        True, "Convert files that belong to one data set once.", "--group/--nogroup", panel=SOURCES,
-        kind=bool, parse=values.switch,
+        True, "Convert files that belong to one data set once; default: yes.", "--group/--nogroup",
+        panel=SOURCES, kind=bool, parse=values.switch,
     )  # fmt: skip
     jobs: int = _option(
         1, "Processes; they are started if one process leaves CPUs idle.", "--jobs", "-j",

@@ -36,7 +36,11 @@ def view(
     sources: ServedSources,
     browser: Annotated[
         bool,
-        typer.Option("--browser/--no-browser", help="Open the browser, or print the link only."),
+        typer.Option(
+            "--browser/--no-browser",
+            show_default=False,
+            help="Open the browser, or only print the link; default: open it.",
+        ),
     ] = True,
     host: Host = "127.0.0.1",
     port: Port = 0,
