@@ -302,7 +302,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     for section in options.only:
-        # Each with files of its own size, and pictures of one are gone before the next.
+        # Each section uses a separate folder, which is removed before the next one.
         with tempfile.TemporaryDirectory() as folder:
             globals()[f"bench_{section}"](Path(folder), options)
 

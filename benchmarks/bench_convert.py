@@ -247,10 +247,10 @@ def peers(source: Path, target: Path, kind: str) -> dict[str, list[str]]:
 
 
 def timed(commands: dict[str, list[str]], folder: Path) -> dict[str, tuple[list[float], float]]:
-    """Measure peers, once each: they take many times as long. Tell which do not work here."""
+    """Measure each peer once, because peers are much slower; report those that fail."""
     found = {}
     for name, command in commands.items():
-        # Some add to what is there, or refuse to.
+        # Some peers append to existing files, others refuse to replace them.
         for left in folder.glob("peer*"), folder.glob("bioio"), folder.glob("eubi"):
             for path in left:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,7 +1,7 @@
-"""What the benchmarks share: interleaved runs, medians, peak memory, and a table of ratios.
+"""Functions for all benchmarks: interleaved runs, medians, peak memory, and a table of ratios.
 
-Machines are shared and noisy, so nothing here gives an absolute verdict: contenders take turns,
-each several times, and what counts is the ratio of their medians in one run.
+Machines are shared and noisy, so times are not compared across runs: contenders take turns, each
+several times, and the result is the ratio of their medians.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Places of new files and of what is searched: paths, or URLs with the little of `Path` needed."""
+"""Locations of sources and new files: paths, or URLs with the required subset of `Path`."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def identity(text: str | os.PathLike[str]) -> str:
 
 
 def folders_of(identity: str) -> Iterator[str]:
-    """Yield the folders that hold a file, the innermost first, as `identity` names them."""
+    """Yield the folders that contain a file, the innermost first, as `identity` names them."""
     separator = "/" if is_url(identity) else os.sep
     while folder := identity.rpartition(separator)[0]:
         yield folder

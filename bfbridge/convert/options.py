@@ -67,7 +67,7 @@ class Option:
     affects_file
         Whether other values make other files, so that ``resume`` converts again.
     secret
-        Whether values may be credentials, of which reports hold only the names.
+        Whether values may be credentials, of which reports contain only the names.
     """
 
     help: str

@@ -103,7 +103,7 @@ def _show_many(files: list[str], shown: _Shown) -> None:
 
 
 class _Shown:
-    """Describes images, and prints each at once unless JSON was requested."""
+    """Describes images, and prints each immediately unless JSON was requested."""
 
     def __init__(self, options: dict[str, Any], *, as_json: bool) -> None:
         self.options = options

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Backend", "Host", "Quiet", "ServedSources", "Storage"]
+__all__ = ["Backend", "Host", "ServedSources", "Storage"]
 
 Backend = Annotated[
     str | None,
@@ -25,7 +25,6 @@ Storage = Annotated[
         help="For URLs: an option of their fsspec filesystem, such as anon=true.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 ServedSources = Annotated[
     list[str], typer.Argument(metavar="PATH...", help="Files, folders and URLs.")
 ]

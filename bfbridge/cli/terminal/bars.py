@@ -92,7 +92,7 @@ class _Bars(Quiet):
         if self._search is None:
             self._search = self._add("searching")
         if total:
-            what = "looking at files" if _is_wide(self._console) else "looking"
+            what = "opening files" if _is_wide(self._console) else "opening"
             self._bars.update(
                 self._search, description=what, completed=done, total=total,
                 text=f"{done}/{total}",

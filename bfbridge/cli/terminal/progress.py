@@ -54,10 +54,10 @@ class _Lines(Quiet):
         now = time.monotonic()
         if not done:
             self._looked = now
-            say(f"looking at {total} files" if total else "searching for images", err=True)
+            say(f"opening {total} files" if total else "searching for images", err=True)
         elif now - self._looked > LOOK_SECONDS and done < total:
             self._looked = now
-            say(f"looked at {done} of {total} files", err=True)
+            say(f"opened {done} of {total} files", err=True)
 
     def begin(self, count: int) -> None:
         self._count = count

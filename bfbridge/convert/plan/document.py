@@ -162,7 +162,7 @@ def _step(positions: Sequence[int]) -> int:
 
 
 def _follow(new: OME, ome: OME, pieces: Sequence[Piece], br: BioReader) -> None:
-    """Leave out what refers to images that are not in the new file, and move what was cropped."""
+    """Remove references to images that are not in the new file, and shift positions after a crop."""
     kept = {image.id for image in new.images}
     _follow_containers(new, ome, kept)
     new.rois = []
@@ -313,7 +313,7 @@ def _notes(ome: OME) -> model.StructuredAnnotations:
 
 
 def _printable(text: str) -> str:
-    """Leave out what XML 1.0 cannot hold (section 2.2, Char), and escape the rest."""
+    """Remove characters that XML 1.0 forbids (section 2.2, Char), and escape the rest."""
     return escape(
         "".join(
             ch

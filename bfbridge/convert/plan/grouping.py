@@ -1,7 +1,7 @@
-"""Which files of a batch belong together: each is opened, and says what it is a part of.
+"""The search for data sets of several files: each file is opened to get the files of its data set.
 
-What the openings found is kept in the report, so that the next part or run of the same batch need
-not repeat them. It holds as long as the folder of a file has the same files, of the same sizes and
+The results are stored in the report, so that the next part or run of the batch does not open the
+files again. A result is valid while the folder of a file has the same files with the same sizes and
 times.
 """
 
@@ -42,9 +42,9 @@ NOT_ONLY_IMAGES = frozenset(
         ".top .map .lut .rec .raw .bin .hdr .ps .eps .mdb .exp .mod .v .cif .spc .ali"
     ).split()
 )
-"""Suffixes that also belong to other things; such a file in a folder may be no image at all."""
+"""Suffixes that other kinds of files have too; such a file may not be an image."""
 IMAGES_IF_BINARY = frozenset({".map", ".rec", ".ali", ".mov", ".avi"})
-"""Those of them that binary files have only as images, even where no reader knows the content."""
+"""Suffixes of which binary files are images, even if no reader recognises the content."""
 TEXT_LENGTH = 4096
 
 
@@ -185,7 +185,7 @@ def opener_for(options: ConvertOptions) -> Callable[[str], Opened]:
     def opened(path: str) -> Opened:
         with BioReader(path, max_workers=1, backend=options.backend, **arguments) as br:
             count = sum(_pixel_bytes(view) for view in br.series)
-            # A store holds nothing but itself, and may hold a million files.
+            # A store is one entry, because it may contain a million files.
             store = os.path.isdir(path)
             return Opened([path] if store else list(br.used_files), count)
 
@@ -219,7 +219,7 @@ def group_files(
     scan
         What earlier runs found; it gets what this one finds.
     looked
-        Takes (files looked at, files in all).
+        Called with (files opened, files in all).
     """
     chosen: dict[str, Found] = {}
     owner: dict[str, str] = {}

@@ -64,7 +64,7 @@ def axes_of_pattern(name: str) -> tuple[str, ...]:
 
 
 def filled(name: str, values: Mapping[str, Callable[[], str]]) -> str:
-    """Fill in a pattern; what no file name may hold becomes an underscore."""
+    """Fill in a pattern; characters that are forbidden in file names become underscores."""
 
     def fill(found: re.Match[str]) -> str:
         letter = found.group(1)

@@ -89,7 +89,7 @@ class Scaling:
         wide = values.astype(np.float64)
         if np.isnan(wide).any() and self.after.kind in "iu":
             raise ReadFailed(
-                f"the pixels hold NaN, which {self.after} cannot. Choose a float dtype."
+                f"the pixels contain NaN, which {self.after} cannot store. Choose a float dtype."
             )
         first, last = _range(self.after)
         if self.low is not None and self.high is not None:

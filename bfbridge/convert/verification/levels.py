@@ -174,7 +174,7 @@ def smaller(values: Array, factor: int, method: str) -> tuple[Array, Array | Non
 
 
 def _cuts(length: int, factor: int) -> Iterator[tuple[slice, int]]:
-    """Yield the part of an axis that holds whole windows, then the rest, with their windows."""
+    """Yield the part of an axis with whole windows, then the rest, with their windows."""
     whole = length // factor * factor
     if whole:
         yield slice(0, whole), factor
@@ -216,7 +216,7 @@ def _mode(windows: Array) -> Array:
     begins = np.ones(ordered.shape, bool)
     begins[:, :, 1:] = ordered[:, :, 1:] != ordered[:, :, :-1]
     seen = place - np.maximum.accumulate(np.where(begins, place, 0), axis=2)
-    # The first place where a run is as long as any lies in the run of the smallest value.
+    # argmax returns the first of the longest runs, which is that of the smallest value.
     best = np.expand_dims(np.argmax(seen, axis=2), 2)
     found: Array = np.take_along_axis(ordered, best, axis=2)[:, :, 0]
     return found

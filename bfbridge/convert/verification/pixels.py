@@ -50,7 +50,7 @@ def verify_output(
     Raises
     ------
     ReadFailed
-        Something differs: images, sizes, type or pixels; the message says which and where first.
+        Something differs: images, sizes, type or pixels; the message states what and where.
     """
     with (
         open_again(source, options) as br,

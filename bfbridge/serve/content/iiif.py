@@ -97,7 +97,7 @@ def _region(text: str, width: int, height: int) -> tuple[int, int, int, int]:
     else:
         raise Refused(400, "region: give full, square, x,y,w,h or pct:x,y,w,h")
     if not wide or not high or left >= width or top >= height:
-        raise Refused(400, "region: it is empty or lies outside the image")
+        raise Refused(400, "region: it is empty or outside the image")
     return left, top, min(width, left + wide), min(height, top + high)
 
 

@@ -96,10 +96,10 @@ def test_lines_of_a_batch(
         watcher.moved(3, 2, 4)
     assert capsys.readouterr().err.splitlines() == [
         "searching for images",
-        "looking at 300 files",
-        "looked at 81 of 300 files",
-        "looked at 162 of 300 files",
-        "looked at 243 of 300 files",
+        "opening 300 files",
+        "opened 81 of 300 files",
+        "opened 162 of 300 files",
+        "opened 243 of 300 files",
         "[1/4] k.tif: kept, complete already",
         "[2/4] a.tif: done in 10.0 s; about 20 s left",
         "[3/4] FAILED: in/b.tif: is damaged.",
