@@ -162,7 +162,7 @@ def _step(positions: Sequence[int]) -> int:
 
 
 def _follow(new: OME, ome: OME, pieces: Sequence[Piece], br: BioReader) -> None:
-    """Remove references to images that are not in the new file, and shift positions after a crop."""
+    """Remove references to images that are not in the new file, and shift cropped positions."""
     kept = {image.id for image in new.images}
     _follow_containers(new, ome, kept)
     new.rois = []

@@ -182,7 +182,7 @@ def draw_region(
     x0, x1 = support(columns, method, sides[1])
     if (y1 - y0) * (x1 - x0) > _MOST_READ * max(size[0] * size[1], 1 << 20):
         raise Refused(
-            400, "too many pixels would have to be read for this size; request another size"
+            400, "too many pixels would have to be read for this size; request a larger one"
         )
     planes = read_box(image, level, (y0, x0, y1, x1), _needed(image, drawing))
     for axis, edges, offset in ((0, rows, y0), (1, columns, x0)):
