@@ -1,4 +1,4 @@
-"""Folders and globs at URLs: what is in them to convert."""
+"""The files and image stores in folders and globs at URLs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["is_folder_name", "listed", "matching", "walk"]
 
 
 def is_folder_name(url: str) -> bool:
-    """Tell by its name alone whether a URL stands for many images: a glob, or a folder.
+    """Whether a URL is a glob or a folder, by its name alone.
 
-    Without asking the server, a folder is told by the slash at its end. A question mark begins a
+    No request is sent: the name of a folder ends with a slash. A question mark begins a
     query, and only ``*`` makes a glob. A chain ("zip://a.tif::s3://bucket/x.zip") is one file.
     """
     if "::" in url:
@@ -52,7 +52,7 @@ def walk(
 ) -> Iterator[tuple[str, str]]:
     """Yield files and Zarr stores below a folder, by name, with their folder from the first.
 
-    Folders to be avoided are passed by.
+    Excluded folders are skipped.
 
     Raises
     ------

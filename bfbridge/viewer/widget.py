@@ -18,10 +18,11 @@ from bfbridge.errors import BfbridgeError, MissingExtra
 from bfbridge.rendering.palettes import distinct_colors
 from bfbridge.rendering.summary import thumbnail_png
 from bfbridge.runtime import forking
-from bfbridge.serve import describe, faults, grids, raw
-from bfbridge.serve.query import channel_numbers, plane_of
+from bfbridge.serve import faults
+from bfbridge.serve.content import describe, grids, raw
+from bfbridge.serve.content.query import channel_numbers, plane_of
+from bfbridge.serve.files.served_file import ServedFile
 from bfbridge.serve.replies import Refused
-from bfbridge.serve.served_file import ServedFile
 from bfbridge.viewer.assets import MODULES, palettes, static_file
 
 try:
