@@ -351,7 +351,6 @@ def _named_files(source: Source, options: OpenOptions, *, packed: bool) -> list[
 def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
     """Open the first reader, with its metadata store and the mapped files that it needs."""
     limits = options.limits
-    machine.patch_classes()
     files.correct_files([files.main_id], limits)
     while True:
         store = machine.type("bfbridge.Store")(limits.images, limits.channels, limits.planes)

@@ -417,7 +417,8 @@ class _LocalFile:
             self.stamp = FileStamp.of_status(status)
             self.size = status.st_size
         except BaseException:
-            os.close(self._fd)
+            # Once only: the number may belong to another file when __del__ runs.
+            self.close()
             raise
 
     def _forget_others(self) -> None:

@@ -31,7 +31,7 @@ from bfbridge.errors import (
 from bfbridge.runtime import forking
 from bfbridge_bioformats.jars.locate import find_jar
 from bfbridge_bioformats.runtime.calls import call, finish_here
-from bfbridge_bioformats.runtime.cds_archive import CLASS_LIST, Archive
+from bfbridge_bioformats.runtime.cds_archive import Archive
 from bfbridge_bioformats.runtime.java import Java, find_java
 from bfbridge_bioformats.runtime.java_log import JavaLog
 from bfbridge_bioformats.runtime.settings import HEAP_VARIABLE, heap_bytes, jvm_arguments
@@ -62,7 +62,6 @@ class JavaMachine:
         self._log = JavaLog()
         self._classes: dict[str, Any] = {}
         self._java: Java | None = None
-        self._corrected = False
         self._incomplete: str | None = None
         self._byte: Any = None
         self._bytes: Any = None
@@ -189,20 +188,6 @@ class JavaMachine:
     def follow_log_level(self) -> None:
         """Set the level of Java's log to that of Python's logger "bfbridge.java"."""
         self._log.follow()
-
-    def patch_classes(self) -> None:
-        """Patch faulty classes of the jar, once. Call inside ``attached``.
-
-        Not while classes are recorded for an archive, which must contain the jar's own classes.
-        """
-        if self._corrected or os.environ.get(CLASS_LIST):
-            return
-        with self._lock:
-            if not self._corrected:
-                self._corrected = True
-                reason = self.type("bfbridge.Repairs").jpeg2000()
-                if reason is not None:
-                    log.warning("the JPEG 2000 decoder in Java is not patched: %s", reason)
 
     def max_memory(self) -> int:
         """Return the maximum size of Java's heap in bytes; 0 before the start."""

@@ -138,7 +138,7 @@ def test_metadata_that_break_the_schema_are_left_out_and_told(
 ) -> None:
     source = broken(tmp_path / "bunny.ome.tif")
     told = "omitted, because it violates the OME schema: "
-    fault = f"{source}: Image:0: AcquisitionDate='%(DEFAULT_NOW)s' is no date and time"
+    fault = f"{source}: Image:0: AcquisitionDate='%(DEFAULT_NOW)s' is not a date and time"
     done = run("convert", source, tmp_path / "b.ome.zarr", "--report", tmp_path / "r.json")
     assert (done.code, done.err) == (0, f"warning: {source}: {told}{fault}\n")
     (record,) = json.loads((tmp_path / "r.json").read_text())["files"]

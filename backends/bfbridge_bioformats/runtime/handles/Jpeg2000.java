@@ -16,6 +16,9 @@ import ome.codecs.services.JAIIIOServiceImpl;
  */
 public final class Jpeg2000 extends JAIIIOServiceImpl {
 
+  /** Null, or the reason why the decoder gives wrong pixels: it is patched before its first use. */
+  private static final String FAULT = Repairs.jpeg2000();
+
   private static final int START = 0xff4fff51;
   private static final int MOST_TILES = 65_535;
   private static final int MOST_COMPONENTS = 16_384;
@@ -47,6 +50,11 @@ public final class Jpeg2000 extends JAIIIOServiceImpl {
   }
 
   private static InputStream checked(InputStream in) throws IOException {
+    if (FAULT != null) {
+      throw new IllegalStateException("the JPEG 2000 decoder of this Java process has a fault that makes"
+          + " pixels wrong, and could not be patched (" + FAULT + "). Read the file in a new process"
+          + " in which bfbridge starts Java, or with isolated=True");
+    }
     byte[] stream = in.readAllBytes();
     int start = start(stream);
     if (start >= 0 && start + 42 <= stream.length) {
