@@ -1,4 +1,4 @@
-"""Chunk grids: how a level is divided into chunks, and where each chunk lies.
+"""Chunk grids: the division of a level into chunks, and the position of each chunk.
 
 Used by the engine and by every backend. Coordinates are along T, C, Z, Y, X.
 """
@@ -20,7 +20,7 @@ ChunkPart = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ChunkGrid:
-    """The regular grid of chunks that covers a level; chunks at the end of an axis are cropped.
+    """Regular grid of chunks that covers a level; chunks at the end of an axis are cropped.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class ChunkGrid:
 
     @property
     def counts(self) -> Shape5:
-        """Chunks along each axis."""
+        """Number of chunks along each axis."""
         (t, c, z, y, x), (dt, dc, dz, dy, dx) = self.shape, self.chunk
         return -(-t // dt), -(-c // dc), -(-z // dz), -(-y // dy), -(-x // dx)
 
@@ -54,7 +54,7 @@ class ChunkGrid:
         return itertools.product(*map(range, self.counts))  # type: ignore[return-value]
 
     def origin(self, index: Shape5) -> Shape5:
-        """Return the first pixel of the chunk at a grid position."""
+        """Return the position of the first pixel of the chunk at a grid position."""
         (i, j, k, m, n), (dt, dc, dz, dy, dx) = index, self.chunk
         return i * dt, j * dc, k * dz, m * dy, n * dx
 
@@ -77,14 +77,14 @@ class ChunkGrid:
         return tuple(map(slice, *self.box(index)))
 
     def number(self, index: Shape5) -> int:
-        """Return the position of a chunk in the order of iteration."""
+        """Return the number of a chunk in the order of iteration."""
         number = 0
         for position, count in zip(index, self.counts, strict=True):
             number = number * count + position
         return number
 
     def index_at(self, position: Shape5) -> Shape5:
-        """Return the grid position of the chunk that holds a pixel."""
+        """Return the grid position of the chunk that contains a pixel."""
         t, c, z, y, x = map(operator.floordiv, position, self.chunk)
         return t, c, z, y, x
 
@@ -93,7 +93,7 @@ class ChunkGrid:
         return itertools.product(*chunk_ranges(start, stop, self.chunk))  # type: ignore[return-value]
 
     def parts(self, start: Shape5, stop: Shape5) -> Iterator[ChunkPart]:
-        """Yield the part of a box that each overlapping chunk holds; see `chunk_parts`."""
+        """Yield the part of a box in each overlapping chunk; see `chunk_parts`."""
         return chunk_parts(start, stop, self.chunk)
 
 
@@ -117,7 +117,7 @@ def chunk_ranges(
 def chunk_parts(
     start: Sequence[int], stop: Sequence[int], chunk: Sequence[int]
 ) -> Iterator[ChunkPart]:
-    """Yield the part of a box that each overlapping chunk holds, the last axis fastest.
+    """Yield the part of a box in each overlapping chunk, the last axis fastest.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def chunk_parts(
     Yields
     ------
     (index, inside, target)
-        Grid position of the chunk, where the part lies in the chunk, and where in the box.
+        Grid position of the chunk, position of the part in the chunk, and its position in the box.
     """
     for index in itertools.product(*chunk_ranges(start, stop, chunk)):
         inside: list[slice] = []

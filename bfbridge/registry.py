@@ -1,11 +1,11 @@
-"""Which backend takes a file, and why: a static table, probing by content, falling through.
+"""Selection of the backend for a file: a static table, and tests of the content.
 
-Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, czi, lif and nd2 for
-files of these formats they fully understand, pictures for GIF, PNG, BMP, Targa, JPEG, JPEG 2000,
-WebP and PNM, Bio-Formats for all else.
-Backends of third parties come from the entry-point group ``bfbridge.backends`` and are looked up
-only when a name asks for one, or when none of ours reads the file: Bio-Formats, which claims all
-content, knows no such format or is not installed.
+Order: omezarr for a Zarr store, ometiff for a TIFF file that it supports completely, czi, lif and
+nd2 for files of these formats that they support completely, pictures for GIF, PNG, BMP, Targa,
+JPEG, JPEG 2000, WebP and PNM, Bio-Formats for all others. Backends of third parties come from the
+entry-point group ``bfbridge.backends``. They are loaded only if a name selects one, or if none of
+bfbridge's own backends reads the file: Bio-Formats, which claims all content, does not know the
+format or is not installed.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ log = logging.getLogger("bfbridge")
 
 ENTRY_POINT_GROUP = "bfbridge.backends"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# GIF, PNG, JPEG, JPEG 2000 in a box and bare.
+# GIF, PNG, JPEG, JPEG 2000 in a box and as a code stream.
 PICTURE_MAGIC = (
     b"GIF87a", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff",
     b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51",
 )  # fmt: skip
-# Of pictures that are packed by gzip or bzip2: their own first bytes are not seen.
+# Pictures compressed with gzip or bzip2, whose own first bytes are not visible.
 PICTURE_SUFFIXES = (
     ".gif", ".png", ".bmp", ".tga", ".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".webp", ".pbm",
     ".pgm", ".ppm", ".pam",
 )  # fmt: skip
-# Lengths that the second header of a BMP file can have.
+# Possible lengths of the second header of a BMP file.
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 ZARR_KEYS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
@@ -70,14 +70,14 @@ ZARR_KEYS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 def _is_zarr(source: Source, head: bytes) -> bool:
     if head[:4] == b"PK\x03\x04":
         return source.filename.lower().endswith((".zip", ".ozx"))
-    # Web servers and object stores need not know folders; what lies inside tells.
+    # Web servers and object stores may not know folders; their content is checked instead.
     folder = source.is_dir() or (source.url is not None and ".zarr" in source.name.lower())
     return folder and any(source.child(key).exists() for key in ZARR_KEYS)
 
 
 def _is_tiff(source: Source, head: bytes) -> bool:
     del source
-    # The first 128 bytes of DICOM are free; some writers put a TIFF header there.
+    # The first 128 bytes of DICOM are arbitrary; some writers put a TIFF header there.
     return head[:4] in TIFF_MAGIC and head[128:132] != b"DICM"
 
 
@@ -117,21 +117,21 @@ class Entry:
     Attributes
     ----------
     name, aliases
-        What ``backend=`` takes, in lower case.
+        Values of ``backend=``, in lower case.
     module
         Imported on use; it has ``READER`` and ``WRITER``, classes of `bfbridge.backend` or None.
     claims
-        (source, first bytes) -> whether the content looks like this backend's.
+        (source, first bytes) -> whether the content looks like a format of this backend.
     suffixes
-        Of the files it writes by default.
+        Suffixes of the files that it writes by default.
     zip_suffixes
-        Of images that are such a folder in a ZIP file.
+        Suffixes of images that are a folder in a ZIP file.
     makes_folders
-        Whether what it writes is a folder and not a file.
+        Whether it writes a folder instead of a file.
     extra
-        Of the distribution, for the line that installs what it needs.
+        Extra of the distribution, for the command that installs the required packages.
     distribution
-        Name and version of what brings a third party's backend; empty for ours.
+        Name and version of the distribution of a third-party backend; otherwise empty.
     """
 
     name: str
@@ -150,9 +150,9 @@ class Entry:
         Raises
         ------
         MissingExtra
-            A package it needs is not installed.
+            A required package is not installed.
         Unsupported
-            Its module is broken.
+            The module of the backend is broken.
         """
         try:
             module = importlib.import_module(self.module)
@@ -195,7 +195,7 @@ BACKENDS: tuple[Entry, ...] = (
         module="bfbridge_ometiff",
         claims=lambda source, head: _is_tiff(source, head) or _is_companion(source, head),
         aliases=("python", "tiff", "ome-tiff", "tensorstore"),
-        # Also without ".ome": a plain TIFF has no place for channel names and most sizes.
+        # Also without ".ome": a plain TIFF cannot store channel names and most sizes.
         suffixes=(
             *(".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf"),
             *(".tif", ".tiff", ".tf2", ".tf8", ".btf"),
@@ -229,13 +229,13 @@ BACKENDS: tuple[Entry, ...] = (
     Entry(
         name="fileseries",
         module="bfbridge.files.file_series",
-        # Only by name: BioReader makes one of a pattern or a list of files.
+        # Only by name: BioReader makes it from a pattern or a list of files.
         claims=lambda source, head: False,
     ),
     Entry(
         name="array",
         module="bfbridge.files.array_images",
-        # Only by name: AICSImage makes one of arrays.
+        # Only by name: AICSImage makes it from arrays.
         claims=lambda source, head: False,
     ),
     Entry(
@@ -249,19 +249,19 @@ BACKENDS: tuple[Entry, ...] = (
 
 
 def find(name: str, fits: Callable[[Entry], bool] | None = None) -> Entry:
-    """Return the backend called `name`, in any case, ours or a third party's.
+    """Return the backend with a name, in any case, of bfbridge or of a third party.
 
     Parameters
     ----------
     name
-        Its name or an alias. bfio's "tensorstore" means two of ours.
+        Name or alias of the backend. bfio's "tensorstore" is an alias of two backends.
     fits
-        Chooses between several: the first that fits is meant.
+        Selects between several: the first that fits is returned.
 
     Raises
     ------
     BadArgument
-        There is none of that name; the message lists those there are.
+        There is no backend of that name; the message lists all names.
     """
     wanted = name.lower() if isinstance(name, str) else None
     others: tuple[Entry, ...] = ()
@@ -279,9 +279,9 @@ def find(name: str, fits: Callable[[Entry], bool] | None = None) -> Entry:
 
 
 def third_party() -> tuple[Entry, ...]:
-    """Return the backends of other distributions, of the entry-point group ``bfbridge.backends``.
+    """Return the backends of other distributions, from the entry-point group ``bfbridge.backends``.
 
-    Nothing of them is imported. A name that one of ours has is ours.
+    Their code is not imported. Names of bfbridge's own backends have priority.
     """
     from importlib.metadata import entry_points
 
@@ -293,7 +293,7 @@ def third_party() -> tuple[Entry, ...]:
             log.debug("the plug-in %r (%s) is left out: its name is taken", name, point.value)
             continue
         brought = "" if point.dist is None else f"{point.dist.name} {point.dist.version}"
-        # What is no module name is told when it is loaded.
+        # A value that is not a module name raises an error when it is loaded.
         module = point.value.partition(":")[0].strip()
         found[name] = Entry(name, module, claims=lambda source, head: True, distribution=brought)
     return tuple(found.values())
@@ -302,36 +302,36 @@ def third_party() -> tuple[Entry, ...]:
 def open_reader(
     source: Source, options: OpenOptions, backend: str | None = None
 ) -> tuple[ReaderBackend, str]:
-    """Open a source with the first backend that takes it.
+    """Open a source with the first backend that supports it.
 
     Parameters
     ----------
     source, options
-        What to open, and how.
+        Source and options for opening it.
     backend
-        A backend's name; then no other is tried. None chooses by content.
+        Name of the only backend to try. None selects by content.
 
     Returns
     -------
     (reader, reason)
-        The open file, and one line that says why this backend reads it.
+        The open file, and one line with the reason for this backend.
 
     Raises
     ------
     FileMissing
-        There is nothing at the path or URL.
+        There is no file at the path or URL.
     Unsupported
-        The named backend does not handle the file; the message has its reason and the remedy.
+        The named backend does not support the file; the message has the reason and the remedy.
     UnreadableFile
-        No backend takes the file.
+        No backend reads the file.
     """
-    # A store by URL first: servers answer for its folder as they like, or not at all.
+    # A store by URL first: servers answer requests for a folder in different ways, or not at all.
     store = source.url is not None and _is_zarr(source, b"")
     if not store and not source.exists() and not _is_synthetic(source):
         raise FileMissing(f"{source.name}: no such file or folder.")
     if source.path is not None and is_partial(source.path):
         raise UnreadableFile(
-            f"{source.name}: this is the unfinished work of a writer that is still open, or was "
+            f"{source.name}: this is the unfinished file of a writer that is still open, or was "
             "killed. Open the finished image; the next writer of it clears this folder."
         )
     head = source.head() if not store and source.exists() else b""
@@ -346,7 +346,7 @@ def open_reader(
         try:
             opened = _try(entry, source, options, reasons)
         except (UnknownFormat, JavaNotFound, JarNotFound) as error:
-            # A plug-in may know the format. If none does, that is what is told.
+            # A plug-in may know the format. If none does, report the error of Bio-Formats.
             unknown = unknown or error
             reasons.append(f"{entry.name} does not read it.")
             continue
@@ -360,14 +360,14 @@ def open_reader(
         raise unknown
     if source.is_dir() and not reasons:
         raise UnreadableFile(
-            f"{source.name}: this folder is not an image: it is no OME-Zarr store (there is none "
-            f"of {', '.join(ZARR_KEYS)} in it). Name the image file inside it."
+            f"{source.name}: this folder is not an image: it is not an OME-Zarr store (it has none "
+            f"of {', '.join(ZARR_KEYS)}). Open the image file inside it."
         )
     raise UnreadableFile(f"{source.name}: no backend reads this file. " + " ".join(reasons))
 
 
 def _is_synthetic(source: Source) -> bool:
-    # Bio-Formats' FakeReader makes an image from the name alone.
+    # Bio-Formats' FakeReader makes an image from the name only.
     return source.is_local and source.name.lower().endswith(".fake")
 
 
@@ -376,7 +376,7 @@ def _open_named(source: Source, options: OpenOptions, entry: Entry) -> tuple[Rea
     if reader is None:
         raise Unsupported(f"backend={entry.name!r} cannot read, only write.")
     try:
-        return _open(reader, source, options), f"backend={entry.name!r} was asked for"
+        return _open(reader, source, options), f"backend={entry.name!r} was requested"
     except Unsupported as error:
         raise Unsupported(
             f"{source.name}: the {entry.name} backend does not read this file: "
@@ -389,7 +389,7 @@ def _sentence(error: BfbridgeError) -> str:
 
 
 def _open(reader: type[ReaderBackend], source: Source, options: OpenOptions) -> ReaderBackend:
-    """Open; a fault of the backend is a reason to try another, and never a raw error."""
+    """Open; convert unexpected errors of a backend to `Unsupported`, so that others are tried."""
     try:
         return reader.open(source, options)
     except BfbridgeError:
@@ -407,7 +407,7 @@ def _open(reader: type[ReaderBackend], source: Source, options: OpenOptions) -> 
 def _try(
     entry: Entry, source: Source, options: OpenOptions, reasons: list[str]
 ) -> tuple[ReaderBackend, str] | None:
-    """Open with one backend, or note why not and return None."""
+    """Open with one backend; on failure add the reason and return None."""
     try:
         reader = entry.load().READER
         if reader is None:
@@ -432,7 +432,7 @@ def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:
 
 
 def is_folder_format(name: str) -> bool:
-    """Whether an image of this name, by its suffix, is a folder."""
+    """Return whether an image of this name, by its suffix, is a folder."""
     name = name.rstrip("/").lower()
     return any(entry.makes_folders and name.endswith(entry.suffixes) for entry in BACKENDS)
 
@@ -444,12 +444,12 @@ def is_zipped_folder(name: str) -> bool:
 
 
 def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
-    """Return the writer that owns a file name's suffix.
+    """Return the writer for a file name's suffix.
 
     Raises
     ------
     BadArgument
-        No writer owns it; the message lists the suffixes that can be written.
+        There is no writer for it; the message lists the suffixes that can be written.
     """
     lowered = name.lower()
     writer: type[WriterBackend]
@@ -470,24 +470,24 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
                 writer = module.WRITER
                 return writer
     native = {suffix for entry in BACKENDS for suffix in entry.suffixes}
-    # Which suffixes Bio-Formats writes only its jar knows.
+    # Only the jar knows which suffixes Bio-Formats writes.
     try:
         java = BACKENDS[-1].load()
         others: tuple[str, ...] = java.writable_suffixes()
     except BfbridgeError as error:
         raise BadArgument(
-            f"{name}: no writer for this suffix, but for {', '.join(sorted(native))}; and "
-            f"Bio-Formats, which writes others, cannot be asked: {error}"
+            f"{name}: no writer for this suffix among {', '.join(sorted(native))}; "
+            f"Bio-Formats, which writes other formats, is not available: {error}"
         ) from error
     if lowered.endswith(others):
         writer = java.WRITER
         return writer
     raise BadArgument(
-        f"{name}: no writer for this suffix. What can be written: "
+        f"{name}: no writer for this suffix. Suffixes that can be written: "
         f"{', '.join(sorted({*native, *others}))}."
     )
 
 
 def _written_suffixes(module: Any) -> tuple[str, ...]:
-    """Return the suffixes that a third party's module has in ``SUFFIXES``, in lower case."""
+    """Return the suffixes in ``SUFFIXES`` of a third party's module, in lower case."""
     return tuple(str(suffix).lower() for suffix in getattr(module, "SUFFIXES", ()))

@@ -1,4 +1,5 @@
-"""Plug-ins for other programs: napari and xarray call them by entry points of this distribution.
+"""Plug-ins for napari and xarray, which load them by entry points of this distribution.
 
-Imported by nothing in the library but `bfbridge.large_image`, whose parts are in `large_image`.
+The package `large_image` contains the parts of `bfbridge.large_image`. No other module of the
+library imports them.
 """

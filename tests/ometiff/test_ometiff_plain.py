@@ -258,7 +258,7 @@ def test_the_thumbnail_of_an_aperio_slide_on_request(tmp_path):
     [
         ({"level1": COMMENT + b"|OffsetZ = 2"}, "focal stack"),
         ({"level0": COMMENT + b"|Dye = DAPI"}, "fluorescence"),
-        ({"level2": b"something else"}, "does not say what it is"),
+        ({"level2": b"something else"}, "does not state its type"),
         ({"label": COMMENT}, "unusual order"),
         ({"macro": b"Aperio Image Library\nlabel 1x1"}, "unusual associated images"),
         ({"level0": COMMENT + b"|MPP = 0.3"}, "unclear MPP"),
