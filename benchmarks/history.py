@@ -28,7 +28,10 @@ def read_result(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found = {}
     for name, row in result["results"].items():
         entry = dict(zip(columns, row, strict=False))
-        values = entry.get("result") or []
+        values = entry.get("result")
+        if values is None:
+            # The benchmark failed.
+            continue
         combinations = list(product(*(entry.get("params") or [])))
         kind = name.rpartition(".")[2].partition("_")[0]
         for value, combination in zip(values, combinations, strict=True):

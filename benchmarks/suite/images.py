@@ -87,4 +87,6 @@ class Start:
 
     def time_import(self) -> None:
         """``import bfbridge``."""
-        subprocess.run([sys.executable, "-c", "import bfbridge"], check=True)
+        # asv may have extended the path of its own process only.
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        subprocess.run([sys.executable, "-c", "import bfbridge"], check=True, env=env)

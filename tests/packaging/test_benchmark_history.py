@@ -52,6 +52,7 @@ def test_every_benchmark_runs(suite: Any, name: str) -> None:
         assert ran >= 7
     finally:
         formats.teardown(name)
+    suite.Start().time_import()
 
 
 def result(date: int, commit: str, value: float) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def result(date: int, commit: str, value: float) -> dict[str, Any]:
             "images.Formats.time_read": [[value, math.nan], [["'a.ome.tif'", "'a.ome.zarr'"]], "1"],
             "images.Formats.peakmem_read": [[5, None], [["'a.ome.tif'", "'a.ome.zarr'"]], "1"],
             "images.Start.time_import": [[0.25], [], "1"],
+            "images.Start.time_failed": [None, [], "1"],
         },
     }  # fmt: skip
 
