@@ -6,7 +6,6 @@ Nothing is read to answer a shape, and a selection reads only what it selects.
 
 from __future__ import annotations
 
-import operator
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 import numpy as np
 
 from bfbridge.analysis import dask_arrays as arrays
+from bfbridge.analysis.axes import reorder, select_axes
 from bfbridge.analysis.coordinates import coordinates, time_step
-from bfbridge.analysis.mosaics import Given, Mosaic, Pixels, Plain, Stitched, Tiles
+from bfbridge.analysis.mosaics import (
+    Given,
+    Mosaic,
+    Pixels,
+    Plain,
+    Stitched,
+    Tiles,
+    mosaics_of,
+    tiles_by_scene,
+)
 from bfbridge.backend import Quantity
 from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.errors import BadArgument, BadSelection
@@ -97,11 +106,11 @@ class AICSImage:
         Whatever `BioReader` takes, or an array (numpy, dask, xarray), or a list of arrays, one for
         each scene.
     mosaic
-        Images of the file that are tiles of one larger image, by their plane positions: "stitch"
-        puts them together, "tiles" gives them an axis M. None takes each as a scene of its own.
+        Images of the file that are tiles of one larger image, by their positions: "stitch" puts
+        them together, "tiles" gives them an axis M. None takes each as a scene of its own.
     reconstruct_mosaic
-        AICSImageIO's word: False is ``mosaic="tiles"`` where there are several images, with CZI
-        tiles as the file has them; True changes nothing, as Bio-Formats stitches CZI files itself.
+        AICSImageIO's word: False is ``mosaic="tiles"`` where there are several images. The tiles of
+        a CZI file are then read separately, scene by scene; else they are stitched on reading.
     fs_kwargs
         AICSImageIO's name for `storage_options`.
     dim_order
@@ -140,17 +149,21 @@ class AICSImage:
             options.setdefault("storage_options", fs_kwargs)
         reconstruct_mosaic = flag(reconstruct_mosaic, "reconstruct_mosaic")
         path = str(image) if isinstance(image, (str, os.PathLike)) else ""
+        apart = {"zeissczi.autostitch": False, **(options.get("options") or {})}
+        self._opened_apart = (image, {**options, "options": apart})
         if not reconstruct_mosaic and path.lower().endswith(".czi"):
-            options["options"] = {"zeissczi.autostitch": False, **(options.get("options") or {})}
+            options["options"] = apart
         self._reader = BioReader(image, **options)
-        if not reconstruct_mosaic and len(self._views) > 1:
+        views = self._views
+        several = len(views) > 1 and (views[0].placement is None or bool(tiles_by_scene(views)))
+        if not reconstruct_mosaic and several:
             mosaic = mosaic or "tiles"
         self._scene = self._level = 0
-        self._mosaic: Mosaic | None = None
+        self._mosaics: list[Mosaic] = []
         self._mode = mosaic
         if mosaic is not None:
             one_of(mosaic, "mosaic", ("stitch", "tiles"))
-            self._mosaic = Mosaic(self._views)
+            self._mosaics = mosaics_of(views)
         self._data: Array | None = None
 
     def __enter__(self) -> Self:
@@ -176,8 +189,13 @@ class AICSImage:
         return [view for view in views if view.role == "image"] or views
 
     @property
+    def _scene_views(self) -> list[ImageView]:
+        """One view of each scene: of a mosaic its first tile."""
+        return [mosaic.views[0] for mosaic in self._mosaics] or self._views
+
+    @property
     def _view(self) -> ImageView:
-        return self._views[self._scene].levels[self._level]
+        return self._scene_views[self._scene].levels[self._level]
 
     @cached_property
     def scenes(self) -> tuple[str, ...]:
@@ -185,8 +203,7 @@ class AICSImage:
 
         ``Image:number`` where there is none, and ``name (Image:number)`` where several have it.
         """
-        views = self._views if self._mosaic is None else self._views[:1]
-        names = [view.name for view in views]
+        names = [view.name for view in self._scene_views]
         met = Counter(names)
         numbered = [f"Image:{i}" for i in range(len(names))]
         return tuple(
@@ -243,7 +260,7 @@ class AICSImage:
     @property
     def resolution_levels(self) -> tuple[int, ...]:
         """Numbers of the current scene's resolutions; 0 is full size. A mosaic has one."""
-        return (0,) if self._mosaic is not None else tuple(range(len(self._view.levels)))
+        return (0,) if self._mosaics else tuple(range(len(self._view.levels)))
 
     @property
     def current_resolution_level(self) -> int:
@@ -270,7 +287,7 @@ class AICSImage:
     @property
     def resolution_level_dims(self) -> dict[int, tuple[int, ...]]:
         """Sizes along `dims.order` of each resolution."""
-        if self._mosaic is not None:
+        if self._mosaics:
             return {0: self.shape}
         return {level.level: Plain(level).shape for level in self._view.levels}
 
@@ -278,11 +295,14 @@ class AICSImage:
 
     @property
     def _source(self) -> Pixels:
-        if self._mosaic is not None:
-            return Stitched(self._mosaic) if self._mode == "stitch" else Tiles(self._mosaic)
+        if self._mosaics:
+            return self._of_mosaic(self._mosaics[self._scene])
         if self._arrays is not None:
             return Given(*self._arrays[self._scene].in_order())
         return Plain(self._view)
+
+    def _of_mosaic(self, mosaic: Mosaic) -> Pixels:
+        return Stitched(mosaic) if self._mode == "stitch" else Tiles(mosaic)
 
     @property
     def dims(self) -> Dimensions:
@@ -359,8 +379,8 @@ class AICSImage:
             Positions outside the image, or axes that do not exist.
         """
         source = self._source
-        order, chosen = _selection(source, dimension_order_out, selection)
-        result: Array = _reorder(source.read(chosen), source.order, order, chosen)
+        order, chosen = select_axes(source, dimension_order_out, selection)
+        result: Array = reorder(source.read(chosen), source.order, order, chosen)
         return result
 
     def get_image_dask_data(
@@ -368,7 +388,7 @@ class AICSImage:
     ) -> dask.array.Array:
         """As `get_image_data`, as a dask array."""
         source = self._source
-        order, chosen = _selection(source, dimension_order_out, selection)
+        order, chosen = select_axes(source, dimension_order_out, selection)
         array = source.dask()
         for axis, positions in chosen.items():
             key: list[Any] = [slice(None)] * array.ndim
@@ -378,7 +398,7 @@ class AICSImage:
             if isinstance(positions, int):
                 key[source.order.index(axis)] = slice(positions, positions + 1)
             array = array[tuple(key)]
-        result: dask.array.Array = _reorder(array, source.order, order, chosen)
+        result: dask.array.Array = reorder(array, source.order, order, chosen)
         return result
 
     def get_stack(self, drop_non_matching_scenes: bool = False) -> Array:
@@ -414,10 +434,10 @@ class AICSImage:
 
     def _stacked(self, drop: bool) -> list[Pixels]:
         """Return the scenes that make a stack."""
-        if self._mosaic is not None:
-            return [self._source]
         drop = flag(drop, "drop_non_matching_scenes")
-        scenes = [(Plain(view), view.dtype) for view in self._views]
+        scenes: list[tuple[Pixels, Any]] = [(Plain(view), view.dtype) for view in self._views]
+        if self._mosaics:
+            scenes = [(self._of_mosaic(one), one.views[0].dtype) for one in self._mosaics]
         first, dtype = scenes[0]
         alike = [one for one, its in scenes if (one.shape, its) == (first.shape, dtype)]
         if len(alike) < len(scenes) and not drop:
@@ -434,20 +454,45 @@ class AICSImage:
     @property
     def mosaic_tile_dims(self) -> Dimensions | None:
         """Y and X of one tile, or None if the scene is no mosaic."""
-        if self._mosaic is None:
-            return None
-        return Dimensions("YX", self._mosaic.tile)
+        mosaic = self._tiles_of_scene
+        return None if mosaic is None else Dimensions("YX", mosaic.tile)
+
+    @property
+    def _tiles_of_scene(self) -> Mosaic | None:
+        if self._mosaics:
+            return self._mosaics[self._scene]
+        return self._stitched_mosaics[self._scene] if self._stitched_mosaics else None
+
+    @cached_property
+    def _stitched_mosaics(self) -> list[Mosaic]:
+        """The mosaics of a CZI file whose scenes were stitched on reading."""
+        if self._arrays is not None or self._reader.backend != "czi":
+            return []
+        image, options = self._opened_apart
+        with BioReader(image, **options) as reader:
+            scenes = tiles_by_scene([view for view in reader.series if view.role == "image"])
+            return [Mosaic(views) for views in scenes]
 
     def get_mosaic_tile_position(self, mosaic_tile_index: int) -> tuple[int, int]:
-        """Return (top, left) of a tile in the stitched image, in pixels."""
+        """Return (top, left) of a tile; see `get_mosaic_tile_positions`."""
         positions = self.get_mosaic_tile_positions()
         return positions[whole(mosaic_tile_index, "mosaic_tile_index", 0, len(positions) - 1)]
 
     def get_mosaic_tile_positions(self) -> list[tuple[int, int]]:
-        """Return (top, left) of each tile in the stitched image, in pixels."""
-        if self._mosaic is None:
+        """Return (top, left) of each tile of the current scene, in pixels.
+
+        They are counted from the origin of the file's pixel coordinates for CZI files, as in
+        AICSImageIO, and from the corner of the stitched image for others.
+
+        Raises
+        ------
+        BadArgument
+            The scene is no mosaic, or was not opened as one.
+        """
+        mosaic = self._tiles_of_scene
+        if mosaic is None:
             raise BadArgument("this image was not opened as a mosaic; use mosaic='stitch'.")
-        return list(self._mosaic.corners)
+        return list(mosaic.positions)
 
     def _save_arrays(
         self, uri: str | os.PathLike[str], numbers: Sequence[int], options: Mapping[str, Any]
@@ -472,7 +517,7 @@ class AICSImage:
         return self._channel_names(self._view)
 
     def _channel_names(self, view: ImageView) -> list[str]:
-        scene = 0 if self._mosaic is not None else [v.index for v in self._views].index(view.index)
+        scene = [one.index for one in self._scene_views].index(view.index)
         count = view.sizes["C"] // view.samples_per_pixel
         names = [channel.name for channel in view.channels]
         if len(names) != count:
@@ -522,7 +567,7 @@ class AICSImage:
         **options
             Further keyword arguments of `bfbridge.convert`.
         """
-        if self._mosaic is not None:
+        if self._mosaics:
             raise BadArgument("a mosaic cannot be saved as one image; open it without mosaic=.")
         chosen = range(len(self.scenes)) if select_scenes is None else select_scenes
         numbers = [self._scene_number(scene) for scene in chosen]
@@ -543,58 +588,3 @@ def _micrometres(size: Quantity | None) -> float | None:
     except BadArgument:
         # Sizes in pixels or in a reference frame have no length.
         return None
-
-
-def _selection(
-    source: Pixels, order: str | None, selection: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Return the order of the result, and positions (or one integer) by axis."""
-    wanted = source.order if order is None else str(order).upper()
-    if len(set(wanted)) != len(wanted) or not set(wanted) <= set("MTCZYXS"):
-        raise BadArgument(f"dimension_order_out={order!r}: axes are M, T, C, Z, Y, X and S.")
-    sizes = dict(zip(source.order, source.shape, strict=True))
-    unknown = {axis for axis in selection if axis.upper() not in sizes}
-    if unknown:
-        raise BadArgument(f"{', '.join(sorted(unknown))}: there are axes {source.order}.")
-    given = {axis.upper(): value for axis, value in selection.items()}
-    chosen: dict[str, Any] = {axis: 0 for axis in sizes if axis not in wanted}
-    for axis, value in given.items():
-        chosen[axis] = _positions(value, sizes[axis], axis)
-    return wanted, chosen
-
-
-def _positions(value: Any, size: int, axis: str) -> Any:
-    if isinstance(value, slice):
-        try:
-            return range(*value.indices(size))
-        except (TypeError, ValueError) as error:
-            raise BadSelection(f"{axis}={value}: not a slice of integers ({error}).") from None
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        if not -size <= value < size:
-            raise BadSelection(f"{axis}={value} is outside the image, whose {axis} is {size}.")
-        return int(value) % size
-    try:
-        found = [operator.index(n) for n in value]
-    except (TypeError, ValueError):
-        raise BadSelection(
-            f"{axis}={value!r}: give an integer, a list, a range or a slice."
-        ) from None
-    if any(not -size <= n < size for n in found):
-        raise BadSelection(f"{axis}={value!r} is outside the image, whose {axis} is {size}.")
-    return [n % size for n in found]
-
-
-def _reorder(array: Any, have: str, want: str, chosen: Mapping[str, Any]) -> Any:
-    """Drop the axes not wanted, add those the image lacks, and transpose."""
-    for axis in have:
-        if axis not in want and not isinstance(chosen[axis], int):
-            raise BadArgument(
-                f"{axis}={chosen[axis]!r} selects several, but {want} has no axis for them."
-            )
-    kept = tuple(slice(None) if axis in want else 0 for axis in have)
-    array = array[kept]
-    names = "".join(axis for axis in have if axis in want)
-    missing = "".join(axis for axis in want if axis not in names)
-    array = array[(np.newaxis,) * len(missing) + (...,)]
-    names = missing + names
-    return array.transpose([names.index(axis) for axis in want])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5
+from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5, StoredAs, StoredRanges
 from bfbridge.errors import Unsupported
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.runtime.writer_options import split_compression
@@ -40,6 +40,7 @@ __all__ = [
     "Modulo",
     "OpenOptions",
     "PixelSize",
+    "Placement",
     "Quantity",
     "ReaderBackend",
     "Region",
@@ -66,6 +67,22 @@ class PixelSize:
     x: Quantity | None = None
     y: Quantity | None = None
     z: Quantity | None = None
+
+
+class Placement(NamedTuple):
+    """Where an image lies in the pixel coordinates that the images of a file share.
+
+    Attributes
+    ----------
+    scene
+        Number of the scene that the image is, or is a tile of.
+    y, x
+        Of its first pixel, in pixels of full size; they may be negative.
+    """
+
+    scene: int
+    y: int
+    x: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +167,9 @@ class Image:
         Bits of each value that carry information (12 for a 12-bit camera in uint16).
     time_step
         Between two time points, where the record says it; the OME document may know more.
+    placement
+        Where the image lies among the other images of the file; None where the format does not
+        store it in pixels.
     """
 
     name: str | None
@@ -165,6 +185,7 @@ class Image:
     label_of: int | None = None
     photo: bool = False
     time_step: Quantity | None = None
+    placement: Placement | None = None
 
     @property
     def is_mask(self) -> bool:
@@ -178,54 +199,6 @@ class Image:
             and self.samples == 1
             and self.dtype.kind in "biu"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAs:
-    """How the chunks of one level are encoded; equal ones can be exchanged byte for byte.
-
-    Attributes
-    ----------
-    container
-        Whose chunks they are: "tiff" or "zarr".
-    details
-        All that a decoder is told beside the bytes: compression, predictor, tables, ...
-    """
-
-    container: str
-    details: tuple[tuple[str, Any], ...]
-
-    def __getitem__(self, name: str) -> Any:
-        return dict(self.details)[name]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRanges:
-    """Byte ranges of the stored chunks of one level, for programs that fetch them by range.
-
-    Attributes
-    ----------
-    chunk
-        Shape of a stored chunk along T, C, Z, Y, X; chunks at the edge are stored whole.
-    dtype
-        As stored, with its byte order.
-    compression
-        "none", "deflate" (with zlib's header), "zstd", "lzw" or "packbits" (as in TIFF).
-    predictor
-        1 for none; 2: each sample is the difference to the same sample of the pixel before it.
-    interleaved
-        Whether the samples of a pixel are adjacent in a chunk.
-    locate
-        Returns the file (path or URL), offset and length of the chunk at a grid position; None for
-        one that is not stored and holds zeros.
-    """
-
-    chunk: Shape5
-    dtype: np.dtype[Any]
-    compression: str
-    predictor: int
-    interleaved: bool
-    locate: Callable[[Shape5], tuple[str, int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)

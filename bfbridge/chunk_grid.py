@@ -1,4 +1,4 @@
-"""Chunk grids: how a level is divided into chunks, and where each chunk lies.
+"""Chunks: how a level is divided into them, where each lies, and how they are encoded.
 
 Used by the engine and by every backend. Coordinates are along T, C, Z, Y, X.
 """
@@ -8,10 +8,22 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["AXES", "ChunkGrid", "Shape5", "chunk_parts", "chunk_ranges"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "AXES",
+    "ChunkGrid",
+    "Shape5",
+    "StoredAs",
+    "StoredRanges",
+    "chunk_parts",
+    "chunk_ranges",
+]
 
 AXES = "TCZYX"
 Shape5 = tuple[int, int, int, int, int]
@@ -140,3 +152,51 @@ def chunk_parts(
             inside.append(slice(low - origin, high - origin))
             target.append(slice(low - a, high - a))
         yield index, tuple(inside), tuple(target)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAs:
+    """How the chunks of one level are encoded; equal ones can be exchanged byte for byte.
+
+    Attributes
+    ----------
+    container
+        Whose chunks they are: "tiff" or "zarr".
+    details
+        All that a decoder is told beside the bytes: compression, predictor, tables, ...
+    """
+
+    container: str
+    details: tuple[tuple[str, Any], ...]
+
+    def __getitem__(self, name: str) -> Any:
+        return dict(self.details)[name]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRanges:
+    """Byte ranges of the stored chunks of one level, for programs that fetch them by range.
+
+    Attributes
+    ----------
+    chunk
+        Shape of a stored chunk along T, C, Z, Y, X; chunks at the edge are stored whole.
+    dtype
+        As stored, with its byte order.
+    compression
+        "none", "deflate" (with zlib's header), "zstd", "lzw" or "packbits" (as in TIFF).
+    predictor
+        1 for none; 2: each sample is the difference to the same sample of the pixel before it.
+    interleaved
+        Whether the samples of a pixel are adjacent in a chunk.
+    locate
+        Returns the file (path or URL), offset and length of the chunk at a grid position; None for
+        one that is not stored and holds zeros.
+    """
+
+    chunk: Shape5
+    dtype: np.dtype[Any]
+    compression: str
+    predictor: int
+    interleaved: bool
+    locate: Callable[[Shape5], tuple[str, int, int] | None]

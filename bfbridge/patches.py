@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bfbridge.analysis.coordinates import corner
+from bfbridge.analysis.coordinates import corners
 from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.engine.selection import FACE_AXES, Selection
 from bfbridge.engine.tiles import LevelReader, new_array
@@ -404,18 +404,18 @@ class ImageStack:
     def get_bounding_rectangles(source: Any, **options: Any) -> dict[int, Rectangle]:
         """Return where each scene lies, by number, in full-size pixels.
 
-        Positions come from the stage, with the leftmost and topmost at 0; where the file does not
-        give them, all scenes lie at 0.
+        Positions are those of the file in pixels, or else those of the stage, with the leftmost
+        and topmost at 0; where the file does not give them, all scenes lie at 0.
         """
         with BioReader(source, **options) as reader:
             scenes = _scenes(reader)
-            corners = {view.index: _corner(view) for view in scenes}
-            known = [corner for corner in corners.values() if corner is not None]
+            placed = _corners(scenes)
+            known = [corner for corner in placed if corner is not None]
             top = min((y for y, _ in known), default=0.0)
             left = min((x for _, x in known), default=0.0)
             found = {}
-            for number, view in enumerate(scenes):
-                y, x = corners[view.index] or (top, left)
+            for number, (view, corner) in enumerate(zip(scenes, placed, strict=True)):
+                y, x = corner or (top, left)
                 sizes = view.sizes
                 found[number] = Rectangle(round(x - left), round(y - top), sizes["X"], sizes["Y"])
             return found
@@ -455,9 +455,11 @@ def _scene_index(reader: BioReader, scene: int | None) -> int:
     return scenes[number].index
 
 
-def _corner(view: ImageView) -> tuple[float, float] | None:
-    """Stage position of the first plane, (y, x) in pixels, or None."""
+def _corners(views: Sequence[ImageView]) -> list[tuple[float, float] | None]:
+    """Return (y, x) of each image in pixels, or None where it is not known."""
     try:
-        return corner(view)
+        return list(corners(views))
     except BadArgument:
-        return None
+        if len(views) == 1:
+            return [None]
+    return [place for view in views for place in _corners([view])]

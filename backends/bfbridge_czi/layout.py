@@ -101,11 +101,17 @@ class Scene:
         How many positions of the axes H, I and R are folded into T, channels and Z.
     levels
         Full size first.
+    number
+        Of the scene; differs from the image's number if the tiles of a mosaic are images.
+    origin
+        (y, x) of the first pixel in the coordinates of the file.
     """
 
     sizes: tuple[int, int, int]
     folded: tuple[int, int, int]
     levels: tuple[Tiles, ...]
+    number: int = 0
+    origin: tuple[int, int] = (0, 0)
 
     def plane(self, t: int, channel: int, z: int) -> int:
         """Return the number of a plane: Z fastest, then channels, then T."""
@@ -138,7 +144,7 @@ class Plan(NamedTuple):
     scenes: int
 
 
-def plan_scenes(file: CziFile, *, grouped: bool = True) -> Plan:
+def plan_scenes(file: CziFile, *, grouped: bool = True, stitched: bool = True) -> Plan:
     """Sort the subblocks of a file into images, in Bio-Formats' order of series.
 
     Parameters
@@ -147,6 +153,9 @@ def plan_scenes(file: CziFile, *, grouped: bool = True) -> Plan:
         With its limits.
     grouped
         Bio-Formats' setGroupFiles, by which it guesses where planes are missing.
+    stitched
+        False: each tile of a mosaic is an image, at full size only. Tiles that a scene lacks are
+        left out; Bio-Formats makes black images of them.
 
     Raises
     ------
@@ -164,6 +173,8 @@ def plan_scenes(file: CziFile, *, grouped: bool = True) -> Plan:
     series = axes.series()
     count = int(series.max()) + 1
     _check_counts(file, axes, kind, count)
+    if not stitched:
+        return Plan(kind, _tile_images(file, axes, kind, level, series), axes.scenes)
     _check_guesses(blocks, axes, level, count, grouped=grouped)
     scenes = []
     order = np.argsort(series, kind="stable")
@@ -172,8 +183,33 @@ def plan_scenes(file: CziFile, *, grouped: bool = True) -> Plan:
         if not len(chosen):
             raise Unsupported(f"a CZI file in which scene {number} has no subblock")
         levels = _scene_levels(blocks, axes, level, chosen, factor)
-        scenes.append(Scene(axes.sizes, axes.folded, levels))
+        corner = _corner(blocks, chosen[level[chosen] == 0])
+        scenes.append(Scene(axes.sizes, axes.folded, levels, number, corner))
     return Plan(kind, scenes, axes.scenes)
+
+
+def _tile_images(
+    file: CziFile, axes: _Axes, kind: PixelKind, level: Array, series: Array
+) -> list[Scene]:
+    """Return every tile as an image, scene by scene."""
+    blocks, tiles = file.blocks, int(axes.mosaic.max()) + 1
+    numbers = series * tiles + axes.mosaic
+    base = np.flatnonzero(level == 0)
+    found, ordinal = np.unique(numbers[base], return_inverse=True)
+    _check_counts(file, axes, kind, len(found))
+    order = np.argsort(ordinal, kind="stable")
+    ends = np.searchsorted(ordinal[order], np.arange(1, len(found)))
+    images = []
+    for chosen in np.split(base[order], ends):
+        levels = _scene_levels(blocks, axes, level, chosen, 1)
+        number, corner = int(series[chosen[0]]), _corner(blocks, chosen)
+        images.append(Scene(axes.sizes, axes.folded, levels, number, corner))
+    return images
+
+
+def _corner(blocks: Blocks, chosen: Array) -> tuple[int, int]:
+    """Return (y, x) of the first pixel that subblocks cover."""
+    return int(blocks.y[chosen].min()), int(blocks.x[chosen].min())
 
 
 def _check_counts(file: CziFile, axes: _Axes, kind: PixelKind, count: int) -> None:
@@ -324,7 +360,7 @@ def _scene_levels(
     if not len(base):
         raise Unsupported("a CZI file with a pyramid without its full size")
     _check_tiles(blocks, axes, base)
-    left, top = int(blocks.x[base].min()), int(blocks.y[base].min())
+    top, left = _corner(blocks, base)
     width = int((blocks.x[base] + blocks.width[base]).max()) - left
     height = int((blocks.y[base] + blocks.height[base]).max()) - top
     tiles = []

@@ -16,6 +16,7 @@ from bfbridge.backend import (
     Level,
     Modulo,
     OpenOptions,
+    Placement,
     ReaderBackend,
     Region,
 )
@@ -47,6 +48,7 @@ _PICTURES: Final[dict[str, tuple[str, Role]]] = {
     "Label": ("label image", "label"),
     "SlidePreview": ("macro image", "macro"),
 }
+_AUTOSTITCH: Final = "zeissczi.autostitch"
 _LEAST_CACHE: Final = 64 << 20
 _MOST_CACHE: Final = 256 << 20
 
@@ -64,16 +66,18 @@ class CziReader(ReaderBackend):
         self.waits = source.url is not None
         self._file = CziFile(access, source.name, options.limits)
         grouped = options.group_files is not False
-        plan = plan_scenes(self._file, grouped=grouped)
+        stitch = _is_stitched(options.backend_options)
+        plan = plan_scenes(self._file, grouped=grouped, stitched=stitch)
         self._kind, self._scenes = plan.kind, plan.images
         pictures = self._pictures(options)
-        places = sum(len(scene.levels) for scene in self._scenes) + len(pictures)
+        stitched = {scene.number: scene for scene in self._scenes}
+        places = sum(len(scene.levels) for scene in stitched.values()) + len(pictures)
         self._tree = self._metadata_tree()
         self._metadata = read_metadata(self._tree, places)
         if _is_palm(self._tree, len(self._file.blocks)):
             raise Unsupported("a CZI file of PALM data")
         self._readers: list[list[TileReader]] = []
-        images = self._describe_scenes(plan, len(self._scenes) + len(pictures))
+        images = self._describe_scenes(plan, len(stitched) + len(pictures))
         for picture, (title, role) in pictures:
             images.append(self._describe_picture(picture, title, role))
         self._images = tuple(images)
@@ -86,15 +90,14 @@ class CziReader(ReaderBackend):
         Raises
         ------
         Unsupported
-            It is of a kind that is left to Bio-Formats, or options of Bio-Formats are given.
+            It is of a kind that is left to Bio-Formats, or options are given other than
+            ``zeissczi.autostitch``, which is true or false.
         UnreadableFile
             It is truncated or damaged.
         LimitExceeded
             It declares more than the limits allow.
         """
-        if options.backend_options:
-            names = ", ".join(sorted(options.backend_options))
-            raise Unsupported(f"the options {names} are Bio-Formats'")
+        _is_stitched(options.backend_options)
         if sys.byteorder != "little":
             raise Unsupported("CZI files are read on little-endian machines only")
         access = source.open()
@@ -120,7 +123,7 @@ class CziReader(ReaderBackend):
         fill = 255 if samples > 1 and any(len(scene.levels) > 1 for scene in scenes) else 0
         cache = BlockCache(_cache_bytes(self._scenes, self._kind))
         found: list[Image] = []
-        for number, scene in enumerate(scenes):
+        for scene in scenes:
             readers = [
                 TileReader(self._file, self._kind, tiles, fill, cache) for tiles in scene.levels
             ]
@@ -131,7 +134,7 @@ class CziReader(ReaderBackend):
             )
             found.append(
                 Image(
-                    name=metadata.name_of(number, plan.scenes, images),
+                    name=metadata.name_of(scene.number, plan.scenes, images),
                     levels=levels,
                     dtype=dtype,
                     samples=samples,
@@ -139,6 +142,7 @@ class CziReader(ReaderBackend):
                     pixel_size=metadata.pixel_size,
                     channels=tuple(metadata.channel(c, samples) for c in range(scene.sizes[1])),
                     significant_bits=8 * dtype.itemsize,
+                    placement=Placement(scene.number, *scene.origin),
                 )
             )
         if metadata.bits is not None and metadata.bits > 0:
@@ -310,6 +314,23 @@ class CziReader(ReaderBackend):
         """Close the file, once the reads under way have ended."""
         self._closed = True
         self._access.close()
+
+
+def _is_stitched(options: Mapping[str, Any]) -> bool:
+    """Whether the tiles of a mosaic make one image: Bio-Formats' option ``zeissczi.autostitch``.
+
+    Raises
+    ------
+    Unsupported
+        There are other options, or another value.
+    """
+    others = sorted(set(options) - {_AUTOSTITCH})
+    if others:
+        raise Unsupported(f"the options {', '.join(others)} are Bio-Formats'")
+    value = str(options.get(_AUTOSTITCH, True)).lower()
+    if value not in ("true", "false"):
+        raise Unsupported(f"{_AUTOSTITCH} is neither true nor false")
+    return value == "true"
 
 
 def _position(attachment: Attachment) -> int:
