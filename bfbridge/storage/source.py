@@ -162,6 +162,9 @@ class Source:
     def filesystem(self) -> Any:
         """Return the fsspec filesystem of a URL.
 
+        What it remembers of folders above the URL is dropped: file systems of object stores keep
+        listings for the life of a process, without the objects that were added since.
+
         Raises
         ------
         MissingExtra
@@ -174,7 +177,9 @@ class Source:
         try:
             import fsspec
 
-            return fsspec.core.url_to_fs(self.url, **self.storage_options)[0]
+            filesystem, path = fsspec.core.url_to_fs(self.url, **self.storage_options)
+            filesystem.invalidate_cache(path)
+            return filesystem
         except ImportError as error:
             raise MissingExtra(
                 f"{self.name}: reading this URL needs a package that is not installed ({error}). "

@@ -522,9 +522,8 @@ def _siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple[Sourc
 
 
 def _listed(source: Source, names: Sequence[str]) -> Iterator[tuple[Source, str]]:
-    import fsspec
-
-    files, path = fsspec.core.url_to_fs(source.url, **source.storage_options)
+    files = source.filesystem()
+    path = str(files._strip_protocol(source.url))
     try:
         listing = files.ls(posixpath.dirname(path), detail=True)
     except (OSError, NotImplementedError, ValueError) as error:

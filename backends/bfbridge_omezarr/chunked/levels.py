@@ -25,6 +25,7 @@ __all__ = ["LevelBuffers", "LevelWriter", "Windows"]
 
 Array = np.ndarray[Any, Any]
 _SAMPLED: Final = 8
+_SMALL: Final = 256 * 256
 
 
 class LevelBuffers(threading.local):
@@ -186,8 +187,22 @@ def _cut_chunk(level: Level) -> Level:
     return Level(level.shape, level.grid.block_shape((0, 0, 0, 0, 0)))
 
 
+def _extremes(values: Array) -> Window:
+    """Return the lowest and highest finite value."""
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        values = values[np.isfinite(values)]
+        if not values.size:
+            return Window()
+        low, high = float(values.min()), float(values.max())
+    return Window(low, high)
+
+
 class Windows:
-    """Lowest and highest value of each channel, from a sample of every block of level 0."""
+    """Lowest and highest value of each channel, from a sample of every block of level 0.
+
+    Small blocks, and those whose sample has one value only, are searched completely.
+    """
 
     def __init__(self, image: Image) -> None:
         self._active = image.dtype.kind in "iuf"
@@ -198,15 +213,15 @@ class Windows:
         """Take note of a block's values."""
         if not self._active:
             return
-        sample = block[..., ::_SAMPLED, ::_SAMPLED]
+        step = 1 if block.shape[3] * block.shape[4] <= _SMALL else _SAMPLED
         for offset in range(block.shape[1]):
-            values = sample[:, offset]
-            low, high = float(values.min()), float(values.max())
-            if not (math.isfinite(low) and math.isfinite(high)):
-                continue
+            seen = _extremes(block[:, offset, :, ::step, ::step])
+            if step > 1 and seen.low == seen.high:
+                # Of sparse images, as masks and localizations are, a sample may miss all objects.
+                seen = _extremes(block[:, offset])
             with self._lock:
                 place = first_channel + offset
-                self._found[place] = self._found[place].joined(Window(low, high))
+                self._found[place] = self._found[place].joined(seen)
 
     def merge(self, seen: Sequence[Window]) -> None:
         """Take note of what another process saw."""

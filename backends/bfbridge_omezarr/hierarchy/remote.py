@@ -155,6 +155,8 @@ class RemoteStore(Store):
 
     def keys(self) -> Iterator[str]:
         try:
+            # Listings that the file system keeps may be older than the objects.
+            self._fs.invalidate_cache(self._root)
             files = sorted(self._fs.find(self._root))
         except Exception:  # noqa: BLE001 - each file system has its own
             # Plain web servers cannot list; what was asked for by name is all there is to tell.
