@@ -739,7 +739,7 @@ def test_a_window_always_has_a_width(tmp_path: Path) -> None:
 def test_windows_show_the_objects_of_small_and_sparse_images(tmp_path: Path) -> None:
     # No object lies on the pixels that are sampled of large blocks.
     for name, side, dtype in (
-        ("small", 20, "uint16"), ("sparse", 1000, "uint16"), ("holes", 1000, "float32"),
+        ("small", 20, "uint16"), ("sparse", 400, "uint16"), ("holes", 400, "float32"),
     ):  # fmt: skip
         values = np.zeros((1, 1, 1, side, side), dtype)
         values[..., 3, 5] = 40
@@ -760,7 +760,8 @@ def test_a_stored_window_without_width_is_not_kept(tmp_path: Path) -> None:
     fill(writer, spec, [values])
     writer.finish()
     window = attributes(tmp_path / "a.zarr")["omero"]["channels"][0]["window"]
-    assert (window["start"], window["end"]) == (values.min(), values.max())
+    sampled = values[..., ::8, ::8]
+    assert (window["start"], window["end"]) == (sampled.min(), sampled.max())
 
 
 def test_windows_of_rgb_are_those_of_the_type(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ __all__ = ["LevelBuffers", "LevelWriter", "Windows"]
 
 Array = np.ndarray[Any, Any]
 _SAMPLED: Final = 8
-_SMALL: Final = 256 * 256
 
 
 class LevelBuffers(threading.local):
@@ -201,7 +200,7 @@ def _extremes(values: Array) -> Window:
 class Windows:
     """Lowest and highest value of each channel, from a sample of every block of level 0.
 
-    Small blocks, and those whose sample has one value only, are searched completely.
+    Blocks whose sample has one value only are searched completely.
     """
 
     def __init__(self, image: Image) -> None:
@@ -213,10 +212,9 @@ class Windows:
         """Take note of a block's values."""
         if not self._active:
             return
-        step = 1 if block.shape[3] * block.shape[4] <= _SMALL else _SAMPLED
         for offset in range(block.shape[1]):
-            seen = _extremes(block[:, offset, :, ::step, ::step])
-            if step > 1 and seen.low == seen.high:
+            seen = _extremes(block[:, offset, :, ::_SAMPLED, ::_SAMPLED])
+            if seen.low == seen.high:
                 # Of sparse images, as masks and localizations are, a sample may miss all objects.
                 seen = _extremes(block[:, offset])
             with self._lock:
