@@ -31,8 +31,16 @@ __all__ = ["from_plain", "to_plain"]
 _RECORDS: Final[Mapping[str, Any]] = {
     kind.__name__: kind
     for kind in (
-        Channel, Extras, Image, ImageSpec, Level, PixelSize, Placement, Quantity, StoredAs,
-    )  # fmt: skip
+        Channel,
+        Extras,
+        Image,
+        ImageSpec,
+        Level,
+        PixelSize,
+        Placement,
+        Quantity,
+        StoredAs,
+    )
 }
 
 
