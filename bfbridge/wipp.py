@@ -34,7 +34,8 @@ __all__ = ["main"]
 LOG_FORMAT = "%(asctime)s - %(name)-8s - %(levelname)-8s - %(message)s"
 LOG_DATE = "%d-%b-%y %H:%M:%S"
 EXTENSIONS = (".ome.tif", ".ome.zarr")
-TILE = 1024
+WIPP_TIFF = {"tile": 1024, "whole_tiles": True, "compression": "lzw", "pyramid": False}
+"""Options of the files that the platform makes of uploads."""
 
 log = logging.getLogger("bfbridge.wipp")
 
@@ -118,7 +119,7 @@ def _run(asked: argparse.Namespace) -> int:
     pattern = asked.filePattern.strip() or ".*"
     options: dict[str, Any] = {"split": "series,c,t", "max_workers": _number("NUM_THREADS")}
     if extension == ".ome.tif":
-        options |= {"tile": TILE, "compression": "lzw", "pyramid": False}
+        options |= WIPP_TIFF
     if asked.preview:
         return _preview(folder, pattern, asked.outDir, extension, read_options(options)[0])
     done = convert_many(

@@ -63,6 +63,14 @@ def convert(
             help="Z positions of a chunk, in formats with such chunks.",
         ),
     ] = None,
+    wipp: Annotated[
+        bool,
+        typer.Option(
+            "--wipp", rich_help_panel=NEW_FILE,
+            help="Files for WIPP: OME-TIFF, a file for each channel and time point, whole tiles of "
+            "1024 x 1024, LZW, full size only.",
+        ),
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,9 +104,22 @@ def convert(
         options["chunks"] = (chunk_depth, *(side if isinstance(side, tuple) else (side, side)))
     if resolutions is not None:
         options["pyramid"] = resolutions - 1
+    if wipp:
+        options = _for_wipp(options)
     if option:
         options["reader_options"] = {"options": pairs(option)}
     _run(paths, dask, quiet, chosen_options(options))
+
+
+def _for_wipp(options: dict[str, Any]) -> dict[str, Any]:
+    """Add the options of WIPP's files, and refuse others of the same names."""
+    from bfbridge.wipp import WIPP_TIFF
+
+    wanted = {"split": "series,c,t", "suffix": ".ome.tif", **WIPP_TIFF}
+    given = [name for name in wanted if options.get(name) not in (None, False, wanted[name])]
+    if given:
+        raise typer.BadParameter(f"--wipp sets {', '.join(given)}; leave out one of them.")
+    return options | wanted
 
 
 def _side(tile: int | None, height: int | None, width: int | None) -> Any:
