@@ -127,7 +127,7 @@ def formats(
     from rich.text import Text
 
     from bfbridge.cli.doctor import plugins
-    from bfbridge.registry import find
+    from bfbridge.registry import find, preferred, read_suffixes, written_suffixes
 
     known = find("bioformats").load().formats()
     third_parties = plugins()
@@ -143,7 +143,13 @@ def formats(
             for f in known
         ]
         rows += [
-            {"plugin": entry.name, "module": entry.module, "brought_by": entry.distribution}
+            {
+                "plugin": entry.name,
+                "module": entry.module,
+                "brought_by": entry.distribution,
+                "suffixes": list(read_suffixes(entry)),
+                "writes": list(written_suffixes(entry)),
+            }
             | ({"error": wrong} if wrong else {})
             for entry, wrong in third_parties
         ]
@@ -154,6 +160,11 @@ def formats(
         table.add_column(column, overflow="fold")
     for f in sorted(known, key=lambda f: f.name.lower()):
         table.add_row(Text(f.name), Text(" ".join(f.suffixes)), Text(" ".join(f.writes)))
+    for entry, _ in third_parties:
+        read, written = read_suffixes(entry), written_suffixes(entry)
+        if read or written:
+            name = f"{entry.name} (plug-in)"
+            table.add_row(*(Text(printable(t)) for t in (name, " ".join(read), " ".join(written))))
     console = Console(highlight=False)
     console.print(table)
     suffixes = {suffix for f in known for suffix in f.suffixes}
@@ -161,8 +172,10 @@ def formats(
         f"\n{len(known)} formats with {len(suffixes)} suffixes through Bio-Formats; OME-TIFF and "
         "OME-Zarr are read and written natively."
     )
+    first = preferred()
     for entry, wrong in third_parties:
-        told = wrong or f"plug-in {entry.name}, of {entry.distribution}: used for other formats"
+        use = "used before the backends of bfbridge" if entry in first else "used for other formats"
+        told = wrong or f"plug-in {entry.name}, of {entry.distribution}: {use}"
         console.print(Text(printable(told), style="red" if wrong else ""), soft_wrap=True)
 
 
