@@ -36,6 +36,9 @@ LOG_DATE = "%d-%b-%y %H:%M:%S"
 EXTENSIONS = (".ome.tif", ".ome.zarr")
 WIPP_TIFF = {"tile": 1024, "whole_tiles": True, "compression": "lzw", "pyramid": False}
 """Options of the files that the platform makes of uploads."""
+SPLIT = "series,c,t"
+CONVERT_OPTIONS = {"split": SPLIT, "suffix": EXTENSIONS[0], **WIPP_TIFF}
+"""Options of `bfbridge.convert` that make such files."""
 
 log = logging.getLogger("bfbridge.wipp")
 
@@ -117,7 +120,7 @@ def _run(asked: argparse.Namespace) -> int:
     images = asked.inpDir / "images"
     folder = images if images.is_dir() else asked.inpDir
     pattern = asked.filePattern.strip() or ".*"
-    options: dict[str, Any] = {"split": "series,c,t", "max_workers": _number("NUM_THREADS")}
+    options: dict[str, Any] = {"split": SPLIT, "max_workers": _number("NUM_THREADS")}
     if extension == ".ome.tif":
         options |= WIPP_TIFF
     if asked.preview:

@@ -113,13 +113,13 @@ def convert(
 
 def _for_wipp(options: dict[str, Any]) -> dict[str, Any]:
     """Add the options of WIPP's files, and refuse others of the same names."""
-    from bfbridge.wipp import WIPP_TIFF
+    from bfbridge.wipp import CONVERT_OPTIONS
 
-    wanted = {"split": "series,c,t", "suffix": ".ome.tif", **WIPP_TIFF}
-    given = [name for name in wanted if options.get(name) not in (None, False, wanted[name])]
+    wanted = CONVERT_OPTIONS.items()
+    given = [name for name, value in wanted if options.get(name) not in (None, False, value)]
     if given:
         raise typer.BadParameter(f"--wipp sets {', '.join(given)}; leave out one of them.")
-    return options | wanted
+    return options | CONVERT_OPTIONS
 
 
 def _side(tile: int | None, height: int | None, width: int | None) -> Any:

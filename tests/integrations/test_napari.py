@@ -152,7 +152,9 @@ def test_layers_that_differ_are_images_of_one_file(tmp_path, suffix):
     with BioReader(target) as br:
         first, second, third = br.series
         assert first.channel_names == ["a", "b"]
-        np.testing.assert_array_equal(first[:, :, 0], np.stack([plane, plane + 1], -1))
+        np.testing.assert_array_equal(
+            first[:, :, 0, :], np.stack([plane, plane + 1], -1)[:, :, None]
+        )
         np.testing.assert_array_equal(second[:], plane.astype(np.float32))
         np.testing.assert_array_equal(third.read(squeeze=True), rgb)
 
