@@ -50,8 +50,8 @@ class Objects:
 
     def __init__(self, source: Source) -> None:
         self.name = source.name.rstrip("/")
-        self._fs = source.filesystem()
-        self._root = str(self._fs._strip_protocol(source.url)).rstrip("/")
+        self._fs, root = source.located()
+        self._root = root.rstrip("/")
 
     def put(self, key: str, data: Any, *, new: bool = False) -> None:
         """Write an object; it appears whole or not at all.

@@ -26,6 +26,7 @@ from bfbridge.errors import BfbridgeError, LimitExceeded
 from bfbridge.limits import Limits
 from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess, Source, as_source
+from bfbridge.storage.url_chain import UrlChain
 from bfbridge_bioformats.files.companions import refusal
 from bfbridge_bioformats.files.mending import may_be_mended, mended
 from bfbridge_bioformats.runtime.calls import Activity
@@ -507,7 +508,7 @@ def _siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple[Sourc
         return
     names = [name.replace("\\", "/") for name in companions]
     stem, suffix = posixpath.splitext(source.filename)
-    if source.url.split("::", 1)[0].startswith(("http://", "https://")):
+    if UrlChain.of(source.url).link.startswith(("http://", "https://")):
         # Listing a web page is a guess, and may be large: only likely names are asked for.
         partner = _PARTNERS.get(suffix.lower())
         if partner is not None:
@@ -522,8 +523,7 @@ def _siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple[Sourc
 
 
 def _listed(source: Source, names: Sequence[str]) -> Iterator[tuple[Source, str]]:
-    files = source.filesystem()
-    path = str(files._strip_protocol(source.url))
+    files, path = source.located()
     try:
         listing = files.ls(posixpath.dirname(path), detail=True)
     except (OSError, NotImplementedError, ValueError) as error:

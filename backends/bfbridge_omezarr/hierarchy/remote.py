@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from bfbridge.errors import Closed, MissingExtra, ReadFailed
 from bfbridge.storage.source import ProcessFilesystem
+from bfbridge.storage.url_chain import behind_cache
 from bfbridge_omezarr.hierarchy.store import Buffer, Stamped, Store, too_long
 
 if TYPE_CHECKING:
@@ -36,9 +37,8 @@ class RemoteStore(Store):
     def __init__(self, source: Source) -> None:
         self.name = source.name
         self._filesystem = ProcessFilesystem(source)
-        url = source.url or ""
-        base, query, rest = url.partition("?")
-        self._root = str(self._fs._strip_protocol(base)).rstrip("/")
+        base, query, rest = self._filesystem.path.partition("?")
+        self._root = base.rstrip("/")
         # A web server would take a "#" or "?" in a key for the end of the path.
         self._quotes = "http" in self._fs.protocol
         self._query = query + rest
@@ -46,7 +46,8 @@ class RemoteStore(Store):
 
     @property
     def _fs(self) -> Any:
-        return self._filesystem.here
+        # fsspec's caches keep an empty copy of what is missing, as chunks of zeros are.
+        return behind_cache(self._filesystem.here)
 
     def get(self, key: str, limit: int) -> bytes | None:
         try:
