@@ -350,7 +350,10 @@ class BioWriter(ImageWriter):
                 inplace.refuse_url(place)
             ome = document_of(metadata, series)
             target = inplace.target_of(
-                place, overwrite=flag(overwrite, "overwrite"), durable=flag(durable, "durable")
+                place,
+                writer,
+                overwrite=flag(overwrite, "overwrite"),
+                durable=flag(durable, "durable"),
             )
             try:
                 file = NewFile(target, writer, ome, plan)

@@ -28,6 +28,7 @@ from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.journal import Interrupted, Journal, find_interrupted
 from bfbridge.storage.object_store import Objects, UrlTarget
 from bfbridge.storage.source import as_source, path_or_url
+from bfbridge.storage.upload import UploadTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,18 +127,8 @@ def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterB
     ------
     BadArgument
         No writer owns the suffix.
-    Unsupported
-        It writes to disks only, and this is a URL.
     """
-    local = isinstance(place, Path)
-    writer = registry.writer_for(str(place) if local else place.name, backend)
-    if not local and not writer.at_urls:
-        suffixes = registry.suffixes_of_writers(lambda writer: writer.at_urls)
-        raise Unsupported(
-            f"{place.name}: {writer.name} files are written to disks; to URLs only {suffixes}. "
-            "Write to a path, and copy the finished file."
-        )
-    return writer
+    return registry.writer_for(str(place) if isinstance(place, Path) else place.filename, backend)
 
 
 def _chunked(writer: type[WriterBackend], where: object, what: str) -> type[ChunkedStoreBackend]:
@@ -173,10 +164,12 @@ def refuse_url(place: Path | Source) -> None:
         )
 
 
-def target_of(place: Path | Source, *, overwrite: bool, durable: bool) -> AtomicTarget | UrlTarget:
+def target_of(
+    place: Path | Source, writer: type[WriterBackend], *, overwrite: bool, durable: bool
+) -> AtomicTarget | UrlTarget:
     """Return the target of a new file at a place."""
     if not isinstance(place, Path):
-        return UrlTarget(place, overwrite=overwrite)
+        return (UrlTarget if writer.at_urls else UploadTarget)(place, overwrite=overwrite)
     # What cannot be made is reported by AtomicTarget, which names the reason and the remedy.
     with suppress(OSError):
         os.makedirs(os.path.dirname(place) or ".", exist_ok=True)

@@ -45,6 +45,7 @@ from bfbridge.runtime.arguments import one_of
 from bfbridge.runtime.interrupts import checkpoint, deferred
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.object_store import UrlTarget
+from bfbridge.storage.upload import UploadTarget
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -587,6 +588,6 @@ def _reported(target: Target) -> Iterator[None]:
 
 def name_target(error: BfbridgeError, target: Target) -> None:
     """Put the target's name into a message, in place of the private folder it is made in."""
-    if isinstance(target, AtomicTarget) and len(error.args) == 1:
+    if isinstance(target, (AtomicTarget, UploadTarget)) and len(error.args) == 1:
         text = str(error.args[0]).replace(str(target.work_path), str(target.path))
         error.args = (text.replace(str(target.folder), str(target.path)),)

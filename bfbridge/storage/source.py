@@ -169,8 +169,7 @@ class Source:
     def located(self) -> tuple[Any, str]:
         """Return the fsspec filesystem of a URL, and the path in it.
 
-        Listings that it keeps of folders above the URL are dropped: those of object stores are kept
-        for the life of a process, without the objects that were added since.
+        Listings that it keeps of folders above the URL are dropped: they may be old.
 
         Raises
         ------
