@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import logging
 import os
-import posixpath
 import re
 import shutil
 import tempfile
@@ -26,9 +25,10 @@ from bfbridge.errors import BfbridgeError, LimitExceeded
 from bfbridge.limits import Limits
 from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess, Source, as_source
-from bfbridge.storage.url_chain import UrlChain
 from bfbridge_bioformats.files.companions import refusal
 from bfbridge_bioformats.files.mending import may_be_mended, mended
+from bfbridge_bioformats.files.remote_siblings import MOST_SIBLINGS as _MOST_SIBLINGS
+from bfbridge_bioformats.files.remote_siblings import remote_siblings
 from bfbridge_bioformats.runtime.calls import Activity
 from bfbridge_bioformats.runtime.machine import machine
 
@@ -46,15 +46,12 @@ _KEPT_OF_MENDED = 4
 _HEAP_SHARE = 8
 # Longest file that is copied to disk where a format cannot be read otherwise.
 _MOST_COPIED = 4 << 30
-_MOST_SIBLINGS = 1000
 _MOST_RETRIES = 64
 _COPY_STEP = 8 << 20
 
 # Suffixes of what Location unpacks by itself, in ways that `bfbridge_bioformats.files.archives`
 # tells of.
 PACKED = (".gz", ".bz2", ".zip")
-# Companions by suffix, for places whose folders cannot be listed.
-_PARTNERS = {".ics": ".ids", ".ids": ".ics", ".hdr": ".img", ".img": ".hdr", ".nhdr": ".raw"}
 _NOT_A_NAME = re.compile(r'[\\/:*?"<>|\0\ud800-\udfff]')
 
 
@@ -504,32 +501,5 @@ def _siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple[Sourc
             for name in itertools.islice(beside, _MOST_SIBLINGS):
                 if name != source.filename:
                     yield source.sibling(name), name
-    if source.url is None:
-        return
-    names = [name.replace("\\", "/") for name in companions]
-    stem, suffix = posixpath.splitext(source.filename)
-    if UrlChain.of(source.url).link.startswith(("http://", "https://")):
-        # Listing a web page is a guess, and may be large: only likely names are asked for.
-        partner = _PARTNERS.get(suffix.lower())
-        if partner is not None:
-            names.append(stem + partner)
-        for name in dict.fromkeys(names):
-            with contextlib.suppress(BfbridgeError):
-                sibling = source.sibling(name)
-                if sibling.exists():
-                    yield sibling, name
-        return
-    yield from _listed(source, names)
-
-
-def _listed(source: Source, names: Sequence[str]) -> Iterator[tuple[Source, str]]:
-    files, path = source.located()
-    try:
-        listing = files.ls(posixpath.dirname(path), detail=True)
-    except (OSError, NotImplementedError, ValueError) as error:
-        log.debug("%s: its folder cannot be listed: %s", source.name, error)
-        listing = [{"name": name, "type": "file"} for name in names]
-    for entry in listing[:_MOST_SIBLINGS]:
-        name = posixpath.basename(str(entry["name"]).rstrip("/"))
-        if entry.get("type") == "file" and name and name != source.filename:
-            yield source.sibling(name), name
+    if source.url is not None:
+        yield from remote_siblings(source, companions)
