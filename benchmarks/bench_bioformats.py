@@ -3,12 +3,12 @@ r"""Files read through Bio-Formats: parallel reads, Java's own rate, isolation, 
     python benchmarks/bench_bioformats.py [--side 16384] [--repeats 5] [--only read cold ...]
         [--data FOLDER] [--peer-python PEERS/bin/python]
 
-Needs bfbridge[bioformats,ometiff] and tifffile. Peers (bfio[bioformats] and bffile) live in an
-environment of their own, whose Python is given; both are started with the same Java and the same
+Needs bfbridge[bioformats,ometiff] and tifffile. Peers (bfio[bioformats] and bffile) are installed
+in a separate environment, whose Python is given; both are started with the same Java and the same
 Bio-Formats jar as bfbridge, so that no Maven is needed and code is compared, not versions. Without
-it they are left out. `--data` is a folder of real files with its manifest.json.
+it they are omitted. `--data` is a folder of real files with its manifest.json.
 
-Contenders take turns; medians and ratios count. Files lie in the page cache.
+Contenders take turns; medians and ratios are shown. Files are in the page cache.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def bench_parallel(folder: Path, options: argparse.Namespace) -> None:
         runs = {"1 worker": whole(path, 1), "2 workers": whole(path, 2)}
         seconds = interleave(runs, options.repeats, memory=2 * side * side)
         ratios = table(f"All of {name}, br[:]", seconds, "2 workers")
-        print(f"  2 workers {ratios['1 worker']:.2f} x as fast as 1 (to reach: 1.8 x)")
+        print(f"  2 workers {ratios['1 worker']:.2f} x as fast as 1 (goal: 1.8 x)")
 
 
 PEER = """
@@ -121,7 +121,7 @@ os._exit(0)
 
 
 def peer(options: argparse.Namespace, which: str, path: Path, sum_: int) -> list[float]:
-    """Return the seconds of a peer's reads of the same file, in a process of its own."""
+    """Return the seconds of a peer's reads of the same file, in a separate process."""
     from bfbridge_bioformats.jars.locate import find_jar
     from bfbridge_bioformats.runtime.java import find_java
 
@@ -135,7 +135,7 @@ def peer(options: argparse.Namespace, which: str, path: Path, sum_: int) -> list
     )
     found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("SECONDS")]
     if not found:
-        print(f"  {which} is left out, it did not run: {done.stderr.strip().splitlines()[-1:]}")
+        print(f"  {which} is omitted, it failed: {done.stderr.strip().splitlines()[-1:]}")
     elif int(found[0][1]) != sum_:
         print(f"  {which} reads other pixels")
     return [float(seconds) for seconds, _ in found]
@@ -155,13 +155,13 @@ def bench_read(folder: Path, options: argparse.Namespace) -> None:
                 seconds[which] = found
     ratios = table(f"All of {options.side} x {options.side} zlib", seconds, "1 worker")
     print(
-        f"  1 worker has {ratios['openBytes alone']:.2f} x Java's own rate (to reach: 0.95), "
+        f"  1 worker has {ratios['openBytes alone']:.2f} x Java's own rate (goal: 0.95), "
         f"2 workers {1 / ratios['2 workers']:.2f} x that of 1"
     )
     for which in {"bfio", "bffile"} & set(ratios):
         two_times = ratios[which] / ratios["2 workers"]
         print(
-            f"  against {which}: 1 worker {ratios[which]:.2f} x (to reach: 1.5), "
+            f"  against {which}: 1 worker {ratios[which]:.2f} x (goal: 1.5), "
             f"2 workers {two_times:.2f} x (2.5)"
         )
 
@@ -246,7 +246,7 @@ def bench_cold(folder: Path, options: argparse.Namespace) -> None:
 
 
 def import_to_pixels(program: str, archive: str) -> float:
-    """Seconds that a program prints, run with bytecode at hand as an installed package has it."""
+    """Return the seconds that a program prints; bytecode is compiled before."""
     environment = {**os.environ, "BFBRIDGE_ARCHIVE": archive}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", program]
@@ -257,7 +257,7 @@ def import_to_pixels(program: str, archive: str) -> float:
 def bench_open(folder: Path, options: argparse.Namespace) -> None:
     del folder
     if options.data is None:
-        print("\nOpening real files is left out: give --data")
+        print("\nOpening real files is skipped: give --data")
         return
     from bfbridge import BioReader
     from bfbridge_bioformats.runtime.machine import machine
@@ -287,7 +287,7 @@ def bench_open(folder: Path, options: argparse.Namespace) -> None:
 
     seconds = interleave({"BioReader": ours, "setId alone": java}, options.repeats)
     ratios = table(f"Open to shape of {len(files)} real files", seconds, "setId alone")
-    print(f"  {100 * (ratios['BioReader'] - 1):+.0f} % (to reach: +10 %)")
+    print(f"  {100 * (ratios['BioReader'] - 1):+.0f} % (goal: +10 %)")
 
 
 def main() -> None:
@@ -302,7 +302,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     for section in options.only:
-        # Each with files of its own size, and pictures of one are gone before the next.
+        # Each section uses a separate folder, which is removed before the next one.
         with tempfile.TemporaryDirectory() as folder:
             globals()[f"bench_{section}"](Path(folder), options)
 

@@ -4,10 +4,10 @@ r"""Conversion by bfbridge, against its own floors and against peers.
         [--peers FOLDER ...] [--data FOLDER]
 
 Every measurement but those called "warm" is a cold process: the command as a user types it, imports
-counted. Contenders take turns; medians and the highest peak memory are shown. Two floors stand
-beside each conversion: decoding the source alone, and encoding and writing the target alone, each
-with all CPUs. A third is what no pipeline can beat: the processor seconds of both, over the number
-of CPUs.
+counted. Contenders take turns; medians and the highest peak memory are shown. Two lower bounds are
+shown with each conversion: decoding the source alone, and encoding and writing the target alone,
+each with all CPUs. A third bound is the sum of their CPU seconds, divided by
+the number of CPUs.
 
 Peers (ngff-zarr, bioio-conversion, eubi-bridge, ome-zarr, large-image-converter, pyvips-binary,
 bfconvert) run where they are installed: on PATH, or in the environments whose bin folders are named
@@ -104,7 +104,7 @@ source, target, repeats = sys.argv[1], sys.argv[2] + ".ome.tif", int(sys.argv[3]
 found = {}
 for turn in range(repeats + 1):
     for name, options in (("copied", {}),
-                          ("encoded anew", {"recompress": True, "compression": sys.argv[4]})):
+                          ("encoded again", {"recompress": True, "compression": sys.argv[4]})):
         # To a new file: removing an old one takes as long as copying it.
         Path(target).unlink(missing_ok=True)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -247,17 +247,17 @@ def peers(source: Path, target: Path, kind: str) -> dict[str, list[str]]:
 
 
 def timed(commands: dict[str, list[str]], folder: Path) -> dict[str, tuple[list[float], float]]:
-    """Measure peers, once each: they take many times as long. Tell which do not work here."""
+    """Measure each peer once, because peers are much slower; report those that fail."""
     found = {}
     for name, command in commands.items():
-        # Some add to what is there, or refuse to.
+        # Some peers append to existing files, others refuse to replace them.
         for left in folder.glob("peer*"), folder.glob("bioio"), folder.glob("eubi"):
             for path in left:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         try:
             found |= cold({name: command}, 1)
         except RuntimeError as error:
-            print(f"left out: {name}: {str(error).strip().splitlines()[-1][:150]}")
+            print(f"omitted: {name}: {str(error).strip().splitlines()[-1][:150]}")
     return found
 
 
@@ -372,7 +372,7 @@ def main() -> None:
             make(source, plane)
         runs: dict[str, Callable[[], object]] = {
             "zarr": lambda: one(folder, f"{side}² to Zarr", source, plane, "zarr", n),
-            "tiff": lambda: one(folder, f"{side}² to TIFF, tiles encoded anew", source, plane,
+            "tiff": lambda: one(folder, f"{side}² to TIFF, tiles encoded again", source, plane,
                                 "tiff", n, "--recompress", "--compression", "deflate"),
             "stack": lambda: one(folder, "T3 C3 Z20 to Zarr", make(folder / "stack.ome.tif", stack),
                                  stack, "zarr", n),

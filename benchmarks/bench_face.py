@@ -2,7 +2,7 @@
 
     python benchmarks/bench_face.py
 
-Needs bfbridge[ometiff] and tifffile. Prints ratios; figures to reach stand beside them.
+Needs bfbridge[ometiff] and tifffile. Prints ratios and their goals.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def crops(path: Path) -> None:
 
         seconds = interleave({"BioReader": through_face, "backend": through_backend}, 9)
     ratios = table(f"{CROPS} aligned crops of 1024 x 1024, one worker", seconds, "backend")
-    print(f"  overhead {100 * (ratios['BioReader'] - 1):.1f} % (to reach: under 10 %)")
+    print(f"  overhead {100 * (ratios['BioReader'] - 1):.1f} % (goal: under 10 %)")
 
 
 PEAK = """
@@ -69,11 +69,11 @@ with BioReader(sys.argv[1], cache=0) as br:
 
 
 def peak(path: Path) -> None:
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", PEAK, str(path)],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
     )  # fmt: skip
-    print(f"\nbr[:] takes {float(told.stdout):.2f} x the array (to reach: at most 1.15)")
+    print(f"\nbr[:] takes {float(completed.stdout):.2f} x the array (goal: at most 1.15)")
 
 
 OPEN = """
@@ -108,15 +108,15 @@ def large_metadata(folder: Path) -> None:
     )
     took = []
     for _ in range(5):
-        told = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", OPEN, str(path)], capture_output=True, text=True, check=True
         )
-        seconds, built = told.stdout.split()
+        seconds, built = completed.stdout.split()
         if built == "True":
             raise RuntimeError("opening a file built an ome_types object")
         took.append(float(seconds))
     megabytes = len(xml) / 1e6
-    print(f"\n{megabytes:.0f} MB of OME-XML: open to shape {sorted(took)[2]:.2f} s (to reach: 0.5)")
+    print(f"\n{megabytes:.0f} MB of OME-XML: open to shape {sorted(took)[2]:.2f} s (goal: 0.5)")
 
 
 def main() -> None:

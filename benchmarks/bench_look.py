@@ -7,9 +7,9 @@
 Needs bfbridge[all] and tifffile. `--peer-python` is an environment with bffile and zarr, whose
 store is compared chunk by chunk; it gets the same Java and Bio-Formats jar.
 `--large-image-python` is one with large-image, large-image-source-tiff and aiohttp,
-`--titiler-python` one with titiler.core and uvicorn. Without them they are left out.
+`--titiler-python` one with titiler.core and uvicorn. Without these options they are omitted.
 
-Contenders take turns; medians and ratios count. Files lie in the page cache.
+Contenders take turns; medians and ratios are shown. Files are in the page cache.
 """
 
 from __future__ import annotations
@@ -138,21 +138,22 @@ def _render_slide(folder: Path, options: argparse.Namespace) -> None:
 
     seconds = interleave({"bfbridge, one thread": run}, options.repeats)
     if options.large_image_python:
-        told = subprocess.run(
+        completed = subprocess.run(
             [options.large_image_python, "-c", LARGE, str(path), str(options.repeats)],
             capture_output=True, text=True, check=False, env=_without_path(),
         )  # fmt: skip
-        found = [float(line.split()[1]) for line in told.stdout.splitlines() if "SECONDS" in line]
+        lines = completed.stdout.splitlines()
+        found = [float(line.split()[1]) for line in lines if "SECONDS" in line]
         if found:
             seconds["large_image, one thread"] = found[1:]
         else:
-            print(f"  large_image is left out: {told.stderr.strip().splitlines()[-1:]}")
+            print(f"  large_image is omitted: {completed.stderr.strip().splitlines()[-1:]}")
     ratios = table(
         f"{COUNT} rendered 256^2 tiles of a JPEG slide", seconds, "bfbridge, one thread",
         rate=per_second(seconds, COUNT),
     )  # fmt: skip
     if "large_image, one thread" in ratios:
-        print(f"  {ratios['large_image, one thread']:.2f} x large_image (to reach: 2)")
+        print(f"  {ratios['large_image, one thread']:.2f} x large_image (goal: 2)")
 
 
 def _without_path() -> dict[str, str]:
@@ -231,13 +232,13 @@ def _bffile(path: Path, options: argparse.Namespace) -> list[float]:
 
     arguments = [str(path), str(find_jar().paths[0]), str(find_java().library), str(options.side)]
     arguments += [str(CHUNK), str(COUNT), str(options.repeats)]
-    told = subprocess.run(
+    completed = subprocess.run(
         [options.peer_python, "-c", PEER, *arguments],
         capture_output=True, text=True, check=False, env=_without_path(),
     )  # fmt: skip
-    found = [float(line.split()[1]) for line in told.stdout.splitlines() if "SECONDS" in line]
+    found = [float(line.split()[1]) for line in completed.stdout.splitlines() if "SECONDS" in line]
     if not found:
-        print(f"  bffile is left out: {told.stderr.strip().splitlines()[-1:]}")
+        print(f"  bffile is omitted: {completed.stderr.strip().splitlines()[-1:]}")
     return found[1:]
 
 
@@ -263,7 +264,7 @@ def bench_whole(folder: Path, options: argparse.Namespace) -> None:
         }
         seconds = interleave(runs, options.repeats, memory=2 * options.side**2)
         ratios = table(f"All of {options.side}^2 {name}", seconds, "br[:]")
-        print(f"  {ratios['zarr, virtual']:.2f} x br[:] (to reach: 1.3)")
+        print(f"  {ratios['zarr, virtual']:.2f} x br[:] (goal: 1.3)")
 
 
 def main() -> None:

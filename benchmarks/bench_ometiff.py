@@ -6,7 +6,7 @@ r"""OME-TIFF read and written by bfbridge and its peers: 16384 x 16384 uint16 an
 
 Contenders take turns in one process, except for start-up and memory, where each is a process of its
 own; medians and their ratios are shown, with the codec's own speed as the floor. Peers that are not
-installed are left out. Figures to reach stand beside each table. Files lie in the page cache.
+installed are omitted. Each table shows its goals. Files are in the page cache.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def bench_cold(folder: Path, side: int, repeats: int) -> None:
 
 
 def one_strip(stored: bytes) -> bytes:
-    """A tile of LZW as a TIFF of its own: libtiff has the fastest decoder, for files only."""
+    """Return an LZW tile as a TIFF file: libtiff has the fastest decoder, but only for files."""
     import imagecodecs
     import tifffile
 
@@ -283,7 +283,7 @@ def bench_crops(folder: Path, side: int) -> None:
             table(f"{what} crops of {size} x {size}, deflate", seconds, "bfbridge")
             mine = sorted(seconds["bfbridge"])
             ratio = mine[int(0.99 * len(mine))] / statistics.median(mine)
-            print(f"  p99 / p50 {ratio:.2f} (to reach: 2, but where p50 is a kept tile)")
+            print(f"  p99 / p50 {ratio:.2f} (goal: 2, but where p50 is a kept tile)")
             print("  to reach: zarr store at 1.6, bfio at 1 (neighbours: 5), bioio at 100")
 
 

@@ -5,9 +5,9 @@ r"""OME-Zarr written and read by bfbridge and its peers: 16384 x 16384 uint16, B
         dask-image bfio bioio-ome-zarr "moto[s3]" flask flask-cors
     peers/bin/python benchmarks/bench_omezarr.py [--side 16384] [--repeats 5] [--only write]
 
-Each measurement is a process of its own, limited to two threads of work; imports and the making of
+Each measurement runs in a separate process, limited to two threads; imports and the generation of
 the image are not counted. Contenders take turns; medians and highest peak memory are shown. Peers
-that are not installed are left out. All write chunks of 1024 x 1024 as Blosc with Zstandard level 1
+that are not installed are omitted. All write chunks of 1024 x 1024 as Blosc with Zstandard level 1
 and byte shuffle, where they let one choose.
 """
 
@@ -36,7 +36,7 @@ SHARD = 4096
 LEVELS = 6
 
 
-# ---- jobs: each runs alone in a process, told by name; returns seconds
+# ---- jobs: each runs alone in a process, completed by name; returns seconds
 
 
 def timed(run: Callable[[], object]) -> float:
@@ -349,17 +349,17 @@ def run_job(arguments: list[str]) -> None:
 
 
 def measure(*arguments: str) -> tuple[float, float]:
-    """Run one job in a process of its own."""
+    """Run one job in a separate process."""
     threads = dict.fromkeys(
         ("OMP_NUM_THREADS", "BLOSC_NTHREADS", "RAYON_NUM_THREADS"), str(THREADS)
     )
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, __file__, "--job", *arguments], capture_output=True, text=True,
         check=False, env={**os.environ, **threads}, timeout=600,
     )  # fmt: skip
-    if told.returncode:
-        raise RuntimeError(told.stderr.strip().splitlines()[-1])
-    seconds, peak = json.loads(told.stdout.splitlines()[-1])
+    if completed.returncode:
+        raise RuntimeError(completed.stderr.strip().splitlines()[-1])
+    seconds, peak = json.loads(completed.stdout.splitlines()[-1])
     return seconds, peak
 
 
@@ -379,7 +379,7 @@ def compare(title: str, jobs: dict[str, Callable[[], tuple[float, float]]], repe
     base = statistics.median(seconds for seconds, _ in found["bfbridge"])
     for name, runs in found.items():
         if name in broken:
-            print(f"  {name:16} left out: {broken[name]}")
+            print(f"  {name:16} omitted: {broken[name]}")
             continue
         taken = [seconds for seconds, _ in runs]
         median, peak = statistics.median(taken), max(peak for _, peak in runs)
@@ -458,13 +458,12 @@ def bench_memory(folder: Path) -> None:
         "print(next(int(s.split()[1]) for s in lines if s.startswith('VmHWM')) / 1e3)\n"
     )
     target = folder / "large.ome.zarr"
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, str(target)], capture_output=True, text=True, check=True
     )
     shutil.rmtree(target)
-    print(
-        f"\n32768 x 32768 tile by tile with pyramid: peak {float(told.stdout):.0f} MB (at most 400)"
-    )
+    peak = float(completed.stdout)
+    print(f"\n32768 x 32768 tile by tile with pyramid: peak {peak:.0f} MB (at most 400)")
 
 
 def serve_s3(delay: float) -> None:
@@ -526,7 +525,7 @@ def bench_latency(repeats: int, delay: float = 0.02) -> None:
     one, many = (statistics.median(found) for found in taken.values())
     print(
         f"\n64 chunks in a local S3 at {delay * 1e3:.0f} ms each: written in {written:.2f} s; one "
-        f"at a time {one:.2f} s, as bfbridge does {many:.2f} s, {one / many:.1f} x (to reach: 5 x)"
+        f"at a time {one:.2f} s, as bfbridge does {many:.2f} s, {one / many:.1f} x (goal: 5 x)"
     )
 
 
@@ -543,7 +542,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=16384)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=("write", "read", "memory", "latency"))
-    parser.add_argument("--without", nargs="*", default=(), help="peers to leave out (slow ones)")
+    parser.add_argument("--without", nargs="*", default=(), help="peers to omit (slow ones)")
     parser.add_argument("--folder", help="for scratch files; as fast a disk as there is")
     chosen = parser.parse_args()
     for jobs in (*WRITERS.values(), READERS):

@@ -4,8 +4,8 @@
 
 `--peers` is the interpreter of an environment (Python 3.12) with pylibCZIrw, czifile, bioio,
 bioio-czi, nd2 and liffile; pylibCZIrw writes the CZI files, so that without it ND2 and LIF alone
-are measured. Each side runs in a process of its own, warm, and they take turns; medians count.
-Seconds of CPU are shown beside those of the clock: a reader that uses every core does not do less.
+are measured. Each side runs in a separate process, after a warm-up, in turn; medians are
+shown. CPU seconds are shown as well, because a reader that uses every core does not do less work.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def measure(
     repeats: int = 3,
     turns: int = 3,
 ) -> None:
-    """Run scripts in turn, each in a process of its own, and show their medians."""
+    """Run scripts in turn, each in a separate process, and show their medians."""
     clock: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     for _ in range(turns):

@@ -5,8 +5,8 @@ r"""Views: dask chunks, random patches and many scenes, against peers.
 `--peers` is the interpreter of an environment with bioio, bioio-ome-tiff, pylibCZIrw, tifffile and
 zarr; `--aics` is the interpreter of one with aicsimageio (and numcodecs below 0.16). Without them
 only bfbridge is measured. Each side runs warm in its own process, and the sides alternate; medians
-are shown. Each run reads patches at other positions. The readers of CAREamics stand as the calls
-that they make: a read of a CziReader region, and a slice of a zarr array.
+are shown. Each run reads patches at other positions. The readers of CAREamics are represented by
+the calls that they make: a read of a CziReader region, and a slice of a zarr array.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def measure(
     repeats: int,
     turns: int = 3,
 ) -> None:
-    """Run scripts in turn, each in a process of its own, and show their medians."""
+    """Run scripts in turn, each in a separate process, and show their medians."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(turns):
         for name, (python, code) in contenders.items():

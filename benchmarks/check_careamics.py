@@ -1,10 +1,10 @@
-"""`ImageStack` in CAREamics' own data set, read by a PyTorch loader with four workers.
+"""`ImageStack` in a data set of CAREamics, read by a PyTorch loader with four workers.
 
     python benchmarks/check_careamics.py
 
-A check by hand, for an environment with careamics (and torch) beside bfbridge; nothing of either is
-needed to use or test bfbridge. For an OME-TIFF, an OME-Zarr and a file of Bio-Formats, every patch
-that comes out of the loader is compared with the pixels that were written.
+A manual check, for an environment with careamics, torch and bfbridge. bfbridge itself needs neither
+careamics nor torch. For an OME-TIFF, an OME-Zarr and a file of Bio-Formats, every patch
+of the loader is compared with the pixels that were written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the benchmarks share: interleaved runs, medians, peak memory, and a table of ratios.
+"""Functions for all benchmarks: interleaved runs, medians, peak memory, and a table of ratios.
 
-Machines are shared and noisy, so nothing here gives an absolute verdict: contenders take turns,
-each several times, and what counts is the ratio of their medians in one run.
+Machines are shared and noisy, so times are not compared across runs: contenders take turns, each
+several times, and the result is the ratio of their medians.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def interleave(
 
     With `memory`, each run finds as many bytes that were in use a moment ago. A virtual machine
     fetches memory that lay idle for seconds from its host, at a second a gigabyte and more: that
-    would be counted against whoever comes after a contender that needs no memory of its own.
+    would be counted for the next contender.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for run in contenders.values():
@@ -76,10 +76,10 @@ print(json.dumps([took, peak, cpu, done.returncode, done.stderr[-2000:].decode(e
 
 
 def _measured(command: Sequence[str], env: Mapping[str, str] | None) -> tuple[float, float, float]:
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", _WATCHER, *command], capture_output=True, check=True, env=env
     )
-    took, peak, cpu, code, stderr = json.loads(told.stdout)
+    took, peak, cpu, code, stderr = json.loads(completed.stdout)
     if code:
         raise RuntimeError(f"{' '.join(command)} failed ({code}):\n{stderr}")
     return took, peak, cpu

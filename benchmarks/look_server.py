@@ -1,7 +1,7 @@
 """Servers under load, for bench_look.py: requests a second and their 99th percentile.
 
-The client is a process of its own that reads replies and does nothing with them, so that on two
-CPUs the server has one and a half. Every contender gets the same places in the same order.
+The client is a separate process that reads replies and discards them, so that on two CPUs the
+server has one and a half. Every contender receives the same requests in the same order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,19 @@ import numpy as np
 __all__ = ["bench_memory", "bench_serve"]
 
 CLIENTS = 6
-LARGE = """
+# The end of the scripts whose `app` is an aiohttp application.
+RUN_APP = """
+async def main():
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print("serving at http://127.0.0.1:%d/" % site._server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+LARGE = (
+    """
 import sys, large_image
 from aiohttp import web
 import asyncio
@@ -40,15 +52,9 @@ async def tile(request):
     return web.Response(body=body, content_type="image/jpeg")
 app = web.Application()
 app.router.add_get("/{z}/{x}/{y}", tile)
-async def main():
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print("serving at http://127.0.0.1:%d/" % site._server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.Event().wait()
-asyncio.run(main())
 """
+    + RUN_APP
+)
 TITILER = """
 import sys, socket, warnings
 warnings.simplefilter("ignore")
@@ -68,7 +74,8 @@ listening = socket.socket(); listening.bind(("127.0.0.1", 0))
 print("serving at http://127.0.0.1:%d/" % listening.getsockname()[1], flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
 """
-BFFILE = """
+BFFILE = (
+    """
 import asyncio, sys
 path, jar, java, chunk = sys.argv[1:]
 import jpype
@@ -86,15 +93,9 @@ async def get(request):
     return web.Response(body=data.to_bytes())
 app = web.Application()
 app.router.add_get("/{y}/{x}", get)
-async def main():
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print("serving at http://127.0.0.1:%d/" % site._server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.Event().wait()
-asyncio.run(main())
 """
+    + RUN_APP
+)
 CLIENT = """
 import asyncio, json, sys, time
 from urllib.parse import urlsplit
@@ -365,8 +366,8 @@ def bench_fling(folder: Path) -> None:
     asked = 30 * 32
     wasted, done = numbers["bfbridge_wasted_total"], numbers["bfbridge_computed_total"]
     print(
-        f"  fling: {asked} tiles asked for, {done:.0f} computed, {wasted:.0f} of them for nobody: "
-        f"{wasted / asked:.1%} of what was asked for (goal 5 %)"
+        f"  fling: {asked} tiles requested, {done:.0f} computed, {wasted:.0f} of them not needed: "
+        f"{wasted / asked:.1%} of the requested tiles (goal 5 %)"
     )
 
 

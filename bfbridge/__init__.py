@@ -59,7 +59,7 @@ def start() -> str:
     Raises
     ------
     JavaNotFound, JarNotFound, MissingExtra
-        Something that Bio-Formats needs is not installed; the message says what installs it.
+        A requirement of Bio-Formats is not installed; the message has the command to install it.
     """
     from bfbridge.registry import find
 

@@ -1,7 +1,7 @@
-"""AICSImageIO's daily calls, for scripts that have them: `AICSImage` over `BioReader`.
+"""The API of AICSImageIO for existing scripts: `AICSImage` on top of `BioReader`.
 
 Arrays have the axes T, C, Z, Y, X, with S last for RGB and M first for mosaics read by tile.
-Nothing is read to answer a shape, and a selection reads only what it selects.
+Shapes are known without reading pixels, and a selection reads only its own pixels.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Mode = Literal["stitch", "tiles"]
 
 
 class PhysicalPixelSizes(NamedTuple):
-    """Micrometres per pixel; None where the file does not say."""
+    """Micrometres per pixel; None if unknown."""
 
     Z: float | None
     Y: float | None
@@ -60,7 +60,7 @@ class PhysicalPixelSizes(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Seconds between time points and micrometres per pixel; None where the file does not say."""
+    """Seconds between time points and micrometres per pixel; None if unknown."""
 
     T: float | None
     C: float | None
@@ -77,7 +77,7 @@ class Dimensions:
     shape: tuple[int, ...]
 
     def items(self) -> list[tuple[str, int]]:
-        """(axis, size) in order."""
+        """Return (axis, size) in order."""
         return list(zip(self.order, self.shape, strict=True))
 
     def __getattr__(self, axis: str) -> int:
@@ -98,12 +98,12 @@ class Dimensions:
 
 
 class AICSImage:
-    """An image file as AICSImageIO 4 shows it: one current scene, arrays T, C, Z, Y, X (, S).
+    """An image file as in AICSImageIO 4: one current scene, arrays T, C, Z, Y, X (, S).
 
     Parameters
     ----------
     image
-        Whatever `BioReader` takes, or an array (numpy, dask, xarray), or a list of arrays, one for
+        Any input of `BioReader`, or an array (numpy, dask, xarray), or a list of arrays, one for
         each scene.
     mosaic
         Images of the file that are tiles of one larger image, by their positions: "stitch" puts
@@ -112,22 +112,22 @@ class AICSImage:
         AICSImageIO's word: False is ``mosaic="tiles"`` where there are several images. The tiles of
         a CZI file are then read separately, scene by scene; else they are stitched on reading.
     fs_kwargs
-        AICSImageIO's name for `storage_options`.
+        AICSImageIO's name of `storage_options`.
     dim_order
-        Of arrays: a letter of T, C, Z, Y, X and S for each axis; or a list of such texts, one for
-        each scene. Default: of a labelled array its dimensions, else the last of T, C, Z, Y, X.
+        For arrays: a letter of T, C, Z, Y, X and S for each axis; or a list of such texts, one for
+        each scene. Default: the dimensions of a labelled array, else the last of T, C, Z, Y, X.
     channel_names
-        Of arrays: names, or a list of names for each scene.
+        For arrays: names, or a list of names for each scene.
     physical_pixel_sizes
-        Of arrays: micrometres along Z, Y, X, or a list of such for each scene.
+        For arrays: micrometres along Z, Y, X, or a list of them for each scene.
     **options
         Further keyword arguments of `BioReader`.
 
     Raises
     ------
     BadArgument
-        `mosaic` was asked for, and the images are no tiles of one image; or what was said of an
-        array does not fit it.
+        `mosaic` was given, but the images are not tiles of one image; or an argument for arrays
+        does not fit the array.
     """
 
     def __init__(
@@ -199,9 +199,9 @@ class AICSImage:
 
     @cached_property
     def scenes(self) -> tuple[str, ...]:
-        """Name of each scene, no two alike.
+        """Name of each scene; the names are unique.
 
-        ``Image:number`` where there is none, and ``name (Image:number)`` where several have it.
+        ``Image:number`` without a stored name, and ``name (Image:number)`` for a repeated name.
         """
         names = [view.name for view in self._scene_views]
         met = Counter(names)
@@ -213,7 +213,7 @@ class AICSImage:
 
     @property
     def current_scene(self) -> str:
-        """Name of the scene that everything is about."""
+        """Name of the current scene."""
         return self.scenes[self._scene]
 
     @property
@@ -227,12 +227,12 @@ class AICSImage:
         Parameters
         ----------
         scene
-            Number, name as in `scenes`, or ``Image:number``, as AICSImageIO calls those of TIFFs.
+            Number, name as in `scenes`, or ``Image:number``, as AICSImageIO names TIFF scenes.
 
         Raises
         ------
         BadSelection
-            There is no such scene.
+            The scene does not exist.
         """
         self._scene = self._scene_number(scene)
         self._level = 0
@@ -264,16 +264,16 @@ class AICSImage:
 
     @property
     def current_resolution_level(self) -> int:
-        """Number of the resolution that everything is about."""
+        """Number of the current resolution."""
         return self._level
 
     def set_resolution_level(self, resolution_level: int) -> None:
-        """Choose the resolution of the current scene.
+        """Select the resolution of the current scene.
 
         Raises
         ------
         BadSelection
-            There is no such resolution.
+            The resolution does not exist.
         """
         known = self.resolution_levels
         if not isinstance(resolution_level, (int, np.integer)) or resolution_level not in known:
@@ -317,14 +317,14 @@ class AICSImage:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels."""
+        """Dtype of the pixels."""
         return self._view.dtype
 
     # ---- pixels
 
     @property
     def data(self) -> Array:
-        """The whole current scene; kept until another is chosen."""
+        """The whole current scene, cached until another scene is selected."""
         if self._data is None:
             self._data = self._source.read({})
         return self._data
@@ -342,7 +342,7 @@ class AICSImage:
 
     @property
     def xarray_dask_data(self) -> xarray.DataArray:
-        """The current scene with labels, read on use."""
+        """The current scene with labels, read on demand."""
         return self._labelled(self.dask_data)
 
     def _labelled(self, data: Any, stacked: str = "") -> xarray.DataArray:
@@ -364,19 +364,19 @@ class AICSImage:
         return array
 
     def get_image_data(self, dimension_order_out: str | None = None, **selection: Any) -> Array:
-        """Read a selection in an order of axes.
+        """Read a selection, with its axes in a given order.
 
         Parameters
         ----------
         dimension_order_out
-            Axes of the result. Axes left out are taken at 0; axes the image lacks have length 1.
+            Axes of the result. Axes left out are read at 0; axes not in the image have length 1.
         **selection
-            By axis letter an integer, list, tuple, range or slice.
+            By axis letter: an integer, list, tuple, range or slice.
 
         Raises
         ------
         BadSelection, BadArgument
-            Positions outside the image, or axes that do not exist.
+            A position is outside the image, or an axis does not exist.
         """
         source = self._source
         order, chosen = select_axes(source, dimension_order_out, selection)
@@ -402,12 +402,12 @@ class AICSImage:
         return result
 
     def get_stack(self, drop_non_matching_scenes: bool = False) -> Array:
-        """Read all scenes at full size, with an axis for the scenes first.
+        """Read all scenes at full size, with a first axis for the scenes.
 
         Parameters
         ----------
         drop_non_matching_scenes
-            Whether scenes unlike the first in shape or dtype are left out. Else they are an error.
+            Whether scenes whose shape or dtype differs are left out. Otherwise they are an error.
 
         Raises
         ------
@@ -425,11 +425,11 @@ class AICSImage:
         return array
 
     def get_xarray_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
-        """As `get_stack`, with labels; the axis of scenes is I, the others are the first's."""
+        """As `get_stack`, with labels: axis I for scenes, otherwise those of the first scene."""
         return self._labelled(self.get_stack(drop_non_matching_scenes), "I")
 
     def get_xarray_dask_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
-        """As `get_xarray_stack`, read on use."""
+        """As `get_xarray_stack`, read on demand."""
         return self._labelled(self.get_dask_stack(drop_non_matching_scenes), "I")
 
     def _stacked(self, drop: bool) -> list[Pixels]:
@@ -439,15 +439,15 @@ class AICSImage:
         if self._mosaics:
             scenes = [(self._of_mosaic(one), one.views[0].dtype) for one in self._mosaics]
         first, dtype = scenes[0]
-        alike = [one for one, its in scenes if (one.shape, its) == (first.shape, dtype)]
-        if len(alike) < len(scenes) and not drop:
+        equal = [one for one, its in scenes if (one.shape, its) == (first.shape, dtype)]
+        if len(equal) < len(scenes) and not drop:
             found = sorted({f"{one.order} {one.shape} {its}" for one, its in scenes})
             raise BadArgument(
                 f"{self._reader.source_name}: scenes that differ cannot be stacked: "
                 f"{'; '.join(found)}. drop_non_matching_scenes=True leaves out those unlike the "
                 "first."
             )
-        return list(alike)
+        return list(equal)
 
     # ---- mosaics
 
@@ -510,7 +510,7 @@ class AICSImage:
 
     @property
     def channel_names(self) -> list[str]:
-        """One name for each channel, ``Channel:scene:number`` where there is none.
+        """One name for each channel; ``Channel:scene:number`` if none is stored.
 
         Samples of RGB pixels are not channels here.
         """
@@ -534,7 +534,7 @@ class AICSImage:
 
     @property
     def time_interval(self) -> timedelta | None:
-        """Time from one time point to the next: the nominal one, else the mean of the real ones."""
+        """Time from one time point to the next: the nominal one, else the mean of measured ones."""
         return time_step(self._view)
 
     @property
@@ -546,7 +546,7 @@ class AICSImage:
 
     @property
     def metadata(self) -> Any:
-        """OME-XML where there is one, else the format's own metadata."""
+        """OME-XML if there is any, otherwise the metadata of the format."""
         xml = self._reader.ome_xml
         return xml if xml is not None else dict(self._reader.original_metadata)
 
@@ -556,7 +556,7 @@ class AICSImage:
         return self._reader.ome
 
     def save(self, uri: str | os.PathLike[str], select_scenes: Any = None, **options: Any) -> None:
-        """Write scenes to a new file, whose suffix chooses the format; the current scene stays.
+        """Write scenes to a new file whose suffix selects the format; the current scene is kept.
 
         Parameters
         ----------

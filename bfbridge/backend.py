@@ -1,11 +1,11 @@
-"""The contract a backend meets: records that describe images, and one ABC each way.
+"""The backend contract: records that describe images, and an abstract class for each direction.
 
-Arrays handed across this contract have five axes in the order T, C, Z, Y, X and native byte
-order. C counts what users index: channels times samples, sample fastest, as Bio-Formats'
-effective channels count. Any strides are allowed.
+Arrays passed through this contract have five axes in the order T, C, Z, Y, X and native byte order.
+C counts channels x samples, the sample fastest, like the effective channels of Bio-Formats. Any
+strides are allowed.
 
-A backend does not know: numpy keys, thread pools, caches, pyramids, progress, temporary names,
-or any other backend. All methods named thread-safe are called from many threads at once.
+A backend does not use numpy keys, thread pools, caches, pyramids, progress, temporary names, or
+other backends. All methods documented as thread-safe are called from many threads at once.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Quantity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PixelSize:
-    """Physical size of one pixel along x, y and z; None where the file does not say."""
+    """Physical size of one pixel along x, y and z; None if unknown."""
 
     x: Quantity | None = None
     y: Quantity | None = None
@@ -92,17 +92,17 @@ class Channel:
     Attributes
     ----------
     name
-        As stored, or None.
+        Name as stored, or None.
     color
         (red, green, blue, alpha), 0 to 255 each, or None.
     emission, excitation
-        Wavelengths with their unit, or None.
+        Wavelengths with their units, or None.
     samples
-        Samples a pixel of this channel holds.
+        Number of samples of a pixel of this channel.
     window
-        Least and greatest value of the display range as stored, or None.
+        Lowest and highest value of the display range as stored, or None.
     active
-        Whether the file says that the channel is shown when the image is opened.
+        Whether the channel is visible when the image is opened.
     """
 
     name: str | None = None
@@ -123,8 +123,8 @@ class Level:
     shape
         Sizes along T, C (channels x samples), Z, Y, X.
     chunk
-        Block really stored (TIFF tile or strip, Zarr chunk, the Java reader's preferred block),
-        along the same axes. Requests aligned to it decode nothing twice.
+        Stored block (TIFF tile or strip, Zarr chunk, the Java reader's preferred block), along the
+        same axes. Requests aligned to it decode no chunk twice.
     """
 
     shape: Shape5
@@ -132,7 +132,7 @@ class Level:
 
     @property
     def grid(self) -> ChunkGrid:
-        """The level's chunks: how many there are, and the box of each."""
+        """The chunks of the level: their number, and the box of each."""
         return ChunkGrid(self.shape, self.chunk)
 
 
@@ -143,28 +143,28 @@ class Image:
     Attributes
     ----------
     name
-        As stored, or None.
+        Name as stored, or None.
     levels
         Resolutions, full size first; never empty.
     dtype
-        Of the pixels, in native byte order.
+        Dtype of the pixels, in native byte order.
     byteorder
         As stored: "<" or ">".
     samples
         Samples per pixel; C of every level is channels x samples.
     interleaved
-        Whether the samples of a pixel lie side by side in the stored chunk.
+        Whether the samples of a pixel are adjacent in the stored chunk.
     pixel_size, channels
         Physical size and channel records; ``len(channels) * samples == levels[0].shape[1]``.
     role
-        What the image is for; all but "image" are listed as associated images.
+        Purpose of the image; all roles except "image" are listed as associated images.
     label_of
-        Of a label image whose values number objects: the number of the image they lie in, or None
-        where that image is not in the file.
+        For a label image whose values are numbers of objects: the number of the image with these
+        objects, or None if that image is not in the file.
     photo
-        Whether a label image is the photograph of a slide's label, whose values number nothing.
+        Whether a label image is a photograph of a slide's label, whose values are intensities.
     significant_bits
-        Bits of each value that carry information (12 for a 12-bit camera in uint16).
+        Number of bits of each value that contain information (12 for a 12-bit camera in uint16).
     time_step
         Between two time points, where the record says it; the OME document may know more.
     placement
@@ -189,7 +189,7 @@ class Image:
 
     @property
     def is_mask(self) -> bool:
-        """Whether the values are numbers of objects, as of NGFF's label images.
+        """Whether the values are numbers of objects, as in NGFF's label images.
 
         Such values are never averaged: a mean of two numbers is the number of another object.
         """
@@ -226,20 +226,20 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Modulo:
-    """A further axis folded into Z, C or T (lifetime, angle, lambda ...), as loci.formats.Modulo.
+    """A further axis inside Z, C or T (lifetime, angle, lambda ...), as in loci.formats.Modulo.
 
     Attributes
     ----------
     type
-        What it counts: "lifetime", "angle", "phase", "tile", "lambda".
+        Quantity of the axis: "lifetime", "angle", "phase", "tile", "lambda".
     start, step, end
-        Of its values, in `unit`.
+        First value, step and last value, in `unit`.
     unit
-        Or None.
+        Unit of the values, or None.
     labels
-        Of its values, where they are not numbers.
+        Values that are not numbers.
     length
-        How many values; the axis it is folded into is a multiple of it, this one running fastest.
+        Number of values. The size of Z, C or T is a multiple of it; this axis is the faster one.
     """
 
     type: str
@@ -253,28 +253,28 @@ class Modulo:
 
 @dataclass(frozen=True, slots=True)
 class OpenOptions:
-    """How a file is to be opened.
+    """Options for opening a file.
 
     Attributes
     ----------
     limits
-        What the file may ask of this process.
+        Limits on what the file may declare.
     max_workers
-        Most threads that will call ``read`` at once.
+        Maximum number of threads that call ``read`` at once.
     workers_chosen
-        Whether the caller named `max_workers`, and it is not the number of CPUs.
+        Whether the caller set `max_workers`; otherwise it is the number of CPUs.
     group_files
-        Whether files that belong together are read as one data set; None is the format's default.
+        Whether files that belong together are read as one data set; None: default of the format.
     allow_outside
-        Whether a file may name companions outside its own folder.
+        Whether a file may refer to companion files outside its folder.
     backend_options
         Settings of one backend by name, such as ``{"zeissczi.autostitch": False}``. A backend
-        refuses names it does not know.
+        refuses unknown names.
     isolated
-        Whether Java runs in worker processes, whose crash is an error and not the end of this one.
-        Backends without Java take no notice.
+        Whether Java runs in worker processes, so that a crash of Java is an error and does not end
+        this process. Backends without Java ignore it.
     timeout
-        Seconds that Java may take to open the file, or for one call of ``read``; None: no limit.
+        Seconds that Java may take to open the file, or for one call of ``read``; None for no limit.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -293,9 +293,9 @@ class ReaderBackend(ABC):
     Attributes
     ----------
     name
-        Of the backend.
+        Name of the backend.
     waits
-        Whether `read` mostly waits for a server, so that more of them at once than CPUs pay.
+        Whether `read` mostly waits for a server, so that more threads than CPUs make it faster.
     """
 
     name: ClassVar[str]
@@ -304,38 +304,39 @@ class ReaderBackend(ABC):
     @classmethod
     @abstractmethod
     def open(cls, source: Source, options: OpenOptions) -> ReaderBackend:
-        """Open a file, reading no pixels.
+        """Open a file, without reading pixels.
 
         Raises
         ------
         Unsupported
-            The file is not this backend's, or is of a kind that it does not understand; the
-            message is the reason, one short clause. Another backend is tried.
+            The backend does not read this format, or not this variant of it; the message is the
+            reason, a short clause. Then another backend is tried.
         BfbridgeError
-            The file is this backend's, and is damaged, contradicts itself, misses a part, or is
+            The backend reads this format, but the file is damaged, inconsistent, incomplete or
             hostile. No other backend is tried.
         """
 
     @property
     @abstractmethod
     def images(self) -> Sequence[Image]:
-        """Every image of the file, associated ones last; never empty."""
+        """Every image of the file, associated images last; never empty."""
 
     @abstractmethod
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
-        """Fill `out` (shape ``region.shape``, the image's dtype) exactly, or raise. Thread-safe.
+        """Fill `out` (shape ``region.shape``, the image's dtype) completely, or raise. Thread-safe.
 
-        The region lies inside the level, and need not be aligned to chunks. What cannot be read is
-        an error, never zeros; only what the format defines as absent takes its fill value.
+        The region is inside the level, and need not be aligned to chunks. Pixels that cannot be
+        read are an error, never zeros; only pixels that the format defines as absent get its fill
+        value.
         """
 
     def reads_parts(self, image: int, level: int) -> bool:
-        """Whether a part of a chunk costs clearly less to read than all of it."""
+        """Return whether reading a part of a chunk is clearly faster than reading all of it."""
         del image, level
         return False
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
-        """Return the colours of an indexed image, 3 x values, or None for one that is not."""
+        """Return the colours of an indexed image, 3 x values, or None for other images."""
         del image, channel
         return None
 
@@ -345,18 +346,18 @@ class ReaderBackend(ABC):
         return None
 
     def modulo(self, image: int) -> Mapping[str, Any]:
-        """Axes of an image ("Z", "C", "T") that hold another axis folded in, with what it is."""
+        """Return the further axis in each of the axes "Z", "C", "T" that contains one."""
         del image
         return {}
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
-        """Return how every chunk of a level is encoded, or None where they cannot be copied."""
+        """Return the encoding of all chunks of a level, or None if they cannot be copied."""
         del image, level
         return None
 
     def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
-        """Return a chunk as it is stored, or None for one that holds zeros. Thread-safe."""
-        raise Unsupported(f"chunks of image {image}, level {level} are not handed out encoded.")
+        """Return a chunk as it is stored, or None for a chunk of zeros. Thread-safe."""
+        raise Unsupported(f"chunks of image {image}, level {level} cannot be read encoded.")
 
     def stored_ranges(self, image: int, level: int) -> StoredRanges:
         """Return the byte ranges of the chunks of a level.
@@ -371,7 +372,7 @@ class ReaderBackend(ABC):
 
     @abstractmethod
     def ome_xml(self) -> str | None:
-        """Return the file's OME-XML, stored or made; None where it cannot be expressed as XML."""
+        """Return the file's OME-XML, stored or generated; None if XML cannot express it."""
 
     @abstractmethod
     def ome(self) -> OME:
@@ -380,12 +381,12 @@ class ReaderBackend(ABC):
     @property
     @abstractmethod
     def original_metadata(self) -> Mapping[str, Any]:
-        """The format's own metadata, flat, by its own names."""
+        """Metadata of the format, flat, under the format's own names."""
 
     @property
     @abstractmethod
     def used_files(self) -> Sequence[str]:
-        """Every file that belongs to this data set, the main one first."""
+        """Every file of this data set, the main file first."""
 
     @abstractmethod
     def close(self) -> None:
@@ -394,19 +395,19 @@ class ReaderBackend(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What a file says of one image and the OME model has no place for; false if nothing.
+    """Metadata of one image without a place in the OME model. False if empty.
 
-    Values are those of JSON. `bfbridge.ome.extras` carries them along with an OME document.
+    Values are those of JSON. `bfbridge.ome.extras` stores them in an OME document.
 
     Attributes
     ----------
     channels
-        For each channel (x samples) how it is displayed, by the names of NGFF's ``omero``: window,
-        active, coefficient, family, inverted and whatever else was stored.
+        Display settings of each channel (x samples), with the names of NGFF's ``omero``: window,
+        active, coefficient, family, inverted and all others that were stored.
     origin
-        Where the centre of the first pixel lies along "x", "y", "z" and "t".
+        Position of the centre of the first pixel along "x", "y", "z" and "t".
     other
-        All else, by name.
+        All other entries, by name.
     """
 
     channels: tuple[Mapping[str, Any], ...] = ()
@@ -419,21 +420,21 @@ class Extras:
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """What one image of a new file will be; complete before the first block is written.
+    """Description of one image of a new file; complete before the first block is written.
 
     Attributes
     ----------
     image
-        Name, dtype, samples, channels, pixel sizes and levels. ``levels[i].chunk`` is the grid in
-        which blocks arrive. With samples above 1 a chunk spans all samples of one channel.
+        Name, dtype, samples, channels, pixel sizes and levels. ``levels[i].chunk`` is the size of
+        the blocks. With samples above 1 a chunk contains all samples of one channel.
     fill_value
-        What areas never written hold.
+        Value of pixels that are never written.
     downsample
-        How lower levels are made from level 0: "mean", "nearest" or "mode". For the record only.
+        Method for lower levels: "mean", "nearest" or "mode". For the metadata only.
     stored_as
-        For each level whose chunks arrive by ``write_stored``, how they are encoded.
+        Encoding of the chunks of each level whose chunks arrive by ``write_stored``.
     extras
-        What else the source said of the image.
+        Further metadata of the source.
     """
 
     image: Image
@@ -443,42 +444,39 @@ class ImageSpec:
     extras: Extras = field(default_factory=Extras)
 
     def copied(self, level: int) -> StoredAs | None:
-        """How the chunks of a level that arrive encoded are encoded; None where pixels arrive."""
+        """Return the encoding of a level whose chunks arrive encoded; None if pixels arrive."""
         return self.stored_as[level] if level < len(self.stored_as) else None
 
 
 class WriterBackend(ABC):
     """One file being written: ``prepare``, ``write_block`` in any order, then ``finish``/``abort``.
 
-    The file is made under `target`, a name in a private folder; the caller moves it to its
-    final name after ``finish``. A backend creates nothing outside that folder.
+    The file is made under `target`, a name in a private folder; the caller moves it to its final
+    name after ``finish``. A backend creates nothing outside that folder.
 
     Attributes
     ----------
     name
-        Of the backend.
+        Name of the backend.
     at_urls
-        Whether `prepare`, `create` and `open_existing` also take the `Source` of a URL. The file is
-        made at its final place, and no reader may open it before ``finish``.
-    supports_regions
-        Whether several processes can write regions of one file; see `create`.
+        Whether `prepare`, `create` and `open_existing` also accept the `Source` of a URL. The file
+        is made at its final place, and no reader may open it before ``finish``.
     option_names
-        Names of the options that `normalize_options` takes.
+        Names of the options that `normalize_options` accepts.
     """
 
     name: ClassVar[str]
     at_urls: ClassVar[bool] = False
-    supports_regions: ClassVar[bool] = False
     option_names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
     def check(cls, options: Mapping[str, Any]) -> None:
-        """Raise `BadArgument` for option names or values this backend does not take."""
+        """Raise `BadArgument` for option names or values that this backend does not accept."""
 
     @classmethod
     def normalize_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return options of `BioWriter` in this backend's own form, checked.
+        """Return options of `BioWriter` in this backend's form, after checking them.
 
         Names and forms are the same for every backend: ``compression`` ("zstd", "zstd:5" or
         ("zstd", 5)), ``level``, ``chunks``, ``tile``, ``shards``; None is the default. The result
@@ -490,32 +488,32 @@ class WriterBackend(ABC):
 
     @classmethod
     def supports_levels(cls, target: str) -> bool:
-        """Whether files of this name have lower resolution levels."""
+        """Return whether files of this name have lower resolution levels."""
         del target
         return True
 
     @classmethod
     def supports_dtype(cls, dtype: np.dtype[Any]) -> bool:
-        """Whether files of this format hold pixels of a type."""
+        """Return whether files of this format can store pixels of a dtype."""
         return dtype.kind not in "iu" or dtype.itemsize < 8
 
     @classmethod
     def options_for_copy(
         cls, stored: StoredAs, chunk: Shape5, options: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the options under which chunks encoded like this are stored unchanged."""
+        """Return the options with which chunks of this encoding are stored unchanged."""
         del stored, chunk
         return dict(options)
 
     @classmethod
     @abstractmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:
-        """Return the grid that blocks of an image are to arrive in, from its options.
+        """Return the size of the blocks in which an image must be written, from its options.
 
         Raises
         ------
         Unsupported
-            This format cannot hold the image's dtype, samples or axes.
+            This format cannot store the image's dtype, samples or axes.
         """
 
     @classmethod
@@ -529,9 +527,9 @@ class WriterBackend(ABC):
     ) -> WriterBackend:
         """Start a file.
 
-        `ome` has true sizes and one Image for each of `images`, in order. It is None where the OME
-        schema has no name for a dtype (int64, uint64) of an image that is no mask; the file then
-        goes without.
+        `ome` has the final sizes and one Image for each of `images`, in order. It is None if the
+        OME schema has no name for a dtype (int64, uint64) of an image that is not a mask; then the
+        file has no OME-XML.
         """
 
     @abstractmethod
@@ -540,31 +538,31 @@ class WriterBackend(ABC):
     ) -> None:
         """Store the chunk at grid position `index` (T, C, Z, Y, X). Thread-safe.
 
-        `block` has native byte order and is cropped at the image's edge; it may be any strides, and
-        is not kept after the call. Writing a chunk again replaces it.
+        `block` has native byte order and is cropped at the image's edge. It may have any strides,
+        and must not be kept after the call. Writing a chunk again replaces it.
         """
 
     @abstractmethod
     def read_block(self, image: int, level: int, index: Shape5) -> np.ndarray[Any, Any] | None:
-        """Return a chunk written before, decoded, or None if it never was. Thread-safe.
+        """Return a chunk that was written, decoded, or None if it never was. Thread-safe.
 
-        Serves regions that meet a finished chunk again. Lossy codecs lose once more.
+        Used if a region overlaps a finished chunk. Lossy codecs lose information again.
         """
 
     @classmethod
     def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
-        """Whether chunks encoded like this can be stored as they are in a file of these options."""
+        """Return whether chunks of this encoding can be stored unchanged with these options."""
         del stored, image, options
         return False
 
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
-        """Store a chunk that is encoded already, as the level's `StoredAs` says. Thread-safe."""
-        raise Unsupported(f"{self.name} files take no encoded chunks.")
+        """Store a chunk that is encoded as in the `StoredAs` of the level. Thread-safe."""
+        raise Unsupported(f"{self.name} files cannot store chunks that are already encoded.")
 
     @abstractmethod
     def finish(self) -> None:
-        """Complete the file; chunks never written take the fill value."""
+        """Complete the file; chunks never written get the fill value."""
 
     @abstractmethod
     def abort(self) -> None:
-        """Release everything without completing. May be called at any time, and twice."""
+        """Release everything without completing the file. May be called at any time, and twice."""

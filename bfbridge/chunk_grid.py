@@ -32,7 +32,7 @@ ChunkPart = tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ChunkGrid:
-    """The regular grid of chunks that covers a level; chunks at the end of an axis are cropped.
+    """Regular grid of chunks that covers a level; chunks at the end of an axis are cropped.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class ChunkGrid:
 
     @property
     def counts(self) -> Shape5:
-        """Chunks along each axis."""
+        """Number of chunks along each axis."""
         (t, c, z, y, x), (dt, dc, dz, dy, dx) = self.shape, self.chunk
         return -(-t // dt), -(-c // dc), -(-z // dz), -(-y // dy), -(-x // dx)
 
@@ -66,7 +66,7 @@ class ChunkGrid:
         return itertools.product(*map(range, self.counts))  # type: ignore[return-value]
 
     def origin(self, index: Shape5) -> Shape5:
-        """Return the first pixel of the chunk at a grid position."""
+        """Return the position of the first pixel of the chunk at a grid position."""
         (i, j, k, m, n), (dt, dc, dz, dy, dx) = index, self.chunk
         return i * dt, j * dc, k * dz, m * dy, n * dx
 
@@ -89,14 +89,14 @@ class ChunkGrid:
         return tuple(map(slice, *self.box(index)))
 
     def number(self, index: Shape5) -> int:
-        """Return the position of a chunk in the order of iteration."""
+        """Return the number of a chunk in the order of iteration."""
         number = 0
         for position, count in zip(index, self.counts, strict=True):
             number = number * count + position
         return number
 
     def index_at(self, position: Shape5) -> Shape5:
-        """Return the grid position of the chunk that holds a pixel."""
+        """Return the grid position of the chunk that contains a pixel."""
         t, c, z, y, x = map(operator.floordiv, position, self.chunk)
         return t, c, z, y, x
 
@@ -105,7 +105,7 @@ class ChunkGrid:
         return itertools.product(*chunk_ranges(start, stop, self.chunk))  # type: ignore[return-value]
 
     def parts(self, start: Shape5, stop: Shape5) -> Iterator[ChunkPart]:
-        """Yield the part of a box that each overlapping chunk holds; see `chunk_parts`."""
+        """Yield the part of a box in each overlapping chunk; see `chunk_parts`."""
         return chunk_parts(start, stop, self.chunk)
 
 
@@ -129,7 +129,7 @@ def chunk_ranges(
 def chunk_parts(
     start: Sequence[int], stop: Sequence[int], chunk: Sequence[int]
 ) -> Iterator[ChunkPart]:
-    """Yield the part of a box that each overlapping chunk holds, the last axis fastest.
+    """Yield the part of a box in each overlapping chunk, the last axis fastest.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def chunk_parts(
     Yields
     ------
     (index, inside, target)
-        Grid position of the chunk, where the part lies in the chunk, and where in the box.
+        Grid position of the chunk, position of the part in the chunk, and its position in the box.
     """
     for index in itertools.product(*chunk_ranges(start, stop, chunk)):
         inside: list[slice] = []
@@ -156,14 +156,14 @@ def chunk_parts(
 
 @dataclass(frozen=True, slots=True)
 class StoredAs:
-    """How the chunks of one level are encoded; equal ones can be exchanged byte for byte.
+    """Encoding of the chunks of one level; equal encodings can be exchanged byte for byte.
 
     Attributes
     ----------
     container
-        Whose chunks they are: "tiff" or "zarr".
+        Container of the chunks: "tiff" or "zarr".
     details
-        All that a decoder is told beside the bytes: compression, predictor, tables, ...
+        Everything that a decoder needs besides the bytes: compression, predictor, tables, ...
     """
 
     container: str
@@ -180,9 +180,9 @@ class StoredRanges:
     Attributes
     ----------
     chunk
-        Shape of a stored chunk along T, C, Z, Y, X; chunks at the edge are stored whole.
+        Shape of a stored chunk along T, C, Z, Y, X; chunks at the edge are stored in full.
     dtype
-        As stored, with its byte order.
+        Dtype as stored, with its byte order.
     compression
         "none", "deflate" (with zlib's header), "zstd", "lzw" or "packbits" (as in TIFF).
     predictor
@@ -191,7 +191,7 @@ class StoredRanges:
         Whether the samples of a pixel are adjacent in a chunk.
     locate
         Returns the file (path or URL), offset and length of the chunk at a grid position; None for
-        one that is not stored and holds zeros.
+        a chunk of zeros that is not stored.
     """
 
     chunk: Shape5

@@ -1,6 +1,6 @@
-"""Optional part of the backend contract: files that are written where they are.
+"""Optional part of the backend contract: files that are written at their final place.
 
-Only formats that store each chunk separately can support these operations. The library queries
+Only formats that store each chunk separately can support these operations. The library checks for
 them with ``issubclass(writer, ChunkedStoreBackend)``.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import ImageSpec, WriterBackend
 
@@ -23,12 +23,12 @@ __all__ = ["ChunkedStoreBackend", "ResumedWriter"]
 
 
 class ResumedWriter(WriterBackend):
-    """A writer of a file that exists already: made by a `ChunkedStoreBackend`."""
+    """A writer of an existing file, returned by the class methods of a `ChunkedStoreBackend`."""
 
     @property
     @abstractmethod
     def images(self) -> Sequence[ImageSpec]:
-        """What is being written."""
+        """Images that are written."""
 
     @abstractmethod
     def release(self) -> None:
@@ -36,9 +36,10 @@ class ResumedWriter(WriterBackend):
 
 
 class ChunkedStoreBackend(WriterBackend):
-    """A writer of a format that stores each chunk separately."""
+    """A writer of a format that stores each chunk separately.
 
-    supports_regions: ClassVar[bool] = True
+    Several processes may write regions of one file; see `create`.
+    """
 
     @classmethod
     @abstractmethod
@@ -49,19 +50,19 @@ class ChunkedStoreBackend(WriterBackend):
         ome: OME | None,
         options: Mapping[str, Any],
     ) -> ResumedWriter:
-        """Start a file at its final place for several processes, as `prepare` does for one."""
+        """Start a file at its final place for several processes, like `prepare` for one process."""
 
     @classmethod
     @abstractmethod
     def open_existing(cls, target: Path | Source) -> ResumedWriter:
-        """Take part in writing a file made with `create`, in this or another process."""
+        """Open a file made with `create` to write a part of it, in this or another process."""
 
     @classmethod
     @abstractmethod
     def extend(cls, path: Path, count: int) -> ResumedWriter:
-        """Start to add `count` time points to a finished file; its image has these only."""
+        """Start to add `count` time points to a finished file. The images contain only these."""
 
     @classmethod
     @abstractmethod
     def update(cls, path: Path) -> ResumedWriter:
-        """Start to write other pixels into a finished file, in place."""
+        """Start to replace pixels of a finished file, in place."""

@@ -1,34 +1,35 @@
-"""Every error bfbridge raises, as one tree.
+"""All errors of bfbridge, as one class hierarchy.
 
 ::
 
     BfbridgeError
-    ├── FileMissing            (FileNotFoundError)  nothing at that path or URL
-    ├── UnreadableFile         (OSError)            damaged, truncated, or not an image at all
-    │   └── UnknownFormat      (OSError)            its content is of no format that is known
-    ├── Unsupported            (ValueError)         sound, but this backend does not handle it
-    ├── ReadFailed             (OSError)            pixels of one region cannot be delivered
-    │   └── FileChanged        (OSError)            a file was written to or replaced while open
-    ├── WriteFailed            (OSError)            a target cannot be written; nothing was lost
-    │   ├── TargetExists       (FileExistsError)    overwriting was not asked for
+    ├── FileMissing            (FileNotFoundError)  no file at that path or URL
+    ├── UnreadableFile         (OSError)            damaged, truncated, or not an image
+    │   └── UnknownFormat      (OSError)            the format of the content is unknown
+    ├── Unsupported            (ValueError)         valid, but this backend does not support it
+    ├── ReadFailed             (OSError)            pixels of a region cannot be read
+    │   └── FileChanged        (OSError)            a file was changed or replaced while open
+    ├── WriteFailed            (OSError)            a target cannot be written; no data were lost
+    │   ├── TargetExists       (FileExistsError)    the target exists and overwrite is False
     │   ├── TargetBusy         (BlockingIOError)    another writer holds the target
     │   └── IncompleteImage    (OSError)            close(require_complete=True) found gaps
     ├── BatchFailed            (RuntimeError)       some files of a batch could not be converted
-    ├── BadSelection           (IndexError)         a key or range that cannot be answered
-    ├── BadArgument            (ValueError)         an option or property value that makes no sense
+    ├── BadSelection           (IndexError)         a key or range that is not valid
+    ├── BadArgument            (ValueError)         an option or property value that is not valid
     ├── BadDtype               (TypeError)          values that the target cannot hold safely
     ├── Closed                 (ValueError)         used after close()
     ├── ReadOnlyProperty       (AttributeError)     set after the first write
     ├── LimitExceeded          (ValueError)         a file declares more than the limits allow
-    ├── OutOfMemory            (MemoryError)        Java's or Python's memory was not enough
+    ├── OutOfMemory            (MemoryError)        not enough memory in Java or Python
     ├── TookTooLong            (TimeoutError)       a deadline passed
     ├── ForkedProcess          (RuntimeError)       Java cannot be used in a forked child
     ├── MissingExtra           (ImportError)        an optional package is not installed
     ├── JavaNotFound           (OSError)            no usable Java runtime
     └── JarNotFound            (FileNotFoundError)  no Bio-Formats jar
 
-Each also inherits the Python kind that a user would catch. A message says what failed, where,
-why, and what to do; no Java exception leaves the Bio-Formats backend except as ``__cause__``.
+Each class also inherits the built-in exception that users would catch. A message states what
+failed, where, why, and what to do. Java exceptions leave the Bio-Formats backend only as
+``__cause__``.
 """
 
 from __future__ import annotations
@@ -64,52 +65,52 @@ __all__ = [
 
 
 INSTALL = 'python -m pip install "bfbridge[all]"'
-"""What installs every optional package that bfbridge uses; messages name it."""
+"""Command that installs every optional package of bfbridge; messages contain it."""
 
 
 class BfbridgeError(Exception):
-    """Root of every error that bfbridge raises on purpose."""
+    """Base class of all errors that bfbridge raises on purpose."""
 
 
 class FileMissing(BfbridgeError, FileNotFoundError):
-    """There is nothing at the path or URL asked for."""
+    """There is no file at the path or URL."""
 
 
 class UnreadableFile(BfbridgeError, OSError):
-    """A file is damaged, truncated, or not an image that any backend knows."""
+    """A file is damaged, truncated, or not an image in a known format."""
 
 
 class UnknownFormat(UnreadableFile):
-    """The content of a file is of no format that any backend knows; it may be no image."""
+    """No backend knows the format of a file's content; it may not be an image."""
 
 
 class Unsupported(BfbridgeError, ValueError):
-    """A sound file that this backend does not handle; another backend may.
+    """A valid file that this backend does not support; another backend may.
 
-    Raised by a native backend at open, it makes the choice fall through to the next backend,
-    with the message kept as ``backend_reason``. A file that is damaged, contradicts itself, or
-    misses a part is `UnreadableFile` instead: no other reader is asked, which would have to make
-    up what is not there.
+    If a native backend raises it when a file is opened, the next backend is tried, and the message
+    becomes part of ``backend_reason``. A file that is damaged, inconsistent or incomplete raises
+    `UnreadableFile` instead: no other backend is tried, because it would have to invent the missing
+    data.
     """
 
 
 class ReadFailed(BfbridgeError, OSError):
-    """The pixels of one region cannot be delivered."""
+    """The pixels of a region cannot be read."""
 
 
 class FileChanged(ReadFailed):
-    """A file was written to, replaced or removed while it was open for reading.
+    """A file was changed, replaced or removed while it was open for reading.
 
-    Opening it again reads what it holds now.
+    Open it again to read its current content.
     """
 
 
 class WriteFailed(BfbridgeError, OSError):
-    """A target cannot be written. What stood under its name is untouched."""
+    """A target cannot be written. A previous file of that name is unchanged."""
 
 
 class TargetExists(WriteFailed, FileExistsError):
-    """The target exists and ``overwrite=True`` was not given."""
+    """The target exists and ``overwrite`` is False."""
 
 
 class TargetBusy(WriteFailed, BlockingIOError):
@@ -117,16 +118,16 @@ class TargetBusy(WriteFailed, BlockingIOError):
 
 
 class IncompleteImage(WriteFailed):
-    """``close(require_complete=True)`` found areas that were never written."""
+    """``close(require_complete=True)`` found pixels that were never written."""
 
 
 class BatchFailed(BfbridgeError, RuntimeError):
-    """Some files of a batch could not be converted; the others are done.
+    """Some files of a batch could not be converted; the other files are complete.
 
     Attributes
     ----------
     conversion
-        The result of the whole batch, or None.
+        Result of the whole batch, or None.
     """
 
     def __init__(self, message: str, conversion: Any = None) -> None:
@@ -135,15 +136,15 @@ class BatchFailed(BfbridgeError, RuntimeError):
 
 
 class BadSelection(BfbridgeError, IndexError):
-    """A key, range or index that cannot be answered."""
+    """A key, range or index is not valid."""
 
 
 class BadArgument(BfbridgeError, ValueError):
-    """An option or a property value that makes no sense here."""
+    """An option or a property value is not valid."""
 
 
 class BadDtype(BfbridgeError, TypeError):
-    """Values of a type that the target cannot hold safely."""
+    """The target cannot store values of this dtype without loss."""
 
 
 class Closed(BfbridgeError, ValueError):
@@ -159,21 +160,21 @@ class LimitExceeded(BfbridgeError, ValueError):
 
 
 # MemoryError first: libraries that pickle exceptions (tblib, with Dask) call __new__ of the class,
-# which Python allows only where it is that of the first base.
+# which Python allows only if it is that of the first base class.
 class OutOfMemory(MemoryError, BfbridgeError):
-    """Java's heap or Python's memory was not enough for a request."""
+    """There is not enough memory in Java's heap or in Python for a request."""
 
 
 class TookTooLong(BfbridgeError, TimeoutError):
-    """A deadline passed."""
+    """A time limit was exceeded."""
 
 
 class ForkedProcess(BfbridgeError, RuntimeError):
-    """Java was started before this process was forked, so it cannot be used here."""
+    """Java was started before this process was forked, and cannot be used in it."""
 
 
 class MissingExtra(BfbridgeError, ImportError):
-    """An optional package is not installed; the message has the line that installs it."""
+    """An optional package is not installed; the message has the command that installs it."""
 
 
 class JavaNotFound(BfbridgeError, OSError):

@@ -1,4 +1,4 @@
-"""An image read or written in one call: `imread` and `imwrite`."""
+"""Functions that read or write an image in one call: `imread` and `imwrite`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LETTERS = "TCZYXS"
 
 
 def imread(path: Any, axes: str | None = None, **options: Any) -> np.ndarray[Any, Any]:
-    """Read an image whole.
+    """Read a whole image.
 
     >>> rgb = bfbridge.imread("cells.png")                    # doctest: +SKIP
     >>> stack = bfbridge.imread("cells.czi", axes="CZYX")     # doctest: +SKIP
@@ -28,11 +28,11 @@ def imread(path: Any, axes: str | None = None, **options: Any) -> np.ndarray[Any
     Parameters
     ----------
     path
-        Whatever `BioReader` takes: a path, a URL, bytes, a pattern of file names, ...
+        Any input of `BioReader`: a path, a URL, bytes, a pattern of file names, ...
     axes
-        Axes of the result, out of T, C, Z, Y and X, and S for the samples of RGB pixels; those left
-        out must have length 1. Default: Y, X and those of Z, C and T that are longer than 1, in
-        this order.
+        Axes of the result, from T, C, Z, Y and X, and S for the samples of RGB pixels; other axes
+        must have length 1. Default: Y, X and those of Z, C and T that are longer than 1, in this
+        order.
     **options
         Further keyword arguments of `BioReader`: series, level, backend, storage_options, ...
 
@@ -61,25 +61,25 @@ def imwrite(
     channel_names: Sequence[str | None] | None = None,
     **options: Any,
 ) -> None:
-    """Write an array as an image file, whose suffix chooses the format.
+    """Write an array to an image file; the suffix selects the format.
 
     >>> bfbridge.imwrite("cells.ome.tif", array, axes="CYX", pixel_size=0.325)  # doctest: +SKIP
 
     Parameters
     ----------
     path
-        Of the new file.
+        Path of the new file.
     array
-        Pixels: an array of any kind. dask arrays are computed and written block by block.
+        Pixels: any kind of array. dask arrays are computed and written block by block.
     axes
         A letter for each axis of the array, in its order: T (time), C (channel), Z, Y, X, and S for
-        the samples of RGB pixels. Default: "YX" for two axes; of a labelled array (xarray) its
-        dimensions.
+        the samples of RGB pixels. Default: "YX" for two axes; the dimensions of a labelled array
+        (xarray).
     pixel_size
-        Along X and Y: a number of micrometres, or (number, unit). Or a mapping of axis letters to
-        either, such as ``{"z": 1.5, "y": 0.3, "x": 0.3}``, as `BioReader.pixel_size` returns it.
+        Size along X and Y: a number of micrometres, or (number, unit). Or a mapping of axis letters
+        to either, such as ``{"z": 1.5, "y": 0.3, "x": 0.3}``, as `BioReader.pixel_size` returns it.
     channel_names
-        One for each channel.
+        One name for each channel.
     **options
         Further keyword arguments of `BioWriter`: overwrite, pyramid, compression, metadata, ...
 
@@ -88,7 +88,7 @@ def imwrite(
     BadArgument
         `axes` do not fit the array, or an option does not exist.
     TargetExists
-        There is a file of that name, and ``overwrite=True`` was not given.
+        A file of that name exists, and ``overwrite=True`` was not given.
     BfbridgeError
         As `BioWriter`.
     """
@@ -105,7 +105,7 @@ def imwrite(
 
 
 def _pixels(array: Any, axes: str | None, name: str) -> tuple[Any, int | None]:
-    """Return an array in the order Y, X, Z, C, T, and its samples per pixel if it says them."""
+    """Return an array in the order Y, X, Z, C, T, and its samples per pixel if they are known."""
     if not isinstance(getattr(array, "shape", None), tuple):
         array = as_pixels(array, name)
     shape = tuple(array.shape)
@@ -115,8 +115,8 @@ def _pixels(array: Any, axes: str | None, name: str) -> tuple[Any, int | None]:
             return pixels, pixels.samples
         if len(shape) != 2:
             raise BadArgument(
-                f"{name}: an array of shape {shape}: say what its axes are, such as axes='CYX', "
-                "'ZYX', 'TCZYX', or 'YXS' for RGB."
+                f"{name}: an array of shape {shape} needs the names of its axes, such as "
+                "axes='CYX', 'ZYX', 'TCZYX', or 'YXS' for RGB."
             )
         return pixels, None
     letters = axes.upper() if isinstance(axes, str) else ""
@@ -134,7 +134,7 @@ def _pixels(array: Any, axes: str | None, name: str) -> tuple[Any, int | None]:
 
 
 def _pixel_sizes(given: Any) -> dict[str, Any]:
-    """Return the sizes of a pixel by axis, as `BioWriter` takes them."""
+    """Return the sizes of a pixel by axis, for `BioWriter`."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -142,11 +142,12 @@ def _pixel_sizes(given: Any) -> dict[str, Any]:
             numbers = [isinstance(size, (int, float, np.number)) for size in given]
             if len(numbers) > 1 and all(numbers):
                 raise BadArgument(
-                    f"pixel_size={given!r} does not say which number belongs to which axis. Give "
-                    "one number for x and y, or a mapping such as {'z': 1.5, 'y': 0.3, 'x': 0.3}."
+                    f"pixel_size={given!r}: it is not clear which number belongs to which axis. "
+                    "Give one number for x and y, or a mapping such as "
+                    "{'z': 1.5, 'y': 0.3, 'x': 0.3}."
                 )
         return {"x": given, "y": given}
     sizes = {str(axis).lower(): size for axis, size in given.items()}
     if not set(sizes) <= set("xyz"):
-        raise BadArgument(f"pixel_size={given!r}: its axes are x, y and z.")
+        raise BadArgument(f"pixel_size={given!r}: use the axes x, y and z.")
     return {axis: size for axis, size in sizes.items() if size is not None}

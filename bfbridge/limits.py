@@ -1,7 +1,7 @@
-"""What a file may ask of this process, checked before memory is taken.
+"""Limits on what a file may declare, checked before memory is allocated.
 
-A hostile or damaged file can declare any number. Each backend compares what a header declares
-with these limits, and with the size of the file, before it allocates.
+A hostile or damaged file can declare any number. Each backend compares declared numbers with these
+limits, and with the size of the file, before it allocates memory.
 """
 
 from __future__ import annotations
@@ -23,39 +23,40 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Upper bounds on what one file may make a reader allocate or walk.
+    """Upper limits on the memory and work that one file may cause.
 
     Attributes
     ----------
     xml_bytes
         Longest metadata document (OME-XML, zarr.json, .zattrs) that is parsed, in bytes.
     xml_depth
-        Deepest nesting of XML elements or JSON objects.
+        Maximum nesting of XML elements or JSON objects.
     elements
-        Most XML elements of a metadata document. `ome` builds an object of each, which takes some
-        50 microseconds and 2 kB.
+        Maximum number of XML elements of a metadata document. `ome` makes an object of each, which
+        takes about 50 microseconds and 2 kB.
     images
-        Most images (series) of one file. A plate of 1536 wells with 25 fields has 38,400.
+        Maximum number of images (series) of one file. A plate of 1536 wells with 25 fields has
+        38,400.
     channels
-        Most channels of all images of one file together.
+        Maximum number of channels of all images of one file together.
     planes
-        Most planes (Z x channels x T) of all images of one file together.
+        Maximum number of planes (Z x channels x T) of all images of one file together.
     levels
-        Most resolutions of one image.
+        Maximum number of resolutions of one image.
     directories
-        Most image directories (TIFF IFDs) or arrays walked in one file.
+        Maximum number of image directories (TIFF IFDs) or arrays read in one file.
     tag_bytes
         Longest array of values in one header entry (TileOffsets of a large image), in bytes.
     chunk_bytes
         Largest decoded chunk, in bytes.
     chunk_ratio
-        Most decoded bytes per stored byte that a chunk may claim. Deflate cannot exceed 1032.
+        Maximum ratio of decoded to stored bytes of a chunk. Deflate cannot exceed 1032.
     unpacked_bytes
-        Longest file out of a ``.gz``, ``.bz2`` or ``.zip`` file, in bytes, which is unpacked to a
-        temporary file.
+        Maximum size of a file unpacked from a ``.gz``, ``.bz2`` or ``.zip`` file, in bytes. It is
+        unpacked to a temporary file.
     idle_seconds
-        Longest time that Java may work on one request without reading a byte of the file, in
-        seconds: decoders can go round for ever in damaged bytes that they have already.
+        Maximum time that Java may work on one request without reading a byte of the file, in
+        seconds: decoders can loop forever in damaged bytes that they have already read.
     """
 
     xml_bytes: int = 512 * MIB
@@ -78,7 +79,7 @@ class Limits:
         Raises
         ------
         BadArgument
-            One is no integer of 0 or more; `idle_seconds` is any number above 0.
+            A value is not an integer of 0 or more; `idle_seconds` may be any number above 0.
         """
         for limit in fields(self):
             value = getattr(self, limit.name)
@@ -97,19 +98,19 @@ def check(value: int, limit: int, what: str, where: str) -> None:
     Parameters
     ----------
     value, limit
-        The number declared and the number allowed.
+        The declared number and the maximum.
     what
-        What is declared, with its unit, for the message ("OME-XML of this many bytes").
+        Description of the number, with its unit, for the message ("OME-XML length in bytes").
     where
-        The file, and the place in it.
+        File, and position in it.
     """
     if value > limit:
         raise LimitExceeded(
             f"{where}: {what} is {value:,}, above the limit of {limit:,}; the file is damaged or "
-            "hostile. If it is sound, raise the limit with BioReader(..., limits=Limits(...))."
+            "hostile. If it is valid, raise the limit with BioReader(..., limits=Limits(...))."
         )
 
 
 def nbytes(shape: Sequence[int], itemsize: int) -> int:
-    """Bytes of an array of this shape, computed without overflow."""
+    """Return the bytes of an array of this shape, computed without overflow."""
     return prod(int(n) for n in shape) * itemsize

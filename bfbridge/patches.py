@@ -1,7 +1,7 @@
-"""Patches for training: `ImageStack` is what CAREamics expects of a custom image stack.
+"""Patches for training: `ImageStack` has the interface of a custom image stack of CAREamics.
 
-It has CAREamics' attributes and methods without importing it, for every format and level that
-bfbridge reads. Patches keep the image's dtype, and are zero outside the image.
+It has the attributes and methods that CAREamics requires, without importing it, for every format
+and level that bfbridge reads. Patches have the image's dtype, and are zero outside the image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from bfbridge.analysis.coordinates import corners
 from bfbridge.engine.chunk_cache import ChunkCache
-from bfbridge.engine.selection import FACE_AXES, Selection
+from bfbridge.engine.selection import USER_AXES, Selection
 from bfbridge.engine.tiles import LevelReader, new_array
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.reader import BioReader
@@ -37,14 +37,14 @@ _SCENE = re.compile(r"^(.*\.[^@/\\]+)@(\d+)$")
 
 
 CACHE_BYTES = 512 << 20
-"""Decoded chunks that all stacks of a process keep together: patches at random meet them often."""
+"""Bytes of decoded chunks that all stacks of a process share: random patches often reuse them."""
 RARELY_MET = 4
-"""Chunks of an image this many times as large as the cache are not kept: few are met again, and
-some formats decode a part of a chunk sooner than the whole."""
+"""For images this many times as large as the cache, chunks are not cached: few would be used again,
+and some formats decode a part of a chunk faster than the whole."""
 
 
 class _CommonCache(ChunkCache):
-    """The cache of all stacks of a process; pickled, that of the other process."""
+    """Cache shared by all stacks of a process; unpickling returns that of the new process."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _common_cache, ()
@@ -56,20 +56,20 @@ def _common_cache() -> _CommonCache:
 
 
 class _Planar(ImageView):
-    """A view whose arrays have channels first in memory, as patches do."""
+    """A view whose arrays have channels first in memory, like patches."""
 
     _planar = True
 
 
 class _Uncached(_Planar):
-    """A view whose chunks are not kept."""
+    """A view whose chunks are not cached."""
 
     def _reader(self) -> LevelReader:
         return replace(super()._reader(), cache=None)
 
 
 class Rectangle(NamedTuple):
-    """Where a scene lies, in pixels: corner, width and height."""
+    """Position of a scene in pixels: corner, width and height."""
 
     x: int
     y: int
@@ -78,34 +78,34 @@ class Rectangle(NamedTuple):
 
 
 class ImageStack:
-    """Random patches of one image, as CAREamics asks for them.
+    """Random patches of one image, with the interface of CAREamics.
 
     Samples (S) are all time points and, without a depth axis, all slices: S counts T first, then Z.
-    A pickled stack is a recipe; each process opens the file on first use.
+    A pickled stack stores how to open the file; each process opens it on first use.
 
     Parameters
     ----------
     source
-        Whatever `BioReader` takes; ``"file.czi@0"`` is scene 0 of ``file.czi``.
+        Any input of `BioReader`; ``"file.czi@0"`` is scene 0 of ``file.czi``.
     scene
-        Number of the image among those that are neither label nor macro. Default: the first.
+        Number of the image among those that are not labels or macros. Default: the first.
     depth_axis
         "Z" or "T" for 3-D patches along that axis, "none" for 2-D patches.
     level
         Resolution; 0 is full size.
     **options
         Further keyword arguments of `BioReader`: storage_options, backend, max_workers, ...
-        The default `cache` is one of 512 MiB, which all stacks of a process share.
+        The default `cache` has 512 MiB and is shared by all stacks of a process.
 
     Attributes
     ----------
     axes
-        "SCYX", "SCZYX" or "SCTYX": what `data_shape` counts.
+        "SCYX", "SCZYX" or "SCTYX": the axes of `data_shape`.
 
     Raises
     ------
     BadArgument
-        The scene is given twice or does not exist, or the depth axis is one the image lacks.
+        The scene is given twice or does not exist, or the image does not have the depth axis.
     """
 
     def __init__(
@@ -149,13 +149,13 @@ class ImageStack:
         self._depth = "" if depth == "NONE" else depth
         self._dtype = dtype
         self._nbytes = prod(sizes.values()) * dtype.itemsize
-        # Along T, then Z, as CZI files order them.
+        # Along T, then Z, the order in CZI files.
         self._sample_axes = "".join(axis for axis in "TZ" if axis != self._depth)
         self.axes = f"SC{self._depth}YX"
 
     @classmethod
     def from_array(cls, data: Array, axes: str) -> ImageStack:
-        """Make a stack of an array in memory.
+        """Make a stack from an array in memory.
 
         Parameters
         ----------
@@ -168,12 +168,12 @@ class ImageStack:
         Raises
         ------
         BadArgument
-            The letters do not fit the array, or Y or X is missing.
+            The letters do not match the array, or Y or X is missing.
         """
         try:
             array = np.asarray(data)
         except (TypeError, ValueError) as error:
-            raise BadArgument(f"data is no array ({error}).") from error
+            raise BadArgument(f"data is not an array ({error}).") from error
         letters = axes.upper() if isinstance(axes, str) else ""
         if (
             len(letters) != array.ndim
@@ -201,7 +201,7 @@ class ImageStack:
     _pixels: Array | None
     _original: tuple[str, tuple[int, ...]] | None = None
 
-    # ---- what CAREamics asks
+    # ---- interface of CAREamics
 
     @property
     def source(self) -> Path | str:
@@ -219,12 +219,12 @@ class ImageStack:
 
     @property
     def data_dtype(self) -> np.dtype[Any]:
-        """Type of the pixels, and of every patch."""
+        """Dtype of the pixels, and of every patch."""
         return self._dtype
 
     @property
     def original_axes(self) -> str:
-        """Axes before those of the samples were joined: `axes` with T and Z for S."""
+        """Axes before the sample axes were joined: `axes` with T and Z instead of S."""
         if self._original is not None:
             return self._original[0]
         return self.axes.replace("S", self._sample_axes)
@@ -238,7 +238,7 @@ class ImageStack:
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Stored block along the axes of `data_shape`; the whole for an array."""
+        """Stored block along the axes of `data_shape`; the whole array for an array."""
         if self._view is None:
             return self.data_shape
         stored = dict(zip("YXZCT", self._view.chunks, strict=True))
@@ -247,7 +247,7 @@ class ImageStack:
 
     @property
     def shards(self) -> None:
-        """None: what is read at once is a chunk, whatever file it lies in."""
+        """None: the unit of reading is a chunk, in any file."""
         return
 
     def extract_patch(
@@ -257,18 +257,18 @@ class ImageStack:
         coords: Sequence[int],
         patch_size: Sequence[int],
     ) -> Array:
-        """Read a patch; what lies outside the image is 0.
+        """Read a patch; pixels outside the image are 0.
 
         Parameters
         ----------
         sample_idx
             Number of the sample.
         channels
-            Channels, in the order wanted; None for all.
+            Channels, in the order of the result; None for all.
         coords
-            Where the patch begins along (depth,) Y, X; may be negative.
+            Start of the patch along (depth,) Y, X; may be negative.
         patch_size
-            Its size along the same axes.
+            Size of the patch along the same axes.
 
         Returns
         -------
@@ -278,9 +278,9 @@ class ImageStack:
         Raises
         ------
         BadArgument
-            Lengths, channels or sample that the stack does not have.
+            The number of lengths, a channel or the sample is not valid for the stack.
         ReadFailed
-            The pixels cannot be delivered.
+            The pixels cannot be read.
         """
         chosen = self._check(sample_idx, channels, coords, patch_size)
         spatial = self.data_shape[2:]
@@ -309,7 +309,7 @@ class ImageStack:
         coords: Sequence[int],
         patch_size: Sequence[int],
     ) -> list[int]:
-        """Return the channels wanted, or say what is wrong."""
+        """Return the channels to read; raise if an argument is not valid."""
         shape = self.data_shape
         dims = len(shape) - 2
         if not (_are_integers(coords, dims) and _are_integers(patch_size, dims)):
@@ -348,8 +348,8 @@ class ImageStack:
             t, z, y, x = (slice(index[axis].start, index[axis].stop) for axis in "TZYX")
             found = pixels[t, :, z, y, x][:, channels]
         else:
-            # Checked already, so not parsed once more: a cached patch takes microseconds.
-            selection = Selection(tuple(index[axis] for axis in FACE_AXES))
+            # Not parsed again, because it is checked already: a cached patch takes microseconds.
+            selection = Selection(tuple(index[axis] for axis in USER_AXES))
             found = self._reading_view()._reader().load(selection).transpose(4, 3, 2, 0, 1)
         if self._depth == "T":
             return found[:, :, 0].swapaxes(0, 1)
@@ -359,7 +359,7 @@ class ImageStack:
         """Return the view; its file is opened again if it was closed."""
         view = self._view
         if view is None:
-            raise BadSelection("this stack is an array that was closed; make it anew.")
+            raise BadSelection("this stack is an array that was closed; make a new stack.")
         if view._file.closed:
             view = self._view = _Planar(view._file.again(), view.index, view.level)
         return view
@@ -380,13 +380,13 @@ class ImageStack:
         return self._pixels is not None
 
     def load(self) -> None:
-        """Read all pixels into memory; patches are cut from there until `close`."""
+        """Read all pixels into memory; patches are taken from there until `close`."""
         if self._pixels is None:
             face = self._open_view().read(keepdims=True)
             self._pixels = face.transpose(4, 3, 2, 0, 1)
 
     def close(self) -> None:
-        """Drop pixels from memory and release the file; the next patch opens it again."""
+        """Release the pixels in memory and the file; the next patch opens it again."""
         self._pixels = None
         if self._view is not None:
             self._view._file.close()
@@ -402,7 +402,7 @@ class ImageStack:
 
     @staticmethod
     def get_bounding_rectangles(source: Any, **options: Any) -> dict[int, Rectangle]:
-        """Return where each scene lies, by number, in full-size pixels.
+        """Return the position of each scene, by number, in full-size pixels.
 
         Positions are those of the file in pixels, or else those of the stage, with the leftmost
         and topmost at 0; where the file does not give them, all scenes lie at 0.
@@ -422,7 +422,7 @@ class ImageStack:
 
 
 def _are_integers(values: Any, count: int | None = None) -> bool:
-    """Whether something is a sequence of integers, so many of them."""
+    """Return whether a value is a sequence of integers, of the given length."""
     try:
         length = len(values)
     except TypeError:
@@ -431,7 +431,7 @@ def _are_integers(values: Any, count: int | None = None) -> bool:
 
 
 def _split_scene(source: Any, scene: int | None) -> tuple[Any, int | None]:
-    """Take ``@number`` off a path, unless a file has that very name."""
+    """Split ``@number`` from a path, unless a file has exactly this name."""
     if not isinstance(source, (str, os.PathLike)):
         return source, scene
     name = os.fspath(path_or_url(source))

@@ -44,7 +44,7 @@ ISOLATED_VARIABLE = "BFBRIDGE_ISOLATED"
 
 
 class BioReader(BfioNames, ImageView):
-    """Read one image of a file, numpy-style, whatever the format.
+    """Read one image of a file in any format, numpy-style.
 
     >>> with BioReader("cells.czi") as br:          # doctest: +SKIP
     ...     tile = br[:1024, :1024, 0, 0, 0]        # Y, X, Z, C, T
@@ -52,8 +52,8 @@ class BioReader(BfioNames, ImageView):
     Parameters
     ----------
     file_path
-        A path, a URL that fsspec understands, bytes, or an open binary file. Also many files as
-        one image: a pattern such as ``"img_t{t:d}_c{c}_z{z:d}.tif"``, or a list in order of time.
+        A path, a URL that fsspec supports, bytes, or an open binary file. Also several files as one
+        image: a pattern such as ``"img_t{t:d}_c{c}_z{z:d}.tif"``, or a list in order of time.
     max_workers
         Threads that read and decode at once. Default: the CPUs this process may use; 16 at least
         for OME-Zarr at a URL, as they mostly wait.
@@ -61,21 +61,21 @@ class BioReader(BfioNames, ImageView):
         "ometiff", "omezarr", "pictures" or "bioformats", or one of bfio's names for them (python,
         zarr, zarr3, tensorstore, java). Default: chosen by content; `backend_reason` says why.
     clean_metadata
-        Accepted for bfio's sake: poorly formed OME-XML is always read as far as it can be.
+        Accepted for compatibility with bfio: malformed OME-XML is always read as far as possible.
     level
         Resolution within the image; 0 is full size.
     series
         Number or name of the image. Default: the first.
     storage_options
-        For a URL: what its fsspec filesystem is made with.
+        For a URL: arguments of its fsspec filesystem.
     group_files
-        Whether files that belong together are read as one; None is the format's default.
+        Whether files that belong together are read as one; None: default of the format.
     allow_outside
-        Whether the file may name companions outside its own folder.
+        Whether the file may refer to companion files outside its folder.
     options
         Settings of the backend by name, such as ``{"zeissczi.autostitch": False}``.
     limits
-        What the file may ask of this process.
+        Limits on what the file may declare.
     cache
         Bytes of decoded chunks to keep (0 for none), or a mapping to keep them in, which several
         readers may share. Default: 64 MiB for this reader.
@@ -84,22 +84,22 @@ class BioReader(BfioNames, ImageView):
     isolated
         Whether Bio-Formats' Java runs in worker processes, up to `max_workers`: a crash of native
         code is then a `ReadFailed`, and the next read starts a new worker; the process may fork.
-        A crop of a megapixel takes about a millisecond more. None: the environment variable
-        ``BFBRIDGE_ISOLATED`` (1, true or yes). Formats read without Java take no notice.
+        A crop of a megapixel takes about a millisecond longer. None: the environment variable
+        ``BFBRIDGE_ISOLATED`` (1, true or yes). Without effect for formats that need no Java.
     timeout
-        Seconds that Java may take to open the file, and for each block of pixels; then it is
-        `TookTooLong`, the worker process is ended, and the next read starts a new one. With it
-        `isolated` is True unless it is given, as no thread of this process can be ended. Formats
-        read without Java take no notice.
+        Seconds that Java may take to open the file, and for each block of pixels; then
+        `TookTooLong` is raised, the worker process is ended, and the next read starts a new one.
+        With it `isolated` is True by default, because a thread of this process cannot be ended.
+        Without effect for formats that need no Java.
 
     Raises
     ------
     FileMissing
-        There is nothing at the path.
+        There is no file at the path.
     UnreadableFile
         The file is damaged, or no backend reads it.
     BadSelection
-        There is no such series or level.
+        The series or level does not exist.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class BioReader(BfioNames, ImageView):
 
     @property
     def metadata(self) -> OME:
-        """OME metadata: of the whole file, or of the one image that ``series=`` chose."""
+        """OME metadata of the whole file, or of the one image chosen with ``series=``."""
         return self.ome if self._whole_document else metadata.narrow(self.ome, self._index)
 
     @property
@@ -215,11 +215,11 @@ class BioReader(BfioNames, ImageView):
         return BFIO_BACKENDS.get(self.backend, self.backend)
 
     def read_image(self, *args: Any, **kwargs: Any) -> np.ndarray[Any, Any]:
-        """Read a region: the name that `read` had in bfio 1; see `read`."""
+        """Read a region: name of `read` in bfio 1; see `read`."""
         return self.read(*args, **kwargs)
 
     def pixel_type(self) -> np.dtype[Any]:
-        """Return `dtype`: the name it had in bfio 1."""
+        """Return `dtype`: its name in bfio 1."""
         return self.dtype
 
     def __call__(
@@ -229,17 +229,17 @@ class BioReader(BfioNames, ImageView):
         batch_size: int | None = None,
         channels: Sequence[int] = (0,),
     ) -> Iterator[tuple[np.ndarray[Any, Any], tuple[list[list[int]], ...]]]:
-        """Walk over the first plane in batches of tiles, as bfio does; `tiles` does more.
+        """Iterate over the first plane in batches of tiles, as bfio does; see also `tiles`.
 
         Parameters
         ----------
         tile_size
             Height and width of the tiles.
         tile_stride
-            Rows and columns from tile to tile. Default: `tile_size`. Where it differs, tiles are
+            Rows and columns from tile to tile. Default: `tile_size`. If it differs, tiles are
             centred on their strides, so the first starts outside the image.
         batch_size
-            Tiles to a batch. Default: the smaller of 32 and `maximum_batch_size`.
+            Tiles in a batch. Default: the smaller of 32 and `maximum_batch_size`.
         channels
             Channels to load.
 
@@ -247,31 +247,31 @@ class BioReader(BfioNames, ImageView):
         ------
         (tiles, index)
             tiles: (tile, row, column, channel), zeros outside the image. index: five lists with a
-            range or list of positions for each tile, in the order X, Y, Z, C, T. Tiles go down the
-            columns, as bfio's do.
+            range or list of positions for each tile, in the order X, Y, Z, C, T. As in bfio, tiles
+            are ordered down the columns.
         """
         return bfio_batches(self, tile_size, tile_stride, batch_size, channels)
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError(
-            "a BioReader is not iterated itself: use `for tile in br.tiles(1024)`, or call it as "
+            "a BioReader cannot be iterated: use `for tile in br.tiles(1024)`, or call it as "
             "bfio does: `for tiles, index in br([256, 256])`."
         )
 
     def maximum_batch_size(
         self, tile_size: Sequence[int], tile_stride: Sequence[int] | None = None
     ) -> int:
-        """Return the largest batch that calling the reader gives, as bfio computes it.
+        """Return the largest batch that calling the reader can return, as computed by bfio.
 
         Parameters
         ----------
         tile_size, tile_stride
-            As for calling the reader.
+            As in a call of the reader.
 
         Raises
         ------
         BadArgument
-            They are not one or two integers of 1 or more.
+            An argument is not one or two integers of 1 or more.
         """
         return bfio_batch_limit(self, tile_size, tile_stride)
 
@@ -301,7 +301,7 @@ class BioReader(BfioNames, ImageView):
         Raises
         ------
         FileMissing
-            There is nothing at the path.
+            There is no file at the path.
         """
         source = as_source(filepath)
         if not source.exists():
@@ -331,13 +331,13 @@ def _rebuild(
     return reader
 
 
-def _is_isolated(asked: bool | None, timeout: float | None) -> bool:
-    if asked is None and timeout is not None:
+def _is_isolated(isolated: bool | None, timeout: float | None) -> bool:
+    if isolated is None and timeout is not None:
         return True
-    if asked is None:
+    if isolated is None:
         value = os.environ.get(ISOLATED_VARIABLE, "")
         return value.strip().lower() in {"1", "true", "yes"}
-    return flag(asked, "isolated")
+    return flag(isolated, "isolated")
 
 
 def _as_cache(

@@ -1,4 +1,4 @@
-"""Which backend takes a file, and why: a static table, probing by content, falling through.
+"""Selection of the backend for a file: a static table, and tests of the content.
 
 Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, czi, lif and nd2 for
 files of these formats they fully understand, pictures for GIF, PNG, BMP, Targa, JPEG, JPEG 2000,
@@ -58,17 +58,17 @@ log = logging.getLogger("bfbridge")
 
 ENTRY_POINT_GROUP = "bfbridge.backends"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# GIF, PNG, JPEG, JPEG 2000 in a box and bare.
+# GIF, PNG, JPEG, JPEG 2000 in a box and as a code stream.
 PICTURE_MAGIC = (
     b"GIF87a", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff",
     b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51",
 )  # fmt: skip
-# Of pictures that are packed by gzip or bzip2: their own first bytes are not seen.
+# Pictures compressed with gzip or bzip2, whose own first bytes are not visible.
 PICTURE_SUFFIXES = (
     ".gif", ".png", ".bmp", ".tga", ".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".webp", ".pbm",
     ".pgm", ".ppm", ".pam",
 )  # fmt: skip
-# Lengths that the second header of a BMP file can have.
+# Possible lengths of the second header of a BMP file.
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 ZARR_KEYS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
@@ -76,14 +76,14 @@ ZARR_KEYS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 def _is_zarr(source: Source, head: bytes) -> bool:
     if head[:4] == b"PK\x03\x04":
         return source.filename.lower().endswith((".zip", ".ozx"))
-    # Web servers and object stores need not know folders; what lies inside tells.
+    # Web servers and object stores may not know folders; their content is checked instead.
     folder = source.is_dir() or (source.url is not None and ".zarr" in source.name.lower())
     return folder and any(source.child(key).exists() for key in ZARR_KEYS)
 
 
 def _is_tiff(source: Source, head: bytes) -> bool:
     del source
-    # The first 128 bytes of DICOM are free; some writers put a TIFF header there.
+    # The first 128 bytes of DICOM are arbitrary; some writers put a TIFF header there.
     return head[:4] in TIFF_MAGIC and head[128:132] != b"DICM"
 
 
@@ -123,19 +123,19 @@ class Entry:
     Attributes
     ----------
     name, aliases
-        What ``backend=`` takes, in lower case.
+        Values of ``backend=``, in lower case.
     module
         Imported on use; it has ``READER`` and ``WRITER``, classes of `bfbridge.backend` or None.
     claims
-        (source, first bytes) -> whether the content looks like this backend's.
+        (source, first bytes) -> whether the content looks like a format of this backend.
     suffixes
-        Of the files it writes by default.
+        Suffixes of the files that it writes by default.
     makes_folders
-        Whether what it writes is a folder and not a file.
+        Whether it writes a folder instead of a file.
     extra
-        Of the distribution, for the line that installs what it needs.
+        Extra of the distribution, for the command that installs the required packages.
     distribution
-        Name and version of what brings a third party's backend; empty for ours.
+        Name and version of the distribution of a third-party backend; otherwise empty.
     """
 
     name: str
@@ -153,9 +153,9 @@ class Entry:
         Raises
         ------
         MissingExtra
-            A package it needs is not installed.
+            A required package is not installed.
         Unsupported
-            Its module is broken.
+            The module of the backend is broken.
         """
         try:
             module = importlib.import_module(self.module)
@@ -210,7 +210,7 @@ BACKENDS: tuple[Entry, ...] = (
         module="bfbridge_ometiff",
         claims=lambda source, head: _is_tiff(source, head) or _is_companion(source, head),
         aliases=("python", "tiff", "ome-tiff", "tensorstore"),
-        # Also without ".ome": a plain TIFF has no place for channel names and most sizes.
+        # Also without ".ome": a plain TIFF cannot store channel names and most sizes.
         suffixes=(
             *(".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf"),
             *(".tif", ".tiff", ".tf2", ".tf8", ".btf"),
@@ -244,13 +244,13 @@ BACKENDS: tuple[Entry, ...] = (
     Entry(
         name="fileseries",
         module="bfbridge.files.file_series",
-        # Only by name: BioReader makes one of a pattern or a list of files.
+        # Only by name: BioReader makes it from a pattern or a list of files.
         claims=lambda source, head: False,
     ),
     Entry(
         name="array",
         module="bfbridge.files.array_images",
-        # Only by name: AICSImage makes one of arrays.
+        # Only by name: AICSImage makes it from arrays.
         claims=lambda source, head: False,
     ),
     Entry(
@@ -264,19 +264,19 @@ BACKENDS: tuple[Entry, ...] = (
 
 
 def find(name: str, fits: Callable[[Entry], bool] | None = None) -> Entry:
-    """Return the backend called `name`, in any case, ours or a third party's.
+    """Return the backend with a name, in any case, of bfbridge or of a third party.
 
     Parameters
     ----------
     name
-        Its name or an alias. bfio's "tensorstore" means two of ours.
+        Name or alias of the backend. bfio's "tensorstore" is an alias of two backends.
     fits
-        Chooses between several: the first that fits is meant.
+        Selects between several: the first that fits is returned.
 
     Raises
     ------
     BadArgument
-        There is none of that name; the message lists those there are.
+        There is no backend of that name; the message lists all names.
     """
     wanted = name.lower() if isinstance(name, str) else None
     others: tuple[Entry, ...] = ()
@@ -294,9 +294,9 @@ def find(name: str, fits: Callable[[Entry], bool] | None = None) -> Entry:
 
 
 def third_party() -> tuple[Entry, ...]:
-    """Return the backends of other distributions, of the entry-point group ``bfbridge.backends``.
+    """Return the backends of other distributions, from the entry-point group ``bfbridge.backends``.
 
-    Nothing of them is imported. A name that one of ours has is ours.
+    Their code is not imported. Names of bfbridge's own backends have priority.
     """
     from importlib.metadata import entry_points
 
@@ -327,7 +327,7 @@ def _third_party(read: Callable[..., Any], path: tuple[tuple[str, int], ...]) ->
             log.debug("the plug-in %r (%s) is left out: its name is taken", name, point.value)
             continue
         brought = "" if point.dist is None else f"{point.dist.name} {point.dist.version}"
-        # What is no module name is told when it is loaded.
+        # A value that is not a module name raises an error when it is loaded.
         module = point.value.partition(":")[0].strip()
         found[name] = Entry(name, module, claims=lambda source, head: True, distribution=brought)
     return tuple(found.values())
@@ -348,30 +348,30 @@ def preferred() -> tuple[Entry, ...]:
 def open_reader(
     source: Source, options: OpenOptions, backend: str | None = None
 ) -> tuple[ReaderBackend, str]:
-    """Open a source with the first backend that takes it.
+    """Open a source with the first backend that supports it.
 
     Parameters
     ----------
     source, options
-        What to open, and how.
+        Source and options for opening it.
     backend
-        A backend's name; then no other is tried. None chooses by content.
+        Name of the only backend to try. None selects by content.
 
     Returns
     -------
     (reader, reason)
-        The open file, and one line that says why this backend reads it.
+        The open file, and one line with the reason for this backend.
 
     Raises
     ------
     FileMissing
-        There is nothing at the path or URL.
+        There is no file at the path or URL.
     Unsupported
-        The named backend does not handle the file; the message has its reason and the remedy.
+        The named backend does not support the file; the message has the reason and the remedy.
     UnreadableFile
-        No backend takes the file.
+        No backend reads the file.
     """
-    # A store by URL first: servers answer for its folder as they like, or not at all.
+    # A store by URL first: servers answer requests for a folder in different ways, or not at all.
     store = source.url is not None and _is_zarr(source, b"")
     head = b"" if store else _head_of(source)
     if backend is not None:
@@ -387,7 +387,7 @@ def open_reader(
         try:
             opened = _try(entry, source, options, reasons)
         except (UnknownFormat, JavaNotFound, JarNotFound) as error:
-            # A plug-in may know the format. If none does, that is what is told.
+            # A plug-in may know the format. If none does, report the error of Bio-Formats.
             unknown = unknown or error
             reasons.append(f"{entry.name} does not read it.")
             continue
@@ -401,8 +401,8 @@ def open_reader(
         raise unknown
     if source.is_dir() and not reasons:
         raise UnreadableFile(
-            f"{source.name}: this folder is not an image: it is no OME-Zarr store (there is none "
-            f"of {', '.join(ZARR_KEYS)} in it). Name the image file inside it."
+            f"{source.name}: this folder is not an image: it is not an OME-Zarr store (it has none "
+            f"of {', '.join(ZARR_KEYS)}). Open the image file inside it."
         )
     raise UnreadableFile(f"{source.name}: no backend reads this file. " + " ".join(reasons))
 
@@ -413,7 +413,7 @@ def _head_of(source: Source) -> bytes:
         raise FileMissing(f"{source.name}: no such file or folder.")
     if source.path is not None and is_partial(source.path):
         raise UnreadableFile(
-            f"{source.name}: this is the unfinished work of a writer that is still open, or was "
+            f"{source.name}: this is the unfinished file of a writer that is still open, or was "
             "killed. Open the finished image; the next writer of it clears this folder."
         )
     head = source.head() if source.exists() else b""
@@ -424,7 +424,7 @@ def _head_of(source: Source) -> bytes:
 
 
 def _is_synthetic(source: Source) -> bool:
-    # Bio-Formats' FakeReader makes an image from the name alone.
+    # Bio-Formats' FakeReader makes an image from the name only.
     return source.is_local and source.name.lower().endswith(".fake")
 
 
@@ -433,7 +433,7 @@ def _open_named(source: Source, options: OpenOptions, entry: Entry) -> tuple[Rea
     if reader is None:
         raise Unsupported(f"backend={entry.name!r} cannot read, only write.")
     try:
-        return _open(reader, source, options), f"backend={entry.name!r} was asked for"
+        return _open(reader, source, options), f"backend={entry.name!r} was requested"
     except Unsupported as error:
         raise Unsupported(
             f"{source.name}: the {entry.name} backend does not read this file: "
@@ -446,7 +446,7 @@ def _sentence(error: BfbridgeError) -> str:
 
 
 def _open(reader: type[ReaderBackend], source: Source, options: OpenOptions) -> ReaderBackend:
-    """Open; a fault of the backend is a reason to try another, and never a raw error."""
+    """Open; convert unexpected errors of a backend to `Unsupported`, so that others are tried."""
     try:
         return reader.open(source, options)
     except BfbridgeError:
@@ -464,7 +464,7 @@ def _open(reader: type[ReaderBackend], source: Source, options: OpenOptions) -> 
 def _try(
     entry: Entry, source: Source, options: OpenOptions, reasons: list[str]
 ) -> tuple[ReaderBackend, str] | None:
-    """Open with one backend, or note why not and return None."""
+    """Open with one backend; on failure add the reason and return None."""
     try:
         reader = entry.load().READER
         if reader is None:
@@ -489,18 +489,18 @@ def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:
 
 
 def is_folder_format(name: str) -> bool:
-    """Whether an image of this name, by its suffix, is a folder."""
+    """Return whether an image of this name, by its suffix, is a folder."""
     name = name.rstrip("/").lower()
     return any(entry.makes_folders and name.endswith(entry.suffixes) for entry in BACKENDS)
 
 
 def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
-    """Return the writer that owns a file name's suffix.
+    """Return the writer for a file name's suffix.
 
     Raises
     ------
     BadArgument
-        No writer owns it; the message lists the suffixes that can be written.
+        There is no writer for it; the message lists the suffixes that can be written.
     """
     lowered = name.lower()
     writer: type[WriterBackend]
@@ -529,14 +529,14 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
         others: tuple[str, ...] = java.writable_suffixes()
     except BfbridgeError as error:
         raise BadArgument(
-            f"{name}: no writer for this suffix, but for {', '.join(sorted(native))}; and "
-            f"Bio-Formats, which writes others, cannot be asked: {error}"
+            f"{name}: no writer for this suffix among {', '.join(sorted(native))}; "
+            f"Bio-Formats, which writes other formats, is not available: {error}"
         ) from error
     if lowered.endswith(others):
         writer = java.WRITER
         return writer
     raise BadArgument(
-        f"{name}: no writer for this suffix. What can be written: "
+        f"{name}: no writer for this suffix. Suffixes that can be written: "
         f"{', '.join(sorted({*native, *others}))}."
     )
 

@@ -1,6 +1,6 @@
-"""Conformance suite for backends: what `bfbridge.backend` promises, as tests.
+"""Conformance suite for backends: tests of the contract in `bfbridge.backend`.
 
-A backend's own test module subclasses `BackendSuite`, and pytest runs what it inherits::
+The test module of a backend subclasses `BackendSuite`, and pytest runs the inherited tests::
 
     from bfbridge.testing import BackendSuite
 
@@ -10,7 +10,7 @@ A backend's own test module subclasses `BackendSuite`, and pytest runs what it i
         suffix = ".mine"
 
 A backend that only reads sets ``writer = None`` and makes its files in `BackendSuite.write_sample`.
-Needs pytest.
+It needs pytest.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ LEVEL_FACTORS = (2, 2)
 
 
 def distinct(shape: Sequence[int], dtype: Any = np.uint16, seed: int = 0) -> Array:
-    """Pixels in no order, all different where the dtype has room: nothing misplaced looks right."""
+    """Return random pixels, distinct if the dtype has enough values: misplaced pixels differ."""
     count = int(np.prod(shape))
     values = np.random.default_rng(seed + count).permutation(count) + 1
     return values.reshape(shape).astype(dtype)
 
 
 class BackendSuite:
-    """Tests that every backend must pass; subclass it with what is to be tested.
+    """Tests that every backend must pass; a subclass sets the backend to test.
 
     Attributes
     ----------
@@ -69,18 +69,18 @@ class BackendSuite:
     writer
         The class that writes, or None.
     suffix
-        Of the files, with its dot.
+        Suffix of the files, with its dot.
     shape
         Sizes of the sample along T, C, Z, Y, X: all different, none a multiple of a usual chunk.
         Its dtype is uint16.
     dtypes
-        Names of the dtypes that the writer takes.
+        Names of the dtypes that the writer supports.
     options
-        Options given to the writer: chunks small enough that the sample has several.
+        Options for the writer: chunks small enough that the sample has several.
     unknown_file
-        Bytes that are no file of this format.
+        Bytes that are not a file of this format.
     has_levels, has_samples, has_images
-        Whether the writer takes lower levels, RGB pixels, and several images in one file.
+        Whether the writer supports lower levels, RGB pixels, and several images in one file.
     """
 
     reader: ClassVar[type[ReaderBackend]]
@@ -96,17 +96,17 @@ class BackendSuite:
     has_samples: ClassVar[bool] = True
     has_images: ClassVar[bool] = True
 
-    # ---- what a subclass may replace
+    # ---- methods that a subclass may replace
 
     def write_sample(self, path: Path, pixels: Array) -> None:
-        """Make a file of one image (T, C, Z, Y, X) that `reader` reads. Default: by `writer`."""
+        """Make a file of one image (T, C, Z, Y, X) that `reader` reads. Default: with `writer`."""
         self.write(path, [[pixels]])
 
     # ---- helpers
 
     @contextmanager
     def opened(self, path: Path) -> Iterator[ReaderBackend]:
-        """Open a file for eight threads; closed at the end."""
+        """Open a file for eight threads; close it at the end."""
         backend = self.reader.open(as_source(path), OpenOptions(max_workers=8))
         try:
             yield backend
@@ -114,7 +114,7 @@ class BackendSuite:
             backend.close()
 
     def read(self, backend: ReaderBackend, image: int = 0, level: int = 0) -> Array:
-        """Read one level whole."""
+        """Read a whole level."""
         record = backend.images[image]
         shape = record.levels[level].shape
         out = np.empty(shape, record.dtype)
@@ -123,7 +123,7 @@ class BackendSuite:
 
     @contextmanager
     def sample(self, folder: Path) -> Iterator[tuple[ReaderBackend, Array]]:
-        """Open a file of known pixels."""
+        """Open a file with known pixels."""
         pixels = distinct(self.shape)
         path = folder / f"sample{self.suffix}"
         self.write_sample(path, pixels)
@@ -173,7 +173,7 @@ class BackendSuite:
         return ome, made
 
     def write(self, path: Path, images: Sequence[Sequence[Array]], samples: int = 1) -> None:
-        """Write images given as lists of levels, chunk by chunk in no order from four threads."""
+        """Write images given as lists of levels, chunk by chunk, shuffled, from four threads."""
         backend, specs = self.prepare(path, images, samples)
         jobs = [
             (number, level, index, block)
@@ -366,9 +366,9 @@ class BackendSuite:
         chunk = specs[0].image.levels[0].chunk
         for index, block in _blocks(pixels, chunk):
             assert backend.read_block(0, 0, index) is None
-            borrowed = (block + 1)[..., ::-1, :]  # of negative strides, and reused at once
-            backend.write_block(0, 0, index, borrowed)
-            borrowed[...] = 0
+            strided = (block + 1)[..., ::-1, :]  # negative strides, and reused after the call
+            backend.write_block(0, 0, index, strided)
+            strided[...] = 0
             found = backend.read_block(0, 0, index)
             assert found is not None
             np.testing.assert_array_equal(found, (block + 1)[..., ::-1, :])
@@ -426,7 +426,7 @@ class BackendSuite:
         with self.opened(first) as reader:
             stored = reader.stored_as(0, 0)
             if stored is None or not writer.can_store(stored, reader.images[0], self.options):
-                pytest.skip("this format takes no encoded chunks")
+                pytest.skip("this format cannot store encoded chunks")
             backend, specs = self.prepare(second, [[pixels]], stored=stored)
             grid = specs[0].image.levels[0].grid
             assert grid.chunk == reader.images[0].levels[0].chunk
@@ -438,7 +438,7 @@ class BackendSuite:
         with self.opened(second) as copy:
             np.testing.assert_array_equal(self.read(copy), pixels)
 
-    # ---- files that are written where they are (`ChunkedStoreBackend`)
+    # ---- files that are written at their final place (`ChunkedStoreBackend`)
 
     def test_several_writers_share_a_file(self, tmp_path: Path) -> None:
         store = self._store()
@@ -449,7 +449,7 @@ class BackendSuite:
         parts = [store.open_existing(path) for _ in range(2)]
         assert [spec.image.levels[0].shape for spec in parts[0].images] == [pixels.shape]
         for index, block in _blocks(pixels, parts[0].images[0].image.levels[0].chunk):
-            # A time point each: some formats want chunks that share a file from one writer.
+            # One time point each: some formats need one writer for chunks that share a file.
             parts[index[0] % 2].write_block(0, 0, index, block)
         for part in parts:
             part.release()
@@ -498,24 +498,24 @@ class BackendSuite:
     def _store(self) -> type[ChunkedStoreBackend]:
         writer = self._writer()
         if not issubclass(writer, ChunkedStoreBackend):
-            pytest.skip(f"{writer.name} files are not written where they are")
+            pytest.skip(f"{writer.name} files cannot be written at their final place")
         return writer
 
     def _needs(self, has: bool, what: str) -> None:
         self._writer()
         if not has:
-            pytest.skip(f"this format does not hold {what}")
+            pytest.skip(f"this format does not support {what}")
 
 
 def _blocks(pixels: Array, chunk: Shape5) -> Iterator[tuple[Shape5, Array]]:
-    """Grid position and pixels, as a view, of every chunk; cropped at the edge."""
+    """Yield grid position and pixels, as a view, of every chunk; cropped at the edge."""
     grid = ChunkGrid(pixels.shape, chunk)
     for index in grid:
         yield index, pixels[grid.slices(index)]
 
 
 def _boxes(pixels: Array, count: int) -> Iterator[tuple[Region, Array]]:
-    """Random boxes, the first of them the first and the last pixel."""
+    """Yield random boxes; the first ones are the first and the last pixel."""
     rng = np.random.default_rng(count)
     last = tuple(n - 1 for n in pixels.shape)
     corners = [((0,) * 5, (1,) * 5), (last, pixels.shape)]
@@ -529,7 +529,7 @@ def _boxes(pixels: Array, count: int) -> Iterator[tuple[Region, Array]]:
 
 
 def _strided(shape: Shape5, dtype: np.dtype[Any], number: int) -> tuple[Array, Array]:
-    """An array of zeros, and a view of `shape` inside it with unusual strides."""
+    """Return an array of zeros, and a view of `shape` inside it with unusual strides."""
     order = np.random.default_rng(number).permutation(5)
     larger = np.zeros([2 * shape[axis] + 2 for axis in order], dtype)
     steps = (slice(1, -1, 2), slice(-2, 0, -2))

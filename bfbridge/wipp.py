@@ -1,8 +1,8 @@
 """The WIPP plugin: ``python -m bfbridge.wipp --inpDir ... --filePattern ... --outDir ...``.
 
-Converts a collection of vendor images into files of one channel and one time point each, as the
-platform wants them. Unlike earlier converters it exits with an error if any file failed, having
-done the others, and takes no pyramid level for an image.
+Converts a collection of vendor images into files of one channel and one time point each, the format
+of the platform. Unlike earlier converters it converts all other files if one fails, then exits with
+an error, and it does not convert pyramid levels as images.
 
 Environment: POLUS_IMG_EXT (.ome.tif or .ome.zarr), POLUS_LOG (level of the log), NUM_WORKERS
 (processes), NUM_THREADS (threads in all).
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        Of the command line; default: the process's.
+        Arguments of the command line. Default: those of the process.
     """
     level = os.environ.get("POLUS_LOG", "INFO").upper()
     known = logging.getLevelNamesMapping()
@@ -57,13 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_OneLine(LOG_FORMAT, LOG_DATE))
     if not log.isEnabledFor(logging.DEBUG):
-        # What Bio-Formats remarks on while it reads drowns what the platform shows.
+        # Warnings of Bio-Formats during reading would hide the messages of the platform.
         logging.getLogger("bfbridge.java").setLevel(logging.ERROR)
-    asked = _parser().parse_args(arguments)
-    for name, value in vars(asked).items():
+    parsed = _parser().parse_args(arguments)
+    for name, value in vars(parsed).items():
         log.info("%s = %s", name, value)
     try:
-        return _run(asked)
+        return _run(parsed)
     except BfbridgeError as error:
         log.error("%s", error)
         return 1
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _truth(text: str) -> bool:
-    """Read a boolean as the platform passes it: as a value."""
+    """Parse a boolean given as a value, as the platform passes it."""
     lowered = text.strip().lower()
     if lowered in ("true", "1", "yes"):
         return True
@@ -107,30 +107,30 @@ def _extension(text: str) -> str | None:
     return wanted
 
 
-def _run(asked: argparse.Namespace) -> int:
-    extension = asked.fileExtension or os.environ.get("POLUS_IMG_EXT") or EXTENSIONS[0]
+def _run(parsed: argparse.Namespace) -> int:
+    extension = parsed.fileExtension or os.environ.get("POLUS_IMG_EXT") or EXTENSIONS[0]
     if extension not in EXTENSIONS:
         raise BadArgument(f"POLUS_IMG_EXT={extension!r}: choose one of {', '.join(EXTENSIONS)}.")
-    if not asked.inpDir.is_dir():
-        raise FileMissing(f"--inpDir {asked.inpDir}: there is no such folder.")
-    if not asked.outDir.is_dir():
+    if not parsed.inpDir.is_dir():
+        raise FileMissing(f"--inpDir {parsed.inpDir}: this folder does not exist.")
+    if not parsed.outDir.is_dir():
         raise FileMissing(
-            f"--outDir {asked.outDir}: there is no such folder; the platform makes it."
+            f"--outDir {parsed.outDir}: this folder does not exist; the platform must make it."
         )
-    images = asked.inpDir / "images"
-    folder = images if images.is_dir() else asked.inpDir
-    pattern = asked.filePattern.strip() or ".*"
+    images = parsed.inpDir / "images"
+    folder = images if images.is_dir() else parsed.inpDir
+    pattern = parsed.filePattern.strip() or ".*"
     options: dict[str, Any] = {"split": SPLIT, "max_workers": _number("NUM_THREADS")}
     if extension == ".ome.tif":
         options |= WIPP_TIFF
-    if asked.preview:
-        return _preview(folder, pattern, asked.outDir, extension, read_options(options)[0])
+    if parsed.preview:
+        return _preview(folder, pattern, parsed.outDir, extension, read_options(options)[0])
     done = convert_many(
-        str(folder), asked.outDir, **options, suffix=extension, pattern=pattern, recursive=False,
+        str(folder), parsed.outDir, **options, suffix=extension, pattern=pattern, recursive=False,
         overwrite=True, jobs=_number("NUM_WORKERS") or 1, watcher=_Log(),
-        report=asked.outDir / REPORT_NAME,
+        report=parsed.outDir / REPORT_NAME,
     )  # fmt: skip
-    return _told(done)
+    return _log_result(done)
 
 
 def _number(name: str) -> int | None:
@@ -143,7 +143,7 @@ def _number(name: str) -> int | None:
 
 
 def _preview(folder: Path, pattern: str, out: Path, extension: str, options: ConvertOptions) -> int:
-    """Write which files would be made."""
+    """Write the names of the files that would be made."""
     found = find_sources([str(folder)], options, pattern=pattern, recursive=False)
     names: list[str] = []
     failed = 0
@@ -155,8 +155,8 @@ def _preview(folder: Path, pattern: str, out: Path, extension: str, options: Con
             continue
         with open_source(source.path, options) as br:
             names.extend(output.target.name for output in plan_outputs(br, target, options))
-    told = {"filePattern": pattern, "outDir": names}
-    (out / "preview.json").write_text(json.dumps(told, indent=4) + "\n", encoding="utf-8")
+    preview = {"filePattern": pattern, "outDir": names}
+    (out / "preview.json").write_text(json.dumps(preview, indent=4) + "\n", encoding="utf-8")
     log.info("preview.json names %d files", len(names))
     if failed:
         log.warning("%d files cannot be read; a run would fail for them", failed)
@@ -164,7 +164,7 @@ def _preview(folder: Path, pattern: str, out: Path, extension: str, options: Con
 
 
 class _OneLine(logging.Formatter):
-    """Escapes what a terminal would act upon in names and metadata."""
+    """Escapes characters in names and metadata that control a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as one line."""
@@ -172,7 +172,7 @@ class _OneLine(logging.Formatter):
 
 
 class _Log(Watcher):
-    """One line for each file."""
+    """Logs one line for each file."""
 
     def begin(self, count: int) -> None:
         log.info("%d images to convert", count)
@@ -185,7 +185,7 @@ class _Log(Watcher):
             log.info("%s -> %s in %.1f s", Path(record.source).name, names, record.seconds)
 
 
-def _told(done: Conversion) -> int:
+def _log_result(done: Conversion) -> int:
     log.info(
         "%d images made of %d files, %d failed; report: %s",
         done.images, len(done.files), len(done.failed), done.report,

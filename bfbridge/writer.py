@@ -16,7 +16,7 @@ from bfbridge.backend import Level, Quantity, Shape5, StoredAs
 from bfbridge.engine.casting import as_pixels
 from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.engine.pyramid import Pyramid
-from bfbridge.engine.selection import FACE_AXES, Selection, parse_key, trim
+from bfbridge.engine.selection import USER_AXES, Selection, parse_key, trim
 from bfbridge.engine.workers import worker_count
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files import in_place as inplace
@@ -26,7 +26,6 @@ from bfbridge.files.new_file import NewFile
 from bfbridge.files.writer_arguments import (
     PROPERTIES,
     array_or_number,
-    asked_of,
     checked_names,
     checked_shape,
     checked_size,
@@ -34,6 +33,7 @@ from bfbridge.files.writer_arguments import (
     is_whole,
     known_options,
     placed,
+    requested_properties,
 )
 from bfbridge.ome import metadata
 from bfbridge.runtime import finalizers
@@ -58,7 +58,7 @@ class ImageWriter(BfioNames):
     file, index
         The file, and the number of the image in it.
     owner
-        The writer that this is a view of: it lives as long as its views.
+        The writer of which this is a view; it exists as long as its views.
     """
 
     def __init__(self, file: NewFile, index: int, owner: ImageWriter | None = None) -> None:
@@ -67,7 +67,7 @@ class ImageWriter(BfioNames):
         self._owner = owner
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{a}={n}" for a, n in zip(FACE_AXES, self._shape5, strict=True))
+        sizes = ", ".join(f"{a}={n}" for a, n in zip(USER_AXES, self._shape5, strict=True))
         place = f"{self._file.name!r} image {self._index}"
         return f"<{type(self).__name__} {place}: {sizes}, {self.dtype}>"
 
@@ -84,7 +84,7 @@ class ImageWriter(BfioNames):
 
     @shape.setter
     def shape(self, value: Sequence[int]) -> None:
-        for axis, size in zip(FACE_AXES, checked_shape(value), strict=True):
+        for axis, size in zip(USER_AXES, checked_shape(value), strict=True):
             self._set_size(axis, size)
 
     def _set_size(self, axis: str, value: Any) -> None:
@@ -93,7 +93,7 @@ class ImageWriter(BfioNames):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels; bool is stored as uint8."""
+        """Dtype of the pixels; bool is stored as uint8."""
         return self._file.dtype(self._index)
 
     @dtype.setter
@@ -152,7 +152,7 @@ class ImageWriter(BfioNames):
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Chunk size along Y, X, Z, C, T. Reading it fixes all properties, as a write does."""
+        """Chunk size along Y, X, Z, C, T. Reading it fixes all properties, like a write."""
         return self._file.chunk5(self._index)
 
     # ---- pixels
@@ -168,7 +168,7 @@ class ImageWriter(BfioNames):
         return not self._file.started and self._file.plans.is_unsized(self._index)
 
     def _take_shape(self, pixels: Any, *, whole: bool) -> None:
-        """Take the image's sizes from the first array, which is the whole image."""
+        """Set the image's sizes to those of the first array, which is the whole image."""
         shape = np.shape(pixels)
         if not whole or not 2 <= len(shape) <= 5:
             self._file.plans.refuse_unsized()
@@ -190,18 +190,18 @@ class ImageWriter(BfioNames):
         Parameters
         ----------
         image
-            An array of any kind with the axes Y, X, Z, C, T; trailing axes of length 1 may be left
+            Any kind of array with the axes Y, X, Z, C, T; trailing axes of length 1 may be left
             out.
         X, Y, Z
-            Where the block starts: an integer or (start,). Default 0.
+            Position where the block starts: an integer or (start,). Default 0.
         C, T
-            Which channels and time points: a start, or a list with one position for each of the
-            block's. Default: from 0 on.
+            Channels and time points: a start, or a list with one position for each of the block's.
+            Default: from 0 on.
 
         Raises
         ------
         BadSelection
-            The block does not lie inside the image.
+            The block is not inside the image.
         BadDtype
             The image's dtype cannot hold the values.
         """
@@ -217,7 +217,7 @@ class ImageWriter(BfioNames):
         axes = [
             placed(axis, length, wanted, start, self._file.name)
             for axis, length, wanted, start in zip(
-                FACE_AXES, self._shape5, (*shape, 1, 1, 1)[:5], starts, strict=True
+                USER_AXES, self._shape5, (*shape, 1, 1, 1)[:5], starts, strict=True
             )
         ]
         self._file.write(self._index, Selection(tuple(axes)), block)
@@ -231,15 +231,15 @@ class ImageWriter(BfioNames):
     def write_stored(
         self, level: int, place: Shape5, data: bytes, pixels: np.ndarray[Any, Any] | None = None
     ) -> None:
-        """Store a chunk that is encoded already; see `NewFile.write_stored`."""
+        """Store a chunk that is already encoded; see `NewFile.write_stored`."""
         self._file.write_stored(self._index, level, place, data, pixels)
 
 
 class BioWriter(ImageWriter):
     """Write one image file, numpy-style: any region, in any order, from any thread.
 
-    The file appears under its name when `close` has finished it. An exception in the ``with``
-    block, a kill or a full disk leaves the previous file unchanged, or no file.
+    The file appears under its name when `close` has finished it. After an exception in the ``with``
+    block, a kill or a full disk, a previous file is unchanged, and no new file exists.
 
     Object stores cannot rename. A store at a URL is written at its final location: first the
     chunks, and the metadata in `close`; without them it cannot be opened. A store that is replaced
@@ -251,21 +251,21 @@ class BioWriter(ImageWriter):
     Parameters
     ----------
     file_path
-        Target; its suffix chooses the format. OME-Zarr is also written to URLs that fsspec
-        understands (``"s3://bucket/cells.ome.zarr"``).
+        Target; its suffix selects the format. OME-Zarr can also be written to URLs that fsspec
+        supports (``"s3://bucket/cells.ome.zarr"``).
     max_workers
         Chunks encoded at once. Default: the CPUs this process may use; 16 at least for a URL.
     backend
         "ometiff", "omezarr" or "bioformats", or one of bfio's names for them. Default: by suffix.
     metadata
-        An OME document to carry over; it is copied.
+        An OME document for the new file; it is copied.
     image
         An array that gives sizes (Y, X, Z, C, T) and dtype where `metadata` does not. It is not
         written.
     overwrite
-        Whether a file of that name may be replaced.
+        Whether an existing file of that name may be replaced.
     series
-        Which image of `metadata` is written: its number, or "all" for every image (`series` then
+        The image of `metadata` that is written: its number, or "all" for every image (then `series`
         has a view of each).
     pyramid
         True for lower levels by halving, a number of them, or their factors such as (2, 4, 8).
@@ -275,7 +275,7 @@ class BioWriter(ImageWriter):
     fill_value
         Value of pixels that are never written.
     durable
-        Whether `close` returns only when the file would survive a power loss.
+        Whether `close` waits until the file would survive a power loss.
     memory
         Bytes of unfinished chunks kept in memory before a scratch file is used.
     append
@@ -299,7 +299,7 @@ class BioWriter(ImageWriter):
     TargetExists
         The target exists and `overwrite` was not given.
     TargetBusy
-        Another writer is making the same target.
+        Another writer is writing the same target.
     BadArgument
         No writer has this suffix, or an option does not exist.
     """
@@ -342,8 +342,8 @@ class BioWriter(ImageWriter):
             known_options(kwargs, writer, signature(BioWriter).parameters)
             if append and isinstance(place, Path) and inplace.is_there(place):
                 carried = None if metadata is None else document_of(metadata, series)
-                asked = asked_of(carried, image, given)
-                super().__init__(inplace.reopen(place, plan, asked, backend), 0)
+                requested = requested_properties(carried, image, given)
+                super().__init__(inplace.reopen(place, plan, requested, backend), 0)
                 self._file.watch(self)
                 return
             if append:
@@ -355,23 +355,22 @@ class BioWriter(ImageWriter):
                 overwrite=flag(overwrite, "overwrite"),
                 durable=flag(durable, "durable"),
             )
-            try:
-                file = NewFile(target, writer, ome, plan)
-            except BaseException:
-                target.discard()
-                raise
-            try:
-                super().__init__(file, 0)
-                file.watch(self)
-                if metadata is None and image is not None:
-                    pixels = as_pixels(image, file.name)
-                    self.shape = np.shape(pixels)
-                    self.dtype = pixels.dtype
-                for key, value in given.items():
-                    setattr(self, key, value)
-            except BaseException:
-                file.abort()
-                raise
+            super().__init__(inplace.new_file(target, writer, ome, plan), 0)
+            self._set_up(image if metadata is None else None, given)
+
+    def _set_up(self, image: Any, given: Mapping[str, Any]) -> None:
+        """Set sizes and dtype from an array, then properties; remove the file on an error."""
+        try:
+            self._file.watch(self)
+            if image is not None:
+                pixels = as_pixels(image, self._file.name)
+                self.shape = np.shape(pixels)
+                self.dtype = pixels.dtype
+            for key, value in given.items():
+                setattr(self, key, value)
+        except BaseException:
+            self._file.abort()
+            raise
 
     # ---- lifetime
 
@@ -450,7 +449,7 @@ class BioWriter(ImageWriter):
         memory: int = DEFAULT_MEMORY,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Finish a store made with `create`: make its lower levels, write its metadata.
+        """Finish a store made with `create`: compute its lower levels, write its metadata.
 
         Parameters
         ----------
@@ -467,17 +466,17 @@ class BioWriter(ImageWriter):
         inplace.finish(place, workers, whole(memory, "memory"))
 
     def close(self, *, require_complete: bool = False) -> None:
-        """Finish the file and put it under its name. May be called twice.
+        """Finish the file and give it its name. May be called twice.
 
         Parameters
         ----------
         require_complete
-            Whether areas that were never written are an error instead of the fill value.
+            Whether pixels that were never written are an error instead of the fill value.
 
         Raises
         ------
         IncompleteImage
-            There are such areas. A previous file of that name is unchanged.
+            There are such pixels. A previous file of that name is unchanged.
         WriteFailed
             The file cannot be written. A previous file of that name is unchanged.
         """

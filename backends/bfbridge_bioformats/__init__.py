@@ -1,6 +1,6 @@
 """Reads microscopy files through Bio-Formats, in a Java virtual machine inside this process.
 
-Importing it starts nothing: Java starts when the first file is opened, or by `start`.
+Importing it does not start Java. Java starts when the first file is opened, or by `start`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
     "writable_suffixes",
 ]
 
-# Imported on use: who reads a file needs a third of it.
+# Imported on first use: reading a file needs a third of the modules.
 _WHERE = {
     "READER": ("reader", "BioFormatsReader"),
     "WRITER": ("writer", "BioFormatsWriter"),

@@ -1,4 +1,4 @@
-"""The Bio-Formats reader: any of some 170 formats, read in parallel through Java."""
+"""The Bio-Formats reader: about 170 formats, read in parallel through Java."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BfbridgeError, FileMissing, Unsupported
+from bfbridge.reader_base import plane_parts
 from bfbridge.runtime import forking
 from bfbridge.runtime.finalizers import finalize
 from bfbridge_bioformats.files.companions import check_named_files
@@ -44,10 +45,8 @@ __all__ = ["BioFormatsReader"]
 
 T = TypeVar("T")
 
-_LEFT = (
-    "Its thread goes on in Java and cannot be ended: with isolated=True or timeout= it would be."
-)
-# One call of openBytes fills at most this share of Java's heap: decoders need room of their own.
+_LEFT = "Its thread continues in Java and cannot be ended; use isolated=True or timeout= to end it."
+# One call of openBytes uses at most this share of Java's heap: decoders need memory too.
 _HEAP_SHARE = 8
 _SMALLEST_PIECE = 16 << 20
 
@@ -70,7 +69,7 @@ class BioFormatsReader(ReaderBackend):
         self._name = name
         self._bounds = bounds
         self._entries = entries
-        # Made once: views ask for it at every step, and files have thousands of series.
+        # Made once: views use it often, and files may have thousands of series.
         self._images = tuple(entry.image for entry in entries)
         self._pool = pool
         self._files = files
@@ -82,7 +81,7 @@ class BioFormatsReader(ReaderBackend):
         self._original: dict[str, Any] | None = None
         self.format = format_
         machine.close_at_exit(self)
-        # A reader that is dropped without close() releases its file as well.
+        # A reader that is deleted without close() releases its file as well.
         close = partial(_close, pool, files)
         self._finalizer = finalize(self, call, close, name, "closing it")
 
@@ -95,13 +94,13 @@ class BioFormatsReader(ReaderBackend):
         Raises
         ------
         FileMissing, UnreadableFile, Unsupported
-            There is no such file, or none of Bio-Formats' readers opens it.
+            There is no such file, or no reader of Bio-Formats opens it.
         BadArgument
-            `options.backend_options` has a name that no reader knows.
+            `options.backend_options` contains a name that is unknown to all readers.
         OutOfMemory
             Java's heap is too small to open it.
         ReadFailed
-            The worker process died of it; only where isolation was asked for.
+            The worker process died while opening; only with isolation.
         TookTooLong
             It took longer than `options.timeout`, or than `Limits.idle_seconds` without reading.
         """
@@ -118,9 +117,9 @@ class BioFormatsReader(ReaderBackend):
         Parameters
         ----------
         source, options
-            The file, and how it is to be opened.
+            The file, and how to open it.
         left
-            What becomes of work that takes too long, for messages.
+            What happens to work that takes too long, for messages.
         """
         bounds = Bounds(Activity(), options.limits.idle_seconds, options.timeout, left)
         action = partial(cls._open_source, source, options, bounds)
@@ -198,9 +197,9 @@ class BioFormatsReader(ReaderBackend):
         Raises
         ------
         ReadFailed
-            Java cannot decode it.
+            Java cannot decode the pixels.
         OutOfMemory
-            Java's heap is too small; reading goes on with smaller regions.
+            Java's heap is too small; smaller regions can still be read.
         TookTooLong
             It took longer than a timeout, or than `Limits.idle_seconds` without reading anything.
         Closed
@@ -222,14 +221,15 @@ class BioFormatsReader(ReaderBackend):
             raise read_failure(error, self._name, str(what)) from error
 
     def _fill(self, region: Region, out: np.ndarray[Any, Any]) -> None:
-        """Fill `out` plane by plane, in blocks that a Java array holds."""
+        """Fill `out` plane by plane, in blocks that fit into a Java array."""
         entry = self._entries[region.image]
         layout = entry.layout
         pixel = layout.samples * layout.dtype.itemsize
         blocks = self._blocks(entry, region)
-        with self._borrowed() as reader:
+        with self._pooled_reader() as reader:
             reader.go_to(entry.series, region.level)
-            for plane, wanted, target in _planes(entry, region, out):
+            for part in plane_parts(region, out, layout.samples):
+                plane = entry.plane(region.level, part.z, part.channel, part.t)
                 row = -1
                 for y, x, height, width in blocks:
                     if y != row:
@@ -241,8 +241,8 @@ class BioFormatsReader(ReaderBackend):
                         plane, region.start[4] + x, region.start[3] + y, width, height,
                         width * height * pixel,
                     )  # fmt: skip
-                    block = samples_first(raw, layout, height, width)[wanted]
-                    target[:, y : y + height, x : x + width] = block
+                    block = samples_first(raw, layout, height, width)[part.samples]
+                    part.pixels[:, y : y + height, x : x + width] = block
 
     def _blocks(self, entry: SeriesImage, region: Region) -> list[tuple[int, int, int, int]]:
         """Return the blocks of one plane of a region: row, column, height, width."""
@@ -260,9 +260,9 @@ class BioFormatsReader(ReaderBackend):
         ]
 
     def ome_xml(self) -> str | None:
-        """Return the OME-XML of Bio-Formats' metadata store; None where it has none to give.
+        """Return the OME-XML of Bio-Formats' metadata store; None if it has none.
 
-        Some files hold text that XML cannot (NIfTI, Analyze, IMOD): `ome` works for them all.
+        Some files contain text that is invalid in XML (NIfTI, Analyze, IMOD): use `ome` for them.
         """
         self._pool.check_open()
         return self._call(self._make_xml)
@@ -277,27 +277,25 @@ class BioFormatsReader(ReaderBackend):
 
     def ome(self) -> OME:
         """Return all images' metadata, in the order of `images`."""
-        xml = self.ome_xml()
-        parsed = None if xml is None else document.from_xml(xml, self.series)
-        return document.from_records(self.images) if parsed is None else parsed
+        return document.ome_document(self.ome_xml(), self.images, self.series)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
-        """The format's own metadata by its own names; of one series of several with its number."""
+        """The format's own metadata; keys contain the series number if there are several series."""
         if self._original is None:
             self._original = self._call(partial(self._ask, document.original_metadata))
         return self._original
 
     @property
     def used_files(self) -> Sequence[str]:
-        """Every file of this data set, the one that was opened first."""
+        """Every file of this data set; the opened file is first."""
         if self._used is None:
             names = self._call(partial(self._ask, _used_names))
             self._used = tuple(dict.fromkeys(self._files.shown(name) for name in names))
         return self._used
 
     def modulo(self, image: int) -> Mapping[str, Modulo]:
-        """Axes ("Z", "C", "T") of an image that hold another axis folded in, with what it is."""
+        """Axes ("Z", "C", "T") of an image that contain another axis, with its description."""
         series = self._entries[image].series
         return self._call(partial(self._ask, lambda reader: document.modulo(reader, series)))
 
@@ -309,12 +307,12 @@ class BioFormatsReader(ReaderBackend):
         return self._call(partial(self._ask, look))
 
     def _ask(self, question: Callable[[JavaReader], T]) -> T:
-        with self._borrowed() as reader:
+        with self._pooled_reader() as reader:
             return question(reader)
 
     @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[JavaReader]:
-        """Lend a reader."""
+    def _pooled_reader(self) -> Iterator[JavaReader]:
+        """Yield a reader for use by this thread."""
         with machine.attached():
             reader = self._pool.take()
             try:
@@ -326,26 +324,10 @@ class BioFormatsReader(ReaderBackend):
             self._pool.give(reader)
 
     def close(self) -> None:
-        """Close all Java readers; those in use as soon as they are done."""
+        """Close all Java readers; those in use are closed after their current read."""
         self._finalizer.detach()
         call(partial(_close, self._pool, self._files), self._name, "closing it")
         self._store = None
-
-
-def _planes(
-    entry: SeriesImage, region: Region, out: np.ndarray[Any, Any]
-) -> Iterator[tuple[int, slice, np.ndarray[Any, Any]]]:
-    """Yield Java's plane number, the samples wanted of it, and the part of `out` they fill."""
-    samples = entry.layout.samples
-    (t0, c0, z0, _, _), (t1, c1, z1, _, _) = region.start, region.stop
-    for t in range(t0, t1):
-        for channel in range(c0 // samples, -(-c1 // samples)):
-            first = max(c0, channel * samples)
-            last = min(c1, (channel + 1) * samples)
-            wanted = slice(first - channel * samples, last - channel * samples)
-            for z in range(z0, z1):
-                plane = entry.plane(region.level, z, channel, t)
-                yield plane, wanted, out[t - t0, first - c0 : last - c0, z - z0]
 
 
 def _package(source: Source, options: OpenOptions) -> Package | None:
@@ -360,17 +342,16 @@ def _named_files(source: Source, options: OpenOptions, *, packed: bool) -> list[
     try:
         return check_named_files(source, options)
     except FileMissing:
-        # A companion: bytes have no folder to look in, but beside what was unpacked there are more.
+        # A companion: bytes have no folder, but a decompressed file may have siblings.
         if packed:
             return []
         raise
 
 
 def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, JavaReader, float]:
-    """Open the first reader, with its metadata store; help Java to files that are not on disk."""
+    """Open the first reader, with its metadata store and the mapped files that it needs."""
     limits = options.limits
-    machine.mend()
-    files.mend_files([files.main_id], limits)
+    files.correct_files([files.main_id], limits)
     while True:
         store = machine.type("bfbridge.Store")(limits.images, limits.channels, limits.planes)
         table = files.table()
@@ -379,13 +360,13 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
             reader, cost = recipe.make(store, table)
         except machine.type("java.lang.Throwable") as error:
             if isinstance(error, machine.type("java.lang.Error")):
-                # No other file mends that.
+                # Another file does not help against these errors.
                 raise
             if files.find_missing(str(error)) or files.to_disk():
                 continue
             raise
         try:
-            again = _mend_others(files, reader, limits)
+            again = _correct_others(files, reader, limits)
         except BaseException:
             reader.close()
             raise
@@ -395,8 +376,8 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
         files.release(table)
 
 
-def _mend_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
-    """Look at the other files of a data set; return whether it is to be opened again."""
+def _correct_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
+    """Check the other files of a data set; return whether it must be opened again."""
     with files.using(reader.table):
         misread = machine.type("bfbridge.Misread").why(reader.java)
         if misread is not None:
@@ -406,7 +387,7 @@ def _mend_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
         files.check_used(reader.java)
         is_dicom = str(reader.java.getClass().getSimpleName()) == "DicomReader"
         used = [str(file) for file in reader.java.getUsedFiles()] if is_dicom else []
-    return files.mend_files(used, limits)
+    return files.correct_files(used, limits)
 
 
 def _another(recipe: Recipe, source: Source) -> JavaReader:

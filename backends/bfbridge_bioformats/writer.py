@@ -1,4 +1,4 @@
-"""Writing through Bio-Formats, in the formats that only it writes, and OME-TIFF if asked for."""
+"""Writing through Bio-Formats: formats that only it writes, and OME-TIFF if requested."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["BioFormatsWriter", "writable_suffixes"]
 
 _CHUNK = 1024
 """Sides of a block, and of a tile of an OME-TIFF, as in bfio."""
-# Seconds that an interrupted caller waits for Java to leave the file alone.
+# Seconds for which an interrupted caller waits until Java has closed the file.
 _PATIENCE = 3.0
-# Above this a TIFF's 32-bit offsets do not reach; headers and directories need some room.
+# The 32-bit offsets of TIFF do not reach further; headers and directories need some space.
 _BIG_TIFF = 3_900_000_000
 _OME_TIFF = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf")
-# These keep all metadata and every image, and are trusted with the pixels.
+# These keep all metadata and every image unchanged, so they are not compared after writing.
 _PLAIN_TIFF = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
 _WHOLE = (*_OME_TIFF, ".ome", ".ome.xml")
 _LOSSY = ("JPEG", "JPEG-2000 Lossy")
@@ -40,9 +40,9 @@ _LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe")
 class BioFormatsWriter(WriterBackend):
     """One file being written through Java. See `bfbridge.backend.WriterBackend`.
 
-    Java's writers want whole planes in order, so blocks are kept in a scratch file beside the
-    target until `finish`. What a lossless format then holds is read again and compared: several of
-    Bio-Formats' writers take what their format cannot hold.
+    Java's writers need whole planes in order, so blocks are stored in a temporary file beside the
+    target until `finish`. A file in a lossless format is then read again and compared: several
+    of Bio-Formats' writers accept pixels that their format cannot store.
     """
 
     name: ClassVar[str] = "bioformats"
@@ -69,7 +69,7 @@ class BioFormatsWriter(WriterBackend):
 
     @classmethod
     def supports_levels(cls, target: str) -> bool:
-        """Whether this is a name of OME-TIFF, to whose writers alone Java passes levels."""
+        """Whether this is a name of OME-TIFF, the only format that Java writes with levels."""
         return target.lower().endswith(_OME_TIFF)
 
     @classmethod
@@ -77,7 +77,7 @@ class BioFormatsWriter(WriterBackend):
         """Return blocks of 1024 x 1024 with all samples of a pixel."""
         del options
         if image.dtype.name not in JAVA_NAMES:
-            raise Unsupported(f"Bio-Formats has no pixels of type {image.dtype}")
+            raise Unsupported(f"Bio-Formats does not support pixels of type {image.dtype}")
         _, _, _, y, x = image.levels[0].shape
         return (1, image.samples, 1, min(y, _CHUNK), min(x, _CHUNK))
 
@@ -89,12 +89,12 @@ class BioFormatsWriter(WriterBackend):
         ome: OME | None,
         options: Mapping[str, Any],
     ) -> BioFormatsWriter:
-        """Check that the format of the target's suffix can hold the images, and begin.
+        """Check that the format of the target's suffix can store the images, and start the file.
 
         Raises
         ------
         Unsupported
-            It cannot; the message says what it can.
+            It cannot; the message says what it can store.
         BadArgument
             There is no writer for the suffix, or no such codec.
         """
@@ -102,7 +102,7 @@ class BioFormatsWriter(WriterBackend):
 
         cls.check(options)
         if ome is None:
-            raise Unsupported(f"{target.name}: Bio-Formats cannot hold pixels of this type.")
+            raise Unsupported(f"{target.name}: Bio-Formats cannot store pixels of this type.")
         stacks = call(partial(_check_format, target, images, options), target.name, "beginning it")
         planes = sum(_plane_count(spec.image) for spec in images)
         if planes > 1 and not stacks:
@@ -111,7 +111,7 @@ class BioFormatsWriter(WriterBackend):
         if len(images) > 1 and not lowered.endswith(_WHOLE):
             raise Unsupported(f"{target.name}: this format holds one image, not {len(images)}.")
         if lowered.endswith(_PLAIN_TIFF) and not lowered.endswith(_WHOLE):
-            # Its planes are counted as ImageJ counts them, whatever the document says.
+            # Its planes are numbered as in ImageJ, whatever the document says.
             ome = ome.model_copy(deep=True)
             for element in ome.images:
                 element.pixels.dimension_order = Pixels_DimensionOrder.XYCZT
@@ -120,7 +120,7 @@ class BioFormatsWriter(WriterBackend):
     def write_block(
         self, image: int, level: int, index: Shape5, block: np.ndarray[Any, Any]
     ) -> None:
-        """Keep a block in the scratch file. Thread-safe."""
+        """Store a block in the temporary file. Thread-safe."""
         self._open_spool().write(image, level, index, block)
 
     def read_block(self, image: int, level: int, index: Shape5) -> np.ndarray[Any, Any] | None:
@@ -128,15 +128,15 @@ class BioFormatsWriter(WriterBackend):
         return self._open_spool().read(image, level, index)
 
     def finish(self) -> None:
-        """Have Java write all planes, in order, and compare what it wrote.
+        """Write all planes with Java, in order, and compare the file with them.
 
         Raises
         ------
         WriteFailed
-            Java's writer failed, or the format does not hold these pixels unchanged.
+            Java's writer failed, or the format does not store these pixels unchanged.
         """
         spool = self._open_spool()
-        # Whoever interrupts it clears the folder that Java still writes to.
+        # The caller of an interrupted call removes the folder that Java still writes to.
         call(partial(self._finish, spool), self._target.name, "finishing it", patience=_PATIENCE)
         self.abort()
 
@@ -152,14 +152,14 @@ class BioFormatsWriter(WriterBackend):
                 raise write_failure(error, str(self._target), "finishing the file") from error
 
     def abort(self) -> None:
-        """Drop the scratch file."""
+        """Remove the temporary file."""
         spool, self._planes = self._planes, None
         if spool is not None:
             spool.close()
 
     def _open_spool(self) -> PlaneBuffer:
         if self._planes is None:
-            raise Closed(f"{self._target.name}: written to after it was finished.")
+            raise Closed(f"{self._target.name}: this writer is already finished.")
         return self._planes
 
     def _write(self, spool: PlaneBuffer) -> None:
@@ -204,7 +204,7 @@ class BioFormatsWriter(WriterBackend):
         return _tile_side(height), _tile_side(width)
 
     def _store(self) -> Any:
-        """Return the metadata store that Java's writers ask; pixels are little-endian there."""
+        """Return the metadata store for Java's writers; pixels are little-endian there."""
         ome = self._ome.model_copy(deep=True)
         for spec, element in zip(self._images, ome.images, strict=True):
             element.pixels.big_endian = False
@@ -221,7 +221,7 @@ class BioFormatsWriter(WriterBackend):
         return store
 
     def _positions(self, image: int) -> list[tuple[int, int, int]]:
-        """(t, channel, z) of every plane, in the order that the document gives them numbers."""
+        """Return (t, channel, z) of every plane, in the order of their numbers in the document."""
         record = self._images[image].image
         t, c, z, _, _ = record.levels[0].shape
         sizes = {"T": t, "C": c // record.samples, "Z": z}
@@ -237,7 +237,7 @@ class BioFormatsWriter(WriterBackend):
         return (self._compression or "") in _LOSSY or lowered.endswith(_LOSSY_SUFFIXES)
 
     def _compare(self, spool: PlaneBuffer) -> None:
-        """Read every plane back; formats may order planes as they like, and keep the rest."""
+        """Read every plane and compare it; formats may order planes differently."""
         java = machine.type("loci.formats.ImageReader")()
         try:
             java.setGroupFiles(False)
@@ -272,13 +272,13 @@ class BioFormatsWriter(WriterBackend):
 
     def _changed(self, what: str) -> WriteFailed:
         return WriteFailed(
-            f"{self._target.name}: this format does not keep these pixels: read back, {what}. "
+            f"{self._target.name}: this format does not store these pixels unchanged: {what}. "
             "Write them as .ome.tiff or .ome.zarr instead."
         )
 
 
 def writable_suffixes() -> tuple[str, ...]:
-    """Return the suffixes that the jar at hand has writers for, with their dot. Starts Java."""
+    """Return the suffixes for which the jar has writers, with their dot. Starts Java."""
     return call(_writable_suffixes, "Bio-Formats", "its writers")
 
 
@@ -290,7 +290,7 @@ def _writable_suffixes() -> tuple[str, ...]:
 
 
 def _check_format(target: Path, images: Sequence[ImageSpec], options: Mapping[str, Any]) -> bool:
-    """Refuse what the format of a name cannot hold; return whether it holds several planes."""
+    """Refuse what the format of a name cannot store; return whether it stores several planes."""
     with machine.attached():
         java = _java_writer(target, levels=max(len(spec.image.levels) for spec in images))
         codec = _codec(java, options.get("compression"), target)
@@ -314,17 +314,17 @@ def _java_writer(target: Path, levels: int) -> Any:
         ) from error
 
 
-def _codec(java: Any, asked: str | None, target: Path) -> str | None:
-    """Return Java's name of a codec, whatever the case it is asked for in."""
-    if asked is None:
+def _codec(java: Any, requested: str | None, target: Path) -> str | None:
+    """Return Java's name of a codec, ignoring case."""
+    if requested is None:
         return None
     names = [str(name) for name in java.getCompressionTypes() or ()]
     for name in names:
-        if name.lower() == asked.lower():
+        if name.lower() == requested.lower():
             return name
     raise BadArgument(
-        f"compression={asked!r}: {target.name} cannot be written with it. "
-        f"There are: {', '.join(names) or 'none'}."
+        f"compression={requested!r}: the format of {target.name} does not support it. "
+        f"Supported: {', '.join(names) or 'none'}."
     )
 
 
@@ -373,12 +373,12 @@ def _save_tiles(java: Any, number: int, plane: np.ndarray[Any, Any], tile: tuple
 
 
 def _plane_data(plane: np.ndarray[Any, Any]) -> bytes:
-    """Bytes of samples x Y x X, little-endian, samples of a pixel side by side."""
+    """Return samples x Y x X as bytes, little-endian, with the samples of a pixel adjacent."""
     return plane.transpose(1, 2, 0).astype(plane.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _plane_of(java: Any, number: int, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    """Plane of a reader as samples x Y x X; None if it has another size."""
+    """Return a plane of a reader as samples x Y x X; None if it has another size."""
     raw = np.asarray(java.openBytes(number)).view(np.uint8)
     if raw.size != like.nbytes or int(java.getRGBChannelCount()) != len(like):
         return None

@@ -1,68 +1,54 @@
-"""The data of one subblock to pixels: decompression, byte order of samples, red and blue.
+"""Decoding of subblock data: decompression, byte order of samples, order of red and blue.
 
-imagecodecs does the decompression; every result is compared with the size declared.
+imagecodecs decompresses; every result is compared with the declared size.
 """
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Final, NamedTuple
 
 import imagecodecs
 import numpy as np
 
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.tiff.jpegxr import jpegxr_size
 from bfbridge_czi.layout import JPEGXR, UNCOMPRESSED, ZSTD1, PixelKind
 
-__all__ = ["Damaged", "Decoded", "Scratch", "decode", "put_pixels", "rows_and_columns"]
+__all__ = [
+    "KEPT_BYTES",
+    "DamagedSubblock",
+    "Decoded",
+    "decode_subblock",
+    "put_pixels",
+    "rows_and_columns",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_KEEP: Final = 32 << 20
+# Longest memory that a thread keeps for decoding.
+KEPT_BYTES: Final = 32 << 20
 _BAND: Final = 128 << 10
 _JPEGXR_MAGIC: Final = b"II\xbc"
 
 
-class Damaged(Exception):
-    """A subblock does not decode to the pixels declared; the caller adds the place."""
+class DamagedSubblock(Exception):
+    """A subblock does not decode to the declared pixels; the caller adds the position."""
 
 
-class Scratch(threading.local):
-    """Memory that each thread decodes into, kept from block to block.
-
-    Fresh memory costs a page fault every 4 KiB, which takes longer than copying pixels.
-    """
-
-    def __init__(self) -> None:
-        self._held: Array = np.empty(0, np.uint8)
-
-    def get(self, length: int) -> Array:
-        """Return `length` bytes of memory, valid until this thread asks again."""
-        if length > _KEEP:
-            return np.empty(length, np.uint8)
-        if len(self._held) < length:
-            self._held = np.empty(1 << (length - 1).bit_length(), np.uint8)
-        return self._held[:length]
-
-    def view(self, length: int) -> memoryview:
-        """Return the same memory as a buffer."""
-        return self.get(length).data
-
-
-_decoded = Scratch()
+_decoded = ThreadBuffer(KEPT_BYTES)
 
 
 class Decoded(NamedTuple):
-    """Pixels of a subblock, and what is left to do with them.
+    """Pixels of a subblock, and the remaining steps.
 
     Attributes
     ----------
     pixels
         Shape (Y, X, samples), or (2, Y, X, samples) where `split`.
     swapped
-        Whether red and blue are still to be exchanged.
+        Whether red and blue must still be exchanged.
     split
-        Whether they are bytes still, all low ones before all high ones.
+        Whether they are still bytes, with all low bytes before all high bytes.
     """
 
     pixels: Array
@@ -70,19 +56,19 @@ class Decoded(NamedTuple):
     split: bool
 
     def part(self, row: int, column: int, rows: int, columns: int) -> Decoded:
-        """Return up to so many rows and columns from a corner."""
+        """Return the pixels from a corner, limited to these numbers of rows and columns."""
         box = (slice(row, row + rows), slice(column, column + columns))
         inside = (slice(None), *box) if self.split else box
         return Decoded(self.pixels[inside], self.swapped, self.split)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Return the numbers of rows and columns."""
         rows, columns = self.pixels.shape[1:3] if self.split else self.pixels.shape[:2]
         return rows, columns
 
 
-def decode(
+def decode_subblock(
     compression: int,
     data: Any,
     kind: PixelKind,
@@ -94,19 +80,19 @@ def decode(
     Parameters
     ----------
     compression
-        Its code in the format.
+        Compression code of the format.
     data
         As stored.
     kind, shape
-        What a pixel is, and the rows and columns that are declared.
+        Type of a pixel, and the declared numbers of rows and columns.
     out
-        C-contiguous memory for the pixels, used where that saves a copy: the pixels returned are
-        then in it. Else they are valid until this thread decodes again.
+        C-contiguous memory for the pixels, used if it saves a copy: the returned pixels then share
+        it. Otherwise they are valid until this thread decodes again.
 
     Raises
     ------
-    Damaged
-        It does not decode, or not to the size declared.
+    DamagedSubblock
+        The data does not decode, or not to the declared size.
     """
     try:
         if compression == JPEGXR:
@@ -116,10 +102,10 @@ def decode(
         else:
             target = None if out is None else out.reshape(-1).view(np.uint8)
             flat, split = _stream(compression, data, kind, shape, target)
-    except Damaged:
+    except DamagedSubblock:
         raise
     except (RuntimeError, ValueError, TypeError, OverflowError, IndexError) as error:
-        raise Damaged(f"its data does not decode ({error})") from error
+        raise DamagedSubblock(f"its data does not decode ({error})") from error
     rows, columns = rows_and_columns(len(flat), kind, shape)
     flat = flat[: rows * columns * kind.samples * kind.dtype.itemsize]
     swapped = kind.samples > 1
@@ -129,22 +115,22 @@ def decode(
 
 
 def rows_and_columns(found: int, kind: PixelKind, shape: tuple[int, int]) -> tuple[int, int]:
-    """Return the rows and columns that `found` bytes of pixels are.
+    """Return the rows and columns of `found` bytes of pixels.
 
-    At the edges of pyramids ZEN rounds up in the directory and down in the pixels.
+    At the edges of pyramid levels, ZEN rounds up in the directory and down in the pixels.
 
     Raises
     ------
-    Damaged
-        They are neither those declared nor one less.
+    DamagedSubblock
+        They are neither the declared numbers nor one less.
     """
     pixel = kind.samples * kind.dtype.itemsize
     rows, columns = shape
     for candidate in (shape, (rows, columns - 1), (rows - 1, columns), (rows - 1, columns - 1)):
         if found == candidate[0] * candidate[1] * pixel > 0:
             return candidate
-    raise Damaged(
-        f"it holds {found:,} bytes where its {columns} x {rows} pixels need "
+    raise DamagedSubblock(
+        f"it contains {found:,} bytes where its {columns} x {rows} pixels need "
         f"{rows * columns * pixel:,}"
     )
 
@@ -152,13 +138,13 @@ def rows_and_columns(found: int, kind: PixelKind, shape: tuple[int, int]) -> tup
 def _stream(
     compression: int, data: Any, kind: PixelKind, shape: tuple[int, int], target: Array | None
 ) -> tuple[Array, bool]:
-    """Decompress a stream of bytes; return them, and whether low and high bytes lie apart."""
+    """Decompress a byte stream; return it, and whether low and high bytes are separated."""
     length = shape[0] * shape[1] * kind.samples * kind.dtype.itemsize
     split, begin = False, 0
     if compression == ZSTD1:
         begin, split = _zstd1_header(bytes(data[:16]))
         if split and kind.dtype.itemsize != 2:
-            raise Damaged("its bytes are split as those of 16-bit values, which it has not")
+            raise DamagedSubblock("its bytes are split like 16-bit values, but they are not 16-bit")
     if target is None or split:
         target = _decoded.get(length)
     found = imagecodecs.zstd_decode(data[begin:], out=target)
@@ -166,19 +152,20 @@ def _stream(
 
 
 def _zstd1_header(head: bytes) -> tuple[int, bool]:
-    """Read what precedes a zstd1 stream: its length, and whether low and high bytes lie apart.
+    """Return the length of the header before a zstd1 stream, and whether bytes are separated.
 
-    The length of the header, then chunks of a number and a payload; chunk 1 has a byte of which
-    bit 0 tells of low and high bytes (libCZI, CZstd1Decoder). Lengths below 128 take one byte.
+    The header has its length, then chunks of a number and a payload; bit 0 of the byte in chunk 1
+    states whether low and high bytes are separated (libCZI, CZstd1Decoder). Lengths below 128 take
+    one byte.
     """
     if not head or head[0] & 0x80:
-        raise Damaged("its zstd header is damaged")
+        raise DamagedSubblock("its zstd header is damaged")
     size = head[0]
     if size == 1:
         return 1, False
     if size == 3 and len(head) > 2 and head[1] == 1:
         return 3, bool(head[2] & 1)
-    raise Damaged("its zstd header is damaged, or of a kind not known")
+    raise DamagedSubblock("its zstd header is damaged, or of an unknown kind")
 
 
 def _jpegxr(data: Any, kind: PixelKind, shape: tuple[int, int]) -> Decoded:
@@ -191,22 +178,24 @@ def _jpegxr(data: Any, kind: PixelKind, shape: tuple[int, int]) -> Decoded:
         return Decoded(pixels, kind.samples > 1, False)
     size = jpegxr_size(data, kind.dtype, kind.samples)
     if size is None or size[0] not in (rows, rows - 1) or size[1] not in (columns, columns - 1):
-        raise Damaged(f"its JPEG-XR headers do not tell of {columns} x {rows} pixels")
+        raise DamagedSubblock(f"its JPEG-XR headers do not declare {columns} x {rows} pixels")
     pixels = imagecodecs.jpegxr_decode(data)
     if pixels.ndim == 2:
         pixels = pixels[:, :, np.newaxis]
     if pixels.shape != (*size, kind.samples):
-        raise Damaged(f"its JPEG-XR image has shape {pixels.shape}, not {(*size, kind.samples)}")
+        raise DamagedSubblock(
+            f"its JPEG-XR image has shape {pixels.shape}, not {(*size, kind.samples)}"
+        )
     if pixels.dtype != kind.dtype:
-        raise Damaged(f"its JPEG-XR image holds {pixels.dtype}, not {kind.dtype}")
-    # The decoder gives red, green, blue.
+        raise DamagedSubblock(f"its JPEG-XR image contains {pixels.dtype}, not {kind.dtype}")
+    # The decoder returns red, green, blue.
     return Decoded(pixels, False, False)
 
 
 def put_pixels(decoded: Decoded, out: Array) -> None:
-    """Copy pixels into a result of the same shape (Y, X, samples), of any strides."""
+    """Copy pixels into a result of the same shape (Y, X, samples), with any strides."""
     pixels, swapped, split = decoded
-    # In bands that stay in the processor's cache: samples and bytes are copied one by one.
+    # In bands that fit into the processor's cache: samples and bytes are copied separately.
     step = max(_BAND // max(out.shape[1] * out.shape[2] * out.itemsize, 1), 1)
     if not (swapped or split):
         step = max(len(out), 1)

@@ -1,7 +1,7 @@
-"""A CZI file's OME document, with positions and times of planes out of the subblocks.
+"""The OME document of a CZI file, with positions and times of planes from the subblocks.
 
-Fields are those that Bio-Formats' ZeissCZIReader fills. Made on demand: the metadata of every
-subblock of full size are read for it.
+The fields are those that Bio-Formats' ZeissCZIReader fills. It is made on demand, because the
+metadata of every subblock of full size are read.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from bfbridge.ome.build import (
 from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree, text_of
 from bfbridge_czi.instrument import Instrument, experimenter, read_instrument, rois
 from bfbridge_czi.layout import Scene
-from bfbridge_czi.metadata import ChannelInfo, Metadata, Position, grandchildren
+from bfbridge_czi.metadata import ChannelInfo, CziMetadata, StagePosition, grandchildren
 from bfbridge_czi.segments import CziFile
 
 __all__ = ["document_xml", "time_stamps"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _AHEAD: Final = 2048
-# Of stamps in one attachment; each is 8 bytes.
+# Most stamps in one attachment; each has 8 bytes.
 _MOST_STAMPS: Final = 4_000_000
 
 
 @dataclass(slots=True)
-class _Notes:
-    """What the metadata of one subblock say: places in µm, times in seconds."""
+class _SubblockNotes:
+    """The metadata of one subblock: positions in µm, times in seconds."""
 
     x: float | None = None
     y: float | None = None
@@ -56,8 +56,8 @@ class _Notes:
 
 
 @dataclass(slots=True)
-class _Plane:
-    """One plane: where and when it was taken."""
+class _PlanePosition:
+    """Position and time of one plane."""
 
     x: Quantity | None = None
     y: Quantity | None = None
@@ -68,14 +68,14 @@ class _Plane:
 
 
 def document_xml(
-    file: CziFile, metadata: Metadata, scenes: Sequence[Scene], images: Sequence[Image]
+    file: CziFile, metadata: CziMetadata, scenes: Sequence[Scene], images: Sequence[Image]
 ) -> str:
     """Return the OME-XML of a file.
 
     Parameters
     ----------
     file, metadata, scenes
-        The file, its document, and its images without label and macro.
+        The file, its document, and its images except label and macro.
     images
         All records, those of `scenes` first.
     """
@@ -108,7 +108,7 @@ def document_xml(
     return text_of_document([*children, *modulo_annotations(folded), *drawings])
 
 
-def _add_plain_pixels(parent: Element, index: int, image: Image, metadata: Metadata) -> None:
+def _add_plain_pixels(parent: Element, index: int, image: Image, metadata: CziMetadata) -> None:
     """Append the Pixels of a label or macro image."""
     pixels = _pixels(parent, index, image, metadata)
     samples = image.samples
@@ -121,8 +121,8 @@ def _add_plain_pixels(parent: Element, index: int, image: Image, metadata: Metad
         add(pixels, "Plane", TheZ=0, TheT=0, TheC=position)
 
 
-def _pixels(parent: Element, index: int, image: Image, metadata: Metadata) -> Element:
-    # ZeissCZIReader tells significant bits of the pixel type only.
+def _pixels(parent: Element, index: int, image: Image, metadata: CziMetadata) -> Element:
+    # ZeissCZIReader reports significant bits of the pixel type only.
     pixels = add_pixels(parent, index, image, "XYCZT", 8 * image.dtype.itemsize)
     if metadata.time_step is not None:
         pixels.set("TimeIncrement", str(metadata.time_step))
@@ -135,13 +135,13 @@ def _add_scene(
     index: int,
     image: Image,
     file: CziFile,
-    metadata: Metadata,
+    metadata: CziMetadata,
     scene: Scene,
     instrument: Instrument,
-    place: Position | None,
+    place: StagePosition | None,
     stamps: Sequence[float],
 ) -> None:
-    """Append what follows the experimenter in the Image element of a scene."""
+    """Append the elements after the experimenter to the Image element of a scene."""
     information = None if metadata.root is None else first(metadata.root, "Information")
     add_text(
         element, "Description", first_text(first(information, "Document"), "Description") or None
@@ -156,13 +156,13 @@ def _add_scene(
         for axis in "XYZ":
             add_length(label, axis, getattr(planes[0], axis.lower()))
     pixels = _pixels(element, index, image, metadata)
-    told = _detector_settings(information)
+    settings = _detector_settings(information)
     for position, channel in enumerate(image.channels):
         info = metadata.channels[position] if position < len(metadata.channels) else None
         node = add_channel(pixels, index, position, channel)
         if info is not None:
             _add_channel_info(node, info)
-        _add_detector_settings(node, instrument, told, position, info)
+        _add_detector_settings(node, instrument, settings, position, info)
         if info is not None and info.filter_set:
             add(node, "FilterSetRef", ID=info.filter_set)
         add(node, "LightPath")
@@ -171,21 +171,21 @@ def _add_scene(
 
 
 def _add_objective_settings(parent: Element, identifier: str, image: Element | None) -> None:
-    told = first(image, "ObjectiveSettings")
-    medium = first_text(told, "Medium")
+    described = first(image, "ObjectiveSettings")
+    medium = first_text(described, "Medium")
     add(
         parent, "ObjectiveSettings", ID=identifier,
-        CorrectionCollar=number(first_text(told, "CorrectionCollar")),
+        CorrectionCollar=number(first_text(described, "CorrectionCollar")),
         Medium=None if medium is None else enumeration("Medium", medium),
-        RefractiveIndex=number(first_text(told, "RefractiveIndex")),
+        RefractiveIndex=number(first_text(described, "RefractiveIndex")),
     )  # fmt: skip
 
 
-def _add_environment(parent: Element, told: Element | None) -> None:
+def _add_environment(parent: Element, described: Element | None) -> None:
     names = {"Temperature": "°C", "AirPressure": "mbar", "Humidity": None, "CO2Percent": None}
     attributes: dict[str, Any] = {}
     for name, unit in names.items():
-        value = number(first_text(told, name))
+        value = number(first_text(described, name))
         if value is not None:
             attributes[name] = value
             if unit is not None:
@@ -195,7 +195,7 @@ def _add_environment(parent: Element, told: Element | None) -> None:
 
 
 def _detector_settings(information: Element | None) -> tuple[list[str], list[str]]:
-    """Return identifiers and binnings of detectors, in the order in which channels have them."""
+    """Return identifiers and binning of the detectors, in the order of the channels."""
     image = first(information, "Image")
     nodes = grandchildren(first(image, "Dimensions"), "Channels", "Channel")
     if nodes is None:
@@ -216,11 +216,11 @@ def _detector_settings(information: Element | None) -> tuple[list[str], list[str
 def _add_detector_settings(
     node: Element,
     instrument: Instrument,
-    told: tuple[list[str], list[str]],
+    settings: tuple[list[str], list[str]],
     position: int,
     info: ChannelInfo | None,
 ) -> None:
-    identifiers, binnings = told
+    identifiers, binnings = settings
     attributes: dict[str, Any] = dict(instrument.settings)
     gain = None if info is None else info.gain
     if position < len(identifiers):
@@ -243,7 +243,7 @@ def _add_channel_info(node: Element, info: ChannelInfo) -> None:
         add_length(node, "PinholeSize", Quantity(pinhole, "µm"))
 
 
-def _add_planes(pixels: Element, planes: Sequence[_Plane], scene: Scene) -> None:
+def _add_planes(pixels: Element, planes: Sequence[_PlanePosition], scene: Scene) -> None:
     size_t, size_c, size_z = scene.sizes
     places = ((t, z, c) for t in range(size_t) for z in range(size_z) for c in range(size_c))
     for (t, z, c), plane in zip(places, planes, strict=True):
@@ -258,11 +258,11 @@ def _add_planes(pixels: Element, planes: Sequence[_Plane], scene: Scene) -> None
 
 def _planes(
     file: CziFile,
-    metadata: Metadata,
+    metadata: CziMetadata,
     scene: Scene,
-    position: Position | None,
+    position: StagePosition | None,
     stamps: Sequence[float],
-) -> list[_Plane]:
+) -> list[_PlanePosition]:
     """Return every plane of a scene, channels fastest, then Z, then T."""
     size_t, size_c, size_z = scene.sizes
     tiles = scene.levels[0]
@@ -275,7 +275,7 @@ def _planes(
             for c in range(size_c):
                 number_ = scene.plane(t, c, z)
                 blocks = tiles.block[begins[number_] : begins[number_ + 1]].tolist()
-                plane = _Plane(known=bool(blocks))
+                plane = _PlanePosition(known=bool(blocks))
                 planes.append(plane)
                 if not blocks:
                     continue
@@ -284,13 +284,18 @@ def _planes(
                 _place(plane, notes, file, blocks[0], position, z, metadata)
                 plane.time = _time(notes[0], start, len(planes) - 1, t, count, stamps)
                 info = metadata.channels[c] if c < len(metadata.channels) else None
-                told = None if info is None else info.exposure
-                plane.exposure = told if notes[0].exposure is None else notes[0].exposure
+                exposure = None if info is None else info.exposure
+                plane.exposure = exposure if notes[0].exposure is None else notes[0].exposure
     return planes
 
 
 def _time(
-    notes: _Notes, start: float | None, plane: int, t: int, count: int, stamps: Sequence[float]
+    notes: _SubblockNotes,
+    start: float | None,
+    plane: int,
+    t: int,
+    count: int,
+    stamps: Sequence[float],
 ) -> float | None:
     if notes.time is not None and start is not None:
         return notes.time - start
@@ -300,20 +305,20 @@ def _time(
 
 
 def _place(
-    plane: _Plane,
-    notes: Sequence[_Notes],
+    plane: _PlanePosition,
+    notes: Sequence[_SubblockNotes],
     file: CziFile,
     block: int,
-    position: Position | None,
+    position: StagePosition | None,
     z: int,
-    metadata: Metadata,
+    metadata: CziMetadata,
 ) -> None:
-    """Set where a plane lies: in the middle of its tiles, else where its scene does."""
+    """Set the position of a plane: the centre of its tiles, otherwise the position of its scene."""
     for axis, pixel in (("x", file.blocks.x), ("y", file.blocks.y)):
-        told = [value for note in notes if (value := getattr(note, axis)) is not None]
+        values = [value for note in notes if (value := getattr(note, axis)) is not None]
         known = None if position is None else getattr(position, axis)
-        if told:
-            middle = Quantity(min(told) + (max(told) - min(told)) / 2, "µm")
+        if values:
+            middle = Quantity(min(values) + (max(values) - min(values)) / 2, "µm")
             setattr(plane, axis, middle)
             if position is not None:
                 setattr(position, axis, middle)
@@ -338,9 +343,9 @@ def _first_time(file: CziFile) -> datetime | None:
     return None if time is None else _EPOCH + timedelta(seconds=time // 1)
 
 
-def _read_notes(file: CziFile, block: int) -> _Notes:
-    """Read the metadata of a subblock; empty notes where they are not well formed."""
-    notes = _Notes()
+def _read_notes(file: CziFile, block: int) -> _SubblockNotes:
+    """Read the metadata of a subblock; empty if it is not well-formed."""
+    notes = _SubblockNotes()
     position = int(file.blocks.position[block])
     head = file.access.read_at(position, min(int(file.rooms[block]), _AHEAD))
     header = file.subblock(block, head)
@@ -354,7 +359,7 @@ def _read_notes(file: CziFile, block: int) -> _Notes:
     try:
         root = parse_tree(text, f"{file.name}: metadata of a subblock", file.limits)
     except BfbridgeError:
-        # As with Bio-Formats, the pixels are not the worse for it.
+        # As in Bio-Formats: the pixels are valid anyway.
         return notes
     for tag in (tag for tags in root.iterfind("Tags") for tag in tags):
         if tag.tag == "AcquisitionTime":
@@ -374,7 +379,7 @@ _TAGS: Final = {
 
 
 def time_stamps(file: CziFile) -> list[float]:
-    """Return the seconds of all time points that are attached to a file."""
+    """Return the seconds of all time points in an attachment of a file."""
     stamps: list[float] = []
     for attachment in file.attachments:
         if attachment.name == "TimeStamps":
@@ -384,8 +389,8 @@ def time_stamps(file: CziFile) -> list[float]:
     return stamps
 
 
-def _plate(metadata: Metadata, images: int) -> Iterator[Element]:
-    """Yield the plate that the scenes are wells of, if there is one."""
+def _plate(metadata: CziMetadata, images: int) -> Iterator[Element]:
+    """Yield the plate whose wells are the scenes, if there is one."""
     rows, columns = metadata.plate
     if rows < 1 or columns < 1 or not metadata.wells:
         return

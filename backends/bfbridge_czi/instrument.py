@@ -1,6 +1,6 @@
-"""The microscope of a CZI file as an OME Instrument, its user, and its drawings as OME ROIs.
+"""The OME Instrument, Experimenter and ROIs of a CZI file.
 
-Which element becomes which field follows Bio-Formats' ZeissCZIReader.
+The mapping of elements to fields follows Bio-Formats' ZeissCZIReader.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _LIGHTS: Final = {
 
 
 class Instrument:
-    """The Instrument element, and what images refer to in it.
+    """The Instrument element, and the parts that images refer to.
 
     Attributes
     ----------
     element
-        Of the OME document.
+        The element of the OME document.
     objective
-        Identifier of the objective that was used, or None.
+        Identifier of the objective in use, or None.
     settings
-        Attributes of the detector settings that hold for every channel.
+        Attributes of the detector settings of every channel.
     """
 
     def __init__(self) -> None:
@@ -45,35 +45,35 @@ class Instrument:
 
 
 def _maker(element: Element) -> dict[str, str | None]:
-    """Return the attributes that tell who made a part."""
+    """Return the attributes that state the manufacturer of a part."""
     made = first(element, "Manufacturer")
     names = ("Manufacturer", "Model", "SerialNumber", "LotNumber")
     return {name: first_text(made, name) for name in names}
 
 
 def read_instrument(root: Element | None) -> Instrument:
-    """Return the instrument of a document; an empty one where it tells of none."""
+    """Return the instrument of a document; empty if the document describes none."""
     instrument = Instrument()
     if root is None:
         return instrument
     information = first(root, "Information")
-    told = first(information, "Instrument")
+    described = first(information, "Instrument")
     hardware = first(root, "HardwareSetting")
-    _add_microscope(instrument.element, told, hardware)
-    _add_lights(instrument.element, told)
-    _add_detectors(instrument, first(root, "Experiment"), told)
-    _add_objectives(instrument, told, hardware)
-    _add_filters(instrument.element, told)
+    _add_microscope(instrument.element, described, hardware)
+    _add_lights(instrument.element, described)
+    _add_detectors(instrument, first(root, "Experiment"), described)
+    _add_objectives(instrument, described, hardware)
+    _add_filters(instrument.element, described)
     return instrument
 
 
-def _parts(told: Element | None, name: str) -> list[Element]:
-    return grandchildren(told, f"{name}s", name) or []
+def _parts(described: Element | None, name: str) -> list[Element]:
+    return grandchildren(described, f"{name}s", name) or []
 
 
-def _add_microscope(parent: Element, told: Element | None, hardware: Element | None) -> None:
+def _add_microscope(parent: Element, described: Element | None, hardware: Element | None) -> None:
     attributes: dict[str, str | None] = {}
-    microscope = next(iter(_parts(told, "Microscope")), None)
+    microscope = next(iter(_parts(described, "Microscope")), None)
     if microscope is not None:
         attributes = _maker(microscope)
         kind = first_text(microscope, "Type")
@@ -85,8 +85,8 @@ def _add_microscope(parent: Element, told: Element | None, hardware: Element | N
         add(parent, "Microscope", **attributes)
 
 
-def _add_lights(parent: Element, told: Element | None) -> None:
-    for light in _parts(told, "LightSource"):
+def _add_lights(parent: Element, described: Element | None) -> None:
+    for light in _parts(described, "LightSource"):
         kind = first_text(light, "LightSourceType")
         if kind in _LIGHTS:
             power = number(first_text(light, "Power"))
@@ -96,13 +96,13 @@ def _add_lights(parent: Element, told: Element | None) -> None:
 
 
 def _identifier(text: str) -> str:
-    """Return a detector's identifier as OME wants it."""
+    """Return a detector's identifier in the form of OME."""
     text = re.sub(r"\s", "", text)
     return text if text.startswith("Detector:") else f"Detector:{text}"
 
 
 def _add_detectors(
-    instrument: Instrument, experiment: Element | None, told: Element | None
+    instrument: Instrument, experiment: Element | None, described: Element | None
 ) -> None:
     block = first(first(experiment, "ExperimentBlocks"), "AcquisitionBlock")
     found: list[dict[str, Any]] = []
@@ -120,7 +120,7 @@ def _add_detectors(
         for detector in descendants(group, "Detector")
     ]
     known: list[str] = []
-    for detector in _parts(told, "Detector"):
+    for detector in _parts(described, "Detector"):
         identifier = _identifier(detector.get("Id", ""))
         if identifier in known:
             continue
@@ -144,8 +144,8 @@ def _detector_values(
     values: dict[str, float | str] = {}
     gain = first_text(detector, "Gain")
     if gain:
-        told = gain if position == 0 or position >= len(gains) else gains[position]
-        values["Gain"] = number(told) or 0.0
+        found = gain if position == 0 or position >= len(gains) else gains[position]
+        values["Gain"] = number(found) or 0.0
     zoom = (first_text(detector, "Zoom") or "").partition(",")[0]
     for name, text in (
         ("Offset", first_text(detector, "Offset")),
@@ -165,9 +165,11 @@ def _binning(text: str) -> str:
     return enumeration("Binning", text.replace(",", "x"))
 
 
-def _add_objectives(instrument: Instrument, told: Element | None, hardware: Element | None) -> None:
+def _add_objectives(
+    instrument: Instrument, described: Element | None, hardware: Element | None
+) -> None:
     found: list[dict[str, Any]] = []
-    for objective in _parts(told, "Objective"):
+    for objective in _parts(described, "Objective"):
         found.append(_objective(objective))
         if instrument.objective is None:
             instrument.objective = found[-1]["ID"]
@@ -215,12 +217,12 @@ def _changer_objective(objective: Element) -> dict[str, Any]:
         "Immersion": enumeration("Immersion", first_text(objective, "Immersions")),
         "Correction": "Other",
     }
-    told = {
+    described = {
         "NominalMagnification": number(first_text(objective, "Magnification")),
         "LensNA": number(first_text(objective, "NumericalAperture")),
         "WorkingDistance": _microns(first_text(objective, "WorkingDistance")),
     }
-    return attributes | {name: value for name, value in told.items() if value is not None}
+    return attributes | {name: value for name, value in described.items() if value is not None}
 
 
 def _microns(text: str | None) -> Quantity | None:
@@ -228,10 +230,10 @@ def _microns(text: str | None) -> Quantity | None:
     return None if value is None else Quantity(value, "µm")
 
 
-def _add_filters(parent: Element, told: Element | None) -> None:
-    for filter_set in _parts(told, "FilterSet"):
+def _add_filters(parent: Element, described: Element | None) -> None:
+    for filter_set in _parts(described, "FilterSet"):
         _add_filter_set(parent, filter_set)
-    for filter_ in _parts(told, "Filter"):
+    for filter_ in _parts(described, "Filter"):
         kind = first_text(filter_, "Type")
         element = add(
             parent, "Filter", ID=filter_.get("Id", ""), **_maker(filter_),
@@ -239,7 +241,7 @@ def _add_filters(parent: Element, told: Element | None) -> None:
             FilterWheel=first_text(filter_, "FilterWheel"),
         )  # fmt: skip
         _add_transmittance(element, first(filter_, "TransmittanceRange"))
-    for dichroic in _parts(told, "Dichroic"):
+    for dichroic in _parts(described, "Dichroic"):
         add(parent, "Dichroic", ID=dichroic.get("Id", ""), **_maker(dichroic))
 
 
@@ -261,14 +263,14 @@ def _add_filter_set(parent: Element, filter_set: Element) -> None:
                 add(element, f"{kind}FilterRef", ID=identifier)
 
 
-def _add_transmittance(parent: Element, told: Element | None) -> None:
+def _add_transmittance(parent: Element, described: Element | None) -> None:
     values = {
-        "CutIn": _above_zero(first_text(told, "CutIn")),
-        "CutOut": _above_zero(first_text(told, "CutOut")),
-        "CutInTolerance": number(first_text(told, "CutInTolerance")),
-        "CutOutTolerance": number(first_text(told, "CutOutTolerance")),
+        "CutIn": _above_zero(first_text(described, "CutIn")),
+        "CutOut": _above_zero(first_text(described, "CutOut")),
+        "CutInTolerance": number(first_text(described, "CutInTolerance")),
+        "CutOutTolerance": number(first_text(described, "CutOutTolerance")),
     }
-    transmittance = number(first_text(told, "Transmittance"))
+    transmittance = number(first_text(described, "Transmittance"))
     if transmittance is None and not any(value is not None for value in values.values()):
         return
     element = add(parent, "TransmittanceRange", Transmittance=transmittance)
@@ -302,7 +304,7 @@ def experimenter(root: Element | None) -> Element:
 
 
 def rois(root: Element | None) -> list[Element]:
-    """Return the drawings of a document as OME ROIs, one for each layer that has any."""
+    """Return the drawings of a document as OME ROIs, one for each layer that has drawings."""
     found: list[Element] = []
     layers = None if root is None else first(root, "Layers")
     for layer in _all(layers, "Layer"):
@@ -325,7 +327,7 @@ def rois(root: Element | None) -> list[Element]:
 
 
 def _shapes(elements: Element) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the shapes of a layer in ZeissCZIReader's order: by kind."""
+    """Yield the shapes of a layer in ZeissCZIReader's order, by type."""
     for kind, tag, make in _KINDS:
         for shape in descendants(elements, kind):
             if make is _cross:
@@ -408,4 +410,4 @@ _KINDS: Final[tuple[tuple[str, str, Callable[[Element], Any]], ...]] = (
     ("TextBox", "Rectangle", _rectangle),
     ("Text", "Rectangle", _rectangle),
 )
-"""ZEN's drawings, the OME shape of each, and what makes its attributes."""
+"""ZEN's drawings, the OME shape of each, and the function that makes its attributes."""

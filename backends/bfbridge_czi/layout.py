@@ -1,8 +1,8 @@
-"""From subblocks to images: scenes, planes, levels, and where each subblock lies in them.
+"""From subblocks to images: scenes, planes, levels, and the position of each subblock in them.
 
 The rules are those of Bio-Formats' ZeissCZIReader with its default options, which stitches the
-tiles of a mosaic, wherever they have one meaning. Where it guesses (planes that are missing from
-several scenes, tiles without a mosaic index), the answer here is `Unsupported`.
+tiles of a mosaic, for files that they describe uniquely. For files where it guesses (missing planes
+of several scenes, tiles without a mosaic index), `Unsupported` is raised.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = [
     "ZSTD0",
     "ZSTD1",
     "PixelKind",
-    "Plan",
     "Scene",
-    "Tiles",
+    "ScenePlan",
+    "SubblockTiles",
     "plan_scenes",
 ]
 
@@ -36,13 +36,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 UNCOMPRESSED, JPEGXR, ZSTD0, ZSTD1 = 0, 4, 5, 6
 _COMPRESSIONS: Final = (UNCOMPRESSED, JPEGXR, ZSTD0, ZSTD1)
 _PYRAMIDS: Final = (1, 2)
-# The least that a subblock has beside its pixels.
+# Minimum number of bytes of a subblock in addition to its pixels.
 _HEADER: Final = 288
 _MOST_HEADERS: Final = 16
 
 
 class PixelKind(NamedTuple):
-    """What a pixel is: the dtype of its samples, and how many there are."""
+    """Type of a pixel: dtype and number of its samples."""
 
     dtype: np.dtype[Any]
     samples: int
@@ -60,23 +60,23 @@ KINDS: Final = {
     13: PixelKind(np.dtype(np.float64), 1),
 }
 """Pixel types of the format: Gray8, Gray16, Gray32Float, Bgr24, Bgr48, Bgr96Float, Bgra32,
-Gray32 and Gray64Float. Complex ones are not read."""
+Gray32 and Gray64Float. Complex types are not supported."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
-    """The tiles of one level of one scene, sorted by plane; in a plane later ones cover earlier.
+class SubblockTiles:
+    """The tiles of one level of one scene, by plane; in a plane, later tiles cover earlier ones.
 
     Attributes
     ----------
     height, width
-        Of the level, in pixels.
+        Size of the level, in pixels.
     plane
-        Number of the plane a tile is part of: see `Scene.plane`.
+        Number of the plane that a tile is part of: see `Scene.plane`.
     top, left, rows, columns
-        Where it lies in the level, and its size, in pixels of the level.
+        Position and size in the level, in pixels of the level.
     block
-        Number of its subblock.
+        Number of the tile's subblock.
     """
 
     height: int
@@ -91,14 +91,14 @@ class Tiles:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One image: a scene, or one acquisition or view of it.
+    """One image: a scene, or one acquisition or view of a scene.
 
     Attributes
     ----------
     sizes
-        Along T, channels, Z; T counts phases, channels illuminations and Z rotations as well.
+        Along T (including phases), channels (illuminations) and Z (rotations).
     folded
-        How many positions of the axes H, I and R are folded into T, channels and Z.
+        Numbers of positions of the axes H, I and R that are folded into T, channels and Z.
     levels
         Full size first.
     number
@@ -109,12 +109,12 @@ class Scene:
 
     sizes: tuple[int, int, int]
     folded: tuple[int, int, int]
-    levels: tuple[Tiles, ...]
+    levels: tuple[SubblockTiles, ...]
     number: int = 0
     origin: tuple[int, int] = (0, 0)
 
     def plane(self, t: int, channel: int, z: int) -> int:
-        """Return the number of a plane: Z fastest, then channels, then T."""
+        """Return the number of a plane: Z varies fastest, then channels, then T."""
         return (t * self.sizes[1] + channel) * self.sizes[2] + z
 
     def shape(self, level: int, samples: int) -> Shape5:
@@ -125,7 +125,7 @@ class Scene:
 
     @property
     def modulo(self) -> dict[str, Modulo]:
-        """What of T, channels and Z are phases, illuminations and rotations."""
+        """The phases, illuminations and rotations that are folded into T, channels and Z."""
         found = {}
         kinds = ("Phase", "Illumination", "Rotation")
         for axis, kind, size, count in zip("TCZ", kinds, self.sizes, self.folded, strict=True):
@@ -136,21 +136,21 @@ class Scene:
         return found
 
 
-class Plan(NamedTuple):
-    """What a file holds: the kind of its pixels, its images, and how many scenes they are of."""
+class ScenePlan(NamedTuple):
+    """Contents of a file: the type of its pixels, its images, and the number of their scenes."""
 
     kind: PixelKind
     images: list[Scene]
     scenes: int
 
 
-def plan_scenes(file: CziFile, *, grouped: bool = True, stitched: bool = True) -> Plan:
+def plan_scenes(file: CziFile, *, grouped: bool = True, stitched: bool = True) -> ScenePlan:
     """Sort the subblocks of a file into images, in Bio-Formats' order of series.
 
     Parameters
     ----------
     file
-        With its limits.
+        The file.
     grouped
         Bio-Formats' setGroupFiles, by which it guesses where planes are missing.
     stitched
@@ -160,21 +160,21 @@ def plan_scenes(file: CziFile, *, grouped: bool = True, stitched: bool = True) -
     Raises
     ------
     Unsupported
-        They are not of the usual make-up.
+        The subblocks have an unusual structure.
     LimitExceeded
-        There are more images, channels or planes than the limits allow, and than there are
+        There are more images, channels or planes than the limits allow, and more than there are
         subblocks.
     """
     blocks = file.blocks
     kind = _pixel_kind(blocks)
     level, factor = _levels(blocks)
     _check_lengths(file, kind)
-    axes = _Axes(blocks, kind)
+    axes = _CziAxes(blocks, kind)
     series = axes.series()
     count = int(series.max()) + 1
     _check_counts(file, axes, kind, count)
     if not stitched:
-        return Plan(kind, _tile_images(file, axes, kind, level, series), axes.scenes)
+        return ScenePlan(kind, _tile_images(file, axes, kind, level, series), axes.scenes)
     _check_guesses(blocks, axes, level, count, grouped=grouped)
     scenes = []
     order = np.argsort(series, kind="stable")
@@ -185,11 +185,11 @@ def plan_scenes(file: CziFile, *, grouped: bool = True, stitched: bool = True) -
         levels = _scene_levels(blocks, axes, level, chosen, factor)
         corner = _corner(blocks, chosen[level[chosen] == 0])
         scenes.append(Scene(axes.sizes, axes.folded, levels, number, corner))
-    return Plan(kind, scenes, axes.scenes)
+    return ScenePlan(kind, scenes, axes.scenes)
 
 
 def _tile_images(
-    file: CziFile, axes: _Axes, kind: PixelKind, level: Array, series: Array
+    file: CziFile, axes: _CziAxes, kind: PixelKind, level: Array, series: Array
 ) -> list[Scene]:
     """Return every tile as an image, scene by scene."""
     blocks, tiles = file.blocks, int(axes.mosaic.max()) + 1
@@ -212,7 +212,7 @@ def _corner(blocks: Blocks, chosen: Array) -> tuple[int, int]:
     return int(blocks.y[chosen].min()), int(blocks.x[chosen].min())
 
 
-def _check_counts(file: CziFile, axes: _Axes, kind: PixelKind, count: int) -> None:
+def _check_counts(file: CziFile, axes: _CziAxes, kind: PixelKind, count: int) -> None:
     """Compare what a few numbers of the directory declare with the limits."""
     limits, least = file.limits, len(file.blocks)
     check(count, max(limits.images, least), "number of images", file.name)
@@ -235,12 +235,12 @@ def _pixel_kind(blocks: Blocks) -> PixelKind:
 
 
 def _check_lengths(file: CziFile, kind: PixelKind) -> None:
-    """Refuse subblocks that hold several planes, as line scans of old microscopes do."""
+    """Refuse subblocks that contain several planes, as line scans of old microscopes do."""
     blocks = file.blocks
     pixel = kind.samples * kind.dtype.itemsize
     planes = blocks.stored_width * blocks.stored_height * pixel
     raw = np.flatnonzero(blocks.compression == UNCOMPRESSED)
-    # The room after a block is known without reading it; only if it is large, its header is read.
+    # The space after a block is known without reading it; the header is read only if it is large.
     suspicious = raw[file.rooms[raw] >= 2 * planes[raw] + _HEADER]
     for block in suspicious[:_MOST_HEADERS].tolist():
         head = file.access.read_at(int(blocks.position[block]), 80)
@@ -249,9 +249,9 @@ def _check_lengths(file: CziFile, kind: PixelKind) -> None:
 
 
 def _levels(blocks: Blocks) -> tuple[Array, int]:
-    """Return each block's level, and the factor between two levels.
+    """Return each block's level, and the scale factor between two levels.
 
-    A block of level n stands for factor ** n as many pixels along x as it stores.
+    A block of level n covers factor ** n times as many pixels along x as it stores.
     """
     scale = (blocks.width / blocks.stored_width + 0.5).astype(np.int64)
     exact = (blocks.width == blocks.stored_width) & (blocks.height == blocks.stored_height)
@@ -275,8 +275,8 @@ def _levels(blocks: Blocks) -> tuple[Array, int]:
     return level, factor
 
 
-class _Axes:
-    """Positions of each block along the axes of an image, and along those that make images."""
+class _CziAxes:
+    """Positions of each block along the axes of an image, and along those that form images."""
 
     def __init__(self, blocks: Blocks, kind: PixelKind) -> None:
         self._blocks = blocks
@@ -306,8 +306,8 @@ class _Axes:
     def series(self) -> Array:
         """Return the series of each block.
 
-        Scenes, acquisition blocks and views make series; that axis counts fastest which moves
-        first in the file, as in ZeissCZIReader.assignPlaneIndices.
+        Scenes, acquisition blocks and views form series; the axis that changes first in the file
+        varies fastest, as in ZeissCZIReader.assignPlaneIndices.
         """
         blocks = self._blocks
         series, step = np.zeros(len(blocks), np.int64), 1
@@ -341,8 +341,10 @@ class _Axes:
         return [axis for _, _, axis in sorted(moves)]
 
 
-def _check_guesses(blocks: Blocks, axes: _Axes, level: Array, count: int, *, grouped: bool) -> None:
-    """Refuse files of fewer subblocks than planes that ZeissCZIReader makes one series of."""
+def _check_guesses(
+    blocks: Blocks, axes: _CziAxes, level: Array, count: int, *, grouped: bool
+) -> None:
+    """Refuse files with fewer subblocks than planes that ZeissCZIReader reads as one series."""
     tiles = 1 if level.any() else int(axes.mosaic.max()) + 1
     series = count * tiles
     planes = math.prod(axes.sizes)
@@ -354,8 +356,8 @@ def _check_guesses(blocks: Blocks, axes: _Axes, level: Array, count: int, *, gro
 
 
 def _scene_levels(
-    blocks: Blocks, axes: _Axes, level: Array, chosen: Array, factor: int
-) -> tuple[Tiles, ...]:
+    blocks: Blocks, axes: _CziAxes, level: Array, chosen: Array, factor: int
+) -> tuple[SubblockTiles, ...]:
     base = chosen[level[chosen] == 0]
     if not len(base):
         raise Unsupported("a CZI file with a pyramid without its full size")
@@ -368,14 +370,14 @@ def _scene_levels(
         members = chosen[level[chosen] == number]
         scale = factor**number
         size = (height // scale, width // scale)
-        # A level is one only if it has something of every plane.
+        # A level must contain a part of every plane.
         whole = bool(np.isin(axes.plane[base], axes.plane[members]).all())
         if not whole or min(size) < 1:
             break
         order = np.argsort(axes.plane[members], kind="stable")
         members = members[order]
         tiles.append(
-            Tiles(
+            SubblockTiles(
                 *size,
                 plane=axes.plane[members],
                 top=(blocks.y[members] - top) // scale,
@@ -388,8 +390,8 @@ def _scene_levels(
     return tuple(tiles)
 
 
-def _check_tiles(blocks: Blocks, axes: _Axes, base: Array) -> None:
-    """Refuse planes of several tiles that no mosaic index tells apart, or of several sizes."""
+def _check_tiles(blocks: Blocks, axes: _CziAxes, base: Array) -> None:
+    """Refuse planes of several tiles without a mosaic index, and planes of several sizes."""
     keys = axes.plane[base] * (int(axes.mosaic.max()) + 1) + axes.mosaic[base]
     if len(np.unique(keys)) != len(base):
         raise Unsupported("a CZI file with several subblocks for one plane")

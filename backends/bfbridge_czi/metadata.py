@@ -1,7 +1,7 @@
-"""What a CZI file's XML says of its images: names, channels, pixel sizes, positions.
+"""The metadata of images in a CZI file's XML: names, channels, pixel sizes, positions.
 
-Which element is which field follows Bio-Formats' ZeissCZIReader. Where it fails for a missing
-element or a number that is none, the field is left out here.
+The mapping of elements to fields follows Bio-Formats' ZeissCZIReader. Where that fails because of a
+missing element or an invalid number, the field is omitted here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from bfbridge.ome.xml_tree import Element, descendants, first, first_text, text_
 
 __all__ = [
     "ChannelInfo",
-    "Metadata",
-    "Position",
+    "CziMetadata",
+    "StagePosition",
     "flattened",
     "grandchildren",
     "original_entries",
@@ -33,7 +33,7 @@ _MOST_FIELDS: Final = 1_000_000
 
 @dataclass(slots=True)
 class ChannelInfo:
-    """What the document says of one channel, as text; None where it does not."""
+    """The description of one channel in the document, as text; None for missing values."""
 
     name: str | None = None
     color: str | None = None
@@ -49,8 +49,8 @@ class ChannelInfo:
 
 
 @dataclass(slots=True)
-class Position:
-    """Where a scene lies on the stage."""
+class StagePosition:
+    """The stage position of a scene."""
 
     x: Quantity | None = None
     y: Quantity | None = None
@@ -58,29 +58,29 @@ class Position:
 
 
 @dataclass(slots=True)
-class Metadata:
-    """What is read of a document.
+class CziMetadata:
+    """The metadata of a document.
 
     Attributes
     ----------
     root
         The document's Metadata element, or None.
     channels
-        By number; there may be more or fewer than the image has.
+        By number; there may be more or fewer than channels of the image.
     pixel_size
-        Of every image.
+        Pixel size of every image.
     bits
-        Bits of each value that carry information, or None.
+        Significant bits of each value, or None.
     acquired
-        When, or None.
+        Acquisition date, or None.
     time_step
         Seconds between time points, or None.
     positions
-        Of the scenes; empty where the document has no experiment.
+        Positions of the scenes; empty if the document has no experiment.
     image_names, field_names, wells
-        Of the scenes, as a plate's or sample holder's layout gives them.
+        Names and wells of the scenes, from the layout of a plate or sample holder.
     plate
-        Rows and columns of the plate; 0 where there is none.
+        Rows and columns of the plate; 0 if there is none.
     """
 
     root: Element | None = None
@@ -89,7 +89,7 @@ class Metadata:
     bits: int | None = None
     acquired: datetime | None = None
     time_step: float | None = None
-    positions: list[Position] = field(default_factory=list)
+    positions: list[StagePosition] = field(default_factory=list)
     image_names: list[str] = field(default_factory=list)
     field_names: list[str] = field(default_factory=list)
     wells: list[str] = field(default_factory=list)
@@ -101,9 +101,9 @@ class Metadata:
         Parameters
         ----------
         scene, scenes
-            Its number, and how many scenes there are.
+            Number of the scene, and number of scenes.
         images
-            Of the file, label and macro included.
+            Number of images of the file, including label and macro.
         """
         if scenes == 1:
             return self.image_names[0] if len(self.image_names) == 1 else ""
@@ -143,12 +143,12 @@ def color_of(text: str | None) -> tuple[int, int, int, int] | None:
 
 
 def grandchildren(root: Element | None, parent: str, name: str) -> list[Element] | None:
-    """Return all elements `name` inside the first `parent`; None where there is no `parent`."""
+    """Return all elements `name` inside the first `parent`; None if there is no `parent`."""
     found = first(root, parent)
     return None if found is None else list(descendants(found, name))
 
 
-def read_metadata(document: Element | None, places: int) -> Metadata:
+def read_metadata(document: Element | None, places: int) -> CziMetadata:
     """Read a document.
 
     Parameters
@@ -156,9 +156,9 @@ def read_metadata(document: Element | None, places: int) -> Metadata:
     document
         Its root element, or None for a file without metadata.
     places
-        How many positions can be noted: images and lower levels.
+        Maximum number of positions: images and lower levels.
     """
-    metadata = Metadata()
+    metadata = CziMetadata()
     root = None if document is None else next(iter(document), None)
     if root is None:
         return metadata
@@ -180,10 +180,10 @@ def _grown(channels: list[ChannelInfo], position: int) -> ChannelInfo:
 # ---- experiment: positions, plate, exposure
 
 
-def _read_experiment(experiment: Element | None, metadata: Metadata, places: int) -> None:
+def _read_experiment(experiment: Element | None, metadata: CziMetadata, places: int) -> None:
     if experiment is None:
         return
-    metadata.positions = [Position() for _ in range(places)]
+    metadata.positions = [StagePosition() for _ in range(places)]
     block = first(first(experiment, "ExperimentBlocks"), "AcquisitionBlock")
     groups = grandchildren(first(block, "TilesSetup"), "PositionGroups", "PositionGroup")
     if groups is not None:
@@ -204,7 +204,7 @@ def _or(value: float | None, other: float | None) -> float | None:
     return other if value is None else value
 
 
-def _read_groups(groups: list[Element], positions: list[Position]) -> None:
+def _read_groups(groups: list[Element], positions: list[StagePosition]) -> None:
     for index, group in enumerate(groups):
         place = first(group, "Position")
         across, down = _whole(first_text(group, "TilesX")), _whole(first_text(group, "TilesY"))
@@ -216,10 +216,10 @@ def _read_groups(groups: list[Element], positions: list[Position]) -> None:
         else:
             wanted = range(index * across * down, (index + 1) * across * down)
         for number_ in range(max(wanted.start, 0), min(wanted.stop, len(positions))):
-            positions[number_] = Position(x, y, z)
+            positions[number_] = StagePosition(x, y, z)
 
 
-def _read_regions(holder: Element | None, metadata: Metadata) -> None:
+def _read_regions(holder: Element | None, metadata: CziMetadata) -> None:
     if holder is None:
         return
     template = first(holder, "Template")
@@ -238,11 +238,11 @@ def _read_regions(holder: Element | None, metadata: Metadata) -> None:
         for region in descendants(array, "SingleTileRegion"):
             if position < len(metadata.positions):
                 x, y, z = (_quantity(first_text(region, axis), "µm") for axis in "XYZ")
-                metadata.positions[position] = Position(x, y, z)
+                metadata.positions[position] = StagePosition(x, y, z)
             metadata.field_names.append(region.get("Name", ""))
             position += 1
         if position > _MOST_FIELDS:
-            # Only where arrays lie in arrays: each region then counts for every one of them.
+            # Only if arrays are nested: each region then counts for every array.
             raise LimitExceeded(
                 f"the sample holder of the CZI file has more than {_MOST_FIELDS:,} fields"
             )
@@ -263,7 +263,7 @@ def _quantity(text: str | None, unit: str) -> Quantity | None:
 # ---- information: scenes, channels
 
 
-def _read_image(image: Element | None, metadata: Metadata) -> None:
+def _read_image(image: Element | None, metadata: CziMetadata) -> None:
     if image is None:
         return
     metadata.bits = _whole(first_text(image, "ComponentBitCount"))
@@ -294,24 +294,24 @@ def _or_text(text: str | None, other: str | None) -> str | None:
     return other if text is None else text
 
 
-def _read_scenes(scenes: Element, metadata: Metadata) -> None:
+def _read_scenes(scenes: Element, metadata: CziMetadata) -> None:
     is_plate = bool(metadata.wells)
     if is_plate:
         metadata.wells, metadata.field_names, metadata.image_names = [], [], []
     following = 0
     positions = metadata.positions
-    # Each once, in the order in which they come.
+    # Each value once, in order of occurrence.
     wells: dict[str, None] = {}
     for scene in descendants(scenes, "Scene"):
         places = list(descendants(scene, "Position"))
         for place in places:
-            # Only what the experiment left open is filled in.
+            # Only values that the experiment does not define are set.
             if following < len(positions) and positions[following].x is None:
                 x, y, z = (_quantity(place.get(axis), "µm") for axis in "XYZ")
-                positions[following] = Position(x, y, z)
+                positions[following] = StagePosition(x, y, z)
                 following += 1
         if not places:
-            # Tiles are stitched: the scene lies at its centre.
+            # Tiles are stitched: the position is the centre of the scene.
             center = first_text(scene, "CenterPosition")
             if center is not None and following < len(positions):
                 middle = [*center.split(","), ""]
@@ -339,7 +339,7 @@ def _pixel_size(scaling: Element | None) -> PixelSize:
     return PixelSize(sizes.get("X"), sizes.get("Y"), sizes.get("Z"))
 
 
-def _read_display(setting: Element, metadata: Metadata) -> None:
+def _read_display(setting: Element, metadata: CziMetadata) -> None:
     for position, node in enumerate(grandchildren(setting, "Channels", "Channel") or ()):
         info = _grown(metadata.channels, position)
         color = first_text(node, "Color")
@@ -353,25 +353,25 @@ def _read_display(setting: Element, metadata: Metadata) -> None:
 
 
 def original_entries(root: Element, where: str, limits: Limits) -> dict[str, str]:
-    """Return every text and attribute of a document under its path, as Bio-Formats names them.
+    """Return every text and attribute of a document under its path, with Bio-Formats' names.
 
-    Elements that only group others ("Channels") are left out of the path; what occurs several
-    times is numbered.
+    The path omits elements that only group others ("Channels"); values that occur several times
+    are numbered.
 
     Parameters
     ----------
     root
-        Of the document.
+        Root element of the document.
     where
         The file, for messages.
     limits
-        Its `xml_bytes` bounds keys and values together, which can be far longer than the document:
-        each key is a path, and an element has the texts of those in it.
+        Its `xml_bytes` limits the total length of keys and values, which can be much longer than
+        the document: each key is a path, and an element contains the texts of its descendants.
 
     Raises
     ------
     LimitExceeded
-        They are longer.
+        They are longer than the limit.
     """
     lists: dict[str, list[str]] = {}
     length = 0
@@ -386,7 +386,7 @@ def original_entries(root: Element, where: str, limits: Limits) -> dict[str, str
 
 
 def flattened(lists: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """Number the values of keys that have several, as FormatReader.updateMetadataLists."""
+    """Number the values of keys with several values, as FormatReader.updateMetadataLists does."""
     found: dict[str, Any] = {}
     for key, values in lists.items():
         if len(values) == 1:
@@ -407,7 +407,7 @@ def _entries(root: Element) -> Iterator[tuple[str, str]]:
             for name in names
             if name != "Metadata" and (not name.endswith("s") or name == element.tag)
         )
-        # As DOM counts children: a text, or one element without white space around it.
+        # As DOM counts children: a text, or one element without surrounding white space.
         nodes = len(element) + bool(element.text) + sum(bool(child.tail) for child in element)
         if nodes == 1 and key:
             yield key, text_of(element)

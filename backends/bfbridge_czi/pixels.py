@@ -1,4 +1,4 @@
-"""A box of one plane to pixels: which tiles show in it, read or decoded, and put in place."""
+"""Reading a box of one plane: which tiles are visible in it, decoding, and placing of pixels."""
 
 from __future__ import annotations
 
@@ -10,29 +10,37 @@ import numpy as np
 
 from bfbridge.errors import LimitExceeded, UnreadableFile
 from bfbridge.runtime import forking
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.storage.source import fetch
-from bfbridge_czi.codecs import Damaged, Decoded, Scratch, decode, put_pixels, rows_and_columns
-from bfbridge_czi.layout import UNCOMPRESSED, PixelKind, Tiles
+from bfbridge_czi.codecs import (
+    KEPT_BYTES,
+    DamagedSubblock,
+    Decoded,
+    decode_subblock,
+    put_pixels,
+    rows_and_columns,
+)
+from bfbridge_czi.layout import UNCOMPRESSED, PixelKind, SubblockTiles
 from bfbridge_czi.segments import CziFile, SubblockHeader
 
 __all__ = ["BlockCache", "TileReader"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_stored = Scratch()
+_stored = ThreadBuffer(KEPT_BYTES)
 
-# Rows of uncompressed pixels are read in runs of about so many bytes.
+# Rows of uncompressed pixels are read in runs of about this many bytes.
 _RUN: Final = 4 << 20
-# Below this a ratio of stored to decoded bytes proves nothing: a constant tile is a few bytes.
+# Below this size, the ratio of stored to decoded bytes is not checked: a constant tile is small.
 _SMALL: Final = 64 << 20
-# Chunks are not smaller than this where tiles are: each costs a job of the tile engine.
+# Smallest chunk of levels with small tiles: each chunk costs a job of the tile engine.
 _LEAST_SIDE: Final = 512
-# Above this, the tiles of a box are painted one over the other instead of cut to what shows.
+# With more tiles in a box, tiles are drawn over each other and not cut to the visible parts.
 _MANY: Final = 64
-# What a subblock has beside its pixels: header, metadata, the usual attachments.
+# Usual bytes of a subblock in addition to its pixels: header, metadata, attachments.
 _BESIDE: Final = 64 << 10
 _MOST_CELLS: Final = 1 << 20
-# Cells of all planes are numbered by 64 bits.
+# Cells of all planes are numbered with 64 bits.
 _MOST_NUMBERS: Final = 1 << 62
 
 
@@ -46,7 +54,7 @@ class Box(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A part of a block from a row and column on, and where it goes: shape (Y, X, samples)."""
+    """A part of a block from a row and column, and its target: shape (Y, X, samples)."""
 
     row: int
     column: int
@@ -54,14 +62,14 @@ class _Piece(NamedTuple):
 
 
 class BlockCache:
-    """Decoded subblocks that lie in several chunks, the longest unused dropped first.
+    """Cache of decoded subblocks that are part of several chunks; least recently used are dropped.
 
-    Of several threads that need one, the first decodes it and the others wait.
+    If several threads need one subblock, the first decodes it and the others wait.
 
     Parameters
     ----------
     max_bytes
-        Most bytes of pixels kept.
+        Maximum number of bytes of pixels.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -70,15 +78,15 @@ class BlockCache:
         self._lock = forking.lock()
         self._pixels: OrderedDict[int, Array] = OrderedDict()
         self._busy: dict[int, Any] = {}
-        forking.in_child(self._begin_anew)
+        forking.in_child(self._reset)
 
-    def _begin_anew(self) -> None:
-        # Another thread of the parent may have been in the middle of a change.
+    def _reset(self) -> None:
+        # Another thread of the parent may have been changing it.
         self._held = 0
         self._pixels, self._busy = OrderedDict(), {}
 
     def get(self, block: int, make: Callable[[], Array]) -> Array:
-        """Return the pixels of a block, made once."""
+        """Return the pixels of a block, which are decoded once."""
         with self._lock:
             busy = self._busy.setdefault(block, forking.lock())
         with busy:
@@ -103,24 +111,24 @@ class TileReader:
     Parameters
     ----------
     file, kind, tiles
-        The file, what a pixel is, and the level.
+        The file, the type of a pixel, and the tiles of the level.
     fill
-        The byte that pixels have where no tile lies.
+        Value of each byte of pixels without a tile.
     cache
-        Of the file.
+        Cache of the file.
 
     Attributes
     ----------
     chunk
-        Rows and columns in which the level is best read: the pitch of its tiles.
+        Rows and columns of chunks in which the level is read fastest: the spacing of its tiles.
     reads_parts
-        Whether a part of a tile costs less than the whole.
+        Whether a part of a tile is faster to read than the whole tile.
     samples
-        Of a pixel.
+        Samples per pixel.
     """
 
     def __init__(
-        self, file: CziFile, kind: PixelKind, tiles: Tiles, fill: int, cache: BlockCache
+        self, file: CziFile, kind: PixelKind, tiles: SubblockTiles, fill: int, cache: BlockCache
     ) -> None:
         self._file = file
         self._kind = kind
@@ -128,7 +136,7 @@ class TileReader:
         self._fill = np.frombuffer(bytes([fill]) * kind.dtype.itemsize, kind.dtype)[0]
         self._cache = cache
         self._headers: dict[int, SubblockHeader] = {}
-        self._index: _Index | None = None
+        self._index: _TileIndex | None = None
         self._lock = forking.lock()
         self.samples = kind.samples
         self.reads_parts = bool(np.all(file.blocks.compression[tiles.block] == UNCOMPRESSED))
@@ -148,13 +156,13 @@ class TileReader:
 
         Raises
         ------
-        Damaged
-            A subblock cannot be delivered; the message names it.
+        DamagedSubblock
+            A subblock cannot be read; the message names it.
         LimitExceeded
             It is larger than the limits allow.
         """
         box = Box(top, top + out.shape[0], left, left + out.shape[1])
-        found = self._meeting(plane, box)
+        found = self._overlapping(plane, box)
         if len(found) > _MANY:
             out[...] = self._fill
             for tile in found.tolist():
@@ -180,21 +188,21 @@ class TileReader:
             self._paint(tile, box, parts, out)
 
     def _box(self, tile: int) -> Box:
-        """Where a tile lies in the level."""
+        """Return the position of a tile in the level."""
         tiles = self._tiles
         top, left = int(tiles.top[tile]), int(tiles.left[tile])
         bottom, right = top + int(tiles.rows[tile]), left + int(tiles.columns[tile])
         return Box(max(top, 0), min(bottom, tiles.height), max(left, 0), min(right, tiles.width))
 
-    def _meeting(self, plane: int, box: Box) -> Array:
-        """Return the tiles of a plane that meet a box, in the order in which they are painted."""
+    def _overlapping(self, plane: int, box: Box) -> Array:
+        """Return the tiles of a plane that overlap a box, in drawing order."""
         with self._lock:
             if self._index is None:
-                self._index = _Index(self._tiles, self.chunk)
-        return self._index.meeting(plane, box)
+                self._index = _TileIndex(self._tiles, self.chunk)
+        return self._index.overlapping(plane, box)
 
     def _paint(self, tile: int, box: Box, parts: list[Box], out: Array) -> None:
-        """Put the parts of a tile that show in a box into the result."""
+        """Copy the visible parts of a tile into the result."""
         tiles = self._tiles
         block = int(tiles.block[tile])
         shape = int(tiles.rows[tile]), int(tiles.columns[tile])
@@ -226,16 +234,18 @@ class TileReader:
                 piece.target[...] = pixels[
                     piece.row : piece.row + rows, piece.column : piece.column + columns
                 ]
-        except (Damaged, UnreadableFile) as error:
+        except (DamagedSubblock, UnreadableFile) as error:
             position = int(self._file.blocks.position[block])
-            raise Damaged(f"subblock at byte {position:,}: {str(error).rstrip('.')}") from error
+            raise DamagedSubblock(
+                f"subblock at byte {position:,}: {str(error).rstrip('.')}"
+            ) from error
 
     def _check_size(self, block: int, shape: tuple[int, int]) -> None:
         length = self._length(shape)
         room, limits = int(self._file.rooms[block]), self._file.limits
         if length > limits.chunk_bytes or (length > _SMALL and length > room * limits.chunk_ratio):
             raise LimitExceeded(
-                f"the subblock at byte {int(self._file.blocks.position[block]):,} is to grow from "
+                f"the subblock at byte {int(self._file.blocks.position[block]):,} would grow from "
                 f"{room:,} to {length:,} bytes, more than the limits allow"
             )
 
@@ -249,12 +259,12 @@ class TileReader:
         return pixels
 
     def _decode(self, block: int, shape: tuple[int, int], pieces: list[_Piece]) -> None:
-        """Decompress a block, and put pieces of it into place."""
+        """Decompress a block, and copy pieces of it into the result."""
         data = self._compressed(block, shape)
         compression = int(self._file.blocks.compression[block])
         target = pieces[0].target
         whole = len(pieces) == 1 and target.shape == (*shape, 1) and target.flags.c_contiguous
-        decoded = decode(compression, data, self._kind, shape, target if whole else None)
+        decoded = decode_subblock(compression, data, self._kind, shape, target if whole else None)
         if whole and np.may_share_memory(decoded.pixels, target) and decoded.size == shape:
             return
         for piece in pieces:
@@ -263,7 +273,7 @@ class TileReader:
             put_pixels(part, self._cut(piece.target, *part.size))
 
     def _cut(self, target: Array, rows: int, columns: int) -> Array:
-        """Return the part of a result that a tile has; what it lacks takes the fill value."""
+        """Return the part of a result that a tile covers; missing pixels take the fill value."""
         if target.shape[:2] == (rows, columns):
             return target
         target[rows:] = self._fill
@@ -271,7 +281,7 @@ class TileReader:
         return target[:rows, :columns]
 
     def _compressed(self, block: int, shape: tuple[int, int]) -> memoryview:
-        """Return the data of a compressed block, with its header in one read where possible."""
+        """Return the data of a compressed block, with its header in one read if possible."""
         position = int(self._file.blocks.position[block])
         first = min(int(self._file.rooms[block]), self._length(shape) + _BESIDE)
         head = memoryview(fetch(self._file.access, position, first, _stored.view(first)))
@@ -284,7 +294,7 @@ class TileReader:
     def _fetch(self, offset: int, length: int, memory: memoryview) -> memoryview:
         data = memoryview(fetch(self._file.access, offset, length, memory))
         if len(data) != length:
-            raise Damaged("it is cut short; the file is truncated")
+            raise DamagedSubblock("it is cut short; the file is truncated")
         return data
 
     def _header(self, block: int) -> SubblockHeader:
@@ -295,7 +305,7 @@ class TileReader:
         return header
 
     def _read_rows(self, block: int, shape: tuple[int, int], piece: _Piece) -> None:
-        """Read a part of an uncompressed block: only the rows that are wanted."""
+        """Read a part of an uncompressed block: only the requested rows."""
         header = self._header(block)
         found = min(header.data_size, self._length(shape))
         rows, columns = rows_and_columns(found, self._kind, shape)
@@ -320,7 +330,7 @@ class TileReader:
                 self._put_rows(data, part, columns * pixel)
 
     def _put_rows(self, data: memoryview, part: Array, row_bytes: int) -> None:
-        """Copy pixels out of rows of `row_bytes` bytes, of which the last may be cut short."""
+        """Copy pixels from rows of `row_bytes` bytes; the last row may be incomplete."""
         dtype, samples = self._kind
         flat = np.frombuffer(data, dtype)
         strides = (row_bytes, samples * dtype.itemsize, dtype.itemsize)
@@ -329,7 +339,7 @@ class TileReader:
 
 
 def _pitch(starts: Array, lengths: Array) -> int:
-    """Distance at which most tiles follow one another; of small ones, that of several."""
+    """Return the distance of most consecutive tiles; for small tiles, a multiple of it."""
     length = int(np.median(lengths))
     steps = np.diff(np.unique(starts))
     steps = steps[steps > length // 2]
@@ -339,14 +349,14 @@ def _pitch(starts: Array, lengths: Array) -> int:
 
 
 def _common(one: Box, other: Box) -> Box | None:
-    """Return what two boxes have in common, or None."""
+    """Return the intersection of two boxes, or None."""
     top, bottom = max(one.top, other.top), min(one.bottom, other.bottom)
     left, right = max(one.left, other.left), min(one.right, other.right)
     return Box(top, bottom, left, right) if top < bottom and left < right else None
 
 
 def _without(box: Box, taken: Box) -> Iterator[Box]:
-    """Yield what is left of a box when another is taken away, as boxes."""
+    """Yield the parts of a box outside another box, as boxes."""
     common = _common(box, taken)
     if common is None:
         yield box
@@ -361,12 +371,12 @@ def _without(box: Box, taken: Box) -> Iterator[Box]:
         yield Box(common.top, common.bottom, common.right, box.right)
 
 
-class _Index:
-    """Which tiles meet which cells of a grid over the planes of a level."""
+class _TileIndex:
+    """Which tiles overlap which cells of a grid over the planes of a level."""
 
-    def __init__(self, tiles: Tiles, cell: tuple[int, int]) -> None:
+    def __init__(self, tiles: SubblockTiles, cell: tuple[int, int]) -> None:
         rows, columns = cell
-        # Larger cells where a tile is far larger than most, as in a hostile file.
+        # Larger cells if a tile is far larger than most, as in a hostile file.
         while np.sum((tiles.rows / rows + 2) * (tiles.columns / columns + 2)) > (
             _MOST_CELLS + 16 * len(tiles.plane)
         ):
@@ -376,7 +386,7 @@ class _Index:
         self._across = -(-tiles.width // columns)
         planes = int(tiles.plane.max()) + 1
         if planes * self._down * self._across > _MOST_NUMBERS:
-            raise Damaged(
+            raise DamagedSubblock(
                 f"{planes:,} planes of {tiles.width:,} x {tiles.height:,} pixels are more than "
                 "can be numbered; the file is damaged"
             )
@@ -394,8 +404,8 @@ class _Index:
         order = np.argsort(cells, kind="stable")
         self._cells, self._of = cells[order], tile[order]
 
-    def meeting(self, plane: int, box: Box) -> Array:
-        """Return the tiles that have a cell in common with a box, in their order."""
+    def overlapping(self, plane: int, box: Box) -> Array:
+        """Return the tiles that share a cell with a box, in their order."""
         first, last = box.left // self._cell[1], (box.right - 1) // self._cell[1]
         found = []
         for row in range(box.top // self._cell[0], (box.bottom - 1) // self._cell[0] + 1):

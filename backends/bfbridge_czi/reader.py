@@ -1,4 +1,4 @@
-"""CZI reader: scenes as Bio-Formats has them, subblocks decoded into the result."""
+"""CZI reader: the same scenes as in Bio-Formats; subblocks are decoded into the result."""
 
 from __future__ import annotations
 
@@ -17,33 +17,29 @@ from bfbridge.backend import (
     Modulo,
     OpenOptions,
     Placement,
-    ReaderBackend,
     Region,
 )
 from bfbridge.errors import (
-    Closed,
     LimitExceeded,
     ReadFailed,
     UnreadableFile,
     Unsupported,
 )
-from bfbridge.ome.model import model_from_xml
 from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree
-from bfbridge_czi.codecs import Damaged
-from bfbridge_czi.layout import PixelKind, Plan, Scene, plan_scenes
-from bfbridge_czi.metadata import Metadata, color_of, original_entries, read_metadata
+from bfbridge.reader_base import FileReader, plane_parts
+from bfbridge_czi.codecs import DamagedSubblock
+from bfbridge_czi.layout import PixelKind, Scene, ScenePlan, plan_scenes
+from bfbridge_czi.metadata import color_of, original_entries, read_metadata
 from bfbridge_czi.pixels import BlockCache, TileReader
 from bfbridge_czi.segments import Attachment, CziFile
 
 if TYPE_CHECKING:
-    from ome_types import OME
-
     from bfbridge.backend import Role
-    from bfbridge.storage.source import RandomAccess, Source
+    from bfbridge.storage.source import Source
 
 __all__ = ["CziReader"]
 
-# The attachments that are images beside the image, as ZeissCZIReader knows them.
+# The attachments that are associated images, as in ZeissCZIReader.
 _PICTURES: Final[dict[str, tuple[str, Role]]] = {
     "Label": ("label image", "label"),
     "SlidePreview": ("macro image", "macro"),
@@ -53,23 +49,24 @@ _LEAST_CACHE: Final = 64 << 20
 _MOST_CACHE: Final = 256 << 20
 
 
-class CziReader(ReaderBackend):
+class CziReader(FileReader):
     """One open CZI file. Made by `open`."""
 
     name: ClassVar[str] = "czi"
+    leaves_options: ClassVar[bool] = True
+    option_names: ClassVar[tuple[str, ...]] = ("zeissczi.autostitch",)
 
-    def __init__(self, access: RandomAccess, source: Source, options: OpenOptions) -> None:
-        self._access = access
-        self._source = source
-        self._limits = options.limits
-        self._closed = False
-        self.waits = source.url is not None
-        self._file = CziFile(access, source.name, options.limits)
+    def read_structure(self, options: OpenOptions) -> list[Image]:
+        """Read the scenes, then the label and the macro image; see `FileReader`."""
+        if sys.byteorder != "little":
+            raise Unsupported("CZI files are read on little-endian machines only")
+        _check_alone(self.source)
+        self._file = CziFile(self.access, self.source.name, self.limits)
         grouped = options.group_files is not False
         stitch = _is_stitched(options.backend_options)
         plan = plan_scenes(self._file, grouped=grouped, stitched=stitch)
         self._kind, self._scenes = plan.kind, plan.images
-        pictures = self._pictures(options)
+        pictures = self._pictures()
         stitched = {scene.number: scene for scene in self._scenes}
         places = sum(len(scene.levels) for scene in stitched.values()) + len(pictures)
         self._tree = self._metadata_tree()
@@ -80,43 +77,17 @@ class CziReader(ReaderBackend):
         images = self._describe_scenes(plan, len(stitched) + len(pictures))
         for picture, (title, role) in pictures:
             images.append(self._describe_picture(picture, title, role))
-        self._images = tuple(images)
-        self._xml: str | None = None
-
-    @classmethod
-    def open(cls, source: Source, options: OpenOptions) -> CziReader:
-        """Open a CZI file.
-
-        Raises
-        ------
-        Unsupported
-            It is of a kind that is left to Bio-Formats, or options are given other than
-            ``zeissczi.autostitch``, which is true or false.
-        UnreadableFile
-            It is truncated or damaged.
-        LimitExceeded
-            It declares more than the limits allow.
-        """
-        _is_stitched(options.backend_options)
-        if sys.byteorder != "little":
-            raise Unsupported("CZI files are read on little-endian machines only")
-        access = source.open()
-        try:
-            _check_alone(source)
-            return cls(access, source, options)
-        except BaseException:
-            access.close()
-            raise
+        return images
 
     def _metadata_tree(self) -> Element | None:
         xml = self._file.metadata_xml()
         if not xml:
             return None
-        return parse_tree(xml, f"{self._source.name}: its metadata", self._limits)
+        return parse_tree(xml, f"{self.source.name}: its metadata", self.limits)
 
     # ---- records
 
-    def _describe_scenes(self, plan: Plan, images: int) -> list[Image]:
+    def _describe_scenes(self, plan: ScenePlan, images: int) -> list[Image]:
         (dtype, samples), scenes = plan.kind, plan.images
         metadata = self._metadata
         # Brightfield slides are white where nothing was scanned.
@@ -146,11 +117,11 @@ class CziReader(ReaderBackend):
                 )
             )
         if metadata.bits is not None and metadata.bits > 0:
-            # ZeissCZIReader tells the camera's bits of the first image only.
+            # ZeissCZIReader reports the camera's bits for the first image only.
             found[0] = replace(found[0], significant_bits=metadata.bits)
         return found
 
-    def _pictures(self, options: OpenOptions) -> list[tuple[CziFile, tuple[str, Role]]]:
+    def _pictures(self) -> list[tuple[CziFile, tuple[str, Role]]]:
         """Open the label and the macro image, which are CZI files in attachments."""
         found: dict[str, CziFile] = {}
         for attachment in sorted(self._file.attachments, key=_position):
@@ -159,7 +130,7 @@ class CziReader(ReaderBackend):
                     raise Unsupported(f"a CZI file whose {attachment.name} is no CZI file")
                 part = self._file.attachment_data(attachment)
                 found[attachment.name] = CziFile(
-                    part, f"{self._source.name}: attachment {attachment.name}", options.limits
+                    part, f"{self.source.name}: attachment {attachment.name}", self.limits
                 )
         return [(file, _PICTURES[name]) for name, file in found.items()]
 
@@ -172,7 +143,7 @@ class CziReader(ReaderBackend):
         reader = TileReader(file, kind, scene.levels[0], 0, cache)
         self._readers.append([reader])
         xml = file.metadata_xml()
-        tree = parse_tree(xml, f"{file.name}: its metadata", self._limits) if xml else None
+        tree = parse_tree(xml, f"{file.name}: its metadata", self.limits) if xml else None
         bits = read_metadata(tree, 1).bits
         samples = kind.samples
         return Image(
@@ -188,11 +159,6 @@ class CziReader(ReaderBackend):
             significant_bits=bits or 8 * kind.dtype.itemsize,
         )
 
-    @property
-    def images(self) -> Sequence[Image]:
-        """Every scene, then the label and the macro image."""
-        return self._images
-
     # ---- pixels
 
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
@@ -203,30 +169,26 @@ class CziReader(ReaderBackend):
         ReadFailed
             A subblock is damaged or truncated; the message names it.
         """
-        self._check_open()
+        self.check_open()
         samples = self._images[region.image].samples
         scene = self._scenes[region.image] if region.image < len(self._scenes) else None
         reader = self._readers[region.image][region.level]
-        (t0, c0, z0, y0, x0), (t1, c1, z1, _, _) = region.start, region.stop
-        for t in range(t0, t1):
-            for channel in range(c0 // samples, -(-c1 // samples)):
-                first, last = max(c0, channel * samples), min(c1, (channel + 1) * samples)
-                for z in range(z0, z1):
-                    box = np.moveaxis(out[t - t0, first - c0 : last - c0, z - z0], 0, -1)
-                    plane = 0 if scene is None else scene.plane(t, channel, z)
-                    try:
-                        self._fill(reader, plane, (y0, x0), first - channel * samples, box)
-                    except (Damaged, LimitExceeded) as error:
-                        limited = isinstance(error, LimitExceeded)
-                        raise (LimitExceeded if limited else ReadFailed)(
-                            f"{self._source.name}: image {region.image}, level {region.level}, "
-                            f"plane z {z}, c {channel}, t {t}: {str(error).rstrip('.')}."
-                        ) from error
+        corner = region.start[3], region.start[4]
+        for t, channel, z, wanted, pixels in plane_parts(region, out, samples):
+            plane = 0 if scene is None else scene.plane(t, channel, z)
+            try:
+                self._fill(reader, plane, corner, wanted.start, np.moveaxis(pixels, 0, -1))
+            except (DamagedSubblock, LimitExceeded) as error:
+                limited = isinstance(error, LimitExceeded)
+                raise (LimitExceeded if limited else ReadFailed)(
+                    f"{self.source.name}: image {region.image}, level {region.level}, "
+                    f"plane z {z}, c {channel}, t {t}: {str(error).rstrip('.')}."
+                ) from error
 
     def _fill(
         self, reader: TileReader, plane: int, corner: tuple[int, int], first: int, box: Any
     ) -> None:
-        """Fill a box of shape (Y, X, samples), which may lack samples of the pixels."""
+        """Fill a box of shape (Y, X, samples), which may exclude samples of the pixels."""
         if box.shape[2] == reader.samples:
             reader.read(plane, *corner, box)
             return
@@ -241,9 +203,9 @@ class CziReader(ReaderBackend):
     # ---- metadata
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
-        """Return the colours of a channel, from black to its own, as ZeissCZIReader does.
+        """Return a colour ramp from black to the channel's colour, as ZeissCZIReader does.
 
-        It makes them for grey images of 8 and 16 bits.
+        Only grey images of 8 and 16 bits have one.
         """
         if image >= len(self._scenes) or not self._indexed(image):
             return None
@@ -258,40 +220,29 @@ class CziReader(ReaderBackend):
         return np.stack([(end * ramp).astype(np.int64) for end in ends]).astype(dtype)
 
     def _indexed(self, image: int) -> bool:
-        # ZeissCZIReader counts levels where it means images: of a file with pyramids only the
-        # first images are said to have colours.
+        # ZeissCZIReader counts levels as images: for a file with pyramids, only the first images
+        # have colours.
         before = sum(len(scene.levels) for scene in self._scenes[:image])
         channels = self._metadata.channels
         colored = bool(channels) and channels[0].color is not None
         return colored and self._kind.samples == 1 and before < len(self._scenes)
 
     def modulo(self, image: int) -> Mapping[str, Modulo]:
-        """Return what of Z, C and T are rotations, illuminations and phases."""
+        """Return the rotations, illuminations and phases that are folded into Z, C and T."""
         if image >= len(self._scenes):
             return {}
         return self._scenes[image].modulo
 
-    def ome_xml(self) -> str:
-        """Return the OME-XML, made of the file's metadata and those of its subblocks."""
+    def make_xml(self) -> str:
+        """Return the OME-XML, made from the file's metadata and those of its subblocks."""
         from bfbridge_czi.document import document_xml
 
-        self._check_open()
-        if self._xml is None:
-            try:
-                self._xml = document_xml(
-                    self._file, self._metadata_afresh(), self._scenes, self._images
-                )
-            except UnreadableFile as error:
-                raise ReadFailed(f"{self._source.name}: {error}") from error
-        return self._xml
-
-    def _metadata_afresh(self) -> Metadata:
-        """Return the metadata once more: making the document changes positions."""
-        return read_metadata(self._tree, len(self._metadata.positions))
-
-    def ome(self) -> OME:
-        """Return the OME-XML as an ome_types document."""
-        return model_from_xml(self.ome_xml(), self._source.name)
+        # `document_xml` changes the positions.
+        metadata = read_metadata(self._tree, len(self._metadata.positions))
+        try:
+            return document_xml(self._file, metadata, self._scenes, self._images)
+        except UnreadableFile as error:
+            raise ReadFailed(f"{self.source.name}: {error}") from error
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
@@ -299,21 +250,7 @@ class CziReader(ReaderBackend):
         root = self._metadata.root
         if root is None:
             return {}
-        return dict(sorted(original_entries(root, self._source.name, self._limits).items()))
-
-    @property
-    def used_files(self) -> Sequence[str]:
-        """The file."""
-        return (self._source.name,)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Closed(f"{self._source.name}: this reader is closed; open the file again.")
-
-    def close(self) -> None:
-        """Close the file, once the reads under way have ended."""
-        self._closed = True
-        self._access.close()
+        return dict(sorted(original_entries(root, self.source.name, self.limits).items()))
 
 
 def _is_stitched(options: Mapping[str, Any]) -> bool:
@@ -322,11 +259,8 @@ def _is_stitched(options: Mapping[str, Any]) -> bool:
     Raises
     ------
     Unsupported
-        There are other options, or another value.
+        The value is neither true nor false.
     """
-    others = sorted(set(options) - {_AUTOSTITCH})
-    if others:
-        raise Unsupported(f"the options {', '.join(others)} are Bio-Formats'")
     value = str(options.get(_AUTOSTITCH, True)).lower()
     if value not in ("true", "false"):
         raise Unsupported(f"{_AUTOSTITCH} is neither true nor false")
@@ -338,7 +272,7 @@ def _position(attachment: Attachment) -> int:
 
 
 def _cache_bytes(scenes: Sequence[Scene], kind: PixelKind) -> int:
-    """Bytes for the decoded tiles of one row of a mosaic: each is met again in the next row."""
+    """Return the bytes of one row of decoded mosaic tiles, which the next row needs again."""
     most = 0
     for scene in scenes:
         tiles = scene.levels[0]
@@ -348,7 +282,7 @@ def _cache_bytes(scenes: Sequence[Scene], kind: PixelKind) -> int:
 
 
 def _check_alone(source: Source) -> None:
-    """Refuse a file that is split: ``name (1).czi`` lies beside ``name.czi``."""
+    """Refuse a file that is split: ``name (1).czi`` is beside ``name.czi``."""
     if source.path is None:
         return
     stem = source.path.stem
@@ -356,18 +290,18 @@ def _check_alone(source: Source) -> None:
     try:
         names = os.listdir(source.path.parent)
     except OSError:
-        # The file can be read, its folder not: other parts could not be found either.
+        # The file can be read but not its folder: other parts could not be found either.
         return
     for name in names:
         if name.startswith(begins) and name[name.rfind("(") + 1 : name.rfind(")")].isdigit():
-            raise Unsupported(f"a CZI file that may be split: {name} lies beside it")
+            raise Unsupported(f"a CZI file that may be split: {name} is beside it")
     master = stem[: stem.rfind("(")].rstrip(" ") if stem.endswith(")") else ""
     if master and f"{master}.czi" in names:
         raise Unsupported(f"a CZI file that may be a part of {master}.czi")
 
 
 def _is_palm(tree: Element | None, blocks: int) -> bool:
-    """Whether a file holds localisation microscopy, whose planes ZeissCZIReader sorts anew."""
+    """Whether a file contains PALM data, whose planes ZeissCZIReader sorts differently."""
     if tree is None or blocks > 2:
         return False
     attributes = first(tree, "CustomAttributes")

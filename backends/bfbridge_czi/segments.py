@@ -1,8 +1,7 @@
 """The segments of a CZI file: header, directory of subblocks, metadata, attachments.
 
-The structures are those of ZEISS' "ZISRAW (CZI) File Format" 1.2.2, as libCZI's CziStructs.h has
-them. Only the directories are read here: what a file of 100 000 subblocks holds is known from one
-contiguous read, without touching a subblock.
+The structures are those of ZEISS' "ZISRAW (CZI) File Format" 1.2.2 and of libCZI's CziStructs.h.
+Only the directories are read here: one contiguous read describes a file of 100 000 subblocks.
 """
 
 from __future__ import annotations
@@ -18,7 +17,15 @@ from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 from bfbridge.storage.source import RandomAccess
 
-__all__ = ["ABSENT", "MAGIC", "Attachment", "Blocks", "CziFile", "Part", "SubblockHeader"]
+__all__ = [
+    "ABSENT",
+    "MAGIC",
+    "Attachment",
+    "AttachmentAccess",
+    "Blocks",
+    "CziFile",
+    "SubblockHeader",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,22 +49,22 @@ _AHEAD: Final = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The subblocks of a file as columns, in the order in which they lie in the file.
+    """The subblocks of a file as columns, in file order.
 
     Attributes
     ----------
     position
-        Of the segment in the file, in bytes.
+        Position of the segment in the file, in bytes.
     pixel_type, compression, pyramid
         Codes of the format.
     x, y, width, height
-        The pixels of the full resolution that a block stands for.
+        The box that a block covers, in pixels of the full resolution.
     stored_width, stored_height
-        Pixels it has itself: fewer than those it stands for in a lower level of a pyramid.
+        Stored size in pixels: smaller than the covered box in a lower level of a pyramid.
     start
-        Position along each further axis that occurs, `ABSENT` for blocks without it.
+        Position along each further axis that occurs; `ABSENT` for blocks without the axis.
     axes
-        The axes' letters of each block, in its own order, as an index of `orders`.
+        Axis letters of each block, in its own order, as an index of `orders`.
     orders
         Each order of axes that occurs.
     """
@@ -82,7 +89,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """An attachment as the directory has it: its segment's position, content type and name."""
+    """An attachment of the directory: its segment's position, content type and name."""
 
     position: int
     kind: str
@@ -91,7 +98,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class SubblockHeader:
-    """Where the parts of one subblock lie in the file, in bytes."""
+    """Positions and sizes of the parts of one subblock in the file, in bytes."""
 
     metadata: int
     metadata_size: int
@@ -99,8 +106,8 @@ class SubblockHeader:
     data_size: int
 
 
-class Part:
-    """A part of an open file as a file of its own: an attachment that is a CZI file itself."""
+class AttachmentAccess:
+    """A part of an open file as a separate file: an attachment that is itself a CZI file."""
 
     def __init__(self, access: RandomAccess, offset: int, size: int) -> None:
         self._access = access
@@ -113,29 +120,29 @@ class Part:
         return self._access.read_at(self._offset + offset, length)
 
     def close(self) -> None:
-        """Nothing to release: the file belongs to who opened it."""
+        """Do nothing: the file is closed by its owner."""
 
 
 class CziFile:
-    """An open file of which the directories are read.
+    """An open file whose directories have been read.
 
     Parameters
     ----------
     access
         The file.
     name
-        For messages.
+        Name of the file, for messages.
     limits
-        What the file may ask for.
+        Limits on what the file declares.
 
     Attributes
     ----------
     blocks
         Every subblock.
     attachments
-        Every attachment of the directory.
+        Every attachment.
     rooms
-        Bytes from the start of each subblock to the next segment: it is no longer than that.
+        Bytes from the start of each subblock to the next segment: its maximum length.
 
     Raises
     ------
@@ -144,7 +151,7 @@ class CziFile:
     LimitExceeded
         A directory or the metadata is larger than the limits allow.
     Unsupported
-        It is no CZI file, or one of a kind that is not read here.
+        It is not a CZI file, or a variant that is not supported.
     """
 
     def __init__(self, access: RandomAccess, name: str, limits: Limits) -> None:
@@ -169,13 +176,13 @@ class CziFile:
         self.rooms = self._find_rooms(directory)
 
     def _take(self, offset: int, length: int, what: str) -> bytes:
-        """Return exactly `length` bytes; what follows them is kept, as it is often read next."""
+        """Return exactly `length` bytes; following bytes are kept, as they are often read next."""
         start, kept = self._ahead
         if start <= offset and offset + length <= start + len(kept):
             return kept[offset - start : offset - start + length]
         if offset < 0 or offset + length > self.access.size:
             raise UnreadableFile(
-                f"{self.name}: the {what} should lie at bytes {offset:,}-{offset + length:,}, but "
+                f"{self.name}: the {what} should be at bytes {offset:,}-{offset + length:,}, but "
                 f"the file has {self.access.size:,}; it is truncated or damaged."
             )
         kept = bytes(self.access.read_at(offset, max(length, _AHEAD)))
@@ -185,7 +192,7 @@ class CziFile:
         return kept[:length]
 
     def _segment(self, position: int, magic: bytes, what: str, least: int) -> int:
-        """Check the header of a segment; return the bytes it uses."""
+        """Check the header of a segment; return the number of bytes in use."""
         head = self._take(position, _SEGMENT.size, what)
         kind, allocated, used = _SEGMENT.unpack(head)
         if kind.rstrip(b"\0") != magic:
@@ -217,7 +224,7 @@ class CziFile:
         return _columns(np.frombuffer(data, np.uint8), offsets, counts, self)
 
     def _entries(self, data: bytes, count: int) -> tuple[Array, Array]:
-        """Return where each entry begins, and how many axes it has."""
+        """Return the start of each entry, and its number of axes."""
         unpack, end = struct.Struct("<i").unpack_from, len(data)
         offsets, counts, at = [0] * count, [0] * count, 128
         for number in range(count):
@@ -253,7 +260,7 @@ class CziFile:
         return ends[np.minimum(after, len(ends) - 1)] - positions
 
     def metadata_xml(self) -> str | None:
-        """Return the file's metadata, or None where there are none."""
+        """Return the file's metadata, or None if there is none."""
         if self._metadata <= 0:
             return None
         what = "metadata segment"
@@ -265,7 +272,7 @@ class CziFile:
         check(length, self.limits.xml_bytes, "length of the metadata in bytes", self.name)
         return self._take(at + 256, length, what).decode("utf-8", "replace").rstrip("\0")
 
-    def attachment_data(self, attachment: Attachment) -> Part:
+    def attachment_data(self, attachment: Attachment) -> AttachmentAccess:
         """Return the data of an attachment."""
         what = f"attachment {attachment.name!r}"
         self._segment(attachment.position, b"ZISRAWATTACH", what, 256)
@@ -273,7 +280,7 @@ class CziFile:
         size = struct.unpack("<q", self._take(at, 8, what))[0]
         if size < 0 or at + 256 + size > self.access.size:
             raise UnreadableFile(f"{self.name}: its {what} is truncated or damaged.")
-        return Part(self.access, at + 256, size)
+        return AttachmentAccess(self.access, at + 256, size)
 
     def subblock(self, block: int, head: bytes | memoryview) -> SubblockHeader:
         """Read the header of a subblock.
@@ -283,12 +290,12 @@ class CziFile:
         block
             Its number in `blocks`.
         head
-            The segment's first bytes: at least 80, or all there are.
+            The segment's first bytes: at least 80, or all if there are fewer.
 
         Raises
         ------
         UnreadableFile
-            It is damaged, or longer than the room up to the next segment.
+            It is damaged, or extends into the next segment.
         """
         position = int(self.blocks.position[block])
         if len(head) < 80 or not bytes(head[:14]) == b"ZISRAWSUBBLOCK":
@@ -323,7 +330,7 @@ def _text(raw: bytes) -> str:
 
 
 def _columns(data: Array, offsets: Array, counts: Array, file: CziFile) -> Blocks:
-    """Turn the entries of a directory into columns."""
+    """Convert the entries of a directory to columns."""
     total = len(offsets)
     columns = {
         name: np.zeros(total, np.int64)
@@ -343,11 +350,11 @@ def _columns(data: Array, offsets: Array, counts: Array, file: CziFile) -> Block
                 ("axes", _DIMENSION, (int(count),)),
             ]
         )  # fmt: skip
-        # Rows copied whole, not byte by byte.
+        # Whole rows are copied, not bytes.
         windows = np.lib.stride_tricks.sliding_window_view(data, record.itemsize)
         entries = windows[offsets[rows]].view(record).reshape(-1)
         if np.any(entries["schema"] != b"DV"):
-            raise Unsupported("a CZI file with directory entries of another kind than DV")
+            raise Unsupported("a CZI file with directory entries of another type than DV")
         if np.any(entries["part"]):
             raise Unsupported("a CZI file that is split into several")
         for name in ("pixel_type", "position", "compression", "pyramid"):
@@ -360,7 +367,7 @@ def _columns(data: Array, offsets: Array, counts: Array, file: CziFile) -> Block
     positions = columns["position"]
     if np.any(positions < 0) or np.any(positions >= file.access.size):
         raise UnreadableFile(
-            f"{file.name}: a subblock should lie at byte {int(positions.max()):,}, but the file "
+            f"{file.name}: a subblock should be at byte {int(positions.max()):,}, but the file "
             f"has {file.access.size:,}; it is truncated or damaged."
         )
     _check_sizes(columns, file)
@@ -379,7 +386,7 @@ def _columns(data: Array, offsets: Array, counts: Array, file: CziFile) -> Block
 
 
 def _by_order(names: Array) -> Iterator[tuple[str, Array]]:
-    """Group entries by the order of their axes; yield it and the rows that have it."""
+    """Group entries by the order of their axes; yield the order and the rows that have it."""
     if (names == names[:1]).all():
         yield _order(names[0]), np.arange(len(names))
         return
@@ -393,7 +400,7 @@ def _order(names: Array) -> str:
     order = "".join(letters)
     if any(len(letter) != 1 for letter in letters) or len(set(order)) != len(order):
         raise Unsupported("a CZI file with axes of unclear names")
-    # libCZI and ZEN write them so; ZeissCZIReader takes the first two for X and Y, too.
+    # libCZI and ZEN write this order; ZeissCZIReader also uses the first two as X and Y.
     if not order.startswith("XY") or not set(order[2:]) <= set(AXES):
         raise Unsupported(f"a CZI file with the axes {order!r}")
     return order
@@ -402,18 +409,18 @@ def _order(names: Array) -> str:
 def _fill(
     columns: dict[str, Array], start: dict[str, Array], order: str, axes: Array, rows: Array
 ) -> None:
-    """Put the axes of entries that have them in one order into the columns."""
+    """Write the axes of entries with the same order into the columns."""
     for number, letter in enumerate(order):
         axis = axes[:, number]
         if letter in "XY":
             lengths = ("width", "stored_width") if letter == "X" else ("height", "stored_height")
             columns[letter.lower()][rows] = axis["start"]
             columns[lengths[0]][rows] = axis["size"]
-            # 0 means as many as it stands for (libCZI, CSbBlkStatisticsUpdater and subblocks).
+            # 0 means the size of the covered box (libCZI, CSbBlkStatisticsUpdater and subblocks).
             columns[lengths[1]][rows] = np.where(axis["stored"], axis["stored"], axis["size"])
             continue
         if np.any(axis["size"] > 1):
-            raise Unsupported(f"a CZI file whose subblocks hold several positions along {letter}")
+            raise Unsupported(f"a CZI file with subblocks of several positions along {letter}")
         if np.any(axis["start"] < 0):
             raise Unsupported(f"a CZI file with negative positions along {letter}")
         column = start.setdefault(letter, np.full(len(columns["axes"]), ABSENT, np.int64))

@@ -1,4 +1,4 @@
-"""The parts of a LIF file: an XML document, then blocks of pixels with a name each."""
+"""The parts of a LIF file: an XML document, then named blocks of pixels."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ MAGIC: Final = 0x70
 _MARK: Final = 0x2A
 _HEAD: Final = struct.Struct("<IIBI")
 _OBJECT_FILE: Final = "LMS_Object_File"
-# The head of a block with the names that there are.
+# Size of the first read: the head of a block and usual names.
 _AHEAD: Final = 256
-# The longest name of a block that is believed, in characters.
+# Longest accepted name of a block, in characters.
 _LONGEST_NAME: Final = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryBlock:
-    """Where the pixels of an image lie, in bytes."""
+    """Position of the pixels of an image, in bytes."""
 
     offset: int
     size: int
 
 
 def read_xml(access: RandomAccess, name: str, limits: Limits) -> tuple[str, int]:
-    """Return the document of a file, and where the blocks begin.
+    """Return the document of a file, and the position of the blocks.
 
     Raises
     ------
     Unsupported
-        It is no LIF file.
+        It is not a LIF file.
     UnreadableFile
         It is truncated.
     LimitExceeded
@@ -71,7 +71,7 @@ def read_blocks(
     UnreadableFile
         A block is damaged, or does not fit the file.
     LimitExceeded
-        There are more than the limits allow.
+        There are more blocks than the limits allow.
     """
     found: dict[str, MemoryBlock] = {}
     at = begin
@@ -79,7 +79,7 @@ def read_blocks(
         head = bytes(access.read_at(at, _AHEAD))
         magic = struct.unpack_from("<I", head)[0] if len(head) >= 4 else 0
         if magic == 0 and found and not any(head):
-            # LAS X leaves zeros at the end of some files.
+            # LAS X writes zeros at the end of some files.
             break
         size, begins, characters = _block_head(head)
         if magic != MAGIC or not 0 < characters <= _LONGEST_NAME:
@@ -102,9 +102,9 @@ def read_blocks(
 
 
 def _block_head(head: bytes) -> tuple[int, int, int]:
-    """Return the size of a block, where its name begins, and the characters of its name.
+    """Return the size of a block, the position of its name, and the characters of its name.
 
-    Sizes have 32 bits in old files and 64 in new ones; the mark after them tells which.
+    Sizes have 32 bits in old files and 64 in new files; the mark after them tells the width.
     """
     if len(head) >= 22 and head[8] == _MARK:
         if head[13] == _MARK:

@@ -1,4 +1,4 @@
-"""A LIF file's OME document: the fields that Bio-Formats' LIFReader fills."""
+"""The OME document of a LIF file: the fields that Bio-Formats' LIFReader fills."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from bfbridge.ome.build import (
     wavelength,
 )
 from bfbridge.ome.xml_tree import Element
-from bfbridge_lif.images import Layout
-from bfbridge_lif.settings import COLORS, Drawing, Settings
+from bfbridge_lif.images import LifLayout
+from bfbridge_lif.settings import COLORS, LifRegion, LifSettings
 
 __all__ = ["Series", "document_xml", "excitations"]
 
-# 1601-01-01, from which Windows counts; the time is the microscope's own, without a zone.
+# Windows counts from 1601-01-01; the time is the microscope's local time, without a zone.
 _EPOCH: Final = datetime(1601, 1, 1)  # noqa: DTZ001
 _LATEST: Final = 250_000_000_000
 _WHITE: Final = (255, 255, 255, 255)
@@ -33,16 +33,16 @@ _POLYGON, _SHAPES_OF_TWO_CORNERS, _LINES = 32, (512, 16), (8192, 2, 256)
 
 
 class Series(NamedTuple):
-    """One image as users see it: a tile of an image of the document."""
+    """One image for users: a tile of an image of the document."""
 
-    layout: Layout
-    settings: Settings
+    layout: LifLayout
+    settings: LifSettings
     tile: int
     place: tuple[Quantity | None, Quantity | None]
 
 
 class LaserLine(NamedTuple):
-    """The laser of a channel: its number, the share of power held back, its wavelength in nm."""
+    """The laser of a channel: number, percentage of power not used, wavelength in nm."""
 
     laser: int
     attenuation: float
@@ -54,7 +54,7 @@ def document_xml(series: Sequence[Series], images: Sequence[Image]) -> str:
     instruments: list[Element] = []
     elements: list[Element] = []
     rois: list[Element] = []
-    # LIFReader notes it once for the whole file.
+    # LIFReader writes it once for the whole file.
     from_corner = any(one.settings.rois_twice for one in series)
     for index, (one, image) in enumerate(zip(series, images, strict=True)):
         parts = _Parts(index, one, image, from_corner=from_corner)
@@ -65,24 +65,24 @@ def document_xml(series: Sequence[Series], images: Sequence[Image]) -> str:
     return text_of_document([*instruments, *elements, *rois])
 
 
-def excitations(settings: Settings, channels: int) -> list[Quantity | None]:
-    """Return the wavelength of excitation of each channel, in nm."""
+def excitations(settings: LifSettings, channels: int) -> list[Quantity | None]:
+    """Return the excitation wavelength of each channel, in nm."""
     lines = _laser_lines(settings, channels)
     found = []
     for channel in range(channels):
-        told = settings.excitations[channel] if settings.excitations else None
-        if told is None or told <= 1:
-            told = lines[channel].wavelength if channel in lines else None
-        found.append(wavelength(told))
+        nanometres = settings.excitations[channel] if settings.excitations else None
+        if nanometres is None or nanometres <= 1:
+            nanometres = lines[channel].wavelength if channel in lines else None
+        found.append(wavelength(nanometres))
     return found
 
 
-def _lasers(settings: Settings) -> list[float]:
+def _lasers(settings: LifSettings) -> list[float]:
     return [emitted for emitted in settings.lasers or () if emitted]
 
 
-def _laser_lines(settings: Settings, channels: int) -> dict[int, LaserLine]:
-    """Return the laser of each channel that has one, as LIFReader.initMetadata finds them."""
+def _laser_lines(settings: LifSettings, channels: int) -> dict[int, LaserLine]:
+    """Return the laser of each channel that has one, as in LIFReader.initMetadata."""
     lasers = _lasers(settings)
     if not lasers:
         return {}
@@ -93,7 +93,7 @@ def _laser_lines(settings: Settings, channels: int) -> dict[int, LaserLine]:
     for place, number in enumerate(valid):
         if place < len(settings.laser_active) and not settings.laser_active[place]:
             dropped.add(number)
-        # Of two lasers at once it is not known which one a channel is from.
+        # With two lasers at once, it is unknown which of them belongs to a channel.
         if place + 1 < len(valid) and valid[place + 1] // size == number // size:
             dropped |= {number, valid[place + 1]}
             ignored.add(place)
@@ -133,10 +133,10 @@ class _Parts:
             self._cut_in = self._cut_in[: len(filters)]
         self._detector_of, self._filter_of, self._filter_count = self._assign()
 
-    # ---- which detector and filter is which channel's
+    # ---- detectors and filters of channels
 
     def _assign(self) -> tuple[dict[int, int], dict[int, int], int]:
-        """Return the detector and the filter of each channel, and how many filters there are."""
+        """Return the detector and the filter of each channel, and the number of filters."""
         settings, channels = self._settings, self._channels
         active = settings.active_detectors
         detectors = settings.detectors
@@ -226,7 +226,7 @@ class _Parts:
     # ---- image
 
     def image(self, first_roi: int) -> tuple[Element, list[Element]]:
-        """Return the Image, and its ROIs, which are numbered from `first_roi` on."""
+        """Return the Image and its ROIs, numbered from `first_roi`."""
         settings, index, image = self._settings, self._index, self._image
         element = ET.Element("Image", {"ID": f"Image:{index}", "Name": image.name or ""})
         if 0 < settings.acquired < _LATEST:
@@ -301,7 +301,7 @@ class _Parts:
             x, y = y, x
         return _flipped(x, settings.flip_x), _flipped(y, settings.flip_y)
 
-    def _roi(self, drawing: Drawing, number: int) -> Element:
+    def _roi(self, drawing: LifRegion, number: int) -> Element:
         roi = ET.Element("ROI", {"ID": f"ROI:{number}"})
         union = add(roi, "Union")
         xs = [x * _MICRONS for x in drawing.x]
@@ -339,8 +339,8 @@ class _Parts:
         return roi
 
 
-def _counted(layout: Layout) -> list[tuple[int, int, int]]:
-    """Return Z, channel and T of every plane, in the order in which they are counted."""
+def _counted(layout: LifLayout) -> list[tuple[int, int, int]]:
+    """Return Z, channel and T of every plane, in the order of plane numbers."""
     sizes = dict(zip("ZCT", layout.sizes[2:], strict=True))
     places: list[dict[str, int]] = [{}]
     for axis in reversed(layout.order[2:]):

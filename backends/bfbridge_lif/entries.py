@@ -1,11 +1,11 @@
-"""The XML of a LIF file as flat entries, as Bio-Formats' LIFReader names them."""
+"""The XML of a LIF file as flat entries, named as in Bio-Formats' LIFReader."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from bfbridge.ome.xml_tree import Element, descendants, text_of
-from bfbridge_lif.settings import Settings
+from bfbridge_lif.settings import LifSettings
 
 __all__ = ["original_entries"]
 
@@ -13,8 +13,8 @@ _PASSED: Final = ("Element", "Attachment", "LMSDataContainerHeader")
 _HALVES: Final = ("HighInteger", "LowInteger")
 
 
-def original_entries(image: Element, settings: Settings, name: str) -> dict[str, Any]:
-    """Return every attribute of an image under its path; what occurs several times is numbered."""
+def original_entries(image: Element, settings: LifSettings, name: str) -> dict[str, Any]:
+    """Return every attribute of an image under its path; repeated attributes are numbered."""
     found = _Entries()
     for key, flag in settings.reverse.items():
         found.values[key] = [flag]
@@ -35,7 +35,7 @@ class _Entries:
         self.values: dict[str, list[Any]] = {}
 
     def add(self, element: Element, path: list[str], counts: list[int], depth: int) -> None:
-        """Add an element and those below, whose path tells how often each name came before."""
+        """Add an element and its descendants; `counts` numbers the names in the path."""
         if depth > -1:
             counts[depth] = 0
         below = 0
@@ -63,7 +63,7 @@ class _Entries:
                 self.values[key + attribute] = [text]
 
     def flat(self) -> dict[str, Any]:
-        """Number the values of keys that have several."""
+        """Number the values of keys with several values."""
         found: dict[str, Any] = {}
         for key, values in self.values.items():
             digits = len(str(len(values)))

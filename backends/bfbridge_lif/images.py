@@ -1,8 +1,8 @@
-"""From the XML of a LIF file to images: sizes, and where each plane lies.
+"""From the XML of a LIF file to images: sizes, and the position of each plane.
 
-The rules are those of Bio-Formats' LIFReader wherever they have one meaning: which axis becomes Z
-or T, tiles as images of their own, the order of planes. Planes are found by the distances in bytes
-that the document tells of every axis.
+The rules are those of Bio-Formats' LIFReader where they are unique: which axis becomes Z or T,
+tiles as separate images, the order of planes. Planes are located by the distances in bytes that the
+document states for every axis.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bfbridge.ome.xml_tree import Element, descendants, first
 from bfbridge.storage.rows import Rows
 from bfbridge_lif.container import MemoryBlock
 
-__all__ = ["Layout", "find_images", "name_of", "read_layout"]
+__all__ = ["LifLayout", "find_images", "name_of", "read_layout"]
 
 _X, _Y, _Z, _T, _TILE = 1, 2, 3, 4, 10
 _MICRONS: Final = 1_000_000
@@ -35,15 +35,15 @@ _TYPES: Final[dict[tuple[int, int], np.dtype[Any]]] = {
 """Bytes and DataType (0: integer, 1: floating point) of a ChannelDescription."""
 
 
-class Axis(NamedTuple):
-    """An axis of the pixels as they are stored: its length, and the bytes from one to the next."""
+class LifAxis(NamedTuple):
+    """An axis of the stored pixels: its length, and the bytes between consecutive positions."""
 
     step: int
     length: int
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class LifLayout:
     """One image of the document: one or more tiles of equal size.
 
     Attributes
@@ -51,23 +51,23 @@ class Layout:
     sizes
         X, Y, Z, channels, T.
     samples
-        Of a pixel; those of RGB are stored as blue, green, red.
+        Samples per pixel; those of RGB are stored as blue, green, red.
     dtype
-        Of a sample.
+        Type of a sample.
     order
-        In which Bio-Formats counts planes, such as "XYCZT".
+        Order in which Bio-Formats counts planes, such as "XYCZT".
     row
         Bytes from one row to the next.
     planes
-        The axes other than X and Y, that of the tiles aside, fastest first.
+        The axes except X, Y and the tiles, fastest first.
     tiles
-        How many tiles there are, and the bytes from one to the next.
+        Number of tiles, and the distance of consecutive tiles in bytes.
     block
-        Where the pixels lie.
+        The block of the pixels.
     pixel_size
         Along X, Y, Z in µm, or None.
     luts
-        Names of the colours of the channels.
+        Colour names of the channels.
     """
 
     sizes: tuple[int, int, int, int, int]
@@ -75,8 +75,8 @@ class Layout:
     dtype: np.dtype[Any]
     order: str
     row: int
-    planes: tuple[Axis, ...]
-    tiles: Axis
+    planes: tuple[LifAxis, ...]
+    tiles: LifAxis
     block: MemoryBlock
     pixel_size: tuple[float | None, float | None, float | None]
     luts: tuple[str, ...]
@@ -94,12 +94,12 @@ class Layout:
 
     @property
     def rows(self) -> Rows:
-        """How rows of pixels are stored."""
+        """The layout of the rows of pixels."""
         return Rows(self.row, self.dtype.newbyteorder("<"), self.samples)
 
     @property
     def stacked(self) -> str:
-        """The axis, "Z" or "T", along which planes follow one another without gaps; else ""."""
+        """The axis, "Z" or "T", whose planes follow each other without gaps; otherwise ""."""
         first = next((axis for axis in self.planes if axis.length > 1), None)
         longer = next((axis for axis in self.order[2:] if self._length(axis) > 1), "")
         if self.row != self.row_bytes or first is None or longer not in ("Z", "T"):
@@ -110,7 +110,7 @@ class Layout:
         return self.sizes["XYZCT".index(axis)]
 
     def plane_number(self, z: int, channel: int, t: int) -> int:
-        """Return the number of a plane, as Bio-Formats counts."""
+        """Return the number of a plane in Bio-Formats."""
         place = {"Z": (z, self.sizes[2]), "C": (channel, self.sizes[3]), "T": (t, self.sizes[4])}
         number, step = 0, 1
         for axis in self.order[2:]:
@@ -120,7 +120,7 @@ class Layout:
         return number
 
     def offset(self, tile: int, number: int) -> int:
-        """Return where a plane begins, in bytes of its block."""
+        """Return the position of a plane, in bytes of its block."""
         at = tile * self.tiles.step
         for step, length in self.planes:
             number, index = divmod(number, length)
@@ -129,14 +129,14 @@ class Layout:
 
 
 def find_images(root: Element) -> list[tuple[Element, list[Element]]]:
-    """Return each Image of the document, with the elements above it, innermost first.
+    """Return each Image of the document, with its ancestors, innermost first.
 
-    Images that a processing step refers to are left out, as in LIFReader.translateMetadata.
+    Images that a processing step refers to are omitted, as in LIFReader.translateMetadata.
 
     Raises
     ------
     Unsupported
-        An image lies inside another.
+        An image is inside another image.
     """
     parents = {child: parent for parent in root.iter() for child in parent}
     found = []
@@ -154,7 +154,7 @@ def find_images(root: Element) -> list[tuple[Element, list[Element]]]:
 
 
 def name_of(above: Sequence[Element]) -> str:
-    """Return the name of an image: those of the folders it is in, but for the outermost."""
+    """Return the name of an image: the names of its folders, except the outermost."""
     names = [element.get("Name", "") for element in above if element.tag == "Element"]
     return "/".join(reversed(names[:-1])).strip()
 
@@ -165,17 +165,17 @@ def read_layout(
     blocks: Mapping[str, MemoryBlock],
     limits: Limits,
     where: str,
-) -> Layout:
-    """Return what an Image element says of its pixels.
+) -> LifLayout:
+    """Return the layout of the pixels of an Image element.
 
     Parameters
     ----------
     image, above
-        The element and those above it.
+        The element and its ancestors.
     blocks
-        Of the file.
+        Blocks of the file.
     limits, where
-        What it may ask for, and the file for messages.
+        Limits on what the file declares, and the file name for messages.
 
     Raises
     ------
@@ -186,13 +186,13 @@ def read_layout(
     """
     description = first(image, "ImageDescription")
     channels = _children(description, "Channels", "ChannelDescription")
-    axes = _Axes(_children(description, "Dimensions", "DimensionDescription"))
+    axes = _LifAxes(_children(description, "Dimensions", "DimensionDescription"))
     samples, dtype = _kind(channels, axes.pixel)
     count = len(channels) or 1
     steps = [_whole(channel.get("BytesInc")) for channel in channels]
     if samples == 3:
         if count != 3 or steps != [dtype.itemsize * n for n in range(3)]:
-            raise Unsupported("a LIF image in colour of an unusual make-up")
+            raise Unsupported("a LIF colour image with an unusual structure")
         count = 1
     elif count > 1:
         axes.add("C", _even_step(steps), count)
@@ -202,7 +202,7 @@ def read_layout(
         raise Unsupported("a LIF image of unclear axes")
     total = math.prod(sizes[2:]) * axes.tiles.length
     check(total, limits.directories, "number of planes of an image", where)
-    layout = Layout(
+    layout = LifLayout(
         sizes=sizes,
         samples=samples,
         dtype=dtype,
@@ -238,7 +238,7 @@ def _whole(text: str | None) -> int:
 
 
 def _kind(channels: Sequence[Element], pixel: int) -> tuple[int, np.dtype[Any]]:
-    """Return samples of a pixel and their type; LIFReader takes 3 bytes and the like for RGB."""
+    """Return the samples per pixel and their type; LIFReader reads 3 bytes per pixel as RGB."""
     samples = 3 if pixel % 3 == 0 else 1
     kinds = {_whole(channel.get("DataType")) for channel in channels} or {0}
     dtype = _TYPES.get((pixel // samples, kinds.pop())) if len(kinds) == 1 else None
@@ -250,12 +250,12 @@ def _kind(channels: Sequence[Element], pixel: int) -> tuple[int, np.dtype[Any]]:
 def _even_step(steps: Sequence[int]) -> int:
     step = steps[1] - steps[0]
     if step <= 0 or any(b - a != step for a, b in itertools.pairwise(steps)) or steps[0]:
-        raise Unsupported("a LIF image whose channels lie at uneven distances")
+        raise Unsupported("a LIF image whose channels have uneven distances")
     return step
 
 
 def _block(above: Sequence[Element], blocks: Mapping[str, MemoryBlock]) -> MemoryBlock:
-    """Return the block that the element above an image names."""
+    """Return the block that the parent element of an image names."""
     memory = above[1].find("Memory")
     name = None if memory is None else memory.get("MemoryBlockID")
     if name is None or name not in blocks:
@@ -263,21 +263,21 @@ def _block(above: Sequence[Element], blocks: Mapping[str, MemoryBlock]) -> Memor
     return blocks[name]
 
 
-def _check_layout(layout: Layout) -> None:
-    """Refuse rows that overlap, and images of which the block holds not even the first plane."""
+def _check_layout(layout: LifLayout) -> None:
+    """Refuse rows that overlap, and images whose block is smaller than the first plane."""
     first_plane = (layout.sizes[1] - 1) * layout.row + layout.row_bytes
     if layout.row < layout.row_bytes or first_plane > layout.block.size:
         raise Unsupported("a LIF image that does not fit its block of pixels")
 
 
-class _Axes:
-    """The axes of an image: LIFReader.translateImageNodes decides what each becomes."""
+class _LifAxes:
+    """The axes of an image; LIFReader.translateImageNodes defines the role of each."""
 
     def __init__(self, dimensions: Sequence[Element]) -> None:
         self._sizes = dict.fromkeys("XYZT", 0)
         self._named: dict[int, str] = {}
-        self.planes: list[Axis] = []
-        self.tiles = Axis(0, 1)
+        self.planes: list[LifAxis] = []
+        self.tiles = LifAxis(0, 1)
         self.pixel = self.row = 0
         self.lengths: dict[str, float | None] = {}
         extras = 1
@@ -293,10 +293,10 @@ class _Axes:
             elif kind == _TILE:
                 if self.tiles.length > 1:
                     raise Unsupported("a LIF image with two axes of tiles")
-                self.tiles = Axis(step, max(length, 1))
+                self.tiles = LifAxis(step, max(length, 1))
             else:
                 extras *= length
-                self.planes.append(Axis(step, length))
+                self.planes.append(LifAxis(step, length))
         if extras > 1:
             if self._sizes["Z"] == 1:
                 self._sizes["Z"] = extras
@@ -304,7 +304,7 @@ class _Axes:
                 self._sizes["T"] = (self._sizes["T"] or 1) * extras
 
     def _place(self, kind: int, length: int, step: int, size: float) -> None:
-        """Give an axis its role: Z, and T of scans without Y, take the place of Y."""
+        """Assign a role to an axis: in scans without Y, Z or T takes the role of Y."""
         sizes = self._sizes
         role = {_Y: "Y", _Z: "Z", _T: "T"}[kind]
         if not sizes["Y"]:
@@ -326,13 +326,13 @@ class _Axes:
         self.add(role, step, length)
 
     def add(self, role: str, step: int, length: int) -> None:
-        """Note an axis of planes."""
-        self.planes.append(Axis(step, length))
+        """Add an axis of planes."""
+        self.planes.append(LifAxis(step, length))
         if step > 0 and (role != "C" or step not in self._named):
             self._named[step] = role
 
     def sizes(self, channels: int) -> tuple[int, int, int, int, int]:
-        """X, Y, Z, channels, T; 1 where an axis is not told of."""
+        """Return the lengths of X, Y, Z, channels, T; 1 for an axis that is missing."""
         x, y, z, t = (max(size, 1) for size in self._sizes.values())
         return x, y, z, channels, t
 
@@ -346,7 +346,7 @@ class _Axes:
 
 
 def _spacing(dimension: Element, length: int) -> float:
-    """Return the distance of two pixels, in µm where the unit is a length."""
+    """Return the distance of two pixels, in µm if the unit is a length."""
     text = (dimension.get("Length") or "").strip()
     try:
         total = float(text) if text else 0.0

@@ -1,10 +1,10 @@
-"""LIF reader: images and tiles as Bio-Formats has them, rows read into the result."""
+"""LIF reader: the same images and tiles as in Bio-Formats; rows are read into the result."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -15,25 +15,19 @@ from bfbridge.backend import (
     OpenOptions,
     PixelSize,
     Quantity,
-    ReaderBackend,
     Region,
 )
-from bfbridge.errors import Closed, ReadFailed, Unsupported
+from bfbridge.errors import ReadFailed, Unsupported
 from bfbridge.limits import check
 from bfbridge.ome.build import physical_size
-from bfbridge.ome.model import model_from_xml
 from bfbridge.ome.xml_tree import Element, parse_tree
+from bfbridge.reader_base import FileReader
 from bfbridge.storage.rows import RUN_BYTES
 from bfbridge_lif.container import read_blocks, read_xml
 from bfbridge_lif.document import Series, document_xml, excitations
 from bfbridge_lif.entries import original_entries
-from bfbridge_lif.images import Layout, find_images, name_of, read_layout
-from bfbridge_lif.settings import COLORS, Settings, prune_masters, read_settings
-
-if TYPE_CHECKING:
-    from ome_types import OME
-
-    from bfbridge.storage.source import RandomAccess, Source
+from bfbridge_lif.images import LifLayout, find_images, name_of, read_layout
+from bfbridge_lif.settings import COLORS, LifSettings, prune_masters, read_settings
 
 __all__ = ["LifReader"]
 
@@ -43,25 +37,24 @@ _MOST_ENTRIES: Final = 10_000_000
 _GREY: Final = (255, 255, 255, 255)
 
 
-class LifReader(ReaderBackend):
+class LifReader(FileReader):
     """One open LIF file. Made by `open`."""
 
     name: ClassVar[str] = "lif"
+    leaves_options: ClassVar[bool] = True
 
-    def __init__(self, access: RandomAccess, source: Source, options: OpenOptions) -> None:
-        self._access = access
-        self._source = source
-        self._closed = False
-        self.waits = source.url is not None
-        name, limits = source.name, options.limits
-        xml, end = read_xml(access, name, limits)
+    def read_structure(self, options: OpenOptions) -> list[Image]:
+        """Read every image, tile by tile; see `FileReader`."""
+        del options
+        name, limits = self.source.name, self.limits
+        xml, end = read_xml(self.access, name, limits)
         root = parse_tree(f"<LEICA>{xml}</LEICA>", f"{name}: its XML", limits)
-        blocks = read_blocks(access, end, name, limits)
+        blocks = read_blocks(self.access, end, name, limits)
         prune_masters(root)
         self._parts: list[tuple[Element, str]] = []
         self._series: list[Series] = []
         places: list[tuple[Quantity | None, Quantity | None]] = []
-        tiles: list[tuple[Layout, Settings, int]] = []
+        tiles: list[tuple[LifLayout, LifSettings, int]] = []
         planes = channels = 0
         for index, (image, above) in enumerate(find_images(root)):
             layout = read_layout(image, above, blocks, limits, name)
@@ -80,39 +73,10 @@ class LifReader(ReaderBackend):
         for number, (layout, settings, tile) in enumerate(tiles):
             place = places[number] if number < len(places) else (None, None)
             self._series.append(Series(layout, settings, tile, place))
-        self._images = tuple(
+        return [
             _record(series, title)
             for series, (_, title) in zip(self._series, self._parts, strict=True)
-        )
-        self._xml: str | None = None
-
-    @classmethod
-    def open(cls, source: Source, options: OpenOptions) -> LifReader:
-        """Open a LIF file.
-
-        Raises
-        ------
-        Unsupported
-            It is of a kind that is left to Bio-Formats, or options of Bio-Formats are given.
-        UnreadableFile
-            It is truncated or damaged.
-        LimitExceeded
-            It declares more than the limits allow.
-        """
-        if options.backend_options:
-            names = ", ".join(sorted(options.backend_options))
-            raise Unsupported(f"the options {names} are Bio-Formats'")
-        access = source.open()
-        try:
-            return cls(access, source, options)
-        except BaseException:
-            access.close()
-            raise
-
-    @property
-    def images(self) -> Sequence[Image]:
-        """Every image, tile by tile."""
-        return self._images
+        ]
 
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` with a region; see `ReaderBackend.read`.
@@ -120,9 +84,9 @@ class LifReader(ReaderBackend):
         Raises
         ------
         ReadFailed
-            A plane lies outside its block of pixels, or cannot be read.
+            A plane is outside its block of pixels, or cannot be read.
         """
-        self._check_open()
+        self.check_open()
         series = self._series[region.image]
         samples, rows = series.layout.samples, series.layout.rows
         (t0, c0, z0, y0, x0), (_, c1, _, y1, _) = region.start, region.stop
@@ -132,22 +96,22 @@ class LifReader(ReaderBackend):
             # T, Z, Y, X, samples
             part = np.moveaxis(out[:, first - c0 : last - c0], 1, -1)
             for t, z, box in _stacks(series.layout, part, whole=y1 - y0 == series.layout.sizes[1]):
-                where = f"{self._source.name}: image {region.image}, plane "
+                where = f"{self.source.name}: image {region.image}, plane "
                 where += f"z {z0 + z}, c {channel}, t {t0 + t}"
                 number = series.layout.plane_number(z0 + z, channel, t0 + t)
                 begin = series.layout.offset(series.tile, number) + y0 * series.layout.row
                 self._check_block(series.layout, begin + x0 * rows.pixel, box, where)
-                # LIFReader takes three samples for blue, green, red.
+                # LIFReader interprets three samples as blue, green, red.
                 reverse = samples == 3
                 rows.read(
-                    self._access,
+                    self.access,
                     series.layout.block.offset + begin + x0 * rows.pixel,
                     samples - wanted.stop if reverse else wanted.start,
                     box[:, :, ::-1] if reverse else box,
                     where,
                 )
 
-    def _check_block(self, layout: Layout, begin: int, box: Any, where: str) -> None:
+    def _check_block(self, layout: LifLayout, begin: int, box: Any, where: str) -> None:
         end = begin + layout.rows.length(*box.shape[:2])
         if end > layout.block.size:
             raise ReadFailed(
@@ -156,14 +120,14 @@ class LifReader(ReaderBackend):
             )
 
     def reads_parts(self, image: int, level: int) -> bool:
-        """Pixels are stored uncompressed."""
+        """Return True: pixels are stored uncompressed."""
         del image, level
         return True
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
-        """Return the colours of a channel, from black to its own.
+        """Return a colour ramp from black to the channel's colour.
 
-        As LIFReader does, for images of integers; those it knows no name of are grey.
+        As in LIFReader, for images of integers; unknown colour names are grey.
         """
         layout = self._series[image].layout
         if layout.samples > 1 or layout.dtype.kind != "u":
@@ -172,60 +136,39 @@ class LifReader(ReaderBackend):
         values = np.arange(np.iinfo(layout.dtype).max + 1, dtype=layout.dtype)
         return np.stack([values if part else np.zeros_like(values) for part in color[:3]])
 
-    def ome_xml(self) -> str:
-        """Return the OME-XML, made of the file's metadata."""
-        self._check_open()
-        if self._xml is None:
-            self._xml = document_xml(self._series, self._images)
-        return self._xml
-
-    def ome(self) -> OME:
-        """Return the OME-XML as an ome_types document."""
-        return model_from_xml(self.ome_xml(), self._source.name)
+    def make_xml(self) -> str:
+        """Return the OME-XML, made from the file's metadata."""
+        return document_xml(self._series, self._images)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
-        """Every attribute of the XML under its path; of several images with their number."""
+        """Every attribute of the XML under its path; with a number if there are several images."""
         found: dict[str, Any] = {}
         entries: dict[str, Any] = {}
         for number, (series, (image, title)) in enumerate(
             zip(self._series, self._parts, strict=True)
         ):
             if series.tile == 0:
-                # Tiles of one image have the same ones.
+                # Tiles of one image have the same entries.
                 entries = original_entries(image, series.settings, title)
             before = "" if len(self._series) == 1 else f"Series {number} "
             for key, value in entries.items():
                 found[before + key] = value
-            check(len(found), _MOST_ENTRIES, "number of entries of the metadata", self._source.name)
+            check(len(found), _MOST_ENTRIES, "number of entries of the metadata", self.source.name)
         return dict(sorted(found.items()))
 
-    @property
-    def used_files(self) -> Sequence[str]:
-        """The file."""
-        return (self._source.name,)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Closed(f"{self._source.name}: this reader is closed; open the file again.")
-
-    def close(self) -> None:
-        """Close the file, once the reads under way have ended."""
-        self._closed = True
-        self._access.close()
-
-
-def _stacks(layout: Layout, planes: Any, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
-    """Yield T, Z and a box (Y, X, samples) of each plane; those without gaps are one long box.
+def _stacks(layout: LifLayout, planes: Any, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
+    """Yield T, Z and a box (Y, X, samples) of each plane; planes without gaps form one long box.
 
     Parameters
     ----------
     layout
-        Of the image.
+        Layout of the image.
     planes
         Shape (T, Z, Y, X, samples).
     whole
-        Whether all rows of the planes are wanted.
+        Whether all rows of the planes are requested.
     """
     times, depth, _, width = planes.shape[:4]
     axis = layout.stacked if whole and width == layout.sizes[0] else ""
@@ -242,7 +185,7 @@ def _stacks(layout: Layout, planes: Any, *, whole: bool) -> Iterator[tuple[int, 
                     yield (number, z, plane) if axis == "T" else (t, number, plane)
 
 
-def _color(layout: Layout, channel: int) -> tuple[int, int, int, int]:
+def _color(layout: LifLayout, channel: int) -> tuple[int, int, int, int]:
     name = layout.luts[channel].lower() if channel < len(layout.luts) else ""
     return COLORS.get(name, _GREY)
 
@@ -253,7 +196,7 @@ def _record(series: Series, title: str) -> Image:
     names = settings.channel_names
     sizes = [*layout.pixel_size[:2], settings.z_step]
     rows = max(1, min(layout.sizes[1], RUN_BYTES // layout.row_bytes))
-    # Planes that follow one another are read together.
+    # Consecutive planes are read together.
     deep = max(1, _CHUNK // (rows * layout.row_bytes)) if rows == layout.sizes[1] else 1
     z = min(deep, layout.sizes[2]) if layout.stacked == "Z" else 1
     t = min(deep, layout.sizes[4]) if layout.stacked == "T" else 1

@@ -1,7 +1,7 @@
-"""How the images of a LIF file were taken: names of channels, lasers, filters, times, places.
+"""Acquisition settings of the images of a LIF file: channels, lasers, filters, times, positions.
 
-Which attribute becomes which field follows Bio-Formats' LIFReader. Where it fails for a missing
-attribute or a number that is none, the field is left out here.
+The mapping of attributes to fields follows Bio-Formats' LIFReader. Where that fails because of a
+missing attribute or an invalid number, the field is omitted here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 
 from bfbridge.backend import Quantity
 from bfbridge.ome.xml_tree import Element, descendants, first, text_of
-from bfbridge_lif.images import Layout
+from bfbridge_lif.images import LifLayout
 
-__all__ = ["COLORS", "Drawing", "Settings", "loose_number", "prune_masters", "read_settings"]
+__all__ = ["COLORS", "LifRegion", "LifSettings", "loose_number", "prune_masters", "read_settings"]
 
 _MICRONS: Final = 1_000_000
 _NUMBER: Final = re.compile(r"\s*(-?(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)")
@@ -25,12 +25,12 @@ COLORS: Final = {
     "red": (255, 0, 0, 255), "green": (0, 255, 0, 255), "blue": (0, 0, 255, 255),
     "cyan": (0, 255, 255, 255), "magenta": (255, 0, 255, 255), "yellow": (255, 255, 0, 255),
 }  # fmt: skip
-"""Colours of the tables that LIFReader knows by name; all others are white."""
+"""Colours of the lookup tables that LIFReader knows by name; all others are white."""
 
 
 @dataclass(slots=True)
-class Drawing:
-    """A region of interest as it is stored; a millionth of a pixel is the unit of places."""
+class LifRegion:
+    """A region of interest as stored; the unit of positions is a millionth of a pixel."""
 
     kind: int = 0
     x: list[float] = field(default_factory=list)
@@ -44,23 +44,23 @@ class Drawing:
 
 
 @dataclass(slots=True)
-class Settings:
-    """What is told of one image; lists are along channels unless said otherwise.
+class LifSettings:
+    """The settings of one image; lists are along channels unless stated otherwise.
 
     Attributes
     ----------
     stamps
-        Seconds since 1601 of each plane, or None where there are none.
+        Seconds since 1601 of each plane, or None if there are none.
     lasers, intensities
-        Wavelengths in nm, and percent of power held back, of each laser of each setting.
+        Wavelengths in nm, and the percentage of power not used, of each laser of each setting.
     laser_active, bleaching
-        Of each setting.
+        For each setting.
     cut_in, cut_out
-        Of the detection bands, in nm.
+        Limits of the detection bands, in nm.
     active_detectors
-        Of all detectors.
+        For all detectors.
     rois_twice
-        Whether regions of interest are told of in two places.
+        Whether regions of interest are described in two places.
     """
 
     description: str | None = None
@@ -99,22 +99,22 @@ class Settings:
     intensities: list[float] = field(default_factory=list)
     laser_active: list[bool] = field(default_factory=list)
     bleaching: list[bool] = field(default_factory=list)
-    drawings: list[Drawing | None] = field(default_factory=list)
+    drawings: list[LifRegion | None] = field(default_factory=list)
     rois_twice: bool = False
     reverse: dict[str, bool] = field(default_factory=dict)
 
 
 def loose_number(text: str | None) -> float | None:
-    """Read the number that a text begins with, as DataTools.parseDouble; None if there is none."""
+    """Return the number at the start of a text, as DataTools.parseDouble; None if there is none."""
     found = _NUMBER.match((text or "").replace(",", ".").upper())
     value = math.inf if found is None else float(found[1])
     return value if math.isfinite(value) else None
 
 
 def prune_masters(root: Element) -> None:
-    """Take the summaries of sequential scans out of a document, as LIFReader does.
+    """Remove the summaries of sequential scans from a document, as LIFReader does.
 
-    It walks a list that shrinks under it, so every second one stays.
+    It iterates over a list while removing from it, so every second summary remains.
     """
     parents = {child: parent for parent in root.iter() for child in parent}
     for master in list(descendants(root, "LDM_Block_Sequential_Master"))[::2]:
@@ -131,22 +131,22 @@ def _attachments(image: Element, name: str) -> list[Element]:
 
 def read_settings(
     image: Element,
-    layout: Layout,
+    layout: LifLayout,
     field_places: list[tuple[Quantity | None, Quantity | None]],
     index: int,
-) -> Settings:
-    """Read what is told of an image.
+) -> LifSettings:
+    """Read the settings of an image.
 
     Parameters
     ----------
     image, layout
-        The element, from which `prune_masters` took what it takes, and its pixels.
+        The element, after `prune_masters`, and the layout of its pixels.
     field_places
-        Places of fields so far, one for each series; those of this image are appended.
+        Positions of the previous fields, one for each series; those of this image are appended.
     index
         Number of the image.
     """  # fmt: skip
-    settings = Settings()
+    settings = LifSettings()
     if layout.pixel_size[2] is not None:
         settings.z_step = abs(layout.pixel_size[2])
     _read_places(image, settings, field_places, index)
@@ -164,11 +164,11 @@ def read_settings(
 
 def _read_places(
     image: Element,
-    settings: Settings,
+    settings: LifSettings,
     places: list[tuple[Quantity | None, Quantity | None]],
     index: int,
 ) -> None:
-    """Note where the fields of an image lie on the stage."""
+    """Append the stage positions of the fields of an image."""
     if not _all(image, "Attachment"):
         return
     for attachment in _attachments(image, "ContextDescription"):
@@ -195,7 +195,7 @@ def _metres(text: str | None) -> Quantity | None:
     return None if value is None else Quantity(value, "m")
 
 
-def _read_scanner(image: Element, settings: Settings, channels: int) -> None:
+def _read_scanner(image: Element, settings: LifSettings, channels: int) -> None:
     records = _all(image, "ScannerSettingRecord")
     confocal: list[Element] = []
     for attachment in _attachments(image, "HardwareSetting"):
@@ -216,7 +216,7 @@ def _read_scanner(image: Element, settings: Settings, channels: int) -> None:
         _read_confocal(setting, settings)
 
 
-def _read_scanner_record(name: str, value: str, settings: Settings, channels: int) -> None:
+def _read_scanner_record(name: str, value: str, settings: LifSettings, channels: int) -> None:
     number = loose_number(value)
     if name == "SystemType":
         settings.microscope = value
@@ -245,7 +245,7 @@ def _list(values: list[str | None] | None) -> list[str | None]:
     return [] if values is None else values
 
 
-def _read_camera_record(name: str, value: str, settings: Settings, channel: int) -> None:
+def _read_camera_record(name: str, value: str, settings: LifSettings, channel: int) -> None:
     number = loose_number(value)
     if name.endswith("ExposureTime") and settings.exposures is not None:
         settings.exposures[channel] = number
@@ -254,14 +254,14 @@ def _read_camera_record(name: str, value: str, settings: Settings, channel: int)
     elif name.endswith("WaveLength") and settings.excitations is not None:
         if number is not None and number > 0:
             settings.excitations[channel] = number
-    # The first is how Leica writes it.
+    # The first spelling is Leica's.
     elif name.endswith(("UesrDefName", "UserDefName")) and value != "None":
         names = _list(settings.channel_names)
         if not (names[channel] or "").strip():
             names[channel] = value
 
 
-def _read_confocal(setting: Element, settings: Settings) -> None:
+def _read_confocal(setting: Element, settings: LifSettings) -> None:
     pinhole, zoom = loose_number(setting.get("Pinhole")), loose_number(setting.get("Zoom"))
     if pinhole is not None:
         settings.pinhole = pinhole * _MICRONS
@@ -281,7 +281,7 @@ def _read_confocal(setting: Element, settings: Settings) -> None:
             settings.reverse[key] = value == "1"
 
 
-def _read_filters(image: Element, settings: Settings) -> None:
+def _read_filters(image: Element, settings: LifSettings) -> None:
     records = _all(image, "FilterSettingRecord")
     if not records:
         return
@@ -313,7 +313,7 @@ def _read_filters(image: Element, settings: Settings) -> None:
 _SIMPLE: Final = {"NumericalAperture": "lens_na", "RefractionIndex": "refractive_index"}
 
 
-def _read_detector_state(record: Element, name: str, variant: str, settings: Settings) -> None:
+def _read_detector_state(record: Element, name: str, variant: str, settings: LifSettings) -> None:
     data = record.get("data") or record.get("Data") or "0"
     try:
         channel = int(data)
@@ -326,7 +326,7 @@ def _read_detector_state(record: Element, name: str, variant: str, settings: Set
     settings.active_detectors.append(variant.strip() == "Active")
 
 
-def _read_objective(text: str, settings: Settings) -> None:
+def _read_objective(text: str, settings: LifSettings) -> None:
     """Read "HCX PL APO 63x1.4 OIL CS": model, magnification x aperture, immersion, correction."""
     tokens = text.split(" ")
     tokens = [token for token in tokens if token]
@@ -343,8 +343,8 @@ def _read_objective(text: str, settings: Settings) -> None:
     settings.objective = " ".join(tokens[:place])
 
 
-def _read_spectrometer(record: Element, name: str, settings: Settings, stains: int) -> int:
-    """Note a limit of a band or the stain of a channel; return how many stains were read."""
+def _read_spectrometer(record: Element, name: str, settings: LifSettings, stains: int) -> int:
+    """Set a limit of a band or the stain of a channel; return the number of stains."""
     variant = record.get("Variant", "")
     description = record.get("Description", "")
     value = loose_number(variant)
@@ -364,7 +364,7 @@ def _read_spectrometer(record: Element, name: str, settings: Settings, stains: i
     return 0
 
 
-def _read_stamps(image: Element, settings: Settings, planes: int) -> None:
+def _read_stamps(image: Element, settings: LifSettings, planes: int) -> None:
     stamp_list = first(image, "TimeStampList")
     if stamp_list is None:
         return
@@ -398,12 +398,12 @@ def _ticks(node: Element) -> float | None:
 
 
 def _seconds(high: int, low: int) -> float:
-    """Return seconds of a count of 100 ns, cut at milliseconds."""
+    """Return a number of 100 ns units as seconds, truncated to milliseconds."""
     return ((high & 0xFFFFFFFF) << 32 | low & 0xFFFFFFFF) // 10_000 / 1000
 
 
-def _read_lasers(image: Element, settings: Settings) -> None:
-    """Note wavelengths and intensities of all lasers in all settings."""
+def _read_lasers(image: Element, settings: LifSettings) -> None:
+    """Set wavelengths and intensities of all lasers in all settings."""
     parents = {child: parent for parent in image.iter() for child in parent}
     base = 0
     for beams in descendants(image, "AotfList"):
@@ -421,7 +421,7 @@ def _read_lasers(image: Element, settings: Settings) -> None:
         base += len(settings.lasers)
 
 
-def _read_laser_line(line: Element, settings: Settings, base: int) -> None:
+def _read_laser_line(line: Element, settings: LifSettings, base: int) -> None:
     lasers = settings.lasers
     index = int(loose_number(line.get("LineIndex")) or 0)
     qualifier = int(loose_number(line.get("Qualifier")) or 0)
@@ -440,7 +440,7 @@ def _read_laser_line(line: Element, settings: Settings, base: int) -> None:
 _MOST_LASERS: Final = 1024
 
 
-def _read_drawings(image: Element, settings: Settings, layout: Layout) -> None:
+def _read_drawings(image: Element, settings: LifSettings, layout: LifLayout) -> None:
     annotations = _all(image, "Annotation")
     if annotations:
         settings.drawings = [_annotation(node) for node in annotations]
@@ -451,11 +451,11 @@ def _read_drawings(image: Element, settings: Settings, layout: Layout) -> None:
         settings.drawings.append(_single_roi(element, layout))
 
 
-def _annotation(node: Element) -> Drawing | None:
+def _annotation(node: Element) -> LifRegion | None:
     vertices = _all(node, "Vertex")
     if not vertices:
         return None
-    return Drawing(
+    return LifRegion(
         kind=int(loose_number(node.get("type")) or 0),
         x=_numbers(vertices, "x"),
         y=_numbers(vertices, "y"),
@@ -478,7 +478,7 @@ def _pair(node: Element | None, x: str, y: str) -> tuple[float, float]:
     return loose_number(node.get(x)) or 0.0, loose_number(node.get(y)) or 0.0
 
 
-def _single_roi(element: Element, layout: Layout) -> Drawing | None:
+def _single_roi(element: Element, layout: LifLayout) -> LifRegion | None:
     roi = first(element, "ROISingle")
     transformation = None if roi is None else first(roi, "Transformation")
     if roi is None or transformation is None:
@@ -486,7 +486,7 @@ def _single_roi(element: Element, layout: Layout) -> Drawing | None:
     size_x, size_y = layout.pixel_size[0] or 1.0, layout.pixel_size[1] or 1.0
     vertices = _all(roi, "P")
     shift = _pair(first(transformation, "Translation"), "X", "Y")
-    return Drawing(
+    return LifRegion(
         kind=int(loose_number(roi.get("RoiType")) or 0),
         x=[x / size_x for x in _numbers(vertices, "X")],
         y=[y / size_y for y in _numbers(vertices, "Y")],
@@ -496,8 +496,8 @@ def _single_roi(element: Element, layout: Layout) -> Drawing | None:
     )
 
 
-def _read_detectors(image: Element, settings: Settings, channels: int) -> None:
-    """Note bands, gains and dyes of the detectors that were active."""
+def _read_detectors(image: Element, settings: LifSettings, channels: int) -> None:
+    """Set bands, gains and dyes of the active detectors."""
     parents = {child: parent for parent in image.iter() for child in parent}
     definitions = _all(image, "ATLConfocalSettingDefinition")
     if not definitions:
@@ -528,13 +528,13 @@ def _read_detector(
     detector: Element,
     bands: Sequence[Element],
     dyes: list[str],
-    settings: Settings,
+    settings: LifSettings,
     channels: int,
     following: int,
     *,
     summary: bool,
 ) -> int:
-    """Read an active detector; return the number of the channel after its own."""
+    """Read an active detector; return the number of the next channel."""
     number = int(loose_number(detector.get("Channel")) or 0)
     if settings.detector_names is not None and settings.detectors is not None:
         settings.detectors.append(settings.detector_names.get(number))
@@ -559,7 +559,7 @@ def _read_detector(
     return following
 
 
-def _read_band(band: Element, settings: Settings) -> None:
+def _read_band(band: Element, settings: LifSettings) -> None:
     for name, attribute in (("LeftWorld", "cut_in"), ("RightWorld", "cut_out")):
         value = loose_number(band.get(name))
         if value is not None and value >= 1:

@@ -1,8 +1,8 @@
-"""The chunks of an ND2 file: their names and places, out of the map at its end.
+"""The chunks of an ND2 file: names and positions, from the map at its end.
 
-A chunk is a head (mark, length of its name, length of its data), its name, filled up, and its data.
-The map names every chunk but its own, with offset and length; the last 40 bytes of a file tell
-where the map is.
+A chunk is a head (mark, length of its name, length of its data), its padded name, and its data.
+The map lists every other chunk with offset and length; the last 40 bytes of a file state the
+position of the map.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAP: Final = b"ND2 FILEMAP SIGNATURE NAME 0001!"
 _MAP_PLACE: Final = b"ND2 CHUNK MAP SIGNATURE 0000001!"
 _TAIL: Final = struct.Struct("<32sQ")
 _FIRST: Final = 3
-# The longest name of a chunk that is believed; Elements fills names up to 4,080 bytes.
+# Longest accepted name of a chunk; Elements pads names to up to 4,080 bytes.
 _LONGEST_NAME: Final = 1 << 16
 # Names that are compared are shorter than this.
 _NAME: Final = 256
@@ -38,9 +38,9 @@ class Nd2File:
     access
         The open file.
     name
-        For messages.
+        Name of the file, for messages.
     chunks
-        Offset of the head of every chunk by its name (with its "!"), in the order of the map.
+        Offset of the head of every chunk by its name (including "!"), in the order of the map.
     """
 
     def __init__(self, access: RandomAccess, name: str, limits: Limits) -> None:
@@ -65,7 +65,7 @@ class Nd2File:
             raise UnreadableFile(
                 f"{self.name}: the map of chunks is missing at its end: it is truncated or "
                 "damaged, or the recording was stopped. BioReader(..., backend='bioformats') "
-                "searches the file for what is left; pixels that are lost are then 0."
+                "searches the file for remaining frames; lost pixels are then 0."
             )
         begin, length, name = self._head(at, "its map of chunks")
         if name != _MAP:
@@ -91,12 +91,12 @@ class Nd2File:
             at = end + _PLACE.size
 
     def place(self, chunk: str) -> tuple[int, int]:
-        """Return where a chunk's data begin, and their length in bytes.
+        """Return the position of a chunk's data, and their length in bytes.
 
         Raises
         ------
         UnreadableFile
-            Another chunk is there, or it ends after the file.
+            Another chunk is at this position, or the chunk ends after the end of the file.
         """
         begin, length, name = self._head(self.chunks[chunk], f"chunk {chunk!r}")
         if name != chunk.encode():
@@ -109,7 +109,7 @@ class Nd2File:
         Raises
         ------
         UnreadableFile
-            It is damaged, or ends after the file.
+            It is damaged, or ends after the end of the file.
         LimitExceeded
             It is longer than the limits allow.
         """
@@ -117,7 +117,7 @@ class Nd2File:
         return self._bytes(begin, length, f"chunk {chunk!r}")
 
     def _head(self, at: int, what: str) -> tuple[int, int, bytes]:
-        """Return where the data of the chunk at `at` begin, their length, and its name."""
+        """Return the position of the data of the chunk at `at`, their length, and its name."""
         if at + _HEAD.size > self.access.size:
             raise self._damaged(what)
         head = bytes(self.access.read_at(at, _HEAD.size + _NAME))

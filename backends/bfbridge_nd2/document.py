@@ -1,4 +1,4 @@
-"""An ND2 file's OME document: the fields that Bio-Formats' ND2Reader fills, and some more."""
+"""The OME document of an ND2 file: the fields that Bio-Formats' ND2Reader fills, and some more."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Final
 from bfbridge.backend import Image
 from bfbridge.ome.build import add, add_channel, add_length, add_pixels, add_text, text_of_document
 from bfbridge.ome.xml_tree import Element
-from bfbridge_nd2.layout import Frames
-from bfbridge_nd2.settings import FrameNotes, Settings, quantity
+from bfbridge_nd2.layout import Nd2Frames
+from bfbridge_nd2.settings import FrameNotes, Nd2Settings, quantity
 
 __all__ = ["document_xml"]
 
 _INSTRUMENT, _DETECTOR, _OBJECTIVE = "Instrument:0", "Detector:0:0", "Objective:0:0"
-# ND2Reader names no immersion and no correction of these files.
+# ND2Reader reports no immersion and no correction for these files.
 _OTHER: Final = "Other"
 
 
 def document_xml(
-    frames: Frames, settings: Settings, notes: FrameNotes, images: Sequence[Image]
+    frames: Nd2Frames, settings: Nd2Settings, notes: FrameNotes, images: Sequence[Image]
 ) -> str:
     """Return the OME-XML of all images."""
     instrument = ET.Element("Instrument", {"ID": _INSTRUMENT})
@@ -35,7 +35,7 @@ def document_xml(
 
 
 def _image(
-    frames: Frames, settings: Settings, notes: FrameNotes, index: int, image: Image
+    frames: Nd2Frames, settings: Nd2Settings, notes: FrameNotes, index: int, image: Image
 ) -> Element:
     element = ET.Element("Image", {"ID": f"Image:{index}", "Name": image.name or ""})
     add_text(element, "AcquisitionDate", settings.acquired)
@@ -65,9 +65,11 @@ def _image(
 
 
 def _noted(notes: FrameNotes, number: int) -> list[tuple[str, str, str]]:
-    """Return names, values and units of what is noted of a frame."""
-    told: tuple[tuple[str, Sequence[float] | None, str], ...] = (
+    """Return names, values and units of the values of a frame."""
+    entries: tuple[tuple[str, Sequence[float] | None, str], ...] = (
         ("DeltaT", notes.times, "s"), ("PositionX", notes.x, "µm"), ("PositionY", notes.y, "µm"),
         ("PositionZ", notes.z, "µm"),
     )  # fmt: skip
-    return [(name, str(values[number]), unit) for name, values, unit in told if values is not None]
+    return [
+        (name, str(values[number]), unit) for name, values, unit in entries if values is not None
+    ]

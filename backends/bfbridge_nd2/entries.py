@@ -1,4 +1,4 @@
-"""ND2 metadata as flat entries, as Bio-Formats' ND2Reader names them."""
+"""ND2 metadata as flat entries, named as in Bio-Formats' ND2Reader."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def original_entries(levels: Iterable[Any], variants: Iterable[Element]) -> dict
     Parameters
     ----------
     levels
-        Decoded chunks. Of values of one name the last is kept.
+        Decoded chunks. If a name occurs several times, the last value is kept.
     variants
         Chunks of XML, whose values are texts.
 
     Returns
     -------
     dict
-        With the lines of descriptions, "name: value", too; names that occur in several of them are
-        numbered.
+        Including the lines of descriptions, "name: value"; names that occur in several descriptions
+        are numbered.
     """
     found: dict[str, Any] = {}
     lines: dict[str, list[str]] = {}
@@ -33,9 +33,9 @@ def original_entries(levels: Iterable[Any], variants: Iterable[Element]) -> dict
             found[name] = value
             if name.startswith("TextInfoItem") and isinstance(value, str):
                 for line in value.splitlines():
-                    key, colon, told = line.partition(":")
+                    key, colon, rest = line.partition(":")
                     if colon and key.strip():
-                        lines.setdefault(key.strip(), []).append(told.strip())
+                        lines.setdefault(key.strip(), []).append(rest.strip())
     for variant in variants:
         for element in variant.iter():
             value = element.get("value")

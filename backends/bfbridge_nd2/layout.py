@@ -1,7 +1,7 @@
-"""How the frames of an ND2 file make images: its attributes, and the loops of its experiment.
+"""How the frames of an ND2 file form images: its attributes, and the loops of its experiment.
 
-A frame holds all channels of one plane, which take turns pixel by pixel. Frames are counted along
-the loops, the innermost first; each position of the stage is an image of its own.
+A frame contains all channels of one plane, interleaved by pixel. Frames are numbered along the
+loops, the innermost fastest; each stage position is a separate image.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 from bfbridge.errors import Unsupported
 
-__all__ = ["Frames", "Loop", "read_frames", "read_loops"]
+__all__ = ["Loop", "Nd2Frames", "read_frames", "read_loops"]
 
-# ELxExperimentType: of loops over time with equal steps, positions, Z, spectra, phases of time.
+# ELxExperimentType: time loops with equal steps, positions, Z, spectra, time phases.
 _TIME, _POSITIONS, _DEPTH, _SPECTRUM, _PHASES = 1, 2, 4, 6, 8
 _LOSSLESS, _UNCOMPRESSED = 0, 2
 _TYPES: Final[dict[int, np.dtype[Any]]] = {
@@ -34,36 +34,36 @@ class Loop:
     Attributes
     ----------
     axis
-        T, Z, or P for positions of the stage.
+        T, Z, or P for stage positions.
     length
-        How often it runs.
-    told
+        Number of repetitions.
+    parameters
         Its parameters.
     """
 
     axis: str
     length: int
-    told: Mapping[str, Any]
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class Nd2Frames:
     """How frames are stored.
 
     Attributes
     ----------
     width, height, components
-        In pixels; of how many channels.
+        Size in pixels, and number of channels.
     dtype
         As stored.
     row
         Bytes from one row to the next.
     compressed
-        Whether frames are streams of zlib.
+        Whether frames are zlib streams.
     significant_bits
-        Of a pixel.
+        Significant bits of a pixel.
     loops
-        From the outermost on.
+        The outermost first.
     """
 
     width: int
@@ -82,7 +82,7 @@ class Frames:
 
     @property
     def count(self) -> int:
-        """How many frames there are."""
+        """Number of frames."""
         return prod(loop.length for loop in self.loops)
 
     def length(self, axis: str) -> int:
@@ -98,7 +98,7 @@ class Frames:
         return number
 
 
-def read_frames(attributes: Mapping[str, Any], planes: int, loops: Sequence[Loop]) -> Frames:
+def read_frames(attributes: Mapping[str, Any], planes: int, loops: Sequence[Loop]) -> Nd2Frames:
     """Return how frames are stored.
 
     Parameters
@@ -106,14 +106,14 @@ def read_frames(attributes: Mapping[str, Any], planes: int, loops: Sequence[Loop
     attributes
         SLxImageAttributes.
     planes
-        How many channels the metadata describe.
+        Number of channels in the metadata.
     loops
-        Of the experiment.
+        Loops of the experiment.
 
     Raises
     ------
     Unsupported
-        They are stored in a way that is left to Bio-Formats.
+        They are stored in a form that is left to Bio-Formats.
     """
     width, height, components, row, bits, significant, count = (
         _integer(attributes, key)
@@ -137,7 +137,7 @@ def read_frames(attributes: Mapping[str, Any], planes: int, loops: Sequence[Loop
     compression = attributes.get("eCompression", _UNCOMPRESSED)
     if compression not in (_LOSSLESS, _UNCOMPRESSED):
         raise Unsupported(f"compression {compression} of an ND2 file")
-    frames = Frames(
+    frames = Nd2Frames(
         width, height, components, dtype, row, compression == _LOSSLESS, significant, loops
     )
     if count != frames.count:
@@ -163,11 +163,11 @@ def read_loops(experiment: Any) -> list[Loop]:
         if not isinstance(experiment, Mapping):
             raise Unsupported("an ND2 experiment of several parts")
         kind = _integer(experiment, "eType")
-        told = experiment.get("uLoopPars")
-        if not isinstance(told, Mapping):
+        parameters = experiment.get("uLoopPars")
+        if not isinstance(parameters, Mapping):
             raise Unsupported("a loop without parameters in an ND2 file")
         if kind != _SPECTRUM:
-            loop = _read_loop(kind, told, experiment)
+            loop = _read_loop(kind, parameters, experiment)
             if loop.length < 1 or any(loop.axis == other.axis for other in loops):
                 raise Unsupported(f"{loop.length} runs of a loop over {loop.axis} in an ND2 file")
             loops.append(loop)
@@ -179,26 +179,26 @@ def read_loops(experiment: Any) -> list[Loop]:
     return loops
 
 
-def _read_loop(kind: int, told: Mapping[str, Any], experiment: Mapping[str, Any]) -> Loop:
+def _read_loop(kind: int, parameters: Mapping[str, Any], experiment: Mapping[str, Any]) -> Loop:
     if kind == _TIME:
-        return Loop("T", _integer(told, "uiCount"), told)
+        return Loop("T", _integer(parameters, "uiCount"), parameters)
     if kind == _DEPTH:
-        return Loop("Z", _integer(told, "uiCount"), told)
+        return Loop("Z", _integer(parameters, "uiCount"), parameters)
     valid = experiment.get("pItemValid", b"")
     if kind == _POSITIONS:
-        points = told.get("Points")
+        points = parameters.get("Points")
         if not isinstance(points, list) or not isinstance(valid, bytes) or 0 in valid:
             raise Unsupported("positions that were left out in an ND2 file")
-        if told.get("uiCount", len(points)) != len(points):
-            raise Unsupported(f"{len(points)} positions of {told['uiCount']} in an ND2 file")
-        return Loop("P", len(points), told)
+        if parameters.get("uiCount", len(points)) != len(points):
+            raise Unsupported(f"{len(points)} positions of {parameters['uiCount']} in an ND2 file")
+        return Loop("P", len(points), parameters)
     if kind == _PHASES:
-        return Loop("T", _length_of_phases(told), told)
+        return Loop("T", _length_of_phases(parameters), parameters)
     raise Unsupported(f"an ND2 experiment with a loop of type {kind}")
 
 
-def _length_of_phases(told: Mapping[str, Any]) -> int:
-    phases, valid = told.get("pPeriod"), told.get("pPeriodValid")
+def _length_of_phases(parameters: Mapping[str, Any]) -> int:
+    phases, valid = parameters.get("pPeriod"), parameters.get("pPeriodValid")
     if not isinstance(phases, list) or not isinstance(valid, bytes) or len(phases) != len(valid):
         raise Unsupported("phases of time of another form in an ND2 file")
     return sum(
@@ -209,5 +209,5 @@ def _length_of_phases(told: Mapping[str, Any]) -> int:
 def _integer(values: Any, key: str) -> int:
     value = values.get(key) if isinstance(values, Mapping) else None
     if not isinstance(value, int):
-        raise Unsupported(f"an ND2 file that does not tell {key}")
+        raise Unsupported(f"an ND2 file without a value of {key}")
     return value

@@ -1,31 +1,26 @@
-"""ND2 reader: positions as images, as Bio-Formats has them; rows read into the result."""
+"""ND2 reader: the same images as in Bio-Formats; rows are read into the result."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from bfbridge.backend import Image, Level, OpenOptions, PixelSize, ReaderBackend, Region
-from bfbridge.errors import Closed, ReadFailed, UnreadableFile, Unsupported
+from bfbridge.backend import Image, Level, OpenOptions, PixelSize, Region
+from bfbridge.errors import ReadFailed, UnreadableFile, Unsupported
 from bfbridge.limits import check
 from bfbridge.ome.build import physical_size
-from bfbridge.ome.model import model_from_xml
 from bfbridge.ome.xml_tree import Element, parse_tree
+from bfbridge.reader_base import FileReader
 from bfbridge.storage.rows import RUN_BYTES, Rows
 from bfbridge_nd2.chunks import Nd2File
 from bfbridge_nd2.document import document_xml
 from bfbridge_nd2.entries import original_entries
-from bfbridge_nd2.layout import Frames, read_frames, read_loops
-from bfbridge_nd2.settings import Settings, planes_of, read_notes, read_settings
-from bfbridge_nd2.variant import decode
-
-if TYPE_CHECKING:
-    from ome_types import OME
-
-    from bfbridge.storage.source import RandomAccess, Source
+from bfbridge_nd2.layout import Nd2Frames, read_frames, read_loops
+from bfbridge_nd2.settings import Nd2Settings, planes_of, read_notes, read_settings
+from bfbridge_nd2.variant import decode_variant
 
 __all__ = ["Nd2Reader"]
 
@@ -35,25 +30,23 @@ _EXPERIMENT: Final = "ImageMetadataLV!"
 _CALIBRATION: Final = "ImageCalibrationLV|0!"
 _TEXTS: Final = "ImageTextInfoLV!"
 _VARIANTS: Final = "CustomDataVar|"
-# How many times as long zlib's data can become.
+# Maximum compression ratio of zlib.
 _DEFLATE: Final = 1032
 _SMALL: Final = 1 << 16
-# Before the pixels of a frame is its time, in milliseconds.
+# The time of a frame, in milliseconds, precedes its pixels.
 _STAMP: Final = 8
 
 
-class Nd2Reader(ReaderBackend):
+class Nd2Reader(FileReader):
     """One open ND2 file. Made by `open`."""
 
     name: ClassVar[str] = "nd2"
+    leaves_options: ClassVar[bool] = True
 
-    def __init__(self, access: RandomAccess, source: Source, options: OpenOptions) -> None:
-        self._access = access
-        self._source = source
-        self._limits = options.limits
-        self._closed = False
-        self.waits = source.url is not None
-        self._file = Nd2File(access, source.name, options.limits)
+    def read_structure(self, options: OpenOptions) -> list[Image]:
+        """Read an image for each stage position; see `FileReader`."""
+        del options
+        self._file = Nd2File(self.access, self.source.name, self.limits)
         if _ATTRIBUTES not in self._file.chunks or _PICTURE not in self._file.chunks:
             raise Unsupported("an ND2 file without its attributes")
         picture = self._level(_PICTURE, "SLxPictureMetadata")
@@ -63,60 +56,36 @@ class Nd2Reader(ReaderBackend):
         self._check_frames()
         calibration = self._level(_CALIBRATION, "SLxCalibration")
         self._settings = read_settings(picture, calibration, loops)
-        # Where the pixels of frames that were read begin, and the bytes of their data.
+        # Positions and lengths of the pixels of frames that were read.
         self._places: dict[int, tuple[int, int]] = {}
         count = self._frames.length("P")
-        self._images = tuple(
-            _record(self._frames, self._settings, _title(source.filename, index, count))
+        return [
+            _record(self._frames, self._settings, _title(self.source.filename, index, count))
             for index in range(count)
-        )
-        self._xml: str | None = None
-
-    @classmethod
-    def open(cls, source: Source, options: OpenOptions) -> Nd2Reader:
-        """Open an ND2 file.
-
-        Raises
-        ------
-        Unsupported
-            It is of a kind that is left to Bio-Formats, or options of Bio-Formats are given.
-        UnreadableFile
-            It is truncated or damaged.
-        LimitExceeded
-            It declares more than the limits allow.
-        """
-        if options.backend_options:
-            names = ", ".join(sorted(options.backend_options))
-            raise Unsupported(f"the options {names} are Bio-Formats'")
-        access = source.open()
-        try:
-            return cls(access, source, options)
-        except BaseException:
-            access.close()
-            raise
+        ]
 
     def _level(self, chunk: str, name: str) -> Mapping[str, Any]:
-        """Return the level of this name that a chunk is, or one without items."""
+        """Return the level of this name in a chunk, or an empty one without the chunk."""
         if chunk not in self._file.chunks:
             return {}
-        where = f"{self._source.name}: chunk {chunk!r}"
-        level = decode(self._file.read(chunk), where, self._limits).get(name)
+        where = f"{self.source.name}: chunk {chunk!r}"
+        level = decode_variant(self._file.read(chunk), where, self.limits).get(name)
         if not isinstance(level, Mapping):
             raise Unsupported(f"an ND2 file without {name} in {chunk!r}")
         return level
 
     def _check_frames(self) -> None:
-        """Check that each frame has a place in the file, and is no larger than allowed."""
-        frames, name = self._frames, self._source.name
-        check(frames.size, self._limits.chunk_bytes, "size of a frame in bytes", name)
-        check(frames.count, self._limits.directories, "number of frames", name)
+        """Check that each frame is inside the file and within the limits."""
+        frames, name = self._frames, self.source.name
+        check(frames.size, self.limits.chunk_bytes, "size of a frame in bytes", name)
+        check(frames.count, self.limits.directories, "number of frames", name)
         images = frames.length("P")
-        check(images, self._limits.images, "number of images", name)
-        check(images * frames.components, self._limits.channels, "number of channels", name)
-        check(frames.count * frames.components, self._limits.planes, "number of planes", name)
+        check(images, self.limits.images, "number of images", name)
+        check(images * frames.components, self.limits.channels, "number of channels", name)
+        check(frames.count * frames.components, self.limits.planes, "number of planes", name)
         missing = next((n for n in range(frames.count) if _frame(n) not in self._file.chunks), None)
         if missing is not None:
-            # Bio-Formats makes up pixels for it.
+            # Bio-Formats returns invented pixels for it.
             raise UnreadableFile(
                 f"{name}: frame {missing} of {frames.count} is missing in its map of chunks; the "
                 "file is damaged."
@@ -127,17 +96,12 @@ class Nd2Reader(ReaderBackend):
         if frames.compressed:
             return
         for chunk in (_frame(n) for n in range(frames.count)):
-            if self._file.chunks[chunk] + frames.size > self._access.size:
+            if self._file.chunks[chunk] + frames.size > self.access.size:
                 raise UnreadableFile(
                     f"{name}: chunk {chunk!r} should have {frames.size:,} bytes of pixels from "
-                    f"byte {self._file.chunks[chunk]:,}, but the file has {self._access.size:,}; "
+                    f"byte {self._file.chunks[chunk]:,}, but the file has {self.access.size:,}; "
                     "it is truncated or damaged."
                 )
-
-    @property
-    def images(self) -> Sequence[Image]:
-        """An image for each position of the stage."""
-        return self._images
 
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` with a region; see `ReaderBackend.read`.
@@ -147,14 +111,13 @@ class Nd2Reader(ReaderBackend):
         ReadFailed
             A frame is damaged, or cannot be read.
         """
-        if self._closed:
-            raise Closed(f"{self._source.name}: this reader is closed; open the file again.")
+        self.check_open()
         frames = self._frames
         rows = Rows(frames.row, frames.dtype, frames.components)
         (t0, c0, z0, y0, x0), (_, _, _, y1, _) = region.start, region.stop
         for t, z in np.ndindex(out.shape[0], out.shape[2]):
             number = frames.number(region.image, z0 + z, t0 + t)
-            where = f"{self._source.name}: frame {number} (image {region.image}, z {z0 + z}, "
+            where = f"{self.source.name}: frame {number} (image {region.image}, z {z0 + z}, "
             where += f"t {t0 + t})"
             begin, length = self._place(number, where)
             box = np.moveaxis(out[t, :, z], 0, -1)
@@ -163,10 +126,10 @@ class Nd2Reader(ReaderBackend):
                 data = self._decompressed(begin, length, y1 * frames.row, where)
                 rows.put(memoryview(data)[at:], c0, box)
             else:
-                rows.read(self._access, begin + at, c0, box, where)
+                rows.read(self.access, begin + at, c0, box, where)
 
     def _place(self, number: int, where: str) -> tuple[int, int]:
-        """Return where the pixels of a frame begin, and their bytes."""
+        """Return the position and length of the pixels of a frame."""
         found = self._places.get(number)
         if found is not None:
             return found
@@ -188,14 +151,14 @@ class Nd2Reader(ReaderBackend):
         """Return the first `wanted` bytes of a frame's pixels."""
         if wanted > length * _DEFLATE + _SMALL:
             raise ReadFailed(
-                f"{where} is to grow from {length:,} to {wanted:,} bytes, more than zlib can do; "
+                f"{where} would grow from {length:,} to {wanted:,} bytes, more than zlib allows; "
                 "the file is damaged."
             )
-        # A frame that no compressor makes so long is damaged, and not read.
+        # A frame that is longer than any compressor makes it is damaged, and not read.
         check(
             length, 2 * self._frames.size + RUN_BYTES, f"length of {where} in bytes", "compressed"
         )
-        data = self._access.read_at(begin, length)
+        data = self.access.read_at(begin, length)
         try:
             pixels = zlib.decompressobj().decompress(data, wanted)
         except zlib.error as error:
@@ -213,9 +176,9 @@ class Nd2Reader(ReaderBackend):
         return not self._frames.compressed
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
-        """Return the colours of a channel, from black to its own.
+        """Return a colour ramp from black to the channel's colour.
 
-        As ND2Reader does, for integers where some channel is neither black nor white.
+        As in ND2Reader, for integers if some channel is neither black nor white.
         """
         del image
         channels, dtype = self._settings.channels, self._frames.dtype
@@ -227,50 +190,32 @@ class Nd2Reader(ReaderBackend):
         native = dtype.newbyteorder("=")
         return np.stack([(part * values).astype(native) for part in channels[channel].rgb])
 
-    def ome_xml(self) -> str:
-        """Return the OME-XML, made of the file's metadata."""
-        if self._closed:
-            raise Closed(f"{self._source.name}: this reader is closed; open the file again.")
-        if self._xml is None:
-            notes = read_notes(self._file, self._frames)
-            self._xml = document_xml(self._frames, self._settings, notes, self._images)
-        return self._xml
-
-    def ome(self) -> OME:
-        """Return the OME-XML as an ome_types document."""
-        return model_from_xml(self.ome_xml(), self._source.name)
+    def make_xml(self) -> str:
+        """Return the OME-XML, made from the file's metadata."""
+        notes = read_notes(self._file, self._frames)
+        return document_xml(self._frames, self._settings, notes, self._images)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
-        """Every value under its name, as ND2Reader has them."""
+        """Every value under its name, as in ND2Reader."""
         chunks = [_PICTURE, _EXPERIMENT, _CALIBRATION, _ATTRIBUTES, _TEXTS]
-        where = self._source.name
+        where = self.source.name
         levels = [
-            decode(self._file.read(chunk), f"{where}: chunk {chunk!r}", self._limits)
+            decode_variant(self._file.read(chunk), f"{where}: chunk {chunk!r}", self.limits)
             for chunk in chunks if chunk in self._file.chunks
         ]  # fmt: skip
         return dict(sorted(original_entries(levels, self._variants()).items()))
 
     def _variants(self) -> Iterator[Element]:
-        """Yield the chunks that are XML; those that cannot be read say nothing."""
+        """Yield the chunks that are XML; invalid XML is skipped."""
         for chunk in self._file.chunks:
             if chunk.startswith(_VARIANTS):
                 text = self._file.read(chunk).decode("utf-8", "replace")
                 if text.startswith("<"):
                     try:
-                        yield parse_tree(text, f"{self._source.name}: {chunk!r}", self._limits)
+                        yield parse_tree(text, f"{self.source.name}: {chunk!r}", self.limits)
                     except UnreadableFile:
                         continue
-
-    @property
-    def used_files(self) -> Sequence[str]:
-        """The file."""
-        return (self._source.name,)
-
-    def close(self) -> None:
-        """Close the file, once the reads under way have ended."""
-        self._closed = True
-        self._access.close()
 
 
 def _frame(number: int) -> str:
@@ -282,7 +227,7 @@ def _title(name: str, index: int, count: int) -> str:
     return f"{name} (series {index + 1:0{len(str(count))}d})"
 
 
-def _record(frames: Frames, settings: Settings, name: str) -> Image:
+def _record(frames: Nd2Frames, settings: Nd2Settings, name: str) -> Image:
     rows = frames.height
     if not frames.compressed:
         rows = max(1, min(rows, RUN_BYTES // frames.row))

@@ -1,4 +1,4 @@
-"""What ND2 metadata say of channels, of the microscope and of each frame."""
+"""ND2 metadata of channels, of the microscope and of each frame."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from bfbridge.backend import Channel, Quantity
 from bfbridge.errors import Unsupported
 from bfbridge.ome.build import wavelength
 from bfbridge_nd2.chunks import Nd2File
-from bfbridge_nd2.layout import Frames, Loop
+from bfbridge_nd2.layout import Loop, Nd2Frames
 
-__all__ = ["ChannelSettings", "FrameNotes", "Settings", "planes_of", "read_notes", "read_settings"]
+__all__ = [
+    "ChannelSettings",
+    "FrameNotes",
+    "Nd2Settings",
+    "planes_of",
+    "read_notes",
+    "read_settings",
+]
 
-# Of days that Julian dates count from; 1970-01-01 begins at this one.
+# Day number of 1970-01-01 in Julian dates.
 _JULIAN_1970: Final = 2440587.5
 _BLACK, _WHITE = 0, 0xFFFFFF
-# Points of a spectrum that are single lines.
+# Spectrum points of single lines.
 _LINE: Final = 4
 
 
@@ -32,9 +39,9 @@ class ChannelSettings:
     Attributes
     ----------
     name
-        Of the channel.
+        Name of the channel.
     color
-        Blue, green, red, from the highest of 24 bits on.
+        Blue, green, red, from the highest of 24 bits.
     emission, excitation
         In nm.
     pinhole
@@ -62,7 +69,7 @@ class ChannelSettings:
 
     @property
     def record(self) -> Channel:
-        """The channel as `Image` has it; black is taken for no colour, as ND2Reader does."""
+        """The channel as a record of `Image`; black means no colour, as in ND2Reader."""
         return Channel(
             name=self.name,
             color=(*self.rgb, 255) if self.color != _BLACK else None,
@@ -72,8 +79,8 @@ class ChannelSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """The microscope: sizes in µm."""
+class Nd2Settings:
+    """Settings of the microscope; sizes in µm."""
 
     channels: tuple[ChannelSettings, ...]
     pixel_size: float | None
@@ -89,7 +96,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class FrameNotes:
-    """Times in seconds and places in µm of all frames, or None where a file has none."""
+    """Times in seconds and positions in µm of all frames, or None if a file has none."""
 
     times: Sequence[float] | None
     x: Sequence[float] | None
@@ -98,7 +105,7 @@ class FrameNotes:
 
 
 def planes_of(picture: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what SLxPictureMetadata say of each channel.
+    """Return the description of each channel in SLxPictureMetadata.
 
     Raises
     ------
@@ -119,7 +126,7 @@ def planes_of(picture: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def read_settings(
     picture: Mapping[str, Any], calibration: Mapping[str, Any], loops: Sequence[Loop]
-) -> Settings:
+) -> Nd2Settings:
     """Read the settings of a file.
 
     Parameters
@@ -127,19 +134,19 @@ def read_settings(
     picture, calibration
         SLxPictureMetadata and SLxCalibration; the second may be empty.
     loops
-        Of the experiment.
+        Loops of the experiment.
     """
-    told = {loop.axis: loop for loop in loops}
+    by_axis = {loop.axis: loop for loop in loops}
     settings = _level(_level(picture, "sPicturePlanes"), "sSampleSetting")
     samples = list(settings.values())
     camera = _level(samples[0] if samples else {}, "pCameraSetting")
-    positions = _names(told["P"].told) if "P" in told else ()
-    return Settings(
+    positions = _names(by_axis["P"].parameters) if "P" in by_axis else ()
+    return Nd2Settings(
         channels=tuple(
             _channel(plane, index, settings) for index, plane in enumerate(planes_of(picture))
         ),
         pixel_size=_positive(calibration, "dCalibration") or _positive(picture, "dCalibration"),
-        z_step=_step(told["Z"]) if "Z" in told else None,
+        z_step=_step(by_axis["Z"]) if "Z" in by_axis else None,
         objective=_text(calibration, "sObjective") or _text(picture, "wsObjectiveName"),
         aperture=_positive(picture, "dObjectiveNA"),
         magnification=_positive(picture, "dObjectiveMag"),
@@ -155,13 +162,13 @@ def _channel(plane: Mapping[str, Any], index: int, settings: Mapping[str, Any]) 
     name = _text(plane, "sDescription")
     color = plane.get("uiColor", 0)
     spectra = list(_spectra(plane))
-    # The camera tells the wavelength of a channel; else it is where its filter lets most through.
-    told = next((one for one in _camera_channels(sample) if _text(one, "Name") == name), {})
+    # The camera's wavelength of a channel, otherwise the maximum transmission of its filter.
+    camera = next((one for one in _camera_channels(sample) if _text(one, "Name") == name), {})
     return ChannelSettings(
         name=name,
         color=color & 0xFFFFFF if isinstance(color, int) else 0,
-        emission=_positive(told, "EmWavelength") or _peak(spectra, "m_EmissionSpectrum"),
-        excitation=_positive(told, "ExWavelength") or _line(spectra, index),
+        emission=_positive(camera, "EmWavelength") or _peak(spectra, "m_EmissionSpectrum"),
+        excitation=_positive(camera, "ExWavelength") or _line(spectra, index),
         pinhole=_positive(plane, "dPinholeDiameter"),
         exposure=_seconds(_positive(sample, "dExposureTime")),
     )
@@ -173,7 +180,7 @@ def _camera_channels(sample: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _spectra(plane: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield what has spectra: the probe, then the first filter."""
+    """Yield the objects with spectra: the probe, then the first filter."""
     yield _level(plane, "pFluorescentProbe")
     filters = _level(plane, "pFilterPath").get("m_pFilter")
     if isinstance(filters, list) and filters and isinstance(filters[0], Mapping):
@@ -186,7 +193,7 @@ def _points(owner: Mapping[str, Any], spectrum: str) -> list[Mapping[str, Any]]:
 
 
 def _peak(owners: Sequence[Mapping[str, Any]], spectrum: str) -> float | None:
-    """Return the wavelength at the highest point of a spectrum."""
+    """Return the wavelength of the maximum of a spectrum."""
     for owner in owners:
         points = _points(owner, spectrum)
         if points:
@@ -198,7 +205,7 @@ def _peak(owners: Sequence[Mapping[str, Any]], spectrum: str) -> float | None:
 
 
 def _line(owners: Sequence[Mapping[str, Any]], index: int) -> float | None:
-    """Return the wavelength that excites a channel: its own line of a laser, or the peak."""
+    """Return the excitation wavelength of a channel: its own laser line, or the maximum."""
     for owner in owners:
         points = _points(owner, "m_ExcitationSpectrum")
         if index < len(points) > 1 and all(point.get("eType") == _LINE for point in points):
@@ -209,27 +216,30 @@ def _line(owners: Sequence[Mapping[str, Any]], index: int) -> float | None:
 
 
 def _step(loop: Loop) -> float | None:
-    step = abs(_number(loop.told, "dZStep") or 0.0)
+    step = abs(_number(loop.parameters, "dZStep") or 0.0)
     if not step and loop.length > 1:
-        low, high = _number(loop.told, "dZLow") or 0.0, _number(loop.told, "dZHigh") or 0.0
+        low, high = (
+            _number(loop.parameters, "dZLow") or 0.0,
+            _number(loop.parameters, "dZHigh") or 0.0,
+        )
         step = abs(high - low) / (loop.length - 1)
     return step or None
 
 
-def _names(told: Mapping[str, Any]) -> tuple[str, ...]:
-    points = told.get("Points") or []
+def _names(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    points = parameters.get("Points") or []
     return tuple(
         _text(point, "dPosName") or _text(point, "pPosName") or "" if isinstance(point, Mapping)
         else "" for point in points
     )  # fmt: skip
 
 
-def read_notes(file: Nd2File, frames: Frames) -> FrameNotes:
-    """Read what is noted of each frame."""
+def read_notes(file: Nd2File, frames: Nd2Frames) -> FrameNotes:
+    """Read the values of each frame."""
     heights = sorted(
         (offset, name) for name, offset in file.chunks.items() if name.startswith("CustomData|Z")
     )
-    # Of several drives ND2Reader takes the one that is stored first.
+    # If there are several Z drives, ND2Reader uses the one that is stored first.
     z = heights[0][1] if heights else ""
     times = _numbers(file, "CustomData|AcqTimesCache!", frames.count)
     return FrameNotes(
@@ -252,7 +262,7 @@ def _numbers(file: Nd2File, chunk: str, count: int) -> list[float] | None:
 
 
 def _time(julian: float | None) -> datetime | None:
-    """Return the time of a Julian date."""
+    """Return a Julian date as a time."""
     if julian is None or julian < 1:
         return None
     try:

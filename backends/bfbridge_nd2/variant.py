@@ -1,7 +1,7 @@
-"""Values of ND2 metadata: the binary form that Nikon calls the lite variant.
+"""Values of ND2 metadata, in the binary form that Nikon calls the lite variant.
 
-An item is its type (1 byte), the length of its name in UTF-16 units (1 byte), its name with an end
-of zeros, and its value, little-endian. A level holds items, and an index of them after the last.
+An item is its type (1 byte), the length of its name in UTF-16 units (1 byte), its zero-terminated
+name, and its value, little-endian. A level contains items, then an index of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
 
-__all__ = ["decode"]
+__all__ = ["decode_variant"]
 
 _NUMBERS: Final = {
     1: struct.Struct("<?"), 2: struct.Struct("<i"), 3: struct.Struct("<I"), 4: struct.Struct("<q"),
@@ -22,11 +22,11 @@ _NUMBERS: Final = {
 _STRING, _BYTES, _LEVEL, _COMPRESSED = 8, 9, 11, 76
 _LENGTH: Final = struct.Struct("<Q")
 _LEVEL_HEAD: Final = struct.Struct("<IQ")
-# Bytes before the zlib stream of a compressed item: its type, and ten that nothing needs.
+# Bytes before the zlib stream of a compressed item: its type, and ten that are not needed.
 _BEFORE_STREAM: Final = 12
 
 
-def decode(data: bytes, where: str, limits: Limits) -> dict[str, Any]:
+def decode_variant(data: bytes, where: str, limits: Limits) -> dict[str, Any]:
     """Decode the metadata of one chunk.
 
     Parameters
@@ -36,19 +36,19 @@ def decode(data: bytes, where: str, limits: Limits) -> dict[str, Any]:
     where
         The chunk and its file, for messages.
     limits
-        `xml_bytes` bounds what is decompressed, `xml_depth` the nesting, `directories` the number
-        of items.
+        `xml_bytes` limits the decompressed length, `xml_depth` the nesting, `directories` the
+        number of items.
 
     Returns
     -------
     dict
-        Values by name: bool, int, float, str, bytes, or of a level a dict, or a list where its
-        items have no names. Of items of one name the last is kept.
+        Values by name: bool, int, float, str, bytes, or, for a level, a dict, or a list if its
+        items have no names. If a name occurs several times, the last value is kept.
 
     Raises
     ------
     Unsupported
-        It is XML, as old files have it, or has items of an unknown type.
+        It is XML, as in old files, or has items of an unknown type.
     UnreadableFile
         It is damaged.
     LimitExceeded
@@ -58,7 +58,7 @@ def decode(data: bytes, where: str, limits: Limits) -> dict[str, Any]:
         raise Unsupported("ND2 metadata as XML")
     if data[:1] == bytes([_COMPRESSED]):
         data = _decompressed(data, where, limits)
-    return _Decoder(data, where, limits).first()
+    return _VariantDecoder(data, where, limits).first()
 
 
 def _decompressed(data: bytes, where: str, limits: Limits) -> bytes:
@@ -74,7 +74,7 @@ def _decompressed(data: bytes, where: str, limits: Limits) -> bytes:
 
 
 class _Level:
-    """A level that is being read: its name, what it holds, where it and its index end."""
+    """A level while it is read: its name, its items, and the ends of the level and its index."""
 
     def __init__(self, name: str, end: int, after: int) -> None:
         self.name, self.end, self.after = name, end, after
@@ -92,12 +92,12 @@ class _Level:
         return self._unnamed if self._unnamed and not self._named else self._named
 
 
-class _Decoder:
+class _VariantDecoder:
     def __init__(self, data: bytes, where: str, limits: Limits) -> None:
         self._data, self._where, self._limits = data, where, limits
 
     def first(self) -> dict[str, Any]:
-        """Return the first item: what a chunk has after it is nobody's."""
+        """Return the first item; data after it in the chunk are ignored."""
         size = len(self._data)
         open_levels: list[_Level] = []
         at = count = 0
@@ -124,7 +124,7 @@ class _Decoder:
             open_levels[-1].add(name, value)
 
     def _head(self, at: int, end: int) -> tuple[int, str, int]:
-        """Return an item's type and name, and where its value begins."""
+        """Return an item's type and name, and the position of its value."""
         self._need(at, 2, end)
         kind, units = self._data[at : at + 2]
         self._need(at, 2 + 2 * units, end)

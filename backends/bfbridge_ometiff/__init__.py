@@ -18,7 +18,7 @@ READER = OmeTiffReader
 
 
 def __getattr__(name: str) -> Any:
-    # On use: who only reads does not wait for the encoders.
+    # Imported on first use: reading does not need the encoders.
     if name in ("WRITER", "OmeTiffWriter"):
         from bfbridge_ometiff.writer import OmeTiffWriter
 

@@ -1,20 +1,20 @@
-"""One stored segment to pixels: decompression, unpacking, prediction, byte order.
+"""Decoding of stored segments: decompression, unpacking, prediction, byte order.
 
-imagecodecs does the decompression; every result is compared with the size declared, because some
-of its decoders end early without an error where the data does.
+imagecodecs decompresses; every result is compared with the declared size, because some of its
+decoders return less without an error if the data is truncated.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 import imagecodecs
 import numpy as np
 
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.tiff.header import LONG, SHORT
 from bfbridge.tiff.jpegxr import is_jpegxr_complete, jpegxr_size
 from bfbridge.tiff.tags import BYTE_STREAMS, COMPRESSIONS, Tag
@@ -40,50 +40,31 @@ from bfbridge_ometiff.structure.segment_layout import (
 try:
     from isal.isal_zlib import compress as isal_compress
 except ImportError:
-    # There is no wheel for every platform; imagecodecs' encoder writes the same format.
+    # Not every platform has a wheel; imagecodecs' encoder writes the same format.
     isal_compress = None  # type: ignore[assignment]
 
-__all__ = ["DamagedSegment", "DecodeBuffer", "decode_into", "encode"]
+__all__ = ["KEPT_BYTES", "DamagedSegment", "decode_into", "encode"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _NATIVE = "<" if sys.byteorder == "little" else ">"
-_KEEP = 16 << 20
-# Making a TIFF of one strip takes longer than libtiff saves on fewer bytes than these.
+# Longest memory that a thread keeps for decoding.
+KEPT_BYTES = 16 << 20
+# For fewer bytes than these, wrapping a strip in a TIFF takes longer than libtiff's decoder saves.
 _FRAMED_FROM = 16 << 10
-# EOI of JPEG, EOC of JPEG 2000: compressed data holds it nowhere else. Padding may follow.
+# EOI of JPEG, EOC of JPEG 2000: compressed data does not contain it. Padding may follow.
 _END, _TAIL = b"\xff\xd9", 1 << 16
-# SOS of JPEG. Progressive images have some ten; thousands of a few bytes take hours.
+# SOS of JPEG. Progressive images have about ten; thousands of small scans would take hours.
 _SCAN, _MOST_SCANS = b"\xff\xda", 500
 _LERC_HEAD = 4096
 _STRIP = struct.Struct("<4sIH" + 9 * "HHII" + "I")
 
 
 class DamagedSegment(Exception):
-    """A segment does not decode to the pixels declared; the caller adds the place."""
+    """A segment does not decode to the declared pixels; the caller adds the position."""
 
 
-class DecodeBuffer(threading.local):
-    """Memory that each thread decodes into, kept from segment to segment.
-
-    A fresh array costs a page fault every 4 KiB, which takes longer than decoding an uncompressed
-    segment.
-    """
-
-    def __init__(self) -> None:
-        self._held: Array = np.empty(0, np.uint8)
-
-    def get(self, length: int) -> Array:
-        """Return `length` bytes of memory, valid until this thread asks again."""
-        if length > _KEEP:
-            return np.empty(length, np.uint8)
-        if len(self._held) < length:
-            # Rounded up, so that segments a little longer than the last ones find warm memory too.
-            self._held = np.empty(1 << (length - 1).bit_length(), np.uint8)
-        return self._held[:length]
-
-
-_framed = DecodeBuffer()
+_framed = ThreadBuffer(KEPT_BYTES)
 
 
 def decode_into(
@@ -92,24 +73,24 @@ def decode_into(
     rows: int,
     corner: tuple[int, int],
     out: Array,
-    scratch: DecodeBuffer,
+    scratch: ThreadBuffer,
 ) -> None:
     """Decode a part of one segment.
 
     Parameters
     ----------
     layout
-        Of the directory the segment belongs to.
+        Layout of the directory that contains the segment.
     data
         The segment as stored.
     rows
-        That the segment holds.
+        Rows of the segment.
     corner
-        Row and column, inside the segment, of the part wanted.
+        Row and column of the requested part in the segment.
     out
         Filled with the part, shape (Y, X, samples), native byte order, any strides.
     scratch
-        Of the reader.
+        Buffer of the reader.
 
     Raises
     ------
@@ -139,7 +120,7 @@ def decode_into(
 def _target_of(
     layout: SegmentLayout, rows: int, corner: tuple[int, int], out: Array
 ) -> Array | None:
-    """Return the bytes of `out` if a segment can be decompressed straight into them."""
+    """Return the bytes of `out` if a segment can be decompressed directly into them."""
     whole = corner == (0, 0) and out.shape == (rows, layout.tile_width, layout.segment_samples)
     direct = (
         whole
@@ -160,7 +141,7 @@ def _arrange(
     *,
     placed: bool,
 ) -> None:
-    """Make pixels of decompressed bytes: unpack, undo the predictor, select.
+    """Convert decompressed bytes to pixels: unpack, undo the predictor, select.
 
     Parameters
     ----------
@@ -169,7 +150,7 @@ def _arrange(
     flat
         The decompressed bytes.
     placed
-        Whether they are those of `out`.
+        Whether they share the memory of `out`.
     """
     y, x = corner
     if layout.packed:
@@ -181,7 +162,7 @@ def _arrange(
     if layout.predictor == 2:
         _undo_difference(layout, part, x, out)
     elif layout.predictor == 3:
-        # Bytes are stored most significant first whatever the byte order (TIFF technical note 3).
+        # Bytes are stored most significant first for both byte orders (TIFF technical note 3).
         decoded = imagecodecs.floatpred_decode(part.view(layout.dtype), axis=-2)
         out[...] = decoded[:, x : x + out.shape[1]]
     elif not placed:
@@ -191,7 +172,7 @@ def _arrange(
 
 
 def _undo_difference(layout: SegmentLayout, part: Array, x: int, out: Array) -> None:
-    """Undo predictor 2 on whole rows, and put the columns wanted into `out`."""
+    """Undo predictor 2 on whole rows, and copy the requested columns into `out`."""
     if layout.byteorder != _NATIVE and part.itemsize > 1:
         part = part.byteswap(inplace=True).view(layout.dtype)
     if part.shape == out.shape:
@@ -207,9 +188,9 @@ def _stream(
     data: bytes | memoryview,
     length: int,
     target: Array | None,
-    scratch: DecodeBuffer,
+    scratch: ThreadBuffer,
 ) -> Array:
-    """Return `length` decompressed bytes, in `target` where that is given."""
+    """Return `length` decompressed bytes, in `target` if one is given."""
     if layout.compression == NONE:
         if len(data) < length:
             raise DamagedSegment(f"{len(data)} bytes are stored where its pixels need {length}")
@@ -238,10 +219,10 @@ def _stream(
 
 
 def _lzw(data: bytes | memoryview, *, out: Array) -> Any:
-    """Decompress LZW into `out`; return what was decompressed.
+    """Decompress LZW into `out`; return the decompressed bytes.
 
-    libtiff's decoder takes a little more than half the time of imagecodecs' own, but is reached
-    through whole files only: the segment is framed as a TIFF of one strip, one row of bytes.
+    libtiff's decoder takes little more than half the time of imagecodecs' own, but accepts whole
+    files only: the segment is wrapped in a TIFF of one strip with one row of bytes.
     """
     length, stored = len(out), len(data)
     if length < _FRAMED_FROM or max(length, stored) >= 1 << 31 or not imagecodecs.TIFF.available:
@@ -264,7 +245,7 @@ def _lzw(data: bytes | memoryview, *, out: Array) -> Any:
     try:
         return imagecodecs.tiff_decode(frame, index=0, out=out.reshape(1, length)).reshape(-1)
     except RuntimeError:
-        # The verdict on damaged data is imagecodecs', as for small segments.
+        # imagecodecs' decoder reports damaged data, as for small segments.
         return imagecodecs.lzw_decode(data, out=out)
 
 
@@ -288,7 +269,7 @@ def _unpack(
 def _decode_image(
     layout: SegmentLayout, data: bytes | memoryview, rows: int, corner: tuple[int, int], out: Array
 ) -> Array:
-    """Decode a segment that is an image of its own; shape (Y, X, samples), or `out` itself."""
+    """Decode a segment that is a complete image; shape (Y, X, samples), or `out` itself."""
     _check_stream(layout, data)
     decode = _IMAGE_DECODERS[layout.compression]
     width, samples = layout.tile_width, layout.segment_samples
@@ -296,8 +277,8 @@ def _decode_image(
     if whole and out.flags.c_contiguous and rows == layout.tile_length:
         decode(layout, data, _face(out))
         return out
-    # Decoders compare the size that a stream declares with the array that they are given, before
-    # they take memory for it. The last strip may be stored at full length.
+    # Decoders compare the size that a stream declares with the array before they allocate memory.
+    # The last strip may be stored at full length.
     lengths = dict.fromkeys((rows, layout.tile_length))
     errors: list[ValueError] = []
     for length in lengths:
@@ -312,23 +293,23 @@ def _decode_image(
 
 
 def _face(pixels: Array) -> Array:
-    """Return pixels of one sample without the axis of samples, as decoders have them."""
+    """Return pixels of one sample without the sample axis, as decoders return them."""
     return pixels if pixels.shape[2] > 1 else pixels[:, :, 0]
 
 
 def _check_stream(layout: SegmentLayout, data: bytes | memoryview) -> None:
-    """Refuse streams that their decoders would not."""
+    """Refuse damaged streams that the decoders accept."""
     compression = layout.compression
     if compression not in (JPEG, JPEG2000):
         return
     if _END not in bytes(data[-_TAIL:]):
-        # Their decoders make grey of what is missing, without an error.
+        # Their decoders fill missing data with grey, without an error.
         raise DamagedSegment(f"its {compression} data has no end; it is truncated or damaged")
     if compression == JPEG:
         scans = bytes(data).count(_SCAN)
         if scans > _MOST_SCANS:
             raise DamagedSegment(
-                f"its jpeg data has {scans:,} scans, which decoding would never end"
+                f"its jpeg data has {scans:,} scans, which would take too long to decode"
             )
         return
     size = jpeg2000_size(data)
@@ -377,7 +358,7 @@ def _decode_webp(layout: SegmentLayout, data: bytes | memoryview, out: Array) ->
 
 def _decode_lerc(layout: SegmentLayout, data: bytes | memoryview, out: Array) -> None:
     if layout.extra_compression:
-        # LERC of noise is a little longer than the pixels.
+        # LERC data of noise is a little longer than the pixels.
         stored = np.empty(out.nbytes + out.nbytes // 8 + _LERC_HEAD, np.uint8)
         name = "zlib_decode" if layout.extra_compression == 1 else "zstd_decode"
         data = getattr(imagecodecs, name)(data, out=stored)
@@ -385,7 +366,7 @@ def _decode_lerc(layout: SegmentLayout, data: bytes | memoryview, out: Array) ->
 
 
 def _encode_deflate(pixels: Array, level: int) -> bytes:
-    """Compress as zlib does.
+    """Compress to the zlib format.
 
     Level 1 uses ISA-L's level 2: two thirds of libdeflate's time for 1 to 2 % more bytes. ISA-L's
     levels 1 and 3 are 10 % faster for 2 to 4 % more, and 10 % slower for 1 to 3 % more.
@@ -413,8 +394,8 @@ def _encode_none(pixels: Array, level: int) -> memoryview:
 
 
 def _encode_jpeg(pixels: Array, level: int) -> bytes:
-    # 4:2:2, as slide scanners write. Bio-Formats shows wrong colours for 4:4:4: it takes
-    # YCbCrSubSampling (1, 1) as a sign that the decoder did not convert YCbCr.
+    # 4:2:2, as slide scanners write. Bio-Formats shows wrong colours for 4:4:4: it interprets
+    # YCbCrSubSampling (1, 1) as YCbCr that the decoder did not convert.
     stored: bytes
     if pixels.shape[2] == 3:
         stored = imagecodecs.jpeg8_encode(
@@ -426,8 +407,8 @@ def _encode_jpeg(pixels: Array, level: int) -> bytes:
 
 
 def _encode_jpeg2000(pixels: Array, level: int) -> bytes:
-    # No colour transform: for very different colours Bio-Formats' decoder returns wrong pixels with
-    # it, and images of stained tissue are no larger without it.
+    # No colour transform: with it, Bio-Formats' decoder returns wrong pixels for very different
+    # colours, and images of stained tissue are no larger without it.
     stored: bytes = imagecodecs.jpeg2k_encode(
         np.ascontiguousarray(_face(pixels)),
         level or None,
@@ -458,7 +439,7 @@ def encode(compression: str, pixels: Array, level: int) -> bytes | memoryview:
     return _ENCODERS[compression](pixels, level)
 
 
-# Methods whose segments are streams of bytes; they decode into `out` and return what they decoded.
+# Methods that return byte streams; they decode into `out` and return the decoded bytes.
 _STREAM_DECODERS: Final[dict[str, Callable[..., Any]]] = {
     DEFLATE: imagecodecs.deflate_decode,
     LZMA: imagecodecs.lzma_decode,
@@ -466,7 +447,7 @@ _STREAM_DECODERS: Final[dict[str, Callable[..., Any]]] = {
     PACKBITS: imagecodecs.packbits_decode,
     ZSTD: imagecodecs.zstd_decode,
 }
-# Methods whose segments are images. They raise ValueError if a stream does not fit `out`.
+# Methods that return images. They raise ValueError if a stream does not fit `out`.
 _IMAGE_DECODERS: Final[dict[str, Callable[[SegmentLayout, bytes | memoryview, Array], None]]] = {
     JPEG: _decode_jpeg,
     JPEG2000: _decode_jpeg2000,

@@ -1,4 +1,4 @@
-"""Where the segments of a level lie in files, as chunks that are fetched by range."""
+"""Positions of the segments of a level, as chunks that can be fetched by range."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bfbridge_ometiff.structure.segment_layout import NONE, SegmentLayout
 __all__ = ["ranges_of"]
 
 _LARGEST_BAND: Final = 64 << 20
-"""Bytes of neighbouring uncompressed strips that are one chunk."""
+"""Bytes of consecutive uncompressed strips that form one chunk."""
 
 Plane = tuple[int, int, int]
 
@@ -28,9 +28,9 @@ def ranges_of(
     Parameters
     ----------
     shape
-        Of the level, along T, C, Z, Y, X.
+        Shape of the level, along T, C, Z, Y, X.
     samples
-        Per pixel.
+        Samples per pixel.
     layouts
         File and layout of each plane that is stored, by t, channel (of all samples), z.
 
@@ -62,7 +62,7 @@ def ranges_of(
         number = (sample * layout.down + row) * layout.across + column
         count = int(layout.counts[number])
         if layout.compression == NONE:
-            # Some writers store more than the pixels.
+            # Some writers store more bytes than the pixels need.
             count = min(count, rows * layout.row_bytes)
         return (name, int(layout.offsets[number]), count) if count else None
 
@@ -79,7 +79,7 @@ def ranges_of(
 
 def _check(layout: SegmentLayout) -> None:
     if layout.compression not in BYTE_STREAMS:
-        raise Unsupported(f"{layout.compression} tiles are pictures of their own")
+        raise Unsupported(f"{layout.compression} tiles are complete images")
     if layout.packed:
         raise Unsupported(f"samples of {layout.bits} bits")
     if layout.inverted:
@@ -98,17 +98,17 @@ def _kind(layout: SegmentLayout) -> tuple[object, ...]:
 
 
 def _rows(layout: SegmentLayout, layouts: list[SegmentLayout]) -> int:
-    """Return the rows of a chunk: those of a tile, or of strips that together are all alike.
+    """Return the rows of a chunk: those of a tile, or of strips that form equal chunks.
 
-    The last strip is shorter than the others, and chunks are not; but uncompressed strips that
-    follow each other without a gap can be cut and joined anywhere.
+    The last strip is shorter than the others, but chunks have one size. Uncompressed strips that
+    follow each other without a gap can be split and joined anywhere.
     """
     if layout.tiled or layout.length % layout.tile_length == 0:
         return layout.tile_length
     if layout.compression != NONE or layout.predictor != 1:
         raise Unsupported(
             f"strips of {layout.tile_length} rows, of which the last one has fewer: compressed "
-            "strips are no chunks of one size"
+            "strips are not chunks of one size"
         )
     row = layout.row_bytes
     for one in layouts:

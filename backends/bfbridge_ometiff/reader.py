@@ -1,4 +1,4 @@
-"""OME-TIFF reader: planes by the OME-XML's map, pixels by this package's own TIFF decoder."""
+"""OME-TIFF reader: planes according to the OME-XML, pixels by this package's TIFF decoder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from bfbridge.backend import (
     StoredRanges,
 )
 from bfbridge.errors import (
-    BadArgument,
     BfbridgeError,
     Closed,
     FileChanged,
@@ -28,6 +27,7 @@ from bfbridge.errors import (
     UnreadableFile,
 )
 from bfbridge.ome.model import model_from_xml
+from bfbridge.reader_base import plane_parts, refuse_options
 from bfbridge.runtime import forking
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.codecs import DamagedSegment
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 __all__ = ["OmeTiffReader"]
 
 
-class _Gate:
-    """Has the files closed when the reader is, and no read is under way any more.
+class _DelayedClose:
+    """Closes the files after the reader was closed and the last running read has ended.
 
-    A file descriptor closed under a read is given to the next file opened, and the read would
-    return that file's bytes. Closing waits for nobody: the last read to end closes the files.
+    If a file descriptor is closed during a read, the system may assign it to the next opened file,
+    and the read would return that file's bytes. `shut` does not wait; the last read closes them.
     """
 
     def __init__(self, close: Callable[[], None]) -> None:
@@ -63,7 +63,7 @@ class _Gate:
         forking.in_child(self._forget_others)
 
     def _forget_others(self) -> None:
-        # Reads under way on other threads of the parent never end in the child.
+        # Reads on other threads of the parent do not exist in the child.
         self._inside = 0
 
     def __enter__(self) -> None:
@@ -80,7 +80,7 @@ class _Gate:
             self._close()
 
     def shut(self) -> None:
-        """Let nobody in any more, and close the files once all are out."""
+        """Refuse further reads, and close the files after the last running read."""
         with self._lock:
             idle = not self._shut and not self._inside
             self._shut = True
@@ -98,15 +98,13 @@ class OmeTiffReader(ReaderBackend):
         self._images = tuple(plan.image for plan in dataset.plans)
         self._limits = options.limits
         self._planes = PlaneReader(options.limits)
-        self._gate = _Gate(dataset.files.close)
+        self._gate = _DelayedClose(dataset.files.close)
         self._original: Mapping[str, Any] | None = None
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> OmeTiffReader:
         """Open an OME-TIFF file, any file of a set, or its companion metadata file."""
-        if options.backend_options:
-            names = ", ".join(sorted(options.backend_options))
-            raise BadArgument(f"the ometiff backend has no option named {names}.")
+        refuse_options(cls.name, options)
         return cls(open_dataset(source, options), options)
 
     @property
@@ -124,31 +122,17 @@ class OmeTiffReader(ReaderBackend):
         FileChanged
             A file was written to or replaced after the data set was opened.
         """
-        per_pixel = self._images[region.image].samples
+        samples = self._images[region.image].samples
+        corner = region.start[3], region.start[4]
         with self._gate:
-            for t in range(region.start[0], region.stop[0]):
-                for channel in range(region.start[1] // per_pixel, -(-region.stop[1] // per_pixel)):
-                    first = max(region.start[1] - channel * per_pixel, 0)
-                    for z in range(region.start[2], region.stop[2]):
-                        pixels = self._part_of(out, region, (t, channel, z))
-                        with self._plane(region, (t, channel, z)) as (tiff, layout):
-                            if tiff is None or layout is None:
-                                # OME-TIFF: planes that no file of a set holds are black.
-                                pixels[...] = 0
-                                continue
-                            corner = (region.start[3], region.start[4])
-                            self._planes.read(tiff, layout, corner, first, pixels)
-
-    def _part_of(
-        self, out: np.ndarray[Any, Any], region: Region, plane: tuple[int, int, int]
-    ) -> np.ndarray[Any, Any]:
-        """Return the part of `out` (Y, X, samples) that one stored plane fills."""
-        t, channel, z = plane
-        per_pixel = self._images[region.image].samples
-        c0 = max(region.start[1], channel * per_pixel)
-        c1 = min(region.stop[1], (channel + 1) * per_pixel)
-        box = out[t - region.start[0], c0 - region.start[1] : c1 - region.start[1]]
-        return np.moveaxis(box[:, z - region.start[2]], 0, -1)
+            for t, channel, z, wanted, pixels in plane_parts(region, out, samples):
+                with self._plane(region, (t, channel, z)) as (tiff, layout):
+                    if tiff is None or layout is None:
+                        # OME-TIFF: planes that no file of a set contains are black.
+                        pixels[...] = 0
+                        continue
+                    target = np.moveaxis(pixels, 0, -1)
+                    self._planes.read(tiff, layout, corner, wanted.start, target)
 
     @contextmanager
     def _plane(
@@ -156,7 +140,7 @@ class OmeTiffReader(ReaderBackend):
     ) -> Iterator[tuple[OpenTiff | None, SegmentLayout | None]]:
         """Open the file and directory of a plane (t, channel, z), and name both in errors.
 
-        Both are None for a plane that no file holds. The file is checked for changes at the end.
+        Both are None for a plane that no file contains. The file is checked for changes at the end.
         """
         t, channel, z = plane
         number, ifd = self._dataset.plans[region.image].planes.where(z, channel, t)
@@ -164,7 +148,7 @@ class OmeTiffReader(ReaderBackend):
             yield None, None
             return
         try:
-            with self._dataset.files.borrow(number) as tiff:
+            with self._dataset.files.opened(number) as tiff:
                 layout = self._layout(tiff, region, ifd)
                 try:
                     yield tiff, layout
@@ -180,7 +164,7 @@ class OmeTiffReader(ReaderBackend):
             ) from error
 
     def _layout(self, tiff: OpenTiff, region: Region, ifd: int) -> SegmentLayout:
-        """Return the layout of a plane, checked against the image it is to be part of."""
+        """Return the layout of a plane, checked against the image that contains it."""
         image = self._images[region.image]
         try:
             chain = self._dataset.plans[region.image].levels
@@ -214,10 +198,10 @@ class OmeTiffReader(ReaderBackend):
             return None if directory is None else directory.raw(Tag.InterColorProfile) or None
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
-        """Return the palette of an image whose pixels are places in one.
+        """Return the palette of an image whose pixels are palette indices.
 
-        As MinimalTiffReader has it: 8 bits of each colour for pixels of up to 8 bits, else 16.
-        Where no colour is above 255, the writer meant 8 bits, as libtiff's tif_getimage.c knows.
+        As in MinimalTiffReader: 8 bits of each colour for pixels of up to 8 bits, otherwise 16. If
+        no colour is above 255, the values are 8-bit values, as in libtiff's tif_getimage.c.
         """
         with self._first_directory(image, channel) as directory:
             if directory is None or directory.number(Tag.PhotometricInterpretation, -1) != PALETTE:
@@ -232,13 +216,13 @@ class OmeTiffReader(ReaderBackend):
 
     @contextmanager
     def _first_directory(self, image: int, channel: int = 0) -> Iterator[Directory | None]:
-        """Open the directory of an image's first plane of a channel; None where there is none."""
+        """Open the directory of an image's first plane of a channel; None if there is none."""
         plan = self._dataset.plans[image]
         number, ifd = plan.planes.where(0, channel, 0)
         if number == ABSENT:
             yield None
             return
-        with self._gate, self._dataset.files.borrow(number) as tiff:
+        with self._gate, self._dataset.files.opened(number) as tiff:
             yield tiff.directory(plan.levels[0] if plan.levels else ifd)
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
@@ -254,7 +238,7 @@ class OmeTiffReader(ReaderBackend):
                     with self._stored_plane(image, level, plane) as (_, layout):
                         found.add(stored_as(layout))
                 except BfbridgeError:
-                    # Reading it as pixels says what is wrong, and where.
+                    # Reading it as pixels reports what is wrong, and where.
                     return None
                 if len(found) > 1:
                     return None
@@ -266,7 +250,7 @@ class OmeTiffReader(ReaderBackend):
         Raises
         ------
         ReadFailed
-            It lies outside the file.
+            It is outside the file.
         """
         t, channel, z, row, column = index
         with self._gate, self._stored_plane(image, level, (t, channel, z)) as (tiff, layout):
@@ -288,9 +272,9 @@ class OmeTiffReader(ReaderBackend):
         t, channel, z = plane
         number, ifd = self._dataset.plans[image].planes.where(z, channel, t)
         if number == ABSENT:
-            raise ReadFailed(f"image {image}: no file holds plane z {z}, c {channel}, t {t}.")
+            raise ReadFailed(f"image {image}: no file contains plane z {z}, c {channel}, t {t}.")
         region = Region(image, level, (t, channel, z, 0, 0), (t + 1, channel + 1, z + 1, 1, 1))
-        with self._dataset.files.borrow(number) as tiff:
+        with self._dataset.files.opened(number) as tiff:
             try:
                 layout = self._layout(tiff, region, ifd)
             except DamagedSegment as error:
@@ -301,7 +285,7 @@ class OmeTiffReader(ReaderBackend):
             yield tiff, layout
 
     def stored_ranges(self, image: int, level: int) -> StoredRanges:
-        """Return where the tiles or strips of a level lie; all its planes must be stored alike."""
+        """Return the positions of a level's tiles or strips; its planes must be stored alike."""
         from bfbridge_ometiff.ranges import ranges_of
 
         record = self._images[image]
@@ -317,7 +301,7 @@ class OmeTiffReader(ReaderBackend):
         return ranges_of(record.levels[level].shape, record.samples, layouts)
 
     def ome_xml(self) -> str | None:
-        """Return the OME-XML as stored; for a plain TIFF, made from its images."""
+        """Return the stored OME-XML; for a plain TIFF, made from its images."""
         xml = self._dataset.xml
         return document_of(self._dataset.plans).to_xml() if xml is None else xml
 
@@ -331,15 +315,15 @@ class OmeTiffReader(ReaderBackend):
     def original_metadata(self) -> Mapping[str, Any]:
         """The first directory's tags by name."""
         if self._original is None:
-            with self._gate, self._dataset.files.borrow(self._dataset.first_file) as tiff:
+            with self._gate, self._dataset.files.opened(self._dataset.first_file) as tiff:
                 self._original = tiff.directory(0).named_values()
         return self._original
 
     @property
     def used_files(self) -> Sequence[str]:
-        """The file opened first, then the metadata file and the files that hold planes."""
+        """The opened file, then the metadata file and the files that contain planes."""
         return self._dataset.used_files
 
     def close(self) -> None:
-        """Close every file, now or when the last read under way has ended."""
+        """Close every file, now or after the last running read."""
         self._gate.shut()

@@ -1,7 +1,7 @@
 """OME-TIFF writer: chunks in any order from any thread, directories and OME-XML at the end.
 
-The first bytes of the file stay zero until all else is in place, so that an unfinished file is no
-TIFF. Whether it is a BigTIFF is decided then too, from where its last byte lies.
+The first bytes of the file stay zero until everything else is written, so that an unfinished file
+is not a TIFF. The position of its last byte decides whether it is a BigTIFF.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.runtime.writer_options import refuse_unknown, split_compression
 from bfbridge.storage.durable_io import read_all, write_all
 from bfbridge.tiff.packing import (
@@ -28,7 +29,7 @@ from bfbridge.tiff.packing import (
     patch_link,
 )
 from bfbridge.tiff.tags import Tag
-from bfbridge_ometiff.codecs import DamagedSegment, DecodeBuffer, decode_into
+from bfbridge_ometiff.codecs import KEPT_BYTES, DamagedSegment, decode_into
 from bfbridge_ometiff.writing.copying import copied_from
 from bfbridge_ometiff.writing.encode import (
     OPTIONS,
@@ -38,7 +39,7 @@ from bfbridge_ometiff.writing.encode import (
     settings_of,
     tile_from_chunks,
 )
-from bfbridge_ometiff.writing.grid import Grid, grid_of
+from bfbridge_ometiff.writing.grid import SegmentGrid, grid_of
 from bfbridge_ometiff.writing.xml_placement import finished_xml
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ class OmeTiffWriter(WriterBackend):
                 specs, self._encodings, self._copied, orders, strict=True
             )
         ]
-        self._padded, self._coded = DecodeBuffer(), DecodeBuffer()
+        self._padded, self._coded = ThreadBuffer(KEPT_BYTES), ThreadBuffer(KEPT_BYTES)
         self._lock = forking.lock()
-        # Windows has no pwrite: there, moving and writing are one step under this lock.
+        # Windows has no pwrite: there, seeking and writing are one step under this lock.
         self._seek_lock = forking.lock()
         self._end = _HEADER
         self._failed: BaseException | None = None
@@ -105,7 +106,7 @@ class OmeTiffWriter(WriterBackend):
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
-        """Check option names and values; see `EncodingOptions` for what they are."""
+        """Check option names and values; see `EncodingOptions`."""
         settings_of(options)
 
     @classmethod
@@ -177,19 +178,19 @@ class OmeTiffWriter(WriterBackend):
         return stored.container == "tiff" and not asked and stored["dtype"] == image.dtype.name
 
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
-        """Append a tile that is encoded already."""
+        """Append an encoded tile."""
         if self._copied[image][level] is None:
             raise BadArgument(f"image {image}, level {level}: its tiles are not copied.")
         grid = self._grids[image][level]
         self._append(grid, grid.number(index), data)
 
     def _whole(
-        self, grid: Grid, encoding: Encoding, index: Shape5, block: np.ndarray[Any, Any]
+        self, grid: SegmentGrid, encoding: Encoding, index: Shape5, block: np.ndarray[Any, Any]
     ) -> np.ndarray[Any, Any]:
-        """Return a block as a whole segment, (Y, X, samples), contiguous but for predictor 2."""
+        """Return a block as a whole segment, (Y, X, samples); contiguous except for predictor 2."""
         pixels = np.moveaxis(block[0, :, 0], 0, -1)
         shape = grid.segment_shape(index[3])
-        # Differences are taken of any strides, so that pixels are copied once, not twice.
+        # Differences are computed with any strides, so that pixels are copied once, not twice.
         fits = encoding.predictor == 2 or pixels.flags.c_contiguous
         if fits and pixels.shape == shape and pixels.dtype == encoding.dtype:
             return pixels
@@ -198,7 +199,7 @@ class OmeTiffWriter(WriterBackend):
         rows, columns = pixels.shape[:2]
         whole[:rows, :columns] = pixels
         if encoding.lossy:
-            # An edge repeated leaves no step that would ring into the image.
+            # Repeating the edge avoids a step, which would cause artefacts in the image.
             whole[:rows, columns:] = whole[:rows, columns - 1 : columns]
             whole[rows:] = whole[rows - 1 : rows]
         else:
@@ -206,11 +207,11 @@ class OmeTiffWriter(WriterBackend):
             whole[rows:] = 0
         return whole
 
-    def _append(self, grid: Grid, number: int, data: bytes | memoryview) -> None:
+    def _append(self, grid: SegmentGrid, number: int, data: bytes | memoryview) -> None:
         with self._lock:
             self._check_open()
             offset = self._end
-            # Segments begin at even offsets (TIFF 6.0, section 2).
+            # Segments start at even offsets (TIFF 6.0, section 2).
             self._end = end = offset + len(data) + len(data) % 2
         if self._settings.bigtiff is False and end > _CLASSIC_END:
             raise self._fail(
@@ -222,7 +223,7 @@ class OmeTiffWriter(WriterBackend):
             grid.counts[number] = len(data)
 
     def _put(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Write bytes at an offset that nobody else writes to."""
+        """Write bytes at an offset that no other thread writes to."""
         try:
             with self._seeking():
                 write_all(self._fd, data, offset)
@@ -232,7 +233,7 @@ class OmeTiffWriter(WriterBackend):
             raise self._fail(why, error) from error
 
     def _seeking(self) -> AbstractContextManager[Any]:
-        """Keep other threads from the file's position where a write needs it (Windows)."""
+        """Lock the position of the file where writing uses it (Windows)."""
         return nullcontext() if hasattr(os, "pwrite") else self._seek_lock
 
     def _fail(self, why: str, cause: BaseException | None = None) -> WriteFailed:
@@ -245,7 +246,7 @@ class OmeTiffWriter(WriterBackend):
 
     def _check_open(self) -> None:
         if self._fd < 0:
-            raise Closed(f"{self._target.name}: written to after finish() or abort().")
+            raise Closed(f"{self._target.name}: this writer is already finished or aborted.")
 
     def read_block(self, image: int, level: int, index: Shape5) -> np.ndarray[Any, Any] | None:
         """Return a chunk written before, cropped at the image's edge, or None."""
@@ -260,7 +261,7 @@ class OmeTiffWriter(WriterBackend):
             with self._seeking():
                 data = read_all(self._fd, count, offset)
         except OSError as error:
-            raise self._fail(f"what was written cannot be read back ({error.strerror})") from error
+            raise self._fail(f"written pixels cannot be read back ({error.strerror})") from error
         block = np.empty(grid.chunks.block_shape(index), encoding.dtype)
         out = np.moveaxis(block[0, :, 0], 0, -1)
         rows = grid.segment_shape(index[3])[0]
@@ -271,7 +272,7 @@ class OmeTiffWriter(WriterBackend):
         return block
 
     def finish(self) -> None:
-        """Write the fill value where no chunk came, the directories, and last the header.
+        """Write the fill value for missing chunks, the directories, and finally the header.
 
         Raises
         ------
@@ -294,7 +295,7 @@ class OmeTiffWriter(WriterBackend):
         self._close()
 
     def _fill_missing(self) -> None:
-        """Let all missing chunks of a level share one segment of the fill value."""
+        """Point all missing chunks of a level to one segment with the fill value."""
         for spec, encoding, grids in zip(self._specs, self._encodings, self._grids, strict=True):
             for grid in grids:
                 missing = np.flatnonzero(grid.counts == 0)
@@ -307,7 +308,7 @@ class OmeTiffWriter(WriterBackend):
                     grid.counts[numbers] = grid.counts[numbers[0]]
 
     def _directory_bytes(self) -> int:
-        """Return more bytes than the directories of a classic TIFF can take."""
+        """Return an upper limit of the bytes of the directories of a classic TIFF."""
         total = 4 * len(self._xml.encode()) + 4096
         for grids in self._grids:
             total += grids[0].planes * sum(1024 + 8 * grid.segments for grid in grids)
@@ -330,7 +331,7 @@ class OmeTiffWriter(WriterBackend):
                 yield NewDirectory(tags, below)
 
     def _put_directories(self, *, big: bool) -> int:
-        """Write all directories; return the first one's place."""
+        """Write all directories; return the position of the first one."""
         base = -(-self._end // 8) * 8
         held: tuple[bytearray, int] | None = None
         first = 0

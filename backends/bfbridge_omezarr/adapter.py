@@ -1,4 +1,4 @@
-"""One of our stores as zarr-python sees it. Imports zarr, so it is imported on use only."""
+"""A zarr-python store over a `Store`. Imports zarr, so it is imported on use only."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Adapter(Store):
     Parameters
     ----------
     store
-        What it reads.
+        The store to read.
     instead
-        Keys that are answered with other bytes than the store has.
+        Keys for which other bytes than those of the store are returned.
     """
 
     supports_writes = False
@@ -62,7 +62,7 @@ class Adapter(Store):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        # Off zarr's event loop, which must not wait for files.
+        # Outside zarr's event loop, which must not wait for files.
         data = await asyncio.to_thread(self._fetch, key, byte_range)
         return None if data is None else prototype.buffer.from_bytes(data)
 

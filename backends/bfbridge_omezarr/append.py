@@ -1,8 +1,8 @@
-"""Writing to a store that is finished already: time points are added, or pixels changed.
+"""Writing to a finished store: time points are added, or pixels changed.
 
-Both are made in full or not at all: what is written is kept aside, in the store's journal, until
-`finish` (see `bfbridge.storage.journal`). A kill before that leaves the image as it was; after it,
-the next writer ends what was begun.
+Each change is applied completely or not at all: written data are kept in the store's journal until
+`finish` (see `bfbridge.storage.journal`). If the process is killed before that, the image is
+unchanged; if it is killed later, the next writer completes the change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
 from bfbridge.chunked_store import ChunkedStoreBackend
-from bfbridge.errors import BadArgument, Closed, Unsupported
+from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ngff.documents import to_json
 from bfbridge.ngff.hierarchy import ome_xml_of
@@ -42,12 +42,12 @@ _AXES = ("t", "c", "z", "y", "x")
 
 
 class Extension(StoreWriter):
-    """A writer of further time points; its image has these only, and its blocks count from 0.
+    """A writer of further time points; its image has only these, and its blocks count from 0.
 
     Attributes
     ----------
     first_t
-        Time points there are already.
+        Number of existing time points.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Extension(StoreWriter):
         BadArgument
             `count` is not 1 or more.
         Unsupported
-            The store is not one image as bfbridge writes it (axes t, c, z, y, x, one time point
-            to a chunk and a shard, a compression that can be written).
+            The store is not one image in bfbridge's layout (axes t, c, z, y, x, one time point
+            per chunk and shard, a compression that can be written).
         BfbridgeError
             The store cannot be read.
         """
@@ -91,9 +91,7 @@ class Extension(StoreWriter):
         WriteFailed
             The file system refuses.
         """
-        if not self._open:
-            raise Closed(f"{self._files.root}: finished or aborted before.")
-        self._open = False
+        self._start_finish()
         self._complete()
         self._drop_copies()
         total = self.first_t + self._specs[0].image.levels[0].shape[0]
@@ -108,23 +106,23 @@ class Extension(StoreWriter):
         self._tree.commit(last=[METADATA_KEY, *documents])
 
     def _drop_copies(self) -> None:
-        """Remove consolidated metadata, which would go on telling the old sizes."""
+        """Remove consolidated metadata, which would contain the old sizes."""
         self._files.remove(".zmetadata")
         root = dict(self._root.documents.get("zarr.json", {}))
         if root.pop("consolidated_metadata", None) is not None:
             self._files.write("zarr.json", to_json(root))
 
     def abort(self) -> None:
-        """Give up, and remove what was added; nothing to do after `finish`."""
+        """Discard what was added; does nothing after `finish`."""
         super().abort()
         self._tree.discard()
 
     def release(self) -> None:
-        """Not for extensions: one process adds time points."""
-        raise Unsupported(f"{self._files.root}: one process adds time points, and finishes.")
+        """Raise `Unsupported`: one process adds time points."""
+        raise Unsupported(f"{self._files.root}: one process adds time points and finishes.")
 
     def _clear(self) -> None:
-        """Remove chunks beyond the end, which a program that made the store smaller has left."""
+        """Remove chunks beyond the end, which remain if a program has shortened the store."""
         for level in self._levels[0]:
             folder = Path(self._files.path(level.prefix.rstrip("/")))
             for entry in folder.glob("[0-9]*"):
@@ -133,7 +131,7 @@ class Extension(StoreWriter):
 
 
 class Changes(StoreWriter):
-    """A writer of other pixels into a finished store."""
+    """A writer that changes pixels of a finished store."""
 
     def __init__(
         self, tree: JournalTree, spec: ImageSpec, ome: OME | None, options: WriteOptions
@@ -148,8 +146,8 @@ class Changes(StoreWriter):
         Raises
         ------
         Unsupported
-            The store is not one image as bfbridge writes it, or is sharded: a shard would have to
-            be written anew for each of its chunks.
+            The store is not one image in bfbridge's layout, or is sharded: a shard would have to be
+            rewritten for each of its chunks.
         BfbridgeError
             The store cannot be read.
         """
@@ -162,31 +160,29 @@ class Changes(StoreWriter):
         return cls(tree, spec, stored.ome, stored.options)
 
     def finish(self) -> None:
-        """Put all changes in place; the metadata say what they said.
+        """Apply all changes; the metadata do not change.
 
         Raises
         ------
         WriteFailed
             The file system refuses.
         """
-        if not self._open:
-            raise Closed(f"{self._files.root}: finished or aborted before.")
-        self._open = False
+        self._start_finish()
         self._tree.commit()
 
     def abort(self) -> None:
-        """Give up: the store stays as it was; nothing to do after `finish`."""
+        """Discard all changes; does nothing after `finish`."""
         super().abort()
         self._tree.discard()
 
     def release(self) -> None:
-        """Not for changes: one process makes them, and finishes."""
+        """Raise `Unsupported`: one process makes the changes."""
         raise Unsupported(f"{self._files.root}: one process changes a finished store.")
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """What a store of one image says of itself."""
+class _StoredImage:
+    """The metadata of a store of one image."""
 
     image: Image
     found: FoundImage
@@ -197,8 +193,8 @@ class _Stored:
     ome: OME | None
 
 
-def _stored(path: Path) -> _Stored:
-    """Read what is known of a store that is to be written further."""
+def _stored(path: Path) -> _StoredImage:
+    """Read the metadata of a store that is to be changed."""
     reader = OmeZarrReader.open(as_source(path), OpenOptions())
     image, stored_ome = reader.images[0], reader.ome()
     described = (path / METADATA_KEY).exists()
@@ -217,11 +213,13 @@ def _stored(path: Path) -> _Stored:
     ]
     _refuse(path, found, infos)
     options = parse_options(options_of(path, nodes[0], infos[0]))
-    return _Stored(image, found, infos, options, nodes, root, stored_ome if described else None)
+    return _StoredImage(
+        image, found, infos, options, nodes, root, stored_ome if described else None
+    )
 
 
 def _refuse(path: Path, found: FoundImage, infos: Sequence[ArrayInfo]) -> None:
-    """Raise `Unsupported` for stores that are laid out otherwise than bfbridge does."""
+    """Raise `Unsupported` for stores whose layout differs from bfbridge's."""
     axes = () if found.multiscale is None else found.multiscale.axes
     if tuple(axis.name for axis in axes) != _AXES:
         raise Unsupported(f"{path}: time points are added to images with axes t, c, z, y, x")
@@ -232,8 +230,8 @@ def _refuse(path: Path, found: FoundImage, infos: Sequence[ArrayInfo]) -> None:
         outer = info.chunks if info.shard is None else info.shard.shape
         if not info.direct or outer[0] != 1 or info.separator != "/":
             raise Unsupported(
-                f"{path}/{info.key}: chunks of {list(outer)} with other time points in them, or "
-                "stored otherwise than bfbridge does"
+                f"{path}/{info.key}: chunks of {list(outer)} that contain other time points, or "
+                "have another layout than bfbridge's"
             )
         cut = tuple(min(n, size) for n, size in zip(first, info.shape, strict=True))
         if info.chunks != cut or info.shape[0] != infos[0].shape[0]:
@@ -260,32 +258,31 @@ def _spec_of(image: Image, found: FoundImage, infos: Sequence[ArrayInfo], count:
 
 
 class OmeZarrWriter(StoreWriter, ChunkedStoreBackend):
-    """NGFF 0.4 and 0.5: new stores, made by one process or several, and stores written further."""
+    """NGFF 0.4 and 0.5: new stores, by one process or several, and changes of finished stores."""
 
     @classmethod
     def extend(cls, path: Path, count: int) -> StoreWriter:
         """Start to add `count` time points to a finished store, in place.
 
-        The writer's image has these time points only: T and blocks count from 0. `finish` makes
-        them part of the image; until then, and after `abort`, it is what it was.
+        The writer's image has only the new time points: T and blocks count from 0. `finish` adds
+        them to the image; until then, and after `abort`, the image is unchanged.
 
         Raises
         ------
         Unsupported
-            The store is not one image as bfbridge writes it, with one time point to a chunk.
+            The store is not one image in bfbridge's layout, with one time point per chunk.
         """
         return Extension.begin(Path(path), count)
 
     @classmethod
     def update(cls, path: Path) -> StoreWriter:
-        """Start to write other pixels into a finished store, in place.
+        """Start to change pixels of a finished store, in place.
 
-        `finish` makes all changes part of the store; until then, and after `abort`, it is what it
-        was.
+        `finish` applies all changes; until then, and after `abort`, the store is unchanged.
 
         Raises
         ------
         Unsupported
-            The store is not one image as bfbridge writes it, or is sharded.
+            The store is not one image in bfbridge's layout, or is sharded.
         """
         return Changes.begin(Path(path))

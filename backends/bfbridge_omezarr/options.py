@@ -1,4 +1,4 @@
-"""Options of `OmeZarrWriter`: checked, and turned into codecs and grids."""
+"""Options of `OmeZarrWriter`: checked, and converted to codecs and grids."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class WriteOptions:
     Attributes
     ----------
     version
-        Of NGFF: "0.4" (Zarr version 2) or "0.5" (Zarr version 3).
+        NGFF version: "0.4" (Zarr version 2) or "0.5" (Zarr version 3).
     chunks, shards
-        Along T, C, Z, Y, X; `shards` is None for none.
+        Along T, C, Z, Y, X; `shards` is None without sharding.
     compression
-        Of every chunk.
+        Compression of every chunk.
     wells
         Well of each image, or None.
     hcs
-        Whether images in wells become a plate; None for those in several wells.
+        Whether images in wells form a plate; None: if there are several wells.
     """
 
     version: Literal["0.4", "0.5"]
@@ -50,7 +50,7 @@ class WriteOptions:
     hcs: bool | None = None
 
     def shard_grid(self, level: Level) -> Shape5 | None:
-        """Chunks per shard along each axis, cut to those the level has; None without shards."""
+        """Return the chunks per shard along each axis, limited to the level; or None."""
         if self.shards is None:
             return None
         t, c, z, y, x = (
@@ -70,8 +70,8 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
         number for each of the last axes of T, C, Z, Y, X, so that (512, 512) is Y, X.
         ``compression``: "blosc-zstd" (default), "blosc-lz4", "zstd", "none" or None, or a pair of
         one of them and its level. ``wells``: the well of each image ("B03"), which makes the store
-        a plate. ``hcs``: whether images that the OME metadata place in wells become a plate; by
-        default those in several wells do.
+        a plate. ``hcs``: whether images in wells of the OME metadata form a plate; by default, if
+        there are several wells.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def normalized(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _grid(value: Any, what: str) -> Shape5 | None:
-    """Return sizes along all five axes; those not given are 1."""
+    """Return sizes along all five axes; missing ones are 1."""
     if value is None:
         return None
     sizes: Sequence[Any] = (value, value)

@@ -25,11 +25,11 @@ from bfbridge.ome.xml import OmeDocument, OmeImage, parse_ome_xml
 from bfbridge_omezarr.attributes.extras import extras_of
 from bfbridge_omezarr.attributes.records import channels_from, name_from, sizes_from, time_step_from
 from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
-from bfbridge_omezarr.chunked.chunks import ArrayReader, Workspace
+from bfbridge_omezarr.chunked.chunks import Workspace, ZarrArrayReader
 from bfbridge_omezarr.chunked.codec_options import options_of
 from bfbridge_omezarr.hierarchy.documents import Documents, Guard, Node, flatten
 from bfbridge_omezarr.hierarchy.layout import FoundImage, find_images, implied_axes
-from bfbridge_omezarr.hierarchy.ngff import Axis, map_axes
+from bfbridge_omezarr.hierarchy.ngff import NgffAxis, map_axes
 from bfbridge_omezarr.hierarchy.store import Store
 from bfbridge_omezarr.hierarchy.zips import ZipStore, open_store
 
@@ -44,13 +44,13 @@ __all__ = ["METADATA_KEY", "OmeZarrReader"]
 log = logging.getLogger("bfbridge.omezarr")
 
 _BATCH: Final = 256
-# Of the channels that all images may have, the part that one may: one in so many.
+# One image may have this fraction (1/n) of the channels that all images may have.
 _ONE_IMAGE: Final = 5
 METADATA_KEY: Final = "OME/METADATA.ome.xml"
 
 
 class _Plane5:
-    """One level of an image: an array, and where each of its axes lies in T, C, Z, Y, X."""
+    """One level of an image: an array, and which of T, C, Z, Y, X each of its axes is."""
 
     def __init__(
         self, info: ArrayInfo, places: Sequence[int | None], source: Any, guard: Guard | None
@@ -67,7 +67,7 @@ class _Plane5:
 
     @property
     def level(self) -> Level:
-        """Sizes and chunk along T, C, Z, Y, X."""
+        """Shape and chunk along T, C, Z, Y, X."""
         shape, chunk = [1] * 5, [1] * 5
         for size, length, place in zip(self.info.shape, self.info.chunks, self.places, strict=True):
             if place is not None:
@@ -89,13 +89,13 @@ class _Plane5:
         return start, stop, view
 
     def check_unchanged(self) -> None:
-        """Raise an error if the array is no longer the one that was opened."""
+        """Raise an error if the array has changed since it was opened."""
         if self._guard is not None:
             self._guard.check()
 
     @property
     def is_plain(self) -> bool:
-        """Whether a chunk's bytes are those of the same chunk along T, C, Z, Y, X."""
+        """Whether the bytes of a chunk are those of the same chunk along T, C, Z, Y, X."""
         places = [place for place in self.places if place is not None]
         whole = all(n <= size for n, size in zip(self.info.chunks, self.info.shape, strict=True))
         straight = self.info.order in ((), tuple(range(len(self.info.shape))))
@@ -135,10 +135,10 @@ class OmeZarrReader(ReaderBackend):
     Backend options
     ---------------
     axes
-        Names of an array's axes, of "tczyx" ("zyx"), where the store does not name them.
+        Names of an array's axes, of "tczyx" ("zyx"), if the store does not name them.
     consolidated
-        Whether copies of the documents that a store at a URL has at its root spare requests
-        (default: True). They are compared with one array's own document first.
+        Whether to use consolidated metadata at the root of a store at a URL, which saves requests
+        (default: True). They are first compared with the document of one array.
     """
 
     name: ClassVar[str] = "omezarr"
@@ -169,9 +169,9 @@ class OmeZarrReader(ReaderBackend):
         Raises
         ------
         Unsupported
-            It is no Zarr store, has no NGFF metadata, or uses what is not handled.
+            It is not a Zarr store, has no NGFF metadata, or uses unsupported features.
         UnreadableFile
-            A document is damaged, names what is not there, or names paths outside the store.
+            A document is damaged, names missing parts, or names paths outside the store.
         LimitExceeded
             A document or a chunk is larger than the limits allow.
         """
@@ -188,7 +188,7 @@ class OmeZarrReader(ReaderBackend):
         return self._images
 
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
-        """Fill `out` with a region. Chunks that are not stored hold the array's fill value.
+        """Fill `out` with a region. Chunks that are not stored have the array's fill value.
 
         Raises
         ------
@@ -207,45 +207,45 @@ class OmeZarrReader(ReaderBackend):
             plane.check_unchanged()
 
     def reads_parts(self, image: int, level: int) -> bool:
-        """Whether a crop decodes only what it meets: of Blosc, and where nothing is compressed."""
+        """Whether a crop decodes only the part it needs: with Blosc, and without compression."""
         info = self._levels[image][level].info
         codecs = [decoder.name for decoder in info.decoders]
         return info.direct and not self.waits and codecs in ([], ["blosc"])
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
-        """Return how the chunks of a level are encoded, where the writer can say the same."""
+        """Return the encoding of the chunks of a level, if the writer supports it."""
         plane = self._levels[image][level]
         node = self._documents.node(plane.info.key)
         if not plane.is_plain or node is None:
             return None
         try:
-            told = options_of(self._store.name, node, plane.info)
+            options = options_of(self._store.name, node, plane.info)
         except Unsupported:
             return None
-        details = {"dtype": plane.info.dtype.name, "compression": told["compression"]}
+        details = {"dtype": plane.info.dtype.name, "compression": options["compression"]}
         return StoredAs("zarr", tuple(details.items()))
 
     def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
-        """Return a chunk as it is stored, or None where there is none."""
+        """Return a stored chunk, or None if there is none."""
         if self._closed:
             raise Closed(f"{self._store.name}: read after close().")
         return self._levels[image][level].stored(index)
 
     def ome_xml(self) -> str | None:
-        """Return ``OME/METADATA.ome.xml`` as stored, or a document made of the NGFF metadata.
+        """Return ``OME/METADATA.ome.xml`` as stored, or a document made from the NGFF metadata.
 
-        It is made where none is stored, and where the one stored has another number of images.
+        It is made if none is stored, or if the stored one has another number of images.
         """
         if self._xml is not None and self._document is not None:
             return self._xml
         return self.ome().to_xml()
 
     def ome(self) -> OME:
-        """Return the stored OME metadata, with what the NGFF metadata say.
+        """Return the stored OME metadata, updated from the NGFF metadata.
 
         Images that it does not describe are added. Names and colours of channels, pixel sizes and
-        time steps are those of `images`. What OME has no place for is in annotations; see
-        `bfbridge.ome.extras`.
+        time steps are those of `images`. Annotations contain metadata that OME has no element for;
+        see `bfbridge.ome.extras`.
         """
         from bfbridge_omezarr.attributes.ome import make_ome
 
@@ -256,7 +256,7 @@ class OmeZarrReader(ReaderBackend):
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
-        """All documents, flat: "0/.zattrs/multiscales[0].name" and the like."""
+        """All documents, flat: "0/.zattrs/multiscales[0].name" and so on."""
         found: dict[str, Any] = {}
         for node in self._documents.seen():
             for name, document in node.documents.items():
@@ -266,7 +266,7 @@ class OmeZarrReader(ReaderBackend):
 
     @property
     def used_files(self) -> Sequence[str]:
-        """The store, then every file in it where it is a folder that can be listed."""
+        """The store, then every file in it if it is a folder that can be listed."""
         if isinstance(self._store, ZipStore):
             return [self._store.name]
         return [self._store.name, *(self._store.label(key) for key in self._store.keys())]
@@ -321,7 +321,7 @@ class OmeZarrReader(ReaderBackend):
             except Unsupported as error:
                 if item.role != "label":
                     raise
-                log.warning("%s: the label %s is left out: %s", self._store.name, item.name, error)
+                log.warning("%s: the label %s is omitted: %s", self._store.name, item.name, error)
                 continue
             images.append(image)
             channels += len(image.channels)
@@ -333,16 +333,16 @@ class OmeZarrReader(ReaderBackend):
         self._images, self._levels, self._found = tuple(images), tuple(levels), tuple(kept)
 
     def _extras(self, number: int) -> Extras:
-        """Return what the documents say of an image beside its record."""
+        """Return the metadata of an image in addition to its record."""
         found = self._found[number]
         level = self._levels[number][0]
         return extras_of(found, level.places, level.level.shape[1])
 
     def _array(self, key: str, node: Node | None) -> ArrayInfo | Unsupported:
-        """Check one array; why it is not supported is told when an image needs it."""
+        """Read one array; an unsupported one raises its error when an image needs it."""
         where = self._store.label(key)
         if node is None:
-            raise UnreadableFile(f"{where}: the metadata names this array, but it is not there.")
+            raise UnreadableFile(f"{where}: the metadata names this array, but it is missing.")
         if node.array is None:
             raise UnreadableFile(f"{where}: the metadata names this as an array; it is a group.")
         try:
@@ -362,7 +362,7 @@ class OmeZarrReader(ReaderBackend):
         for info in arrays:
             if info.dtype.newbyteorder("=") != first.dtype.newbyteorder("="):
                 log.warning(
-                    "%s: is left out: its pixels are %s, those of level 0 are %s",
+                    "%s: is omitted: its pixels are %s, those of level 0 are %s",
                     self._store.label(info.key),
                     info.dtype,
                     first.dtype,
@@ -375,7 +375,7 @@ class OmeZarrReader(ReaderBackend):
             planes.append(_Plane5(info, places, self._source_of(info), guard))
         levels = tuple(plane.level for plane in planes)
         places = map_axes(axes, first.shape, where)
-        # Each channel is a record, so a size in a header must not make millions of them.
+        # Each channel is a record, so a size in a header must not create millions of them.
         most = self._limits.channels // _ONE_IMAGE
         check(levels[0].shape[1], most, "number of channels of one image", where)
         described = self._xml_image(number, levels[0].shape)
@@ -393,7 +393,7 @@ class OmeZarrReader(ReaderBackend):
         return image, tuple(planes)
 
     def _role(self, number: int, found: FoundImage, described: OmeImage | None) -> ImageRole:
-        """Return the role of an image: of labels their place says it, of others the OME-XML."""
+        """Return the role of an image: labels are known by their place, others by the OME-XML."""
         if found.role == "label":
             owners = (i for i, image in enumerate(self._layout.images) if image.role == "image"
                       and image.group == found.owner)  # fmt: skip
@@ -402,12 +402,12 @@ class OmeZarrReader(ReaderBackend):
 
     def _source_of(self, info: ArrayInfo) -> Any:
         if info.direct:
-            return ArrayReader(info, self._store, self._limits, self._workspace)
+            return ZarrArrayReader(info, self._store, self._limits, self._workspace)
         from bfbridge_omezarr.chunked.indirect import IndirectReader
 
         return IndirectReader(info, self._store)
 
-    def _axes_of(self, found: FoundImage, info: ArrayInfo, where: str) -> tuple[Axis, ...]:
+    def _axes_of(self, found: FoundImage, info: ArrayInfo, where: str) -> tuple[NgffAxis, ...]:
         multiscale = found.multiscale
         if multiscale is not None and multiscale.axes:
             return multiscale.axes
@@ -420,22 +420,22 @@ class OmeZarrReader(ReaderBackend):
             return self._axes
         names = info.dimension_names or ()
         if names and all(name and re.fullmatch("[tczyxTCZYX]", name) for name in names):
-            return tuple(Axis(str(name).lower()) for name in names)
-        # A bare array of five axes is taken as NGFF orders them, as bfio takes it.
+            return tuple(NgffAxis(str(name).lower()) for name in names)
+        # A bare array of five axes is interpreted in NGFF's order, as in bfio.
         if multiscale is not None or len(info.shape) in (2, 5):
             implied = implied_axes(len(info.shape))
             if implied:
                 return implied
         raise Unsupported(
-            f"nothing says what the {len(info.shape)} axes of shape {list(info.shape)} are; name "
-            "them with options={'axes': 'zyx'} or the like"
+            f"the {len(info.shape)} axes of shape {list(info.shape)} have no names; name "
+            "them with options={'axes': 'zyx'} or similar"
         )
 
     def _described(self) -> list[OmeImage | None]:
         return [self._xml_image(i, image.levels[0].shape) for i, image in enumerate(self._images)]
 
     def _xml_image(self, number: int, shape: Shape5) -> OmeImage | None:
-        """Return what the stored OME-XML says of an image, if it fits."""
+        """Return the stored OME-XML of an image, if it fits."""
         if self._document is None or number >= self._image_count():
             return None
         image = self._document.images[number]
@@ -453,12 +453,12 @@ class OmeZarrReader(ReaderBackend):
         return image
 
 
-def _checked_options(options: Mapping[str, Any]) -> tuple[tuple[Axis, ...], bool]:
+def _checked_options(options: Mapping[str, Any]) -> tuple[tuple[NgffAxis, ...], bool]:
     unknown = sorted(set(options) - {"axes", "consolidated"})
     if unknown:
         raise BadArgument(
-            f"backend_options: {', '.join(unknown)}: the omezarr backend has no such option. It "
-            "has axes and consolidated."
+            f"backend_options: {', '.join(unknown)}: the omezarr backend has no such option. Its "
+            "options are axes and consolidated."
         )
     consolidated = options.get("consolidated", True)
     if not isinstance(consolidated, bool):
@@ -472,4 +472,4 @@ def _checked_options(options: Mapping[str, Any]) -> tuple[tuple[Axis, ...], bool
             f"backend_options: axes={axes!r}: give each axis of the array once, as one of t, c, z, "
             "y, x ('zyx')."
         )
-    return tuple(Axis(name) for name in names), consolidated
+    return tuple(NgffAxis(name) for name in names), consolidated

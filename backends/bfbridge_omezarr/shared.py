@@ -1,7 +1,7 @@
-"""The plan of a store that several processes write: what each must know to write its part.
+"""The plan of a store that several processes write: what each process needs to write its part.
 
-It lies in ``.bfbridge-shared`` inside the store until the store is finished. Beside it each process
-leaves the range of values it saw, for the display window.
+It is in ``.bfbridge-shared`` inside the store until the store is finished. Each process also writes
+there the range of values it has written, for the display window.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bfbridge.ngff.omero import Window
 from bfbridge_omezarr.chunked.plain import from_plain, to_plain
 
 if TYPE_CHECKING:
-    from bfbridge_omezarr.hierarchy.files import Tree
+    from bfbridge_omezarr.hierarchy.files import KeyTree
 
 __all__ = ["FOLDER", "load_plan", "load_windows", "plan_document", "windows_document"]
 
@@ -40,7 +40,7 @@ def plan_document(
     }
 
 
-def load_plan(files: Tree) -> tuple[list[ImageSpec], dict[str, Any], str | None]:
+def load_plan(files: KeyTree) -> tuple[list[ImageSpec], dict[str, Any], str | None]:
     """Return the images, the options and the OME-XML of a store's plan.
 
     Raises
@@ -48,7 +48,7 @@ def load_plan(files: Tree) -> tuple[list[ImageSpec], dict[str, Any], str | None]
     FileMissing
         There is no plan: no store was created there, or it is finished.
     UnreadableFile
-        The plan is damaged, or of another version of bfbridge.
+        The plan is damaged, or from another version of bfbridge.
     """
     path = files.path(_PLAN)
     data = files.read(_PLAN)
@@ -61,12 +61,12 @@ def load_plan(files: Tree) -> tuple[list[ImageSpec], dict[str, Any], str | None]
         document = json.loads(data)
         if document["format"] != _FORMAT:
             raise UnreadableFile(
-                f"{path}: is a plan of format {document['format']!r}; this bfbridge knows "
+                f"{path}: this plan has format {document['format']!r}; this bfbridge reads "
                 f"{_FORMAT}. Use one version of bfbridge in all processes."
             )
         specs = from_plain(document["images"])
         if not all(isinstance(spec, ImageSpec) for spec in specs):
-            raise TypeError("its images are something else")
+            raise TypeError("its images are not a tuple of ImageSpec")
         return list(specs), dict(document["options"]), document["ome_xml"]
     except UnreadableFile:
         raise
@@ -75,14 +75,14 @@ def load_plan(files: Tree) -> tuple[list[ImageSpec], dict[str, Any], str | None]
 
 
 def windows_document(windows: Sequence[Sequence[Window]]) -> tuple[str, dict[str, Any]]:
-    """Return key and content of what one process saw, for each image and channel."""
+    """Return key and content of the display windows of one process, for each image and channel."""
     owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     seen = [[[window.low, window.high] for window in image] for image in windows]
     return f"{FOLDER}/seen-{owner}.json", {"windows": seen}
 
 
-def load_windows(files: Tree) -> Iterator[list[list[Window]]]:
-    """Yield what each process saw. Damage is passed by: a display window is no reason to fail."""
+def load_windows(files: KeyTree) -> Iterator[list[list[Window]]]:
+    """Yield the display windows of each process. Damaged ones are skipped as not essential."""
     for key in files.names(FOLDER):
         if not key.startswith(f"{FOLDER}/seen-"):
             continue

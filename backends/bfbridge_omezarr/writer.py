@@ -32,34 +32,33 @@ if TYPE_CHECKING:
     from ome_types import OME
 
     from bfbridge.storage.source import Source
-    from bfbridge_omezarr.hierarchy.files import Tree
+    from bfbridge_omezarr.hierarchy.files import KeyTree
 
 __all__ = ["StoreWriter"]
 
 Array = np.ndarray[Any, Any]
-# Blosc stores sizes in 32 bits and keeps 16 bytes for its header.
+# Blosc stores sizes in 32 bits and uses 16 bytes for its header.
 _LARGEST_CHUNK: Final = (1 << 31) - 1 - 16
 
 
 class StoreWriter(ResumedWriter):
     """A new OME-Zarr store.
 
-    One image lies at the root; several are laid out as bioformats2raw does (``0/``, ``1/`` and a
-    list in ``OME``), or as the plate that the OME metadata (of several wells, or with the option
-    ``hcs``) or the option ``wells`` tells of. Images
-    that are masks go to ``labels`` of their image. Every array has the axes t, c, z, y, x; a
-    sample of an RGB image is a channel. ``OME/METADATA.ome.xml`` holds the OME metadata. All
+    A single image is at the root. Several images have the layout of bioformats2raw (``0/``, ``1/``
+    and a list in ``OME``), or that of a plate, if the OME metadata contain several wells, or with
+    the option ``hcs`` or ``wells``. Masks are written to ``labels`` of their image. Every array has
+    the axes t, c, z, y, x; a sample of an RGB image is a channel. ``OME/METADATA.ome.xml`` contains
+    the OME metadata.
     metadata is written by `finish`, the root's last.
     """
 
     name: ClassVar[str] = "omezarr"
     at_urls: ClassVar[bool] = True
-    supports_regions: ClassVar[bool] = True
     option_names: ClassVar[tuple[str, ...]] = WRITER_OPTIONS
 
     def __init__(
         self,
-        target: Path | Source | Tree,
+        target: Path | Source | KeyTree,
         images: Sequence[ImageSpec],
         ome: OME | None,
         options: WriteOptions,
@@ -97,14 +96,14 @@ class StoreWriter(ResumedWriter):
 
     @classmethod
     def supports_dtype(cls, dtype: np.dtype[Any]) -> bool:
-        """Whether Zarr has this type of pixels: all of numpy's integers and floats."""
+        """Whether Zarr supports this type of pixels: all of numpy's integers and floats."""
         return dtype.kind in "biufc"
 
     @classmethod
     def options_for_copy(
         cls, stored: StoredAs, chunk: Shape5, options: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return options that give the chunk size and the compression of other Zarr chunks."""
+        """Return options with the chunk size and the compression of other Zarr chunks."""
         found = dict(options)
         if stored.container == "zarr" and "compression" not in found:
             found |= {"compression": stored["compression"], "chunks": chunk}
@@ -112,7 +111,7 @@ class StoreWriter(ResumedWriter):
 
     @classmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:
-        """Return the chunk: the option ``chunks`` or 1024 x 1024, cut to the image's size."""
+        """Return the chunk: the option ``chunks`` or 1024 x 1024, limited to the image's size."""
         _check_dtype(image)
         parsed = parse_options(options)
         shape = image.levels[0].shape
@@ -129,14 +128,14 @@ class StoreWriter(ResumedWriter):
         ome: OME | None,
         options: Mapping[str, Any],
     ) -> StoreWriter:
-        """Start a store at `target`, which is made with the first block.
+        """Start a store at `target`, which is created with the first block.
 
         Raises
         ------
         Unsupported
-            A dtype that Zarr has not.
+            Zarr does not support the dtype.
         BadArgument
-            An option or a fill value that makes no sense.
+            An option or a fill value is invalid.
         """
         parsed = parse_options(options)
         for spec in images:
@@ -146,21 +145,21 @@ class StoreWriter(ResumedWriter):
                 size = math.prod(level.chunk) * spec.image.dtype.itemsize
                 if size > _LARGEST_CHUNK:
                     raise BadArgument(
-                        f"chunks={level.chunk}: a chunk of {size:,} bytes is above the "
-                        f"{_LARGEST_CHUNK:,} that its compression can hold."
+                        f"chunks={level.chunk}: a chunk of {size:,} bytes is larger than the "
+                        f"{_LARGEST_CHUNK:,} bytes that its compression supports."
                     )
         return cls(target, images, ome, parsed)
 
     @classmethod
     def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
-        """Whether chunks encoded like this are what these options make."""
+        """Whether chunks with this encoding are the same as those of these options."""
         if stored.container != "zarr" or stored["dtype"] != image.dtype.name:
             return False
         wanted = parse_options({"compression": stored["compression"]}).compression
         return parse_options(options).compression == wanted
 
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
-        """Store a chunk that is encoded already."""
+        """Store an encoded chunk."""
         if not self._open:
             raise Closed(f"{self._files.root}: written after finish or abort.")
         self._levels[image][level].write_stored(index, data)
@@ -177,9 +176,9 @@ class StoreWriter(ResumedWriter):
     ) -> StoreWriter:
         """Start a store that several processes write; each opens it with `open_existing`.
 
-        No locks are taken: no two processes may write blocks of the same `unit`. Each process ends
+        No locks are used: no two processes may write blocks of the same `unit`. Each process ends
         with `release`; then one of them (or a new one) calls `finish`. Until then the store has no
-        metadata, and opens nowhere. Raises what `prepare` raises.
+        metadata, and cannot be opened. Raises the errors of `prepare`.
         """
         writer = cls.prepare(target, images, ome, options)
         xml = None if ome is None else xml_from_model(ome)
@@ -189,7 +188,7 @@ class StoreWriter(ResumedWriter):
 
     @classmethod
     def open_existing(cls, target: Path | Source) -> StoreWriter:
-        """Take part in writing a store made with `create`, in this or another process.
+        """Join the writing of a store made with `create`, in this or another process.
 
         Raises
         ------
@@ -204,13 +203,13 @@ class StoreWriter(ResumedWriter):
 
     @property
     def images(self) -> tuple[ImageSpec, ...]:
-        """What is being written."""
+        """The images being written."""
         return self._specs
 
     def unit(self, image: int, level: int = 0) -> Shape5:
-        """Smallest box (T, C, Z, Y, X) that one process has to write alone: a chunk or a shard.
+        """Smallest box (T, C, Z, Y, X) that one process must write alone: a chunk or a shard.
 
-        Regions of different processes must begin and end at multiples of it, or at the image's end.
+        Regions of different processes must start and end at multiples of it, or at the image's end.
         """
         return self._levels[image][level].unit
 
@@ -220,8 +219,8 @@ class StoreWriter(ResumedWriter):
         Raises
         ------
         WriteFailed
-            A shard was written in part. It is dropped, since another process may hold the rest of
-            it, and the two would overwrite each other.
+            A shard was written in part. It is discarded, because another process may have written
+            the rest, and the two would overwrite each other.
         """
         if not self._open:
             return
@@ -239,14 +238,14 @@ class StoreWriter(ResumedWriter):
     # ---- blocks
 
     def write_block(self, image: int, level: int, index: Shape5, block: Array) -> None:
-        """Store the block at a grid position of a level, in any order, from any thread.
+        """Store the block at a grid position of a level; in any order, from any thread.
 
         Raises
         ------
         WriteFailed
             The file system refuses.
         BadDtype, BadArgument
-            The block is not what the level holds there.
+            The block does not have the dtype and shape of the chunk.
         Closed
             The writer is finished or aborted.
         """
@@ -276,11 +275,15 @@ class StoreWriter(ResumedWriter):
         """
         return self._levels[image][level].read(index)
 
-    def finish(self) -> None:
-        """Write all metadata: arrays first, the root's last, as it makes the store an image."""
+    def _start_finish(self) -> None:
+        """Mark the writer as finished; raise `Closed` if it was finished or aborted before."""
         if not self._open:
-            raise Closed(f"{self._files.root}: finished or aborted before.")
+            raise Closed(f"{self._files.root}: this writer was already finished or aborted.")
         self._open = False
+
+    def finish(self) -> None:
+        """Write all metadata: arrays first, the root's last, as it makes the store readable."""
+        self._start_finish()
         self._complete()
         if self._shared:
             for seen in load_windows(self._files):
@@ -297,16 +300,16 @@ class StoreWriter(ResumedWriter):
             )
         others = self._others
         for group in sorted(documents, key=lambda key: (key == "", key)):
-            told = others.get(group, {})
+            extra = others.get(group, {})
             version = self._options.version
-            for name, document in group_documents(documents[group], version, told):
+            for name, document in group_documents(documents[group], version, extra):
                 self._files.write(_join(group, name), to_json(document))
         if self._shared:
             self._files.remove_folder(FOLDER)
         self._files.close()
 
     def abort(self) -> None:
-        """Close all files. What lies under the target is the caller's to remove."""
+        """Close all files. The caller removes the files below the target."""
         self._open = False
         for levels in self._levels:
             for level in levels:
@@ -326,12 +329,12 @@ class StoreWriter(ResumedWriter):
 
     @property
     def _others(self) -> dict[str, Mapping[str, Any]]:
-        """Attributes of the groups that are none of NGFF's, as their sources had them."""
-        told = {
+        """Return the attributes of groups without NGFF metadata, as in their sources."""
+        extra = {
             group: spec.extras.other.get("attributes")
             for group, spec in zip(self._places.groups, self._specs, strict=True)
         }
-        return {group: found for group, found in told.items() if isinstance(found, Mapping)}
+        return {group: found for group, found in extra.items() if isinstance(found, Mapping)}
 
 
 def _join(group: str, name: str) -> str:
@@ -341,7 +344,7 @@ def _join(group: str, name: str) -> str:
 def _check_dtype(image: Image) -> None:
     dtype = image.dtype
     if dtype.kind not in "biufc" or dtype.itemsize > (16 if dtype.kind == "c" else 8):
-        raise Unsupported(f"OME-Zarr holds no pixels of type {dtype}")
+        raise Unsupported(f"OME-Zarr does not support pixels of type {dtype}")
 
 
 def _check_fill(spec: ImageSpec) -> None:

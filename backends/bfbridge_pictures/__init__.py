@@ -1,4 +1,4 @@
-"""Pictures (GIF, PNG, BMP, Targa, JPEG, JPEG 2000, WebP, PNM), read without Java."""
+"""Common picture formats (GIF, PNG, BMP, Targa, JPEG, JPEG 2000, WebP, PNM), read without Java."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forward reading of a file's structure: few requests, and an error where the file ends early."""
+"""Sequential reading of a file's structure: few requests, and an error at the end of the file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from bfbridge.storage.source import RandomAccess
 
-__all__ = ["Cursor", "Damaged"]
+__all__ = ["Cursor", "DamagedPicture"]
 
 _BLOCK = 1 << 16
 
 
-class Damaged(Exception):
-    """A picture breaks its format's rules; the caller adds the file, and the place in it."""
+class DamagedPicture(Exception):
+    """A picture violates its format; the caller adds the file and the position."""
 
 
 class Cursor:
@@ -22,7 +22,7 @@ class Cursor:
     Parameters
     ----------
     access
-        The open file. It is read in blocks of 64 KiB, so that a server is asked rarely.
+        The open file. It is read in blocks of 64 KiB, to send few requests to a server.
     position
         First byte to read.
     """
@@ -39,13 +39,13 @@ class Cursor:
 
         Raises
         ------
-        Damaged
+        DamagedPicture
             The file ends before.
         """
         data = self.peek(length)
         if len(data) < length:
-            raise Damaged(
-                f"the file is cut short: {length:,} bytes are wanted at byte {self.position:,}, "
+            raise DamagedPicture(
+                f"the file is cut short: {length:,} bytes are needed at byte {self.position:,}, "
                 f"and the file has {self.size:,} bytes"
             )
         self.position += length
@@ -73,11 +73,11 @@ class Cursor:
 
         Raises
         ------
-        Damaged
-            Beyond the end of the file.
+        DamagedPicture
+            It would move past the end of the file.
         """
         if self.position + length > self.size:
-            raise Damaged(
+            raise DamagedPicture(
                 f"the file is cut short: a part of it should end at byte "
                 f"{self.position + length:,}, and the file has {self.size:,} bytes"
             )

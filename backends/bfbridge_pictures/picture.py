@@ -1,4 +1,4 @@
-"""What every kind of picture is to the reader: one image, its metadata, and rows of pixels."""
+"""The common interface of all picture formats: one image, its metadata, and rows of pixels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bfbridge.errors import BfbridgeError, OutOfMemory
 from bfbridge.limits import Limits, check
 from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess
-from bfbridge_pictures.cursor import Damaged
+from bfbridge_pictures.cursor import DamagedPicture
 
 __all__ = [
     "Array",
-    "File",
+    "DecodedPlanes",
     "Picture",
-    "Planes",
+    "PictureFile",
     "RawRows",
     "check_decoded",
     "describe",
@@ -32,23 +32,23 @@ __all__ = [
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Smaller ones may be packed as tightly as they like.
+# Below this size the compression ratio is not checked.
 _RATIO_FREE = 64 << 20
 _BAND = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """What a kind of picture is opened from.
+class PictureFile:
+    """The input of a picture format's module.
 
     Attributes
     ----------
     name
-        Its last part, which becomes the image's name, as in Bio-Formats.
+        Last part of the file name, which becomes the image's name, as in Bio-Formats.
     access
         The open file.
     options
-        As given to `ReaderBackend.open`.
+        The options of `ReaderBackend.open`.
     """
 
     name: str
@@ -57,7 +57,7 @@ class File:
 
     @property
     def limits(self) -> Limits:
-        """What the file may ask for."""
+        """Limits on what the file declares."""
         return self.options.limits
 
     def bytes_at(self, offset: int, length: int) -> bytes:
@@ -65,13 +65,13 @@ class File:
 
         Raises
         ------
-        Damaged
-            The file ends before.
+        DamagedPicture
+            The file ends before that.
         """
         data = bytes(self.access.read_at(offset, length)) if length else b""
         if len(data) < length:
-            raise Damaged(
-                f"the file is cut short: {length:,} bytes are wanted at byte {offset:,}, and the "
+            raise DamagedPicture(
+                f"the file is cut short: {length:,} bytes are needed at byte {offset:,}, and the "
                 f"file has {self.access.size:,} bytes"
             )
         return data
@@ -86,11 +86,11 @@ class Picture(ABC):
     image
         The record.
     original
-        The format's own metadata, by the names that Bio-Formats gives them.
+        The format's own metadata, with Bio-Formats' names.
     table
-        Colours of the pixel values, 3 x values, where these are indices.
+        Colours of the pixel values, 3 x values, if these are indices.
     description
-        For the OME document.
+        Description for the OME document.
     """
 
     image: Image
@@ -106,7 +106,7 @@ class Picture(ABC):
 
         Raises
         ------
-        Damaged
+        DamagedPicture
             They cannot be decoded.
         """
 
@@ -115,7 +115,7 @@ class Picture(ABC):
         return self.original
 
     def acquired(self) -> datetime | None:
-        """When the picture was taken, for the OME document."""
+        """Return the acquisition time for the OME document, or None."""
         return None
 
     def forget(self) -> None:  # noqa: B027 - most pictures keep no pixels
@@ -124,16 +124,16 @@ class Picture(ABC):
 
 @dataclass
 class RawRows(Picture):
-    """Rows that are stored as they are, each of the same number of bytes.
+    """Uncompressed rows, each with the same number of bytes.
 
     Attributes
     ----------
     access
         The open file.
     offset, stride
-        Where the pixels begin, and bytes from one stored row to the next.
+        Position of the pixels, and bytes between consecutive stored rows.
     decode
-        Stored rows, as (Y, `stride`) of uint8, to pixels (Y, X, samples).
+        Function from stored rows, as (Y, `stride`) of uint8, to pixels (Y, X, samples).
     upward
         Whether the bottom row is stored first.
     """
@@ -154,20 +154,20 @@ class RawRows(Picture):
             start, stop = height - stop, height - start
         wanted = (stop - start) * self.stride
         data = bytes(self.access.read_at(self.offset + start * self.stride, wanted))
-        # The padding of the last row may be left out; the kind of picture has checked the rest.
+        # The padding of the last row may be missing; the format's module has checked the rest.
         stored = np.frombuffer(data.ljust(wanted, b"\0"), np.uint8).reshape(-1, self.stride)
         pixels = self.decode(stored)
         return pixels[::-1] if self.upward else pixels
 
 
 @dataclass
-class Planes(Picture):
-    """A picture whose planes are decoded whole. The last ones decoded are kept for crops.
+class DecodedPlanes(Picture):
+    """A picture whose planes are decoded as a whole. The most recent planes are kept for crops.
 
     Attributes
     ----------
     plane
-        (level, t) to pixels (Y, X, samples). It is called by one thread at a time.
+        Function from (level, t) to pixels (Y, X, samples). One thread at a time calls it.
     keep
         How many planes are kept.
     """
@@ -192,20 +192,20 @@ class Planes(Picture):
     def _decoded(self, level: int, t: int) -> Array:
         try:
             return self.plane(level, t)
-        except (BfbridgeError, Damaged):
+        except (BfbridgeError, DamagedPicture):
             raise
         except MemoryError as error:
             size = prod(self.image.levels[level].shape[1:]) * self.image.dtype.itemsize
-            raise OutOfMemory(f"there is no memory to decode {size:,} bytes of pixels.") from error
+            raise OutOfMemory(f"not enough memory to decode {size:,} bytes of pixels.") from error
         except Exception as error:
-            # Codecs raise what they like: of damaged data, whatever comes of it.
-            raise Damaged(f"its data do not decode ({error})") from error
+            # Codecs raise exceptions of any type for damaged data.
+            raise DamagedPicture(f"its data do not decode ({error})") from error
 
     def hold(self, level: int, t: int, pixels: Array) -> None:
-        """Keep a plane that was decoded on the way to another one."""
+        """Keep a plane that was decoded while decoding another one."""
         wanted = (*self.image.levels[level].shape[3:], self.image.samples)
         if pixels.shape != wanted or pixels.dtype != self.image.dtype:
-            raise Damaged(
+            raise DamagedPicture(
                 f"it decodes to {pixels.dtype} pixels of shape {pixels.shape}, not to "
                 f"{self.image.dtype} of shape {wanted} (Y, X, samples)"
             )
@@ -220,7 +220,7 @@ class Planes(Picture):
 
 
 def describe(
-    file: File,
+    file: PictureFile,
     shape: tuple[int, int, int],
     dtype: Any,
     *,
@@ -237,15 +237,15 @@ def describe(
     Parameters
     ----------
     file
-        Names the image.
+        The file, for the image's name.
     shape
         Rows, columns and samples.
     dtype
-        Of a sample.
+        Type of a sample.
     frames
-        How many planes lie along T.
+        Number of planes along T.
     bits
-        That carry information; None for all of the dtype's.
+        Significant bits; None for all bits of the dtype.
     order, interleaved, pixel_size
         As in `bfbridge.backend.Image`.
     sizes
@@ -255,12 +255,12 @@ def describe(
 
     Raises
     ------
-    Damaged
+    DamagedPicture
         A size is not positive.
     """
     height, width, samples = shape
     if min(height, width, samples, frames) < 1:
-        raise Damaged(f"it declares {width} x {height} pixels of {samples} samples")
+        raise DamagedPicture(f"it declares {width} x {height} pixels of {samples} samples")
     dtype = np.dtype(dtype)
     levels = tuple(
         Level(
@@ -287,25 +287,25 @@ def band_of(stride: int) -> int:
     return max(_BAND // max(stride, 1), 1)
 
 
-def check_decoded(file: File, shape: tuple[int, ...], itemsize: int, stored: int) -> None:
-    """Compare what a plane declares with the limits, before memory is taken.
+def check_decoded(file: PictureFile, shape: tuple[int, ...], itemsize: int, stored: int) -> None:
+    """Compare the declared size of a plane with the limits, before memory is allocated.
 
     Parameters
     ----------
     file
         The file.
     shape
-        Of the array that decoding fills.
+        Shape of the decoded array.
     itemsize
         Bytes of each of its values.
     stored
-        Bytes that it is decoded from.
+        Bytes of the encoded plane.
 
     Raises
     ------
     LimitExceeded
         It is larger than `Limits.chunk_bytes`, or more than `Limits.chunk_ratio` times as large
-        as what is stored.
+        as the encoded plane.
     """
     size = prod(shape) * itemsize
     check(size, file.limits.chunk_bytes, "decoded size of a plane in bytes", file.name)
@@ -320,13 +320,13 @@ def palette_table(colors: bytes, *, entry: int = 3, order: str = "RGB", length: 
     Parameters
     ----------
     colors
-        As stored.
+        The stored colours.
     entry
         Bytes of one colour.
     order
-        Of red, green and blue in it.
+        Order of red, green and blue in a colour.
     length
-        Of the table.
+        Number of colours of the table.
     """
     table = np.zeros((3, length), np.uint8)
     found = np.frombuffer(colors, np.uint8, len(colors) // entry * entry).reshape(-1, entry)

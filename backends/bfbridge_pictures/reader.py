@@ -1,4 +1,4 @@
-"""The reader of pictures: which kind a file is, by its first bytes, and its pixels as a region."""
+"""The reader of pictures: the first bytes of a file select its format."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ import gzip
 import importlib
 import io
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
-import PIL  # noqa: F401 - here, so that a missing package is told when the backend is loaded
+import PIL  # noqa: F401 - here, so that a missing package is reported when the backend is loaded
 
-from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
+from bfbridge.backend import Image, OpenOptions, Region
 from bfbridge.errors import (
-    BadArgument,
     BfbridgeError,
-    Closed,
     ReadFailed,
     UnreadableFile,
     Unsupported,
 )
 from bfbridge.limits import Limits, check
+from bfbridge.reader_base import FileReader
 from bfbridge.storage.source import as_source
-from bfbridge_pictures.cursor import Damaged
-from bfbridge_pictures.picture import File, Picture
+from bfbridge_pictures.cursor import DamagedPicture
+from bfbridge_pictures.picture import Picture, PictureFile
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -47,49 +46,28 @@ _MAGIC: Final = (
 )
 
 
-class PictureReader(ReaderBackend):
+class PictureReader(FileReader):
     """One open picture. Made by `open`."""
 
     name: ClassVar[str] = "pictures"
 
-    def __init__(self, source: Source, access: RandomAccess, picture: Picture) -> None:
-        self._name = source.name
-        self._access = access
-        self._picture = picture
-        self._images = (picture.image,)
-        self._closed = False
-
     @classmethod
-    def open(cls, source: Source, options: OpenOptions) -> PictureReader:
-        """Open a picture and read what describes it.
+    def open_access(cls, source: Source, options: OpenOptions) -> RandomAccess:
+        """Open the file; gzip and bzip2 files are decompressed into memory."""
+        return _unpacked(source, options.limits) or source.open()
 
-        Raises
-        ------
-        Unsupported
-            It is no picture, or of a kind that is left to Bio-Formats.
-        UnreadableFile
-            It is damaged, or sound in a way that no reader here shows rightly.
-        """
-        if options.backend_options:
-            names = ", ".join(sorted(options.backend_options))
-            raise BadArgument(f"the pictures backend has no option named {names}.")
-        access = _unpacked(source, options.limits) or source.open()
+    def read_structure(self, options: OpenOptions) -> list[Image]:
+        """Read everything but pixels; see `FileReader`. Frames of an animation are along T."""
+        # One thread at a time decodes a plane, so further threads do not help at a URL.
+        self.waits = False
         try:
-            head = bytes(access.read_at(0, min(access.size, 132)))
-            kind = importlib.import_module(f"bfbridge_pictures.formats.{_kind(source, head)}")
-            picture = kind.open_picture(File(source.filename, access, options))
-        except Damaged as error:
-            access.close()
-            raise UnreadableFile(f"{source.name}: {error}.") from error
-        except BaseException:
-            access.close()
-            raise
-        return cls(source, access, picture)
-
-    @property
-    def images(self) -> Sequence[Image]:
-        """The picture; frames of an animation lie along T."""
-        return self._images
+            head = bytes(self.access.read_at(0, min(self.access.size, 132)))
+            kind = importlib.import_module(f"bfbridge_pictures.formats.{_kind(self.source, head)}")
+            file = PictureFile(self.source.filename, self.access, options)
+            self._picture: Picture = kind.open_picture(file)
+        except DamagedPicture as error:
+            raise UnreadableFile(f"{self.source.name}: {error}.") from error
+        return [self._picture.image]
 
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` with a region; see `ReaderBackend.read`.
@@ -101,19 +79,19 @@ class PictureReader(ReaderBackend):
         Closed
             After `close`.
         """
-        self._check_open()
+        self.check_open()
         (t0, c0, _, y0, x0), (t1, c1, _, y1, x1) = region.start, region.stop
         for t in range(t0, t1):
             try:
                 rows = self._picture.rows(region.level, t, y0, y1)
-            except Damaged as error:
+            except DamagedPicture as error:
                 raise ReadFailed(
-                    f"{self._name}: {region}: the plane at t {t} cannot be decoded: {error}."
+                    f"{self.source.name}: {region}: the plane at t {t} cannot be decoded: {error}."
                 ) from error
             out[t - t0, :, 0] = np.moveaxis(rows[:, x0:x1, c0:c1], -1, 0)
 
     def reads_parts(self, image: int, level: int) -> bool:
-        """Whether rows are stored as they are."""
+        """Whether rows are stored uncompressed."""
         del image, level
         return self._picture.reads_parts
 
@@ -123,8 +101,8 @@ class PictureReader(ReaderBackend):
         table = self._picture.table
         return None if table is None else table.copy()
 
-    def ome_xml(self) -> str | None:
-        """Return an OME-XML document made from the picture's record."""
+    def make_xml(self) -> str:
+        """Return the document of `ome` as XML."""
         from bfbridge.ome.model import xml_from_model
 
         return xml_from_model(self.ome())
@@ -133,7 +111,7 @@ class PictureReader(ReaderBackend):
         """Return the picture's metadata as an OME document."""
         from bfbridge.ome.model import document_of, without_forbidden
 
-        self._check_open()
+        self.check_open()
         document = document_of(self._images)
         if self._picture.description is not None:
             document.images[0].description = without_forbidden(self._picture.description)
@@ -143,23 +121,13 @@ class PictureReader(ReaderBackend):
     @property
     def original_metadata(self) -> Mapping[str, Any]:
         """The format's own metadata."""
-        self._check_open()
+        self.check_open()
         return dict(self._picture.metadata())
 
-    @property
-    def used_files(self) -> Sequence[str]:
-        """The file."""
-        return (self._name,)
-
     def close(self) -> None:
-        """Release the file and the planes that are kept."""
-        self._closed = True
+        """Close the file, and release the planes that are kept."""
+        super().close()
         self._picture.forget()
-        self._access.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Closed("this reader is closed; open the file again.")
 
 
 def _unpacked(source: Source, limits: Limits) -> RandomAccess | None:
@@ -170,7 +138,7 @@ def _unpacked(source: Source, limits: Limits) -> RandomAccess | None:
     UnreadableFile
         It is damaged.
     LimitExceeded
-        It is larger than a picture may be.
+        It is larger than the limits allow.
     """
     openers: dict[bytes, Callable[[IO[bytes]], Any]] = {
         b"\x1f\x8b": lambda packed: gzip.GzipFile(fileobj=packed),
@@ -190,10 +158,10 @@ def _unpacked(source: Source, limits: Limits) -> RandomAccess | None:
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, BfbridgeError):
             raise
-        raise UnreadableFile(f"{source.name}: it cannot be unpacked ({error}).") from error
+        raise UnreadableFile(f"{source.name}: it cannot be decompressed ({error}).") from error
     finally:
         access.close()
-    check(len(data), most, "unpacked size in bytes", source.name)
+    check(len(data), most, "decompressed size in bytes", source.name)
     return as_source(data, name=source.name).open()
 
 
@@ -203,6 +171,6 @@ def _kind(source: Source, head: bytes) -> str:
         if head.startswith(magic) and head[128:132] != b"DICM":
             return kind
     if source.filename.lower().endswith((".tga", ".tga.gz", ".tga.bz2")):
-        # Targa has no magic number at its beginning.
+        # Targa has no magic number at the start of the file.
         return "tga"
-    raise Unsupported("no picture of a kind that is known here")
+    raise Unsupported("not a supported picture format")

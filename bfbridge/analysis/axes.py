@@ -22,11 +22,11 @@ def select_axes(
     """Return the order of the result, and positions (or one integer) by axis."""
     wanted = source.order if order is None else str(order).upper()
     if len(set(wanted)) != len(wanted) or not set(wanted) <= set("MTCZYXS"):
-        raise BadArgument(f"dimension_order_out={order!r}: axes are M, T, C, Z, Y, X and S.")
+        raise BadArgument(f"dimension_order_out={order!r}: use the axes M, T, C, Z, Y, X and S.")
     sizes = dict(zip(source.order, source.shape, strict=True))
     unknown = {axis for axis in selection if axis.upper() not in sizes}
     if unknown:
-        raise BadArgument(f"{', '.join(sorted(unknown))}: there are axes {source.order}.")
+        raise BadArgument(f"{', '.join(sorted(unknown))}: the axes are {source.order}.")
     given = {axis.upper(): value for axis, value in selection.items()}
     chosen: dict[str, Any] = {axis: 0 for axis in sizes if axis not in wanted}
     for axis, value in given.items():
@@ -56,7 +56,7 @@ def _positions(value: Any, size: int, axis: str) -> Any:
 
 
 def reorder(array: Any, have: str, want: str, chosen: Mapping[str, Any]) -> Any:
-    """Drop the axes not wanted, add those the image lacks, and transpose."""
+    """Drop axes that are not wanted, add those that the image lacks, and transpose."""
     for axis in have:
         if axis not in want and not isinstance(chosen[axis], int):
             raise BadArgument(

@@ -1,4 +1,4 @@
-"""Where the pixels of an image lie: positions, times and channel names from its metadata."""
+"""Positions, times and channel names of the pixels of an image, from its metadata."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ SAMPLE_NAMES = "RGBA"
 
 
 def seconds(value: float | None, unit: Any) -> float | None:
-    """Express a time in seconds; None where there is none."""
+    """Convert a time to seconds; None stays None."""
     if value is None:
         return None
     return float(value) * TIMES.get(str(getattr(unit, "value", unit)), 1.0)
 
 
 def pixels_of(view: ImageView) -> model.Pixels | None:
-    """Return the image's Pixels element; None where the metadata cannot be built."""
+    """Return the image's Pixels element; None if the metadata cannot be read."""
     try:
         return view.ome.images[view.index].pixels
     except (BfbridgeError, ValueError, IndexError) as error:
-        # The pixels are sound without it.
+        # The pixels can be read without the metadata.
         log.warning("%s: no positions or times, for its metadata: %s", view.source_name, error)
         return None
 
 
 def channel_labels(view: ImageView) -> list[str]:
-    """Return one label for each position along C, as many as channels times samples.
+    """Return one label for each position along C: channels x samples.
 
-    Unnamed channels are numbered; samples of RGB pixels have R, G, B or A behind the name.
+    Channels without a name are numbered; samples of RGB pixels have R, G, B or A after the name.
     """
     found = []
     for number, channel in enumerate(view.channels):
@@ -64,7 +64,7 @@ def channel_labels(view: ImageView) -> list[str]:
 
 
 def origins(view: ImageView, pixels: model.Pixels | None) -> dict[str, Quantity]:
-    """Return where the metadata places the first plane, by axis; absent where they are silent."""
+    """Return the position of the first plane in the metadata, by axis; only known axes."""
     if pixels is None or not pixels.planes:
         return {}
     first = min(pixels.planes, key=lambda plane: (plane.the_t, plane.the_c, plane.the_z))
@@ -113,15 +113,15 @@ def _corner(view: ImageView, placed: Mapping[str, Quantity]) -> tuple[float, flo
         if position is None or pixel is None:
             raise BadArgument(
                 f"{view.source_name}: image {view.index} has no position along {axis}, or no pixel "
-                "size, so its place among others is unknown."
+                "size, so its position among other images is unknown."
             )
         try:
             found.append(convert_length(position, pixel.unit) / pixel.value)
         except BadArgument as error:
             raise BadArgument(
-                f"{view.source_name}: image {view.index} lies at {axis} = {position.value:g} "
-                f"{position.unit}, which cannot be told in pixels of {pixel.value:g} {pixel.unit}, "
-                "so its place among others is unknown."
+                f"{view.source_name}: image {view.index} is at {axis} = {position.value:g} "
+                f"{position.unit}, which cannot be converted to pixels of {pixel.value:g} "
+                f"{pixel.unit}, so its position among other images is unknown."
             ) from error
     return found[0], found[1]
 
@@ -129,8 +129,8 @@ def _corner(view: ImageView, placed: Mapping[str, Quantity]) -> tuple[float, flo
 def coordinates(view: ImageView, origin: str = "file") -> dict[str, Any]:
     """Return coordinates of a view for xarray: name -> (dims, values, attributes).
 
-    x, y and z are centres of pixels: origin + i x size. Where a lower level is f times smaller, its
-    first pixel's centre lies (f - 1) / 2 full pixels further in, as NGFF and ITK have it.
+    x, y and z are centres of pixels: origin + i x size. For a lower level with factor f, the centre
+    of the first pixel is at (f - 1) / 2 full pixels, as defined by NGFF and ITK.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def coordinates(view: ImageView, origin: str = "file") -> dict[str, Any]:
     Raises
     ------
     BadArgument
-        `origin` is neither.
+        `origin` is not one of these.
     """
     one_of(origin, "origin", ("file", "zero"))
     pixels = pixels_of(view)
@@ -159,7 +159,7 @@ def coordinates(view: ImageView, origin: str = "file") -> dict[str, Any]:
                 start = convert_length(placed[axis], unit)
             except BadArgument:
                 log.debug("%s: position along %s has no length", view.source_name, axis)
-        # Depth is not reduced by x and y: NGFF levels may reduce it by itself.
+        # The factor along z is separate: NGFF levels may also reduce z.
         factor = full.sizes[name] / view.sizes[name]
         centres = (np.arange(view.sizes[name]) + 0.5) * factor - 0.5
         found[axis] = (axis, start + centres * step, {"units": unit})
@@ -169,9 +169,9 @@ def coordinates(view: ImageView, origin: str = "file") -> dict[str, Any]:
 
 
 def _times(view: ImageView, pixels: model.Pixels | None) -> tuple[Any, ...]:
-    """Return the coordinate t: seconds where the metadata has them, else numbers of frames.
+    """Return the coordinate t: seconds if the metadata have times, otherwise numbers of frames.
 
-    Real times of the first slice and channel come first, then the nominal interval.
+    Measured times of the first slice and channel are used first, then the nominal interval.
     """
     count = view.sizes["T"]
     if pixels is not None:
@@ -190,9 +190,9 @@ def _times(view: ImageView, pixels: model.Pixels | None) -> tuple[Any, ...]:
 
 
 def time_step(view: ImageView) -> timedelta | None:
-    """Return the time between time points: the nominal interval, else the mean of the real ones.
+    """Return the time between time points: the nominal interval, else the mean of measured ones.
 
-    None where the metadata has neither; an interval of 0 is none.
+    None if the metadata have neither; an interval of 0 counts as none.
     """
     pixels = pixels_of(view)
     if pixels is None:

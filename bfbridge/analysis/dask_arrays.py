@@ -1,7 +1,7 @@
 """Images as dask and xarray arrays: lazy, picklable, read through the tile engine.
 
-`LazyImage` is an array-like over one level of one image, with its axes in any order. dask and
-xarray cut pieces from it; each piece is one read of the engine.
+`LazyImage` is an array-like object for one level of one image, with its axes in any order. dask and
+xarray select parts of it; each part is one read of the engine.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ Array = np.ndarray[Any, Any]
 FACE = "YXZCT"
 TARGET = 1024
 LARGEST_PLANE = 4096 * 4096
-"""Stored blocks of more pixels than this are cut: nobody wants them whole."""
+"""Stored blocks with more pixels than this are divided, because few programs need them whole."""
 LARGEST_BYTES = 128 << 20
 FILES_KEPT = 8
 
 
 def missing(package: str, what: str) -> MissingExtra:
-    """Make the error for an optional package that is not installed."""
+    """Return the error for an optional package that is not installed."""
     return MissingExtra(
         f"{what} needs {package}, which is not installed. Install it with: {INSTALL}"
     )
 
 
 def token(view: ImageView) -> Hashable:
-    """Return what names the pixels of a view in every process: source, modification time, view."""
+    """Return a key of a view's pixels, equal in every process: source, modification time, view."""
     file = view._file
     if file.source.data is not None:
         source: Hashable = hashlib.sha256(file.source.data).hexdigest()
@@ -64,17 +64,17 @@ def token(view: ImageView) -> Hashable:
 
 
 class LazyImage:
-    """Array-like over one level of an image; indexing reads, orthogonally along every axis.
+    """Array-like object for one level of an image; indexing reads, orthogonally along every axis.
 
-    It stays usable after its reader was closed: the file is then opened once more, for all lazy
-    images of it together. A file that has changed meanwhile is a `ReadFailed`.
+    It can be used after its reader was closed: then the file is opened again, once for all lazy
+    images of it. If the file has changed in the meantime, it raises `ReadFailed`.
 
     Parameters
     ----------
     view
         The image and level.
     order
-        Axes of this array, out of T, C, Z, Y, X; absent ones have length 1. With S, C counts
+        Axes of this array, from T, C, Z, Y, X; other axes must have length 1. With S, C counts
         channels and S the samples of each.
     """
 
@@ -110,7 +110,7 @@ class LazyImage:
         return pixels[dropped]
 
     def _read(self, chosen: Mapping[str, Any]) -> Array:
-        """Read positions along each axis of `order`; the result keeps them all."""
+        """Read positions along each axis of `order`; all axes are kept."""
         view = self._opened()
         ranges = {axis: chosen[axis] for axis in FACE if axis in chosen}
         if "S" not in chosen:
@@ -136,26 +136,26 @@ class LazyImage:
         return joined.take(samples, axis=self._order.index("S"))
 
     def _opened(self) -> ImageView:
-        """Return the view, its file opened again if it was closed."""
+        """Return the view; its file is opened again if it was closed."""
         view = self._view
         if view._file.closed:
             view = self._view = view.on(view._file.again())
         if view._file.stamp != self._stamp:
             raise ReadFailed(
-                f"{view.source_name}: the file has changed since this array was made of it. Open "
-                "it again and make a new array."
+                f"{view.source_name}: the file has changed since this array was made. Open it "
+                "again and make a new array."
             )
         return view
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
-            raise ValueError("pixels are read from a file, so an array of them is always new.")
+            raise ValueError("pixels are read from a file, so copy=False is not possible.")
         pixels = self[...]
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
 
 def _positions(item: Any, length: int) -> Any:
-    """Return what one index selects, as a range or an array of positions."""
+    """Return the positions of one index, as a range or an array."""
     if isinstance(item, slice):
         return range(*item.indices(length))
     array = np.asarray(item)
@@ -169,7 +169,7 @@ _kept_lock = forking.lock()
 
 
 def _revive(view: ImageView, order: str, stamp: Hashable) -> LazyImage:
-    """Make a pickled lazy image anew, and keep its file open for the tasks to come."""
+    """Make a lazy image from its pickle, and keep its file open for further tasks."""
     with _kept_lock:
         _kept[id(view._file)] = view._file
         _kept.move_to_end(id(view._file))
@@ -179,7 +179,7 @@ def _revive(view: ImageView, order: str, stamp: Hashable) -> LazyImage:
 
 
 def axis_sizes(view: ImageView, order: str) -> dict[str, int]:
-    """Length of each axis that `order` may name; S takes its samples off C."""
+    """Return the length of each axis that `order` may name; with S, C counts channels."""
     sizes = dict(view.sizes)
     if "S" in order:
         sizes["S"] = view.samples_per_pixel
@@ -188,18 +188,18 @@ def axis_sizes(view: ImageView, order: str) -> dict[str, int]:
 
 
 def check_order(view: ImageView, order: str, argument: str = "order") -> str:
-    """Return `order` in capitals; `argument` is what the caller calls it.
+    """Return `order` in capitals; `argument` is its name for the caller.
 
     Raises
     ------
     BadArgument
-        It names an axis twice or one that does not exist, or leaves out one longer than 1.
+        It names an axis twice or an axis that does not exist, or leaves out one longer than 1.
     """
     order = order.upper() if isinstance(order, str) else str(order)
     sizes = axis_sizes(view, order)
     if len(set(order)) != len(order) or not set(order) <= set("TCZYXS") or not order:
         raise BadArgument(
-            f"{argument}={order!r}: name axes out of T, C, Z, Y, X (and S for samples), each once."
+            f"{argument}={order!r}: give axes from T, C, Z, Y, X (and S for samples), each once."
         )
     lost = {axis: n for axis, n in sizes.items() if axis not in order and n > 1}
     if lost:
@@ -211,7 +211,7 @@ def check_order(view: ImageView, order: str, argument: str = "order") -> str:
 
 
 def asarray(view: ImageView, axes: str) -> Array:
-    """Return a view as an array with the axes named; see `ImageView.asarray`."""
+    """Return a view as an array with the given axes; see `ImageView.asarray`."""
     order = str(axes).upper()
     if view.samples_per_pixel == 1 and "S" in order and "C" not in order:
         order = order.replace("S", "C")
@@ -222,9 +222,9 @@ def asarray(view: ImageView, axes: str) -> Array:
 
 
 def default_chunks(view: ImageView, order: str) -> tuple[int, ...]:
-    """Return chunk lengths along `order`: stored chunks, put together to about 1024 x 1024.
+    """Return chunk lengths along `order`: stored chunks, joined to about 1024 x 1024.
 
-    Strips become bands of about a megapixel, and blocks above `LARGEST_PLANE` pixels are cut.
+    Strips become bands of about a megapixel, and blocks above `LARGEST_PLANE` pixels are divided.
     """
     sizes = dict(view.sizes)
     stored = {axis: min(n, sizes[axis]) for axis, n in zip(FACE, view.chunks, strict=True)}
@@ -258,7 +258,7 @@ def _multiple(stored: int, wanted: float, size: int) -> int:
 
 
 def _as_chunks(view: ImageView, order: str, chunks: Any) -> Any:
-    """Return chunks as dask takes them, along `order`."""
+    """Return chunks in the form for dask, along `order`."""
     default = default_chunks(view, order)
     if chunks is None or (isinstance(chunks, Mapping) and not chunks):
         return default
@@ -299,7 +299,7 @@ def to_dask(view: ImageView, chunks: Any = None, order: str = "TCZYX") -> dask.a
         chunks=grid,
         name=f"bfbridge-{tokenize(lazy, grid)}",
         meta=np.empty((0,) * lazy.ndim, lazy.dtype),
-        # The recipe of a file is small, and stands in each task; bytes stand in the graph once.
+        # The key of a file is small and may be in each task; bytes are in the graph only once.
         inline_array=not in_memory,
     )
     return image_array(plain, lazy)

@@ -1,7 +1,7 @@
-"""A dask array of an image that `compute` reads in one call.
+"""A dask array of an image whose `compute` is a single read.
 
-The only module that relies on how dask's Array class works inside: its constructor and slots,
-``_meta``, ``__dask_postcompute__``, and how `compute` chooses a scheduler.
+The only module that depends on internals of dask's Array class: its constructor and slots,
+``_meta``, ``__dask_postcompute__``, and the way `compute` chooses a scheduler.
 tests/private_apis/test_dask_class.py tests it.
 """
 
@@ -31,9 +31,9 @@ def image_array(plain: dask.array.Array, lazy: Any) -> dask.array.Array:
     Parameters
     ----------
     plain
-        What `dask.array.from_array` made of `lazy`.
+        The result of `dask.array.from_array` for `lazy`.
     lazy
-        An array-like; indexing it reads pixels.
+        An array-like object; indexing it reads pixels.
     """
     array: dask.array.Array = _image_array_class()(
         plain.dask, plain.name, plain.chunks, meta=plain._meta
@@ -46,9 +46,9 @@ def image_array(plain: dask.array.Array, lazy: Any) -> dask.array.Array:
 def _image_array_class() -> Any:
     """Return a dask array class that reads a whole image without a copy of each chunk.
 
-    `compute` of the image as it is, by threads, is one read of the engine, where nobody asked dask
-    for anything else. Other schedulers' chunks are joined by all workers: dask joins with one
-    thread, which for an image costs as much as reading it uncompressed.
+    `compute` of the unchanged image, with threads and default settings of dask, is one read of the
+    engine. For other schedulers all workers join the chunks: dask joins them with one thread, which
+    for an image takes as long as reading it uncompressed.
     """
     base: Any = import_module("dask.array").Array
 
@@ -57,7 +57,7 @@ def _image_array_class() -> Any:
 
         def compute(self, **options: Any) -> Any:
             name, lazy = self._whole
-            # An assignment to a part of the array gives it another name.
+            # An assignment to a part of the array changes its name.
             if options or name != self.name or not _by_plain_threads(self):
                 return super().compute(**options)
             return lazy[...]
@@ -72,7 +72,7 @@ def _image_array_class() -> Any:
 
 
 def _by_plain_threads(array: Any) -> bool:
-    """Whether dask would compute with as many threads as it likes, unwatched."""
+    """Return whether dask would compute with its default threads, without callbacks."""
     config: Any = import_module("dask.config")
     scheduler = import_module("dask.base").get_scheduler(collections=[array])
     return (
@@ -92,7 +92,7 @@ def _flatten(nested: Any, depth: int) -> Iterator[Array]:
 
 
 def _join(results: Any, chunks: Sequence[Sequence[int]], dtype: np.dtype[Any]) -> Array:
-    """Put computed chunks, nested by axis, into one array."""
+    """Join computed chunks, nested by axis, to one array."""
     out = np.empty(tuple(sum(axis) for axis in chunks), dtype)
     places = product(
         *(

@@ -1,7 +1,7 @@
-"""Scenes as AICSImageIO shows them: one image, or the tiles of one larger image.
+"""Scenes as in AICSImageIO: one image, or the tiles of one larger image.
 
-Where tiles lie comes from their plane positions; no pixels are read to answer a shape, and a
-selection reads only the tiles that it meets.
+The positions of tiles are those of their planes. Shapes are known without reading pixels, and a
+selection reads only the tiles that it overlaps.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Array = np.ndarray[Any, Any]
 
 
 class Pixels:
-    """What a scene's pixels are read from: axes, sizes, and selections by axis."""
+    """Pixels of a scene: axes, sizes, and selections by axis."""
 
     order: str
     shape: tuple[int, ...]
 
     def read(self, chosen: Mapping[str, Any]) -> Array:
-        """Read positions by axis, all axes kept."""
+        """Read positions by axis; all axes are kept."""
         raise NotImplementedError
 
     def dask(self) -> Any:
@@ -59,7 +59,7 @@ class Plain(Pixels):
         self.shape = tuple(sizes[axis] for axis in self.order)
 
     def read(self, chosen: Mapping[str, Any]) -> Array:
-        """Read positions by axis, all axes kept."""
+        """Read positions by axis; all axes are kept."""
         key = tuple(_axis_key(chosen.get(axis, slice(None))) for axis in self.order)
         return arrays.LazyImage(self._view, self.order)[key]
 
@@ -75,7 +75,7 @@ def _axis_key(value: Any) -> Any:
 
 
 class Given(Pixels):
-    """An array that was handed over, of numpy or dask."""
+    """An array of numpy or dask given by the caller."""
 
     def __init__(self, order: str, array: Any) -> None:
         self.order = order
@@ -83,7 +83,7 @@ class Given(Pixels):
         self.shape = tuple(array.shape)
 
     def read(self, chosen: Mapping[str, Any]) -> Array:
-        """Take positions by axis, all axes kept."""
+        """Select positions by axis; all axes are kept."""
         array = self._array
         for at, axis in enumerate(self.order):
             if axis in chosen:
@@ -122,7 +122,7 @@ class Mosaic:
         name = first.source_name
         shapes = {(*view.sizes.values(), view.dtype, view.samples_per_pixel) for view in self.views}
         if len(shapes) > 1:
-            raise BadArgument(f"{name}: images of different shapes are no tiles of one image.")
+            raise BadArgument(f"{name}: images of different shapes are not tiles of one image.")
         self.tile = (first.sizes["Y"], first.sizes["X"])
         placed = corners(self.views)
         top, left = min(y for y, _ in placed), min(x for _, x in placed)
@@ -148,7 +148,7 @@ def mosaics_of(views: Sequence[ImageView]) -> list[Mosaic]:
     """
     if len(views) < 2:
         raise BadArgument(
-            f"{views[0].source_name}: there is one image only, so there is nothing to stitch."
+            f"{views[0].source_name}: there is only one image, so it is not a mosaic."
         )
     scenes = tiles_by_scene(views)
     return [Mosaic(tiles) for tiles in scenes] if scenes else [Mosaic(views)]
@@ -165,7 +165,7 @@ def tiles_by_scene(views: Sequence[ImageView]) -> list[list[ImageView]]:
 
 
 class Tiles(Pixels):
-    """A mosaic by tile: M first."""
+    """A mosaic as separate tiles: axis M first."""
 
     def __init__(self, mosaic: Mosaic) -> None:
         self._mosaic = mosaic
@@ -174,7 +174,7 @@ class Tiles(Pixels):
         self.shape = (len(self._plain), *self._plain[0].shape)
 
     def read(self, chosen: Mapping[str, Any]) -> Array:
-        """Read positions by axis, all axes kept."""
+        """Read positions by axis; all axes are kept."""
         rest = {axis: value for axis, value in chosen.items() if axis != "M"}
         numbers = chosen.get("M", range(len(self._plain)))
         numbers = [numbers] if isinstance(numbers, int) else numbers
@@ -188,7 +188,7 @@ class Tiles(Pixels):
 
 
 class Stitched(Pixels):
-    """A mosaic as one image: where tiles overlap, the later one is seen; gaps are 0."""
+    """A mosaic as one image: where tiles overlap, the later one is used; gaps are 0."""
 
     def __init__(self, mosaic: Mosaic) -> None:
         self._mosaic = mosaic
@@ -200,7 +200,7 @@ class Stitched(Pixels):
         self.shape = tuple(sizes[axis] for axis in self.order)
 
     def read(self, chosen: Mapping[str, Any]) -> Array:
-        """Read positions by axis, all axes kept."""
+        """Read positions by axis; all axes are kept."""
         sizes = dict(zip(self.order, self.shape, strict=True))
         wanted = {
             axis: np.atleast_1d(np.arange(n)[chosen[axis]] if isinstance(chosen.get(axis), slice)
@@ -234,7 +234,7 @@ class Stitched(Pixels):
 
 
 class _LazyPixels:
-    """Array-like over a stitched mosaic, for dask."""
+    """Array-like object for a stitched mosaic, for dask."""
 
     def __init__(self, source: Stitched) -> None:
         self._source = source

@@ -1,7 +1,7 @@
-"""Regions as people mean them: lengths and fractions, resolutions, thumbnails, statistics.
+"""Regions in lengths and fractions, at any resolution; thumbnails.
 
-Everything reads through the views, piece by piece, so memory is bounded by a few pieces and the
-result, not by the image.
+Everything reads through the views in pieces, so memory is limited to a few pieces and the result;
+it does not depend on the size of the image.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 Span = tuple[float | None, float | None] | None
 PIECE = 2048
-"""Edge of the pieces that large regions are read in."""
+"""Side in pixels of the pieces in which large regions are read."""
 SLICES = 4
-"""Most slices of a chunk that are resampled together."""
+"""Maximum number of slices of a chunk that are resampled together."""
 LONGEST = 1 << 27
-"""Most pixels along one side of a region that is computed."""
+"""Maximum number of pixels along one side of a computed region."""
 
 
 # ---- lengths and pixels
 
 
 def _pixel_length(view: ImageView, axis: str, unit: str) -> float:
-    """Length of a pixel of this view along "x", "y" or "z"."""
+    """Return the length of a pixel of this view along "x", "y" or "z"."""
     size: Quantity | None = getattr(view.physical_pixel_size, axis)
     if size is None:
         raise BadArgument(
-            f"{view.source_name}: the file does not say how large a pixel is along {axis}, so it "
-            f"has no lengths. Give positions in pixels (units='px')."
+            f"{view.source_name}: the file has no pixel size along {axis}, so lengths cannot be "
+            "converted. Give positions in pixels (units='px')."
         )
     return convert_length(size, unit)
 
 
 def to_physical(view: ImageView, positions: Mapping[str, Any], unit: str) -> dict[str, Any]:
-    """Express pixels as lengths; see `ImageView.to_physical`."""
+    """Convert pixels to lengths; see `ImageView.to_physical`."""
     return {
         axis: np.multiply(_numbers(value, axis), _pixel_length(view, axis, unit))
         for axis, value in positions.items()
@@ -76,7 +76,7 @@ def to_physical(view: ImageView, positions: Mapping[str, Any], unit: str) -> dic
 
 
 def to_pixels(view: ImageView, positions: Mapping[str, Any], unit: str) -> dict[str, Any]:
-    """Express lengths as pixels; see `ImageView.to_pixels`."""
+    """Convert lengths to pixels; see `ImageView.to_pixels`."""
     return {
         axis: np.divide(_numbers(value, axis), _pixel_length(view, axis, unit))
         for axis, value in positions.items()
@@ -85,7 +85,7 @@ def to_pixels(view: ImageView, positions: Mapping[str, Any], unit: str) -> dict[
 
 
 def _numbers(value: Any, axis: str) -> Any:
-    """Return numbers, one or many, as numpy multiplies them."""
+    """Return a number or an array of numbers for arithmetic."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):
@@ -100,7 +100,7 @@ def _is_pixels(units: Any) -> bool:
 
 
 def pixel_span(view: ImageView, axis: str, span: Span, units: str) -> tuple[float, float]:
-    """Return (start, stop) in pixels of this view, checked against the image."""
+    """Return (start, stop) in pixels of this view after checking it against the image."""
     size = view.sizes[axis.upper()]
     if not isinstance(units, str):
         raise BadArgument(f"units={units!r}: give 'px', a unit of length, or 'fraction'.")
@@ -123,13 +123,13 @@ def pixel_span(view: ImageView, axis: str, span: Span, units: str) -> tuple[floa
         unit = 1 / _pixel_length(view, axis, unit_symbol(units))
     start = 0.0 if span[0] is None else float(span[0]) * unit
     stop = float(size) if span[1] is None else float(span[1]) * unit
-    # Lengths divided by a pixel size are whole numbers only up to rounding.
+    # Lengths divided by a pixel size are whole numbers only up to rounding errors.
     slack = 1e-6 * max(1.0, size)
     if not (-slack <= start < stop <= size + slack):
         shown = f"pixels {start:g} to {stop:g}"
         raise BadSelection(
-            f"{view.source_name}: {axis}={tuple(span)!r} {units} ({shown}) is empty or leaves the "
-            f"image, which has {size} pixels along {axis}."
+            f"{view.source_name}: {axis}={tuple(span)!r} {units} ({shown}) is empty or extends "
+            f"beyond the image, which has {size} pixels along {axis}."
         )
     return max(start, 0.0), min(stop, float(size))
 
@@ -148,14 +148,14 @@ def as_key(
     units: str = "px",
     target: ImageView | None = None,
 ) -> tuple[slice, slice]:
-    """Return the key of a region, its borders rounded to whole pixels.
+    """Return the key of a region, with borders rounded to whole pixels.
 
     Parameters
     ----------
     view, x, y, units
         As in `region`.
     target
-        The level that the key is for. Default: `view`.
+        Level for which the key is made. Default: `view`.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def key_of(view: ImageView, target: ImageView, region: Mapping[str, Any]) -> Any
     Raises
     ------
     BadArgument
-        It has other keys than x, y and units.
+        The mapping has keys other than x, y and units.
     """
     unknown = {str(name) for name in region} - {"x", "y", "units"}
     if unknown:
@@ -189,7 +189,7 @@ def key_of(view: ImageView, target: ImageView, region: Mapping[str, Any]) -> Any
 
 
 def magnification_of(view: ImageView) -> float | None:
-    """Nominal magnification of the image's objective, or None where the file is silent."""
+    """Return the nominal magnification of the image's objective, or None if unknown."""
     ome = view.ome
     image = ome.images[view.index]
     wanted = image.objective_settings.id if image.objective_settings is not None else None
@@ -203,7 +203,7 @@ def magnification_of(view: ImageView) -> float | None:
 
 
 def level_magnification(view: ImageView) -> float | None:
-    """Return the objective's magnification as far as this level still has it."""
+    """Return the nominal magnification of this level, or None if unknown."""
     native = magnification_of(view)
     return native and native * view.sizes["X"] / view.levels[0].sizes["X"]
 
@@ -213,16 +213,16 @@ def level_magnification(view: ImageView) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How a region is made: from which level, between which borders, by which method.
+    """How a region is computed: source level, borders and method.
 
     Attributes
     ----------
     source
-        The level that is read.
+        Level that is read.
     edges
         Borders of the new pixels along Y and X, in pixels of `source`.
     method
-        For each of the two axes; None where pixels are taken as they are.
+        Method for each of the two axes; None if pixels are copied unchanged.
     """
 
     source: ImageView
@@ -238,7 +238,7 @@ def _wanted_pixels(
     magnification: float | None,
     max_size: int | tuple[int, int] | None,
 ) -> tuple[float, float]:
-    """Return how large new pixels are along Y and X, in pixels of this view."""
+    """Return the size of new pixels along Y and X, in pixels of this view."""
     if pixel_size is not None:
         given = pixel_size if isinstance(pixel_size, Mapping) else dict.fromkeys("yx", pixel_size)
         try:
@@ -250,7 +250,7 @@ def _wanted_pixels(
         native = magnification_of(view)
         if not native:
             raise BadArgument(
-                f"{view.source_name}: the file does not say with which magnification it was taken; "
+                f"{view.source_name}: the file has no magnification of the objective; "
                 "give pixel_size= or level= instead."
             )
         magnification = number(magnification, "magnification", positive=True)
@@ -282,11 +282,11 @@ def _as_pixels(view: ImageView, axis: str, value: Any, units: str) -> float:
 
 
 def _finest_needed(view: ImageView, sizes: tuple[float, float]) -> ImageView:
-    """Return the coarsest level that is at least as fine as pixels of these sizes."""
+    """Return the coarsest level whose pixels are not larger than these sizes."""
     best = view.levels[0]
     for level in view.levels[1:]:
         factors = [view.sizes[axis] / level.sizes[axis] for axis in "YX"]
-        # Levels of odd sizes are not exactly 2 times smaller.
+        # For odd sizes the factor between levels is not exactly 2.
         fine = all(
             f <= size * (1 + 1e-6) + size / level.sizes[axis]
             for f, size, axis in zip(factors, sizes, "YX", strict=True)
@@ -297,19 +297,19 @@ def _finest_needed(view: ImageView, sizes: tuple[float, float]) -> ImageView:
 
 
 def _count(start: float, stop: float, pixel: float, most: int | None) -> int:
-    """Return how many new pixels an extent has: as many as fit, at least one."""
+    """Return the number of new pixels in an extent: as many as fit, at least one."""
     wanted = (stop - start) / pixel if pixel > 0 else math.inf
     if wanted > LONGEST:
         raise BadArgument(
-            f"pixels as small as asked for would be {wanted:.3g} along one side; {LONGEST} is the "
-            "most. Ask for larger ones, or a smaller region."
+            f"pixels of the given size would be {wanted:.3g} along one side; {LONGEST} is the "
+            "maximum. Choose larger pixels, or a smaller region."
         )
     count = max(1, round(wanted))
     return count if most is None else min(count, most)
 
 
 def _edges(start: float, stop: float, pixel: float, ratio: float, most: int | None) -> Array:
-    """Return borders of new pixels in pixels of the source."""
+    """Return the borders of new pixels in pixels of the source."""
     return np.linspace(start * ratio, stop * ratio, _count(start, stop, pixel, most) + 1)
 
 
@@ -318,14 +318,14 @@ def _plan(
     level: int | None, pixel_size: Any, magnification: float | None,
     max_size: int | tuple[int, int] | None, method: str | None,
 ) -> _Plan:  # fmt: skip
-    asked = {
+    resolutions = {
         "level": level, "pixel_size": pixel_size, "magnification": magnification,
         "max_size": max_size,
     }  # fmt: skip
-    said = [name for name, value in asked.items() if value is not None]
-    if len(said) > 1:
-        raise BadArgument(f"{' and '.join(said)} both say how fine the result is; give one.")
-    if not said or level is not None:
+    given = [name for name, value in resolutions.items() if value is not None]
+    if len(given) > 1:
+        raise BadArgument(f"{' and '.join(given)} both set the resolution; give one of them.")
+    if not given or level is not None:
         source = view if level is None else view.levels.pick(level)
         (top, bottom), (left, right) = spans
         keys = as_key(view, (left, right), (top, bottom), target=source)
@@ -345,7 +345,7 @@ def _plan(
 
 
 def _method(view: ImageView, borders: Array, method: str | None) -> str | None:
-    """Return the resampling method of one axis; None where nothing is to be done."""
+    """Return the resampling method of one axis; None if pixels are copied unchanged."""
     step = (borders[-1] - borders[0]) / (len(borders) - 1)
     whole = abs(step - 1) < 1e-9 and abs(borders[0] - round(borders[0])) < 1e-6
     if method is None:
@@ -377,7 +377,7 @@ def region(
     resample: str | None = None,
     keepdims: bool = False,
 ) -> Array:
-    """Read a region at a resolution asked for; see `ImageView.region`."""
+    """Read a region at a given resolution; see `ImageView.region`."""
     spans = (pixel_span(view, "y", y, units), pixel_span(view, "x", x, units))
     plan = _plan(view, spans, units, level, pixel_size, magnification, max_size, resample)
     chosen = parse_ranges(tuple(plan.source.sizes.values()), Z=z, C=c, T=t).axes[2:]
@@ -385,7 +385,7 @@ def region(
 
 
 def _make(plan: _Plan, chosen: Sequence[Any], keepdims: bool) -> Array:
-    """Compute what a plan says, at positions along Z, C and T."""
+    """Compute a plan at positions along Z, C and T."""
     rows, columns = (len(edges) - 1 for edges in plan.edges)
     depth = tuple(len(axis) for axis in chosen)
     source = plan.source
@@ -407,7 +407,7 @@ def region_shape(
     magnification: float | None = None,
     max_size: int | tuple[int, int] | None = None,
 ) -> tuple[int, int]:
-    """Return rows and columns that `region` would give, without making or reading anything."""
+    """Return the numbers of rows and columns of `region`, without reading pixels."""
     spans = (pixel_span(view, "y", y, units), pixel_span(view, "x", x, units))
     if pixel_size is None and magnification is None and max_size is None:
         target = view if level is None else view.levels[level]
@@ -423,7 +423,7 @@ def region_shape(
 
 
 class Resampled:
-    """An image at a resolution of its own, computed where it is read; tiles walk over it.
+    """An image at another resolution, computed when it is read; tiles iterate over it.
 
     Parameters
     ----------
@@ -460,7 +460,7 @@ class Resampled:
 def _jobs(plan: _Plan, chosen: Sequence[Any], out: Array) -> Iterator[Callable[[], None]]:
     """Return jobs that fill `out`, each from one piece of the source."""
     if plan.method == (None, None):
-        # Nothing to compute: one read, which the engine splits by itself.
+        # Nothing to compute: one read, which the engine divides.
         yield partial(_fill, plan, chosen, out, slice(0, out.shape[0]), slice(0, out.shape[1]))
         return
     grids = []
@@ -469,7 +469,7 @@ def _jobs(plan: _Plan, chosen: Sequence[Any], out: Array) -> Iterator[Callable[[
         step = (borders[-1] - borders[0]) / count
         size = max(1, min(count, int(PIECE / max(step, 1.0))))
         grids.append([slice(a, min(a + size, count)) for a in range(0, count, size)])
-    # What lies in one stored chunk is read together; a few slices at most, for memory's sake.
+    # Slices of one stored chunk are read together, but only a few, to limit the memory.
     _, _, deep, wide, _ = plan.source.chunks
     steps = (min(deep, SLICES), wide, 1)
     for places in product(
@@ -482,7 +482,7 @@ def _jobs(plan: _Plan, chosen: Sequence[Any], out: Array) -> Iterator[Callable[[
 
 
 def _fill(plan: _Plan, chosen: Sequence[Any], out: Array, rows: slice, columns: slice) -> None:
-    """Make one piece of the result."""
+    """Compute one piece of the result."""
     borders = [
         edges[s.start : s.stop + 1] for edges, s in zip(plan.edges, (rows, columns), strict=True)
     ]
@@ -506,7 +506,7 @@ def _fill(plan: _Plan, chosen: Sequence[Any], out: Array, rows: slice, columns: 
 
 
 def positions(axis: Any) -> Any:
-    """Return positions as `read` takes them: an array, as two numbers would be a span."""
+    """Return positions for `read`: an array, because two numbers would be a span."""
     return axis if isinstance(axis, range) else np.asarray(axis)
 
 

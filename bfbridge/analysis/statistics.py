@@ -28,7 +28,7 @@ COARSE = 512
 
 
 def coarse_level(view: ImageView) -> ImageView:
-    """Return the level that statistics are estimated on."""
+    """Return the level used to estimate statistics."""
     best = view
     for level in view.levels[view.level :]:
         if max(level.sizes["Y"], level.sizes["X"]) >= COARSE:
@@ -37,7 +37,7 @@ def coarse_level(view: ImageView) -> ImageView:
 
 
 def _pieces(view: ImageView, z: Any, c: Any, t: Any) -> Iterator[dict[str, Any]]:
-    """Return keyword arguments of `read` that cover a selection, along the stored chunks."""
+    """Yield keyword arguments of `read` that cover a selection, along the stored chunks."""
     shape = tuple(view.sizes.values())
     axes = parse_ranges(shape, Z=z, C=c, T=t).axes
     lengths = [
@@ -53,7 +53,7 @@ def _pieces(view: ImageView, z: Any, c: Any, t: Any) -> Iterator[dict[str, Any]]
 
 
 def _each(view: ImageView, z: Any, c: Any, t: Any, use: Callable[[Array], None]) -> None:
-    """Read all pieces of a selection and hand each over; one at a time gets to `use`."""
+    """Read all pieces of a selection and pass each to `use`, one at a time."""
     lock = threading.Lock()
 
     def job(piece: dict[str, Any]) -> None:
@@ -73,11 +73,11 @@ def min_max(
     Parameters
     ----------
     finite
-        Whether infinities are left out, as NaN always is.
+        Whether infinities are left out. NaN always is.
     """
     exact = flag(exact, "exact")
     if view.dtype.kind == "c":
-        raise BadArgument(f"{view.source_name}: complex pixels have no order, so no least value.")
+        raise BadArgument(f"{view.source_name}: complex pixels have no order, so no minimum.")
     found: list[Any] = []
 
     def use(pixels: Array) -> None:
@@ -91,7 +91,7 @@ def min_max(
     if not found:
         if view.dtype.kind == "f":
             return view.dtype.type(np.nan), view.dtype.type(np.nan)
-        raise BadSelection(f"{view.source_name}: nothing is selected, so there is no least value.")
+        raise BadSelection(f"{view.source_name}: the selection is empty, so there is no minimum.")
     return found[0], found[1]
 
 

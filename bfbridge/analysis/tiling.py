@@ -1,4 +1,4 @@
-"""Walking over an image in tiles: which windows there are, and reading them ahead of the caller."""
+"""Iteration over an image in tiles, with reading ahead."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Array = np.ndarray[Any, Any]
 Edge = Literal["crop", "pad", "drop"]
 EDGES = ("crop", "pad", "drop")
 MOST = 2**31 - 1
-"""Longest side of a tile, and most tiles of a batch."""
+"""Maximum side of a tile, and maximum number of tiles in a batch."""
 
 
 class Readable(Protocol):
-    """What tiles are read from."""
+    """Interface of an image that is read in tiles."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -57,9 +57,9 @@ class Tile:
     pixels
         (Y, X), or (Y, X, samples) for RGB.
     y, x, z, c, t
-        Where it starts in the image. Padding never moves the start.
+        Position of its first pixel in the image, before padding.
     height, width
-        How much of it lies inside the image (or the region asked for); the rest is padding.
+        Size of the part inside the image (or the region); the rest is padding.
     """
 
     pixels: Array
@@ -73,7 +73,7 @@ class Tile:
 
     @property
     def key(self) -> tuple[slice, ...]:
-        """What selects the same pixels in ``br[...]`` or ``bw[...]``, padding left out."""
+        """Key of the same pixels in ``br[...]`` or ``bw[...]``, without padding."""
         samples = self.pixels.shape[2] if self.pixels.ndim == 3 else 1
         return (
             slice(self.y, self.y + self.height),
@@ -114,7 +114,7 @@ class _Window:
 def iterate(
     view: Readable, size: Any, overlap: Any = 0, region: Any = ..., edge: Edge = "crop"
 ) -> Iterator[Tile]:
-    """Walk over the tiles of all planes, reading ahead; see `ImageView.tiles`."""
+    """Iterate over the tiles of all planes, reading ahead; see `ImageView.tiles`."""
     shape = _pair(size, "size", 1)
     windows = _windows(view, shape, _pair(overlap, "overlap", 0), region, edge)
     jobs = (partial(_read, view, window, shape, edge) for window in windows)
@@ -129,9 +129,9 @@ def batches(
     region: Any = ...,
     edge: Edge = "pad",
 ) -> Iterator[TileBatch]:
-    """Walk over the tiles of all planes in batches of equal tiles; see `ImageView.tiles`."""
+    """Iterate over the tiles of all planes in batches of equal size; see `ImageView.tiles`."""
     if one_of(edge, "edge", EDGES) == "crop":
-        raise BadArgument("tiles of one batch are equally large: use edge='pad' or 'drop'.")
+        raise BadArgument("tiles of one batch must have the same size: use edge='pad' or 'drop'.")
     batch = whole(batch, "batch", 1, MOST)
     shape = _pair(size, "size", 1)
     windows = iter(_windows(view, shape, _pair(overlap, "overlap", 0), region, edge))
@@ -140,7 +140,7 @@ def batches(
 
 
 def _pair(value: Any, name: str, least: int) -> tuple[int, int]:
-    """Read a size given as one number or as (height, width)."""
+    """Return a size given as one number or as (height, width)."""
     pair = tuple(value) if np.iterable(value) and not isinstance(value, str) else (value, value)
     good = len(pair) == 2 and all(
         isinstance(n, (int, np.integer)) and not isinstance(n, bool) and least <= n <= MOST
@@ -172,12 +172,12 @@ def _windows(
 
 
 def _channel_starts(axis: Axis, samples: int) -> list[int]:
-    """First samples of the channels; an RGB channel comes whole or not at all."""
+    """Return the first samples of the channels; an RGB channel must be selected completely."""
     chosen = [int(i) for i in axis]
     starts = [i for i in chosen if i % samples == 0]
     if samples > 1 and sorted(chosen) != sorted(s + k for s in starts for k in range(samples)):
         raise BadArgument(
-            f"region: the {samples} samples of an RGB channel make one tile; choose all of them."
+            f"region: the {samples} samples of an RGB channel form one tile; select all of them."
         )
     return starts
 
@@ -187,7 +187,7 @@ def _starts(axis: Axis, size: int, overlap: int, edge: Edge) -> list[int]:
         return []
     first, stop, step = int(axis[0]), int(axis[-1]) + 1, size - overlap
     starts = [first]
-    # Stop where a further tile would lie in the overlap alone.
+    # Stop before a tile that would be inside the overlap.
     while starts[-1] + size < stop:
         starts.append(starts[-1] + step)
     return [s for s in starts if s + size <= stop] if edge == "drop" else starts
@@ -233,7 +233,7 @@ BfioIndex = tuple[list[list[int]], ...]
 
 
 def bfio_batch_limit(view: Readable, tile_size: Any, tile_stride: Any = None) -> int:
-    """Largest batch of bfio's iterator: the tiles that start in one column of 1024 pixels."""
+    """Return the largest batch of bfio's iterator: tiles that start in one column of 1024."""
     size = _pair(tile_size, "tile_size", 1)
     stride = size if tile_stride is None else _pair(tile_stride, "tile_stride", 1)
     rows = -(-view.sizes["Y"] // stride[0])
@@ -248,7 +248,7 @@ def bfio_batches(
     batch_size: int | None,
     channels: Sequence[int],
 ) -> Iterator[tuple[Array, BfioIndex]]:
-    """Walk over plane (z 0, t 0) as bfio's iterator does; see `BioReader.__call__`."""
+    """Iterate over plane (z 0, t 0) as bfio's iterator does; see `BioReader.__call__`."""
     size = _pair(tile_size, "tile_size", 1)
     stride = size if tile_stride is None else _pair(tile_stride, "tile_stride", 1)
     limit = bfio_batch_limit(view, size, stride)
@@ -258,10 +258,10 @@ def bfio_batches(
         batch_size = whole(batch_size, "batch_size", 1, limit)
     except BadArgument:
         raise BadArgument(
-            f"batch_size={batch_size!r}: it is from 1 to maximum_batch_size(), here {limit}."
+            f"batch_size={batch_size!r}: give 1 to maximum_batch_size(), here {limit}."
         ) from None
     chosen = [int(c) for c in parse_axis(channels, view.sizes["C"], "C")]
-    # bfio centres tiles on their strides only where the two have no number in common.
+    # bfio centres tiles on their strides only if the two have no number in common.
     centred = not set(size) & set(stride)
     y0, x0 = (-((n - s) // 2) if centred else 0 for n, s in zip(size, stride, strict=True))
     corners = itertools.product(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bfbridge import registry
 from bfbridge.convert.execute.batch import plan_jobs, run_batch
@@ -37,6 +37,9 @@ from bfbridge.errors import (
     TargetExists,
 )
 from bfbridge.storage.source import path_or_url
+
+if TYPE_CHECKING:
+    from bfbridge.backend import WriterBackend
 
 __all__ = ["Conversion", "convert", "convert_many", "is_batch"]
 
@@ -215,9 +218,11 @@ def _convert_one(
     progress = run.progress
     if run.watcher is not None and progress is None:
         progress = _watched(run.watcher, source)
-    options = _for_target(_with_names(options, name), name)
+    options = _with_names(options, name)
+    writer = registry.writer_for(name, options.target_backend)
+    options = options.for_writer(writer, name)
     report = _report_of_one(options, run)
-    job = Job(source, name, run.overwrite, run.resume)
+    job = Job(source, name, writer, run.overwrite, run.resume)
     try:
         record = choose_executor(run, 1).convert(job, options, progress)
     except Exception as error:
@@ -250,11 +255,6 @@ def _watched(watcher: Watcher, source: Any) -> Callable[[int, int], None]:
     watcher.begin(1)
     watcher.started(0, Path(str(source)).name)
     return lambda done, total: watcher.moved(0, done, total)
-
-
-def _for_target(options: ConvertOptions, target: str) -> ConvertOptions:
-    """Return the options in the form of the backend that writes the target."""
-    return options.for_writer(registry.writer_for(target, options.target_backend), target)
 
 
 def _with_names(options: ConvertOptions, target: str) -> ConvertOptions:
@@ -292,8 +292,8 @@ def _convert_batch(
 ) -> Conversion:
     begun = time.perf_counter()
     folder = place_of(target)
-    _check_folder(folder, run.suffix, options)
-    options = _for_target(options, f"x{run.suffix}")
+    writer = _writer_into(folder, run.suffix, options)
+    options = options.for_writer(writer, f"x{run.suffix}")
     listed = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     watcher = run.watcher or Watcher()
     place = place_of(run.report) if run.report else report_path(folder, run.part)
@@ -309,7 +309,8 @@ def _convert_batch(
     )  # fmt: skip
     if not found:
         raise FileMissing(_nothing_found(listed, skipped))
-    jobs = plan_jobs(found, name_targets(found, folder, run.suffix, options.split), run)
+    targets = name_targets(found, folder, run.suffix, options.split)
+    jobs = plan_jobs(found, targets, writer, run)
     report.skipped = skipped.reasons
     # One part that records the results of the search is enough for all.
     report.scan = scan.as_dict() if scan.is_new or run.part is None else None
@@ -328,14 +329,22 @@ def _nothing_found(sources: Sequence[Any], skipped: Skipped) -> str:
     return f"{', '.join(map(str, sources))}: there is no image.{more}"
 
 
-def _check_folder(folder: Place, suffix: str, options: ConvertOptions) -> None:
-    """Refuse a folder in which no new files with this suffix can be made."""
+def _writer_into(folder: Place, suffix: str, options: ConvertOptions) -> type[WriterBackend]:
+    """Return the backend that writes new files with a suffix into a folder.
+
+    Raises
+    ------
+    TargetExists
+        The folder is a file.
+    Unsupported
+        The folder is at a URL, and the backend writes to disks only.
+    """
     if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
         raise TargetExists(
             f"{folder}: this is a file, and a batch needs a folder. Choose another name, or a name "
             "with the suffix of an image format for a single source."
         )
-    registry.writer_for(f"{folder / '*'}{suffix}", options.target_backend)
+    return registry.writer_for(f"{folder / '*'}{suffix}", options.target_backend)
 
 
 def _failure(done: Conversion) -> str:

@@ -1,4 +1,4 @@
-"""Places of new files and of what is searched: paths, or URLs with the little of `Path` needed."""
+"""Locations of sources and new files: paths, or URLs with the required subset of `Path`."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def identity(text: str | os.PathLike[str]) -> str:
 
 
 def folders_of(identity: str) -> Iterator[str]:
-    """Yield the folders that hold a file, the innermost first, as `identity` names them."""
+    """Yield the folders that contain a file, the innermost first, as `identity` names them."""
     separator = "/" if is_url(identity) else os.sep
     while folder := identity.rpartition(separator)[0]:
         yield folder
@@ -104,7 +104,7 @@ def folders_of(identity: str) -> Iterator[str]:
 
 
 def exists(place: Place, storage: Storage) -> bool:
-    """Whether there is something under a name; at a URL, whether there is an image store."""
+    """Whether a path exists; at a URL, whether there is an image store."""
     if isinstance(place, Path):
         return os.path.lexists(place)
     source = as_source(place, storage)
@@ -117,7 +117,7 @@ def stored_bytes(place: Place, storage: Storage) -> int:
     Raises
     ------
     ReadFailed
-        The server of a URL cannot be asked.
+        The server of a URL does not report the size.
     """
     if isinstance(place, Url):
         source = as_source(place, storage)
@@ -128,7 +128,7 @@ def stored_bytes(place: Place, storage: Storage) -> int:
         except Exception as error:
             from bfbridge.errors import ReadFailed
 
-            raise ReadFailed(f"{place}: its size cannot be asked for ({error}).") from error
+            raise ReadFailed(f"{place}: its size cannot be determined ({error}).") from error
     if not place.is_dir():
         return place.stat().st_size
     total = 0

@@ -1,7 +1,7 @@
 """Conversion options, each defined once.
 
-`ConvertOptions` is what every file of a batch has in common, and is sent to worker processes.
-`RunOptions` is which files are converted, and in which processes. The metadata of a field
+`ConvertOptions` has the options that all files of a batch share; it is sent to worker processes.
+`RunOptions` selects the files and the processes. The metadata of a field
 (`Option`) is the source of its command-line option, its documentation, its check, and its part in
 fingerprints and reports. `TARGET_OPTIONS` describes the options of new files that have a
 command-line option; writer backends define and check them.
@@ -55,7 +55,7 @@ class Option:
     more
         Sentences for the documentation only.
     flags
-        Names on the command line; none where it has no option of its own.
+        Names on the command line; none if there is no command-line option.
     panel
         Heading under which ``bfbridge convert --help`` lists it.
     kind
@@ -67,7 +67,7 @@ class Option:
     affects_file
         Whether other values make other files, so that ``resume`` converts again.
     secret
-        Whether values may be credentials, of which reports hold only the names.
+        Whether values may be credentials, of which reports contain only the names.
     """
 
     help: str
@@ -83,10 +83,10 @@ class Option:
 
 
 def _option(default: Any, help: str, *flags: str, **more: Any) -> Any:  # noqa: A002 - typer's word
-    told = {"option": Option(help, flags=flags, **more)}
+    metadata = {"option": Option(help, flags=flags, **more)}
     if callable(default):
-        return field(default_factory=default, metadata=told)
-    return field(default=default, metadata=told)
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def option_of(declared: Field[Any]) -> Option:
@@ -107,13 +107,15 @@ class _Checked:
                 object.__setattr__(self, declared.name, parse(value, declared.name))
 
 
-SELECTION = "What is converted"
+SOURCES = "What to convert"
+OUTPUT = "Output"
+SELECTION = "Selection"
 PIXELS = "Pixel values and metadata"
-NEW_FILE = "New files"
-CHECKS = "Checks"
-BATCH = "Batches"
-RESOURCES = "Processes and memory"
-ACCESS = "Backends and storage"
+RUN = "Run"
+REMOTE = "Remote storage"
+ADVANCED = "Advanced"
+PANELS = (SOURCES, OUTPUT, SELECTION, PIXELS, RUN, REMOTE, ADVANCED)
+"""Headings of ``bfbridge convert --help``, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,43 +123,45 @@ class ConvertOptions(_Checked):
     """How files are converted; the same for every file of a batch."""
 
     series: int | str | Sequence[int | str] | None = _option(
-        None, "Number or name of an image, or several; default: all, into one file.",
-        "--series", "-s", panel=SELECTION, kind=list[str] | None, parse=values.parse_series,
+        None, "Images: numbers (0,2) or a name; default: all, in one file.",
+        "--series", "-s", panel=SELECTION, metavar="NAME", kind=list[str] | None,
+        parse=values.parse_series, more="Also a list of numbers and names.",
     )  # fmt: skip
     source_level: int = _option(
         0, "Resolution level of the source that is read; 0 is full size.",
-        "--source-level", panel=SELECTION, kind=int, least=0, parse=values.number_from(0),
+        "--source-level", panel=SELECTION, metavar="N", kind=int, least=0,
+        parse=values.number_from(0),
     )  # fmt: skip
     channels: Any = _option(
         None, "Channels: numbers (0,2 or 0:3) or names.",
-        "--channels", "--channel", panel=SELECTION,
+        "--channels", "--channel", panel=SELECTION, metavar="LIST",
         more="Also a slice or a list.",
     )  # fmt: skip
     z: Any = _option(
-        None, "Z positions: 3, 0:10, 0:10:2.", "--z", panel=SELECTION,
+        None, "Z positions: 3, 0:10, 0:10:2.", "--z", panel=SELECTION, metavar="RANGE",
         more="Also a number, a slice or a list.",
     )  # fmt: skip
     t: Any = _option(
         None, "Time points: 3, 0:10, 0:10:2.", "--t", "--timepoint", panel=SELECTION,
-        more="Also a number, a slice or a list.",
+        metavar="RANGE", more="Also a number, a slice or a list.",
     )  # fmt: skip
     crop: tuple[int, int, int, int] | None = _option(
         None, "X,Y,WIDTH,HEIGHT in pixels of the level that is read.", "--crop", panel=SELECTION,
-        parse=values.parse_crop,
+        metavar="BOX", parse=values.parse_crop,
     )  # fmt: skip
     split: tuple[str, ...] = _option(
         tuple, "Write a file for each position: some of series,c,t,z with commas.",
-        "--split", panel=SELECTION, parse=values.parse_split,
+        "--split", panel=SELECTION, metavar="AXES", parse=values.parse_split,
         more="The files are named ``<base>[_c0][_t0][_z0][_s0]<suffix>``; axes of length 1 are "
-        "left out of the name.",
+        "omitted from the name.",
     )  # fmt: skip
     names: str | None = _option(None, "Pattern of the names of new files; read from the target.")
     dtype: Any = _option(
-        None, "Type of the new pixels, such as uint8.", "--dtype", panel=PIXELS,
+        None, "Type of the new pixels, such as uint8.", "--dtype", panel=PIXELS, metavar="DTYPE",
     )  # fmt: skip
     scaling: Any = _option(
         None, "Rule for values that a new dtype would change: full, minmax, clip or LOW:HIGH.",
-        "--scaling", panel=PIXELS, parse=values.parse_scaling,
+        "--scaling", panel=PIXELS, metavar="RULE", parse=values.parse_scaling,
         more='"full" maps range to range, "minmax" the smallest and largest value of the image, '
         '"clip" only limits values. A pair (low, high) is the same as "LOW:HIGH".',
     )  # fmt: skip
@@ -173,49 +177,51 @@ class ConvertOptions(_Checked):
     )  # fmt: skip
     pyramid: Pyramid | None = _option(
         None, "Write lower resolution levels; default: until both sides are at most 512 pixels.",
-        "--pyramid/--no-pyramid", panel=NEW_FILE, kind=bool | None,
+        "--pyramid/--no-pyramid", panel=OUTPUT, kind=bool | None,
         more="Also their number or their factors, as for `BioWriter`. Formats without levels get "
         "none by default.",
     )  # fmt: skip
     downsample: str = _option(
         "mean", "Method for lower levels: mean, nearest or mode (for label images).",
-        "--downsample", "--downsample-type", panel=NEW_FILE, kind=str,
+        "--downsample", "--downsample-type", panel=OUTPUT, metavar="METHOD", kind=str,
     )  # fmt: skip
     recompress: bool = _option(
         False, "Decode and encode all tiles, also those that could be copied unchanged.",
-        "--recompress", panel=NEW_FILE, kind=bool, parse=values.switch,
+        "--recompress", panel=ADVANCED, kind=bool, parse=values.switch,
     )  # fmt: skip
     target_options: Mapping[str, Any] = _option(
         dict, "Options of the writer backend.", parse=values.mapping,
     )  # fmt: skip
     verify: bool = _option(
-        False, "Read source and target again, and compare all pixels.",
-        "--verify", panel=CHECKS, kind=bool, parse=values.switch, affects_file=False,
+        False, "Compare all pixels of source and target.",
+        "--verify", panel=RUN, kind=bool, parse=values.switch, affects_file=False,
+        more="Both are opened and read again.",
     )  # fmt: skip
     checksum: bool = _option(
-        True, "Record a checksum of the pixels in the report.",
-        "--checksum/--no-checksum", panel=CHECKS, kind=bool, parse=values.switch,
+        True, "Record a checksum of the pixels in the report; default: yes.",
+        "--checksum/--no-checksum", panel=RUN, kind=bool, parse=values.switch,
         affects_file=False,
     )  # fmt: skip
     max_workers: int | None = _option(
         None, "Threads; default: the number of CPUs this process may use.",
-        "--max-workers", panel=RESOURCES, kind=int | None, least=1, parse=values.number_from(1),
-        affects_file=False,
+        "--max-workers", panel=RUN, metavar="N", kind=int | None, least=1,
+        parse=values.number_from(1), affects_file=False,
     )  # fmt: skip
     memory: int | None = _option(
         None, "Memory for pixels, in bytes or as 512M, 2G; default: 128M for each thread.",
-        "--memory", panel=RESOURCES, parse=values.parse_size, affects_file=False,
+        "--memory", panel=RUN, metavar="SIZE", parse=values.parse_size, affects_file=False,
     )  # fmt: skip
     durable: bool = _option(
         False, "Return only when the new files are safe from a power failure.",
-        "--durable", panel=RESOURCES, kind=bool, parse=values.switch, affects_file=False,
+        "--durable", panel=RUN, kind=bool, parse=values.switch, affects_file=False,
     )  # fmt: skip
     backend: str | None = _option(
-        None, "Backend that reads; default: chosen by content.", "--backend", panel=ACCESS,
+        None, "Backend that reads; default: chosen by content.", "--backend",
+        panel=ADVANCED, metavar="NAME",
     )  # fmt: skip
     target_backend: str | None = _option(
         None, "Backend that writes; default: chosen by suffix.",
-        "--target-backend", panel=ACCESS,
+        "--target-backend", panel=ADVANCED, metavar="NAME",
     )  # fmt: skip
     reader_options: Mapping[str, Any] = _option(
         dict, "Further keyword arguments of `BioReader`.",
@@ -224,14 +230,14 @@ class ConvertOptions(_Checked):
     storage_options: Mapping[str, Any] = _option(
         dict, "For URLs: an option of their fsspec filesystem, such as anon=true or "
         "endpoint_url=https://...",
-        "--storage-option", panel=ACCESS, kind=list[str] | None, metavar="NAME=VALUE",
+        "--storage-option", panel=REMOTE, metavar="NAME=VALUE", kind=list[str] | None,
         parse=values.mapping, affects_file=False, secret=True,
         more="Configure keys and passwords where the filesystem's package looks for them rather "
         "than here.",
     )  # fmt: skip
     target_storage_options: Mapping[str, Any] | None = _option(
         None, "The same for the target; default: as for the source.",
-        "--target-storage-option", panel=ACCESS, kind=list[str] | None, metavar="NAME=VALUE",
+        "--target-storage-option", panel=REMOTE, metavar="NAME=VALUE", kind=list[str] | None,
         parse=values.mapping, affects_file=False, secret=True,
     )  # fmt: skip
 
@@ -272,12 +278,12 @@ class ConvertOptions(_Checked):
     @property
     def fingerprint(self) -> str:
         """A digest of the options that change the new files."""
-        told = {f.name: getattr(self, f.name) for f in fields(self) if option_of(f).affects_file}
+        used = {f.name: getattr(self, f.name) for f in fields(self) if option_of(f).affects_file}
         # Credentials expire, and are kept out of reports.
-        told["reader_options"] = {
+        used["reader_options"] = {
             name: value for name, value in self.reader_options.items() if name != "storage_options"
         }
-        text = json.dumps(told, sort_keys=True, default=_plain)
+        text = json.dumps(used, sort_keys=True, default=_plain)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def describe(self) -> dict[str, Any]:
@@ -295,7 +301,7 @@ class ConvertOptions(_Checked):
         Raises
         ------
         BadArgument
-            The writer has no such option, or does not take its value.
+            The writer does not have the option, or does not accept its value.
         """
         if writer.option_names:
             mine = [f.name for kind in (ConvertOptions, RunOptions) for f in fields(kind)]
@@ -314,44 +320,45 @@ class RunOptions(_Checked):
     """Which files are converted, where the results go, and in which processes."""
 
     overwrite: bool = _option(
-        False, "Replace files that exist.", "--overwrite", panel=NEW_FILE, kind=bool,
+        False, "Replace files that exist.", "--overwrite", panel=OUTPUT, kind=bool,
         parse=values.switch,
     )  # fmt: skip
     resume: bool = _option(
         False, "Continue an earlier run: keep files that are complete and unchanged.",
-        "--resume", panel=BATCH, kind=bool, parse=values.switch,
+        "--resume", panel=RUN, kind=bool, parse=values.switch,
         more="The reports in the target folder say which files these are; those of ``part`` are "
         "included.",
     )  # fmt: skip
     suffix: str = _option(
-        ".ome.tif", "Suffix of new files in a folder, which chooses the format: .ome.tif, "
-        ".ome.zarr, ...",
-        "--suffix", panel=BATCH, kind=str, parse=values.parse_suffix,
+        ".ome.tif", "Suffix of new files in a folder, which selects the format.",
+        "--suffix", panel=OUTPUT, metavar="SUFFIX", kind=str, parse=values.parse_suffix,
+        more="Such as .ome.tif or .ome.zarr.",
     )  # fmt: skip
     pattern: str | None = _option(
-        None, "File pattern that names in searched folders must match.", "--pattern", panel=BATCH,
+        None, "File pattern that names in searched folders must match.", "--pattern",
+        panel=SOURCES, metavar="PATTERN",
     )  # fmt: skip
     recursive: bool = _option(
-        True, "Search folders inside folders.", "--recursive/--no-recursive", panel=BATCH,
-        kind=bool, parse=values.switch,
+        True, "Search folders inside folders; default: yes.", "--recursive/--no-recursive",
+        panel=SOURCES, kind=bool, parse=values.switch,
     )  # fmt: skip
     group: bool = _option(
-        True, "Convert files that belong to one data set once.", "--group/--nogroup", panel=BATCH,
-        kind=bool, parse=values.switch,
+        True, "Convert files that belong to one data set once; default: yes.", "--group/--nogroup",
+        panel=SOURCES, kind=bool, parse=values.switch,
     )  # fmt: skip
     jobs: int = _option(
         1, "Processes; they are started if one process leaves CPUs idle.", "--jobs", "-j",
-        panel=RESOURCES, kind=int, least=1, parse=values.number_from(1),
+        panel=RUN, metavar="N", kind=int, least=1, parse=values.number_from(1),
         more="They share the memory and the threads.",
     )  # fmt: skip
     part: tuple[int, int] | None = _option(
         None, "Convert only the I-th of N parts of the batch.", "--part", "--slurm-array",
-        panel=BATCH, metavar="I/N", parse=values.parse_part,
+        panel=RUN, metavar="I/N", parse=values.parse_part,
         more="For schedulers that run N such commands.",
     )  # fmt: skip
     report: Any = _option(
         None, "Path of the JSON report; default: in the folder of a batch, none for one file.",
-        "--report", panel=CHECKS,
+        "--report", panel=OUTPUT, metavar="PATH",
         more="Records of complete files in an earlier report of that name are kept.",
     )  # fmt: skip
     client: Any = _option(
@@ -371,30 +378,31 @@ class RunOptions(_Checked):
 TARGET_OPTIONS: Mapping[str, Option] = {
     "compression": Option(
         "Compression such as zstd, deflate, none; zstd:5 includes the level.",
-        flags=("--compression", "-c"), panel=NEW_FILE,
+        flags=("--compression", "-c"), panel=OUTPUT, metavar="CODEC",
     ),
     "level": Option(
-        "Level of the compression.", flags=("--level",), panel=NEW_FILE, kind=int | None,
+        "Level of the compression.", flags=("--level",), panel=OUTPUT, metavar="N", kind=int | None,
     ),
     "chunks": Option(
         "Chunk size: a number for Y and X, or one number for each of the last axes of T, C, Z, Y, "
-        "X.", panel=NEW_FILE,
+        "X.", panel=OUTPUT,
     ),
     "tile": Option(
-        "Side of the stored tiles or chunks, in pixels.", flags=("--tile",), panel=NEW_FILE,
-        kind=int | None, least=1, more="Also (height, width).",
+        "Side of the stored tiles or chunks, in pixels.", flags=("--tile",), panel=OUTPUT,
+        metavar="N", kind=int | None, least=1, more="Also (height, width).",
     ),
     "shards": Option(
-        "Side of the shards, in formats that have them.", flags=("--shards",), panel=NEW_FILE,
-        kind=int | None, least=1, more="Also one number for each axis, as for ``chunks``.",
+        "Side of the shards, in formats that have them.", flags=("--shards",), panel=OUTPUT,
+        metavar="N", kind=int | None, least=1,
+        more="Also one number for each axis, as for ``chunks``.",
     ),
     "version": Option(
         "Version of the NGFF specification: 0.4 or 0.5.", flags=("--ngff-version",),
-        panel=NEW_FILE,
+        panel=OUTPUT, metavar="VERSION",
     ),
     "hcs": Option(
         "Write images of wells as a plate; default: if they are of several wells.",
-        flags=("--hcs/--no-hcs",), panel=NEW_FILE, kind=bool | None,
+        flags=("--hcs/--no-hcs",), panel=OUTPUT, kind=bool | None,
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Folders and globs at URLs: what is in them to convert."""
+"""The files and image stores in folders and globs at URLs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from bfbridge.convert.locations import Storage, is_report
 from bfbridge.errors import BfbridgeError, FileMissing, UnreadableFile
 from bfbridge.registry import is_folder_format
 from bfbridge.storage.durable_io import ZARR_MARKS
+from bfbridge.storage.fsspec_paths import root_of
 from bfbridge.storage.source import as_source
 
 __all__ = ["is_folder_name", "listed", "matching", "walk"]
 
 
 def is_folder_name(url: str) -> bool:
-    """Tell by its name alone whether a URL stands for many images: a glob, or a folder.
+    """Whether a URL is a glob or a folder, by its name alone.
 
-    Without asking the server, a folder is told by the slash at its end. A question mark begins a
+    No request is sent: the name of a folder ends with a slash. A question mark begins a
     query, and only ``*`` makes a glob. A chain ("zip://a.tif::s3://bucket/x.zip") is one file.
     """
     if "::" in url:
@@ -51,7 +52,7 @@ def walk(
 ) -> Iterator[tuple[str, str]]:
     """Yield files and Zarr stores below a folder, by name, with their folder from the first.
 
-    Folders to be avoided are passed by.
+    Excluded folders are skipped.
 
     Raises
     ------
@@ -104,7 +105,7 @@ def _listed(there: Any, folder: str) -> dict[str, bool]:
     except Exception as error:
         raise _cannot_list(folder, error) from error
     names: dict[str, bool] = {}
-    root = str(there._strip_protocol(folder)).rstrip("/")
+    root = root_of(there, folder)
     for info in found:
         path = str(info["name"]).split("?", 1)[0].rstrip("/")
         # Some stores list the folder itself, as an object without bytes; web pages link elsewhere.

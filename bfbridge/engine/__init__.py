@@ -1,5 +1,5 @@
-"""From keys to chunks to pixels, and back: selections, tiles, assembly, pyramids, casting.
+"""Conversion between keys, chunks and pixels: selections, tiles, assembly, pyramids, casting.
 
-Knows shapes and dtypes only. Imported by `bfbridge.files` and everything above it, never by
+It knows shapes and dtypes only. Imported by `bfbridge.files` and everything above it, never by
 backends.
 """

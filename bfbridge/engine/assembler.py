@@ -1,8 +1,8 @@
-"""From regions in any order to finished chunks and their pyramid, in one pass.
+"""Assembly of regions, in any order, to finished chunks and their pyramid, in one pass.
 
-Each level keeps only the chunks that are not finished. A finished chunk goes to the backend at
-once, and made smaller to the level above it, which is assembled the same way. When unfinished
-chunks pass a memory budget, those longest untouched wait in a scratch file.
+Each level keeps only its unfinished chunks. A finished chunk is passed to the backend at once and,
+reduced, to the next smaller level, which is assembled in the same way. When unfinished chunks
+exceed a memory budget, the least recently used are moved to a scratch file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Later = Callable[[Callable[[], None]], None]
 
 
 class _OpenChunk:
-    """A chunk of which some pixels are still missing."""
+    """A chunk with pixels that are still missing."""
 
     __slots__ = ("array", "gone", "lock", "missing", "place", "written")
 
@@ -43,12 +43,12 @@ class _OpenChunk:
 
 
 class UnfinishedChunks:
-    """Unfinished chunks within a memory budget, the rest in a file that has no name.
+    """Unfinished chunks within a memory budget; the others are in a file without a name.
 
     Parameters
     ----------
     folder
-        Where the file is made, on first need.
+        Folder for the file, which is created when it is needed.
     budget
         Bytes of unfinished chunks kept in memory.
     """
@@ -64,7 +64,7 @@ class UnfinishedChunks:
         self._free: dict[int, list[int]] = {}
 
     def touch(self, chunk: _OpenChunk) -> None:
-        """Note that an unfinished chunk was used; move others to the file if memory is short."""
+        """Record that an unfinished chunk was used; move others to the file if memory is short."""
         with self._lock:
             if id(chunk) not in self._recent:
                 self._held += _nbytes(chunk)
@@ -75,7 +75,7 @@ class UnfinishedChunks:
                     break
 
     def drop(self, chunk: _OpenChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
-        """Forget a chunk that is finished; its lock is held."""
+        """Forget a finished chunk; the caller holds its lock."""
         with self._lock:
             if self._recent.pop(id(chunk), None) is not None:
                 self._held -= _nbytes(chunk)
@@ -85,7 +85,7 @@ class UnfinishedChunks:
                 chunk.place = None
 
     def restore(self, chunk: _OpenChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
-        """Bring a chunk back from the file; its lock is held."""
+        """Read a chunk back from the file; the caller holds its lock."""
         if chunk.place is None:
             return
         size = prod(shape)
@@ -144,15 +144,15 @@ class LevelAssembler:
     Parameters
     ----------
     writer, image, number
-        Where finished chunks go: the backend, and the numbers of the image and level.
+        Destination of finished chunks: the backend, and the numbers of the image and level.
     spec
-        The image, with its levels, fill value and method of making levels smaller.
+        The image, with its levels, fill value and downsampling method.
     above, factor
-        The next smaller level, or None, and how many times smaller its sides are.
+        The next smaller level, or None, and the ratio of the sides.
     scratch
-        Where unfinished chunks wait.
+        Storage for unfinished chunks.
     stored
-        Whether the file has chunks already, or fill value for them: regions change them in place.
+        Whether the file has chunks already, or fill values for them: regions change them in place.
     """
 
     def __init__(
@@ -180,17 +180,17 @@ class LevelAssembler:
         self._done = np.full(self._grid.counts, stored)
 
     def write(self, block: Block, values: Array, later: Later | None = None) -> None:
-        """Take the pixels of one chunk's part of a region.
+        """Write the part of a region that lies in one chunk.
 
         Parameters
         ----------
         block
-            Which pixels of which chunk.
+            The chunk, and the pixels in it.
         values
-            The pixels, along T, C, Z, Y, X, in native order and the image's dtype; not kept.
+            The pixels, along T, C, Z, Y, X, in native order and the image's dtype. Not kept.
         later
-            Takes a job to run on another thread; then a chunk that became whole is encoded there,
-            and until it is, further writes to the same chunk wait, so that they keep their order.
+            Runs a job in another thread. A chunk that became complete is then encoded there, and
+            further writes to the same chunk wait for it, so that they keep their order.
         """
         chunk = self._claim(block.index)
         try:
@@ -224,7 +224,7 @@ class LevelAssembler:
             chunk.lock.release()
 
     def _claim(self, index: Shape5) -> _OpenChunk:
-        """Return the chunk's record with its lock held."""
+        """Return the record of a chunk, with its lock held."""
         while True:
             with self._lock:
                 chunk = self._open.setdefault(index, _OpenChunk())
@@ -267,9 +267,9 @@ class LevelAssembler:
             chunk.missing -= int(np.count_nonzero(marks) - before)
 
     def _finish(self, index: Shape5, chunk: _OpenChunk, pixels: Array) -> None:
-        """Hand a whole chunk to the backend and the level above; its lock is held."""
+        """Pass a complete chunk to the backend and the next level; the caller holds its lock."""
         self._writer.write_block(self._image, self._number, index, pixels)
-        # Before the chunk is let go: a later write to it must reach the level above later, too.
+        # Before the chunk is forgotten: a later write to it must also reach the next level later.
         self.pass_up(index, pixels)
         self._done[index] = True
         self._waiting.drop(chunk, self._grid.block_shape(index), self._spec.image.dtype)
@@ -279,7 +279,7 @@ class LevelAssembler:
             del self._open[index]
 
     def pass_up(self, index: Shape5, pixels: Array) -> None:
-        """Make a chunk smaller and give it to the level above."""
+        """Reduce a chunk and pass it to the next smaller level."""
         above = self._above
         if above is None:
             return
@@ -298,12 +298,12 @@ class LevelAssembler:
 
     @property
     def unfinished(self) -> list[Shape5]:
-        """Grid positions of the chunks that are written in part."""
+        """Return the grid positions of the chunks that are partly written."""
         with self._lock:
             return sorted(self._open)
 
     def rebuild(self) -> Iterator[Callable[[], None]]:
-        """Jobs that hand every stored chunk to the level above."""
+        """Yield jobs that pass every stored chunk to the next smaller level."""
         for index in np.ndindex(self._done.shape):
             yield partial(self._rebuild_one, index)
 
@@ -313,11 +313,11 @@ class LevelAssembler:
             self.pass_up(index, stored)
 
     def leftovers(self) -> Iterator[Callable[[], None]]:
-        """Jobs that finish the chunks still open, their missing pixels the fill value."""
+        """Yield jobs that finish the unfinished chunks; missing pixels get the fill value."""
         for index in self.unfinished:
-            yield partial(self._give_up, index)
+            yield partial(self._finish_unfinished, index)
 
-    def _give_up(self, index: Shape5) -> None:
+    def _finish_unfinished(self, index: Shape5) -> None:
         chunk = self._claim(index)
         try:
             self._waiting.restore(chunk, self._grid.block_shape(index), self._spec.image.dtype)
@@ -338,16 +338,16 @@ def level_assemblers(
 ) -> tuple[LevelAssembler, ...]:
     """Return an assembler for each level of one image, full size first.
 
-    Regions of full size are written to the first one; each one passes its chunks to the next.
+    Regions at full size are written to the first one; each one passes its chunks to the next.
 
     Parameters
     ----------
     writer, image, spec
-        The backend, the number of the image, and what the image is.
+        The backend, the number of the image, and its description.
     steps
         For each lower level that is computed, the factor between it and the level before it.
     unfinished
-        Where chunks wait for their missing pixels.
+        Storage for unfinished chunks.
     stored
         As for `LevelAssembler`.
     """

@@ -1,8 +1,8 @@
-"""Values on their way into an image: what it can hold is cast, what it cannot is an error.
+"""Conversion of values to the dtype of an image; values that do not fit raise an error.
 
-`as_pixels` takes anything that is an array: numpy's own, whatever has ``__array__``, nested lists,
-and arrays that are computed or read on demand (dask, xarray, Zarr, HDF5, the views of this
-package). The latter become a `LazyPixels`, which is read part by part.
+`as_pixels` accepts every kind of array: numpy arrays, objects with ``__array__``, nested lists, and
+lazy arrays (dask, xarray, Zarr, HDF5, the views of this package). The latter become a `LazyPixels`,
+which is read part by part.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Array = np.ndarray[Any, Any]
 
 
 def as_pixels(value: Any, name: str, axes: str | None = None) -> Array | LazyPixels:
-    """Return what is assigned to an image as an array.
+    """Return a value that is assigned to an image as an array.
 
     Parameters
     ----------
     value
         An array of any kind, nested sequences, or a number.
     name
-        Of the target, for messages.
+        Name of the target, for messages.
     axes
         A letter of Y, X, Z, C, T and S for each axis of the array; the result then has the axes Y,
         X, Z, C, T, and S is joined to C. None leaves the axes as they are.
@@ -35,13 +35,13 @@ def as_pixels(value: Any, name: str, axes: str | None = None) -> Array | LazyPix
     Returns
     -------
     numpy.ndarray or LazyPixels
-        A labelled array (xarray) whose dimensions are called y, x, z, c, t or s comes in the
-        order Y, X, Z, C, T; S is joined to C.
+        A labelled array (xarray) whose dimensions are called y, x, z, c, t or s is returned in
+        the order Y, X, Z, C, T; S is joined to C.
 
     Raises
     ------
     BadArgument
-        It is no array: sequences of unequal lengths, masked values, a tensor on a GPU.
+        `value` is not an array: sequences of unequal lengths, masked values, a tensor on a GPU.
     """
     if isinstance(value, LazyPixels):
         return value
@@ -61,7 +61,7 @@ def as_pixels(value: Any, name: str, axes: str | None = None) -> Array | LazyPix
     try:
         return _arranged(np.asarray(value), axes)
     except Exception as error:
-        # numpy's own errors for ragged lists, and those of any __array__ method.
+        # numpy's errors for ragged lists, and those of any __array__ method.
         raise BadArgument(
             f"{name}: a {type(value).__name__} cannot be converted to a numpy array ({error})."
         ) from error
@@ -72,14 +72,14 @@ def _arranged(array: Array, axes: str | None) -> Array:
 
 
 def castable(given: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
-    """Whether values of one dtype can be written to an image of another, if they fit."""
+    """Return whether values of one dtype can be written to an image of another, if they fit."""
     if given.kind in "biu" and dtype.kind in "iu":
         return True
     return bool(np.can_cast(given, dtype, "same_kind"))
 
 
 def checked(value: Any, dtype: np.dtype[Any], name: str) -> Array:
-    """Return an array or number as one that can be cast to the image's dtype, none wrapping.
+    """Return a value as an array that can be cast to the image's dtype without wrapping.
 
     Raises
     ------
@@ -106,43 +106,43 @@ def checked(value: Any, dtype: np.dtype[Any], name: str) -> Array:
     wrong = _beyond(array, dtype)
     if wrong is not None:
         raise BadDtype(
-            f"{name}: the value {wrong} ({array.dtype}) cannot be held by an image of {dtype}."
+            f"{name}: the value {wrong} ({array.dtype}) cannot be stored in an image of {dtype}."
         )
     return array
 
 
 def checked_number(value: complex, dtype: np.dtype[Any], name: str) -> Array:
-    """Return a number as the dtype holds it; one it cannot hold is a `BadDtype`."""
+    """Return a number in the image's dtype; raise `BadDtype` if it cannot be stored."""
     rounds = dtype.kind in ("c" if type(value) is complex else "fc" if type(value) is float else "")
     try:
         with np.errstate(over="ignore"):
             held = np.array(value).astype(dtype) if rounds else np.array(value, dtype)
         number = held.item()
-        # A float may round, but not to infinity. An integer may not round.
+        # A float may be rounded, but not to infinity. An integer may not be rounded.
         fits = bool(number == value) or (
             rounds and bool(np.isfinite(number) == np.isfinite(complex(value)))
         )
     except (OverflowError, TypeError, ValueError):
         fits = False
     if not fits:
-        raise BadDtype(f"{name}: {value!r} cannot be held by an image of {dtype}.")
+        raise BadDtype(f"{name}: {value!r} cannot be stored in an image of {dtype}.")
     return held
 
 
 def cast(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Convert values that were checked; no copy where the dtype is the same."""
+    """Convert checked values; without a copy if the dtype is the same."""
     return values if values.dtype == dtype else values.astype(dtype)
 
 
 def _beyond(values: Array, dtype: np.dtype[Any]) -> Any:
     """Return a value that casting to `dtype` would wrap, round or make infinite, or None.
 
-    Floats may be rounded to a shorter float; integers are stored exactly or not at all.
+    Floats may be rounded to a shorter float; integers must be stored exactly.
     """
     if not values.size:
         return None
     if values.dtype.kind in "iu" and dtype.kind in "fc":
-        # numpy calls the cast of 64-bit integers to float64 safe.
+        # numpy regards the cast of 64-bit integers to float64 as safe.
         return _inexact(values, dtype)
     if np.can_cast(values.dtype, dtype, "safe"):
         return None
@@ -156,7 +156,7 @@ def _beyond(values: Array, dtype: np.dtype[Any]) -> Any:
         return least if least < low else most if most > high else None
     if values.dtype.kind != "f":
         return None
-    # Infinities and NaN are held by every float; a finite number must stay one.
+    # Every float dtype has infinities and NaN; a finite number must stay finite.
     top = np.finfo(dtype).max
     if np.fmin.reduce(values, axis=None) >= -top and np.fmax.reduce(values, axis=None) <= top:
         return None

@@ -20,12 +20,12 @@ Array = np.ndarray[Any, Any]
 
 
 class ChunkCache(MutableMapping[Hashable, Array]):
-    """Decoded chunks, the longest unused dropped first once `max_bytes` is passed. Thread-safe.
+    """Decoded chunks; beyond `max_bytes` the least recently used are removed. Thread-safe.
 
     Parameters
     ----------
     max_bytes
-        Most bytes of pixels kept.
+        Maximum number of bytes of pixels.
     """
 
     def __init__(self, max_bytes: int = 64 << 20) -> None:
@@ -40,11 +40,11 @@ class ChunkCache(MutableMapping[Hashable, Array]):
     def _recount(self) -> None:
         # Another thread of the parent may have been between changing the chunks and the sum.
         self.nbytes = sum(chunk.nbytes for chunk in self._chunks.values())
-        # What other threads of the parent were decoding never comes in the child.
+        # Chunks that other threads of the parent were decoding never arrive in the child.
         self._coming.clear()
 
     def met(self, key: Hashable) -> bool:
-        """Note that a chunk is asked for; return whether it was before, not long ago."""
+        """Record that a chunk is requested; return whether it was requested before, recently."""
         with self._lock:
             before = key in self._met
             self._met[key] = None

@@ -1,7 +1,7 @@
-"""Arrays that are computed or read on demand, on their way into an image: part by part.
+"""Arrays that are computed or read on demand, written to an image part by part.
 
-dask arrays are computed in batches of their own chunks; whatever else has a shape, a dtype and
-numpy's basic indexing (Zarr and HDF5 arrays, xarray, the views of this package) is read in boxes.
+dask arrays are computed in batches of their chunks. Other objects with a shape, a dtype and numpy's
+basic indexing (Zarr and HDF5 arrays, xarray, the views of this package) are read in boxes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Array = np.ndarray[Any, Any]
 Box = tuple[slice, ...]
 FACE = "YXZCT"
 MOST_READ = 64 << 20
-"""Bytes of the boxes in which arrays other than dask's are read."""
+"""Bytes of the boxes in which arrays other than dask arrays are read."""
 
 
 def is_lazy(value: Any) -> bool:
-    """Whether an object is an image-like array that is not in this process's memory yet."""
+    """Return whether an object is an array of pixels that is not in this process's memory."""
     shape = getattr(value, "shape", None)
     if hasattr(value, "__array_interface__") or not hasattr(value, "__getitem__"):
         return False
@@ -40,24 +40,24 @@ def is_lazy(value: Any) -> bool:
 
 
 def is_dask(value: Any) -> bool:
-    """Whether an object is a dask array; xarray's have ``__dask_graph__`` as well."""
+    """Return whether an object is a dask array; xarray objects have ``__dask_graph__`` too."""
     return hasattr(value, "__dask_graph__") and hasattr(value, "blocks")
 
 
 def unwrapped(value: Any, name: str) -> tuple[Any, str | None]:
-    """Return the array in a labelled one (xarray), and its axes as letters.
+    """Return the array in a labelled array (xarray), and its axes as letters.
 
     Parameters
     ----------
     value
-        Anything.
+        Any object.
     name
-        Of the target, for messages.
+        Name of the target, for messages.
 
     Returns
     -------
     (array, axes)
-        `value` itself and None where it is not labelled, or none of its labels names an axis.
+        `value` itself and None if it is not labelled, or none of its labels names an axis.
 
     Raises
     ------
@@ -89,17 +89,17 @@ class LazyPixels:
     value
         A dask array, or an array-like with ``shape``, ``dtype`` and basic indexing.
     axes
-        A letter of Y, X, Z, C, T and S for each of its axes: it is then taken in the order Y, X, Z,
-        C, T with the samples S joined to C, fastest. None leaves its axes as they are.
+        A letter of Y, X, Z, C, T and S for each axis. The array is then used in the order Y, X, Z,
+        C, T, with the samples S joined to C, fastest. None leaves the axes unchanged.
     name
-        Of the target, for messages.
+        Name of the target, for messages.
 
     Attributes
     ----------
     shape, ndim, dtype
-        As it is taken.
+        After the change of axes.
     samples
-        Length of the axis S; 1 where there is none.
+        Length of the axis S; 1 if there is none.
     is_labelled
         Whether `axes` were given.
     """
@@ -109,7 +109,7 @@ class LazyPixels:
         self.is_labelled = axes is not None
         given = tuple(value.shape)
         if any(not isinstance(n, (int, np.integer)) for n in given):
-            # dask has NaN for lengths that it does not know.
+            # dask uses NaN for unknown lengths.
             raise BadArgument(
                 f"{name}: an array of unknown shape {given} cannot be written; call its "
                 "compute_chunk_sizes() first."
@@ -131,12 +131,12 @@ class LazyPixels:
         self.ndim = len(self.shape)
 
     def batches(self, nbytes: int) -> Iterator[list[tuple[tuple[int, ...], Array]]]:
-        """Read all of it: lists of (start, pixels), in the axes of `shape`.
+        """Read the whole array: lists of (start, pixels), in the axes of `shape`.
 
         Parameters
         ----------
         nbytes
-            Bytes of the parts that are in memory at once; one part at least.
+            Bytes of the parts that are in memory at once; at least one part.
         """
         for boxes in self._groups(nbytes):
             yield [
@@ -158,7 +158,7 @@ class LazyPixels:
             yield group
 
     def _boxes(self, nbytes: int) -> Iterator[Box]:
-        """Cut the array along dask's chunks, or into boxes that fit."""
+        """Divide the array along dask's chunks, or into boxes of limited size."""
         if self._is_dask:
             edges = [
                 list(itertools.pairwise(itertools.accumulate(axis, initial=0)))
@@ -203,7 +203,7 @@ class LazyPixels:
         ]
 
     def _start(self, box: Box) -> tuple[int, ...]:
-        """Return where a box of the array given begins, in the axes of `shape`."""
+        """Return the start of a box of the given array, in the axes of `shape`."""
         if not self._axes:
             return tuple(part.start for part in box)
         starts: Mapping[str, int] = {
@@ -212,7 +212,7 @@ class LazyPixels:
         return tuple(starts.get(axis, 0) * (self.samples if axis == "C" else 1) for axis in FACE)
 
     def _arranged(self, pixels: Array) -> Array:
-        """Return pixels of the array given in the axes of `shape`."""
+        """Return pixels of the given array in the axes of `shape`."""
         return arranged(pixels, self._axes) if self._axes else pixels
 
 
@@ -224,8 +224,8 @@ def arranged(pixels: Array, axes: str) -> Array:
     pixels
         Any array.
     axes
-        A letter of Y, X, Z, C, T and S for each of its axes. S, the samples, is joined to C and is
-        the faster of the two.
+        A letter of Y, X, Z, C, T and S for each axis. S, the samples, is joined to C and is the
+        faster of the two.
     """
     order = "YXZCST"
     pixels = pixels.transpose([axes.index(axis) for axis in order if axis in axes])

@@ -1,8 +1,8 @@
-"""Lower resolutions: which levels a pyramid has, and how a block is made smaller.
+"""Lower resolutions: the levels of a pyramid, and the reduction of a block.
 
-Only Y and X shrink. A level's size is the one below divided by the factor and rounded up, so the
-last row and column are never dropped; at an odd edge a window holds fewer pixels and is reduced
-from those alone. Means of integers are rounded to the nearest, halves up; means of floats are not
+Only Y and X are reduced. The size of a level is that of the level before divided by the factor and
+rounded up, so the last row and column are kept; at an odd edge a window has fewer pixels, and only
+these are used. Means of integers are rounded to the nearest, halves up; means of floats are not
 rounded.
 """
 
@@ -21,9 +21,9 @@ __all__ = ["METHODS", "SMALLEST", "factors_of", "plan_levels", "reduce_block", "
 
 METHODS = ("mean", "nearest", "mode")
 SMALLEST = 512
-"""A pyramid made by default ends with the first level that is no larger than this."""
+"""The last level of a default pyramid is the first one whose sides are at most this."""
 MOST_LEVELS = 31
-"""Halvings that make one pixel of the longest side there can be."""
+"""Number of halvings after which the longest possible side has one pixel."""
 STRIP_BYTES = 1 << 18
 
 Array = np.ndarray[Any, Any]
@@ -31,7 +31,7 @@ Pyramid = bool | int | Sequence[int]
 
 
 def factors_of(pyramid: Pyramid, height: int, width: int) -> list[int]:
-    """Return each lower level's factor against the level before it.
+    """Return the factor of each lower level relative to the level before it.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def factors_of(pyramid: Pyramid, height: int, width: int) -> list[int]:
     Raises
     ------
     BadArgument
-        Factors that are not integers above 1, each a multiple of the one before it.
+        The factors are not integers above 1, each a multiple of the one before it.
     """
     if pyramid is True:
         count, side = 0, max(height, width)
@@ -70,7 +70,7 @@ def factors_of(pyramid: Pyramid, height: int, width: int) -> list[int]:
 
 
 def steps_between(levels: Sequence[Level]) -> list[int]:
-    """Return each lower level's factor against the level before it, from their sizes."""
+    """Return the factor of each lower level relative to the level before it, from their sizes."""
     steps = []
     for before, after in pairwise(levels):
         old, new = before.shape[3:], after.shape[3:]
@@ -81,7 +81,7 @@ def steps_between(levels: Sequence[Level]) -> list[int]:
         )
         step = next(fitting, None)
         if step is None:
-            raise Unsupported(f"a level of {new} is not one of {old} made smaller by an integer")
+            raise Unsupported(f"a level of {new} is not {old} reduced by an integer factor")
         steps.append(step)
     return steps
 
@@ -92,14 +92,15 @@ def plan_levels(shape: Shape5, chunk: Shape5, steps: Sequence[int]) -> tuple[Lev
     Parameters
     ----------
     shape, chunk
-        Of full size, along T, C, Z, Y, X. The chunk is used on every level.
+        Size and chunk at full size, along T, C, Z, Y, X. The chunk is used on every level.
     steps
-        Each lower level's factor against the one before it.
+        Factor of each lower level relative to the level before it.
 
     Raises
     ------
     BadArgument
-        A chunk whose sides are not multiples of a factor, so that windows would cross chunks.
+        The sides of the chunk are not multiples of a factor, so windows would extend over two
+        chunks.
     """
     levels = [Level(shape, chunk)]
     for step in steps:
@@ -114,7 +115,7 @@ def plan_levels(shape: Shape5, chunk: Shape5, steps: Sequence[int]) -> tuple[Lev
 
 
 def reduce_block(block: Array, factor: int, method: str) -> Array:
-    """Make a block smaller along its last two axes.
+    """Reduce a block along its last two axes.
 
     Parameters
     ----------
@@ -123,8 +124,8 @@ def reduce_block(block: Array, factor: int, method: str) -> Array:
     factor
         Side of the window that becomes one pixel.
     method
-        "mean"; "nearest", the window's first pixel; or "mode", its most frequent value, of equally
-        frequent ones the smallest, for label images.
+        "mean"; "nearest", the window's first pixel; or "mode", its most frequent value (the
+        smallest, if several are equally frequent), for label images.
     """
     if method == "nearest":
         return block[..., ::factor, ::factor]
@@ -132,9 +133,9 @@ def reduce_block(block: Array, factor: int, method: str) -> Array:
         return _mode(block, factor)
     if block.dtype.kind in "iu":
         return _integer_mean(block, factor)
-    # In double precision: four large float32 add up to infinity.
+    # In double precision: the sum of four large float32 may be infinite.
     wide = np.result_type(block.dtype, np.float64)
-    # NaN and infinities are values like others.
+    # NaN and infinities are ordinary values here.
     with np.errstate(invalid="ignore", over="ignore"):
         total, counts = _sums(block, factor, wide)
         return np.asarray(total / counts, dtype=block.dtype)
@@ -160,7 +161,7 @@ def _mean_of_pairs(block: Array) -> Array:
     half = wide.type(8 * size)
     mask = wide.type((1 << (8 * size)) - 1)
     mean = np.empty((*pairs.shape[:-2], pairs.shape[-2] // 2, pairs.shape[-1]), block.dtype)
-    # In strips, as whole blocks of sums pass through new memory each time, which takes longer.
+    # In strips: sums of whole blocks would use new memory each time, which takes longer.
     rows = max(1, STRIP_BYTES // (pairs.shape[-1] * wide.itemsize))
     for top in range(0, mean.shape[-2], rows):
         strip = pairs[..., 2 * top : 2 * (top + rows), :]
@@ -176,7 +177,7 @@ def _mean_of_pairs(block: Array) -> Array:
 
 
 def _long_mean(block: Array, factor: int) -> Array:
-    """Mean of 64-bit integers, whose sum would overflow: quotients and remainders apart."""
+    """Mean of 64-bit integers, whose sum would overflow: quotients and remainders separately."""
     _, counts = _sums(np.zeros(block.shape[-2:], np.uint8), factor, np.dtype(np.uint8))
     whole = np.zeros((*block.shape[:-2], *counts.shape), block.dtype)
     rest = np.zeros_like(whole)
@@ -189,13 +190,13 @@ def _long_mean(block: Array, factor: int) -> Array:
 
 
 def _windows(block: Array, factor: int) -> list[tuple[Array, tuple[int, int]]]:
-    """Return, for each place in a window, its pixels in all windows that have it."""
+    """Return, for each position in a window, its pixels in all windows that have it."""
     parts = [block[..., i::factor, j::factor] for i in range(factor) for j in range(factor)]
     return [(part, (part.shape[-2], part.shape[-1])) for part in parts]
 
 
 def _sums(block: Array, factor: int, wide: np.dtype[Any]) -> tuple[Array, Array]:
-    """Return the sum over each window in a wider dtype, and how many pixels each holds."""
+    """Return the sum over each window in a wider dtype, and the number of pixels in it."""
     height, width = -(-block.shape[-2] // factor), -(-block.shape[-1] // factor)
     total = np.zeros((*block.shape[:-2], height, width), wide)
     counts = np.zeros((height, width), np.int64)
@@ -206,7 +207,7 @@ def _sums(block: Array, factor: int, wide: np.dtype[Any]) -> tuple[Array, Array]
 
 
 def _mode(block: Array, factor: int) -> Array:
-    """Most frequent value of each window; of equally frequent ones the smallest."""
+    """Most frequent value of each window; the smallest if several are equally frequent."""
     first = block[..., ::factor, ::factor]
     best = first.copy()
     frequency = np.zeros(first.shape, np.int32)

@@ -1,4 +1,4 @@
-"""Resampling along one axis: what each new pixel takes from the old ones. Pure code, no I/O."""
+"""Resampling along one axis: the weights of old pixels in each new pixel. No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["METHODS", "resample", "support", "to_dtype"]
 Array = np.ndarray[Any, Any]
 METHODS = ("area", "nearest", "linear", "cubic")
 REACH = {"area": 0, "nearest": 0, "linear": 1, "cubic": 2}
-"""Old pixels beyond the covered ones that a method looks at, on each side."""
+"""Number of old pixels that a method needs beyond the covered ones, on each side."""
 
 
 def support(edges: Array, method: str, size: int) -> tuple[int, int]:
@@ -22,21 +22,21 @@ def support(edges: Array, method: str, size: int) -> tuple[int, int]:
     Parameters
     ----------
     edges
-        Borders of the new pixels in old pixels, ascending.
+        Borders of the new pixels in units of old pixels, ascending.
     method
         One of `METHODS`.
     size
-        How many old pixels there are.
+        Number of old pixels.
 
     Raises
     ------
     BadArgument
-        There is no such method.
+        The method does not exist.
     """
     if method not in METHODS:
-        raise BadArgument(f"resample={method!r}: there are {', '.join(METHODS)}.")
+        raise BadArgument(f"resample={method!r}: use one of {', '.join(METHODS)}.")
     reach = REACH[method]
-    # A border that is whole but for rounding takes no further pixel.
+    # A border that is an integer except for rounding needs no further pixel.
     start = int(np.floor(edges[0] + 1e-6)) - reach
     stop = int(np.ceil(edges[-1] - 1e-6)) + reach
     start = min(max(start, 0), size - 1)
@@ -49,15 +49,15 @@ def resample(pixels: Array, axis: int, edges: Array, offset: int, method: str) -
     Parameters
     ----------
     pixels
-        Old pixels from position `offset` on, of any dtype; what lies outside them repeats the edge.
+        Old pixels from position `offset` on, of any dtype; positions outside them repeat the edge.
     axis
-        Which one.
+        Axis to resample.
     edges
-        Borders of the new pixels, in old pixels of the whole image; one more than there will be.
+        Borders of the new pixels, in old pixels of the whole image; one more than new pixels.
     offset
         Position in the whole image of the first of `pixels`.
     method
-        "area" is the mean weighted by cover; "nearest" takes the pixel under the centre; "linear"
+        "area" is the mean weighted by coverage; "nearest" takes the pixel at the centre; "linear"
         and "cubic" (Catmull-Rom) interpolate between centres.
 
     Returns
@@ -71,7 +71,7 @@ def resample(pixels: Array, axis: int, edges: Array, offset: int, method: str) -
     size = pixels.shape[axis]
     centres = (local[:-1] + local[1:]) / 2
     if method == "nearest":
-        # A centre on a border, but for rounding, belongs to the pixel that begins there.
+        # A centre on a border, except for rounding, belongs to the pixel that begins there.
         return pixels.take(np.clip(np.floor(centres + 1e-9), 0, size - 1).astype(np.intp), axis)
     position = centres - 0.5
     base = np.floor(position)
@@ -85,7 +85,7 @@ def resample(pixels: Array, axis: int, edges: Array, offset: int, method: str) -
 
 
 def _taps(share: Array, method: str) -> list[tuple[int, Array]]:
-    """Return neighbours and their weights for centres that lie `share` behind a pixel's centre."""
+    """Return neighbours and weights for centres at `share` after the centre of a pixel."""
     if method == "linear":
         return [(0, 1 - share), (1, share)]
     s, s2, s3 = share, share**2, share**3
@@ -104,7 +104,7 @@ def _along(values: Array, axis: int, ndim: int) -> Array:
 
 
 def _area(pixels: Array, axis: int, edges: Array) -> Array:
-    """Mean over each interval: whole pixels summed, the two at its ends by their cover."""
+    """Mean over each interval: whole pixels summed, the two at its ends weighted by coverage."""
     size = pixels.shape[axis]
     edges = np.clip(edges, 0, size)
     near = np.rint(edges)
@@ -112,7 +112,7 @@ def _area(pixels: Array, axis: int, edges: Array) -> Array:
     kind = np.complex128 if pixels.dtype.kind == "c" else np.float64
     first = np.minimum(np.floor(edges[:-1]).astype(np.intp), size - 1)
     last = np.clip(np.ceil(edges[1:]).astype(np.intp) - 1, first, size - 1)
-    # reduceat over pairs (first, last + 1): every second result is the sum wanted.
+    # reduceat over pairs (first, last + 1): every second result is the wanted sum.
     ends = np.empty(2 * len(first), np.intp)
     ends[0::2], ends[1::2] = first, last + 1
     padded = pixels
@@ -146,7 +146,7 @@ def to_dtype(values: Array, dtype: np.dtype[Any]) -> Array:
         return values
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
-        # The greatest 64-bit integers have no float64: what reaches them is set afterwards.
+        # The largest 64-bit integers have no float64: set them afterwards.
         high = values >= float(info.max)
         low = np.maximum(np.rint(values), float(info.min))
         result = np.where(high, 0, low).astype(dtype)

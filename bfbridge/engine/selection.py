@@ -1,9 +1,9 @@
-"""Keys and ranges to selections: pure code, no I/O.
+"""Conversion of keys and ranges to selections. No I/O.
 
-The selection rules are numpy's (negative indices, clipped slices, steps, Ellipsis) with lists of
-integers and boolean masks of one axis taken orthogonally on every axis. The shape rule is bfio's:
-five axes in the order Y, X, Z, C, T are kept, then trailing axes of length 1 are dropped, never
-below two.
+The selection rules are those of numpy (negative indices, clipped slices, steps, Ellipsis); lists of
+integers and boolean masks of one axis select orthogonally on every axis. The shape rule is that of
+bfio: five axes in the order Y, X, Z, C, T are kept, then trailing axes of length 1 are dropped,
+never below two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from bfbridge.errors import BadSelection
 
 __all__ = [
-    "FACE_AXES",
+    "USER_AXES",
     "Axis",
     "Selection",
     "fit_axes",
@@ -30,7 +30,7 @@ __all__ = [
     "trim",
 ]
 
-FACE_AXES = "YXZCT"
+USER_AXES = "YXZCT"
 Axis = range | np.ndarray[Any, np.dtype[np.intp]]
 ACCEPTED = (
     "integers, slices, 1-D lists or arrays of integers, boolean masks of one axis, and one "
@@ -57,7 +57,7 @@ class Selection:
 
     @property
     def size(self) -> int:
-        """How many pixels are chosen."""
+        """Number of selected pixels."""
         return prod(self.shape)
 
     def part(
@@ -67,16 +67,16 @@ class Selection:
         start: Sequence[int],
         lengths: Sequence[int],
     ) -> Selection:
-        """Return what a part of an array covers, where the whole is broadcast to this selection.
+        """Return the selection for a part of an array that is broadcast to this selection.
 
         Parameters
         ----------
         axes
             As `fit_axes` returns them for the whole array.
         shape
-            Of the whole array.
+            Shape of the whole array.
         start, lengths
-            Of the part.
+            Position and lengths of the part.
         """
         return Selection(
             tuple(
@@ -106,12 +106,12 @@ def trim(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def split_new_axes(key: Any) -> tuple[Any, tuple[int, ...]]:
-    """Take None (numpy's newaxis) out of a key.
+    """Remove None (numpy's newaxis) from a key.
 
     Returns
     -------
     (key, places)
-        The rest of the key, and before which of the five axes each None stands (5: behind them).
+        The rest of the key, and the axis number before which each None is (5: after all axes).
 
     Raises
     ------
@@ -130,7 +130,7 @@ def split_new_axes(key: Any) -> tuple[Any, tuple[int, ...]]:
         if item is None:
             places.append(at)
         else:
-            at += max(0, len(FACE_AXES) - given) if item is Ellipsis else 1
+            at += max(0, len(USER_AXES) - given) if item is Ellipsis else 1
     return tuple(item for item in items if item is not None), tuple(places)
 
 
@@ -140,12 +140,12 @@ def _refuse_ellipses(items: Sequence[Any]) -> None:
 
 
 def parse_key(key: Any, shape: Sequence[int]) -> Selection:
-    """Turn what stands in ``br[...]`` into a selection.
+    """Convert the key of ``br[...]`` to a selection.
 
     Parameters
     ----------
     key
-        The key, as Python hands it over.
+        The key, as Python passes it.
     shape
         Lengths of the image along Y, X, Z, C, T.
 
@@ -158,22 +158,22 @@ def parse_key(key: Any, shape: Sequence[int]) -> Selection:
     _refuse_ellipses(items)
     ellipses = [i for i, item in enumerate(items) if item is Ellipsis]
     given = len(items) - len(ellipses)
-    if given > len(FACE_AXES):
+    if given > len(USER_AXES):
         raise BadSelection(
             f"too many indices: {given} were given, and an image has 5 axes (YXZCT)."
         )
     at = ellipses[0] if ellipses else len(items)
-    items[at : at + 1] = [slice(None)] * (len(FACE_AXES) - given)
+    items[at : at + 1] = [slice(None)] * (len(USER_AXES) - given)
     return Selection(
         tuple(
             parse_axis(item, length, name)
-            for item, length, name in zip(items, shape, FACE_AXES, strict=True)
+            for item, length, name in zip(items, shape, USER_AXES, strict=True)
         )
     )
 
 
 def parse_axis(item: Any, length: int, name: str) -> Axis:
-    """Turn one axis' index into a range or an array of non-negative indices."""
+    """Convert the index of one axis to a range or an array of non-negative indices."""
     if isinstance(item, slice):
         try:
             return range(*item.indices(length))
@@ -229,8 +229,8 @@ def _index_array(item: Any, length: int, name: str) -> Axis:
 def _mask_indices(mask: np.ndarray[Any, Any], length: int, name: str) -> np.ndarray[Any, Any]:
     if mask.ndim != 1:
         raise BadSelection(
-            f"axis {name}: a boolean mask with {mask.ndim} dimensions is not an index, as the "
-            "pixels it selects are no image. Read first, then apply it: br[...][mask]."
+            f"axis {name}: a boolean mask with {mask.ndim} dimensions is not an index, because the "
+            "pixels it selects are not an image. Read first, then apply it: br[...][mask]."
         )
     if len(mask) != length:
         raise BadSelection(
@@ -243,20 +243,20 @@ def _mask_indices(mask: np.ndarray[Any, Any], length: int, name: str) -> np.ndar
 def parse_ranges(
     shape: Sequence[int], X: Any = None, Y: Any = None, Z: Any = None, C: Any = None, T: Any = None
 ) -> Selection:
-    """Turn the arguments of ``read(X=, Y=, Z=, C=, T=)`` into a selection.
+    """Convert the arguments of ``read(X=, Y=, Z=, C=, T=)`` to a selection.
 
-    None is the whole axis, an integer one position, a slice or range what it says. A tuple or list
-    of two integers is a half-open (start, stop) on X, Y and Z, as bfio has it; every other
-    sequence, and any sequence on C and T, lists positions.
+    None is the whole axis, an integer one position, a slice or range its positions. A tuple or list
+    of two integers is a half-open (start, stop) on X, Y and Z, as in bfio; every other sequence,
+    and any sequence on C and T, is a list of positions.
 
     Raises
     ------
     BadSelection
-        As `parse_key`, and for a (start, stop) that does not lie inside the image.
+        As `parse_key`, and for a (start, stop) that is not inside the image.
     """
     given = {"Y": Y, "X": X, "Z": Z, "C": C, "T": T}
     axes = []
-    for name, length in zip(FACE_AXES, shape, strict=True):
+    for name, length in zip(USER_AXES, shape, strict=True):
         value = given[name]
         if value is None:
             value = slice(None)
@@ -282,7 +282,7 @@ def _bounds(value: Sequence[Any], length: int, name: str) -> slice:
 
 
 def fit_axes(given: Sequence[int], shape: Sequence[int]) -> tuple[int | None, ...]:
-    """Say which axis of an array goes along which axis of a selection.
+    """Return which axis of an array belongs to which axis of a selection.
 
     Parameters
     ----------
@@ -295,13 +295,13 @@ def fit_axes(given: Sequence[int], shape: Sequence[int]) -> tuple[int | None, ..
     Returns
     -------
     tuple
-        For each axis of the selection the number of the array's axis; None where it has none and is
+        For each axis of the selection the number of the array's axis; None if it has none and is
         repeated.
 
     Raises
     ------
     BadSelection
-        The shapes do not go together.
+        The shapes do not match.
     """
     target = trim(shape)
     kept = list(range(len(given)))
@@ -321,7 +321,7 @@ def fit_axes(given: Sequence[int], shape: Sequence[int]) -> tuple[int | None, ..
 def spread(
     values: np.ndarray[Any, Any], axes: Sequence[int | None], shape: Sequence[int]
 ) -> np.ndarray[Any, Any]:
-    """Broadcast an array to a selection's five axes, as `fit_axes` says.
+    """Broadcast an array to a selection's five axes, as `fit_axes` defines.
 
     Returns
     -------
@@ -330,6 +330,6 @@ def spread(
     """
     kept = [at for at in axes if at is not None]
     values = values[tuple(slice(None) if at in kept else 0 for at in range(values.ndim))]
-    # Not reshape, which copies a view with strides of 0.
+    # Not reshape, which would copy a view with strides of 0.
     key = tuple(np.newaxis if at is None else slice(None) for at in axes)
     return np.broadcast_to(values[key], shape)

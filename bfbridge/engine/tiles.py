@@ -1,4 +1,4 @@
-"""The tile engine: a selection becomes stored chunks, decoded in parallel into one array."""
+"""The tile engine: a selection is split into stored chunks, decoded in parallel into one array."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bfbridge.errors import BfbridgeError, OutOfMemory, ReadFailed
 
 __all__ = ["Block", "LevelReader", "new_array", "plan", "put", "take"]
 
-# A chunk of a local file that is cheap to read in part is cached only for parts of at most
+# A chunk of a local file with cheap partial reads is cached only for parts of at most
 # 1/SMALL_PART of it.
 SMALL_PART = 16
 Part = tuple[int, int, Any, Any]
@@ -28,16 +28,16 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The part of a selection that one chunk holds; axes T, C, Z, Y, X.
+    """The part of a selection that lies in one chunk; axes T, C, Z, Y, X.
 
     Attributes
     ----------
     index
         The chunk's position in the grid.
     start, stop
-        The smallest box of the image that holds what is wanted of this chunk.
+        The smallest box of the image that contains the selected pixels of this chunk.
     inner, outer
-        Where the pixels are in that box, and where they go in the result: slices or arrays.
+        Positions of the pixels in that box, and in the result: slices or arrays.
     """
 
     index: Shape5
@@ -48,7 +48,7 @@ class Block:
 
     @property
     def is_box(self) -> bool:
-        """Whether everything in the box is wanted, in its order, at one box of the result."""
+        """Whether all pixels of the box are selected, in order, into one box of the result."""
         return all(
             isinstance(inner, slice) and isinstance(outer, slice) and inner.step in (None, 1)
             for inner, outer in zip(self.inner, self.outer, strict=True)
@@ -75,7 +75,7 @@ def _parts(axis: Axis, chunk: int) -> Iterator[tuple[int, Part]]:
 
 
 def _as_slice(positions: np.ndarray[Any, np.dtype[np.intp]]) -> Any:
-    """Return the slice that selects the same positions, or the array where there is none."""
+    """Return the slice that selects the same positions, or the array if there is none."""
     first = int(positions[0])
     if len(positions) == 1:
         return slice(first, first + 1)
@@ -87,7 +87,7 @@ def _as_slice(positions: np.ndarray[Any, np.dtype[np.intp]]) -> Any:
 
 
 def plan(axes: Sequence[Axis], chunk: Shape5) -> Iterator[Block]:
-    """Split a selection into one block for each chunk it meets, in storage order.
+    """Split a selection into one block for each chunk, in storage order.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def plan(axes: Sequence[Axis], chunk: Shape5) -> Iterator[Block]:
 
 
 def take(array: Array, selectors: tuple[Any, ...]) -> Array:
-    """Select orthogonally along every axis; a view where all selectors are slices."""
+    """Select orthogonally along every axis; a view if all selectors are slices."""
     if all(isinstance(selector, slice) for selector in selectors):
         view: Array = array[selectors]
         return view
@@ -139,16 +139,16 @@ def new_array(make: Callable[..., Array], shape: Sequence[int], dtype: Any, name
     Raises
     ------
     OutOfMemory
-        There is not so much memory.
+        There is not enough memory.
     """
     try:
         return make(shape, dtype)
-    # ValueError: more than an address can hold.
+    # ValueError: more bytes than can be addressed.
     except (MemoryError, ValueError, OverflowError) as error:
         wanted = math.prod(int(n) for n in shape) * np.dtype(dtype).itemsize
         raise OutOfMemory(
             f"{name}: {wanted / 2**30:,.1f} GiB are needed for an array of shape {tuple(shape)}. "
-            "Ask for smaller regions or fewer pixels."
+            "Read smaller regions or fewer pixels."
         ) from error
 
 
@@ -165,7 +165,7 @@ class LevelReader:
     cache, token
         Cache for decoded chunks or None, and the key of this file's chunks in it.
     name
-        Of the file, for messages.
+        Name of the file, for messages.
     planar
         Whether the samples of a pixel are separate planes in memory even where the file stores
         them interleaved.
@@ -192,7 +192,7 @@ class LevelReader:
         -------
         numpy.ndarray
             Axes Y, X, Z, C, T, in the image's dtype. Samples are adjacent in memory if they are
-            stored so and all of them are read; else Y and X are the fastest axes.
+            stored so and all of them are read; otherwise Y and X are the fastest axes.
 
         Raises
         ------
@@ -236,7 +236,7 @@ class LevelReader:
         grid = self.backend.images[self.image].levels[self.level].grid
         for block in plan(axes, grid.chunk):
             job = _BlockRead(self, grid, block, out)
-            # The thread that takes the next job copies from the cache: waking another takes longer.
+            # The thread that takes the next job copies from the cache: waking another is slower.
             if not job.from_cache():
                 yield job
 
@@ -252,7 +252,7 @@ class LevelReader:
 
 
 class _BlockRead:
-    """Reads one block into its place in the result."""
+    """Job that reads one block into the result."""
 
     __slots__ = ("_block", "_grid", "_level", "_out")
 
@@ -286,7 +286,7 @@ class _BlockRead:
             except (BfbridgeError, MemoryError):
                 raise
             except Exception as error:
-                # A defect of a backend must not reach users as another type of error.
+                # An error of another type is a defect of a backend: convert it to ours.
                 raise ReadFailed(
                     f"{level.name}: {region}: the {level.backend.name} backend failed with "
                     f"{type(error).__name__}: {error}. Please report this as a fault of bfbridge."
@@ -321,12 +321,12 @@ class _BlockRead:
         put(self._out, block.outer, take(chunk[offset], block.inner))
 
     def _request(self, whole: bool) -> tuple[Region, Array]:
-        """Return what the backend is to read, and the array to read it into."""
+        """Return the region for the backend to read, and the array to read it into."""
         level, block = self._level, self._block
         if whole:
             start, stop = self._grid.box(block.index)
             region = Region(level.image, level.level, start, stop)
-            # In the memory order of the result: samples are not reordered at each crop.
+            # In the memory order of the result: samples are not reordered for each crop.
             return region, np.empty_like(self._out, shape=region.shape)
         region = Region(level.image, level.level, block.start, block.stop)
         if block.is_box:

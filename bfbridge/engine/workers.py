@@ -1,8 +1,8 @@
 """Threads: how many there are, and how the jobs of a request are distributed among them.
 
-One thread pool serves the process. The thread that requests pixels works as well: it takes jobs
-beside at most ``workers - 1`` helpers. So a single chunk is decoded without a change of thread,
-nested requests cannot deadlock, and memory in use is limited to workers x chunk.
+One thread pool serves the process. The thread that requests pixels works too: it runs jobs together
+with at most ``workers - 1`` helpers. So a single chunk is decoded without a change of thread,
+nested requests cannot deadlock, and the memory in use is limited to workers x chunk.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 def available_cpus() -> int:
-    """CPUs this process may use: its affinity, cut to the container's quota."""
+    """Return the number of CPUs of this process: its affinity, limited by the cgroup quota."""
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:
@@ -48,19 +48,19 @@ def available_cpus() -> int:
 
 
 def worker_count(max_workers: int | None, *, waits: bool = False) -> int:
-    """Return how many threads are meant: None is the CPUs this process may use.
+    """Return the number of threads; for None, the CPUs that this process may use.
 
     Parameters
     ----------
     max_workers
-        What was asked for.
+        The argument of the caller.
     waits
-        Whether they mostly wait for a server; then None is `WAITING_WORKERS` at least.
+        Whether the threads mostly wait for a server; then None is at least `WAITING_WORKERS`.
 
     Raises
     ------
     BadArgument
-        Not an integer of 1 or more.
+        `max_workers` is not an integer of 1 or more.
     """
     if max_workers is None:
         return max(available_cpus(), WAITING_WORKERS if waits else 1)
@@ -70,7 +70,7 @@ def worker_count(max_workers: int | None, *, waits: bool = False) -> int:
 
 
 def _cgroup_quota() -> float | None:
-    """CPUs the cgroup (v2, then v1) grants, or None where it sets no limit."""
+    """Return the CPUs that the cgroup (v2, then v1) allows, or None without a limit."""
     with suppress(OSError, ValueError):
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
@@ -95,7 +95,7 @@ def shared_pool(purpose: str = "bfbridge", size: int = MAX_THREADS) -> ThreadPoo
 
 
 def _forget_pool() -> None:
-    # Threads do not survive a fork: the child makes pools of its own on first use.
+    # Threads do not survive a fork: the child makes new pools on first use.
     global _pools
     _pools = {}
 
@@ -129,7 +129,7 @@ class _SharedJobs:
                 raise StopIteration from None
 
     def fail(self, error: BaseException) -> None:
-        """Keep the first error; `run` raises it."""
+        """Store the first error; `run` raises it."""
         with self._lock:
             self.error = self.error or error
 
@@ -187,7 +187,7 @@ def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
 def prefetch(jobs: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:
     """Yield each job's result, in order, while up to `depth` of the next ones run ahead.
 
-    Leaving the loop early cancels what has not begun.
+    Leaving the loop early cancels jobs that have not started.
     """
     jobs = iter(jobs)
     ahead: deque[Future[T]] = deque()
@@ -208,12 +208,12 @@ def prefetch(jobs: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:
 
 
 class Background:
-    """Jobs that go on while the caller prepares the next: at most `limit` at once.
+    """Jobs that run while the caller prepares the next: at most `limit` at once.
 
-    An error is raised by the next `submit` or by `wait`, once.
+    The next `submit` or `wait` raises an error, once.
 
-    They have threads of their own: a job of `run` may wait here for a free place, so jobs of `run`
-    on every thread would leave none to make a place free.
+    They use separate threads: a job of `run` may wait here for a free place, and if jobs of `run`
+    occupied every thread, none would become free.
     """
 
     def __init__(self, limit: int) -> None:
@@ -242,7 +242,7 @@ class Background:
         self._slots.release()
 
     def _settle(self, future: Future[Any]) -> None:
-        """Note how a job ended, once: `wait` may come before or after the future's own call."""
+        """Record the end of a job, once: `wait` may come before or after the future's callback."""
         error = future.exception()
         with self._lock:
             if future in self._pending:
@@ -260,7 +260,7 @@ class Background:
         self._raise_error()
 
     def drain(self) -> None:
-        """Wait until every job has ended, whatever happens meanwhile; errors are forgotten."""
+        """Wait until every job has ended, in any case; errors are ignored."""
         while True:
             with suppress(BaseException):
                 self.wait()

@@ -1,4 +1,4 @@
-"""Files as users see them: an open file, a file being written, many files as one, changes in place.
+"""Open files, new files, file series as one image, and changes of files in place.
 
-Imported by reader.py, writer.py, the views and what lies above them.
+Imported by reader.py, writer.py, the views and the layers above them.
 """

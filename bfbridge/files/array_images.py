@@ -34,7 +34,7 @@ Array = np.ndarray[Any, Any]
 
 
 def is_array(value: Any) -> bool:
-    """Whether something is an array of pixels, of numpy, dask, xarray or the like."""
+    """Return whether a value is an array of pixels: numpy, dask, xarray or similar."""
     return isinstance(value, np.ndarray) or (
         is_lazy(value) and not hasattr(value, "levels") and hasattr(value, "dtype")
     )
@@ -47,13 +47,13 @@ class ArrayImage:
     Attributes
     ----------
     pixels
-        T, C, Z, Y, X: an array of numpy or dask. C counts channels x samples.
+        Array of numpy or dask with the axes T, C, Z, Y, X. C counts channels x samples.
     samples
         Samples of one pixel.
     channel_names
-        One for each channel, or nothing.
+        One name for each channel; empty if unknown.
     pixel_size
-        Micrometres along Z, Y, X; None where it is not known.
+        Micrometres along Z, Y, X; None if unknown.
     """
 
     pixels: Any = field(repr=False)
@@ -65,22 +65,22 @@ class ArrayImage:
     def of(
         cls, value: Any, axes: str | None, channel_names: Sequence[str] | None, pixel_size: Any
     ) -> ArrayImage:
-        """Make an image of an array of any kind.
+        """Make an image from an array of any kind.
 
         Parameters
         ----------
         value
             The array.
         axes
-            A letter of T, C, Z, Y, X and S for each axis. Default: of a labelled array its
-            dimensions, else the last ones of T, C, Z, Y, X.
+            A letter of T, C, Z, Y, X and S for each axis. Default: the dimensions of a labelled
+            array, otherwise the last axes of T, C, Z, Y, X.
         channel_names, pixel_size
-            As the attributes; None where they are not known.
+            As the attributes of the same name; None if unknown.
 
         Raises
         ------
         BadArgument
-            They do not fit the array.
+            An argument does not fit the array.
         """
         array, labels = unwrapped(value, "array")
         if not is_dask(array):
@@ -118,7 +118,7 @@ class ArrayImage:
 
     @property
     def record(self) -> Image:
-        """The image as a backend describes it."""
+        """Record that describes the image, as a backend returns it."""
         shape = tuple(int(n) for n in self.pixels.shape)
         chunk = getattr(self.pixels, "chunksize", shape)
         z, y, x = (metadata.as_quantity(size, "physical_pixel_sizes") for size in self.pixel_size)
@@ -134,7 +134,7 @@ class ArrayImage:
         )
 
     def in_order(self) -> tuple[str, Any]:
-        """Return (axes, pixels): T, C, Z, Y, X, and the samples last if there are several."""
+        """Return (axes, pixels): the axes are T, C, Z, Y, X, then S if there are samples."""
         if self.samples == 1:
             return ORDER, self.pixels
         t, c, z, y, x = self.pixels.shape
@@ -145,27 +145,27 @@ class ArrayImage:
 def images_of(
     value: Any, dim_order: Any, channel_names: Any, physical_pixel_sizes: Any
 ) -> list[ArrayImage] | None:
-    """Return an array, or a list of arrays, as images; None where something else was given.
+    """Return an array, or a list of arrays, as images; None for any other value.
 
     Parameters
     ----------
     value
         An array, a list of arrays, or anything else.
     dim_order, channel_names, physical_pixel_sizes
-        As for `ArrayImage.of`: one for all arrays, or a list with one for each. None where they are
-        not known.
+        As for `ArrayImage.of`: one value for all arrays, or a list with one value for each array.
+        None if unknown.
 
     Raises
     ------
     BadArgument
-        They do not fit, or were given with something that is no array.
+        An argument does not fit the arrays, or was given with a value that is not an array.
     """
     listed = isinstance(value, (list, tuple)) and bool(value) and all(map(is_array, value))
     if not listed and not is_array(value):
-        if any(told is not None for told in (dim_order, channel_names, physical_pixel_sizes)):
+        if any(given is not None for given in (dim_order, channel_names, physical_pixel_sizes)):
             raise BadArgument(
-                "dim_order, channel_names and physical_pixel_sizes describe arrays; a file says "
-                "these things itself."
+                "dim_order, channel_names and physical_pixel_sizes describe arrays only. For a "
+                "file they are read from its metadata: leave them out."
             )
         return None
     arrays = list(value) if listed else [value]
@@ -173,33 +173,33 @@ def images_of(
     names = _for_each(channel_names, len(arrays), (str, type(None)))
     sizes = _for_each(physical_pixel_sizes, len(arrays), (int, float, type(None)))
     return [
-        ArrayImage.of(array, *told)
-        for array, *told in zip(arrays, orders, names, sizes, strict=True)
+        ArrayImage.of(array, *given)
+        for array, *given in zip(arrays, orders, names, sizes, strict=True)
     ]
 
 
-def _for_each(told: Any, count: int, inner: tuple[type, ...]) -> list[Any]:
-    """Return one value for each array: the same for all, or each its own of a list."""
-    if told is None or isinstance(told, (str, bytes)):
-        return [told] * count
-    if not np.iterable(told):
-        raise BadArgument(f"{told!r}: give one value for all arrays, or a list of {count}.")
-    values = list(told)
+def _for_each(given: Any, count: int, inner: tuple[type, ...]) -> list[Any]:
+    """Return one value for each array: the same value for all, or the values of a list."""
+    if given is None or isinstance(given, (str, bytes)):
+        return [given] * count
+    if not np.iterable(given):
+        raise BadArgument(f"{given!r}: give one value for all arrays, or a list of {count}.")
+    values = list(given)
     if values and all(isinstance(one, inner) for one in values):
         return [values] * count
     if len(values) != count:
-        raise BadArgument(f"{told!r}: there are {count} arrays; give one value for each.")
+        raise BadArgument(f"{given!r}: there are {count} arrays; give one value for each.")
     return values
 
 
 class ArrayImages:
-    """What `BioReader` takes to read arrays: one image for each."""
+    """Arrays in memory in the place of a file: one image for each array."""
 
     def __init__(self, images: Sequence[ArrayImage]) -> None:
         if not images:
             raise BadArgument("the list of arrays is empty.")
         self.images = tuple(images)
-        # Chunks of one are never taken for those of another, in whatever process.
+        # The name is unique in all processes: caches identify the chunks by it.
         self._name = uuid.uuid4().hex
 
     def __repr__(self) -> str:
@@ -207,7 +207,7 @@ class ArrayImages:
 
     @property
     def source(self) -> Source:
-        """What stands for the file."""
+        """Source that represents the arrays where a file is expected."""
         return Source(name="<array>", data=self._name.encode())
 
 
@@ -222,7 +222,7 @@ class ArrayReader(ReaderBackend):
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> ArrayReader:
-        """Open the arrays that stand in the options."""
+        """Open the arrays given in the options."""
         arrays = options.backend_options.get("arrays")
         if not isinstance(arrays, ArrayImages):
             raise BadArgument(f"{source.name}: give arrays to AICSImage.")
@@ -239,7 +239,7 @@ class ArrayReader(ReaderBackend):
         return self._images
 
     def read(self, region: Region, out: Array) -> None:
-        """Fill `out` from the array; of dask's what is needed is computed."""
+        """Fill `out` from the array; a dask array computes only the chunks that are needed."""
         box = tuple(slice(a, b) for a, b in zip(region.start, region.stop, strict=True))
         out[...] = np.asarray(self.arrays[region.image].pixels[box])
 
@@ -262,11 +262,11 @@ class ArrayReader(ReaderBackend):
 
     @property
     def used_files(self) -> Sequence[str]:
-        """No file."""
+        """No files: the images are in memory."""
         return ()
 
     def close(self) -> None:
-        """Nothing to release: the arrays belong to the caller."""
+        """Do nothing: the arrays belong to the caller."""
 
 
 READER = ArrayReader

@@ -1,8 +1,8 @@
-"""The attribute names of bfio, on readers and writers alike.
+"""The attribute names of bfio, for readers and writers.
 
-Programs written for bfio spell sizes, channel names and pixel sizes in several ways. They all stand
-here, in terms of what `BioReader` and `BioWriter` have: ``_shape5``, ``dtype``, ``channel_names``,
-``samples_per_pixel`` and ``_physical_size``.
+Programs written for bfio use several names for sizes, channel names and pixel sizes. All these
+names are defined here in terms of the attributes of `BioReader` and `BioWriter`: ``_shape5``,
+``dtype``, ``channel_names``, ``samples_per_pixel`` and ``_physical_size``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Given_contra = TypeVar("Given_contra", contravariant=True)
 
 
 class Attribute(Protocol[Got_co, Given_contra]):
-    """What type checkers see of a property made here: what it gives, and what it takes."""
+    """Type of a property made here, for type checkers: the types it returns and accepts."""
 
     def __get__(self, instance: Any, owner: Any = None, /) -> Got_co:
         """Return the value."""
@@ -78,7 +78,7 @@ def _physical(axis: str) -> Any:
 
 
 class BfioNames:
-    """Sizes, names and pixel sizes under every spelling that bfio has or had."""
+    """Sizes, names and pixel sizes under all names that bfio uses or used."""
 
     _shape5: Any
 
@@ -112,12 +112,12 @@ class BfioNames:
 
     @property
     def bytes_per_pixel(self: _Typed) -> int:
-        """Bytes of one value."""
+        """Bytes of one sample."""
         return int(np.dtype(self.dtype).itemsize)
 
     bpp: Attribute[int, int] = alias("bytes_per_pixel")
 
-    # Spellings of bfio 1 and 2.0, still called by published programs.
+    # Names of bfio 1 and 2.0; published programs still call them.
     def num_x(self) -> int:
         """Return X."""
         return self.X

@@ -1,9 +1,9 @@
 """File patterns: names with variables in braces, the part of filepattern 2 that conversion needs.
 
-``img_x{x:ddd}_c{c:d+}_{stain:c+}.ome.tif`` matches names and tells the values of x, c and stain.
+``img_x{x:ddd}_c{c:d+}_{stain:c+}.ome.tif`` matches names and returns the values of x, c and stain.
 In braces, after a name and a colon: ``d`` is a digit, ``c`` a letter, ``f`` a character of a
 decimal number; repeated for a fixed width, or once with ``+`` for one or more. The older ``{xxx}``
-and ``{x+}`` mean digits. What is not in braces is a regular expression, so ``.*`` matches anything.
+and ``{x+}`` mean digits. Text outside braces is a regular expression, so ``.*`` matches anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CLASSES = {"d": "[0-9]", "c": "[A-Za-z]", "f": "[0-9.]"}
 
 
 def is_pattern(text: str) -> bool:
-    """Tell whether a text has a variable in braces, so that it is a pattern and not a name."""
+    """Return whether a text has a variable in braces: then it is a pattern, not a file name."""
     return isinstance(text, str) and bool(_VARIABLE.search(text) or _OLD.search(text))
 
 
@@ -36,18 +36,18 @@ class FilePattern:
     Parameters
     ----------
     pattern
-        With variables in braces, or a regular expression.
+        A regular expression with variables in braces.
 
     Raises
     ------
     BadArgument
-        It is neither (raised on first use), or no text.
+        `pattern` is not a text, or is not valid (raised on first use).
     """
 
     pattern: str
 
     def __post_init__(self) -> None:
-        """Refuse what is no text."""
+        """Check that the pattern is a text."""
         if not isinstance(self.pattern, str):
             raise BadArgument(f"file pattern {self.pattern!r}: give a text.")
 
@@ -60,7 +60,7 @@ class FilePattern:
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
-        """The regular expression that a whole name must match."""
+        """Regular expression that a whole name must match."""
         seen: set[str] = set()
 
         def group(name: str, kind: str, width: int, more: str) -> str:
@@ -88,7 +88,7 @@ class FilePattern:
             ) from error
 
     def match(self, name: str) -> dict[str, Value] | None:
-        """Return the variables' values in a file name, or None if it does not match."""
+        """Return the values of the variables in a file name, or None if it does not match."""
         found = self.regex.fullmatch(name)
         if found is None:
             return None
@@ -102,7 +102,7 @@ class FilePattern:
         return values
 
     def select(self, names: Iterable[str]) -> list[str]:
-        """Return the names that match, in the order of their variables' values, then by name."""
+        """Return the names that match, sorted by the values of their variables, then by name."""
         found = [(name, values) for name in names if (values := self.match(name)) is not None]
         return [name for name, _ in sorted(found, key=lambda pair: (_order(pair[1]), pair[0]))]
 

@@ -1,8 +1,8 @@
 """File series: many files as one image, by a pattern of names or a list.
 
 ``img_t{t:d}_c{c}_z{z:d}.tif`` names one image whose files differ in t, c and z: ``{t:d}`` is a
-number of any width, ``{t:ddd}`` one of three digits, ``{c}`` a word of letters and digits. Files
-of a list follow each other in time.
+number of any width, ``{t:ddd}`` a number of three digits, ``{c}`` a word of letters and digits.
+The files of a list are consecutive time points.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ __all__ = ["READER", "WRITER", "FileSeries", "Plan", "plan_series"]
 
 NAME = "fileseries"
 FILES_OPEN = 32
-"""Most members kept open at once, those under way not counted."""
+"""Most files kept open at once, without those that are being read."""
 NAMED = 20
-"""Most missing members that a message names."""
+"""Most missing files that a message names."""
 _VARIABLE = re.compile(r"\{([A-Za-z]\w*)(?::(0?[0-9]*d\+?|d+\+?|c+\+?|s))?\}")
 WORD = "[A-Za-z0-9]+"
 Array = np.ndarray[Any, Any]
@@ -49,16 +49,16 @@ Place = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """Which files make an image, and where each stands.
+    """The files that make an image, and the position of each.
 
     Attributes
     ----------
     name
         The pattern, or the first file of a list.
     members
-        Files by place: numbers along T, C, Z, all combinations of them.
+        Files by position: numbers along T, C, Z; every combination is present.
     channels
-        Name of each place along C, where the pattern has words for them.
+        Name of each position along C, if the pattern has words for them.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def source(self) -> Source:
-        """What stands for the series: the first file, under the series' name."""
+        """Source that represents the series: the first file, under the name of the series."""
         return dataclasses.replace(self.members[0][1], name=self.name)
 
 
@@ -87,7 +87,7 @@ def plan_series(target: Any, storage_options: Mapping[str, Any] | None = None) -
         sources = [as_source(one, storage_options) for one in target]
         for source in sources:
             if not source.exists():
-                raise FileMissing(f"{source.name}: no such file, but the list has it.")
+                raise FileMissing(f"{source.name}: no such file. The list of files names it.")
         places = tuple(((t, 0, 0), source) for t, source in enumerate(sources))
         return Plan(f"{sources[0].name} and {len(sources) - 1} more", places)
     if not isinstance(target, (str, os.PathLike)):
@@ -103,8 +103,8 @@ def _plan_pattern(text: str, storage_options: Mapping[str, Any] | None) -> Plan:
     other = {name for name in names if name.lower() not in ("t", "c", "z")}
     if other:
         raise BadArgument(
-            f"{text}: the pattern has {', '.join(sorted(other))}; files of one image differ in "
-            "t, c and z only."
+            f"{text}: the pattern has the variables {', '.join(sorted(other))}; the files of one "
+            "image may differ in t, c and z only."
         )
     pattern = FilePattern(_translate(text))
     found = []
@@ -119,7 +119,7 @@ def _plan_pattern(text: str, storage_options: Mapping[str, Any] | None) -> Plan:
     for values, name in sorted(found, key=lambda pair: pair[1]):
         t, c, z = (axes[i].index(values.get(letter)) for i, letter in enumerate("tcz"))
         if (t, c, z) in members:
-            raise BadArgument(f"{text}: {members[t, c, z]} and {name} stand at one place.")
+            raise BadArgument(f"{text}: {members[t, c, z]} and {name} have the same t, c and z.")
         members[t, c, z] = name
     counts = [range(len(axis)) for axis in axes]
     everywhere = list(product(counts[0], counts[1], counts[2]))
@@ -145,7 +145,7 @@ def _sorted(values: set[Any]) -> list[Any]:
 
 
 def _translate(text: str) -> str:
-    """Return the pattern as `FilePattern` reads it: all but the variables taken literally."""
+    """Return the pattern as `FilePattern` reads it: text outside the variables is literal."""
     parts, at, seen = [], 0, set()
     for found in _VARIABLE.finditer(text):
         parts.append(re.escape(text[at : found.start()].replace(os.sep, "/")))
@@ -164,12 +164,12 @@ def _translate(text: str) -> str:
 
 
 def _candidates(text: str, storage_options: Mapping[str, Any] | None) -> list[str]:
-    """Return names that may match: those with anything at the variables."""
+    """Return names that may match: those with any text at the variables."""
     pieces = _VARIABLE.sub("\0", text).split("\0")
     if "://" in text:
         filesystem = as_source(text, storage_options).filesystem()
         begin = text[: text.index("://") + 3]
-        # Some file systems put a slash of their own before a path.
+        # Some file systems add a slash before a path.
         return [
             begin + path.split("://")[-1].lstrip("/") for path in filesystem.glob("*".join(pieces))
         ]
@@ -177,7 +177,7 @@ def _candidates(text: str, storage_options: Mapping[str, Any] | None) -> list[st
 
 
 class _Member:
-    """One file while it is open."""
+    """One open file."""
 
     def __init__(self, reader: ReaderBackend) -> None:
         self.reader = reader
@@ -185,7 +185,7 @@ class _Member:
 
 
 class FileSeries(ReaderBackend):
-    """A series as one image: its first file says what all of them are like."""
+    """A series as one image: the first file defines size and dtype of all."""
 
     name: ClassVar[str] = NAME
 
@@ -197,7 +197,7 @@ class FileSeries(ReaderBackend):
         self._lock = forking.lock()
         self._open: OrderedDict[Place, _Member] = OrderedDict()
         self._closed = False
-        with self._borrowed((0, 0, 0)) as first:
+        with self._reading((0, 0, 0)) as first:
             self._member = first.images[0]
         self._image = self._whole()
         run(
@@ -207,7 +207,7 @@ class FileSeries(ReaderBackend):
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> FileSeries:
-        """Open a series whose plan stands in the options."""
+        """Open a series whose plan is given in the options."""
         given = dict(options.backend_options)
         plan = given.pop("plan", None)
         if not isinstance(plan, Plan):
@@ -220,7 +220,7 @@ class FileSeries(ReaderBackend):
         return t, c, z
 
     def _whole(self) -> Image:
-        """Describe the image that all members make."""
+        """Describe the image that all files make together."""
         member = self._member
         t, c, z = self._counts()
         levels = []
@@ -228,7 +228,7 @@ class FileSeries(ReaderBackend):
             shape, chunk = list(level.shape), list(level.chunk)
             for axis, count in enumerate((t, c, z)):
                 if count > 1 and shape[axis] % chunk[axis]:
-                    # No chunk may lie in two files.
+                    # No chunk may extend over two files.
                     chunk[axis] = math.gcd(shape[axis], chunk[axis])
                 shape[axis] *= count
             levels.append(Level(_five(shape), _five(chunk)))
@@ -241,21 +241,22 @@ class FileSeries(ReaderBackend):
         return dataclasses.replace(member, levels=tuple(levels), channels=channels)
 
     def _check(self, place: Place) -> None:
-        """Refuse a member that is not like the first."""
+        """Raise if the size or dtype of a file differs from that of the first."""
         first = self._member
-        with self._borrowed(place) as reader:
+        with self._reading(place) as reader:
             image = reader.images[0]
         wanted = ([level.shape for level in first.levels], first.dtype, first.samples)
         found = ([level.shape for level in image.levels], image.dtype, image.samples)
         if wanted != found:
             raise UnreadableFile(
                 f"{self._sources[place].name}: its size {_shown(image)} differs from that of "
-                f"{self._sources[0, 0, 0].name}, {_shown(first)}. Files of one image must be alike."
+                f"{self._sources[0, 0, 0].name}, {_shown(first)}. All files of one image must "
+                "have the same size and dtype."
             )
 
     @contextmanager
-    def _borrowed(self, place: Place) -> Iterator[ReaderBackend]:
-        """Lend a member's reader; the longest unused ones beyond `FILES_OPEN` are closed."""
+    def _reading(self, place: Place) -> Iterator[ReaderBackend]:
+        """Yield the reader of a file; the least recently used beyond `FILES_OPEN` are closed."""
         with self._lock:
             if self._closed:
                 raise Closed(f"{self._plan.name}: the reader is closed.")
@@ -281,11 +282,11 @@ class FileSeries(ReaderBackend):
 
     @property
     def images(self) -> Sequence[Image]:
-        """The one image that all members make."""
+        """The one image that all files make together."""
         return (self._image,)
 
     def read(self, region: Region, out: Array) -> None:
-        """Fill `out` from the members that the region meets."""
+        """Fill `out` from the files that the region overlaps."""
         size = self._member.levels[region.level].shape
         parts = [
             list(_split(region.start[axis], region.stop[axis], size[axis])) for axis in range(3)
@@ -295,7 +296,7 @@ class FileSeries(ReaderBackend):
             start = (*(part[1] for part in along), *region.start[3:])
             stop = (*(part[2] for part in along), *region.stop[3:])
             target = out[tuple(part[3] for part in along)]
-            with self._borrowed(place) as reader:
+            with self._reading(place) as reader:
                 reader.read(Region(0, region.level, _five(start), _five(stop)), target)
 
     def ome_xml(self) -> str | None:
@@ -303,8 +304,8 @@ class FileSeries(ReaderBackend):
         return self.ome().to_xml()
 
     def ome(self) -> OME:
-        """Return the first member's metadata, with the sizes and channels of the whole."""
-        with self._borrowed((0, 0, 0)) as reader:
+        """Return the metadata of the first file, with the sizes and channels of the series."""
+        with self._reading((0, 0, 0)) as reader:
             ome = metadata.carry(reader.ome(), [0])
         pixels = ome.images[0].pixels
         shape = self._image.levels[0].shape
@@ -317,24 +318,24 @@ class FileSeries(ReaderBackend):
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
-        """The first member's own metadata."""
-        with self._borrowed((0, 0, 0)) as reader:
+        """Original metadata of the first file."""
+        with self._reading((0, 0, 0)) as reader:
             return dict(reader.original_metadata)
 
     @property
     def used_files(self) -> Sequence[str]:
-        """All members, in the order T, C, Z."""
+        """All files, in the order T, C, Z."""
         return [source.name for source in self._sources.values()]
 
     def close(self) -> None:
-        """Close every member that no read is using; those go when it ends."""
+        """Close every file; a file that is being read is closed when the read ends."""
         with self._lock:
             self._closed = True
             self._trim()
 
 
 def _split(start: int, stop: int, size: int) -> Iterator[tuple[int, int, int, slice]]:
-    """Split a range by members: (member, start and stop in it, where it goes)."""
+    """Split a range by files: (file, start and stop in it, slice of the result)."""
     for number in range(start // size, -(-stop // size)):
         first, last = max(start, number * size), min(stop, (number + 1) * size)
         begin = number * size

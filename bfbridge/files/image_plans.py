@@ -1,7 +1,7 @@
-"""What the images of a new file will be, until its first write: sizes, types and channel names.
+"""Sizes, dtypes and channel names of a new file's images, until its first write.
 
-An OME document says it, which may be edited. What nothing says, sizes and dtype, is taken from the
-first array that is written.
+They are stored in an OME document, which may be edited. Sizes and dtypes that are not set are those
+of the first array that is written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge.engine.selection import FACE_AXES
+from bfbridge.engine.selection import USER_AXES
 from bfbridge.errors import BadArgument
 from bfbridge.ome import metadata, roles
 
@@ -30,7 +30,7 @@ DEFAULT_MEMORY = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class WritePlan:
-    """What a user may ask of a new file, beside the options of its backend.
+    """Arguments for a new file, except the options of its backend.
 
     Attributes
     ----------
@@ -39,15 +39,15 @@ class WritePlan:
     downsample
         "mean", "nearest" or "mode". Masks are never averaged: for them "mean" is "nearest".
     fill_value
-        What areas never written hold.
+        Value of pixels that are never written.
     memory
         Bytes of unfinished chunks kept in memory before a scratch file is used.
     workers
         Chunks encoded at once.
     infer_dtype
-        Whether the first array written says what the dtype is, if it is not set before.
+        Whether the first array written defines the dtype, if it is not set before.
     backend_options
-        Compression, tile size and whatever else the backend takes.
+        Options of the backend, such as compression and tile size.
     """
 
     pyramid: Pyramid = False
@@ -65,11 +65,11 @@ class ImagePlans:
     Parameters
     ----------
     ome
-        The file's document; it belongs to the file, and may be edited by whoever has it.
+        OME document of the file. The caller may edit it until the first write.
     name
-        Of the file, for messages.
+        Name of the file, for messages.
     infer
-        Whether sizes and dtype that nobody sets are those of the first array written.
+        Whether sizes and dtype that are not set are those of the first array written.
     """
 
     def __init__(self, ome: OME, name: str, *, infer: bool) -> None:
@@ -84,13 +84,13 @@ class ImagePlans:
         self._roles: list[roles.ImageRole] = []
 
     def pixels(self, index: int) -> Pixels:
-        """Pixels element of one image."""
+        """Return the Pixels element of one image."""
         return self.ome.images[index].pixels
 
     # ---- sizes
 
     def shape5(self, index: int) -> tuple[int, int, int, int, int]:
-        """Sizes of one image along Y, X, Z, C, T."""
+        """Return the sizes of one image along Y, X, Z, C, T."""
         p = self.pixels(index)
         return p.size_y, p.size_x, p.size_z, p.size_c, p.size_t
 
@@ -100,40 +100,40 @@ class ImagePlans:
         self._sized.add((index, axis))
 
     def is_unsized(self, index: int) -> bool:
-        """Whether nothing has said yet how large an image is."""
+        """Return whether the size of an image is not set yet."""
         if not self._infer or {(index, "Y"), (index, "X")} & self._sized:
             return False
         pixels = self.pixels(index)
         return bool(pixels.size_y == pixels.size_x == 1)
 
     def refuse_unsized(self) -> None:
-        """Raise `BadArgument` if nothing has said how large an image is."""
+        """Raise `BadArgument` if the size of an image is not set."""
         if any(self.is_unsized(index) for index in range(len(self.ome.images))):
             raise BadArgument(
-                f"{self._name}: nothing says how large the image is. Pass the sizes, "
+                f"{self._name}: the size of the image is not set. Pass the sizes, "
                 "BioWriter(path, shape=(Y, X, Z, C, T)), or write an array of 2 to 5 axes (in this "
                 "order) to the whole image first: bw[:] = array."
             )
 
     def take_shape(self, index: int, shape: Sequence[int]) -> None:
-        """Take the sizes that nothing has set from those of an array, along Y, X, Z, C, T."""
+        """Set the sizes that are not set yet to those of an array, along Y, X, Z, C, T."""
         if 0 in shape:
             raise BadArgument(f"{self._name}: an array of shape {tuple(shape)} has no pixels.")
-        for axis, size in zip(FACE_AXES, shape, strict=False):
+        for axis, size in zip(USER_AXES, shape, strict=False):
             if (index, axis) not in self._sized:
                 setattr(self.pixels(index), f"size_{axis.lower()}", int(size))
 
     # ---- types
 
     def dtype(self, index: int) -> np.dtype[Any]:
-        """Type of one image's pixels: what was set last, here or in the document."""
+        """Return the dtype of one image: the last one set, here or in the document."""
         if self.pixels(index).type != self._types[index]:
             self._types[index] = self.pixels(index).type
             self._dtypes[index] = metadata.stored_dtype(self.pixels(index))
         return self._dtypes[index]
 
     def set_dtype(self, index: int, dtype: np.dtype[Any]) -> None:
-        """Set the type of one image's pixels, and the document's where the schema knows it."""
+        """Set the dtype of one image, and that of the document if the OME schema has it."""
         self._dtypes[index] = dtype
         self._untyped.discard(index)
         known = metadata.ome_pixel_type(dtype)
@@ -142,7 +142,7 @@ class ImagePlans:
         self._types[index] = self.pixels(index).type
 
     def infer_dtype(self, index: int, given: Any) -> None:
-        """Take the dtype of the first array written, where nothing else says what it is to be."""
+        """Set the dtype to that of the first array written, if it is not set."""
         if index in self._untyped and given is not None:
             self.set_dtype(index, metadata.writable_dtype(given))
 
@@ -156,13 +156,13 @@ class ImagePlans:
     # ---- the end of planning
 
     def settle(self) -> None:
-        """Make the document true to itself.
+        """Make the document consistent: sizes, channels and dtypes.
 
         Raises
         ------
         BadArgument
-            Nothing says how large an image is, there are more names than channels, or more or
-            fewer images than at first.
+            The size of an image is not set, there are more names than channels, or the number of
+            images has changed.
         """
         if len(self.ome.images) != len(self._dtypes):
             raise BadArgument(
@@ -179,20 +179,20 @@ class ImagePlans:
                     f"{channels} channel(s). Set C, or give one name for each channel."
                 )
         for index in range(len(self._dtypes)):
-            # What is stored for "bit" is uint8, and the document has to say so.
+            # "bit" is stored as uint8, so the document must declare uint8.
             self.set_dtype(index, self.dtype(index))
         self._roles = roles.read_roles(self.ome)
         metadata.settle(self.ome)
-        # They refer to images by the IDs that have been made anew.
+        # Roles refer to images by ID, and the IDs were renumbered.
         roles.write_roles(self.ome, self._roles)
 
     def record(self, index: int, levels: tuple[Level, ...]) -> Image:
-        """Describe an image for a backend, once it was settled."""
+        """Describe an image for a backend, after `settle`."""
         record = metadata.record(self.ome.images[index], self.dtype(index), levels)
         return replace(record, **self._roles[index]._asdict()) if self._roles else record
 
     def document_for(self, specs: Sequence[ImageSpec]) -> OME | None:
-        """The document; None where the OME schema has no name for one of the dtypes."""
+        """Return the document, or None if the OME schema has no name for one of the dtypes."""
         untyped = [s.image for s in specs if metadata.ome_pixel_type(s.image.dtype) is None]
-        # Formats that hold masks of 64 bits describe them elsewhere.
+        # Formats that store 64-bit masks describe them outside OME-XML.
         return self.ome if all(image.is_mask for image in untyped) else None

@@ -1,7 +1,7 @@
-"""Files that are written where they are: continued, changed, or made by several processes.
+"""Files that are written at their final place: extended, changed, or made by several processes.
 
-The format must store each chunk separately (`bfbridge.backend.ChunkedStoreBackend`). What one
-process changes or adds becomes visible as a whole when the writer is closed, or not at all
+The format must store each chunk separately (`bfbridge.chunked_store.ChunkedStoreBackend`). Changes
+by one process become visible together when the writer is closed, or not at all
 (`bfbridge.storage.journal`).
 """
 
@@ -13,25 +13,28 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from bfbridge import registry
 from bfbridge.backend import OpenOptions
 from bfbridge.chunked_store import ChunkedStoreBackend
-from bfbridge.errors import BadArgument, TargetExists, Unsupported, WriteFailed
+from bfbridge.errors import BadArgument, TargetExists, Unsupported
 from bfbridge.files.image_plans import WritePlan
 from bfbridge.files.new_file import NewFile
 from bfbridge.ome import metadata
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.journal import Interrupted, Journal, find_interrupted
 from bfbridge.storage.object_store import Objects, UrlTarget
+from bfbridge.storage.ownership import OwnedTarget
 from bfbridge.storage.source import as_source, path_or_url
 from bfbridge.storage.upload import UploadTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ome_types import OME
 
     from bfbridge.backend import Image, Quantity, WriterBackend
     from bfbridge.chunked_store import ResumedWriter
@@ -44,6 +47,7 @@ __all__ = [
     "find_interrupted",
     "finish",
     "is_there",
+    "new_file",
     "open_part",
     "place_of",
     "recover",
@@ -60,68 +64,60 @@ SEVERAL = "written by several processes"
 
 
 class InPlaceTarget(AtomicTarget):
-    """A finished file that is changed where it is; other writers are kept out."""
+    """A finished file that is changed in place, locked against other writers."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path, overwrite=True)
 
     def commit(self) -> None:
-        """Let go of the file; nothing has to be moved."""
+        """Release the file; nothing is moved."""
         self.discard()
 
     def _check_target(self) -> None:
-        """Nothing is replaced, so whatever else lies in a store's folder is in no danger."""
+        """Accept any target: nothing is replaced, so other files in the folder are safe."""
 
 
-class SharedTarget:
-    """A file that several processes write; its owner is nobody.
+class SharedTarget(OwnedTarget):
+    """A file that several processes write; no process owns it.
 
     Attributes
     ----------
     path, work_path
-        The file itself: a path, or the source of a URL.
+        The target: a path, or the source of a URL.
     folder
-        Where this process keeps unfinished chunks.
+        Folder for the unfinished chunks of this process.
     """
 
+    path: str
+    _refusal: ClassVar[str] = (
+        "which opened this part of the store. Call BioWriter.open in each process."
+    )
+
     def __init__(self, place: Path | Source) -> None:
+        super().__init__()
         self.work_path = place
-        self._pid = os.getpid()
         if isinstance(place, Path):
             self.path, self.folder = str(place), place / SHARED_FOLDER
         else:
             self.path, self.folder = place.name, Path(tempfile.gettempdir())
 
-    @property
-    def owned(self) -> bool:
-        """Whether this process opened the part, and is not a forked copy of the one that did."""
-        return os.getpid() == self._pid
-
-    def check_owner(self) -> None:
-        """Raise `WriteFailed` in a forked child: unfinished chunks and shards are its parent's."""
-        if not self.owned:
-            raise WriteFailed(
-                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
-                "which opened this part of the store. Call BioWriter.open in each process."
-            )
-
     def commit(self) -> None:
-        """Nothing has to be moved."""
+        """Do nothing: the file is at its final place."""
 
     def discard(self) -> None:
-        """What was written stays: it is whole chunks, and belongs to all."""
+        """Keep what was written: whole chunks, which all processes share."""
 
 
 def place_of(
     file_path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
 ) -> Path | Source:
-    """Return where a file is written: a path, or the source of a URL."""
+    """Return the place to write a file to: a path, or the source of a URL."""
     place = path_or_url(file_path)
     return place if isinstance(place, Path) else as_source(place, storage_options)
 
 
 def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterBackend]:
-    """Return the writer of a place.
+    """Return the writer for a place.
 
     Raises
     ------
@@ -132,7 +128,7 @@ def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterB
 
 
 def _chunked(writer: type[WriterBackend], where: object, what: str) -> type[ChunkedStoreBackend]:
-    """Return a writer that can write files which exist already.
+    """Return a writer that can write to existing files.
 
     Raises
     ------
@@ -146,21 +142,22 @@ def _chunked(writer: type[WriterBackend], where: object, what: str) -> type[Chun
 
 
 def is_there(place: Path) -> bool:
-    """Whether there is a file to be written further."""
+    """Return whether there is a file that can be written to."""
     return os.path.lexists(place)
 
 
 def refuse_url(place: Path | Source) -> None:
-    """Refuse to write further what is at a URL, where files are only made anew.
+    """Raise if there is a file at a URL: stores at URLs cannot be extended or changed.
 
     Raises
     ------
     Unsupported
-        There is something.
+        A file exists at the URL.
     """
     if not isinstance(place, Path) and Objects(place).keys():
         raise Unsupported(
-            f"{place.name}: stores at URLs are written once; append=True is for those on disks."
+            f"{place.name}: append=True works for stores on disks only; a store at a URL is "
+            "written once."
         )
 
 
@@ -176,27 +173,38 @@ def target_of(
     return AtomicTarget(place, overwrite=overwrite, durable=durable)
 
 
-def reopen(
-    path: Path, wanted: WritePlan, asked: Mapping[str, Any], backend_name: str | None = None
+def new_file(
+    target: AtomicTarget | UrlTarget, writer: type[WriterBackend], ome: OME, plan: WritePlan
 ) -> NewFile:
-    """Open a finished file to add time points, or to change what it holds.
+    """Return a new file for a document; discard its target on an error."""
+    try:
+        return NewFile(target, writer, ome, plan)
+    except BaseException:
+        target.discard()
+        raise
+
+
+def reopen(
+    path: Path, wanted: WritePlan, requested: Mapping[str, Any], backend_name: str | None = None
+) -> NewFile:
+    """Open a finished file to add time points, or to change its pixels.
 
     Parameters
     ----------
     path
         The file.
     wanted
-        Workers and memory; all else is as the file has it.
-    asked
-        What the caller says of the image: sizes by axis name, "dtype", properties. A larger T than
-        the file has adds time points; everything else must be as the file has it.
+        Workers and memory; everything else is defined by the file.
+    requested
+        What the caller gave: sizes by axis name, "dtype", properties. A larger T than that of the
+        file adds time points; everything else must equal that of the file.
     backend_name
         As for `writer_for`.
 
     Raises
     ------
     BadArgument
-        The file's image is not as the caller says, or there is no such option.
+        The image of the file differs from the arguments, or an option does not exist.
     """
     backend = writer_for(path, backend_name)
     backend.normalize_options(wanted.backend_options)
@@ -204,16 +212,17 @@ def reopen(
     try:
         _settle(path)
         image = _first_image(path)
-        _refuse_differences(path, image, asked)
+        _refuse_differences(path, image, requested)
         had = image.levels[0].shape[0]
-        wished_t = int(asked.get("T", had))
-        if wished_t < had:
+        requested_t = int(requested.get("T", had))
+        if requested_t < had:
             raise BadArgument(
-                f"{path}: T={wished_t}, and the file has {had} time points. append=True adds to "
-                "them; give the number there will be in all."
+                f"{path}: T={requested_t}, but the file has {had} time points. append=True can "
+                "only add time points: give the total number, old and new."
             )
-        if wished_t > had:
-            writer, first = _chunked(backend, path, "appended to").extend(path, wished_t - had), had
+        if requested_t > had:
+            writer = _chunked(backend, path, "appended to").extend(path, requested_t - had)
+            first = had
         else:
             writer, first = _chunked(backend, path, "changed").update(path), 0
         file = _adopting(target, backend, writer, wanted)
@@ -225,21 +234,21 @@ def reopen(
 
 
 def recover(path: str | os.PathLike[str]) -> Interrupted | None:
-    """End a change of a store that was interrupted: finish it if it is complete, else drop it.
+    """End an interrupted change of a store: finish it if it is complete, otherwise discard it.
 
     Opening the store for writing does the same.
 
     Returns
     -------
     Interrupted
-        What was found; None where there was nothing to do.
+        The change that was found; None if there was none.
 
     Raises
     ------
     TargetBusy
-        The change is under way in another process.
+        Another process is making the change at this moment.
     UnreadableFile, WriteFailed
-        It cannot be finished.
+        The change cannot be finished.
     """
     target = InPlaceTarget(path)
     try:
@@ -264,15 +273,15 @@ def _first_image(path: Path) -> Image:
         reader.close()
 
 
-def _refuse_differences(path: Path, image: Image, asked: Mapping[str, Any]) -> None:
-    """Refuse to go on with a file that is not what the caller takes it for."""
+def _refuse_differences(path: Path, image: Image, requested: Mapping[str, Any]) -> None:
+    """Raise `BadArgument` if the arguments differ from the image of the file."""
     _, c, z, y, x = image.levels[0].shape
     has: dict[str, Any] = {
         "Y": y, "X": x, "Z": z, "C": c, "dtype": image.dtype, "name": image.name,
         "samples_per_pixel": image.samples,
         "channel_names": [channel.name for channel in image.channels],
     }  # fmt: skip
-    for name, value in asked.items():
+    for name, value in requested.items():
         if name.startswith("physical_size_"):
             stored = getattr(image.pixel_size, name[-1])
             same = _same_length(metadata.as_quantity(value, name), stored)
@@ -286,9 +295,9 @@ def _refuse_differences(path: Path, image: Image, asked: Mapping[str, Any]) -> N
             continue
         if not same:
             raise BadArgument(
-                f"{path}: {name}={value!r}, and the file has {shown!r}. append=True changes pixels "
-                "and adds time points; sizes, dtype and metadata stay as they are. Leave it out, "
-                "or write a new file."
+                f"{path}: {name}={value!r}, but the file has {shown!r}. append=True changes pixels "
+                "and adds time points; sizes, dtype and metadata cannot be changed. Leave this "
+                "argument out, or write a new file."
             )
 
 
@@ -299,12 +308,12 @@ def _same_length(one: Quantity | None, other: Quantity | None) -> bool:
 
 
 def create(file: NewFile) -> None:
-    """Start a file that several processes will write, from the plan of a new one.
+    """Start a file that several processes write, from the plan of a new file.
 
     Raises
     ------
     TargetExists
-        There is something under that name.
+        A file of that name exists.
     """
     target = file.target
     if isinstance(target, UrlTarget):
@@ -320,21 +329,21 @@ def create(file: NewFile) -> None:
             backend, target.work_path if isinstance(target, UrlTarget) else target.path
         )
     finally:
-        # From here on the plan says what is going on there.
+        # From now on the plan in the store marks it as being written.
         target.discard()
 
 
 def open_part(place: Path | Source, workers: int, memory: int) -> NewFile:
-    """Take part in writing a file made with `create`."""
-    return _taking_part(place, workers, memory, shared=True)
+    """Open a file made with `create`, to write a part of it."""
+    return _open_shared(place, workers, memory, shared=True)
 
 
 def finish(place: Path | Source, workers: int, memory: int) -> None:
-    """Make the lower levels of a file that several processes wrote, and finish it."""
-    _taking_part(place, workers, memory, shared=False).finish_shared()
+    """Compute the lower levels of a file that several processes wrote, and finish it."""
+    _open_shared(place, workers, memory, shared=False).finish_shared()
 
 
-def _taking_part(place: Path | Source, workers: int, memory: int, *, shared: bool) -> NewFile:
+def _open_shared(place: Path | Source, workers: int, memory: int, *, shared: bool) -> NewFile:
     target = SharedTarget(place)
     backend = _chunked(writer_for(place), place, SEVERAL)
     writer = backend.open_existing(place)
@@ -346,7 +355,7 @@ def _taking_part(place: Path | Source, workers: int, memory: int, *, shared: boo
 def _adopting(
     target: Any, backend: type[WriterBackend], writer: ResumedWriter, wanted: WritePlan
 ) -> NewFile:
-    """Return a file whose document describes what the writer's images are."""
+    """Return a file whose document describes the images of a writer."""
     ome = metadata.new_document(len(writer.images))
     for element, spec in zip(ome.images, writer.images, strict=True):
         metadata.describe(element, spec.image)

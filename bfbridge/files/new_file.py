@@ -1,7 +1,7 @@
-"""A file being written: its document, its backend, and the way from regions to finished chunks.
+"""A file being written: its document, its backend, and the steps from regions to finished chunks.
 
-Until the first write it is only a plan, an OME document that may be changed. The first write
-settles the document, starts the backend in a private folder, and from then on the plan is fixed.
+Before the first write it is a plan: an OME document that may be changed. The first write makes the
+document consistent and starts the backend in a private folder. After that the plan is fixed.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ class NewFile:
     Parameters
     ----------
     target
-        Where the finished file goes.
+        Place of the finished file.
     backend
-        The class that writes it.
+        Class that writes the file.
     ome
-        Its document; it belongs to this object.
+        OME document of the file; it belongs to this object.
     wanted
-        What was asked of it.
+        Arguments of the caller.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class NewFile:
         self._lock = forking.rlock()
         self._writes = Writes()
         self._has_pixels = False
-        # Its text: the error itself would keep the writer alive through its traceback.
+        # The text of the error: the error itself would keep the writer alive through its traceback.
         self._failure: str | None = None
         self._writer: WriterBackend | None = None
         self._specs: list[ImageSpec] = []
@@ -112,8 +112,8 @@ class NewFile:
         index
             Number of the image; its sizes and dtype are set.
         levels, stored
-            The source's levels, and how their chunks are encoded. With one level, the lower ones
-            that were asked for are made from its pixels.
+            Levels of the source, and how their chunks are encoded. With one level, lower levels
+            that were requested are computed from its pixels.
         """
         self.edit("the encoding")
         y, x, z, c, t = self.shape5(index)
@@ -129,16 +129,16 @@ class NewFile:
     def adopt(
         self, writer: ResumedWriter, *, stored: bool, first_t: int = 0, shared: bool = False
     ) -> None:
-        """Go on with a file that is there already, instead of starting one.
+        """Continue with an existing file instead of starting a new one.
 
         Parameters
         ----------
         writer
-            Started by the backend; it says what its images are.
+            Started by the backend; its `images` describe the file.
         stored
             Whether the file has pixels that regions change.
         first_t
-            Time points there were before; writing begins with this one.
+            Number of time points that exist already; writing begins with this one.
         shared
             Whether other processes write too. Then lower levels are made when the file is finished.
         """
@@ -160,45 +160,45 @@ class NewFile:
 
     @property
     def name(self) -> str:
-        """The target's path, for messages."""
+        """Path of the target, for messages."""
         return str(self.target.path)
 
     @property
     def started(self) -> bool:
-        """Whether anything was written, so that properties are fixed."""
+        """Whether something was written, so that properties are fixed."""
         return self._writer is not None or self.closed
 
     def edit(self, what: str) -> None:
         """Raise `ReadOnlyProperty` if `what` can no longer be set."""
         if self.started:
             raise ReadOnlyProperty(
-                f"{self.name}: {what} cannot be set after the first write. Set it before, or open "
+                f"{self.name}: {what} cannot be set after the first write. Set it before, or make "
                 "a new BioWriter."
             )
 
     @property
     def ome(self) -> OME:
-        """The document; changes to it count until the first write."""
+        """OME document; it may be changed until the first write."""
         return self.plans.ome
 
     def pixels(self, index: int) -> Pixels:
-        """Pixels element of one image."""
+        """Return the Pixels element of one image."""
         return self.plans.pixels(index)
 
     def shape5(self, index: int) -> tuple[int, int, int, int, int]:
-        """Sizes of one image along Y, X, Z, C, T."""
+        """Return the sizes of one image along Y, X, Z, C, T."""
         if self._writer is None:
             return self.plans.shape5(index)
-        # The document may still be changed by whoever holds it: then it is too late.
+        # The caller may still change the document, but the file no longer follows it.
         t, c, z, y, x = self._specs[index].image.levels[0].shape
         return y, x, z, c, t + self._first_t
 
     def dtype(self, index: int) -> np.dtype[Any]:
-        """Type of one image's pixels."""
+        """Return the dtype of one image."""
         return self.plans.dtype(index) if self._writer is None else self._specs[index].image.dtype
 
     def chunk5(self, index: int) -> tuple[int, int, int, int, int]:
-        """Stored block of one image along Y, X, Z, C, T; the plan is fixed by asking."""
+        """Return the chunk of one image along Y, X, Z, C, T. The call fixes the plan."""
         self.start()
         t, c, z, y, x = self._specs[index].image.levels[0].chunk
         return y, x, z, c, t
@@ -211,7 +211,7 @@ class NewFile:
         Unsupported, BadArgument
             The format cannot hold the image, or an option does not fit it.
         WriteFailed
-            The disk refuses.
+            The file system refuses to write.
         """
         with self._lock:
             if self.closed:
@@ -233,11 +233,11 @@ class NewFile:
                 for i, (spec, steps) in enumerate(planned)
             ]
             self._writer = writer
-            finalizers.before_what_was_started()  # the backend may have started Java
+            finalizers.run_before_later_handlers()  # the backend may have started Java
             return writer
 
     def _plan_images(self) -> list[tuple[ImageSpec, Sequence[int]]]:
-        return [self._plan_image(i, told) for i, told in enumerate(find_extras(self.ome))]
+        return [self._plan_image(i, extras) for i, extras in enumerate(find_extras(self.ome))]
 
     def _plan_image(self, index: int, extras: Extras) -> tuple[ImageSpec, Sequence[int]]:
         y, x, z, c, t = self.shape5(index)
@@ -255,7 +255,7 @@ class NewFile:
             checked_number(self.wanted.fill_value, dtype, self.name)
         except BadDtype:
             raise BadArgument(
-                f"{self.name}: fill_value={self.wanted.fill_value!r} cannot be held by {dtype}."
+                f"{self.name}: fill_value={self.wanted.fill_value!r} cannot be stored as {dtype}."
             ) from None
         averaged = self.wanted.downsample == "mean"
         method = "nearest" if averaged and image.is_mask else self.wanted.downsample
@@ -272,9 +272,9 @@ class NewFile:
         index, level, place
             The image, its level, and the position in the chunk grid (T, C, Z, Y, X).
         data
-            As the plan made by `plan_copy` says.
+            Encoded as `plan_copy` agreed.
         pixels
-            What it decodes to, where lower levels are made from it.
+            The decoded pixels, if lower levels are computed from them.
         """
         self.target.check_owner()
         with self._writing():
@@ -290,7 +290,7 @@ class NewFile:
         index
             Number of the image.
         selection
-            Where, along Y, X, Z, C, T.
+            Indices along Y, X, Z, C, T.
         pixels
             A number, an array or `LazyPixels`, broadcast to the selection's shape. `LazyPixels` are
             read part by part, within the memory that unfinished chunks may take.
@@ -298,9 +298,9 @@ class NewFile:
         Raises
         ------
         BadSelection, BadDtype
-            The values do not fit there, or cannot be held by the image's dtype.
+            The values do not fit the selection, or the image's dtype cannot hold them.
         WriteFailed
-            The disk refuses, now or while an earlier write was finished.
+            The file system refuses to write, now or for an earlier write.
         """
         self.target.check_owner()
         axes = fit_axes(np.shape(pixels), selection.shape)
@@ -312,7 +312,7 @@ class NewFile:
             self._write_parts(index, selection, pixels, axes)
             return
         with deferred():
-            # All that can be wrong with the values is found before the first of them is written.
+            # Check all values before the first of them is written.
             values = checked(pixels, dtype, self.name)
             selection = self._from_first_t(selection)
             with self._writing():
@@ -321,7 +321,7 @@ class NewFile:
     def _write_parts(
         self, index: int, selection: Selection, pixels: LazyPixels, axes: tuple[int | None, ...]
     ) -> None:
-        """Write an array that is computed or read on demand, part by part."""
+        """Write a dask array or other lazy array part by part."""
         dtype = self.dtype(index)
         if not castable(pixels.dtype, dtype):
             checked(np.empty((0, 0), pixels.dtype), dtype, self.name)
@@ -337,7 +337,7 @@ class NewFile:
                         checkpoint()
 
     def _write_values(self, index: int, selection: Selection, values: Array) -> None:
-        """Write values of the selection's shape, along Y, X, Z, C, T, that were checked."""
+        """Write checked values of the selection's shape, along Y, X, Z, C, T."""
         self._has_pixels = self._has_pixels or selection.size > 0
         dtype, assembler = self.dtype(index), self._assemblers[index][0]
         values = values.transpose(4, 3, 2, 0, 1)
@@ -358,21 +358,21 @@ class NewFile:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Hold `close` back while a write is under way; after one that failed, refuse all else.
+        """Make `close` wait for a write; after a failed write, refuse all further writes.
 
-        Pixels of a failed write may be lost, its own or those of an earlier one encoded in the
-        background, so a file finished after it could look whole and not be.
+        A failed write may lose its own pixels, or those of an earlier write that are encoded in the
+        background. A file finished after it could look complete without being so.
         """
         with self._writes.one(self._admit):
             try:
                 with _reported(self.target):
                     yield
-            except BaseException as error:  # Ctrl-C stops a write midway as well
+            except BaseException as error:  # Ctrl-C also interrupts a write
                 self._failure = self._failure or str(error) or type(error).__name__
                 raise
 
     def _admit(self) -> None:
-        """Raise if nothing can be written any more; else start."""
+        """Raise if nothing can be written any more; start the file if it was not started."""
         with self._lock:
             if self.closed or self._writes.closing:
                 raise Closed(f"{self.name}: the writer is closed.")
@@ -380,7 +380,7 @@ class NewFile:
             self.start()
 
     def _from_first_t(self, selection: Selection) -> Selection:
-        """Count time points from the first that can be written."""
+        """Return a selection with time points counted from the first one that can be written."""
         first = self._first_t
         *others, t = selection.axes
         if not first or not len(t):
@@ -388,37 +388,39 @@ class NewFile:
         if min(t) < first:
             raise BadSelection(
                 f"{self.name}: time points 0 to {first - 1} are finished; append=True writes from "
-                f"T={first} on. Set no other T than the old one to change what is there."
+                f"T={first} on. To change these, use append=True without a larger T."
             )
         if isinstance(t, range):
             return Selection((*others, range(t.start - first, t.stop - first, t.step)))
         return Selection((*others, t - first))
 
     def _refuse_failed(self) -> None:
-        failure = self._failure or ("it was interrupted" if self._writes.one_was_left else None)
+        failure = self._failure or ("it was interrupted" if self._writes.was_interrupted else None)
         if failure is not None:
             raise WriteFailed(
-                f"{self.name}: an earlier write failed, so this file cannot be finished; write it "
-                f"anew. The failure was: {failure}"
+                f"{self.name}: an earlier write failed, so this file cannot be finished. Write it "
+                f"again with a new BioWriter. The failure was: {failure}"
             )
 
     def _refuse_empty(self) -> None:
         if not self._has_pixels and not self._copies:
             raise IncompleteImage(
-                f"{self.name}: nothing was written, so no file was made. Write the pixels before "
-                "the writer is closed: bw[:] = array (BioWriter's image= gives sizes and dtype "
-                "only), or bfbridge.imwrite(path, array). For an image of one value: bw[:] = 0."
+                f"{self.name}: nothing was written, so no file was created. Write the pixels "
+                "before the writer is closed: bw[:] = array (BioWriter's image= gives sizes and "
+                "dtype only), or bfbridge.imwrite(path, array). For an image of one value: bw[:] "
+                "= 0."
             )
 
     def close(self, *, require_complete: bool = False) -> None:
-        """Finish the file and put it under its name; what was never written is the fill value.
+        """Finish the file and give it its name; pixels never written get the fill value.
 
         Raises
         ------
         IncompleteImage
-            Nothing was written; or `require_complete` was asked for and there are gaps.
+            Nothing was written; or `require_complete` is True and some pixels were never written.
         WriteFailed
-            The disk refuses. As with the error above, an older file of that name is unchanged.
+            The file system refuses to write. After any error a previous file of that name is
+            unchanged.
         """
         self.target.check_owner()
         with deferred():
@@ -437,7 +439,7 @@ class NewFile:
     def _finish(self, require_complete: bool) -> None:
         self._refuse_failed()
         if self._has_pixels or not self.plans.is_unsized(0):
-            self.start()  # what is wrong with the plan is the better reason
+            self.start()  # an error in the plan is the more useful message
         self._refuse_empty()
         writer = self.start()
         with _reported(self.target):
@@ -459,7 +461,7 @@ class NewFile:
                 run(level.leftovers(), self.wanted.workers)
 
     def create_shared(self, backend: type[ChunkedStoreBackend], path: Path | Source) -> None:
-        """Start the planned file at its final place, for several processes to write."""
+        """Start the planned file at its final place, to be written by several processes."""
         self.plans.settle()
         specs = [spec for spec, _ in self._plan_images()]
         with _reported(self.target):
@@ -467,7 +469,7 @@ class NewFile:
         self._end()
 
     def finish_shared(self) -> None:
-        """Make the lower levels of a file that several processes wrote, and finish it."""
+        """Compute the lower levels of a file that several processes wrote, and finish it."""
         writer = self.start()
         with _reported(self.target):
             for levels in self._assemblers:
@@ -479,7 +481,7 @@ class NewFile:
         self._end()
 
     def _refuse_parts(self) -> None:
-        """Refuse chunks that other processes may hold the rest of: one of the two would be lost."""
+        """Raise if a chunk is incomplete: another process may have the rest of its pixels."""
         for index, levels in enumerate(self._assemblers):
             for place in levels[0].unfinished[:1]:
                 grid = self._specs[index].image.levels[0].grid
@@ -492,8 +494,8 @@ class NewFile:
                 )
 
     def is_complete(self) -> bool:
-        """Whether every pixel of every image was written, once all that is under way has ended."""
-        was_left = self._failure is not None or self._writes.one_was_left
+        """Wait for active writes; return whether every pixel of every image was written."""
+        was_left = self._failure is not None or self._writes.was_interrupted
         if not self.started or was_left or not self.target.owned:
             return False
         with suppress(Exception):
@@ -506,13 +508,13 @@ class NewFile:
             if index not in self._copies and not levels[0].is_complete:
                 raise IncompleteImage(
                     f"{self.name}: image {index} has areas that were never written, and "
-                    "close(require_complete=True) was asked for. The file was not made."
+                    "close(require_complete=True) requires all pixels. The file was not created."
                 )
 
     def abort(self) -> None:
-        """Give up: remove the unfinished work, leave what stood under the name."""
+        """Remove the unfinished file; a previous file of that name is unchanged."""
         if not self.target.owned:
-            # A forked child: the work and the locks are its parent's.
+            # In a forked child the files and the locks belong to the parent.
             self._end()
             return
         with deferred():
@@ -534,27 +536,27 @@ class NewFile:
             self._task.forget()
 
     def watch(self, owner: object) -> None:
-        """Have the file ended by another thread when its owner is dropped; see `drop`."""
+        """End the file in another thread when its owner is garbage collected; see `drop`."""
         self._task = finalizers.watch(owner, self.release, self.name)
 
     def drop(self) -> None:
-        """Have another thread end the file. May be called from a finalizer, and never waits."""
+        """End the file in another thread. May be called from a finalizer; never blocks."""
         task = self._task or finalizers.Task(self.release)
         task.hand_over()
 
     def release(self) -> None:
-        """End the work of a writer that was dropped: finish a whole file, give up any other."""
+        """End a file that was not closed: finish it if it is complete, otherwise remove it."""
         if self.closed or not self.target.owned:
-            return  # in a forked child the work and its threads are the parent's
+            return  # in a forked child the file and its threads belong to the parent
         whole = self.is_complete()
         if whole:
             self.close()
         else:
             self.abort()
         log.info(
-            "%s: the writer was dropped without close(). The file is %s.",
+            "%s: the writer was garbage collected without close(). The file is %s.",
             self.name,
-            "finished, as every pixel was written" if whole else "not made, as it has gaps",
+            "finished, as every pixel was written" if whole else "not created, as it has gaps",
         )
 
 
@@ -566,7 +568,7 @@ def _write_block(
 
 @contextmanager
 def _reported(target: Target) -> Iterator[None]:
-    """Turn the operating system's and memory errors into bfbridge's, naming the target."""
+    """Convert operating system errors and MemoryError to bfbridge's errors, with the target."""
     name = str(target.path)
     try:
         yield
@@ -581,8 +583,7 @@ def _reported(target: Target) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise WriteFailed(
-            f"{name}: cannot be written ({reason}). Nothing stands under this name but what stood "
-            "there before."
+            f"{name}: cannot be written ({reason}). A previous file of this name is unchanged."
         ) from error
 
 

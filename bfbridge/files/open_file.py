@@ -1,4 +1,4 @@
-"""An open file: its backend, cache and workers, shared by all views of it; pickled, a recipe."""
+"""An open file: backend, cache and workers, shared by all views. Pickling stores how to open it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["OpenFile"]
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
-ANYWHERE = ("st_size", "st_mtime_ns")
-"""What tells a changed file, alike on every machine of a cluster."""
-HERE = (*ANYWHERE, "st_ino", "st_ctime_ns")
-"""What tells it beyond doubt, on one machine."""
+PORTABLE = ("st_size", "st_mtime_ns")
+"""Attributes of a file that show a change and are equal on all machines of a cluster."""
+LOCAL = (*PORTABLE, "st_ino", "st_ctime_ns")
+"""Attributes of a file that show any change, on one machine."""
 
 
 class _State:
-    """What changes while a file is open."""
+    """State that changes while a file is open."""
 
     def __init__(self) -> None:
         self.lock = forking.lock()
@@ -41,9 +41,9 @@ class _State:
         self.reason = ""
         self.closed = False
         self.known: dict[Hashable, Any] = {}
-        # Unlike an id or a count, never another file's, in whatever process a shared cache is met.
+        # Unlike an id or a counter, unique in all processes that may share the cache.
         self.name = uuid.uuid4().hex
-        # Of a file whose chunks are shared: what it held when it was opened.
+        # Stamp of a file whose chunks are shared, taken when it was opened.
         self.content: str | None = None
 
 
@@ -51,13 +51,13 @@ class _State:
 class OpenFile:
     """A file with its backend, cache and worker count; shared by all views of it.
 
-    Pickled, it is a recipe: the other process opens the file anew on first use, once for every
-    copy of the same recipe.
+    A pickled copy stores how to open the file. Another process opens it on first use, once for all
+    copies.
 
     Attributes
     ----------
     shared
-        Whether other readers may have the same cache.
+        Whether other readers may use the same cache.
     """
 
     source: Source
@@ -73,12 +73,12 @@ class OpenFile:
                 f"{self.source.name}: a reader of an open file cannot be pickled; open the image "
                 "by path or URL instead."
             )
-        # A plain dict would travel with all the chunks in it.
+        # A plain dict would be pickled with all its chunks.
         cache = {} if type(self.cache) is dict else self.cache
         return _reopen, (self.source, self.options, self.backend_name, cache, self.shared)
 
     def again(self) -> OpenFile:
-        """Return this file while it is open, and after `close` the same file opened once more."""
+        """Return this file if it is open; otherwise the same file, opened again."""
         if not self.closed:
             return self
         return _reopen(self.source, self.options, self.backend_name, self.cache, self.shared)
@@ -93,7 +93,7 @@ class OpenFile:
             After `close`.
         """
         state = self._state
-        opened = state.backend  # read once: `close` on another thread takes it away
+        opened = state.backend  # read once: `close` in another thread may remove it
         if opened is None:
             with state.lock:
                 if state.closed:
@@ -104,29 +104,29 @@ class OpenFile:
                         self.source, self.options, self.backend_name
                     )
                     state.finalizer = finalizers.finalize(self, state.backend.close)
-                    # What a URL holds may change unseen: readers of one share no chunks, nor
-                    # do those of a file that was replaced while it was opened.
+                    # The content of a URL may change without notice, and so may a file while it is
+                    # being opened: such readers share no chunks.
                     known = self.shared and self.source.path is not None
                     if known and _place(self.source) == before:
-                        state.content = self._digest(HERE)
+                        state.content = self._digest(LOCAL)
                 opened = state.backend
         return opened
 
     @contextmanager
-    def asked_for(self, what: str) -> Iterator[ReaderBackend]:
-        """Give the open backend to a ``with`` block; what goes wrong in there is an error of ours.
+    def reading(self, what: str) -> Iterator[ReaderBackend]:
+        """Yield the open backend; convert errors in the ``with`` block to bfbridge's errors.
 
         Parameters
         ----------
         what
-            Is asked of the backend, for the message.
+            What is read, for the message.
 
         Raises
         ------
         OutOfMemory
-            Memory ran out.
+            Not enough memory.
         UnreadableFile
-            The backend failed in another way than it should.
+            The backend raised an error that is not a `BfbridgeError`.
         """
         backend = self.backend
         try:
@@ -145,25 +145,25 @@ class OpenFile:
 
     @property
     def reason(self) -> str:
-        """Why this backend reads the file."""
+        """Why this backend was chosen."""
         _ = self.backend
         return self._state.reason
 
     def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the value for a key, computing it on first use; kept as long as the file is open.
+        """Return the value of a key; it is computed on first use and kept while the file is open.
 
-        The value must not refer to this file, which could then not be released.
+        The value must not refer to this file: such a reference would prevent its release.
         """
         known = self._state.known
         if key not in known:
-            # Threads that compute it at the same time get the same value.
+            # Threads that compute it at the same time all return the same value.
             known.setdefault(key, make())
         found: T = known[key]
         return found
 
     @property
     def workers(self) -> int:
-        """Threads that read at once: as many as were asked for, or as pay."""
+        """Number of threads that read: as requested, or as many as make reading faster."""
         options, backend = self.options, self._state.backend
         if options.workers_chosen or backend is None or not backend.waits:
             return options.max_workers
@@ -186,12 +186,12 @@ class OpenFile:
 
     @cached_property
     def token(self) -> Hashable:
-        """What tells this file's chunks from others in its cache."""
+        """Key that identifies this file's chunks in its cache."""
         options = self.options
-        backend = self.backend  # opened first: that settles the content
+        backend = self.backend  # opening the file fixes its stamp
         return (
             self._state.content or self._state.name,
-            # Another backend, or other options, may cut other chunks or find other pixels.
+            # Another backend or other options may give other chunks or other pixels.
             backend.name,
             options.group_files,
             options.allow_outside,
@@ -200,36 +200,36 @@ class OpenFile:
 
     @cached_property
     def stamp(self) -> Hashable:
-        """What tells a file's present content from an older one, alike in every process.
+        """Key that identifies the current content of the file, equal in every process.
 
-        Of local files, all that are read, by size and time of modification; of a URL, that alone;
-        None for bytes and open files.
+        For local files: path, size and modification time of all files that are read. For a URL: the
+        URL. None for bytes and open files.
         """
-        return _place(self.source) if self.source.path is None else self._digest(ANYWHERE)
+        return _place(self.source) if self.source.path is None else self._digest(PORTABLE)
 
     def _digest(self, names: tuple[str, ...]) -> str:
-        """Sum up all local files that are read: there may be thousands."""
+        """Return a digest of all local files that are read: there may be thousands."""
         files = [os.fspath(self.source.path or ""), *self.backend.used_files]
         paths = dict.fromkeys(os.path.abspath(path) for path in files)
-        told = [(path, *_told(path, names)) for path in paths]
-        return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()
+        attributes = [(path, *_attributes(path, names)) for path in paths]
+        return hashlib.sha256(repr(attributes).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _told(path: str, names: tuple[str, ...]) -> tuple[int, ...]:
+def _attributes(path: str, names: tuple[str, ...]) -> tuple[int, ...]:
     try:
         stat = os.stat(path)
-    except OSError:  # a name that stands for no file, such as a .fake
+    except OSError:  # a name without a file, such as a .fake
         return ()
     return tuple(getattr(stat, name) for name in names)
 
 
 def _place(source: Source) -> Hashable:
-    """Where a file is and what tells its present content; None for bytes and open files."""
+    """Return place and content key of a source; None for bytes and open files."""
     if source.path is not None:
         path = os.path.abspath(source.path)
-        return (path, *_told(path, HERE))
+        return (path, *_attributes(path, LOCAL))
     if source.url is not None:
-        # A digest: credentials are no part of a key that other processes may see.
+        # A digest, because other processes may see the key, and it must not show credentials.
         options = repr(sorted(source.storage_options.items())).encode()
         return (source.url, hashlib.sha256(options).hexdigest())
     return None

@@ -1,4 +1,4 @@
-"""What `BioWriter` is called with, read and checked."""
+"""Checks and conversions of the arguments of `BioWriter`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.engine.casting import as_pixels
-from bfbridge.engine.selection import FACE_AXES, parse_axis
+from bfbridge.engine.selection import USER_AXES, parse_axis
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.ome import metadata
 from bfbridge.runtime.writer_options import refuse_unknown
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = [
     "PROPERTIES",
     "array_or_number",
-    "asked_of",
     "checked_names",
     "checked_shape",
     "checked_size",
@@ -29,6 +28,7 @@ __all__ = [
     "is_whole",
     "known_options",
     "placed",
+    "requested_properties",
 ]
 
 PROPERTIES = frozenset(
@@ -37,7 +37,7 @@ PROPERTIES = frozenset(
     | {f"{prefix}_{axis}" for prefix in ("physical_size", "ps") for axis in "xyz"}
 )
 SPELLINGS = {
-    **{axis.lower(): axis for axis in FACE_AXES},
+    **{axis.lower(): axis for axis in USER_AXES},
     **{f"ps_{axis}": f"physical_size_{axis}" for axis in "xyz"},
     "cnames": "channel_names",
     "spp": "samples_per_pixel",
@@ -47,14 +47,14 @@ SPELLINGS = {
 def known_options(
     given: Iterable[str], writer: type[WriterBackend], arguments: Iterable[str]
 ) -> None:
-    """Refuse options that the writer backend does not have, with close names of any kind.
+    """Raise for options that the writer backend does not have, and suggest similar names.
 
     Parameters
     ----------
     given
         The names of the options.
     writer
-        The backend; one without `option_names` checks its options itself.
+        The backend; without `option_names` it checks its options itself.
     arguments
         Names of other arguments that the caller takes.
 
@@ -68,12 +68,12 @@ def known_options(
 
 
 def array_or_number(value: Any, name: str) -> Any:
-    """Return a value as an array; a number stays one, as it says no dtype."""
+    """Return a value as an array; a number stays a number, because it defines no dtype."""
     return value if isinstance(value, (int, float, complex)) else as_pixels(value, name)
 
 
 def is_whole(key: Any) -> bool:
-    """Whether a key selects the whole image, however large it is."""
+    """Return whether a key selects the whole image, of any size."""
     items = key if isinstance(key, tuple) else (key,)
     return all(
         item is Ellipsis or (isinstance(item, slice) and item == slice(None)) for item in items
@@ -81,21 +81,23 @@ def is_whole(key: Any) -> bool:
 
 
 def placed(axis: str, length: int, wanted: int, start: Any, name: str) -> Any:
-    """Return the indices along one axis that a block of `wanted` pixels takes."""
+    """Return the indices along one axis that a block of `wanted` pixels covers."""
     listed = isinstance(start, (list, tuple, np.ndarray)) and np.iterable(start)
     if listed and (axis in "CT" or len(start) == 1):
         if axis in "YXZ":
             start = start[0]
         elif len(start) != wanted:
             raise BadSelection(
-                f"{name}: {axis}={list(start)} has {len(start)} positions and the block {wanted}."
+                f"{name}: {axis}={list(start)} has {len(start)} positions, but the block has "
+                f"{wanted}."
             )
         else:
             return parse_axis(list(start), length, axis)
     found = parse_axis(0 if start is None else start, length, axis)
     if len(found) != 1:
         raise BadSelection(
-            f"{name}: {axis}={start!r} says where the block starts: give an integer."
+            f"{name}: {axis}={start!r} must be the position where the block starts: give an "
+            "integer."
         )
     first = found[0]
     if first + wanted > length:
@@ -105,33 +107,36 @@ def placed(axis: str, length: int, wanted: int, start: Any, name: str) -> Any:
     return range(int(first), int(first) + wanted)
 
 
-def asked_of(carried: OME | None, image: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a caller says of the image in a file that is written further.
+def requested_properties(
+    carried: OME | None, image: Any, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the arguments say about the image of an existing file.
 
-    Sizes by axis name, "dtype", and properties by their names; of an array all but T.
+    Sizes by axis name, "dtype", and properties by name; of an array all but T.
     """
-    asked: dict[str, Any] = {}
+    requested: dict[str, Any] = {}
     if carried is not None:
         pixels = carried.images[0].pixels
-        asked = {axis: getattr(pixels, f"size_{axis.lower()}") for axis in FACE_AXES}
+        requested = {axis: getattr(pixels, f"size_{axis.lower()}") for axis in USER_AXES}
     elif image is not None:
         array = as_pixels(image, "image")
-        asked = dict(zip("YXZC", (*np.shape(array), 1, 1), strict=False)) | {"dtype": array.dtype}
+        requested = dict(zip("YXZC", (*np.shape(array), 1, 1), strict=False))
+        requested["dtype"] = array.dtype
     for key, value in given.items():
         if key == "shape":
-            asked |= dict(zip(FACE_AXES, checked_shape(value), strict=True))
+            requested |= dict(zip(USER_AXES, checked_shape(value), strict=True))
         else:
-            asked[SPELLINGS.get(key, key)] = value
-    for axis in FACE_AXES:
-        if axis in asked:
-            asked[axis] = checked_size(axis, asked[axis])
-    if "dtype" in asked:
-        asked["dtype"] = metadata.writable_dtype(asked["dtype"])
-    return asked
+            requested[SPELLINGS.get(key, key)] = value
+    for axis in USER_AXES:
+        if axis in requested:
+            requested[axis] = checked_size(axis, requested[axis])
+    if "dtype" in requested:
+        requested["dtype"] = metadata.writable_dtype(requested["dtype"])
+    return requested
 
 
 def checked_size(axis: str, value: Any) -> int:
-    """Return the size of an axis."""
+    """Return the size of an axis after checking it."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise BadArgument(f"{axis}={value!r}: a size is an integer.")
     if not 1 <= value < 2**31:
@@ -140,7 +145,7 @@ def checked_size(axis: str, value: Any) -> int:
 
 
 def checked_shape(value: Any) -> tuple[Any, ...]:
-    """Return five sizes, not checked themselves."""
+    """Return five sizes; the sizes themselves are not checked."""
     sizes = tuple(value) if np.iterable(value) and not isinstance(value, (str, bytes)) else ()
     if not 2 <= len(sizes) <= 5:
         raise BadArgument(f"shape={value!r}: give 2 to 5 sizes in the order Y, X, Z, C, T.")
@@ -148,7 +153,7 @@ def checked_shape(value: Any) -> tuple[Any, ...]:
 
 
 def document_of(carried: OME | None, series: int | str) -> OME:
-    """Return the new file's document, from the carried one's chosen images."""
+    """Return the document of a new file: a copy with the chosen images."""
     if carried is None:
         return metadata.new_document()
     images = getattr(carried, "images", None)
@@ -166,8 +171,8 @@ def document_of(carried: OME | None, series: int | str) -> OME:
 
 
 def checked_names(names: Any) -> list[str | None]:
-    """Return names of channels as a list."""
-    listed: list[Any] = [0]  # which is no name
+    """Return channel names as a list."""
+    listed: list[Any] = [0]  # not a valid name
     if np.iterable(names) and not isinstance(names, (str, bytes)):
         listed = list(names)
     if not all(name is None or isinstance(name, str) for name in listed):

@@ -1,4 +1,4 @@
-"""Writes under way: which threads are at it, and whether one of them was left without an end."""
+"""Active writes: which threads are writing, and whether a write was interrupted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Writes"]
 
 
 class _Write:
-    """One write. Its lock is held from its begin to its end, however it ends."""
+    """One write. Its lock is held from start to end, also if it fails."""
 
     __slots__ = ("begun", "lock", "whole")
 
@@ -21,15 +21,15 @@ class _Write:
 
     @property
     def was_left(self) -> bool:
-        # In this order, as another thread may begin or end the write meanwhile.
+        # In this order: another thread may start or end the write in between.
         return self.begun and not self.lock.locked() and not self.whole
 
 
 class Writes:
     """The writes of one file, from any thread.
 
-    A write that was left by an exception stays on the list, so that the file is not finished
-    without it, even if an interrupt kept every handler of that exception from running.
+    A write that an exception ended stays in the list. So the file is not finished without it, even
+    if an interrupt prevented the handlers of that exception from running.
     """
 
     def __init__(self) -> None:
@@ -38,12 +38,12 @@ class Writes:
 
     @contextmanager
     def one(self, admit: Callable[[], None]) -> Iterator[None]:
-        """Hold `stop` back for the time of a write.
+        """Make `stop` wait while a write is active.
 
         Parameters
         ----------
         admit
-            Raises if the write is refused; nothing was changed then.
+            Raises if the write is refused; then nothing was changed.
         """
         write = _Write()
         self._all.append(write)
@@ -59,13 +59,13 @@ class Writes:
         self._all.remove(write)
 
     def stop(self) -> None:
-        """Have new writes refused, and wait for those under way on other threads."""
+        """Refuse new writes, and wait for those that are active in other threads."""
         self.closing = True
         for write in tuple(self._all):
             with write.lock:
                 pass
 
     @property
-    def one_was_left(self) -> bool:
-        """Whether a write was left by an exception."""
+    def was_interrupted(self) -> bool:
+        """Whether an exception ended a write."""
         return any(write.was_left for write in tuple(self._all))

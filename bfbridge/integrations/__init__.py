@@ -1,4 +1,4 @@
-"""Plug-ins for other programs: napari and xarray call them by entry points of this distribution.
+"""Plug-ins for napari and xarray, which load them by entry points of this distribution.
 
-Imported by nothing in the library.
+No module of the library imports them.
 """

@@ -1,7 +1,7 @@
 """napari: a reader of multiscale, lazy layers and a writer, found through ``napari.yaml``.
 
-`get_reader` looks at names only; the file, and Java where it takes Java, are opened when napari
-calls the function it returns.
+`get_reader` checks names only. The file, and Java if it is needed, are opened when napari calls the
+function that it returns.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = ["get_reader", "read_layers", "write_image", "write_labels", "write_la
 Layer = tuple[Any, dict[str, Any], str]
 ORDER = "TCZYX"
 MOST_IMAGES = 100
-"""Images of one file that are opened: a plate has thousands, and each becomes a layer."""
+"""Maximum number of images of one file that are opened: a plate has thousands of images."""
 
 
 def get_reader(path: str | list[str]) -> Callable[[Any], list[Layer]] | None:
-    """Return the function that reads a path, or None where there is nothing to read.
+    """Return the function that reads a path, or None if there is nothing to read.
 
     Parameters
     ----------
     path
-        A file or folder; of several, each is opened by itself.
+        A file or folder; if there are several, each is opened separately.
     """
     paths = path if isinstance(path, list) else [path]
     if not paths or not all(isinstance(one, (str, os.PathLike)) for one in paths):
@@ -48,11 +48,12 @@ def get_reader(path: str | list[str]) -> Callable[[Any], list[Layer]] | None:
 
 
 def read_layers(path: str | list[str]) -> list[Layer]:
-    """Return napari's layers of every image of the files: (data, settings, type).
+    """Return napari's layers for every image of the files: (data, settings, type).
 
-    Each channel is a layer of its own with its colour; RGB images are one layer. Label images of
-    integers become label layers. Macro and label pictures of slides are left out, unless there is
-    nothing else. Of a file of more than `MOST_IMAGES` images the first are read, with a warning.
+    Each channel is a separate layer with its colour; an RGB image is one layer. Label images of
+    integers become label layers. Macro and label pictures of slides are left out, unless there are
+    no other images. Of a file with more than `MOST_IMAGES` images the first are read, with a
+    warning.
     """
     layers: list[Layer] = []
     for one in path if isinstance(path, list) else [path]:
@@ -88,7 +89,7 @@ def _layer(view: ImageView, name: str) -> Layer:
     channels = levels[0].shape[1]
     axes = order.removesuffix("S")
     if rgb or channels == 1 or view.is_mask:
-        # One channel needs no axis.
+        # A single channel needs no axis.
         levels = [level[:, 0] for level in levels] if channels == 1 else levels
         axes = axes.replace("C", "") if channels == 1 else axes
     else:
@@ -116,7 +117,7 @@ def _layer(view: ImageView, name: str) -> Layer:
 
 
 def _scale(size: PixelSize, axes: str) -> dict[str, Any]:
-    """Return napari's scale and units: micrometres where the file has lengths, else pixels."""
+    """Return napari's scale and units: micrometres if the file has lengths, otherwise pixels."""
     sizes: dict[str, Quantity | None] = {"Z": size.z, "Y": size.y, "X": size.x}
     try:
         found = {a: None if q is None else convert_length(q, "µm") for a, q in sizes.items()}
@@ -125,7 +126,7 @@ def _scale(size: PixelSize, axes: str) -> dict[str, Any]:
     known = found["Y"] is not None and found["X"] is not None
     scale = [(found.get(axis) or 1.0) if known else 1.0 for axis in axes]
     spatial = "um" if known else "pixel"
-    # A depth of unknown size counts slices, beside lengths along y and x.
+    # A slice of unknown thickness counts as 1, next to lengths along y and x.
     units = [
         "pixel" if axis not in "ZYX" or (axis == "Z" and found["Z"] is None) else spatial
         for axis in axes
@@ -138,7 +139,7 @@ def _color(color: tuple[int, int, int, int] | None) -> str | None:
 
 
 def _limits(view: ImageView) -> list[float] | None:
-    """Return the range of values where the file says it, or a byte does; else napari looks."""
+    """Return the display range of the file or of bytes; None lets napari compute it."""
     bits = view._file.backend.images[view.index].significant_bits
     size = 8 * view.dtype.itemsize
     if view.dtype.kind != "u" or (size > 8 and (bits is None or bits >= size)):
@@ -152,10 +153,10 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     Parameters
     ----------
     path
-        Of the new file; its suffix chooses the format.
+        Path of the new file; its suffix selects the format.
     data
-        (T,) (Z,) Y, X pixels, samples last where the layer is RGB; of a multiscale layer the
-        levels, of which the first is written.
+        (T,) (Z,) Y, X pixels, with the samples last for an RGB layer. Of a multiscale layer (a list
+        of levels) the first level is written.
     meta
         The layer's settings: name, scale, units, rgb, axis_labels.
 
@@ -286,13 +287,13 @@ def _images(path: str, layers: Sequence[Layer]) -> list[_NewImage]:
 
 
 def _finest(data: Any, meta: dict[str, Any]) -> Any:
-    """Return a layer's pixels, of a multiscale layer those of full size."""
+    """Return the pixels of a layer; of a multiscale layer, those at full size."""
     levels = getattr(data, "_data", data)
     return levels[0] if meta.get("multiscale") or isinstance(levels, (list, tuple)) else data
 
 
 def _stored_dtype(path: str, dtype: Any) -> np.dtype[Any]:
-    """Return the type to write: 32 bits for labels of 64 bits that the format does not hold."""
+    """Return the dtype to write: 32 bits for 64-bit labels if the format has no 64 bits."""
     given: np.dtype[Any] = np.dtype(dtype)
     wide = given.kind in "iu" and given.itemsize == 8
     if wide and not writer_for(str(path)).supports_dtype(given):
@@ -301,7 +302,7 @@ def _stored_dtype(path: str, dtype: Any) -> np.dtype[Any]:
 
 
 def _names(layers: list[str]) -> tuple[str | None, list[str | None]]:
-    """Return the names of the image and its channels: layers are called "image: channel"."""
+    """Return the names of the image and its channels: layers are named "image: channel"."""
     if len(layers) == 1:
         return layers[0] or None, []
     parts = [name.rpartition(": ") for name in layers]

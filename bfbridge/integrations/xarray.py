@@ -28,11 +28,11 @@ SUFFIXES = (
     ".lif", ".nd2", ".oib", ".oif", ".ims", ".lsm", ".dv", ".r3d", ".vsi", ".svs", ".ndpi", ".scn",
     ".mrxs", ".lof", ".xlef", ".sld", ".zvi", ".stk", ".ics", ".ids", ".companion.ome", ".ome.xml",
 )  # fmt: skip
-"""Names that are images beyond doubt. A bare .tif or .zarr may be any array, and is not claimed."""
+"""Names that are always images. A .tif or .zarr may be any array, and is not claimed."""
 
 
 class _Pixels(BackendArray):
-    """What xarray indexes: outer indices go to the tile engine, the rest is numpy's."""
+    """Array for xarray: the tile engine handles outer indices, numpy all others."""
 
     def __init__(self, lazy: LazyImage) -> None:
         self._lazy = lazy
@@ -77,7 +77,7 @@ class BfbridgeBackend(BackendEntrypoint):
     supports_groups = True
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """Claim only names that are images beyond doubt."""
+        """Return whether the name is always that of an image."""
         if not isinstance(filename_or_obj, (str, os.PathLike)):
             return False
         name = os.fspath(filename_or_obj)

@@ -1,4 +1,4 @@
-"""How chunks of new and virtual stores are compressed, as Zarr version 2 and 3 name it."""
+"""Compression of chunks of new and virtual stores, with its names in Zarr version 2 and 3."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _LEVELS: Final = {
     "blosc-lz4": range(10),
     "none": range(1),
 }
-# Level 1 is the fastest of both and within a few percent of the size of higher ones on camera
-# noise; for LZ4 in Blosc the level only sets how early it gives up.
+# Level 1 is the fastest of both, and its sizes are within a few percent of those of higher levels
+# on camera noise; for LZ4 in Blosc the level only sets how early incompressible data are stored.
 _DEFAULT_LEVEL: Final = {"zstd": 1, "blosc-zstd": 1, "blosc-lz4": 5, "none": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """How chunks are compressed: one of "zstd", "blosc-zstd", "blosc-lz4", "none", and a level."""
+    """Compression of chunks: one of "zstd", "blosc-zstd", "blosc-lz4", "none", and a level."""
 
     name: str
     level: int
 
     @property
     def block_bytes(self) -> int:
-        """Bytes that Blosc compresses at a time; 0 leaves it to Blosc.
+        """Bytes that Blosc compresses at a time; 0 for Blosc's default.
 
-        Blosc gives Zstandard 32 KiB at low levels. With 256 KiB it compresses camera images 1.9
-        times as fast and decompresses them 2.2 times as fast, to within 1 % of the same size; more
-        gains nothing. A crop needs only the blocks that it meets.
+        Blosc's default for Zstandard is 32 KiB at low levels. With 256 KiB it compresses camera
+        images 1.9 times as fast and decompresses them 2.2 times as fast, with sizes within 1 %;
+        larger blocks are not faster. A crop decompresses only the blocks that it needs.
         """
         return 1 << 18 if self.name == "blosc-zstd" else 0
 
@@ -52,7 +52,7 @@ class Compression:
             return flat.view(np.uint8)
         if self.name == "zstd":
             return imagecodecs.zstd_encode(flat.view(np.uint8), self.level, out=buffer)
-        # The width of a value, by which bytes are shuffled, is taken from the array itself.
+        # The element size, by which bytes are shuffled, is that of the array.
         return imagecodecs.blosc_encode(
             flat,
             self.level,
@@ -65,7 +65,7 @@ class Compression:
 
     @property
     def v2(self) -> dict[str, Any] | None:
-        """``compressor`` of a ``.zarray``."""
+        """Return the ``compressor`` of a ``.zarray``."""
         if self.name == "none":
             return None
         if self.name == "zstd":
@@ -79,7 +79,7 @@ class Compression:
         }
 
     def v3(self, itemsize: int) -> list[dict[str, Any]]:
-        """Codecs of a ``zarr.json``, from array to stored bytes."""
+        """Return the codecs of a ``zarr.json``, from array to stored bytes."""
         codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
         if itemsize == 1:
             codecs = [{"name": "bytes"}]
@@ -104,18 +104,18 @@ def parse_compression(value: Any) -> Compression:
     Raises
     ------
     BadArgument
-        It is none of the known ones, or the level is not one of its levels.
+        The compression is not known, or it does not have this level.
     """
     pair: Sequence[Any] = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     name = "none" if pair and pair[0] is None else (pair[0] if pair else "")
     if not isinstance(name, str) or name not in _LEVELS or len(pair) > 2:
         raise BadArgument(
-            f"compression={value!r}: it is one of {', '.join(map(repr, _LEVELS))}, or a pair of "
+            f"compression={value!r}: use one of {', '.join(map(repr, _LEVELS))}, or a pair of "
             "one of them and a level."
         )
     level = pair[1] if len(pair) == 2 and pair[1] is not None else _DEFAULT_LEVEL[name]
     if isinstance(level, bool) or not isinstance(level, (int, np.integer)):
-        raise BadArgument(f"compression={value!r}: the level is no whole number.")
+        raise BadArgument(f"compression={value!r}: the level is not a whole number.")
     if level not in _LEVELS[name]:
         allowed = _LEVELS[name]
         raise BadArgument(

@@ -47,12 +47,12 @@ _LARGEST_STEP: Final = 64
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """Return a document's bytes. NaN and the like are no JSON, and an error here."""
+    """Return a document's bytes. NaN and infinities are not valid JSON: they raise an error."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 def fill_json(value: float, dtype: np.dtype[Any]) -> Any:
-    """Return a fill value as JSON has it; both versions name what JSON has no number for."""
+    """Return a fill value for JSON; both versions have names for values that JSON lacks."""
     if dtype.kind == "b":
         return bool(value)
     if dtype.kind in "iu":
@@ -79,22 +79,22 @@ def array_document(
     fill: float = 0,
     shards: Shape5 | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """Return name and content of an array's document.
+    """Return the name and content of an array's document.
 
     Parameters
     ----------
     level
-        Shape and chunk, along T, C, Z, Y, X.
+        Shape and chunk along T, C, Z, Y, X.
     dtype
-        Of the pixels, in native byte order; stored little-endian.
+        Dtype of the pixels, in native byte order; stored little-endian.
     version
-        Of NGFF: "0.4" is Zarr version 2, "0.5" version 3.
+        Version of NGFF: "0.4" uses Zarr version 2, "0.5" version 3.
     compression
-        Of every chunk.
+        Compression of every chunk.
     fill
-        What absent chunks hold.
+        Value of chunks that are not stored.
     shards
-        Chunks of a shard along each axis, or None.
+        Number of chunks of a shard along each axis, or None.
     """
     if version == "0.4":
         return ".zarray", {
@@ -128,12 +128,12 @@ def array_document(
 
 
 def dimension_names() -> list[str]:
-    """Return the names of an array's axes, in their order."""
+    """Return the names of an array's axes, in order."""
     return [name for name, _ in _AXES]
 
 
 def shard_shape(level: Level, grid: Shape5) -> Shape5:
-    """Return a shard's size in elements."""
+    """Return the size of a shard in elements."""
     t, c, z, y, x = (n * size for n, size in zip(grid, level.chunk, strict=True))
     return t, c, z, y, x
 
@@ -157,20 +157,20 @@ def _sharding(chunk: Shape5, codecs: list[dict[str, Any]]) -> dict[str, Any]:
 def group_documents(
     attributes: Mapping[str, Any], version: Version, others: Mapping[str, Any] | None = None
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Return names and contents of a group's documents, the one that makes it an image last.
+    """Return the names and contents of a group's documents; the one that makes it an image is last.
 
     Parameters
     ----------
     attributes
-        NGFF's.
+        Attributes of NGFF.
     version
-        Of NGFF.
+        Version of NGFF.
     others
-        Attributes that are none of NGFF's.
+        Attributes that do not belong to NGFF.
     """
     others = others or {}
     if version == "0.4":
-        # Before 0.5 each of these carries the version itself.
+        # Before 0.5 each of these contains the version.
         attributes = {
             name: {**value, "version": "0.4"} if name in ("plate", "well") else value
             for name, value in attributes.items()
@@ -189,11 +189,11 @@ def group_documents(
 
 
 def level_factors(levels: Sequence[Level]) -> list[tuple[float, ...]]:
-    """Return how many level-0 elements an element of each level spans, along all five axes.
+    """Return the size of an element of each level in level-0 elements, along all five axes.
 
-    A level whose sides are those of the level before divided by a whole number, rounded up or
-    down, has that factor exactly: only the last element of a row may be made of fewer. Other steps
-    have the ratio of the sizes.
+    If the sides of a level are those of the level before divided by a whole number, rounded up or
+    down, the factor is exactly this number: only the last element of a row may cover fewer. Other
+    steps have the ratio of the sizes.
     """
     factors: list[tuple[float, ...]] = [(1.0,) * 5]
     for before, level in pairwise(levels):
@@ -214,26 +214,26 @@ def _step(before: Shape5, after: Shape5) -> list[float]:
 def multiscale_attributes(
     spec: ImageSpec, windows: Sequence[Window], version: Version, time_step: Quantity | None
 ) -> dict[str, Any]:
-    """Return ``multiscales`` and ``omero`` of one image, with what its source said beside them.
+    """Return ``multiscales`` and ``omero`` of one image, with the entries of its source.
 
     Parameters
     ----------
     spec
         The image.
     windows
-        Values seen, for each channel.
+        Values seen in each channel.
     version
-        Of NGFF.
+        Version of NGFF.
     time_step
-        Between two points of time, or None.
+        Time between two time points, or None.
     """
     image = spec.image
     size = image.pixel_size
     quantities = tuple(map(_nameable, (time_step, None, size.z, size.y, size.x)))
-    told = _mappings(spec.extras.other)
+    values = _mappings(spec.extras.other)
     axes: list[dict[str, Any]] = []
     for (name, kind), quantity in zip(_AXES, quantities, strict=True):
-        axis = {**_mapping(told["axes"].get(name)), "name": name, "type": kind}
+        axis = {**_mapping(values["axes"].get(name)), "name": name, "type": kind}
         unit = ngff_name(quantity.unit) if quantity is not None else None
         if unit is not None:
             axis["unit"] = unit
@@ -243,7 +243,7 @@ def multiscale_attributes(
     origin = _origin(spec.extras.origin, quantities)
     shifts = _shifts(spec, copied)
     entry: dict[str, Any] = {
-        **_others(told["multiscale"], () if copied else ("metadata", "type")),
+        **_others(values["multiscale"], () if copied else ("metadata", "type")),
         "axes": axes,
         "datasets": [
             {"path": str(i), "coordinateTransformations": _placed(base, factor, shift, origin)}
@@ -259,17 +259,17 @@ def multiscale_attributes(
         entry["metadata"] = _method(spec.downsample)
     if version == "0.4":
         entry = {"version": "0.4", **entry}
-    attributes: dict[str, Any] = {**told["ome"], "multiscales": [entry]}
+    attributes: dict[str, Any] = {**values["ome"], "multiscales": [entry]}
     if not image.is_mask:
         attributes["omero"] = {
-            **_others(told["omero"], ("channels", "version")),
+            **_others(values["omero"], ("channels", "version")),
             **omero_block(spec, windows),
         }
     return attributes
 
 
 def _nameable(quantity: Quantity | None) -> Quantity | None:
-    """Return a quantity in a unit that NGFF has a name for, if it is one of length or time."""
+    """Return a quantity in a unit that NGFF has a name for, if it is a length or a time."""
     if quantity is None or ngff_name(quantity.unit) is not None:
         return quantity
     for units, base in ((LENGTHS, "m"), (TIMES, "s")):
@@ -284,16 +284,16 @@ def _placed(
     shift: Sequence[float],
     origin: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """Return the scale of a level, and where its first element lies.
+    """Return the scale of a level, and the position of its first element.
 
     Parameters
     ----------
     base
         Size of a level-0 element.
     factors, shift
-        Size of the level's elements, and where the first one lies, in level-0 elements.
+        Size of the level's elements, and position of the first one, in level-0 elements.
     origin
-        Where the first level-0 element lies.
+        Position of the first level-0 element.
     """
     scale = [b * f for b, f in zip(base, factors, strict=True)]
     found: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
@@ -304,11 +304,11 @@ def _placed(
 
 
 def _shifts(spec: ImageSpec, copied: bool) -> list[Sequence[float]]:
-    """Return where each level's first element lies, in level-0 elements.
+    """Return the position of each level's first element, in level-0 elements.
 
-    The mean (and the mode) of a block stands for the block's middle, half a block from its first
-    element's; nearest takes the first element itself, which stays where it was. Levels that are
-    copied lie where the source says.
+    The mean (and the mode) of a block belongs to the block's centre, half a block from its first
+    element; "nearest" takes the first element itself, at its position. Copied levels have the
+    positions that the source gives.
     """
     levels = spec.image.levels
     if copied:
@@ -322,7 +322,7 @@ def _shifts(spec: ImageSpec, copied: bool) -> list[Sequence[float]]:
 
 
 def _origin(origin: Mapping[str, Quantity], quantities: Sequence[Quantity | None]) -> list[float]:
-    """Return where the first element lies in the units of the axes, 0 where that is not known."""
+    """Return the position of the first element in the units of the axes; 0 if unknown."""
     found = []
     for (name, _), quantity in zip(_AXES, quantities, strict=True):
         place = origin.get(name)
@@ -340,12 +340,12 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _mappings(other: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the parts of a source's metadata that are put back; each may be missing or odd."""
+    """Return the parts of a source's metadata that are restored; each may be missing or invalid."""
     return {name: _mapping(other.get(name)) for name in ("axes", "multiscale", "ome", "omero")}
 
 
-def _others(told: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
-    return {key: value for key, value in told.items() if key not in left_out}
+def _others(values: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in left_out}
 
 
 def _number(value: Any) -> float | None:
@@ -370,12 +370,12 @@ def _method(downsample: str) -> dict[str, str]:
 
 
 def label_attributes(spec: ImageSpec, version: Version, source: str | None) -> dict[str, Any]:
-    """Return ``image-label`` of a mask whose image lies at the relative path `source`, if any.
+    """Return ``image-label`` of a mask of the image at the relative path `source`, if any.
 
     Colours and properties of its labels are those of its source.
     """
-    told = _mapping(spec.extras.other.get("image-label"))
-    entry = _others(told, ("version", "source"))
+    values = _mapping(spec.extras.other.get("image-label"))
+    entry = _others(values, ("version", "source"))
     if source is not None:
         entry["source"] = {"image": source}
     if version == "0.4":

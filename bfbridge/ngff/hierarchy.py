@@ -1,4 +1,4 @@
-"""Where the images of a new store go: the root, a numbered collection, or the wells of a plate."""
+"""Positions of the images of a new store: the root, a numbered collection, or wells of a plate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Places", "image_attributes", "ome_xml_of", "place_images", "time_ste
 
 
 class _Field(NamedTuple):
-    """Row and column names of the well that an image is a field of."""
+    """Row and column names of the well that contains an image."""
 
     row: str
     column: str
@@ -39,9 +39,9 @@ class Places:
     groups
         Key of each image's group.
     order
-        Numbers of the images but labels, in the order in which a reader counts them.
+        Numbers of the images except labels, in the order in which a reader counts them.
     documents
-        Attributes of the groups that hold no image themselves, by key; the root's among them
+        Attributes of the groups that contain no image themselves, by key; including the root
         unless it is an image.
     """
 
@@ -56,25 +56,25 @@ def place_images(
     wells: Sequence[str] | None,
     hcs: bool | None = None,
 ) -> Places:
-    """Place images.
+    """Choose the group of each image.
 
     Parameters
     ----------
     specs
-        All images. Masks lie in ``labels`` of the image they belong to, or else of the first,
-        under their own names; without any other image, they are the store's images.
+        All images. Masks are placed in ``labels`` of the image they belong to, or of the first
+        image, under their own names; without any other image, they are the store's images.
     ome
         If it has a plate with a well for each image, the store becomes that plate.
     wells
-        Name of each image's well ("B03" or "B/3"), instead of what `ome` says.
+        Name of each image's well ("B03" or "B/3"), instead of the wells in `ome`.
     hcs
-        Whether what `ome` says makes a plate: True, False, or None for images in several wells.
-        Many formats name the one well that an image was taken in.
+        Whether the wells in `ome` make a plate: True, False, or None for images in several wells.
+        Many formats store the one well in which an image was taken.
 
     Raises
     ------
     BadArgument
-        `wells` has another length than there are images, or a name that is no well's.
+        The length of `wells` is not the number of images, or a name is not a well name.
     """
     numbers = [i for i, spec in enumerate(specs) if not spec.image.is_mask]
     if not numbers:
@@ -105,7 +105,7 @@ def place_images(
 
 
 def _masks_alone(specs: Sequence[ImageSpec]) -> Places:
-    """Place masks without their images: one at the root, several as a group of labels."""
+    """Place masks without an image: one at the root, several as a group of labels."""
     if len(specs) == 1:
         return Places(("",), (), {})
     names = _label_names(specs, range(len(specs)))
@@ -129,7 +129,7 @@ def _place_labels(
 
 
 def _label_names(specs: Sequence[ImageSpec], numbers: Sequence[int]) -> list[str]:
-    """Return a name for the group of each mask, of the characters that every store takes."""
+    """Return a name for the group of each mask, with characters that every store allows."""
     names: list[str] = []
     for number in numbers:
         stored = (specs[number].image.name or "").rsplit("/", 1)[-1]
@@ -145,13 +145,13 @@ def _named_wells(wells: Sequence[str], count: int) -> list[_Field]:
     for well in wells:
         match = re.fullmatch(r"([A-Za-z]{1,3})/?([0-9]{1,4})", str(well))
         if match is None:
-            raise BadArgument(f"wells: {well!r} is no name of a well, such as 'B03' or 'B/3'.")
+            raise BadArgument(f"wells: {well!r} is not the name of a well, such as 'B03' or 'B/3'.")
         fields.append(_Field(match[1].upper(), match[2]))
     return fields
 
 
 def _fields_of(ome: OME, plate: Plate, numbers: Sequence[int]) -> list[_Field] | None:
-    """Return the well of each image, or None unless each is in exactly one."""
+    """Return the well of each image; None unless each image is in exactly one well."""
     found: dict[str, _Field] = {}
     for well in plate.wells:
         field = _Field(
@@ -170,7 +170,7 @@ def _fields_of(ome: OME, plate: Plate, numbers: Sequence[int]) -> list[_Field] |
 
 
 def _well_part(index: int, convention: Any, letters: bool) -> str:
-    """Return a row's or column's name: A, B, ..., Z, AA or 1, 2, ... as the plate has it."""
+    """Return the name of a row or column: A, B, ..., Z, AA or 1, 2, ... as the plate defines."""
     if convention is not None:
         letters = getattr(convention, "value", convention) == "letter"
     if not letters:
@@ -185,7 +185,7 @@ def _well_part(index: int, convention: Any, letters: bool) -> str:
 def _plate(
     numbers: Sequence[int], fields: Sequence[_Field], name: str | None
 ) -> tuple[dict[int, str], tuple[int, ...], dict[str, Mapping[str, Any]]]:
-    """Lay out a plate: wells in the order of their first image, fields numbered within them."""
+    """Lay out a plate: wells in the order of their first image, fields numbered within a well."""
     wells: dict[_Field, list[int]] = {}
     for number, field in zip(numbers, fields, strict=True):
         wells.setdefault(field, []).append(number)
@@ -225,12 +225,12 @@ def image_attributes(
     version: Version,
     time_step: Quantity | None,
 ) -> dict[str, Any]:
-    """Return the attributes of the group at key `group`, which holds an image or labels.
+    """Return the attributes of the group at key `group`, which contains an image or labels.
 
     Parameters
     ----------
     group
-        Of `Places.groups`.
+        Key in `Places.groups`.
     spec, windows, version, time_step
         As in `multiscale_attributes`.
     """
@@ -241,7 +241,7 @@ def image_attributes(
 
 
 def time_step(spec: ImageSpec, ome: OME | None, image: int) -> Quantity | None:
-    """Return the time between two time points of an image, None where the metadata are silent."""
+    """Return the time between two time points of an image, None if the metadata have none."""
     if spec.image.time_step is not None:
         return spec.image.time_step
     if ome is None or image >= len(ome.images):
@@ -253,9 +253,9 @@ def time_step(spec: ImageSpec, ome: OME | None, image: int) -> Quantity | None:
 
 
 def ome_xml_of(ome: OME, order: Sequence[int]) -> str:
-    """Return the OME document of images in that order, pointing to no other file's pixels.
+    """Return the OME document of images in that order, without references to other files' pixels.
 
-    What NGFF's own documents hold is not said twice.
+    Information in the NGFF documents is not repeated.
     """
     from ome_types.model import MetadataOnly
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Window", "channel_color", "default_color", "omero_block"]
 
 Color = tuple[int, int, int, int]
-# One hue per channel where the caller gives none: those that stay apart for most eyes first.
+# One colour per channel if the caller gives none: colours most people can distinguish are first.
 _PALETTE: Final = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FF8000", "FFFFFF")
 _DISPLAY: Final[Mapping[str, tuple[type, Any]]] = {
     "active": (bool, True),
@@ -22,18 +22,18 @@ _DISPLAY: Final[Mapping[str, tuple[type, Any]]] = {
     "family": (str, "linear"),
     "inverted": (bool, False),
 }
-"""Keys of a channel: their type, and what stands there if the source has none."""
+"""Keys of a channel: their type, and the value if the source has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Lowest and highest value seen in one channel, or None where none was."""
+    """Lowest and highest value seen in one channel, or None if there was none."""
 
     low: float | None = None
     high: float | None = None
 
     def joined(self, other: Window) -> Window:
-        """Return the window that holds both."""
+        """Return the smallest window that contains both."""
         lows = [value for value in (self.low, other.low) if value is not None]
         highs = [value for value in (self.high, other.high) if value is not None]
         return Window(min(lows, default=None), max(highs, default=None))
@@ -42,15 +42,15 @@ class Window:
 def omero_block(spec: ImageSpec, windows: Sequence[Window]) -> dict[str, Any]:
     """Return ``channels`` and ``rdefs`` of an image.
 
-    How the source displayed a channel is kept, but for a window that shows nothing of the values
-    seen, as after a change of them.
+    The display settings of the source are kept, except a window that contains none of the values
+    seen, for example after a conversion of the values.
 
     Parameters
     ----------
     spec
         The image.
     windows
-        Values seen, for each channel.
+        Values seen in each channel.
     """
     image = spec.image
     channels = [c for c in image.channels for _ in range(image.samples)]
@@ -60,14 +60,14 @@ def omero_block(spec: ImageSpec, windows: Sequence[Window]) -> dict[str, Any]:
         channel = channels[i] if i < len(channels) else None
         seen = windows[i] if i < len(windows) else Window()
         if image.samples >= 3 and image.dtype == np.uint8:
-            # A window for each of red, green and blue would change their balance.
+            # Separate windows for red, green and blue would change the colour balance.
             seen = Window()
-        told = spec.extras.channels[i] if i < len(spec.extras.channels) else {}
+        values = spec.extras.channels[i] if i < len(spec.extras.channels) else {}
         entry: dict[str, Any] = {
-            **{key: value for key, value in told.items() if key not in ("color", "label")},
-            **{key: _typed(told.get(key), *wanted) for key, wanted in _DISPLAY.items()},
+            **{key: value for key, value in values.items() if key not in ("color", "label")},
+            **{key: _typed(values.get(key), *wanted) for key, wanted in _DISPLAY.items()},
             "color": "{:02X}{:02X}{:02X}".format(*channel_color(channel, i, count, image.samples)),
-            "window": _kept_window(told.get("window"), _window(image, seen), seen),
+            "window": _kept_window(values.get("window"), _window(image, seen), seen),
         }
         if channel is not None and channel.name:
             entry["label"] = channel.name
@@ -90,20 +90,20 @@ def _rendering(spec: ImageSpec, count: int) -> dict[str, Any]:
     """Return ``rdefs``: the plane shown first, and whether in colours."""
     omero = spec.extras.other.get("omero")
     stored = omero.get("rdefs") if isinstance(omero, Mapping) else None
-    told = dict(stored) if isinstance(stored, Mapping) else {}
+    values = dict(stored) if isinstance(stored, Mapping) else {}
     t, _, z, _, _ = spec.image.levels[0].shape
     ours = {"defaultT": (0, t), "defaultZ": (z // 2, z)}
     for key, (default, size) in ours.items():
-        value: Any = told.get(key)
+        value: Any = values.get(key)
         known = isinstance(value, int) and not isinstance(value, bool)
-        told[key] = value if known and 0 <= value < size else default
-    if told.get("model") not in ("color", "greyscale"):
-        told["model"] = "color" if count > 1 else "greyscale"
-    return told
+        values[key] = value if known and 0 <= value < size else default
+    if values.get("model") not in ("color", "greyscale"):
+        values["model"] = "color" if count > 1 else "greyscale"
+    return values
 
 
 def default_color(place: int, count: int) -> Color:
-    """Return the colour of a channel that has none, by its place among `count`."""
+    """Return the colour of a channel without a colour, by its position among `count`."""
     red, green, blue = bytes.fromhex("FFFFFF" if count == 1 else _PALETTE[place % len(_PALETTE)])
     return red, green, blue, 255
 
@@ -111,16 +111,16 @@ def default_color(place: int, count: int) -> Color:
 def channel_color(
     channel: Channel | None, place: int, count: int, samples: int = 1
 ) -> tuple[int, int, int]:
-    """Return red, green and blue (0 to 255) that a channel is shown in.
+    """Return the display colour of a channel: red, green and blue, 0 to 255.
 
     Parameters
     ----------
     channel
-        Its record; its colour comes first.
+        Record of the channel; its colour is used if it has one.
     place, count
         Number of the channel (of the sample, for RGB), and how many there are.
     samples
-        Of one pixel: the three of RGB are red, green and blue.
+        Samples of one pixel: the three of RGB are red, green and blue.
     """
     if samples >= 3:
         return ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))[min(place % samples, 3)]
@@ -129,7 +129,7 @@ def channel_color(
 
 
 def _window(image: Image, seen: Window) -> dict[str, float]:
-    """Display window: what the type can hold, and within it what the data holds."""
+    """Return a display window: the range of the dtype, and in it the range of the values."""
     if image.dtype.kind in "iu":
         bounds = np.iinfo(image.dtype)
         low, high = float(bounds.min), float(bounds.max)
@@ -142,15 +142,15 @@ def _window(image: Image, seen: Window) -> dict[str, float]:
     start = low if seen.low is None else max(low, seen.low)
     end = high if seen.high is None else min(high, seen.high)
     if end <= start:
-        # One value only says nothing of contrast, and viewers divide by the window's width.
+        # A single value has no contrast, and viewers divide by the width of the window.
         start, end = low, high if high > low else low + 1
     return {"min": low, "max": max(high, end), "start": start, "end": end}
 
 
 def _kept_window(stored: Any, ours: Mapping[str, float], seen: Window) -> dict[str, Any]:
-    """Return the source's window where it shows some of the values seen, else our own."""
-    told = dict(stored) if isinstance(stored, Mapping) else {}
-    ends: list[Any] = [told.get("start"), told.get("end")]
+    """Return the source's window if it contains some of the values seen, else our own."""
+    values = dict(stored) if isinstance(stored, Mapping) else {}
+    ends: list[Any] = [values.get("start"), values.get("end")]
     if not all(map(_is_number, ends)):
         return dict(ours)
     low, high = sorted(ends)
@@ -162,6 +162,6 @@ def _kept_window(stored: Any, ours: Mapping[str, float], seen: Window) -> dict[s
     if above or below:
         return dict(ours)
     for key in ("min", "max"):
-        if not _is_number(told.get(key)):
-            told[key] = ours[key]
-    return told
+        if not _is_number(values.get(key)):
+            values[key] = ours[key]
+    return values

@@ -1,7 +1,7 @@
-"""Buffer classes of zarr-python, for stores that it reads through.
+"""Buffer classes of zarr-python, for stores that zarr-python reads.
 
-The only module that imports ``zarr.core``: zarr 3.0 has no public name for them.
-tests/private_apis/test_zarr_buffers.py tests it. Imports zarr, so it is imported when needed only.
+The only module that imports ``zarr.core``, because zarr 3.0 has no public name for these classes.
+tests/private_apis/test_zarr_buffers.py tests it. It imports zarr, so import it only when needed.
 """
 
 from __future__ import annotations

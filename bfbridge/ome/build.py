@@ -1,7 +1,7 @@
-"""OME-XML made element by element, for files whose metadata are in a vendor's own form.
+"""OME-XML built element by element, for files whose metadata are in a vendor's format.
 
-Text is made at once, without the classes of ome_types: a document of 100 000 planes takes a second.
-Elements must be added in the order of the OME schema (2016-06), which is a sequence.
+The text is built directly, without the classes of ome_types: a document of 100 000 planes takes a
+second. Elements must be added in the order of the OME schema (2016-06), which is a sequence.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _MODULO: Final = "openmicroscopy.org/omero/dimension/modulo"
 _MODULO_TYPES: Final = ("angle", "phase", "tile", "lifetime", "lambda")
 _ADDITIONS: Final = "http://www.openmicroscopy.org/Schemas/Additions/2011-09"
 
-# What Bio-Formats makes of vendors' words, in the order in which it tries: the patterns of
-# ome.xml.model.enums.handlers, whose last resort is "Other". A whole word of the schema is itself.
+# OME words for the words of vendors, in the order in which Bio-Formats tries them: the patterns of
+# ome.xml.model.enums.handlers, with "Other" as the default. A word of the schema is unchanged.
 _WORDS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "Immersion": (
         (r"\s*w\s*", "Water"), (r"\s*dry\s*", "Air"), (".*oil.*", "Oil"), (".*oel.*", "Oil"),
@@ -85,7 +85,7 @@ _VALUES: Final[dict[str, str]] = {
     "SPIM",
     "Binning": "1x1 2x2 4x4 8x8",
 }
-# ISO 8601 as Joda's dateTimeParser takes it; fractions of a second are cut at milliseconds.
+# ISO 8601 as parsed by Joda's dateTimeParser; fractions of a second are cut at milliseconds.
 _TIME: Final = re.compile(
     r"(\d{4})-(\d{1,2})-(\d{1,2})(?:T(\d{1,2})(?::(\d{1,2})(?::(\d{1,2})(?:[.,](\d+))?)?)?)?"
     r"(Z|[+-]\d{2}:?\d{2})?"
@@ -93,7 +93,7 @@ _TIME: Final = re.compile(
 
 
 def enumeration(kind: str, text: str | None) -> str:
-    """Return the word of the OME schema for a vendor's word, "Other" where there is none.
+    """Return the word of the OME schema for a vendor's word, or "Other".
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def enumeration(kind: str, text: str | None) -> str:
 
 
 def number(text: str | None) -> float | None:
-    """Return a finite number out of a text, or None."""
+    """Return the finite number in a text, or None."""
     try:
         value = float(text.strip()) if text is not None else math.nan
     except ValueError:
@@ -123,9 +123,9 @@ def number(text: str | None) -> float | None:
 
 
 def physical_size(microns: float | None) -> Quantity | None:
-    """Return the size of a pixel, or None where it is not above 0.
+    """Return the size of a pixel in a suitable unit, or None if it is not above 0.
 
-    Sizes below a millionth are given in a smaller unit, as in FormatTools.getPhysicalSize.
+    Sizes below 1e-6 µm are given in a smaller unit, as by FormatTools.getPhysicalSize.
     """
     if microns is None or not 0 < microns < math.inf:
         return None
@@ -136,14 +136,14 @@ def physical_size(microns: float | None) -> Quantity | None:
 
 
 def wavelength(nanometres: float | None) -> Quantity | None:
-    """Return a wavelength, or None where it is not above 0."""
+    """Return a wavelength, or None if it is not above 0."""
     if nanometres is None or not _EPSILON < nanometres < math.inf:
         return None
     return Quantity(nanometres, "nm")
 
 
 def timestamp(text: str | None) -> datetime | None:
-    """Read a date and time of ISO 8601, in UTC where it names no zone; None for anything else."""
+    """Parse a date and time of ISO 8601, in UTC without a zone; return None for other text."""
     found = _TIME.fullmatch(text.strip()) if text else None
     if found is None:
         return None
@@ -163,7 +163,7 @@ def timestamp(text: str | None) -> datetime | None:
 
 
 def add(parent: Element, tag: str, /, **attributes: Any) -> Element:
-    """Append an element; attributes that are None are left out."""
+    """Append an element; attributes with the value None are left out."""
     element = ET.SubElement(parent, tag)
     for name, value in attributes.items():
         if value is not None:
@@ -172,13 +172,13 @@ def add(parent: Element, tag: str, /, **attributes: Any) -> Element:
 
 
 def add_text(parent: Element, tag: str, value: datetime | str | None) -> None:
-    """Append an element that holds a text, or nothing where it is None."""
+    """Append an element that contains a text; do nothing if it is None."""
     if value is not None:
         add(parent, tag).text = _text(value)
 
 
 def add_length(element: Element, name: str, quantity: Quantity | None) -> None:
-    """Set an attribute and its unit's."""
+    """Set an attribute for a length, and the attribute for its unit."""
     if quantity is not None:
         element.set(name, _text(quantity.value))
         element.set(f"{name}Unit", quantity.unit)
@@ -195,16 +195,16 @@ def _text(value: Any) -> str:
 
 
 def add_pixels(parent: Element, index: int, image: Image, order: str, bits: int | None) -> Element:
-    """Append the Pixels of an image, without channels and planes.
+    """Append the Pixels element of an image, without channels and planes.
 
     Parameters
     ----------
     parent
         The Image element.
     index
-        Of the image in the document.
+        Number of the image in the document.
     image
-        The record.
+        Record of the image.
     order
         DimensionOrder.
     bits
@@ -223,7 +223,7 @@ def add_pixels(parent: Element, index: int, image: Image, order: str, bits: int 
 
 
 def add_channel(pixels: Element, index: int, position: int, channel: Channel) -> Element:
-    """Append a channel as the record of image `index` has it."""
+    """Append the Channel element for a channel of the record of image `index`."""
     element = add(
         pixels, "Channel", ID=f"Channel:{index}:{position}", Name=channel.name,
         SamplesPerPixel=channel.samples,
@@ -238,24 +238,24 @@ def add_channel(pixels: Element, index: int, position: int, channel: Channel) ->
 
 
 def modulo_annotations(images: Mapping[Element, Mapping[str, Modulo]]) -> list[Element]:
-    """Note axes folded into others: a reference in each Image, and the annotations themselves.
+    """Describe further axes inside Z, C or T: a reference in each Image, and the annotations.
 
     Parameters
     ----------
     images
-        The Image elements, complete but for this, with what `ReaderBackend.modulo` says of them.
+        The Image elements, complete except for this, with the result of `ReaderBackend.modulo`.
 
     Returns
     -------
     list
-        The StructuredAnnotations element, or nothing.
+        The StructuredAnnotations element, or an empty list.
     """
     annotations = ET.Element("StructuredAnnotations")
     for image, axes in images.items():
-        # One annotation for each axis, in the order of OMEXMLServiceImpl.addModuloAlong.
+        # One annotation per axis, in the order of OMEXMLServiceImpl.addModuloAlong.
         for axis in (axis for axis in "ZCT" if axis in axes):
             identifier = f"Annotation:{len(annotations)}"
-            # After the Pixels and the ROIs, as the schema has it.
+            # After the Pixels and the ROIs, as the schema requires.
             add(image, "AnnotationRef", ID=identifier)
             annotation = add(annotations, "XMLAnnotation", ID=identifier, Namespace=_MODULO)
             modulo = add(add(annotation, "Value"), "Modulo", namespace=_ADDITIONS)
@@ -276,7 +276,7 @@ def _add_modulo(parent: Element, axis: str, modulo: Modulo) -> None:
 
 
 def text_of_document(children: Iterable[Element]) -> str:
-    """Return an OME document of these children as text."""
+    """Return an OME document with these children as text."""
     root = ET.Element(
         "OME",
         {

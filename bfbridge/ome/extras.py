@@ -1,8 +1,8 @@
-"""What a file says of an image and the OME model has no place for: display, placement, the rest.
+"""Image metadata without a place in the OME model: display settings, position, other entries.
 
-It travels with the OME document, as a comment annotation of the image in a namespace of its own, so
-it reaches every writer that is given ``br.metadata``. Writers of formats that have a place for it
-take it from there; in other formats the annotation keeps it.
+They are stored in the OME document, as a comment annotation of the image in a separate namespace,
+so every writer that receives ``br.metadata`` gets them. Writers of formats that can store them use
+them; in other formats the annotation keeps them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["NAMESPACE", "attach_extras", "clean_json", "convert_unit", "find_ext
 
 NAMESPACE: Final = "bfbridge/extras"
 _ID: Final = "Annotation:bfbridge:extras:"
-# Documents nested deeper are refused where they are read; real ones have some ten levels.
+# Documents with deeper nesting are refused by the reader; real ones have about ten levels.
 _DEEPEST: Final = 64
 _NO_TEXT: Final = "[\ud800-\udfff]"
 
 
 def find_extras(ome: OME) -> list[Extras]:
-    """Return what the document's annotations say of each image; nothing for damaged ones."""
+    """Return the extras in the annotations of each image; damaged annotations are ignored."""
     stored = {
         note.id: note.value for note in _comments(ome) if note.namespace == NAMESPACE and note.value
     }
@@ -42,10 +42,10 @@ def find_extras(ome: OME) -> list[Extras]:
 
 
 def attach_extras(ome: OME, extras: Sequence[Extras]) -> None:
-    """Make the document's annotations say this of its images, in order, and nothing else.
+    """Store extras in the annotations of the images, in order, and remove all earlier ones.
 
-    Lists of the document and of its images are replaced and not changed, so that documents that
-    share them stay as they are.
+    Lists of the document and of its images are replaced, not changed, so other documents that share
+    these lists do not change.
     """
     from ome_types.model import AnnotationRef, CommentAnnotation, StructuredAnnotations
 
@@ -54,10 +54,10 @@ def attach_extras(ome: OME, extras: Sequence[Extras]) -> None:
         return
     notes = [note for note in _comments(ome) if note.id not in old]
     images = []
-    for number, (image, told) in enumerate(zip(ome.images, extras, strict=True)):
+    for number, (image, entry) in enumerate(zip(ome.images, extras, strict=True)):
         refs = [ref for ref in image.annotation_refs if ref.id not in old]
-        if told:
-            note = CommentAnnotation(id=f"{_ID}{number}", namespace=NAMESPACE, value=_text(told))
+        if entry:
+            note = CommentAnnotation(id=f"{_ID}{number}", namespace=NAMESPACE, value=_text(entry))
             notes.append(note)
             refs.append(AnnotationRef(id=note.id))
         images.append(image.model_copy(update={"annotation_refs": refs}))
@@ -67,17 +67,17 @@ def attach_extras(ome: OME, extras: Sequence[Extras]) -> None:
 
 
 def moved(extras: Extras, channels: Sequence[int], start: Mapping[str, Quantity | None]) -> Extras:
-    """Return what is true of a part of an image.
+    """Return the extras of a part of an image.
 
     Parameters
     ----------
     extras
-        Of the whole image.
+        Extras of the whole image.
     channels
-        Which channels (x samples) are taken.
+        Indices of the part along C (channels x samples).
     start
-        How far along "x", "y", "z" and "t" the part begins, for the axes along which it is cut;
-        None where a pixel has no size.
+        Offset of the part along "x", "y", "z" and "t", for the axes along which it is cut; None if
+        the pixel size is unknown.
     """
     taken = tuple(extras.channels[c] for c in channels if c < len(extras.channels))
     origin = {}
@@ -90,7 +90,7 @@ def moved(extras: Extras, channels: Sequence[int], start: Mapping[str, Quantity 
 
 
 def convert_unit(quantity: Quantity, unit: str | None) -> float | None:
-    """Express a length or a time in another unit; None where that cannot be done."""
+    """Convert a length or a time to another unit; return None if that is impossible."""
     if quantity.unit == unit:
         return quantity.value
     for units in (LENGTHS, TIMES):
@@ -100,10 +100,10 @@ def convert_unit(quantity: Quantity, unit: str | None) -> float | None:
 
 
 def clean_json(value: Any, depth: int = _DEEPEST) -> Any:
-    """Return a value of a JSON document as every reader of JSON takes it.
+    """Return a JSON value without parts that some JSON parsers refuse.
 
-    Numbers that are not finite become None, and half surrogate pairs are marked. What is nested
-    too deeply is left out.
+    Numbers that are not finite become None, and half surrogate pairs are replaced. Values nested
+    too deeply are left out.
     """
     if isinstance(value, str):
         return re.sub(_NO_TEXT, "\N{REPLACEMENT CHARACTER}", value)
@@ -124,23 +124,23 @@ def _comments(ome: OME) -> list[Any]:
 
 
 def _text(extras: Extras) -> str:
-    """Return ASCII text, which holds no character that XML does not allow."""
-    told = {
+    """Return the extras as ASCII text, which contains no character that XML forbids."""
+    values = {
         "channels": list(extras.channels),
         "origin": {axis: list(place) for axis, place in extras.origin.items()},
         "other": dict(extras.other),
     }
-    return json.dumps(clean_json({name: value for name, value in told.items() if value}))
+    return json.dumps(clean_json({name: value for name, value in values.items() if value}))
 
 
 def _parsed(text: str) -> Extras:
     try:
-        told = json.loads(text)
+        values = json.loads(text)
     except (ValueError, RecursionError):
         return Extras()
-    if not isinstance(told, dict):
+    if not isinstance(values, dict):
         return Extras()
-    channels, origin, other = (told.get(name) for name in ("channels", "origin", "other"))
+    channels, origin, other = (values.get(name) for name in ("channels", "origin", "other"))
     return Extras(
         channels=tuple(
             clean_json(channel) if isinstance(channel, dict) else {}

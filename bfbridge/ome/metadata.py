@@ -1,6 +1,6 @@
-"""OME metadata to attributes and back: units, pixel types, and the document of a new file.
+"""Conversion between OME metadata and attributes: units, pixel types, documents of new files.
 
-Everything that needs ome_types imports it on use: it costs more than reading a small image.
+ome_types is imported on use: the import takes longer than reading a small image.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def unit_symbol(unit: Any) -> str:
     Raises
     ------
     BadArgument
-        It is not a length unit of the OME schema.
+        `unit` is not a length unit of the OME schema.
     """
     symbol = length_symbol(str(getattr(unit, "value", unit)))
     if symbol is not None:
@@ -53,12 +53,12 @@ def unit_symbol(unit: Any) -> str:
 
 
 def as_quantity(value: Any, name: str) -> Quantity | None:
-    """Read a physical size given as (value, unit), a number of µm, or None.
+    """Convert a physical size given as (value, unit), a number of µm, or None.
 
     Raises
     ------
     BadArgument
-        It is none of these, or the number is not above 0.
+        `value` is none of these, or the number is not above 0.
     """
     if value is None:
         return None
@@ -72,17 +72,17 @@ def as_quantity(value: Any, name: str) -> Quantity | None:
             f"{name}={value!r}: give (number, unit), such as (0.325, 'µm')."
         ) from None
     if not 0 < size < float("inf"):
-        raise BadArgument(f"{name}={value!r}: a pixel's size is a number above 0.")
+        raise BadArgument(f"{name}={value!r}: the size of a pixel must be a number above 0.")
     return Quantity(size, unit_symbol("µm" if unit is None else unit))
 
 
 def convert_length(quantity: Quantity, unit: str) -> float:
-    """Express a length in another unit.
+    """Convert a length to another unit.
 
     Raises
     ------
     BadArgument
-        One of the two has no fixed length (pixel, reference frame) and they differ.
+        One of the two units has no fixed length (pixel, reference frame) and they differ.
     """
     wanted = unit_symbol(unit)
     stored = unit_symbol(quantity.unit)
@@ -91,11 +91,11 @@ def convert_length(quantity: Quantity, unit: str) -> float:
     if stored in NOT_LENGTHS or wanted in NOT_LENGTHS:
         vague = stored if stored in NOT_LENGTHS else wanted
         raise BadArgument(
-            f"a length in {stored!r} cannot be expressed in {wanted!r}: {vague!r} has no length of "
-            "its own."
+            f"a length in {stored!r} cannot be converted to {wanted!r}: {vague!r} has no fixed "
+            "length. Use the unit of the file."
         )
-    # Powers of ten have no exact fractions: 1e-3 / 1e-6 is 1000.0000000000001, and 0.065 x 0.001 is
-    # not 0.065 / 1000.
+    # Powers of ten have no exact binary fractions: 1e-3 / 1e-6 is 1000.0000000000001, and
+    # 0.065 x 0.001 is not 0.065 / 1000.
     if LENGTHS[stored] >= LENGTHS[wanted]:
         return quantity.value * float(f"{LENGTHS[stored] / LENGTHS[wanted]:.15g}")
     return quantity.value / float(f"{LENGTHS[wanted] / LENGTHS[stored]:.15g}")
@@ -109,12 +109,12 @@ def scaled(size: PixelSize, factor_y: float, factor_x: float) -> PixelSize:
 
 
 def writable_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return the native-order dtype that is stored for `dtype`; bool is stored as uint8.
+    """Return the native-order dtype in which `dtype` is stored; bool is stored as uint8.
 
     Raises
     ------
     BadDtype
-        Not a type that pixels can have.
+        Pixels cannot have this type.
     """
     try:
         wanted: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
@@ -124,21 +124,21 @@ def writable_dtype(dtype: Any) -> np.dtype[Any]:
         return np.dtype(np.uint8)
     if wanted.kind not in "iufc" or wanted.name in ("float16", "longdouble", "clongdouble"):
         raise BadDtype(
-            f"pixels cannot be of dtype {wanted.name}; use an integer of 8 to 64 bits, float32, "
+            f"pixels cannot have the dtype {wanted.name}; use an integer of 8 to 64 bits, float32, "
             "float64, complex64 or complex128."
         )
     return wanted
 
 
 def narrow(ome: OME, index: int) -> OME:
-    """Return a document that holds only the image at `index`, and all that is not an image."""
+    """Return a document with the image at `index` only, and everything that is not an image."""
     one = ome.model_copy()
     one.images = [ome.images[index]]
     return one
 
 
 def new_document(count: int = 1) -> OME:
-    """Return a document of `count` images of 1 x 1 pixel, uint8, to be filled in."""
+    """Return a document with `count` images of 1 x 1 pixel, uint8, to be completed."""
     import ome_types
     from ome_types import model
 
@@ -158,10 +158,10 @@ def new_document(count: int = 1) -> OME:
 
 
 def carry(ome: OME, chosen: Sequence[int]) -> OME:
-    """Copy a document for a new file that holds the images at `chosen`, in that order.
+    """Copy a document for a new file that contains the images at `chosen`, in that order.
 
-    What describes where pixels lay in the old file (TiffData, BinData, byte order) is left behind;
-    everything else is kept, but plates and data sets when not all images are.
+    Positions of pixels in the old file (TiffData, BinData, byte order) are removed. Everything else
+    is kept; plates and data sets only if all images are.
     """
     new = ome.model_copy(deep=True)
     new.images = [new.images[i] for i in chosen]
@@ -181,10 +181,10 @@ def carry(ome: OME, chosen: Sequence[int]) -> OME:
 
 
 def settle(ome: OME) -> None:
-    """Make a document true to itself before it is written: channels, planes and ids.
+    """Make a document consistent before it is written: channels, planes and IDs.
 
-    Channels are as many as C and the samples ask for, planes outside the image go, and ids of
-    images, pixels and channels are numbered, as OME's references to images are by id.
+    The number of channels is set to C / samples, planes outside the image are removed, and IDs of
+    images, pixels and channels are numbered: OME refers to images by ID.
     """
     renamed = {image.id: f"Image:{i}" for i, image in enumerate(ome.images)}
     for number, image in enumerate(ome.images):
@@ -211,7 +211,7 @@ def settle(ome: OME) -> None:
 
 
 def settle_channels(pixels: model.Pixels) -> None:
-    """Give `pixels` as many channels as its size C and its samples per pixel ask for."""
+    """Give `pixels` the number of channels for its size C and its samples per pixel."""
     from ome_types import model
 
     samples = samples_of(pixels)
@@ -224,13 +224,13 @@ def settle_channels(pixels: model.Pixels) -> None:
 
 
 def samples_of(pixels: model.Pixels) -> int:
-    """Samples per pixel that the channels declare, if C can be divided by them; else 1."""
+    """Return the samples per pixel that the channels declare, if they divide C; else 1."""
     samples = (pixels.channels[0].samples_per_pixel or 1) if pixels.channels else 1
     return samples if samples <= pixels.size_c and pixels.size_c % samples == 0 else 1
 
 
 def physical_size(pixels: model.Pixels, axis: str) -> Quantity | None:
-    """Physical size of a pixel along "x", "y" or "z", or None."""
+    """Return the physical size of a pixel along "x", "y" or "z", or None."""
     value = getattr(pixels, f"physical_size_{axis}")
     if value is None:
         return None
@@ -238,40 +238,40 @@ def physical_size(pixels: model.Pixels, axis: str) -> Quantity | None:
 
 
 def time_step(pixels: model.Pixels) -> Quantity | None:
-    """Time between two time points, or None; an increment of 0 is none."""
+    """Return the time between two time points, or None; an increment of 0 counts as none."""
     if not pixels.time_increment:
         return None
     return Quantity(float(pixels.time_increment), pixels.time_increment_unit.value)
 
 
 def ome_unit(symbol: str) -> Any:
-    """Return ome_types' enum member of a length unit."""
+    """Return the ome_types enum member of a length unit."""
     from ome_types.model import UnitsLength
 
     return UnitsLength(symbol)
 
 
 def ome_time_unit(symbol: str) -> Any:
-    """Return ome_types' enum member of a unit of time."""
+    """Return the ome_types enum member of a unit of time."""
     from ome_types.model import UnitsTime
 
     return UnitsTime(symbol)
 
 
 def set_pixel_type(pixels: model.Pixels, name: str) -> None:
-    """Set the schema's pixel type by name."""
+    """Set the pixel type of the schema by name."""
     from ome_types.model import PixelType
 
     pixels.type = PixelType(name)
 
 
 def stored_dtype(pixels: model.Pixels) -> np.dtype[Any]:
-    """Return the dtype that the schema's pixel type means; "bit" is stored as uint8."""
+    """Return the dtype of the schema's pixel type; "bit" is stored as uint8."""
     return dtype_of(pixels.type.value)
 
 
 def name_channels(pixels: model.Pixels, names: Sequence[str | None]) -> None:
-    """Name the first channels; there are made as many as there are names."""
+    """Name the first channels; channels are added if there are more names."""
     from ome_types import model
 
     samples = samples_of(pixels)
@@ -282,14 +282,14 @@ def name_channels(pixels: model.Pixels, names: Sequence[str | None]) -> None:
 
 
 def channel_names(pixels: model.Pixels) -> list[str | None]:
-    """Name of each channel the sizes ask for, None where it has none."""
+    """Return the name of each channel for the sizes of the image, None if it has none."""
     count = max(1, pixels.size_c // samples_of(pixels))
     names = [channel.name for channel in pixels.channels[:count]]
     return names + [None] * (count - len(names))
 
 
 def describe(element: model.Image, image: Image) -> None:
-    """Make an image of a document say what a record does: name, sizes, channels, pixel size."""
+    """Copy name, sizes, channels and pixel size of a record to an image of a document."""
     pixels = element.pixels
     t, c, z, y, x = image.levels[0].shape
     pixels.size_x, pixels.size_y, pixels.size_z, pixels.size_c, pixels.size_t = x, y, z, c, t

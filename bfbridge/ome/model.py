@@ -1,4 +1,4 @@
-"""OME-XML as text, and as the classes of ome_types: quicker there and back than its own way."""
+"""OME-XML to and from the classes of ome_types, faster than the functions of ome_types."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ __all__ = ["document_of", "model_from_xml", "without_forbidden", "xml_from_model
 
 log = logging.getLogger("bfbridge")
 
-# All but the characters of XML 1.0, section 2.2: control characters, lone surrogates, U+FFFE.
-# Compiled on use: that takes longer than most imports.
+# All characters except those of XML 1.0, section 2.2: control characters, lone surrogates, U+FFFE.
+# Compiled on first use, because that takes longer than most imports.
 _FORBIDDEN: Final = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _DECLARATION: Final = re.compile(r"<\?xml\s[^>]*\?>")
-# What may stand before a document type: the declaration, comments, instructions.
+# Markup allowed before a document type: the declaration, comments, processing instructions.
 _PROLOGUE: Final = re.compile(r"(?:\ufeff|\s|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
 
 
 def model_from_xml(xml: str | bytes, name: str = "OME-XML", limits: Limits = DEFAULT_LIMITS) -> OME:
-    """Return a document as `ome_types.from_xml` does, several times as fast from the second on.
+    """Return a document as `ome_types.from_xml` does, several times as fast after the first call.
 
     Optional values that break the OME schema are left out, with a warning in the log; within
-    `bfbridge.ome.repair.collected_faults` they are collected instead.
+    `bfbridge.ome.repair.collected_faults` the warnings are collected instead.
 
     Parameters
     ----------
     xml
-        The document; bytes are taken as UTF-8, and as Latin-1 if they are not UTF-8.
+        The document; bytes are decoded as UTF-8, or as Latin-1 if they are not valid UTF-8.
     name
-        Where it lies, for the message.
+        File that contains the document, for the message.
     limits
         Its `xml_bytes` and `elements` bound the document.
 
     Raises
     ------
     UnreadableFile
-        It is not well-formed XML, has a document type, or a required value in it is not what
-        the OME schema allows.
+        It is not well-formed XML, has a document type, or a required value is not valid in the OME
+        schema.
     LimitExceeded
         It is longer, or has more elements, than the limits allow.
     OutOfMemory
-        Its objects do not fit into memory.
+        There is not enough memory for its objects.
     MissingExtra
-        It needs a package that is not installed.
+        A package that is needed is not installed.
     """
     from ome_types import OME
 
     text = document_text(xml, name, limits).lstrip("\ufeff \t\r\n")
-    # The declaration may name the encoding that the text had in the file.
+    # The declaration may name the encoding of the file, but the text is decoded already.
     text = _DECLARATION.sub("", text, count=1)
     _refuse_document_type(text, name)
-    # As bytes: ome_types takes a text for a path where there is a file of that name.
+    # As bytes: ome_types reads the file of that name if the text is also a file name.
     data = text.encode("utf-8", "replace")
     try:
         found, faults = parse(data)
@@ -79,8 +79,8 @@ def model_from_xml(xml: str | bytes, name: str = "OME-XML", limits: Limits = DEF
             "with: python -m pip install lxml"
         ) from error
     except Exception as error:
-        # SyntaxError of lxml, ValueError of pydantic and xsdata; what else a damaged document
-        # sets off in them is not documented.
+        # SyntaxError of lxml, ValueError of pydantic and xsdata. Other errors that a damaged
+        # document causes in them are not documented.
         syntax = error.__cause__ if isinstance(error.__cause__, SyntaxError) else error
         wrong = (
             "are not well-formed XML" if isinstance(syntax, SyntaxError) else "break the OME schema"
@@ -101,17 +101,17 @@ def _unusable(name: str, why: str) -> UnreadableFile:
 
 
 def _refuse_document_type(xml: str, name: str) -> None:
-    """Refuse what fetches other documents, or grows without bound, before a parser sees it."""
+    """Raise for a document type, which can load other documents or grow without limit."""
     prologue = _PROLOGUE.match(xml)
     if prologue is not None and xml.startswith("<!DOCTYPE", prologue.end()):
         raise UnreadableFile(
-            f"{name}: the metadata have a document type, which OME-XML never needs and an attack "
-            "does; they are not read."
+            f"{name}: the metadata have a document type. OME-XML never needs one, and it can be an "
+            "attack; the metadata are not read."
         )
 
 
 def document_of(images: Sequence[Image]) -> OME:
-    """Return what the records of images say, as a document with metadata-only Pixels."""
+    """Return a document for the records of images, with metadata-only Pixels."""
     from ome_types import OME, model
 
     document = OME(creator="bfbridge")
@@ -148,22 +148,22 @@ def document_of(images: Sequence[Image]) -> OME:
 
 
 def without_forbidden(text: str) -> str:
-    """Return a text with a space for each character that XML cannot hold, as Bio-Formats does."""
+    """Replace characters that XML forbids by spaces, as Bio-Formats does."""
     return re.sub(_FORBIDDEN, " ", text)
 
 
 def xml_from_model(ome: OME) -> str:
-    """Return a document's text as `ome.to_xml` does, several times as fast from the second on.
+    """Return a document's text as `ome.to_xml` does, several times as fast after the first call.
 
     Raises
     ------
     BadArgument
-        A text in it holds a character that XML does not allow.
+        A text in it contains a character that XML does not allow.
     """
     try:
         xml = serialize(ome)
     except ValueError as error:
-        # So lxml, where it is installed; without it such characters are written as they are.
+        # lxml raises this, if installed; without lxml such characters are written unchanged.
         forbidden = _forbidden(ome)
         if forbidden is None:
             raise
@@ -174,18 +174,18 @@ def xml_from_model(ome: OME) -> str:
 
 
 def _forbidden(ome: OME) -> BadArgument | None:
-    """Return the error for the first text that XML cannot hold."""
+    """Return the error for the first text that XML does not allow."""
     text = next((text for text in _texts(ome.model_dump()) if re.search(_FORBIDDEN, text)), None)
     if text is None:
         return None
     return BadArgument(
-        f"the metadata's text {text[:80]!r} holds a character that XML does not allow (a control "
-        "character, half a surrogate pair, U+FFFE or U+FFFF); leave it out."
+        f"the metadata's text {text[:80]!r} contains a character that XML does not allow (a "
+        "control character, half a surrogate pair, U+FFFE or U+FFFF). Remove it."
     )
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in a model dumped to Python's own types."""
+    """Yield every text in a model that was dumped to Python types."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

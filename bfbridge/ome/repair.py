@@ -1,9 +1,9 @@
 """Parsing of OME-XML that breaks the schema: invalid optional values are left out.
 
-xsdata builds one object per element, children first. The class factory here checks each of them by
-its pydantic model: an optional attribute or child element whose value is not valid is left out, and
-an element that lacks a valid required part is left out of its parent. Every omission is noted, so
-that callers can report it or refuse the document.
+xsdata makes one object per element, children first. The class factory here checks each of them with
+its pydantic model: an optional attribute or child element with a value that is not valid is left
+out, and an element without a valid required part is left out of its parent. Every omission is
+recorded, so that callers can report it or refuse the document.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["collected_faults", "note_faults", "parse"]
 
 _MOST_UNKNOWN: Final = 50
-"""Different unknown elements that are removed before a document is given up."""
-_MOST_TOLD: Final = 100
+"""Different unknown elements that are removed before a document is refused."""
+_MOST_SHOWN: Final = 100
 _MOST_PARSED: Final = 1_000_000
-"""Elements parsed, all attempts together, before a document with unknown ones is given up."""
+"""Elements parsed, in all attempts together, before a document with unknown ones is refused."""
 _UNKNOWN: Final = re.compile(r"Unknown property (?:\{.*?\})?([\w.-]+):(?:\{.*?\})?([\w.-]+)")
 _SHOWN: Final = 60
 
@@ -37,12 +37,12 @@ _collector: ContextVar[list[str] | None] = ContextVar("bfbridge_schema_faults", 
 
 @contextmanager
 def collected_faults() -> Iterator[list[str]]:
-    """Collect what documents that are parsed in this block have to leave out, instead of logging.
+    """Collect the faults of documents parsed in this block, instead of logging them.
 
     Yields
     ------
     list of str
-        One sentence for each fault, without repetition.
+        One sentence for each fault, without duplicates.
     """
     faults: list[str] = []
     token = _collector.set(faults)
@@ -53,29 +53,29 @@ def collected_faults() -> Iterator[list[str]]:
 
 
 def note_faults(name: str, faults: list[str]) -> bool:
-    """Give the faults of a document to the collector; return False where there is none."""
+    """Pass the faults of a document to the collector; return False if there is none."""
     collector = _collector.get()
     if collector is None:
         return False
-    told = (f"{name}: {fault}" for fault in faults)
-    collector.extend(fault for fault in told if fault not in collector)
+    texts = (f"{name}: {fault}" for fault in faults)
+    collector.extend(fault for fault in texts if fault not in collector)
     return True
 
 
 def parse(xml: bytes) -> tuple[OME, list[str]]:
-    """Return a document and what was left out of it, a phrase for each.
+    """Return a document and a list of phrases, one for each part that was left out.
 
     Raises
     ------
     ValueError
-        It is not well formed, or something that is required is wrong.
+        It is not well formed, or a required value is not valid.
     """
     from ome_types import from_xml
     from xsdata.exceptions import ParserError
     from xsdata.formats.dataclass.parsers.config import ParserConfig
 
     unknown: dict[tuple[str, str], int] = {}
-    # Each is found by parsing the document once more.
+    # Each unknown element is found by parsing the document again.
     most = min(_MOST_UNKNOWN, 1 + _MOST_PARSED // (1 + xml.count(b"<")))
     strict = True
     while True:
@@ -98,35 +98,35 @@ def parse(xml: bytes) -> tuple[OME, list[str]]:
                 raise
             continue
         if factory.lost_image:
-            # The images of a document are known by their numbers.
+            # Images of a document are identified by their numbers.
             raise ValueError("; ".join(factory.faults))
         faults = [
-            f"{parent}/{child} is no element of the schema ({count} left out)"
+            f"{parent}/{child} is not an element of the schema ({count} left out)"
             for (parent, child), count in unknown.items()
         ]
         return document, _some([*dict.fromkeys(factory.faults), *faults])
 
 
 def _some(faults: list[str]) -> list[str]:
-    """Return the first faults of many, and how many more there are."""
-    if len(faults) <= _MOST_TOLD:
+    """Return the first faults, and the number of the others."""
+    if len(faults) <= _MOST_SHOWN:
         return faults
-    return [*faults[:_MOST_TOLD], f"{len(faults) - _MOST_TOLD:,} more faults"]
+    return [*faults[:_MOST_SHOWN], f"{len(faults) - _MOST_SHOWN:,} more faults"]
 
 
 @contextmanager
 def _without_converter_warnings() -> Iterator[None]:
-    """Silence xsdata where it warns of a value that the factory reports as well."""
+    """Suppress warnings of xsdata about values that the factory reports too."""
     from xsdata.exceptions import ConverterWarning
 
-    # The filters belong to the whole process.
+    # The warning filters are shared by the whole process.
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConverterWarning)
         yield
 
 
 def _remover(unknown: dict[tuple[str, str], int]) -> Callable[[Any], Any]:
-    """Return what removes unknown elements, given as (parent, child), from a tree."""
+    """Return a function that removes unknown elements, given as (parent, child), from a tree."""
 
     def remove(tree: Any) -> Any:
         root = tree.getroot() if hasattr(tree, "getroot") else tree
@@ -143,7 +143,7 @@ def _remover(unknown: dict[tuple[str, str], int]) -> Callable[[Any], Any]:
 
 
 def _local(element: Any) -> str:
-    # Comments have a function for a tag.
+    # The tag of a comment is a function.
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
@@ -151,7 +151,7 @@ class _Factory:
     """Makes the objects of one document; xsdata calls it for each element, children first."""
 
     DROPPED: Final = object()
-    """Stands for an element that could not be made."""
+    """Placeholder for an element that could not be made."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
@@ -177,7 +177,7 @@ class _Factory:
                 values[name] = [item for item in value if item is not self.DROPPED]
 
     def _drop(self, kind: type[Any], values: dict[str, Any], error: Any) -> bool:
-        """Leave out the values that are wrong; return False where the element needs one of them."""
+        """Leave out invalid values; return False if the element requires one of them."""
         where = str(values.get("id") or kind.__name__)
         names = {str(fault["loc"][0]): _reason(fault) for fault in error.errors() if fault["loc"]}
         wrong = [name for name in names if name in values]
@@ -194,7 +194,7 @@ class _Factory:
 
 
 def _shown(kind: type[Any], name: str, values: dict[str, Any], reason: str) -> str:
-    """Say what is wrong with a value, by the names that the XML has."""
+    """Describe an invalid value, with the names used in the XML."""
     extra = kind.model_fields[name].json_schema_extra or {} if name in kind.model_fields else {}
     stored = str(extra.get("name", name)) if isinstance(extra, dict) else name
     if name not in values:
@@ -204,10 +204,10 @@ def _shown(kind: type[Any], name: str, values: dict[str, Any], reason: str) -> s
 
 
 def _reason(fault: Any) -> str:
-    """Say in a few words why pydantic refuses a value."""
+    """Return a short form of pydantic's reason for refusing a value."""
     kind = str(fault["type"])
     if kind == "enum":
-        return "is none of the values that the schema allows"
+        return "is not one of the values that the schema allows"
     if kind.startswith(("datetime", "is_instance")):
-        return "is no date and time"
+        return "is not a date and time"
     return f"is not valid ({fault['msg'][:120]})"

@@ -1,7 +1,7 @@
-"""What images are for, as OME metadata say it: an annotation of the images that are no plain image.
+"""Roles of images in OME metadata: an annotation of images that are labels, macros or thumbnails.
 
-Neither OME-XML nor OME-TIFF has a place for the role of an image. A MapAnnotation of the namespace
-`NAMESPACE`, referred to by the image, holds it here: ``role`` ("label", "macro" or "thumbnail"),
+Neither OME-XML nor OME-TIFF can store the role of an image. A MapAnnotation in the namespace
+`NAMESPACE`, referred to by the image, stores it here: ``role`` ("label", "macro" or "thumbnail"),
 ``kind`` of a label ("mask": its values are numbers of objects; "photograph": of a slide's label),
 and ``image``, the ID of the image whose objects a mask numbers.
 """
@@ -31,22 +31,22 @@ class ImageRole(NamedTuple):
 
 
 def role_of(image: Image) -> ImageRole:
-    """Return the role that a record has."""
+    """Return the role in a record."""
     return ImageRole(image.role, image.label_of, image.photo)
 
 
 def write_roles(ome: OME, roles: Sequence[ImageRole]) -> None:
-    """Annotate the images of a document with their roles, in place of what it said of them.
+    """Annotate the images of a document with their roles; earlier annotations are replaced.
 
-    Lists of the document and of its images are replaced and not changed, so that documents that
-    share them stay as they are.
+    Lists of the document and of its images are replaced, not changed, so other documents that share
+    these lists do not change.
 
     Parameters
     ----------
     ome
         The document.
     roles
-        For each image of `ome`, in order.
+        One for each image of `ome`, in order.
     """
     from ome_types.model import AnnotationRef, MapAnnotation, StructuredAnnotations
 
@@ -61,7 +61,7 @@ def write_roles(ome: OME, roles: Sequence[ImageRole]) -> None:
         if role.role != "image":
             note = MapAnnotation(
                 id=f"Annotation:bfbridge:role:{number}", namespace=NAMESPACE,
-                value=cast("Any", _told(ome, role)),
+                value=cast("Any", _values(ome, role)),
             )  # fmt: skip
             kept.append(note)
             refs.append(AnnotationRef(id=note.id))
@@ -70,13 +70,13 @@ def write_roles(ome: OME, roles: Sequence[ImageRole]) -> None:
     ome.structured_annotations = notes.model_copy(update={"map_annotations": kept})
 
 
-def _told(ome: OME, role: ImageRole) -> dict[str, str]:
-    told = {"role": str(role.role)}
+def _values(ome: OME, role: ImageRole) -> dict[str, str]:
+    values = {"role": str(role.role)}
     if role.role == "label":
-        told["kind"] = _PHOTOGRAPH if role.photo else "mask"
+        values["kind"] = _PHOTOGRAPH if role.photo else "mask"
     if role.label_of is not None and role.label_of < len(ome.images):
-        told["image"] = ome.images[role.label_of].id
-    return told
+        values["image"] = ome.images[role.label_of].id
+    return values
 
 
 def read_roles(ome: OME) -> list[ImageRole]:
@@ -106,7 +106,7 @@ def roles_in_xml(xml: str, ids: Sequence[str | None]) -> list[ImageRole]:
     Parameters
     ----------
     xml
-        OME-XML that `bfbridge.ome.xml.parse_ome_xml` has accepted.
+        OME-XML that was accepted by `bfbridge.ome.xml.parse_ome_xml`.
     ids
         IDs of the images, in order.
     """
@@ -119,18 +119,18 @@ def _numbered(ids: Sequence[str | None], found: Mapping[str, Mapping[str, Any]])
     numbers = {name: number for number, name in enumerate(ids) if name is not None}
     roles = []
     for name in ids:
-        told = found.get(name or "", {})
-        role = told.get("role")
+        values = found.get(name or "", {})
+        role = values.get("role")
         if role not in get_args(Role) or role == "image":
             roles.append(ImageRole())
             continue
-        owner = numbers.get(str(told.get("image")))
-        roles.append(ImageRole(cast("Role", role), owner, told.get("kind") == _PHOTOGRAPH))
+        owner = numbers.get(str(values.get("image")))
+        roles.append(ImageRole(cast("Role", role), owner, values.get("kind") == _PHOTOGRAPH))
     return roles
 
 
 class _Listener:
-    """Finds the annotations of roles in a document, and the images that refer to them."""
+    """Finds role annotations in a document, and the images that refer to them."""
 
     def __init__(self) -> None:
         self._image: str | None = None
@@ -140,7 +140,7 @@ class _Listener:
         self._notes: dict[str, dict[str, str]] = {}
 
     def parse(self, xml: str) -> dict[str, Mapping[str, Any]]:
-        """Return what is said of each image, by its ID."""
+        """Return the annotation of each image, by its ID."""
         from xml.parsers import expat
 
         parser = expat.ParserCreate()

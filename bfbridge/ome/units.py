@@ -1,4 +1,4 @@
-"""Units of length and time: OME's symbols, and the names and spellings that files have for them.
+"""Units of length and time: OME's symbols, and the names and spellings used in files.
 
 The symbols are those of the OME schema (UnitsLength and UnitsTime, 2016-06). NGFF names units as
 UDUNITS-2 does ("micrometer"); programs also write plurals, British spellings, symbols and
@@ -30,7 +30,7 @@ LENGTHS: Final[Mapping[str, float]] = {
 """OME's symbols of lengths, in metres."""
 
 NOT_LENGTHS: Final = ("pixel", "reference frame")
-"""What OME has among its units of length, and has no length of its own."""
+"""Units of length in the OME schema that have no fixed length."""
 
 TIMES: Final[Mapping[str, float]] = {
     **{f"{symbol}s": factor for _, symbol, factor in _PREFIXES},
@@ -42,7 +42,7 @@ _NAMED: Final[Mapping[str, str]] = {
     "Å": "angstrom", "in": "inch", "ft": "foot", "yd": "yard", "mi": "mile", "pc": "parsec",
     "min": "minute", "h": "hour", "d": "day",
 }  # fmt: skip
-# NGFF 0.4 and 0.5 list the units that axes may have: all prefixes but this one.
+# NGFF 0.4 and 0.5 list the allowed units of axes: all prefixes except this one.
 _NOT_IN_NGFF: Final = frozenset({"dam", "das"})
 _NGFF: Final[Mapping[str, str]] = {
     **_NAMED,
@@ -65,7 +65,7 @@ _TIME_WORDS: Final = {"sec": "s", "min": "min", "hr": "h"}
 def _spellings(
     units: Mapping[str, float], bases: tuple[str, ...], short: str, words: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield names in lower case, singular and plural, with the symbols that they are of."""
+    """Yield names in lower case, singular and plural, with their symbols."""
     names = {symbol: name for symbol, name in _NAMED.items() if symbol in units}
     for name, symbol, _ in _PREFIXES:
         for known in (name, "deka") if name == "deca" else (name,):
@@ -88,8 +88,8 @@ _TIME_NAMES: Final = {
 
 
 def _symbol(text: str, units: Mapping[str, float], names: Mapping[str, str]) -> str | None:
-    """Look for a symbol, which has capitals and small letters, then for a name."""
-    # Two characters look like µ, and two like Å; keyboards have neither.
+    """Search for a symbol, which is case-sensitive, then for a name."""
+    # Each of µ and Å has two code points in Unicode.
     text = text.strip().replace("\N{GREEK SMALL LETTER MU}", "µ").replace("\N{ANGSTROM SIGN}", "Å")
     if text in units:
         return text
@@ -101,7 +101,7 @@ def _symbol(text: str, units: Mapping[str, float], names: Mapping[str, str]) -> 
 def length_symbol(text: str) -> str | None:
     """Return OME's symbol of a unit of length in any spelling, or None for another unit.
 
-    "pixel" and "reference frame" are among OME's.
+    Includes "pixel" and "reference frame".
     """
     return _symbol(text, LENGTHS, _LENGTH_NAMES)
 
@@ -112,5 +112,5 @@ def time_symbol(text: str) -> str | None:
 
 
 def ngff_name(symbol: str) -> str | None:
-    """Return NGFF's name of a unit given by its symbol, or None where it has none."""
+    """Return NGFF's name of a unit given by its symbol, or None if NGFF has none."""
     return _NGFF.get(symbol)

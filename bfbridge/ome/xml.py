@@ -1,12 +1,12 @@
-"""The part of an OME-XML document that finding and describing pixels needs, parsed as a stream.
+"""Stream parser for the part of OME-XML that is needed to find and describe pixels.
 
-Only Image, Pixels, Channel, TiffData and BinaryOnly are looked at, so that a document of 20 MB
-opens in a fraction of a second; `ome_types` reads the whole when a user asks for it. Elements are
-recognised by local name, whatever the namespace: the OME schemas of 2003-FC to 2016-06 agree on
-the names used here (where the older ones differ, the table `_tables` says so).
+Only Image, Pixels, Channel, TiffData and BinaryOnly are parsed, so a document of 20 MB opens in a
+fraction of a second; `ome_types` parses the whole document when it is needed. Elements are
+recognised by local name in any namespace: the OME schemas of 2003-FC to 2016-06 use the same names
+(the table `_tables` has the older names that differ).
 
-Document types and entities are refused, so nothing outside the document is ever fetched and
-nothing inside it can expand.
+Document types and entities are refused, so nothing outside the document is loaded and nothing
+inside it can expand.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MOST = (1 << 31) - 1
 
 
 class TiffData(NamedTuple):
-    """One TiffData element: which planes lie in which image directories of which file.
+    """One TiffData element: the positions of planes in the image directories of a file.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class TiffData(NamedTuple):
     first_z, first_c, first_t
         Position of the first plane; 0 where not stored.
     file_name, uuid
-        Of the UUID element inside; None for the file that holds the document.
+        Values of the UUID element; None for the file that contains the document.
     """
 
     ifd: int | None
@@ -71,7 +71,7 @@ class TiffData(NamedTuple):
 
 
 class BinaryOnly(NamedTuple):
-    """Where the document of a binary-only file is."""
+    """Reference to the file with the document of a binary-only file."""
 
     metadata_file: str
     uuid: str | None
@@ -90,19 +90,19 @@ class OmeImage:
     pixel_type
         A key of `PIXEL_TYPES`.
     size_x, size_y, size_z, size_c, size_t
-        Of the image; `size_c` counts channels times samples.
+        Sizes of the image; `size_c` counts channels x samples.
     big_endian, interleaved, significant_bits
         As stored, or None.
     channels
-        As many as are stored, which may be fewer than the image has.
+        Those that are stored, which may be fewer than the image has.
     samples_declared
-        Whether every channel states its samples per pixel, so that `Channel.samples` is no guess.
+        Whether every channel declares its samples per pixel, so that `Channel.samples` is certain.
     pixel_size
-        Physical size of a pixel; sizes that are not positive and finite count as not stored.
+        Physical size of a pixel; sizes that are not positive and finite are ignored.
     tiff_data
         In document order.
     time_step
-        Between two time points, if it is positive and finite.
+        Time between two time points, if it is positive and finite.
     """
 
     id: str | None
@@ -125,22 +125,22 @@ class OmeImage:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Of the values, in native byte order."""
+        """Dtype of the values, in native byte order."""
         return PIXEL_TYPES[self.pixel_type]
 
 
 @dataclass(frozen=True, slots=True)
 class OmeDocument:
-    """What `parse_ome_xml` found.
+    """Result of `parse_ome_xml`.
 
     Attributes
     ----------
     images
         In document order; empty for a binary-only document.
     uuid
-        Of the document ("urn:uuid:..."), or None.
+        UUID of the document ("urn:uuid:..."), or None.
     binary_only
-        Where the real document is, or None.
+        Reference to the file with the document, or None.
     """
 
     images: tuple[OmeImage, ...]
@@ -148,7 +148,7 @@ class OmeDocument:
     binary_only: BinaryOnly | None
 
 
-# An element without content whose attribute values hold no markup: nothing else can match.
+# An element without content whose attribute values contain no markup: nothing else matches.
 _PLANE = re.compile(r"<(?:\w+:)?Plane\s[^<>]*/>")
 _LARGE = 1 << 20
 
@@ -156,7 +156,7 @@ _LARGE = 1 << 20
 def looks_like_ome_xml(text: str | bytes) -> bool:
     """Return whether a text is XML whose root may be OME.
 
-    Only the first 64 KiB are looked at; a file that passes can still fail to parse.
+    Only the first 64 KiB are checked; a file that passes can still fail to parse.
     """
     head = text[:_PROLOGUE]
     if isinstance(head, bytes):
@@ -172,31 +172,31 @@ def rgba_from_color(color: int) -> tuple[int, int, int, int]:
 
 
 def parse_ome_xml(xml: bytes | str, where: str, limits: Limits) -> OmeDocument:
-    """Parse what reading pixels needs of an OME-XML document.
+    """Parse the parts of an OME-XML document that are needed to read pixels.
 
     Parameters
     ----------
     xml
-        The document; bytes are taken as UTF-8, and as Latin-1 if they are not UTF-8.
+        The document; bytes are decoded as UTF-8, or as Latin-1 if they are not valid UTF-8.
     where
-        The file it comes from, for messages.
+        File that contains the document, for messages.
     limits
-        Its `xml_bytes`, `xml_depth`, `elements`, `images`, `channels` and `planes` bound the
-        document. What exceeds them is refused before or while it is parsed.
+        Its `xml_bytes`, `xml_depth`, `elements`, `images`, `channels` and `planes` limit the
+        document. They are checked before or during parsing.
 
     Raises
     ------
     UnreadableFile
         The document is not well-formed XML (then ``__cause__`` is an ExpatError), has a document
-        type or entities, or lacks a size, order or type that pixels cannot do without.
+        type or entities, or has no size, order or type that is required for pixels.
     LimitExceeded
         It is longer or deeper than the limits allow.
     Unsupported
         An Image has several Pixels, as only schemas before 2008 allow.
     """
-    # Decoded, so the parser is told UTF-8 whatever the declaration says.
+    # The text is decoded, so the parser gets UTF-8, whatever the declaration contains.
     text = document_text(xml, where, limits)
-    # Positions and times of planes are most of a large document, and reading pixels needs none.
+    # Positions and times of planes are most of a large document, and are not needed for pixels.
     slim = _PLANE.sub("", text) if len(text) > _LARGE else text
     return _Parser(where, limits).parse(slim.strip("\ufeff\0 \t\r\n"))
 
@@ -204,17 +204,15 @@ def parse_ome_xml(xml: bytes | str, where: str, limits: Limits) -> OmeDocument:
 def document_text(xml: bytes | str, where: str, limits: Limits) -> str:
     """Return an OME-XML document as text, after comparing its size with the limits.
 
-    Elements are counted by their markup, which takes a fraction of a second where parsing takes a
-    minute. Comments and the like count too; there are few of them.
+    Elements are counted by their markup, which takes a fraction of a second instead of a minute for
+    parsing. Comments and similar markup are counted too; there are few of them.
 
     Parameters
     ----------
-    xml
-        The document; bytes are taken as UTF-8, and as Latin-1 if they are not UTF-8.
-    where
-        The file it comes from, for messages.
+    xml, where
+        As in `parse_ome_xml`.
     limits
-        Its `xml_bytes` and `elements` are what is compared.
+        Its `xml_bytes` and `elements` are checked.
 
     Raises
     ------
@@ -236,7 +234,7 @@ def document_text(xml: bytes | str, where: str, limits: Limits) -> str:
 
 @dataclass(slots=True)
 class _Building:
-    """One Image while its element is open."""
+    """State of one Image while its element is open."""
 
     attributes: dict[str, str]
     pixels: dict[str, str] | None = None
@@ -249,7 +247,7 @@ _Start = Callable[[dict[str, str]], None]
 
 
 class _Parser:
-    """Handlers for one document. Depth 1 is the root."""
+    """Event handlers for one document. Depth 1 is the root."""
 
     def __init__(self, where: str, limits: Limits) -> None:
         self._where = where
@@ -262,7 +260,7 @@ class _Parser:
         self._text: list[str] = []
         self._file_name: str | None = None
         self._in_tiff_data = False
-        # What is listened to, by depth: OME > Image > Pixels > Channel, TiffData > UUID.
+        # Elements to handle, by depth: OME > Image > Pixels > Channel, TiffData > UUID.
         # LogicalChannel is the Channel of the schemas before 2009.
         self._tables: tuple[dict[str, _Start], ...] = (
             {},
@@ -289,10 +287,10 @@ class _Parser:
             ) from error
         except UnicodeEncodeError as error:
             raise UnreadableFile(
-                f"{self._where}: the OME-XML holds characters that XML does not allow."
+                f"{self._where}: the OME-XML contains characters that XML does not allow."
             ) from error
         finally:
-            # The parser holds bound methods of this object: break the circle.
+            # The parser has bound methods of this object: break the reference cycle.
             parser.StartElementHandler = parser.EndElementHandler = None
             parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = None
             parser.ExternalEntityRefHandler = parser.CharacterDataHandler = None
@@ -302,12 +300,13 @@ class _Parser:
 
     def _refuse(self, *_: object) -> NoReturn:
         raise UnreadableFile(
-            f"{self._where}: the OME-XML has a document type or entity declaration, which OME-XML "
-            "never needs and an attack does; it is not read."
+            f"{self._where}: the OME-XML has a document type or entity declaration. OME-XML "
+            "never needs one, and it can be an attack; the metadata are not read."
         )
 
     def _handlers(self) -> tuple[Callable[[str, dict[str, str]], None], Callable[[str], None]]:
-        # Closures, as they run twice for each of some 100 000 elements: attributes cost more.
+        # Closures, because they run twice for each of about 100 000 elements: attributes are
+        # slower.
         depth = skip = 0
         limit, tables, deepest = self._limits.xml_depth, self._tables, len(self._tables) - 1
 
@@ -324,7 +323,7 @@ class _Parser:
             if handler is not None:
                 handler(attributes)
             else:
-                # Plane, ROI, annotations: nothing below is of interest.
+                # Plane, ROI, annotations: their content is not needed.
                 skip = depth
 
         def end(name: str) -> None:
@@ -400,7 +399,7 @@ class _Parser:
         check(self._channels, self._limits.channels, "number of channels", self._where)
 
     def _tiff_data(self, attributes: dict[str, str]) -> None:
-        # Inline and in one try: a time series has 100 000 of these.
+        # Inline and in one try block: a time series has 100 000 of these.
         get = attributes.get
         ifd = get("IFD")
         count = get("PlaneCount", get("NumPlanes"))
@@ -422,7 +421,7 @@ class _Parser:
             or not (0 <= (data.ifd or 0) <= _MOST and 0 <= (data.plane_count or 0) <= _MOST)
         ):
             self._bad("TiffData", str(attributes), f"numbers from 0 to {_MOST}")
-        # Planes are counted each time that they are mapped: doing so takes time.
+        # Planes are counted each time that they are mapped, because mapping takes time.
         self._planes += data.plane_count or 1
         if self._planes > self._limits.planes:
             check(self._planes, self._limits.planes, "number of planes mapped", self._where)
@@ -431,7 +430,7 @@ class _Parser:
 
     def _uuid_start(self, attributes: dict[str, str]) -> None:
         if not self._in_tiff_data:
-            # A UUID of something else at this depth, such as a Channel's extension.
+            # A UUID of another element at this depth, such as an extension of a Channel.
             self._file_name = None
             return
         self._file_name = attributes.get("FileName")
@@ -450,7 +449,7 @@ class _Parser:
         self._open = None
         pixels = building.pixels
         if pixels is None:
-            # An Image of metadata only has no pixels to read, and is no series.
+            # An Image of metadata only has no pixels to read, and is not an image of the file.
             return
         order = self._required(pixels, "DimensionOrder").upper()
         if order not in DIMENSION_ORDERS:
@@ -496,7 +495,7 @@ class _Parser:
     def _required(self, attributes: dict[str, str], name: str) -> str:
         value = attributes.get(name)
         if value is None:
-            raise UnreadableFile(f"{self._place()} has no Pixels/@{name}; pixels need it.")
+            raise UnreadableFile(f"{self._place()} has no Pixels/@{name}, which is required.")
         return value
 
     def _bad(self, name: str, value: str, wanted: str) -> NoReturn:
@@ -504,7 +503,7 @@ class _Parser:
 
     def _int(self, value: str, name: str) -> int:
         try:
-            # Longer than any 64-bit number: refused before int() takes quadratic time over it.
+            # Longer than any 64-bit number: refuse it before int() takes quadratic time.
             return int(value) if len(value) <= 40 else self._bad(name, value, "a whole number")
         except ValueError:
             self._bad(name, value, "a whole number")
@@ -523,9 +522,9 @@ class _Parser:
 
 
 def _whole(text: str | None) -> int | None:
-    """Return a whole number, or None where it is absent or something else; pixels need it not."""
+    """Return a whole number, or None if it is absent or not valid; pixels do not need it."""
     try:
-        # Longer than any 64-bit number: int() takes quadratic time over it.
+        # Longer than any 64-bit number: int() would take quadratic time.
         return int(text) if text is not None and len(text) <= 40 else None
     except ValueError:
         return None
@@ -546,5 +545,5 @@ def _quantity(attributes: dict[str, str], name: str, unit: str) -> Quantity | No
 
 
 def _boolean(text: str | None) -> bool | None:
-    """Return an xsd:boolean, or None where it is absent or something else."""
+    """Return an xsd:boolean, or None if it is absent or not valid."""
     return {"true": True, "1": True, "false": False, "0": False}.get((text or "").strip().lower())

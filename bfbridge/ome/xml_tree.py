@@ -1,7 +1,7 @@
-"""XML documents of vendors as element trees, bounded in size and depth.
+"""XML documents of vendors as element trees, limited in size and depth.
 
-Document types and entities are refused, so nothing outside a document is ever fetched and nothing
-inside it can expand.
+Document types and entities are refused, so nothing outside a document is loaded and nothing inside
+it can expand.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ __all__ = ["Element", "descendants", "first", "first_text", "parse_tree", "text_
 
 Element = ET.Element
 
-# What XML 1.0, section 2.2, forbids in every encoding that is read here.
+# Characters that XML 1.0, section 2.2, forbids in every encoding read here.
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-# Elements of these documents take a tenth of what the objects of an OME document take.
+# Elements of these documents take a tenth of the memory of the objects of an OME document.
 _SMALLER: Final = 10
 _DECLARATION: Final = re.compile(r"^\s*<\?xml[^>]*\?>")
 
@@ -33,9 +33,9 @@ def parse_tree(text: str, where: str, limits: Limits) -> Element:
     text
         The document; control characters that XML forbids are read as spaces.
     where
-        The document and its file, for messages.
+        Name of the document and its file, for messages.
     limits
-        Its `xml_bytes`, `xml_depth` and ten times its `elements` bound the document.
+        Its `xml_bytes`, `xml_depth` and ten times its `elements` limit the document.
 
     Raises
     ------
@@ -47,12 +47,12 @@ def parse_tree(text: str, where: str, limits: Limits) -> Element:
     check(len(text), limits.xml_bytes, "length of the XML in characters", where)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise UnreadableFile(
-            f"{where} has a document type or entity declaration, which image metadata never needs "
-            "and an attack does; it is not read."
+            f"{where} has a document type or entity declaration. Image metadata never need one, "
+            "and it can be an attack; the metadata are not read."
         )
     elements = text.count("<") - text.count("</")
     check(elements, _SMALLER * limits.elements, "number of XML elements", where)
-    # The text is decoded: what its declaration says of an encoding no longer holds.
+    # The text is decoded: the encoding in its declaration is no longer true.
     text = _CONTROL.sub(" ", _DECLARATION.sub("", text, count=1).strip())
     try:
         root = ET.fromstring(text)  # noqa: S314 - entities are refused above

@@ -26,7 +26,7 @@ _NAMESPACE: Final = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 class SchemaDate(datetime):
     """A date and time that XML Schema allows and Python's datetime cannot hold.
 
-    As a datetime it is the nearest one there is; it is written as the text that was read.
+    As a datetime it is the nearest possible one; it is written as the text that was read.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class SchemaDate(datetime):
 
     @classmethod
     def of(cls, text: str, nearest: datetime) -> SchemaDate:
-        """Return a date that is `nearest` for Python, and `text` in a document."""
+        """Return a date that is `nearest` as a datetime, and `text` in a document."""
         date = cls(
             nearest.year, nearest.month, nearest.day, nearest.hour, nearest.minute, nearest.second,
             nearest.microsecond, nearest.tzinfo,
@@ -55,14 +55,14 @@ class SchemaDate(datetime):
 
 @cache
 def xml_context() -> Any:
-    """What xsdata works out of the model's classes; ome_types has it done for each document."""
+    """Return xsdata's description of the model's classes; ome_types computes it per document."""
     from xsdata.formats.converter import converter
     from xsdata_pydantic_basemodel.bindings import XmlContext
 
     converter.register_converter(SchemaDate, _date_converter())
 
     class Context(XmlContext):
-        """Reads dates by our own converter; ome_types' makes 0001-01-01 of what it cannot hold."""
+        """Parses dates with our converter; that of ome_types makes 0001-01-01 of invalid dates."""
 
         def build(self, clazz: Any, *args: Any, **kwargs: Any) -> Any:
             known = clazz in self.cache
@@ -77,7 +77,7 @@ def xml_context() -> Any:
 
 
 class _NoDate:
-    """A text that stands where a date should; no model takes it."""
+    """A text in the place of a date; no model accepts it."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -99,25 +99,25 @@ def _date_converter() -> Any:
             try:
                 stored = XmlDateTime.from_string(_SPACED.sub(r"\1T\2", text))
             except (ValueError, TypeError):
-                # pydantic would take a number for seconds since 1970.
+                # pydantic would read a number as seconds since 1970.
                 return _NoDate(text)
             try:
                 date = stored.to_datetime()
             except ValueError:
                 return SchemaDate.of(text, _nearest(stored))
-            # Python counts microseconds, and the schema has any number of digits.
+            # Python has microseconds; the schema allows any number of digits.
             return SchemaDate.of(text, date) if _FRACTION.search(text) else date
 
     return DateConverter()
 
 
 def _nearest(stored: Any) -> datetime:
-    """Return the date of Python's range that is nearest to one of XML Schema."""
+    """Return the date in Python's range that is nearest to a date of XML Schema."""
     if stored.year > MAXYEAR:
         return datetime(MAXYEAR, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001 - as stored
     if stored.year < MINYEAR:
         return datetime(MINYEAR, 1, 1)  # noqa: DTZ001 - as stored
-    # The end of a day is hour 24 in XML Schema (part 2, section 3.2.7.1).
+    # XML Schema writes the end of a day as hour 24 (part 2, section 3.2.7.1).
     date: datetime = stored.replace(hour=23, minute=59, second=59).to_datetime()
     return date
 
@@ -138,7 +138,7 @@ def serialize(ome: OME) -> str:
         ignore_unset_attributes=True,
         schema_location=f"{_NAMESPACE} {_NAMESPACE}/ome.xsd",
     )
-    # pydantic does not notice that a list was appended to, and such a list would be left out.
+    # pydantic does not notice that a list was appended to, and would leave such a list out.
     ome._update_set_fields()
     serializer = XmlSerializer(config=config, context=xml_context())
     return str(serializer.render(ome, ns_map={None: _NAMESPACE}))

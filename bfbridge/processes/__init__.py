@@ -1,6 +1,6 @@
-"""Worker processes: starting them, messages to and from them, and noticing that one has ended.
+"""Worker processes: starting them, exchanging messages with them, and detecting their end.
 
-`child_process` is the parent's side, `parent_pipe` the worker's, `ipc` the messages of both.
+`child_process` is the side of the parent, `parent_pipe` that of the worker, `ipc` the messages.
 Imported by `bfbridge.convert.execute` and by backends; imports `bfbridge.storage` and
 `bfbridge.errors`.
 """

@@ -1,4 +1,4 @@
-"""A worker process, as seen by the process that starts it.
+"""A worker process, on the side of the process that starts it.
 
 Workers are plain Python commands that communicate over pipes. They need no ``if __name__ ==
 "__main__"`` in a script, and they also work in a notebook.
@@ -21,7 +21,7 @@ __all__ = ["ChildProcess", "NoPython"]
 
 
 class NoPython(Exception):
-    """No process can be started, because the program does not say where its Python is."""
+    """No process can be started, because the path of Python is unknown."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -32,17 +32,17 @@ class NoPython(Exception):
 class ChildProcess:
     """One worker process and its messages.
 
-    A worker ends by itself when its pipe is closed, and therefore also when this process dies.
+    A worker ends when its pipe is closed, and therefore also when this process dies.
 
     Parameters
     ----------
     function
-        What the worker runs, as "package.module:function". It makes a
-        `bfbridge.processes.parent_pipe.ParentPipe` first of all.
+        Function that the worker runs, as "package.module:function". It must first make a
+        `bfbridge.processes.parent_pipe.ParentPipe`.
     arguments
-        Of the function.
+        Arguments of the function.
     environment
-        Variables that are set in the worker if they are not set here.
+        Variables that are set in the worker unless they are set in this process.
     pass_fds
         File descriptors that the worker inherits. Not on Windows.
     own_group
@@ -51,7 +51,7 @@ class ChildProcess:
     Attributes
     ----------
     messages
-        To and from the worker.
+        Messages to and from the worker.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class ChildProcess:
         if not sys.executable:
             raise NoPython
         module, _, name = function.partition(":")
-        # The worker must import the same modules, also from a checkout. An empty entry is the
+        # The worker must import the same modules, also from a checkout. An empty entry means the
         # current folder.
         folders = [folder or os.getcwd() for folder in sys.path]
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYTHONSAFEPATH": "1"}
@@ -140,13 +140,13 @@ class ChildProcess:
         """Release the process in a forked child: it belongs to the parent."""
         self.close_requests()
         self.close_answers()
-        # It is not a child of this process: there is nothing to wait for.
+        # It is not a child of this process, so it cannot be waited for.
         self._process.returncode = 0
 
     def exit_reason(self) -> str:
         """Return why the process ended, for messages: "exit code 3" or "killed by signal 9 (...)".
 
-        The system kills processes for lack of memory with SIGKILL.
+        On lack of memory the system kills processes with SIGKILL.
         """
         code = self.exit_code
         if code is None or code >= 0:

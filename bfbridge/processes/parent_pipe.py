@@ -1,4 +1,4 @@
-"""The worker's side of its connection to the process that started it."""
+"""The worker's connection to the process that started it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _LOGGER = "bfbridge"
 class ParentPipe:
     """Requests from the parent process, and answers to it.
 
-    Takes over the standard input and output of the process. Whatever native code, Java or libraries
-    print then cannot get between the answers.
+    It takes over the standard input and output of the process, so text that native code, Java or
+    libraries print cannot get between the answers.
 
     Parameters
     ----------
@@ -65,12 +65,12 @@ class ParentPipe:
 
 
 class ForwardedLog(logging.Handler):
-    """Passes this library's log records on, as (logger, level, message), and shows none here.
+    """Forwards this library's log records as (logger, level, message), and shows none here.
 
     Parameters
     ----------
     forward
-        Takes a record; called from any thread.
+        Function that receives a record; called from any thread.
     """
 
     def __init__(self, forward: Callable[[tuple[str, int, str]], object]) -> None:
@@ -85,6 +85,6 @@ class ForwardedLog(logging.Handler):
         return logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass a record on, unless the parent has died."""
+        """Forward a record, unless the parent has died."""
         with contextlib.suppress(OSError):
             self._forward((record.name, record.levelno, record.getMessage()))

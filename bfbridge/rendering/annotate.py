@@ -20,7 +20,7 @@ __all__ = ["ScaleBar", "draw_annotations", "plan_bar", "write_text"]
 
 Array = np.ndarray[Any, Any]
 _SHARE: Final = 0.2
-"""Part of the picture's width that a scale bar takes at most, where its length is not given."""
+"""Maximum length of a scale bar as a part of the picture's width, if no length is given."""
 _SHOWN_UNITS: Final = ("pm", "nm", "µm", "mm", "cm", "m", "km")
 _WHITE: Final = (255, 255, 255, 255)
 _BLACK: Final = (0, 0, 0, 255)
@@ -32,9 +32,9 @@ class ScaleBar:
     Attributes
     ----------
     pixels
-        Its length in the picture.
+        Length in pixels of the picture.
     label
-        The length it stands for, with its unit.
+        The physical length, with its unit.
     """
 
     def __init__(self, pixels: float, label: str) -> None:
@@ -50,21 +50,21 @@ def plan_bar(pixel: Quantity | None, width: int, wanted: Any, name: str) -> Scal
     pixel
         Length of a pixel of the picture along x, or None.
     width
-        Of the picture in pixels.
+        Width of the picture in pixels.
     wanted
         True for a round length of at most a fifth of the width, or a length as (number, unit) or a
         number of µm.
     name
-        Of the file, for messages.
+        Name of the file, for messages.
 
     Raises
     ------
     BadArgument
-        The file gives no length of a pixel, or the bar would not fit.
+        The file has no pixel size, or the bar would not fit.
     """
     if pixel is None or unit_symbol(pixel.unit) not in LENGTHS:
         raise BadArgument(
-            f"{name}: the file does not say how large a pixel is, so there is no scale bar."
+            f"{name}: the file has no pixel size, so a scale bar is not possible. Leave it out."
         )
     if wanted is True:
         unit = _fitting_unit(pixel, width * _SHARE)
@@ -95,14 +95,14 @@ def _given(wanted: Any) -> tuple[float, str]:
 
 
 def _fitting_unit(pixel: Quantity, pixels: float) -> str:
-    """Return the unit in which a length of so many pixels is a number from 1 to 1000."""
+    """Return the unit in which a length of this many pixels is a number from 1 to 1000."""
     lengths = {unit: convert_length(pixel, unit) * pixels for unit in _SHOWN_UNITS}
     fitting = [unit for unit, length in lengths.items() if 1 <= length < 1000 and unit != "cm"]
     return fitting[0] if fitting else unit_symbol(pixel.unit)
 
 
 def _round_length(most: float) -> float:
-    """Return the greatest of 1, 2, 5, 10, 20, 50, ... that is not above `most`."""
+    """Return the largest of 1, 2, 5, 10, 20, 50, ... that is not above `most`."""
     power = 10.0 ** math.floor(math.log10(most))
     return next(step * power for step in (5, 2, 1) if step * power <= most * (1 + 1e-9))
 
@@ -115,7 +115,7 @@ def draw_annotations(picture: Array, bar: ScaleBar | None, text: str | None) -> 
     picture
         (Y, X, 4) of uint8.
     bar, text
-        What to draw; None for nothing.
+        What to draw; None for no annotation.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def _draw_bar(
     draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), fill=_BLACK)
     draw.rectangle(box, fill=_WHITE)
     length = draw.textlength(bar.label, font=font)
-    # Centred over the bar, but inside the picture.
+    # Centred above the bar, but inside the picture.
     x = min(max(left + (width - length) / 2, 2), size[0] - length - 2)
     _put(draw, (x, bottom - thick - height - margin // 2 - 1), bar.label, font)
 
@@ -161,9 +161,9 @@ def _draw_bar(
 def _put(
     draw: ImageDraw, place: tuple[float, float], text: str, font: FreeTypeFont | ImageFont
 ) -> None:
-    """Write white text with a black edge, so that it is seen on any picture.
+    """Write white text with a black edge, which is visible on any picture.
 
-    Pillow's own font has no µ; it is written as u with a stroke below its left stem.
+    Pillow's built-in font has no µ; it is drawn as u with a stroke below its left stem.
     """
     shown = text.replace("µ", "u").replace("μ", "u")
     tails = []
@@ -181,7 +181,7 @@ def _put(
 
 
 def write_text(picture: Array, text: str, place: tuple[int, int], size: int, width: int) -> None:
-    """Write one line into a picture, in place, cut to a width with dots.
+    """Write one line into a picture, in place; longer text is cut and ends with dots.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def write_text(picture: Array, text: str, place: tuple[int, int], size: int, wid
     size
         Height of the letters in pixels.
     width
-        Most pixels that it may take.
+        Maximum width in pixels.
     """
     image_module, draw_module = _pillow()
     font = _font(size)

@@ -1,4 +1,4 @@
-"""Pixels to colours: each channel by a colour table, then all channels into one picture.
+"""Conversion of pixels to colours: a colour table per channel, then one picture of all channels.
 
 Pure functions of arrays. A `Layer` defines how the values of one plane become colours: by a table
 with one entry for each value of 8-bit and 16-bit integers; other types are scaled to 65 535 steps
@@ -22,7 +22,7 @@ __all__ = ["Layer", "as_dtype", "compose", "compose_float"]
 Array = np.ndarray[Any, Any]
 STEPS: Final = 1 << 16
 STRIP: Final = 1 << 14
-"""Pixels that are drawn at a time."""
+"""Number of pixels that are drawn at a time."""
 _IDENTITY: Final = bytes(range(256))
 _MOST_FAST: Final = 256
 """Number of bands whose sum of 8-bit values fits into 16 bits."""
@@ -73,14 +73,14 @@ class Layer:
 
 
 def compose(planes: Sequence[Array], layers: Sequence[Layer]) -> Array:
-    """Draw planes over each other.
+    """Draw planes on top of each other.
 
     Parameters
     ----------
     planes
         One array (Y, X) for each layer, all of one shape, of any real dtype.
     layers
-        How each is drawn, in this order.
+        How each plane is drawn, in this order.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def _check(planes: Sequence[Array], layers: Sequence[Layer]) -> None:
 
 
 def _channel_by_channel(planes: Sequence[Array], layers: Sequence[Layer]) -> Array | None:
-    """Draw layers of one pure colour each, such as red, green and blue, where all are."""
+    """Draw layers of one primary colour each (red, green or blue); None for other layers."""
     found = [_one_channel(layer, _kind(p)) for p, layer in zip(planes, layers, strict=True)]
     known = [single for single in found if single is not None]
     if len(known) < len(found) or len({place for place, _ in known}) < len(known):
@@ -130,7 +130,7 @@ def _channel_by_channel(planes: Sequence[Array], layers: Sequence[Layer]) -> Arr
 
 @lru_cache(maxsize=64)
 def _one_channel(layer: Layer, kind: str) -> tuple[int, Array] | None:
-    """Return the one of red, green and blue that a layer draws in, opaque, and its values."""
+    """Return the index of the one primary colour of an opaque layer, and its values."""
     table = _table(layer, kind)
     used = np.flatnonzero(table[:, :3].any(0))
     if len(used) > 1 or not (table[:, 3] == 255).all():
@@ -140,7 +140,7 @@ def _one_channel(layer: Layer, kind: str) -> tuple[int, Array] | None:
 
 
 def _packed(planes: Sequence[Array], layers: Sequence[Layer], *, wide: bool) -> Array:
-    """Draw with one look-up per pixel: the four components of a colour are in one integer.
+    """Draw with one table look-up per pixel: one integer contains the four components.
 
     Strips that fit into the processor's cache take a quarter of the time of whole planes.
     """
@@ -167,19 +167,19 @@ def _packed(planes: Sequence[Array], layers: Sequence[Layer], *, wide: bool) -> 
 
 
 def compose_float(planes: Sequence[Array], layers: Sequence[Layer]) -> Array:
-    """Draw planes over each other without rounding; see `compose`.
+    """Draw planes on top of each other without rounding; see `compose`.
 
     Returns
     -------
     numpy.ndarray
-        (Y, X, 4) of float32, 0 to 255 and above where colours were added up.
+        (Y, X, 4) of float32, 0 to 255, and above where colours were added.
     """
     _check(planes, layers)
     out: Array | None = None
     for plane, layer in zip(planes, layers, strict=True):
         colors, seen = _entries(layer, _kind(plane))
         if out is not None and layer.composite == "multiply":
-            # Where a band is transparent, it leaves what is below unchanged.
+            # Where a band is transparent, the layers below do not change.
             shares = np.where(seen[:, np.newaxis], colors / 255, 1).astype(np.float32)
             out *= shares[_positions(plane, layer)]
             continue
@@ -192,7 +192,7 @@ def compose_float(planes: Sequence[Array], layers: Sequence[Layer]) -> Array:
         else:
             np.maximum(out, drawn, out=out)
     if out is None:
-        raise BadArgument("there is nothing to draw.")
+        raise BadArgument("there is nothing to draw: give at least one plane.")
     return out
 
 
@@ -208,7 +208,7 @@ def as_dtype(colors: Array, dtype: str) -> Array:
 
 
 def _kind(plane: Array) -> str:
-    """Return the dtype that a table has an entry for each value of, or "" for scaled values."""
+    """Return the dtype for whose values the table has one entry each, or "" for scaled values."""
     dtype = plane.dtype
     if dtype == np.bool_:
         return "uint8"
@@ -216,13 +216,13 @@ def _kind(plane: Array) -> str:
 
 
 def _positions(plane: Array, layer: Layer) -> Array:
-    """Return the place in the layer's table of each pixel."""
+    """Return the index of each pixel in the layer's table."""
     if plane.dtype == np.bool_:
         plane = plane.view(np.uint8)
     if plane.dtype.kind == "u" and plane.dtype.itemsize <= 2:
         return plane
     if plane.dtype.kind == "i" and plane.dtype.itemsize <= 2:
-        # The table begins with the least value.
+        # The table begins with the lowest value.
         unsigned = np.dtype(f"u{plane.dtype.itemsize}")
         half = unsigned.type(1 << (8 * plane.dtype.itemsize - 1))
         flipped: Array = plane.view(unsigned) ^ half
@@ -233,7 +233,7 @@ def _positions(plane: Array, layer: Layer) -> Array:
 
 
 def _by_value(plane: Array, layer: Layer) -> Array:
-    """Return the table's entry for integers of more than 16 bits: labels repeat their colours."""
+    """Return the table index for integers of more than 16 bits: labels repeat their colours."""
     if plane.dtype.kind == "f":
         plane = np.nan_to_num(plane, nan=0.0, posinf=0.0, neginf=0.0).astype(np.int64)
     count = 255 if layer.lookup is None else STEPS - _RESERVED
@@ -246,7 +246,7 @@ def _by_value(plane: Array, layer: Layer) -> Array:
 
 
 def _scaled(plane: Array, layer: Layer) -> Array:
-    """Return the step between `low` and `high` that each pixel is nearest to."""
+    """Return the nearest step between `low` and `high` for each pixel."""
     width = layer.high - layer.low or 1.0
     kind = np.float32 if plane.dtype in (np.float32, np.float16) else np.float64
     if plane.dtype == np.float16:
@@ -282,7 +282,7 @@ def _tables(layer: Layer, kind: str) -> Array:
 
 @lru_cache(maxsize=64)
 def _lanes(layer: Layer, kind: str, wide: bool) -> Array:
-    """Return the colours of all values, each in one integer of four lanes."""
+    """Return the colours of all values, each in one integer of four parts."""
     lane, whole = (np.uint16, np.uint64) if wide else (np.uint8, np.uint32)
     packed: Array = _table(layer, kind).astype(lane).view(whole)[:, 0]
     return packed
@@ -290,7 +290,7 @@ def _lanes(layer: Layer, kind: str, wide: bool) -> Array:
 
 @lru_cache(maxsize=16)
 def _entries(layer: Layer, kind: str) -> tuple[Array, Array]:
-    """Return the colours of all values, (values, 4) of float64, and which of them are seen."""
+    """Return the colours of all values, (values, 4) of float64, and which of them are visible."""
     if layer.lookup is not None:
         return _of_lookup(layer.lookup, kind)
     if layer.palette == "labels":
@@ -325,7 +325,7 @@ def _colored(share: Array, palette: Array, discrete: bool) -> Array:
 
 
 def _of_labels(kind: str) -> tuple[Array, Array]:
-    """Distinct colours for integers; 0 is black, as it is no label."""
+    """Return distinct colours for integers; 0 is black, because it is not a label."""
     count = STEPS if kind.startswith("scaled") else 1 << (8 * np.dtype(kind).itemsize)
     first = 0 if kind.startswith("scaled") else int(np.iinfo(kind).min)
     values = np.arange(first, first + count)
@@ -335,7 +335,7 @@ def _of_labels(kind: str) -> tuple[Array, Array]:
 
 
 def _of_lookup(lookup: bytes, kind: str) -> tuple[Array, Array]:
-    """Colours of an indexed image; values beyond its table take the last colour."""
+    """Return the colours of an indexed image; values beyond its table get the last colour."""
     known = np.frombuffer(lookup, np.uint8).reshape(-1, 4).astype(np.float64)
     count = STEPS if kind.startswith("scaled") else 1 << (8 * np.dtype(kind).itemsize)
     first = 0 if kind.startswith("scaled") else int(np.iinfo(kind).min)

@@ -1,7 +1,7 @@
 """Contrast: statistics of channels from a small part of their pixels, and display windows.
 
-A coarse level is read, or, of large images without one, some pieces spread over the plane. The cost
-is therefore bounded for images of any size.
+A coarse level is read, or, for large images without one, pieces spread over the plane. The cost is
+therefore limited for images of any size.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["Contrast", "Statistics", "measure", "real"]
 Array = np.ndarray[Any, Any]
 BINS: Final = 256
 SHARE: Final = 0.001
-"""Share of pixels left out at either end of a display window."""
+"""Part of the pixels that a display window leaves out at each end."""
 _MOST_PIXELS: Final = 1 << 22
-"""Of one plane; of larger planes only pieces are read."""
+"""Maximum number of pixels read of one plane; of larger planes only pieces are read."""
 _SMALL_PLANE: Final = 1 << 20
-"""Of images with planes up to this size, several planes along z and t are read."""
+"""Maximum number of pixels of a plane for which several planes along z and t are read."""
 _PIECES: Final = 4
 _PIECE: Final = 512
 _EXACT: Final = 1 << 20
@@ -37,17 +37,17 @@ _KEPT: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Values of one channel, NaN and infinities left out.
+    """Values of one channel, without NaN and infinities.
 
     Attributes
     ----------
     least, greatest
-        Both 0 where there is no finite value.
+        Both 0 if there is no finite value.
     counts
         Pixels in each of 256 bins of equal width from `least` to `greatest` + 1, as large_image
         counts them.
     low, high
-        Display window: all but 0.1 % of the pixels at either end lie in it.
+        Display window: leaves out 0.1 % of the pixels at each end.
     """
 
     least: float
@@ -57,7 +57,7 @@ class Statistics:
     high: float
 
     def threshold(self, share: float, *, from_top: bool) -> float:
-        """Return the bin's edge that leaves out at most `share` of the pixels at one end."""
+        """Return the bin edge that leaves out at most `share` of the pixels at one end."""
         edges = np.linspace(self.least, self.greatest + 1, BINS + 1)
         counts = np.asarray(self.counts)
         first = self.greatest if from_top else self.least
@@ -69,7 +69,7 @@ class Statistics:
 
 
 def real(values: Array) -> Array:
-    """Return the values to show: of complex pixels their magnitude."""
+    """Return the values to display: the magnitude of complex pixels."""
     return np.abs(values) if values.dtype.kind == "c" else values
 
 
@@ -87,7 +87,7 @@ def measure(values: Array) -> Statistics:
 
 
 def _window(values: Array, least: float, greatest: float) -> tuple[float, float]:
-    """Return the values between which all but `SHARE` of the pixels at either end lie."""
+    """Return the values that leave out `SHARE` of the pixels at each end."""
     if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
         first = int(values.min())
         below = np.cumsum(np.bincount(values.astype(np.int64) - first))
@@ -100,14 +100,14 @@ def _window(values: Array, least: float, greatest: float) -> tuple[float, float]
     if low < high:
         return low, high
     if least < greatest:
-        # All but a few pixels have one value: the range must include the few.
+        # Nearly all pixels have one value: the range must include the others.
         return least, greatest
-    # One value only: shown bright, or black if it is 0 or less.
+    # A single value: shown bright, or black if it is 0 or less.
     return (0.0, least) if least > 0 else (least, least + 1)
 
 
 class _Known:
-    """Statistics that were computed, the oldest dropped first. Thread-safe."""
+    """Cache of computed statistics; the oldest are removed first. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = forking.lock()
@@ -150,7 +150,7 @@ class Contrast:
     def window(self, c: int) -> tuple[float, float]:
         """Return the display window of channel `c` (of C): as stored in the file, else measured.
 
-        The samples of an RGB pixel have one window, that of their type for 8 bits.
+        The samples of an RGB pixel share one window: the full range for 8 bits.
         """
         view = self._view
         samples = view.samples_per_pixel
@@ -184,7 +184,7 @@ class Contrast:
         return [(z, t) for t in sorted({0, times // 2}) for z in slices]
 
     def _sample(self, c: int, z: int, t: int) -> Array:
-        """Return values of one plane, flat: all of a coarse level, or pieces of a large one."""
+        """Return values of one plane, flat: all of a coarse level, or pieces of a large plane."""
         view = coarse_level(self._view)
         height, width = view.sizes["Y"], view.sizes["X"]
         if view.sizes["Z"] != self._view.sizes["Z"]:
@@ -197,7 +197,7 @@ class Contrast:
 
 
 def _spread(size: int) -> list[tuple[int, int]]:
-    """Return spans of at most `_PIECE` pixels, evenly spread over an axis."""
+    """Return spans of at most `_PIECE` pixels, evenly distributed over an axis."""
     count = min(_PIECES, -(-size // _PIECE))
     starts = [round(i * (size - min(size, _PIECE)) / max(1, count - 1)) for i in range(count)]
     return [(start, min(size, start + _PIECE)) for start in starts]

@@ -1,4 +1,4 @@
-"""Pictures to files: PNG, JPEG and WebP."""
+"""Encoding of pictures as PNG, JPEG and WebP."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _LARGEST: Final = {"jpeg": 65_535, "webp": 16_383, "png": (1 << 31) - 1}
 
 
 def format_of_name(name: str) -> str:
-    """Return the format that a file's name asks for.
+    """Return the format for the suffix of a file name.
 
     Raises
     ------
     BadArgument
-        Its suffix is not one of the known ones.
+        The suffix is not one of the known ones.
     """
     dot = name.rfind(".")
     suffix = name[dot:].lower() if dot >= 0 else ""
     if suffix not in _SUFFIXES:
         raise BadArgument(
-            f"{name}: pictures are written as {', '.join(_SUFFIXES)}; give a name that ends so."
+            f"{name}: pictures are written as {', '.join(_SUFFIXES)}; use one of these suffixes."
         )
     return _SUFFIXES[suffix]
 
 
 def opaque(picture: Array, background: tuple[int, int, int] = (0, 0, 0)) -> Array:
-    """Return red, green and blue of a picture, what is transparent mixed with a background.
+    """Return red, green and blue of a picture; transparent pixels are mixed with a background.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def opaque(picture: Array, background: tuple[int, int, int] = (0, 0, 0)) -> Arra
 
 def encode_picture(
     picture: Array,
-    format: str,  # noqa: A002 - what it is called everywhere
+    format: str,  # noqa: A002 - the usual name
     quality: int | None = None,
     background: tuple[int, int, int] = (0, 0, 0),
 ) -> bytes:
@@ -78,12 +78,12 @@ def encode_picture(
         1 to 100 for JPEG and WebP (default 90; 100 is lossless for WebP); for PNG the effort, 0 to
         9 (default 6).
     background
-        What is seen through transparent pixels in JPEG.
+        Colour behind transparent pixels in JPEG.
 
     Raises
     ------
     BadArgument
-        The format is not known, or cannot hold the picture.
+        The format is not known, or cannot store the picture.
     MissingExtra
         imagecodecs is not installed.
     """
@@ -95,13 +95,13 @@ def encode_picture(
             f"Install it with: {INSTALL}"
         ) from error
     if format not in FORMATS:
-        raise BadArgument(f"format={format!r}: there are 'array', {', '.join(map(repr, FORMATS))}.")
+        raise BadArgument(f"format={format!r}: use 'array', {', '.join(map(repr, FORMATS))}.")
     _check_size(picture, format)
     level = _quality(format, quality)
     pixels = picture[..., 0] if picture.shape[2] == 1 else picture
     if pixels.ndim == 3 and (format == "jpeg" or not _is_transparent(picture)):
         pixels = opaque(picture, background)
-    # Of arrays with sides of 1 numpy calls some contiguous whose strides codecs refuse.
+    # numpy calls some arrays with sides of 1 contiguous whose strides the codecs refuse.
     pixels = pixels.copy() if 1 in pixels.shape else np.ascontiguousarray(pixels)
     if format == "png":
         return bytes(imagecodecs.png_encode(pixels, level=level))
@@ -119,13 +119,13 @@ def _is_transparent(picture: Array) -> bool:
 def _check_size(picture: Array, format: str) -> None:  # noqa: A002 - as above
     if picture.dtype != np.uint8 and not (format == "png" and picture.dtype == np.uint16):
         raise BadArgument(
-            f"format={format!r}: a picture of {picture.dtype} cannot be encoded so; use "
-            "format='array', or a style without dtype."
+            f"format={format!r}: a picture of {picture.dtype} cannot be encoded in this format; "
+            "use format='array', or a style without dtype."
         )
     if max(picture.shape[:2]) > _LARGEST[format]:
         raise BadArgument(
-            f"format={format!r}: {picture.shape[1]} x {picture.shape[0]} pixels are more than its "
-            f"{_LARGEST[format]} a side. Give a smaller max_size=, or format='png'."
+            f"format={format!r}: {picture.shape[1]} x {picture.shape[0]} pixels exceed its "
+            f"maximum of {_LARGEST[format]} a side. Give a smaller max_size=, or format='png'."
         )
 
 
@@ -135,5 +135,5 @@ def _quality(format: str, quality: int | None) -> int:  # noqa: A002 - as above
     least, most = (0, 9) if format == "png" else (1, 100)
     whole = isinstance(quality, (int, np.integer)) and not isinstance(quality, bool)
     if not whole or not least <= quality <= most:
-        raise BadArgument(f"quality={quality!r}: for {format} it is {least} to {most}.")
+        raise BadArgument(f"quality={quality!r}: for {format} give {least} to {most}.")
     return int(quality)

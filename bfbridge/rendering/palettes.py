@@ -1,4 +1,4 @@
-"""Colours and palettes by name: what `cmap` knows, and the spellings of large_image's styles."""
+"""Colours and palettes by name: those of `cmap`, and the names in large_image's styles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["distinct_colors", "palette_colors", "parse_color"]
 Array = np.ndarray[Any, np.dtype[np.float64]]
 LARGEST_PALETTE: Final = 4096
 _SAMPLED: Final = 256
-# Names in capitals mean pure colours in large_image; CSS's green is half as bright.
+# Names in capitals mean pure colours in large_image; the green of CSS is half as bright.
 _PURE: Final = {
     "R": "#ff0000",
     "RED": "#ff0000",
@@ -60,7 +60,7 @@ def parse_color(value: Any) -> tuple[float, float, float, float]:
     Raises
     ------
     BadArgument
-        It is none of these.
+        `value` is none of these.
     MissingExtra
         cmap is not installed.
     """
@@ -72,7 +72,7 @@ def parse_color(value: Any) -> tuple[float, float, float, float]:
             red, green, blue, *alpha = (float(part) * 255 for part in value)
             return red, green, blue, alpha[0] if alpha else 255.0
     raise BadArgument(
-        f"{value!r:.80} is no colour. Give a CSS colour such as '#ff8000', 'orange' or "
+        f"{value!r:.80} is not a colour. Give a CSS colour such as '#ff8000', 'orange' or "
         "'rgb(255, 128, 0)', or three numbers from 0 to 1."
     )
 
@@ -96,7 +96,7 @@ def _named_color(text: str) -> tuple[float, float, float, float]:
         color = _cmap().Color(known)
     except ValueError:
         raise BadArgument(
-            f"{text!r:.80} is no colour. Give a CSS colour such as '#ff8000', 'orange' or "
+            f"{text!r:.80} is not a colour. Give a CSS colour such as '#ff8000', 'orange' or "
             "'rgb(255, 128, 0)'."
         ) from None
     return _as_bytes(color.rgba)
@@ -113,9 +113,9 @@ def palette_colors(value: Any) -> Array:
     Parameters
     ----------
     value
-        A list of two or more colours; one colour, which stands for black to that colour; or the
+        A list of two or more colours; one colour, for a palette from black to that colour; or the
         name of a palette: any of cmap's (``viridis``, ``colorbrewer:Blues``, ``viridis_r``), or
-        one as palettable spells them (``matplotlib.Plasma_6``, ``colorbrewer.sequential.Blues_5``).
+        in palettable's spelling (``matplotlib.Plasma_6``, ``colorbrewer.sequential.Blues_5``).
 
     Returns
     -------
@@ -125,7 +125,7 @@ def palette_colors(value: Any) -> Array:
     Raises
     ------
     BadArgument
-        It is no palette.
+        `value` is not a palette.
     MissingExtra
         cmap is not installed.
     """
@@ -164,14 +164,14 @@ def _catalogued(text: str) -> Array:
         if found is not None:
             return np.asarray(found.lut(int(count)), np.float64) * 255
     raise BadArgument(
-        f"palette={text!r:.80}: there is no colour and no palette of this name. Palettes are those "
+        f"palette={text!r:.80}: there is no colour or palette of this name. Palettes are those "
         "of cmap: viridis, magma, gray, turbo, hot, colorbrewer:Blues, ..."
     )
 
 
 def _colormap(name: str) -> cmap.Colormap | None:
     module = _cmap()
-    # A path or anything else that cmap would take is no name.
+    # A path or another text that cmap accepts is not a name.
     if not re.fullmatch(r"[A-Za-z][\w:\- ]*", name):
         return None
     try:
@@ -182,7 +182,7 @@ def _colormap(name: str) -> cmap.Colormap | None:
 
 
 def _stops(colormap: cmap.Colormap) -> Array:
-    """Return the colours of a palette where they are evenly spaced, else 256 of them."""
+    """Return the colours of a palette if they are evenly spaced, otherwise 256 samples."""
     places = np.asarray([stop.position for stop in colormap.color_stops], np.float64)
     count = len(places)
     even = colormap.interpolation == "nearest" or (
@@ -198,7 +198,7 @@ def distinct_colors() -> np.ndarray[Any, np.dtype[np.uint8]]:
     colors = np.rint(table).astype(np.uint8)
     dark = colors[:, :3].astype(int).sum(1) < 96
     bright = colors[~dark]
-    # 255 of them whatever their number, as labels repeat after 255.
+    # 255 of them in any case, because labels repeat after 255.
     found: np.ndarray[Any, np.dtype[np.uint8]] = bright[np.arange(255) % len(bright)]
     found.flags.writeable = False
     return found

@@ -1,4 +1,4 @@
-"""`render`: a region of an image as a picture, by a style or as the file asks to be shown."""
+"""`render`: a region of an image as a picture, by a style or by the file's display settings."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["SIZE", "draw", "render"]
 
 Array = np.ndarray[Any, Any]
 SIZE: Final = 1024
-"""Pixels along the longer side of a picture whose resolution is not given."""
+"""Pixels along the longer side of a picture if no resolution is given."""
 MOST_PIXELS: Final = 1 << 28
-"""Of one picture: 16 384 x 16 384."""
+"""Maximum number of pixels of a picture: 16 384 x 16 384."""
 _PROJECTIONS: Final = ("max",)
 
 
 def draw(drawing: Drawing, planes: Mapping[Plane, Array] | Sequence[Array]) -> Array:
-    """Draw planes that were read, as a drawing says.
+    """Draw planes that were read, according to a drawing.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def draw(drawing: Drawing, planes: Mapping[Plane, Array] | Sequence[Array]) -> A
     Returns
     -------
     numpy.ndarray
-        (Y, X, 4), or (Y, X, 1) with one axis kept, of the drawing's dtype.
+        (Y, X, 4), or (Y, X, 1) for one axis, of the drawing's dtype.
     """
     arrays = [planes[p] for p in drawing.planes] if isinstance(planes, Mapping) else list(planes)
     arrays = [real(array) for array in arrays]
@@ -75,7 +75,7 @@ def render(
     scale_bar: Any = False,
     text: bool | str = False,
     background: Any = "black",
-    format: str = "array",  # noqa: A002 - what it is called everywhere
+    format: str = "array",  # noqa: A002 - the usual name
     quality: int | None = None,
     contrast: Contrast | None = None,
 ) -> Any:
@@ -84,12 +84,12 @@ def render(
     Parameters
     ----------
     contrast
-        Statistics known already, of the same image.
+        Known statistics of the same image.
     """
     if format not in ("array", *FORMATS):
-        raise BadArgument(f"format={format!r}: there are 'array', {', '.join(map(repr, FORMATS))}.")
+        raise BadArgument(f"format={format!r}: use 'array', {', '.join(map(repr, FORMATS))}.")
     if projection is not None and projection not in _PROJECTIONS:
-        raise BadArgument(f"projection={projection!r}: there is 'max', along z.")
+        raise BadArgument(f"projection={projection!r}: use 'max', along z.")
     slices, shown_z = _slices(view, z, projection)
     t = _position(view, "T", t)
     contrast = Contrast(view) if contrast is None else contrast
@@ -126,7 +126,7 @@ def _position(view: ImageView, axis: str, value: Any) -> int:
 
 
 def _slices(view: ImageView, z: Any, projection: str | None) -> tuple[range, int]:
-    """Return the slices to read, and the one that statistics are of."""
+    """Return the slices to read, and the slice for the statistics."""
     depth = view.sizes["Z"]
     if projection is None:
         found = depth // 2 if z is None else _position(view, "Z", z)
@@ -134,7 +134,7 @@ def _slices(view: ImageView, z: Any, projection: str | None) -> tuple[range, int
     start, stop = (0, depth) if z is None else _ends(z, depth)
     if not 0 <= start < stop <= depth:
         raise BadSelection(
-            f"{view.source_name}: z={z!r:.40}: a projection is over (start, stop) within 0 to "
+            f"{view.source_name}: z={z!r:.40}: for a projection give (start, stop) within 0 to "
             f"{depth}."
         )
     return range(start, stop), (start + stop) // 2
@@ -152,30 +152,30 @@ def _ends(z: Any, depth: int) -> tuple[int, int]:
 
 
 def _check_area(view: ImageView, where: Mapping[str, Any]) -> None:
-    """Refuse pictures that hardly any memory holds, before they are read."""
-    asked = {name: value for name, value in where.items() if name != "resample"}
-    height, width = region_shape(view, **asked)
+    """Refuse a picture that is too large for most memories, before it is read."""
+    area = {name: value for name, value in where.items() if name != "resample"}
+    height, width = region_shape(view, **area)
     if height * width > MOST_PIXELS:
         raise BadArgument(
-            f"{view.source_name}: a picture of {width:,} x {height:,} pixels is too large; there "
-            f"are at most {MOST_PIXELS:,} pixels. Give max_size=, or a region."
+            f"{view.source_name}: a picture of {width:,} x {height:,} pixels is too large; the "
+            f"maximum is {MOST_PIXELS:,} pixels. Give max_size=, or a region."
         )
 
 
 def _read(
     view: ImageView, drawing: Drawing, slices: range | None, where: Mapping[str, Any]
 ) -> dict[Plane, Array]:
-    """Read all planes of a drawing, those of one z and t together."""
+    """Read all planes of a drawing; those of one z and t are read together."""
     found: dict[Plane, Array] = {}
     needed = set(drawing.planes)
     if drawing.icc:
-        # A profile is applied to red, green and blue together.
+        # A colour profile is applied to red, green and blue together.
         needed |= {mate for plane in needed for mate in mates(view, plane)}
     wanted = sorted(needed, key=lambda plane: (plane.t, plane.z, plane.c))
     for (t, z), group in groupby(wanted, key=lambda plane: (plane.t, plane.z)):
         numbers = [plane.c for plane in group]
         pixels: Array | None = None
-        # One slice at a time, so that a projection takes the memory of two.
+        # One slice at a time, so a projection needs the memory of two slices.
         for one in range(z, z + 1) if slices is None else slices:
             part = view.region(z=one, c=np.asarray(numbers), t=t, keepdims=True, **where)
             part = real(part[:, :, 0, :, 0])
@@ -197,7 +197,7 @@ def _annotated(
     t: int,
 ) -> Array:
     if picture.dtype != np.uint8 or picture.shape[2] != 4:
-        raise BadArgument("scale_bar= and text= are for pictures of 8 bits with all colours.")
+        raise BadArgument("scale_bar= and text= need a picture of 8 bits with all colours.")
     bar = None
     if scale_bar:
         pixel = _pixel(view, picture.shape[1], where)
@@ -207,7 +207,7 @@ def _annotated(
 
 
 def _pixel(view: ImageView, width: int, where: Mapping[str, Any]) -> Quantity | None:
-    """Return the length of a pixel of a picture that is so many pixels wide."""
+    """Return the length of a pixel of a picture of this width."""
     size = view.physical_pixel_size.x
     if size is None:
         return None

@@ -1,4 +1,4 @@
-"""Which planes a picture is made of, and how each is drawn: styles and defaults for one image."""
+"""The planes of a picture, and how each is drawn: styles and defaults for one image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Drawing", "Plane", "is_indexed", "plan_drawing"]
 
 MOST_CHANNELS: Final = 8
-"""Channels that are shown if the file does not select any: one for each default colour."""
+"""Maximum number of channels shown if the file selects none: one for each default colour."""
 _SAMPLE_NAMES: Final = {"red": 0, "green": 1, "blue": 2, "gray": 1, "grey": 1}
 
 
@@ -34,7 +34,7 @@ class Plane(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """What is drawn.
+    """Description of a drawing.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Drawing:
     icc
         As in `Style`.
     by_value
-        Whether pixels are labels or indices, which must not be averaged when resampling.
+        Whether pixels are labels or indices, which must not be averaged.
     """
 
     planes: tuple[Plane, ...]
@@ -73,16 +73,16 @@ def plan_drawing(
         As `parse_style` takes it, or None for the default.
     channels
         Numbers or names of channels to show, one or several; None for those the file shows.
-        With a style, the channel that bands without ``frame`` are of.
+        With a style, the channel of bands without ``frame``.
     z, t
         The plane.
 
     Raises
     ------
     BadSelection
-        There is no such channel or plane.
+        The channel or plane does not exist.
     BadArgument
-        A style that makes no sense here.
+        A style that is not valid here.
     """
     chosen = _chosen(view, channels)
     parsed = None if style is None else parse_style(style)
@@ -93,12 +93,12 @@ def plan_drawing(
         dtype = _dtype(view, parsed)
         return replace(drawing, dtype=dtype, axis=parsed.axis, icc=parsed.icc)
     if channels is not None and len(chosen) != 1:
-        raise BadArgument("channels=: with a style, give the one channel that it is for.")
+        raise BadArgument("channels=: with a style, give exactly one channel.")
     return _styled(view, contrast, parsed, Plane(chosen[0], z, t))
 
 
 def _chosen(view: ImageView, channels: Any) -> list[int]:
-    """Return numbers of channels (records, not samples)."""
+    """Return the numbers of channels (records, not samples)."""
     count = len(view.channels)
     if channels is None:
         active = [i for i, channel in enumerate(view.channels) if channel.active]
@@ -106,7 +106,7 @@ def _chosen(view: ImageView, channels: Any) -> list[int]:
     single = isinstance(channels, (str, int, np.integer))
     listed: Sequence[Any] = [channels] if single else list(channels)
     if not listed:
-        raise BadSelection(f"{view.source_name}: channels=[] shows nothing; give at least one.")
+        raise BadSelection(f"{view.source_name}: channels=[] is empty; give at least one channel.")
     return [_number(view, channel) for channel in listed]
 
 
@@ -155,15 +155,15 @@ def _default(view: ImageView, contrast: Contrast, chosen: Sequence[int], z: int,
 
 
 def is_indexed(view: ImageView) -> bool:
-    """Whether pixels are places in a table of colours, which must not be averaged."""
+    """Return whether pixels are indices of a colour table, which must not be averaged."""
     return _indexed(view, 0) is not None
 
 
 def _indexed(view: ImageView, channel: int) -> Layer | None:
-    """Return how an indexed image is drawn, or None for one that is not."""
+    """Return how an indexed image is drawn, or None for another image."""
     table = _table(view, channel)
     if table is None or _is_ramp(table):
-        # Intensities: a ramp is the display colour of the microscope's software.
+        # Intensities: the ramp is the display colour of the microscope's software.
         return None
     colors = np.full((table.shape[1], 4), 255, np.uint8)
     colors[:, :3] = table.T
@@ -171,7 +171,7 @@ def _indexed(view: ImageView, channel: int) -> Layer | None:
 
 
 def _ramp_color(view: ImageView, channel: int) -> tuple[int, int, int] | None:
-    """Return the colour of a channel whose colour table is a ramp to it."""
+    """Return the colour of a channel if its colour table is a ramp from black to this colour."""
     table = _table(view, channel)
     if table is None or not _is_ramp(table) or not table.any():
         return None
@@ -194,7 +194,7 @@ def _table(view: ImageView, channel: int) -> np.ndarray[Any, Any] | None:
 
 
 def _is_ramp(table: np.ndarray[Any, Any]) -> bool:
-    """Whether colours begin with black and never become darker."""
+    """Return whether the colours begin with black and never become darker."""
     return bool((np.diff(table.astype(np.int64), axis=1) >= 0).all()) and not table[:, 0].any()
 
 
@@ -212,7 +212,7 @@ def _styled(view: ImageView, contrast: Contrast, style: Style, base: Plane) -> D
     for band in style.bands:
         plane, alpha = _plane_of(view, band, base)
         if plane is None:
-            # Alpha of an image without alpha is opaque.
+            # An image without alpha is opaque.
             plane = _first_sample(view, base)
             layers.append(Layer(palette=("#fff", "#fff"), composite=band.composite or "multiply"))
         else:
@@ -229,7 +229,7 @@ def _first_sample(view: ImageView, base: Plane) -> Plane:
 
 
 def _plane_of(view: ImageView, band: Band, base: Plane) -> tuple[Plane | None, bool]:
-    """Return the plane a band is of, and whether it is the alpha band; None for alpha of none."""
+    """Return the plane of a band, and whether it is the alpha band; None without alpha."""
     samples = view.samples_per_pixel
     channel, z, t = _frame(view, band, base)
     first = channel * samples
@@ -258,7 +258,7 @@ def _plane_of(view: ImageView, band: Band, base: Plane) -> tuple[Plane | None, b
 
 
 def _frame(view: ImageView, band: Band, base: Plane) -> Plane:
-    """Return channel, z and t of the frame that a band is of."""
+    """Return channel, z and t of the frame of a band."""
     if band.frame is None and not band.framedelta:
         return base
     channels, depth, times = len(view.channels), view.sizes["Z"], view.sizes["T"]
@@ -295,7 +295,7 @@ def _layer(view: ImageView, contrast: Contrast, band: Band, plane: Plane, *, alp
 def _end(
     view: ImageView, contrast: Contrast, value: float | str, plane: Plane, *, top: bool
 ) -> float:
-    """Return the number that one end of a band's range stands for."""
+    """Return the number for one end of a band's range."""
     if not isinstance(value, str):
         return value
     word, _, share = value.partition(":")
@@ -315,7 +315,7 @@ def _end(
 
 
 def _full(dtype: np.dtype[Any]) -> float:
-    """Return the greatest value of a dtype, as large_image defines it."""
+    """Return the largest value of a dtype, as defined by large_image."""
     if dtype.kind == "f":
         return 1.0
     return 65535.0 if dtype == np.uint16 else 255.0

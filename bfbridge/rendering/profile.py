@@ -1,4 +1,4 @@
-"""Colour profiles (ICC) of RGB images, applied where a style asks for it."""
+"""Colour profiles (ICC) of RGB images, applied if a style requests it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def apply_profile(
 ) -> dict[Plane, Array]:
     """Return planes of an 8-bit RGB image converted from its file's profile to sRGB.
 
-    Images without a profile, and those that are not RGB of 8 bits, stay as they are.
+    Images without a profile, and images that are not RGB of 8 bits, do not change.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def apply_profile(
 
 
 def mates(view: ImageView, plane: Plane) -> tuple[Plane, ...]:
-    """Return the planes of red, green and blue that a plane is one of; the plane alone if none."""
+    """Return the planes of red, green and blue that a plane belongs to; otherwise the plane."""
     samples = view.samples_per_pixel
     if samples < 3:
         return (plane,)

@@ -1,4 +1,4 @@
-"""Contact sheets: thumbnails of many images on one page, in rows, or as a plate is laid out."""
+"""Contact sheets: thumbnails of many images on one page, in rows or in the layout of a plate."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Cell:
     Attributes
     ----------
     label
-        Written below it.
+        Text below the thumbnail.
     draw
-        Returns the picture, (Y, X, 4) of uint8, for a size in pixels.
+        Function of a size in pixels that returns the picture, (Y, X, 4) of uint8.
     place
-        Row and column, where the sheet has fixed places (a plate).
+        Row and column, if the sheet has fixed positions (a plate).
     """
 
     label: str
@@ -59,7 +59,7 @@ def contact_sheet(cells: Sequence[Cell], size: int = 160, columns: int | None = 
     Parameters
     ----------
     cells
-        What to show; one that cannot be drawn says so in its place.
+        Thumbnails; one that cannot be drawn shows its error instead.
     size
         Pixels along the longer side of a thumbnail.
     columns
@@ -108,7 +108,7 @@ def _places(cells: Sequence[Cell], columns: int | None) -> list[tuple[int, int]]
 
 
 class _Job:
-    """Draws one cell; what cannot be read becomes its picture."""
+    """Draws one cell; an error becomes its picture."""
 
     def __init__(self, cell: Cell, size: int) -> None:
         self._cell = cell
@@ -141,9 +141,9 @@ def _lines(text: str, width: int) -> Iterator[str]:
 
 
 def _put(page: Array, picture: Array, top: int, left: int, size: int) -> None:
-    """Put a picture into the middle of its place, mixed with the page where it is transparent.
+    """Put a picture into the centre of its place, mixed with the page where it is transparent.
 
-    Small ones are enlarged by a whole number.
+    Small pictures are enlarged by a whole number.
     """
     factor = max(1, size // max(picture.shape[:2]))
     if factor > 1:
@@ -157,15 +157,15 @@ def _put(page: Array, picture: Array, top: int, left: int, size: int) -> None:
 
 
 def cells_of(views: Sequence[ImageView], **options: Any) -> list[Cell]:
-    """Return a cell for each image of a file; the fields of a plate lie as its wells do.
+    """Return a cell for each image of a file; fields of a plate have the layout of its wells.
 
     Parameters
     ----------
     views
         Images of one file.
     options
-        As for `render`. Channels without a window of their own share that of the first images with
-        the same channels, so that their brightness can be compared.
+        As for `render`. Channels without a stored window share that of the first images with the
+        same channels, so that their brightness can be compared.
     """
     wells = _wells(views)
     shared: dict[Any, Contrast] = {}
@@ -173,8 +173,8 @@ def cells_of(views: Sequence[ImageView], **options: Any) -> list[Cell]:
     for number, view in enumerate(views):
         contrast = Contrast(view)
         if wells is not None:
-            alike = (view.dtype, view.sizes["C"], tuple(view.channel_names))
-            contrast = shared.setdefault(alike, contrast)
+            group = (view.dtype, view.sizes["C"], tuple(view.channel_names))
+            contrast = shared.setdefault(group, contrast)
         label = view.name or f"image {view.index}"
         if len(views) > 1 and wells is None:
             label = f"{view.index} {label}"
@@ -202,7 +202,7 @@ class _Drawing:
 
 @contextmanager
 def _named(view: ImageView) -> Iterator[None]:
-    """Turn what is no error of ours into one that names the image."""
+    """Convert any other error to one of bfbridge's, with the image."""
     try:
         yield
     except (BfbridgeError, MemoryError):
@@ -215,7 +215,7 @@ def _named(view: ImageView) -> Iterator[None]:
 
 
 def _wells(views: Sequence[ImageView]) -> list[tuple[tuple[int, int], str]] | None:
-    """Return the place on the page and the name of each field; None unless all are of a plate."""
+    """Return the place on the page and the name of each field; None unless all are in a plate."""
     if len(views) < 2:
         return None
     ome = views[0].ome

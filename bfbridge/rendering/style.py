@@ -45,10 +45,10 @@ class Band:
         greatest), "full" (of the dtype), or one of them with the share of pixels to leave out at
         that end, such as "min:0.02".
     palette
-        A colour, which black leads to; a list of colours; a palette's name; "labels" for distinct
-        colours of integers.
+        A colour, for a palette from black to it; a list of colours; a palette's name; "labels" for
+        distinct colours of integers.
     scheme
-        "linear" or "discrete": between the palette's colours, or exactly they.
+        "linear" or "discrete": with interpolation between the palette's colours, or without.
     nodata
         Value of pixels that are transparent, or None.
     composite
@@ -85,7 +85,7 @@ class Style:
     bands
         Drawn in this order.
     dtype
-        Of the result: "uint8" (None), "uint16", "float" (0 to 1), or "source": "uint16" or
+        Dtype of the result: "uint8" (None), "uint16", "float" (0 to 1), or "source": "uint16" or
         "float" if the image has such pixels, else "uint8".
     axis
         The one of red, green, blue and alpha (0 to 3) to keep, or None for all.
@@ -119,10 +119,10 @@ def parse_style(value: Style | Mapping[str, Any] | str) -> Style:
     if isinstance(value, str):
         value = _from_json(value)
     if not isinstance(value, Mapping):
-        raise BadArgument(f"style={value!r:.80}: give a dictionary, or one as JSON.")
+        raise BadArgument(f"style={value!r:.80}: give a dictionary, or its JSON text.")
     entries = value.get("bands", [value] if set(value) - set(_BASE) else [])
     if not isinstance(entries, (list, tuple)) or len(entries) > _MOST_BANDS:
-        raise BadArgument(f"style: bands is no list of at most {_MOST_BANDS} dictionaries.")
+        raise BadArgument(f"style: bands must be a list of at most {_MOST_BANDS} dictionaries.")
     _check_keys(value)
     parsed = [_band(entry) for entry in entries]
     dtype, axis = value.get("dtype"), value.get("axis")
@@ -139,13 +139,11 @@ def parse_style(value: Style | Mapping[str, Any] | str) -> Style:
 
 def _from_json(text: str) -> Any:
     if len(text) > _LONGEST:
-        raise BadArgument(
-            f"style: {len(text):,} characters of JSON; at most {_LONGEST:,} are read."
-        )
+        raise BadArgument(f"style: {len(text):,} characters of JSON; the maximum is {_LONGEST:,}.")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadArgument(f"style={text!r:.80}: is no JSON ({error}).") from None
+        raise BadArgument(f"style={text!r:.80}: not valid JSON ({error}).") from None
 
 
 _KEYS: Final = (*Band.__dataclass_fields__, "dtype", "axis", "icc", "bands")
@@ -157,13 +155,13 @@ def _check_keys(entry: Mapping[Any, Any]) -> None:
     unknown = [key for key in entry if key not in _KEYS]
     if unknown:
         raise BadArgument(
-            f"style: there is no key {unknown[0]!r:.40}. There are {', '.join(sorted(_KEYS))}."
+            f"style: there is no key {unknown[0]!r:.40}. Keys are {', '.join(sorted(_KEYS))}."
         )
 
 
 def _band(entry: Any) -> Band:
     if not isinstance(entry, Mapping):
-        raise BadArgument(f"style: the band {entry!r:.80} is no dictionary.")
+        raise BadArgument(f"style: the band {entry!r:.80} is not a dictionary.")
     _check_keys(entry)
     frame = entry.get("frame")
     nodata = entry.get("nodata")
@@ -189,7 +187,7 @@ def _which(value: Any) -> int | str | None:
         return value or None
     number = _whole(value, "band")
     if number == 0 or number < -1:
-        raise BadArgument(f"style: band={number}: bands count from 1; -1 is the plane's own.")
+        raise BadArgument(f"style: band={number}: bands count from 1; -1 is the current plane's.")
     return None if number == -1 else number
 
 
@@ -265,7 +263,7 @@ def _flag(value: Any, name: str) -> bool:
 
 def _one_of(value: Any, name: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise BadArgument(f"style: {name}={value!r:.40}: it is one of {', '.join(allowed)}.")
+        raise BadArgument(f"style: {name}={value!r:.40}: use one of {', '.join(allowed)}.")
     return str(value)
 
 

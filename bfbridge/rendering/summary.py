@@ -1,7 +1,7 @@
-"""What the interpreter and notebooks show of an image: six lines, or a table with a thumbnail.
+"""Representations of an image in the interpreter and in notebooks: text, table, thumbnail.
 
-Everything is bounded: text in length, the thumbnail in the bytes that are decoded for it and in the
-time that it may take. File names and metadata are escaped, as they may come from anywhere.
+All parts are limited: text in length, the thumbnail in decoded bytes and in time. File names and
+metadata are escaped, because they come from files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["as_html", "as_text", "mimebundle", "thumbnail_png"]
 
 THUMBNAIL: Final = 192
-"""Pixels along the longer side."""
+"""Pixels along the longer side of the thumbnail."""
 SECONDS: Final = 2.0
 _MOST_BYTES: Final = 64 << 20
 _MOST_REMOTE_BYTES: Final = 4 << 20
@@ -63,7 +63,7 @@ def as_text(view: ImageView) -> str:
 
 
 def _shown(text: str) -> str:
-    """Return text in quotation marks, with escapes for what cannot be printed."""
+    """Return text in quotation marks, with escapes for characters that cannot be printed."""
     return repr(_cut(text))
 
 
@@ -104,7 +104,7 @@ def _channels(view: ImageView) -> str:
 def mimebundle(
     view: ImageView, include: Collection[str] | None = None, exclude: Collection[str] | None = None
 ) -> dict[str, Any]:
-    """Return text, HTML, and the thumbnail as PNG where it is cheap, by MIME type."""
+    """Return text, HTML, and the thumbnail as PNG if it is cheap, by MIME type."""
     wanted = {"text/plain", "text/html", "image/png"}
     if include:
         wanted &= set(include)
@@ -121,7 +121,7 @@ def mimebundle(
 
 
 def thumbnail_png(view: ImageView, size: int = THUMBNAIL) -> bytes | None:
-    """Return a thumbnail, or None where it would decode much, take long, or cannot be made."""
+    """Return a thumbnail, or None if it needs much decoding, takes long, or cannot be made."""
     if view._file.closed:
         return None
     try:
@@ -145,14 +145,14 @@ def _most_bytes(view: ImageView) -> int:
 
 
 def _cost(view: ImageView, size: int) -> int:
-    """Return about how many bytes are decoded for a thumbnail and its contrast."""
+    """Return the approximate number of bytes decoded for a thumbnail and its contrast."""
     full = view.levels[0]
     fine = [level for level in view.levels if max(level.sizes["Y"], level.sizes["X"]) >= size]
     return _plane_bytes(coarse_level(full)) + _plane_bytes((fine or [full])[-1])
 
 
 def _plane_bytes(level: ImageView) -> int:
-    """Return the bytes of all stored chunks that the shown channels of one plane lie in."""
+    """Return the bytes of all stored chunks with the shown channels of one plane."""
     (height, width, *_), (tall, wide, deep, _, long) = level.sizes.values(), level.chunks
     area = -(-height // tall) * tall * (-(-width // wide) * wide)
     channels = min(level.sizes["C"], _MOST_NAMES * level.samples_per_pixel)
@@ -163,7 +163,7 @@ _STYLE: Final = "text-align:left;vertical-align:top"
 
 
 def as_html(view: ImageView, picture: bytes | None = None) -> str:
-    """Return a table of an image, with a thumbnail and its metadata folded.
+    """Return a table of an image, with a thumbnail and folded metadata.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def _image_line(view: ImageView) -> str:
 
 
 def _folded_images(view: ImageView) -> str:
-    """Return the file's images and this one's levels."""
+    """Return the images of the file and the levels of this one."""
     series = view.series
     rows = [_row(f"level {level.level}", _sizes(level)) for level in view.levels]
     if len(series) > 1:

@@ -1,4 +1,4 @@
-"""What belongs to the process, not to a file: forks, interrupts, finalizers, argument checks.
+"""Facilities of the process: forks, interrupts, finalizers, argument checks, operating systems.
 
 Imported by every other package and by backends; imports `bfbridge.errors` only.
 """

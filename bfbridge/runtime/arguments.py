@@ -1,4 +1,4 @@
-"""What callers pass: read as it is meant, or refused with a `BadArgument` that names it."""
+"""Checks of arguments: a valid value is converted, any other raises `BadArgument`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["flag", "number", "one_of", "text_or_none", "whole"]
 
 
 def flag(value: Any, name: str) -> bool:
-    """Return True or False, also for 1 and 0.
+    """Return True or False; 1 and 0 are accepted.
 
     Raises
     ------
     BadArgument
-        It is anything else.
+        `value` is not a boolean.
     """
     if value is True or value is False:
         return value
@@ -34,7 +34,7 @@ def whole(value: Any, name: str, least: int = 0, most: int | None = None) -> int
     Raises
     ------
     BadArgument
-        It is no integer, or lies outside.
+        `value` is not an integer, or is outside the bounds.
     """
     good = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
     if not good or value < least or (most is not None and value > most):
@@ -49,7 +49,7 @@ def number(value: Any, name: str, *, positive: bool = False) -> float:
     Raises
     ------
     BadArgument
-        It is no number, not finite, or not above 0 where that was asked for.
+        `value` is not a number, not finite, or not above 0 with `positive`.
     """
     kinds = (int, float, np.integer, np.floating)
     good = isinstance(value, kinds) and not isinstance(value, (bool, np.bool_))
@@ -63,12 +63,12 @@ def number(value: Any, name: str, *, positive: bool = False) -> float:
 
 
 def one_of(value: Any, name: str, choices: Sequence[str]) -> str:
-    """Return one of several words.
+    """Return one of several texts.
 
     Raises
     ------
     BadArgument
-        It is none of them.
+        `value` is none of them.
     """
     if isinstance(value, str) and value in choices:
         return value
@@ -81,7 +81,7 @@ def text_or_none(value: Any, name: str) -> str | None:
     Raises
     ------
     BadArgument
-        It is neither.
+        `value` is neither.
     """
     if value is None or isinstance(value, str):
         return value

@@ -1,4 +1,4 @@
-"""Finalizers that never block: what was dropped without `close` is released by another thread.
+"""Finalizers that never block: another thread releases objects that were not closed.
 
 The garbage collector runs finalizers on any thread, in the middle of any code: also on a thread
 that encodes a chunk, or one that holds a lock. A finalizer that waited for a thread or a lock there
@@ -27,16 +27,16 @@ log = logging.getLogger("bfbridge")
 
 
 class Task:
-    """Work that ends what was dropped. It is done once, by another thread.
+    """Work that releases an object. It is done once, by another thread.
 
     Parameters
     ----------
     action
         The work. Errors that it raises are logged.
     owner
-        The object that hands it over when it is dropped; None where that has happened.
+        The object; its finalizer hands the work over. None if that has happened.
     path
-        The file that is finished by it.
+        The file that the work finishes.
     """
 
     def __init__(
@@ -51,30 +51,31 @@ class Task:
 
     @property
     def is_due(self) -> bool:
-        """Whether the owner is gone without having handed the work over, for an interrupt."""
+        """Whether an interrupt prevented the finalizer of the owner from handing the work over."""
         return not self.is_queued and self._owner is not None and self._owner() is None
 
     def hand_over(self) -> None:
-        """Have another thread do the work. May be called from a finalizer, and never waits."""
+        """Do the work in another thread. May be called from a finalizer; never blocks."""
         self.is_queued = True
         if _ended:
             self.run()
             return
         _tasks.put(self)
-        with suppress(RuntimeError):  # no thread can be started: done with the next one, or at exit
+        with suppress(RuntimeError):  # no thread can be started: the next one does it, or the exit
             start_new_thread(_launch, ())
 
     def run(self) -> None:
-        """Do the work, here."""
+        """Do the work in this thread."""
         action, self._action = self._action, _nothing
         if action is _nothing:
             return
         try:
             action()
         except BaseException as error:
-            # While the interpreter takes its modules apart there is nothing to be done about it.
+            # While the interpreter is shutting down, modules are incomplete and errors are
+            # expected.
             level = logging.DEBUG if _ended else logging.ERROR
-            log.log(level, "an object that was dropped could not be released: %s", error)
+            log.log(level, "an object that was not closed could not be released: %s", error)
             log.debug("the traceback of this error", exc_info=True)
         finally:
             self.forget()
@@ -86,14 +87,14 @@ class Task:
             pass
 
     def forget(self) -> None:
-        """Note that there is nothing left to do."""
+        """Mark the work as done."""
         self._action = _nothing
         with suppress(ValueError):
             _watched.remove(self)
 
 
 def _nothing() -> None:
-    """What is left of work that was done."""
+    """Do nothing; replaces work that was done."""
 
 
 _tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -104,30 +105,30 @@ _ended = False
 
 
 def hand_over(action: Callable[[], object]) -> None:
-    """Have an action done by another thread. May be called from a finalizer, and never waits."""
+    """Run an action in another thread. May be called from a finalizer; never blocks."""
     Task(action).hand_over()
 
 
 def watch(owner: object, action: Callable[[], object], path: str) -> Task:
-    """Return the work that ends an object; it is done at exit at the latest, unless forgotten.
+    """Return the work that releases an object; it is done at exit at the latest, unless forgotten.
 
     Parameters
     ----------
     owner
-        Its finalizer hands the work over. If an interrupt prevents that, `settle` does.
+        The object. Its finalizer hands the work over. If an interrupt prevents that, `settle` does.
     action
         The work; it does not refer to the owner.
     path
-        The file that is finished by it: `settle` waits for that.
+        The file that the work finishes: `settle` waits for it.
     """
     task = Task(action, owner, path)
     _watched.append(task)
-    before_what_was_started()
+    run_before_later_handlers()
     return task
 
 
-def before_what_was_started() -> None:
-    """At exit, end what is watched before all that was started until now, such as Java."""
+def run_before_later_handlers() -> None:
+    """At exit, do the work of watched objects before handlers registered until now (Java)."""
     # `atexit` calls the last function first.
     atexit.unregister(_run_watched)
     atexit.register(_run_watched)
@@ -136,7 +137,7 @@ def before_what_was_started() -> None:
 def finalize(
     owner: object, action: Callable[..., object], *arguments: Any
 ) -> weakref.finalize[Any, Any]:
-    """Have ``action(*arguments)`` done by another thread after `owner` was dropped; not at exit."""
+    """Run ``action(*arguments)`` in another thread when `owner` is collected; not at exit."""
     finalizer = weakref.finalize(owner, _hand_over, action, arguments)
     finalizer.atexit = False
     return finalizer
@@ -147,7 +148,7 @@ def _hand_over(action: Callable[..., object], arguments: tuple[Any, ...]) -> Non
 
 
 def settle(path: str | os.PathLike[str]) -> None:
-    """Wait until files at a path that another thread is finishing are there.
+    """Wait until other threads have finished files at a path.
 
     Parameters
     ----------
@@ -169,7 +170,7 @@ def settle(path: str | os.PathLike[str]) -> None:
 
 
 def _work() -> None:
-    """Do what is in the queue, unless another thread does."""
+    """Do the queued work, unless another thread does."""
     while not _tasks.empty() and _busy.acquire(blocking=False):
         try:
             _empty()
@@ -192,7 +193,7 @@ def _launch() -> None:
 
 
 def _end() -> None:
-    """Do all that was handed over, at exit."""
+    """Do all queued work, at exit."""
     global _ended
     _ended = True
     with _busy:
@@ -204,15 +205,15 @@ def _run_watched() -> None:
         task.run()
 
 
-def _start_anew() -> None:
-    # Threads do not survive a fork, and what was handed over belongs to the parent.
+def _reset_after_fork() -> None:
+    # Threads do not survive a fork, and the queued work belongs to the parent.
     global _tasks, _busy
     _tasks, _busy = queue.SimpleQueue(), threading.Lock()
     _watched.clear()
 
 
-# Before the threads of the pools end, and before Java does, whose handlers `atexit` runs later.
+# Before the threads of the pools end, and before the handler of Java, which `atexit` runs later.
 with suppress(RuntimeError):  # the interpreter is ending already
     getattr(threading, "_register_atexit", atexit.register)(_end)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+    os.register_at_fork(after_in_child=_reset_after_fork)

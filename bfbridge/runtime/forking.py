@@ -1,10 +1,10 @@
-"""Locks that a forked child can use, and actions that put objects in order there.
+"""Locks that work in a forked child, and actions that repair objects there.
 
 `os.fork` copies one thread only. A lock that another thread held at that moment stays locked in the
-child for ever, and what it guards may be half changed. All locks of objects that live longer than
-one call are therefore made here. In a child they are unlocked anew, in place, so using them costs
-what a lock of `threading` costs; objects whose state spans several assignments register an action
-that repairs it.
+child, and the data it protects may be half changed. All locks of objects that live longer than
+one call are therefore made here. A child replaces them by unlocked ones, in place, so using them
+costs the same as a lock of `threading`. Objects whose state spans several assignments register an
+action that repairs it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def condition(of: Any = None) -> threading.Condition:
     Parameters
     ----------
     of
-        Its lock, from this module. Default: a reentrant lock of its own.
+        Its lock, from this module. Default: a new reentrant lock.
     """
     return _registered(threading.Condition(of))  # type: ignore[no-any-return]
 
 
 def in_child(action: Any) -> None:
-    """Have a bound method called in each forked child, as long as its object exists.
+    """Call a bound method in each forked child, as long as its object exists.
 
     It runs before the locks are unlocked, and must take none and raise nothing.
     """
@@ -61,7 +61,7 @@ def _after_fork() -> None:
         if action is not None:
             action()
     for made in list(_locks):
-        # What the modules threading, logging and concurrent.futures call for their own locks.
+        # The method that threading, logging and concurrent.futures call for their own locks.
         made._at_fork_reinit()
 
 

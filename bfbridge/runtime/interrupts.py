@@ -1,9 +1,9 @@
-"""Signals during critical sections: delivered at safe points of the main thread, not between.
+"""Signals during critical sections: handlers run at safe points of the main thread only.
 
-Python runs signal handlers in the main thread, between any two bytecodes. A handler that raises, as
-Ctrl-C's does, can leave `threading` and `concurrent.futures` objects locked for good, and a file
-half accounted for. Inside a `deferred` block handlers wait for the next `checkpoint`, or for the
-end of the block, but never longer than `LONGEST` seconds.
+Python runs signal handlers in the main thread, between any two bytecodes. A handler that raises,
+such as that of Ctrl-C, can leave objects of `threading` and `concurrent.futures` locked forever,
+and the state of a file inconsistent. Inside a `deferred` block handlers wait for the next
+`checkpoint`, or for the end of the block, but at most `LONGEST` seconds.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST", "checkpoint", "deferred"]
 
 LONGEST: Final = 1.0
-"""Seconds after which a signal is delivered wherever the main thread is."""
+"""Seconds after which a signal is delivered at any point of the main thread."""
 
 _SIGNALS: Final = tuple(
     int(getattr(signal, name))
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGBREAK")
     if hasattr(signal, name)
 )
-# The functions of `signal` itself look each number and handler up in an enumeration, which takes
-# longer than all the rest.
+# The functions of `signal` convert numbers and handlers to enumerations, which takes longer than
+# everything else here.
 _plain: Any = import_module("_signal" if "_signal" in sys.builtin_module_names else "signal")
 
 
 class _Section:
-    """A critical section of the main thread: the handlers it replaced, the signals that came."""
+    """A critical section of the main thread: replaced handlers, and signals that arrived."""
 
     def __init__(self) -> None:
         self.handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
@@ -47,10 +47,10 @@ class _Section:
         self.reminded = False
 
     def take_over(self) -> None:
-        """Put `_note` in the place of each handler written in Python."""
+        """Replace each handler written in Python by `_note`."""
         for number in _SIGNALS:
             handler = _plain.getsignal(number)
-            if handler is _note:  # an earlier section was interrupted while it gave it back
+            if handler is _note:  # an earlier section was interrupted before restoring it
                 self.handlers[number] = _originals[number]
             elif callable(handler):
                 self.handlers[number] = _originals[number] = handler
@@ -58,12 +58,12 @@ class _Section:
 
     def give_back(self) -> None:
         for number, handler in self.handlers.items():
-            # A handler may have been replaced meanwhile by the program's own.
+            # The program may have replaced a handler in the meantime.
             if _plain.getsignal(number) is _note:
                 _plain.signal(number, handler)
 
     def deliver(self) -> None:
-        """Run the handlers of the signals that came; one that raises leaves the rest for later."""
+        """Run the handlers of the signals that arrived; if one raises, the others run later."""
         while self.pending:
             number = self.pending.pop(0)
             _originals[number](number, None)
@@ -74,13 +74,13 @@ _originals: dict[int, Callable[[int, FrameType | None], object]] = {}
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    """Handle a signal: note it for later, or deliver it where it has waited long enough."""
+    """Handle a signal: record it for later, or deliver it if it has waited long enough."""
     section = _current
     if section is None:
         _originals[number](number, frame)
         return
     now = time.monotonic()
-    if section.reminded:  # no new signal, but the reminder of one
+    if section.reminded:  # not a new signal, but the reminder of an earlier one
         section.reminded = False
     else:
         if not section.pending:
@@ -93,7 +93,7 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def _leave_in_child() -> None:
-    """In a forked child: end the section of a main thread that was not copied."""
+    """In a forked child: end the section of a main thread that the fork did not copy."""
     global _current
     section, _current = _current, None
     if section is not None:
@@ -105,7 +105,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _remind(section: _Section, number: int) -> None:
-    """Send a signal again that has not been delivered in time."""
+    """Send a signal again that was not delivered in time."""
     time.sleep(LONGEST)
     if section is _current and section.pending:
         section.reminded = True
@@ -133,7 +133,7 @@ class deferred:  # noqa: N801 - used as `with deferred():`
         _current = section
         try:
             section.take_over()
-        except ValueError:  # the main thread of another interpreter than the main one
+        except ValueError:  # the main thread of a subinterpreter
             _current = None
         except BaseException:
             _current = None
@@ -160,7 +160,7 @@ class deferred:  # noqa: N801 - used as `with deferred():`
 
 
 def checkpoint() -> None:
-    """Deliver the signals that came: a point where an exception from a handler does no harm.
+    """Deliver the signals that arrived: a point where an exception from a handler is safe.
 
     Off the main thread, and outside `deferred` blocks, it does nothing.
     """

@@ -1,4 +1,4 @@
-"""What differs between operating systems: memory, processes, names, renames, folders.
+"""Differences between operating systems: memory, processes, names, renames, folders.
 
 Functions decide by ``sys.platform`` when they are called, so that tests can simulate the others.
 Locks, exclusive renames and flushes are in :mod:`bfbridge.storage.durable_io`.
@@ -43,18 +43,18 @@ _LONGEST_PLAIN_PATH = 247  # MAX_PATH of folders: 260, less a name of the form 8
 _PATIENCE = 15.0
 _LONGEST_PAUSE = 0.1
 
-_NO_SUCH_PROCESS = 87  # ERROR_INVALID_PARAMETER, of OpenProcess
+_NO_SUCH_PROCESS = 87  # ERROR_INVALID_PARAMETER, from OpenProcess
 _QUERY_LIMITED = 0x1000
 _STILL_ACTIVE = 259
 
 
 def _system() -> str:
-    # Type checkers take sys.platform for a constant, and the other branches for dead code.
+    # Type checkers treat sys.platform as a constant, and other branches as dead code.
     return sys.platform
 
 
 def physical_memory() -> int | None:
-    """Bytes of memory that the machine has; None where the system does not tell."""
+    """Return the bytes of memory of the machine; None if the system does not report them."""
     if _system() == "win32":
         return _windows_memory()
     try:
@@ -94,7 +94,7 @@ def _windows_memory() -> int | None:
 
 
 def process_is_gone(pid: int) -> bool:
-    """Whether no process of this machine has this number; False where that cannot be told."""
+    """Return whether no process of this machine has this number; False if that is unknown."""
     if _system() == "win32":
         return _windows_process_is_gone(pid)  # os.kill(pid, 0) sends Ctrl-C there
     try:
@@ -125,7 +125,7 @@ def _windows_process_is_gone(pid: int) -> bool:
 
 
 def process_namespace() -> str | None:
-    """Return what only processes that see each other's numbers have in common; None if unknown.
+    """Return an identifier shared by processes that see each other's numbers; None if unknown.
 
     Linux: the boot and the PID namespace. macOS and Windows: the machine and the time it was
     started, to which process numbers belong.
@@ -159,7 +159,7 @@ def _boot_time() -> str | None:
             return text.value.decode("ascii", "replace") or None
         kernel = _kernel32()
         kernel.GetTickCount64.restype = ctypes.c_uint64
-        # Clocks are set now and then: to ten minutes. A changed number only leaves a mark behind.
+        # The clock may be adjusted: round to ten minutes. A changed value only leaves a lock file.
         return str(round((time.time() - kernel.GetTickCount64() / 1000) / 600))
     except (AttributeError, OSError):
         return None
@@ -171,7 +171,7 @@ def replace(new: str | Path, old: str | Path) -> None:
     Raises
     ------
     OSError
-        The system's own.
+        The error of the system.
     """
     if _system() != "win32":
         os.replace(new, old)
@@ -196,7 +196,7 @@ def patiently(action: Callable[[], None]) -> None:
 
 
 def reserved_name(name: str) -> str | None:
-    """Say why Windows cannot have a file of this name; None if it can.
+    """Return why Windows cannot have a file of this name; None if it can.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def reserved_name(name: str) -> str | None:
     if stem in _RESERVED:
         return f"{stem} is the name of a device on Windows"
     if name.rstrip(". ") != name and name not in (".", ".."):
-        return "names that end with a dot or a space do not exist on Windows"
+        return "Windows removes a dot or a space at the end of a name"
     bad = sorted({c for c in name if c in '<>:"/\\|?*' or ord(c) < 32})
     if bad:
         return f"names on Windows do not have {' '.join(map(repr, bad))}"
@@ -215,7 +215,7 @@ def reserved_name(name: str) -> str | None:
 
 
 def unusable_name(name: str) -> str | None:
-    """Say why this system cannot have a file of this name; None if it can."""
+    """Return why this system cannot have a file of this name; None if it can."""
     return reserved_name(name) if _system() == "win32" else None
 
 
@@ -236,14 +236,14 @@ def long_path(path: Path, room: int = 0) -> Path:
 
 
 def own_group() -> dict[str, Any]:
-    """Return arguments of `subprocess.Popen` by which Ctrl-C does not reach the process."""
+    """Return arguments of `subprocess.Popen` that keep Ctrl-C from reaching the process."""
     if _system() == "win32":
         return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200)}
     return {"start_new_session": True}
 
 
 def interrupt_group(process: subprocess.Popen[Any]) -> None:
-    """Ask a process started with `own_group` to end in good order; nothing if it is gone.
+    """Ask a process started with `own_group` to clean up and exit; no error if it has ended.
 
     SIGTERM; on Windows, where that ends a process at once, Ctrl-Break (SIGBREAK).
     """
@@ -260,10 +260,10 @@ def open_failure(path: str | Path, error: OSError) -> OSError:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: ``bfbridge`` in the system's place for caches.
+    """Return the folder for data that can be recomputed: ``bfbridge`` in the system's cache folder.
 
     ``$XDG_CACHE_HOME`` or ``~/.cache``; ``~/Library/Caches`` on macOS; ``%LOCALAPPDATA%`` on
-    Windows. It is not made here.
+    Windows. The folder is not created here.
     """
     if _system() == "darwin":
         return Path.home() / "Library" / "Caches" / "bfbridge"
@@ -273,10 +273,10 @@ def cache_folder() -> Path:
 
 
 def data_folder() -> Path:
-    """Return the folder for what the user asked for and keeps, such as a downloaded jar.
+    """Return the folder for data that the user requested, such as a downloaded jar.
 
     ``$XDG_DATA_HOME`` or ``~/.local/share``; ``~/Library/Application Support`` on macOS;
-    ``%LOCALAPPDATA%`` on Windows. It is not made here.
+    ``%LOCALAPPDATA%`` on Windows. The folder is not created here.
     """
     if _system() == "darwin":
         return Path.home() / "Library" / "Application Support" / "bfbridge"

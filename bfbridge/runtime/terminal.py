@@ -1,4 +1,4 @@
-"""Text for terminals and logs: names and metadata come from files, and may hold anything."""
+"""Text for terminals and logs. Names and metadata from files may contain any character."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["printable"]
 
 
 def printable(text: str) -> str:
-    r"""Return a text on one line, with escapes for what a terminal would act upon.
+    r"""Return a text on one line, with escapes for characters that control a terminal.
 
     Line breaks become spaces. Other control characters, marks that change the direction of text,
-    and halves of surrogate pairs become escapes as Python writes them.
+    and halves of surrogate pairs become Python escapes.
 
     >>> printable("a\x1b[31m\nb")
     'a\\x1b[31m b'

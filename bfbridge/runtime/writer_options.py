@@ -18,7 +18,7 @@ __all__ = ["refuse_unknown", "split_compression"]
 def refuse_unknown(
     given: Iterable[str], known: Iterable[str], writer: str, others: Iterable[str] = ()
 ) -> None:
-    """Refuse option names that are not known.
+    """Raise for option names that are not known.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def refuse_unknown(
     Raises
     ------
     BadArgument
-        The message has the first unknown name, close names, and the known ones.
+        The message contains the first unknown name, similar names, and the known names.
     """
     known = list(dict.fromkeys(known))
     for name in given:

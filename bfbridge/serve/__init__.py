@@ -1,11 +1,11 @@
-"""Images over HTTP: OME-Zarr, tiles, DeepZoom, IIIF, information, from any file that can be read.
+"""A server of images over HTTP: OME-Zarr, tiles, DeepZoom, IIIF and metadata of every format.
 
-`library` names files and keeps requests inside the folders that are served; `files` keeps a bounded
-number of them open; `scheduler` decides which request is computed next; `pictures`, `raw` and
-`describe` compute replies from an open file and know nothing of HTTP, so that other transports can
-use them. `handlers` turns URLs into plans, `delivery` sends what they yield (ETag, Range, gzip),
-`gate` checks every request, and `run` starts and stops processes. Needs aiohttp.
+`files` names files, keeps requests inside the served folders, and keeps a bounded number of files
+open. `content` computes replies from an open file, without HTTP. `http` maps URLs to content,
+checks requests, schedules the computation and sends the replies. `run` starts and stops the
+processes. The other modules are used by all three: `options` has the settings, `replies` the types
+of a reply and of a refusal, `faults` maps errors to refusals, and `metrics` has the counters.
 
-The package imports the views, `bfbridge.rendering` and `bfbridge.virtual`; the command line and
-viewers may import it.
+Imports the views, `bfbridge.rendering` and `bfbridge.virtual`. Imported by `bfbridge.viewer` and
+`bfbridge.cli`. `http` and `run` need aiohttp.
 """

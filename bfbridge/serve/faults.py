@@ -1,4 +1,4 @@
-"""What errors are to a client: a status and a short text without paths of this machine."""
+"""Errors as a client receives them: a status, and a short text without paths of this machine."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ _STATUSES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (TookTooLong, 504),
 )
 _LONGEST: Final = 600
-# A path of this machine, or a URL, which may hold credentials.
+# A path of this machine, or a URL, which may contain credentials.
 _PATH: Final = re.compile(
     r"[a-z0-9+]+://[^\s'\";,]+|(?<![\w.])(?:[A-Za-z]:)?(?:[/\\]+[^\s/\\'\":;,()]+)+", re.IGNORECASE
 )
 
 
 def as_refused(error: BaseException, path: str | None, name: str) -> Refused | None:
-    """Return what a client is told of an error; None for a fault of the server.
+    """Return the refusal that a client receives for an error; None for a defect of the server.
 
     Parameters
     ----------
     error
-        What was raised.
+        The error.
     path
-        Of the file, which its messages begin with, or None.
+        Path of the file, with which messages begin, or None.
     name
-        What the file is called here.
+        Name of the file on this server.
     """
     if isinstance(error, Refused):
         return error
     if isinstance(error, MemoryError):
-        return Refused(503, "memory ran out; try again, or ask for less", retry_after=5)
+        return Refused(503, "memory ran out; try again, or request less", retry_after=5)
     if isinstance(error, TimeoutError) and not isinstance(error, TookTooLong):
         return Refused(504, "the file took too long to read", retry_after=10)
     for kind, status in _STATUSES:
@@ -77,7 +77,7 @@ def as_refused(error: BaseException, path: str | None, name: str) -> Refused | N
 
 
 def without_paths(text: str, path: str | None, name: str) -> str:
-    """Return a message with the file's path replaced by its name here, and other paths left out."""
+    """Return a message with the path of the file replaced by its name, and without other paths."""
     if path:
         text = text.replace(path, "\0")
     text = _PATH.sub("[path]", text).replace("\0", name)

@@ -1,4 +1,4 @@
-"""Counters of a server, in the text format of Prometheus; all worker processes share them."""
+"""Counters of a server, which all worker processes share, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Final
 __all__ = ["CELLS", "Metrics"]
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-"""Seconds."""
+"""Upper bounds of the latency histogram, in seconds."""
 _COUNTERS: Final = {
-    "abandoned": "Requests whose client left before the answer.",
-    "dropped": "Pieces of work that were never started, as nobody waited any more.",
-    "wasted": "Pieces of work that were completed while nobody waited any more.",
-    "computed": "Pieces of work that were completed.",
-    "joined": "Requests that waited for work already asked for by another.",
+    "abandoned": "Requests whose client disconnected before the reply.",
+    "dropped": "Jobs that were dropped before their start, because no request waited.",
+    "wasted": "Jobs that were completed although no request waited.",
+    "computed": "Jobs that were completed.",
+    "joined": "Requests that waited for the job of another request.",
     "refused": "Requests refused because too many were waiting.",
     "cache_hits": "Replies from the cache.",
-    "cache_misses": "Replies that had to be computed.",
-    "not_modified": "Requests answered with 304.",
+    "cache_misses": "Replies that were computed.",
+    "not_modified": "Replies with status 304.",
     "files_opened": "Files opened.",
     "files_failed": "Files that could not be opened.",
     "sent_bytes": "Bytes of bodies sent.",
 }
 _GAUGES: Final = {
-    "requests_active": "Requests that are being answered.",
-    "open_files": "Files that are open.",
-    "cache_bytes": "Bytes of the cache.",
-    "queued": "Pieces of work that wait.",
+    "requests_active": "Requests that are running.",
+    "open_files": "Open files.",
+    "cache_bytes": "Size of the cache in bytes.",
+    "queued": "Jobs that wait.",
 }
 _STATUSES: Final = ("2xx", "3xx", "4xx", "5xx")
 _NAMES: Final = (
@@ -38,18 +38,18 @@ _NAMES: Final = (
 )  # fmt: skip
 _PLACES: Final = {name: place for place, name in enumerate(_NAMES)}
 CELLS: Final = len(_NAMES)
-"""Numbers that one process counts in."""
+"""Number of counters of one process."""
 
 
 class Metrics:
-    """Counts for one worker; renders the sums of all.
+    """Counters of one worker, and the sums of all workers.
 
     Parameters
     ----------
     cells
         `CELLS` numbers for each worker, shared by all of them. Default: of this process alone.
     worker
-        Which of them this is. Each process changes its own numbers only, so that no lock is needed.
+        Number of this worker. A process changes its own counters only, so no lock is needed.
     """
 
     def __init__(self, cells: MutableSequence[float] | None = None, worker: int = 0) -> None:
@@ -65,12 +65,12 @@ class Metrics:
         self._cells[self._first + _PLACES[name]] = value
 
     def get(self, name: str) -> float:
-        """Return a number, summed over all workers."""
+        """Return the sum of a counter over all workers."""
         return sum(self._cells[_PLACES[name] :: CELLS])
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Count a request that is being answered."""
+        """Count a request while it runs."""
         self.add("requests_active")
         try:
             yield
@@ -78,14 +78,14 @@ class Metrics:
             self.add("requests_active", -1)
 
     def answered(self, status: int, begun: float) -> None:
-        """Count an answer.
+        """Count a reply.
 
         Parameters
         ----------
         status
-            Of HTTP.
+            Status code of HTTP.
         begun
-            When the request came, by `time.perf_counter`.
+            Time of the request, from `time.perf_counter`.
         """
         seconds = time.perf_counter() - begun
         self.add(f"status_{min(max(status // 100, 2), 5)}xx")
@@ -97,7 +97,7 @@ class Metrics:
                 break
 
     def as_text(self) -> str:
-        """Return all numbers in the text format of Prometheus, version 0.0.4."""
+        """Return all counters in the text format of Prometheus, version 0.0.4."""
         lines: list[str] = []
         for kind, known in (("counter", _COUNTERS), ("gauge", _GAUGES)):
             for name, meaning in known.items():
@@ -105,13 +105,13 @@ class Metrics:
                 lines += [f"# HELP {shown} {meaning}", f"# TYPE {shown} {kind}"]
                 lines.append(f"{shown} {self.get(name):.17g}")
         shown = "bfbridge_requests_total"
-        lines += [f"# HELP {shown} Answers by status.", f"# TYPE {shown} counter"]
+        lines += [f"# HELP {shown} Replies by status.", f"# TYPE {shown} counter"]
         lines += [f'{shown}{{status="{s}"}} {self.get(f"status_{s}"):.17g}' for s in _STATUSES]
         return "\n".join([*lines, *self._histogram(), ""])
 
     def _histogram(self) -> list[str]:
         shown = "bfbridge_request_seconds"
-        lines = [f"# HELP {shown} Time to answer.", f"# TYPE {shown} histogram"]
+        lines = [f"# HELP {shown} Time to reply.", f"# TYPE {shown} histogram"]
         below = 0.0
         for limit in BUCKETS:
             below += self.get(f"latency_{limit}")

@@ -1,4 +1,4 @@
-"""What a server is started with."""
+"""The options of a server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERVED_LIMITS: Final = Limits(
     chunk_bytes=512 * MIB,
     unpacked_bytes=4096 * MIB,
 )
-"""Lower than the defaults: one hostile file must not take the memory of the others."""
+"""Lower than the defaults, so that a hostile file cannot use the memory that others need."""
 _ANYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
@@ -33,7 +33,7 @@ def new_token() -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine and no other can reach it."""
+    """Whether a host is this machine, which other machines cannot reach under that name."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -51,43 +51,43 @@ class ServeOptions:
     sources
         Folders, files and URLs to serve.
     host, port
-        Address to listen on; port 0 is any free one.
+        Address to listen on; port 0 is any free port.
     token
         Part of every URL, as ``/~TOKEN/``; None for none.
     allowed_hosts
-        Further names that the Host header may have.
+        Further names that the Host header may contain.
     cors
         Origins whose pages may read replies; "*" is any.
     compression
-        Of Zarr chunks, as `parse_compression` takes it. Default: none.
+        Compression of Zarr chunks in the form of `parse_compression`. Default: none.
     cache_bytes
-        Decoded chunks and encoded replies together, in one process.
+        Largest size of decoded chunks and encoded replies in one process.
     open_files
-        Most files that are kept open.
+        Largest number of files kept open.
     queue
-        Most requests that wait to be computed, of viewers and of Zarr clients each.
+        Largest number of waiting requests of viewers, and of Zarr clients.
     most_pixels
-        Of one picture.
+        Largest number of pixels of one picture.
     timeout
-        Seconds after which a request that is still not answered gets an error.
+        Seconds after which a request fails.
     workers
-        Processes.
+        Number of processes.
     isolated
-        Whether Bio-Formats runs in processes of its own.
+        Whether Bio-Formats runs in separate processes.
     storage_options
-        For URLs: what fsspec's filesystem is made with.
+        For URLs: options of their fsspec filesystem.
     limits
-        What one file may ask for.
+        Limits on what a file may request.
     access_log
         Whether each request is logged.
     extend
         Adds routes of other packages to the application, such as those of the viewer. Worker
-        processes import it, so it has to be a function of a module.
+        processes import it, so it must be a function of a module.
 
     Raises
     ------
     BadArgument
-        A value that makes no sense.
+        A value is not valid.
     """
 
     sources: tuple[str, ...]
@@ -134,7 +134,7 @@ class ServeOptions:
 
     @property
     def prefix(self) -> str:
-        """What the path of every URL begins with: ``/~TOKEN``, or nothing."""
+        """The beginning of the path of every URL: ``/~TOKEN``, or nothing."""
         return "" if self.token is None else f"/~{self.token}"
 
     @property
@@ -143,7 +143,7 @@ class ServeOptions:
         return not is_loopback(self.host)
 
     def allows_host(self, host: str) -> bool:
-        """Whether a Host header's name, without its port, is one of this server.
+        """Whether the name in a Host header, without its port, is one of this server.
 
         Pages of other sites can reach a server on this machine under names that they control (DNS
         rebinding), but never under an IP address.

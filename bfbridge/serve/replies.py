@@ -1,4 +1,4 @@
-"""What a request is answered with, apart from HTTP: a body, or a refusal."""
+"""Types of replies, independent of HTTP: a body, or a refusal."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["Plan", "Refused", "Reply"]
 
 
 class Refused(BfbridgeError):
-    """A request that is not answered with what it asks for.
+    """A request that is refused; the message is sent to the client.
 
     Attributes
     ----------
     status
-        Of HTTP.
+        Status code of HTTP.
     retry_after
-        Seconds after which it may succeed, or None.
+        Seconds after which the request may succeed, or None.
     """
 
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
@@ -38,9 +38,9 @@ class Reply:
     content_type
         MIME type, with its charset.
     headers
-        Further ones.
+        Further headers.
     found
-        False for a chunk of zeros, which a Zarr store leaves out.
+        False for a chunk of zeros, which a Zarr store omits.
     """
 
     body: bytes | memoryview
@@ -50,24 +50,24 @@ class Reply:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes in a cache."""
+        """Size in a cache, in bytes."""
         return len(self.body) + 512
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A request that was checked, and how it is computed.
+    """A checked request, and the function that computes its reply.
 
     Attributes
     ----------
     make
-        Computes the reply; takes a worker thread.
+        Computes the reply; runs in a worker thread.
     content_type
-        Of the reply.
+        MIME type of the reply.
     length
-        Bytes of its body, where that is known before.
+        Length of the body in bytes, if it is known before the computation.
     headers
-        Further ones that are known before.
+        Further headers that are known before the computation.
     """
 
     make: Callable[[], Reply]

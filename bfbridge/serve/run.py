@@ -15,8 +15,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from bfbridge.errors import BadArgument, BfbridgeError
-from bfbridge.serve.app import GATE, make_app
-from bfbridge.serve.library import Library
+from bfbridge.serve.files.library import Library
+from bfbridge.serve.http.app import GATE, make_app
 from bfbridge.serve.metrics import CELLS, Metrics
 from bfbridge.serve.options import ServeOptions
 
@@ -25,11 +25,11 @@ __all__ = ["listen", "run_server", "serve_on", "url_of"]
 log = logging.getLogger("bfbridge.serve")
 _BACKLOG: Final = 1024
 _GRACE: Final = 10.0
-"""Seconds for requests under way when the server is stopped."""
+"""Seconds for the completion of running requests when the server is stopped."""
 _LINE: Final = 32_768
 """Longest request line and header, in bytes: styles are part of URLs."""
 _SOONEST: Final = 1.0
-"""Seconds between two starts of a worker that ends by itself."""
+"""Shortest time in seconds between two starts of a worker that exits."""
 
 
 def listen(options: ServeOptions) -> socket.socket:
@@ -38,7 +38,7 @@ def listen(options: ServeOptions) -> socket.socket:
     Raises
     ------
     BadArgument
-        The address is not this machine's, or the port is taken or not allowed.
+        The address is not one of this machine, or the port is in use or not permitted.
     """
     try:
         found = socket.getaddrinfo(
@@ -78,20 +78,20 @@ async def serve_on(
     metrics: Metrics | None = None,
     started: Callable[[], object] = lambda: None,
 ) -> None:
-    """Answer requests until `stop` is set, then end those under way.
+    """Handle requests until `stop` is set, then complete those that are running.
 
     Parameters
     ----------
     listening
-        A socket that listens.
+        The listening socket.
     options
-        Of the server.
+        Options of the server.
     stop
-        Ends it.
+        Stops the server when it is set.
     metrics
         As for `make_app`.
     started
-        Called when requests are answered.
+        Called when requests are accepted.
     """
     app = make_app(options, metrics)
     runner = web.AppRunner(
@@ -127,7 +127,7 @@ def run_server(options: ServeOptions, started: Callable[[str], object] = lambda 
     Parameters
     ----------
     options
-        Of the server.
+        Options of the server.
     started
         Called with the URL of the index page when connections are accepted.
 
@@ -136,7 +136,7 @@ def run_server(options: ServeOptions, started: Callable[[str], object] = lambda 
     BfbridgeError
         A source is missing, or the port cannot be used.
     """
-    # Before any process is started: errors are for the user.
+    # Sources are checked before any process starts, so that the user gets the error.
     Library(options.sources, options.storage_options)
     listening = listen(options)
     with listening:
@@ -185,8 +185,8 @@ def _worker(
 def _run_workers(
     listening: socket.socket, options: ServeOptions, started: Callable[[], object]
 ) -> None:
-    """Start the workers, start anew those that end by themselves, and end all on a signal."""
-    # Not forked: Java and threads do not survive that.
+    """Start the workers, restart those that exit, and stop all on a signal."""
+    # A forked process cannot use Java or the threads of its parent.
     context = multiprocessing.get_context("spawn")
     cells = context.RawArray("d", [0.0] * (CELLS * options.workers))
     stopping: list[int] = []
@@ -229,5 +229,5 @@ def _run_workers(
 
 
 def access_is_logged() -> bool:
-    """Whether lines of the access log are shown by this process."""
+    """Whether this process shows the access log."""
     return logging.getLogger("bfbridge.serve.access").isEnabledFor(logging.INFO)

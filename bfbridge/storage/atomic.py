@@ -1,19 +1,19 @@
-"""Finishing a file or store in one step, so that no half-written image is ever seen.
+"""Atomic creation of a file or store: it appears complete under its name, or not at all.
 
-A writer works in one private folder beside its target::
+A writer works in one private folder next to its target::
 
-    slide.ome.tif                       what stood there before, whole, until commit()
+    slide.ome.tif                       the previous file, unchanged until commit()
     .slide.ome.tif.bfbridge-partial/    one writer's folder
-        .bfbridge-lock                  locked for as long as that writer lives
-        slide.ome.tif                   the new image, growing
+        .bfbridge-lock                  locked while that writer exists
+        slide.ome.tif                   the new image, unfinished
 
-The work has its real name, so writers that go by the suffix do the right thing. The folder is on
-the target's file system, so ``commit`` is a rename. The operating system lets go of the lock when
-the owner ends, however it ends; the next writer of the same target then clears the folder.
+The unfinished file has its final name, so writers that depend on the suffix work. The folder is on
+the file system of the target, so ``commit`` is a rename. The operating system releases the lock
+when the owner ends, in any way; the next writer of the same target then removes the folder.
 
-Two more names can be left behind, and nothing here ever deletes them. ``.<name>.bfbridge-old/``
-holds the old data for the moment between two renames, where the file system cannot exchange two
-names in one step; if a kill strikes in that moment, the next writer puts the old data back.
+Two more names can remain, and this module never deletes them. ``.<name>.bfbridge-old/`` holds the
+old data between two renames, if the file system cannot exchange two names in one step; if the
+process is killed at that point, the next writer restores the old data.
 ``.<name>.bfbridge-kept/`` holds a finished image whose last rename was refused.
 """
 
@@ -39,14 +39,15 @@ from bfbridge.storage.durable_io import (
     flush,
     flush_folder,
     flush_tree,
+    foreign_file,
     lock_now,
     read_all,
     removed_if_empty,
     rename_new,
     replace_at_once,
-    stray_in,
     write_all,
 )
+from bfbridge.storage.ownership import OwnedTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +59,7 @@ OLD = ".bfbridge-old"
 KEPT = ".bfbridge-kept"
 LOCK = ".bfbridge-lock"
 
-# Names of files end at 255 bytes on every common file system; ours add up to 20.
+# File names have at most 255 bytes on every common file system; the endings above add up to 20.
 LONGEST_NAME = 200
 
 ADVICE = {
@@ -66,64 +67,68 @@ ADVICE = {
     errno.EROFS: "The file system is read-only: write somewhere else.",
     errno.EACCES: "Ask for write permission on that folder, or write somewhere else.",
     errno.EPERM: "Ask for write permission on that folder, or write somewhere else.",
-    errno.EIO: "The disk reports a fault: check it before writing again.",
+    errno.EIO: "The disk reports an error: check it before writing again.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.EBUSY: "The name is in use by the system (a mount point?): choose another name.",
     errno.EMFILE: "This process has too many files open: close some.",
 }
 if hasattr(errno, "EDQUOT"):
-    ADVICE[errno.EDQUOT] = "Your disk quota is used up: free some space, or write elsewhere."
+    ADVICE[errno.EDQUOT] = "Your disk quota is used up: free some space, or write to another disk."
 
 
 def is_partial(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path is, or lies in, what an unfinished writer is still making."""
+    """Return whether a path is, or is inside, the unfinished work of a writer."""
     return any(part.startswith(".") and part.endswith(PARTIAL) for part in Path(path).parts)
 
 
-class AtomicTarget:
-    """One file or store being written, invisible under its name until `commit`.
+class AtomicTarget(OwnedTarget):
+    """One file or store being written, not visible under its name until `commit`.
 
-    Every way out ends in `commit` or `discard`; a ``commit`` that raises has let go of everything,
-    so ``discard`` after it does nothing. Methods may be called from any thread, and twice.
+    Every use ends with `commit` or `discard`. After a ``commit`` that raised, everything is
+    released, so ``discard`` does nothing. Methods may be called from any thread, and more than
+    once.
 
     Parameters
     ----------
     path
-        Where the finished image goes. A symbolic link is followed, as ``open`` does.
+        Path of the finished image. A symbolic link is followed, as by ``open``.
     overwrite
-        Whether an image of that name may be replaced. Folders that are neither empty nor Zarr
-        stores with nothing else in them are never replaced.
+        Whether an image of that name may be replaced. Folders that contain anything other than a
+        Zarr store are never replaced.
     durable
-        Whether ``commit`` returns only when the image would survive a power loss.
+        Whether ``commit`` waits until the image would survive a power loss.
 
     Attributes
     ----------
     path
-        The target, absolute, as the caller named it.
+        Absolute path of the target, as given by the caller.
     folder
         The private folder.
     work_path
-        Where the image is to be made: a name that does not exist yet, inside `folder`.
+        Path to write the image to: a name inside `folder` that does not exist yet.
 
     Raises
     ------
     TargetExists
-        Something stands under that name and ``overwrite`` was not given. Nothing was touched.
+        A file of that name exists and ``overwrite`` is False. Nothing was changed.
     TargetBusy
-        Another writer, in this process or another, is making the same target.
+        Another writer, in this or another process, is writing the same target.
     WriteFailed
-        The folder is missing or not writable, or what stands there must not be replaced.
+        The folder is missing or not writable, or the existing file must not be replaced.
     BadArgument
-        The path names no file.
+        The path has no file name.
     """
+
+    path: Path
 
     def __init__(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, durable: bool = False
     ) -> None:
+        super().__init__()
         self.path = _named(path)
         self._overwrite = overwrite
         self._durable = durable
-        # One target has one folder, whatever links lead to it.
+        # A target has one private folder, also if several links lead to it.
         self._target = Path(os.path.realpath(self.path))
         wrong = unusable_name(self._target.name)
         if wrong is not None:
@@ -131,7 +136,6 @@ class AtomicTarget:
         self.folder = _beside(self._target, PARTIAL)
         self.work_path = self.folder / self._target.name
         self._mutex = forking.lock()
-        self._pid = os.getpid()
         self._committed = False
         self._fd: int | None = None
         with _reported(self.path, "cannot be written"):
@@ -144,64 +148,52 @@ class AtomicTarget:
                 clear(self.folder, LOCK)
                 if _names_in(self.folder):
                     raise WriteFailed(
-                        f"{self.path}: the remains of an earlier writer in {self.folder} cannot be "
-                        "removed. Close the programs that have them open, or remove that folder."
+                        f"{self.path}: unfinished files of an earlier writer in {self.folder} "
+                        "cannot be removed. Close the programs that have them open, or remove "
+                        "that folder."
                     )
             except BaseException:
                 self._drop_folder()
                 raise
 
     def commit(self) -> None:
-        """Put the finished work under the target's name, in one step.
+        """Give the finished file its final name, in one step.
 
-        Other files the format made beside ``work_path`` go along; the main one is moved last.
+        Other files that the format made next to ``work_path`` are moved too; the main one is last.
 
         Raises
         ------
         TargetExists
-            Somebody else made the target meanwhile, and ``overwrite`` was not given. The finished
-            work is kept; the message says where.
+            Another program made the target in the meantime, and ``overwrite`` is False. The
+            finished image is kept; the message has its path.
         WriteFailed
-            The disk refused. What stood under the name still does.
+            The file system refused. A previous file of that name is unchanged.
         """
         self.check_owner()
         with self._mutex:
             if self._committed:
                 return
             if self._fd is None:
-                raise WriteFailed(f"{self.path}: this writer was discarded, or failed before.")
+                raise WriteFailed(f"{self.path}: this writer was discarded, or has failed.")
             names = self._flushed_names()
             self._place(names)
             self._committed = True
             try:
                 if self._durable:
-                    with _reported(self.path, "is in place, but may not survive a power loss"):
+                    with _reported(self.path, "is complete, but may not survive a power loss"):
                         flush_folder(self._target.parent)
             finally:
                 self._drop_folder()
 
-    @property
-    def owned(self) -> bool:
-        """Whether this process made the target, and is not a forked copy of the one that did."""
-        return os.getpid() == self._pid
-
-    def check_owner(self) -> None:
-        """Raise `WriteFailed` in a forked child, whose writes would collide with its parent's."""
-        if not self.owned:
-            raise WriteFailed(
-                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
-                "which owns this writer. Only the owner can write: hand it the pixels."
-            )
-
     def discard(self) -> None:
-        """Remove the unfinished work; nothing to do after `commit` or in a forked child."""
+        """Remove the unfinished file; does nothing after `commit` or in a forked child."""
         if not self.owned:
             return
         with self._mutex:
             self._drop_folder()
 
     def _check_target(self) -> None:
-        """Raise if what stands under the target's name may not be replaced."""
+        """Raise if the existing file of the target's name must not be replaced."""
         if not os.path.lexists(self._target):
             return
         objection = _objection(self._target)
@@ -216,7 +208,7 @@ class AtomicTarget:
             raise WriteFailed(f"{self.path}: {objection}")
 
     def _flushed_names(self) -> list[str]:
-        """Names to move, the main one last, their bytes on disk if that was asked for."""
+        """Return the names to move, the main one last; flush them to disk if `durable`."""
         try:
             with _reported(self.path, "cannot be finished"):
                 names = [name for name in _names_in(self.folder) if not name.endswith(PARTIAL)]
@@ -228,32 +220,32 @@ class AtomicTarget:
                     flush_tree(self.folder)
                 return names
         except BaseException:
-            # After a failed flush nobody knows what the disk holds, so the work is not kept.
+            # After a failed flush the content on disk is unknown, so the file is not kept.
             self._drop_folder()
             raise
 
     def _place(self, names: Sequence[str]) -> None:
-        """Move the work to its final names, or put everything back, keep the work, and raise."""
+        """Move the files to their final names. On failure restore the old, keep the new, raise."""
         try:
             for attempt in count():
                 try:
                     self._move_in(names)
                     return
                 except (FileExistsError, FileNotFoundError) as error:
-                    # Between the look and the rename, somebody made or removed the target.
+                    # Another program made or removed the target between the check and the rename.
                     if isinstance(error, TargetExists) or attempt == 3:
                         raise
         except TargetExists as error:
             raise TargetExists(f"{error} {self._keep_work()}") from error
         except FileExistsError as error:
             raise TargetBusy(
-                f"{self.path}: other programs keep writing under this name. {self._keep_work()}"
+                f"{self.path}: other programs keep writing to this name. {self._keep_work()}"
             ) from error
         except WriteFailed as error:
             raise WriteFailed(f"{error} {self._keep_work()}") from error
         except OSError as error:
             raise _failure(
-                error, f"{self.path} cannot be put in place", self._keep_work()
+                error, f"{self.path} cannot be given its final name", self._keep_work()
             ) from error
         except BaseException:
             self._keep_work()
@@ -269,7 +261,7 @@ class AtomicTarget:
                 raise kind(f"{parent / name}: {objection}")
             if not self._overwrite:
                 raise TargetExists(
-                    f"{parent / name} was made by somebody else while {self.path} was written. "
+                    f"{parent / name} was made by another program while {self.path} was written. "
                     "Pass overwrite=True (--overwrite) to replace such files."
                 )
         if list(names) == taken == [self._target.name] and replace_at_once(
@@ -279,10 +271,10 @@ class AtomicTarget:
         self._move_through_parking(names, taken)
 
     def _move_through_parking(self, names: Sequence[str], taken: Sequence[str]) -> None:
-        """Move old files out of the way, new ones in; undo all of it if any step fails.
+        """Move old files away and new ones in; undo all of it if a step fails.
 
-        The old main file goes first and the new one comes last, so at no moment can the name be
-        opened and give a mixture of both. Old data wait where no writer clears anything.
+        The old main file is moved first and the new one last, so opening the name never returns a
+        mixture of both. Old data wait in a folder that no writer clears.
         """
         parent = self._target.parent
         parked = _new_folder(self._target, OLD) if taken else None
@@ -299,20 +291,20 @@ class AtomicTarget:
                     rename_new(destination, source)
             if parked and not removed_if_empty(parked):
                 raise WriteFailed(
-                    f"{self.path} cannot be put in place, and the old data cannot be put back: "
-                    f"they are whole, in {parked}."
+                    f"{self.path} cannot be given its final name, and the old data cannot be "
+                    f"restored: they are complete, in {parked}."
                 ) from error
             raise
         if parked:
             if self._durable:
                 flush_folder(parent)
-            # Deleted from inside the private folder, so that no half-deleted store can ever be
-            # taken for old data and put back.
+            # Delete inside the private folder, so that a partly deleted store is never mistaken for
+            # old data and restored.
             with contextlib.suppress(OSError):
                 parked.rename(self.folder / OLD)
 
     def _restore_old(self) -> None:
-        """Put back old data that a killed writer had parked, where its names are still free."""
+        """Restore old data that a killed writer had moved away, if their names are still free."""
         parked = _beside(self._target, OLD)
         if not parked.is_dir() or parked.is_symlink():
             return
@@ -324,12 +316,12 @@ class AtomicTarget:
         removed_if_empty(parked)
 
     def _keep_work(self) -> str:
-        """Let go of finished work without deleting it, and say where it is."""
+        """Release finished files without deleting them, and return a sentence with their path."""
         if self._fd is None:
             return ""
         fd, self._fd = self._fd, None
         if sys.platform == "win32":
-            _close_lock(fd)  # an open file there would hold the folder's name
+            _close_lock(fd)  # an open file would prevent renaming the folder
         place = self.folder
         for number in range(1, 1000):
             kept = _beside(self._target, KEPT if number == 1 else f"{KEPT}-{number}")
@@ -346,10 +338,10 @@ class AtomicTarget:
         if sys.platform != "win32":
             _close_lock(fd)
         until = "" if place != self.folder else ", until the next writer of that name clears it"
-        return f"The finished image is whole, at {place / self._target.name}{until}."
+        return f"The finished image is complete, at {place / self._target.name}{until}."
 
     def _drop_folder(self) -> None:
-        """Clear and remove the private folder and let go of the lock, as far as possible."""
+        """Clear and remove the private folder and release the lock, as far as possible."""
         if self._fd is None:
             return
         fd, self._fd = self._fd, None
@@ -357,7 +349,7 @@ class AtomicTarget:
             clear(self.folder, LOCK)
             if sys.platform == "win32":
                 _close_lock(fd)
-            # The lock file is what makes the folder known as ours: it goes last.
+            # The lock file identifies the folder as ours: it is removed last.
             with contextlib.suppress(OSError):
                 if not _names_in(self.folder):
                     (self.folder / LOCK).unlink()
@@ -370,15 +362,15 @@ class AtomicTarget:
 def write_bytes_atomically(
     path: str | os.PathLike[str], data: bytes | bytearray | memoryview, durable: bool = False
 ) -> None:
-    """Write a small file whole, or leave what stood there; an existing file is replaced.
+    """Write a small file completely; replace an existing file, or leave it unchanged.
 
-    Made for metadata that several threads may write. The bytes grow under a hidden name ending in
-    ``.bfbridge-partial`` in the same folder; only a kill leaves such a file behind.
+    For metadata that several threads may write. The bytes are written to a hidden name ending in
+    ``.bfbridge-partial`` in the same folder; such a file remains only after a kill.
 
     Raises
     ------
     WriteFailed
-        The folder is missing or not writable, or the disk refused.
+        The folder is missing or not writable, or the file system refused.
     """
     final = _named(path)
     thread = f"{os.getpid()}-{threading.get_native_id()}"
@@ -404,17 +396,17 @@ def write_bytes_atomically(
 
 
 def _named(path: str | os.PathLike[str]) -> Path:
-    """Return the path made absolute now, since the working directory may change later."""
+    """Return the absolute path, because the working directory may change later."""
     text = os.fsdecode(path)
     if "\0" in text:
-        raise BadArgument(f"{text!r} is not a path: it has a NUL character.")
+        raise BadArgument(f"{text!r} is not a path: it has a NUL character. Remove it.")
     named = Path(text).absolute()
     if not text or named.name in ("", ".."):
         raise BadArgument(f"{text!r} names no file to write: add a file name.")
     if named.name == LOCK or named.name.endswith((PARTIAL, OLD, KEPT)):
         raise BadArgument(
-            f"{named}: names ending in {PARTIAL}, {OLD}, {KEPT} and {LOCK} are bfbridge's own for "
-            "unfinished work. Choose another name."
+            f"{named}: names ending in {PARTIAL}, {OLD}, {KEPT} and {LOCK} are reserved for "
+            "unfinished files of bfbridge. Choose another name."
         )
     return named
 
@@ -451,7 +443,7 @@ def _failure(error: OSError, what: str, more: str = "") -> WriteFailed:
 
 @contextlib.contextmanager
 def _reported(path: Path, what: str) -> Iterator[None]:
-    """Turn the system's errors into ours; ours pass as they are."""
+    """Convert `OSError` to `WriteFailed`; bfbridge's own errors pass unchanged."""
     try:
         yield
     except WriteFailed:
@@ -471,19 +463,19 @@ def _check_parent(parent: Path, path: Path) -> None:
 
 
 def _objection(path: Path) -> str:
-    """Why what stands at `path` is never replaced; empty where it may be."""
+    """Return why the file at `path` is never replaced; empty if it may be."""
     mode = os.lstat(path).st_mode
     if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
         return ""
     if not stat.S_ISDIR(mode):
         return "this is a device, pipe or socket, not an image. Choose another name."
     names = {entry.name for entry in path.iterdir()}
-    stray = min(names, default="") if ZARR_MARKS.isdisjoint(names) else stray_in(path)
-    if not stray:
+    foreign = min(names, default="") if ZARR_MARKS.isdisjoint(names) else foreign_file(path)
+    if not foreign:
         return ""
     return (
-        f"this is a folder that holds other things than a Zarr image ({stray}), so it is never "
-        "replaced. Choose another name, or remove the folder yourself."
+        f"this is a folder that contains something other than a Zarr image ({foreign}), so it is "
+        "never replaced. Choose another name, or remove the folder yourself."
     )
 
 
@@ -492,9 +484,9 @@ _held: set[int] = set()
 
 
 def _forget_locks() -> None:
-    """In a forked child: close the parent's locks, which the parent goes on holding.
+    """In a forked child: close the parent's locks; the parent keeps holding them.
 
-    Else a child that outlives a killed parent would keep its target busy.
+    Otherwise a child that outlives a killed parent would keep the target locked.
     """
     for fd in _held:
         with contextlib.suppress(OSError):
@@ -518,19 +510,19 @@ def _close_lock(fd: int) -> None:
 
 
 def _take_lock(folder: Path, path: Path) -> int:
-    """Make `folder`, or take over a dead writer's, and return the descriptor that holds it."""
+    """Make `folder`, or take over that of a dead writer; return the descriptor of the lock."""
     for _ in range(100):
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
         try:
             fd, created = _open_lock(folder, path)
         except FileNotFoundError:
-            continue  # its owner finished just now
+            continue  # its owner has just finished
         try:
             if not lock_now(fd, created):
                 raise TargetBusy(
-                    f"{path} is being written by another writer{_owner(fd)}. Wait until that one "
-                    f"is closed. If there is none, remove {folder}."
+                    f"{path} is being written by another writer{_owner(fd)}. Wait until it is "
+                    f"closed. If there is no such writer, remove {folder}."
                 )
             if _is_at(fd, folder / LOCK):
                 _sign(fd)
@@ -539,14 +531,14 @@ def _take_lock(folder: Path, path: Path) -> int:
             _close_lock(fd)
             raise
         _close_lock(fd)
-    raise TargetBusy(f"{path} is being written by many writers in turn. Wait until they are done.")
+    raise TargetBusy(f"{path} is being written by several writers in turn. Wait for them.")
 
 
 def _open_lock(folder: Path, path: Path) -> tuple[int, bool]:
-    """Return a descriptor of the lock file and whether it was made here."""
+    """Return a descriptor of the lock file and whether this call made it."""
     if not _is_ours(folder):
         raise WriteFailed(
-            f"{path} cannot be written: {folder} is in the way, and was not made by bfbridge. "
+            f"{path} cannot be written: {folder} exists, and was not made by bfbridge. "
             "Move or remove it."
         )
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -561,19 +553,19 @@ def _open_lock(folder: Path, path: Path) -> tuple[int, bool]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a writer made the folder: it is no link, and has a lock or nothing in it."""
+    """Return whether a writer made the folder: not a link, and with a lock file or empty."""
     if not stat.S_ISDIR(os.lstat(folder).st_mode):
         return False
     for _ in range(5):
         names = {entry.name for entry in folder.iterdir()}
         if not names or LOCK in names:
             return True
-        time.sleep(0.01)  # the listing may have met a folder being made or removed
+        time.sleep(0.01)  # the folder may be in the process of being made or removed
     return False
 
 
 def _is_at(fd: int, path: Path) -> bool:
-    """Whether the file locked is the one that stands there now, not one removed meanwhile."""
+    """Return whether the locked file is the current one at this path, not a removed one."""
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
@@ -581,7 +573,7 @@ def _is_at(fd: int, path: Path) -> bool:
 
 
 def _sign(fd: int) -> None:
-    """Note the owner, for the message that others get."""
+    """Store the owner in the lock file, for messages to other writers."""
     import platform
 
     with contextlib.suppress(OSError):

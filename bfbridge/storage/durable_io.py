@@ -1,7 +1,7 @@
-"""What operating systems offer for files: whole reads and writes, locks, renames, flushes.
+"""File operations of operating systems: complete reads and writes, locks, renames, flushes.
 
-Plain functions over file names and descriptors. They raise the system's own ``OSError``; their
-caller, `bfbridge.storage.atomic`, knows what was being done and turns it into a sentence.
+Functions of file names and descriptors. They raise the system's ``OSError``; the caller,
+`bfbridge.storage.atomic`, knows the operation and builds the message.
 """
 
 from __future__ import annotations
@@ -31,49 +31,49 @@ __all__ = [
     "flush",
     "flush_folder",
     "flush_tree",
+    "foreign_file",
+    "foreign_key",
     "lock_now",
     "read_all",
     "removed_if_empty",
     "rename_new",
     "replace_at_once",
     "special_rename",
-    "stray_in",
-    "stray_key",
     "write_all",
 ]
 
-# A folder with one of these is a Zarr group or array.
+# A folder with one of these files is a Zarr group or array.
 ZARR_MARKS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray"})
 
-# What else lies in a store outside its groups and arrays: chunks of an array at the top ("0/1",
-# "0.1", "c/0/1"), copies of documents, OME-XML, and what desktops and network disks leave behind.
+# Other files of a store outside its groups and arrays: chunks of an array at the root ("0/1",
+# "0.1", "c/0/1"), copies of documents, OME-XML, and files that desktops and network disks create.
 _CHUNK_PART = re.compile(r"c|c?\.?\d+(\.\d+)*")
 _IN_STORES = re.compile(
     r"\.zmetadata|METADATA\.ome\.xml|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*|\.bfbridge-.*"
 )
 
-# msvcrt locks refuse reads too, so the locked byte lies beyond the owner's note.
+# msvcrt locks also refuse reads, so the locked byte lies beyond the owner's note.
 WINDOWS_LOCKED_BYTE = 1 << 30
 
-# What a kernel or file system says when it lacks an operation, not when the operation fails.
+# Errors of a kernel or file system that lacks an operation, not of an operation that fails.
 NOT_OFFERED = frozenset(
     {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOLCK}
 )
 
 
 def read_all(fd: int, length: int, offset: int | None = None) -> bytes:
-    """Read `length` bytes, however few one system call returns.
+    """Read `length` bytes, also if one system call returns fewer.
 
-    Linux returns at most 2 GiB - 4 KiB at once, network file systems less as they like. A call that
-    a signal interrupts is made again by Python (PEP 475).
+    Linux returns at most 2 GiB - 4 KiB at once, network file systems possibly less. Python repeats
+    a call that a signal interrupts (PEP 475).
 
     Parameters
     ----------
     fd, length
-        What to read from, and how many bytes.
+        File descriptor, and number of bytes.
     offset
-        Where in the file; None for its position. Without `os.pread` (Windows) the position is moved
-        there, so that the caller keeps other threads away.
+        Position in the file; None for the current position. Without `os.pread` (Windows) the
+        current position is moved, so the caller must exclude other threads.
 
     Returns
     -------
@@ -98,12 +98,12 @@ def read_all(fd: int, length: int, offset: int | None = None) -> bytes:
 
 
 def fill_at(fd: int, memory: memoryview, offset: int) -> int:
-    """Fill memory from `offset` of a file, as `read_all` reads; only where `os.preadv` exists.
+    """Fill memory from `offset` of a file, as `read_all` does; only where `os.preadv` exists.
 
     Returns
     -------
     int
-        How many bytes were filled: fewer than `memory` has only at the end of the file.
+        Number of bytes filled: less than the length of `memory` only at the end of the file.
     """
     done = os.preadv(fd, [memory], offset)
     while 0 < done < len(memory):
@@ -115,12 +115,12 @@ def fill_at(fd: int, memory: memoryview, offset: int) -> int:
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int | None = None) -> None:
-    """Write all of `data`, however little one system call takes; see `read_all` for `offset`.
+    """Write all of `data`, also if one system call takes less; see `read_all` for `offset`.
 
     Raises
     ------
     OSError
-        The file system refuses, or takes nothing.
+        The file system refuses, or writes nothing.
     """
     rest = memoryview(data).cast("B")
     if offset is not None and not hasattr(os, "pwrite"):
@@ -129,17 +129,17 @@ def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int | None 
     while rest:
         done = os.write(fd, rest) if offset is None else os.pwrite(fd, rest, offset)
         if not done:
-            raise OSError(errno.EIO, "the system writes nothing and gives no reason")
+            raise OSError(errno.EIO, "the system writes nothing and reports no reason")
         rest = rest[done:]
         if offset is not None:
             offset += done
 
 
 def lock_now(fd: int, created: bool) -> bool:
-    """Lock, or return False at once.
+    """Lock a file, or return False at once.
 
-    Where the file system has no locks, whoever made the file is its owner; that errs on the safe
-    side, since a dead owner's folder then has to be removed by hand.
+    Where the file system has no locks, the process that made the file is its owner. This is the
+    safe choice: the folder of a dead owner then has to be removed by hand.
     """
     try:
         if sys.platform == "win32":
@@ -156,11 +156,11 @@ def lock_now(fd: int, created: bool) -> bool:
     return True
 
 
-def clear(folder: Path, spared: str) -> None:
-    """Remove everything in a folder but what is called `spared`, as far as possible."""
+def clear(folder: Path, kept: str) -> None:
+    """Remove everything in a folder except the name `kept`, as far as possible."""
     with contextlib.suppress(OSError):
         for entry in list(folder.iterdir()):
-            if entry.name == spared:
+            if entry.name == kept:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 _unmark(entry)
@@ -171,7 +171,7 @@ def clear(folder: Path, spared: str) -> None:
 
 
 def _unmark(store: Path) -> None:
-    """Remove the documents of a Zarr store, so that it never opens while half of it is deleted."""
+    """Remove the documents of a Zarr store, so that it cannot be opened while it is deleted."""
     for root, folders, files in os.walk(store):
         marks = ZARR_MARKS.intersection(files)
         for name in marks:
@@ -180,10 +180,10 @@ def _unmark(store: Path) -> None:
             folders.clear()  # chunks only
 
 
-def stray_key(keys: Iterable[str]) -> str:
-    """Return one of a store's keys (relative paths of files) that is no part of it, or "".
+def foreign_key(keys: Iterable[str]) -> str:
+    """Return one of a store's keys (relative paths of files) that does not belong to it, or "".
 
-    Whatever lies in a group or an array below the top is taken as a part of it.
+    Everything inside a group or an array below the root counts as part of it.
     """
     keys = list(keys)
     split = [key.split("/") for key in keys]
@@ -198,13 +198,13 @@ def stray_key(keys: Iterable[str]) -> str:
     return ""
 
 
-def stray_in(store: Path) -> str:
-    """Return a file in a store's folder that is no part of it, or ""; see `stray_key`."""
-    return stray_key(_outer_files(store))
+def foreign_file(store: Path) -> str:
+    """Return a file in a store's folder that does not belong to it, or ""; see `foreign_key`."""
+    return foreign_key(_outer_files(store))
 
 
 def _outer_files(store: Path) -> Iterator[str]:
-    """Yield the files of a folder, of groups and arrays below it their documents only."""
+    """Yield the files of a folder; of groups and arrays below it, only their documents."""
     for root, folders, files in os.walk(store):
         base = os.path.relpath(root, store).replace(os.sep, "/")
         marks = ZARR_MARKS.intersection(files) if base != "." else set()
@@ -215,7 +215,7 @@ def _outer_files(store: Path) -> Iterator[str]:
 
 
 def removed_if_empty(folder: Path) -> bool:
-    """Remove a folder if it is empty, and tell whether it is gone."""
+    """Remove a folder if it is empty; return whether it is gone."""
     try:
         folder.rmdir()
     except OSError:
@@ -224,7 +224,7 @@ def removed_if_empty(folder: Path) -> bool:
 
 
 def replace_at_once(new: Path, old: Path) -> bool:
-    """Replace `old` by `new` in one step; False, with nothing done, where that is not offered."""
+    """Replace `old` by `new` in one step; return False, with nothing done, if not supported."""
     old_mode = os.lstat(old).st_mode
     if stat.S_ISREG(old_mode) and not new.is_dir():
         if sys.platform != "win32":
@@ -236,7 +236,7 @@ def replace_at_once(new: Path, old: Path) -> bool:
 
 
 def rename_new(source: Path, destination: Path) -> None:
-    """Rename, raising `FileExistsError` if the new name is taken."""
+    """Rename; raise `FileExistsError` if the new name exists."""
     if os.name == "nt":
         source.rename(destination)  # never replaces on Windows
         return
@@ -255,7 +255,7 @@ def rename_new(source: Path, destination: Path) -> None:
     except OSError as error:
         if error.errno not in NOT_OFFERED:
             raise
-        # Neither exclusive renames nor hard links (exFAT, some network disks): look, then move.
+        # Neither exclusive renames nor hard links (exFAT, some network disks): check, then move.
         if os.path.lexists(destination):
             raise FileExistsError(errno.EEXIST, "the name is taken", destination) from error
         source.rename(destination)
@@ -295,7 +295,7 @@ def special_rename(source: Path, destination: Path, *, exchange: bool) -> bool:
 
 
 def flush(fd: int) -> None:
-    """Send a file's bytes to the disk itself; on macOS fsync stops at the drive's own cache."""
+    """Write a file's bytes to the disk; on macOS fsync stops at the cache of the drive."""
     if sys.platform == "darwin":
         with contextlib.suppress(OSError):
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
@@ -304,7 +304,7 @@ def flush(fd: int) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system lets folders be flushed."""
+    """Make the names in a folder durable, if the system can flush folders."""
     if os.name == "nt":
         return
     fd = os.open(folder, os.O_RDONLY)

@@ -14,14 +14,14 @@ __all__ = ["FileObject"]
 
 
 class FileObject:
-    """An open binary file of the caller, which is not closed. It meets `RandomAccess`.
+    """An open binary file of the caller, which is not closed. Implements `RandomAccess`.
 
     Parameters
     ----------
     file
         Opened in binary mode, seekable.
     name
-        Of the file, for messages.
+        Name of the file, for messages.
     """
 
     def __init__(self, file: IO[bytes], name: str) -> None:
@@ -45,7 +45,7 @@ class FileObject:
         try:
             with contextlib.nullcontext() if self._positioned else self._lock:
                 self._seek(offset)
-                # An unbuffered file may give less than it is asked for.
+                # An unbuffered file may return fewer bytes than requested.
                 while missing > 0:
                     part = self._read_some(offset + length - missing, missing)
                     if part == b"":
@@ -71,7 +71,7 @@ class FileObject:
         if os.getpid() != self._pid and not isinstance(self._file, io.BytesIO):
             raise UnreadableFile(
                 f"{self._name}: this open file is shared with the parent of this forked process, "
-                "and each would move the other's position in it. Open the image by its path."
+                "and both would move its position. Open the image by its path."
             )
         self._file.seek(offset)
 
@@ -81,13 +81,13 @@ class FileObject:
         return self._file.read(length)
 
     def close(self) -> None:
-        """Nothing to release: the file belongs to the caller."""
+        """Do nothing: the file belongs to the caller."""
 
 
 def _is_plain(file: Any) -> bool:
-    """Whether an open file gives what its descriptor gives, so that no position is needed.
+    """Return whether an open file has the bytes of its descriptor, so no position is needed.
 
-    Forked processes have one position in common.
+    Forked processes share one position.
     """
     raw = file.raw if type(file) is io.BufferedReader else file
     return type(raw) is io.FileIO

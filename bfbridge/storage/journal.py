@@ -1,21 +1,21 @@
-"""Changes of a finished store that are made in full or not at all.
+"""Changes of a finished store that are applied completely or not at all.
 
-A store of many files cannot be replaced by one rename without being copied whole. A change is
-therefore written aside first, in a folder of the store::
+A store of many files cannot be replaced by one rename without copying all of it. A change is
+therefore first written to a folder of the store::
 
     cells.ome.zarr/
-        0/c/0/0/0/0/0                       as it was, until the change is committed
+        0/c/0/0/0/0/0                       unchanged until the change is committed
         .bfbridge-journal/
-            new/0/c/0/0/0/0/0               what it will be
-            commit.json                     the change is complete: what to remove, what comes last
+            new/0/c/0/0/0/0/0               the new content
+            commit.json                     the change is complete: keys to remove, keys moved last
 
-Until ``commit.json`` is there, the store is as it was, and whoever opens it next for writing drops
-what lies in ``new``. From then on the change counts: its files are moved to their places, which can
-be done again and again, by the next writer if this one is killed. Meanwhile bfbridge reads the new
-files where they are, so its readers see the whole change; other programs may see a part of it.
+Before ``commit.json`` exists, the store is unchanged, and the next writer deletes ``new``. Once it
+exists, the change is committed: its files are moved to their places. This step can be repeated, by
+the next writer if this one is killed. Until it is done, bfbridge reads the new files from the
+journal, so its readers see the whole change; other programs may see a part of it.
 
-This holds for kills, crashes and full disks. After a power loss the file system decides which of
-these steps it remembers, as nothing is flushed.
+This holds for kills, crashes and full disks. Nothing is flushed, so after a power loss it depends
+on the file system which of these steps are on disk.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ _UNFINISHED: Final = ".partial"
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """A change of a store that was begun and not ended.
+    """A change of a store that was started and not finished.
 
     Attributes
     ----------
     path
-        Of the store.
+        Path of the store.
     committed
-        Whether the change is complete in the journal. If not, the store is as it was.
+        Whether the change is complete in the journal. If not, the store is unchanged.
     """
 
     path: str
@@ -71,31 +71,31 @@ class Interrupted:
     def __str__(self) -> str:
         what = (
             "is complete in its journal, but not yet in place: bfbridge reads it, other programs "
-            "may see old and new pixels side by side"
+            "may see a mixture of old and new pixels"
             if self.committed
-            else "was not completed: the store is as it was before"
+            else "was not completed: the store is unchanged"
         )
         return (
-            f"{self.path}: a change of this store was interrupted, or is under way. It {what}. "
+            f"{self.path}: a change of this store was interrupted, or is in progress. It {what}. "
             f"bfbridge.recover({self.path!r}) "
             f"{'finishes it' if self.committed else 'removes what is left of it'}."
         )
 
     @property
     def ended(self) -> str:
-        """What is said once it was put in order."""
-        what = "was finished" if self.committed else "was dropped: the store is as it was before"
-        return f"{self.path}: a change of this store that had been interrupted {what}."
+        """Message after the change was finished or discarded."""
+        what = "was finished" if self.committed else "was discarded: the store is unchanged"
+        return f"{self.path}: an interrupted change of this store {what}."
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What readers need to know of a change that is committed and not yet in place.
+    """A change that is committed and not yet in place, for readers.
 
     Attributes
     ----------
     folder
-        Where its new files are, by the same keys as in the store.
+        Folder of its new files, under the same keys as in the store.
     removed
         Keys that the change removes.
     """
@@ -105,7 +105,7 @@ class Pending:
 
 
 def find_interrupted(path: str | os.PathLike[str]) -> Interrupted | None:
-    """Return what is known of a change in a store that was begun and not ended, if there is one.
+    """Return the change of a store that was started and not finished, or None.
 
     A change that another process is making at this moment looks the same.
     """
@@ -130,48 +130,48 @@ def pending_of(root: str | os.PathLike[str]) -> Pending | None:
 
 
 class Journal:
-    """A change of one store. One at a time; the caller keeps other writers away.
+    """A change of one store. One at a time; the caller excludes other writers.
 
     Parameters
     ----------
     root
-        The store. A change that was left there is finished, or dropped if it was not committed.
+        The store. A change left there is finished, or discarded if it was not committed.
 
     Raises
     ------
     UnreadableFile
-        What was left is damaged.
+        The journal that was left is damaged.
     WriteFailed
-        It cannot be finished or dropped.
+        The change cannot be finished or discarded.
 
     Attributes
     ----------
     folder
-        Where files are written: under the keys that they will have in the store.
+        Folder to write files to, under the keys that they will have in the store.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root)
         self._journal = self._root / FOLDER
         self.folder = self._root / NEW
-        with self._reported("a change that was interrupted cannot be put in order"):
+        with self._reported("an interrupted change cannot be finished or discarded"):
             self._settle()
 
     def commit(self, removed: Sequence[str], last: Sequence[str]) -> None:
-        """Make the change part of the store.
+        """Apply the change to the store.
 
         Parameters
         ----------
         removed
             Keys to remove.
         last
-            Keys to put in place after all others, in this order.
+            Keys to move after all others, in this order.
 
         Raises
         ------
         WriteFailed
-            The disk refuses. The store is as it was, or the message says that the next writer
-            will finish the change.
+            The file system refuses. Either the store is unchanged, or the message states that the
+            next writer will finish the change.
         """
         record = {"format": _FORMAT, "removed": sorted(removed), "last": list(last)}
         if not removed and not self.folder.is_dir():
@@ -188,12 +188,12 @@ class Journal:
             self._settle()
 
     def discard(self) -> None:
-        """Drop the change, unless it is committed."""
+        """Discard the change, unless it is committed."""
         if not (self._root / COMMIT).exists():
             shutil.rmtree(self._journal, ignore_errors=True)
 
     def _settle(self) -> None:
-        """Put a committed change in place, or drop one that is not; doing it twice does no harm."""
+        """Put a committed change in place, or discard another; can be repeated safely."""
         record = _read_record(self._root / COMMIT)
         if record is not None:
             keys = sorted(self._staged())
@@ -205,7 +205,7 @@ class Journal:
             for key in record["removed"]:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     self.place(key).unlink()
-            # From here on there is nothing to be done again.
+            # The change is complete now: nothing has to be repeated after this line.
             (self._root / COMMIT).unlink()
         if self._journal.is_dir():
             shutil.rmtree(self._journal)
@@ -218,13 +218,12 @@ class Journal:
                     yield file if base == "." else f"{base}/{file}"
 
     def place(self, key: str) -> Path:
-        """Return where a key's file is in the store.
+        """Return the path of a key's file in the store.
 
         Raises
         ------
         UnreadableFile
-            It is outside the store: the key, which a damaged journal may name, or a link leads
-            there.
+            It is outside the store, because of the key (in a damaged journal) or of a link.
         """
         parts = key.split("/")
         path = self._root.joinpath(*parts)
@@ -232,8 +231,8 @@ class Journal:
         inside = folder == root or folder.startswith(root.rstrip(os.sep) + os.sep)
         if not inside or {"", ".", "..", FOLDER} & set(parts) or "\\" in key or "\0" in key:
             raise UnreadableFile(
-                f"{self._root}: a change of the file {key!r} leads out of the store. Stores that "
-                "are changed in place have all their files in their own folder."
+                f"{self._root}: a change of the file {key!r} leads out of the store. A store can "
+                "be changed in place only if all its files are in its own folder."
             )
         return path
 
@@ -250,7 +249,7 @@ class Journal:
 
 
 def _read_record(path: Path) -> dict[str, list[str]] | None:
-    """Return what a commit says, or None where there is none."""
+    """Return the record of a commit, or None if there is none."""
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
@@ -262,12 +261,12 @@ def _read_record(path: Path) -> dict[str, list[str]] | None:
 
 
 def parse_record(data: bytes, where: str) -> dict[str, list[str]]:
-    """Return what a commit says: the keys "removed", and those put in place "last".
+    """Return the record of a commit: the keys "removed", and those moved "last".
 
     Raises
     ------
     UnreadableFile
-        It is damaged, or of another version of bfbridge.
+        It is damaged, or was written by another version of bfbridge.
     """
     try:
         if len(data) > _LARGEST:
@@ -279,7 +278,7 @@ def parse_record(data: bytes, where: str) -> dict[str, list[str]]:
             raise ValueError("it is of another format")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableFile(
-            f"{where}: the record of a change cannot be read ({error}), so it is not known which "
+            f"{where}: the record of a change cannot be read ({error}), so it is unknown which "
             "files of the store are current. Restore the store from a copy."
         ) from error
     return {"removed": removed, "last": last}

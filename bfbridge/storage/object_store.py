@@ -1,15 +1,14 @@
-"""New files at URLs: the objects below one, and what keeps two writers of it apart.
+"""New files at URLs: the objects below a URL, and protection against a second writer.
 
-An object store has no renames, so a new store cannot be made aside and moved into place. Its order
-of writing takes that part: chunks first, documents last, the one that makes it an image last of
-all. Until then nothing opens there. While a writer is at work an object called
-``.bfbridge-partial`` says whose the place is.
+An object store has no renames, so a new store cannot be made elsewhere and moved into place.
+Instead, the order of writing makes it appear at once: chunks first, documents last, and the
+document that makes it an image last of all. Before that it cannot be opened. While a writer is
+active, an object called ``.bfbridge-partial`` marks the store as taken.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import uuid
 from contextlib import suppress
@@ -26,7 +25,8 @@ from bfbridge.errors import (
 )
 from bfbridge.runtime import forking
 from bfbridge.runtime.systems import process_is_gone, process_namespace
-from bfbridge.storage.durable_io import ZARR_MARKS, stray_key
+from bfbridge.storage.durable_io import ZARR_MARKS, foreign_key
+from bfbridge.storage.ownership import OwnedTarget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ class Objects:
     Parameters
     ----------
     source
-        Of a URL.
+        A source with a URL.
     """
 
     def __init__(self, source: Source) -> None:
@@ -54,14 +54,14 @@ class Objects:
         self._root = root.rstrip("/")
 
     def put(self, key: str, data: Any, *, new: bool = False) -> None:
-        """Write an object; it appears whole or not at all.
+        """Write an object; it appears completely or not at all.
 
         Raises
         ------
         WriteFailed
-            The server refuses.
+            The server refuses to write.
         FileExistsError
-            There is one and `new` was asked for, on servers that can tell in the same step.
+            The object exists and `new` is True, on servers that can check this in the same step.
         """
         view = bytes(data)
         try:
@@ -81,7 +81,7 @@ class Objects:
         Raises
         ------
         WriteFailed
-            The server refuses.
+            The server refuses to write.
         """
         try:
             self._fs.put_file(path, self._path(key))
@@ -89,19 +89,19 @@ class Objects:
             raise self._write_failed(key, error) from error
 
     def get(self, key: str, start: int | None = None, stop: int | None = None) -> bytes | None:
-        """Return an object, or the bytes from `start` to `stop` of it; None if there is none.
+        """Return an object, or its bytes from `start` to `stop`; None if there is none.
 
         Raises
         ------
         ReadFailed
-            It cannot be fetched.
+            The object cannot be fetched.
         """
         try:
             data: bytes = self._fs.cat_file(self._path(key), start=start, end=stop)
         except (FileNotFoundError, KeyError):
             return None
         except Exception as error:
-            raise ReadFailed(f"{self.label(key)}: cannot be fetched ({_why(error)}).") from error
+            raise ReadFailed(f"{self.label(key)}: cannot be read ({_why(error)}).") from error
         return data
 
     def keys(self, under: str = "") -> list[str]:
@@ -110,7 +110,7 @@ class Objects:
         Raises
         ------
         WriteFailed
-            The server does not list.
+            The server refuses to list objects.
         """
         folder = f"{self._root}/{under}".rstrip("/")
         try:
@@ -123,12 +123,12 @@ class Objects:
         return sorted(path[len(self._root) :].lstrip("/") for path in found)
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Remove objects, those that are not there among them.
+        """Remove objects; those that do not exist are ignored.
 
         Raises
         ------
         WriteFailed
-            The server refuses.
+            The server refuses to remove them.
         """
         paths = [self._path(key) for key in keys]
         if not paths:
@@ -137,7 +137,7 @@ class Objects:
             if len(paths) > 1 and not any(sign in self._root for sign in "*?["):
                 self._fs.rm(paths)
                 return
-            # One by one where the name could be taken for a pattern that fits others as well.
+            # One by one if the name contains pattern characters, which would match other names too.
             for path in paths:
                 with suppress(FileNotFoundError):
                     self._fs.rm_file(path)
@@ -145,7 +145,7 @@ class Objects:
             raise self._write_failed("", error) from error
 
     def label(self, key: str) -> str:
-        """Return how messages name a key."""
+        """Return the name of a key for messages."""
         return f"{self.name}/{key}" if key else self.name
 
     def _path(self, key: str) -> str:
@@ -162,91 +162,80 @@ def _why(error: Exception) -> str:
 
 
 def _says_taken(error: Exception) -> bool:
-    """Whether an exclusive write failed because the object is there; S3 answers 412 or 409."""
+    """Return whether an exclusive write failed because the object exists (S3: 412 or 409)."""
     if isinstance(error, FileExistsError):
         return True
-    told = f"{error} {error.__cause__}"
-    return "PreconditionFailed" in told or "ConditionalRequestConflict" in told
+    text = f"{error} {error.__cause__}"
+    return "PreconditionFailed" in text or "ConditionalRequestConflict" in text
 
 
-class UrlTarget:
-    """A store being written at a URL; what `AtomicTarget` is for paths.
+class UrlTarget(OwnedTarget):
+    """A store being written at a URL; the counterpart of `AtomicTarget` for paths.
 
     Parameters
     ----------
     source
-        Of the URL.
+        A source with a URL.
     overwrite
-        Whether a Zarr store there may be replaced. It is removed when writing begins, its documents
-        first: between that and `commit` nothing opens there.
+        Whether an existing Zarr store may be replaced. It is removed when writing begins, its
+        documents first: until `commit` nothing can be opened there.
 
     Attributes
     ----------
     path
         The URL, for messages.
     work_path
-        Its source, for the backend.
+        Source of the URL, for the backend.
     folder
-        Where unfinished chunks wait on this machine.
+        Folder of this machine for unfinished chunks.
     occupied
         Whether there is a store that will be replaced.
 
     Raises
     ------
     TargetExists
-        There is something and `overwrite` was not given.
+        Objects exist below the URL and `overwrite` is False.
     TargetBusy
-        A writer is at work there, or left an unfinished store.
+        A writer is active there, or left an unfinished store.
     WriteFailed
-        What is there is no Zarr store, or the server refuses.
+        The existing objects are not a Zarr store, or the server refuses.
     """
 
+    path: str
+
     def __init__(self, source: Source, *, overwrite: bool = False) -> None:
+        super().__init__()
         self.path = source.name
         self.work_path: Any = source
         self.folder = Path(tempfile.gettempdir())
         self._objects = Objects(source)
         self._mutex = forking.lock()
-        self._pid = os.getpid()
         self._begun = self._over = False
         self._refuse(self._objects.keys(), overwrite)
         self._take()
 
-    @property
-    def owned(self) -> bool:
-        """Whether this process made the target, and is not a forked copy of the one that did."""
-        return os.getpid() == self._pid
-
-    def check_owner(self) -> None:
-        """Raise `WriteFailed` in a forked child, whose writes would collide with its parent's."""
-        if not self.owned:
-            raise WriteFailed(
-                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
-                "which owns this writer. Only the owner can write: hand it the pixels."
-            )
-
     def begin(self) -> None:
-        """Remove the store that is replaced, documents first, so that no half of it opens."""
+        """Remove the store that is replaced, documents first, so that no part of it opens."""
         self._begun = True
         if self.occupied:
             self._clear()
 
     def commit(self) -> None:
-        """End: the store is complete, and stands at its place already."""
+        """Finish: the store is complete and at its final place."""
         with self._mutex:
             if not self._over:
                 self._over = True
                 self._objects.remove([MARK])
 
     def discard(self) -> None:
-        """Remove what was written; nothing to do after `commit` or in a forked child."""
+        """Remove the written objects; does nothing after `commit` or in a forked child."""
         if not self.owned:
             return
         with self._mutex:
             if self._over:
                 return
             self._over = True
-            # What the server does not let go of stays under the mark, and never opens.
+            # Objects that the server does not remove remain below the mark, and never open.
             with suppress(WriteFailed):
                 if self._begun:
                     self._clear()
@@ -268,13 +257,13 @@ class UrlTarget:
             raise self._busy()
         others = [key for key in keys if key != MARK]
         stored = any(key in ZARR_MARKS for key in others)
-        # A writer that is gone leaves chunks without documents; they are ours to remove.
+        # A dead writer leaves chunks without documents; they may be removed.
         self.occupied = bool(others)
-        stray = stray_key(others) if stored else "".join(others[:1])
-        if others and (stray or not stored) and MARK not in keys:
+        foreign = foreign_key(others) if stored else "".join(others[:1])
+        if others and (foreign or not stored) and MARK not in keys:
             raise (WriteFailed if overwrite else TargetExists)(
-                f"{self.path}: there are objects below this URL that are no Zarr store, or no part "
-                f"of it ({stray}). Remove them, or choose another name."
+                f"{self.path}: there are objects below this URL that do not belong to a Zarr store "
+                f"({foreign}). Remove them, or choose another name."
             )
         if stored and not overwrite:
             raise TargetExists(
@@ -293,12 +282,12 @@ class UrlTarget:
 
     def _busy(self) -> TargetBusy:
         return TargetBusy(
-            f"{self.path}: another writer is at work there, or was killed on another machine. If "
-            f"none is, remove all objects below this URL, {MARK} last."
+            f"{self.path}: another writer is active there, or was killed on another machine. If "
+            f"there is none, remove all objects below this URL, {MARK} last."
         )
 
     def _is_left_behind(self) -> bool:
-        """Whether the mark is of a process of this machine that is gone."""
+        """Return whether the mark was made by a process of this machine that has ended."""
         try:
             owner = json.loads(self._objects.get(MARK) or b"{}")
             machine, pid = owner["machine"], int(owner["pid"])

@@ -12,22 +12,22 @@ from bfbridge.storage.source import RandomAccess, fetch
 
 __all__ = ["RUN_BYTES", "Rows"]
 
-# Rows are read in runs of about so many bytes.
+# Rows are read in runs of about this many bytes.
 RUN_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """How rows of pixels are stored.
+    """Layout of uncompressed rows of pixels in a file.
 
     Attributes
     ----------
     row
-        Bytes from one row to the next.
+        Bytes from the start of one row to the start of the next.
     dtype
-        Of a value, with its byte order.
+        Dtype of a component, with its byte order.
     components
-        How many values each pixel has, one after the other.
+        Number of components of a pixel, stored one after the other.
     """
 
     row: int
@@ -36,7 +36,7 @@ class Rows:
 
     @property
     def pixel(self) -> int:
-        """Bytes of a pixel."""
+        """Bytes of one pixel."""
         return self.components * self.dtype.itemsize
 
     def read(self, access: RandomAccess, offset: int, first: int, out: Any, where: str) -> None:
@@ -47,13 +47,14 @@ class Rows:
         access
             The open file.
         offset
-            Of the first pixel that is read.
+            Position in the file of the first pixel that is read.
         first
             The first of the components that are read.
         out
-            Of shape (Y, X, components). Where it is in memory as in the file, it is read into.
+            Array of shape (Y, X, components). If its memory layout is that of the file, it is
+            filled without a copy.
         where
-            The file and the plane, for messages.
+            File and plane, for messages.
 
         Raises
         ------
@@ -75,16 +76,16 @@ class Rows:
                 self.put(data, first, part)
 
     def length(self, height: int, width: int) -> int:
-        """Return the bytes from the first pixel of a region to its last."""
+        """Return the number of bytes from the first pixel of a region to its last."""
         return (height - 1) * self.row + width * self.pixel
 
     def put(self, data: bytes | memoryview, first: int, out: Any) -> None:
-        """Copy pixels out of stored rows into an array of shape (Y, X, components).
+        """Copy pixels from stored rows into an array of shape (Y, X, components).
 
         Parameters
         ----------
         data
-            From the first pixel on.
+            Stored bytes, from the first pixel on.
         first
             The first of the components that are copied.
         out
@@ -94,6 +95,6 @@ class Rows:
         strides = (self.row, self.pixel, self.dtype.itemsize)
         shape = (height, width, self.components)
         pixels = np.ndarray(shape, self.dtype, np.frombuffer(data, np.uint8), 0, strides)
-        # Whole planes are copied faster than the components of single pixels.
+        # Copying whole planes is faster than copying components of single pixels.
         for number in range(components):
             out[:, :, number] = pixels[:, :, first + number]

@@ -1,7 +1,7 @@
-"""Where bytes come from: a path, a URL, an open binary file, or bytes in memory.
+"""Sources of bytes: a path, a URL, an open binary file, or bytes in memory.
 
 A `Source` names one file or folder and opens it for reads at any offset from any thread. Backends
-read through it, so each of them works from all four without knowing which it is.
+read through it, so each of them supports all four kinds.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class RandomAccess(Protocol):
         Raises
         ------
         UnreadableFile
-            The file system or the server refuses.
+            The file system or the server refuses to read.
         FileChanged
-            It is a local file that was written to after it was opened.
+            A local file was changed after it was opened.
         """
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class Source:
     Attributes
     ----------
     name
-        For messages and for suffixes: the path, the URL, or the name given with bytes.
+        Name for messages and suffixes: the path, the URL, or the name given with bytes.
     path
         The local path, or None.
     url
@@ -76,7 +76,7 @@ class Source:
     file
         The open binary file, or None. It is not closed by bfbridge, and cannot be pickled.
     storage_options
-        What the fsspec filesystem is made with (credentials among them: never in messages).
+        Arguments of the fsspec filesystem. They may be credentials: never shown in messages.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Source:
         )  # fmt: skip
 
     def exists(self) -> bool:
-        """Whether there is a file or folder."""
+        """Return whether there is a file or folder."""
         if self.path is not None:
             return os.path.exists(self.path)
         if self.url is not None:
@@ -124,10 +124,11 @@ class Source:
         return True
 
     def _check_answered(self, missing: FileNotFoundError) -> None:
-        """Raise if a file is said to be missing because the server did not answer.
+        """Raise if a file seems to be missing only because the server did not answer.
 
-        fsspec says so of every failure over HTTP. A server that is silent (OSError), broken (500
-        and above) or asks who we are (401) says nothing of files; with 403 some mean "missing".
+        fsspec reports every HTTP failure as a missing file. No answer (OSError), a server error
+        (500 and above) or a request for credentials (401) does not mean that; 403 does for some
+        servers.
         """
         cause = missing.__cause__
         status = getattr(cause, "status", 0)
@@ -139,7 +140,7 @@ class Source:
         return UnreadableFile(f"{self.name}: cannot be reached ({why}).")
 
     def is_dir(self) -> bool:
-        """Whether this is a folder."""
+        """Return whether this is a folder."""
         if self.path is not None:
             return self.path.is_dir()
         if self.url is not None:
@@ -158,7 +159,7 @@ class Source:
             raise self._unreachable(error) from error
         if "mimetype" not in info:
             return bool(info.get("type") == "directory")
-        # A web server: isdir() fetches the whole answer to look for links, so only of a page.
+        # Over HTTP, isdir() fetches the whole answer to look for links: call it for pages only.
         is_page = str(info["mimetype"]).startswith("text/html")
         return is_page and bool(filesystem.isdir(path))
 
@@ -174,9 +175,9 @@ class Source:
         Raises
         ------
         MissingExtra
-            fsspec, or the package behind this protocol, is not installed.
+            fsspec, or the package for this protocol, is not installed.
         BadArgument
-            There is no such protocol, or `storage_options` do not fit it.
+            The protocol does not exist, or `storage_options` do not fit it.
         UnreadableFile
             The archive of a chained URL cannot be opened.
         """
@@ -193,7 +194,7 @@ class Source:
             ) from error
         except (ValueError, TypeError) as error:
             raise BadArgument(f"{self.name}: no filesystem for this URL ({error}).") from error
-        except Exception as error:  # of the file system behind a chained URL
+        except Exception as error:  # from the filesystem of a chained URL
             raise self._unreachable(error) from error
 
     def open(self) -> RandomAccess:
@@ -202,9 +203,9 @@ class Source:
         Raises
         ------
         FileMissing
-            There is nothing there.
+            The file does not exist.
         UnreadableFile
-            It is a folder, or may not be read.
+            It is a folder, or cannot be read.
         """
         if self.path is not None:
             return _open_path(self.path)
@@ -228,7 +229,7 @@ class Source:
         return _RemoteFile(self) if copy is None else _open_path(Path(copy))
 
     def head(self, length: int = 4096) -> bytes:
-        """First bytes of the file; empty for a folder."""
+        """Return the first bytes of the file; empty for a folder."""
         if self.is_dir():
             return b""
         access = self.open()
@@ -243,10 +244,10 @@ class Source:
         Raises
         ------
         FileMissing
-            Bytes and open files have no folder to look in.
+            Bytes and open files have no folder.
         """
         if self.path is not None:
-            # Never taken for a URL, whatever the name is.
+            # Always a path, also if the name looks like a URL.
             path = self.path.parent / name
             return Source(name=str(path), path=path)
         if self.url is not None:
@@ -268,12 +269,12 @@ class Source:
 
 
 def path_or_url(target: str | os.PathLike[str]) -> Path | str:
-    """Return what a user's path or URL names: a local path, or the text of a URL.
+    """Return the path or URL that a user gave: a local path, or the text of a URL.
 
     Every path and URL that a caller passes goes through this function. ``~`` and ``~user`` are
     expanded. A ``file:`` URL is a local path with percent-encoded characters (RFC 8089), and so is
-    fsspec's ``local://``. A file whose name has these characters literally is found too, as fsspec
-    does not encode them.
+    fsspec's ``local://``. A file whose name contains such codes literally is found too, because
+    fsspec does not encode them.
 
     Parameters
     ----------
@@ -283,7 +284,7 @@ def path_or_url(target: str | os.PathLike[str]) -> Path | str:
     Raises
     ------
     BadArgument
-        It is empty, has a NUL character, or is no path.
+        `target` is empty, has a NUL character, or is not a path.
     """
     try:
         text = os.fspath(target)
@@ -303,7 +304,7 @@ def path_or_url(target: str | os.PathLike[str]) -> Path | str:
     if is_local_url:
         return _path_of_url(text)
     path = Path(text)
-    with contextlib.suppress(RuntimeError):  # there is no such user: "~" is part of the name
+    with contextlib.suppress(RuntimeError):  # no such user: "~" is part of the name
         path = path.expanduser()
     return path
 
@@ -331,21 +332,21 @@ def as_source(
     storage_options: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> Source:
-    """Make a `Source` of whatever a user hands over.
+    """Make a `Source` from any input that `BioReader` accepts.
 
     Parameters
     ----------
     target
         A path or URL as `path_or_url` takes it, bytes, or an open binary file with ``seek``.
     storage_options
-        For a URL: what its fsspec filesystem is made with.
+        Arguments of the fsspec filesystem of a URL.
     name
-        For bytes and files without a name: a file name whose suffix hints at the format.
+        For bytes and files without a name: a file name whose suffix suggests the format.
 
     Raises
     ------
     BadArgument
-        It is none of these.
+        `target` is none of these.
     """
     if storage_options is not None and not isinstance(storage_options, Mapping):
         raise BadArgument(
@@ -377,10 +378,10 @@ def fetch(
     Parameters
     ----------
     access, offset, length
-        What to read.
+        Where to read, and how many bytes.
     memory
-        At least as many bytes, filled and returned where that saves a copy: fresh memory costs a
-        page fault every 4 KiB.
+        A buffer of at least `length` bytes. It is filled and returned if that saves a copy: new
+        memory costs a page fault every 4 KiB.
     """
     if memory is not None and isinstance(access, _LocalFile) and hasattr(os, "preadv"):
         return memory[: access.read_into(offset, memory[:length])]
@@ -406,9 +407,9 @@ class _LocalFile:
     Attributes
     ----------
     size
-        In bytes.
+        Size in bytes.
     stamp
-        Of the file when it was opened; each read compares the file with it.
+        Stamp of the file when it was opened; each read compares the file with it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -418,7 +419,7 @@ class _LocalFile:
         self._readers = 0
         self._closed = False
         forking.in_child(self._forget_others)
-        # A pipe would be waited for until somebody writes to it.
+        # Opening a pipe would block until another process writes to it.
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
             self._fd = os.open(path, flags)
@@ -430,21 +431,22 @@ class _LocalFile:
             status = os.fstat(self._fd)
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableFile(
-                    f"{path}: this is a pipe, device or socket, not a file. Copy what it gives to "
-                    "a file, or hand the bytes over."
+                    f"{path}: this is a pipe, device or socket, not a file. Copy its content to a "
+                    "file, or pass the bytes."
                 )
             self.stamp = FileStamp.of_status(status)
             self.size = status.st_size
         except BaseException:
-            os.close(self._fd)
+            # Once only: the number may belong to another file when __del__ runs.
+            self.close()
             raise
 
     def _forget_others(self) -> None:
-        # Reads under way on other threads of the parent never end in the child.
+        # Reads of other threads of the parent never end in the child.
         self._readers = 0
 
     def fileno(self) -> int:
-        """The descriptor, for `filesystem.fill_at` and for mapping into memory."""
+        """Return the descriptor, for `durable_io.fill_at` and for memory maps."""
         return self._fd
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -452,13 +454,13 @@ class _LocalFile:
             return self._read_all(offset, length)
 
     def read_into(self, offset: int, memory: memoryview) -> int:
-        """Fill `memory` with the bytes from `offset`; return how many there were."""
+        """Fill `memory` with the bytes from `offset`; return how many bytes were read."""
         with self._reading(offset, len(memory)):
             return fill_at(self._fd, memory, offset)
 
     @contextlib.contextmanager
     def _reading(self, offset: int, length: int) -> Iterator[None]:
-        """Keep the descriptor open; compare the file with its stamp; an error names the bytes."""
+        """Keep the descriptor open, check the stamp, and name the bytes in errors."""
         with self._lock:
             if self._closed:
                 raise Closed(f"{self._name}: read after close().")
@@ -490,7 +492,7 @@ class _LocalFile:
             self._close_unused()
 
     def _close_unused(self) -> None:
-        # Not under a read on another thread: the number may be given to another file at once.
+        # Not during a read of another thread: the number may be reused for another file at once.
         if self._closed and not self._readers and self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
@@ -511,23 +513,15 @@ class _Bytes:
         return self._view[offset : offset + length]
 
     def close(self) -> None:
-        """Nothing to release: the bytes belong to the caller."""
+        """Do nothing: the bytes belong to the caller."""
 
 
 class ProcessFilesystem:
-    """The fsspec filesystem of a URL; a forked child has one of its own.
+    """The fsspec filesystem of a URL; a forked child gets a new one.
 
-    fsspec's answer requests on a thread that a child does not have.
+    fsspec filesystems answer requests on a thread, which a child does not have.
 
-    Parameters
-    ----------
-    source
-        Of a URL.
-
-    Attributes
-    ----------
-    path
-        Of the URL, in the filesystem.
+    `path` is that of the URL in the filesystem.
     """
 
     def __init__(self, source: Source) -> None:
@@ -540,14 +534,14 @@ class ProcessFilesystem:
 
     @property
     def here(self) -> Any:
-        """The filesystem to use in this process."""
+        """Return the filesystem for this process."""
         if self._made is None:
             self._made = self._source.filesystem()
         return self._made
 
 
 class _RemoteFile:
-    """A URL read by byte ranges through fsspec, one request a call."""
+    """A URL read by byte ranges through fsspec, one request per call."""
 
     def __init__(self, source: Source) -> None:
         self._name = source.name
@@ -561,8 +555,8 @@ class _RemoteFile:
             raise UnreadableFile(f"{source.name}: cannot be reached ({error}).") from error
         if size is None:
             raise UnreadableFile(
-                f"{source.name}: the server does not tell the file's size, so parts of it cannot "
-                "be asked for. Download it first."
+                f"{source.name}: the server does not report the size of the file, so parts of it "
+                "cannot be requested. Download it first."
             )
         self.size = int(size)
 
@@ -575,15 +569,15 @@ class _RemoteFile:
             part = self._fetch(offset + len(data), end)
             if not part:
                 raise UnreadableFile(
-                    f"{self._name}: the server says that the file has {self.size:,} bytes, but "
-                    f"gives none from byte {offset + len(data):,} on. Try again, or download the "
-                    "file first."
+                    f"{self._name}: the server reports a size of {self.size:,} bytes, but returns "
+                    f"no bytes from {offset + len(data):,} on. Try again, or download the file "
+                    "first."
                 )
             data += part
         return data
 
     def _fetch(self, start: int, end: int) -> bytes:
-        """Ask once for the bytes from `start` to `end`; a server may give fewer."""
+        """Request the bytes from `start` to `end` once; a server may return fewer."""
         try:
             data: bytes = self._filesystem.here.cat_file(self._path, start=start, end=end)
         except Exception as error:
@@ -597,4 +591,4 @@ class _RemoteFile:
         return data
 
     def close(self) -> None:
-        """Nothing to release: requests are independent."""
+        """Do nothing: requests are independent of each other."""

@@ -1,8 +1,8 @@
-"""What identifies the content of a local file while it is open, so that a change is noticed.
+"""Stamps that identify the content of a local file while it is open, to detect changes.
 
-Reading a file takes many steps: header, index, chunks, in several handles and threads. If somebody
-writes to the file in between, the parts no longer belong together, although each of them may decode
-without an error. Every step therefore compares the file with what it was when it was opened.
+Reading a file takes many steps: header, index, chunks, with several handles and threads. If another
+program writes to the file in between, the parts no longer belong together, although each may
+decode without an error. Every step therefore compares the file with its state when it was opened.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ __all__ = ["FileStamp", "Stamps", "changed"]
 class FileStamp(NamedTuple):
     """Size, time of modification and identity of a file.
 
-    Not detected: a write that keeps the size in the same tick of the file system's clock as the
+    Not detected: a write that keeps the size, in the same tick of the file system's clock as the
     last write before the file was opened (from nanoseconds to 10 ms on Linux, 2 s on FAT); a write
-    after which the size is the same and the time was set back; one call of write(2) that was under
-    way when the file was opened; a write through a memory map that the kernel has not accounted
-    for yet; on network file systems, what the client's cache of attributes still hides.
+    after which the size is the same and the time was set back; a call of write(2) that was active
+    when the file was opened; a write through a memory map that the kernel has not recorded yet; on
+    network file systems, changes hidden by the attribute cache of the client.
 
-    Some file systems (of FUSE) give a file another inode number when nobody has it open: opened a
-    second time, it looks replaced.
+    Some FUSE file systems give a file a new inode number when no process has it open: when it is
+    opened again, it appears to be replaced.
 
     Attributes
     ----------
     size
-        In bytes.
+        Size in bytes.
     modified_ns
         Time of the last modification, in nanoseconds since 1970.
     device, inode
-        Which file it is. 0 on Windows, where a file that is open cannot be replaced.
+        Identity of the file. 0 on Windows, where an open file cannot be replaced.
     """
 
     size: int
@@ -56,7 +56,7 @@ class FileStamp(NamedTuple):
 
     @classmethod
     def of_status(cls, status: os.stat_result) -> FileStamp:
-        """Return the stamp that a result of `os.stat` or `os.fstat` holds."""
+        """Return the stamp for a result of `os.stat` or `os.fstat`."""
         known = os.name == "posix"
         return cls(
             status.st_size,
@@ -66,19 +66,19 @@ class FileStamp(NamedTuple):
         )
 
     def check(self, file: int | str | os.PathLike[str], name: str) -> None:
-        """Raise if a file is no longer the one that this stamp was taken of.
+        """Raise if a file is no longer the one for which this stamp was taken.
 
-        Called after bytes were read, this shows that they belong to the content that was opened:
-        a write sets the time of modification before it changes the first byte. Called before, it
-        shows nothing.
+        A check after bytes were read shows that they belong to the content that was opened: a write
+        sets the modification time before it changes the first byte. A check before the read shows
+        nothing.
 
         Parameters
         ----------
         file
-            An open descriptor, which shows writes but not that another file has taken the name;
-            or the path, which shows both.
+            An open descriptor, which shows writes but not that another file has the name now; or
+            the path, which shows both.
         name
-            Of the file, for the message.
+            Name of the file, for the message.
 
         Raises
         ------
@@ -88,9 +88,9 @@ class FileStamp(NamedTuple):
         try:
             status = os.stat(file)
         except OSError as error:
-            raise changed(name, f"it cannot be found any more ({error.strerror})") from error
-        # This runs after each chunk: a descriptor always leads to the same file, so that two
-        # numbers decide.
+            raise changed(name, f"it cannot be found ({error.strerror})") from error
+        # This runs after each chunk. A descriptor always refers to the same file, so two numbers
+        # are enough.
         if (
             status.st_mtime_ns == self.modified_ns
             and status.st_size == self.size
@@ -103,14 +103,14 @@ class FileStamp(NamedTuple):
 
     def _difference(self, now: FileStamp) -> str:
         if (now.device, now.inode) != (self.device, self.inode):
-            return "another file has taken its place"
+            return "another file has its name now"
         if now.size != self.size:
             return f"its size was {self.size:,} bytes and is {now.size:,}"
-        return "its time of modification differs"
+        return "its modification time differs"
 
 
 class Stamps:
-    """The stamps of a data set's files by path, each as it was first seen. Thread-safe.
+    """The stamps of a data set's files by path, as first seen. Thread-safe.
 
     For files that are opened and closed several times while the data set is open.
     """
@@ -120,12 +120,12 @@ class Stamps:
         self._lock = forking.lock()
 
     def see(self, path: str, stamp: FileStamp) -> None:
-        """Note the stamp of a file, or compare it with the one noted.
+        """Store the stamp of a file, or compare it with the one stored.
 
         Raises
         ------
         FileChanged
-            It differs.
+            The stamps differ.
         """
         with self._lock:
             first = self._seen.setdefault(path, stamp)
@@ -133,12 +133,12 @@ class Stamps:
             raise changed(path, first._difference(stamp))
 
     def check(self, path: str) -> None:
-        """Compare a file as it is now, by its path, with the stamp noted, if there is one.
+        """Compare a file's current state, by its path, with the stored stamp, if there is one.
 
         Raises
         ------
         FileChanged
-            It differs, or the file is gone.
+            The stamps differ, or the file does not exist.
         """
         with self._lock:
             first = self._seen.get(path)

@@ -22,8 +22,8 @@ from bfbridge.tiff.tags import Tag, tag_name
 
 __all__ = ["Directory", "TiffFile", "truncated"]
 
-# If one of these were ignored, its default would apply and the same bytes would decode to other
-# pixels. An entry of these that cannot be read is therefore an error.
+# If one of these tags were ignored, its default would apply and the same bytes would decode to
+# other pixels. An unreadable entry of these tags is therefore an error.
 _DECISIVE: Final = frozenset(
     {
         Tag.ImageWidth,
@@ -45,13 +45,13 @@ _DECISIVE: Final = frozenset(
         Tag.SampleFormat,
     }
 )
-# Most writers store directories close together; one read of this many bytes then returns several.
+# Most writers store directories close together: one read of this many bytes returns several.
 _WINDOW: Final = 16384
 # The limit of libtiff (TIFFFetchDirectory).
 _MOST_ENTRIES: Final = 4096
-# Of an entry that becomes a tuple of Python integers; lists of segments become arrays.
+# Limit for entries that become tuples of Python integers; lists of segments become arrays.
 _MOST_NUMBERS: Final = 1 << 20
-# Opening a file reads its structure once, or a few times where directories share values.
+# Opening a file reads its structure once, or a few times if directories share values.
 _SHARED_BYTES: Final = 256 << 20
 # Entries with more values are left out of original metadata.
 _MOST_NAMED_VALUES: Final = 4096
@@ -60,7 +60,7 @@ _MOST_NAMED_VALUES: Final = 4096
 def truncated(name: str, what: str, offset: int, length: int, size: int) -> UnreadableFile:
     """Return the error for bytes that lie outside the file."""
     return UnreadableFile(
-        f"{name}: {what} lies at bytes {offset}-{offset + length}, but the file has only {size}; "
+        f"{name}: {what} is at bytes {offset}-{offset + length}, but the file has only {size}; "
         "it is truncated or damaged. Copy it again from its source."
     )
 
@@ -73,7 +73,7 @@ class Directory:
     offset
         Position in the file, for messages.
     entries
-        Tag to `Entry`; the first of repeated tags counts, as Bio-Formats' TiffParser has it.
+        Tag to `Entry`; of repeated tags the first is used, as in Bio-Formats' TiffParser.
     """
 
     __slots__ = ("_file", "entries", "offset")
@@ -85,24 +85,24 @@ class Directory:
 
     @property
     def limits(self) -> Limits:
-        """Bounds on what the file may declare."""
+        """Limits on what the file may declare."""
         return self._file.limits
 
     @property
     def file_size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return self._file.size
 
     def __contains__(self, tag: int) -> bool:
         return tag in self.entries
 
     def length(self, tag: int) -> int:
-        """Return how many bytes an entry's values take."""
+        """Return the number of bytes of an entry's values."""
         entry = self.entries[tag]
         return entry.values * FIELD_TYPES[entry.kind][1]
 
     def raw(self, tag: int, most: int | None = None) -> bytes:
-        """Return the bytes of an entry's values, of the first `most`; empty where there is none."""
+        """Return the bytes of the first `most` values of an entry; empty if there is no entry."""
         entry = self.entries.get(tag)
         if entry is None:
             return b""
@@ -115,19 +115,19 @@ class Directory:
         return file.bytes_at(entry.offset, length, f"tag {tag} of the directory at {self.offset}")
 
     def array(self, tag: int, most: int | None = None) -> np.ndarray[Any, np.dtype[Any]] | None:
-        """Return an entry's whole numbers in native byte order, or None where there is none.
+        """Return an entry's whole numbers in native byte order, or None if there is no entry.
 
         Parameters
         ----------
         tag
-            Of the entry.
+            Tag of the entry.
         most
-            How many are wanted at most; None for all.
+            Most values to return; None for all.
 
         Raises
         ------
         UnreadableFile
-            The values are no whole numbers.
+            The values are not whole numbers.
         """
         entry = self.entries.get(tag)
         if entry is None:
@@ -138,25 +138,25 @@ class Directory:
         return values.astype(dtype.newbyteorder("="), copy=False)
 
     def numbers(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """Return an entry's whole numbers, or `default` where there is none.
+        """Return an entry's whole numbers, or `default` if there is no entry.
 
         Raises
         ------
         UnreadableFile
-            The values are no whole numbers, or more than any entry of this kind has.
+            The values are not whole numbers, or more than any entry of this kind has.
         """
         entry = self.entries.get(tag)
         if entry is None or not entry.values:
             return default
         if entry.values > _MOST_NUMBERS:
             raise UnreadableFile(
-                f"{self._file.name}: tag {tag} of the directory at {self.offset} claims "
+                f"{self._file.name}: tag {tag} of the directory at {self.offset} declares "
                 f"{entry.values:,} values; it is damaged."
             )
         return self._unpacked(tag, entry, entry.values)
 
     def number(self, tag: int, default: int = 0) -> int:
-        """Return the first of an entry's whole numbers, or `default` where there is none."""
+        """Return the first of an entry's whole numbers, or `default` if there is no entry."""
         entry = self.entries.get(tag)
         return default if entry is None or not entry.values else self._unpacked(tag, entry, 1)[0]
 
@@ -176,11 +176,11 @@ class Directory:
         return code
 
     def text(self, tag: int) -> bytes:
-        """Return an entry's text without the NUL characters that end it."""
+        """Return an entry's text without the NUL characters at its end."""
         return self.raw(tag).rstrip(b"\0")
 
     def value(self, tag: int) -> Any:
-        """Return an entry's values as Python has them: a number, a tuple, text or bytes."""
+        """Return an entry's values as Python objects: a number, a tuple, text or bytes."""
         entry = self.entries[tag]
         if entry.kind == ASCII:
             return self.text(tag).decode("utf-8", "replace")
@@ -197,15 +197,15 @@ class Directory:
     def named_values(self) -> Mapping[str, Any]:
         """Return values by tag name, for original metadata; an unknown tag's name is its number.
 
-        Left out are long lists of numbers (offsets of segments, colour tables) and values that
-        cannot be read. Text is kept whatever its length, unless values share their bytes.
+        Long lists of numbers (offsets of segments, colour tables) and values that cannot be read
+        are left out. Text of any length is kept, unless values share their bytes.
         """
         found: dict[str, Any] = {}
         rest = self.file_size
         for tag, entry in self.entries.items():
             if entry.kind != ASCII and entry.values > _MOST_NAMED_VALUES:
                 continue
-            # Unless they share bytes, all values together are no longer than the file.
+            # Unless they share bytes, the total length of the values is at most that of the file.
             rest -= self.length(tag)
             if rest < 0:
                 break
@@ -219,29 +219,29 @@ class Directory:
 
 
 class TiffFile:
-    """A TIFF or BigTIFF file open for reading; its directories are walked as far as is asked.
+    """A TIFF or BigTIFF file open for reading; its directories are read only as far as needed.
 
     Parameters
     ----------
     access
-        The open file; it is not closed here.
+        The open file. It is not closed by this class.
     name
-        For messages.
+        Name of the file, for messages.
     limits
-        Bounds on directories and values.
+        Limits on directories and values.
 
     Attributes
     ----------
     header
         Byte order, variant, and the offset of the first directory.
     skipped
-        Chain positions of directories that Bio-Formats' readers leave out when they number them:
-        thumbnails (NewSubfileType 1) and directories without ImageWidth.
+        Chain positions of directories that Bio-Formats' readers do not count: thumbnails
+        (NewSubfileType 1) and directories without ImageWidth.
 
     Raises
     ------
     UnreadableFile
-        It has no TIFF header.
+        The file has no TIFF header.
     """
 
     def __init__(self, access: RandomAccess, name: str, limits: Limits) -> None:
@@ -256,7 +256,7 @@ class TiffFile:
         self._walked = 0
         self._rest: int | None = 4 * self.size + _SHARED_BYTES
         self.skipped: list[int] = []
-        forking.in_child(self._take_back_step)
+        forking.in_child(self._undo_incomplete_step)
         first = bytes(access.read_at(0, min(_WINDOW, self.size)))
         self._window = (0, first)
         try:
@@ -265,7 +265,7 @@ class TiffFile:
             raise UnreadableFile(f"{name}: this is not a valid TIFF file; {error}.") from error
         if header is None:
             raise UnreadableFile(
-                f"{name}: this is no TIFF file; its first bytes are {first[:4]!r}."
+                f"{name}: this is not a TIFF file; its first bytes are {first[:4]!r}."
             )
         self.header = header
         self._next = header.first
@@ -279,7 +279,7 @@ class TiffFile:
         Raises
         ------
         UnreadableFile
-            They lie outside the file; `what` says what they were to be.
+            The bytes are outside the file; `what` describes them.
         """
         if offset + length > self.size:
             raise truncated(self.name, what, offset, length, self.size)
@@ -306,42 +306,42 @@ class TiffFile:
         return data
 
     def settle(self) -> None:
-        """Note that the file is open: from here on its structure is read as often as is asked."""
+        """Mark the file as opened: after this, the amount of structure read is not limited."""
         self._rest = None
 
     def count(self) -> int:
-        """Follow the chain to its end; return how many directories there are.
+        """Follow the chain to its end; return the number of directories.
 
         Raises
         ------
         UnreadableFile
-            The chain runs in a circle, or a directory lies outside the file or over another one.
+            The chain is cyclic, or a directory is outside the file or overlaps another one.
         """
         self.walk(self.limits.directories)
         return len(self._offsets)
 
     def walk(self, index: int) -> bool:
-        """Follow the chain as far as directory `index`; return whether there is one.
+        """Follow the chain to directory `index`; return whether it exists.
 
         Raises
         ------
         UnreadableFile
-            The chain runs in a circle, or a directory lies outside the file or over another one.
+            The chain is cyclic, or a directory is outside the file or overlaps another one.
         """
         with self._lock:
             while len(self._offsets) <= index and self._next:
                 self._step()
             return len(self._offsets) > index
 
-    def walk_quietly(self, index: int) -> None:
+    def walk_available(self, index: int) -> None:
         """Follow the chain as `walk` does, but end it where the file is truncated.
 
-        Planes in front of the break can be read; those behind it fail when they are.
+        Planes before the truncation can be read; later ones raise an error when they are read.
 
         Raises
         ------
         UnreadableFile
-            The chain runs in a circle, or directories overlap.
+            The chain is cyclic, or directories overlap.
         """
         try:
             self.walk(index)
@@ -353,7 +353,7 @@ class TiffFile:
         offset = self._next
         if offset in self._seen:
             raise UnreadableFile(
-                f"{self.name}: its directories run in a circle at byte {offset}; it is damaged."
+                f"{self.name}: its chain of directories is cyclic at byte {offset}; it is damaged."
             )
         position = len(self._offsets)
         check(position + 1, self.limits.directories, "number of directories", self.name)
@@ -367,14 +367,14 @@ class TiffFile:
             )
         block, tail = block[:-pointer], block[-pointer:]
         skipped = self._is_skipped(block)
-        # In this order: `_take_back_step` undoes a step that is not complete.
+        # In this order: `_undo_incomplete_step` undoes an incomplete step.
         self._offsets.append(offset)
         self._seen.add(offset)
         if skipped:
             self.skipped.append(position)
         self._next = self.header.number(self.header.offset_code, tail)
 
-    def _take_back_step(self) -> None:
+    def _undo_incomplete_step(self) -> None:
         """Undo, in a forked child, a step that another thread of the parent had not completed."""
         if self._offsets and self._offsets[-1] == self._next:
             self._seen.discard(self._offsets.pop())
@@ -382,12 +382,12 @@ class TiffFile:
                 self.skipped.pop()
 
     def _block(self, offset: int, more: int = 0) -> tuple[bytes, int]:
-        """Return the entries of the directory at `offset` and `more` bytes, and where they end."""
+        """Return the entries of the directory at `offset` plus `more` bytes, and their end."""
         what = f"the directory at byte {offset}"
         head, size = self.header.count_bytes, self.header.entry_bytes
         count = self.header.number(self.header.count_code, self.bytes_at(offset, head, what))
         if count > _MOST_ENTRIES:
-            raise UnreadableFile(f"{self.name}: {what} claims {count:,} entries; it is damaged.")
+            raise UnreadableFile(f"{self.name}: {what} declares {count:,} entries; it is damaged.")
         start = offset + head
         return self.bytes_at(start, count * size + more, what), start + count * size
 
@@ -397,7 +397,7 @@ class TiffFile:
             return False
         width = False
         for tag, kind, _, value in self._heads.iter_unpack(block):
-            # Of a SHORT, the other half of the field is padding.
+            # For a SHORT, the other half of the field is padding.
             low = (value if self.header.byteorder == "<" else value >> 16) & 0xFFFF
             if tag == Tag.NewSubfileType and (
                 (kind == SHORT and low == 1) or (kind == LONG and value == 1)
@@ -416,16 +416,16 @@ class TiffFile:
         return [head[0] for head in self._heads.iter_unpack(block)]
 
     def directory(self, index: int) -> Directory | None:
-        """Return directory `index` of the chain, or None where it is shorter."""
+        """Return directory `index` of the chain, or None if the chain is shorter."""
         return self.directory_at(self._offsets[index]) if self.walk(index) else None
 
     def directory_at(self, offset: int) -> Directory:
-        """Return the directory at a byte of the file, as SubIFDs name them.
+        """Return the directory at a byte of the file, for SubIFDs.
 
         Raises
         ------
         UnreadableFile
-            There is none, or it lies outside the file.
+            There is no directory, or it is outside the file.
         """
         with self._lock:
             block, end = self._block(offset)
@@ -435,7 +435,7 @@ class TiffFile:
                 known = entry.kind in FIELD_TYPES
                 if tag in _DECISIVE and not (known and entry.values):
                     raise UnreadableFile(
-                        f"{self.name}: tag {tag} of the directory at byte {start} claims "
+                        f"{self.name}: tag {tag} of the directory at byte {start} declares "
                         f"{entry.values:,} values of field type {entry.kind}; it is damaged."
                     )
                 if known:

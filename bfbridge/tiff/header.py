@@ -1,4 +1,4 @@
-"""The first bytes of a TIFF file, its field types, and the form of its directory entries.
+"""TIFF headers, field types, and the format of directory entries.
 
 TIFF 6.0 section 2, and BigTIFF (http://www.awaresystems.be/imaging/tiff/bigtiff.html).
 """
@@ -38,14 +38,14 @@ FIELD_TYPES: Final[dict[int, tuple[str, int]]] = {
     17: ("q", 8),
     IFD8: ("Q", 8),
 }
-"""Field type to the `struct` code and the bytes of one value; types without a code are bytes."""
+"""Field type to `struct` code and bytes of one value; types without a code are bytes."""
 
 WHOLE: Final = "BHIQbhiq"
 """Codes of `FIELD_TYPES` that are whole numbers."""
 
 
 class Entry(NamedTuple):
-    """One directory entry: field type, number of values, and where they are in the file."""
+    """One directory entry: field type, number of values, and their position in the file."""
 
     kind: int
     values: int
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
 
 
 class TiffHeader:
-    """Byte order and variant of a TIFF file, from which the form of its directories follows.
+    """Byte order and variant of a TIFF file, which define the format of its directories.
 
     Attributes
     ----------
@@ -66,9 +66,9 @@ class TiffHeader:
     count_code, count_bytes
         `struct` code and bytes of a directory's number of entries.
     offset_code, offset_bytes
-        The same of an offset, and of a value inside an entry.
+        The same for an offset, and for a value inside an entry.
     entry_bytes
-        Of one directory entry.
+        Size of one directory entry.
     """
 
     __slots__ = (
@@ -94,11 +94,11 @@ class TiffHeader:
         self._entry = struct.Struct(byteorder + ("HHQQ" if big else "HHII"))
 
     def number(self, code: str, data: bytes) -> int:
-        """Return the first number in `data`, of a `struct` code, in the file's byte order."""
+        """Return the first number in `data` for a `struct` code, in the file's byte order."""
         return int(struct.unpack(self.byteorder + code, data)[0])
 
     def pack(self) -> bytes:
-        """Return the header as it is stored."""
+        """Return the bytes of the header."""
         mark = b"II" if self.byteorder == "<" else b"MM"
         if self.big:
             return mark + struct.pack(f"{self.byteorder}HHHQ", BIG, 8, 0, self.first)
@@ -112,7 +112,7 @@ class TiffHeader:
         block
             The stored entries, a whole number of them.
         start
-            Offset of `block` in the file. The values of an entry that has room for them are there.
+            Offset of `block` in the file. Values that fit into their entry are stored there.
         """
         inline = self.offset_bytes
         at = start - inline
@@ -136,7 +136,7 @@ def parse_header(head: bytes, *, strict: bool = True) -> TiffHeader | None:
     Raises
     ------
     ValueError
-        It begins as a TIFF header does, but its version or its BigTIFF part is not valid.
+        It begins as a TIFF header, but its version or its BigTIFF part is not valid.
     """
     byteorder = {b"II": "<", b"MM": ">"}.get(head[:2])
     if byteorder is None or len(head) < 8:

@@ -1,4 +1,4 @@
-"""Image directories (IFDs) to bytes, for a file whose segments have been written."""
+"""Conversion of image directories (IFDs) to bytes, after the segments have been written."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TagValue:
 
     @classmethod
     def text(cls, number: int, text: str) -> TagValue:
-        """Make an entry of text, with the NUL that ends it."""
+        """Make an entry of text, with a NUL at its end."""
         data = text.encode() + b"\0"
         return cls(number, ASCII, len(data), data)
 
@@ -84,7 +84,7 @@ def _fraction(value: float) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class NewDirectory:
-    """A directory to write: its entries, and those of each of its SubIFDs."""
+    """A directory to write: its entries, and the entries of each of its SubIFDs."""
 
     tags: list[TagValue]
     below: list[list[TagValue]] = field(default_factory=list)
@@ -96,7 +96,7 @@ def pack_header(first: int, *, big: bool) -> bytes:
 
 
 def pack_directory(ifd: NewDirectory, base: int, *, big: bool) -> tuple[bytearray, int, int]:
-    """Lay out a directory with the values it refers to, beginning at byte `base` of the file.
+    """Return a directory with the values it refers to, for byte `base` of the file.
 
     Returns
     -------

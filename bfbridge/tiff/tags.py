@@ -94,7 +94,7 @@ def tag_name(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """One compression method of TIFF, and what it can store.
+    """One compression method of TIFF, and the samples it can store.
 
     A new method is one entry in `COMPRESSIONS`, and a decoder and an encoder in
     `bfbridge_ometiff.codecs`.
@@ -102,15 +102,15 @@ class Compression:
     Attributes
     ----------
     name
-        As in the option ``compression``.
+        Value of the option ``compression``.
     tags
         Values of the Compression tag. The first one is written.
     dtypes
-        Samples that it can store, as kind and bits ("u8"); empty for all.
+        Sample types that it can store, as kind and bits ("u8"); empty for all.
     samples
         Numbers of samples per pixel that can be read; empty for all.
     byte_stream
-        Whether a segment is a compressed stream of bytes. Otherwise it is an image of its own.
+        Whether a segment is a compressed stream of bytes. Otherwise it is a complete image.
     predictable
         Whether the Predictor tag may be used with it.
     levels, level
@@ -130,13 +130,13 @@ class Compression:
     written_samples: tuple[int, ...] = ()
 
     def stores(self, dtype: str) -> bool:
-        """Return whether it can store samples of a kind and number of bits ("u8")."""
+        """Return whether the method can store samples of a kind and number of bits ("u8")."""
         return not self.dtypes or dtype in self.dtypes
 
 
 # Deflate level 6 is five times slower than level 1 and saves 4 %. A JPEG level is a quality. A
-# JPEG 2000 level is a peak signal-to-noise ratio in dB; 0 is lossless. The order is that of
-# messages that list the methods.
+# JPEG 2000 level is a peak signal-to-noise ratio in dB; 0 is lossless. Messages list the methods in
+# this order.
 _ALL: Final = (
     Compression(
         "deflate", (8, 32946, 50013), byte_stream=True, predictable=True, levels=range(13), level=1
@@ -177,4 +177,4 @@ BYTE_STREAMS: Final = frozenset(method.name for method in _ALL if method.byte_st
 """Names of the methods that compress streams of bytes."""
 
 OLD_JPEG: Final = 6
-"""Compression tag of JPEG as TIFF 6.0 had it. Its pixels are where other tags say."""
+"""Compression tag of JPEG in TIFF 6.0, where other tags contain the position of the data."""

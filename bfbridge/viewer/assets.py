@@ -1,4 +1,4 @@
-"""What runs in the browser: modules, style, palettes."""
+"""Files for the browser: modules, style, palettes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MODULES: Final = (
     "camera", "units", "dom", "source", "gl", "tiles", "shapes", "input", "viewer", "panel",
     "browse", "app",
 )  # fmt: skip
-"""ES modules that the page and the notebook share, each after those that it imports."""
+"""ES modules that the page and the notebook share, each after the modules it imports."""
 PALETTES: Final = (
     "gray", "viridis", "magma", "inferno", "plasma", "cividis", "turbo", "hot", "cool", "bone",
     "matplotlib:coolwarm", "twilight",
 )  # fmt: skip
-"""Palettes that channels can be drawn with."""
+"""Palettes that the viewer offers for channels."""
 
 
 @lru_cache(maxsize=1)
 def palettes() -> dict[str, Any]:
-    """Return the palettes as the viewer takes them.
+    """Return the palettes in the form that the viewer expects.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def _sampled(name: str) -> list[list[int]]:
 
 @lru_cache(maxsize=32)
 def static_file(name: str) -> bytes | None:
-    """Return a file of the page, or None where there is none of this name."""
+    """Return a file of the page, or None if there is no file of this name."""
     if name == "palettes.json":
         return json.dumps(palettes(), separators=(",", ":")).encode()
     known = {"page.js", "view.css", *(f"{module}.js" for module in MODULES)}

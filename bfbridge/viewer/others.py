@@ -1,4 +1,4 @@
-"""Other viewers: what they need to open an image."""
+"""Links and origins of other viewers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SITES: Final = {
     "neuroglancer": "https://neuroglancer-demo.appspot.com",
     "vizarr": "https://hms-dbmi.github.io",
 }
-"""Origins of viewers that are web pages; they have to be allowed to read from the server."""
+"""Origins of web viewers; the server must allow them to read from it."""
 
 
 def link_for(viewer: str, server: str, name: str) -> str:
@@ -41,4 +41,4 @@ def link_for(viewer: str, server: str, name: str) -> str:
         return f"{SITES[viewer]}/#!{quote(json.dumps(state, separators=(',', ':')))}"
     if viewer == "vizarr":
         return f"{SITES[viewer]}/vizarr/?source={quote(store, safe='')}"
-    raise BadArgument(f"--with {viewer}: there are napari, {', '.join(SITES)}.")
+    raise BadArgument(f"--with {viewer}: use one of napari, {', '.join(SITES)}.")

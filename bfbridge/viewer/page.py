@@ -23,7 +23,7 @@ _TYPES: Final = {"js": "text/javascript", "css": "text/css", "json": "applicatio
 
 @lru_cache(maxsize=32)
 def _compressed(name: str) -> tuple[bytes, str] | None:
-    """Return a file compressed, and its tag."""
+    """Return a compressed file, and its entity tag."""
     content = static_file(name)
     if content is None:
         return None
@@ -53,7 +53,7 @@ def _page(root: str, beside: str, watched: bool) -> bytes:
     Parameters
     ----------
     root
-        Where the server's first page is, seen from this one.
+        Relative URL of the server's first page.
     beside
         File of a second pane, or "".
     watched
@@ -91,7 +91,7 @@ def add_viewer(
     app, options
         The server.
     watch
-        Called with a page's number and whether it is open, when a page says so.
+        Called with a page's number and whether it is open, when a page reports it.
     """
 
     async def view(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Ends a server when the pages that it showed are closed."""
+"""Ends a server when all its pages are closed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 __all__ = ["Presence"]
 
 GRACE: Final = 3.0
-"""Seconds after the last page was closed: a page that is loaded again comes back."""
+"""Seconds after the last page was closed, because a reloaded page opens again."""
 SILENCE: Final = 600.0
-"""Seconds after which a page that says nothing counts as closed: browsers slow down hidden
+"""Seconds without a message after which a page counts as closed: browsers slow down hidden
 pages."""
 
 
 class Presence:
-    """The pages that are open. For one event loop.
+    """Tracks which pages are open. For one event loop.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Presence:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self, page: str, is_open: bool) -> None:
-        """Take note of a page that is open or was closed."""
+        """Record that a page is open or was closed."""
         if is_open:
             self._seen[page] = time.monotonic()
         else:

@@ -1,6 +1,6 @@
 """Images in notebooks: the viewer as an anywidget, in JupyterLab, Notebook, VS Code and marimo.
 
-Tiles travel over the notebook's own connection: there is no port and no proxy.
+Tiles are sent over the notebook's connection: no port and no proxy are needed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from bfbridge.errors import BfbridgeError, MissingExtra
 from bfbridge.rendering.palettes import distinct_colors
 from bfbridge.rendering.summary import thumbnail_png
 from bfbridge.runtime import forking
-from bfbridge.serve import describe, faults, grids, raw
-from bfbridge.serve.query import channel_numbers, plane_of
+from bfbridge.serve import faults
+from bfbridge.serve.content import describe, grids, raw
+from bfbridge.serve.content.query import channel_numbers, plane_of
+from bfbridge.serve.files.served_file import ServedFile
 from bfbridge.serve.replies import Refused
-from bfbridge.serve.served_file import ServedFile
 from bfbridge.viewer.assets import MODULES, palettes, static_file
 
 try:
@@ -41,7 +42,7 @@ __all__ = ["ImageWidget", "joined_modules", "show"]
 
 log = logging.getLogger("bfbridge.viewer")
 SIDE: Final = 512
-"""Of a tile, as in ``source.js``."""
+"""Side of a tile, as in ``source.js``."""
 THREADS: Final = 4
 _IMPORT: Final = re.compile(r"^import \{(.+?)\} from '\./(\w+)\.js';\n", re.MULTILINE)
 _EXPORT: Final = re.compile(r"^export (?=(?:async )?(?:class|function|const) (\w+))", re.MULTILINE)
@@ -69,7 +70,7 @@ def _wrapped(name: str, text: str) -> str:
 
 
 class ImageWidget(anywidget.AnyWidget):
-    """An image in a notebook. Traits follow what the user does, and can be set.
+    """An image in a notebook. Traits follow the user's actions, and can be set.
 
     Attributes
     ----------
@@ -78,16 +79,16 @@ class ImageWidget(anywidget.AnyWidget):
     z, t
         The plane.
     center
-        Pixel (x, y) of the full image in the middle.
+        Pixel (x, y) of the full image in the centre.
     zoom
         CSS pixels for one pixel of the image; 0 shows the whole image.
     channels
-        Of each channel a dictionary: ``active``, ``color`` (``#rrggbb``), ``palette`` (a name or
+        A dictionary for each channel: ``active``, ``color`` (``#rrggbb``), ``palette`` (a name or
         None), ``low``, ``high``, ``gamma``, ``invert``, ``opacity``.
     shapes
-        What was drawn: ``kind``, ``points`` as [x, y] in pixels, ``closed``, ``text``.
+        Drawn shapes: ``kind``, ``points`` as [x, y] in pixels, ``closed``, ``text``.
     height
-        Of the widget, in CSS pixels.
+        Height of the widget, in CSS pixels.
     """
 
     _esm = joined_modules()
@@ -109,15 +110,15 @@ class ImageWidget(anywidget.AnyWidget):
         self._image = image
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="bfbridge-widget")
         self._lock = forking.lock()
-        self._asked: dict[str, Future[None]] = {}
+        self._requests: dict[str, Future[None]] = {}
         self._answers: dict[str, Callable[[dict[str, Any]], tuple[Any, list[Any]]]] = {
-            "info": lambda asked: (
-                describe.describe(self._served, _number(asked, "series")), []
+            "info": lambda request: (
+                describe.describe(self._served, _number(request, "series")), []
             ),
             "histogram": self._histogram,
             "raw": self._raw,
             "ome": self._ome,
-            "metadata": lambda asked: (
+            "metadata": lambda request: (
                 describe.to_json(describe.original_metadata(self._served)).decode(), []
             ),
         }  # fmt: skip
@@ -133,64 +134,66 @@ class ImageWidget(anywidget.AnyWidget):
         number = content["id"]
         if content.get("kind") == "abort":
             with self._lock:
-                waiting = self._asked.pop(number, None)
+                waiting = self._requests.pop(number, None)
             if waiting is not None:
                 waiting.cancel()
             return
         with self._lock:
-            self._asked[number] = self._pool.submit(self._answer, number, content)
+            self._requests[number] = self._pool.submit(self._answer, number, content)
 
-    def _answer(self, number: str, asked: dict[str, Any]) -> None:
+    def _answer(self, number: str, request: dict[str, Any]) -> None:
         buffers: list[Any] = []
         try:
-            answer = self._answers.get(asked.get("kind", ""))
+            answer = self._answers.get(request.get("kind", ""))
             if answer is None:
                 raise Refused(400, "there is no such request")
-            content, buffers = answer(asked)
+            content, buffers = answer(request)
             reply = {"id": number, "content": describe._finite(content)}
         except Exception as error:
             known = faults.as_refused(error, self._image.source_name, self._served.name)
             if known is None:
                 log.exception("a request of the notebook failed")
-                known = Refused(500, f"this is a fault of bfbridge ({type(error).__name__})")
+                known = Refused(500, f"this is a defect of bfbridge ({type(error).__name__})")
             reply = {"id": number, "status": known.status, "error": str(known)}
         with self._lock:
-            self._asked.pop(number, None)
+            self._requests.pop(number, None)
         self.send(reply, buffers)
 
-    def _histogram(self, asked: dict[str, Any]) -> tuple[Any, list[Any]]:
-        series = _number(asked, "series")
-        channels = self._channels(asked, series)
-        found = describe.histograms(self._served, series, channels, asked.get("z"), asked.get("t"))
+    def _histogram(self, request: dict[str, Any]) -> tuple[Any, list[Any]]:
+        series = _number(request, "series")
+        channels = self._channels(request, series)
+        found = describe.histograms(
+            self._served, series, channels, request.get("z"), request.get("t")
+        )
         return found, []
 
-    def _ome(self, asked: dict[str, Any]) -> tuple[Any, list[Any]]:
-        del asked
+    def _ome(self, request: dict[str, Any]) -> tuple[Any, list[Any]]:
+        del request
         xml = self._image.ome_xml
         if xml is None:
             raise Refused(404, "the metadata of this file cannot be expressed as OME-XML")
         return xml, []
 
-    def _raw(self, asked: dict[str, Any]) -> tuple[Any, list[Any]]:
+    def _raw(self, request: dict[str, Any]) -> tuple[Any, list[Any]]:
         names = ("series", "level", "row", "column", "z", "t")
-        series, level, row, column, z, t = (_number(asked, name) for name in names)
+        series, level, row, column, z, t = (_number(request, name) for name in names)
         image = self._served.image(series)
         plane_of(image.view, z, t)
         if level >= len(image.levels):
-            raise Refused(404, f"there are the levels 0 to {len(image.levels) - 1}")
+            raise Refused(404, f"the image has the levels 0 to {len(image.levels) - 1}")
         box = grids.tile_box(image, level, row, column, SIDE)
-        channels = self._channels(asked, series)
+        channels = self._channels(request, series)
         found = raw.raw_tile(self._served, series, level, box, channels, z, t)
         return {"dtype": raw.raw_dtype(image.dtype).name}, [found.body]
 
-    def _channels(self, asked: dict[str, Any], series: int) -> list[int]:
-        text = ",".join(map(str, asked.get("channels") or ()))
+    def _channels(self, request: dict[str, Any], series: int) -> list[int]:
+        text = ",".join(map(str, request.get("channels") or ()))
         return channel_numbers(text or None, self._served.view(series).sizes["C"])
 
     # ---- notebooks
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        """Return the widget, and a picture for where there is no kernel."""
+        """Return the widget, and a picture for notebooks without a kernel."""
         found = super()._repr_mimebundle_(**options)
         bundle, metadata = found if isinstance(found, tuple) else (found, {})
         try:
@@ -202,15 +205,15 @@ class ImageWidget(anywidget.AnyWidget):
         return bundle, metadata
 
     def close(self) -> None:
-        """Free the threads and the page's side of the widget."""
+        """Release the threads and the page's side of the widget."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         super().close()
 
 
-def _number(asked: dict[str, Any], name: str) -> int:
-    value = asked.get(name)
+def _number(request: dict[str, Any], name: str) -> int:
+    value = request.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Refused(400, f"{name}: give a whole number from 0")
+        raise Refused(400, f"{name}: give a whole number of 0 or more")
     return value
 
 

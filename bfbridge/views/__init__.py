@@ -1,7 +1,7 @@
-"""Levels of images as objects to read: `ImageView`, which `BioReader` is for a whole file.
+"""Levels of images as objects to read: `ImageView`, the base class of `BioReader`.
 
-Public. Imported by reader.py and by everything above it; what is below takes views as arguments and
-imports them for type checkers only.
+Public. Imported by reader.py and by everything above it. Lower modules receive views as arguments
+and import them for type checkers only.
 """
 
 from bfbridge.views.image_view import ImageView, LevelViews, SeriesViews

@@ -1,4 +1,4 @@
-"""What can be computed from an image beyond reading it.
+"""Methods of images that compute something from the pixels.
 
 Each method calls a function of `bfbridge.analysis`, `bfbridge.rendering` or `bfbridge.virtual`.
 These modules are imported on first use, so opening a file does not load them.
@@ -28,7 +28,7 @@ Span = tuple[float | None, float | None] | None
 class Derived:
     """Arrays, regions in physical units, statistics and pictures of one level of one image.
 
-    A mixin of `ImageView`: `self` is always one, which type checkers cannot know here.
+    A mixin of `ImageView`: `self` is always an `ImageView`, which type checkers cannot know here.
     """
 
     # ---- bfbridge.analysis.dask_arrays
@@ -39,8 +39,8 @@ class Derived:
         Parameters
         ----------
         chunks
-            Whatever dask takes, along the axes of `order`, or a mapping from axis letters to sizes.
-            Default: a multiple of the stored chunks near 1024 x 1024.
+            As dask accepts them, along the axes of `order`, or a mapping from axis letters to
+            sizes. Default: a multiple of the stored chunks near 1024 x 1024.
         order
             Axes of the result, out of T, C, Z, Y and X; those left out must have length 1. S at any
             place splits the samples of RGB pixels off C.
@@ -64,7 +64,7 @@ class Derived:
         return array
 
     def asarray(self: Any, axes: str = "TCZYX") -> Array:
-        """Read the whole image with its axes in an order of your own.
+        """Read the whole image with its axes in a given order.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class Derived:
         BadArgument
             `axes` do not fit the image.
         ReadFailed
-            The pixels cannot be delivered.
+            The pixels cannot be read.
         """
         from bfbridge.analysis import dask_arrays
 
@@ -102,14 +102,14 @@ class Derived:
         chunks
             As in `to_dask`.
         origin
-            Where coordinates begin: "file" is where the metadata places the first plane, 0 where
-            they are silent; "zero" is always 0.
+            Origin of the coordinates: "file" is the position of the first plane in the metadata, 0
+            if they have none; "zero" is always 0.
 
         Returns
         -------
         xarray.DataArray
             Coordinates x, y, z are centres of pixels, origin + i x pixel size, with an attribute
-            ``units``; c holds channel names, t times where the metadata has them.
+            ``units``; c holds channel names, t times if the metadata has them.
 
         Raises
         ------
@@ -145,23 +145,23 @@ class Derived:
         resample: str | None = None,
         keepdims: bool = False,
     ) -> Array:
-        """Read a region given in pixels, lengths or fractions, at a resolution asked for.
+        """Read a region given in pixels, lengths or fractions, at any resolution.
 
         Parameters
         ----------
         x, y
             (start, stop) measured from the outer corner of the first pixel, None for an end of the
-            image. What reaches beyond the image is an error.
+            image. A region that extends beyond the image is an error.
         units
-            Of `x` and `y`: "px" (pixels of this view), a unit of length ("um", "mm", ...), or
+            Unit of `x` and `y`: "px" (pixels of this view), a unit of length ("um", "mm", ...), or
             "fraction" (0 to 1).
         z, c, t
             As in `read`.
         level, pixel_size, magnification, max_size
-            At most one of these says how fine the result is: a level; the size of a pixel, as
+            At most one of these sets the resolution of the result: a level; the size of a pixel, as
             (value, unit), a number in `units`, or {"y": ..., "x": ...} of either; the objective's
-            magnification; or the most pixels along the longer side, or along (y, x), without
-            enlarging. Default: this view's level.
+            magnification; or the largest number of pixels along the longer side, or along (y, x),
+            without enlarging. Default: this view's level.
         resample
             "area" (the mean, for smaller results), "nearest", "linear" or "cubic". Default: "area"
             down and "linear" up; "nearest" for label images.
@@ -172,14 +172,14 @@ class Derived:
         -------
         numpy.ndarray
             Axes Y, X, Z, C, T in the image's dtype; trailing axes of length 1 dropped, never below
-            two. It is computed from the nearest level that is at least as fine.
+            two. Computed from the nearest level that has at least this resolution.
 
         Raises
         ------
         BadSelection
-            The region is empty or leaves the image.
+            The region is empty or extends beyond the image.
         BadArgument
-            Units that the file cannot answer, or a resolution said twice.
+            A unit for which the file has no pixel size, or two values for the resolution.
         """
         from bfbridge.analysis import regions
 
@@ -190,7 +190,7 @@ class Derived:
         return result
 
     def _key_of(self: Any, region: Mapping[str, Any], view: Any) -> Any:
-        """Return the key in `view` of a region given in this view's units."""
+        """Return the key in `view` for a region given in this view's units."""
         from bfbridge.analysis import regions
 
         return regions.key_of(self, view, region)
@@ -198,7 +198,7 @@ class Derived:
     def _resampled(
         self: Any, level: int | None, pixel_size: Any, magnification: float | None
     ) -> Any:
-        """Return what reads this image at a resolution asked for, in pixels of that."""
+        """Return a reader of this image at a resolution, which counts pixels of that resolution."""
         from bfbridge.analysis import regions
 
         return regions.Resampled(
@@ -213,7 +213,7 @@ class Derived:
         Parameters
         ----------
         size
-            Most pixels along the longer side; a smaller image is not enlarged.
+            Largest number of pixels along the longer side; a smaller image is not enlarged.
         z, t
             Slice (default: the middle one) and time point.
         c
@@ -244,9 +244,9 @@ class Derived:
         Parameters
         ----------
         bins, range
-            As in numpy. Default range: the least and the greatest value.
+            As in numpy. Default range: the least and greatest value.
         exact
-            Whether every pixel of this level is counted. Else a coarse level is.
+            Whether every pixel of this level is counted. Otherwise a coarse level is used.
         z, c, t
             As in `read`. Default: all.
 
@@ -265,13 +265,13 @@ class Derived:
     def min_max(
         self: Any, *, exact: bool = False, z: Any = None, c: Any = None, t: Any = None
     ) -> tuple[Any, Any]:
-        """Return the least and the greatest value, NaN left out.
+        """Return the least and the greatest value, without NaN.
 
         Parameters
         ----------
         exact
-            Whether every pixel of this level is looked at. Else those of a coarse level are, whose
-            means lie within the true extremes.
+            Whether every pixel of this level is read. Otherwise a coarse level is read, whose means
+            lie within the true extremes.
         z, c, t
             As in `read`. Default: all.
         """
@@ -297,7 +297,7 @@ class Derived:
     def _repr_mimebundle_(
         self: Any, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, Any]:
-        """Return what a notebook shows: text, a table with a thumbnail, the thumbnail alone."""
+        """Return the notebook representations: text, a table with a thumbnail, the thumbnail."""
         from bfbridge.rendering import summary
 
         bundle: dict[str, Any] = summary.mimebundle(self, include, exclude)
@@ -314,15 +314,15 @@ class Derived:
     ) -> Any:  # fmt: skip
         """Return a picture of the image or a region of it.
 
-        Without a style, channels are added up in the colours and display windows that the file
-        stores, else in one hue each and all but 0.1 % of the values at either end. RGB, indexed and
-        label images keep their colours.
+        Without a style, channels are added in the colours and display windows that the file stores.
+        A channel without them gets a default colour, and a window that leaves out 0.1 % of the
+        values at each end. RGB, indexed and label images keep their colours.
 
         Parameters
         ----------
         channels
             Numbers or names of channels. Default: those the file shows, at most eight. With a
-            style, the one channel that it is for.
+            style: the one channel that it is for.
         style
             A dictionary with large_image's keys, or JSON; see `bfbridge.rendering.style`.
         x, y, units, level, pixel_size, magnification, max_size, resample
@@ -336,11 +336,12 @@ class Derived:
         text
             True for the numbers of slice and time point, or what to write.
         background
-            Colour that is seen through transparent pixels of a JPEG.
+            Colour behind transparent pixels of a JPEG.
         format
             "array", or a picture as bytes: "png", "jpeg" or "webp".
         quality
-            Of JPEG and WebP, 1 to 100 (default 90; 100 is lossless WebP); effort of PNG, 0 to 9.
+            For JPEG and WebP, 1 to 100 (default 90; 100 is lossless WebP); for PNG the effort, 0 to
+            9.
 
         Returns
         -------
@@ -350,7 +351,7 @@ class Derived:
         Raises
         ------
         BadArgument, BadSelection
-            A style, option or region that makes no sense here, or more than 2**28 pixels.
+            A style, option or region that is not valid here, or more than 2**28 pixels.
         """
         from bfbridge.rendering import picture
 
@@ -369,13 +370,13 @@ class Derived:
         Parameters
         ----------
         **state
-            Traits to begin with, such as ``z``, ``t``, ``center``, ``zoom``, ``channels``,
-            ``height``; see `bfbridge.viewer.widget.ImageWidget`.
+            Initial traits, such as ``z``, ``t``, ``center``, ``zoom``, ``channels``, ``height``;
+            see `bfbridge.viewer.widget.ImageWidget`.
 
         Returns
         -------
         ImageWidget
-            Its traits follow what the user does, and can be set. The reader has to stay open.
+            Its traits follow the user's actions, and can be set. The reader has to stay open.
 
         Raises
         ------
@@ -401,12 +402,13 @@ class Derived:
         Parameters
         ----------
         version
-            Of Zarr: 3 for NGFF 0.5, 2 for NGFF 0.4.
+            Version of Zarr: 3 for NGFF 0.5, 2 for NGFF 0.4.
         compression
-            Of chunks that are not passed through undecoded: None, "zstd", "blosc-zstd",
+            Compression of chunks that are not passed through undecoded: None, "zstd", "blosc-zstd",
             "blosc-lz4", or a pair of one of them and a level.
         chunk
-            Side of chunks, 512 or 1024; chunks that are passed through undecoded keep theirs.
+            Side of the chunks in pixels, 512 or 1024; chunks passed through undecoded keep their
+            size.
         whole_file
             Whether the store has all images, laid out as bioformats2raw does or as a plate, or only
             this one, at its root. Default: True for a `BioReader` opened without ``series=``.
@@ -414,14 +416,15 @@ class Derived:
         Returns
         -------
         bfbridge.virtual.store.VirtualStore
-            For zarr-python, dask and xarray; its ``root`` is a `zarr.Group`. Levels halve exactly,
-            rounded up, down to 512. Levels that the file lacks are computed on demand: the mean of
-            2 x 2 pixels; of labels and indexed images, the first. It can be pickled.
+            For zarr-python, dask and xarray; its ``root`` is a `zarr.Group`. Each level has half
+            the sides of the one before, rounded up, down to 512. Levels missing from the file are
+            computed on demand: the mean of 2 x 2 pixels; for labels and indexed images, the first.
+            It can be pickled.
 
         Raises
         ------
         BadArgument
-            A version, compression or chunk that there is not.
+            A version, compression or chunk that is not supported.
         MissingExtra
             zarr is not installed.
         """
@@ -451,27 +454,27 @@ class Derived:
         Parameters
         ----------
         path
-            Of a JSON file to write the references to; an existing file is replaced.
+            Path of a JSON file to write the references to; an existing file is replaced.
         version
-            Of Zarr. Version 2 can describe LZW, PackBits and predictors (with imagecodecs), version
-            3 interleaved samples of RGB pixels.
+            Version of Zarr. Version 2 can describe LZW, PackBits and predictors (with imagecodecs),
+            version 3 interleaved samples of RGB pixels.
         url
-            Of the file; of a data set of several files, the URL of their folder, with a slash at
-            its end. Default: the path or URL that it was opened with.
+            URL of the file; for a data set of several files, the URL of their folder, with a slash
+            at its end. Default: the path or URL that was opened.
         whole_file
             As in `to_zarr`.
 
         Returns
         -------
         dict
-            ``{"version": 1, "refs": {...}}``, as kerchunk has it.
+            ``{"version": 1, "refs": {...}}``, the format of kerchunk.
 
         Raises
         ------
         Unsupported
-            Chunks cannot be fetched by range and decoded separately; the message says why. TIFF
-            files are supported if they are uncompressed or compressed with deflate, Zstandard, LZW
-            or PackBits.
+            Chunks cannot be fetched by range and decoded separately; the message has the reason.
+            TIFF files are supported if they are uncompressed or compressed with deflate, Zstandard,
+            LZW or PackBits.
         WriteFailed
             `path` cannot be written.
         """
@@ -486,14 +489,14 @@ class Derived:
         return found
 
     def _store_views(self, whole_file: bool | None) -> list[Any]:
-        """Return the images that a store of this view holds."""
+        """Return the images of the store for this view."""
         whole = getattr(self, "_whole_document", False) if whole_file is None else whole_file
         view: Any = self
         return list(view.series) if whole else [view]
 
     @property
     def magnification(self: Any) -> float | None:
-        """Nominal magnification of this level, the objective's at full size; None if not known."""
+        """Nominal magnification of this level; None if unknown. At full size, the objective's."""
         from bfbridge.analysis import regions
 
         factor: float | None = regions.level_magnification(self)
@@ -509,7 +512,7 @@ class Derived:
         x, y, z
             Numbers or arrays; 0 is the outer corner of the first pixel, 0.5 its centre.
         unit
-            Of the result.
+            Unit of the result.
 
         Returns
         -------
@@ -519,7 +522,7 @@ class Derived:
         Raises
         ------
         BadArgument
-            The file does not say how large a pixel is.
+            The file has no pixel size.
         """
         from bfbridge.analysis import regions
 

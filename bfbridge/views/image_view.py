@@ -1,4 +1,4 @@
-"""Views of an open file: every image and level with the same face, none of them with state.
+"""Views of an open file: every image and level has the same interface, and views have no state.
 
 An `ImageView` is a file, an image number and a level number. `BioReader` is the view of one image
 that also owns the file. Views are light and can be pickled: in another process they open the file
@@ -52,7 +52,7 @@ class ImageView(Derived):
         Numbers of the image and of its resolution; 0 is full size.
     """
 
-    # Whether arrays hold samples apart, in whatever order the file stores them.
+    # Whether arrays in memory have separate planes of samples, also if the file interleaves them.
     _planar = False
 
     def __init__(self, file: OpenFile, index: int, level: int = 0) -> None:
@@ -73,19 +73,19 @@ class ImageView(Derived):
         return y, x, z, c, t
 
     def on(self, file: OpenFile) -> ImageView:
-        """Return this level of this image on another opening of the file."""
+        """Return this level of this image for another opening of the file."""
         return ImageView(file, self._index, self._level)
 
-    # ---- what it is
+    # ---- the image
 
     @property
     def name(self) -> str | None:
-        """The image's name as stored."""
+        """Name of the image as stored."""
         return self._image.name
 
     @property
     def role(self) -> str:
-        """What the image is for: "image", "label", "macro" or "thumbnail"."""
+        """Purpose of the image: "image", "label", "macro" or "thumbnail"."""
         return self._image.role
 
     @property
@@ -95,7 +95,7 @@ class ImageView(Derived):
 
     @property
     def is_mask(self) -> bool:
-        """Whether the values are numbers of objects, as of NGFF's label images."""
+        """Whether the values are numbers of objects, as in NGFF's label images."""
         return self._image.is_mask
 
     @property
@@ -130,7 +130,7 @@ class ImageView(Derived):
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Stored block along Y, X, Z, C, T: requests aligned to it decode nothing twice."""
+        """Stored block along Y, X, Z, C, T: requests aligned to it decode no chunk twice."""
         t, c, z, y, x = self._image.levels[self._level].chunk
         return y, x, z, c, t
 
@@ -141,7 +141,7 @@ class ImageView(Derived):
 
     @property
     def channel_names(self) -> list[str | None]:
-        """Name of each channel as stored, None where there is none."""
+        """Name of each channel as stored, None if it has none."""
         return [channel.name for channel in self._image.channels]
 
     @property
@@ -151,7 +151,7 @@ class ImageView(Derived):
 
     @property
     def physical_pixel_size(self) -> PixelSize:
-        """Size of a pixel of this level along x, y, z with units; None where the file is silent."""
+        """Size of a pixel of this level along x, y, z with units; None if the file has none."""
         image = self._image
         full, here = image.levels[0].shape, image.levels[self._level].shape
         if self._level == 0:
@@ -164,12 +164,12 @@ class ImageView(Derived):
         Parameters
         ----------
         unit
-            Of length: "µm", "um", "nm", "mm", ...
+            Unit of length: "µm", "um", "nm", "mm", ...
 
         Returns
         -------
         dict
-            By axis name; None where the file is silent.
+            By axis name; None if the file has no size.
 
         Raises
         ------
@@ -201,18 +201,18 @@ class ImageView(Derived):
 
     @property
     def backend_reason(self) -> str:
-        """Why this backend reads the file, and why others do not."""
+        """Why this backend was chosen, and why others do not read the file."""
         return self._file.reason
 
     @property
     def metadata(self) -> OME:
-        """OME metadata of this image alone, built on first use and cached."""
+        """OME metadata of this image only, built on first use and cached."""
         return metadata.narrow(self.ome, self._index)
 
     @property
     def ome(self) -> OME:
-        """OME metadata of the whole file; the roles of its images are annotations."""
-        with self._file.asked_for("metadata") as backend:
+        """OME metadata of the whole file; annotations hold the roles of its images."""
+        with self._file.reading("metadata") as backend:
             ome = backend.ome()
             if len(ome.images) == len(backend.images):
                 roles.write_roles(ome, [roles.role_of(image) for image in backend.images])
@@ -220,23 +220,23 @@ class ImageView(Derived):
 
     @property
     def ome_xml(self) -> str | None:
-        """The file's OME-XML, stored or made; None where it cannot be expressed as XML."""
-        with self._file.asked_for("OME-XML") as backend:
+        """The file's OME-XML, stored or generated; None if XML cannot express it."""
+        with self._file.reading("OME-XML") as backend:
             return backend.ome_xml()
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
-        """The format's own metadata, flat, by its own names."""
-        with self._file.asked_for("original metadata") as backend:
+        """Metadata of the format, flat, under the format's own names."""
+        with self._file.reading("original metadata") as backend:
             return backend.original_metadata
 
     @property
     def modulo(self) -> Mapping[str, Any]:
-        """Axes "Z", "C" or "T" that hold another axis folded in (lifetime, angle), with what it is.
+        """Axes "Z", "C" or "T" that contain a further axis (lifetime, angle), with its description.
 
-        As OME's Modulo annotations have it; empty for most images.
+        As in OME's Modulo annotations; empty for most images.
         """
-        with self._file.asked_for("modulo axes") as backend:
+        with self._file.reading("modulo axes") as backend:
             return backend.modulo(self._index)
 
     def lookup_table(self, channel: int = 0) -> Array | None:
@@ -250,10 +250,10 @@ class ImageView(Derived):
         Returns
         -------
         numpy.ndarray or None
-            (3, values) of uint8 or uint16: red, green and blue of each pixel value; None where
-            pixels are no indices.
+            (3, values) of uint8 or uint16: red, green and blue of each pixel value; None for an
+            image that is not indexed.
         """
-        with self._file.asked_for("lookup table") as backend:
+        with self._file.reading("lookup table") as backend:
             return backend.lookup_table(self._index, channel)
 
     @property
@@ -283,7 +283,7 @@ class ImageView(Derived):
 
     @property
     def associated(self) -> dict[str, ImageView]:
-        """Label, macro and thumbnail images by role; a repeated role has a number behind it."""
+        """Label, macro and thumbnail images by role; a repeated role is followed by a number."""
         found: dict[str, ImageView] = {}
         for view in self.series:
             if view.role != "image":
@@ -295,8 +295,8 @@ class ImageView(Derived):
 
     @property
     def stored_as(self) -> StoredAs | None:
-        """How the chunks of this level are encoded, or None where they cannot be copied."""
-        with self._file.asked_for("encoding") as backend:
+        """Encoding of the chunks of this level, or None if they cannot be copied."""
+        with self._file.reading("encoding") as backend:
             return backend.stored_as(self._index, self._level)
 
     def read_stored(self, place: Shape5) -> bytes | None:
@@ -310,12 +310,12 @@ class ImageView(Derived):
         Returns
         -------
         bytes or None
-            None for a chunk that is not stored and holds zeros.
+            None for a chunk of zeros that is not stored.
 
         Raises
         ------
         BadSelection
-            There is no such place.
+            There is no such position.
         Unsupported
             `stored_as` is None.
         """
@@ -331,7 +331,7 @@ class ImageView(Derived):
             raise BadSelection(
                 f"place={where}: the grid of chunks is {grid.counts} along T, C, Z, Y, X."
             )
-        with self._file.asked_for("encoded chunk") as backend:
+        with self._file.reading("encoded chunk") as backend:
             return backend.read_stored(self._index, self._level, where)
 
     def __getitem__(self, key: Any) -> Array:
@@ -339,7 +339,7 @@ class ImageView(Derived):
         pixels = self._reader().load(parse_key(key, self._shape5))
         if not new:
             return _trimmed(pixels)
-        # New axes are kept, and so are all axes before them.
+        # Keep new axes, and all axes before them.
         kept = max(len(trim(pixels.shape)), new[-1])
         return np.expand_dims(
             pixels[(...,) + (0,) * (pixels.ndim - kept)], [at + i for i, at in enumerate(new)]
@@ -361,8 +361,8 @@ class ImageView(Derived):
         keepdims
             Whether all five axes are kept.
         squeeze
-            Whether Z, C and T are dropped wherever they have length 1, and not only at the end: an
-            RGB image is then (Y, X, 3), as matplotlib's ``imshow`` takes it.
+            Whether Z, C and T are dropped if they have length 1, also before longer axes: an RGB
+            image is then (Y, X, 3), as matplotlib's ``imshow`` requires.
 
         Returns
         -------
@@ -372,17 +372,17 @@ class ImageView(Derived):
         Raises
         ------
         BadSelection
-            A range or position outside the image.
+            A range or position is outside the image.
         BadArgument
-            `keepdims` and `squeeze` were both asked for.
+            `keepdims` and `squeeze` are both True.
         ReadFailed
-            The pixels cannot be delivered.
+            The pixels cannot be read.
         """
         selection = parse_ranges(self._shape5, X, Y, Z, C, T)
         keepdims = flag(keepdims, "keepdims")
         squeeze = flag(squeeze, "squeeze")
         if keepdims and squeeze:
-            raise BadArgument("keepdims=True keeps all axes and squeeze=True drops some; give one.")
+            raise BadArgument("keepdims=True keeps all axes, squeeze=True drops some: give one.")
         pixels = self._reader().load(selection)
         if squeeze:
             return pixels[:, :, *(0 if n == 1 else slice(None) for n in pixels.shape[2:])]
@@ -405,7 +405,7 @@ class ImageView(Derived):
         region: Any = ..., level: int | None = None, pixel_size: Any = None,
         magnification: float | None = None, edge: Edge | None = None, batch: int | None = None,
     ) -> Iterator[Tile] | Iterator[TileBatch]:  # fmt: skip
-        """Walk over all planes in tiles, row by row, reading ahead of the caller.
+        """Iterate over all planes in tiles, row by row, reading ahead.
 
         Parameters
         ----------
@@ -414,27 +414,28 @@ class ImageView(Derived):
         overlap
             Pixels that neighbouring tiles share.
         region
-            A key as in ``br[...]`` that says where, Y and X without steps; or a mapping as
+            Where to read: a key as in ``br[...]``, Y and X without steps; or a mapping as in
             ``{"x": (0, 50), "y": (20, 60), "units": "um"}``. Default: everywhere.
         level, pixel_size, magnification
-            At most one of these says how fine the tiles are, as in `region`; places of tiles and a
-            key as `region` then count pixels of that resolution. Default: this view's level.
+            At most one of these sets the resolution of the tiles, as in `region`; positions of
+            tiles and a key as `region` then count pixels of that resolution. Default: this view's
+            level.
         edge
-            Tiles that reach over the edge are "crop": smaller; "pad": filled with zeros; "drop":
+            Tiles that extend beyond the edge are "crop": smaller; "pad": filled with zeros; "drop":
             left out. Default: "crop", and "pad" with `batch`.
         batch
-            Tiles to a batch. Default: one tile at a time.
+            Number of tiles in a batch. Default: single tiles.
 
         Yields
         ------
         Tile or TileBatch
-            Tiles of one plane (z, c, t) each, time point by time point, channel by channel, slice
-            by slice. The samples of an RGB channel come together.
+            Each tile is of one plane (z, c, t): time point by time point, channel by channel, slice
+            by slice. The samples of an RGB channel are together in one tile.
 
         Raises
         ------
         BadArgument, BadSelection
-            Sizes, overlap or region that make no sense here.
+            A size, overlap or region that is not valid here.
         """
         view: tiling.Readable = self if level is None else self.levels.pick(level)
         if pixel_size is not None or magnification is not None:
@@ -447,12 +448,12 @@ class ImageView(Derived):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
-            raise ValueError("pixels are read from a file, so an array of them is always new.")
+            raise ValueError("pixels are read from a file, so copy=False is not possible.")
         array = self[...]
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def _reader(self) -> LevelReader:
-        """Return what reads the pixels of this level."""
+        """Return a reader of the pixels of this level."""
         file = self._file
         return LevelReader(
             backend=file.backend,
@@ -472,7 +473,7 @@ def _trimmed(pixels: Array) -> Array:
 
 
 class _Views(Sequence[ImageView]):
-    """A sequence of views, made as they are asked for."""
+    """A sequence of views, which are made on access."""
 
     def __init__(self, file: OpenFile) -> None:
         self._file = file
@@ -511,7 +512,7 @@ class _Views(Sequence[ImageView]):
             index = self._named(key) if isinstance(key, str) else operator.index(key)
         except TypeError:
             raise BadSelection(
-                f"{self._file.source.name}: {key!r} is no {self._kind}; choose one by number."
+                f"{self._file.source.name}: {key!r} is not a valid {self._kind}; give its number."
             ) from None
         if not -count <= index < count:
             raise BadSelection(
@@ -522,7 +523,7 @@ class _Views(Sequence[ImageView]):
     _kind = "series"
 
     def _named(self, name: str) -> int:
-        raise BadSelection(f"{name!r}: choose by number.")
+        raise BadSelection(f"{name!r}: choose by number, not by name.")
 
     def __iter__(self) -> Iterator[ImageView]:
         return (self._make(i) for i in range(len(self)))

@@ -1,4 +1,4 @@
-"""Pixels of a chunk to the bytes that a Zarr array stores for it."""
+"""Encoding of pixels as chunks of a Zarr array."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def encode_chunk(
     Parameters
     ----------
     pixels
-        Contiguous; smaller than `shape` at the edge of the array.
+        Contiguous array; smaller than `shape` at the edge of the array.
     shape
-        Of a whole chunk; what `pixels` lacks is filled with zeros.
+        Shape of a whole chunk; missing pixels are zeros.
     compression
-        Of the array.
+        Compression of the array.
 
     Returns
     -------
     memoryview or None
-        Little-endian values in C order, compressed; None where every bit is 0, as such chunks are
-        not stored.
+        Little-endian values in C order, compressed; None if every bit is 0, because such chunks
+        are not stored.
     """
     if is_zero(pixels):
         return None
@@ -48,10 +48,10 @@ def encode_chunk(
 
 
 def is_zero(pixels: Array) -> bool:
-    """Whether every bit of an array is 0; -0.0 has one that is not."""
+    """Return whether every bit of an array is 0; -0.0 has a bit that is not."""
     if not pixels.size:
         return True
-    # Most chunks show at their first pixel that they are not.
+    # The first pixel of most chunks is not zero.
     if pixels[(0,) * pixels.ndim].tobytes().strip(b"\0"):
         return False
     flat = np.ascontiguousarray(pixels).reshape(-1)

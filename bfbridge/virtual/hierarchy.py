@@ -42,12 +42,12 @@ Array = np.ndarray[Any, Any]
 _METADATA: Final = "METADATA.ome.xml"
 _VERSIONS: Final[Mapping[int, Version]] = {3: "0.5", 2: "0.4"}
 _MOST_WINDOWS: Final = 16
-"""Up to this many images, each has its own display windows; more images share them."""
+"""Up to this number of images, each has separate display windows; more images share them."""
 _SAMPLED_IMAGES: Final = 4
 
 
 class ArrayNode(NamedTuple):
-    """An array: a level of an image, given by its place in `VirtualHierarchy.views`."""
+    """An array: a level of an image, given by its index in `VirtualHierarchy.views`."""
 
     image: int
     level: int
@@ -73,7 +73,7 @@ class VirtualHierarchy:
     version
         Of Zarr: 3 (NGFF 0.5) or 2 (NGFF 0.4).
     compression
-        As for `parse_compression`; of chunks that are not passed through undecoded.
+        As for `parse_compression`; for chunks that are not passed through undecoded.
     side
         As for `VirtualImage`.
     cache
@@ -84,16 +84,16 @@ class VirtualHierarchy:
     views
         The images, at full size.
     file
-        The open file that they are of.
+        The open file of the images.
     version
-        Of NGFF.
+        Version of NGFF.
     compression
-        Of chunks that are encoded here.
+        Compression of chunks that are encoded here.
 
     Raises
     ------
     BadArgument
-        A version, compression or side that there is not.
+        A version, compression or side that is not supported.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class VirtualHierarchy:
         cache: MutableMapping[Hashable, Array] | None = None,
     ) -> None:
         if isinstance(version, bool) or version not in _VERSIONS:
-            raise BadArgument(f"version={version!r}: of Zarr there is version 3 or 2.")
+            raise BadArgument(f"version={version!r}: Zarr has the versions 3 and 2.")
         check_side(side)
         self.version: Version = _VERSIONS[version]
         self.compression: Compression = parse_compression(compression)
@@ -121,10 +121,10 @@ class VirtualHierarchy:
     # ---- images
 
     def image(self, number: int) -> VirtualImage:
-        """Return the pyramid of an image of the hierarchy, by its place in `views`."""
+        """Return the pyramid of an image of the hierarchy, by its index in `views`."""
         found = self._images.get(number)
         if found is None:
-            # Without a lock: creating one twice is harmless, and chunks of other images go on.
+            # Without a lock: making one twice is harmless, and reads of other images do not wait.
             found = VirtualImage(self.views[number], self._side, self._cache)
             found = self._images.setdefault(number, found)
         return found
@@ -150,7 +150,7 @@ class VirtualHierarchy:
     def places(self) -> Places:
         """The group of each image, and the documents of groups without an image."""
         specs = [ImageSpec(view._image) for view in self.views]
-        # Wells come from the OME metadata, which take longer to build than a tile to read.
+        # Wells come from the OME metadata, which take longer to build than a tile takes to read.
         ome = self._ome if len(self.views) > 1 else None
         return place_images(specs, ome, None)
 
@@ -213,19 +213,19 @@ class VirtualHierarchy:
         return ChunkName(array, (t, c, z, y, x))  # type: ignore[arg-type]
 
     def exists(self, key: str) -> bool:
-        """Whether there is a document or a chunk of this name; no pixels are read.
+        """Return whether a document or a chunk of this name exists, without reading pixels.
 
         True for a chunk of zeros, for which `get` returns None.
         """
         return self.chunk_name(key) is not None or self._document_parts(key) is not None
 
     def get(self, key: str) -> bytes | memoryview | None:
-        """Return the bytes of a document or chunk; None where there is none, or only zeros.
+        """Return the bytes of a document or chunk; None if it does not exist or is all zeros.
 
         Raises
         ------
         ReadFailed
-            The file cannot deliver the pixels.
+            The pixels cannot be read.
         """
         name = self.chunk_name(key)
         return self.document(key) if name is None else self.chunk(name)
@@ -242,7 +242,7 @@ class VirtualHierarchy:
     # ---- documents
 
     def document(self, key: str) -> bytes | None:
-        """Return a document's bytes, made once; None where there is none of this name."""
+        """Return the cached bytes of a document; None if there is no document of this name."""
         parts = self._document_parts(key)
         if parts is None:
             return None
@@ -264,7 +264,7 @@ class VirtualHierarchy:
 
     def _make_document(self, node: str, name: str) -> bytes:
         if name == _METADATA:
-            # All images but labels, as the layout counts them.
+            # All images except labels, as the layout counts them.
             return ome_xml_of(self._ome, self.places.order).encode()
         if name == ".zmetadata":
             return to_json({"zarr_consolidated_format": 1, "metadata": self._all_documents()})
@@ -286,7 +286,7 @@ class VirtualHierarchy:
         return to_json(content)
 
     def document_keys(self) -> list[str]:
-        """Return the keys of all documents, without walking over chunks."""
+        """Return the keys of all documents, without listing chunks."""
         keys = [
             f"{node}/{name}" if node else name
             for node in (*self._groups, *self._arrays)
@@ -319,7 +319,7 @@ class VirtualHierarchy:
     def _image_attributes(self, number: int, group: str) -> Mapping[str, Any]:
         image = self.pyramid(number)
         record = image.record
-        # Only time series need the OME metadata here, which are slow to build.
+        # Only time series need the OME metadata here, which take long to build.
         spec = ImageSpec(record, downsample=image.method)
         step = time_step(spec, self._ome, number) if record.levels[0].shape[0] > 1 else None
         attributes = image_attributes(group, spec, self.windows(number), self.version, step)
@@ -341,7 +341,7 @@ class VirtualHierarchy:
         )
         if self.version == "0.5":
             return {name: document}
-        # xarray reads the names of a version 2 array's axes from this attribute.
+        # xarray reads the axis names of a version 2 array from this attribute.
         return {name: document, ".zattrs": {"_ARRAY_DIMENSIONS": list(dimension_names())}}
 
     # ---- display windows
@@ -349,7 +349,7 @@ class VirtualHierarchy:
     def windows(self, number: int) -> list[Window]:
         """Return the display window of each channel and sample of an image.
 
-        Measured by `Contrast`. In a plate, and among more than 16 images, those with the same
+        Measured by `Contrast`. In a plate, and among more than 16 images, images with the same
         channels share windows that are measured on four of them: opening a plate must not read all
         of it, and wells must be comparable.
         """
@@ -361,16 +361,16 @@ class VirtualHierarchy:
         with self._lock:
             found = self._contrasts.get(key)
             if found is None:
-                alike = [v for v in self.views if _kind(v) == key] if shares else [view]
-                step = max(1, len(alike) // _SAMPLED_IMAGES)
-                found = _measured(alike[::step][:_SAMPLED_IMAGES])
+                similar = [v for v in self.views if _kind(v) == key] if shares else [view]
+                step = max(1, len(similar) // _SAMPLED_IMAGES)
+                found = _measured(similar[::step][:_SAMPLED_IMAGES])
                 self._contrasts[key] = found
             return found
 
     # ---- listing
 
     def list_dir(self, prefix: str) -> Iterator[str]:
-        """Yield the names in a folder: documents, groups, arrays, or parts of chunks' names.
+        """Yield the names in a folder: documents, groups, arrays, or parts of chunk names.
 
         The cost depends on the number of names in the folder, not on the keys below it.
         """
@@ -389,7 +389,7 @@ class VirtualHierarchy:
             yield from (str(i) for i in range(counts[depth]))
 
     def _within_grid(self, folder: str) -> tuple[Shape5, int] | None:
-        """Return an array's grid, and how many parts of a chunk's name a folder is; None if none.
+        """Return an array's grid, and the number of parts of a chunk name in a folder; or None.
 
         "0/c/2/1" is two parts of the names of chunks of the array "0".
         """
@@ -407,7 +407,7 @@ class VirtualHierarchy:
         return None
 
     def list_keys(self, prefix: str = "") -> Iterator[str]:
-        """Yield all keys that begin with `prefix`, which may be millions, one by one."""
+        """Yield all keys that begin with `prefix`, one by one; there may be millions."""
         folder = prefix.rpartition("/")[0]
         stack = [folder]
         while stack:
@@ -425,7 +425,7 @@ class VirtualHierarchy:
 
 
 def _kind(view: ImageView) -> Hashable:
-    """Return what images with comparable brightness have in common."""
+    """Return a key that is equal for images with comparable brightness."""
     return (view.dtype.str, view.samples_per_pixel, view.sizes["C"], *view.channel_names)
 
 
@@ -447,7 +447,7 @@ def _window(contrast: Contrast, c: int) -> Window:
 
 
 def _position(part: str, count: int) -> int | None:
-    """Return the number that a part of a chunk's name is; None for any other spelling ("01")."""
+    """Return the number in a part of a chunk name; None for another spelling ("01")."""
     if len(part) > 10 or not part.isdecimal():
         return None
     number = int(part)

@@ -1,9 +1,9 @@
 """An image as a pyramid of exact halves: stored levels where they fit, others computed on demand.
 
-Level k has the sides of full size divided by 2**k, rounded up. A stored level fits if its sides are
-these, or one less, because whole-slide scanners round down; the last row or column is then computed
-from the next finer level. A computed pixel is the mean of 2 x 2 pixels (`bfbridge.engine.pyramid`),
-or the first of them for labels and indexed images.
+Level k has the sides of full size divided by 2**k, rounded up. A stored level is used if its sides
+are these, or one less, because whole-slide scanners round down; the last row or column is then
+computed from the next finer level. A computed pixel is the mean of 2 x 2 pixels
+(`bfbridge.engine.pyramid`), or the first of them for labels and indexed images.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LARGEST_SIDE: Final = 1024
 _MADE_CACHE: Final = 64 << 20
 _MOST_SAMPLES: Final = 4
 _MOST_PLANES: Final = 1024
-"""Most planes of a level that are inspected to find out whether their chunks are encoded alike."""
+"""Maximum number of planes of a level that are inspected for a common encoding of chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class VirtualLevel:
     shape, chunk
         Along T, C, Z, Y, X.
     stored
-        Number of the file's level that holds it, or None for a computed level.
+        Number of the file's level that contains it, or None for a computed level.
     held
         Rows and columns that the stored level has: those of `shape`, or one less.
     compression
@@ -80,11 +80,11 @@ class VirtualLevel:
         Raises
         ------
         BadSelection
-            There is no such chunk.
+            The chunk does not exist.
         """
         grid = self.grid
         if tuple(index) not in grid:
-            raise BadSelection(f"there is no chunk {index}; there are {grid.counts}.")
+            raise BadSelection(f"there is no chunk {index}; the grid has {grid.counts} chunks.")
         return grid.box(index)
 
 
@@ -103,7 +103,7 @@ class Pyramid:
     levels
         Full size first.
     method
-        How a level is computed from the next finer one: "mean" or "nearest".
+        How a level is computed from the next finer level: "mean" or "nearest".
     """
 
     def __init__(
@@ -115,12 +115,12 @@ class Pyramid:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the pixels."""
+        """Dtype of the pixels."""
         return self.view.dtype
 
     @property
     def record(self) -> Image:
-        """The image with these levels, as backends describe images."""
+        """Record of the image with these levels, as in the backend contract."""
         levels = tuple(Level(level.shape, level.chunk) for level in self.levels)
         return replace(self.view._image, levels=levels)
 
@@ -138,12 +138,12 @@ class VirtualImage(Pyramid):
     Parameters
     ----------
     view
-        The image; all its levels are looked at.
+        The image; all its levels are inspected.
     side
         Of chunks along Y and X: 512 or 1024. 512 suits viewers; 1024 is faster for programs that
         read whole images. Chunks that are passed through undecoded keep their own size.
     cache
-        Cache for computed chunks. Default: the reader's own cache, else one of 64 MiB.
+        Cache for computed chunks. Default: the reader's cache, otherwise one of 64 MiB.
     files
         Storage for computed chunks. Default: the user's cache folder for large images.
     """
@@ -169,7 +169,7 @@ class VirtualImage(Pyramid):
         self._active = 0
         self._lock = forking.lock()
 
-    # ---- what there is
+    # ---- levels
 
     def _plan(self, view: ImageView) -> list[VirtualLevel]:
         image = view._image
@@ -195,13 +195,13 @@ class VirtualImage(Pyramid):
             return level
         sides = zip(stored.chunk[3:], level.shape[3:], strict=True)
         handy = all(n in SIDES or n == size <= LARGEST_SIDE for n, size in sides)
-        alike = stored.chunk[:3] == level.chunk[:3]
-        if not handy or not alike or np.prod(level.shape[:3]) > _MOST_PLANES:
+        same_planes = stored.chunk[:3] == level.chunk[:3]
+        if not handy or not same_planes or np.prod(level.shape[:3]) > _MOST_PLANES:
             return level
         try:
             encoded = self._file.backend.stored_as(view.index, level.stored)
         except BfbridgeError:
-            # Reading the pixels raises the error with its place.
+            # A later read of the pixels raises the error, with its position.
             return level
         compression = _as_zarr(encoded, view.dtype)
         if compression is None:
@@ -209,7 +209,7 @@ class VirtualImage(Pyramid):
         return replace(level, chunk=stored.chunk, compression=compression)
 
     def boxes_to_read(self, number: int, index: Shape5) -> int:
-        """Return how many boxes of stored pixels a chunk needs; 0 if it is in memory or on disk."""
+        """Return the number of stored boxes read for a chunk; 0 if it is in memory or on disk."""
         level = self.levels[number]
         if level.stored is not None:
             return 1
@@ -227,21 +227,21 @@ class VirtualImage(Pyramid):
         Parameters
         ----------
         number
-            Of the level.
+            Number of the level.
         index
             Position in the level's grid, along T, C, Z, Y, X.
 
         Returns
         -------
         numpy.ndarray
-            T, C, Z, Y, X, contiguous, cut at the level's edge; not to be changed.
+            T, C, Z, Y, X, contiguous, cropped at the level's edge; must not be changed.
 
         Raises
         ------
         BadSelection
-            There is no such level or chunk.
+            The level or chunk does not exist.
         ReadFailed
-            The file cannot deliver the pixels.
+            The pixels cannot be read.
         """
         level = self._level(number)
         start, stop = level.box(index)
@@ -256,12 +256,12 @@ class VirtualImage(Pyramid):
         Raises
         ------
         BadSelection
-            The box is empty or leaves the level.
+            The box is empty or extends beyond the level.
         """
         level = self._level(number)
         sound = all(0 <= a < b <= n for a, b, n in zip(start, stop, level.shape, strict=True))
         if not sound:
-            raise BadSelection(f"{start} to {stop} is no part of a level of {level.shape}.")
+            raise BadSelection(f"{start} to {stop} is not inside a level of shape {level.shape}.")
         if level.stored is not None:
             with self._worker() as workers:
                 return self._box(number, start, stop, workers)
@@ -276,7 +276,7 @@ class VirtualImage(Pyramid):
         Raises
         ------
         BadSelection
-            There is no such chunk, or the level has no `compression`.
+            The chunk does not exist, or the level has no `compression`.
         """
         level = self._level(number)
         if level.compression is None or level.stored is None:
@@ -293,7 +293,7 @@ class VirtualImage(Pyramid):
 
     @contextmanager
     def _worker(self) -> Iterator[int]:
-        """Yield the threads that one read may use: the reader's workers divided by active reads."""
+        """Yield the number of threads for one read: the reader's workers / active reads."""
         with self._lock:
             self._active += 1
             active = self._active
@@ -384,7 +384,7 @@ class VirtualImage(Pyramid):
             pixels = np.empty(Region(0, 0, start, stop).shape, self.dtype)
             for child in self._children(number, index):
                 first, last = below.box(child)
-                # Chunks below begin at even places, so that windows never cross them.
+                # Chunks of the finer level begin at even positions, so windows do not cross them.
                 rows, columns = (
                     slice(f // 2 - a, -(-e // 2) - a)
                     for f, e, a in zip(first[3:], last[3:], start[3:], strict=True)
@@ -421,7 +421,7 @@ class VirtualImage(Pyramid):
         return kept
 
     def _is_kept(self, number: int) -> bool:
-        """Whether a computed level is stored on disk: not if it needs only one box of the file."""
+        """Return whether a computed level is stored on disk: only if it needs more than one box."""
         return self.levels[number - 1].stored is None
 
     def _file_name(self, number: int) -> str:
@@ -436,26 +436,26 @@ class VirtualImage(Pyramid):
 
 
 def _doubled(start: Shape5, stop: Shape5, shape: Shape5) -> tuple[Shape5, Shape5]:
-    """Return the box of the next finer level that a box needs."""
+    """Return the box of the next finer level for a box."""
     first = (*start[:3], 2 * start[3], 2 * start[4])
     last = (*stop[:3], min(2 * stop[3], shape[3]), min(2 * stop[4], shape[4]))
     return _five(first), _five(last)
 
 
 def check_side(side: int) -> None:
-    """Raise `BadArgument` unless virtual chunks may have this side."""
+    """Raise `BadArgument` unless `side` is a valid side of virtual chunks."""
     if isinstance(side, bool) or side not in SIDES:
-        raise BadArgument(f"chunk={side!r}: virtual chunks have a side of 512 or 1024.")
+        raise BadArgument(f"chunk={side!r}: use 512 or 1024, the sides of virtual chunks.")
 
 
 def _fitting(image: Image, shape: Shape5, number: int) -> int | None:
-    """Return the stored level that is level `number` of the pyramid, or None."""
+    """Return the stored level that equals level `number` of the pyramid, or None."""
     if number == 0:
         return 0
     for stored, level in enumerate(image.levels[1:], start=1):
         sides = zip(level.shape[3:], shape[3:], strict=True)
         near = all(0 <= wanted - have <= 1 and have > 0 for have, wanted in sides)
-        # For tiny levels, one pixel less can be another factor.
+        # For tiny levels, one pixel less may mean another factor.
         exact = level.shape[3:] == shape[3:]
         if level.shape[:3] == shape[:3] and near and (exact or min(shape[3:]) > SMALLEST // 8):
             return stored
@@ -463,7 +463,7 @@ def _fitting(image: Image, shape: Shape5, number: int) -> int | None:
 
 
 def _as_zarr(stored: StoredAs | None, dtype: np.dtype[Any]) -> Compression | None:
-    """Return the compression of stored chunks in Zarr's terms, or None if it has none."""
+    """Return the compression of stored chunks in Zarr's terms, or None if Zarr has none."""
     if stored is None or stored["dtype"] != dtype.name:
         return None
     if stored.container == "zarr":

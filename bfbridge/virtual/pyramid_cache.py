@@ -1,6 +1,6 @@
 """Computed levels of large images, kept in the user's cache folder between processes.
 
-Showing all of an image of more than 16 384 x 16 384 pixels takes minutes if its file has no lower
+Displaying an image of more than 16 384 x 16 384 pixels takes minutes if its file has no lower
 levels. Computed chunks are therefore stored, so that the work is done once and can be continued.
 They are stored under a digest of the file's content stamp (path, size and time of every file that
 belongs to it), never next to the file; a changed file has another stamp. When the folder exceeds
@@ -37,10 +37,10 @@ Array = np.ndarray[Any, Any]
 VARIABLE: Final = "BFBRIDGE_PYRAMID_CACHE"
 """Environment variable: maximum size of the cache, such as ``20g``; 0 disables it."""
 LARGE: Final = 1 << 28
-"""Pixels of a plane from which on computed chunks are stored."""
+"""Computed chunks are stored for planes of at least this number of pixels."""
 _MOST_BYTES: Final = 8 << 30
 _FORMAT: Final = 1
-"""Part of the digest; to be changed with the way in which chunks are computed or stored."""
+"""Part of the digest; change it with the method of computing or storing chunks."""
 _HEADER: Final = struct.Struct("<4sII")
 _MAGIC: Final = b"bfpc"
 _MARK: Final = "used"
@@ -66,11 +66,11 @@ class PyramidCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all files of the folder take."""
+        """Bytes of all files in the folder."""
         return sum(size for size, _ in self._entries().values())
 
     def clear(self) -> int:
-        """Remove everything; return how many bytes that was."""
+        """Remove everything; return the number of bytes removed."""
         with self._lock:
             self._size = None
             entries = self._entries()
@@ -78,34 +78,34 @@ class PyramidCache:
                 shutil.rmtree(entry, ignore_errors=True)
             return sum(size for size, _ in entries.values())
 
-    def make_room(self, wanted: int, spared: Path) -> bool:
-        """Reserve bytes that are about to be written; return whether they fit.
+    def make_room(self, wanted: int, kept: Path) -> bool:
+        """Reserve space for bytes that will be written; return whether they fit.
 
         Parameters
         ----------
         wanted
             Number of bytes.
-        spared
-            The folder that is being written; it is not removed.
+        kept
+            The folder that is being written; it is kept.
         """
         with self._lock:
             if self._size is None:
                 self._size = self.nbytes
             if self._size + wanted > self.max_bytes:
-                self._shrink(wanted, spared)
+                self._shrink(wanted, kept)
             if self._size + wanted > self.max_bytes:
                 return False
             self._size += wanted
             return True
 
-    def _shrink(self, wanted: int, spared: Path) -> None:
-        """Remove the least recently used images until there is room."""
+    def _shrink(self, wanted: int, kept: Path) -> None:
+        """Remove the least recently used images until there is space."""
         entries = self._entries()
         size = sum(count for count, _ in entries.values())
         for entry, (count, _) in sorted(entries.items(), key=lambda item: item[1][1]):
             if size + wanted <= self.max_bytes:
                 break
-            if entry != spared:
+            if entry != kept:
                 shutil.rmtree(entry, ignore_errors=True)
                 size -= count
         self._size = size
@@ -159,11 +159,11 @@ class ChunkFiles:
         Parameters
         ----------
         name
-            Of the image and its level.
+            Name of the image and its level.
         index
             Position in the level's grid.
         shape, dtype
-            Of the pixels.
+            Shape and dtype of the pixels.
         """
         try:
             data = self._path(name, index).read_bytes()
@@ -201,7 +201,7 @@ class ChunkFiles:
         path = self._path(name, index)
         partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
-            # The file may be one that other users cannot read.
+            # Other users may not be allowed to read the file.
             self._cache.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._touch()
@@ -270,14 +270,14 @@ def _bound(text: str) -> int:
 def files_of(view: ImageView, method: str) -> ChunkFiles | None:
     """Return the storage for computed chunks of an image, or None if they are not stored.
 
-    Chunks of bytes, open files and URLs are not, because a change of content cannot be noticed.
+    Chunks of bytes, open files and URLs are not stored: a change of content cannot be noticed.
 
     Parameters
     ----------
     view
         The image at full size.
     method
-        How its missing levels are computed.
+        Method for computing the missing levels.
     """
     file = view._file
     if view.sizes["Y"] * view.sizes["X"] < LARGE or file.source.path is None:
@@ -286,7 +286,7 @@ def files_of(view: ImageView, method: str) -> ChunkFiles | None:
     if not cache.max_bytes:
         return None
     options = file.options
-    told = (
+    identity = (
         _FORMAT,
         file.stamp,
         view.backend,
@@ -298,4 +298,4 @@ def files_of(view: ImageView, method: str) -> ChunkFiles | None:
         tuple(view.sizes.values()),
         view.dtype.str,
     )
-    return ChunkFiles(cache, hashlib.sha256(repr(told).encode()).hexdigest()[:32])
+    return ChunkFiles(cache, hashlib.sha256(repr(identity).encode()).hexdigest()[:32])

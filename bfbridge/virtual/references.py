@@ -1,8 +1,8 @@
-"""Reference files: which bytes of which file are the chunks of an OME-Zarr store.
+"""Reference files: the byte ranges of files that are the chunks of an OME-Zarr store.
 
-Version 1 of kerchunk's JSON, which fsspec's reference filesystem, kerchunk and VirtualiZarr read:
-programs fetch the bytes themselves and need no bfbridge. That is possible where chunks are stored
-apart and Zarr knows how they are encoded.
+The format is version 1 of kerchunk's JSON, which fsspec's reference filesystem, kerchunk and
+VirtualiZarr read: they fetch the bytes themselves, without bfbridge. This is possible if chunks are
+stored separately in an encoding that Zarr has a codec for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReferenceHierarchy", "make_references"]
 
-# Codecs by what version 2 and 3 call them; imagecodecs registers its own with numcodecs.
+# Codecs by their names in version 2 and 3; imagecodecs registers its codecs with numcodecs.
 _V2: Final[dict[str, dict[str, Any] | None]] = {
     "none": None,
     "deflate": {"id": "zlib", "level": 1},
@@ -41,7 +41,7 @@ _V3: Final[dict[str, list[dict[str, Any]]]] = {
     "zstd": [{"name": "zstd", "configuration": {"level": 1, "checksum": False}}],
 }
 _INTERLEAVED: Final = (0, 2, 3, 4, 1)
-"""Order in memory of T, C, Z, Y, X with interleaved samples."""
+"""Memory order of T, C, Z, Y, X for interleaved samples."""
 
 
 class _Stored(Pyramid):
@@ -68,7 +68,7 @@ class _Stored(Pyramid):
 
 
 def _check(ranges: StoredRanges, version: str) -> None:
-    """Raise `Unsupported` unless a version of Zarr can say how chunks are encoded."""
+    """Raise `Unsupported` unless this version of Zarr can describe the encoding of chunks."""
     if version == "0.4":
         if ranges.interleaved:
             raise Unsupported(
@@ -90,7 +90,7 @@ class ReferenceHierarchy(VirtualHierarchy):
         Raises
         ------
         Unsupported
-            Its full size cannot be read by byte ranges; the message says why.
+            Its full size cannot be read by byte ranges; the message has the reason.
         """
         found = self._stored.get(number)
         if found is None:
@@ -98,7 +98,7 @@ class ReferenceHierarchy(VirtualHierarchy):
         return found
 
     def level_count(self, number: int) -> int:
-        """Return how many stored levels can be fetched by range."""
+        """Return the number of stored levels that can be fetched by range."""
         return len(self.pyramid(number).levels)
 
     @cached_property
@@ -144,7 +144,7 @@ class ReferenceHierarchy(VirtualHierarchy):
 
 
 def _delta(ranges: StoredRanges) -> dict[str, Any]:
-    """Return the filter that undoes TIFF's predictor 2: differences along x."""
+    """Return the filter that reverses TIFF's predictor 2: differences along x."""
     return {
         "id": "imagecodecs_delta",
         "axis": -1,
@@ -161,7 +161,8 @@ def make_references(
     source = views[0]._file.source
     if source.path is None and source.url is None:
         raise Unsupported(
-            f"{source.name}: bytes and open files have no path or URL that a reference could name."
+            f"{source.name}: bytes and open files have no path or URL for references. Open the "
+            "image by its path or URL."
         )
     hierarchy = ReferenceHierarchy(views, version)
     chunks = hierarchy.references()
@@ -177,14 +178,14 @@ def make_references(
 
 
 def _names(files: Sequence[str], url: str | None) -> dict[str, str]:
-    """Return what each file is called in the references."""
+    """Return the name of each file in the references."""
     if url is None:
         return {name: _as_url(name) for name in files}
     if url.endswith("/"):
         return {name: url + name.replace("\\", "/").rsplit("/", 1)[-1] for name in files}
     if len(files) > 1:
         raise BadArgument(
-            f"url={url!r}: the data set has {len(files)} files; give the folder that they are in, "
+            f"url={url!r}: the data set has {len(files)} files; give the URL of their folder, "
             "with a slash at its end."
         )
     return dict.fromkeys(files, url)

@@ -34,8 +34,9 @@ class VirtualStore(Store):
     """A file, or one image of it, as OME-Zarr; see `ImageView.to_zarr`.
 
     Reads run in parallel on as many threads as the reader has workers: no lock is held while
-    pixels are decoded, and the event loop is never blocked. A pickled store contains only how to
-    open the file. A store stays usable after its reader was closed: the file is then opened again.
+    pixels are decoded, and the event loop is never blocked. A pickled store contains only the
+    arguments to open the file. A store can be used after its reader was closed: the file is then
+    opened again.
 
     Parameters
     ----------
@@ -62,15 +63,15 @@ class VirtualStore(Store):
         super().__init__(read_only=True)
         if stamp is not None and views[0]._file.stamp != stamp:
             raise ReadFailed(
-                f"{views[0].source_name}: the file has changed since this store was made of it. "
-                "Open it again and make a new store."
+                f"{views[0].source_name}: the file has changed since this store was made. Open it "
+                "again and make a new store."
             )
         self._recipe = (version, compression, side)
         self._hierarchy = VirtualHierarchy(views, *self._recipe)
         self._lock = forking.lock()
         self._is_open = True
 
-    # ---- bfbridge's own
+    # ---- attributes
 
     @property
     def hierarchy(self) -> VirtualHierarchy:
@@ -155,7 +156,7 @@ class VirtualStore(Store):
         )
 
     async def exists(self, key: str) -> bool:
-        """Whether there is a document or chunk of this name; no pixels are read."""
+        """Return whether a document or chunk of this name exists, without reading pixels."""
         return self.hierarchy.exists(key)
 
     async def getsize(self, key: str) -> int:
@@ -182,10 +183,10 @@ class VirtualStore(Store):
         for name in self.hierarchy.list_dir(prefix):
             yield name
 
-    # ---- writing, which is refused
+    # ---- writing, which is not supported
 
     def with_read_only(self, read_only: bool = False) -> VirtualStore:
-        """Return this store; one that can be written to does not exist."""
+        """Return this store; it cannot be made writable."""
         if not read_only:
             self._refuse()
         return self
@@ -197,28 +198,28 @@ class VirtualStore(Store):
         )
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Refuse to write."""
+        """Raise an error: the store is read-only."""
         self._refuse()
 
     def set_sync(self, key: str, value: Buffer) -> None:
-        """Refuse to write."""
+        """Raise an error: the store is read-only."""
         self._refuse()
 
     async def set_partial_values(self, key_start_values: Any) -> None:
-        """Refuse to write."""
+        """Raise an error: the store is read-only."""
         self._refuse()
 
     async def delete(self, key: str) -> None:
-        """Refuse to delete."""
+        """Raise an error: the store is read-only."""
         self._refuse()
 
     def delete_sync(self, key: str) -> None:
-        """Refuse to delete."""
+        """Raise an error: the store is read-only."""
         self._refuse()
 
 
 def _part(data: bytes | memoryview, byte_range: ByteRequest | None) -> np.ndarray[Any, Any]:
-    """Return the bytes of a range, uncopied."""
+    """Return the bytes of a range, without a copy."""
     whole = np.frombuffer(data, np.uint8)
     if byte_range is None:
         return whole
@@ -228,7 +229,7 @@ def _part(data: bytes | memoryview, byte_range: ByteRequest | None) -> np.ndarra
         return whole[byte_range.offset :]
     if isinstance(byte_range, SuffixByteRequest):
         return whole[max(0, len(whole) - byte_range.suffix) :]
-    raise BadArgument(f"{byte_range!r} is no byte range.")
+    raise BadArgument(f"{byte_range!r} is not a byte range.")
 
 
 def _reopened(views: Sequence[ImageView], recipe: Any, stamp: Hashable) -> VirtualStore:

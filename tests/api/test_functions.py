@@ -130,8 +130,8 @@ def test_metadata(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "arguments", "words"),
     [
-        ((3, 4, 5), {}, r"shape \(3, 4, 5\): say what its axes are, such as axes='CYX'"),
-        ((4,), {}, "say what its axes are"),
+        ((3, 4, 5), {}, r"shape \(3, 4, 5\) needs the names of its axes, such as axes='CYX'"),
+        ((4,), {}, "needs the names of its axes"),
         ((3, 4, 5), {"axes": "YX"}, "give one letter of TCZYXS for each axis"),
         ((3, 4, 5), {"axes": "CYY"}, "each once"),
         ((3, 4, 5), {"axes": "CZX"}, "Y and X among them"),
@@ -140,7 +140,7 @@ def test_metadata(tmp_path: Path) -> None:
         ((3, 4), {"pixel_size": (0.5, 0.5)}, "which number belongs to which axis"),
         ((3, 4), {"pixel_size": "1um"}, "physical_size_x='1um'"),
         ((3, 4), {"pixel_size": -1}, "above 0"),
-        ((3, 4), {"pixel_size": {"q": 1}}, "its axes are x, y and z"),
+        ((3, 4), {"pixel_size": {"q": 1}}, "use the axes x, y and z"),
         ((3, 4), {"channel_names": ["a", "b"]}, "channel_names has 2 names"),
         ((3, 4), {"no_such_option": 1}, "no_such_option"),
     ],

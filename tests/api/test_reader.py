@@ -83,7 +83,7 @@ def test_series_and_level(path: Path) -> None:
     [
         ({"series": 2}, "no series 2; it has 2"),
         ({"series": "x"}, "no image has this name"),
-        ({"series": 1.5}, "1.5 is no series"),
+        ({"series": 1.5}, "1.5 is not a valid series"),
         ({"level": 2}, "no level 2; it has 2"),
         ({"level": "x"}, "by number"),
     ],
@@ -298,7 +298,7 @@ def test_tiles_of_rgb_hold_all_samples() -> None:
         np.testing.assert_array_equal(tile.pixels, array[tile.key][:, :, 0, :, 0])
         assert tile.pixels.shape == (tile.height, tile.width, 3)
         assert tile.c in (0, 3)
-    with pytest.raises(BadArgument, match="3 samples of an RGB channel make one tile"):
+    with pytest.raises(BadArgument, match="3 samples of an RGB channel form one tile"):
         list(view.tiles(16, region=np.s_[..., 1, 0]))
 
 

@@ -163,7 +163,7 @@ def test_a_named_backend_never_falls_through(
     with pytest.raises(Unsupported, match=r"a\.tif: the ometiff .*JPEG 2000.*Leave backend= out"):
         open_reader(source, OpenOptions(), "python")
     reader, reason = open_reader(source, OpenOptions(), "JAVA")
-    assert (reader.name, reason) == ("bioformats", "backend='bioformats' was asked for")
+    assert (reader.name, reason) == ("bioformats", "backend='bioformats' was requested")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_named_backend_never_falls_through(
         ("none.tif", FileMissing, r"none\.tif: no such file or folder"),
         ("empty.tif", UnreadableFile, r"empty\.tif: the file is empty \(0 bytes\)"),
         ("folder/", UnreadableFile, "folder.*is not an image"),
-        (".a.tif.bfbridge-partial/", UnreadableFile, "unfinished work of a writer"),
+        (".a.tif.bfbridge-partial/", UnreadableFile, "unfinished file of a writer"),
     ],
 )
 def test_what_is_no_image(

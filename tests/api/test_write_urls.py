@@ -146,11 +146,11 @@ def test_the_documents_of_a_replaced_store_go_first(
 def test_what_is_no_store_is_never_replaced(memory: Any) -> None:
     memory.pipe(f"{URL}/thesis.docx", b"years of work")
     for overwrite, kind in ((False, TargetExists), (True, WriteFailed)):
-        with pytest.raises(kind, match="no Zarr store"):
+        with pytest.raises(kind, match="not belong to a Zarr store"):
             writer(overwrite=overwrite)
     memory.rm("/lab", recursive=True)
     memory.pipe(URL, b"a file of that name")
-    with pytest.raises(WriteFailed, match="no Zarr store"):
+    with pytest.raises(WriteFailed, match="not belong to a Zarr store"):
         writer(overwrite=True)
     assert len(memory.store) == 1
 

@@ -177,8 +177,8 @@ def test_dtypes_that_no_file_holds(path: Path, dtype: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"fill_value": 300}, "fill_value=300 cannot be held by uint8"),
-        ({"fill_value": float("nan")}, "fill_value=nan cannot be held"),
+        ({"fill_value": 300}, "fill_value=300 cannot be stored as uint8"),
+        ({"fill_value": float("nan")}, "fill_value=nan cannot be stored"),
         ({"fill_value": -1}, "fill_value=-1"),
         ({"pyramid": -1}, "pyramid=-1"),
         ({"pyramid": (3, 5)}, "pyramid="),
@@ -230,7 +230,7 @@ def test_write_places_blocks(path: Path) -> None:
         ((5, 5), {"X": 66}, "a block of 5 from X=66 on does not fit: X is 70"),
         ((5, 5), {"Y": 45}, "axis Y: index 45 is outside"),
         ((46, 5), {}, "a block of 46 from Y=0"),
-        ((5, 5, 1, 2), {"C": [0]}, r"C=\[0\] has 1 positions and the block 2"),
+        ((5, 5, 1, 2), {"C": [0]}, r"C=\[0\] has 1 positions, but the block has 2"),
         ((5, 5, 1, 2), {"C": [0, 3]}, "axis C: index 3"),
         ((5,), {}, "2 to 5 axes"),
         ((1,) * 6, {}, "2 to 5 axes"),

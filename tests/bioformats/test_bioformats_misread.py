@@ -59,7 +59,7 @@ def test_the_first_block_of_a_sif_file(tmp_path, data, place):
 
 def test_a_sif_file_whose_pixels_are_nowhere_to_be_found():
     data = sif(block(PIXELS, "what is this\n"))
-    with pytest.raises(Unsupported, match="a.sif: where the pixels of this SIF file begin"):
+    with pytest.raises(Unsupported, match="a.sif: the position of the pixels in this SIF file"):
         open_(data, "a.sif")
 
 
@@ -95,7 +95,7 @@ def test_packed_targa_of_which_only_a_part_is_unpacked(kind, depth):
     head = struct.pack("<B", 0) + colors[:1] + struct.pack("<B", kind) + colors[1:]
     head += struct.pack("<HHHHBB", 0, 0, 6, 4, depth, 0x20) + bytes(6 if kind == 9 else 0)
     data = head + (b"\x85" + b"\x01" * (depth // 8)) * 4
-    with pytest.raises(Unsupported, match=f"a.tga: its pixels are packed and have {depth} bits"):
+    with pytest.raises(Unsupported, match=f"a.tga: its pixels are compressed with {depth} bits"):
         open_(data, "a.tga")
 
 
@@ -140,7 +140,7 @@ def test_a_minc2_file_without_time(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "names", "kind", "why"),
     [
-        ((2, 3, 5, 7), ("time", *SPACE), "int8", "6 planes, and Bio-Formats takes it for one of 3"),
+        ((2, 3, 5, 7), ("time", *SPACE), "int8", "6 planes, but Bio-Formats reads 3"),
         ((2, 3, 5, 7), ("time", *SPACE), "int16", "more axes"),
         ((7, 3, 5), ("xspace", "zspace", "yspace"), "int8", "7 planes"),
         ((3, 7, 5), ("zspace", "xspace", "yspace"), "int8", "another order"),
@@ -152,5 +152,5 @@ def test_a_minc2_file_whose_axes_are_not_seen(tmp_path, shape, names, kind, why)
 
 
 def test_a_short_sif_file_is_refused():
-    with pytest.raises(UnreadableFile, match="what every SIF file ends with is not there"):
+    with pytest.raises(UnreadableFile, match="the end marker of SIF files is missing"):
         open_(sif(block(PIXELS), footer=b""), "a.sif")

@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 from bfbridge.errors import BadArgument, Closed, JavaNotFound, OutOfMemory
-from bfbridge_bioformats.readers.pixels import JAVA_ARRAY_LIMIT, Layout, block_size, samples_first
+from bfbridge_bioformats.readers.pixels import (
+    JAVA_ARRAY_LIMIT,
+    PlaneLayout,
+    block_size,
+    samples_first,
+)
 from bfbridge_bioformats.readers.pool import ReaderPool
 from bfbridge_bioformats.runtime import settings
 from bfbridge_bioformats.runtime.java import find_java
@@ -240,7 +245,7 @@ def test_blocks_are_whole_tiles_joined(size, tile, pixel, expected):
 def test_bytes_become_samples(interleaved):
     values = np.arange(3 * 5 * 7, dtype=">u2").reshape(3, 5, 7)
     raw = (values.transpose(1, 2, 0) if interleaved else values).tobytes()
-    layout = Layout(np.dtype(">u2"), 3, interleaved)
+    layout = PlaneLayout(np.dtype(">u2"), 3, interleaved)
     found = samples_first(np.frombuffer(raw, np.uint8), layout, 5, 7)
     np.testing.assert_array_equal(found, values)
 

@@ -29,7 +29,7 @@ def test_what_a_package_holds_is_never_one(tmp_path, content):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(SLEEPER, content)
-    with pytest.raises(UnreadableFile, match="synthetic image|holds nothing"):
+    with pytest.raises(UnreadableFile, match="synthetic image|it is empty"):
         BioReader(path)
 
 

@@ -132,7 +132,7 @@ def test_halves_of_pairs_become_the_replacement_character():
 
 def test_original_metadata_that_is_no_text(monkeypatch):
     reader = open_("a&sizeX=9&sizeY=7.fake")
-    with reader._borrowed() as borrowed:
+    with reader._pooled_reader() as borrowed:
         borrowed.java.getGlobalMetadata().put(java_string(0xD800), java_string(*BROKEN))
     assert reader.original_metadata["\ufffd"] == MENDED
     reader.close()

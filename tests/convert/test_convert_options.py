@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import pickle
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import typer
 import zarr
 
 import bfbridge
-from bfbridge import BioReader, BioWriter, convert
+from bfbridge import BioReader, BioWriter, convert, imwrite, registry
 from bfbridge.cli.app import app
 from bfbridge.convert.options import (
     TARGET_OPTIONS,
@@ -256,3 +257,27 @@ def test_no_module_tests_for_a_format(part: str) -> None:
     for module in [path] if path.is_file() else sorted(path.rglob("*.py")):
         texts = compared(ast.parse(module.read_text(encoding="utf-8")))
         assert not texts & set(FORMATS), f"{module}: query the writer backend instead"
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_conversion_looks_for_its_writer_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: bool
+) -> None:
+    callers = []
+    writer_for = registry.writer_for
+
+    def counted(*arguments: Any) -> Any:
+        callers.append(sys._getframe(1).f_globals["__name__"])
+        return writer_for(*arguments)
+
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        imwrite(tmp_path / "in" / f"{name}.ome.tif", np.arange(600, dtype="u2").reshape(20, 30))
+    monkeypatch.setattr(registry, "writer_for", counted)
+    if batch:
+        convert(tmp_path / "in", tmp_path / "out", suffix=".ome.zarr")
+    else:
+        convert(tmp_path / "in" / "a.ome.tif", tmp_path / "a.ome.zarr")
+    assert [name for name in callers if name.startswith("bfbridge.convert")] == [
+        "bfbridge.convert.conversion"
+    ]

@@ -44,7 +44,7 @@ def test_a_plan_of_other_planes_is_found(
         return [replace(output, pieces=(replace(piece, z=range(1, 3)),))]
 
     monkeypatch.setattr(single, "plan_outputs", off_by_one)
-    with pytest.raises(ReadFailed, match="not what was asked for: image 0, t 0, c 0, z 0 is miss"):
+    with pytest.raises(ReadFailed, match="not the requested ones: image 0, t 0, c 0, z 0 is miss"):
         convert(source, tmp_path / "t.ome.tif", z="0:2", verify=True)
     assert not (tmp_path / "t.ome.tif").exists()
     convert(source, tmp_path / "t.ome.tif", z="0:2")

@@ -206,7 +206,7 @@ class TestFailingCalls:
             else:
                 assert answer["ours"], where
                 assert path.name in answer["message"], where
-                if "in place, but may not survive" not in answer["message"]:
+                if "complete, but may not survive" not in answer["message"]:
                     assert present == before, where
             assert answer["descriptors"] <= 0, where
             for entry in leftovers(path):

@@ -111,10 +111,10 @@ def test_members_must_be_alike(folder, wrong):
 def test_what_makes_no_sense_is_refused(folder):
     with pytest.raises(BadArgument, match="empty"):
         BioReader([])
-    with pytest.raises(BadArgument, match="has q"):
+    with pytest.raises(BadArgument, match="has the variables q"):
         BioReader(folder / "img_t{q:d}.tif")
     tifffile.imwrite(folder / "img_t05_cGFP_z02.tif", PIXELS[0, 0, 0])
-    with pytest.raises(BadArgument, match="at one place"):
+    with pytest.raises(BadArgument, match="have the same t, c and z"):
         BioReader(folder / "img_t{t:d}_c{c}_z{z:d}.tif")
 
 

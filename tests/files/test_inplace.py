@@ -201,18 +201,18 @@ def test_append_is_for_zarr(tmp_path: Path) -> None:
     [
         ({"anything": "x"}, "anything"),
         ({"compression": "no such codec"}, "no such codec"),
-        ({"X": 421}, "X=421, and the file has 420"),
-        ({"shape": (300, 420, 2, 2, 4)}, "C=2, and the file has 3"),
-        ({"dtype": "uint8"}, "dtype=.*uint8.*, and the file has .*uint16"),
-        ({"channel_names": ["a", "b", "c"]}, "channel_names=.*, and the file has"),
-        ({"ps_x": 0.25}, "physical_size_x=0.25, and the file has .*0.5"),
-        ({"ps_y": 0.25}, "physical_size_y=0.25, and the file has None"),
-        ({"spp": 3}, "samples_per_pixel=3, and the file has 1"),
-        ({"name": "other"}, "name='other', and the file has"),
-        ({"T": 3}, "T=3, and the file has 4 time points"),
+        ({"X": 421}, "X=421, but the file has 420"),
+        ({"shape": (300, 420, 2, 2, 4)}, "C=2, but the file has 3"),
+        ({"dtype": "uint8"}, "dtype=.*uint8.*, but the file has .*uint16"),
+        ({"channel_names": ["a", "b", "c"]}, "channel_names=.*, but the file has"),
+        ({"ps_x": 0.25}, "physical_size_x=0.25, but the file has .*0.5"),
+        ({"ps_y": 0.25}, "physical_size_y=0.25, but the file has None"),
+        ({"spp": 3}, "samples_per_pixel=3, but the file has 1"),
+        ({"name": "other"}, "name='other', but the file has"),
+        ({"T": 3}, "T=3, but the file has 4 time points"),
         ({"T": "four"}, "T='four': a size is an integer"),
         ({"shape": 5}, "shape=5: give 2 to 5 sizes"),
-        ({"image": pixels((10, 10))}, "Y=10, and the file has 300"),
+        ({"image": pixels((10, 10))}, "Y=10, but the file has 300"),
         ({"memory": "much"}, "memory='much'"),
         ({"backend": "nothing"}, "there is no such backend"),
     ],
@@ -241,5 +241,5 @@ def test_append_takes_the_arguments_that_made_the_file(tmp_path: Path) -> None:
         bw[0] = 9
     assert (everything(path)[0][0] == 9).all()
     ome.images[0].pixels.size_y = 5
-    with pytest.raises(BadArgument, match="Y=5, and the file has 300"):
+    with pytest.raises(BadArgument, match="Y=5, but the file has 300"):
         BioWriter(path, append=True, metadata=ome)

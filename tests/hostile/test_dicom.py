@@ -14,7 +14,7 @@ import pytest
 from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
 from bfbridge.storage.source import as_source
-from bfbridge_bioformats.files.dicom import mended
+from bfbridge_bioformats.files.dicom import corrected
 from tests.support.dicoms import (
     BIG_ENDIAN,
     JPEG,
@@ -44,7 +44,7 @@ SOUND = {
 def read(data: bytes, limits: Limits) -> None:
     """Read a file as Java would, in pieces."""
     access = as_source(data).open()
-    file = mended(access, "a.dcm", limits)
+    file = corrected(access, "a.dcm", limits)
     if file is None:
         return
     for start in range(0, min(file.size, 1 << 20), 50_000):
@@ -82,5 +82,5 @@ def test_items_without_end_are_counted() -> None:
     items = (b"\xfe\xff\0\xe0" + struct.pack("<I", 2) + b"\xff\x4f") * 5000
     with pytest.raises(LimitExceeded, match="fragments"):
         read(head[:at] + items + bytes(8), Limits(directories=4000))
-    with pytest.raises(UnreadableFile, match="cannot be told"):
+    with pytest.raises(UnreadableFile, match="it is unknown"):
         read(head[:at] + items + b"\xfe\xff\xdd\xe0\0\0\0\0", Limits())

@@ -139,7 +139,7 @@ def test_no_name_leads_out(outside, server, carrier, way):
 @pytest.mark.parametrize(
     ("way", "why"),
     [
-        ("http", "a URL: what a file names is never fetched"),
+        ("http", "a URL. URLs in a file are never fetched"),
         ("pipe", "a pipe, a device or a socket"),
         ("synthetic", "a synthetic image"),
         ("link", "outside its own folder.*allow_outside=True"),

@@ -122,7 +122,7 @@ def test_a_sound_code_stream(tmp_path):
         ({"width": 4000, "height": 3000, "tile_width": 1, "tile_height": 1}, "4000 x 3000 tiles"),
         (
             {"width": 1 << 30, "height": 1 << 30, "tile_width": 1 << 30, "tile_height": 1 << 30},
-            "hold",
+            "contain",
         ),
         ({"tile_width": 0}, "no tiles"),
         ({"width": 0}, "tiles"),

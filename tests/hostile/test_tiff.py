@@ -181,11 +181,11 @@ def test_a_circle_of_directories(back):
     if back:
         error = quickly(lambda: read_everything(looped))
         assert isinstance(error, UnreadableFile)
-        assert "circle" in str(error)
+        assert "cyclic" in str(error)
         return
     wider = ome_xml((1, 3, 1, 48, 40), "u2").encode()
     narrow = ome_xml(SHAPE, "u2").encode()
-    # One channel more in the XML makes the reader walk on into the circle.
+    # One channel more in the XML makes the reader read on in the cycle.
     grown = looped.replace(narrow, wider[: len(narrow)])
     error = quickly(lambda: read_everything(grown))
     assert isinstance(error, (UnreadableFile, Unsupported))

@@ -100,7 +100,7 @@ def test_a_directory_of_more_entries_than_libtiff_takes() -> None:
     data = chain([(40000 + number, 0) for number in range(4097)], 1, 1)
     error = quickly(lambda: read_everything(data))
     assert isinstance(error, UnreadableFile)
-    assert "claims 4,097 entries" in str(error)
+    assert "declares 4,097 entries" in str(error)
 
 
 @pytest.mark.slow(ci=True)

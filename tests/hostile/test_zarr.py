@@ -250,11 +250,11 @@ def test_what_is_no_file_does_not_hang_and_is_no_fill_value(tmp_path: Path) -> N
     path = store_v2(tmp_path / "a.zarr")
     (path / "0/1/1").unlink()
     os.mkfifo(path / "0/1/1")
-    with frugal(), pytest.raises(ReadFailed, match="0/1/1: is no file"):
+    with frugal(), pytest.raises(ReadFailed, match="0/1/1: this is not a regular file"):
         read_all(open_reader(path))
     (path / "0/1/1").unlink()
     (path / "0/1/1").mkdir()
-    with pytest.raises(ReadFailed, match="0/1/1: is no file"):
+    with pytest.raises(ReadFailed, match="0/1/1: this is not a regular file"):
         read_all(open_reader(path))
 
 
@@ -376,7 +376,7 @@ def bombs(size: int) -> list[tuple[dict[str, Any], Callable[[], bytes]]]:
     ]
 
 
-BOMBS = bombs(256 * MIB)
+BOMBS = bombs(64 * MIB)
 
 
 @pytest.mark.slow(ci=True)
@@ -385,10 +385,11 @@ def test_chunks_that_expand_beyond_their_size(
     tmp_path: Path, compressor: dict[str, Any], make: Callable[[], bytes]
 ) -> None:
     path = store_v2(tmp_path / "a.zarr", compressor=compressor)
-    (path / "0/0/0").write_bytes(make())
-    # The first of two codecs is no way round either.
+    data = make()
+    (path / "0/0/0").write_bytes(data)
+    # The first of two codecs is limited too.
     twice = store_v2(tmp_path / "b.zarr", compressor=compressor, filters=[{"id": "zlib"}])
-    (twice / "0/0/0").write_bytes(make())
+    (twice / "0/0/0").write_bytes(data)
     for bomb in (path, twice):
         with frugal(megabytes=16), pytest.raises((ReadFailed, LimitExceeded), match="0/0/0"):
             read_corner(open_reader(bomb))

@@ -38,13 +38,13 @@ def document(
     [
         (
             {"image": "<AcquisitionDate>%(DEFAULT_NOW)s</AcquisitionDate>"},
-            "Image:0: AcquisitionDate='%(DEFAULT_NOW)s' is no date and time",
+            "Image:0: AcquisitionDate='%(DEFAULT_NOW)s' is not a date and time",
             "AcquisitionDate",
         ),
         # pydantic by itself takes this for seconds since 1970.
         (
             {"image": "<AcquisitionDate>12345678</AcquisitionDate>"},
-            "Image:0: AcquisitionDate='12345678' is no date and time",
+            "Image:0: AcquisitionDate='12345678' is not a date and time",
             "AcquisitionDate",
         ),
         (
@@ -54,7 +54,7 @@ def document(
         ),
         (
             {"pixels": '<Plane TheZ="0" TheC="0" TheT="0" PositionX="1" PositionXUnit="furlong"/>'},
-            "Plane: PositionXUnit='furlong' is none of the values that the schema allows",
+            "Plane: PositionXUnit='furlong' is not one of the values that the schema allows",
             "furlong",
         ),
         (
@@ -62,7 +62,11 @@ def document(
             "Plane: TheZ='first' is not valid",
             "<Plane",
         ),
-        ({"pixels": "<Foo/><Foo/>"}, "Pixels/Foo is no element of the schema (2 left out)", "Foo"),
+        (
+            {"pixels": "<Foo/><Foo/>"},
+            "Pixels/Foo is not an element of the schema (2 left out)",
+            "Foo",
+        ),
         (
             {"annotations": '<LongAnnotation ID="Annotation:0"><Value>x</Value></LongAnnotation>'},
             "Annotation:0: Value='x' is not valid",

@@ -285,7 +285,7 @@ def test_characters_that_xml_forbids_are_named(
         channels=[model.Channel(id="Channel:0:0", name=f"DAPI{bad}")],
     )  # fmt: skip
     ome = model.OME(images=[model.Image(id="Image:0", pixels=pixels)])
-    with pytest.raises(BadArgument, match=r"text 'DAPI.*' holds a character that XML does not"):
+    with pytest.raises(BadArgument, match=r"text 'DAPI.*' contains a character that XML does not"):
         xml_from_model(ome)
     pixels.channels[0].name = without_forbidden(pixels.channels[0].name)
     assert model_from_xml(xml_from_model(ome)).images[0].pixels.channels[0].name == "DAPI "

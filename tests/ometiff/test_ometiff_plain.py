@@ -235,7 +235,7 @@ def test_an_aperio_slide(tmp_path):
     [
         ({"level1": COMMENT + b"|OffsetZ = 2"}, "focal stack"),
         ({"level0": COMMENT + b"|Dye = DAPI"}, "fluorescence"),
-        ({"level2": b"something else"}, "does not say what it is"),
+        ({"level2": b"something else"}, "does not state its type"),
         ({"label": COMMENT}, "unusual order"),
         ({"macro": b"Aperio Image Library\nlabel 1x1"}, "unusual associated images"),
         ({"level0": COMMENT + b"|MPP = 0.3"}, "unclear MPP"),

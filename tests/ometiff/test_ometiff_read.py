@@ -27,6 +27,7 @@ from tests.support.tiffs import (
     page,
     read_ours,
     saved,
+    write_rgb_jpeg,
 )
 
 LENGTH, WIDTH = 50, 70
@@ -216,19 +217,7 @@ def test_truncated_segments_are_errors(tmp_path, method):
 @pytest.mark.parametrize("subsampling", [(1, 1), (2, 1), (2, 2)])
 @pytest.mark.parametrize("space", [None, "rgb"])
 def test_jpeg_as_tifffile_decodes_it(tmp_path, subsampling, space):
-    y, x = np.mgrid[:LENGTH, :WIDTH]
-    array = np.stack([128 + 90 * np.sin(x / 9), 128 + 90 * np.cos(y / 7), (x * y) % 256], -1)
-    path = tmp_path / "made.ome.tif"
-    tifffile.imwrite(
-        path,
-        array.astype("u1"),
-        photometric="rgb",
-        tile=(32, 48),
-        compression="jpeg",
-        subsampling=subsampling,
-        compressionargs={"outcolorspace": space} if space else {},
-        metadata={"axes": "YXS"},
-    )
+    path = write_rgb_jpeg(tmp_path, (LENGTH, WIDTH), subsampling, space)
     np.testing.assert_array_equal(
         read_ours(path)[0, :, 0].transpose(1, 2, 0), tifffile.imread(path)
     )

@@ -23,6 +23,7 @@ from tests.support.tiffs import (
     open_ours,
     page,
     saved,
+    write_rgb_jpeg,
 )
 
 pytestmark = pytest.mark.java
@@ -153,19 +154,7 @@ def test_what_tifffile_writes(tmp_path, order, planar, compression, tile):
 @pytest.mark.parametrize("subsampling", [(2, 1), (2, 2)])
 @pytest.mark.parametrize("space", [None, "rgb"])
 def test_jpeg(tmp_path, subsampling, space):
-    y, x = np.mgrid[:100, :90]
-    array = np.stack([128 + 90 * np.sin(x / 9), 128 + 90 * np.cos(y / 7), (x * y) % 256], -1)
-    path = tmp_path / "made.ome.tif"
-    tifffile.imwrite(
-        path,
-        array.astype("u1"),
-        photometric="rgb",
-        tile=(32, 48),
-        compression="jpeg",
-        subsampling=subsampling,
-        compressionargs={"outcolorspace": space} if space else {},
-        metadata={"axes": "YXS"},
-    )
+    path = write_rgb_jpeg(tmp_path, (100, 90), subsampling, space)
     assert compare(path, most=2) == 1
 
 

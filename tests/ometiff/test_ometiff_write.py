@@ -285,7 +285,7 @@ def test_a_chunk_of_whole_rows_becomes_strips(tmp_path, rows):
 
 @pytest.mark.parametrize("chunk", [(1, 1, 1, 20, 16), (1, 1, 2, 16, 16), (1, 3, 1, 16, 16)])
 def test_chunks_that_tiff_has_not(tmp_path, chunk):
-    with pytest.raises(BadArgument, match="no TIFF tile"):
+    with pytest.raises(BadArgument, match="not a TIFF tile"):
         prepare(tmp_path / "a.ome.tif", [[numbered((1, 3, 2, 40, 33), "u2")]], chunk=chunk)
 
 
@@ -405,7 +405,7 @@ def test_an_unfinished_file_is_no_tiff(tmp_path):
     for block in blocks(array, (1, 1, 1, 16, 16)):
         writer.write_block(0, 0, *block)
         assert path.read_bytes()[:16] == bytes(16)
-        with pytest.raises(UnreadableFile, match="no TIFF"):
+        with pytest.raises(UnreadableFile, match="not a TIFF"):
             open_ours(path)
     writer.abort()
     writer.abort()

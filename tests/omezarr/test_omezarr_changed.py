@@ -76,7 +76,7 @@ class TestReplaced:
         path = made(tmp_path / "a.ome.zarr", 1, options)
         with BioReader(path, cache=0) as br:
             edit(path, **change)
-            with pytest.raises(FileChanged, match="the array was written anew"):
+            with pytest.raises(FileChanged, match="the array was rewritten"):
                 br[:10]
 
     @layouts

@@ -183,7 +183,7 @@ def test_fill_values(tmp_path: Path, dtype: str, stored: Any, expected: Any) -> 
     expected = np.full((4, 5), expected, dtype)
     np.testing.assert_array_equal(plane(open_reader(path)), expected)
     document(path / "0/zarr.json", {**array, "data_type": "int16", "fill_value": 1.5})
-    with pytest.raises(UnreadableFile, match=r"fill value 1.5 is none"):
+    with pytest.raises(UnreadableFile, match=r"fill value 1.5 is invalid"):
         open_reader(path)
 
 
@@ -212,7 +212,7 @@ def test_a_label_that_is_not_there_is_left_out(
     document(path / "labels/nested/deep/cells/.zattrs", {**stored, "image-label": colors})
     with caplog.at_level(logging.WARNING, "bfbridge.omezarr"):
         reader = open_reader(path)
-    assert "a.zarr/labels: the label labels/gone is listed, but is not there" in caplog.text
+    assert "a.zarr/labels: the label labels/gone is listed, but is missing" in caplog.text
     assert [(record.name, record.role) for record in reader.images] == [
         (None, "image"),
         ("nested/deep/cells", "label"),
@@ -245,7 +245,7 @@ def test_plates_with_acquisitions_and_unlike_wells(tmp_path: Path, zarr_format: 
 def test_a_plate_with_a_part_missing_is_an_error_that_helps(tmp_path: Path, missing: str) -> None:
     path = plate(tmp_path / "a.zarr", 2)
     shutil.rmtree(path / missing)
-    with pytest.raises(UnreadableFile, match=f"{missing}', which is not there.*by themselves"):
+    with pytest.raises(UnreadableFile, match=f"{missing}', which is missing.*separately"):
         open_reader(path)
     np.testing.assert_array_equal(plane(open_reader(path / "A/1/0")), VALUES + 650)
 

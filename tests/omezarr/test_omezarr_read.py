@@ -718,7 +718,7 @@ def test_level_that_is_not_there(tmp_path: Path) -> None:
         {"multiscales": [multiscale("yx", 2, version="0.4")]},
         zarr_format=2,
     )
-    with pytest.raises(UnreadableFile, match="a.zarr/1.*not there"):
+    with pytest.raises(UnreadableFile, match="a.zarr/1.*missing"):
         open_reader(path)
 
 

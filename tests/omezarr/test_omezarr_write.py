@@ -682,7 +682,7 @@ def test_every_failing_call_is_a_write_failed(
         ({"chunks": "big"}, "chunks="),
         ({"compression": "lzw"}, "one of 'zstd'"),
         ({"compression": ("zstd", 99)}, "levels of zstd"),
-        ({"compression": ("zstd", "high")}, "no whole number"),
+        ({"compression": ("zstd", "high")}, "not a whole number"),
         ({"compression": ()}, "one of 'zstd'"),
         ({"compression": 5}, "compression=5"),
     ],

@@ -117,7 +117,7 @@ class TestGif:
         data = pictures.gif(SHAPE, [Frame(values(SHAPE))], self.palette)
         refused(data[:-1], "x.gif", "cut short")
         refused(data[: len(data) // 2], "x.gif", "cut short")
-        refused(pictures.gif((20, 20), [Frame(values(SHAPE))], self.palette), "x.gif", "not inside")
+        refused(pictures.gif((20, 20), [Frame(values(SHAPE))], self.palette), "x.gif", "outside")
         refused(pictures.gif(SHAPE, [], self.palette), "x.gif", "no image")
         refused(pictures.gif(SHAPE, [Frame(values(SHAPE))]), "x.gif", "no colour table")
         short = pictures.gif(SHAPE, [Frame(values((30, 53)))], self.palette)
@@ -289,4 +289,4 @@ class TestPng:
         refused(data, "x.png", "blended")
         frames = [Frame(values(SHAPE, 4), disposal=BACKGROUND), Frame(values((3, 3), 4))]
         data = pictures.png(frames, pictures.INDEXED, 8, palette=values((4, 3)) | 1)
-        refused(data, "x.png", "leave nothing behind")
+        refused(data, "x.png", "are cleared")

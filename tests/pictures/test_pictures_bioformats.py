@@ -24,6 +24,8 @@ from bfbridge_pictures import PictureReader
 from tests.support import pictures
 from tests.support.pictures import Frame
 
+pytestmark = pytest.mark.java
+
 Rng = np.random.Generator
 Made = tuple[str, bytes, bool]
 """Name, content, and whether Bio-Formats' pixels are right."""

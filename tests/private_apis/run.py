@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Extras whose packages have private APIs that are used, and what the tests themselves need.
-EXTRAS = ("omezarr", "dask")
+EXTRAS = ("omezarr", "dask", "remote")
 TOOLS = ("pytest>=8.3", "pytest-timeout>=2.3")
 
 

@@ -36,7 +36,7 @@ MOST = 1 << 22
 ON_PURPOSE = (
     "is missing",
     "there is no directory",
-    "none of the files that hold",
+    "none of the files that contain",
     "was changed without its metadata",
     "its metadata name directory",
 )

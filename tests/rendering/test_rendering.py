@@ -75,7 +75,7 @@ def test_colors(color: Any, expected: tuple[float, ...]) -> None:
     "color", ["nonsense", "", "#12", (1, 2), (0, 0, 300), 7, None, "tab:mauve", "../../etc/passwd"]
 )
 def test_what_is_no_color(color: Any) -> None:
-    with pytest.raises(BadArgument, match="is no colour"):
+    with pytest.raises(BadArgument, match="is not a colour"):
         parse_color(color)
 
 
@@ -151,9 +151,9 @@ def test_a_style_is_parsed() -> None:
         ({"function": "os.system"}, "names code to run"),
         ({"bands": [{"function": {"name": "os.system"}}]}, "names code to run"),
         ({"minimum": 3}, "there is no key 'minimum'"),
-        ({"bands": {"band": 1}}, "bands is no list"),
-        ({"bands": [{"band": 1}] * 300}, "bands is no list"),
-        ({"bands": [1]}, "is no dictionary"),
+        ({"bands": {"band": 1}}, "bands must be a list"),
+        ({"bands": [{"band": 1}] * 300}, "bands must be a list"),
+        ({"bands": [1]}, "is not a dictionary"),
         ({"band": 0}, "count from 1"),
         ({"band": 1.5}, "whole number"),
         ({"min": "low"}, "min='low'"),
@@ -168,9 +168,9 @@ def test_a_style_is_parsed() -> None:
         ({"dtype": "int8"}, "uint8, uint16, float, source"),
         ({"axis": 4}, "0 to 3"),
         ({"icc": "vivid"}, "perceptual"),
-        ("{", "is no JSON"),
-        ("[" * 50_000, "is no JSON"),
-        (" " * 70_000, "at most 65,536"),
+        ("{", "not valid JSON"),
+        ("[" * 50_000, "not valid JSON"),
+        (" " * 70_000, "maximum is 65,536"),
         ("[]", "give a dictionary"),
         (7, "give a dictionary"),
     ],
@@ -419,9 +419,9 @@ def test_channels_by_number_and_name(tiff: Path) -> None:
             br.render("Cy3")
         with pytest.raises(BadSelection, match="no channel 3"):
             br.render(3)
-        with pytest.raises(BadSelection, match="shows nothing"):
+        with pytest.raises(BadSelection, match="is empty"):
             br.render([])
-        with pytest.raises(BadArgument, match="give the one channel"):
+        with pytest.raises(BadArgument, match="give exactly one channel"):
             br.render([0, 1], {"palette": "red"})
 
 
@@ -469,7 +469,7 @@ def test_a_region_at_a_resolution(tiff: Path) -> None:
         half = br.render(0, style, x=(10, 40), y=(6, 26), z=1, max_size=(10, 15))
         wanted = PIXELS[0, 0, 1, 6:26, 10:40].reshape(10, 2, 15, 2).mean((1, 3))
         assert np.abs(half[..., 0] - wanted).max() <= 0.5
-        with pytest.raises(BadSelection, match="leaves the image"):
+        with pytest.raises(BadSelection, match="extends beyond the image"):
             br.render(x=(10, 400))
         for z, t in ((4, 0), (0, 2), (1.5, 0), (0, "1")):
             with pytest.raises(BadSelection, match="give one of 0 to"):
@@ -479,7 +479,7 @@ def test_a_region_at_a_resolution(tiff: Path) -> None:
 def test_a_picture_is_bounded(tiff: Path) -> None:
     with BioReader(tiff) as br:
         for more in ({"pixel_size": 1e-9}, {"pixel_size": (1e-7, "nm")}):
-            with pytest.raises(BadArgument, match="is too large|as small as asked for"):
+            with pytest.raises(BadArgument, match="is too large|pixels of the given size"):
                 br.render(**more)
         # Nothing is enlarged by max_size.
         assert br.render(max_size=10**6).shape == (37, 53, 4)
@@ -493,7 +493,7 @@ def test_a_projection_is_over_z(tiff: Path) -> None:
         part = br.render(2, style, projection="max", z=(1, 3))
         np.testing.assert_array_equal(part[..., 0], PIXELS[0, 2, 1:3].max(0))
         for z in ((3, 3), (0, 9), slice(0, 4, 2), "all"):
-            with pytest.raises(BadSelection, match="a projection is over"):
+            with pytest.raises(BadSelection, match="for a projection give"):
                 br.render(projection="max", z=z)
         with pytest.raises(BadArgument, match="projection='mean'"):
             br.render(projection="mean")
@@ -650,13 +650,13 @@ def test_formats_and_qualities(tiff: Path) -> None:
     assert [format_of_name(f"a.{s}") for s in ("png", "JPG", "jpeg", "webp")] == [
         "png", "jpeg", "jpeg", "webp"
     ]  # fmt: skip
-    with pytest.raises(BadArgument, match="give a name that ends so"):
+    with pytest.raises(BadArgument, match="use one of these suffixes"):
         format_of_name("a.gif")
     picture = np.zeros((4, 4, 4), np.uint8)
     for form, quality in (("png", 10), ("jpeg", 0), ("webp", 101), ("jpeg", 1.5), ("png", True)):
         with pytest.raises(BadArgument, match="quality="):
             encode_picture(picture, form, quality)
-    with pytest.raises(BadArgument, match="more than its 16383"):
+    with pytest.raises(BadArgument, match="exceed its maximum of 16383"):
         encode_picture(np.zeros((2, 20_000, 4), np.uint8), "webp")
     with BioReader(tiff) as br, pytest.raises(BadArgument, match="format='gif'"):
         br.render(format="gif")
@@ -693,7 +693,7 @@ def test_a_scale_bar_has_the_length_it_says(tmp_path: Path) -> None:
 
 def test_no_scale_bar_without_a_pixel_size(tmp_path: Path) -> None:
     path = write_ome_tiff(tmp_path / "a.ome.tif", np.zeros((1, 1, 1, 20, 40), np.uint16))
-    with BioReader(path) as br, pytest.raises(BadArgument, match="does not say how large"):
+    with BioReader(path) as br, pytest.raises(BadArgument, match="has no pixel size"):
         br.render(scale_bar=True)
 
 

@@ -187,7 +187,7 @@ def test_render_an_image(tmp_path: Path, run: Run) -> None:
         (("b.gif",), "pictures are written as"),
         (("b.png", "--crop", "1,2"), "give X,Y,WIDTH,HEIGHT"),
         (("b.png", "--z", "a:b"), "give a slice"),
-        (("b.png", "--style", "{"), "is no JSON"),
+        (("b.png", "--style", "{"), "not valid JSON"),
         (("b.png", "--style", "@missing.json"), "cannot be read"),
         (("b.png", "--style", '{"function": "os.abort"}'), "names code to run"),
         (("b.png", "--series", "9"), "there is no series 9"),

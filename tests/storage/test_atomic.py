@@ -298,7 +298,7 @@ class TestSiblings:
             move(source, destination)
 
         monkeypatch.setattr(atomic, "rename_new", fail_at_step)
-        with pytest.raises(WriteFailed, match="The disk reports a fault") as caught:
+        with pytest.raises(WriteFailed, match="The disk reports an error") as caught:
             target.commit()
         assert caught.value.errno == errno.EIO
         assert len(calls) > step
@@ -394,7 +394,7 @@ class TestExistingTargets:
         else:
             make_store(target.work_path, "new")
         (tmp_path / "a").write_bytes(b"theirs")
-        with pytest.raises(TargetExists, match="somebody else") as caught:
+        with pytest.raises(TargetExists, match="another program") as caught:
             target.commit()
         assert (tmp_path / "a").read_bytes() == b"theirs"
         kept = tmp_path / ".a.bfbridge-kept" / "a"
@@ -426,7 +426,7 @@ class TestExistingTargets:
 
         target = written(tmp_path / "a.tif", b"new")
         monkeypatch.setattr(atomic, "rename_new", late)
-        with pytest.raises(TargetExists, match="somebody else"):
+        with pytest.raises(TargetExists, match="another program"):
             target.commit()
         assert (tmp_path / "a.tif").read_bytes() == b"theirs"
 
@@ -490,7 +490,7 @@ class TestFallback:
             return move(self, destination)
 
         monkeypatch.setattr(Path, "rename", fail_at_step)
-        with pytest.raises(WriteFailed, match=r"disk is full.*whole, at .*bfbridge-kept"):
+        with pytest.raises(WriteFailed, match=r"disk is full.*complete, at .*bfbridge-kept"):
             target.commit()
         assert store_text(tmp_path / "s.zarr") == "old"
         assert store_text(tmp_path / ".s.zarr.bfbridge-kept" / "s.zarr") == "new"
@@ -510,7 +510,7 @@ class TestFallback:
             move(source, destination)
 
         monkeypatch.setattr(atomic, "rename_new", fail_after_first)
-        with pytest.raises(WriteFailed, match=r"old data cannot be put back.*bfbridge-old"):
+        with pytest.raises(WriteFailed, match=r"old data cannot be restored.*bfbridge-old"):
             target.commit()
         monkeypatch.undo()
         old = tmp_path / ".s.zarr.bfbridge-old" / "s.zarr"
@@ -760,7 +760,7 @@ class TestOwnership:
         (folder / atomic.LOCK).write_bytes(b"")
         (folder / "a.tif").write_bytes(b"half")
         monkeypatch.setattr(Path, "unlink", failing(errno.EACCES))
-        with pytest.raises(WriteFailed, match="remains of an earlier writer"):
+        with pytest.raises(WriteFailed, match="unfinished files of an earlier writer"):
             AtomicTarget(tmp_path / "a.tif")
         monkeypatch.undo()
         written(tmp_path / "a.tif", b"new").commit()
@@ -772,7 +772,7 @@ class TestOwnership:
 
         monkeypatch.setattr(fcntl, "flock", failing(errno.ENOLCK))
         first = written(tmp_path / "a.tif", b"first")
-        with pytest.raises(TargetBusy, match="If there is none, remove"):
+        with pytest.raises(TargetBusy, match="If there is no such writer, remove"):
             AtomicTarget(tmp_path / "a.tif")
         first.commit()
         assert listing(tmp_path) == ["a.tif"]
@@ -856,7 +856,7 @@ class TestRefusals:
             (errno.EROFS, "read-only"),
             (errno.ENOSPC, "The disk is full"),
             (errno.EDQUOT, "quota"),
-            (errno.EIO, "The disk reports a fault"),
+            (errno.EIO, "The disk reports an error"),
         ],
     )
     def test_folder_that_cannot_be_written(self, tmp_path, monkeypatch, number, advice):
@@ -880,7 +880,7 @@ class TestRefusals:
         assert path.read_bytes() == b"old"
         assert listing(tmp_path) == ["a.tif"]
         target.discard()
-        with pytest.raises(WriteFailed, match="failed before"):
+        with pytest.raises(WriteFailed, match="has failed"):
             target.commit()
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS])
@@ -987,7 +987,7 @@ class TestSmallFiles:
     def test_a_reader_refuses_unfinished_work(self, tmp_path):
         target = written(tmp_path / "a.tif", b"II*\0" + bytes(100))
         try:
-            with pytest.raises(UnreadableFile, match="unfinished work"):
+            with pytest.raises(UnreadableFile, match="unfinished file"):
                 open_reader(as_source(target.work_path), OpenOptions())
         finally:
             target.discard()

@@ -175,7 +175,7 @@ def test_a_server_that_gives_less_than_asked(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(kind, "cat_file", short)
     assert access.read_at(5, 4000) == data[5:4005]
     access.size += 10
-    with pytest.raises(UnreadableFile, match="gives none from byte 5,120 on"):
+    with pytest.raises(UnreadableFile, match="no bytes from 5,120 on"):
         access.read_at(4000, 1125)
 
 

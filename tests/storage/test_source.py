@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import pickle
@@ -238,6 +239,26 @@ def test_descriptors_are_given_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_file_that_is_refused_is_closed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A second close() would close a file that another thread opened meanwhile.
+    os.mkfifo(tmp_path / "a.tif")
+    closed: list[int] = []
+    close = os.close
+
+    def counted(fd: int) -> None:
+        closed.append(fd)
+        close(fd)
+
+    monkeypatch.setattr(os, "close", counted)
+    with pytest.raises(UnreadableFile, match="pipe, device or socket"):
+        as_source(tmp_path / "a.tif").open()
+    gc.collect()
+    assert len(closed) == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 def test_pipes_and_devices_are_refused_and_not_waited_for(tmp_path: Path) -> None:
     from bfbridge import BioReader

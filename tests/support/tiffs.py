@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 
 from bfbridge.backend import OpenOptions, ReaderBackend, Region
 from bfbridge.storage.source import as_source
@@ -230,4 +231,24 @@ def read_java(target: Any, image: int = 0, level: int = 0) -> np.ndarray[Any, An
 def saved(folder: Path, data: bytes, name: str = "made.ome.tif") -> Path:
     path = folder / name
     path.write_bytes(data)
+    return path
+
+
+def write_rgb_jpeg(
+    folder: Path, shape: tuple[int, int], subsampling: tuple[int, int], space: str | None
+) -> Path:
+    """Write a smooth RGB image of (rows, columns) in JPEG tiles with tifffile."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    array = np.stack([128 + 90 * np.sin(x / 9), 128 + 90 * np.cos(y / 7), (x * y) % 256], -1)
+    path = folder / "made.ome.tif"
+    tifffile.imwrite(
+        path,
+        array.astype("u1"),
+        photometric="rgb",
+        tile=(32, 48),
+        compression="jpeg",
+        subsampling=subsampling,
+        compressionargs={"outcolorspace": space} if space else {},
+        metadata={"axes": "YXS"},
+    )
     return path

@@ -165,9 +165,9 @@ LEFT_ALONE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: one(DATA, [X, Y, Dimension(lifs.TILE, 2, 0), Dimension(lifs.TILE, 2, 0)]),
         "two axes of tiles",
     ),
-    "channels at uneven distances": (
+    "channels have uneven distances": (
         lambda: one(DATA * 9, [X, Y], channels=[("Gray", n, 0) for n in (0, 64, 200)]),
-        "at uneven distances",
+        "have uneven distances",
     ),
     "rows that overlap": (
         lambda: one(DATA, [X, Dimension(lifs.Y, 4, 8)]), "does not fit its block",
@@ -196,7 +196,7 @@ def test_options_of_bioformats_choose_bioformats(tmp_path: Path) -> None:
         assert br.backend == "lif"
     with BioReader(path, options={"leicalif.old_physical_size": "true"}) as br:
         assert br.backend == "bioformats"
-        assert "the options leicalif.old_physical_size are Bio-Formats'" in br.backend_reason
+        assert "the lif backend has no option named leicalif.old_physical_size" in br.backend_reason
 
 
 def test_planes_that_were_not_recorded_are_an_error() -> None:

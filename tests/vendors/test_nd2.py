@@ -206,7 +206,7 @@ LEFT_ALONE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: parts(attributes={"uiSequenceCount": U32(4)}).bytes(),
         "4 frames where the experiment has 3",
     ),
-    "no width": (lambda: parts(attributes={"uiWidth": "9"}).bytes(), "does not tell uiWidth"),
+    "no width": (lambda: parts(attributes={"uiWidth": "9"}).bytes(), "without a value of uiWidth"),
     "colours": (
         lambda: parts(1, picture={"sPicturePlanes": {
             "uiCount": U32(1), "sPlaneNew": {"a0": {"uiCompCount": U32(3)}}}}).bytes(),
@@ -254,7 +254,7 @@ def test_options_of_bioformats_choose_bioformats(tmp_path: Path) -> None:
     path = write_nd2(tmp_path / "a.nd2", frames_of([]), [], CHANNELS[:2])
     with BioReader(path, options={"nativend2.chunkmap": "false"}) as br:
         assert br.backend == "bioformats"
-        assert "the options nativend2.chunkmap are Bio-Formats'" in br.backend_reason
+        assert "the nd2 backend has no option named nativend2.chunkmap" in br.backend_reason
 
 
 def test_a_file_without_its_map_is_damaged() -> None:

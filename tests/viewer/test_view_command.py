@@ -131,7 +131,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_errors_in_words(image: Path, tmp_path: Path) -> None:
     for arguments, wanted in (
         ([tmp_path / "none.tif"], "no such file"),
-        ([image, "--with", "foo"], "there are napari, neuroglancer, vizarr"),
+        ([image, "--with", "foo"], "use one of napari, neuroglancer, vizarr"),
         ([image, "--beside"], "name two files"),
         ([image.parent, "--with", "vizarr"], "name one file"),
     ):
@@ -147,7 +147,7 @@ def test_napari_is_told_what_to_open(image: Path) -> None:
 
 
 def test_links() -> None:
-    with pytest.raises(BadArgument, match="there are napari"):
+    with pytest.raises(BadArgument, match="use one of napari"):
         link_for("paint", "http://x/", "a.tif")
     assert "zarr2%2Fa.tif.ome.zarr" in link_for("vizarr", "http://x/", "a.tif")
 

@@ -207,7 +207,7 @@ def test_several_files_need_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "version", "reason"),
     [
-        ({"tile": (16, 16), "compression": "jpeg"}, 2, "jpeg tiles are pictures"),
+        ({"tile": (16, 16), "compression": "jpeg"}, 2, "jpeg tiles are complete images"),
         ({"rowsperstrip": 16, "compression": "zlib"}, 2, "the last one has fewer"),
         ({"tile": (16, 16), "compression": "lzw"}, 3, "no codec for lzw"),
         ({"tile": (16, 16), "compression": "zlib", "predictor": True}, 3, "a predictor"),

@@ -228,7 +228,7 @@ def test_dtypes_and_compressions(
 def test_bad_arguments(tiff: Path) -> None:
     with BioReader(tiff) as br:
         for version in (1, "3", True, None):
-            with pytest.raises(BadArgument, match="version 3 or 2"):
+            with pytest.raises(BadArgument, match="versions 3 and 2"):
                 br.to_zarr(version)
         with pytest.raises(BadArgument, match="compression='gzip'"):
             br.to_zarr(compression="gzip")
@@ -357,7 +357,7 @@ def test_parts_of_chunks(tiff: Path) -> None:
         found = asyncio.run(store.get_partial_values(prototype, requests))
         assert found[0].to_bytes() == b"{"
         assert found[1] is None
-        with pytest.raises(BadArgument, match="no byte range"):
+        with pytest.raises(BadArgument, match="not a byte range"):
             store.get_sync("zarr.json", byte_range="all")
 
 

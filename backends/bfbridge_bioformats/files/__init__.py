@@ -1,4 +1,4 @@
-"""The files that Java may see, and checks that they are whole and read correctly.
+"""The files that Java can open, and checks that they are complete and read correctly.
 
 Imported by reader.py and `readers`.
 """

@@ -1,8 +1,8 @@
-"""Files packed as a whole (.gz, .bz2, .zip): unpacked once, before Java sees them.
+"""Compressed files and archives (.gz, .bz2, .zip): decompressed once, before Java opens them.
 
-Bio-Formats unpacks a ``.gz`` or ``.bz2`` file anew for each of its readers that looks at it, and
-for every step back. Of a ``.zip`` file it reads the first image whatever image is asked for
-(loci.formats.in.ZipReader.openBytes), and one without entries holds it for ever
+Bio-Formats decompresses a ``.gz`` or ``.bz2`` file again for each reader that tests it, and for
+each backward seek. It reads the first image of a ``.zip`` file for every requested image
+(loci.formats.in.ZipReader.openBytes), and does not return for a ``.zip`` file without entries
 (loci.common.ZipHandle.populateLength).
 """
 
@@ -29,12 +29,12 @@ from bfbridge.storage.source import RandomAccess, Source, as_source
 __all__ = ["Package", "find_package"]
 
 _STEP: Final = 1 << 20
-# Of a URL, at once.
+# Bytes fetched from a URL at once.
 _FETCHED: Final = 8 << 20
 _MOST_ENTRIES: Final = 1000
 _STREAMS: Final = (".gz", ".bz2")
 _MAGIC: Final = {".gz": b"\x1f\x8b", ".bz2": b"BZh"}
-# Of gzip, bz2 and zipfile: damage, an early end, a password, a method that is not known.
+# Errors of gzip, bz2 and zipfile: damage, truncation, a password, an unknown method.
 _DAMAGE: Final = (
     EOFError,
     OSError,
@@ -47,16 +47,16 @@ _DAMAGE: Final = (
 
 
 class Package:
-    """What a packed file holds. `close` drops the temporary files.
+    """The contents of a compressed file. `close` removes the temporary files.
 
     Attributes
     ----------
     main
-        The file to open, unpacked; its name has the suffix by which Bio-Formats knows it.
+        The decompressed file to open; its name has the suffix that Bio-Formats tests.
     file
-        The path or name of the packed file, as `used_files` tells it.
+        The path or name of the compressed file, as in `used_files`.
     siblings
-        Name (with "/" for folders), file as above, and opener of what else may belong to it.
+        Name (with "/" for folders), file as above, and opener of other files that may belong to it.
     """
 
     def __init__(self, source: Source, limits: Limits) -> None:
@@ -75,7 +75,7 @@ class Package:
             raise
 
     def close(self) -> None:
-        """Drop the unpacked files."""
+        """Remove the decompressed files."""
         self._open_files.close()
 
     def _stream(self, source: Source) -> None:
@@ -84,7 +84,7 @@ class Package:
             return
         stem = source.filename.partition(".")[0]
         with os.scandir(source.path.parent) as entries:
-            # A link may lead out of the folder.
+            # A link may point outside the folder.
             beside = (entry for entry in entries if entry.is_file(follow_symlinks=False))
             fit = (
                 as_source(entry.path)
@@ -103,21 +103,21 @@ class Package:
 
     def _unpacked(self, source: Source) -> IO[bytes]:
         with (
-            self._telling(source.name),
+            self._unreadable_on_error(source.name),
             _buffered(source) as file,
             _unpacking(source, file) as stream,
         ):
             return self._copied(stream, source.name)
 
     def _zip(self, source: Source) -> None:
-        with self._telling(source.name):
+        with self._unreadable_on_error(source.name):
             file = self._open_files.enter_context(_buffered(source))
             archive = self._open_files.enter_context(zipfile.ZipFile(file))
         entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
         entries = [entry for entry in entries if not entry.is_dir() and _is_plain(entry.filename)]
         if not entries:
-            raise UnreadableFile(f"{source.name}: this zip file holds no files.")
-        # As loci.formats.in.ZipReader.findZipEntries chooses.
+            raise UnreadableFile(f"{source.name}: this zip file contains no files.")
+        # The choice of loci.formats.in.ZipReader.findZipEntries.
         stem = source.filename[: -len(".zip")]
         named = (entry for entry in entries if entry.filename.startswith(stem))
         main = next(named, entries[0])
@@ -135,18 +135,18 @@ class Package:
     def _entry(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
         name = self._name(entry)
         check(entry.file_size, self._limits.unpacked_bytes, "length in bytes, unpacked,", name)
-        with self._telling(name), archive.open(entry) as stream:
+        with self._unreadable_on_error(name), archive.open(entry) as stream:
             file = self._copied(stream, name)
             if file.tell() != entry.file_size:
                 raise zipfile.BadZipFile(f"{file.tell():,} bytes, not {entry.file_size:,}")
             return file
 
     def _name(self, entry: zipfile.ZipInfo) -> str:
-        # A question mark would begin the query of a URL.
+        # A question mark would start the query of a URL.
         return f"{self.file.partition('?')[0]}/{entry.filename.replace('?', '_')}"
 
     def _copied(self, stream: IO[bytes], name: str) -> IO[bytes]:
-        """Copy what a stream gives to a temporary file without a name, which nothing leaves."""
+        """Copy a stream to a temporary file without a name, which the system removes."""
         kept = tempfile.TemporaryFile(prefix="bfbridge-")  # noqa: SIM115 - `close` closes it
         file = self._open_files.enter_context(kept)
         length = 0
@@ -157,16 +157,17 @@ class Package:
                 file.write(part)
             except OSError as error:
                 raise UnreadableFile(
-                    f"{name}: there is no room to unpack it in {tempfile.gettempdir()} "
-                    f"({error.strerror}). Set TMPDIR to a folder with room, or unpack it yourself."
+                    f"{name}: too little space to decompress it in {tempfile.gettempdir()} "
+                    f"({error.strerror}). Set TMPDIR to a folder with more space, or decompress it "
+                    "yourself."
                 ) from error
         if not length:
-            raise UnreadableFile(f"{name}: it holds nothing (0 bytes when unpacked).")
+            raise UnreadableFile(f"{name}: it is empty (0 bytes when decompressed).")
         return file
 
     @staticmethod
     @contextlib.contextmanager
-    def _telling(name: str) -> Iterator[None]:
+    def _unreadable_on_error(name: str) -> Iterator[None]:
         try:
             yield
         except BfbridgeError:
@@ -179,26 +180,26 @@ class Package:
 
 
 def find_package(source: Source, limits: Limits) -> Package | None:
-    """Unpack a file that Bio-Formats would unpack: by its suffix, and the first bytes of it.
+    """Decompress a file that Bio-Formats would decompress, according to its suffix and first bytes.
 
     Parameters
     ----------
     source
-        Any.
+        Any file.
     limits
         `Limits.unpacked_bytes` bounds each file.
 
     Returns
     -------
     Package or None
-        None for a file that is not packed.
+        None for a file that is not compressed.
 
     Raises
     ------
     UnreadableFile
-        It is damaged, cut short, or holds nothing.
+        It is damaged, truncated or empty.
     LimitExceeded
-        It is longer than the limit once unpacked.
+        It is longer than the limit when decompressed.
     """
     if _suffix(source) == ".zip" or _is_packed_stream(source):
         return Package(source, limits)
@@ -225,16 +226,16 @@ def _unpacking(source: Source, file: IO[bytes]) -> IO[bytes]:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether the name of an entry stays in its folder."""
+    """Whether the name of an entry stays inside its folder."""
     parts = name.replace("\\", "/").split("/")
     return not any(part in ("", ".", "..") or ":" in part for part in parts)
 
 
 def _buffered(source: Source) -> io.BufferedReader:
-    return io.BufferedReader(_Stream(source.open()), _FETCHED)
+    return io.BufferedReader(_ArchiveStream(source.open()), _FETCHED)
 
 
-class _Stream(io.RawIOBase):
+class _ArchiveStream(io.RawIOBase):
     """Random access as a file object."""
 
     def __init__(self, access: RandomAccess) -> None:

@@ -1,7 +1,7 @@
-"""Which other files a file may draw in: none outside its own folder, unless that is allowed.
+"""Which other files a file may include: none outside its own folder, unless that is allowed.
 
-Names in OME-XML are looked at before Java sees them. Whatever the format, each name that Java is
-about to open is looked at then, by the Java class bfbridge.Access.
+Names in OME-XML are checked before Java opens the file. For every format, the Java class
+bfbridge.Access checks each name that Java is about to open.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ _MOST_ENTRIES = 4096
 _WHY = {
     "outside": "which is outside its own folder and is not read. If you trust the file, open it "
     "with allow_outside=True.",
-    "url": "which is a URL: what a file names is never fetched. Download it into the file's folder "
-    "and name it there.",
+    "url": "which is a URL. URLs in a file are never fetched. Download it into the file's folder "
+    "and use the name of the downloaded file.",
     "device": "which is a pipe, a device or a socket, not a file.",
-    "synthetic": "which is a synthetic image: those are made only for a path that you give.",
+    "synthetic": "which is a synthetic image. Those are made only for a path that you give.",
 }
 
 
 def check_named_files(source: Source, options: OpenOptions) -> list[str]:
     """Return the files that an OME-TIFF or companion file names; refuse those outside its folder.
 
-    Looks at BinaryOnly/@MetadataFile and TiffData/UUID/@FileName (OMETiffReader.initFile follows
-    them), of the file itself and of the companion it names.
+    Reads BinaryOnly/@MetadataFile and TiffData/UUID/@FileName (OMETiffReader.initFile opens
+    them), of the file itself and of the companion file that it names.
 
     Raises
     ------
     UnreadableFile
-        A name leads out of the folder: by ``..``, ``~``, a URL, a NUL or a symbolic link.
+        A name is outside the folder: by ``..``, ``~``, a URL, a NUL or a symbolic link.
     LimitExceeded
-        The document declares too much.
+        The document declares more than the limits allow.
     """
     limits = options.limits
     xml = _ome_xml(source, limits)
@@ -54,7 +54,7 @@ def check_named_files(source: Source, options: OpenOptions) -> list[str]:
     except LimitExceeded:
         raise
     except BfbridgeError:
-        # Java refuses it too, or reads it as something else than OME-TIFF; its files are checked.
+        # Java refuses it too, or reads it as another format; the files of that format are checked.
         return []
     names = {data.file_name for image in document.images for data in image.tiff_data}
     found = sorted(filter(None, names))
@@ -71,7 +71,7 @@ def check_named_files(source: Source, options: OpenOptions) -> list[str]:
 
 
 def _allowed_roots(path: Path, folder: Path) -> tuple[str, ...]:
-    """Real folders that count as a file's own: where its name is, and where its bytes are."""
+    """Real folders that count as a file's own: the folders of its name and of its data."""
     return os.path.realpath(folder), os.path.dirname(os.path.realpath(path))
 
 
@@ -98,7 +98,7 @@ def _check_name(source: Source, name: str) -> None:
 
 
 def _below(name: str) -> str:
-    """Return a name relative to the folder, as Java takes it: File(folder, "/x") is folder/x."""
+    """Return a name relative to the folder, as in Java: File(folder, "/x") is folder/x."""
     return name.replace("\\", "/").lstrip("/")
 
 
@@ -112,14 +112,14 @@ def refusal(name: str, objection: str, companion: str) -> UnreadableFile:
     objection
         "outside", "url", "device" or "synthetic", as the Java class bfbridge.Access says.
     companion
-        What it names.
+        The name in the file.
     """
     shown = companion.rpartition("\0")[2]
     return UnreadableFile(f"{name}: it names {shown!r} as part of its data, {_WHY[objection]}")
 
 
 def _ome_xml(source: Source, limits: Limits) -> bytes | None:
-    """OME-XML in the first directory of a TIFF, or of a companion file; None if it has none."""
+    """Return the OME-XML of the first directory of a TIFF, or of a companion file, or None."""
     access = source.open()
     try:
         head = bytes(access.read_at(0, 16))
@@ -135,14 +135,14 @@ def _ome_xml(source: Source, limits: Limits) -> bytes | None:
 
 
 def _description(access: RandomAccess, head: bytes, name: str, limits: Limits) -> Iterator[bytes]:
-    """ImageDescription of the first directory of a TIFF; nothing for other and damaged files."""
+    """Yield ImageDescription of the first directory; nothing for other or damaged files."""
     try:
         header = parse_header(head, strict=False)
     except ValueError:
         return
     if header is None or len(head) < HEADER_BYTES:
         return
-    # An offset may be larger than any file, and than what the system accepts.
+    # An offset may be larger than any file, and larger than the system accepts.
     raw = bytes(access.read_at(min(header.first, access.size), header.count_bytes))
     if len(raw) < header.count_bytes:
         return

@@ -1,18 +1,17 @@
-"""DICOM files that Bio-Formats' DicomReader misreads: mended before Java sees them, or refused.
+"""DICOM files that Bio-Formats' DicomReader reads incorrectly: corrected for Java, or refused.
 
-What Java is given in place of such a file is the same file with its pixels laid out another way:
+Java reads the same file with its pixels in another layout:
 
-- A frame packed as JPEG or JPEG 2000 may lie in several fragments (PS3.5, annex A.4). DicomReader
-  takes all that follows a frame's beginning for its data, the headers of further fragments with it.
-  Here each frame has one fragment.
-- Of run lengths (annex G) it loses the last byte of every plane, and bytes of zeros between planes.
-  Of JPEG 2000 it reads no more tile-parts than are declared, and does not extend the sign of
-  samples with spare bits. Here both are unpacked.
-- Samples of one byte in big-endian words (OW) it does not swap. Here they are swapped.
-
-It takes four bytes before the pixels for the length of an item, and looks behind it for another.
-Where pixels that are not packed happen to hold the two bytes that an item begins with, it reads
-from there on. Such files are refused.
+- A frame in JPEG or JPEG 2000 may have several fragments (PS3.5, annex A.4). DicomReader decodes
+everything after the start of a frame, including the headers of further fragments. Here each
+frame has one fragment.
+- With run-length encoding (annex G), DicomReader loses the last byte of every plane, and zero
+bytes between planes. With JPEG 2000 it reads only the declared number of tile-parts, and does not
+extend the sign of samples with unused bits. Here both are decoded.
+- DicomReader does not swap one-byte samples in big-endian words (OW). Here they are swapped.
+DicomReader interprets four bytes before the pixels as the length of an item, and looks for another
+item after it. If uncompressed pixels contain the two bytes that start an item, it reads pixels from
+that position. Such files are refused.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ from bfbridge.storage.source import RandomAccess
 from bfbridge_bioformats.files.dicom_parts import (
     Added,
     Buffered,
-    Frame,
-    Frames,
+    DicomFrame,
+    DicomFrames,
+    DicomPart,
     Joined,
-    Part,
     Stretch,
     Swapped,
 )
 
-__all__ = ["UNDEFINED", "Header", "mended", "read_header"]
+__all__ = ["UNDEFINED", "DicomHeader", "corrected", "read_header"]
 
 UNDEFINED: Final = 0xFFFFFFFF
 _ITEM: Final = b"\xfe\xff\x00\xe0"
@@ -61,8 +60,8 @@ _LONG_FORMS: Final = (
 )
 _IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 _BIG_ENDIAN, _RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
-# JPEG (.50 to .70), JPEG-LS (.80, .81) and JPEG 2000 (.90 to .93): each frame is a stream of its
-# own. Videos have no frames of their own.
+# JPEG (.50 to .70), JPEG-LS (.80, .81) and JPEG 2000 (.90 to .93): each frame is a separate
+# stream. Videos have no separate frames.
 _STREAMS: Final = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.([5-9]\d)")
 _JPEG, _JPEG2000 = b"\xff\xd8\xff", b"\xff\x4f\xff\x51"
 
@@ -71,19 +70,19 @@ _Spans = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """What stands before the pixels of a DICOM file.
+class DicomHeader:
+    """The elements of a DICOM file before its pixels.
 
     Attributes
     ----------
     syntax
         Transfer syntax.
     elements
-        Where values lie that are needed here, by tag: offset and length.
+        Offset and length of the values that are needed here, by tag.
     at, length
-        Where the value of (7FE0,0010) begins, and its length; both 0 if there is none.
+        Offset and length of the value of (7FE0,0010); both 0 if there is none.
     kind
-        Its value representation; empty where it is implicit.
+        Its value representation; empty if it is implicit.
     """
 
     syntax: str
@@ -98,8 +97,8 @@ class Header:
         return ">" if self.syntax == _BIG_ENDIAN else "<"
 
 
-def read_header(access: RandomAccess, limits: Limits) -> Header | None:
-    """Walk the elements of a DICOM file up to its pixels; None if it is none, or deflated."""
+def read_header(access: RandomAccess, limits: Limits) -> DicomHeader | None:
+    """Read the elements of a DICOM file before its pixels; None for deflated and other files."""
     if bytes(access.read_at(128, 4)) != b"DICM":
         return None
     buffered = Buffered(access)
@@ -120,7 +119,7 @@ def read_header(access: RandomAccess, limits: Limits) -> Header | None:
                 at += length
             continue
         if tag == _PIXELS and depth == 0:
-            return Header(syntax, elements, value, length, kind)
+            return DicomHeader(syntax, elements, value, length, kind)
         if tag in _KEPT and depth == 0:
             elements[tag] = value, length
         if tag == _SYNTAX:
@@ -132,15 +131,15 @@ def read_header(access: RandomAccess, limits: Limits) -> Header | None:
             depth += 1
         else:
             at += length
-    return Header(syntax, elements)
+    return DicomHeader(syntax, elements)
 
 
 def _element(access: RandomAccess, at: int, syntax: str) -> tuple[int, bytes, int, int] | None:
-    """Return tag, value representation, place and length of the element at a place, or None."""
+    """Return tag, value representation, offset and length of the element at an offset, or None."""
     raw = bytes(access.read_at(at, 12))
     if len(raw) < 8:
         return None
-    # The first group is explicit and little-endian whatever follows.
+    # The first group is always explicit and little-endian.
     first = raw[:2] == b"\x02\x00"
     order = ">" if syntax == _BIG_ENDIAN and not first else "<"
     group, number = struct.unpack_from(order + "HH", raw)
@@ -155,18 +154,18 @@ def _element(access: RandomAccess, at: int, syntax: str) -> tuple[int, bytes, in
     return tag, kind, at + 12, struct.unpack_from(order + "I", raw, 8)[0]
 
 
-def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
-    """Return a DICOM file as Bio-Formats reads it rightly, or None where that is so already.
+def corrected(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
+    """Return a DICOM file in a form that Bio-Formats reads correctly, or None if it already is.
 
     Raises
     ------
     UnreadableFile
-        Frames and fragments do not fit together.
+        The numbers of frames and fragments do not match.
     """
     header = read_header(access, limits)
     if header is None or not header.at:
         return None
-    file = _File(access, name, limits, header)
+    file = _DicomFile(access, name, limits, header)
     if header.length != UNDEFINED:
         file.check_place(access)
         return file.swapped()
@@ -177,22 +176,22 @@ def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | No
         return None
     if streams.group(1) < "90":
         return file.joined(_JPEG)
-    # Pixels that are not packed have a length of four bytes.
+    # Uncompressed pixels have a length of four bytes.
     small = file.frame_bytes * file.frames < UNDEFINED
     return file.unpacked(file.grouped(_JPEG2000)) if small else file.joined(_JPEG2000)
 
 
 @dataclass
-class _File:
-    """A file with its header."""
+class _DicomFile:
+    """A DICOM file with its header."""
 
     access: RandomAccess
     name: str
     limits: Limits
-    header: Header
+    header: DicomHeader
 
     def number(self, tag: int, default: int) -> int:
-        """Return the value of an element of type US, or of digits for the number of frames."""
+        """Return the value of an element of type US, or a number of frames written as digits."""
         at, length = self.header.elements.get(tag, (0, 0))
         raw = bytes(self.access.read_at(at, min(length, 16)))
         if tag == _FRAMES:
@@ -206,9 +205,9 @@ class _File:
         return self.number(_FRAMES, 1)
 
     def check_place(self, access: RandomAccess) -> None:
-        """Refuse a file of which Bio-Formats would take pixels for an item.
+        """Refuse a file in which Bio-Formats would interpret pixels as an item.
 
-        DicomReader.calculatePixelsOffsets.
+        See DicomReader.calculatePixelsOffsets.
         """
         at, order = self.header.at, self.header.order
         (length,) = struct.unpack(order + "i", bytes(access.read_at(at - 12, 4)))
@@ -217,14 +216,14 @@ class _File:
             return
         if bytes(access.read_at(place, 2)) == struct.pack(order + "H", _ITEM_GROUP):
             raise UnreadableFile(
-                f"{self.name}: at byte {place:,} its pixels have the value that marks an item, and "
-                "Bio-Formats would read them from there on. Save it in another format, or packed."
+                f"{self.name}: at byte {place:,} its pixels have the value that marks an item; "
+                "Bio-Formats would read pixels from there. Save it in another format."
             )
 
     def swapped(self) -> RandomAccess | None:
-        """Return the file with big-endian words changed over, or None if its samples are no bytes.
+        """Return the file with swapped bytes in big-endian words, or None for other sample types.
 
-        Whatever the byte order of a file, Bio-Formats reads samples of one byte as they come.
+        Bio-Formats reads one-byte samples in file order, whatever the byte order of the file.
         """
         header = self.header
         if not (header.order == ">" and header.kind == b"OW" and self.number(_BITS, 0) == 8):
@@ -233,20 +232,20 @@ class _File:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of a frame that is not packed."""
+        """Bytes of an uncompressed frame."""
         samples = self.number(_ROWS, 0) * self.number(_COLUMNS, 0) * self.number(_SAMPLES, 1)
         return samples * self.number(_BITS, 0) // 8
 
     def grouped(self, start: bytes) -> list[_Spans]:
-        """Return the fragments of each frame, whose streams begin with a mark."""
+        """Return the fragments of each frame, for streams that start with a marker."""
         table, fragments = self._fragments()
         if len(fragments) == self.frames:
             return [[fragment] for fragment in fragments]
-        frames = self._told_apart(fragments, start, table)
+        frames = self._fragments_by_start(fragments, start, table)
         if frames is None:
             raise UnreadableFile(
-                f"{self.name}: its {self.frames} frames lie in {len(fragments)} fragments, and "
-                "which of them belong together cannot be told. Save it again with one fragment a "
+                f"{self.name}: its {self.frames} frames have {len(fragments)} fragments, and "
+                "it is unknown which of them belong together. Save it again with one fragment per "
                 "frame."
             )
         return frames
@@ -256,17 +255,17 @@ class _File:
         _, fragments = self._fragments()
         if len(fragments) != self.frames:
             raise UnreadableFile(
-                f"{self.name}: its {self.frames} frames lie in {len(fragments)} fragments, which "
-                "run lengths cannot (PS3.5, annex G); it is damaged."
+                f"{self.name}: its {self.frames} frames have {len(fragments)} fragments, which is "
+                "invalid for run-length encoding (PS3.5, annex G); it is damaged."
             )
         return [[fragment] for fragment in fragments]
 
     def joined(self, start: bytes) -> RandomAccess | None:
-        """Return the file with each frame in one fragment, or None where that is so already."""
+        """Return the file with each frame in one fragment, or None if it already is."""
         frames = self.grouped(start)
         if all(len(frame) == 1 for frame in frames):
             return None
-        parts: list[Part] = [Added(_ITEM + bytes(4))]
+        parts: list[DicomPart] = [Added(_ITEM + bytes(4))]
         for frame in frames:
             length = sum(size for _, size in frame)
             parts.append(Added(_ITEM + struct.pack("<I", length + length % 2)))
@@ -276,32 +275,32 @@ class _File:
         return Joined(self.access, [Stretch(self.access, 0, at), *parts, Added(_SEQUENCE_END)])
 
     def unpacked(self, frames: list[_Spans]) -> RandomAccess:
-        """Return the file with its frames unpacked, as a file that is not packed."""
+        """Return the file with its frames decompressed, as an uncompressed file."""
         bits, length = self.number(_BITS, 0), self.frame_bytes
         if bits not in (8, 16, 32) or not length:
-            raise UnreadableFile(f"{self.name}: packed samples of {bits} bits are not read.")
+            raise UnreadableFile(f"{self.name}: compressed {bits}-bit samples are not supported.")
         check(length, self.limits.chunk_bytes, "decoded size of a frame in bytes", self.name)
         kind = f"{'i' if self.number(_SIGNED, 0) else 'u'}{bits // 8}"
-        decoder = Frames(
+        decoder = DicomFrames(
             self.access,
             self.name,
             (self.number(_ROWS, 0), self.number(_COLUMNS, 0), self.number(_SAMPLES, 1)),
             np.dtype(kind),
             stored=self.number(_STORED, bits),
-            # What is not told, Bio-Formats takes for planes of samples.
+            # Bio-Formats assumes planes of samples if the element is missing.
             planar=self.number(_PLANAR, 1) != 0,
             runs=self.header.syntax == _RLE,
         )
-        parts: list[Part] = [Frame(decoder, tuple(spans), length) for spans in frames]
+        parts: list[DicomPart] = [DicomFrame(decoder, tuple(spans), length) for spans in frames]
         changes = {_SYNTAX: _EXPLICIT.encode()}
         whole = self._rebuilt(parts, changes)
         self.check_place(whole)
         return whole
 
     def _rebuilt(
-        self, pixels: list[Part], changes: Mapping[int, bytes] | None = None
+        self, pixels: list[DicomPart], changes: Mapping[int, bytes] | None = None
     ) -> RandomAccess:
-        """Return the file with other pixels, not packed, and values of the same length changed."""
+        """Return the file with other, uncompressed pixels; changed values have the same length."""
         header = self.header
         length = sum(part.length for part in pixels)
         check(length, UNDEFINED - 2, "length of its pixels in bytes", self.name)
@@ -314,7 +313,7 @@ class _File:
         return Joined(self.access, [Added(bytes(head)), *pixels, Added(bytes(length % 2))])
 
     def _fragments(self) -> tuple[tuple[int, int], _Spans]:
-        """Return the table of offsets and the fragments, of which there are enough."""
+        """Return the offset table and the fragments; there is at least one fragment per frame."""
         buffered = Buffered(self.access)
         found: _Spans = []
         at = self.header.at
@@ -334,18 +333,18 @@ class _File:
         if len(found) <= self.frames:
             raise UnreadableFile(
                 f"{self.name}: it declares {self.frames} frames, and only {max(len(found) - 1, 0)} "
-                "are there; it is damaged. Copy or download it again."
+                "are present; it is damaged. Copy or download it again."
             )
         return found[0], found[1:]
 
-    def _told_apart(
+    def _fragments_by_start(
         self, fragments: _Spans, start: bytes, table: tuple[int, int]
     ) -> list[_Spans] | None:
-        """Return the fragments of each frame, or None where that is not certain."""
+        """Return the fragments of each frame, or None if they cannot be determined."""
         frames = self.frames
         if frames == 1:
             return [fragments]
-        # A frame begins a fragment, and a stream begins with its mark.
+        # A frame starts a fragment, and a stream starts with its marker.
         marked = [
             number
             for number, (at, size) in enumerate(fragments)
@@ -353,13 +352,13 @@ class _File:
         ]
         at, length = table
         if length == 4 * frames:
-            # Of each frame's first item, from the end of the table on.
+            # Offsets are those of each frame's first item, counted from the end of the table.
             raw = bytes(self.access.read_at(at, length))
             items = {place - 8: number for number, (place, _) in enumerate(fragments)}
-            told = [items.get(at + length + int(n), -1) for (n,) in struct.iter_unpack("<I", raw)]
-            if not set(told) <= set(marked):
+            starts = [items.get(at + length + int(n), -1) for (n,) in struct.iter_unpack("<I", raw)]
+            if not set(starts) <= set(marked):
                 return None
-            marked = told
+            marked = starts
         if len(marked) != frames or marked[0] != 0 or marked != sorted(set(marked)):
             return None
         return [fragments[a:b] for a, b in pairwise([*marked, len(fragments)])]

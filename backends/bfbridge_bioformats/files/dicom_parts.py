@@ -1,4 +1,4 @@
-"""A file made of parts: bytes of another file as they are, changed, or unpacked on demand."""
+"""A file made of parts: bytes of another file, unchanged, changed, or decompressed on demand."""
 
 from __future__ import annotations
 
@@ -15,26 +15,35 @@ from bfbridge.errors import MissingExtra, ReadFailed
 from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess
 
-__all__ = ["Added", "Buffered", "Frame", "Frames", "Joined", "Part", "Stretch", "Swapped"]
+__all__ = [
+    "Added",
+    "Buffered",
+    "DicomFrame",
+    "DicomFrames",
+    "DicomPart",
+    "Joined",
+    "Stretch",
+    "Swapped",
+]
 
 _BLOCK: Final = 1 << 16
 _KEPT_BYTES: Final = 64 << 20
 
 
-class Part(Protocol):
-    """A stretch of the file that Java is given."""
+class DicomPart(Protocol):
+    """A byte range of the file that Java reads."""
 
     @property
     def length(self) -> int:
-        """Bytes of it."""
+        """Length in bytes."""
 
     def read(self, inner: int, size: int) -> bytes:
-        """Return bytes of this stretch, which are all there."""
+        """Return bytes of this part; all of them exist."""
 
 
 @dataclass
 class Added:
-    """Bytes that are not in the file."""
+    """Bytes that are not in the original file."""
 
     data: bytes
 
@@ -50,7 +59,7 @@ class Added:
 
 @dataclass
 class Stretch:
-    """Bytes of the file as they are."""
+    """Unchanged bytes of the original file."""
 
     access: RandomAccess
     at: int
@@ -63,18 +72,18 @@ class Stretch:
 
 @dataclass
 class Swapped(Stretch):
-    """Bytes of the file, the two of each word changed over."""
+    """Bytes of the original file with the two bytes of each word swapped."""
 
     def read(self, inner: int, size: int) -> bytes:
-        """Read whole words, and cut."""
+        """Read whole words and crop."""
         first, last = inner // 2 * 2, -(-(inner + size) // 2) * 2
         words = bytearray(super().read(first, last - first).ljust(last - first, b"\0"))
         words[::2], words[1::2] = words[1::2], words[::2]
         return bytes(words[inner - first : inner - first + size])
 
 
-class Frames:
-    """Unpacks frames. The last ones of all files are kept: Java reads in small blocks.
+class DicomFrames:
+    """Decompresses frames. The most recent frames are cached: Java reads in small blocks.
 
     Parameters
     ----------
@@ -83,11 +92,11 @@ class Frames:
     shape
         Rows, columns and samples of a frame.
     dtype, stored
-        Of a sample, and how many of its bits carry information.
+        Type of a sample, and number of its significant bits.
     planar
-        Whether samples are handed out one after the other.
+        Whether samples are stored one plane after the other.
     runs
-        Whether frames are run lengths, and not JPEG 2000.
+        Whether frames are run-length encoded; otherwise they are JPEG 2000.
     """
 
     _kept: ClassVar[OrderedDict[tuple[int, int], bytes]] = OrderedDict()
@@ -130,7 +139,7 @@ class Frames:
         return found
 
     def forget(self) -> None:
-        """Release the frames of this file."""
+        """Remove the frames of this file from the cache."""
         with self._lock:
             for key in [key for key in self._kept if key[0] == self._number]:
                 del self._kept[key]
@@ -140,7 +149,7 @@ class Frames:
             import imagecodecs
         except ImportError as error:
             raise MissingExtra(
-                f"{self._name}: packed DICOM needs imagecodecs, which is not installed ({error}). "
+                f"{self._name}: compressed DICOM needs imagecodecs, which is missing ({error}). "
                 "Install it with: python -m pip install 'bfbridge[bioformats]'"
             ) from error
         rows, columns, samples = self._shape
@@ -150,31 +159,31 @@ class Frames:
                 wanted = rows * columns * samples * kind.itemsize
                 raw = bytes(imagecodecs.dicomrle_decode(data, f"<u{kind.itemsize}", out=wanted))
                 if len(raw) != wanted:
-                    raise ValueError(f"it makes {len(raw):,} bytes, not {wanted:,}")
+                    raise ValueError(f"it decodes to {len(raw):,} bytes, not {wanted:,}")
                 pixels = np.frombuffer(raw, kind).reshape(samples, rows, columns)
             else:
                 pixels = self._samples(imagecodecs.jpeg2k_decode(data, numthreads=1))
         except (RuntimeError, ValueError) as error:
-            raise ReadFailed(f"{self._name}: a frame of it cannot be unpacked: {error}.") from error
+            raise ReadFailed(f"{self._name}: a frame cannot be decompressed: {error}.") from error
         return (pixels if self._planar else np.moveaxis(pixels, 0, -1)).tobytes()
 
     def _samples(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return decoded pixels as samples x rows x columns of the file's own type (PS3.5, 8.2)."""
+        """Return decoded pixels as samples x rows x columns of the file's type (PS3.5, 8.2)."""
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         if pixels.shape != self._shape:
-            raise ValueError(f"it has shape {pixels.shape}, and the header says {self._shape}")
+            raise ValueError(f"it has shape {pixels.shape}, and the header declares {self._shape}")
         if self._dtype.kind == "i" and 0 < self._stored <= 32:
-            # The stream may call them unsigned: the highest stored bit is the sign.
+            # The stream may declare them as unsigned: the highest stored bit is the sign.
             half = 1 << (self._stored - 1)
             pixels = ((pixels.astype(np.int64) + half) & (2 * half - 1)) - half
         return np.moveaxis(pixels.astype(self._dtype.newbyteorder("<")), -1, 0)
 
 
 @dataclass
-class Frame:
-    """A frame that is unpacked."""
+class DicomFrame:
+    """A decompressed frame."""
 
-    decoder: Frames
+    decoder: DicomFrames
     spans: tuple[tuple[int, int], ...]
     length: int
 
@@ -184,7 +193,7 @@ class Frame:
 
 
 class Buffered:
-    """Small reads one after the other, made of few large ones."""
+    """Combines small sequential reads into a few large ones."""
 
     def __init__(self, access: RandomAccess) -> None:
         self._access = access
@@ -201,28 +210,28 @@ class Buffered:
         return self._block[first : first + length]
 
     def close(self) -> None:
-        """Nothing to release: the file belongs to the caller."""
+        """Do nothing: the file belongs to the caller."""
 
 
 class Joined:
-    """Parts, one after the other, as a file.
+    """Parts, one after the other, as one file.
 
     Parameters
     ----------
     access
-        The file on disk; closed with this.
+        The original file; closed with this one.
     parts
-        In their order.
+        In the order of the result.
     """
 
-    def __init__(self, access: RandomAccess, parts: list[Part]) -> None:
+    def __init__(self, access: RandomAccess, parts: list[DicomPart]) -> None:
         self._access = access
         self._parts = [part for part in parts if part.length]
         self._ends = list(accumulate(part.length for part in self._parts))
         self.size = self._ends[-1]
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes; fewer only at the end."""
+        """Return exactly `length` bytes; fewer only at the end of the file."""
         found = []
         stop = min(offset + length, self.size)
         number = bisect.bisect_right(self._ends, offset)
@@ -235,7 +244,7 @@ class Joined:
         return b"".join(found)
 
     def close(self) -> None:
-        """Release the file, and what was unpacked of it."""
-        for decoder in {part.decoder for part in self._parts if isinstance(part, Frame)}:
+        """Close the file, and remove its frames from the cache."""
+        for decoder in {part.decoder for part in self._parts if isinstance(part, DicomFrame)}:
             decoder.forget()
         self._access.close()

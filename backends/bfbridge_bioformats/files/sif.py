@@ -1,10 +1,10 @@
-"""Andor SIF files whose pixels Bio-Formats takes from a wrong place.
+"""Andor SIF files whose pixels Bio-Formats reads from a wrong position.
 
-SIFReader counts back from the end: as many bytes as the first block of pixels has, and eight for
-what follows it. But a file may hold further blocks (a background, a reference), and less or more
-may follow: of such a file another block is read, or pixels that are one too early. The block begins
-behind its own header, and behind it a line says whether another one follows. What Java is given in
-place of such a file is its first block with its header, and eight bytes.
+SIFReader counts back from the end of the file: the length of the first block of pixels, plus eight
+bytes. A file may contain further blocks (background, reference), or another number of bytes at the
+end. SIFReader then reads another block, or pixels that are shifted by one. The first block follows
+its own header, and a line after it states whether another block follows. Java reads a file that
+consists of the header, the first block and eight bytes.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from bfbridge.limits import Limits
 from bfbridge.storage.source import RandomAccess
 from bfbridge_bioformats.files.dicom_parts import Added, Joined, Stretch
 
-__all__ = ["mended"]
+__all__ = ["corrected"]
 
 MAGIC: Final = b"Andor Technology"
 _FOOTER: Final = b"0\n" * 4
 _HEADER: Final = 1 << 20
-# The line with the sizes, and the one with the area and binning, each after a number of its kind.
+# The line with the sizes, and the one with area and binning, each after a type number.
 _SIZES: Final = re.compile(rb"Pixel number\d+ +([^\n]*)\n *\d+ +([^\n]*)\n")
 _FLAG: Final = re.compile(rb" *([01]) *\r?\n")
 _PIXEL: Final = 4
 
 
-def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
-    """Return a SIF file as Bio-Formats reads it rightly, or None where that is so already.
+def corrected(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | None:
+    """Return a SIF file in a form that Bio-Formats reads correctly, or None if it already is.
 
     Raises
     ------
     Unsupported
-        Where its pixels begin cannot be told.
+        The position of its pixels is unknown.
     """
     del limits
     head = bytes(access.read_at(0, min(_HEADER, access.size)))
@@ -43,7 +43,7 @@ def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | No
         return None
     found = next(filter(None, map(_planes, _SIZES.finditer(head))), None)
     if found is None:
-        # Java will say what is wrong with its header.
+        # Java reports what is wrong with its header.
         return None
     frames, length, at = found
     taken = access.size - len(_FOOTER) - length
@@ -52,16 +52,16 @@ def mended(access: RandomAccess, name: str, limits: Limits) -> RandomAccess | No
         return None
     if not places:
         raise Unsupported(
-            f"{name}: where the pixels of this SIF file begin cannot be told, and Bio-Formats "
-            "reads them from a wrong place of such files. Convert it with the vendor's software."
+            f"{name}: the position of the pixels in this SIF file is unknown, and Bio-Formats "
+            "reads such files from a wrong position. Convert it with the vendor's software."
         )
     return Joined(access, [Stretch(access, 0, places[0] + length), Added(_FOOTER)])
 
 
 def _planes(sizes: re.Match[bytes]) -> tuple[int, int, int] | None:
-    """Number of frames, bytes of all pixels, and where the times of the frames begin."""
+    """Return the number of frames, the bytes of all pixels, and the position of the frame times."""
     try:
-        # Channels, and then X, Y, Z, T; as SIFReader.initFile takes them.
+        # Channels, then X, Y, Z, T; as in SIFReader.initFile.
         numbers = [int(text) for text in sizes[1].split()]
         left, top, right, bottom, *binning = (int(text) for text in sizes[2].split()[:6])
         channels, _, _, depth, times = numbers[:5]
@@ -74,7 +74,7 @@ def _planes(sizes: re.Match[bytes]) -> tuple[int, int, int] | None:
 
 
 def _places(head: bytes, at: int, frames: int) -> list[int]:
-    """Where pixels may begin: behind a time of each frame, and in newer files behind more lines."""
+    """Return possible positions of the pixels: after the frame times and, if newer, more lines."""
     found: list[int] = []
     for _ in range(frames):
         at = head.find(b"\n", at) + 1
@@ -91,7 +91,7 @@ def _places(head: bytes, at: int, frames: int) -> list[int]:
 
 
 def _is_block(access: RandomAccess, place: int, length: int) -> bool:
-    """Whether behind pixels from here on stands whether another block follows, or nothing."""
+    """Whether a line about further blocks, or the end of the file, follows these pixels."""
     end = place + length
     if end >= access.size:
         return end == access.size

@@ -1,6 +1,6 @@
-"""How long a file must be, for formats that say it elsewhere than in a few numbers of a header.
+"""Required file lengths, for formats that do not store them as a few numbers of a header.
 
-Each function returns what is missing, or None. `bfbridge_bioformats.files.truncation` asks them.
+Each function returns what is missing, or None. `bfbridge_bioformats.files.truncation` calls them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NC_PIXELS: Final = frozenset({b"image", b"image-min", b"image-max"})
 _MOST_NETCDF: Final = 16 << 20
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _STEP: Final = 8 << 20
-# Bytes of a pixel, by the kind of an ITEX file.
+# Bytes per pixel, by the pixel type of an ITEX file.
 _ITEX_PIXELS: Final = {0: 1, 2: 2, 3: 4}
 _JP2: Final = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _J2K: Final = b"\xff\x4f\xff\x51"
@@ -33,20 +33,20 @@ _MOST_BOXES: Final = 10_000
 # DICOM: item, and end of a sequence.
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
-# Number of Frames (0028,0008), of either form.
+# Number of Frames (0028,0008), explicit or implicit.
 _DICOM_FRAMES: Final = re.compile(rb"\x28\x00\x08\x00(?:IS..|..\0\0) *(\d{1,12})", re.DOTALL)
 _MOST_DICOM_HEADER: Final = 1 << 20
-# Values of one run or one stretch of Targa's run lengths; files with more pixels are not walked.
+# Pixels of one Targa packet; larger images are not checked.
 _TGA_RUN: Final = 128
-# Header of a packet; TargaRLECodec takes it for nothing, as PackBits does.
+# A packet header that TargaRLECodec skips, as in PackBits.
 _TGA_RUN_OF_ONE: Final = 0x80
 _MOST_TGA: Final = 1 << 26
 
 
 def sif(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """Andor SIF: flags for further images end it, in newer files an appendix whose mark ends it.
+    """Andor SIF: a line about further images is last; newer files have an appendix with a marker.
 
-    SIFReader finds the pixels by counting back from the end.
+    SIFReader locates the pixels by counting back from the end.
     """
     del source, limits
     if not head.startswith(b"Andor Technology"):
@@ -54,15 +54,14 @@ def sif(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
     end = bytes(access.read_at(max(access.size - 4, 0), 4))
     if end in (b"0\n0\n", b"SIFX"):
         return None
-    return "what every SIF file ends with is not there"
+    return "the end marker of SIF files is missing"
 
 
 def itex(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """Hamamatsu HiPic and HPD-TA images (ITEX), which Bio-Formats takes for JEOL's.
+    """Hamamatsu HiPic and HPD-TA images (ITEX), which Bio-Formats reads as JEOL images.
 
-    "IM", lengths of the comment and of rows and columns, offsets, and the kind of pixels; the
-    comment from byte 64 on, then the pixels. JEOLReader takes rows of 1024 bytes for whatever is
-    there.
+    "IM", lengths of the comment, rows and columns, offsets, and the pixel type; the comment from
+    byte 64, then the pixels. JEOLReader reads rows of 1024 bytes from any such file.
     """
     del limits
     if head[:2] != b"IM" or head.startswith(b"IMOD") or len(head) < 64:
@@ -72,8 +71,8 @@ def itex(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> s
     sized = kind in _ITEX_PIXELS and min(width, height) > 0 and needed == access.size
     if sized or head[64:77] == b"[Application]":
         raise Unsupported(
-            f"{source.name}: this is an image of Hamamatsu's software (ITEX, {width} x {height} "
-            "pixels), which Bio-Formats would read as one of JEOL, with wrong pixels. Export it as "
+            f"{source.name}: this is a Hamamatsu image (ITEX, {width} x {height} "
+            "pixels), which Bio-Formats would read as JEOL, with wrong pixels. Export it as "
             "TIFF from that software."
         )
     return None
@@ -86,11 +85,11 @@ def imod(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> s
         return None
     if b"IEOF" in bytes(access.read_at(max(access.size - 64, 0), 64)):
         return None
-    return "the mark IEOF, which every IMOD model ends with, is not there"
+    return "the end marker of IMOD models (IEOF) is missing"
 
 
 def hdf5(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """HDF5 (MINC 2, Imaris, CellH5): the end of file address of the superblock."""
+    """HDF5 (MINC 2, Imaris, CellH5): the end-of-file address of the superblock."""
     del source, limits
     if not head.startswith(_HDF5) or len(head) < 96:
         return None
@@ -108,7 +107,7 @@ def hdf5(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> s
 
 
 def netcdf(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """Classic netCDF (MINC 1): where the variables with pixels end."""
+    """Classic netCDF (MINC 1): the end of the variables that contain pixels."""
     del source, limits
     if head[:3] != b"CDF" or head[3:4] not in (b"\x01", b"\x02"):
         return None
@@ -116,7 +115,7 @@ def netcdf(source: Source, access: RandomAccess, head: bytes, limits: Limits) ->
     try:
         return _Netcdf(bytes(access.read_at(0, length)), wide=head[3] == 2).missing(access.size)
     except (struct.error, IndexError, ValueError):
-        return "its header of variables is not all there" if length == access.size else None
+        return "its header of variables is truncated" if length == access.size else None
 
 
 class _Netcdf:
@@ -128,7 +127,7 @@ class _Netcdf:
         self._offset = "q" if wide else "i"
 
     def missing(self, size: int) -> str | None:
-        """Say which variable is not all there."""
+        """Return which variable is truncated, or None."""
         records = self._number()
         lengths = [length for _, length in self._dimensions()]
         for _ in range(self._list()):
@@ -172,7 +171,7 @@ class _Netcdf:
         self._bytes(_NC_SIZES.get(kind, 1) * self._count())
 
     def _variables(self, lengths: list[int]) -> Iterator[tuple[bytes, int, int, int, bool]]:
-        """Name, place, bytes, bytes with padding, and whether there is one for each record."""
+        """Yield name, position, bytes, bytes with padding, and whether each record has one."""
         for _ in range(self._list()):
             name = self._bytes(self._count())
             shape = [lengths[self._number()] for _ in range(self._count())]
@@ -229,13 +228,13 @@ def tga(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
     start = 18 + head[0] + (colors * -(-bits // 8) if head[1] == 1 else 0)
     pixels = width * height
     if kind not in (9, 10, 11):
-        # TargaReader takes all other kinds for pixels as they are.
+        # TargaReader reads all other types as uncompressed pixels.
         end = start + pixels * pixel
         return None if access.size >= end else f"its pixels should end at byte {end:,}"
     if pixel > (3 if kind == 10 else 1):
         raise Unsupported(
-            f"{source.name}: its pixels are packed and have {depth} bits, of which Bio-Formats "
-            "unpacks the first part only. The pictures backend reads such files; other software "
+            f"{source.name}: its pixels are compressed with {depth} bits; Bio-Formats "
+            "decompresses the first part only. The pictures backend reads it; other software "
             "can convert them."
         )
     if pixels > _MOST_TGA:
@@ -243,11 +242,11 @@ def tga(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
     most = pixels * pixel + pixels // _TGA_RUN + pixels
     data = bytes(access.read_at(start, min(most, access.size)))
     found = _tga_runs(data, pixels, pixel, source.name)
-    return None if found >= pixels else f"{found:,} of {pixels:,} pixels are there"
+    return None if found >= pixels else f"only {found:,} of {pixels:,} pixels are present"
 
 
 def eps(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """Encapsulated PostScript with a TIFF preview, whose place and length are at 20 and 24."""
+    """Encapsulated PostScript with a TIFF preview; bytes 20 and 24 hold its offset and length."""
     del limits
     if not source.filename.lower().endswith((".eps", ".epsi", ".ps")) or b"%!PS" in head[:64]:
         return None
@@ -260,14 +259,14 @@ def eps(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
 
 
 def _tga_runs(data: bytes, wanted: int, pixel: int, name: str) -> int:
-    """Pixels that run-length packets hold, up to as many as are wanted."""
+    """Return the number of pixels in run-length packets, at most `wanted`."""
     at = found = 0
     while found < wanted and at < len(data):
         packet = data[at]
         if packet == _TGA_RUN_OF_ONE:
             raise Unsupported(
-                f"{name}: its pixels are packed with runs of one pixel, which Bio-Formats leaves "
-                "out: what follows would be at wrong places. Convert it with other software."
+                f"{name}: its pixels have runs of one pixel, which Bio-Formats skips: "
+                "the following pixels would be at wrong positions. Convert it with other software."
             )
         count = (packet & 0x7F) + 1
         at += 1 + (pixel if packet & 0x80 else count * pixel)
@@ -278,9 +277,9 @@ def _tga_runs(data: bytes, wanted: int, pixel: int, name: str) -> int:
 
 
 def png(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """PNG and APNG: chunks, each with its checksum, up to IEND (PNG specification, clause 5.3).
+    """PNG and APNG: chunks, each with a checksum, up to IEND (PNG specification, clause 5.3).
 
-    APNGReader waits for ever for pixels that a damaged chunk does not give.
+    APNGReader does not return for pixels that are missing because of a damaged chunk.
     """
     if not head.startswith(_PNG):
         return None
@@ -299,7 +298,7 @@ def png(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
         if found != struct.unpack(">I", bytes(access.read_at(end - 4, 4)))[0]:
             raise UnreadableFile(
                 f"{source.name}: its chunk {kind.decode('latin-1')!r} at byte {at:,} is damaged: "
-                "its checksum is another. Copy or download the file again."
+                "its checksum does not match. Copy or download the file again."
             )
         if kind == b"IEND":
             return None
@@ -308,7 +307,7 @@ def png(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> st
 
 
 def jpeg2000(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """JPEG 2000, part 1: boxes (annex I) and tile-parts (annex A) lie in the file."""
+    """JPEG 2000, part 1: boxes (annex I) and tile-parts (annex A) are inside the file."""
     del source, limits
     if head.startswith(_J2K):
         return _tile_parts(access, 0)
@@ -337,7 +336,7 @@ def jpeg2000(source: Source, access: RandomAccess, head: bytes, limits: Limits) 
 
 
 def _tile_parts(access: RandomAccess, at: int) -> str | None:
-    """Walk the main header's segments, then from tile-part to tile-part (marker SOT, Psot)."""
+    """Read the segments of the main header, then the tile-parts (marker SOT, Psot)."""
     at += 2
     for _ in range(_MOST_BOXES):
         raw = bytes(access.read_at(at, 12))
@@ -350,7 +349,7 @@ def _tile_parts(access: RandomAccess, at: int) -> str | None:
             (length,) = struct.unpack_from(">I", raw, 6)
             if length == 0:
                 tail = bytes(access.read_at(max(access.size - 2, 0), 2))
-                return None if tail == b"\xff\xd9" else "the mark of its end is not there"
+                return None if tail == b"\xff\xd9" else "the end marker is missing"
         else:
             length += 2
         if length < 12 and marker == 0xFF90:
@@ -359,18 +358,18 @@ def _tile_parts(access: RandomAccess, at: int) -> str | None:
         if at > access.size:
             return f"a part of its code stream should end at byte {at:,}"
         if at == access.size and marker == 0xFF90:
-            # Writers are known to leave out the mark of the end: the last part is whole.
+            # Some writers omit the end marker: the last part is complete.
             return None
     return None
 
 
 def dicom(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """DICOM: the pixels (7FE0,0010), or the fragments of packed ones (PS3.5, annex A.4)."""
+    """DICOM: the pixels (7FE0,0010), or the fragments of compressed pixels (PS3.5, annex A.4)."""
     if head[128:132] != b"DICM" or source.url is not None:
         return None
     frames = _DICOM_FRAMES.search(bytes(access.read_at(0, _MOST_DICOM_HEADER)))
     if frames is not None:
-        # DicomReader makes room for each, whatever the file holds.
+        # DicomReader allocates memory for each frame that is declared.
         check(int(frames.group(1)), limits.planes, "number of frames", source.name)
     if bytes(access.read_at(max(access.size - 8, 0), 8)) == _SEQUENCE_END:
         return None

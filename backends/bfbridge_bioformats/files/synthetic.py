@@ -1,4 +1,4 @@
-"""Synthetic images: loci.formats.in.FakeReader makes one of the parameters in a ``.fake`` name."""
+"""Synthetic images, which FakeReader makes from the parameters in a ``.fake`` name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bfbridge.storage.source import Source
 __all__ = ["check_synthetic"]
 
 SUFFIX = ".fake"
-# FakeReader reads parameters from a file of this name as well.
+# FakeReader also reads parameters from a file with this suffix.
 _PARAMETERS = ".fake.ini"
 _LONGEST_PAUSE = 60_000
 _PLANES = ("sizeZ", "sizeC", "sizeT")
 _WELLS = ("plates", "plateRows", "plateCols", "fields", "plateAcqs")
-# What FakeReader makes so many of for each image, or as a whole.
+# Numbers of objects that FakeReader makes for each image or for the file.
 _OBJECTS = (
     *("annLong", "annDouble", "annMap", "annComment", "annBool", "annTime", "annTag", "annTerm"),
     *("annXml", "ellipses", "labels", "lines", "masks", "points", "polygons", "polylines"),
@@ -32,17 +32,17 @@ def check_synthetic(source: Source, limits: Limits) -> None:
     Raises
     ------
     UnreadableFile
-        The name belongs to bytes, an open file, a URL or the content of a packed file, or it is
-        that of a file of parameters.
+        The name belongs to bytes, an open file, a URL or the content of a compressed file, or to a
+        parameter file.
     LimitExceeded
-        It asks for more images or planes than the limits, more annotations or regions than
-        `Limits.channels`, or for pauses of more than a minute.
+        It declares more images or planes than the limits, more annotations or regions than
+        `Limits.channels`, or pauses of more than a minute.
     """
     name = source.filename.lower()
     if name.endswith(_PARAMETERS) or (name.endswith(SUFFIX) and source.path is None):
         raise UnreadableFile(
-            f"{source.name}: this name stands for a synthetic image, whose pixels are made of the "
-            "parameters in its name. Those are made only for a path that ends in .fake."
+            f"{source.name}: this is the name of a synthetic image, whose pixels are made from the "
+            "parameters in its name. They are made only for a path that ends in .fake."
         )
     if name.endswith(SUFFIX):
         _check_parameters(source, limits)
@@ -52,7 +52,7 @@ def _check_parameters(source: Source, limits: Limits) -> None:
     numbers: dict[str, float] = {}
     tokens = [*source.filename[: -len(SUFFIX)].split("&")[1:], *_beside(source, limits)]
     for key, value in (map(str.strip, token.partition("=")[::2]) for token in tokens):
-        # A list of colours is filled up to an index that is part of the key.
+        # The key of a colour contains an index; FakeReader makes all colours up to that index.
         colour = key.startswith("color_")
         number = _number(key.removeprefix("color_") if colour else value)
         name = "color" if colour else key
@@ -72,10 +72,10 @@ def _check_parameters(source: Source, limits: Limits) -> None:
 
 
 def _beside(source: Source, limits: Limits) -> list[str]:
-    """Lines of a file of parameters that lies beside the name, or in the working folder."""
+    """Return the lines of a parameter file beside the name, or in the working folder."""
     path = Path(f"{source.name}.ini")
     if not path.is_file():
-        # FakeReader looks for a name without a file there.
+        # FakeReader looks there for a name without a file.
         path = Path(path.name)
     if not path.is_file():
         return []
@@ -91,7 +91,7 @@ def _number(text: str) -> float:
 
 
 def _whole(number: float) -> int:
-    """Return a count as Java casts it: at least 1 of what is asked for at all."""
+    """Return a count as Java converts it; at least 1."""
     if math.isnan(number):
         return 1
     return max(int(min(number, 2.0**31)), 1)

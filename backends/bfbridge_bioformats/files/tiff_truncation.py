@@ -1,6 +1,6 @@
 """Checks of TIFF directories before Java reads them.
 
-What directories refer to is in the file, strips and tiles are not larger than the limits allow, and
+The data of all directories is inside the file, strips and tiles are within the limits, and
 Bio-Formats' TiffParser decodes them correctly. The parser of `bfbridge.tiff.directories` is
 stricter; Bio-Formats also reads files that it refuses.
 """
@@ -39,14 +39,14 @@ _NEEDED: Final = frozenset(
     }
 )
 _INTEGERS: Final = {SHORT: "u2", LONG: "u4", LONG8: "u8"}
-# Some writers count packed strips to an even length without writing the last byte.
+# Some writers round the byte count of a compressed strip up to an even number.
 _PADDING: Final = 1
-# Decoded bytes that no limit of the ratio is applied to.
+# Decoded bytes up to this size are not compared with the limit of the ratio.
 _SMALL: Final = 1 << 20
 
 
 def tiff(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """TIFF: all directories, and what they refer to, lie in the file. Local files only."""
+    """TIFF: all directories and their data are inside the file. Local files only."""
     if len(head) < HEADER_BYTES or source.url is not None or head[128:132] == b"DICM":
         return None
     try:
@@ -77,8 +77,8 @@ def tiff(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> s
         directory.check_decoded(limits, f"{source.name}: {where}")
         if directory.is_misread():
             raise Unsupported(
-                f"{source.name}: {where} has packed samples of other than 8, 16 or 32 bits, in "
-                "tiles or several to a pixel, and rows that end within a byte. Bio-Formats reads "
+                f"{source.name}: {where} has compressed samples of other than 8, 16 or 32 bits, in "
+                "tiles or several per pixel, and rows that end within a byte. Bio-Formats reads "
                 "such pixels incorrectly. Open it without backend=, or save it again with 8 or 16 "
                 "bits."
             )
@@ -89,7 +89,7 @@ def _read_directory(
     access: RandomAccess, header: TiffHeader, offset: int
 ) -> tuple[_CheckedDirectory, int] | None:
     """Return a directory and the offset of the next one, or None if it is truncated."""
-    # An offset may be larger than any file, and than what the system accepts.
+    # An offset may be larger than any file, and larger than the system accepts.
     raw = bytes(access.read_at(min(offset, access.size), header.count_bytes))
     if len(raw) < header.count_bytes:
         return None
@@ -103,7 +103,7 @@ def _read_directory(
 
 
 class _CheckedDirectory:
-    """The entries of one directory, as TiffParser understands them."""
+    """The entries of one directory, as TiffParser reads them."""
 
     def __init__(self, access: RandomAccess, header: TiffHeader, block: bytes, start: int) -> None:
         self._access = access
@@ -118,7 +118,7 @@ class _CheckedDirectory:
                 self._integers.setdefault(tag, entry)
 
     def missing(self, where: str) -> str | None:
-        """Return what the directory refers to outside the file, or None."""
+        """Return which data of the directory is outside the file, or None."""
         size = self._access.size
         for tag, start, length in self._values():
             if start + length > size and (tag in _NEEDED or length > size):
@@ -134,9 +134,9 @@ class _CheckedDirectory:
                 yield tag, entry.offset, length
 
     def _beyond(self) -> str | None:
-        """Return which strip or tile is not in the file, or None.
+        """Return which strip or tile is outside the file, or None.
 
-        TiffParser leaves pixels black, or fills them with what was decoded before, where data end
+        TiffParser leaves pixels black, or fills them with previously decoded pixels, if data ends
         too early. The byte count of an uncompressed strip may exceed its rows.
         """
         offsets = self._numbers(Tag.StripOffsets, Tag.TileOffsets).astype(np.int64)
@@ -146,7 +146,7 @@ class _CheckedDirectory:
             return None
         raw = bool((compression == 1).all())
         size = self._access.size
-        # A segment without length was never stored.
+        # A segment with length 0 was never stored.
         late = (lengths > 0) & (offsets + lengths > size)
         for number in np.flatnonzero(late):
             length = int(lengths[number])
@@ -157,9 +157,9 @@ class _CheckedDirectory:
         return None
 
     def check_decoded(self, limits: Limits, where: str) -> None:
-        """Compare the decoded size of a packed strip or tile with the limits.
+        """Compare the decoded size of a compressed strip or tile with the limits.
 
-        TiffParser takes memory and time for what a directory declares, whatever is stored.
+        TiffParser allocates what a directory declares, however little is stored.
         """
         lengths = self._numbers(Tag.StripByteCounts, Tag.TileByteCounts)
         if self._first(Tag.Compression, 1) == 1 or not lengths.any():
@@ -181,10 +181,10 @@ class _CheckedDirectory:
             )
 
     def is_misread(self) -> bool:
-        """Return whether TiffParser.unpackBytes takes bits from wrong positions.
+        """Return whether TiffParser.unpackBytes reads bits from wrong positions.
 
-        It skips the padding at the end of a row of the image, but the rows of the tile, or of all
-        samples, are what is padded.
+        It skips padding at the end of each image row, but tile rows, or rows of all samples, are
+        padded.
         """
         bits = self._first(Tag.BitsPerSample, 1)
         if bits % 8 == 0 or self._first(Tag.ImageWidth, 0) * bits % 8 == 0:

@@ -1,8 +1,8 @@
-"""Files that end too early, found before Java reads them.
+"""Truncated files, detected before Java reads them.
 
-Many readers fill what a shortened file lacks with zeros, or report fewer planes than the header
-does, without a word. Where a format's header says how long the file must be, that is checked here;
-the rest is noticed while pixels are read (`bfbridge_bioformats.readers.pool`).
+Many readers fill missing data with zeros, or report fewer planes than the header, without an
+error. If a header declares the length of the file, it is checked here; other cases are detected
+while pixels are read (`bfbridge_bioformats.readers.pool`).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _HEAD: Final = 4100
 _STEP: Final = 8 << 20
 _ND2_MAP = b"ND2 CHUNK MAP SIGNATURE 0000001!"
 _ND2_TAIL: Final = 4096
-# DeltaVision and MRC2014, word 4 of the header: bytes of a pixel by mode.
+# DeltaVision and MRC2014, word 4 of the header: bytes per pixel, by mode.
 _DV_PIXEL: Final = {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 5: 2, 6: 2, 7: 4}
 _MRC_PIXEL: Final = {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 6: 2, 12: 2, 16: 3}
 _SPE_PIXEL: Final = {0: 4, 1: 4, 2: 2, 3: 2, 5: 8, 6: 1, 8: 4}
 
 
 def check_length(source: Source, limits: Limits) -> None:
-    """Refuse a file that is shorter than its own header says.
+    """Refuse a file that is shorter than its header declares.
 
     Raises
     ------
     UnreadableFile
-        The message says what is missing.
+        The message states what is missing.
     Unsupported
-        All is there, but Bio-Formats would read it wrongly.
+        The file is complete, but Bio-Formats would read it incorrectly.
     """
     access = source.open()
     try:
@@ -92,14 +92,14 @@ def _last_subblock(entries: bytes, count: int) -> int:
 
 
 def _nd2(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """ND2 since version 2: the chunk map, of which the end of the file tells the place."""
+    """ND2 since version 2: the chunk map, whose position is stored at the end of the file."""
     del source, limits
     if not head.startswith(b"\xda\xce\xbe\x0a"):
         return None
     start = max(access.size - _ND2_TAIL, 0)
     if _ND2_MAP in bytes(access.read_at(start, access.size - start)):
         return None
-    return "the map of its chunks, which every ND2 file ends with, is not there"
+    return "the chunk map at the end of every ND2 file is missing"
 
 
 def _deltavision(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
@@ -120,12 +120,12 @@ def _mrc(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> s
 
 
 def _xml(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> str | None:
-    """XML: a bounded number of elements. Java builds a tree of some documents."""
+    """XML: a limited number of elements. Java builds a tree of some documents."""
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] != b"<":
         return None
     elements = 0
     for start in range(0, access.size, _STEP):
-        # Pixels in such a document are base64, which has no such character.
+        # Pixels in such a document are base64, which does not contain this character.
         part = bytes(access.read_at(start, min(_STEP, access.size - start)))
         elements += part.count(b"<") - part.count(b"</")
         check(elements, limits.elements, "number of XML elements", source.name)
@@ -169,7 +169,7 @@ def _bmp(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> s
     bits, compression = struct.unpack_from("<HI", head, 28)
     if size < 40 or compression != 0 or x < 1:
         return None
-    # Some writers leave out the padding of the last row.
+    # Some writers omit the padding of the last row.
     stride, used = (x * bits + 31) // 32 * 4, (x * bits + 7) // 8
     needed = offset + stride * (abs(y) - 1) + used
     if access.size < needed:

@@ -1,7 +1,7 @@
 """Files as Java sees them: on disk, or mapped from a URL, an open file or memory.
 
-Bio-Formats opens names. For what is not on disk it is given names in an empty temporary folder;
-Java's Location is told to take the bytes of these names from here, block by block.
+Bio-Formats opens files by name. Files that are not on disk have names in an empty temporary folder,
+and Java's Location reads the bytes of these names from here, in blocks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bfbridge.limits import Limits
 from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess, Source, as_source
 from bfbridge_bioformats.files.companions import refusal
-from bfbridge_bioformats.files.mending import may_be_mended, mended
+from bfbridge_bioformats.files.corrections import corrected, may_need_correction
 from bfbridge_bioformats.files.remote_siblings import MOST_SIBLINGS as _MOST_SIBLINGS
 from bfbridge_bioformats.files.remote_siblings import remote_siblings
 from bfbridge_bioformats.runtime.calls import Activity
@@ -41,27 +41,26 @@ log = logging.getLogger("bfbridge")
 
 BLOCK = 1 << 18
 _KEPT_BLOCKS = 256
-# Of files on disk, of which there may be thousands.
-_KEPT_OF_MENDED = 4
+# For files on disk; there may be thousands.
+_KEPT_OF_CORRECTED = 4
 _HEAP_SHARE = 8
-# Longest file that is copied to disk where a format cannot be read otherwise.
+# Longest file that is copied to disk if a format cannot be read otherwise.
 _MOST_COPIED = 4 << 30
 _MOST_RETRIES = 64
 _COPY_STEP = 8 << 20
 
-# Suffixes of what Location unpacks by itself, in ways that `bfbridge_bioformats.files.archives`
-# tells of.
+# Suffixes of files that Location decompresses itself; see `bfbridge_bioformats.files.archives`.
 PACKED = (".gz", ".bz2", ".zip")
 _NOT_A_NAME = re.compile(r'[\\/:*?"<>|\0\ud800-\udfff]')
 
 
 class Files:
-    """What a data set's names stand for.
+    """The files of a data set, as Java names them.
 
     Attributes
     ----------
     main_id
-        The name that Java is given.
+        The name that Java opens.
     name
         The name that the user gave, for messages.
 
@@ -72,12 +71,12 @@ class Files:
     options
         How the file is opened.
     activity
-        Counts what Java reads.
+        Counts the bytes that Java reads.
     """
 
     main_id: str
     name: str
-    # One for all: a failure is rare.
+    # Shared by all tables: failures are rare.
     _failure_lock = forking.lock()
 
     def __init__(self, name: str, options: OpenOptions, activity: Activity) -> None:
@@ -90,7 +89,7 @@ class Files:
 
     @contextlib.contextmanager
     def using(self, table: Any) -> Iterator[None]:
-        """Let the current thread's Java code see the files of a FileMap; None: only the disk."""
+        """Make the files of a FileMap visible to Java in this thread; None: only files on disk."""
         if table is None:
             yield
             return
@@ -111,24 +110,24 @@ class Files:
         return None
 
     def release(self, table: Any) -> None:
-        """Let go of the files that Java has opened through a FileMap which no reader took."""
+        """Close the files that Java opened through a FileMap that no reader uses."""
         if table is not None:
             table.close()
 
     def shown(self, name: str) -> str:
-        """Return a Java name as the user knows it."""
+        """Return the name that the user gave for a Java name."""
         return name
 
     def check_used(self, java: Any) -> None:
-        """Refuse a data set with files that its main file must not draw in.
+        """Refuse a data set with files that its main file must not include.
 
-        A FileMap opens none of those, but some are opened later, past it.
+        A FileMap refuses to open such files, but some are opened later without it.
         """
         if self._access is not None:
             self._raise(self._access.firstRefused(java.getUsedFiles()))
 
     def _raise_refusal(self, table: Any, *, failed: bool) -> None:
-        """Raise what a FileMap refused to Java, which Java may have hidden."""
+        """Raise the refusal of a FileMap, which Java may have hidden."""
         if table is not None:
             self._raise(table.takeRefusal(failed))
 
@@ -138,7 +137,7 @@ class Files:
             raise refusal(self.name, objection, companion)
 
     def _new_table(self, *, local: bool) -> Any:
-        """Return a new FileMap that is held to what the data set may open, and counts reads."""
+        """Return a new FileMap that opens only the allowed files, and counts reads."""
         if self._access is None:
             self._access = machine.type("bfbridge.Access")(
                 self.main_id, self._options.allow_outside
@@ -150,7 +149,7 @@ class Files:
         return table
 
     def raise_failure(self) -> None:
-        """Raise what went wrong while Java fetched bytes, which Java may have hidden."""
+        """Raise the error that occurred while Java fetched bytes, which Java may have hidden."""
         with self._failure_lock:
             failure, self._failure = self._failure, None
         if failure is not None:
@@ -160,24 +159,24 @@ class Files:
         with self._failure_lock:
             self._failure = self._failure or error
 
-    def mend_files(self, names: Sequence[str], limits: Limits) -> bool:
-        """Have files that Bio-Formats misreads read another way; see `mending`.
+    def correct_files(self, names: Sequence[str], limits: Limits) -> bool:
+        """Correct files that Bio-Formats reads incorrectly; see `corrections`.
 
         Returns
         -------
         bool
-            Whether there are any that have not been read so: they are to be opened again.
+            Whether files were corrected now; they must be opened again.
         """
         del names, limits
         return False
 
     def find_missing(self, message: str) -> bool:
-        """Look for a file that Java found missing; whether it is there now."""
+        """Look for a file that Java did not find; return whether it was found."""
         del message
         return False
 
     def to_disk(self) -> bool:
-        """Copy the files to disk, where that is possible and may help; whether it was done."""
+        """Copy the files to disk, if that is possible and may help; return whether it was done."""
         return False
 
     def close(self) -> None:
@@ -185,7 +184,7 @@ class Files:
 
 
 def seen_by_java(source: Source) -> bool:
-    """Whether Java can open a file on disk by its name: not one whose bytes are no text.
+    """Whether Java can open a file on disk by its name. Java cannot open names that are not text.
 
     In a locale such as C, Java opens ASCII names only.
     """
@@ -203,43 +202,43 @@ class LocalFiles(Files):
 
     def __init__(self, source: Source, options: OpenOptions, activity: Activity) -> None:
         super().__init__(source.name, options, activity)
-        # A synthetic image has no file: its name alone says all, and becomes the image's name.
+        # A synthetic image has no file; its name contains the parameters, and is the image's name.
         self._exists = source.exists()
-        self._mended: dict[str, _File] = {}
+        self._corrected: dict[str, _VirtualFile] = {}
         self.main_id = os.path.abspath(source.name) if self._exists else source.filename
 
     def table(self) -> Any:
-        """Return a FileMap that leads to the disk, and sees where files end too early."""
+        """Return a FileMap for files on disk, which detects truncated files."""
         if not self._exists:
             return None
         table = self._new_table(local=True)
-        for file_id, file in self._mended.items():
+        for file_id, file in self._corrected.items():
             table.add(file_id, file.java(self._failed))
         return table
 
-    def mend_files(self, names: Sequence[str], limits: Limits) -> bool:
-        """As above; what is mended is mapped over the file on disk."""
+    def correct_files(self, names: Sequence[str], limits: Limits) -> bool:
+        """Replace the file on disk by the corrected file; see `Files.correct_files`."""
         found = False
         for name in names:
             path = Path(name)
-            if name in self._mended or not path.is_file():
+            if name in self._corrected or not path.is_file():
                 continue
-            file = _File(name, partial(_Briefly, as_source(path)), limits)
+            file = _VirtualFile(name, partial(_Briefly, as_source(path)), limits)
             _ = file.access
-            if file.is_mended:
-                self._mended[name] = file
+            if file.is_corrected:
+                self._corrected[name] = file
                 found = True
             else:
                 file.close()
         return found
 
     def shown(self, name: str) -> str:
-        """Return a Java name as the user knows it: of a synthetic image without a folder."""
+        """Return the name that the user gave; of a synthetic image, without a folder."""
         return name if self._exists else self.main_id
 
     def close(self) -> None:
-        """Release the files that are mended."""
-        for file in self._mended.values():
+        """Close the corrected files."""
+        for file in self._corrected.values():
             file.close()
 
 
@@ -257,7 +256,7 @@ class MappedFiles(Files):
     activity
         Counts what Java reads.
     package
-        What the main file was unpacked from; its other files are siblings. Closed with this.
+        The archive that contains the main file; its other files are siblings. Closed with this.
     """
 
     def __init__(
@@ -270,13 +269,13 @@ class MappedFiles(Files):
     ) -> None:
         super().__init__(source.name, options, activity)
         self._source = source
-        # Only then may the others be files that are to be mended.
-        self._limits = options.limits if may_be_mended(source.head(132)) else None
+        # The other files are corrected only if the main file is of such a format.
+        self._limits = options.limits if may_need_correction(source.head(132)) else None
         self._package = package
         self._folder = Path(tempfile.mkdtemp(prefix="bfbridge-"))
         self._pid = os.getpid()
         self._on_disk = False
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, _VirtualFile] = {}
         try:
             shown = source.name if package is None else package.file
             self.main_id = self._add(shown, source.open, _plain(source.filename))
@@ -289,7 +288,7 @@ class MappedFiles(Files):
             raise
 
     def table(self) -> Any:
-        """Return a new FileMap, with one shared block cache a file; of copies, one of the disk."""
+        """Return a new FileMap with one block cache per file, shared by all readers."""
         table = self._new_table(local=self._on_disk)
         if self._on_disk:
             return table
@@ -298,7 +297,7 @@ class MappedFiles(Files):
         return table
 
     def release(self, table: Any) -> None:
-        """As above; what was fetched for all readers is kept."""
+        """Close a table of files on disk; fetched blocks stay in memory for all readers."""
         if self._on_disk:
             table.close()
 
@@ -308,7 +307,7 @@ class MappedFiles(Files):
         return file.name if file is not None else name
 
     def find_missing(self, message: str) -> bool:
-        """Map a sibling that Java did not find by the name in its message."""
+        """Map a sibling that Java did not find, by the name in its message."""
         if self._on_disk or self._source.path is not None or len(self._files) > _MOST_RETRIES:
             return False
         found = re.search(re.escape(str(self._folder)) + r"[/\\]([^\s:*?\"<>|()]+)", message)
@@ -325,12 +324,12 @@ class MappedFiles(Files):
         return False
 
     def to_disk(self) -> bool:
-        """Copy all files into the temporary folder: some formats are read by other libraries."""
+        """Copy all files into the temporary folder, for formats that other libraries read."""
         if self._on_disk:
             return False
         files = self._files
         if self._package is not None:
-            # Those that Java has looked into: to unpack all that lie beside them takes long.
+            # Only files that Java opened: decompressing all files in the folder takes long.
             files = {name: file for name, file in files.items() if file.is_open}
         total = sum(file.size for file in files.values())
         if total > _MOST_COPIED:
@@ -342,45 +341,45 @@ class MappedFiles(Files):
         return True
 
     def close(self) -> None:
-        """Forget the mapped files and remove the temporary folder."""
+        """Close the mapped files and remove the temporary folder."""
         for file in self._files.values():
             file.close()
         if self._package is not None:
             self._package.close()
         if os.getpid() == self._pid:
-            # Not in a forked child: the folder is its parent's.
+            # Not in a forked child: the folder belongs to the parent.
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _add(self, shown: str, opener: Callable[[], RandomAccess], name: str) -> str:
         place = self._folder.joinpath(*[_plain(part) for part in name.split("/")])
         file_id = str(place)
         if file_id not in self._files:
-            self._files[file_id] = _File(shown, opener, self._limits)
+            self._files[file_id] = _VirtualFile(shown, opener, self._limits)
             place.parent.mkdir(parents=True, exist_ok=True)
-            # Readers list folders and ask whether names exist; the bytes come from the map. Empty,
-            # so that code which goes to the disk by itself fails rather than reads zeros.
+            # Readers list folders and test whether names exist; the bytes come from the map.
+            # The files are empty, so that code which opens them directly fails.
             place.touch()
         return file_id
 
 
-class _File:
-    """One mapped file, opened on need; its blocks are shared by all readers.
+class _VirtualFile:
+    """One mapped file, opened when it is first needed; its blocks are shared by all readers.
 
     Parameters
     ----------
     name
-        As the user knows it.
+        The name that the user gave.
     opener
-        Opens it.
+        Function that opens it.
     limits
-        Of what it may ask for, if it may be a DICOM file that is to be mended.
+        Limits on what the file declares, if it may need correction; otherwise None.
     """
 
     def __init__(
         self, name: str, opener: Callable[[], RandomAccess], limits: Limits | None
     ) -> None:
         self.name = name
-        self.is_mended = False
+        self.is_corrected = False
         self._opener = opener
         self._limits = limits
         self._access: RandomAccess | None = None
@@ -389,7 +388,7 @@ class _File:
 
     @property
     def is_open(self) -> bool:
-        """Whether anything was asked of it."""
+        """Whether the file has been opened."""
         return self._access is not None
 
     @property
@@ -403,11 +402,11 @@ class _File:
     def _open(self) -> RandomAccess:
         access = self._opener()
         try:
-            whole = None if self._limits is None else mended(access, self.name, self._limits)
+            whole = None if self._limits is None else corrected(access, self.name, self._limits)
         except BaseException:
             access.close()
             raise
-        self.is_mended = whole is not None
+        self.is_corrected = whole is not None
         return whole or access
 
     @property
@@ -416,11 +415,11 @@ class _File:
         return self.access.size
 
     def java(self, failed: Any) -> Any:
-        """Return the Java source of this file; `failed` is called with what goes wrong."""
+        """Return the Java source of this file; `failed` is called with errors."""
         if self._java is None:
             most = machine.max_memory() // _HEAP_SHARE // BLOCK
             fetcher = machine.implement("bfbridge.BlockSource$Fetcher", _Fetcher(self, failed))
-            kept = _KEPT_OF_MENDED if self.is_mended else _KEPT_BLOCKS
+            kept = _KEPT_OF_CORRECTED if self.is_corrected else _KEPT_BLOCKS
             self._java = machine.type("bfbridge.BlockSource")(fetcher, BLOCK, min(kept, most))
         return self._java
 
@@ -437,7 +436,7 @@ class _File:
 
 
 class _Briefly:
-    """A file on disk that is open only while it is read: a data set may have thousands."""
+    """A file on disk that is open only while it is read; a data set may have thousands."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -460,7 +459,7 @@ class _Briefly:
 class _Fetcher:
     """The interface bfbridge.BlockSource.Fetcher, in Python."""
 
-    def __init__(self, file: _File, failed: Any) -> None:
+    def __init__(self, file: _VirtualFile, failed: Any) -> None:
         self._file = file
         self._failed = failed
 
@@ -478,8 +477,8 @@ class _Fetcher:
             data = self._file.access.read_at(int(position), int(length))
             if len(data) != length:
                 raise LimitExceeded(
-                    f"{self._file.name}: {length} bytes at {position} are wanted, but only "
-                    f"{len(data)} came; the file changed, or the connection broke."
+                    f"{self._file.name}: {length} bytes at {position} were requested, but only "
+                    f"{len(data)} arrived; the file changed, or the connection was lost."
                 )
             return machine.bytes(data)
         except BaseException as error:
@@ -488,15 +487,15 @@ class _Fetcher:
 
 
 def _plain(name: str) -> str:
-    """Return a name that any file system takes."""
+    """Return a name that is valid on every file system."""
     return _NOT_A_NAME.sub("_", name) or "data"
 
 
 def _siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple[Source, str]]:
-    """Files of the same folder that Java may look for, with their names."""
+    """Yield files of the same folder that Java may look for, with their names."""
     if source.path is not None:
         with os.scandir(source.path.parent) as entries:
-            # A link may lead out of the folder.
+            # A link may point outside the folder.
             beside = (entry.name for entry in entries if entry.is_file(follow_symlinks=False))
             for name in itertools.islice(beside, _MOST_SIBLINGS):
                 if name != source.filename:

@@ -1,8 +1,8 @@
-"""Reading through Bio-Formats with Java in worker processes: what crashes there is an error here.
+"""Reading through Bio-Formats with Java in worker processes: a crash there is an error here.
 
-The reader meets the same contract as `bfbridge_bioformats.reader.BioFormatsReader`, which does the
-work in the worker. Nothing of Java is in this process, so that it may be forked, and its threads
-never wait for Java while they hold Python's lock.
+The reader implements the same contract as `bfbridge_bioformats.reader.BioFormatsReader`, which runs
+in the worker. This process does not start Java, so it can be forked, and its threads never wait for
+Java while they hold Python's global lock.
 """
 
 from __future__ import annotations
@@ -38,42 +38,42 @@ __all__ = ["IsolatedReader"]
 
 T = TypeVar("T")
 
-# Bytes of pixels in one request, unless a single stored block has more.
+# Bytes of pixels in one request, unless a single stored block is larger.
 _PIECE = 64 << 20
 
 
 class WorkerFile:
     """The file in one worker."""
 
-    def __init__(self, worker: Worker, number: int, homes: set[Worker]) -> None:
+    def __init__(self, worker: Worker, number: int, open_in: set[Worker]) -> None:
         self.worker = worker
         self.number = number
-        self._homes = homes
+        self._open_in = open_in
         self._open = True
 
     def close(self) -> None:
         """Close the file there."""
         if self._open:
             self._open = False
-            self._homes.discard(self.worker)
+            self._open_in.discard(self.worker)
             workers.leave(self.worker, self.number)
 
 
 @dataclass
 class Opening:
-    """How the file is opened in any number of workers, and where it is open.
+    """How the file is opened in any number of workers, and which workers have it open.
 
     Attributes
     ----------
     source, options, folder
         The file, how it is opened in a worker, and the folder that its name is relative to.
     most, heap
-        Worker processes at most, and the heap of Java in each.
+        Maximum number of worker processes, and the Java heap of each.
     facts
-        Images, series numbers and format, as found when it was opened first.
+        Images, series numbers and format, as found when the file was first opened.
     cost
-        Seconds that opening took, the start of a worker included.
-    homes
+        Seconds that opening took, including the start of a worker.
+    open_in
         Workers that have the file open.
     """
 
@@ -84,15 +84,15 @@ class Opening:
     heap: int
     facts: tuple[Any, ...] | None = None
     cost: float = 0.0
-    homes: set[Worker] = field(default_factory=set)
+    open_in: set[Worker] = field(default_factory=set)
 
     def make(self) -> WorkerFile:
-        """Open the file in a worker that has it not open yet.
+        """Open the file in a worker that does not have it open.
 
         Raises
         ------
         ReadFailed
-            The worker died of it, or the file is not what it was.
+            The worker died while opening, or the file has changed.
         """
         while True:
             with contextlib.suppress(WorkerGone):
@@ -100,8 +100,8 @@ class Opening:
 
     def _make(self) -> WorkerFile:
         begun = time.monotonic()
-        worker = workers.join(self.homes, self.most, self.heap)
-        # Another worker would have to be started, even where this one ran before.
+        worker = workers.join(self.open_in, self.most, self.heap)
+        # Another worker would have to be started, even if this one was already running.
         saved = worker.start_seconds if worker.users > 1 else 0.0
         number = None
         try:
@@ -111,23 +111,23 @@ class Opening:
             if self.facts is not None and self.facts != tuple(facts):
                 raise ReadFailed(
                     f"{self.source.name}: the file has changed since it was opened: its images "
-                    "have other sizes or types now. Open it anew."
+                    "have other sizes or types now. Open it again."
                 )
         except BaseException:
             workers.leave(worker, number)
             raise
         self.facts = tuple(facts)
         self.cost = time.monotonic() - begun + saved
-        self.homes.add(worker)
-        return WorkerFile(worker, number, self.homes)
+        self.open_in.add(worker)
+        return WorkerFile(worker, number, self.open_in)
 
     def pool(self, first: WorkerFile | None) -> ReaderPool[WorkerFile]:
-        """Return a pool of places, of which `first` is the first."""
+        """Return a pool of open files, with `first` as its first."""
         return ReaderPool(self.make, first, self.cost, self.most, self.source.name, lambda: True)
 
 
-class _State:
-    """What is released with a reader, and made anew in a forked child."""
+class _IsolatedState:
+    """What is released with a reader, and created again in a forked child."""
 
     def __init__(self, opening: Opening, first: WorkerFile | None) -> None:
         self.opening = opening
@@ -136,7 +136,7 @@ class _State:
     def renew(self) -> None:
         """Forget the parent's workers."""
         closed = self.pool.closed
-        self.opening = replace(self.opening, homes=set())
+        self.opening = replace(self.opening, open_in=set())
         self.pool = self.opening.pool(None)
         if closed:
             self.pool.close()
@@ -146,7 +146,7 @@ class _State:
         self.pool.close()
 
 
-_states: weakref.WeakSet[_State] = weakref.WeakSet()
+_states: weakref.WeakSet[_IsolatedState] = weakref.WeakSet()
 
 
 def _renew_all() -> None:
@@ -160,8 +160,8 @@ at_fork(_renew_all)
 class IsolatedReader(ReaderBackend):
     """An open file, read by Java in worker processes. See `bfbridge.backend.ReaderBackend`.
 
-    There are up to ``options.max_workers`` processes, started on need. In each Java may take
-    ``BFBRIDGE_HEAP``, else its share of half of the memory.
+    There are up to ``options.max_workers`` processes, started when needed. Java may use
+    ``BFBRIDGE_HEAP`` in each, or by default an equal share of half of the memory.
     """
 
     name: ClassVar[str] = "bioformats"
@@ -174,9 +174,9 @@ class IsolatedReader(ReaderBackend):
         self.series: Sequence[int] = series
         self.format: str = format_
         self._known: dict[str, Any] = {}
-        self._state = _State(opening, first)
+        self._state = _IsolatedState(opening, first)
         _states.add(self._state)
-        # At exit `workers` ends them all, and knows that it is the end.
+        # At exit `workers` ends all of them, and handles that case.
         finalize(self, self._state.close)
 
     @classmethod
@@ -200,7 +200,7 @@ class IsolatedReader(ReaderBackend):
                 "URL or bytes, or read without isolated=True."
             )
         most, heap = shared_heap(options.max_workers)
-        # The limit of time is kept on this side.
+        # This process enforces the timeout.
         there = replace(options, isolated=False, max_workers=1, timeout=None)
         bounds = Bounds(Activity(), timeout=options.timeout, left=LEFT)
         opening = Opening(source, there, os.getcwd(), most, heap)
@@ -215,7 +215,9 @@ class IsolatedReader(ReaderBackend):
     @property
     def processes(self) -> Sequence[int]:
         """Numbers of the worker processes that have the file open now."""
-        return sorted(worker.pid for worker in list(self._state.opening.homes) if worker.is_alive())
+        return sorted(
+            worker.pid for worker in list(self._state.opening.open_in) if worker.is_alive()
+        )
 
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` with a region. Thread-safe.
@@ -244,7 +246,7 @@ class IsolatedReader(ReaderBackend):
         return call(partial(self._do, purpose, use), self._name, what, self._bounds)
 
     def _do(self, purpose: str, use: Callable[[WorkerFile], T]) -> T:
-        """Return what `use` does with the file in a worker that runs."""
+        """Return what `use` does with the file in a running worker."""
         while True:
             place = self._take(purpose)
             try:
@@ -263,10 +265,10 @@ class IsolatedReader(ReaderBackend):
             if place.worker.is_alive():
                 return place
             try:
-                # Told to one read only: other files in the same worker are opened again in silence.
+                # Only one read reports it: other files of the worker are opened again.
                 place.worker.report_death(purpose)
             finally:
-                # Ends the worker, after which nothing is told, where no other file is open in it.
+                # Ends the worker if no other file is open in it; nothing is reported after that.
                 self._state.pool.discard(place)
 
     def _ask(self, name: str, *arguments: Any) -> Any:
@@ -283,30 +285,28 @@ class IsolatedReader(ReaderBackend):
         return self._known[name]
 
     def ome_xml(self) -> str | None:
-        """Return the OME-XML of Bio-Formats' metadata store; None where it has none to give."""
+        """Return the OME-XML of Bio-Formats' metadata store; None if it has none."""
         xml: str | None = self._ask_once("ome_xml")
         return xml
 
     def ome(self) -> OME:
         """Return all images' metadata, in the order of `images`."""
-        xml = self.ome_xml()
-        parsed = None if xml is None else document.from_xml(xml, self.series)
-        return document.from_records(self.images) if parsed is None else parsed
+        return document.ome_document(self.ome_xml(), self.images, self.series)
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
-        """The format's own metadata by its own names; of one series of several with its number."""
+        """The format's own metadata; keys contain the series number if there are several series."""
         found: Mapping[str, Any] = self._ask_once("original_metadata")
         return found
 
     @property
     def used_files(self) -> Sequence[str]:
-        """Every file of this data set, the one that was opened first."""
+        """Every file of this data set; the opened file is first."""
         found: Sequence[str] = self._ask_once("used_files")
         return found
 
     def modulo(self, image: int) -> Mapping[str, Modulo]:
-        """Axes ("Z", "C", "T") of an image that hold another axis folded in, with what it is."""
+        """Axes ("Z", "C", "T") of an image that contain another axis, with its description."""
         found: Mapping[str, Modulo] = self._ask("modulo", image)
         return found
 
@@ -316,7 +316,7 @@ class IsolatedReader(ReaderBackend):
         return found
 
     def close(self) -> None:
-        """Close the file in all workers; those that have no other end."""
+        """Close the file in all workers; workers without other files end."""
         call(self._state.close, self._name, "closing it")
 
 
@@ -325,7 +325,7 @@ def _read(purpose: str, region: Region, out: np.ndarray[Any, Any], place: Worker
 
 
 def _pieces(region: Region, image: Image) -> Iterator[Region]:
-    """Cut a region where it is too large for one request: at planes, then at stored blocks."""
+    """Split a region that is too large for one request: at planes, then at stored blocks."""
     size = image.dtype.itemsize
     t, c, z, height, width = region.shape
     if t * c * z * height * width * size <= _PIECE:
@@ -355,7 +355,7 @@ def _pieces(region: Region, image: Image) -> Iterator[Region]:
 
 
 def _cuts(start: int, stop: int, step: int, align: int) -> list[tuple[int, int]]:
-    """Split a range into steps that end at multiples of `align`, one at least in each."""
+    """Split a range into steps that end at multiples of `align`, with at least one step."""
     step = max(step // align, 1) * align
     inner = range(start - start % align + step, stop, step)
     edges = [start, *inner, stop]

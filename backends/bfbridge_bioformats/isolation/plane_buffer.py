@@ -1,4 +1,4 @@
-"""Blocks of a file being written, kept on disk until whole planes can be made of them."""
+"""Blocks of a file being written, stored on disk until whole planes are complete."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Array = np.ndarray[Any, Any]
 
 
 class PlaneBuffer:
-    """A scratch file with one slot for each block of each level of each image.
+    """A temporary file with one slot for each block of each level of each image.
 
-    Written and read at offsets, never mapped: a full disk is then an error and not a signal.
+    It is written and read at offsets, never mapped: a full disk is an error and not a signal.
 
     Parameters
     ----------
     path
-        Of the scratch file, in the writer's private folder.
+        Path of the file, in the writer's private folder.
     images
-        What is being written.
+        The images to write.
     """
 
     def __init__(self, path: Path, images: Sequence[ImageSpec]) -> None:
@@ -49,7 +49,7 @@ class PlaneBuffer:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0))
 
     def write(self, image: int, level: int, index: Shape5, block: Array) -> None:
-        """Store a block, in the place of an earlier one."""
+        """Store a block; it replaces an earlier one."""
         offset, _ = self._place(image, level, index)
         data = memoryview(np.ascontiguousarray(block).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         try:
@@ -57,7 +57,7 @@ class PlaneBuffer:
                 write_all(self._fd, data, offset)
         except OSError as error:
             raise WriteFailed(
-                f"{self._path}: a block cannot be kept in this scratch file "
+                f"{self._path}: a block cannot be written to this temporary file "
                 f"({error.strerror or error})."
             ) from error
         with self._lock:
@@ -76,15 +76,15 @@ class PlaneBuffer:
                 data = read_all(self._fd, length, offset)
         except OSError as error:
             raise WriteFailed(
-                f"{self._path}: a block cannot be read back from this scratch file "
+                f"{self._path}: a block cannot be read from this temporary file "
                 f"({error.strerror or error})."
             ) from error
         if len(data) != length:
-            raise WriteFailed(f"{self._path}: this scratch file was cut short by someone.")
+            raise WriteFailed(f"{self._path}: another program truncated this temporary file.")
         return np.frombuffer(data, dtype).reshape(shape)
 
     def plane(self, image: int, level: int, t: int, channel: int, z: int) -> Array:
-        """Return samples x Y x X of one plane; what was never written has the fill value."""
+        """Return one plane as samples x Y x X; missing blocks have the fill value."""
         spec = self._images[image]
         record = spec.image.levels[level]
         samples = spec.image.samples
@@ -103,7 +103,7 @@ class PlaneBuffer:
         return out
 
     def close(self) -> None:
-        """Remove the scratch file. May be called twice."""
+        """Remove the temporary file. May be called twice."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -116,7 +116,7 @@ class PlaneBuffer:
         record = spec.image.levels[level]
         grid = record.grid
         if index not in grid:
-            raise BadArgument(f"chunk {index} lies outside the grid {grid.counts} (T, C, Z, Y, X).")
+            raise BadArgument(f"chunk {index} is outside the grid {grid.counts} (T, C, Z, Y, X).")
         offset = self._starts[image, level] + grid.number(index) * self._slot(spec, record)
         return offset, grid.block_shape(index)
 
@@ -125,5 +125,5 @@ class PlaneBuffer:
         return prod(record.chunk) * spec.image.dtype.itemsize
 
     def _seeking(self) -> AbstractContextManager[Any]:
-        """Keep other threads from the file's position where a write needs it (Windows)."""
+        """Lock the position of the file where writing uses it (Windows)."""
         return nullcontext() if hasattr(os, "pwrite") else self._lock

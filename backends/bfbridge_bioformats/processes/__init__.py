@@ -1,4 +1,4 @@
-"""Programs that run as processes of their own, started by name.
+"""Programs that run as separate processes, started by name.
 
 Imported by nothing.
 """

@@ -1,4 +1,4 @@
-"""The program that makes a class-data archive: one run notes the classes, one writes them."""
+"""The program that makes a class-data archive: one run records the classes, one writes them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from bfbridge_bioformats.runtime.cds_archive import CLASS_LIST, drop_old
 from bfbridge_bioformats.runtime.java import java_at
 from bfbridge_bioformats.runtime.settings import OPTIONS
 
-# Of this module, also where it runs as a program.
+# The name of this module, also when it runs as a program.
 _NAME = "bfbridge_bioformats.processes.cds_build"
 _PATIENCE = 300.0
 
-# Since this Java, classes of an archive can be there linked, which halves what is left to do.
+# Since this Java release, an archive can contain linked classes, which makes the start faster.
 _LINKS_SINCE = 24
 
 _OME = (
@@ -37,7 +37,7 @@ _OME = (
 
 
 def sample() -> bytes:
-    """Return an OME-TIFF of 8 x 8 pixels: reading it needs most of what reading others does."""
+    """Return an OME-TIFF of 8 x 8 pixels; reading it loads most classes that other files need."""
     text = _OME.encode() + b"\0"
     date = b"2020:01:01 00:00:00\0"
     entries = 9
@@ -51,7 +51,7 @@ def sample() -> bytes:
 
 
 def exercise(place: Path) -> None:
-    """Read a little, in a process whose classes are being noted."""
+    """Read a small file, in a process whose classes are recorded."""
     place.write_bytes(sample())
     for name in (str(place), "a&sizeX=8&sizeY=8.fake"):
         reader = BioFormatsReader.open(as_source(name), OpenOptions())
@@ -60,7 +60,7 @@ def exercise(place: Path) -> None:
 
 
 def make(target: Path, home: Path, classpath: Sequence[Path]) -> None:
-    """Make an archive: one run notes the classes, one writes them. For a background process."""
+    """Make an archive: one run records the classes, one writes them. For a background process."""
     names = target.with_suffix(".classes")
     unfinished = target.with_suffix(".new")
     image = target.with_suffix(".ome.tif")

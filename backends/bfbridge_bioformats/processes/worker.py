@@ -1,4 +1,4 @@
-"""The worker process of isolated reading, the only process that runs Java then.
+"""The worker process of isolated reading, the only process that then runs Java.
 
 `bfbridge_bioformats.isolation.workers` starts it. Requests are answered one after the other; pixels
 are returned in shared memory. The process ends when its pipe is closed, so it never outlives its
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# Seconds for closing files after the parent has gone; then this process ends in any case.
+# Seconds for closing files after the parent has ended; then this process ends in any case.
 _PATIENCE = 1.0
 
 
@@ -73,7 +73,7 @@ class RequestHandler:
         return found(*arguments) if callable(found) else found
 
     def nothing(self) -> None:
-        """Do nothing: the request has only files to close with it."""
+        """Do nothing: the request only carries files to close."""
 
     def drop(self, numbers: list[int]) -> None:
         """Close files."""

@@ -26,23 +26,24 @@ __all__ = [
     "from_xml",
     "lookup_table",
     "modulo",
+    "ome_document",
     "original_metadata",
     "xml_of",
 ]
 
 log = logging.getLogger("bfbridge")
 
-# Python's warning filters are one for all threads.
+# Python's warning filters are shared by all threads.
 _warnings_lock = forking.lock()
 
 _IMPOSSIBLE_SIZE = re.compile(r'\sPhysicalSize[XYZ]="(?:-[^"]*|0|0\.0+|NaN|-?Infinity)"')
 
-# What XML 1.0 cannot hold, even escaped. Compiled on use: that takes longer than most imports.
+# Characters that XML 1.0 cannot contain. Compiled on use: that takes longer than most imports.
 _NOT_XML = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def xml_of(store: Any) -> str | None:
-    """Return a bfbridge.Store as OME-XML, or None where it cannot be expressed so."""
+    """Return a bfbridge.Store as OME-XML, or None if it cannot be expressed as XML."""
     try:
         xml = store.xml()
     except machine.type("java.lang.Exception"):
@@ -50,11 +51,27 @@ def xml_of(store: Any) -> str | None:
     return None if xml is None else machine.text(xml)
 
 
-def from_xml(xml: str, series: Sequence[int]) -> OME | None:
-    """Return the document, its images in the order of `series`.
+def ome_document(xml: str | None, images: Sequence[Image], series: Sequence[int]) -> OME:
+    """Return the metadata of all images, from OME-XML or, without valid XML, from the records.
 
-    Bio-Formats passes on what files say, which the OME schema does not always allow (a pixel size
-    of -1). Sizes that are not positive are left out; None if the rest is not valid either.
+    Parameters
+    ----------
+    xml
+        The OME-XML of `xml_of`.
+    images
+        The records.
+    series
+        Bio-Formats' series number of each image.
+    """
+    parsed = None if xml is None else from_xml(xml, series)
+    return from_records(images) if parsed is None else parsed
+
+
+def from_xml(xml: str, series: Sequence[int]) -> OME | None:
+    """Return the document, with its images in the order of `series`.
+
+    Bio-Formats copies values from files that the OME schema does not allow (a pixel size of -1).
+    Sizes that are not positive are omitted; None if the rest is invalid too.
     """
     ome = _parse(xml) or _parse(_IMPOSSIBLE_SIZE.sub("", xml))
     if ome is not None and len(ome.images) == len(series):
@@ -67,7 +84,7 @@ def _parse(xml: str) -> OME | None:
     from bfbridge.ome.model import model_from_xml
 
     with _warnings_lock, warnings.catch_warnings():
-        # Identifiers that break the schema's pattern are mended, with a warning for each.
+        # Invalid identifiers are replaced, with a warning for each.
         warnings.simplefilter("ignore")
         try:
             return model_from_xml(xml)
@@ -77,7 +94,7 @@ def _parse(xml: str) -> OME | None:
 
 
 def from_records(images: Sequence[Image]) -> OME:
-    """Return what the records say, as a document."""
+    """Return the records as a document."""
     from ome_types import OME
     from ome_types.model import Image as OmeImage
 
@@ -102,7 +119,7 @@ def _pixels(number: int, image: Image) -> Any:
     sizes: dict[str, Any] = {}
     for axis in "xyz":
         quantity: Quantity | None = getattr(image.pixel_size, axis)
-        # The schema allows positive sizes only; these formats store 0 for unknown.
+        # The schema allows positive sizes only; these formats store 0 for unknown sizes.
         if quantity is not None and quantity.value > 0:
             sizes[f"physical_size_{axis}"] = quantity.value
             sizes[f"physical_size_{axis}_unit"] = quantity.unit
@@ -144,7 +161,7 @@ def _entries(table: Any) -> dict[str, Any]:
 
 
 def modulo(reader: JavaReader, series: int) -> dict[str, Modulo]:
-    """Return the axes ("Z", "C", "T") of a series that hold another one, with what they hold."""
+    """Return the axes ("Z", "C", "T") of a series that contain another axis, with details."""
     reader.go_to(series, 0)
     java = reader.java
     axes = {"Z": java.getModuloZ(), "C": java.getModuloC(), "T": java.getModuloT()}
@@ -169,7 +186,7 @@ def lookup_table(reader: JavaReader, series: int, plane: int) -> np.ndarray[Any,
     java = reader.java
     if not java.isIndexed():
         return None
-    # Some readers know the table of a plane only once they have read from it.
+    # Some readers know the table of a plane only after reading from the plane.
     java.openBytes(plane, 0, 0, 1, 1)
     table = java.get8BitLookupTable()
     if table is not None:
@@ -181,7 +198,7 @@ def lookup_table(reader: JavaReader, series: int, plane: int) -> np.ndarray[Any,
 
 
 def _value(value: Any) -> Any:
-    """Return a Java value as the plain Python one."""
+    """Return a Java value as a Python value."""
     if value is None:
         return None
     if isinstance(value, machine.type("java.lang.Boolean")):

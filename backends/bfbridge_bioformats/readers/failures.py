@@ -1,4 +1,4 @@
-"""Java's exceptions, told in bfbridge's words."""
+"""Conversion of Java's exceptions to bfbridge's errors."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["open_failure", "read_failure", "write_failure"]
 
 _DEEPEST_CAUSE = 8
-# Thrown by our own Java (handles/Handle.java) where a file is read without end.
+# Raised by bfbridge's Java code (handles/Handle.java) if a file is read without end.
 _ENDLESS = "bfbridge.Endless"
-# As well, where a file declares more than limits allow (handles/Bounded.java).
+# Raised if a file declares more than the limits allow (handles/Bounded.java).
 _EXCEEDED = "bfbridge.Exceeded"
 _NO_MEMORY = frozenset({"java.lang.OutOfMemoryError", "bfbridge.OutOfHeap", "MemoryError"})
-# Of a RuntimeError of JPype: Java's error could not be told to Python, for want of memory.
-_UNTOLD = "Fatal error occurred"
+# Message of JPype's RuntimeError if Java has no memory to report its error to Python.
+_NOT_REPORTED = "Fatal error occurred"
 _MISSING = frozenset({"java.io.FileNotFoundException", "java.nio.file.NoSuchFileException"})
 
 
 def open_failure(error: BaseException, source: Source) -> BfbridgeError:
-    """Return what to raise for an exception met while opening a file."""
+    """Return the error for an exception that occurred while a file was opened."""
     kinds = _kinds(error)
     cause = _cause(error)
     name = source.name
@@ -44,7 +44,7 @@ def open_failure(error: BaseException, source: Source) -> BfbridgeError:
         what, _, limit = _message(error).partition(":")
         return LimitExceeded(
             f"{name}: it declares more than {int(limit):,} {what}; the file is damaged or hostile. "
-            f"If it is sound, raise the limit with BioReader(..., limits=Limits({what}=...))."
+            f"If it is correct, raise the limit with BioReader(..., limits=Limits({what}=...))."
         )
     if "loci.formats.UnknownFormatException" in kinds:
         return UnknownFormat(
@@ -61,9 +61,9 @@ def open_failure(error: BaseException, source: Source) -> BfbridgeError:
             f"{name}: a file that belongs to it is missing ({cause}).{_alone(source)}"
         )
     if _ENDLESS in kinds:
-        cause = "its structure leads in circles, or past its end"
+        cause = "its structure contains a cycle, or points past the end of the file"
     if "java.lang.StackOverflowError" in kinds:
-        cause = "its structure is nested without end"
+        cause = "its structure is nested too deeply"
     return UnreadableFile(
         f"{name}: Bio-Formats recognises the format but cannot open the file: {cause}. "
         f"It is damaged, cut short, or a variant that is not supported.{_alone(source)}"
@@ -71,24 +71,24 @@ def open_failure(error: BaseException, source: Source) -> BfbridgeError:
 
 
 def _alone(source: Source) -> str:
-    """What to add for bytes and open files, which have no folder."""
+    """Return the addition to a message for bytes and open files, which have no folder."""
     if source.path is not None or source.url is not None:
         return ""
     return (
-        " It was given as bytes or an open file, without the files that may lie beside it: if its "
+        " It was opened as bytes or an open file, without the other files of its folder: if the "
         "format has several files, open it by path or URL."
     )
 
 
 def read_failure(error: BaseException, name: str, what: str) -> BfbridgeError:
-    """Return what to raise for an exception met while reading pixels (`what`) of `name`."""
+    """Return the error for an exception that occurred while pixels (`what`) of `name` were read."""
     if _is_memory(_kinds(error)):
         return _out_of_memory(f"{name}: {what}")
     return ReadFailed(f"{name}: {what}: Bio-Formats cannot read these pixels: {_cause(error)}.")
 
 
 def write_failure(error: BaseException, name: str, what: str) -> BfbridgeError:
-    """Return what to raise for an exception met while writing (`what`) `name`."""
+    """Return the error for an exception that occurred while `what` of `name` was written."""
     if _is_memory(_kinds(error)):
         return _out_of_memory(f"{name}: {what}")
     return WriteFailed(f"{name}: {what}: Bio-Formats cannot write this: {_cause(error)}.")
@@ -111,22 +111,22 @@ def _out_of_memory(what: str) -> OutOfMemory:
 
 
 def _kinds(error: BaseException) -> frozenset[str]:
-    """Class names of a Java exception and its parents, and of what caused it."""
+    """Return the class names of a Java exception, its base classes and its causes."""
     names: set[str] = set()
     current: Any = error
-    if type(error) is RuntimeError and str(error) == _UNTOLD:
+    if type(error) is RuntimeError and str(error) == _NOT_REPORTED:
         names.add("java.lang.OutOfMemoryError")
     for _ in range(_DEEPEST_CAUSE):
         if current is None:
             break
-        # JPype names its classes as Java does, package and all.
+        # JPype names its classes as Java does, including the package.
         names.update(kind.__name__ for kind in type(current).__mro__)
         current = getattr(current, "getCause", lambda: None)()
     return frozenset(names)
 
 
 def _cause(error: BaseException) -> str:
-    """One line that says what Java complains about."""
+    """Return Java's message as one line."""
     kind = type(error).__name__.rpartition(".")[2]
     text = " ".join(_message(error).split()).rstrip(".")
     return f"{kind}: {text}" if text else kind

@@ -1,4 +1,4 @@
-"""What there is: the formats of the jar at hand, and what `bfbridge doctor` says of Java."""
+"""The formats that Bio-Formats reads, and the checks of Java for `bfbridge doctor`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Format:
     Attributes
     ----------
     name
-        As Bio-Formats calls it.
+        Its name in Bio-Formats.
     reader
         The Java class, without its package.
     suffixes
-        Of its files, without the dot; they are hints, the content decides.
+        Suffixes of its files, without the dot; the content decides, not the suffix.
     domains
         Kinds of microscopy it belongs to.
     writes
-        Suffixes of this format that Bio-Formats can write as well.
+        Suffixes of this format that Bio-Formats can write.
     """
 
     name: str
@@ -47,18 +47,18 @@ class Format:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a diagnosis.
+    """One line of the diagnosis.
 
     Attributes
     ----------
     name
-        What was looked at.
+        What was checked.
     ok
-        Whether it is as it should be.
+        Whether the check passed.
     detail
         What was found, or what is missing.
     remedy
-        The line that mends it; empty if all is well.
+        What to do; empty if the check passed.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Check:
 
 
 def formats() -> list[Format]:
-    """Return every format of the jar at hand, asked of its readers and writers. Starts Java."""
+    """Return every format that the readers and writers of the jar support. Starts Java."""
     with machine.attached():
         writable = _writable()
         readers = machine.type("loci.formats.ImageReader")().getReaders()
@@ -76,7 +76,7 @@ def formats() -> list[Format]:
 
 
 def _writable() -> dict[str, frozenset[str]]:
-    """Suffixes by format name, of the jar's writers."""
+    """Return the suffixes of the jar's writers, by format name."""
     found: dict[str, frozenset[str]] = {}
     for writer in machine.type("loci.formats.ImageWriter")().getWriters():
         name = str(writer.getFormat())
@@ -97,18 +97,18 @@ def _format(reader: Any, writable: dict[str, frozenset[str]]) -> Format:
 
 
 def _domains(reader: Any) -> tuple[str, ...]:
-    """Domains of a format; of readers that only pass files on to others, none are known."""
+    """Return the domains of a format; unknown for readers that only delegate to other readers."""
     base = machine.type("loci.formats.FormatReader")
     if not isinstance(reader, base):
         return ()
-    # getPossibleDomains() wants a file to look at.
+    # getPossibleDomains() needs a file.
     field = base.class_.getDeclaredField("domains")
     field.setAccessible(True)
     return tuple(str(domain) for domain in field.get(reader) or ())
 
 
 def diagnose() -> list[Check]:
-    """Look for everything this backend needs; never raises.
+    """Check everything this backend needs; never raises.
 
     Java is started only if nothing is missing.
     """
@@ -146,7 +146,7 @@ def _check_jar() -> Check:
 
 
 def _jar_remedy() -> str:
-    """Return what helps: another download does not, where a variable names what is used."""
+    """Return what to do: a download does not help if an environment variable names the jar."""
     for name in ("BFBRIDGE_JAR", "BFBRIDGE_BIOFORMATS"):
         if os.environ.get(name, "").strip():
             return f"unset {name}, to use the installed jar, or correct what it names"

@@ -23,16 +23,16 @@ _known_options: frozenset[str] | None = None
 
 
 class Recipe:
-    """How to make any number of equal Java readers of one file.
+    """How to make any number of equivalent Java readers of one file.
 
     Parameters
     ----------
     files
-        What Bio-Formats is to open.
+        The files that Bio-Formats opens.
     reader_class
         The Java class that recognised it.
     options
-        How the file was asked for.
+        How the user opened the file.
     """
 
     def __init__(self, files: Files, reader_class: Any, options: OpenOptions) -> None:
@@ -44,8 +44,8 @@ class Recipe:
     def make(self, store: Any = None, table: Any = None) -> tuple[JavaReader, float]:
         """Open a reader; return it with the seconds that setId took.
 
-        Java exceptions pass through. `store` is the bfbridge.Store to fill, `table` the FileMap to
-        read through, else a new one.
+        Java exceptions are not converted. `store` is the bfbridge.Store to fill; `table` is the
+        FileMap to read through, or None for a new one.
         """
         table = self.files.table() if table is None else table
         with self.files.using(table):
@@ -67,12 +67,12 @@ class Recipe:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what no reader should be asked to look at.
+    """Refuse files that no reader can open.
 
     Raises
     ------
     FileMissing
-        There is nothing, and the name is not that of a synthetic image (``.fake``).
+        The file does not exist, and the name is not that of a synthetic image (``.fake``).
     UnreadableFile
         A folder, a pipe or device, or a file of 0 bytes.
     """
@@ -85,7 +85,7 @@ def check_file(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise UnreadableFile(f"{path}: cannot be opened ({error}).") from error
     if stat.S_ISDIR(found.st_mode):
-        raise UnreadableFile(f"{path}: this is a folder; name the image file inside it.")
+        raise UnreadableFile(f"{path}: this is a folder; give the path of an image file in it.")
     if not stat.S_ISREG(found.st_mode):
         raise UnreadableFile(f"{path}: this is a pipe or a device, not a file.")
     if found.st_size == 0 and not path.name.lower().endswith(".fake"):
@@ -95,24 +95,23 @@ def check_file(path: Path) -> None:
 
 
 def recipe_for(files: Files, options: OpenOptions, table: Any) -> Recipe:
-    """Find the reader class that recognises the main file. Java exceptions pass through.
+    """Find the reader class that recognises the main file. Java exceptions are not converted.
 
     Parameters
     ----------
     files, options
-        As of the recipe.
+        As for the recipe.
     table
-        The FileMap to look through; released if nothing is found.
+        The FileMap to read through; released if no reader recognises the file.
 
     Raises
     ------
     BadArgument
-        An option of `options.backend_options` belongs to no reader.
+        No reader has an option that is in `options.backend_options`.
     """
     try:
         _refuse_unknown(options.backend_options)
-        # Not ImageReader's own instance of it: one made for this file is simpler to reason about
-        # than one that has met others before.
+        # Not the instance of ImageReader: a new one has no state of other files.
         with files.using(table):
             name = machine.type("bfbridge.Formats").readerOf(files.main_id, table)
     except BaseException:
@@ -141,7 +140,7 @@ def _refuse_unknown(settings: Mapping[str, Any]) -> None:
 
 
 def known_options() -> frozenset[str]:
-    """Names of all options that the readers in this jar take. Call inside ``attached``."""
+    """Return the names of all options of the readers in this jar. Call inside ``attached``."""
     global _known_options
     if _known_options is None:
         ask = machine.type("loci.formats.FormatReader").class_.getDeclaredMethod(
@@ -159,7 +158,7 @@ def known_options() -> frozenset[str]:
 
 
 def _declared_options(reader: Any) -> Iterator[str]:
-    """Option names that a reader has as constants; not all are in its list of options."""
+    """Yield the option names that a reader defines as constants; its list is incomplete."""
     for field in reader.getClass().getFields():
         if str(field.getName()).endswith("_KEY") and str(field.getType().getName()).endswith(
             ".String"

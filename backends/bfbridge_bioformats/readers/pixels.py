@@ -1,4 +1,4 @@
-"""Java's pixels: their types, how the bytes of a plane lie, and how a level is cut into blocks."""
+"""Java's pixels: their types, the layout of the bytes of a plane, and the blocks of a level."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-__all__ = ["DTYPES", "JAVA_ARRAY_LIMIT", "JAVA_NAMES", "Layout", "block_size", "samples_first"]
+__all__ = ["DTYPES", "JAVA_ARRAY_LIMIT", "JAVA_NAMES", "PlaneLayout", "block_size", "samples_first"]
 
-# loci.formats.FormatTools: INT8 0 ... BIT 8. openBytes gives a bit as a byte that is 0 or 1 (or
-# as the file has it), never packed. Complex pixels do not occur: the OME types "complex" and
+# loci.formats.FormatTools: INT8 0 ... BIT 8. openBytes returns a bit as a byte that is 0 or 1 (or
+# as stored in the file), never packed. Complex pixels do not occur: the OME types "complex" and
 # "double-complex" have no FormatTools constant.
 _NAMES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64", "uint8")
 DTYPES: Final[tuple[np.dtype[Any], ...]] = tuple(np.dtype(name) for name in _NAMES)
 
-# What FormatTools.getPixelTypeString calls the types that can be written.
+# The names in FormatTools.getPixelTypeString of the types that can be written.
 JAVA_NAMES: Final = {
     **{name: name for name in _NAMES[:6]},
     "float32": "float",
     "float64": "double",
 }
 
-# Longest Java array that every JVM allocates.
+# Length of the longest Java array that every JVM can allocate.
 JAVA_ARRAY_LIMIT: Final = (1 << 31) - 8
 
-# Pixels of a joined block: 2048 x 2048. Decoding is everything and a call costs microseconds, but
-# a block must fit caches and memory in flight.
+# Pixels of a joined block: 2048 x 2048. Decoding takes most of the time, but a block must fit
+# into caches.
 _JOINED_SIDE: Final = 2048
 
 
-class Layout(NamedTuple):
+class PlaneLayout(NamedTuple):
     """How openBytes lays out one plane of an image.
 
     Attributes
     ----------
     dtype
-        With the byte order of the file.
+        Including the byte order of the file.
     samples
-        Samples a pixel (1 unless RGB).
+        Samples per pixel (1 unless RGB).
     interleaved
-        Whether the samples of a pixel lie side by side; else sample planes follow each other.
+        Whether the samples of a pixel are adjacent; otherwise there is one plane for each sample.
     """
 
     dtype: np.dtype[Any]
@@ -47,7 +47,7 @@ class Layout(NamedTuple):
     interleaved: bool
 
 
-def samples_first(raw: np.ndarray[Any, Any], layout: Layout, height: int, width: int) -> Any:
+def samples_first(raw: np.ndarray[Any, Any], layout: PlaneLayout, height: int, width: int) -> Any:
     """View the bytes of one block as samples x Y x X, without copying.
 
     Parameters
@@ -55,9 +55,9 @@ def samples_first(raw: np.ndarray[Any, Any], layout: Layout, height: int, width:
     raw
         uint8, one dimension, as openBytes filled it.
     layout
-        Of the image.
+        Layout of the image.
     height, width
-        Of the block.
+        Size of the block.
     """
     values = raw.view(layout.dtype)
     if layout.interleaved and layout.samples > 1:
@@ -68,22 +68,22 @@ def samples_first(raw: np.ndarray[Any, Any], layout: Layout, height: int, width:
 def block_size(
     size_x: int, size_y: int, tile_x: int, tile_y: int, pixel_bytes: int
 ) -> tuple[int, int]:
-    """Return the (height, width) in which a level is best read.
+    """Return the (height, width) of blocks in which a level is read fastest.
 
     Parameters
     ----------
     size_x, size_y
         Of the level.
     tile_x, tile_y
-        The reader's getOptimalTileWidth and getOptimalTileHeight: the tile or strip stored.
+        The reader's getOptimalTileWidth and getOptimalTileHeight: size of a stored tile or strip.
     pixel_bytes
         Bytes of a pixel with all its samples.
 
     Returns
     -------
     (height, width)
-        A multiple of the stored tile, joined to about 2048 x 2048 pixels; full-width bands where
-        strips are stored; never beyond the level, nor beyond what one Java array holds.
+        A multiple of the stored tile, joined to about 2048 x 2048 pixels; full-width bands for
+        strips; never larger than the level or than one Java array.
     """
     width = min(max(tile_x, 1), size_x)
     height = min(max(tile_y, 1), size_y)

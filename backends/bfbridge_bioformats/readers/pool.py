@@ -1,4 +1,4 @@
-"""Java readers of one file: each is used by one thread at a time, and there are few of them."""
+"""A pool of Java readers of one file; each reader is used by one thread at a time."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["JavaReader", "ReaderPool"]
 
 log = logging.getLogger("bfbridge")
 
-# A reader set up faster than this is made without waiting for a free one.
+# A reader that opened faster than this (seconds) is opened again without waiting for a free one.
 _INSTANT = 0.05
-# Whether callers have left is looked at so often, in seconds.
+# Interval in seconds at which a waiting thread tests whether its caller has stopped waiting.
 _LOOK = 0.5
-# A further reader is made only while this share of Java's heap is free.
+# A further reader is opened only while this share of Java's heap is free.
 _SPARE_HEAP = 0.25
 _KEPT_BUFFERS = 2
 _LARGEST_KEPT = 64 << 20
-# Readers of formats that say how many bytes each stored block has, and those that read each plane
-# anew from the file, so that a plane without any reading is one that is not there.
+# Readers of formats that store the length of each block, and readers that read each plane from the
+# file again, so that a plane without any read access is missing.
 _COUNTED = (
     "loci.formats.in.MinimalTiffReader",
     "loci.formats.in.OMETiffReader",
@@ -50,14 +50,14 @@ _RAW = (
 
 
 class Buffers:
-    """Memory for one block: Java's array, ours, and Java's window on ours.
+    """Memory for one block: Java's array, a numpy array, and Java's view of the numpy array.
 
     Attributes
     ----------
     java
-        The byte[] that pixels are decoded into.
+        The byte[] that openBytes fills.
     raw
-        uint8, where they are copied to.
+        uint8, the copy of the pixels.
     window
         A direct ByteBuffer over the memory of `raw`.
     """
@@ -71,7 +71,7 @@ class Buffers:
 
 
 class JavaReader:
-    """One IFormatReader after setId, with its buffers and the place it stands at.
+    """One IFormatReader after setId, with its buffers and its current series and resolution.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class JavaReader:
         self._buffers: dict[int, Buffers] = {}
 
     def go_to(self, series: int, level: int) -> None:
-        """Make a series and resolution the current ones."""
+        """Select a series and a resolution."""
         if series != self._series:
             self._series = -1
             self.java.setSeries(series)
@@ -108,7 +108,7 @@ class JavaReader:
         """Return a block of a plane of the current series as `length` bytes (uint8).
 
         The result is overwritten by the next call. The Java array is reused as well, and cleared
-        before: some readers leave out what their file lacks and count on a fresh array.
+        first: some readers skip missing data and expect a new array.
         """
         buffers = self._take_buffers(length)
         machine.zero(buffers.java)
@@ -116,7 +116,7 @@ class JavaReader:
             self.table.watch(buffers.java)
         filled = self.java.openBytes(plane, buffers.java, x, y, width, height)
         if len(filled) < length:
-            raise ValueError(f"Java gave {len(filled)} bytes where {length} were asked for")
+            raise ValueError(f"Java returned {len(filled)} bytes where {length} were requested")
         buffers.window.clear()
         buffers.window.put(filled, 0, length)
         if self._ended_early(buffers.raw, width):
@@ -124,10 +124,10 @@ class JavaReader:
         return buffers.raw
 
     def _ended_early(self, raw: np.ndarray[Any, Any], tail: int) -> bool:
-        """Whether a file ended while these pixels were read, and they are not all there.
+        """Return whether a file ended while these pixels were read, so that they are incomplete.
 
-        Bio-Formats leaves what it does not get as it was, at zero. Reading to the end of a file and
-        asking for more is usual with some codecs; not with formats that say how long a block is.
+        Bio-Formats leaves missing pixels at zero. Some codecs read past the end of the file even if
+        it is complete; formats that store the length of a block do not.
         """
         if self.table is None:
             return False
@@ -157,7 +157,7 @@ class JavaReader:
 
 
 class Closable(Protocol):
-    """What a pool keeps."""
+    """The interface of the objects in a pool."""
 
     def close(self) -> None:
         """Release the file."""
@@ -167,27 +167,27 @@ R = TypeVar("R", bound=Closable)
 
 
 class ReaderPool(Generic[R]):
-    """Bounded pool of readers, grown when that pays.
+    """A pool with a maximum size, which opens a further reader when that saves time.
 
-    A further reader costs another setId. While one can be waited for, threads wait, until together
-    they have waited as long as making one would take: then it is made. So a file that opens in
-    milliseconds is read in parallel at once, and one that took a minute is opened again only if
-    minutes are to be saved.
+    A further reader costs another setId. Threads wait for a free reader until their total waiting
+    time reaches the time that opening takes; then a reader is opened. A file that opens in
+    milliseconds is therefore read in parallel at once, and a file that opened in a minute is opened
+    again only if that saves minutes.
 
     Parameters
     ----------
     make
         Opens a further reader; called without any lock held.
     first
-        The reader that opened the file; None where it is to be opened on first use.
+        The reader that opened the file; None to open it on first use.
     cost
-        Seconds that its setId took.
+        Seconds that setId took.
     most
-        Readers at most.
+        Maximum number of readers.
     name
-        Of the file, for messages.
+        Name of the file, for messages.
     has_room
-        Whether there is memory for a further reader. Default: whether Java's heap has.
+        Whether there is memory for a further reader. Default: whether Java's heap has space.
     """
 
     def __init__(
@@ -206,8 +206,8 @@ class ReaderPool(Generic[R]):
         self._has_room = _heap_is_spare if has_room is None else has_room
         self._idle = [] if first is None else [first]
         self._alive = len(self._idle)
-        # Readers in use, and the calls that use them, as far as those are known.
-        self._lent: dict[int, Call[Any] | None] = {}
+        # Readers in use, and the calls that use them, if known.
+        self._users: dict[int, Call[Any] | None] = {}
         self._waited = 0.0
         self._closed = False
         self._changed = forking.condition()
@@ -219,11 +219,11 @@ class ReaderPool(Generic[R]):
 
     @property
     def size(self) -> int:
-        """Readers there are now."""
+        """Current number of readers."""
         return self._alive
 
     def take(self) -> R:
-        """Return a reader for this thread's use alone; `give` or `discard` it.
+        """Return a reader for this thread alone; call `give` or `discard` afterwards.
 
         Raises
         ------
@@ -235,7 +235,7 @@ class ReaderPool(Generic[R]):
                 self.check_open()
                 check_wanted()
                 if self._idle:
-                    return self._lend(self._idle.pop())
+                    return self._mark_used(self._idle.pop())
                 if self._in_use() < self._most and self._may_grow():
                     self._alive += 1
                     self._waited = 0.0
@@ -243,13 +243,13 @@ class ReaderPool(Generic[R]):
                 self._wait()
         reader = self._grow()
         with self._changed:
-            return self._lend(reader)
+            return self._mark_used(reader)
 
     def give(self, reader: R) -> None:
-        """Return a reader that works."""
+        """Put a working reader back."""
         with self._changed:
-            self._lent.pop(id(reader), None)
-            # There may be one too many, where another took the place of an abandoned one.
+            self._users.pop(id(reader), None)
+            # There may be one too many, if another reader has replaced an abandoned one.
             if not self._closed and self._alive <= self._most:
                 self._idle.append(reader)
                 self._changed.notify()
@@ -258,15 +258,15 @@ class ReaderPool(Generic[R]):
         reader.close()
 
     def discard(self, reader: R) -> None:
-        """Drop a reader after an error: its state is not known any more."""
+        """Remove a reader after an error: its state is unknown."""
         with self._changed:
-            self._lent.pop(id(reader), None)
+            self._users.pop(id(reader), None)
             self._alive -= 1
             self._changed.notify()
         reader.close()
 
     def close(self) -> None:
-        """Close all idle readers now, and each one in use as soon as it is given back."""
+        """Close all idle readers now, and each reader in use when it is put back."""
         with self._changed:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -280,14 +280,14 @@ class ReaderPool(Generic[R]):
         if self._closed:
             raise Closed(f"{self._name}: read after close().")
 
-    def _lend(self, reader: R) -> R:
-        self._lent[id(reader)] = current_call()
+    def _mark_used(self, reader: R) -> R:
+        self._users[id(reader)] = current_call()
         return reader
 
     def _in_use(self) -> int:
-        """Readers that come back: one whose caller has left may never."""
+        """Number of readers in use that will be put back; an abandoned one may not be."""
         return self._alive - sum(
-            call is not None and call.abandoned for call in self._lent.values()
+            call is not None and call.abandoned for call in self._users.values()
         )
 
     def _may_grow(self) -> bool:
@@ -324,7 +324,7 @@ class ReaderPool(Generic[R]):
 
 
 def _is_any(java: Any, classes: tuple[str, ...]) -> bool:
-    # By name: a class of Java's that is asked for has to be made known to Python first.
+    # Compared by name: using a Java class would load it into Python first.
     return any(kind.__name__ in classes for kind in type(java).__mro__)
 
 

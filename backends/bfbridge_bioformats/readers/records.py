@@ -10,13 +10,13 @@ from typing import Any, Literal
 from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity, Role
 from bfbridge.errors import UnreadableFile
 from bfbridge.limits import Limits, check
-from bfbridge_bioformats.readers.pixels import DTYPES, Layout, block_size
+from bfbridge_bioformats.readers.pixels import DTYPES, PlaneLayout, block_size
 
 __all__ = ["SeriesImage", "read_images"]
 
 
 class SeriesImage:
-    """One image and where Bio-Formats has it.
+    """One image and its position in Bio-Formats.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class SeriesImage:
         self,
         series: int,
         image: Image,
-        layout: Layout,
+        layout: PlaneLayout,
         order: str,
         sizes: tuple[tuple[int, int, int], ...],
     ) -> None:
@@ -61,7 +61,7 @@ class SeriesImage:
 
 
 def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[SeriesImage]:
-    """Describe every series, associated ones (label, macro, thumbnail) last.
+    """Describe every series; associated images (label, macro, thumbnail) are last.
 
     Parameters
     ----------
@@ -70,16 +70,16 @@ def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[Seri
     store
         The bfbridge.Store that setId filled.
     name
-        Of the file, for messages.
+        Name of the file, for messages.
     limits
-        On how many images, channels, planes and levels there may be.
+        Limits on the number of images, channels, planes and levels.
 
     Raises
     ------
     UnreadableFile
-        There is no image, or one has no possible size or type.
+        There is no image, or an image has an invalid size or type.
     LimitExceeded
-        There are too many of something.
+        There is more than the limits allow.
     """
     check(int(reader.getSeriesCount()), limits.images, "number of images", name)
     found: list[SeriesImage] = []
@@ -87,7 +87,7 @@ def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[Seri
     thumbnail = False
     for number, answers in enumerate(json.loads(bytes(store.describe(reader)))):
         title = answers["name"]
-        # Nothing but a name: the series is as the one before, as thousands of scenes may be.
+        # Only a name: the series is otherwise like the previous one; files may have thousands.
         if len(answers) > 1:
             like, thumbnail = _series(number, answers, name), answers["thumbnail"]
         role = _role(thumbnail, title)
@@ -107,18 +107,18 @@ def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[Seri
 
 
 def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
-    """Make the record of one series, its name aside, of what bfbridge.Records tells of it.
+    """Make the record of one series, except its name, from the description by bfbridge.Records.
 
     Parameters
     ----------
     number
-        Of the series.
+        Number of the series.
     answers
         type (FormatTools' pixel type), little, samples, interleaved, bits, thumbnail, order;
         pixel_size: [value, unit] or None for X, Y, Z; channels: each name, colour, emission and
         excitation; levels: each X, Y, Z, effective C, T, and the optimal tile's width and height.
     name
-        Of the file, for messages.
+        Name of the file, for messages.
     """
     samples = answers["samples"]
     dtype = _dtype(answers["type"], number, name)
@@ -138,14 +138,14 @@ def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
         channels=tuple(_channel(channel, samples) for channel in answers["channels"]),
         significant_bits=answers["bits"] or None,
     )
-    layout = Layout(dtype.newbyteorder(byteorder), samples, interleaved)
+    layout = PlaneLayout(dtype.newbyteorder(byteorder), samples, interleaved)
     return SeriesImage(number, image, layout, answers["order"], sizes)
 
 
 def _dtype(pixel_type: int, number: int, name: str) -> Any:
     if not 0 <= pixel_type < len(DTYPES):
         raise UnreadableFile(
-            f"{name}: series {number} has pixels of a type that is not known (number {pixel_type})."
+            f"{name}: series {number} has an unknown pixel type (number {pixel_type})."
         )
     return DTYPES[pixel_type]
 
@@ -160,14 +160,14 @@ def _sizes(level: Sequence[int], number: int, name: str) -> Sequence[int]:
     return level
 
 
-def _level(told: Sequence[int], samples: int, itemsize: int) -> Level:
-    x, y, z, effective, t, tile_x, tile_y = told
+def _level(values: Sequence[int], samples: int, itemsize: int) -> Level:
+    x, y, z, effective, t, tile_x, tile_y = values
     height, width = block_size(x, y, tile_x, tile_y, samples * itemsize)
     return Level(shape=(t, effective * samples, z, y, x), chunk=(1, samples, 1, height, width))
 
 
-def _channel(told: Sequence[Any], samples: int) -> Channel:
-    name, color, emission, excitation = told
+def _channel(values: Sequence[Any], samples: int) -> Channel:
+    name, color, emission, excitation = values
     return Channel(
         name=name,
         color=None if color is None else (color[0], color[1], color[2], color[3]),

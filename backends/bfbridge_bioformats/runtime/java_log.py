@@ -1,4 +1,4 @@
-"""Java's log, handed to Python's logger "bfbridge.java" instead of standard output and error."""
+"""Java's log, sent to Python's logger "bfbridge.java" instead of standard output and error."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["JavaLog"]
 
 LOGGER = logging.getLogger("bfbridge.java")
 
-# Of logback: ERROR 40000, WARN 30000, INFO 20000, DEBUG 10000, TRACE 5000; Python's are 1/1000.
+# Levels of logback: ERROR 40000, WARN 30000, INFO 20000, DEBUG 10000, TRACE 5000; Python: 1/1000.
 _SCALE = 1000
-# Said of every file that is not on disk; empty ones are refused before Java sees them.
+# Logged for every file that is not on disk; empty files are refused before Java opens them.
 _UNTRUE = "File has length 0 and may be corrupt"
 
 
 class JavaLog:
     """Routes logback's events to Python's logging.
 
-    The Java level follows Python's: events that nobody would see are not even built. Where the jar
-    has another logging library, that is left as it is.
+    The Java level follows Python's: events that would be discarded are not created. If the jar
+    contains another logging library, that is left unchanged.
     """
 
     def __init__(self) -> None:
@@ -32,18 +32,18 @@ class JavaLog:
         """Take over the log; called once, before any reader class is loaded."""
         import jpype
 
-        # Without a handler of the user's, Python would print warnings to stderr.
+        # Without a handler of the user, Python would print warnings to stderr.
         LOGGER.addHandler(logging.NullHandler())
         level = LOGGER.getEffectiveLevel()
         try:
-            listener = jpype.JProxy(jpype.JClass("bfbridge.Log$Listener"), inst=_Listener())
+            listener = jpype.JProxy(jpype.JClass("bfbridge.Log$Listener"), inst=_LogListener())
             self._log = jpype.JClass("bfbridge.Log").install(listener, level * _SCALE)
         except (TypeError, AttributeError, jpype.JException):
             return
         self._level = level
 
     def follow(self) -> None:
-        """Set Java's level to what Python's logger lets through now."""
+        """Set Java's level to the level of Python's logger."""
         level = LOGGER.getEffectiveLevel()
         if self._log is None or level == self._level:
             return
@@ -51,17 +51,17 @@ class JavaLog:
         self._log.follow(level * _SCALE)
 
     def detach(self) -> None:
-        """Give up the log: from now on Java's events are dropped."""
+        """Stop logging: from now on Java's events are dropped."""
         found, self._log = self._log, None
         if found is not None:
             found.detach()
 
 
-class _Listener:
+class _LogListener:
     """The interface bfbridge.Log.Listener, in Python."""
 
     def said(self, level: Any, logger: Any, message: Any) -> None:
-        """Hand one event to Python. Never raises: Java code is what called."""
+        """Pass one event to Python. Never raises, because Java is the caller."""
         if sys.is_finalizing():
             return
         with contextlib.suppress(Exception):

@@ -1,8 +1,7 @@
-"""The one Java virtual machine of this process: started on first need, never at import.
+"""The Java virtual machine of this process: started when first needed, never at import.
 
-`machine` owns it. Every call into Java stands inside ``with machine.attached():``, which starts
-the JVM if need be, refuses a forked child, and leaves no Java thread behind a short-lived Python
-thread.
+`machine` owns it. Every call into Java is inside ``with machine.attached():``, which starts the JVM
+if needed, raises in a forked child, and detaches short-lived Python threads from Java.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from bfbridge.errors import (
 from bfbridge.runtime import forking
 from bfbridge_bioformats.jars.locate import find_jar
 from bfbridge_bioformats.runtime.calls import call, finish_here
-from bfbridge_bioformats.runtime.cds_archive import CLASS_LIST, Archive
+from bfbridge_bioformats.runtime.cds_archive import Archive
 from bfbridge_bioformats.runtime.java import Java, find_java
 from bfbridge_bioformats.runtime.java_log import JavaLog
 from bfbridge_bioformats.runtime.settings import HEAP_VARIABLE, heap_bytes, jvm_arguments
@@ -41,10 +40,10 @@ __all__ = ["JavaMachine", "machine", "start"]
 
 log = logging.getLogger("bfbridge")
 
-# Our own few Java classes, see handles/.
+# Java classes of bfbridge, see handles/.
 HANDLES = Path(__file__).resolve().parent / "handles" / "handles.jar"
 
-# Threads so named belong to a pool that lives on: attaching each once is cheaper than each call.
+# Threads with this prefix belong to a permanent pool: attaching once is faster than at each call.
 KEPT_THREADS = "bfbridge"
 _EXIT_PATIENCE = 2.0
 
@@ -63,15 +62,14 @@ class JavaMachine:
         self._log = JavaLog()
         self._classes: dict[str, Any] = {}
         self._java: Java | None = None
-        self._mended = False
         self._incomplete: str | None = None
         self._byte: Any = None
         self._bytes: Any = None
-        # Calls under way, and whether the interpreter is ending.
+        # Number of current calls, and whether the interpreter is exiting.
         self._calls = forking.condition()
         self._active = 0
         self._ending = False
-        # What is to be closed while Java still runs, at exit.
+        # Objects to close at exit while Java still runs.
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
@@ -81,21 +79,21 @@ class JavaMachine:
 
     @property
     def adopted(self) -> bool:
-        """Whether somebody else had started the JVM."""
+        """Whether another library started the JVM."""
         return self._adopted
 
     @property
     def java(self) -> Java | None:
-        """The runtime that was started; None before, and for somebody else's JVM."""
+        """The runtime that was started; None before, and for a JVM of another library."""
         return self._java
 
     def start(self, heap: str | int | None = None) -> str:
-        """Start the JVM unless it runs; return the version of Bio-Formats.
+        """Start the JVM unless it is running; return the version of Bio-Formats.
 
         Parameters
         ----------
         heap
-            Largest Java heap, such as "2g". It counts only for the call that starts Java.
+            Largest Java heap, such as "2g". Only used by the call that starts Java.
 
         Raises
         ------
@@ -114,7 +112,7 @@ class JavaMachine:
             if self._started:
                 return
             if self._starting not in (0, os.getpid()):
-                # Another thread of the parent was starting Java at the moment of the fork.
+                # Another thread of the parent was starting Java at the time of the fork.
                 self._refuse_forked()
             try:
                 self._start(heap)
@@ -122,15 +120,15 @@ class JavaMachine:
                 self._starting = 0
                 thread = self._classes.get("java.lang.Thread")
                 if thread is not None and threading.current_thread() is not threading.main_thread():
-                    # Java counts the thread that made it as its main one until it detaches.
+                    # Java's main thread is the one that created the JVM, until it detaches.
                     thread.detach()
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Allow calls into Java inside the block.
 
-        A thread that Java did not know is detached at the end, so that 10 000 short-lived threads
-        leave no Java thread behind; the main thread and pools' threads stay attached.
+        A thread that was not attached is detached at the end, so that 10 000 short-lived threads do
+        not remain in Java; the main thread and pool threads stay attached.
         """
         if not self._started:
             self.start()
@@ -160,7 +158,7 @@ class JavaMachine:
         return self._byte[length]
 
     def bytes(self, data: Any) -> Any:
-        """Return a Java byte[] that holds a copy of `data`."""
+        """Return a Java byte[] that contains a copy of `data`."""
         return self._bytes(data)
 
     def window(self, memory: Any) -> Any:
@@ -170,17 +168,17 @@ class JavaMachine:
         return jpype.nio.convertToDirectBuffer(memory)
 
     def implement(self, interface: str, thing: Any) -> Any:
-        """Return a Java object whose methods are those of `thing`."""
+        """Return a Java object that implements an interface with the methods of `thing`."""
         import jpype
 
         return jpype.JProxy(self.type(interface), inst=thing)
 
     def text(self, string: Any) -> str:
-        """Return a Java string; a half of a surrogate pair, which is no text, becomes U+FFFD."""
+        """Return a Java string; an unpaired surrogate, which is not valid text, becomes U+FFFD."""
         try:
             return str(string)
         except UnicodeDecodeError:
-            # Java's encoder puts U+FFFD in their place.
+            # Java's encoder replaces them by U+FFFD.
             return bytes(string.getBytes("UTF-16LE")).decode("utf-16-le")
 
     def zero(self, array: Any) -> None:
@@ -188,36 +186,22 @@ class JavaMachine:
         self.type("bfbridge.Bytes").clear(array)
 
     def follow_log_level(self) -> None:
-        """Let Java's log through as far as Python's logger "bfbridge.java" does now."""
+        """Set the level of Java's log to that of Python's logger "bfbridge.java"."""
         self._log.follow()
 
-    def mend(self) -> None:
-        """Mend faults of the jar's own classes, once. Call inside ``attached``.
-
-        Not while classes are noted for an archive: the jar's own would be in it.
-        """
-        if self._mended or os.environ.get(CLASS_LIST):
-            return
-        with self._lock:
-            if not self._mended:
-                self._mended = True
-                reason = self.type("bfbridge.Repairs").jpeg2000()
-                if reason is not None:
-                    log.warning("JPEG 2000 in Java is not mended: %s", reason)
-
     def max_memory(self) -> int:
-        """Bytes that Java's heap may grow to; 0 before the start."""
+        """Return the maximum size of Java's heap in bytes; 0 before the start."""
         return self._max_memory
 
     def free_memory(self) -> int:
-        """Bytes of heap that Java could still hand out, without collecting garbage."""
+        """Return the bytes of heap that Java can allocate without collecting garbage."""
         runtime = self.type("java.lang.Runtime").getRuntime()
         return int(runtime.maxMemory() - runtime.totalMemory() + runtime.freeMemory())
 
     def revive(self) -> None:
-        """Start JPype's thread that frees Python objects anew, if lack of heap has ended it.
+        """Restart JPype's thread that frees Python objects, if it ended for lack of heap.
 
-        Without it whatever Java knows of Python would be kept for ever.
+        Without it, Python objects that Java refers to would never be freed.
         """
         with contextlib.suppress(Exception), self.attached():
             queue = self.type("org.jpype.ref.JPypeReferenceQueue").getInstance()
@@ -232,7 +216,7 @@ class JavaMachine:
                 queue.start()
 
     def close_at_exit(self, thing: Any) -> None:
-        """Have ``thing.close()`` called at exit while Java still runs. Holds no reference."""
+        """Call ``thing.close()`` at exit while Java still runs. Keeps no reference."""
         self._open.add(thing)
 
     def _enter(self) -> None:
@@ -249,7 +233,7 @@ class JavaMachine:
                 self._park()
 
     def _park(self) -> None:
-        """Hold a daemon thread while the interpreter ends, as Python does with daemon threads."""
+        """Block a daemon thread while the interpreter exits, as Python does with daemon threads."""
         while True:
             self._calls.wait()
 
@@ -258,7 +242,7 @@ class JavaMachine:
             raise ForkedProcess(
                 "Java was started before this process was forked, and cannot be used in the child. "
                 "Open files there with BioReader(path, isolated=True), or set BFBRIDGE_ISOLATED=1: "
-                "Java then runs in processes of its own. Or start "
+                "Java then runs in separate processes. Or start "
                 "processes with multiprocessing.get_context('spawn') or 'forkserver' instead of "
                 "'fork', or open the first Bio-Formats file only inside the child."
             )
@@ -273,7 +257,7 @@ class JavaMachine:
             ) from error
         self._starting = self._pid = os.getpid()
         if self._incomplete is not None:
-            # A process can start Java once.
+            # A process can start Java only once.
             raise JarNotFound(self._incomplete)
         if jpype.isJVMStarted():
             self._adopt(jpype)
@@ -283,7 +267,7 @@ class JavaMachine:
         self._byte = jpype.JByte
         self._bytes = jpype.JArray(jpype.JByte)
         try:
-            self._version = self._meet(jpype)
+            self._version = self._prepare_jvm(jpype)
         except (TypeError, jpype.JException) as error:
             self._incomplete = _refuse_jars(error)
             raise JarNotFound(self._incomplete) from error
@@ -293,8 +277,8 @@ class JavaMachine:
         self._started = True
         log.debug("Bio-Formats %s, Java heap up to %d MB", self._version, self._max_memory >> 20)
 
-    def _meet(self, jpype: Any) -> str:
-        """Take over Java's log and output; return the version of Bio-Formats."""
+    def _prepare_jvm(self, jpype: Any) -> str:
+        """Redirect Java's log and output; return the version of Bio-Formats."""
         if not self._adopted:
             jpype.JClass("bfbridge.LogStream").find()
         self._log.attach()
@@ -308,7 +292,7 @@ class JavaMachine:
         java = find_java()
         jar = find_jar()
         size = heap_bytes(heap)
-        # First: it has better versions of some of the jar's classes.
+        # First: it replaces some of the jar's classes.
         classpath = [HANDLES, *jar.paths]
         support = Path(jpype.__file__).resolve().parent.parent / "org.jpype.jar"
         archive = Archive(java, [*classpath, support])
@@ -341,7 +325,7 @@ class JavaMachine:
         log.info("using the Java that another library started; its options are not bfbridge's")
 
     def _finish(self) -> None:
-        """Close what is open, so that Java and Python end without waiting for each other."""
+        """Close open objects, so that Java and Python end without waiting for each other."""
         if self._pid != os.getpid():
             return
         with self._calls:
@@ -355,29 +339,29 @@ class JavaMachine:
         with contextlib.suppress(Exception):
             self._log.detach()
         with contextlib.suppress(Exception):
-            self._end_strays()
+            self._end_foreign_threads()
 
-    def _end_strays(self) -> None:
-        """Do not let another's Java thread that never ends keep this process from ending.
+    def _end_foreign_threads(self) -> None:
+        """Prevent a Java thread of other code from keeping this process from ending.
 
-        Destroying a JVM waits for all its non-daemon threads. They are asked to stop, given two
-        seconds, and else left to the end of the process.
+        Destroying a JVM waits for all its non-daemon threads. They are interrupted, have two
+        seconds to end, and are otherwise left running until the process ends.
         """
-        if self._adopted or not self._strays():
+        if self._adopted or not self._foreign_threads():
             return
-        for stray in self._strays():
-            stray.interrupt()
+        for thread in self._foreign_threads():
+            thread.interrupt()
         deadline = time.monotonic() + _EXIT_PATIENCE
-        while self._strays() and time.monotonic() < deadline:
+        while self._foreign_threads() and time.monotonic() < deadline:
             time.sleep(0.02)
-        if self._strays():
+        if self._foreign_threads():
             import jpype.config
 
-            log.warning("leaving Java threads behind that did not stop within %s s", _EXIT_PATIENCE)
+            log.warning("some Java threads did not stop within %s s", _EXIT_PATIENCE)
             jpype.config.destroy_jvm = False
 
-    def _strays(self) -> list[Any]:
-        """Java's live threads that would keep it from ending, but this one."""
+    def _foreign_threads(self) -> list[Any]:
+        """Return Java's running threads that would keep it from ending, except this one."""
         thread = self._classes["java.lang.Thread"]
         own = thread.currentThread()
         return [
@@ -391,13 +375,13 @@ class JavaMachine:
 
 
 def _keeps_attached() -> bool:
-    """Whether this thread lives on, so that it may stay known to Java."""
+    """Whether this thread is permanent, so that it may stay attached to Java."""
     current = threading.current_thread()
     return current.name.startswith(KEPT_THREADS) or current is threading.main_thread()
 
 
 def _forget_java() -> None:
-    """Keep a forked child from calling Java, which it does not have: the call would never return.
+    """Keep a forked child from calling Java, which is not running there: a call would never return.
 
     JPype calls Java when a process ends, after garbage collections, and when a Java object is
     freed (``DeleteGlobalRef``). The child therefore never frees its Java objects.
@@ -415,7 +399,7 @@ def _forget_java() -> None:
 
 
 def _refuse_jars(error: Exception) -> str:
-    """Say that a class of Bio-Formats is missing from the jars that were found."""
+    """Raise the error for a class of Bio-Formats that is missing from the jars."""
     jar = find_jar()
     return (
         f"{jar.place}: Java was started with the {len(jar.paths)} jars found by {jar.origin}, but "
@@ -439,10 +423,10 @@ machine = JavaMachine()
 
 
 def start(heap: str | int | None = None) -> str:
-    """Start Java unless it runs, and return the version of Bio-Formats.
+    """Start Java unless it is running, and return the version of Bio-Formats.
 
-    Calling it is never needed: opening a file does it. It serves to choose the heap, or to have
-    the start-up time pass at a chosen moment. Thread-safe; later calls only return the version.
+    Calling it is optional: opening a file starts Java. Use it to choose the heap, or when Java
+    starts. Thread-safe; later calls only return the version.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the JVM is started with: every option in one table with its reason, and the heap."""
+"""The options of the JVM, in one table with their reasons, and the size of the heap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEAP_VARIABLE = "BFBRIDGE_HEAP"
 MIB = 1 << 20
 SMALLEST_HEAP = 64 * MIB
 _DEFAULT_FLOOR = 512 * MIB
-# Where Java itself looks for options; with two collectors named it does not start.
+# Variables in which Java itself reads options; with two garbage collectors it does not start.
 _JAVAS_OWN = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
 _COLLECTOR = re.compile(r"-XX:\+Use\w+GC\b")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -25,7 +25,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 @dataclass(frozen=True)
 class JvmOption:
-    """One option, the first Java release that knows it, and why it is there."""
+    """One option, the first Java release that supports it, and its reason."""
 
     flag: str
     reason: str
@@ -36,12 +36,12 @@ OPTIONS: tuple[JvmOption, ...] = (
     JvmOption("-Djava.awt.headless=true", "readers use AWT classes; no display is ever needed"),
     JvmOption(
         "-XX:+UseSerialGC",
-        "pixels die young and in large arrays: no collector's threads compete with the readers' "
-        "(two workers are 1.1 to 1.2 times as fast), and less memory is held",
+        "pixel arrays are large and short-lived: no collector threads compete with the readers' "
+        "(two workers are 1.1 to 1.2 times as fast), and less memory is used",
     ),
     JvmOption(
         "-Xms64m",
-        "the heap starts small and grows with need: Java takes a 64th of the machine else, and "
+        "the heap starts small and grows when needed: Java otherwise takes a 64th of memory, and "
         "every page of it is used once and then kept",
     ),
     JvmOption(
@@ -62,7 +62,7 @@ OPTIONS: tuple[JvmOption, ...] = (
     JvmOption(
         "-Djavax.xml.parsers.SAXParserFactory="
         "com.sun.org.apache.xerces.internal.jaxp.SAXParserFactoryImpl",
-        "the jar brings an old Xerces that ignores Java's XML limits: take Java's own parser",
+        "the jar contains an old Xerces that ignores Java's XML limits: use Java's own parser",
     ),
     JvmOption(
         "-Djavax.xml.parsers.DocumentBuilderFactory="
@@ -71,7 +71,7 @@ OPTIONS: tuple[JvmOption, ...] = (
     ),
     JvmOption(
         "-Dorg.xml.sax.driver=com.sun.org.apache.xerces.internal.parsers.SAXParser",
-        "as above, for code that asks for a parser by the older way (style sheets do)",
+        "as above, for code that creates a parser in the older way (style sheets do)",
     ),
     JvmOption(
         "-Djdk.xml.dtd.support=deny",
@@ -84,7 +84,7 @@ OPTIONS: tuple[JvmOption, ...] = (
 
 
 def jvm_arguments(feature: int | None, heap: int) -> list[str]:
-    """Return the options for a Java release (None: unknown, take only what all know) and heap."""
+    """Return the options for a Java release (None: options of all releases) and heap."""
     known = feature if feature is not None else 11
     flags = [option.flag for option in OPTIONS if option.since <= known]
     if any(_COLLECTOR.search(os.environ.get(name, "")) for name in _JAVAS_OWN):
@@ -92,12 +92,12 @@ def jvm_arguments(feature: int | None, heap: int) -> list[str]:
     return [*flags, f"-Xmx{max(heap, SMALLEST_HEAP) // MIB}m"]
 
 
-def heap_bytes(asked: str | int | None = None) -> int:
+def heap_bytes(requested: str | int | None = None) -> int:
     """Return the largest Java heap in bytes.
 
     Parameters
     ----------
-    asked
+    requested
         Bytes, or text such as "2g" or "800m". None: the environment variable ``BFBRIDGE_HEAP``,
         else a quarter of what this process may use (control group, else machine), at least
         512 MB but never more than half.
@@ -108,28 +108,28 @@ def heap_bytes(asked: str | int | None = None) -> int:
         The text is not a size, or below 64 MB.
     """
     where = "heap"
-    if asked is None:
-        asked = os.environ.get(HEAP_VARIABLE, "").strip() or None
+    if requested is None:
+        requested = os.environ.get(HEAP_VARIABLE, "").strip() or None
         where = HEAP_VARIABLE
-    if asked is None:
+    if requested is None:
         memory = _memory_limit()
         return max(min(max(memory // 4, _DEFAULT_FLOOR), memory // 2), SMALLEST_HEAP)
-    size = asked if isinstance(asked, int) else _parse(asked, where)
+    size = requested if isinstance(requested, int) else _parse(requested, where)
     if size < SMALLEST_HEAP:
-        raise BadArgument(f"{where}={asked!r}: the Java heap needs at least 64m.")
+        raise BadArgument(f"{where}={requested!r}: the Java heap needs at least 64m.")
     return size
 
 
 def shared_heap(processes: int) -> tuple[int, int]:
-    """Return how many processes with a Java each there may be, and the heap of each in bytes.
+    """Return the number of processes with Java, and the heap of each in bytes.
 
-    Together they take at most half of what this process may use. ``BFBRIDGE_HEAP``, where it is
+    Together they use at most half of the memory available to this process. ``BFBRIDGE_HEAP``, if
     set, is the heap of each.
 
     Parameters
     ----------
     processes
-        As many are wanted.
+        Requested number of processes.
     """
     half = _memory_limit() // 2
     if os.environ.get(HEAP_VARIABLE, "").strip():
@@ -147,12 +147,12 @@ def _parse(text: str, where: str) -> int:
 
 
 def _memory_limit() -> int:
-    """Bytes that this process may use: the smallest of its control groups' and the machine's."""
+    """Return the memory available to this process: the least of control groups and machine."""
     return min([physical_memory() or 4 << 30, *_group_limits()])
 
 
 def _group_limits(root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """Memory limits of this process' control groups, of either version, up to the root."""
+    """Yield the memory limits of this process' control groups, of both versions, up to the root."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):

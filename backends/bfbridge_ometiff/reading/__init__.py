@@ -1,4 +1,4 @@
-"""Data sets of OME-TIFF and plain tiled TIFF: which planes there are, and how they are read.
+"""Data sets of OME-TIFF and plain tiled TIFF: which planes they contain, and how to read them.
 
 Imported by reader.py.
 """

@@ -1,7 +1,7 @@
-"""Aperio SVS slides of the usual make-up: a pyramid, a thumbnail, a label and a macro image.
+"""Aperio SVS slides of the usual structure: a pyramid, a thumbnail, a label and a macro image.
 
-The mapping is that of Bio-Formats' SVSReader. Focal stacks, fluorescence slides and slides whose
-directories come in another order are left to it.
+The mapping is that of Bio-Formats' SVSReader. Focal stacks, fluorescence slides and slides with
+another order of directories are left to it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bfbridge.backend import Channel, Image, Level, PixelSize, Quantity
 from bfbridge.errors import Unsupported
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.files import OpenTiff
-from bfbridge_ometiff.reading.planes import ImagePlan, Notes, PlaneMap
+from bfbridge_ometiff.reading.planes import ImagePlan, PageNotes, PlaneMap
 from bfbridge_ometiff.structure.jpeg_header import check_colors
 from bfbridge_ometiff.structure.segment_layout import JPEG2000, SegmentLayout
 
@@ -23,7 +23,7 @@ __all__ = ["SUFFIX", "aperio_images"]
 SUFFIX: Final = ".svs"
 _PREFIX: Final = b"Aperio Image"
 _MOST: Final = 64
-# Keys that make SVSReader do more than is done here.
+# Keys for which SVSReader does more than this module.
 _STRANGE: Final = frozenset({"TotalDepth", "OffsetZ", "Dye", "Emission Wavelength", "DisplayColor"})
 
 
@@ -33,7 +33,7 @@ def aperio_images(tiff: OpenTiff) -> list[ImagePlan]:
     Raises
     ------
     Unsupported
-        It is not of the usual make-up.
+        It has an unusual structure.
     """
     if tiff.tiff.walk(_MOST):
         raise Unsupported(f"an Aperio slide of more than {_MOST} directories")
@@ -43,7 +43,7 @@ def aperio_images(tiff: OpenTiff) -> list[ImagePlan]:
     for number in range(count):
         comment = tiff.directory(number).text(Tag.ImageDescription)
         if not comment.startswith(_PREFIX):
-            raise Unsupported("an Aperio slide with a directory that does not say what it is")
+            raise Unsupported("an Aperio slide with a directory that does not state its type")
         kind = _kind(_parts(tiff, number))
         layout = tiff.layout(number)
         if layout.compression == JPEG2000:
@@ -59,11 +59,13 @@ def aperio_images(tiff: OpenTiff) -> list[ImagePlan]:
         raise Unsupported("an Aperio slide with unusual associated images")
     number = pyramid[0][0]
     main = _keys(tiff, number)
-    notes = Notes(_comment(tiff, number), _acquired(main), _number(main, "AppMag"), _place(main))
+    notes = PageNotes(
+        _comment(tiff, number), _acquired(main), _number(main, "AppMag"), _place(main)
+    )
     plans = [_plan("", "image", _levels(pyramid), _size(tiff, number), notes)]
     for number, kind in extras:
         levels = [(number, tiff.layout(number))]
-        notes = Notes(_comment(tiff, number), _acquired(main))
+        notes = PageNotes(_comment(tiff, number), _acquired(main))
         plans.append(_plan(f"{kind} image", kind, levels, _size(tiff, number), notes))
     return plans
 
@@ -82,14 +84,14 @@ def _keys(tiff: OpenTiff, number: int) -> dict[str, str]:
 
 
 def _comment(tiff: OpenTiff, number: int) -> str | None:
-    """Return the last part of a comment that is no named value, as SVSReader does."""
+    """Return the last part of a comment that is not a named value, as SVSReader does."""
     return next((part for part in reversed(_parts(tiff, number)) if "=" not in part), None)
 
 
 def _acquired(keys: dict[str, str]) -> datetime | None:
     text = f"{keys.get('Date', '')} {keys.get('Time', '')}"
     try:
-        # The scanner's own time; OME's has no zone either.
+        # The scanner's local time; OME times have no zone either.
         return datetime.strptime(text, "%m/%d/%y %H:%M:%S")  # noqa: DTZ007
     except ValueError:
         return None
@@ -124,7 +126,7 @@ def _kind(parts: list[str]) -> str:
 
 
 def _levels(pyramid: list[tuple[int, SegmentLayout]]) -> list[tuple[int, SegmentLayout]]:
-    """Return the pyramid by size, without the thumbnail that is stored in strips."""
+    """Return the pyramid by size, without the thumbnail, which is stored in strips."""
     if not pyramid or not pyramid[0][1].tiled:
         raise Unsupported("an Aperio slide without tiles")
     levels = sorted(pyramid, key=lambda level: -level[1].width)
@@ -141,11 +143,11 @@ def _levels(pyramid: list[tuple[int, SegmentLayout]]) -> list[tuple[int, Segment
 
 
 def _size(tiff: OpenTiff, number: int) -> PixelSize:
-    """Return the microns per pixel that a comment gives."""
+    """Return the microns per pixel in a comment."""
     pairs = (part.partition("=") for part in _parts(tiff, number))
     sizes = {value.strip() for key, equals, value in pairs if equals and key.strip() == "MPP"}
     if not sizes:
-        # SVSReader falls back to the resolution tags then, which scanners leave out.
+        # SVSReader then uses the resolution tags, which scanners omit.
         if Tag.XResolution in tiff.directory(number):
             raise Unsupported("an Aperio slide with resolution tags instead of MPP")
         return PixelSize()
@@ -160,7 +162,7 @@ def _size(tiff: OpenTiff, number: int) -> PixelSize:
 
 
 def _plan(
-    name: str, role: str, levels: list[tuple[int, SegmentLayout]], size: PixelSize, notes: Notes
+    name: str, role: str, levels: list[tuple[int, SegmentLayout]], size: PixelSize, notes: PageNotes
 ) -> ImagePlan:
     first = levels[0][1]
     planes = PlaneMap("XYCZT", (1, 1, 1))

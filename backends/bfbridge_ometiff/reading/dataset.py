@@ -1,4 +1,4 @@
-"""From a source to a data set: its OME-XML found, its files named, its images described."""
+"""From a source to a data set: find its OME-XML, list its files, describe its images."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ __all__ = ["Dataset", "open_dataset"]
 
 
 COMPANION_SUFFIX: Final = "companion.ome"
-# Of control characters, written as numbers.
+# References to control characters.
 _CHARACTER_REFERENCE: Final = re.compile(
     r"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|[xX]0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F]));"
 )
-# What Bio-Formats' own converters call the associated images of a slide.
+# Names of the associated images of a slide in files of Bio-Formats' converters.
 _ROLES: Final[Mapping[str, Role]] = {
     "label": "label",
     "label image": "label",
@@ -59,20 +59,20 @@ _ROLES: Final[Mapping[str, Role]] = {
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """All that a reader needs.
+    """Everything that a reader needs.
 
     Attributes
     ----------
     plans
         One for each image.
     files
-        The files that hold planes.
+        The files that contain planes.
     xml
-        The OME-XML as stored, or None for a plain TIFF.
+        The stored OME-XML, or None for a plain TIFF.
     used_files
-        Names of all files, the one opened first.
+        Names of all files; the opened file is first.
     first_file
-        Number of the file whose first directory speaks for all, as in OMETiffReader.
+        Number of the file whose first directory is used for all files, as in OMETiffReader.
     """
 
     plans: tuple[ImagePlan, ...]
@@ -83,12 +83,12 @@ class Dataset:
 
 
 def open_dataset(source: Source, options: OpenOptions) -> Dataset:
-    """Read the metadata of an OME-TIFF data set, and no pixels.
+    """Read the metadata of an OME-TIFF data set, but no pixels.
 
     Raises
     ------
     Unsupported
-        It is no OME-TIFF, or one that this backend does not handle.
+        It is not OME-TIFF, or not supported by this backend.
     UnreadableFile, LimitExceeded
         It is damaged or hostile, or its metadata file is missing.
     """
@@ -125,7 +125,7 @@ def open_dataset(source: Source, options: OpenOptions) -> Dataset:
 
 
 def _check_first(tiff: OpenTiff) -> None:
-    """Refuse a first directory that no reader can make sense of, before another one tries."""
+    """Refuse a first directory that no reader can interpret, before another backend tries."""
     directory = tiff.directory(0)
     entry = directory.entries.get(Tag.SamplesPerPixel)
     if entry is not None and entry.kind in (3, 4):
@@ -147,7 +147,7 @@ def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:
 
 
 def _description(tiff: OpenTiff) -> str | None:
-    """Return the OME-XML of a file's first directory, or None where it has none."""
+    """Return the OME-XML of a file's first directory, or None if it has none."""
     text = tiff.directory(0).text(Tag.ImageDescription)
     if not looks_like_ome_xml(text) or not text.rstrip(b"\0 \t\r\n").endswith(b">"):
         return None
@@ -167,9 +167,9 @@ def _parse(xml: str, source: Source, limits: Limits) -> OmeDocument:
     Raises
     ------
     Unsupported
-        It is well formed but for characters that XML does not allow, which Bio-Formats leaves out.
+        It is well-formed except for characters that XML does not allow, which Bio-Formats removes.
     UnreadableFile
-        It is damaged. Bio-Formats would take the file for a plain TIFF, with all planes in a row.
+        It is damaged. Bio-Formats would read the file as a plain TIFF, with planes in file order.
     """
     try:
         return parse_ome_xml(xml, source.name, limits)
@@ -182,7 +182,7 @@ def _parse(xml: str, source: Source, limits: Limits) -> OmeDocument:
         if clean == xml:
             raise
         parse_ome_xml(clean, source.name, limits)
-        raise Unsupported("its OME-XML holds characters that XML does not allow") from error
+        raise Unsupported("its OME-XML contains characters that XML does not allow") from error
 
 
 def _whole_text(source: Source, limits: Limits) -> str:
@@ -216,13 +216,13 @@ def _metadata_file(
         tiff.close()
     if xml is None:
         raise UnreadableFile(
-            f"{found.name}: {source.name} says its metadata is here; there is none."
+            f"{found.name}: {source.name} names it as its metadata file, but it contains none."
         )
     return found, xml
 
 
 class _Builder:
-    """Turns a document into plans."""
+    """Converts a document to plans."""
 
     def __init__(
         self,
@@ -237,11 +237,11 @@ class _Builder:
         self._document = document
         self._files = files
         self._options = options
-        # Whether the document lies in the file that was opened, so that "this file" is that.
+        # Whether the document is in the opened file, so that "this file" means that file.
         self._own = anchor is source and not source.filename.lower().endswith(COMPANION_SUFFIX)
         self._has_folder = source.path is not None or source.url is not None
         self._uuid = document.uuid
-        # Where all planes lie in one file, that is this one, whatever it is called now.
+        # If all planes are in one file, it is this file, whatever its name is now.
         targets = {(d.file_name, d.uuid) for image in document.images for d in image.tiff_data}
         self._alone = len(targets) == 1
         self._known: dict[tuple[str | None, str | None], int] = {}
@@ -251,7 +251,7 @@ class _Builder:
         try:
             return self._build(xml)
         except Unsupported:
-            # Another reader would make black planes of files and directories that are missing.
+            # Another reader would return black planes for missing files and directories.
             self._check_parts()
             raise
 
@@ -266,7 +266,7 @@ class _Builder:
                 raise self._contradiction(index, "has no TiffData")
             if first_layout is None:
                 first_file = 0 if self._own else self._file_of(image.tiff_data[0])
-                with self._files.borrow(first_file) as tiff:
+                with self._files.opened(first_file) as tiff:
                     first_layout = tiff.layout(0)
             planes += image.size_t * image.size_c * image.size_z
             check(planes, self._options.limits.planes, "number of planes", self._source.name)
@@ -291,11 +291,11 @@ class _Builder:
     def _mapped(
         self, index: int, image: OmeImage, stored: int, adjusted: bool
     ) -> tuple[Samples, PlaneMap]:
-        """Return how an image's C axis is made up, and where its planes are."""
+        """Return the structure of an image's C axis, and the positions of its planes."""
         try:
             samples = samples_of(image, stored, index, adjusted=adjusted)
         except Unsupported:
-            # Many writers count the samples of RGB pixels as channels of one sample each.
+            # Many writers declare the samples of RGB pixels as channels of one sample each.
             if image.size_c % stored == 0:
                 counted = Samples(image.size_c // stored, stored, adjusted=True)
                 planes = self._complete(index, image, counted.channels)
@@ -314,7 +314,7 @@ class _Builder:
         return map_planes(image, index, channels, self._file_of, self._anchor.name)
 
     def _complete(self, index: int, image: OmeImage, channels: int) -> PlaneMap | None:
-        """Return where the planes of so many channels are, or None if TiffData do not name all."""
+        """Return the positions of these channels' planes, or None if TiffData do not name all."""
         try:
             planes = self._map(index, image, channels)
         except (Unsupported, UnreadableFile):
@@ -322,7 +322,7 @@ class _Builder:
         return None if ABSENT in planes.files else planes
 
     def _check_parts(self) -> None:
-        """Look for all files and directories that the document names.
+        """Check all files and directories that the document names.
 
         Raises
         ------
@@ -337,7 +337,7 @@ class _Builder:
         for number, ifd in last.items():
             if not ifd and self._is_there(number):
                 continue
-            with self._files.borrow(number) as tiff:
+            with self._files.opened(number) as tiff:
                 # OMETiffReader does not number thumbnails.
                 count = tiff.tiff.count() - len(tiff.tiff.skipped)
                 if ifd >= count:
@@ -350,7 +350,7 @@ class _Builder:
         return set(self._known.values())
 
     def _file_of(self, data: TiffData) -> int:
-        """Return the number of the file that a TiffData is about, as OMETiffReader finds it."""
+        """Return the number of the file that a TiffData refers to, as in OMETiffReader."""
         key = (data.file_name, data.uuid)
         number = self._known.get(key)
         if number is None:
@@ -363,7 +363,7 @@ class _Builder:
         if data.file_name is not None and not self._options.allow_outside:
             inside_name(self._anchor, data.file_name)
         if self._own and data.uuid is not None and data.uuid == self._uuid:
-            # By its identifier this is the file opened, whatever it was called when written.
+            # The identifier is that of the opened file, whatever its name was when it was written.
             return 0
         if self._own and self._uuid is None and self._alone and not self._has_folder:
             return 0
@@ -400,9 +400,9 @@ class _Builder:
         Raises
         ------
         Unsupported
-            OMETiffReader counts directories then, and what it arrives at fits what is named.
-        UnreadableFile
-            It would not.
+            OMETiffReader then counts directories, and the result fits the planes that are named.
+            UnreadableFile
+            The result would not fit.
         """
         if len(self._known_numbers()) > 1:
             return
@@ -410,7 +410,7 @@ class _Builder:
             if ABSENT not in planes.files:
                 continue
             named = sum(number != ABSENT for number in planes.files)
-            with self._files.borrow(0) as tiff:
+            with self._files.opened(0) as tiff:
                 count = tiff.tiff.count() - len(tiff.tiff.skipped)
             if len(maps) == 1 and _fits_when_counted(planes, count, counts[index]):
                 raise Unsupported(f"image {index} has planes that no TiffData names")
@@ -421,7 +421,7 @@ class _Builder:
             )
 
     def _check_chain(self, maps: list[PlaneMap]) -> None:
-        """Walk the chain of the file opened as far as planes need it."""
+        """Read the chain of directories of the opened file as far as planes need it."""
         if not self._own:
             return
         last = max(
@@ -433,11 +433,11 @@ class _Builder:
             ),
             default=0,
         )
-        with self._files.borrow(0) as tiff:
+        with self._files.opened(0) as tiff:
             if tiff.is_local:
-                tiff.tiff.walk_quietly(last)
+                tiff.tiff.walk_available(last)
             if any(position <= last for position in tiff.tiff.skipped) and last > 0:
-                # OMETiffReader numbers directories without these, the specification with them.
+                # OMETiffReader numbers directories without these; the specification includes them.
                 raise Unsupported("thumbnail directories between its planes")
 
     def _plan(
@@ -486,7 +486,7 @@ class _Builder:
     def _levels(
         self, index: int, image: OmeImage, samples: Samples, planes: PlaneMap
     ) -> tuple[SegmentLayout, list[SegmentLayout]]:
-        """Return the layout of an image's first plane that is there, and of all its levels."""
+        """Return the layout of an image's first available plane, and of all its levels."""
         place = next(
             (
                 (number, ifd)
@@ -497,11 +497,11 @@ class _Builder:
         )
         if place is None:
             raise UnreadableFile(
-                f"{self._source.name}: none of the files that hold image {index} is there; the "
+                f"{self._source.name}: none of the files that contain image {index} exists; the "
                 f"first is {image.tiff_data[0].file_name!r}. Put them in the same folder."
             )
         number, ifd = place
-        with self._files.borrow(number) as tiff:
+        with self._files.opened(number) as tiff:
             layout = tiff.layout(ifd)
             entry = tiff.directory(ifd).entries.get(Tag.SubIFDs)
             below = 0 if entry is None else entry.values
@@ -514,7 +514,7 @@ class _Builder:
             sizes = f"{image.size_x} x {image.size_y}", f"{layout.width} x {layout.length}"
             if image.size_x > layout.width or image.size_y > layout.length:
                 raise self._contradiction(index, f"has {sizes[0]} pixels, its TIFF {sizes[1]}")
-            # OMETiffReader reads the corner.
+            # OMETiffReader reads the top left part.
             raise Unsupported(
                 f"image {index} is {sizes[0]} in the OME-XML and {sizes[1]} in the TIFF"
             )
@@ -528,8 +528,8 @@ class _Builder:
         return layout, levels
 
     def _check_type(self, index: int, image: OmeImage, layout: SegmentLayout) -> None:
-        # Of the first image OMETiffReader believes the TIFF, of the others the XML, whatever the
-        # bytes are.
+        # OMETiffReader uses the type in the TIFF for the first image, and the type in the XML for
+        # the other images, whatever the bytes are.
         if index and image.pixel_type != pixel_type_of(layout.dtype):
             raise self._contradiction(
                 index, f"has pixels of type {image.pixel_type}, its TIFF {layout.dtype}"
@@ -543,10 +543,10 @@ class _Builder:
 
 
 def _fits_when_counted(planes: PlaneMap, count: int, samples: Samples) -> bool:
-    """Whether plane after plane is directory after directory, as OMETiffReader then has it.
+    """Whether consecutive planes are consecutive directories, as OMETiffReader then assumes.
 
-    It keeps the sizes of the document if there are directories enough; else it takes the axis that
-    has as many positions as there are directories for the only one.
+    It uses the sizes of the document if there are enough directories; otherwise only the axis that
+    has as many positions as there are directories.
     """
     placed = zip(planes.files, planes.ifds, strict=True)
     if any(number != ABSENT and ifd != place for place, (number, ifd) in enumerate(placed)):

@@ -1,4 +1,4 @@
-"""An OME document for images that come without one."""
+"""An OME document for images that have none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["document_of"]
 
 
 def document_of(plans: Sequence[ImagePlan]) -> OME:
-    """Return what the records say, as an OME document with metadata-only Pixels."""
+    """Return the records as an OME document with metadata-only Pixels."""
     from ome_types import model
 
     document = build_document([plan.image for plan in plans])

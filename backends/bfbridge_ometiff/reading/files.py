@@ -1,8 +1,8 @@
-"""The TIFF files of one data set: which may be read, opened on need, closed when many.
+"""The TIFF files of one data set: which may be read; opened when needed, closed if there are many.
 
-A file may name others (TiffData/UUID/@FileName, BinaryOnly/@MetadataFile). They are looked for in
-the folder of the file that was opened, and nowhere else unless the caller allows it: a name that
-leads out of the folder, by ``..``, by an absolute path or by a symbolic link, is refused.
+A file may name others (TiffData/UUID/@FileName, BinaryOnly/@MetadataFile). Only the folder of the
+opened file is searched, unless the caller allows others: a name that points outside the folder, by
+``..``, by an absolute path or by a symbolic link, is refused.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def companion(source: Source, name: str, *, allow_outside: bool) -> Source:
     source
         The file that names it.
     name
-        As stored. Of an absolute path only the last part counts, as old Bio-Formats writers stored
-        the path at the time of writing (OMETiffReader.initFile looks for it the same way).
+        As stored. Only the last part of an absolute path is used: old Bio-Formats writers stored
+        the path at the time of writing (OMETiffReader.initFile does the same).
     allow_outside
-        Whether it may lie outside the folder of `source`.
+        Whether it may be outside the folder of `source`.
 
     Raises
     ------
     UnreadableFile
-        The name leads out of the folder.
+        The name points outside the folder.
     """
     if allow_outside:
         return source.sibling(name)
@@ -58,7 +58,7 @@ def companion(source: Source, name: str, *, allow_outside: bool) -> Source:
     if source.path is None:
         return source.sibling(plain)
     found = source.path.parent / plain
-    # A plain name leads out of the folder only where it is a link: a set may have 100 000 files.
+    # A plain name points outside only if it is a link; a set may have 100 000 files.
     if "/" in plain or os.path.islink(found):
         folder = os.path.realpath(source.path.parent)
         if not os.path.realpath(found).startswith(folder.rstrip(os.sep) + os.sep):
@@ -67,11 +67,11 @@ def companion(source: Source, name: str, *, allow_outside: bool) -> Source:
 
 
 def inside_name(source: Source, name: str) -> str:
-    """Return a name as it is to be looked for in the folder of `source`; see `companion`."""
+    """Return the name to search in the folder of `source`; see `companion`."""
     plain = name.replace("\\", "/")
     if "\0" in plain or not plain.strip() or ".." in plain.split("/") or plain.startswith("~"):
         raise _outside(source, name)
-    # Joined to a URL, "::" would begin another one (fsspec chains them).
+    # In a URL, "::" would start another URL (fsspec chains them).
     if source.path is None and ("::" in plain or "://" in plain):
         raise _outside(source, name)
     if plain.startswith("/") or _SCHEME.match(plain):
@@ -96,7 +96,7 @@ class OpenTiff:
     Parameters
     ----------
     source, limits
-        What to open, and bounds on what it may declare.
+        The file to open, and limits on what it declares.
     """
 
     def __init__(self, source: Source, limits: Limits) -> None:
@@ -119,7 +119,7 @@ class OpenTiff:
 
     @property
     def is_local(self) -> bool:
-        """Whether a read costs microseconds, so that all directories can be walked at once."""
+        """Whether a read takes microseconds, so that all directories can be read at once."""
         return self.source.url is None
 
     def directory(self, ifd: int) -> Directory:
@@ -139,7 +139,7 @@ class OpenTiff:
                 f"{self.name}: there is no directory {ifd}, which its metadata names; it is "
                 "truncated or its metadata is wrong."
             )
-        # Its lower resolutions are asked for next.
+        # Its lower resolutions are needed next.
         self._last = ifd, directory
         return directory
 
@@ -172,14 +172,14 @@ class OpenTiff:
         return layout
 
     def read(self, offset: int, length: int, memory: np.ndarray[Any, Any] | None) -> Any:
-        """Return `length` bytes of pixels; in `memory` (at least as long) where that saves a copy.
+        """Return `length` bytes of pixels; in `memory` (at least as long) if that saves a copy.
 
-        The caller calls `check_unchanged` once it has read all that it needs.
+        The caller calls `check_unchanged` after it has read everything.
 
         Raises
         ------
         UnreadableFile
-            They lie outside the file.
+            They are outside the file.
         FileChanged
             The file was written to after it was opened.
         """
@@ -199,7 +199,7 @@ class OpenTiff:
         return data
 
     def check_unchanged(self) -> None:
-        """Raise if what was read so far may not be what the file held when it was opened.
+        """Raise an error if the file may have changed since it was opened.
 
         Raises
         ------
@@ -216,16 +216,16 @@ class OpenTiff:
 
 
 class FileSet:
-    """The files of a data set by number; 0 is the file that was opened.
+    """The files of a data set by number; 0 is the opened file.
 
     Parameters
     ----------
     main
-        The file that was opened, already open.
+        The opened file.
     anchor
-        Beside which companions lie: `main`'s source, or its companion metadata file's.
+        Source of the file in whose folder companions are: `main`, or its companion metadata file.
     limits, allow_outside
-        As given by the caller.
+        From the caller.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class FileSet:
 
     @property
     def names(self) -> list[str]:
-        """Of the files, by number."""
+        """Names of the files, by number."""
         return [source.name for source in self._sources]
 
     def find(self, name: str) -> int:
@@ -257,7 +257,7 @@ class FileSet:
         Raises
         ------
         UnreadableFile
-            The name leads out of the folder.
+            The name points outside the folder.
         """
         source = companion(self._anchor, name, allow_outside=self._allow_outside)
         key = self._key(source)
@@ -267,7 +267,7 @@ class FileSet:
         return self._numbers[key]
 
     def _key(self, source: Source) -> str:
-        """Return the one name of a file, however it is called."""
+        """Return the canonical name of a file."""
         if source.path is None:
             return source.name
         parent = str(source.path.parent)
@@ -277,12 +277,12 @@ class FileSet:
         return os.path.realpath(found) if os.path.islink(found) else found
 
     def exists(self, number: int) -> bool:
-        """Whether a file is there.
+        """Whether a file exists.
 
         Raises
         ------
         FileChanged
-            It is, but is no longer the file that it was at the first call.
+            It exists, but is not the file of the first call.
         """
         if number == 0 and self._main is not None:
             return True
@@ -297,15 +297,15 @@ class FileSet:
         return True
 
     @contextlib.contextmanager
-    def borrow(self, number: int) -> Any:
-        """Lend a file, open, for the time of a ``with`` block.
+    def opened(self, number: int) -> Any:
+        """Yield an open file for the duration of a ``with`` block.
 
         Raises
         ------
         UnreadableFile
-            It is missing, or no TIFF.
+            It is missing, or not a TIFF.
         FileChanged
-            It is no longer the file that it was when the data set was opened.
+            It is not the file that existed when the data set was opened.
         """
         if number == 0 and self._main is not None:
             yield self._main
@@ -318,7 +318,7 @@ class FileSet:
             yield tiff
         finally:
             with self._lock:
-                # Two threads may have opened the same file: one of them is kept.
+                # Two threads may have opened the same file: one of the two is kept.
                 spare = self._open.pop(number, None)
                 self._open[number] = tiff
                 old = self._open.popitem(last=False)[1] if len(self._open) > _MOST_OPEN else None
@@ -352,7 +352,7 @@ class FileSet:
         return tiff
 
     def settle(self) -> None:
-        """Note that the data set is open; see `TiffFile.settle`."""
+        """Mark the data set as open; see `TiffFile.settle`."""
         with self._lock:
             self._settled = True
             held = [*self._open.values(), *([] if self._main is None else [self._main])]
@@ -371,5 +371,5 @@ class FileSet:
 
 
 def _places(layout: SegmentLayout) -> int:
-    """Bytes that the places and lengths of a directory's segments take."""
+    """Return the bytes of the offsets and lengths of a directory's segments."""
     return layout.offsets.nbytes + layout.counts.nbytes

@@ -1,4 +1,4 @@
-"""The size of any TIFF from its first directory, also where this backend cannot read its pixels."""
+"""The size of any TIFF from its first directory, even if this backend cannot read its pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def image_size(source: Source) -> tuple[int, int]:
     Raises
     ------
     UnreadableFile
-        It is no TIFF, or its first directory is damaged.
+        It is not a TIFF, or its first directory is damaged.
     """
     access = source.open()
     try:

@@ -1,9 +1,9 @@
-"""Files beside a TIFF that make it a part of another format's data set, for Bio-Formats' readers.
+"""Files beside a TIFF that make it a part of another format's data set in Bio-Formats.
 
 Each row is a reader of Bio-Formats 7.3.1 whose `isThisType(String, boolean)` looks for files with
-names made of the TIFF's own name or folder. Everything else that lies beside a TIFF is no concern
-of any reader. Readers that go by the TIFF's own tags, software or description are met by the rules
-in `bfbridge_ometiff.reading.plain`.
+names derived from the TIFF's name or folder. No reader uses other files beside a TIFF. Readers that
+test the TIFF's own tags, software or description are covered by the rules in
+`bfbridge_ometiff.reading.plain`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 __all__ = ["COMPANIONS", "Companion", "companion_of"]
 
-# As far as MicromanagerReader and PrairieReader look into a file.
+# Bytes of a file that MicromanagerReader and PrairieReader search.
 _LOOKED_AT: Final = 1 << 20
 
 
@@ -27,10 +27,10 @@ class Companion(NamedTuple):
     reader
         Class in ``loci.formats.in``.
     names
-        Absolute path of a TIFF -> paths that the reader looks for.
+        Function from the absolute path of a TIFF to the paths that the reader looks for.
     marks
-        One of these is in the first megabyte of such a file, in lower case; empty where the name
-        is enough.
+        The first megabyte of such a file contains one of these, in lower case; empty if the name is
+        sufficient.
     """
 
     reader: str
@@ -61,7 +61,7 @@ def _same_name(*suffixes: str) -> Callable[[Path], Iterator[Path]]:
 
 
 def _cut(text: str) -> Iterator[str]:
-    """Yield a name without its last parts, one after the other: a_b_c, a_b, a."""
+    """Yield a name and its prefixes: a_b_c, a_b, a."""
     yield text
     while "_" in text:
         text = text.rpartition("_")[0]
@@ -75,7 +75,7 @@ def _cut_stem(*suffixes: str) -> Callable[[Path], Iterator[Path]]:
 
 
 def _cut_name(*suffixes: str) -> Callable[[Path], Iterator[Path]]:
-    """Names that at least one part was cut off."""
+    """Return the prefixes without the whole name."""
     return lambda path: (
         path.parent / f"{name}{suffix}"
         for number, name in enumerate(_cut(path.name))
@@ -95,7 +95,7 @@ def _apl(path: Path) -> Iterator[Path]:
 
 
 def _fv1000(path: Path) -> Iterator[Path]:
-    """FV1000Reader.findOIFFile: planes lie in ``NAME.oif.files``, beside ``NAME.oif``."""
+    """FV1000Reader.findOIFFile: planes are in ``NAME.oif.files``, beside ``NAME.oif``."""
     name, cut, _ = path.name.rpartition("_")
     if not cut:
         return
@@ -164,7 +164,7 @@ def companion_of(path: Path) -> tuple[Path, str] | None:
     Parameters
     ----------
     path
-        Of the TIFF; links are not followed, as Bio-Formats does not.
+        Path of the TIFF; links are not followed, as in Bio-Formats.
     """
     path = path.absolute()
     for companion in COMPANIONS:
@@ -175,14 +175,14 @@ def companion_of(path: Path) -> tuple[Path, str] | None:
 
 
 def _says(path: Path, marks: tuple[bytes, ...]) -> bool:
-    """Whether a file says what a reader wants; one that cannot be read may."""
+    """Whether a file contains what a reader requires; True for a file that cannot be read."""
     if not marks:
         return True
     if not path.is_file():
         return False
     try:
         with path.open("rb") as file:
-            # Without the zeros, UTF-16 reads as ASCII.
+            # Without the zero bytes, UTF-16 reads as ASCII.
             text = file.read(_LOOKED_AT).replace(b"\0", b"").lower()
     except OSError:
         return True

@@ -1,9 +1,9 @@
-"""Plain TIFFs and ImageJ stacks, where the mapping is certainly Bio-Formats' TiffReader's.
+"""Plain TIFFs and ImageJ stacks for which Bio-Formats certainly uses TiffReader.
 
-Some forty Bio-Formats readers claim TIFFs, by tags, by words in the description or by files
-beside them. Here only a file is taken that none of them can want: baseline tags alone, software
-and description known to be neutral, and no file beside it that any reader looks for. Everything
-else stays with Bio-Formats.
+About forty Bio-Formats readers accept TIFFs, by tags, by words in the description or by files
+beside them. This module accepts only files that none of them reads: baseline tags only, known
+neutral software and description, and no file beside it that any reader looks for. Other files
+are left to Bio-Formats.
 """
 
 from __future__ import annotations
@@ -22,64 +22,14 @@ from bfbridge.tiff.directories import Directory, TiffFile
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.files import OpenTiff
 from bfbridge_ometiff.reading.neighbours import companion_of
-from bfbridge_ometiff.reading.planes import ImagePlan, Notes, PlaneMap
+from bfbridge_ometiff.reading.planes import ImagePlan, PageNotes, PlaneMap
 from bfbridge_ometiff.structure.jpeg_header import check_colors
 from bfbridge_ometiff.structure.segment_layout import JPEG, JPEG2000, SegmentLayout
 
 __all__ = ["plain_images"]
 
 _SUFFIXES: Final = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
-# Structure, resolution, page names, colour: tags that no vendor's reader tests for.
-_TAGS: Final = frozenset(
-    {
-        Tag.NewSubfileType,
-        Tag.SubfileType,
-        Tag.ImageWidth,
-        Tag.ImageLength,
-        Tag.BitsPerSample,
-        Tag.Compression,
-        Tag.PhotometricInterpretation,
-        Tag.FillOrder,
-        Tag.DocumentName,
-        Tag.ImageDescription,
-        Tag.StripOffsets,
-        Tag.Orientation,
-        Tag.SamplesPerPixel,
-        Tag.RowsPerStrip,
-        Tag.StripByteCounts,
-        Tag.MinSampleValue,
-        Tag.MaxSampleValue,
-        Tag.XResolution,
-        Tag.YResolution,
-        Tag.PlanarConfiguration,
-        Tag.PageName,
-        Tag.ResolutionUnit,
-        Tag.PageNumber,
-        Tag.Software,
-        Tag.DateTime,
-        Tag.Predictor,
-        Tag.WhitePoint,
-        Tag.PrimaryChromaticities,
-        Tag.ColorMap,
-        Tag.TileWidth,
-        Tag.TileLength,
-        Tag.TileOffsets,
-        Tag.TileByteCounts,
-        Tag.ExtraSamples,
-        Tag.SampleFormat,
-        Tag.SMinSampleValue,
-        Tag.SMaxSampleValue,
-        Tag.JPEGTables,
-        Tag.YCbCrCoefficients,
-        Tag.YCbCrSubSampling,
-        Tag.YCbCrPositioning,
-        Tag.ReferenceBlackWhite,
-        Tag.InterColorProfile,
-        Tag.IJMetadataByteCounts,
-        Tag.IJMetadata,
-    }
-)
-# The values of these are compared from page to page, besides their sizes.
+# Tags of structure and colour; their values are compared from page to page.
 _DESCRIBING: Final = frozenset(
     {
         Tag.NewSubfileType,
@@ -100,6 +50,38 @@ _DESCRIBING: Final = frozenset(
         Tag.YCbCrSubSampling,
     }
 )
+# All tags that a plain TIFF may have: no vendor's reader tests for them.
+_TAGS: Final = _DESCRIBING | {
+    Tag.DocumentName,
+    Tag.ImageDescription,
+    Tag.StripOffsets,
+    Tag.Orientation,
+    Tag.StripByteCounts,
+    Tag.MinSampleValue,
+    Tag.MaxSampleValue,
+    Tag.XResolution,
+    Tag.YResolution,
+    Tag.PageName,
+    Tag.ResolutionUnit,
+    Tag.PageNumber,
+    Tag.Software,
+    Tag.DateTime,
+    Tag.WhitePoint,
+    Tag.PrimaryChromaticities,
+    Tag.ColorMap,
+    Tag.TileOffsets,
+    Tag.TileByteCounts,
+    Tag.ExtraSamples,
+    Tag.SMinSampleValue,
+    Tag.SMaxSampleValue,
+    Tag.JPEGTables,
+    Tag.YCbCrCoefficients,
+    Tag.YCbCrPositioning,
+    Tag.ReferenceBlackWhite,
+    Tag.InterColorProfile,
+    Tag.IJMetadataByteCounts,
+    Tag.IJMetadata,
+}
 # Offsets of pixels, their range and the page's name may differ between pages.
 _FREE: Final = frozenset(
     {
@@ -122,7 +104,7 @@ _TEXTS: Final = frozenset(
 )
 _SOFTWARE: Final = ("tifffile", "imagej", "matlab", "bfbridge", "libtiff", "pyvips", "scikit-image")
 _UNIT: Final = re.compile(r".*unit=(\w+)", re.ASCII | re.DOTALL)
-# Names that Bio-Formats takes for micrometres, or does not know and so takes for them.
+# Names that Bio-Formats reads as micrometres; unknown names are micrometres too.
 _MICRONS: Final = frozenset({"micron", "micrometer", "microns", "um"})
 # Control characters end a line.
 _LINES: Final = bytes(10 if 1 <= n < 32 or 127 <= n < 160 else n for n in range(256))
@@ -144,7 +126,7 @@ def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
     Raises
     ------
     Unsupported
-        It may be some other reader's, or Bio-Formats would need to guess.
+        Another reader may read it, or Bio-Formats would need to guess.
     """
     name = tiff.source.filename
     if not name.lower().endswith(_SUFFIXES):
@@ -154,7 +136,7 @@ def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
     if tiff.source.path is not None:
         found = companion_of(tiff.source.path)
         if found is not None:
-            raise Unsupported(f"a TIFF beside {found[0].name!r}, as {found[1]}'s data sets have it")
+            raise Unsupported(f"a TIFF beside {found[0].name!r}, as in {found[1]}'s data sets")
     numbers, same = _directories(tiff)
     first, layout = tiff.directory(numbers[0]), tiff.layout(numbers[0])
     comment = _comment(first)
@@ -165,7 +147,7 @@ def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
     else:
         sizes = _Sizes(t=len(numbers))
     described = "" if comment.startswith("ImageJ=") else comment
-    notes = Notes(described or None, _acquired(first))
+    notes = PageNotes(described or None, _acquired(first))
     if same:
         size = _pixel_size(first, comment, sizes.spacing)
         return [_image(name, layout, sizes, size, numbers, notes)]
@@ -174,33 +156,33 @@ def plain_images(tiff: OpenTiff) -> list[ImagePlan]:
     plans = []
     for index, number in enumerate(numbers):
         title = f"{name} #{index + 1}"
-        own = (PixelSize(), Notes()) if index else (size, notes)
+        own = (PixelSize(), PageNotes()) if index else (size, notes)
         plans.append(_image(title, tiff.layout(number), _Sizes(), own[0], [number], own[1]))
     return plans
 
 
 def _acquired(directory: Directory) -> datetime | None:
-    """Return the DateTime tag (TIFF 6.0: YYYY:MM:DD HH:MM:SS), or None where it is no date."""
+    """Return the DateTime tag (TIFF 6.0: YYYY:MM:DD HH:MM:SS), or None if it is not a date."""
     text = directory.text(Tag.DateTime).decode("latin-1").strip()
     try:
-        # A TIFF's time has no zone, and neither has OME's.
+        # A TIFF's time has no zone, and OME's time neither.
         return datetime.strptime(text, "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007
     except ValueError:
         return None
 
 
 class _Pattern:
-    """What the entries of a directory must look like to say the same as another one's.
+    """The form of a directory's entries if they are equivalent to those of another directory.
 
-    Stacks have 100 000 pages that differ in the places of their pixels only: these need not be
-    read entry by entry.
+    Stacks may have 100 000 pages that differ only in the offsets of their pixels: their entries are
+    then not parsed one by one.
 
     Parameters
     ----------
     tiff, block
-        The file, and the entries as stored.
+        The file, and the stored entries.
     directory
-        The same, read.
+        The parsed directory.
     """
 
     def __init__(self, tiff: TiffFile, block: bytes, directory: Directory) -> None:
@@ -219,7 +201,7 @@ class _Pattern:
         self._values = stored.ravel()[self._matters]
 
     def fits(self, block: bytes) -> bool:
-        """Whether a directory with these entries says the same."""
+        """Whether a directory with these entries is equivalent."""
         stored = np.frombuffer(block, np.uint8)
         if not self.usable or len(stored) != len(self._matters):
             return False
@@ -227,7 +209,7 @@ class _Pattern:
 
 
 def _directories(tiff: OpenTiff) -> tuple[list[int], bool]:
-    """Return the numbers of all directories but thumbnails, and whether they are alike."""
+    """Return the numbers of all directories except thumbnails, and whether they are equivalent."""
     count = tiff.tiff.count()
     skipped = set(tiff.tiff.skipped) if count > 1 else set()
     numbers = [number for number in range(count) if number not in skipped]
@@ -262,13 +244,13 @@ def _directories(tiff: OpenTiff) -> tuple[list[int], bool]:
 def _checked_layout(tiff: OpenTiff, number: int) -> SegmentLayout:
     layout = tiff.layout(number)
     if layout.compression == JPEG2000:
-        raise Unsupported("JPEG 2000 outside OME-TIFF, which has resolutions of its own")
+        raise Unsupported("JPEG 2000 outside OME-TIFF, which has its own resolutions")
     check_colors(tiff, layout)
     return layout
 
 
 def _is_simple(layout: SegmentLayout) -> bool:
-    """Whether the entries alone say what a directory holds, without a look at its pixels."""
+    """Whether the entries alone define a directory, without reading its pixels."""
     return layout.compression != JPEG
 
 
@@ -276,7 +258,7 @@ def _check_software(tiff: OpenTiff, count: int) -> None:
     first, last = tiff.directory(0), tiff.directory(count - 1)
     software = first.text(Tag.Software).decode("latin-1").strip().lower()
     if first.text(Tag.DocumentName).startswith(b"CHANNEL"):
-        raise Unsupported("a document name as TCSReader's files have it")
+        raise Unsupported("a document name as in TCSReader's files")
     if software and not software.startswith(_SOFTWARE):
         raise Unsupported("software that another reader may know")
     if last.text(Tag.ImageDescription).startswith(b"ImageJ=") and not first.text(
@@ -293,8 +275,8 @@ def _comment(directory: Directory) -> str:
 
 
 def _imagej(directory: Directory, comment: str, layout: SegmentLayout, count: int) -> _Sizes:
-    """Return the sizes that an ImageJ description gives (TiffReader.parseCommentImageJ)."""
-    # Bio-Formats reads ImageJ's binary metadata (tag IJMetadata) as lines of such values too.
+    """Return the sizes in an ImageJ description (TiffReader.parseCommentImageJ)."""
+    # Bio-Formats also reads ImageJ's binary metadata (tag IJMetadata) as lines of such values.
     if _SIZE_LINE.search(directory.raw(Tag.IJMetadata).translate(_LINES, b"\0")):
         raise Unsupported("ImageJ metadata that repeats a size")
     found: dict[str, str] = {}
@@ -322,7 +304,7 @@ def _imagej(directory: Directory, comment: str, layout: SegmentLayout, count: in
 
 
 def _pixel_size(directory: Directory, comment: str, spacing: float | None) -> PixelSize:
-    """Return pixel sizes as BaseTiffReader.initMetadataStore works them out."""
+    """Return pixel sizes as computed by BaseTiffReader.initMetadataStore."""
     unit = directory.number(Tag.ResolutionUnit, -1)
     if unit != 3:
         named = _UNIT.match(comment)
@@ -338,13 +320,13 @@ def _length(directory: Directory, tag: int, factor: int) -> Quantity | None:
     if tag not in directory:
         return None
     if directory.entries[tag].kind != 5:
-        raise Unsupported("a resolution that is no fraction")
+        raise Unsupported("a resolution that is not a fraction")
     value = directory.value(tag)
     if not isinstance(value, float) or not value > 0:
         return None
     size = 1 / value * factor
     if not 1e-6 < size < 1e12:
-        raise Unsupported("a resolution out of all bounds")
+        raise Unsupported("a resolution outside the usual range")
     return Quantity(size, "µm")
 
 
@@ -354,7 +336,7 @@ def _image(
     sizes: _Sizes,
     pixel_size: PixelSize,
     numbers: list[int],
-    notes: Notes,
+    notes: PageNotes,
 ) -> ImagePlan:
     check(len(numbers), 1 << 31, "number of planes", name)
     planes = PlaneMap("XYCZT", (sizes.z, sizes.channels, sizes.t))

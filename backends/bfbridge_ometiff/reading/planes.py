@@ -1,9 +1,9 @@
-"""Which directory of which file holds each plane of an OME image.
+"""Which directory of which file contains each plane of an OME image.
 
-Follows Bio-Formats' OMETiffReader.initFile wherever that has one answer. Where it guesses well
-(planes counted from 1, planes without a directory in a file that has enough of them), the answer
-here is `Unsupported`, and Bio-Formats does its own guessing. Where metadata contradict themselves
-or the file, the answer is `UnreadableFile`: Bio-Formats would make black or misplaced planes.
+Follows Bio-Formats' OMETiffReader.initFile where its result is unique. Where it guesses (planes
+counted from 1, planes without a directory in a file with enough directories), `Unsupported` is
+raised, and Bio-Formats reads the file. If metadata contradict themselves or the file,
+`UnreadableFile` is raised: Bio-Formats would return black or misplaced planes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bfbridge.ome.xml import OmeImage, TiffData
 __all__ = [
     "ABSENT",
     "ImagePlan",
-    "Notes",
+    "PageNotes",
     "PlaneMap",
     "Samples",
     "contradiction",
@@ -27,25 +27,25 @@ __all__ = [
     "samples_of",
 ]
 
-# Planes that are named one over the other where some TiffData have a PlaneCount and some have none.
+# Most planes that are named repeatedly if TiffData with and without PlaneCount are mixed.
 _MOST_FILLED = 50_000_000
 _TANGLED = "has TiffData with and without PlaneCount that name its planes again and again"
 
 ABSENT = -1
-"""Number of the file that holds a plane which no file holds."""
+"""File number of a plane that no file contains."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """How an image's C axis is made up.
+    """The structure of an image's C axis.
 
     Attributes
     ----------
     channels, per_pixel
         Their product is the size of C.
     adjusted
-        Whether the directory was believed where the XML says otherwise; the next image depends on
-        it, as in OMETiffReader.
+        Whether the number of samples comes from the directory and not from the XML; the next
+        image depends on it, as in OMETiffReader.
     """
 
     channels: int
@@ -54,21 +54,21 @@ class Samples:
 
 
 def samples_of(image: OmeImage, stored: int, index: int, *, adjusted: bool) -> Samples:
-    """Reconcile the samples an Image declares with those its file's first directory has.
+    """Compare the samples that an Image declares with those in its file's first directory.
 
     Parameters
     ----------
     image, index
         The image and its position in the document.
     stored
-        SamplesPerPixel of the first directory of the file that was opened.
+        SamplesPerPixel of the first directory of the opened file.
     adjusted
-        Of the image before.
+        Value of the previous image.
 
     Raises
     ------
     Unsupported
-        Bio-Formats would arrive at a C that is not channels times samples.
+        Bio-Formats would compute a C that is not channels times samples.
     """
     declared = image.channels[0].samples if image.channels and image.samples_declared else -1
     samples = declared
@@ -95,7 +95,7 @@ def samples_of(image: OmeImage, stored: int, index: int, *, adjusted: bool) -> S
 
 
 class PlaneMap:
-    """Where the planes of one image are.
+    """The positions of the planes of one image.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class PlaneMap:
 
     @property
     def strides(self) -> tuple[int, int, int]:
-        """Planes from one position to the next along Z, channels and T."""
+        """Distance of consecutive planes along Z, channels and T."""
         return self._z, self._c, self._t
 
     def index(self, z: int, c: int, t: int) -> int:
@@ -133,19 +133,19 @@ class PlaneMap:
 
 
 @dataclass(frozen=True, slots=True)
-class Notes:
-    """What a file without OME-XML says about an image beyond its pixels.
+class PageNotes:
+    """Metadata of an image in a file without OME-XML.
 
     Attributes
     ----------
     description
         Free text, or None.
     acquired
-        When, in the file's own time, or None.
+        Acquisition date in the file's local time, or None.
     magnification
-        Of the objective, or None.
+        Magnification of the objective, or None.
     position
-        Of the plane along x and y, in mm, or None.
+        Position of the plane along x and y, in mm, or None.
     """
 
     description: str | None = None
@@ -156,27 +156,27 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class ImagePlan:
-    """One image and where its planes are.
+    """One image and the positions of its planes.
 
     Attributes
     ----------
     image, planes
         The record, and the file and directory of each plane.
     levels
-        Where lower resolutions are directories of the main chain: the directory of each level, of
-        an image of one plane. Empty where they are SubIFDs.
+        If lower resolutions are directories of the main chain: the directory of each level, for an
+        image of one plane. Empty if they are SubIFDs.
     notes
-        For the OME document that is made for the image.
+        Metadata for the OME document of the image.
     """
 
     image: Image
     planes: PlaneMap
     levels: tuple[int, ...] = ()
-    notes: Notes = Notes()
+    notes: PageNotes = PageNotes()
 
 
 def contradiction(where: str, index: int, what: str) -> UnreadableFile:
-    """Return the error for metadata that cannot be true; `what` is said of image `index`."""
+    """Return the error for contradicting metadata; `what` describes image `index`."""
     return UnreadableFile(
         f"{where}: image {index} of its OME-XML {what}. The file is damaged, or was changed "
         "without its metadata."
@@ -186,25 +186,25 @@ def contradiction(where: str, index: int, what: str) -> UnreadableFile:
 def map_planes(
     image: OmeImage, index: int, channels: int, file_of: Callable[[TiffData], int], where: str
 ) -> PlaneMap:
-    """Follow an image's TiffData elements.
+    """Evaluate an image's TiffData elements.
 
     Parameters
     ----------
     image, index
         The image and its position in the document.
     channels
-        Of all samples: planes along C.
+        Planes along C; a plane contains all samples.
     file_of
-        Returns the number of the file that a TiffData is about.
+        Returns the number of the file that a TiffData refers to.
     where
         The file with the document, for messages.
 
     Raises
     ------
     Unsupported
-        The elements are to be understood in another way.
+        The elements have another meaning.
     UnreadableFile
-        They do not fit the image's size in any way.
+        They do not fit the image's size.
     """
     sizes = (image.size_z, channels, image.size_t)
     planes = PlaneMap(image.dimension_order, sizes)
@@ -234,7 +234,7 @@ def map_planes(
 
 
 def _counts_from_one(image: OmeImage, sizes: tuple[int, int, int]) -> bool:
-    """Whether OMETiffReader takes the first planes to be number 1, and that fits all TiffData."""
+    """Whether OMETiffReader counts planes from 1, and all TiffData fit that."""
     firsts = zip(*((d.first_z, d.first_c, d.first_t) for d in image.tiff_data), strict=True)
     return all(
         max(first) < size or (min(first) >= 1 and max(first) == size)
@@ -248,10 +248,10 @@ def _fill_in_order(
     file_of: Callable[[TiffData], int],
     tangled: UnreadableFile,
 ) -> None:
-    """Follow TiffData with and without PlaneCount one by one, as OMETiffReader does.
+    """Evaluate TiffData with and without PlaneCount one by one, as OMETiffReader does.
 
-    One without a count also stands for the planes that follow, up to the next that was named until
-    then; those may be named later.
+    An element without a count also describes the following planes, up to the next one that was
+    named before; later elements may name those planes again.
     """
     files, ifds = planes.files, planes.ifds
     named = bytearray(len(files))
@@ -273,7 +273,7 @@ def _fill_in_order(
 
 
 def _fill_down(planes: PlaneMap) -> None:
-    """Give planes between the ones named the directories that follow, as OMETiffReader does."""
+    """Assign following directories to planes between named ones, as OMETiffReader does."""
     files, ifds = planes.files, planes.ifds
     for position in range(1, len(files)):
         if files[position] == ABSENT and files[position - 1] != ABSENT:

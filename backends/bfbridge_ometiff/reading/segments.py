@@ -1,4 +1,4 @@
-"""A box of one stored plane to pixels: which segments it meets, fetched together, decoded."""
+"""Reading a box of one stored plane: which segments it overlaps, fetching and decoding them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from bfbridge.errors import FileChanged, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
-from bfbridge_ometiff.codecs import DamagedSegment, DecodeBuffer, decode_into
+from bfbridge.runtime.thread_buffer import ThreadBuffer
+from bfbridge_ometiff.codecs import KEPT_BYTES, DamagedSegment, decode_into
 from bfbridge_ometiff.reading.files import OpenTiff
 from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 
@@ -17,25 +18,25 @@ __all__ = ["PlaneReader"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Shared by all readers: a reader that is opened for one crop finds warm memory.
-_pixels = DecodeBuffer()
-_stored = DecodeBuffer()
+# Shared by all readers: a reader that is opened for one crop reuses the memory.
+_pixels = ThreadBuffer(KEPT_BYTES)
+_stored = ThreadBuffer(KEPT_BYTES)
 
-# Neighbouring segments are fetched together up to this many bytes.
+# Consecutive segments are fetched together up to this many bytes.
 _RUN = 4 << 20
-# Below this, a ratio of stored to decoded bytes proves nothing: a constant tile is a few bytes.
+# Below this size, the ratio of stored to decoded bytes is not checked: a constant tile is small.
 _SMALL = 64 << 20
 
 
 class _Segment(NamedTuple):
-    """A fetched segment, and the part of it that is wanted.
+    """A fetched segment, and the requested part of it.
 
     Attributes
     ----------
     number, rows, data
         The segment's number in the directory, its rows, and its bytes as stored.
     inside, out
-        Row and column where the wanted part begins in the segment, and the array it goes to.
+        Row and column of the requested part in the segment, and the array to fill.
     """
 
     number: int
@@ -51,7 +52,7 @@ class PlaneReader:
     Parameters
     ----------
     limits
-        What a segment may ask for.
+        Limits on what a segment declares.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -69,14 +70,14 @@ class PlaneReader:
         corner
             Row and column of the box in the plane.
         first
-            First sample wanted.
+            First requested sample.
         out
             Filled with the box, shape (Y, X, samples), native byte order, any strides.
 
         Raises
         ------
         DamagedSegment
-            A segment cannot be delivered; the message names it.
+            A segment cannot be read; the message names it.
         """
         count = out.shape[2]
         if layout.planar:
@@ -102,7 +103,7 @@ class PlaneReader:
     def _segments(
         self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
     ) -> Iterator[_Segment]:
-        """Fetch the segments that a box meets; those that were never written are set to zero."""
+        """Fetch the segments that a box overlaps; those that were never written are set to zero."""
         top, left = corner
         height, width = out.shape[:2]
         tile_length, tile_width = layout.tile_length, layout.tile_width
@@ -120,7 +121,7 @@ class PlaneReader:
                 x1 = min(left + width, (column + 1) * tile_width)
                 box = out[y0 - top : y1 - top, x0 - left : x1 - left]
                 if data is None:
-                    # A segment of no bytes was never written: zeros, as in libtiff and in
+                    # A segment of 0 bytes was never written: zeros, as in libtiff and in
                     # Bio-Formats' TiffParser.getTile.
                     box[...] = 0
                     continue
@@ -130,18 +131,18 @@ class PlaneReader:
                 yield _Segment(number, rows, data, inside, box)
 
     def _check_ratio(self, layout: SegmentLayout, number: int, rows: int, data: Any) -> None:
-        """Refuse a segment that decodes to suspiciously many bytes."""
+        """Refuse a segment with too high a compression ratio."""
         decoded = rows * layout.tile_width * layout.segment_samples * layout.dtype.itemsize
         if decoded > _SMALL and decoded > len(data) * self._limits.chunk_ratio:
             raise LimitExceeded(
-                f"{_segment(layout, number)} is to grow from {len(data):,} to {decoded:,} bytes, "
+                f"{_segment(layout, number)} would grow from {len(data):,} to {decoded:,} bytes, "
                 f"more than the limit of {self._limits.chunk_ratio:,} times"
             )
 
     def _fetch(
         self, tiff: OpenTiff, layout: SegmentLayout, run: list[tuple[int, int, int]]
     ) -> list[Any]:
-        """Return the stored bytes of each segment of a run; None for one of no bytes."""
+        """Return the stored bytes of each segment of a run; None for a segment of 0 bytes."""
         first, last = run[0][0], run[-1][0]
         start = int(layout.offsets[first])
         length = int(layout.offsets[last]) + int(layout.counts[last]) - start
@@ -158,7 +159,7 @@ class PlaneReader:
     def _bytes(
         self, tiff: OpenTiff, layout: SegmentLayout, numbers: Sequence[int], start: int, length: int
     ) -> Any:
-        """Return bytes that the segments `numbers` share; an error names the first that fails."""
+        """Return the contiguous bytes of segments; an error names the first that fails."""
         number = numbers[0]
         if start + length > tiff.size:
             for number in numbers:
@@ -166,7 +167,7 @@ class PlaneReader:
                 if start + length > tiff.size:
                     break
             raise DamagedSegment(
-                f"{_segment(layout, number)} lies at bytes {start:,}-{start + length:,}, but the "
+                f"{_segment(layout, number)} is at bytes {start:,}-{start + length:,}, but the "
                 f"file has only {tiff.size:,}; it is truncated or damaged"
             )
         try:
@@ -179,7 +180,7 @@ class PlaneReader:
     def _read_rows(
         self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
     ) -> None:
-        """Read a box of uncompressed segments: only the rows wanted, contiguous ones together."""
+        """Read a box of uncompressed segments: only requested rows, contiguous rows together."""
         top, left = corner
         height, width = out.shape[:2]
         stored = layout.dtype.newbyteorder("<" if layout.byteorder == "<" else ">")
@@ -203,7 +204,7 @@ class PlaneReader:
 
 
 def _segment(layout: SegmentLayout, number: int) -> str:
-    """Name a segment in a message."""
+    """Return the name of a segment for messages."""
     if not layout.tiled:
         return f"strip {number}"
     plane, inside = divmod(number, layout.across * layout.down)
@@ -215,7 +216,7 @@ def _segment(layout: SegmentLayout, number: int) -> str:
 def _runs(
     layout: SegmentLayout, wanted: list[tuple[int, int, int]]
 ) -> list[list[tuple[int, int, int]]]:
-    """Group segments that lie one after the other in the file."""
+    """Group segments that are contiguous in the file."""
     runs: list[list[tuple[int, int, int]]] = []
     end = start = -1
     for segment in wanted:
@@ -275,7 +276,7 @@ def _row_runs(
 def _holds(layout: SegmentLayout, count: int, row: int) -> bool:
     """Whether an uncompressed segment is as long as its pixels need.
 
-    Some writers count pixels instead of bytes; TiffParser.getTile allows for that.
+    Some writers store the number of pixels instead of bytes; TiffParser.getTile accepts that.
     """
     needed = layout.rows_of(row) * layout.row_bytes
     return count >= needed or count * layout.dtype.itemsize == needed

@@ -1,4 +1,4 @@
-"""The structure of TIFF files: header, directories, tags, and the grid of tiles or strips.
+"""The structure of TIFF directories in this backend: the grid of tiles or strips, JPEG headers.
 
-Everything that reads or writes TIFF headers uses it. Imports nothing else of this backend.
+Everything that decodes or encodes segments uses it. Imports nothing else of this backend.
 """

@@ -1,8 +1,8 @@
-"""What the header of a JPEG stream says about its colours, compared with what the TIFF says.
+"""The colour space in the header of a JPEG stream, compared with that in the TIFF.
 
-TIFF leaves colour to PhotometricInterpretation (TIFF technical note 2); Java's ImageIO, and so
-Bio-Formats, goes by the stream: Adobe marker, JFIF marker, component names. Where the two disagree
-nobody knows what the writer meant.
+TIFF defines colour by PhotometricInterpretation (TIFF technical note 2); Java's ImageIO, and so
+Bio-Formats, uses the stream: Adobe marker, JFIF marker, component names. If the two differ, the
+intention of the writer is unknown.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["check_colors", "jpeg2000_size", "stream_is_rgb"]
 
 _PEEK = 4096
 _APP0, _APP14, _START_OF_SCAN = 0xE0, 0xEE, 0xDA
-# Start of frame, of the kinds that are not tables (JPEG, table B.1).
+# Start-of-frame markers, without those of tables (JPEG, table B.1).
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 
 
 def stream_is_rgb(data: bytes) -> bool | None:
-    """Return whether a JPEG stream's three components are RGB, or None where nothing says.
+    """Return whether a JPEG stream's three components are RGB, or None if it is not stated.
 
     The rules are those of libjpeg's default_decompress_parms, with ImageIO's for components of
     unknown names.
@@ -60,14 +60,14 @@ def stream_is_rgb(data: bytes) -> bool | None:
         return adobe == 0
     if names in (b"RGB", b"\1\2\3"):
         return names == b"RGB"
-    # Colour stored at half size is no RGB; scanners leave full size RGB unmarked.
+    # Subsampled colour is not RGB; scanners do not mark RGB at full size.
     return len(set(factors)) == 1
 
 
 def jpeg2000_size(data: bytes | memoryview) -> tuple[int, int, int] | None:
     """Return (height, width, components) that a JPEG 2000 stream declares, or None if it has none.
 
-    The stream is a codestream (ITU-T T.800, annex A.5.1) or lies in a JP2 file (annex I).
+    The stream is a codestream (ITU-T T.800, annex A.5.1) or inside a JP2 file (annex I).
     """
     start = 0
     if bytes(data[4:8]) == b"jP  ":
@@ -87,12 +87,12 @@ def jpeg2000_size(data: bytes | memoryview) -> tuple[int, int, int] | None:
 
 
 def check_colors(tiff: OpenTiff, layout: SegmentLayout) -> None:
-    """Look at the first JPEG segment of a colour image.
+    """Check the first JPEG segment of a colour image.
 
     Raises
     ------
     Unsupported
-        The stream says one colour space and the TIFF another.
+        The stream declares one colour space and the TIFF another.
     """
     if layout.compression != JPEG or layout.segment_samples != 3:
         return

@@ -1,7 +1,7 @@
-"""How one directory stores its pixels: sizes, sample type, segments, compression.
+"""How a directory stores its pixels: sizes, sample type, segments, compression.
 
 A `SegmentLayout` describes a directory that this backend decodes exactly as Bio-Formats' TiffParser
-does. For any other, `layout_of` raises `Unsupported` with the reason.
+does. For others, `layout_of` raises `Unsupported` with the reason.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ _MOST_SAMPLES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class SegmentLayout:
-    """Where and how the pixels of one directory are stored.
+    """The storage of the pixels of one directory.
 
     Attributes
     ----------
     width, length
-        Of the image, in pixels.
+        Size of the image, in pixels.
     tile_width, tile_length
-        Of a segment; a strip is as wide as the image.
+        Size of a segment; a strip is as wide as the image.
     tiled
-        Whether segments are tiles; the last strip is shorter, the last tile is not.
+        Whether segments are tiles; the last strip may be shorter, the last tile may not.
     samples
-        Per pixel.
+        Samples per pixel.
     planar
-        Whether each sample has segments of its own.
+        Whether each sample has separate segments.
     dtype
-        Of the pixels handed out, in native byte order.
+        Type of the returned pixels, in native byte order.
     byteorder
-        "<" or ">", of multi-byte samples as stored.
+        "<" or ">", the byte order of stored samples.
     bits
-        Stored bits a sample; below the dtype's size, samples are packed.
+        Stored bits per sample; samples are packed if it is below the size of the dtype.
     compression, predictor, photometric
         As stored.
     inverted
-        Whether 0 is white; pixels are handed out with 0 black, as Bio-Formats has it.
+        Whether 0 is stored as white; returned pixels have 0 as black, as in Bio-Formats.
     reversed_bits
         Whether the lowest bit of each stored byte comes first (FillOrder 2).
     offsets, counts
-        Of each segment, row by row, then sample by sample where planar.
+        Position and length of each segment, row by row, then sample by sample if planar.
     tables
         JPEG tables that all segments share, or empty.
     extra_compression
@@ -90,17 +90,17 @@ class SegmentLayout:
 
     @property
     def across(self) -> int:
-        """Segments in a row."""
+        """Number of segments in a row."""
         return -(-self.width // self.tile_width)
 
     @property
     def down(self) -> int:
-        """Segments in a column."""
+        """Number of segments in a column."""
         return -(-self.length // self.tile_length)
 
     @property
     def segment_samples(self) -> int:
-        """Samples per pixel that one segment holds."""
+        """Samples per pixel in one segment."""
         return 1 if self.planar else self.samples
 
     @property
@@ -110,11 +110,11 @@ class SegmentLayout:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row of a decoded byte stream; rows begin at whole bytes."""
+        """Bytes of one row of a decoded byte stream; each row starts at a whole byte."""
         return -(-self.tile_width * self.segment_samples * self.bits // 8)
 
     def rows_of(self, row: int) -> int:
-        """Rows that segments in segment row `row` hold."""
+        """Return the number of rows of segments in segment row `row`."""
         if self.tiled:
             return self.tile_length
         return min(self.tile_length, self.length - row * self.tile_length)
@@ -127,10 +127,10 @@ class SegmentLayout:
 
     @property
     def band(self) -> tuple[int, int]:
-        """Rows and columns of the blocks that reading is efficient at.
+        """Rows and columns of the blocks in which reading is efficient.
 
-        A tile, or a band of whole neighbouring strips of about a megabyte; rows of an
-        uncompressed strip can be cut anywhere.
+        A tile, or a band of consecutive whole strips of about a megabyte; rows of an uncompressed
+        strip can be read separately.
         """
         if self.tiled:
             return self.tile_length, self.tile_width
@@ -157,7 +157,7 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> SegmentLayout
     Raises
     ------
     Unsupported
-        It is stored in a way that this backend does not decode.
+        It is stored in a form that this backend does not decode.
     UnreadableFile, LimitExceeded
         It contradicts itself, or declares more than the limits allow.
     """
@@ -166,7 +166,7 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> SegmentLayout
     _between(length, "ImageLength", where)
     samples = directory.number(Tag.SamplesPerPixel, 1)
     check_samples(samples, where)
-    # Baseline TIFF requires the tag: without it, raw pixels would be a guess.
+    # Baseline TIFF requires the tag: without it, reading pixels as uncompressed would be a guess.
     method = COMPRESSION_OF_TAG.get(directory.number(Tag.Compression, -1))
     if method is None:
         raise Unsupported(f"TIFF compression {directory.number(Tag.Compression, -1)}")
@@ -217,9 +217,9 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> SegmentLayout
 
 
 def check_samples(samples: int, where: str) -> None:
-    """Raise `UnreadableFile` if a pixel has no samples, or more than any real one.
+    """Raise `UnreadableFile` if a pixel has no samples, or more than real files have.
 
-    The field holds up to 65535, for each of which other readers make a channel with its metadata.
+    The field allows up to 65535, for each of which other readers make a channel with metadata.
     """
     if not 1 <= samples <= _MOST_SAMPLES:
         raise UnreadableFile(f"{where}: SamplesPerPixel is {samples:,}; the file is damaged.")
@@ -240,10 +240,10 @@ def _between(value: int, name: str, where: str) -> None:
 
 
 def _sample_type(directory: Directory, compression: str, samples: int) -> tuple[np.dtype[Any], int]:
-    """Return the dtype of pixels and the stored bits of a sample."""
+    """Return the dtype of pixels and the stored bits per sample."""
     stored = directory.numbers(Tag.BitsPerSample)
     if len(stored) not in (1, samples) and (stored or samples > 1):
-        # Many writers give one number for all samples; any other count is a mistake somewhere.
+        # Many writers store one number for all samples; any other count is an error.
         raise Unsupported(f"BitsPerSample of {len(stored)} samples where a pixel has {samples}")
     depths = set(stored or (1,))
     formats = set(directory.numbers(Tag.SampleFormat, (1,)))
@@ -265,12 +265,12 @@ def _sample_type(directory: Directory, compression: str, samples: int) -> tuple[
 def _photometric(
     directory: Directory, compression: str, samples: int, dtype: np.dtype[Any]
 ) -> tuple[int, bool]:
-    """Return the photometric interpretation, and whether pixels are to be inverted."""
+    """Return the photometric interpretation, and whether pixels must be inverted."""
     photometric = directory.number(Tag.PhotometricInterpretation, -1)
     if photometric == _WHITE_IS_ZERO:
-        # Bio-Formats inverts all but JPEG (TiffParser.unpackBytes).
+        # Bio-Formats inverts all except JPEG (TiffParser.unpackBytes).
         if dtype.kind not in "ui" or compression not in BYTE_STREAMS:
-            raise Unsupported("WhiteIsZero pixels that are no plain integers")
+            raise Unsupported("WhiteIsZero pixels that are not plain integers")
         return photometric, True
     if photometric == PALETTE and samples > 1:
         raise Unsupported("palette pixels with several samples")
@@ -303,17 +303,17 @@ def _predictor(directory: Directory, compression: str, dtype: np.dtype[Any], bit
 def _segments(
     directory: Directory, tag: int, wanted: int, where: str
 ) -> np.ndarray[Any, np.dtype[Any]]:
-    """Return the places or lengths of the segments that there should be, not of more."""
+    """Return the positions or lengths of the declared segments; further values are ignored."""
     values = directory.array(tag, wanted)
     if values is None:
-        raise Unsupported(f"no tag {tag}: the places of its segments are not stored")
+        raise Unsupported(f"no tag {tag}: the positions of its segments are not stored")
     if values.dtype.kind != "u":
         raise UnreadableFile(f"{where}: tag {tag} has a signed type; the file is damaged.")
     return values
 
 
 def _check_segments(layout: SegmentLayout, wanted: int, directory: Directory, where: str) -> None:
-    """Compare the segments declared with those stored, and with the limits."""
+    """Compare the declared segments with those stored, and with the limits."""
     limits = directory.limits
     decoded = layout.tile_width * layout.tile_length * layout.segment_samples
     decoded *= layout.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Segments that go from one TIFF to another as they are stored, neither decoded nor encoded."""
+"""Segments that are copied from one TIFF to another without decoding and encoding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Copied", "copied_from", "stored_as"]
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What the tags of a directory say of segments that are copied; see `encode.Encoding`."""
+    """The encoding of copied segments in the tags of a directory; see `encode.Encoding`."""
 
     dtype: np.dtype[Any]
     samples: int
@@ -36,10 +36,10 @@ class Copied:
 
 
 def stored_as(layout: SegmentLayout) -> StoredAs | None:
-    """Return how a directory's segments are encoded, or None where they cannot be copied.
+    """Return how a directory's segments are encoded, or None if they cannot be copied.
 
-    Only tiles are copied: strips are as wide as their image, and the last one is shorter. Pixels
-    that are handed out otherwise than they are stored (0 is white, packed bits) stay behind too.
+    Only tiles are copied: strips are as wide as their image, and the last one is shorter. Segments
+    whose pixels are converted when read (0 is white, packed bits) are not copied either.
     """
     if not layout.tiled or layout.planar or layout.packed:
         return None
@@ -52,7 +52,7 @@ def stored_as(layout: SegmentLayout) -> StoredAs | None:
     swapped = layout.byteorder != BYTE_ORDER and layout.dtype.itemsize > 1
     if swapped and layout.compression in BYTE_STREAMS:
         return None
-    # Places in a palette are handed out as grey, and written as such: OME has no palette.
+    # Palette indices are read as grey, and written as such: OME has no palette.
     grey = layout.photometric == PALETTE
     return StoredAs(
         "tiff",
@@ -70,6 +70,6 @@ def stored_as(layout: SegmentLayout) -> StoredAs | None:
 
 
 def copied_from(stored: StoredAs) -> Copied:
-    """Return what the tags have to say of segments encoded like this."""
-    told = dict(stored.details)
-    return Copied(**{**told, "dtype": np.dtype(told["dtype"])})
+    """Return the tags for segments with this encoding."""
+    details = dict(stored.details)
+    return Copied(**{**details, "dtype": np.dtype(details["dtype"])})

@@ -1,4 +1,4 @@
-"""Pixels of one chunk to one stored segment, and the options that say how."""
+"""Encoding of one chunk to one stored segment, and its options."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.runtime.arguments import flag
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.runtime.writer_options import refuse_unknown
 from bfbridge.tiff.tags import COMPRESSIONS
-from bfbridge_ometiff.codecs import DecodeBuffer, encode
+from bfbridge_ometiff.codecs import encode
 from bfbridge_ometiff.structure.segment_layout import DEFLATE, JPEG, JPEG2000, YCBCR
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Methods that are written, in the order in which messages list them.
+# Methods that can be written, in the order of messages.
 _METHODS: Final = {name: method for name, method in COMPRESSIONS.items() if method.levels}
 _PREDICTABLE: Final = tuple(name for name, method in _METHODS.items() if method.predictable)
 OPTIONS: Final = ("compression", "level", "predictor", "tile", "whole_tiles", "bigtiff")
@@ -37,12 +38,12 @@ _DEFAULT_TILE: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class EncodingOptions:
-    """What the options ask for, checked.
+    """The checked options.
 
     Attributes
     ----------
     compression, level
-        One of deflate, zstd, lzw, jpeg, jpeg2000, none; and how hard.
+        One of deflate, zstd, lzw, jpeg, jpeg2000, none; and its level.
     predictor
         "auto", or 1 (none), 2 (differences of neighbours) or 3 (floating point).
     tile
@@ -133,12 +134,12 @@ def _tile_of(tile: Any) -> tuple[int, int]:
 
 
 def tile_from_chunks(chunks: Any, tile: Any = None) -> Any:
-    """Return the tile that a chunk size along the last axes of T, C, Z, Y, X means.
+    """Return the tile for a chunk size along the last axes of T, C, Z, Y, X.
 
     Raises
     ------
     BadArgument
-        A chunk has several planes, which no TIFF tile has, or `tile` is another size.
+        A chunk has several planes, unlike a TIFF tile, or `tile` is another size.
     """
     sizes = tuple(chunks) if np.iterable(chunks) else (chunks, chunks)
     whole = all(isinstance(size, (int, np.integer)) for size in sizes)
@@ -162,14 +163,14 @@ def _bigtiff_of(bigtiff: Any) -> bool | str:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the segments of one image are made.
+    """The encoding of the segments of one image.
 
     Attributes
     ----------
     dtype
-        Of the pixels, in native byte order, which is also the byte order stored.
+        Type of the pixels, in native byte order, which is also the stored byte order.
     samples
-        Per pixel, side by side.
+        Samples per pixel, interleaved.
     compression, level
         As in `EncodingOptions`.
     predictor
@@ -187,7 +188,7 @@ class Encoding:
 
     @property
     def lossy(self) -> bool:
-        """Whether pixels change."""
+        """Whether encoding changes pixels."""
         return self.compression == JPEG or (self.compression == JPEG2000 and self.level > 0)
 
     @property
@@ -204,14 +205,14 @@ class Encoding:
 
     @property
     def tables(self) -> bytes:
-        """JPEG tables that segments share: none, each has its own."""
+        """JPEG tables that segments share: none, each segment has its own."""
         return b""
 
-    def encode(self, pixels: Array, scratch: DecodeBuffer) -> bytes | memoryview:
+    def encode(self, pixels: Array, scratch: ThreadBuffer) -> bytes | memoryview:
         """Return the stored bytes of a whole segment.
 
         `pixels` are (Y, X, samples), contiguous unless predictor 2 takes their differences.
-        Uncompressed, that is a view of `pixels`.
+        For uncompressed segments, the result is a view of `pixels`.
         """
         if self.predictor == 2:
             room = scratch.get(pixels.nbytes).view(self.dtype).reshape(pixels.shape)
@@ -222,14 +223,14 @@ class Encoding:
 
 
 def encoding_for(dtype: np.dtype[Any], samples: int, settings: EncodingOptions) -> Encoding:
-    """Choose how an image's segments are made.
+    """Choose the encoding of an image's segments.
 
     Raises
     ------
     Unsupported
-        OME-TIFF, or the compression asked for, cannot hold the pixels.
+        OME-TIFF, or the requested compression, cannot store the pixels.
     BadArgument
-        The predictor asked for does not fit the pixels.
+        The requested predictor does not fit the pixels.
     """
     dtype = np.dtype(np.uint8) if dtype == np.dtype(bool) else dtype.newbyteorder("=")
     compression = settings.compression
@@ -250,7 +251,7 @@ def encoding_for(dtype: np.dtype[Any], samples: int, settings: EncodingOptions) 
         )
     predictor = settings.predictor
     if predictor == "auto":
-        # Bio-Formats cannot read predictor 3, so floating point gets none unless asked for.
+        # Bio-Formats cannot read predictor 3, so floating point has none unless requested.
         predictor = 2 if compression in _PREDICTABLE and dtype.kind in "ui" else 1
     suits = {1: True, 2: dtype.kind in "ui", 3: dtype.kind == "f"}[int(predictor)]
     if not suits:

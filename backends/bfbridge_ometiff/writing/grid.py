@@ -1,4 +1,4 @@
-"""The segments of one level of an image being written: where each is, and the tags that say so."""
+"""The segments of one level of an image being written: their positions, and the tags of a plane."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 from bfbridge_ometiff.writing.copying import Copied
 from bfbridge_ometiff.writing.encode import Encoding
 
-__all__ = ["Grid", "grid_of"]
+__all__ = ["SegmentGrid", "grid_of"]
 
 _FORMATS: Final = {"u": 1, "i": 2, "f": 3, "c": 6, "b": 1}
 _SOFTWARE: Final = "bfbridge"
-# Units of length whose sizes become resolutions; others are stored in OME-XML only.
+# Units of length that are converted to resolution tags; others are stored in OME-XML only.
 _RESOLUTION_UNITS: Final = frozenset({"Å", "pm", "nm", "µm", "mm", "cm", "dm", "m", "in"})
 
 
-class Grid:
-    """One level's segments. Chunk (t, c, z, y, x) is segment number t, c, z, y, x in that order.
+class SegmentGrid:
+    """The segments of one level. Their numbers follow the chunk index (t, c, z, y, x), x fastest.
 
     Attributes
     ----------
     chunks
         The grid of the segments' pixels.
     offsets, counts
-        Of each segment in the file; a count of 0 is one not yet written.
+        Position and length of each segment; length 0 means not yet written.
     planes
-        Stored planes; the samples of a pixel share one.
+        Number of stored planes; the samples of a pixel share one.
     segments
-        Of one plane.
+        Number of segments of one plane.
     layout
-        How a segment is stored, for reading it back.
+        Layout of a segment, for reading it back.
     """
 
     def __init__(
@@ -66,12 +66,10 @@ class Grid:
         Raises
         ------
         BadArgument
-            It lies outside the grid.
+            It is outside the grid.
         """
         if index not in self.chunks:
-            raise BadArgument(
-                f"chunk {index} lies outside the grid {self._blocks} (T, C, Z, Y, X)."
-            )
+            raise BadArgument(f"chunk {index} is outside the grid {self._blocks} (T, C, Z, Y, X).")
         return self.chunks.number(index)
 
     def segment_shape(self, row: int) -> tuple[int, int, int]:
@@ -82,14 +80,14 @@ class Grid:
         return length, width, self._samples
 
     def rows_at(self, number: int) -> int:
-        """Return the rows that segment `number` holds."""
+        """Return the number of rows of segment `number`."""
         return self.segment_shape(number // self._blocks[4] % self._blocks[3])[0]
 
     def planes_in_order(self) -> Iterator[int]:
         """Yield the plane numbers, (t, c, z) in that order, in the image's DimensionOrder."""
         t, c, z = self._blocks[:3]
         numbers = np.arange(t * c * z).reshape(t, c, z)
-        # The first axis named varies fastest, which is numpy's last.
+        # The first axis of the name varies fastest, which is numpy's last.
         axes = tuple("TCZ".index(axis) for axis in reversed(self._order[2:]))
         yield from numbers.transpose(axes).ravel().tolist()
 
@@ -140,7 +138,7 @@ class Grid:
         return tags
 
     def _resolution(self, size: PixelSize) -> list[TagValue]:
-        """Return resolutions in pixels per centimetre, or without unit where none is known."""
+        """Return resolutions in pixels per centimetre, or without a unit if unknown."""
         across = _per_centimetre(size.x, self._scale[1])
         down = _per_centimetre(size.y, self._scale[0])
         if across is None and down is None:
@@ -165,7 +163,7 @@ def _per_centimetre(size: Quantity | None, scale: float) -> float | None:
     return 1 / length if length > 0 else None
 
 
-def grid_of(image: Image, number: int, encoding: Encoding | Copied, order: str) -> Grid:
+def grid_of(image: Image, number: int, encoding: Encoding | Copied, order: str) -> SegmentGrid:
     """Return the grid of one level of an image.
 
     Raises
@@ -179,17 +177,17 @@ def grid_of(image: Image, number: int, encoding: Encoding | Copied, order: str) 
     strips = chunk[4] >= level.shape[4]
     if chunk[0] != 1 or chunk[1] != image.samples or chunk[2] != 1 or not (tiled or strips):
         raise BadArgument(
-            f"level {number}: chunk {chunk} (T, C, Z, Y, X) is no TIFF tile; it needs 1, "
+            f"level {number}: chunk {chunk} (T, C, Z, Y, X) is not a TIFF tile; it needs 1, "
             f"{image.samples}, 1 and multiples of 16, or whole rows."
         )
     full = image.levels[0].shape
     scale = (full[3] / level.shape[3], full[4] / level.shape[4]) if number else (1.0, 1.0)
-    grid = Grid(level.shape, chunk, image.samples, order, scale)
+    grid = SegmentGrid(level.shape, chunk, image.samples, order, scale)
     grid.layout = _layout(grid, encoding, tiled=tiled)
     return grid
 
 
-def _layout(grid: Grid, encoding: Encoding | Copied, *, tiled: bool) -> SegmentLayout:
+def _layout(grid: SegmentGrid, encoding: Encoding | Copied, *, tiled: bool) -> SegmentLayout:
     rows, columns, samples = grid.segment_shape(0)
     nowhere: np.ndarray[Any, Any] = np.zeros(0, np.uint64)
     return SegmentLayout(

@@ -1,4 +1,4 @@
-"""The OME-XML that an OME-TIFF carries: the caller's document with what the file makes true."""
+"""The OME-XML in a written OME-TIFF: the caller's document, with sizes and types of the file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["finished_xml"]
 
 
 def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
-    """Return the document to be stored; the caller's is not changed.
+    """Return the document to store; the caller's document is not changed.
 
-    Sizes, pixel type, samples and byte order are those of `specs`. Each image's planes follow one
-    another in its DimensionOrder, so one TiffData without a file name says where they are, and
-    stays true when the file is renamed.
+    Sizes, pixel type, samples and byte order are those of `specs`. The planes of each image are
+    consecutive in its DimensionOrder, so one TiffData without a file name describes them, and
+    stays correct when the file is renamed.
 
     Raises
     ------
     BadArgument
-        The document has not one Image for each spec.
+        The number of images in the document is not that of the specs.
     """
     from ome_types import model
 
@@ -59,12 +59,12 @@ def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
     _make_unique(list(document.images), "Image")
     _make_unique([image.pixels for image in document.images], "Pixels")
     _make_unique([c for image in document.images for c in image.pixels.channels], "Channel")
-    # Some readers know OME-XML by its first five characters.
+    # Some readers recognise OME-XML by its first five characters.
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml_from_model(document)}'
 
 
 def _fit_channels(pixels: Any, wanted: int, samples: int) -> None:
-    """Leave as many channels as the image has."""
+    """Limit the channels to those of the image."""
     from ome_types import model
 
     del pixels.channels[wanted:]
@@ -76,7 +76,7 @@ def _fit_channels(pixels: Any, wanted: int, samples: int) -> None:
 
 
 def _make_unique(parts: Iterable[Any], kind: str) -> None:
-    """Give new identifiers to parts whose identifier another part has already."""
+    """Assign new identifiers to parts whose identifier is already in use."""
     parts = list(parts)
     taken: set[str] = set()
     known = {part.id for part in parts}

@@ -1,4 +1,4 @@
-"""What NGFF documents say of images: axes, sizes, names, channels, and what OME has no place for.
+"""Metadata of images in NGFF documents: axes, sizes, names, channels, and values unknown to OME.
 
 Imported by reader.py and writer.py.
 """

@@ -1,8 +1,8 @@
-"""What NGFF's documents say of an image and neither the record nor the OME model has a place for.
+"""Metadata in NGFF's documents that neither the record nor the OME model contains.
 
-Read from a store, it is handed to whatever writer comes next; written to a store, it is put back
-where it was. Keys that describe the layout of the store, and those that the writer computes from
-the pixels, are not taken along.
+Metadata read from one store are passed to the next writer; when written to a store, they are put
+back into their original places. Keys that describe the layout of the store, and those that the
+writer computes from the pixels, are not copied.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _AXIS: Final = frozenset({"name", "type", "unit"})
 
 
 def unit_of(place: int, unit: str | None) -> str | None:
-    """Return OME's symbol of an axis's unit; None for one that is unknown or of another kind.
+    """Return OME's symbol of an axis's unit; None for an unknown unit or another quantity.
 
     Parameters
     ----------
@@ -46,16 +46,16 @@ def unit_of(place: int, unit: str | None) -> str | None:
 
 
 def extras_of(found: FoundImage, places: Sequence[int | None], count: int) -> Extras:
-    """Return what a store says of an image beside its record.
+    """Return the metadata of an image in addition to its record.
 
     Parameters
     ----------
     found
         The image.
     places
-        Which of T, C, Z, Y, X each of its axes is.
+        For each axis, which of T, C, Z, Y, X it is.
     count
-        Channels.
+        Number of channels.
     """
     multiscale, node = found.multiscale, found.node
     if multiscale is None or node is None:
@@ -89,7 +89,7 @@ def _others(value: Any, known: frozenset[str]) -> dict[str, Any]:
 
 
 def _channels(listed: Any, count: int) -> tuple[Mapping[str, Any], ...]:
-    """Return how each channel is displayed, beside its name and colour."""
+    """Return the display settings of each channel, except its name and colour."""
     entries = listed[:count] if isinstance(listed, list) else []
     found = [
         {
@@ -105,7 +105,7 @@ def _channels(listed: Any, count: int) -> tuple[Mapping[str, Any], ...]:
 
 
 def _axes(entry: Mapping[str, Any], axes: Any, places: Sequence[int | None]) -> dict[str, Any]:
-    """Return what the axes have beside name, type and unit, by their letters."""
+    """Return the keys of the axes except name, type and unit, by their letters."""
     stored = entry.get("axes")
     if not isinstance(stored, list) or len(stored) != len(axes):
         return {}
@@ -120,7 +120,7 @@ def _axes(entry: Mapping[str, Any], axes: Any, places: Sequence[int | None]) -> 
 def _shifts(
     shifts: Sequence[Sequence[float]], places: Sequence[int | None]
 ) -> list[dict[str, float]]:
-    """Return, for each level, where its first element lies, in level-0 elements."""
+    """Return, for each level, the position of its first element, in level-0 elements."""
     found = [
         {
             AXES[place].lower(): value

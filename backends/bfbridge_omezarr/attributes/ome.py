@@ -1,4 +1,4 @@
-"""OME metadata (ome_types) of images and plates that have none stored."""
+"""OME metadata (ome_types) of images and plates without stored OME metadata."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_ome"]
 
-# Planes that are given positions, of one image and of all together; of more, the first one only.
+# Most planes with positions, per image and in total; for more, only the first plane has one.
 _MOST_PLANES: Final = 16_384
 _MOST_IN_ALL: Final = 100_000
 
@@ -49,24 +49,26 @@ def make_ome(
     described
         For each image, whether `xml` describes it (not None).
     extras
-        What else is known of each image. Of those that `xml` does not describe, the origin becomes
+        Further metadata of each image. For images that `xml` does not describe, the origin becomes
         the planes' positions.
     plate
-        Added where `xml` has none.
+        Added if `xml` has none.
     """
     from ome_types import OME
 
     document = OME() if xml is None else model_from_xml(xml, "OME/METADATA.ome.xml")
-    told = extras or [Extras()] * len(images)
-    planes = [_count_planes(image, each.origin) for image, each in zip(images, told, strict=True)]
+    all_extras = extras or [Extras()] * len(images)
+    planes = [
+        _count_planes(image, each.origin) for image, each in zip(images, all_extras, strict=True)
+    ]
     most = _MOST_PLANES if sum(planes) <= _MOST_IN_ALL else 1
     document.images = [
         _agreeing(document.images[i], image)
         if xml is not None and described[i] is not None
-        else _image(i, image, told[i].origin, every_plane=planes[i] <= most)
+        else _image(i, image, all_extras[i].origin, every_plane=planes[i] <= most)
         for i, image in enumerate(images)
     ]
-    attach_extras(document, told)
+    attach_extras(document, all_extras)
     if plate is not None and not document.plates:
         document.plates = [_plate(plate, [image.id for image in document.images])]
     return document
@@ -103,14 +105,14 @@ def _plate(plate: PlateWells, images: Sequence[str]) -> Plate:
 
 
 class _Numbered:
-    """Rows or columns by name, numbered as OME does: A and 1 are 0, used or not.
+    """Rows or columns by name, numbered as in OME: A and 1 are 0, used or not.
 
     Attributes
     ----------
     numbers
         Number of each name.
     convention
-        "letter", "number", or None for names that are neither; these are numbered in order.
+        "letter", "number", or None for other names, which are numbered in order.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -132,7 +134,7 @@ def _letters(name: str) -> int:
 
 
 def ome_type_of(dtype: np.dtype[Any]) -> str:
-    """Return the OME pixel type nearest to a dtype; OME has no float16 and no 64-bit integers."""
+    """Return the OME pixel type closest to a dtype; OME has no float16 and no 64-bit integers."""
     known = pixel_type_of(dtype)
     if known is not None:
         return known
@@ -140,7 +142,7 @@ def ome_type_of(dtype: np.dtype[Any]) -> str:
 
 
 def _agreeing(element: OmeImageModel, image: Image) -> OmeImageModel:
-    """Make a stored element say what the record says: it takes account of NGFF's metadata."""
+    """Update a stored element from the record, which includes NGFF's metadata."""
     from ome_types.model import Channel as OmeChannel
 
     pixels = element.pixels
@@ -166,7 +168,7 @@ def _agreeing(element: OmeImageModel, image: Image) -> OmeImageModel:
 
 
 def _set_quantity(pixels: Any, name: str, quantity: Quantity | None) -> None:
-    """Set a size that differs; equal ones are not written where the document leaves them out."""
+    """Set a size that differs; equal sizes are not added to a document that omits them."""
     if quantity is None:
         return
     unit = getattr(pixels, f"{name}_unit")
@@ -188,7 +190,7 @@ def _count_planes(image: Image, origin: Mapping[str, Quantity]) -> int:
 
 
 def _planes(image: Image, origin: Mapping[str, Quantity], *, every_plane: bool) -> list[OmePlane]:
-    """Return planes with their positions; of very many, the first one only."""
+    """Return planes with their positions; if there are very many, only the first one."""
     from ome_types.model import Plane
 
     if not set(origin) & set("xyz"):

@@ -1,7 +1,7 @@
-"""Names, sizes and channels of an image, where NGFF and OME-XML both say something of them.
+"""Names, sizes and channels of an image for which both NGFF and OME-XML have metadata.
 
-NGFF is what viewers show and what programs edit, so it goes first where it says something definite:
-a size with a unit, a colour, a label that is more than a number. OME-XML has the rest.
+Viewers show NGFF and programs edit it, so it is preferred if it is specific: a size with a unit, a
+colour, a label that is more than a number. Other values come from OME-XML.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from bfbridge_omezarr.hierarchy.ngff import channels_of, pixel_size
 if TYPE_CHECKING:
     from bfbridge.ome.xml import OmeImage
     from bfbridge_omezarr.hierarchy.layout import FoundImage
-    from bfbridge_omezarr.hierarchy.ngff import Axis
+    from bfbridge_omezarr.hierarchy.ngff import NgffAxis
 
 __all__ = ["channels_from", "name_from", "sizes_from", "time_step_from"]
 
-# What programs call channels that have no name: "Channel 0", "C1", "0", "Channel:0:1".
+# Default channel names of programs: "Channel 0", "C1", "0", "Channel:0:1".
 _NUMBERED: Final = re.compile(r"(channel|chan|ch|c)?[\s:_.-]*\d+([:_.-]\d+)*", re.IGNORECASE)
 
 
 def name_from(found: FoundImage, described: OmeImage | None) -> str | None:
-    """Return an image's name: of its place in the hierarchy, else OME's, else NGFF's."""
+    """Return an image's name: from its place in the hierarchy, else OME's, else NGFF's."""
     if found.name is not None:
         return found.name
     if described is not None and described.name:
@@ -39,11 +39,11 @@ def name_from(found: FoundImage, described: OmeImage | None) -> str | None:
 
 def sizes_from(
     found: FoundImage,
-    axes: Sequence[Axis],
+    axes: Sequence[NgffAxis],
     places: Sequence[int | None],
     described: OmeImage | None,
 ) -> PixelSize:
-    """Return the pixel size: NGFF's if it has a unit, else OME's, else NGFF's without unit."""
+    """Return the pixel size: NGFF's with a unit, else OME's, else NGFF's without a unit."""
     if found.multiscale is None:
         return PixelSize()
     size = pixel_size(found.multiscale.scale, axes, places)
@@ -55,11 +55,11 @@ def sizes_from(
 
 def time_step_from(
     found: FoundImage,
-    axes: Sequence[Axis],
+    axes: Sequence[NgffAxis],
     places: Sequence[int | None],
     described: OmeImage | None,
 ) -> Quantity | None:
-    """Return the time between time points: NGFF's if it has a unit, else OME's."""
+    """Return the time between time points: NGFF's if it has a unit, otherwise OME's."""
     own = None
     scale = () if found.multiscale is None else found.multiscale.scale
     for value, axis, place in zip(scale, axes, places, strict=False):
@@ -70,7 +70,7 @@ def time_step_from(
 
 
 def _agreed(ngff: Quantity | None, ome: Quantity | None) -> Quantity | None:
-    """Return one of two quantities; OME's where both say the same, as it has more units."""
+    """Return one of two quantities; OME's if both are equal, as OME has more units."""
     if ngff is None or ome is None:
         return ngff or ome
     if ngff.unit == "pixel":
@@ -80,7 +80,7 @@ def _agreed(ngff: Quantity | None, ome: Quantity | None) -> Quantity | None:
 
 
 def channels_from(found: FoundImage, described: OmeImage | None, count: int) -> tuple[Channel, ...]:
-    """Return the channels; NGFF has no samples, so one of several samples becomes as many."""
+    """Return the channels; NGFF has no samples, so each sample becomes a channel."""
     named = channels_of(found.omero, count)
     stored = [c for c in described.channels for _ in range(c.samples)] if described else []
     if len(stored) != count:
@@ -112,6 +112,6 @@ def _channel_color(
     if ome.samples > 1 or shown is None:
         return ome.color or shown
     if ome.color is None:
-        # NGFF must have a colour: bfbridge's own, where there is none, says nothing.
+        # NGFF requires a colour; the default that bfbridge writes has no meaning.
         return None if shown == default_color(place, count) else shown
     return ome.color if ome.color[:3] == shown[:3] else shown

@@ -1,4 +1,4 @@
-"""Zarr array metadata, versions 2 and 3, checked and made into one record.
+"""Zarr array metadata, versions 2 and 3, checked and converted to one record.
 
 Sources: the Zarr storage specification version 2 (``.zarray``), the Zarr core specification
 version 3 (``zarr.json``), and its ``sharding_indexed`` codec.
@@ -15,7 +15,7 @@ import numpy as np
 
 from bfbridge.errors import BfbridgeError, UnreadableFile, Unsupported
 from bfbridge.limits import check, nbytes
-from bfbridge_omezarr.chunked.codecs import Decoder, decoders_v2, decoders_v3
+from bfbridge_omezarr.chunked.codecs import ChunkDecoder, decoders_v2, decoders_v3
 
 if TYPE_CHECKING:
     from bfbridge.limits import Limits
@@ -41,21 +41,21 @@ _FEW_CHUNKS: Final = 10
 
 
 class NotDirect(Exception):
-    """A sound array that zarr-python must read; the message is the reason."""
+    """A valid array that zarr-python must read; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardInfo:
-    """How the chunks of one shard are found.
+    """The layout of one shard.
 
     Attributes
     ----------
     shape
-        Of the shard, in elements.
+        Shape of the shard, in elements.
     grid
         Chunks of the shard along each axis.
     at_end
-        Whether the index lies at the end of the shard.
+        Whether the index is at the end of the shard.
     index_bytes
         Stored size of the index.
     checked
@@ -76,30 +76,30 @@ class ArrayInfo:
     Attributes
     ----------
     key
-        Of the array in its store.
+        Key of the array in its store.
     shape, chunks
         In the array's own axis order; `chunks` are the inner ones of a sharded array.
     dtype
-        As stored, with byte order; bool is taken as uint8.
+        Stored type, including byte order; bool is read as uint8.
     fill
-        What a missing chunk holds.
+        Value of missing chunks.
     decoders
-        From stored bytes to the bytes of a chunk.
+        Decoders from stored bytes to the bytes of a chunk.
     order
-        Axis of the array that each axis of the stored chunk is (Zarr v3's transpose; order "F").
+        Array axis of each axis of the stored chunk (Zarr v3's transpose; order "F").
     separator, prefix
-        Of chunk keys.
-    separator_told
-        Whether the document names the separator. Version 2 has "." then, but stores with "/" were
-        made before it could be named (by early bioformats2raw, by zarr's NestedDirectoryStore).
+        Parts of chunk keys.
+    separator_given
+        Whether the document defines the separator. The default of version 2 is ".", but stores with
+        "/" are older than the key (early bioformats2raw, zarr's NestedDirectoryStore).
     shard
         None unless sharded.
     dimension_names
         As stored, or None.
     direct
-        Whether `bfbridge_omezarr.chunked.chunks` reads it; else zarr-python does.
+        Whether `bfbridge_omezarr.chunked.chunks` reads it; otherwise zarr-python does.
     document
-        As stored, of an array that zarr-python reads.
+        The stored document of an array that zarr-python reads.
     """
 
     key: str
@@ -107,11 +107,11 @@ class ArrayInfo:
     chunks: tuple[int, ...]
     dtype: np.dtype[Any]
     fill: Any
-    decoders: tuple[Decoder, ...] = ()
+    decoders: tuple[ChunkDecoder, ...] = ()
     order: tuple[int, ...] = ()
     separator: Literal["/", "."] = "/"
     prefix: str = ""
-    separator_told: bool = True
+    separator_given: bool = True
     shard: ShardInfo | None = None
     dimension_names: tuple[str | None, ...] | None = None
     direct: bool = True
@@ -123,7 +123,7 @@ class ArrayInfo:
         return prod(self.chunks) * self.dtype.itemsize
 
     def outer_key(self, index: Sequence[int]) -> str:
-        """Return the key of what is stored as one: the chunk, or the shard that it lies in."""
+        """Return the key of the stored unit: the chunk, or the shard that contains it."""
         if self.shard is None:
             return self.chunk_key(index)
         return self.chunk_key([i // n for i, n in zip(index, self.shard.grid, strict=True)])
@@ -142,22 +142,22 @@ def parse_array(
     Parameters
     ----------
     key
-        Of the array.
+        Key of the array.
     document
         The parsed ``.zarray`` or ``zarr.json``.
     zarr_format
         2 or 3.
     limits
-        Bounds of chunks.
+        Limits on chunks.
     where
         The document, for messages.
 
     Raises
     ------
     UnreadableFile
-        The document is no valid array document.
+        The document is not a valid array document.
     Unsupported
-        Its data type or a codec is not handled.
+        Its data type or a codec is not supported.
     LimitExceeded
         Its chunks are larger than the limits allow.
     """
@@ -175,10 +175,10 @@ def parse_array(
 
 
 def _check_count(info: ArrayInfo, limits: Limits, where: str) -> None:
-    """Refuse arrays of more chunks than make sense for their size.
+    """Refuse arrays with too many chunks for their size.
 
-    Each chunk of a region takes a look at the file system, whether it is stored or not. A document
-    of 300 bytes can declare any number of them, and make a plane of a megapixel take minutes.
+    Each chunk of a region is looked up in the file system, whether it is stored or not. A document
+    of 300 bytes can declare any number of chunks, so that reading a small plane takes minutes.
     """
     count = prod(-(-size // chunk) for size, chunk in zip(info.shape, info.chunks, strict=True))
     most = max(limits.directories // _FEW_CHUNKS, prod(info.chunks) * limits.directories // 100)
@@ -204,10 +204,10 @@ def _same_length(shape: tuple[int, ...], other: tuple[int, ...], what: str, wher
 
 
 def _fill(value: Any, dtype: np.dtype[Any], where: str) -> Any:
-    """Return a fill value as a scalar; JSON has strings for what it has no numbers for."""
+    """Return a fill value as a scalar; in JSON, strings represent values that are not numbers."""
     native = dtype.newbyteorder("=")
     if value is None:
-        # Version 2 leaves the content of missing chunks undefined then; zarr-python says zero.
+        # Version 2 does not define the value of missing chunks in this case; zarr-python uses zero.
         return native.type(0)
     try:
         if native.kind == "c" and isinstance(value, list):
@@ -218,7 +218,7 @@ def _fill(value: Any, dtype: np.dtype[Any], where: str) -> Any:
             if value.lower().startswith("0x") and native.kind in "fc":
                 raw = int(value, 16).to_bytes(native.itemsize, "little")
                 return np.frombuffer(raw, native.newbyteorder("<"))[0].astype(native)
-            # Some writers of version 2 give integers as text ("0").
+            # Some writers of version 2 store integers as text ("0").
             value = _SPECIAL[value] if value in _SPECIAL else float(value)
         if native.kind in "iu":
             if value != int(value):
@@ -227,7 +227,7 @@ def _fill(value: Any, dtype: np.dtype[Any], where: str) -> Any:
         return native.type(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise UnreadableFile(
-            f"{where}: the fill value {value!r:.60} is none for {native} pixels."
+            f"{where}: the fill value {value!r:.60} is invalid for {native} pixels."
         ) from error
 
 
@@ -240,9 +240,9 @@ def _parse_v2(key: str, document: Mapping[str, Any], limits: Limits, where: str)
     order = document.get("order", "C")
     if order not in ("C", "F"):
         raise UnreadableFile(f"{where}: order is {order!r:.20}, neither 'C' nor 'F'.")
-    told = document.get("dimension_separator")
-    if told not in (None, "/", "."):
-        raise UnreadableFile(f"{where}: dimension_separator is {told!r:.20}.")
+    separator = document.get("dimension_separator")
+    if separator not in (None, "/", "."):
+        raise UnreadableFile(f"{where}: dimension_separator is {separator!r:.20}.")
     axes = range(len(shape))
     return ArrayInfo(
         key=key,
@@ -252,8 +252,8 @@ def _parse_v2(key: str, document: Mapping[str, Any], limits: Limits, where: str)
         fill=_fill(document.get("fill_value"), dtype, where),
         decoders=decoders_v2(document.get("compressor"), document.get("filters"), where),
         order=tuple(axes if order == "C" else reversed(axes)),
-        separator="/" if told == "/" else ".",
-        separator_told=told is not None,
+        separator="/" if separator == "/" else ".",
+        separator_given=separator is not None,
     )
 
 
@@ -313,7 +313,7 @@ def _parse_v3(key: str, document: Mapping[str, Any], limits: Limits, where: str)
 
 
 def _names(value: Any, count: int) -> tuple[str | None, ...] | None:
-    """Return the names of so many axes, or None where they are not given as they should be."""
+    """Return the names of the axes, or None if they are invalid."""
     if not isinstance(value, list) or len(value) != count:
         return None
     return tuple(value) if all(n is None or isinstance(n, str) for n in value) else None
@@ -328,7 +328,7 @@ def _indirect(
     names: tuple[str | None, ...] | None,
     where: str,
 ) -> ArrayInfo:
-    """Describe an array that zarr-python reads; its chunks are those it stores, if it says."""
+    """Describe an array that zarr-python reads; its chunks are those of the document, if stated."""
     name, grid = _named(document["chunk_grid"], where)
     chunks = shape
     if name == "regular":
@@ -370,7 +370,7 @@ Codecs = list[tuple[str, Mapping[str, Any]]]
 def _sharding(
     codecs: Codecs, chunks: tuple[int, ...], limits: Limits, where: str
 ) -> tuple[ShardInfo | None, tuple[int, ...], Codecs]:
-    """Return the shard, the inner chunks and their codecs; unchanged where there is no sharding."""
+    """Return the shard, the inner chunks and their codecs; unchanged without sharding."""
     if all(name != "sharding_indexed" for name, _ in codecs):
         return None, chunks, codecs
     if len(codecs) > 1:
@@ -399,10 +399,10 @@ def _sharding(
 
 def _codecs_v3(
     codecs: Codecs, dtype: np.dtype[Any], ndim: int, where: str
-) -> tuple[tuple[int, ...], np.dtype[Any], tuple[Decoder, ...]]:
-    """Return axis order, stored dtype and decoders of a chain of codecs.
+) -> tuple[tuple[int, ...], np.dtype[Any], tuple[ChunkDecoder, ...]]:
+    """Return axis order, stored dtype and decoders of a codec chain.
 
-    The chain is array to array (transpose), then one array to bytes (bytes), then bytes to bytes.
+    The chain is array to array (transpose), then array to bytes (bytes), then bytes to bytes.
     """
     order = tuple(range(ndim))
     place = 0
@@ -411,7 +411,7 @@ def _codecs_v3(
         if permutation in ("C", "F"):
             permutation = list(range(ndim))[:: 1 if permutation == "C" else -1]
         if sorted(permutation) != list(range(ndim)):
-            raise UnreadableFile(f"{where}: transpose order {permutation!r:.60} is none.")
+            raise UnreadableFile(f"{where}: transpose order {permutation!r:.60} is invalid.")
         order = tuple(order[axis] for axis in permutation)
         place += 1
     if place == len(codecs) or codecs[place][0] not in ("bytes", "endian"):

@@ -1,7 +1,7 @@
-"""zarr-python's compressors with a bound on what a chunk expands to; imports zarr, so on use only.
+"""zarr-python's compressors with a limit on decompressed size; imports zarr, so used lazily.
 
-zarr-python's own expand a stream to its end, however long that is: a few kilobytes can take all
-memory. These have names of their own, so that no other array in the process gets them.
+zarr-python's own compressors decompress a stream to its end, whatever its length: a few kilobytes
+can use all memory. These have other names, so that no other array in the process uses them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _NAMES: Final = frozenset(
     ["blosc", "gzip", "zstd"]
     + [f"numcodecs.{n}" for n in ("blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd")]
 )
-# What shards have beside their pixels, and what little codecs add.
+# Bytes of shards in addition to their pixels, and bytes that codecs add.
 _MORE: Final = 1 << 20
 
 
 def with_bounds(value: Any) -> Any:
-    """Return an array's document with the compressors in it renamed to bounded ones."""
+    """Return an array's document in which its compressors have the names of the limited ones."""
     if isinstance(value, list):
         return [with_bounds(item) for item in value]
     if not isinstance(value, Mapping):
@@ -53,13 +53,13 @@ def _register(name: str) -> None:
         async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
             (decoder,) = decoders_v3([(name, self.to_dict().get("configuration") or {})])
             dtype = chunk_spec.dtype
-            # Before zarr 3.1 it is numpy's own.
+            # Before zarr 3.1 it is a numpy dtype.
             native = dtype.to_native_dtype() if hasattr(dtype, "to_native_dtype") else dtype
             most = 2 * prod(chunk_spec.shape) * native.itemsize + _MORE
             stored = chunk_bytes.to_bytes()
             data = bytes(await asyncio.to_thread(decoder.decode, stored, most))
             if len(data) > most:
-                raise CodecError(f"{name} expands to more than {most:,} bytes")
+                raise CodecError(f"{name} decompresses to more than {most:,} bytes")
             return chunk_spec.prototype.buffer.from_bytes(data)
 
     register_codec(_PREFIX + name, Bounded)

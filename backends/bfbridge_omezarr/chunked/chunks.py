@@ -1,7 +1,7 @@
-"""Reading regions of a Zarr array: fetch a chunk, decode it, copy what is asked for.
+"""Reading regions of a Zarr array: fetch a chunk, decode it, copy the requested part.
 
-All work is done on the caller's thread; the engine above runs many. Each thread keeps one buffer
-for stored bytes and one for a decoded chunk, so that a steady stream of reads takes no memory.
+All work is done on the caller's thread; the engine calls it from many. Each thread keeps one buffer
+for stored bytes and one for a decoded chunk, so that repeated reads allocate no memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from bfbridge.chunk_grid import chunk_parts
 from bfbridge.errors import BfbridgeError, LimitExceeded, OutOfMemory, ReadFailed
 from bfbridge_omezarr.chunked.codecs import CodecError, decode_part
-from bfbridge_omezarr.chunked.indexes import Indexes
+from bfbridge_omezarr.chunked.indexes import ShardIndexes
 from bfbridge_omezarr.hierarchy.store import Buffer
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from bfbridge_omezarr.chunked.array_metadata import ArrayInfo
     from bfbridge_omezarr.hierarchy.store import Store
 
-__all__ = ["RATIO_FREE_BYTES", "ArrayReader", "Workspace"]
+__all__ = ["RATIO_FREE_BYTES", "Workspace", "ZarrArrayReader"]
 
 MIB: Final = 1 << 20
 RATIO_FREE_BYTES: Final = 128 * MIB
-"""Chunks up to this size may be compressed to any ratio: 2 MiB of zeros are 77 bytes in Zstandard,
-above any ratio that would stop a bomb. What they take stays bounded by this number."""
+"""Chunks up to this size may have any compression ratio: 2 MiB of zeros are 77 bytes in Zstandard,
+a higher ratio than that of a decompression bomb. This number limits their memory."""
 _KEPT_SCRATCH: Final = 64 * MIB
 
 
@@ -43,7 +43,7 @@ class Workspace(threading.local):
         self._scratch = np.empty(0, np.uint8)
 
     def scratch(self, size: int) -> NDArray[np.uint8]:
-        """Return `size` bytes; those of the call before become invalid."""
+        """Return `size` bytes; those of the previous call become invalid."""
         if size > _KEPT_SCRATCH:
             return np.empty(size, np.uint8)
         if self._scratch.nbytes < size:
@@ -51,19 +51,19 @@ class Workspace(threading.local):
         return self._scratch[:size]
 
 
-class ArrayReader:
-    """One array, read by regions from any thread.
+class ZarrArrayReader:
+    """One array, read in regions from any thread.
 
     Parameters
     ----------
     info
-        Of the array.
+        The array.
     store
-        That holds it.
+        The store that contains it.
     limits
-        Bounds of what a chunk may take.
+        Limits on the memory of a chunk.
     workspace
-        Shared by the arrays of a file.
+        Buffers shared by the arrays of a file.
     """
 
     def __init__(self, info: ArrayInfo, store: Store, limits: Limits, workspace: Workspace) -> None:
@@ -72,7 +72,7 @@ class ArrayReader:
         self._limits = limits
         self._workspace = workspace
         size = info.chunk_bytes
-        # No codec in use makes a chunk much longer; a file that is has been damaged.
+        # No supported codec makes a chunk much longer; a longer chunk is damaged.
         self._stored_limit = 2 * size + MIB if info.decoders else size
         self._most = 2 * size + MIB
         inverse = np.argsort(info.order) if info.order else ()
@@ -81,7 +81,7 @@ class ArrayReader:
         self._stored_shape = tuple(info.chunks[axis] for axis in info.order)
         self._native = info.dtype.isnative or info.dtype.itemsize == 1
         self._indexes = (
-            None if info.shard is None else Indexes(store, info.shard, self._stored_limit)
+            None if info.shard is None else ShardIndexes(store, info.shard, self._stored_limit)
         )
 
     def read(self, start: Sequence[int], stop: Sequence[int], out: NDArray[Any]) -> None:
@@ -92,7 +92,7 @@ class ArrayReader:
         ReadFailed
             A chunk is damaged or cannot be read.
         LimitExceeded
-            A chunk claims more memory than the limits allow.
+            A chunk declares more memory than the limits allow.
         """
         info = self._info
         for index, inside, target in chunk_parts(start, stop, info.chunks):
@@ -112,7 +112,7 @@ class ArrayReader:
                 raise self._failure(error, key, index) from error
 
     def stored(self, index: tuple[int, ...]) -> bytes | None:
-        """Return a chunk's bytes as they are stored, or None for one that is not.
+        """Return the stored bytes of a chunk, or None for a chunk that is not stored.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class ArrayReader:
         return None if found is None else bytes(found)
 
     def _failure(self, error: Exception, key: str, index: tuple[int, ...]) -> BfbridgeError:
-        """Return the error to raise for a chunk that cannot be decoded."""
+        """Return the error for a chunk that cannot be decoded."""
         where, which = self._store.label(key), f"the chunk at grid position {index}"
         if isinstance(error, LimitExceeded):
             return LimitExceeded(f"{where}: {which} {error}")
@@ -138,8 +138,8 @@ class ArrayReader:
     ) -> tuple[NDArray[np.uint8], range | None]:
         """Return the memory to decode a chunk into, and the bytes of it that are needed.
 
-        The bytes are None if the chunk is decoded directly into `out`. The memory of a chunk that
-        is not encoded is `stored`.
+        The bytes are None if the chunk is decoded directly into `out`. For a chunk without
+        encoding, the memory is `stored`.
         """
         info = self._info
         size = info.chunk_bytes
@@ -167,7 +167,7 @@ class ArrayReader:
         out[...] = chunk[inside]
 
     def _span(self, inside: tuple[slice, ...]) -> range:
-        """Return the bytes of a decoded chunk from the first to the last that is wanted."""
+        """Return the bytes of a decoded chunk from the first to the last requested one."""
         first = last = 0
         for axis, length in zip(self._info.order, self._stored_shape, strict=True):
             first = first * length + inside[axis].start
@@ -175,11 +175,11 @@ class ArrayReader:
         return range(first * self._info.dtype.itemsize, (last + 1) * self._info.dtype.itemsize)
 
     def _read_stored(self, key: str, index: tuple[int, ...]) -> bytes | memoryview | None:
-        """Return the stored bytes of a chunk, a key of its own or a part of a shard."""
+        """Return the stored bytes of a chunk, which is one key or a part of a shard."""
         if self._indexes is not None:
             return self._indexes.read(key, index, self._workspace.stored)
         stored = self._store.read(key, self._stored_limit, self._workspace.stored)
-        if stored is None and not self._info.separator_told:
+        if stored is None and not self._info.separator_given:
             key = self._info.chunk_key(index, "/")
             stored = self._store.read(key, self._stored_limit, self._workspace.stored)
         return stored

@@ -1,4 +1,4 @@
-"""What a stored array says of its encoding, in the words of the writer's options."""
+"""The encoding of a stored array as options of the writer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["options_of"]
 
 
 def options_of(path: str | os.PathLike[str], node: Node, info: ArrayInfo) -> dict[str, Any]:
-    """Return the options with which an array like this is written."""
+    """Return the options with which an array of this encoding is written."""
     document = node.array or {}
     if node.zarr_format == 2:
         codec = document.get("compressor")

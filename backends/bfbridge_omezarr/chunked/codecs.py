@@ -1,9 +1,9 @@
-"""Codecs of Zarr chunks: from what a document names to functions over bytes.
+"""Codecs of Zarr chunks: from names in a document to functions on bytes.
 
-Decoders write into memory of the size that the chunk must have, so that a stream which expands
-beyond it is an error and not an allocation. The fast ones come from imagecodecs (which releases the
-GIL), the rare ones from the standard library or numcodecs, with what is registered there. Codecs
-that build Python objects from a file's bytes (pickle above all) are refused by name.
+Decoders write into memory of the chunk's size, so that a stream that decompresses to more is an
+error and does not allocate memory. Fast decoders come from imagecodecs (which releases the GIL),
+others from the standard library or numcodecs and its registry. Codecs that create Python objects
+from a file's bytes (such as pickle) are refused by name.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from bfbridge.ngff.compression import Compression
 
 __all__ = [
+    "ChunkDecoder",
     "CodecError",
-    "Decoder",
     "crc32c",
     "decode_bytes",
     "decode_part",
@@ -38,35 +38,34 @@ __all__ = [
 ]
 
 Bytes = bytes | bytearray | memoryview
-# Version of the format, of the compressor, flags, width of a value; then three sizes in bytes.
+# Format version, compressor version, flags, width of a value; then three sizes in bytes.
 _BLOSC_HEADER: Final = struct.Struct("<BBBBIII")
 _BLOSC_COPIED: Final = 2
-# Members of a gzip stream: pigz and bgzip make one of 64 KiB and more.
+# Most members of a gzip stream: pigz and bgzip write members of 64 KiB and more.
 _MOST_MEMBERS: Final = 100_000
 _FIRST_PIECE: Final = 512
 _LARGEST_PIECE: Final = 1 << 20
 _LARGEST_WINDOW: Final = 512 << 20
-"""Memory that LZMA may take for what it looks back at: its own presets take 65 MiB at most."""
+"""Most memory for LZMA's dictionary: its presets use 65 MiB at most."""
 
 
 class CodecError(Exception):
-    """Stored bytes do not decode; the caller adds which chunk of which file."""
+    """Stored bytes cannot be decoded; the caller adds the chunk and the file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decoder:
+class ChunkDecoder:
     """One bytes-to-bytes codec.
 
     Attributes
     ----------
     name
-        As the document has it.
+        Name in the document.
     into
-        ``into(stored, out)`` decodes into `out`, a flat uint8 array, and returns the length
-        written; None for codecs that cannot.
+        ``into(stored, out)`` decodes into `out`, a flat uint8 array, and returns the decoded
+        length; None for codecs that cannot.
     decode
-        ``decode(stored, most)`` returns at most about `most` bytes, for codecs that come before
-        another one.
+        ``decode(stored, most)`` returns about `most` bytes at most, for codecs before another.
     """
 
     name: str
@@ -99,11 +98,11 @@ def _blosc_into(stored: Bytes, out: NDArray[np.uint8]) -> int:
 
 
 def _blosc_part(stored: Bytes, out: NDArray[np.uint8], low: int, high: int) -> None:
-    """Decode the blocks of a Blosc chunk that hold its bytes `low` to `high`, into their places.
+    """Decode the blocks of a Blosc chunk that contain its bytes `low` to `high`, into their places.
 
-    Blosc compresses blocks of one size each by itself, and lists after its header where each
-    begins. A header that tells of some blocks in a row, with their part of the list, makes them a
-    chunk of their own (Blosc chunk format, version 2).
+    Blosc compresses blocks of equal size separately; a list of their positions follows its header.
+    A header with a range of consecutive blocks and their part of the list forms a valid chunk
+    (Blosc chunk format, version 2).
     """
     view = memoryview(stored)
     version = flags = declared = size = compressed = 0
@@ -113,7 +112,7 @@ def _blosc_part(stored: Bytes, out: NDArray[np.uint8], low: int, high: int) -> N
     if not sound or compressed != len(view) or flags & _BLOSC_COPIED:
         _blosc_into(stored, out)
         return
-    # The last block may be shorter than the others, but a chunk must not be.
+    # The last block may be shorter than the others, but a chunk may not.
     first, last = min(low // size, declared // size - 1), -(-high // size)
     count = -(-declared // size)
     if last - first == count or 16 + 4 * count > len(view):
@@ -164,9 +163,9 @@ def _inflate(wbits: int) -> Callable[[Bytes, int], Bytes]:
 
 
 def _member(view: memoryview, place: int, most: int, wbits: int) -> tuple[int, list[bytes]]:
-    """Decompress the member that begins at `place`; return where the next one begins, and it.
+    """Decompress the member at `place`; return the position of the next member, and the data.
 
-    The input is handed over piece by piece, as zlib copies all that it has not used.
+    The input is passed in pieces, because zlib copies unused input.
     """
     member = zlib.decompressobj(wbits)
     parts: list[bytes] = []
@@ -182,7 +181,7 @@ def _member(view: memoryview, place: int, most: int, wbits: int) -> tuple[int, l
         parts.append(part)
         left -= len(part)
     place -= len(member.unused_data)
-    # Zeros after the last member are padding (gzip's own tool ignores them too).
+    # Zeros after the last member are padding (the gzip program ignores them too).
     while place < len(view) and not view[place]:
         zeros = bytes(view[place : place + _LARGEST_PIECE])
         place += len(zeros) - len(zeros.lstrip(b"\0"))
@@ -199,7 +198,7 @@ def _gzip_into(stored: Bytes, out: NDArray[np.uint8]) -> int:
     except (RuntimeError, ValueError):
         count = 0
     if count != out.nbytes:
-        # libdeflate reads one member only; zlib tells what is wrong, if something is.
+        # libdeflate reads one member only; zlib reads several, or reports the error.
         count = _copy(_gunzip(stored, out.nbytes), out)
     return count
 
@@ -217,7 +216,7 @@ def _copy(data: Bytes, out: NDArray[np.uint8]) -> int:
 
 
 def _bounded(into: Callable[[Bytes, NDArray[np.uint8]], int]) -> Callable[[Bytes, int], Bytes]:
-    """Make a decoder of unknown size from one that fills memory."""
+    """Return a decoder for data of unknown size, based on one that fills memory."""
 
     def decode(stored: Bytes, most: int) -> Bytes:
         out = np.empty(most, np.uint8)
@@ -261,16 +260,16 @@ def _checked_crc32c(stored: Bytes, most: int) -> Bytes:
     return view[:-4]
 
 
-_FIXED: Final[Mapping[str, Decoder]] = {
-    "blosc": Decoder("blosc", _blosc_into, _blosc),
-    "zstd": Decoder("zstd", _zstd_into, _bounded(_zstd_into)),
-    "lz4": Decoder("lz4", _lz4_into, _bounded(_lz4_into)),
-    "gzip": Decoder("gzip", _gzip_into, _gunzip),
-    "zlib": Decoder("zlib", _zlib_into, _unzlib),
-    "bz2": Decoder("bz2", None, _bz2),
+_FIXED: Final[Mapping[str, ChunkDecoder]] = {
+    "blosc": ChunkDecoder("blosc", _blosc_into, _blosc),
+    "zstd": ChunkDecoder("zstd", _zstd_into, _bounded(_zstd_into)),
+    "lz4": ChunkDecoder("lz4", _lz4_into, _bounded(_lz4_into)),
+    "gzip": ChunkDecoder("gzip", _gzip_into, _gunzip),
+    "zlib": ChunkDecoder("zlib", _zlib_into, _unzlib),
+    "bz2": ChunkDecoder("bz2", None, _bz2),
 }
 
-# These make Python objects, which pixels never are; pickle runs any code it is given.
+# These create Python objects, which pixels never need; pickle executes code from its data.
 _REFUSED: Final = frozenset(
     {
         "base64",
@@ -285,7 +284,7 @@ _REFUSED: Final = frozenset(
 )
 
 
-def _numcodecs(name: str, config: Mapping[str, Any]) -> Decoder:
+def _numcodecs(name: str, config: Mapping[str, Any]) -> ChunkDecoder:
     if name in _REFUSED:
         raise Unsupported(f"the codec {name!r}, which is for objects and not for pixels")
     try:
@@ -301,26 +300,26 @@ def _numcodecs(name: str, config: Mapping[str, Any]) -> Decoder:
         del most
         return np.ascontiguousarray(codec.decode(bytes(stored))).reshape(-1).view(np.uint8).data
 
-    return Decoder(name, None, decode)
+    return ChunkDecoder(name, None, decode)
 
 
-def _make(name: str, config: Mapping[str, Any]) -> Decoder:
+def _make(name: str, config: Mapping[str, Any]) -> ChunkDecoder:
     if name == "lzma":
-        return Decoder(name, None, _lzma(config))
+        return ChunkDecoder(name, None, _lzma(config))
     return _FIXED.get(name) or _numcodecs(name, config)
 
 
 def decoders_v2(
     compressor: Mapping[str, Any] | None, filters: Sequence[Mapping[str, Any]] | None, where: str
-) -> tuple[Decoder, ...]:
-    """Return the decoders of a Zarr v2 array, in the order they are applied.
+) -> tuple[ChunkDecoder, ...]:
+    """Return the decoders of a Zarr v2 array, in the order of their application.
 
     Raises
     ------
     Unsupported
-        There is a codec that is not known.
+        A codec is unknown.
     UnreadableFile
-        The entries are no codecs.
+        An entry is not a codec.
     """
     named = ([] if compressor is None else [compressor]) + list(reversed(filters or []))
     decoders = []
@@ -331,44 +330,44 @@ def decoders_v2(
     return tuple(decoders)
 
 
-def decoders_v3(codecs: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Decoder, ...]:
-    """Return the decoders of bytes-to-bytes codecs given in writing order.
+def decoders_v3(codecs: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[ChunkDecoder, ...]:
+    """Return the decoders of bytes-to-bytes codecs, which are given in writing order.
 
     Raises
     ------
     Unsupported
-        There is a codec that is not known.
+        A codec is unknown.
     """
     decoders = []
     for name, config in reversed(codecs):
         if name == "crc32c":
-            decoders.append(Decoder(name, None, _checked_crc32c))
+            decoders.append(ChunkDecoder(name, None, _checked_crc32c))
             continue
         decoders.append(_make(name.removeprefix("numcodecs."), config))
     return tuple(decoders)
 
 
-def decoders_of(compression: Compression) -> tuple[Decoder, ...]:
-    """Return what reads chunks of a new store back."""
+def decoders_of(compression: Compression) -> tuple[ChunkDecoder, ...]:
+    """Return the function that reads chunks of a new store back."""
     identifier = compression.name.split("-")[0]
     return () if compression.name == "none" else decoders_v2({"id": identifier}, None, "")
 
 
 def decode_bytes(
-    stored: Bytes, decoders: Sequence[Decoder], out: NDArray[np.uint8], most: int
+    stored: Bytes, decoders: Sequence[ChunkDecoder], out: NDArray[np.uint8], most: int
 ) -> None:
     """Decode stored bytes into `out`, exactly.
 
     Parameters
     ----------
     stored
-        The chunk as it lies in the store.
+        The stored chunk.
     decoders
-        In the order they are applied.
+        In the order of their application.
     out
         Flat, contiguous memory of the decoded chunk's size.
     most
-        Bytes that what lies between two codecs may take.
+        Most bytes of intermediate data between two codecs.
 
     Raises
     ------
@@ -380,14 +379,14 @@ def decode_bytes(
 
 def decode_part(
     stored: Bytes,
-    decoders: Sequence[Decoder],
+    decoders: Sequence[ChunkDecoder],
     out: NDArray[np.uint8],
     most: int,
     span: range | None,
 ) -> None:
     """Decode at least the bytes `span` of a chunk into their places in `out`; None for all.
 
-    As `decode_bytes` otherwise; `stored` may be changed. Bytes outside `span` are undefined.
+    Otherwise like `decode_bytes`; `stored` may be changed. Bytes outside `span` are undefined.
     """
     data = stored
     try:
@@ -411,6 +410,6 @@ def decode_part(
         ) from error
 
 
-def last_name(decoders: Sequence[Decoder]) -> str:
+def last_name(decoders: Sequence[ChunkDecoder]) -> str:
     """Return the codecs' names, for messages."""
     return " + ".join(decoder.name for decoder in decoders) or "no codec"

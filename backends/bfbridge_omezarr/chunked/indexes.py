@@ -1,10 +1,10 @@
-"""Indexes of shards: fetched once, kept, and given up when the shard is another one by now.
+"""Indexes of shards: fetched once, cached, and discarded when the shard has been replaced.
 
-A shard is pinned to the version whose index was read first: its index says where chunks lie, so an
-index and chunks of two versions would give wrong pixels. Each read of a chunk shows the version
-that it came from. Of a local file that is inode, size and time of modification; of an object at a
-web server or on S3 what the answer itself says of it (ETag, Last-Modified, length), so no request
-is added. Servers that say nothing are asked for the index again after each chunk.
+The version of a shard is fixed when its index is first read: the index contains the positions of
+chunks, so an index and chunks of two versions would give wrong pixels. Each read of a chunk returns
+its version: for a local file inode, size and time of modification; for an object at a web server or
+on S3 the headers of the response (ETag, Last-Modified, length), so no request is added. If a server
+sends no such headers, the index is requested again after each chunk.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     from bfbridge_omezarr.chunked.array_metadata import ShardInfo
     from bfbridge_omezarr.hierarchy.store import Store
 
-__all__ = ["Indexes"]
+__all__ = ["ShardIndexes"]
 
 MIB: Final = 1 << 20
 _KEPT_INDEXES: Final = 16 * MIB
 _KEPT_STAMPS: Final = 65_536
 _ABSENT: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-_BELIEVED: Final = 5.0
-"""Seconds for which a server is not asked again about a shard or chunk that was not there."""
+_MISSING_SECONDS: Final = 5.0
+"""Seconds for which a missing shard or chunk is not requested again from a server."""
 
 
-class _Index:
+class _ShardIndex:
     """One shard's index.
 
     Attributes
     ----------
     stamp
-        Of the version that it is of; None where that is unknown.
+        Version of the index; None if unknown.
     table
-        Grid x 2: offset and length of each chunk. None where there is no such shard.
+        Grid x 2: offset and length of each chunk. None if there is no such shard.
     checked
-        When the server last showed that it is current.
+        Last time at which the server showed that it is current.
     """
 
     __slots__ = ("checked", "stamp", "table")
@@ -58,21 +58,21 @@ class _Index:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the server need not be asked again."""
-        return time.monotonic() - self.checked < _BELIEVED
+        """Whether the server need not be queried again."""
+        return time.monotonic() - self.checked < _MISSING_SECONDS
 
 
-class Indexes:
+class ShardIndexes:
     """The shards of one array. Thread-safe.
 
     Parameters
     ----------
     store
-        That holds them.
+        The store that contains them.
     shard
-        How they are laid out.
+        Their layout.
     most
-        Longest chunk, in stored bytes, that makes sense.
+        Longest valid chunk, in stored bytes.
     """
 
     def __init__(self, store: Store, shard: ShardInfo, most: int) -> None:
@@ -80,7 +80,7 @@ class Indexes:
         self._shard = shard
         self._most = most
         self._lock = forking.lock()
-        self._indexes: OrderedDict[str, _Index] = OrderedDict()
+        self._indexes: OrderedDict[str, _ShardIndex] = OrderedDict()
         self._stamps: OrderedDict[str, object] = OrderedDict()
 
     def read(self, key: str, index: tuple[int, ...], buffer: Buffer) -> bytes | memoryview | None:
@@ -89,11 +89,11 @@ class Indexes:
         Parameters
         ----------
         key
-            Of the shard.
+            Key of the shard.
         index
             Grid position of the chunk in the array.
         buffer
-            Where the bytes may lie, until the next call with it.
+            Memory for the bytes, valid until the next call with it.
 
         Raises
         ------
@@ -115,7 +115,7 @@ class Indexes:
         where = f"{self._store.label(key)}: the chunk at grid position {index}"
         if count > self._most or begin > 1 << 62:
             raise ReadFailed(
-                f"{where} is said to be {count:,} bytes at {begin:,}; the shard's index is damaged."
+                f"{where} should have {count:,} bytes at {begin:,}; the shard's index is damaged."
             )
         found = self._store.read_stamped(key, begin, count, buffer)
         if found is None:
@@ -128,7 +128,7 @@ class Indexes:
             known.checked = time.monotonic()
         if len(found.data) != count:
             raise ReadFailed(
-                f"{where} is cut off (its {count:,} bytes at {begin:,} lie beyond the end of the "
+                f"{where} is cut off (its {count:,} bytes at {begin:,} are beyond the end of the "
                 "shard)."
             )
         return found.data
@@ -136,16 +136,16 @@ class Indexes:
     def _changed(self, key: str) -> FileChanged:
         return FileChanged(
             f"{self._store.label(key)}: this shard was replaced while the store was open, so its "
-            "index and its chunks would not fit. Open the store again to read what it holds now."
+            "index and its chunks may not match. Open the store again to read the new data."
         )
 
-    def _index(self, key: str) -> _Index:
-        """Return a shard's index, which may be an older one where chunks show their version."""
+    def _index(self, key: str) -> _ShardIndex:
+        """Return a shard's index; it may be outdated if chunks show their version."""
         with self._lock:
             known = self._indexes.get(key)
             if known is not None:
                 self._indexes.move_to_end(key)
-        # A shard that is missing may be written later, and it then counts.
+        # A shard that is missing may be written later, and is then used.
         if known is not None and (known.table is not None or self._still_missing(key, known)):
             return known
         found = self._fetch(key)
@@ -161,11 +161,11 @@ class Indexes:
             raise self._changed(key)
         return found
 
-    def _still_missing(self, key: str, known: _Index) -> bool:
+    def _still_missing(self, key: str, known: _ShardIndex) -> bool:
         return known.is_fresh if self._store.is_remote else self._store.is_current(key, None)
 
-    def _check_absent(self, key: str, known: _Index) -> None:
-        """Check that the index is current where no chunk is read that would show it."""
+    def _check_absent(self, key: str, known: _ShardIndex) -> None:
+        """Check that the index is current, if no chunk is read that would show it."""
         if not self._store.is_remote:
             if not self._store.is_current(key, known.stamp):
                 raise self._changed(key)
@@ -173,8 +173,8 @@ class Indexes:
             self._compare(key, known)
             known.checked = time.monotonic()
 
-    def _compare(self, key: str, known: _Index) -> None:
-        """Fetch the index once more; raise if it is another one."""
+    def _compare(self, key: str, known: _ShardIndex) -> None:
+        """Fetch the index again; raise an error if it has changed."""
         now = self._fetch(key)
         if now.table is None or known.table is None:
             same = now.table is known.table
@@ -185,11 +185,11 @@ class Indexes:
         if not same:
             raise self._changed(key)
 
-    def _fetch(self, key: str) -> _Index:
+    def _fetch(self, key: str) -> _ShardIndex:
         size = self._shard.index_bytes
         found = self._store.read_stamped(key, -size if self._shard.at_end else 0, size, Buffer())
         if found is None:
-            return _Index(None, None)
+            return _ShardIndex(None, None)
         raw = bytes(found.data)
         if len(raw) != size:
             raise ReadFailed(
@@ -204,4 +204,4 @@ class Indexes:
                     "does not match)."
                 )
         table = np.frombuffer(raw, "<u8").astype(np.uint64, copy=False)
-        return _Index(found.stamp, table.reshape(*self._shard.grid, 2))
+        return _ShardIndex(found.stamp, table.reshape(*self._shard.grid, 2))

@@ -1,6 +1,6 @@
-"""Arrays that zarr-python reads: other chunk grids, codecs around shards, codecs of third parties.
+"""Arrays that zarr-python reads: other chunk grids, codecs around shards, third-party codecs.
 
-zarr-python gets its bytes from the same store as everything else, so the bounds on paths hold.
+zarr-python reads bytes through the same store, so its checks of paths apply.
 """
 
 from __future__ import annotations

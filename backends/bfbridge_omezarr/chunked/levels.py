@@ -1,4 +1,4 @@
-"""One level of an image that is being written: blocks in, chunk or shard files out."""
+"""One level of an image that is being written: from blocks to chunk or shard files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bfbridge_omezarr.chunked.codecs import CodecError, decode_bytes, decoders_o
 from bfbridge_omezarr.chunked.shards import Shards
 
 if TYPE_CHECKING:
-    from bfbridge_omezarr.hierarchy.files import Tree
+    from bfbridge_omezarr.hierarchy.files import KeyTree
     from bfbridge_omezarr.options import WriteOptions
 
 __all__ = ["LevelBuffers", "LevelWriter", "Windows"]
@@ -35,14 +35,14 @@ class LevelBuffers(threading.local):
         self._chunk = np.empty(0, np.uint8)
 
     def chunk(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """Return an array; that of the call before becomes invalid."""
+        """Return an array; that of the previous call becomes invalid."""
         size = math.prod(shape) * dtype.itemsize
         if self._chunk.nbytes < size:
             self._chunk = np.empty(size, np.uint8)
         return self._chunk[:size].view(dtype).reshape(shape)
 
     def buffer(self, size: int) -> bytearray:
-        """Return room for a chunk's stored bytes."""
+        """Return memory for a chunk's stored bytes."""
         if len(self.encoded) < size:
             self.encoded = bytearray(size)
         return self.encoded
@@ -53,7 +53,7 @@ class LevelWriter:
 
     def __init__(
         self,
-        files: Tree,
+        files: KeyTree,
         key: str,
         spec: ImageSpec,
         level: int,
@@ -82,7 +82,7 @@ class LevelWriter:
         if grid is not None:
             counts = (first_t + self.grid.counts[0], *self.grid.counts[1:])
             self._shards = Shards(files, self.prefix, grid, counts, whole_only=shared)
-        # Blocks of an extension count from 0; its chunks come after those there are.
+        # Blocks of an extension count from 0; its chunks follow the existing ones.
         self._first_t = first_t
         self._skipped: set[Shape5] = set()
         self._lock = forking.lock()
@@ -101,12 +101,12 @@ class LevelWriter:
             chunk = block
         if not self.dtype.newbyteorder("<").isnative and self.dtype.itemsize > 1:
             chunk = chunk.byteswap()
-        # What compressed chunks may take at most: 16 bytes of Blosc's header, 0.4 % for Zstandard.
+        # Upper limit of compressed chunks: 16 bytes of Blosc's header, 0.4 % for Zstandard.
         room = workspace.buffer(chunk.nbytes + chunk.nbytes // 128 + 1024)
         self.write_stored(index, self._compression.encode(chunk, room))
 
     def write_stored(self, index: Shape5, stored: Any) -> None:
-        """Store a block that is encoded already."""
+        """Store an encoded block."""
         if self._shards is not None:
             self._shards.write(self._place(index), stored)
         else:
@@ -140,7 +140,7 @@ class LevelWriter:
         return chunk[tuple(slice(n) for n in shape)]
 
     def complete(self) -> None:
-        """Complete what is open."""
+        """Complete open shards."""
         if self._shards is not None:
             self._shards.finish()
 
@@ -161,7 +161,7 @@ class LevelWriter:
         return self.prefix + "/".join(map(str, self._place(index)))
 
     def _is_fill(self, block: Array) -> bool:
-        """Whether a block holds the fill value only, bit by bit (-0.0 is not 0.0)."""
+        """Whether a block contains only the fill value, compared bit by bit (-0.0 is not 0.0)."""
         if block[(0,) * 5].tobytes() != self._fill_bytes:
             return False
         if block[(-1,) * 5].tobytes() != self._fill_bytes:
@@ -172,7 +172,7 @@ class LevelWriter:
         return bool((bits.reshape(-1, len(fill)) == fill).all())
 
     def _skip(self, index: Shape5) -> None:
-        """Leave a chunk out, as the array's fill value says the same; drop what was there."""
+        """Omit a chunk of fill values, and remove a stored one."""
         if self._shards is not None:
             self._shards.write(self._place(index), None)
         else:
@@ -182,7 +182,7 @@ class LevelWriter:
 
 
 def _cut_chunk(level: Level) -> Level:
-    """Return a level with its chunk cut to its size: the same grid, and less to store."""
+    """Return a level with its chunk limited to its size: the same grid, and less to store."""
     return Level(level.shape, level.grid.block_shape((0, 0, 0, 0, 0)))
 
 
@@ -209,7 +209,7 @@ class Windows:
         self._lock = forking.lock()
 
     def see(self, first_channel: int, block: Array) -> None:
-        """Take note of a block's values."""
+        """Include a block's values."""
         if not self._active:
             return
         for offset in range(block.shape[1]):
@@ -222,12 +222,12 @@ class Windows:
                 self._found[place] = self._found[place].joined(seen)
 
     def merge(self, seen: Sequence[Window]) -> None:
-        """Take note of what another process saw."""
+        """Include the values from another process."""
         with self._lock:
             for i, window in enumerate(seen[: len(self._found)]):
                 self._found[i] = self._found[i].joined(window)
 
     @property
     def found(self) -> tuple[Window, ...]:
-        """One window for each channel."""
+        """Return one window for each channel."""
         return tuple(self._found)

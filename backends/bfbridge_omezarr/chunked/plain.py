@@ -1,7 +1,7 @@
-"""Records of the backend contract as JSON and back, every field of them.
+"""Conversion of records of the backend contract to JSON and back.
 
-The records are taken apart by their own fields, so that a field that is added to one of them is
-kept without a word here. What JSON has no value for is an object with one key that names its kind.
+The fields of a record are found by introspection, so that an added field is included without a
+change here. A value that JSON does not have is an object with one key that names its type.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _RECORDS: Final[Mapping[str, Any]] = {
 
 
 def to_plain(value: Any) -> Any:
-    """Return a record, or a value in one, as values of JSON.
+    """Return a record, or a value in one, as JSON values.
 
     Raises
     ------
     TypeError
-        It holds something that is no value of a record.
+        It contains a value that no record has.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -74,16 +74,16 @@ def to_plain(value: Any) -> Any:
         return {"float": str(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"{value!r:.60} is no value of a record")
+    raise TypeError(f"{value!r:.60} is not a value of a record")
 
 
 def from_plain(plain: Any) -> Any:
-    """Return what `to_plain` took apart.
+    """Return the record that `to_plain` converted.
 
     Raises
     ------
     ValueError, TypeError, KeyError
-        It did not make this.
+        The input does not come from `to_plain`.
     """
     if not isinstance(plain, dict):
         return plain

@@ -1,8 +1,8 @@
-"""Shards being written: chunks are appended as they come, the index when the last one is there.
+"""Shards being written: chunks are appended when they arrive, the index after the last one.
 
-A chunk goes to the shard's temporary file at once, so that unfinished shards take no memory but
-their index. The temporary file is renamed when every chunk of the level that lies in the shard has
-been written, or at the end. Format: Zarr version 3, codec ``sharding_indexed``, index at the end.
+A chunk is written to the shard's temporary file at once, so that unfinished shards use memory only
+for their index. The temporary file is renamed after every chunk of the level in the shard was
+written, or at the end. Format: Zarr version 3, codec ``sharding_indexed``, index at the end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bfbridge_omezarr.hierarchy.files import write_failed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bfbridge_omezarr.hierarchy.files import Tree
+    from bfbridge_omezarr.hierarchy.files import KeyTree
 
 __all__ = ["Shards"]
 
@@ -32,7 +32,7 @@ _OPEN_FILES: Final = 64
 
 
 class _Shard:
-    """One shard: where each chunk lies in its temporary file."""
+    """One shard: the position of each chunk in its temporary file."""
 
     def __init__(self, key: str, grid: tuple[int, ...], expected: int, temporary: str) -> None:
         self.key = key
@@ -49,7 +49,7 @@ class _Shard:
 
     @property
     def complete(self) -> bool:
-        """Whether every chunk was written and none is on its way."""
+        """Whether every chunk was written and no write is running."""
         return self.writing == 0 and int(np.count_nonzero(self.done)) == self.expected
 
 
@@ -61,19 +61,19 @@ class Shards:
     files
         Where they are written.
     prefix
-        Key of the array with what comes before the grid position ("0/c/").
+        Key of the array with the part before the grid position ("0/c/").
     grid
         Chunks per shard along each axis.
     chunks
         Chunks of the level along each axis.
     whole_only
-        Whether other processes write shards of the same level, so that each shard has to be
-        written as a whole, and one that is there already is replaced and not added to.
+        Whether other processes write shards of the same level. Each shard must then be written
+        completely, and replaces an existing one.
     """
 
     def __init__(
         self,
-        files: Tree,
+        files: KeyTree,
         prefix: str,
         grid: tuple[int, ...],
         chunks: tuple[int, ...],
@@ -89,7 +89,7 @@ class Shards:
         self._descriptors = 0
 
     def write(self, index: Sequence[int], data: Any | None) -> None:
-        """Store a chunk's bytes; None for a chunk that is all fill value, and takes no room.
+        """Store a chunk's bytes; None for a chunk of fill values, which is not stored.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Shards:
             self._end(index, shard)
 
     def read(self, index: Sequence[int]) -> bytes | None:
-        """Return a chunk's bytes, or None if it was not written or is all fill value."""
+        """Return a chunk's bytes, or None if it was not written or has only fill values."""
         outer, inner = self._outer(index), self._inner(index)
         path = self._files.path(self._key(index))
         try:
@@ -122,7 +122,7 @@ class Shards:
                 with self._lock:
                     shard = self._open.get(outer)
                     if shard is None:
-                        # Under the lock, so that nobody takes up the finished file meanwhile.
+                        # Under the lock, so that no other thread reopens the file meanwhile.
                         key = self._key(index)
                         table = self._stored_table(key)
                         return None if table is None else self._read_stored(key, table[inner])
@@ -138,7 +138,7 @@ class Shards:
         Raises
         ------
         WriteFailed
-            The file system refuses; or a shard is not whole and `whole_only` was asked for.
+            The file system refuses; or a shard is incomplete although `whole_only` was set.
         """
         with self._lock:
             shards, self._open = list(self._open.values()), {}
@@ -174,7 +174,7 @@ class Shards:
         return self._prefix + "/".join(map(str, self._outer(index)))
 
     def _begin(self, index: Sequence[int]) -> _Shard:
-        """Return the shard of a chunk with the chunk noted as on its way."""
+        """Return the shard of a chunk, with the chunk marked as being written."""
         outer = self._outer(index)
         while True:
             with self._lock:
@@ -193,7 +193,7 @@ class Shards:
         shard = _Shard(key, self._grid, expected, self._files.temporary(key))
         table = None if self._whole_only else self._stored_table(key)
         if table is not None:
-            # Written once and complete: take it up again, replacing the index later.
+            # Written before and complete: open it again, and replace the index later.
             self._files.take_back(key, shard.temporary)
             shard.created = True
             shard.table[...] = table
@@ -217,7 +217,7 @@ class Shards:
             shard.table[inner] = offset, length
 
     def _descriptor(self, shard: _Shard) -> int:
-        """Return the shard's open file, or one for this write where too many are open."""
+        """Return the shard's open file, or one for this write if too many are open."""
         if shard.fd is not None:
             return shard.fd
         if not shard.created:
@@ -226,7 +226,7 @@ class Shards:
         else:
             fd = os.open(shard.temporary, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
         if not hasattr(os, "pwrite"):
-            # Without pwrite a file shared between threads has but one position.
+            # Without pwrite, threads share the position of a file.
             return fd
         with self._lock:
             if self._descriptors < _OPEN_FILES:
@@ -235,12 +235,12 @@ class Shards:
         return fd
 
     def _end(self, index: Sequence[int], shard: _Shard) -> None:
-        """Note that a chunk has arrived, and complete the shard if it was the last."""
+        """Mark a chunk as written, and complete the shard if it was the last one."""
         with shard.lock:
             shard.writing -= 1
             if not shard.complete:
                 return
-            # Whoever wants to write to it again waits here, and then takes up the finished file.
+            # Threads that write to it again wait here, and then open the finished file.
             shard.closed = True
             try:
                 self._complete(shard)
@@ -249,7 +249,7 @@ class Shards:
                     self._open.pop(self._outer(index), None)
 
     def _complete(self, shard: _Shard) -> None:
-        """Append the index and give the file its name."""
+        """Append the index and rename the file to its final name."""
         path = self._files.path(shard.key)
         try:
             if not (shard.table[..., 0] != _ABSENT).any():
@@ -293,14 +293,14 @@ class Shards:
         return np.frombuffer(raw, "<u8", size // 8).reshape(*self._grid, 2)
 
     def _read_stored(self, key: str, place: NDArray[np.uint64]) -> bytes | None:
-        """Return a chunk's bytes from a completed shard; None for a chunk that is absent."""
+        """Return a chunk's bytes from a completed shard; None for a missing chunk."""
         if place[0] == _ABSENT:
             return None
         return self._files.read(key, int(place[0]), int(place[1]))
 
 
 def _read_part(path: str, place: NDArray[np.uint64]) -> bytes | None:
-    """Return the bytes at a place (offset, length) of a file; None for a chunk that is absent."""
+    """Return the bytes at a position (offset, length) of a file; None for a missing chunk."""
     if place[0] == _ABSENT:
         return None
     with open(path, "rb") as file:

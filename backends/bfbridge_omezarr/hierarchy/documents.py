@@ -1,8 +1,8 @@
-"""The JSON documents of a Zarr hierarchy: fetched, bounded, parsed, of versions 2 and 3 alike.
+"""The JSON documents of a Zarr hierarchy: fetched, limited, parsed, for versions 2 and 3.
 
-zarr-python can leave copies of all documents at the root ("consolidated metadata": ``.zmetadata``
-of version 2, a part of the root's ``zarr.json`` in version 3). They spare a request for each group
-and array, and lie where a store was changed after they were made.
+zarr-python can store copies of all documents at the root ("consolidated metadata": ``.zmetadata``
+of version 2, a part of the root's ``zarr.json`` in version 3). They save a request for each group
+and array, but are outdated if a store was changed after they were made.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Node:
     Attributes
     ----------
     key
-        In the store; "" for the root.
+        Key in the store; "" for the root.
     zarr_format
         2 or 3.
     array
@@ -44,9 +44,9 @@ class Node:
     attributes
         User attributes (``.zattrs``, or ``attributes`` of ``zarr.json``).
     documents
-        Name and content of each document read, as stored.
+        Name and content of each document, as stored.
     stamp
-        As `Store.get_many` gives it, of the array's document; None for a group or a copy.
+        Stamp of the array's document from `Store.get_many`; None for a group or a copy.
     """
 
     key: str
@@ -63,23 +63,23 @@ class Node:
 
     @property
     def ome(self) -> Mapping[str, Any]:
-        """NGFF metadata: under "ome" since version 0.5, at the top before."""
+        """NGFF metadata: under "ome" since version 0.5, at the top level before."""
         inner = self.attributes.get("ome")
         return inner if isinstance(inner, dict) else self.attributes
 
 
 def parse_json(data: bytes, where: str, limits: Limits) -> dict[str, Any]:
-    """Parse a document whose top is an object.
+    """Parse a document whose top level is an object.
 
     Raises
     ------
     UnreadableFile
-        It is no JSON object.
+        It is not a JSON object.
     LimitExceeded
-        It is longer, deeper or of more values than the limits allow.
+        It is longer, deeper or has more values than the limits allow.
     """
     check(len(data), limits.xml_bytes, "JSON length in bytes", where)
-    # Each separator starts a value of some 100 bytes in memory, so they are counted beforehand.
+    # Each separator starts a value of about 100 bytes in memory, so they are counted first.
     values = data.count(b",") + data.count(b"[") + data.count(b"{")
     check(values, limits.directories * _VALUES_PER_DIRECTORY, "number of JSON values", where)
     try:
@@ -97,7 +97,7 @@ def parse_json(data: bytes, where: str, limits: Limits) -> dict[str, Any]:
 
 
 def _depth(value: Any) -> int:
-    """Levels of nesting, found without recursion."""
+    """Return the depth of nesting, without recursion."""
     depth = 0
     layer = [value]
     while layer:
@@ -117,10 +117,10 @@ class Documents:
     Parameters
     ----------
     store, limits
-        The store, and what it may ask for.
+        The store, and limits on what it declares.
     consolidated
-        Whether the copies at the root are taken where each document costs a request. The document
-        of one array is fetched and compared with its copy; if they differ, no copy is taken.
+        Whether the copies at the root are used if each document needs a request. The document of
+        one array is fetched and compared with its copy; if they differ, no copy is used.
     """
 
     def __init__(self, store: Store, limits: Limits, *, consolidated: bool = True) -> None:
@@ -133,22 +133,22 @@ class Documents:
 
     @property
     def limits(self) -> Limits:
-        """What the store may ask for."""
+        """Limits on what the store declares."""
         return self._limits
 
     def root(self) -> Node | None:
-        """Return the root, or None if this is no Zarr store.
+        """Return the root, or None if this is not a Zarr store.
 
         Raises
         ------
         ReadFailed
-            A server does not let us see whether it is.
+            The server refuses access.
         """
         node = self.node("")
         if node is None and self._store.refusal is not None:
             raise self._store.refusal
         if node is not None:
-            # A hierarchy has one format throughout, so that half of the look-ups can be spared.
+            # A hierarchy has one format, so half of the look-ups can be skipped.
             self._format = node.zarr_format
             if self._wants_copies and node.array is None:
                 self._copies = self._consolidated(node)
@@ -169,7 +169,7 @@ class Documents:
             self._store.name,
         )
         names = {2: _V2_NAMES, 3: _V3_NAMES, None: _V3_NAMES + _V2_NAMES}[self._format]
-        # What has no copy may have been made after the copies were.
+        # A node without a copy may have been made after the copies.
         copied = {key for key in new if any(_child(key, n) in self._copies for n in names)}
         paths = [_child(key, name) for key in new if key not in copied for name in names]
         if self._format is None and self._wants_copies and new == [""]:
@@ -192,14 +192,14 @@ class Documents:
         }
 
     def guard(self, key: str) -> Guard | None:
-        """Return what notices that an array is written anew; None where nothing would show it."""
+        """Return a guard that detects that an array is rewritten; None if nothing would show it."""
         node = self._nodes.get(key)
         if node is None or node.stamp is None:
             return None
         return Guard(node, self._store, self._limits)
 
     def _consolidated(self, root: Node) -> Mapping[str, Mapping[str, Any]]:
-        """Return the copies by path, if there are any and they are right."""
+        """Return the copies by path, if they exist and are current."""
         if root.zarr_format == 2:
             listed = self._copies.get(_CONSOLIDATED_V2, {}).get("metadata")
         else:
@@ -258,9 +258,9 @@ class Documents:
 class Guard:
     """The document of one array in a folder, compared after each read of its pixels.
 
-    A program that replaces an array writes its document as well. One that adds to the array makes
-    its shape larger, and one that edits attributes changes these only: both leave the chunks that
-    this reader knows of where they are.
+    A program that replaces an array writes its document too. A program that adds to the array
+    enlarges its shape, and one that edits attributes changes only these: both keep the existing
+    chunks.
     """
 
     def __init__(self, node: Node, store: Store, limits: Limits) -> None:
@@ -271,12 +271,12 @@ class Guard:
         self._lock = forking.lock()
 
     def check(self) -> None:
-        """Compare the document with what it was when the store was opened.
+        """Compare the document with that at the time the store was opened.
 
         Raises
         ------
         FileChanged
-            The array was written anew, or removed.
+            The array was rewritten or removed.
         """
         if self._store.is_current(self._path, self._known[0]):
             return
@@ -292,14 +292,14 @@ class Guard:
             except BfbridgeError as error:
                 raise changed(where, "it cannot be read any more") from error
             if not _continues(self._known[1], document):
-                raise changed(where, "the array was written anew")
+                raise changed(where, "the array was rewritten")
             self._known = (stored.stamp, document)
 
 
 def _continues(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a document is that of the same array, grown or with other attributes.
+    """Whether a document describes the same array, possibly larger or with other attributes.
 
-    One that says the same as before was written by a program that made the array once more.
+    An identical document was written by a program that rewrote the array.
     """
     before, after = ({k: v for k, v in each.items() if k != "attributes"} for each in (old, new))
     sizes, now = before.pop("shape", None), after.pop("shape", None)

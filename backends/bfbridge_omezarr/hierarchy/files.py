@@ -1,4 +1,4 @@
-"""Where the keys of a store are written: files of a folder, or objects below a URL."""
+"""Storage for the keys of a store being written: files of a folder, or objects below a URL."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from bfbridge.storage.object_store import Objects
 if TYPE_CHECKING:
     from bfbridge.storage.source import Source
 
-__all__ = ["FileTree", "JournalTree", "ObjectTree", "Tree", "tree_of", "write_failed"]
+__all__ = ["FileTree", "JournalTree", "KeyTree", "ObjectTree", "tree_of", "write_failed"]
 
 _ENDING: Final = ".partial"
-# Characters that a chunk's key and temporary name add to the folder of a store, at most.
+# Maximum number of characters that a chunk's key and temporary name add to a store's folder.
 _LONGEST_KEY = 160
 _KEPT_FOLDERS: Final = 65_536
 _FLAGS: Final = (
@@ -44,7 +44,7 @@ def write_failed(path: str, error: OSError) -> WriteFailed:
     return failed
 
 
-class Tree(ABC):
+class KeyTree(ABC):
     """The keys of a store that is being written. Thread-safe.
 
     Attributes
@@ -61,7 +61,7 @@ class Tree(ABC):
 
     @abstractmethod
     def write(self, key: str, data: Any) -> None:
-        """Write a key as a whole, so that no reader ever sees a part of it.
+        """Write a key as a whole, so that readers never see a part of it.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class Tree(ABC):
         Raises
         ------
         ReadFailed
-            There is one, and it cannot be read.
+            The key exists but cannot be read.
         """
 
     @abstractmethod
@@ -89,25 +89,25 @@ class Tree(ABC):
 
     @abstractmethod
     def remove_folder(self, key: str) -> None:
-        """Remove a folder of ours with its keys, as far as that can be done."""
+        """Remove a folder that bfbridge created with its keys, as far as possible."""
 
     @abstractmethod
     def remove_unfinished(self) -> None:
-        """Remove what writers that were killed left behind under temporary names."""
+        """Remove temporary files of writers that were killed."""
 
-    # ---- files that grow, to become a key when they are complete
+    # ---- files that are written in parts and then published as a key
 
     @abstractmethod
     def temporary(self, key: str) -> str:
-        """Return a free path for a file to become this key."""
+        """Return an unused path for a file that will become this key."""
 
     @abstractmethod
     def create(self, path: str) -> int:
-        """Open a new file for writing, making its folder if need be."""
+        """Open a new file for writing; create its folder if needed."""
 
     @abstractmethod
     def publish(self, temporary: str, key: str) -> None:
-        """Make a complete file the key's.
+        """Publish a complete file as the key.
 
         Raises
         ------
@@ -117,15 +117,15 @@ class Tree(ABC):
 
     @abstractmethod
     def take_back(self, key: str, temporary: str) -> None:
-        """Make the key's bytes a file once more, to be published again."""
+        """Convert the key's bytes to a temporary file again, to be published later."""
 
     @abstractmethod
     def close(self) -> None:
-        """Remove what only this process used. May be called twice."""
+        """Remove the temporary data of this process. May be called twice."""
 
 
-class FileTree(Tree):
-    """Files of a folder, each under a temporary name first, then renamed."""
+class FileTree(KeyTree):
+    """Files of a folder, each written under a temporary name and then renamed."""
 
     def __init__(self, root: Path) -> None:
         self.root = os.fspath(long_path(root, room=_LONGEST_KEY))
@@ -136,7 +136,7 @@ class FileTree(Tree):
         return os.path.join(self.root, *key.split("/"))
 
     def temporary(self, key: str) -> str:
-        # Beside the key's file, under a name that no reader takes for a chunk.
+        # Beside the key's file, under a name that no reader interprets as a chunk.
         folder, name = os.path.split(self.path(key))
         unique = f"{os.getpid():x}-{threading.get_ident():x}-{next(self._serial):x}"
         return os.path.join(folder, f".{name}.{unique}{_ENDING}")
@@ -189,7 +189,7 @@ class FileTree(Tree):
         replace(self.path(key), temporary)
 
     def close(self) -> None:
-        """Nothing is kept open between writes."""
+        """Do nothing: no file stays open between writes."""
 
     def remove_folder(self, key: str) -> None:
         shutil.rmtree(self.path(key), ignore_errors=True)
@@ -212,12 +212,12 @@ class FileTree(Tree):
 
 
 class JournalTree(FileTree):
-    """Files of a finished store, changed together by `commit` or not at all.
+    """Files of a finished store, which `commit` changes all together or not at all.
 
     Parameters
     ----------
     root
-        The store. A change that was interrupted there is put in order first.
+        Path of the store. An interrupted change there is completed or reverted first.
     """
 
     def __init__(self, root: Path) -> None:
@@ -263,12 +263,12 @@ class JournalTree(FileTree):
         try:
             self._new.take_back(key, temporary)
         except FileNotFoundError:
-            # Of the store itself: that file stays as it is until the change is committed.
+            # A copy of the store's file, which is unchanged until the change is committed.
             os.makedirs(os.path.dirname(temporary), exist_ok=True)
             shutil.copyfile(self.path(key), temporary)
 
     def commit(self, last: Sequence[str] = ()) -> None:
-        """Make the change part of the store; `last` are the keys to be put in place at the end.
+        """Apply the change to the store; the keys in `last` are replaced at the end.
 
         Raises
         ------
@@ -278,7 +278,7 @@ class JournalTree(FileTree):
         self._journal.commit(sorted(self._removed), last)
 
     def discard(self) -> None:
-        """Drop the change, unless it was committed."""
+        """Discard the change, unless it was committed."""
         self._journal.discard()
 
     def _check(self, key: str) -> None:
@@ -290,8 +290,8 @@ class JournalTree(FileTree):
             self._checked.add(folder)
 
 
-class ObjectTree(Tree):
-    """Objects below a URL; files that grow lie in a temporary folder of this machine."""
+class ObjectTree(KeyTree):
+    """Objects below a URL; files that are written in parts are in a local temporary folder."""
 
     def __init__(self, source: Source) -> None:
         self._objects = Objects(source)
@@ -322,7 +322,7 @@ class ObjectTree(Tree):
             self._objects.remove(self._objects.keys(key))
 
     def remove_unfinished(self) -> None:
-        """Objects have no temporary names."""
+        """Do nothing: objects have no temporary names."""
 
     def temporary(self, key: str) -> str:
         with self._lock:
@@ -347,9 +347,9 @@ class ObjectTree(Tree):
             local.cleanup()
 
 
-def tree_of(target: str | os.PathLike[str] | Source | Tree) -> Tree:
-    """Return where a store is written: a folder, what lies below a URL, or the tree given."""
-    if isinstance(target, Tree):
+def tree_of(target: str | os.PathLike[str] | Source | KeyTree) -> KeyTree:
+    """Return the storage of a store: a folder, objects below a URL, or the given tree."""
+    if isinstance(target, KeyTree):
         return target
     if isinstance(target, (str, os.PathLike)):
         return FileTree(Path(target))

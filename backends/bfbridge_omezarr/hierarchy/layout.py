@@ -1,4 +1,4 @@
-"""Which images a Zarr hierarchy holds: one, a collection, a plate, labels, or a bare array."""
+"""Which images a Zarr hierarchy contains: one, a collection, a plate, labels, or a bare array."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import check
-from bfbridge_omezarr.hierarchy.ngff import Axis, Multiscale, clean_text, parse_multiscale
+from bfbridge_omezarr.hierarchy.ngff import Multiscale, NgffAxis, clean_text, parse_multiscale
 from bfbridge_omezarr.hierarchy.store import join
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ __all__ = ["FoundImage", "HierarchyLayout", "PlateWells", "find_images", "implie
 
 _LAYOUT_KEY: Final = "bioformats2raw.layout"
 _PROBED: Final = 16
-# Of the images that a store may have, the part that one group may list: one in so many.
+# One group may list this fraction (1/n) of the images that a store may have.
 _ONE_GROUP: Final = 50
 _BATCH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class FoundImage:
-    """One image of a hierarchy, before its arrays are looked at.
+    """One image of a hierarchy, before its arrays are read.
 
     Attributes
     ----------
@@ -43,11 +43,11 @@ class FoundImage:
     omero
         The ``omero`` block, as stored.
     name
-        That its place in the hierarchy gives it (a well's, a label's), or None.
+        Name from its place in the hierarchy (a well's, a label's), or None.
     role
         "image" or "label".
     owner
-        Of a label: the key of the group of the image it belongs to, or None.
+        For a label: the key of the group of its image, or None.
     well
         Number of its well in the plate's list, or None.
     node
@@ -86,16 +86,16 @@ class PlateWells:
 
 @dataclass(frozen=True, slots=True)
 class HierarchyLayout:
-    """All images of a hierarchy, labels last, and the kind of hierarchy it is.
+    """All images of a hierarchy, labels last, and the type of hierarchy.
 
     Attributes
     ----------
     kind
         "image", "collection" (bioformats2raw), "plate", "well", "scene", "labels" or "array".
     images
-        In the order in which users count them.
+        In the order of image numbers.
     plate
-        Its wells, if it is a plate whose wells are called by row and column.
+        Its wells, if it is a plate whose wells are named by row and column.
     """
 
     kind: str
@@ -109,9 +109,9 @@ def find_images(documents: Documents, where: str) -> HierarchyLayout:
     Raises
     ------
     Unsupported
-        It has no image that is described as NGFF has it.
+        It has no image with NGFF metadata.
     UnreadableFile
-        A description is damaged, or names groups that are not there.
+        A description is damaged, or names missing groups.
     """
     root = documents.root()
     if root is None:
@@ -124,7 +124,7 @@ def find_images(documents: Documents, where: str) -> HierarchyLayout:
     elif _LAYOUT_KEY in ome or _LAYOUT_KEY in root.attributes:
         kind, images = "collection", _collection(documents, where)
     elif "multiscales" in ome:
-        # A label group that is opened by itself.
+        # A label group that is opened directly.
         role: Role = "label" if isinstance(ome.get("image-label"), dict) else "image"
         kind, images = "image", _images_of(documents, root, where, None, role)
     elif isinstance(ome.get("well"), dict):
@@ -139,7 +139,7 @@ def find_images(documents: Documents, where: str) -> HierarchyLayout:
         labels = _label_group(documents, root, where)
     else:
         labels = _labels(documents, images, where)
-    # An image takes some 2 KB of memory, whatever little a hostile document takes to list it.
+    # An image uses about 2 KB of memory, even if a hostile document needs few bytes to list it.
     check(len(images) + len(labels), documents.limits.images, "number of images", where)
     if not images and not labels:
         raise Unsupported("a Zarr group without NGFF image metadata (multiscales)")
@@ -148,7 +148,7 @@ def find_images(documents: Documents, where: str) -> HierarchyLayout:
 
 
 def _wells_of(plate: Mapping[str, Any], images: Sequence[FoundImage]) -> PlateWells | None:
-    """Return rows and columns of a plate's wells, which their paths are made of ("B/03")."""
+    """Return rows and columns of a plate's wells, from their paths ("B/03")."""
     wells: list[tuple[str, str]] = []
     for well in plate["wells"]:
         row, _, column = well["path"].strip("/").partition("/")
@@ -174,7 +174,7 @@ def _images_of(
     entries = node.ome.get("multiscales")
     place = f"{where}/{node.key}" if node.key else where
     if not isinstance(entries, list) or not entries:
-        raise UnreadableFile(f"{place}: this group is to be an image, but has no multiscales.")
+        raise UnreadableFile(f"{place}: this group should be an image, but has no multiscales.")
     limits = documents.limits
     check(len(entries), limits.images // _ONE_GROUP, "number of images of one group", place)
     images = []
@@ -196,25 +196,25 @@ def _listed(documents: Documents, keys: Sequence[str], where: str) -> Iterator[N
     """Yield groups or None, fetched in batches so that a long list of names alone costs little."""
     check(len(keys), documents.limits.images, "number of images", where)
     if len(set(keys)) != len(keys):
-        # A short list could else make one image a hundred thousand.
+        # Otherwise a short list could declare one image a hundred thousand times.
         raise UnreadableFile(f"{where}: names a group twice.")
     for start in range(0, len(keys), _BATCH):
         yield from documents.nodes(keys[start : start + _BATCH])
 
 
 def _existing(documents: Documents, keys: Sequence[str], where: str) -> Iterator[Node]:
-    """Yield groups that all have to be there."""
+    """Yield groups, all of which must exist."""
     for node, key in zip(_listed(documents, keys, where), keys, strict=True):
         if node is None:
             raise UnreadableFile(
-                f"{where}: names the group {key!r}, which is not there: a part of the store is "
-                "missing. Its other images can be opened by themselves, by their own paths."
+                f"{where}: names the group {key!r}, which is missing: a part of the store is "
+                "missing. Its other images can be opened separately, by their own paths."
             )
         yield node
 
 
 def _collection(documents: Documents, where: str) -> list[FoundImage]:
-    """Images of the bioformats2raw layout: those ``OME`` lists, else 0, 1, 2 and so on."""
+    """Return the images of a bioformats2raw layout: those listed in ``OME``, otherwise 0, 1, 2."""
     listed = documents.node("OME")
     series = listed.ome.get("series") if listed is not None else None
     if isinstance(series, list):
@@ -230,13 +230,13 @@ def _collection(documents: Documents, where: str) -> list[FoundImage]:
             nodes += [node for node in present if node is not None]
             if len(present) < _PROBED:
                 break
-        # Without a list, a bare array called "0" is no image of a collection.
+        # Without a list, a bare array named "0" is not an image of a collection.
         nodes = [node for node in nodes if "multiscales" in node.ome]
     return [image for node in nodes for image in _images_of(documents, node, where)]
 
 
 def _scene(documents: Documents, scene: Mapping[str, Any], where: str) -> list[FoundImage]:
-    """Images whose places a scene tells (0.6), in the order in which it names them."""
+    """Return the images of a scene (0.6), in the order of the scene."""
     listed = scene.get("coordinateTransformations")
     ends = [
         item.get(end)
@@ -269,14 +269,16 @@ def _plate(documents: Documents, plate: Mapping[str, Any], where: str) -> list[F
 def _wells(
     documents: Documents, places: Sequence[tuple[str, str | None]], where: str
 ) -> list[FoundImage]:
-    """Fields of wells given as (key, name), each an image called after its well ("B03/0")."""
+    """Return the fields of wells (key, name); an image's name contains its well ("B03/0")."""
     fields: list[tuple[str, str, int]] = []
     groups = _existing(documents, [key for key, _ in places], where)
     for number, (node, (key, name)) in enumerate(zip(groups, places, strict=True)):
         well = node.ome.get("well")
         images = well.get("images") if isinstance(well, dict) else None
         if not isinstance(images, list):
-            raise UnreadableFile(f"{where}/{key}: this group is to be a well, but lists no images.")
+            raise UnreadableFile(
+                f"{where}/{key}: this group should be a well, but lists no images."
+            )
         for image in images:
             path = image.get("path") if isinstance(image, dict) else None
             field = join(key, path, f"{where}/{key}")
@@ -290,7 +292,7 @@ def _wells(
 
 
 def _labels(documents: Documents, images: Sequence[FoundImage], where: str) -> list[FoundImage]:
-    """Label images of all images, each called after the image it belongs to and its own name."""
+    """Return the label images of all images; their names contain the name of the image."""
     groups = list(dict.fromkeys(image.group for image in images))
     keys = [f"{group}/labels" if group else "labels" for group in groups]
     labels = []
@@ -301,7 +303,7 @@ def _labels(documents: Documents, images: Sequence[FoundImage], where: str) -> l
 
 
 def _label_group(documents: Documents, group: Node, where: str) -> list[FoundImage]:
-    """Label images that a group lists. The images do not need them, so one may be missing."""
+    """Return the label images that a group lists. They are optional, so one may be missing."""
     names = group.ome.get("labels")
     if not isinstance(names, list):
         return []
@@ -311,7 +313,7 @@ def _label_group(documents: Documents, group: Node, where: str) -> list[FoundIma
     labels = []
     for node, key, name in zip(_listed(documents, keys, place), keys, names, strict=True):
         if node is None:
-            log.warning("%s: the label %s is listed, but is not there", place, key)
+            log.warning("%s: the label %s is listed, but is missing", place, key)
             continue
         known = f"{owner}/{name}" if owner else str(name)
         found = _images_of(documents, node, where, known, "label")
@@ -319,9 +321,9 @@ def _label_group(documents: Documents, group: Node, where: str) -> list[FoundIma
     return labels
 
 
-def implied_axes(ndim: int) -> tuple[Axis, ...]:
-    """Return the axes of an image whose metadata names none; empty where they cannot be known.
+def implied_axes(ndim: int) -> tuple[NgffAxis, ...]:
+    """Return the axes of an image whose metadata names none; empty if they are unknown.
 
     Versions 0.1 and 0.2 have five axes in the order t, c, z, y, x; a plane can only be y, x.
     """
-    return tuple(Axis(name) for name in {5: "tczyx", 2: "yx"}.get(ndim, ""))
+    return tuple(NgffAxis(name) for name in {5: "tczyx", 2: "yx"}.get(ndim, ""))

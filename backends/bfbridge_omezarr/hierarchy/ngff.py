@@ -1,6 +1,6 @@
-"""NGFF metadata of one image, versions 0.1 to 0.6, made into records.
+"""NGFF metadata of one image, versions 0.1 to 0.6, converted to records.
 
-What the versions say differently:
+Differences between the versions:
 
 ====== ==================================== =========================================
 0.1-2  five axes t, c, z, y, x, unnamed      no sizes
@@ -25,8 +25,8 @@ from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.ome.units import length_symbol
 
 __all__ = [
-    "Axis",
     "Multiscale",
+    "NgffAxis",
     "channels_of",
     "clean_text",
     "map_axes",
@@ -38,7 +38,7 @@ _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ff
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class NgffAxis:
     """One axis of an image: its name in lower case, its type and unit as stored, or None."""
 
     name: str
@@ -57,25 +57,25 @@ class Multiscale:
     version
         As stored, or None.
     axes
-        In the order of the arrays; empty where the version has none (0.1, 0.2).
+        In the order of the arrays; empty if the version has none (0.1, 0.2).
     paths
-        Of the levels' arrays as the document names them, full size first.
+        Paths of the levels' arrays in the document, full size first.
     scale
-        Size of a level-0 element along each of `axes`; empty where not stored.
+        Size of a level-0 element along each of `axes`; empty if not stored.
     origin
-        Where the first level-0 element lies along each of `axes`; empty where not stored.
+        Position of the first level-0 element along each of `axes`; empty if not stored.
     method
-        How lower levels were made, as stored ("type"), or None.
+        Downsampling method of lower levels, as stored ("type"), or None.
     shifts
-        For each level, where its first element lies against that of level 0, in elements of level 0
-        along each of `axes`; empty where the levels' scales are not stored.
+        For each level, the position of its first element relative to that of level 0, in elements
+        of level 0 along each of `axes`; empty if the levels' scales are not stored.
     stored
         The whole entry.
     """
 
     name: str | None
     version: str | None
-    axes: tuple[Axis, ...]
+    axes: tuple[NgffAxis, ...]
     paths: tuple[str, ...]
     scale: tuple[float, ...]
     origin: tuple[float, ...] = ()
@@ -90,7 +90,7 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
     Raises
     ------
     UnreadableFile
-        It is no image description.
+        It is not the description of an image.
     """
     if not isinstance(entry, dict):
         raise UnreadableFile(f"{where}: an entry of multiscales is no JSON object.")
@@ -105,7 +105,7 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
         paths.append(path)
     axes = _axes(entry, where)
     own = datasets[0].get("coordinateTransformations")
-    # Since 0.6 what follows a level's own transformation leads to other systems.
+    # Since 0.6, later transformations of a level lead to other coordinate systems.
     common = None if "coordinateSystems" in entry else entry.get("coordinateTransformations")
     inner, outer = (_vector(found, "scale", len(axes)) for found in (own, common))
     scale = tuple(a * b for a, b in zip(inner, outer, strict=True)) if inner and outer else inner
@@ -136,7 +136,7 @@ def _shifts(datasets: Sequence[Mapping[str, Any]], ndim: int) -> tuple[tuple[flo
     return shifts if all(math.isfinite(value) for shift in shifts for value in shift) else ()
 
 
-def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
+def _axes(entry: Mapping[str, Any], where: str) -> tuple[NgffAxis, ...]:
     found = entry.get("axes")
     if found is None:
         found = _intrinsic(entry).get("axes")
@@ -147,11 +147,11 @@ def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
     axes = []
     for axis in found:
         if isinstance(axis, str):
-            axes.append(Axis(axis.lower()))
+            axes.append(NgffAxis(axis.lower()))
         elif isinstance(axis, dict) and isinstance(axis.get("name"), str):
             kind, unit = axis.get("type"), axis.get("unit")
             axes.append(
-                Axis(
+                NgffAxis(
                     axis["name"].lower(),
                     kind if isinstance(kind, str) else None,
                     unit if isinstance(unit, str) else None,
@@ -163,16 +163,16 @@ def _axes(entry: Mapping[str, Any], where: str) -> tuple[Axis, ...]:
 
 
 def _intrinsic(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the coordinate system that the levels' own transformations lead to (0.6).
+    """Return the target coordinate system of the levels' own transformations (0.6).
 
-    It may be any of those listed, and others may have the same axes in another order.
+    It may be any of those listed; others may have the same axes in another order.
     """
     listed = entry.get("coordinateSystems")
     systems = [s for s in listed if isinstance(s, dict)] if isinstance(listed, list) else []
     transformations = entry["datasets"][0].get("coordinateTransformations")
     last = transformations[-1] if isinstance(transformations, list) and transformations else None
     output = last.get("output") if isinstance(last, dict) else None
-    # The release candidate says {"name": ...}, what came before it only the name.
+    # The release candidate has {"name": ...}, earlier versions only the name.
     name = output.get("name") if isinstance(output, dict) else output
     named = (system for system in systems if name is not None and system.get("name") == name)
     return next(named, systems[0] if systems else {})
@@ -181,7 +181,7 @@ def _intrinsic(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 def _vector(transformations: Any, kind: str, ndim: int) -> tuple[float, ...]:
     """Return the "scale" or "translation" of a list of transformations; empty without one.
 
-    The identity is a scale of 1.
+    The identity counts as a scale of 1.
     """
     if not isinstance(transformations, list):
         return ()
@@ -204,9 +204,9 @@ def _vector(transformations: Any, kind: str, ndim: int) -> tuple[float, ...]:
 
 
 def _origin(own: Any, common: Any, ndim: int) -> tuple[float, ...]:
-    """Return where a level's own transformations, then those of all levels, put the first element.
+    """Return the position of the first element after a level's and the common transformations.
 
-    A translation comes after the scale of the same list, in the specification and here.
+    A translation is applied after the scale of the same list, as in the specification.
     """
     inner, outer = (_vector(found, "translation", ndim) for found in (own, common))
     factor = _vector(common, "scale", ndim) or (1.0,) * ndim
@@ -216,12 +216,12 @@ def _origin(own: Any, common: Any, ndim: int) -> tuple[float, ...]:
     return tuple(a + b for a, b in zip(moved, outer, strict=True))
 
 
-def map_axes(axes: Sequence[Axis], shape: Sequence[int], where: str) -> tuple[int | None, ...]:
-    """Return which of T, C, Z, Y, X each axis of an array is, None for one to leave out.
+def map_axes(axes: Sequence[NgffAxis], shape: Sequence[int], where: str) -> tuple[int | None, ...]:
+    """Return which of T, C, Z, Y, X each axis of an array is; None for an axis to omit.
 
-    Types go before names. The axes of space are known by their names z, y, x, and else by their
-    order. An axis of a type of its own takes the place of the channels if there are none, as the
-    specification's 0.4 has it; further ones are left out if their length is 1.
+    Types have priority over names. Space axes are identified by their names z, y, x, otherwise by
+    their order. An axis of a custom type is used as channel axis if there is none, as in version
+    0.4 of the specification; further custom axes are omitted if their length is 1.
 
     Raises
     ------
@@ -248,8 +248,8 @@ def map_axes(axes: Sequence[Axis], shape: Sequence[int], where: str) -> tuple[in
     return tuple(places)
 
 
-def _places(axes: Sequence[Axis]) -> list[int | None]:
-    """Place each axis by its type, then by its name; what is left over may be the channels."""
+def _places(axes: Sequence[NgffAxis]) -> list[int | None]:
+    """Assign each axis by its type, then by its name; a remaining one may be the channel axis."""
     places: list[int | None] = [None] * len(axes)
     space = [i for i, axis in enumerate(axes) if axis.type == "space"]
     if not {axes[i].name for i in space} <= set("zyx"):
@@ -269,12 +269,12 @@ def _places(axes: Sequence[Axis]) -> list[int | None]:
 
 
 def pixel_size(
-    scale: Sequence[float], axes: Sequence[Axis], places: Sequence[int | None]
+    scale: Sequence[float], axes: Sequence[NgffAxis], places: Sequence[int | None]
 ) -> PixelSize:
     """Return the size of a pixel.
 
-    A scale of 1 without a unit says nothing, so there is no size. Another scale without a unit
-    keeps the unit "pixel": a length that the file does not claim is not made up.
+    A scale of 1 without a unit has no meaning, so there is no size. Another scale without a unit
+    has the unit "pixel", because the file does not state a length.
     """
     found: dict[str, Quantity] = {}
     for value, axis, place in zip(scale, axes, places, strict=False):
@@ -288,19 +288,19 @@ def pixel_size(
 
 
 def clean_text(text: str) -> str:
-    """Return a name with what neither XML nor UTF-8 can hold (NUL, half surrogates) marked."""
+    """Return a name in which characters invalid in XML or UTF-8 (NUL, surrogates) are replaced."""
     return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def channels_of(omero: Any, count: int) -> tuple[Channel, ...]:
-    """Return `count` channels, with what an ``omero`` block says of them."""
+    """Return `count` channels, with the metadata of an ``omero`` block."""
     listed = omero.get("channels") if isinstance(omero, dict) else None
     entries = listed if isinstance(listed, list) else []
     channels = []
     for entry in entries[:count]:
         known = entry if isinstance(entry, dict) else {}
         label = known.get("label")
-        # Some programs number their channels.
+        # Some programs store numbers as channel labels.
         text = str(label) if isinstance(label, (str, int)) and label is not True else ""
         channels.append(
             Channel(

@@ -18,7 +18,7 @@ __all__ = ["RemoteStore"]
 
 
 class _Version(NamedTuple):
-    """What a server says of the version of an object that it answers with."""
+    """The version of an object, from the headers of a response."""
 
     etag: str | None
     modified: str | None
@@ -30,7 +30,7 @@ def _forbidden(error: Exception) -> bool:
 
 
 class RemoteStore(Store):
-    """An fsspec URL. Each call is a request of its own, so concurrency is the number of callers."""
+    """An fsspec URL. Each call is one request, so concurrency is the number of callers."""
 
     is_remote = True
 
@@ -51,7 +51,7 @@ class RemoteStore(Store):
 
     def get(self, key: str, limit: int) -> bytes | None:
         try:
-            # One byte above the limit shows what is too long, without fetching all of it.
+            # One byte above the limit shows that an object is too long, without fetching all of it.
             data: bytes = self._fs.cat_file(self._path(key), start=0, end=limit + 1)
         except (FileNotFoundError, KeyError):
             return None
@@ -60,11 +60,6 @@ class RemoteStore(Store):
         if len(data) > limit:
             raise too_long(self.label(key), len(data), limit)
         return data
-
-    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        del buffer
-        data = self.get(key, limit)
-        return None if data is None else memoryview(data)
 
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
         found = self.read_stamped(key, start, length, Buffer())
@@ -81,14 +76,14 @@ class RemoteStore(Store):
             raise self._failed(key, error) from error
         data = found.data
         if start < 0:
-            # Some servers answer a suffix range with the whole object.
+            # Some servers send the whole object for a suffix range.
             return Stamped(data[start : start + length or None], found.stamp)
         if len(data) > length:
             raise ReadFailed(f"{self.label(key)}: the server ignores byte ranges.")
         return found
 
     def _answer(self, path: str, start: int, end: int | None) -> Stamped:
-        """Fetch a range, with the object's version where the same answer tells it."""
+        """Fetch a range, with the object's version if the same response states it."""
         filesystem = self._fs
         if _is_http(filesystem):
             seen: list[_Version] = []
@@ -96,11 +91,11 @@ class RemoteStore(Store):
             async def look(response: Any) -> None:
                 seen.append(_version_of(response.headers))
 
-            # aiohttp calls it with each answer; fsspec raises for the status itself.
+            # aiohttp calls it with each response; fsspec raises errors for the status itself.
             data = filesystem.cat_file(path, start=start, end=end, raise_for_status=look)
             version = seen[-1] if seen else None
-            told = version is not None and (version.etag or version.modified)
-            return Stamped(data, version if told else None)
+            has_version = version is not None and (version.etag or version.modified)
+            return Stamped(data, version if has_version else None)
         if hasattr(filesystem, "call_s3"):
             found = _s3_answer(filesystem, path, start, end)
             if found is not None:
@@ -110,8 +105,8 @@ class RemoteStore(Store):
     def same(self, one: object, other: object) -> bool:
         """Whether two stamps are of one version.
 
-        Servers that answer under one name may make different ETags of the same file (Apache makes
-        them of inode numbers); then its time and its length count.
+        Servers behind one name may send different ETags of the same file (Apache derives them from
+        inode numbers); then its time and its length are compared.
         """
         if not (isinstance(one, _Version) and isinstance(other, _Version)):
             return False
@@ -130,7 +125,7 @@ class RemoteStore(Store):
                 failed = self._failed(key, answer)
                 if not _forbidden(answer) or not isinstance(failed, ReadFailed):
                     raise failed from answer
-                # Servers that do not list their objects say so of those that are not there.
+                # Servers that do not list objects give this status for missing ones.
                 self.refusal = failed
                 continue
             if len(answer) > limit:
@@ -139,7 +134,7 @@ class RemoteStore(Store):
         return found
 
     def _answers(self, keys: list[str], limit: int) -> list[bytes | Exception]:
-        """Return the bytes of each key, or the error, all asked for at once where that can be."""
+        """Return the bytes or the error of each key, with concurrent requests if possible."""
         paths = [self._path(key) for key in keys]
         try:
             if getattr(self._fs, "async_impl", False) and len(keys) > 1:
@@ -160,7 +155,7 @@ class RemoteStore(Store):
             self._fs.invalidate_cache(self._root)
             files = sorted(self._fs.find(self._root))
         except Exception:  # noqa: BLE001 - each file system has its own
-            # Plain web servers cannot list; what was asked for by name is all there is to tell.
+            # Plain web servers cannot list; only keys that were requested are known.
             return
         for file in files:
             if file.startswith(self._root + "/"):
@@ -182,7 +177,7 @@ class RemoteStore(Store):
         why = f"{type(error).__name__}: {error}"
         more = ""
         if _forbidden(error):
-            more = " Servers that do not list what they hold say the same of what is not there."
+            more = " Servers that do not list their objects send the same status for missing ones."
         return ReadFailed(f"{self.label(key)}: cannot be fetched ({why}).{more}")
 
 
@@ -195,7 +190,7 @@ def _is_http(filesystem: Any) -> bool:
 
 
 def _version_of(headers: Mapping[str, str]) -> _Version:
-    """Return what the headers of an answer to a ranged request tell (RFC 9110, sections 8.8, 14.4).
+    """Return the version in the headers of a response to a range request (RFC 9110, 8.8 and 14.4).
 
     The length is that of the whole object.
     """
@@ -205,7 +200,7 @@ def _version_of(headers: Mapping[str, str]) -> _Version:
 
 
 def _s3_answer(filesystem: Any, path: str, start: int, end: int | None) -> Stamped | None:
-    """Fetch a range with the ETag that comes with it; None where the connection broke midway."""
+    """Fetch a range with its ETag; None if the connection was lost."""
     from fsspec.asyn import sync
 
     bucket, key, version = filesystem.split_path(path)

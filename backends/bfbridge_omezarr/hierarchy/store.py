@@ -1,7 +1,7 @@
-"""Where the keys of a Zarr store are read from: a folder. remote.py has URLs, zips.py zip files.
+"""Storage from which the keys of a Zarr store are read: a folder; see remote.py and zips.py.
 
-A key is a relative path with "/" between its parts ("0/c/0/0/1"). Keys are checked once, where a
-document names them (`join`); a folder besides refuses files that its links lead out of the store.
+A key is a relative path with "/" between its parts ("0/c/0/0/1"). Keys in documents are checked
+once (`join`); a folder also refuses files outside the store that its links point to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OPEN_FLAGS: Final = (
     os.O_RDONLY
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
-    # A named pipe put where a chunk should be must not hang the reader.
+    # Opening a named pipe in the place of a chunk must not block the reader.
     | getattr(os, "O_NONBLOCK", 0)
 )
 _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
@@ -38,27 +38,27 @@ def join(base: str, path: object, where: str) -> str:
     Parameters
     ----------
     base
-        Key of the group that holds the document; "" for the root.
+        Key of the group that contains the document; "" for the root.
     path
-        What the document says.
+        The path in the document.
     where
         The document, for messages.
 
     Raises
     ------
     UnreadableFile
-        The path is no text, or leaves the store: it is absolute, has "..", a drive, a backslash or
-        a NUL character.
+        The path is not text, or is outside the store: it is absolute, has "..", a drive, a
+        backslash or a NUL character.
     """
     if not isinstance(path, str):
-        raise UnreadableFile(f"{where}: names {path!r} where the path of an array belongs.")
+        raise UnreadableFile(f"{where}: names {path!r} where the path of an array is required.")
     parts = path.split("/")
-    # A drive letter or a scheme ("C:", "file:") would be taken as absolute by some file systems.
+    # Some file systems interpret a drive letter or a scheme ("C:", "file:") as absolute.
     colon = ":" in parts[0] or (os.name == "nt" and ":" in path)
     bad = path.startswith("/") or ".." in parts or "\\" in path or "\0" in path or colon
     if bad:
         raise UnreadableFile(
-            f"{where}: names the path {path!r}, which leaves the store. Only paths inside it are "
+            f"{where}: names the path {path!r}, which is outside the store. Only paths in it are "
             "read; the file is damaged or hostile."
         )
     clean = [part for part in parts if part not in ("", ".")]
@@ -73,7 +73,7 @@ class Stamped(NamedTuple):
     data
         The bytes.
     stamp
-        As `Store.stamp`, of the version that the bytes are of; None where that is unknown.
+        Version of the bytes, as from `Store.stamp`; None if unknown.
     """
 
     data: bytes | memoryview
@@ -88,9 +88,9 @@ class Store(ABC):
     name
         Path or URL, for messages.
     is_remote
-        Whether each key costs a request to a server.
+        Whether each key needs a request to a server.
     refusal
-        The error of a key that a server would not show, where `get_many` took it as absent.
+        The error of a key to which a server refused access, if `get_many` treated it as missing.
     """
 
     name: str
@@ -104,14 +104,16 @@ class Store(ABC):
         Raises
         ------
         ReadFailed
-            There is one, and it cannot be read.
+            The key exists but cannot be read.
         LimitExceeded
             It is longer than `limit` bytes.
         """
 
-    @abstractmethod
     def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        """Return what `get` returns, as a view that may lie in `buffer` and be overwritten."""
+        """Return what `get` returns, as a view; it may use `buffer`, which is overwritten later."""
+        del buffer
+        data = self.get(key, limit)
+        return None if data is None else memoryview(data)
 
     @abstractmethod
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
@@ -119,27 +121,27 @@ class Store(ABC):
 
     @abstractmethod
     def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
-        """Return what `get_range` returns with its stamp; it may lie in `buffer`, as for `read`."""
+        """Return the result of `get_range` with its stamp; it may use `buffer`, as in `read`."""
 
     @abstractmethod
     def keys(self) -> Iterator[str]:
-        """Every key of the store; empty where the store cannot list."""
+        """Yield every key of the store; none if the store cannot list."""
 
     def stamp(self, key: str) -> object:
-        """Return what changes when a key is written anew; None without the key, and for URLs."""
+        """Return a value that changes when a key is rewritten; None without the key and at URLs."""
         del key
         return None
 
     def same(self, one: object, other: object) -> bool:
-        """Whether two stamps of a key are of one version of it."""
+        """Whether two stamps of a key are of one version."""
         return one == other
 
     def is_current(self, key: str, stamp: object) -> bool:
-        """Whether a key is of the version that it had when it was given a stamp."""
+        """Whether a key still has the version of a stamp."""
         return self.same(self.stamp(key), stamp)
 
     def get_many(self, keys: Iterable[str], limit: int) -> dict[str, Stamped]:
-        """Return those keys that exist, whole. For documents, which may well be absent."""
+        """Return the content of those keys that exist. For documents, which are often absent."""
         found = ((key, self._get_stamped(key, limit)) for key in keys)
         return {key: stamped for key, stamped in found if stamped is not None}
 
@@ -148,7 +150,7 @@ class Store(ABC):
         return None if data is None else Stamped(data, None)
 
     def label(self, key: str) -> str:
-        """Return how messages name a key."""
+        """Return the name of a key for messages."""
         return f"{self.name.rstrip('/')}/{key}" if key else self.name
 
     @abstractmethod
@@ -157,7 +159,7 @@ class Store(ABC):
 
 
 class Buffer:
-    """Memory for stored bytes, kept between reads of one thread."""
+    """Memory for stored bytes, reused by the reads of one thread."""
 
     __slots__ = ("_bytes",)
     KEPT: Final = 32 * MIB
@@ -166,7 +168,7 @@ class Buffer:
         self._bytes = bytearray()
 
     def take(self, size: int) -> memoryview:
-        """Return `size` bytes to write into; the view of the call before becomes invalid."""
+        """Return `size` bytes to write into; the view of the previous call becomes invalid."""
         if size > self.KEPT:
             return memoryview(bytearray(size))
         if len(self._bytes) < size:
@@ -175,9 +177,9 @@ class Buffer:
 
 
 def too_long(label: str, size: int, limit: int) -> LimitExceeded:
-    """Return the error for a key that holds more than makes sense."""
+    """Return the error for a key that is too long."""
     return LimitExceeded(
-        f"{label}: holds {size:,} bytes where at most {limit:,} make sense; the store is damaged "
+        f"{label}: has {size:,} bytes, more than the {limit:,} allowed; the store is damaged "
         "or hostile."
     )
 
@@ -190,7 +192,7 @@ class FolderStore(Store):
         self._root = os.path.realpath(root)
         self._allow_outside = allow_outside
         self._inside: set[str] = set()
-        # While the folder is open, no other folder can be given its number.
+        # While the folder is open, no other folder can have its inode number.
         self._fd = os.open(self._root, os.O_RDONLY) if os.name == "posix" else -1
         self._identity = os.stat(self._root)
         self._pending = pending_of(self._root)
@@ -259,7 +261,7 @@ class FolderStore(Store):
             os.lseek(fd, begin, os.SEEK_SET)
             view = buffer.take(max(0, min(length, size - begin)))
             filled = self._fill(fd, view)
-            # Taken after reading: what is written before that shows.
+            # Taken after reading, so that a later change is detected.
             return Stamped(view[:filled], FileStamp.of(fd))
         except OSError as error:
             raise _failed(self.label(key), error) from error
@@ -282,7 +284,7 @@ class FolderStore(Store):
         return f"{self._root}{os.sep}{key}"
 
     def is_current(self, key: str, stamp: object) -> bool:
-        # Called after each read, so it makes no stamp of its own where nothing has changed.
+        # Called after each read, so it creates no stamp if nothing has changed.
         try:
             now = os.stat(self._path_of(key))
         except OSError:
@@ -302,7 +304,7 @@ class FolderStore(Store):
                 yield file if base == "." else f"{base}/{file}"
 
     def close(self) -> None:
-        """Let go of the folder; files are open during reads only."""
+        """Close the folder; files are open during reads only."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -312,18 +314,18 @@ class FolderStore(Store):
             self.close()
 
     def _open(self, key: str) -> tuple[int, os.stat_result] | None:
-        """Open the file of a key that lies inside the store, and ask about it; None without one.
+        """Open the file of a key inside the store, and return its status; None without the key.
 
         Raises
         ------
         ReadFailed
             It cannot be opened.
         FileChanged
-            Another folder has the store's name by now: its chunks are not this image's, and a
-            chunk that is missing there, or was removed here, is no fill value.
+            Another folder now has the store's name: its chunks belong to another image, and a
+            missing chunk does not mean the fill value.
         """
         opened = self._open_now(key)
-        # Looked at after opening, so that what was opened before lies in the store itself.
+        # Checked after opening, so that a file opened before is inside this store.
         try:
             same = os.path.samestat(self._identity, os.stat(self._root))
         except OSError:
@@ -333,14 +335,14 @@ class FolderStore(Store):
                 os.close(opened[0])
             raise FileChanged(
                 f"{self.label(key)}: the store was replaced or removed while it was open. Open it "
-                "again to read what it holds now."
+                "again to read its new data."
             )
         return opened
 
     def _open_now(self, key: str) -> tuple[int, os.stat_result] | None:
         if self._pending is None:
             return self._open_path(os.path.join(self._root, key), key)
-        # The change may be put in place meanwhile: what is not in the journal any more is there.
+        # The change may have been applied meanwhile: keys that left the journal are in the store.
         if key in self._pending.removed:
             return self._open_path(os.path.join(self._pending.folder, key), key)
         changed = self._open_path(os.path.join(self._pending.folder, key), key)
@@ -352,11 +354,11 @@ class FolderStore(Store):
                 self._check_folder(os.path.dirname(path), key)
             try:
                 if not self._allow_outside and not _NOFOLLOW:
-                    # Windows: where a link leads is looked up for each file.
+                    # Windows: the target of a link is resolved for each file.
                     path = self._resolved(path, key)
                 fd = os.open(path, _OPEN_FLAGS | (0 if self._allow_outside else _NOFOLLOW))
             except OSError as error:
-                # A link: O_NOFOLLOW says ELOOP (EMLINK on some BSDs).
+                # A link: O_NOFOLLOW gives ELOOP (EMLINK on some BSDs).
                 if error.errno not in (errno.ELOOP, errno.EMLINK):
                     raise
                 fd = os.open(self._resolved(path, key), _OPEN_FLAGS)
@@ -371,7 +373,7 @@ class FolderStore(Store):
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
-            raise ReadFailed(f"{self.label(key)}: is no file, though one belongs there.")
+            raise ReadFailed(f"{self.label(key)}: this is not a regular file.")
         return fd, status
 
     def _check_folder(self, folder: str, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Stores in one zip file, and which kind of store a source is."""
+"""Stores in one zip file, and the type of store of a source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("bfbridge.omezarr")
 class ZipStore(Store):
     """A zip file with one store, at its root (RFC-9, ".ozx") or in a folder.
 
-    The entries' places are read once; entries are then read from any thread by their offset.
+    The entries' positions are read once; entries are then read from any thread by their offset.
     """
 
     def __init__(self, access: RandomAccess, name: str, limits: Limits) -> None:
@@ -43,14 +43,14 @@ class ZipStore(Store):
             raise UnreadableFile(f"{name}: the zip file is damaged ({e}).") from e
         base = _zip_base(entries, name)
         if base is None:
-            raise Unsupported("a zip file without a Zarr store in it")
+            raise Unsupported("a zip file that contains no Zarr store")
         self._entries = {
             file[len(base) :]: info for file, info in entries.items() if file.startswith(base)
         }
         self._apply_journal(limits)
 
     def _apply_journal(self, limits: Limits) -> None:
-        """Take the new files of a change that was committed and not in place when it was zipped."""
+        """Use the new files of a change that was committed but not applied before zipping."""
         data = self.get(COMMIT, limits.xml_bytes)
         if data is not None:
             for key in parse_record(data, self.label(COMMIT))["removed"]:
@@ -75,11 +75,6 @@ class ZipStore(Store):
             raise ReadFailed(f"{self.label(key)}: damaged in the zip file (checksum or length).")
         return data
 
-    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
-        del buffer
-        data = self.get(key, limit)
-        return None if data is None else memoryview(data)
-
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
         info = self._entries.get(key)
         if info is None:
@@ -89,7 +84,7 @@ class ZipStore(Store):
         if info.compress_type != zipfile.ZIP_STORED:
             data = self.get(key, info.file_size)
             return None if data is None else data[begin : begin + length]
-        # The checksum covers the whole entry; parts rely on the shard index's own.
+        # The checksum is that of the whole entry; parts rely on the checksum of the shard index.
         return self._exactly(self._data_start(info, key) + begin, length, key)
 
     def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
@@ -98,7 +93,7 @@ class ZipStore(Store):
         return None if data is None else Stamped(data, self.stamp(key))
 
     def stamp(self, key: str) -> object:
-        # Where entries lie was read once; a zip file is not written in place.
+        # The positions of entries were read once; a zip file is not changed in place.
         return self._entries[key].CRC if key in self._entries else None
 
     def keys(self) -> Iterator[str]:
@@ -109,7 +104,7 @@ class ZipStore(Store):
 
     def _exactly(self, start: int, length: int, key: str) -> bytes:
         if start + length > self._access.size:
-            raise ReadFailed(f"{self.label(key)}: lies beyond the end of the zip file.")
+            raise ReadFailed(f"{self.label(key)}: is beyond the end of the zip file.")
         return bytes(self._access.read_at(start, length))
 
     def _data_start(self, info: zipfile.ZipInfo, key: str) -> int:
@@ -128,7 +123,7 @@ class ZipStore(Store):
                 "the chunks uncompressed in the zip file."
             )
         try:
-            # One byte above what is declared shows a stream that is longer than it says.
+            # One byte above the declared size detects a stream that is longer.
             return zlib.decompressobj(-15).decompress(stored, info.file_size + 1)
         except zlib.error as error:
             raise ReadFailed(f"{self.label(key)}: damaged in the zip file ({error}).") from error
@@ -137,8 +132,8 @@ class ZipStore(Store):
 def _zip_base(entries: Mapping[str, Any], where: str) -> str | None:
     """Return the folder of the store in a zip file ("" or "name/"), or None.
 
-    It is the outermost one that holds a Zarr document; what lies beside it ("README.txt", the
-    "__MACOSX" that macOS adds) does not matter.
+    It is the outermost folder that contains a Zarr document; files beside it ("README.txt", the
+    "__MACOSX" that macOS adds) do not matter.
     """
     names = {"zarr.json", ".zgroup", ".zarray", ".zattrs"}
     if not names.isdisjoint(entries):
@@ -150,14 +145,14 @@ def _zip_base(entries: Mapping[str, Any], where: str) -> str | None:
     if len(outermost) > 1:
         some = ", ".join(sorted(outermost)[:3])
         raise UnreadableFile(
-            f"{where}: a zip file with {len(outermost)} Zarr stores in it ({some}). Unpack it, and "
-            "open each by itself."
+            f"{where}: a zip file with {len(outermost)} Zarr stores in it ({some}). Unpack it and "
+            "open each store separately."
         )
     return outermost[0] if outermost else None
 
 
 class _AccessFile:
-    """What `zipfile` needs of a file, over `RandomAccess`."""
+    """The file interface that `zipfile` needs, over `RandomAccess`."""
 
     def __init__(self, access: RandomAccess) -> None:
         self._access = access
@@ -184,7 +179,7 @@ class _AccessFile:
         return data
 
     def close(self) -> None:
-        """The file belongs to the store."""
+        """Do nothing: the file belongs to the store."""
 
 
 def open_store(source: Source, limits: Limits, allow_outside: bool) -> Store:
@@ -193,7 +188,7 @@ def open_store(source: Source, limits: Limits, allow_outside: bool) -> Store:
     Raises
     ------
     FileMissing
-        There is nothing there.
+        There is no such file or folder.
     Unsupported
         It is neither a folder nor a zip file.
     """

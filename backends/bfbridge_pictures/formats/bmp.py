@@ -1,7 +1,7 @@
-"""BMP (Microsoft, "Bitmap Storage"): all header versions, uncompressed, with masks, or run lengths.
+"""BMP (Microsoft, "Bitmap Storage"): all header versions; uncompressed, with masks, or run lengths.
 
-Bio-Formats' BMPReader gives palette indices as they are, 32 bits as four samples. So does this one;
-it also gives the lookup table of 1 and 4 bits, and 16 bits as RGB.
+The samples are those of Bio-Formats' BMPReader: palette indices, and 32 bits as four samples. This
+reader also has the lookup table of 1 and 4 bits, and 16 bits as RGB.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, Final
 import numpy as np
 
 from bfbridge.backend import PixelSize, Quantity
-from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
 from bfbridge_pictures.picture import (
     Array,
-    File,
+    DecodedPlanes,
     Picture,
-    Planes,
+    PictureFile,
     RawRows,
     band_of,
     check_decoded,
@@ -39,13 +39,13 @@ _COMPRESSIONS: Final = {
     _ALPHA_MASKS: "RGB bitmap with mask",
 }
 _RLE_BITS: Final = {_RLE8: 8, _RLE4: 4}
-# Red, green, blue where no masks are stored.
+# Red, green, blue if no masks are stored.
 _DEFAULT_MASKS: Final = {16: (0x7C00, 0x3E0, 0x1F), 32: (0xFF0000, 0xFF00, 0xFF)}
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
-    """What the two headers say."""
+class _BmpHeader:
+    """The values of the two headers."""
 
     file_size: int
     offset: int
@@ -71,13 +71,13 @@ class _Header:
         return (self.width * self.bits + 31) // 32 * 4
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a BMP file as a picture.
 
     Raises
     ------
-    Damaged
-        It is cut short, or of a kind that is not read.
+    DamagedPicture
+        It is truncated, or of an unsupported kind.
     """
     header = _read_header(file)
     samples = {16: 3, 24: 3, 32: 4}.get(header.bits, 1)
@@ -106,12 +106,12 @@ def open_picture(file: File) -> Picture:
         "Y resolution": header.resolution[1],
     }
     if not raw:
-        return Planes(image, details, table, plane=_run_lengths(file, header))
-    # Some writers leave out the padding of the last row.
+        return DecodedPlanes(image, details, table, plane=_run_lengths(file, header))
+    # Some writers omit the padding of the last row.
     padding = header.stride - -(-header.width * header.bits // 8)
     end = header.offset + header.stride * header.height - padding
     if end > file.access.size:
-        raise Damaged(
+        raise DamagedPicture(
             f"the file is cut short: its pixels should end at byte {end:,}, and the file has "
             f"{file.access.size:,} bytes"
         )
@@ -122,11 +122,11 @@ def open_picture(file: File) -> Picture:
     )  # fmt: skip
 
 
-def _read_header(file: File) -> _Header:
+def _read_header(file: PictureFile) -> _BmpHeader:
     cursor = Cursor(file.access, 2)
     file_size, _, offset, size = cursor.unpack("<IIII")
     if size not in _HEADERS:
-        raise Damaged(f"its header has {size} bytes, which no version of BMP has")
+        raise DamagedPicture(f"its header has {size} bytes, which no version of BMP has")
     if size == _CORE:
         width, height, planes, bits = cursor.unpack("<HHHH")
         compression, across, down, used = 0, 0, 0, 0
@@ -138,7 +138,7 @@ def _read_header(file: File) -> _Header:
     _check_kind(size, bits, compression)
     masks = _DEFAULT_MASKS.get(bits, (0, 0, 0))
     if compression in (_MASKS, _ALPHA_MASKS):
-        # Of the version with 40 bytes they follow the header, of later ones they are part of it.
+        # They follow the header of 40 bytes; in later versions they are part of the header.
         masks = cursor.unpack("<III")
     elif compression == _RAW and size >= 52:
         cursor.skip(12)
@@ -149,15 +149,15 @@ def _read_header(file: File) -> _Header:
         count = min(used or 1 << bits, 1 << bits)
         palette = cursor.read(min(count * entry, max(offset - cursor.position, 0)))
     if width < 1 or height == 0:
-        raise Damaged(f"it declares {width} x {height} pixels")
-    return _Header(
+        raise DamagedPicture(f"it declares {width} x {height} pixels")
+    return _BmpHeader(
         file_size, offset, width, abs(height), height > 0, planes, bits, compression,
         (across, down), masks, palette, entry,
     )  # fmt: skip
 
 
 def _check_kind(size: int, bits: int, compression: int) -> None:
-    """Refuse combinations that are not known, or mean something else in OS/2."""
+    """Refuse unknown combinations, and those with another meaning in OS/2."""
     kinds = {
         _RAW: (1, 4, 8, 16, 24, 32),
         _RLE8: (8,),
@@ -166,8 +166,8 @@ def _check_kind(size: int, bits: int, compression: int) -> None:
         _ALPHA_MASKS: (16, 32),
     }
     if bits not in kinds.get(compression, ()):
-        raise Damaged(
-            f"it has {bits} bits a pixel with compression {compression}, which is not read; "
+        raise DamagedPicture(
+            f"it has {bits} bits per pixel with compression {compression}, which is not supported; "
             "convert it with other software"
         )
 
@@ -178,8 +178,8 @@ def _pixel_size(resolution: tuple[int, int]) -> PixelSize:
     return PixelSize(x, y)
 
 
-def _decoder(header: _Header) -> Callable[[Array], Array]:
-    """Return what turns stored rows into pixels."""
+def _decoder(header: _BmpHeader) -> Callable[[Array], Array]:
+    """Return the function that converts stored rows to pixels."""
     width = header.width
     if header.bits < 8:
         most = (1 << header.bits) - 1
@@ -201,23 +201,25 @@ def _decoder(header: _Header) -> Callable[[Array], Array]:
 
 
 def _byte_order(masks: tuple[int, int, int]) -> list[int]:
-    """Return which bytes of a pixel are red, green, blue, and the one that is left."""
+    """Return which bytes of a pixel are red, green, blue, and which one remains."""
     places = {0xFF << 8 * place: place for place in range(4)}
     found = [places.get(mask, -1) for mask in masks]
     if -1 in found or len(set(found)) != 3:
-        raise Damaged("its colours are not of 8 bits each; convert it with other software")
+        raise DamagedPicture("its colours do not have 8 bits each; convert it with other software")
     return [*found, *({0, 1, 2, 3} - set(found))]
 
 
-def _from_masks(header: _Header) -> Callable[[Array], Array]:
-    """Return what turns 16-bit pixels into RGB of 8 bits."""
+def _from_masks(header: _BmpHeader) -> Callable[[Array], Array]:
+    """Return the function that converts 16-bit pixels to RGB of 8 bits."""
     parts = []
     for mask in header.masks:
         shift = (mask & -mask).bit_length() - 1 if mask else 0
         most = mask >> shift
-        # A run of bits, of a colour with 256 values at most.
+        # Consecutive bits; a colour has at most 256 values.
         if not 0 < most < 256 or most & (most + 1):
-            raise Damaged("its colours have masks that are not read; use other software")
+            raise DamagedPicture(
+                "its colour masks are not supported; convert it with other software"
+            )
         values = np.arange(most + 1)
         parts.append((mask, shift, ((values * 255 + most // 2) // most).astype(np.uint8)))
 
@@ -229,34 +231,36 @@ def _from_masks(header: _Header) -> Callable[[Array], Array]:
     return unpack
 
 
-def _run_lengths(file: File, header: _Header) -> Callable[[int, int], Array]:
-    """Return what decodes an image that is packed by run lengths, which go upward."""
+def _run_lengths(file: PictureFile, header: _BmpHeader) -> Callable[[int, int], Array]:
+    """Return the function that decodes a run-length image, whose rows go upward."""
     if not header.upward:
-        raise Damaged("its rows go downward and are packed, which BMP does not allow")
+        raise DamagedPicture("its rows go downward and are compressed, which BMP does not allow")
     stored = file.access.size - header.offset
     check_decoded(file, (header.height, header.width), 1, stored)
 
     def plane(level: int, t: int) -> Array:
         del level, t
         data = file.bytes_at(header.offset, stored)
-        # Pixels that are skipped take index 0.
+        # Skipped pixels have index 0.
         canvas = np.zeros((header.height, header.width), np.uint8)
         for x, y, values in _runs(data, header):
             if x + len(values) > header.width or y >= header.height:
-                raise Damaged(f"its run lengths leave the image at x {x}, y {y} from the bottom")
+                raise DamagedPicture(
+                    f"its run lengths leave the image at x {x}, y {y} from the bottom"
+                )
             canvas[y, x : x + len(values)] = values
         return canvas[::-1, :, np.newaxis]
 
     return plane
 
 
-def _runs(data: bytes, header: _Header) -> Iterator[tuple[int, int, Array]]:
+def _runs(data: bytes, header: _BmpHeader) -> Iterator[tuple[int, int, Array]]:
     """Yield column, row from the bottom, and indices of each run.
 
     Raises
     ------
-    Damaged
-        The data end before the end is marked.
+    DamagedPicture
+        The data ends before the end marker.
     """
     bits = _RLE_BITS[header.compression]
     x = y = at = 0
@@ -282,7 +286,7 @@ def _runs(data: bytes, header: _Header) -> Iterator[tuple[int, int, Array]]:
             yield x, y, _indices(data[at : at + length], bits, value)
             x += value
             at += length + length % 2
-    raise Damaged("the file is cut short: its run lengths have no mark of their end")
+    raise DamagedPicture("the file is cut short: its run lengths have no end marker")
 
 
 def _indices(stored: bytes, bits: int, count: int) -> Array:
@@ -290,5 +294,5 @@ def _indices(stored: bytes, bits: int, count: int) -> Array:
     if bits == 4:
         found = np.stack((found >> 4, found & 15), axis=-1).reshape(-1)
     if len(found) < count:
-        raise Damaged("the file is cut short: a run of pixels is not all there")
+        raise DamagedPicture("the file is cut short: a run of pixels is incomplete")
     return found[:count]

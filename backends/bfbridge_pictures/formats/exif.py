@@ -1,4 +1,4 @@
-"""Exif data of a JPEG file (CIPA DC-008), by the names of that standard."""
+"""Exif data of a JPEG file (CIPA DC-008), with the names of that standard."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _LONGEST: Final = 4096
 def tags(data: bytes) -> Mapping[str, Any]:
     """Return the tags of the first directory and of the Exif directory by name.
 
-    Values are numbers and texts; what is longer than 4 KiB, such as makers' notes, is left out, and
-    so is everything where the data are damaged.
+    Values are numbers and texts. Values longer than 4 KiB, such as makers' notes, are omitted; the
+    result is empty if the data are damaged.
     """
     from PIL import ExifTags, Image
 
@@ -47,15 +47,15 @@ def _plain(value: Any) -> Any:
         parts = tuple(_plain(part) for part in value[:_LONGEST])
         return None if None in parts else parts
     try:
-        return float(value)  # one of Pillow's fractions
+        return float(value)  # a fraction of Pillow
     except (TypeError, ValueError, ZeroDivisionError):
         return None
 
 
 def time(text: object) -> datetime | None:
-    """Return an Exif time ("2021:02:03 04:05:06"), or None where it is none."""
+    """Return an Exif time ("2021:02:03 04:05:06"), or None if it is invalid."""
     try:
-        # It has no zone, and neither has OME's.
+        # It has no zone; OME times have none either.
         return datetime.strptime(str(text).strip(), "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007
     except ValueError:
         return None

@@ -1,11 +1,11 @@
-"""Animations: frames drawn one over the other, composed again from any point on demand."""
+"""Animations: frames drawn over each other, and composed again from any frame on demand."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
 
-from bfbridge_pictures.picture import Array, Planes
+from bfbridge_pictures.picture import Array, DecodedPlanes
 
 __all__ = ["Box", "Composer", "Disposal", "kept_planes"]
 
@@ -15,7 +15,7 @@ Box = tuple[slice, slice]
 
 
 class Disposal(Enum):
-    """What becomes of a frame's area before the next frame is drawn."""
+    """How a frame's area changes before the next frame is drawn."""
 
     NONE = 0
     BACKGROUND = 1
@@ -23,12 +23,12 @@ class Disposal(Enum):
 
 
 class Composer(ABC):
-    """Draws frames in their order, and keeps those it has drawn for readers in another order.
+    """Draws frames in order, and keeps drawn frames for reads in another order.
 
-    `Planes.plane` of an animation is `plane`.
+    `DecodedPlanes.plane` of an animation is `plane`.
     """
 
-    planes: Planes
+    planes: DecodedPlanes
 
     def __init__(self) -> None:
         self._canvas: Array | None = None
@@ -49,11 +49,11 @@ class Composer(ABC):
 
     @abstractmethod
     def disposal(self, number: int) -> Disposal:
-        """What becomes of a frame once it was shown."""
+        """The disposal of a frame after it was shown."""
 
     @abstractmethod
     def covers(self, number: int) -> bool:
-        """Whether nothing of what was drawn before can be seen through a frame."""
+        """Whether a frame hides everything that was drawn before."""
 
     def plane(self, level: int, number: int) -> Array:
         """Return the canvas as it is when a frame is shown."""
@@ -76,7 +76,7 @@ class Composer(ABC):
                 shown = canvas.copy()
                 self.planes.hold(level, step, shown)
         except BaseException:
-            # A frame that was drawn in part is not to be drawn upon.
+            # Do not draw on a canvas with an incomplete frame.
             self._canvas = None
             raise
         return shown
@@ -94,7 +94,7 @@ class Composer(ABC):
 def kept_planes(nbytes: int, workers: int) -> int:
     """Return how many composed planes are kept.
 
-    Workers ask for planes in turn, but not in order: what one of them has composed on the way must
-    be there for the others.
+    Workers request planes almost in order: a plane that one of them has composed on the way must be
+    available to the others.
     """
     return max(_KEPT_BYTES // max(nbytes, 1), workers + 1)

@@ -1,7 +1,7 @@
-"""GIF (GIF89a specification): palette indices, frames along T, composed as they are shown.
+"""GIF (GIF89a specification): palette indices; frames along T, composed as displayed.
 
-Bio-Formats' GIFReader gives uint8 indices with one lookup table. So does this one, as long as the
-palettes of all frames fit into one table of 256 colours; otherwise pixels are RGB.
+Like Bio-Formats' GIFReader, it returns uint8 indices with one lookup table, if the palettes of all
+frames fit into one table of 256 colours; otherwise pixels are RGB.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import imagecodecs
 import numpy as np
 
 from bfbridge.limits import check
-from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
 from bfbridge_pictures.formats.frames import Box, Composer, Disposal, kept_planes
 from bfbridge_pictures.picture import (
     Array,
-    File,
+    DecodedPlanes,
     Picture,
-    Planes,
+    PictureFile,
     check_decoded,
     describe,
     palette_table,
@@ -35,23 +35,23 @@ _COLORS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _GifFrame:
     """One image of the file.
 
     Attributes
     ----------
     left, top, width, height
-        Its place on the screen.
+        Position and size on the screen.
     interlaced
         Whether rows are stored in four passes.
     palette
-        Its own colours, or the file's.
+        The frame's own colours, or the file's.
     transparent
         Index of pixels that are not drawn, or None.
     disposal
-        What becomes of it.
+        How its area changes after it was shown.
     offset, length
-        Of its LZW data, with the code size before it and the blocks' lengths in it.
+        Position of its LZW data, including the code size and the blocks' lengths.
     """
 
     left: int
@@ -74,17 +74,17 @@ class _Screen:
     height: int
     palette: bytes | None
     background: int
-    frames: list[_Frame]
+    frames: list[_GifFrame]
     colors: int
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a GIF file as a picture.
 
     Raises
     ------
-    Damaged
-        It is cut short, or breaks the format's rules.
+    DamagedPicture
+        It is truncated, or violates the format.
     """
     screen = _read_structure(file)
     frames = screen.frames
@@ -95,10 +95,10 @@ def open_picture(file: File) -> Picture:
     for frame in frames:
         check_decoded(file, (frame.height, frame.width), 1, frame.length)
     check_decoded(file, shape, 1, file.access.size)
-    composer = _Drawing(file, screen, tables)
+    composer = _GifComposer(file, screen, tables)
     keep = kept_planes(screen.width * screen.height * samples, file.options.max_workers)
     last = frames[-1]
-    composer.planes = Planes(
+    composer.planes = DecodedPlanes(
         image,
         {
             "Block size": 0,
@@ -114,8 +114,8 @@ def open_picture(file: File) -> Picture:
     return composer.planes
 
 
-def _read_structure(file: File) -> _Screen:
-    """Walk the blocks of the file up to its trailer."""
+def _read_structure(file: PictureFile) -> _Screen:
+    """Read the blocks of the file up to its trailer."""
     cursor = Cursor(file.access, 6)
     width, height, flags, background, _ = cursor.unpack("<HHBBB")
     palette = _palette(cursor, flags)
@@ -129,7 +129,7 @@ def _read_structure(file: File) -> _Screen:
             if label == _GRAPHIC_CONTROL:
                 size, packed, _, index = cursor.unpack("<BBHB")
                 if size != 4:
-                    raise Damaged(f"a graphic control extension has {size} bytes, not 4")
+                    raise DamagedPicture(f"a graphic control extension has {size} bytes, not 4")
                 transparent = index if packed & 1 else None
                 disposal = _DISPOSALS.get(packed >> 2 & 7, Disposal.NONE)
             _skip_blocks(cursor)
@@ -141,36 +141,38 @@ def _read_structure(file: File) -> _Screen:
         elif kind == _TRAILER:
             break
         elif kind != _PADDING:
-            raise Damaged(f"byte {cursor.position - 1:,} should begin a block, and is {kind:#04x}")
+            raise DamagedPicture(
+                f"byte {cursor.position - 1:,} should start a block, and is {kind:#04x}"
+            )
     if not screen.frames:
-        raise Damaged("it holds no image")
+        raise DamagedPicture("it contains no image")
     return screen
 
 
 def _read_frame(
     cursor: Cursor, screen: _Screen, transparent: int | None, disposal: Disposal
-) -> _Frame:
+) -> _GifFrame:
     left, top, width, height, flags = cursor.unpack("<HHHHB")
     where = f"image {len(screen.frames)}"
     if left + width > screen.width or top + height > screen.height or not width or not height:
-        raise Damaged(
-            f"{where} has {width} x {height} pixels at {left}, {top}, which is not inside the "
+        raise DamagedPicture(
+            f"{where} has {width} x {height} pixels at {left}, {top}, which is outside the "
             f"screen of {screen.width} x {screen.height}"
         )
     palette = _palette(cursor, flags) or screen.palette
     if palette is None:
-        raise Damaged(f"{where} has no colour table")
+        raise DamagedPicture(f"{where} has no colour table")
     offset = cursor.position
     cursor.skip(1)
     _skip_blocks(cursor)
-    return _Frame(
+    return _GifFrame(
         left, top, width, height, bool(flags & 0x40), palette, transparent, disposal,
         offset, cursor.position - offset,
     )  # fmt: skip
 
 
 def _palette(cursor: Cursor, flags: int) -> bytes | None:
-    """Return the colour table that follows, as the flags before it say."""
+    """Return the following colour table, according to the flags before it."""
     return cursor.read(3 * (2 << (flags & 7))) if flags & 0x80 else None
 
 
@@ -180,7 +182,7 @@ def _skip_blocks(cursor: Cursor) -> None:
 
 
 class _Tables:
-    """One lookup table for all frames, and how each palette's indices become its indices."""
+    """One lookup table for all frames, and the conversion of each palette's indices."""
 
     def __init__(self, first: bytes) -> None:
         self._first = first
@@ -189,13 +191,13 @@ class _Tables:
         self._maps: dict[bytes, Array | None] = {first: None}
 
     def add(self, palette: bytes) -> bool:
-        """Make room for a palette's colours; return whether there was."""
+        """Add a palette's colours; return whether they fit."""
         if palette in self._maps:
             return True
         places = np.zeros(_COLORS, np.uint8)
         for number, start in enumerate(range(0, len(palette), 3)):
             color = palette[start : start + 3]
-            # The same number where the colour is the same: most palettes differ in a few colours.
+            # Equal colours have equal numbers: most palettes differ in a few colours.
             same = self._colors[number : number + 1] == [color]
             place = number if same else self._places.setdefault(color, len(self._colors))
             if place == len(self._colors):
@@ -217,16 +219,16 @@ class _Tables:
         return pixels if places is None else places[pixels]
 
 
-def _one_table(frames: list[_Frame]) -> _Tables | None:
-    """Return one table for all frames, or None where they have more than 256 colours."""
+def _one_table(frames: list[_GifFrame]) -> _Tables | None:
+    """Return one table for all frames, or None if they have more than 256 colours."""
     tables = _Tables(frames[0].palette)
     return tables if all(tables.add(frame.palette) for frame in frames) else None
 
 
-class _Drawing(Composer):
+class _GifComposer(Composer):
     """The frames of one file, drawn as indices or as RGB."""
 
-    def __init__(self, file: File, screen: _Screen, tables: _Tables | None) -> None:
+    def __init__(self, file: PictureFile, screen: _Screen, tables: _Tables | None) -> None:
         super().__init__()
         self._file = file
         self._screen = screen
@@ -234,7 +236,7 @@ class _Drawing(Composer):
         self._colors: dict[bytes, Array] = {}
 
     def blank(self) -> Array:
-        """The screen where nothing is drawn: transparent, or the background colour."""
+        """Return the empty screen: transparent, or the background colour."""
         screen, first = self._screen, self._screen.frames[0]
         fill: Any = screen.background if first.palette == screen.palette else 0
         if first.transparent is not None:
@@ -245,7 +247,7 @@ class _Drawing(Composer):
         return np.full((screen.height, screen.width, samples), fill, np.uint8)
 
     def draw(self, number: int, canvas: Array) -> None:
-        """Decode a frame, and draw those of its pixels that are not transparent."""
+        """Decode a frame, and draw its pixels that are not transparent."""
         frame = self._screen.frames[number]
         pixels = self._decode(frame)
         if self._tables is not None:
@@ -260,8 +262,8 @@ class _Drawing(Composer):
         else:
             np.copyto(target, drawn, where=(pixels != frame.transparent)[:, :, np.newaxis])
 
-    def _decode(self, frame: _Frame) -> Array:
-        """Return a frame's indices, decoded by giflib as a file of their own."""
+    def _decode(self, frame: _GifFrame) -> Array:
+        """Return a frame's indices, which giflib decodes as a separate file."""
         data = self._file.bytes_at(frame.offset, frame.length)
         size = struct.pack("<HH", frame.width, frame.height)
         alone = b"".join(

@@ -1,9 +1,9 @@
 """JPEG 2000 (ITU-T T.800): bare code streams and JP2 files, with their resolutions as levels.
 
-Bio-Formats' JPEG2000Reader gives components as samples, palette indices with a lookup table, and a
-level for each resolution, whose sizes it rounds down. So does this one; of a size that is rounded
-up in the file, the last row or column is left out. Pixels are decoded by OpenJPEG: whole images by
-imagecodecs, lower resolutions by Pillow, which has a way to ask for them.
+Like Bio-Formats' JPEG2000Reader, it returns components as samples, palette indices with a lookup
+table, and a level for each resolution, with sizes rounded down; if a size is rounded up in the
+file, the last row or column is omitted. OpenJPEG decodes the pixels: whole images through
+imagecodecs, lower resolutions through Pillow, which can request them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,15 @@ import imagecodecs
 import numpy as np
 
 from bfbridge.errors import Unsupported
-from bfbridge_pictures.cursor import Cursor, Damaged
-from bfbridge_pictures.picture import Array, File, Picture, Planes, check_decoded, describe
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
+from bfbridge_pictures.picture import (
+    Array,
+    DecodedPlanes,
+    Picture,
+    PictureFile,
+    check_decoded,
+    describe,
+)
 
 __all__ = ["open_picture"]
 
@@ -29,31 +36,31 @@ _SYCC: Final = 18
 _JPX: Final = b"jpx "
 _MOST_BOXES: Final = 10_000
 _MOST_PARTS: Final = 1 << 20
-# OpenJPEG holds every value as an int32.
+# OpenJPEG stores every value as an int32.
 _DECODED_VALUE: Final = 4
 _MODES: Final = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(slots=True)
-class _Stream:
-    """What the main header of a code stream says.
+class _CodeStream:
+    """The main header of a code stream.
 
     Attributes
     ----------
     offset, length
-        Of the stream in the file.
+        Position of the stream in the file.
     width, height, components
-        Of the image.
+        Size and components of the image.
     tiles
-        That it is cut into.
+        Number of tiles.
     depth, signed
-        Of the first component.
+        Depth and sign of the first component.
     plain
-        Whether all components have its depth and its size.
+        Whether all components have the same depth and size.
     shifted
-        Whether the image does not begin at the origin of its grid.
+        Whether the image does not start at the origin of its grid.
     resolutions
-        Lower ones.
+        Number of lower resolutions.
     comments
         As stored.
     """
@@ -74,14 +81,14 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Boxes:
-    """What the boxes around a code stream say.
+    """The boxes around a code stream.
 
     Attributes
     ----------
     table
-        Colours of the palette, (3, values), and the component that its indices are.
+        Colours of the palette, (3, values), and the component that contains the indices.
     order
-        For each sample handed out, the component it is.
+        For each returned sample, its component.
     sycc
         Whether components are luma and chroma.
     """
@@ -93,26 +100,26 @@ class _Boxes:
     brand: bytes = b""
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a JPEG 2000 file as a picture.
 
     Raises
     ------
     Unsupported
-        It is a JPX file, or has resolutions that OpenJPEG does not give out one by one.
-    Damaged
-        It is cut short, or breaks the format's rules.
+        It is a JPX file, or has resolutions that OpenJPEG cannot decode separately.
+    DamagedPicture
+        It is truncated, or violates the format.
     """
     cursor = Cursor(file.access)
     boxes = _Boxes(stream=(0, file.access.size))
     if cursor.peek(2) != _BARE:
         boxes = _read_boxes(file)
     if boxes.stream is None:
-        raise Damaged("it holds no code stream")
+        raise DamagedPicture("it contains no code stream")
     stream = _read_stream(file, *boxes.stream)
     if not stream.plain and (stream.components != 3 or boxes.table is not None):
-        raise Damaged(
-            "its components differ in size or depth, which is not read; convert it with other "
+        raise DamagedPicture(
+            "its components differ in size or depth, which is not supported; convert it with other "
             "software"
         )
     dtype = _dtype(stream)
@@ -120,15 +127,15 @@ def open_picture(file: File) -> Picture:
     check_decoded(file, shape, _DECODED_VALUE, stream.length)
     sizes = _level_sizes(stream) if _can_reduce(stream) else ()
     image = describe(file, shape, dtype, bits=8 * dtype.itemsize, order=">", sizes=sizes)
-    decoder = _Decoder(file, stream, boxes)
+    decoder = _Jpeg2000Decoder(file, stream, boxes)
     table = boxes.table if stream.components == 1 else None
-    return Planes(
+    return DecodedPlanes(
         image, _comments(stream.comments), table, plane=decoder.plane, keep=len(image.levels)
     )
 
 
-def _read_boxes(file: File) -> _Boxes:
-    """Walk the boxes (annex I) up to the first code stream."""
+def _read_boxes(file: PictureFile) -> _Boxes:
+    """Read the boxes (annex I) up to the first code stream."""
     cursor = Cursor(file.access)
     found = _Boxes()
     end = cursor.size
@@ -142,7 +149,7 @@ def _read_boxes(file: File) -> _Boxes:
             (length,) = cursor.unpack(">Q")
         stop = end if length == 0 else start + length
         if stop > end or stop < cursor.position:
-            raise Damaged(
+            raise DamagedPicture(
                 f"the file is cut short: its box {kind.decode('latin-1')!r} should end at byte "
                 f"{stop:,}, and the file has {end:,} bytes"
             )
@@ -150,19 +157,19 @@ def _read_boxes(file: File) -> _Boxes:
             found.stream = (cursor.position, stop - cursor.position)
             break
         if kind == b"jp2h":
-            # Its boxes follow as if they were not inside.
+            # Its inner boxes are read like outer ones.
             inner_end = stop
             continue
         if start < inner_end or kind == b"ftyp":
             _read_box(kind, cursor.read(min(stop - cursor.position, 1 << 20)), found)
         cursor.position = stop
     if found.brand == _JPX:
-        raise Unsupported("a JPX file, which may hold several images")
+        raise Unsupported("a JPX file, which may contain several images")
     return found
 
 
 def _read_box(kind: bytes, body: bytes, found: _Boxes) -> None:
-    """Take in one box of the header."""
+    """Read one box of the header."""
     try:
         if kind == b"ftyp":
             found.brand = body[:4]
@@ -173,11 +180,11 @@ def _read_box(kind: bytes, body: bytes, found: _Boxes) -> None:
         elif kind == b"cdef":
             found.order = _channel_order(body)
     except (struct.error, IndexError, ValueError) as error:
-        raise Damaged(f"its box {kind.decode('latin-1')!r} is damaged") from error
+        raise DamagedPicture(f"its box {kind.decode('latin-1')!r} is damaged") from error
 
 
 def _palette(body: bytes) -> Array:
-    """Return the colours of a palette box (annex I.5.3.4); of one column, grey."""
+    """Return the colours of a palette box (annex I.5.3.4); grey for one column."""
     entries, columns = struct.unpack_from(">HB", body)
     depths = [(depth & 0x7F) + 1 for depth in body[3 : 3 + columns]]
     wide = np.dtype([(str(i), ">u2" if d > 8 else "u1") for i, d in enumerate(depths)])
@@ -188,7 +195,7 @@ def _palette(body: bytes) -> Array:
 
 
 def _channel_order(body: bytes) -> tuple[int, ...] | None:
-    """Return the components in the order of the colours they are (annex I.5.3.6)."""
+    """Return the components in the order of their colours (annex I.5.3.6)."""
     (count,) = struct.unpack_from(">H", body)
     entries = [struct.unpack_from(">HHH", body, 2 + 6 * i) for i in range(count)]
     order = list(range(count))
@@ -198,19 +205,19 @@ def _channel_order(body: bytes) -> tuple[int, ...] | None:
     return tuple(order) if sorted(order) == list(range(count)) else None
 
 
-def _read_stream(file: File, offset: int, length: int) -> _Stream:
-    """Read the main header (annex A), and walk the tile-parts to the end."""
+def _read_stream(file: PictureFile, offset: int, length: int) -> _CodeStream:
+    """Read the main header (annex A), and the tile-parts up to the end."""
     cursor = Cursor(file.access, offset)
-    found = _Stream(offset)
+    found = _CodeStream(offset)
     if cursor.unpack(">H") != (_SOC,):
-        raise Damaged("its code stream does not begin as one")
+        raise DamagedPicture("its code stream has no start marker")
     for _ in range(_MOST_BOXES):
         start = cursor.position
         marker, size = cursor.unpack(">HH")
         if marker == _SOT:
             cursor.position = start
             if not found.width:
-                raise Damaged("its code stream has no sizes (SIZ)")
+                raise DamagedPicture("its code stream has no sizes (SIZ)")
             found.length = _end_of_parts(cursor, offset + length, found.tiles) - offset
             return found
         body = Cursor(file.access, cursor.position)
@@ -221,36 +228,36 @@ def _read_stream(file: File, offset: int, length: int) -> _Stream:
         elif marker == _COM and size > 4:
             found.comments.append(body.read(size - 2)[2:].decode("latin-1"))
         if size < 2:
-            raise Damaged(f"a segment of its code stream has a length of {size} bytes")
+            raise DamagedPicture(f"a segment of its code stream has a length of {size} bytes")
         cursor.skip(size - 2)
-    raise Damaged("its code stream has no end of segments")
+    raise DamagedPicture("its code stream has no end of segments")
 
 
-def _read_sizes(cursor: Cursor, size: int, found: _Stream) -> None:
+def _read_sizes(cursor: Cursor, size: int, found: _CodeStream) -> None:
     """Read the segment SIZ (annex A.5.1)."""
     _, right, bottom, left, top = cursor.unpack(">HIIII")
     tile_width, tile_height, tile_left, tile_top = cursor.unpack(">IIII")
     (found.components,) = cursor.unpack(">H")
     if right <= left or bottom <= top or not found.components:
-        raise Damaged(f"it declares {right - left} x {bottom - top} pixels")
+        raise DamagedPicture(f"it declares {right - left} x {bottom - top} pixels")
     if size < 38 + 3 * found.components:
-        raise Damaged("its segment of sizes (SIZ) is too short for its components")
+        raise DamagedPicture("its segment of sizes (SIZ) is too short for its components")
     if not tile_width or not tile_height:
-        raise Damaged("its tiles have no size")
+        raise DamagedPicture("its tiles have no size")
     found.tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
     found.width, found.height = right - left, bottom - top
     parts = [cursor.unpack(">BBB") for _ in range(found.components)]
     depth, across, down = parts[0]
     found.depth, found.signed = (depth & 0x7F) + 1, bool(depth & 0x80)
     if not all(part[1] and part[2] for part in parts):
-        raise Damaged("a component's sampling is 0")
+        raise DamagedPicture("a component's sampling is 0")
     found.plain = (across, down) == (1, 1) and len(set(parts)) == 1
     found.shifted = bool(left or top)
 
 
 def _end_of_parts(cursor: Cursor, end: int, tiles: int) -> int:
-    """Walk from tile-part to tile-part, and return where the code stream ends."""
-    # Parts that are still missing of each tile met; where they are not counted, one.
+    """Read the tile-parts, and return the end of the code stream."""
+    # Remaining parts of each tile found; one if the number is not stored.
     missing: dict[int, int] = {}
     for _ in range(_MOST_PARTS):
         start = cursor.position
@@ -258,37 +265,37 @@ def _end_of_parts(cursor: Cursor, end: int, tiles: int) -> int:
         if mark == _END:
             return start + 2
         if len(mark) < 2:
-            # Writers are known to leave out the mark of the end.
+            # Some writers omit the end marker.
             if len(missing) == tiles and not any(missing.values()):
                 return start
-            raise Damaged("the file is cut short: the mark of its end is not there")
+            raise DamagedPicture("the file is cut short: its end marker is missing")
         marker, size, tile, length, _, count = cursor.unpack(">HHHIBB")
         if marker != _SOT or size != 10:
-            raise Damaged(f"a part of its code stream should begin at byte {start:,}")
+            raise DamagedPicture(f"a part of its code stream should start at byte {start:,}")
         missing[tile] = max(missing.get(tile, count or 1) - bool(count), 0)
         if length == 0:
             # Up to the end of the code stream.
             if Cursor(cursor.access, end - 2).peek(2) != _END:
-                raise Damaged("the file is cut short: the mark of its end is not there")
+                raise DamagedPicture("the file is cut short: its end marker is missing")
             return end
         if length < 12 or start + length > end:
-            raise Damaged(
+            raise DamagedPicture(
                 f"the file is cut short: a part of its code stream should end at byte "
                 f"{start + length:,}, and it ends at byte {end:,}"
             )
         cursor.position = start + length
-    raise Damaged(f"its code stream has more than {_MOST_PARTS:,} parts")
+    raise DamagedPicture(f"its code stream has more than {_MOST_PARTS:,} parts")
 
 
-def _dtype(stream: _Stream) -> np.dtype[Any]:
-    """Return the type of a depth, as JPEG2000MetadataParser.convertPixelType has it."""
+def _dtype(stream: _CodeStream) -> np.dtype[Any]:
+    """Return the type of a depth, as in JPEG2000MetadataParser.convertPixelType."""
     if stream.depth > 32:
-        raise Damaged(f"its components have {stream.depth} bits, which is not read")
+        raise DamagedPicture(f"its components have {stream.depth} bits, which is not supported")
     bits = 8 if stream.depth <= 8 else 16 if stream.depth <= 16 else 32
     return np.dtype(f"{'int' if stream.signed else 'uint'}{bits}")
 
 
-def _can_reduce(stream: _Stream) -> bool:
+def _can_reduce(stream: _CodeStream) -> bool:
     """Whether Pillow can decode lower resolutions without losing bits."""
     if not stream.plain or stream.shifted:
         return False
@@ -297,8 +304,8 @@ def _can_reduce(stream: _Stream) -> bool:
     return stream.components in _MODES and stream.depth <= 8 and not stream.signed
 
 
-def _level_sizes(stream: _Stream) -> tuple[tuple[int, int], ...]:
-    """Return rows and columns of the lower resolutions, as JPEG2000Reader.initFile has them."""
+def _level_sizes(stream: _CodeStream) -> tuple[tuple[int, int], ...]:
+    """Return rows and columns of the lower resolutions, as in JPEG2000Reader.initFile."""
     return tuple(
         (max(stream.height >> level, 1), max(stream.width >> level, 1))
         for level in range(1, min(stream.resolutions, 32) + 1)
@@ -306,7 +313,7 @@ def _level_sizes(stream: _Stream) -> tuple[tuple[int, int], ...]:
 
 
 def _comments(texts: Sequence[str]) -> dict[str, Any]:
-    """Return comments as Bio-Formats does: "name=value", or numbered where there are several."""
+    """Return comments as in Bio-Formats: "name=value", or numbered if there are several."""
     found: dict[str, Any] = {}
     others = [text for text in texts if "=" not in text]
     for text in texts:
@@ -318,10 +325,10 @@ def _comments(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-class _Decoder:
-    """Decodes the code stream alone, so that palettes and colour profiles change no values."""
+class _Jpeg2000Decoder:
+    """Decodes the code stream alone, so that palettes and colour profiles do not change values."""
 
-    def __init__(self, file: File, stream: _Stream, boxes: _Boxes) -> None:
+    def __init__(self, file: PictureFile, stream: _CodeStream, boxes: _Boxes) -> None:
         self._file = file
         self._stream = stream
         self._boxes = boxes
@@ -347,7 +354,7 @@ class _Decoder:
         return pixels[..., list(order)]
 
     def _reduced(self, data: bytes, level: int) -> Array:
-        """Decode a lower resolution, and cut it to the size that is told."""
+        """Decode a lower resolution, and crop it to the declared size."""
         stream = self._stream
         wide = stream.components == 1 and stream.depth > 8
         mode = "I;16" if wide else _MODES[stream.components]
@@ -363,11 +370,11 @@ class _Decoder:
 
 
 def decode_reduced(data: bytes, mode: str, size: Any, level: int) -> Array:
-    """Decode a lower resolution of a code stream by Pillow's decoder of OpenJPEG."""
+    """Decode a lower resolution of a code stream with Pillow's OpenJPEG decoder."""
     from PIL import ImageFile
 
     class Reduced(ImageFile.ImageFile):
-        """Pillow's own class rounds sizes in a way that fails for some."""
+        """Pillow's own class rounds sizes in a way that fails for some images."""
 
         format = "JPEG2000"
 
@@ -383,8 +390,8 @@ def decode_reduced(data: bytes, mode: str, size: Any, level: int) -> Array:
     return np.asarray(image)
 
 
-def _as_sycc(stream: _Stream, data: bytes) -> bytes:
-    """Wrap a code stream of luma and chroma in a JP2 file that says so: OpenJPEG converts those."""
+def _as_sycc(stream: _CodeStream, data: bytes) -> bytes:
+    """Wrap a code stream of luma and chroma in a JP2 file, so that OpenJPEG converts it."""
     depth = stream.depth - 1 | (0x80 if stream.signed else 0)
     ihdr = struct.pack(">IIHBBBB", stream.height, stream.width, stream.components, depth, 7, 0, 0)
     colr = struct.pack(">BBBI", 1, 0, 0, _SYCC)

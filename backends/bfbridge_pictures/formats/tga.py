@@ -1,7 +1,7 @@
-"""Targa (Truevision TGA File Format Specification 2.0), as it is or in run-length packets.
+"""Targa (Truevision TGA File Format Specification 2.0), uncompressed or in run-length packets.
 
-Bio-Formats' TargaReader gives true colour as three samples, whose values are not stretched where
-they have 5 bits, and palette indices with a lookup table. So does this one.
+Like Bio-Formats' TargaReader, it returns true colour as three samples, which are not scaled if they
+have 5 bits, and palette indices with a lookup table.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 
-from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
 from bfbridge_pictures.picture import (
     Array,
-    File,
+    DecodedPlanes,
     Picture,
-    Planes,
+    PictureFile,
     RawRows,
     band_of,
     check_decoded,
@@ -27,17 +27,17 @@ from bfbridge_pictures.picture import (
 __all__ = ["open_picture"]
 
 _INDEXED, _COLOR, _GREY, _PACKED = 1, 2, 3, 8
-# Bits of a pixel that each kind may have; alpha is left out, as in Bio-Formats.
+# Supported bits per pixel of each type; alpha is omitted, as in Bio-Formats.
 _DEPTHS: Final = {_INDEXED: (8,), _COLOR: (15, 16, 24, 32), _GREY: (8, 16)}
 _HEADER: Final = "<BBBHHBHHHHBB"
 _RUN: Final = 0x80
-# Pixels that are unpacked at once.
+# Pixels that are decompressed at once.
 _BATCH: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
-    """The 18 bytes at the beginning, and the place of what follows."""
+class _TgaHeader:
+    """The 18 bytes at the beginning, and the position of the data."""
 
     kind: int
     packed: bool
@@ -59,13 +59,13 @@ class _Header:
         return -(-self.depth // 8)
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a Targa file as a picture.
 
     Raises
     ------
-    Damaged
-        It is cut short, or of a kind that is not read.
+    DamagedPicture
+        It is truncated, or of an unsupported kind.
     """
     header = _read_header(file)
     samples = 3 if header.kind == _COLOR else 1
@@ -98,7 +98,7 @@ def open_picture(file: File) -> Picture:
     if not header.packed:
         end = header.offset + stride * header.height
         if end > file.access.size:
-            raise Damaged(
+            raise DamagedPicture(
                 f"the file is cut short: its pixels should end at byte {end:,}, and the file has "
                 f"{file.access.size:,} bytes"
             )
@@ -116,36 +116,36 @@ def open_picture(file: File) -> Picture:
         rows = decode(pixels.reshape(header.height, stride))
         return rows[::-1] if upward else rows
 
-    return Planes(image, details, table, text or None, plane=plane)
+    return DecodedPlanes(image, details, table, text or None, plane=plane)
 
 
-def _read_header(file: File) -> _Header:
+def _read_header(file: PictureFile) -> _TgaHeader:
     cursor = Cursor(file.access)
     (
         name_length, map_kind, kind, origin, length, map_bits, _, _, width, height, depth, flags,
     ) = cursor.unpack(_HEADER)  # fmt: skip
     base = kind & ~_PACKED
     if depth not in _DEPTHS.get(base, ()) or map_kind > 1 or flags & 0xC0:
-        raise Damaged(
+        raise DamagedPicture(
             f"it has pixels of {depth} bits of type {kind}, with a colour map of type {map_kind} "
-            f"and flags {flags:#04x}, which is not read; convert it with other software"
+            f"and flags {flags:#04x}, which is not supported; convert it with other software"
         )
     if base == _INDEXED and (map_kind != 1 or map_bits not in (15, 16, 24, 32)):
-        raise Damaged(
+        raise DamagedPicture(
             f"its pixels are indices into a colour map of {length} colours of {map_bits} bits, "
-            "which is not read"
+            "which is not supported"
         )
     identification = cursor.read(name_length)
-    # Other kinds may have a map as well, which says nothing of their pixels.
+    # Other types may also have a map, which does not affect their pixels.
     colors = cursor.read(length * -(-map_bits // 8)) if map_kind == 1 else b""
-    return _Header(
+    return _TgaHeader(
         base, kind != base, map_kind == 1, origin, length, map_bits, width, height, depth,
         flags >> 4 & 3, identification, colors, cursor.position,
     )  # fmt: skip
 
 
-def _table(header: _Header) -> Array:
-    """Return the colours, (3, values); those before the first that is stored are black."""
+def _table(header: _TgaHeader) -> Array:
+    """Return the colours, (3, values); colours before the first stored one are black."""
     entry = -(-header.map_bits // 8)
     stored = np.frombuffer(header.colors, np.uint8).reshape(-1, entry)
     rows = _five_bits(stored) if entry == 2 else stored[:, 2::-1]
@@ -154,8 +154,8 @@ def _table(header: _Header) -> Array:
     return table
 
 
-def _decoder(header: _Header) -> Callable[[Array], Array]:
-    """Return what turns rows of stored pixels into samples."""
+def _decoder(header: _TgaHeader) -> Callable[[Array], Array]:
+    """Return the function that converts rows of stored pixels to samples."""
     size = header.pixel
     mirrored = bool(header.orientation & 1)
 
@@ -181,14 +181,14 @@ def _unpack(data: bytes, wanted: int, size: int) -> Array:
 
     Raises
     ------
-    Damaged
-        The packets hold fewer.
+    DamagedPicture
+        The packets contain fewer pixels.
     """
     stored = np.frombuffer(data, np.uint8)
     pixels = np.empty((wanted, size), np.uint8)
     at = found = 0
     while found < wanted:
-        # Where each packet's first pixel is stored, how many it makes, and the step between them.
+        # Position of each packet's first pixel, its number of pixels, and the step between them.
         starts, counts, steps = [], [], []
         first = found
         while found < wanted and found - first < _BATCH and at < len(data):
@@ -200,7 +200,9 @@ def _unpack(data: bytes, wanted: int, size: int) -> Array:
             at += 1 + (1 if run else count) * size
             found += count
         if at > len(data) or found == first:
-            raise Damaged(f"the file is cut short: {found:,} of {wanted:,} pixels are there")
+            raise DamagedPicture(
+                f"the file is cut short: {found:,} of {wanted:,} pixels are present"
+            )
         number = np.arange(found - first) - np.repeat(np.cumsum(counts) - counts, counts)
         places = np.repeat(starts, counts) + number * np.repeat(steps, counts)
         for offset in range(size):

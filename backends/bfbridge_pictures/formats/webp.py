@@ -1,4 +1,4 @@
-"""WebP (RFC 9649): RGB, with alpha as a fourth sample; frames of animations lie along T.
+"""WebP (RFC 9649): RGB, with alpha as a fourth sample; frames of animations are along T.
 
 Bio-Formats does not read it.
 """
@@ -14,9 +14,16 @@ import numpy as np
 
 from bfbridge.errors import Unsupported
 from bfbridge.limits import check
-from bfbridge_pictures.cursor import Cursor, Damaged
+from bfbridge_pictures.cursor import Cursor, DamagedPicture
 from bfbridge_pictures.formats.frames import kept_planes
-from bfbridge_pictures.picture import Array, File, Picture, Planes, check_decoded, describe
+from bfbridge_pictures.picture import (
+    Array,
+    DecodedPlanes,
+    Picture,
+    PictureFile,
+    check_decoded,
+    describe,
+)
 
 __all__ = ["open_picture"]
 
@@ -26,8 +33,8 @@ _LOSSLESS_START: Final = 0x2F
 
 
 @dataclass(slots=True)
-class _Facts:
-    """What the chunks say; `frames` counts those of an animation, `end` is the file's."""
+class _WebpFacts:
+    """The values of the chunks; `frames` is their number in an animation, `end` the file's end."""
 
     width: int = 0
     height: int = 0
@@ -36,15 +43,15 @@ class _Facts:
     end: int = 0
 
 
-def open_picture(file: File) -> Picture:
+def open_picture(file: PictureFile) -> Picture:
     """Return a WebP file as a picture.
 
     Raises
     ------
     Unsupported
         It is another RIFF file.
-    Damaged
-        It is cut short, or breaks the format's rules.
+    DamagedPicture
+        It is truncated, or violates the format.
     """
     facts = _read_structure(file)
     samples = 4 if facts.alpha else 3
@@ -53,7 +60,7 @@ def open_picture(file: File) -> Picture:
     check_decoded(file, shape, 1, facts.end)
     if facts.frames:
         drawing = _Animation(file, facts, samples)
-        drawing.planes = Planes(
+        drawing.planes = DecodedPlanes(
             image, plane=drawing.plane, keep=kept_planes(
                 facts.height * facts.width * samples, file.options.max_workers
             ),
@@ -66,17 +73,17 @@ def open_picture(file: File) -> Picture:
         pixels: Array = imagecodecs.webp_decode(data, hasalpha=facts.alpha)
         return pixels
 
-    return Planes(image, plane=plane)
+    return DecodedPlanes(image, plane=plane)
 
 
-def _read_structure(file: File) -> _Facts:
+def _read_structure(file: PictureFile) -> _WebpFacts:
     cursor = Cursor(file.access)
     mark, length, form = cursor.unpack("<4sI4s")
     if mark != b"RIFF" or form != b"WEBP":
         raise Unsupported("a RIFF file that is not WebP")
-    facts = _Facts(end=8 + length)
+    facts = _WebpFacts(end=8 + length)
     if facts.end > file.access.size:
-        raise Damaged(
+        raise DamagedPicture(
             f"the file is cut short: it should end at byte {facts.end:,}, and has "
             f"{file.access.size:,} bytes"
         )
@@ -99,31 +106,31 @@ def _read_structure(file: File) -> _Facts:
         cursor.position = start
         cursor.skip(size + size % 2 if start + size < facts.end else size)
     if not still and not facts.frames:
-        raise Damaged("it holds no image")
+        raise DamagedPicture("it contains no image")
     return facts
 
 
-def _still(cursor: Cursor, name: bytes, facts: _Facts) -> None:
-    """Read the sizes of an image without a header for all."""
+def _still(cursor: Cursor, name: bytes, facts: _WebpFacts) -> None:
+    """Read the sizes of an image without an extended header."""
     if name == b"VP8L":
         start, bits = cursor.unpack("<BI")
         if start != _LOSSLESS_START:
-            raise Damaged("its lossless image does not begin as such images do")
+            raise DamagedPicture("its lossless image has no start marker")
         facts.width, facts.height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
         facts.alpha = bool(bits >> 28 & 1)
         return
     _, start, width, height = cursor.unpack("<3s3sHH")
     if start != _LOSSY_START:
-        raise Damaged("its lossy image does not begin as such images do")
+        raise DamagedPicture("its lossy image has no start marker")
     facts.width, facts.height = width & 0x3FFF, height & 0x3FFF
 
 
 class _Animation:
-    """Frames composed by libwebp through Pillow, which goes from frame to frame."""
+    """Frames composed by libwebp through Pillow, which decodes them in order."""
 
-    planes: Planes
+    planes: DecodedPlanes
 
-    def __init__(self, file: File, facts: _Facts, samples: int) -> None:
+    def __init__(self, file: PictureFile, facts: _WebpFacts, samples: int) -> None:
         self._file = file
         self._facts = facts
         self._mode = "RGBA" if samples == 4 else "RGB"
@@ -131,7 +138,7 @@ class _Animation:
         self._at = -1
 
     def plane(self, level: int, number: int) -> Array:
-        """Return a frame as it is shown."""
+        """Return a frame as displayed."""
         from PIL import Image
 
         if self._image is None or number < self._at:
@@ -139,10 +146,10 @@ class _Animation:
             try:
                 self._image = Image.open(io.BytesIO(data), formats=["WEBP"])
             except Image.DecompressionBombError as error:
-                raise Damaged(str(error)) from error
+                raise DamagedPicture(str(error)) from error
             self._at = -1
             if self._image.n_frames != self._facts.frames:
-                raise Damaged(f"only {self._image.n_frames} of its frames can be decoded")
+                raise DamagedPicture(f"only {self._image.n_frames} of its frames can be decoded")
         for step in range(self._at + 1, number + 1):
             self._image.seek(step)
             pixels = np.asarray(self._image.convert(self._mode))

@@ -1,4 +1,4 @@
-"""From one source to its new files: blocks of pixels or encoded chunks, scaled where asked.
+"""The conversion of one source to its new files: by blocks of pixels, or by encoded chunks.
 
 Imported by `bfbridge.convert.execute`.
 """

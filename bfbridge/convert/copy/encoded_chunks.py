@@ -1,6 +1,6 @@
-"""Encoded chunks copied unchanged, where source and target agree on codec, chunk and samples.
+"""The copy of encoded chunks, if codec, chunk and samples of source and target are equal.
 
-This is much faster than decoding and encoding, and JPEG tiles lose nothing.
+This is much faster than decoding and encoding, and JPEG tiles do not lose quality.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedCopy", "copied_options", "plan_encoded"]
 
-# With any of these options the chunks are not the source's.
+# With any of these options, the chunks differ from those of the source.
 _CHUNK_OPTIONS = frozenset({"chunks", "tile", "shards"})
 
 
@@ -77,7 +77,7 @@ class EncodedCopy:
     image
         The new image.
     options
-        The conversion options; they say whether lower levels are made where the source has none.
+        The conversion options; they state whether lower levels are computed if the source has none.
     """
 
     def __init__(

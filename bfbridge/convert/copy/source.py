@@ -11,11 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge import registry
 from bfbridge.convert.copy.encoded_chunks import EncodedCopy, copied_options, plan_encoded
 from bfbridge.convert.locations import exists, folders_of, identity, stored_bytes
 from bfbridge.convert.options import ConvertOptions
@@ -32,6 +31,10 @@ from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, Unreadable
 from bfbridge.ome.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.writer import BioWriter, ImageWriter
+
+if TYPE_CHECKING:
+    from bfbridge.backend import WriterBackend
+    from bfbridge.views import ImageView
 
 __all__ = [
     "Counter",
@@ -86,6 +89,7 @@ def convert_file(
     source: Any,
     target: str | os.PathLike[str],
     options: ConvertOptions,
+    writer: type[WriterBackend],
     *,
     overwrite: bool = False,
     resume: bool = False,
@@ -101,6 +105,8 @@ def convert_file(
         The new file; with ``split``, the base of the names of several.
     options
         The conversion options.
+    writer
+        The backend that writes the new files.
     overwrite
         Whether existing files may be replaced.
     resume
@@ -133,7 +139,9 @@ def convert_file(
             kept = None
             if resume and not overwrite:
                 kept = kept_output(source, br, output, options, counter.add)
-            record.outputs.append(kept or _make(source, br, output, options, overwrite, counter))
+            record.outputs.append(
+                kept or _make(source, br, output, options, writer, overwrite, counter)
+            )
         record.warnings = notes_of(br, outputs, faults)
     record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
     record.seconds = time.perf_counter() - begun
@@ -162,22 +170,22 @@ def check_metadata(br: BioReader, faults: Sequence[str], options: ConvertOptions
     if faults:
         raise UnreadableFile(
             f"{faults[0]}: this violates the OME schema, and strict_metadata=True "
-            "(--strict-metadata) was given. Without it, the element is left out, with a warning."
+            "(--strict-metadata) was given. Without it, the element is omitted, with a warning."
         )
 
 
 def notes_of(br: BioReader, outputs: Sequence[Output], faults: Sequence[str]) -> list[str]:
     """Return the warnings of a conversion."""
     return [
-        *(f"left out, as it violates the OME schema: {fault}" for fault in faults),
+        *(f"omitted, because it violates the OME schema: {fault}" for fault in faults),
         *_label_notes(br, outputs),
     ]
 
 
 def _label_notes(br: BioReader, outputs: Sequence[Output]) -> list[str]:
-    """Name the new files with the photograph of a slide's label, which may name a patient."""
+    """Warn of new files that contain the photograph of a slide label, which may name a patient."""
     return [
-        f"{output.target.name} holds the photograph of the slide's label (image {piece.series}, "
+        f"{output.target.name} contains the photograph of the slide's label (image {piece.series}, "
         f"{piece.view(br).name!r}), which may show a patient's name. series= (--series) chooses "
         "other images."
         for output in outputs
@@ -195,7 +203,7 @@ def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
             raise TargetExists(f"{output.target}: this is the source itself. Choose another name.")
         if not used.isdisjoint(folders_of(place)):
             raise TargetExists(
-                f"{output.target}: this lies inside the source, a store that must not hold other "
+                f"{output.target}: this is inside the source, a store that must not contain other "
                 "files. Choose a folder outside it."
             )
 
@@ -233,6 +241,7 @@ def _make(
     br: BioReader,
     output: Output,
     options: ConvertOptions,
+    writer: type[WriterBackend],
     overwrite: bool,
     counter: Counter,
 ) -> OutputRecord:
@@ -240,7 +249,6 @@ def _make(
     begun = time.perf_counter()
     record = OutputRecord(target=str(output.target))
     scalings = output_scalings(br, output, options)
-    writer = registry.writer_for(str(output.target), options.target_backend)
     with BioWriter(
         output.target,
         max_workers=options.workers,
@@ -296,7 +304,7 @@ def _scaling(br: BioReader, piece: Piece, options: ConvertOptions) -> Scaling:
 
 
 def _extremes(br: BioReader, piece: Piece, options: ConvertOptions) -> tuple[float, float]:
-    """Smallest and largest value of a piece, NaN and infinities left out."""
+    """Return the smallest and largest finite value of a piece."""
     view = piece.view(br)
     grid = source_grid(br, piece, (1, 1, 1, 1, 1), options)
     found: list[tuple[float, float]] = []
@@ -334,6 +342,19 @@ def _prepare(piece: Piece, scaling: Scaling, image: ImageWriter) -> None:
     image.samples_per_pixel = piece.samples
 
 
+def _image_record(piece: Piece, view: ImageView, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the record of a new image without scaling and checksum."""
+    return {
+        "series": piece.series,
+        "level": piece.level,
+        "name": view.name,
+        "shape": list(piece.shape),
+        "dtype": dtype.name,
+        "scaling": None,
+        "checksum": None,
+    }
+
+
 class _CopyEncoded:
     """Copies one image whose chunks are stored unchanged."""
 
@@ -349,15 +370,8 @@ class _CopyEncoded:
 
     def describe(self) -> dict[str, Any]:
         """Return the record of the image; pixels that were not decoded have no checksum."""
-        piece = self._piece
         return {
-            "series": piece.series,
-            "level": piece.level,
-            "name": self._view.name,
-            "shape": list(piece.shape),
-            "dtype": self._view.dtype.name,
-            "scaling": None,
-            "checksum": None,
+            **_image_record(self._piece, self._view, self._view.dtype),
             "copied": self._encoded.describe(),
         }
 
@@ -396,13 +410,10 @@ class _Copy:
 
     def describe(self) -> dict[str, Any]:
         """Return the record of the image."""
-        piece = self._piece
-        return {
-            "series": piece.series,
-            "level": piece.level,
-            "name": self._view.name,
-            "shape": list(piece.shape),
-            "dtype": self._scaling.after.name,
-            "scaling": self._scaling.describe() if self._scaling.changes else None,
-            "checksum": None if self._checksum is None else self._checksum.describe(),
-        }
+        scaling = self._scaling
+        record = _image_record(self._piece, self._view, scaling.after)
+        if scaling.changes:
+            record["scaling"] = scaling.describe()
+        if self._checksum is not None:
+            record["checksum"] = self._checksum.describe()
+        return record

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from bfbridge.convert.execute.choose import choose_executor
 from bfbridge.convert.execute.jobs import Job
@@ -19,15 +20,23 @@ from bfbridge.convert.reports.record import FileRecord
 from bfbridge.convert.reports.writer import Report
 from bfbridge.errors import BfbridgeError
 
+if TYPE_CHECKING:
+    from bfbridge.backend import WriterBackend
+
 __all__ = ["plan_jobs", "run_batch"]
 
 
-def plan_jobs(found: Sequence[Found], targets: Sequence[Place], options: RunOptions) -> list[Job]:
+def plan_jobs(
+    found: Sequence[Found],
+    targets: Sequence[Place],
+    writer: type[WriterBackend],
+    options: RunOptions,
+) -> list[Job]:
     """Pair sources with targets; a part has every n-th of them, so that parts take equal time."""
     jobs = [
         Job(
-            f.path, str(target), options.overwrite, options.resume, f.error, f.error_type,
-            f.pixel_bytes,
+            f.path, str(target), writer, options.overwrite, options.resume, f.error,
+            f.error_type, f.pixel_bytes,
         )
         for f, target in zip(found, targets, strict=True)
     ]  # fmt: skip

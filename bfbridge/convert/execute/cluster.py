@@ -59,7 +59,7 @@ class ClusterExecutor(Executor):
     ) -> FileRecord:
         """Convert one source; its regions are distributed to the workers."""
         return convert_on_cluster(
-            job.source, job.target, options, self._client,
+            job.source, job.target, options, job.writer, self._client,
             overwrite=job.overwrite, resume=job.resume, progress=progress,
         )  # fmt: skip
 

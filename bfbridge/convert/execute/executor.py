@@ -46,7 +46,7 @@ class SerialExecutor(Executor):
     ) -> FileRecord:
         """Convert one source; see `Executor.convert`."""
         return convert_file(
-            job.source, job.target, options,
+            job.source, job.target, options, job.writer,
             overwrite=job.overwrite, resume=job.resume, progress=progress,
         )  # fmt: skip
 

@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bfbridge.convert.copy.source import convert_file
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.reports.record import FileRecord, now, reason_of
+
+if TYPE_CHECKING:
+    from bfbridge.backend import WriterBackend
 
 __all__ = ["Job", "converted", "failed", "is_disk_full"]
 
@@ -27,6 +30,8 @@ class Job:
     ----------
     source, target
         Path or URL that is opened, and the new file.
+    writer
+        The backend that writes the new file.
     overwrite, resume
         Whether an existing new file is replaced, or kept if it is complete.
     error, error_type
@@ -37,6 +42,7 @@ class Job:
 
     source: Any
     target: str
+    writer: type[WriterBackend]
     overwrite: bool = False
     resume: bool = False
     error: str | None = None
@@ -64,7 +70,7 @@ def converted(
     begun = time.perf_counter()
     try:
         return convert_file(
-            job.source, job.target, options,
+            job.source, job.target, options, job.writer,
             overwrite=job.overwrite, resume=job.resume, progress=progress,
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001 - the other jobs continue

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bfbridge import registry
+from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.convert.copy.source import (
     check_metadata,
     kept_output,
@@ -43,6 +43,9 @@ from bfbridge.storage.object_store import Objects
 from bfbridge.storage.source import as_source, path_or_url
 from bfbridge.writer import BioWriter
 
+if TYPE_CHECKING:
+    from bfbridge.backend import WriterBackend
+
 __all__ = ["convert_on_cluster"]
 
 REGION_BYTES = 128 << 20
@@ -53,6 +56,7 @@ def convert_on_cluster(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     options: ConvertOptions,
+    writer: type[WriterBackend],
     client: Any,
     *,
     overwrite: bool = False,
@@ -67,6 +71,8 @@ def convert_on_cluster(
         Paths that every worker sees.
     options
         The conversion options; the target cannot be split.
+    writer
+        The backend that writes the target.
     client
         A ``distributed.Client``.
     overwrite
@@ -88,8 +94,7 @@ def convert_on_cluster(
     """
     begun = time.perf_counter()
     place = place_of(target)
-    writer = registry.writer_for(str(place), options.target_backend)
-    if options.split or not writer.supports_regions:
+    if options.split or not issubclass(writer, ChunkedStoreBackend):
         raise BadArgument(
             f"{place}: a cluster writes one new file only in a format of separate chunks "
             "(OME-Zarr), and without split=. Leave client= out, or give a folder to convert many "
@@ -109,7 +114,9 @@ def convert_on_cluster(
         kept = None
         if resume and not overwrite:
             kept = kept_output(source, br, output, options, lambda count: None)
-        record.outputs = [kept or _make(source, br, output, options, client, overwrite, progress)]
+        record.outputs = [
+            kept or _make(source, br, output, options, writer, client, overwrite, progress)
+        ]
         record.warnings = notes_of(br, [output], faults)
     record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
     record.seconds = time.perf_counter() - begun
@@ -122,13 +129,13 @@ def _make(
     br: BioReader,
     output: Output,
     options: ConvertOptions,
+    writer: type[WriterBackend],
     client: Any,
     overwrite: bool,
     progress: Callable[[int, int], None] | None,
 ) -> OutputRecord:
     """Write one store on the cluster, in a private folder that every worker sees."""
     begun = time.perf_counter()
-    writer = registry.writer_for(str(output.target), options.target_backend)
     target_options = dict(options.target_options)
     scalings = output_scalings(br, output, options)
     document = document_for(

@@ -1,4 +1,4 @@
-"""What a conversion will do: sources, selections of pixels, names and metadata of the new files.
+"""The plan of a conversion: sources, selections of pixels, names and metadata of new files.
 
 Imported by the other parts of `bfbridge.convert`.
 """

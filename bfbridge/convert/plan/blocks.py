@@ -1,4 +1,4 @@
-"""How an image is cut into blocks: along the source's chunks, within a budget of memory."""
+"""The division of an image into blocks, along the chunks of the source, within a memory limit."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class BlockGrid:
     Attributes
     ----------
     shape
-        Of the image.
+        Shape of the image.
     step
-        Of a block that is not at the edge.
+        Shape of a block that is not at the edge.
     """
 
     shape: tuple[int, ...]
@@ -53,16 +53,16 @@ def plan_grid(
     """Choose the blocks in which an image is read and written.
 
     A block is a whole number of the source's chunks, so that nothing is decoded twice, and covers
-    the target's chunk, so that few chunks are open at once. Where both cannot be had within the
-    limit, the target's comes second: unfinished chunks can wait. Only a source chunk above the
-    limit is read in parts.
+    the target's chunk, so that few chunks are incomplete at the same time. If both are not
+    possible within the limit, the chunks of the source have priority: incomplete chunks of the
+    target are kept until they are complete. Only a source chunk above the limit is read in parts.
 
     Parameters
     ----------
     shape, source, target
         Sizes of the image, of the source's chunk and of the target's, along Y, X, Z, C, T.
     itemsize, samples
-        Bytes of a value, and samples of a pixel, which are never torn apart.
+        Bytes of a value, and samples of a pixel, which are always in one block.
     limit
         Most bytes of a block.
     """

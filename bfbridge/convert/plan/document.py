@@ -1,7 +1,7 @@
-"""The OME document of a new file: the source's, true to the pixels that were taken.
+"""The OME document of a new file: that of the source, for the selected pixels.
 
-Everything is kept but what describes images or planes left out: channels, planes, regions of
-interest, wells, data sets and folders follow the choice of pixels.
+Elements that describe images or planes outside the selection are omitted: channels, planes, regions
+of interest, wells, data sets and folders.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def document_for(
     ome = br.ome
     if len(ome.images) != len(br.series):
         raise UnreadableFile(
-            f"{br.source_name}: the metadata describes {len(ome.images)} images and the file holds "
-            f"{len(br.series)}, so it cannot be told which belong together."
+            f"{br.source_name}: the metadata describes {len(ome.images)} images and the file "
+            f"contains {len(br.series)}, so the images of the metadata cannot be assigned."
         )
     new = ome.model_copy()
     new.images = [
@@ -68,23 +68,23 @@ def document_for(
     cut = [image.id for image, piece in zip(new.images, pieces, strict=True) if not piece.whole]
     if cut or len(new.images) < len(ome.images):
         _follow(new, ome, pieces, br)
-    # The lists are copied before anything is added: the source's document stays as it is.
+    # The lists are copied before anything is added: the document of the source is not changed.
     new.structured_annotations = _notes(ome).model_copy()
     if original_metadata:
         _annotate_original(new, br.original_metadata)
     for number, scaling in enumerate(scalings):
         if scaling.changes:
             new.images[number] = _retyped(new, new.images[number], scaling)
-    told = find_extras(new)
-    if any(told):
+    extras = find_extras(new)
+    if any(extras):
         attach_extras(
-            new, [_extras(br, *each) for each in zip(told, pieces, scalings, strict=True)]
+            new, [_extras(br, *each) for each in zip(extras, pieces, scalings, strict=True)]
         )
     return new
 
 
 def _extras(br: BioReader, extras: Extras, piece: Piece, scaling: Scaling) -> Extras:
-    """Return what else is known of an image, as far as it is true of the pixels taken."""
+    """Return the extras of an image that are valid for the selected pixels."""
     if scaling.low is not None:
         # Windows are in the values of the source.
         channels = [{k: v for k, v in c.items() if k != "window"} for c in extras.channels]
@@ -162,7 +162,7 @@ def _step(positions: Sequence[int]) -> int:
 
 
 def _follow(new: OME, ome: OME, pieces: Sequence[Piece], br: BioReader) -> None:
-    """Leave out what refers to images that are not in the new file, and move what was cropped."""
+    """Remove references to images that are not in the new file, and shift cropped positions."""
     kept = {image.id for image in new.images}
     _follow_containers(new, ome, kept)
     new.rois = []
@@ -227,11 +227,11 @@ def _moved_roi(roi: model.ROI, piece: Piece, br: BioReader) -> model.ROI | None:
     scale = _factors(piece, br)
     shapes = []
     for shape in roi.union:
-        told = {axis: getattr(shape, f"the_{axis}") for axis in "zct"}
-        if any(n is not None and n not in place[axis] for axis, n in told.items()):
+        positions = {axis: getattr(shape, f"the_{axis}") for axis in "zct"}
+        if any(n is not None and n not in place[axis] for axis, n in positions.items()):
             continue
         moved = _moved_shape(shape, piece.x[0], piece.y[0], scale)
-        for axis, n in told.items():
+        for axis, n in positions.items():
             setattr(moved, f"the_{axis}", None if n is None else place[axis][n])
         shapes.append(moved)
     if not shapes:
@@ -279,7 +279,7 @@ def _annotation_id(new: OME, number: int) -> str:
     return f"Annotation:bfbridge:{number}"
 
 
-def _annotate_original(new: OME, told: Mapping[str, Any]) -> None:
+def _annotate_original(new: OME, values: Mapping[str, Any]) -> None:
     """Add the format's own metadata as OMEXMLService.populateOriginalMetadata does."""
     notes = _notes(new)
     if any(a.namespace == ORIGINAL_METADATA for a in notes):
@@ -290,10 +290,10 @@ def _annotate_original(new: OME, told: Mapping[str, Any]) -> None:
         f'<XMLAnnotation ID="Annotation:original:{number}" Namespace="{ORIGINAL_METADATA}"><Value>'
         f"<OriginalMetadata><Key>{_printable(str(key))}</Key><Value>{_printable(str(value))}</Value>"
         "</OriginalMetadata></Value></XMLAnnotation>"
-        for number, (key, value) in zip(numbers, told.items(), strict=False)
+        for number, (key, value) in zip(numbers, values.items(), strict=False)
     )
     if text:
-        # Parsed rather than built: how ome_types holds foreign XML is its own affair.
+        # Parsed, because the representation of foreign XML in ome_types is private.
         from ome_types import from_xml
 
         parsed = from_xml(
@@ -313,7 +313,7 @@ def _notes(ome: OME) -> model.StructuredAnnotations:
 
 
 def _printable(text: str) -> str:
-    """Leave out what XML 1.0 cannot hold (section 2.2, Char), and escape the rest."""
+    """Remove characters that XML 1.0 forbids (section 2.2, Char), and escape the rest."""
     return escape(
         "".join(
             ch
@@ -338,12 +338,12 @@ def _retyped(new: OME, image: model.Image, scaling: Scaling) -> model.Image:
         metadata.set_pixel_type(pixels, known)
     refs = list(image.annotation_refs)
     if scaling.low is not None:
-        told = {key: str(value) for key, value in scaling.describe().items()}
+        values = {key: str(value) for key, value in scaling.describe().items()}
         note = model.MapAnnotation(
             id=_annotation_id(new, 0),
             namespace=CONVERSION_NAMESPACE,
             description="How the pixels' values were changed by a conversion.",
-            value=told,
+            value=values,
         )
         notes = _notes(new)
         notes.map_annotations = [*notes.map_annotations, note]

@@ -1,7 +1,7 @@
-"""Which files of a batch belong together: each is opened, and says what it is a part of.
+"""The search for data sets of several files: each file is opened to get the files of its data set.
 
-What the openings found is kept in the report, so that the next part or run of the same batch need
-not repeat them. It holds as long as the folder of a file has the same files, of the same sizes and
+The results are stored in the report, so that the next part or run of the batch does not open the
+files again. A result is valid while the folder of a file has the same files with the same sizes and
 times.
 """
 
@@ -42,9 +42,9 @@ NOT_ONLY_IMAGES = frozenset(
         ".top .map .lut .rec .raw .bin .hdr .ps .eps .mdb .exp .mod .v .cif .spc .ali"
     ).split()
 )
-"""Suffixes that also belong to other things; such a file in a folder may be no image at all."""
+"""Suffixes that other kinds of files have too; such a file may not be an image."""
 IMAGES_IF_BINARY = frozenset({".map", ".rec", ".ali", ".mov", ".avi"})
-"""Those of them that binary files have only as images, even where no reader knows the content."""
+"""Suffixes of which binary files are images, even if no reader recognises the content."""
 TEXT_LENGTH = 4096
 
 
@@ -80,16 +80,16 @@ class Skipped:
 
 @dataclass
 class Opened:
-    """What opening a file tells.
+    """The result of opening a file.
 
     Attributes
     ----------
     files
-        Every file of its data set, the main one first.
+        All files of its data set, the main file first.
     pixel_bytes
         Bytes of decoded pixels at full size.
     unknown
-        Why it is no image, of a file whose content no reader knows.
+        The reason if no reader recognises the content.
     """
 
     files: list[str] = field(default_factory=list)
@@ -112,18 +112,18 @@ class Scan:
     Parameters
     ----------
     options
-        How files are opened; what was found in another way is of no use.
+        The conversion options; results of scans with other reader options are not used.
     earlier
         `as_dict` of earlier scans, from reports.
     """
 
     def __init__(self, options: ConvertOptions, earlier: Sequence[Any] = ()) -> None:
-        told = {
+        settings = {
             "version": bfbridge.__version__,
             "backend": options.backend,
             "options": repr(sorted(options.reader_arguments.items(), key=lambda item: item[0])),
         }
-        self._key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        self._key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         self._known: dict[str, Any] = {}
         self._entries: dict[str, _Entry] = {}
         self._folders: dict[str, str] = {}
@@ -134,13 +134,13 @@ class Scan:
                 self._known.update(files if isinstance(files, dict) else {})
 
     def get(self, path: str) -> Opened | None:
-        """Return what an earlier run found a file to be, if nothing has changed since."""
+        """Return the result of an earlier run for a file, if the file has not changed."""
         place = identity(path)
-        told = self._known.get(place)
-        if told is None or is_url(path):
+        parsed = self._known.get(place)
+        if parsed is None or is_url(path):
             return None
         try:
-            entry: _Entry = from_json(told, _Entry)
+            entry: _Entry = from_json(parsed, _Entry)
             stamps = stamp([one["path"] for one in entry.stamps], {})
         except (ValueError, KeyError, OSError, TypeError):
             return None
@@ -177,7 +177,7 @@ class Scan:
 
 
 def opener_for(options: ConvertOptions) -> Callable[[str], Opened]:
-    """Return what opens a file and tells what belongs to it."""
+    """Return a function that opens a file and returns the files of its data set."""
     from bfbridge.reader import BioReader
 
     arguments = {"cache": 0, **options.reader_arguments}
@@ -185,7 +185,7 @@ def opener_for(options: ConvertOptions) -> Callable[[str], Opened]:
     def opened(path: str) -> Opened:
         with BioReader(path, max_workers=1, backend=options.backend, **arguments) as br:
             count = sum(_pixel_bytes(view) for view in br.series)
-            # A store holds nothing but itself, and may hold a million files.
+            # A store is one entry, because it may contain a million files.
             store = os.path.isdir(path)
             return Opened([path] if store else list(br.used_files), count)
 
@@ -219,7 +219,7 @@ def group_files(
     scan
         What earlier runs found; it gets what this one finds.
     looked
-        Takes (files looked at, files in all).
+        Called with (files opened, files in all).
     """
     chosen: dict[str, Found] = {}
     owner: dict[str, str] = {}
@@ -256,7 +256,7 @@ def _look(path: str, opener: Callable[[str], Opened], scan: Scan | None) -> Open
         try:
             known = opener(path)
         except UnknownFormat as error:
-            # Java asks all its readers: that takes longer than to open an image.
+            # Java tries all its readers, which takes longer than opening an image.
             known = Opened(unknown=str(error))
         if scan is not None:
             scan.put(path, known)
@@ -313,7 +313,7 @@ def _is_text(path: str) -> bool:
     odd = sum(
         ch == "\N{REPLACEMENT CHARACTER}" or (ch < " " and ch not in "\t\n\r\f") for ch in text
     )
-    # Other encodings than UTF-8 have a character here and there that is none of its own.
+    # In text of other encodings, some characters are not valid UTF-8.
     return odd * 20 <= len(text)
 
 

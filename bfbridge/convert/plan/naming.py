@@ -46,12 +46,12 @@ def is_name_pattern(name: str) -> bool:
 
 
 def axes_of_pattern(name: str) -> tuple[str, ...]:
-    """Return the axes of which every position becomes a file of its own.
+    """Return the axes along which each position is written to a separate file.
 
     Raises
     ------
     BadArgument
-        The pattern asks for a file for each tile, which is not done.
+        The pattern requests a file for each tile, which is not supported.
     """
     tokens = _TOKEN.findall(name)
     if any(token in TILES for token in tokens):
@@ -64,7 +64,7 @@ def axes_of_pattern(name: str) -> tuple[str, ...]:
 
 
 def filled(name: str, values: Mapping[str, Callable[[], str]]) -> str:
-    """Fill in a pattern; what no file name may hold becomes an underscore."""
+    """Fill in a pattern; characters that are forbidden in file names become underscores."""
 
     def fill(found: re.Match[str]) -> str:
         letter = found.group(1)

@@ -162,7 +162,7 @@ def _from_pattern(br: BioReader, piece: Piece, pattern: str) -> str:
         if date is None:
             raise BadSelection(
                 f"{view.source_name}: it is not known when image {piece.series} was acquired, so "
-                f"%A in the name {pattern} has no value. Leave it out."
+                f"%A in the name {pattern} has no value. Remove it from the pattern."
             )
         return f"{date:%Y-%m-%dT%H-%M-%S}"
 
@@ -181,7 +181,7 @@ def _from_pattern(br: BioReader, piece: Piece, pattern: str) -> str:
 
 
 def _numbers(piece: Piece, split: Sequence[str]) -> tuple[int, ...]:
-    """Tell apart the files that a source is split into."""
+    """Return the numbers that identify one of the files into which a source is split."""
     first = {"series": piece.series, "c": piece.c[0], "t": piece.t[0], "z": piece.z[0]}
     return tuple(first[axis] for axis in split)
 
@@ -189,10 +189,10 @@ def _numbers(piece: Piece, split: Sequence[str]) -> tuple[int, ...]:
 def _refuse_second(
     taken: dict[str, tuple[int, ...]], path: Place, numbers: tuple[int, ...], pattern: str
 ) -> None:
-    # Some file systems do not tell upper from lower case.
+    # Some file systems ignore the case of letters.
     if taken.setdefault(str(path).lower(), numbers) != numbers:
         raise BadArgument(
-            f"{pattern}: two new files would be called {path.name}. Tell them apart by their "
+            f"{pattern}: two new files would be called {path.name}. Distinguish them by "
             "numbers: %s for images, %c for channels, %z for slices, %t for time points."
         )
 
@@ -293,7 +293,7 @@ def _tidy(positions: Sequence[int]) -> Sequence[int]:
 
 
 def _split(piece: Piece, split: Sequence[str]) -> Iterator[tuple[Piece, str]]:
-    """Cut a piece along the axes asked for; yields parts and the marks in their names.
+    """Split a piece along the requested axes; yield parts and the marks in their names.
 
     A mark is there only where the axis is longer than 1, and counts from 0 in the source.
     """

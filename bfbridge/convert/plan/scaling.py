@@ -1,17 +1,18 @@
-"""From one pixel type to another, by a rule that is stated.
+"""The change of pixel values to another type.
 
-Without a rule only changes that lose nothing are made. The rules:
+Without a rule, only changes without loss are made. The rules:
 
 ``"clip"``
-    Values stay what they are; those outside the new type's range become its ends, and fractions
-    are rounded half to even.
+    Values are not scaled; values outside the range of the new type are set to its limits, and
+    fractions are rounded half to even.
 ``"full"``
-    Linear from the old type's range to the new one's: 0..65535 becomes 0..255. Only for integers;
-    the range is that of the significant bits where the file tells them.
+    Linear from the range of the old type to that of the new type: 0..65535 to 0..255. Only for
+    integers. The old range is that of the significant bits if the file states them.
 ``"minmax"``
     Linear from the smallest and largest value of the image, found in a first pass.
 ``(low, high)``
-    Linear from low..high to the new type's range (0..1 for floats); beyond it, its ends.
+    Linear from low..high to the new type's range (0..1 for floats); values outside
+    low..high are set to its limits.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ RULES = ("clip", "full", "minmax")
 
 @dataclass(frozen=True)
 class Scaling:
-    """One way to make new values.
+    """A rule with its parameters.
 
     Attributes
     ----------
@@ -43,7 +44,7 @@ class Scaling:
     before, after
         Types of the old and new pixels.
     low, high
-        Old values that become the ends of the new range; None where values stay what they are.
+        Old values that are mapped to the limits of the new range; None if values are not scaled.
     """
 
     rule: str
@@ -54,18 +55,18 @@ class Scaling:
 
     @property
     def changes(self) -> bool:
-        """Whether values become other values, or another type."""
+        """Whether values or their type change."""
         return self.before != self.after or self.low is not None
 
     def describe(self) -> dict[str, Any]:
         """Return the rule as plain data for the report and the file's metadata."""
-        told: dict[str, Any] = {
+        description: dict[str, Any] = {
             "rule": self.rule, "from": self.before.name, "to": self.after.name,
         }  # fmt: skip
         if self.low is not None and self.high is not None:
             first, last = _range(self.after)
-            told.update({"low": self.low, "high": self.high, "becomes": [first, last]})
-        return told
+            description.update({"low": self.low, "high": self.high, "becomes": [first, last]})
+        return description
 
     def __call__(self, values: Array) -> Array:
         """Return new values; the input where nothing changes."""
@@ -88,7 +89,7 @@ class Scaling:
         wide = values.astype(np.float64)
         if np.isnan(wide).any() and self.after.kind in "iu":
             raise ReadFailed(
-                f"the pixels hold NaN, which {self.after} cannot. Choose a float dtype."
+                f"the pixels contain NaN, which {self.after} cannot store. Choose a float dtype."
             )
         first, last = _range(self.after)
         if self.low is not None and self.high is not None:
@@ -119,16 +120,16 @@ def plan_scaling(
     significant_bits: int | None,
     extremes: Callable[[], tuple[float, float]],
 ) -> Scaling:
-    """Decide how values become values of another type.
+    """Choose the change of values to another type.
 
     Parameters
     ----------
     before
         Type of the pixels read.
     dtype, rule
-        What was asked for; None and None for no change.
+        The conversion options ``dtype`` and ``scaling``; both None for no change.
     significant_bits
-        Of the pixels read, or None.
+        Significant bits of the pixels read, or None.
     extremes
         Returns the smallest and largest value of the image; called for "minmax" only.
 
@@ -146,7 +147,7 @@ def plan_scaling(
             )
         return Scaling("exact", before, after)
     if "c" in (before.kind, after.kind):
-        raise BadArgument("complex pixels cannot be scaled; take them as they are.")
+        raise BadArgument("complex pixels cannot be scaled; leave out dtype= and scaling=.")
     if isinstance(rule, str) and ":" in rule:
         rule = tuple(rule.split(":"))
     if rule == "clip":

@@ -1,4 +1,4 @@
-"""What a batch converts: files, folders, globs and file patterns; each data set once."""
+"""The sources of a batch: files, folders, globs and file patterns; each data set once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Listed = tuple[Found, bool]
 def is_one_image(source: str) -> bool:
     """Tell whether a source names one image, not a folder of them, a glob or a pattern.
 
-    No server is asked: a URL is a folder if it ends with a slash.
+    No request is sent: a URL is a folder if it ends with a slash.
     """
     source = os.fspath(path_or_url(source))
     if is_url(source):
@@ -66,7 +66,7 @@ def find_sources(
     looked: Callable[[int, int], None] = lambda done, total: None,
     opener: Callable[[str], Opened] | None = None,
 ) -> list[Found]:
-    """List what there is to convert, in a fixed order.
+    """List the sources of a conversion, in a fixed order.
 
     Parameters
     ----------
@@ -81,15 +81,15 @@ def find_sources(
         Whether folders inside searched folders are searched too.
     group
         Whether files are opened to see which belong together, so that each data set is
-        converted once. Without it every file stands for itself.
+        converted once. Otherwise each file is converted on its own.
     skipped
-        Gets the files of searched folders that belong to others, or are no images.
+        Receives the files of searched folders that belong to others, or are not images.
     made
-        `identity` of files and folders that are results of conversions: searches pass them by.
+        `identity` of files and folders that are results of conversions; searches skip them.
     scan
-        What earlier runs found files to be; it gets what this one finds.
+        Results of earlier searches; the results of this one are added.
     looked
-        Takes (files looked at, files in all); 0 of 0 while folders are searched.
+        Called with (files opened, files in all); (0, 0) while folders are searched.
     opener
         Opens a file, for tests.
 
@@ -133,7 +133,7 @@ def find_sources(
 
 
 def _as_ours(source: str, error: Exception) -> BfbridgeError:
-    """Return the error of a source that cannot be searched, whatever raised it."""
+    """Return the error of a source that cannot be searched, for any exception."""
     if isinstance(error, BfbridgeError):
         return error
     return UnreadableFile(f"{source}: cannot be searched ({reason_of(error)}).")
@@ -189,7 +189,7 @@ def _at_url(
     recursive: bool,
     made: Collection[str],
 ) -> Iterator[Listed]:
-    """Yield what a URL stands for, and whether it was found by searching rather than named."""
+    """Yield the files of a URL, and whether they were found by searching."""
     if not remote.is_folder_name(source):
         place = as_source(source, storage)
         if (
@@ -292,7 +292,7 @@ def _walk(
         else:
             skipped.reasons[entry.path] = "no image: this is a pipe, device or socket"
     if recursive:
-        # A link to a folder above would be walked for ever.
+        # A link to a parent folder would cause an endless loop.
         avoided = {*avoided, os.path.realpath(folder)}
         for inner in folders:
             if os.path.realpath(inner) not in avoided:
@@ -319,7 +319,7 @@ def name_targets(
 ) -> list[Place]:
     """Name the new file of each source: its folder and base name, with the new suffix.
 
-    Sources that would get the same name are told apart by as little as it takes: first by the
+    Sources with the same name get the shortest names that differ: first by the
     folders in which they differ (``a/img.ome.tif``, ``b/img.ome.tif``), then by their whole names
     (``img.czi.ome.tif``), then by numbers. A source that has the new suffix already keeps its
     plain name.
@@ -357,8 +357,8 @@ def _numbered(name: Path, taken: Sequence[Path]) -> Path:
 
 
 def _meeting(names: Sequence[Path], split: Sequence[str]) -> list[list[int]]:
-    """Return the groups of names that are the same, or would be when sources are split."""
-    # Some file systems do not tell upper from lower case.
+    """Return the groups of names that are equal, or would be equal when sources are split."""
+    # Some file systems ignore the case of letters.
     lowered = [str(name).lower() for name in names]
     groups: dict[str, list[int]] = {}
     for number, name in enumerate(lowered):

@@ -160,7 +160,7 @@ def _read(place: Place, storage: Storage) -> bytes | None:
 
 
 def _parsed(data: bytes) -> Any:
-    """Return parsed JSON; None for what is none."""
+    """Return parsed JSON; None for text that is not JSON."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

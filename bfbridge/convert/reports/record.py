@@ -39,7 +39,7 @@ class OutputRecord:
         Backend that wrote it.
     images
         For each image: where it came from, its shape (Y, X, Z, C, T), dtype, the change of
-        values, its checksum, and how many encoded tiles were copied as they are.
+        values, its checksum, and how many encoded tiles were copied unchanged.
     pixel_bytes, file_bytes
         Decoded bytes of full size, and bytes on disk.
     seconds
@@ -73,7 +73,7 @@ class FileRecord:
     status
         "done", "kept" (complete already when a batch was resumed) or "failed".
     inputs
-        Path, size and time of every file of the data set, to tell whether it changed.
+        Path, size and time of every file of the data set, to detect changes.
     outputs
         The new files.
     backend, backend_reason
@@ -85,7 +85,7 @@ class FileRecord:
     request
         Fingerprint of the conversion options.
     warnings
-        Warnings: metadata that were left out, a slide's label that was converted.
+        Warnings: metadata that were omitted, a slide's label that was converted.
     ended
         When it was done or failed, in UTC as ISO 8601 has it.
     stops_batch
@@ -128,12 +128,12 @@ class FileRecord:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, told: Any) -> FileRecord:
+    def from_json(cls, content: Any) -> FileRecord:
         """Make a record from an entry of a report.
 
         Parameters
         ----------
-        told
+        content
             Parsed JSON of any kind. Unknown fields are ignored.
 
         Raises
@@ -141,7 +141,7 @@ class FileRecord:
         ValueError
             It is not a record; the message names the field.
         """
-        record: FileRecord = from_json(told, cls)
+        record: FileRecord = from_json(content, cls)
         if record.status not in STATUSES:
             raise ValueError(f"status is {record.status!r:.40}")
         for number, entry in enumerate(record.inputs):
@@ -151,7 +151,7 @@ class FileRecord:
         return record
 
 
-def from_json(told: Any, kind: type[Any]) -> Any:
+def from_json(content: Any, kind: type[Any]) -> Any:
     """Make a dataclass of parsed JSON, checking every field.
 
     Raises
@@ -159,7 +159,7 @@ def from_json(told: Any, kind: type[Any]) -> Any:
     ValueError
         A field is missing, or of another type; the message names it.
     """
-    return _checked(told, kind, "the entry")
+    return _checked(content, kind, "the entry")
 
 
 @cache
@@ -200,7 +200,7 @@ def now() -> str:
 
 
 def stamp(paths: Sequence[str], storage: Storage) -> list[dict[str, Any]]:
-    """Path, size and modification time of files, to tell later whether they changed.
+    """Return path, size and modification time of files, to detect later changes.
 
     A folder is one entry for all that is in it. At a URL "tag" replaces the time: the
     entity tag of the server.
@@ -215,10 +215,10 @@ def stamp(paths: Sequence[str], storage: Storage) -> list[dict[str, Any]]:
     for path in paths:
         if folder is not None and path.startswith(folder):
             continue
-        told = _stamp_at_url(path, storage) if is_url(path) else _stamp(path)
-        if told.pop("folder"):
+        entry = _stamp_at_url(path, storage) if is_url(path) else _stamp(path)
+        if entry.pop("folder"):
             folder = path.rstrip("/" if is_url(path) else "/" + os.sep) + "/"
-        stamps.append(told)
+        stamps.append(entry)
     return stamps
 
 
@@ -238,20 +238,20 @@ def _stamp(path: str) -> dict[str, Any]:
 
 
 def _stamp_at_url(url: str, storage: Storage) -> dict[str, Any]:
-    told: dict[str, Any] = {"path": url, "bytes": None, "tag": None, "folder": False}
+    entry: dict[str, Any] = {"path": url, "bytes": None, "tag": None, "folder": False}
     # A server without this information does not prevent the conversion.
     with suppress(Exception):
         source = as_source(url, storage)
         there = source.filesystem()
         info = there.info(source.url)
-        told["folder"] = info.get("type") == "directory"
-        found = there.find(source.url, detail=True).values() if told["folder"] else [info]
-        told["bytes"] = sum(one["size"] for one in found)
+        entry["folder"] = info.get("type") == "directory"
+        found = there.find(source.url, detail=True).values() if entry["folder"] else [info]
+        entry["bytes"] = sum(one["size"] for one in found)
         tags = [str(next((one[key] for key in TAGS if one.get(key)), "")) for one in found]
-        told["tag"] = (
+        entry["tag"] = (
             tags[0] if len(tags) == 1 else hashlib.sha256("".join(tags).encode()).hexdigest()
         )
-    return told
+    return entry
 
 
 def reason_of(error: BaseException) -> str:

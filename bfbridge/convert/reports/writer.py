@@ -117,7 +117,7 @@ class Report:
             ) from error
 
     def add(self, record: FileRecord) -> None:
-        """Record a file that is done or failed, at once."""
+        """Record a file that is done or failed, without delay."""
         with self._lock:
             self.files.append(record)
             if self._journal is None:

@@ -1,8 +1,8 @@
-"""Verification of lower levels: each is computed again from the next larger one, and compared.
+"""Verification of lower levels: each is computed from the next higher resolution and compared.
 
-Written apart from `bfbridge.engine.pyramid`, which makes them: windows are cut by reshaping,
-integers are summed exactly and floats in extended precision, and the mode comes from sorted
-windows.
+The code is independent of `bfbridge.engine.pyramid`, which writes them: windows are cut by
+reshaping, integers are summed exactly and floats in extended precision, and the mode is computed
+from sorted windows.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def check_levels(
         _check_sizes([level.shape for level in source.levels], levels, where)
         for number, (old, new) in enumerate(zip(source.levels, levels, strict=True)):
             if number:
-                told = f"{where}, level {number}: the pixels are not the source's"
+                message = f"{where}, level {number}: the pixels are not the source's"
                 grid = BlockGrid(tuple(new.sizes.values()), _step(new, SIDE))
-                run((partial(_compare, old, new, key, told) for key in grid), options.workers)
+                run((partial(_compare, old, new, key, message) for key in grid), options.workers)
         return
     height, width = made.sizes["Y"], made.sizes["X"]
     steps = factors_of(options.lower_levels, height, width)
@@ -63,19 +63,19 @@ def check_levels(
         height, width = -(-height // step), -(-width // step)
         shapes.append((height, width, *made.shape[2:]))
     if not steps:
-        # JPEG 2000 and similar codecs make resolutions of their own.
+        # JPEG 2000 and similar codecs compute the resolutions themselves.
         return
     _check_sizes(shapes, levels, where)
     method = "nearest" if made.is_mask and options.downsample == "mean" else options.downsample
     for number, step in enumerate(steps, 1):
         below, here = levels[number - 1], levels[number]
-        told = (
+        message = (
             f"{where}, level {number}: the pixels are not those of level {number - 1} made smaller "
             f"({method})"
         )
         grid = BlockGrid(tuple(here.sizes.values()), _step(here, max(1, SIDE // step)))
         run(
-            (partial(_check_block, below, here, step, method, key, told) for key in grid),
+            (partial(_check_block, below, here, step, method, key, message) for key in grid),
             options.workers,
         )
 
@@ -100,14 +100,14 @@ def _read(view: ImageView, key: tuple[slice, ...]) -> Array:
     return found
 
 
-def _compare(old: ImageView, new: ImageView, key: tuple[slice, ...], told: str) -> None:
+def _compare(old: ImageView, new: ImageView, key: tuple[slice, ...], message: str) -> None:
     wanted, found = _read(old, key), _read(new, key)
     if not np.array_equal(wanted, found, equal_nan=wanted.dtype.kind in "fc"):
-        raise ReadFailed(difference(wanted, found, key, told))
+        raise ReadFailed(difference(wanted, found, key, message))
 
 
 def _check_block(
-    below: ImageView, here: ImageView, step: int, method: str, key: tuple[slice, ...], told: str
+    below: ImageView, here: ImageView, step: int, method: str, key: tuple[slice, ...], message: str
 ) -> None:
     y, x, *others = key
     wide = (
@@ -118,7 +118,7 @@ def _check_block(
     wanted, tolerance = smaller(_read(below, wide), step, method)
     found = _read(here, key)
     if not _are_close(wanted, found, tolerance):
-        raise ReadFailed(difference(wanted, found, key, told))
+        raise ReadFailed(difference(wanted, found, key, message))
 
 
 def _are_close(wanted: Array, found: Array, tolerance: Array | None) -> bool:
@@ -139,7 +139,7 @@ def smaller(values: Array, factor: int, method: str) -> tuple[Array, Array | Non
     values
         Axes Y, X, then any others.
     factor
-        Side of the window that becomes one pixel; at the far edges windows hold what there is.
+        Side of the window of one new pixel; windows at the far edges are smaller.
     method
         "mean", "nearest" or "mode".
 
@@ -174,7 +174,7 @@ def smaller(values: Array, factor: int, method: str) -> tuple[Array, Array | Non
 
 
 def _cuts(length: int, factor: int) -> Iterator[tuple[slice, int]]:
-    """Yield the part of an axis that holds whole windows, then the rest, with their windows."""
+    """Yield the part of an axis with whole windows, then the rest, with their windows."""
     whole = length // factor * factor
     if whole:
         yield slice(0, whole), factor
@@ -216,7 +216,7 @@ def _mode(windows: Array) -> Array:
     begins = np.ones(ordered.shape, bool)
     begins[:, :, 1:] = ordered[:, :, 1:] != ordered[:, :, :-1]
     seen = place - np.maximum.accumulate(np.where(begins, place, 0), axis=2)
-    # The first place where a run is as long as any lies in the run of the smallest value.
+    # argmax returns the first of the longest runs, which is that of the smallest value.
     best = np.expand_dims(np.argmax(seen, axis=2), 2)
     found: Array = np.take_along_axis(ordered, best, axis=2)[:, :, 0]
     return found
@@ -225,7 +225,7 @@ def _mode(windows: Array) -> Array:
 METHODS = {"mean": _mean, "nearest": _nearest, "mode": _mode}
 
 
-def difference(wanted: Array, found: Array, key: tuple[slice, ...], told: str) -> str:
+def difference(wanted: Array, found: Array, key: tuple[slice, ...], message: str) -> str:
     """Describe where two blocks differ first, in how many values, and by how much at most.
 
     Parameters
@@ -234,7 +234,7 @@ def difference(wanted: Array, found: Array, key: tuple[slice, ...], told: str) -
         The blocks; axes Y, X, Z, C, T.
     key
         Their place in the image.
-    told
+    message
         The fault, without a full stop.
     """
     differ = wanted != found
@@ -243,7 +243,7 @@ def difference(wanted: Array, found: Array, key: tuple[slice, ...], told: str) -
     wide = np.complex128 if wanted.dtype.kind == "c" else np.float64
     most = np.max(np.abs(wanted.astype(wide) - found.astype(wide)))
     return (
-        f"{told}. The first that differs is {at}; {np.count_nonzero(differ):,} of {differ.size:,} "
-        f"values of this block differ, by {most:g} at most. This is expected with a lossy "
-        "compression; otherwise do not use this file."
+        f"{message}. The first that differs is {at}; {np.count_nonzero(differ):,} of "
+        f"{differ.size:,} values of this block differ, by {most:g} at most. This is expected "
+        "with a lossy compression; otherwise do not use this file."
     )

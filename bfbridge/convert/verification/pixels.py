@@ -45,12 +45,12 @@ def verify_output(
     record
         Gets ``verified=True`` and the checksum of every image.
     count
-        Takes the bytes that were read, as they are.
+        Called with the number of bytes that were read.
 
     Raises
     ------
     ReadFailed
-        Something differs: images, sizes, type or pixels; the message says which and where first.
+        Something differs: images, sizes, type or pixels; the message states what and where.
     """
     with (
         open_again(source, options) as br,
@@ -73,16 +73,18 @@ def verify_output(
         for number, (piece, scaling, view) in enumerate(
             zip(output.pieces, scalings, views, strict=True)
         ):
-            told = record.images[number] if record.images else {}
+            image_record = record.images[number] if record.images else {}
             checksum = _verify_image(br, piece, scaling, view, options, count)
-            _verify_levels(piece.view(br), view, told.get("copied"), options)
-            before = told.get("checksum")
+            _verify_levels(piece.view(br), view, image_record.get("copied"), options)
+            before = image_record.get("checksum")
             if before is not None and before["tile"] == checksum["tile"] and before != checksum:
                 raise ReadFailed(
                     f"{output.target}, image {number}: the source gave other pixels when it was "
                     "read again. Its disk or network may be failing."
                 )
-            images.append({**_described(piece, scaling, view), **told, "checksum": checksum})
+            images.append(
+                {**_described(piece, scaling, view), **image_record, "checksum": checksum}
+            )
         record.images = images
         record.verified = True
 

@@ -1,8 +1,8 @@
-"""Proof that the pixels chosen are those that were asked for.
+"""Verification that the selected pixels are the requested ones.
 
-Written apart from the code that plans and reads: positions are worked out anew from the options by
-numpy, and the source is opened a second time and read plane by plane, by plain numbers. A fault in
-the planning of a conversion thus cannot hide behind itself.
+The code is independent of the code that plans and reads: positions are computed from the options
+with numpy, and the source is opened a second time and read plane by plane, by integer indices. A
+defect of the plan is therefore detected.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ Array = np.ndarray[Any, Any]
 
 
 def open_again(source: Any, options: ConvertOptions) -> BioReader:
-    """Open a source for proof: whatever its chunks are, each is decoded about once."""
+    """Open a source for verification, with a cache so that each chunk is decoded about once."""
     arguments = {"cache": options.memory_bytes // 4, **options.reader_arguments}
     return BioReader(source, max_workers=options.workers, backend=options.backend, **arguments)
 
 
 def check_selection(br: BioReader, outputs: Sequence[Output], options: ConvertOptions) -> None:
-    """Compare a plan with what was asked for.
+    """Compare a plan with the requested selection.
 
     Raises
     ------
     ReadFailed
-        A plane is missing, is there twice, or was not asked for.
+        A plane is missing, appears twice, or was not requested.
     """
     planned: list[tuple[int, int, int, int]] = []
     for output in outputs:
@@ -58,9 +58,9 @@ def check_selection(br: BioReader, outputs: Sequence[Output], options: ConvertOp
         wrong = sorted(set(planned) ^ set(expected)) or sorted(planned)
         series, t0, c0, z0 = wrong[0]
         raise ReadFailed(
-            f"{br.source_name}: what was converted is not what was asked for: image {series}, "
-            f"t {t0}, c {c0}, z {z0} is missing, there twice, or not wanted. This is a fault of "
-            "bfbridge: do not use these files, and report it."
+            f"{br.source_name}: the converted planes are not the requested ones: image {series}, "
+            f"t {t0}, c {c0}, z {z0} is missing, appears twice, or was not requested. This is a "
+            "defect of bfbridge: do not use these files, and report it."
         )
 
 
@@ -91,7 +91,7 @@ def _with_samples(channels: Sequence[int], samples: int) -> list[int]:
 
 
 def _positions(wanted: Any, length: int) -> list[int]:
-    """Return the numbers that numpy picks."""
+    """Return the numbers that numpy selects."""
     numbers = np.arange(length)
     if wanted is None:
         return [int(n) for n in numbers]
@@ -125,7 +125,7 @@ def read_planes(
     key
         The block, in the new image's pixels.
     crop
-        The box that was asked for: x, y, width, height.
+        The requested box: x, y, width, height.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def read_planes(
     rows = slice(top + y.start, top + y.stop)
     columns = slice(left + x.start, left + x.stop)
     shape = tuple(cut.stop - cut.start for cut in key)
-    # Samples of a pixel lie side by side and are decoded together.
+    # Samples of a pixel are stored together and decoded together.
     step = piece.samples
     found = np.empty((shape[4], shape[3], shape[2], *shape[:2]), view.dtype)
     for i, j, k in np.ndindex(shape[4], shape[3] // step, shape[2]):

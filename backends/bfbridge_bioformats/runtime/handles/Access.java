@@ -36,8 +36,8 @@ public final class Access {
   private static final String SYNTHETIC = ".fake";
 
   /**
-   * Formats that are whole trees of folders, whose files are found by the tree's fixed plan and not
-   * by names inside a file: the folder that counts as theirs lies so many levels above the main file.
+   * Formats that consist of a tree of folders, whose files are located by fixed paths and not
+   * by names inside a file: their own folder is this number of levels above the main file.
    */
   private static final Map<String, Integer> TREES = Map.ofEntries(
       Map.entry("APLReader", 2),
@@ -66,7 +66,7 @@ public final class Access {
       Map.entry("VolocityReader", 2),
       Map.entry("XLEFReader", 2));
 
-  /** Readers that open some files past Location; the folders that they look through. */
+  /** Readers that open some files without Location; the folders that they search. */
   private static final Set<String> UNSEEN =
       Set.of("SlideBook7Reader", "TecanReader", "TillVisionReader");
   private static final int DEEPEST = 6;
@@ -100,12 +100,12 @@ public final class Access {
     }
     Set<String> found = new LinkedHashSet<>();
     found.add(real(folder));
-    // A link to the main file brings the folder of its target.
+    // If the main file is a link, the folder of its target is allowed too.
     found.add(new File(real(main)).getParent());
     return found;
   }
 
-  /** Returns why a name must not be opened, or null. */
+  /** Returns the reason why a name must not be opened, or null. */
   public String objection(String name) {
     if (isRemote(name)) {
       return URL;
@@ -122,7 +122,7 @@ public final class Access {
     String place = place(file, own.isSymbolicLink());
     BasicFileAttributes found = own.isSymbolicLink() ? attributes(file) : own;
     if (!everywhere && !isInside(place)) {
-      // Of the folders above, names are asked; what lies in them is outside.
+      // Names of parent folders may be tested; their files are outside.
       boolean above = found != null && found.isDirectory() && isAbove(place);
       return above ? null : OUTSIDE;
     }
@@ -137,7 +137,7 @@ public final class Access {
   /**
    * Returns the first of a reader's files that must not be opened, as "objection: name", or null.
    *
-   * @param files as IFormatReader.getUsedFiles says
+   * @param files result of IFormatReader.getUsedFiles
    */
   public String firstRefused(String[] files) {
     for (String name : files) {
@@ -153,8 +153,8 @@ public final class Access {
   /**
    * Returns the first file in the data set's folders that must not be opened, as above, or null.
    *
-   * Some readers open files past loci.common.Location: by the plan of their folders, so that only a
-   * link or a pipe among them can lead elsewhere.
+   * Some readers open files without loci.common.Location, by fixed paths, so that only a
+   * link or a pipe among them can point elsewhere.
    */
   String firstRefusedBelow(String reader) throws IOException {
     if (!UNSEEN.contains(reader)) {
@@ -177,7 +177,7 @@ public final class Access {
     return null;
   }
 
-  /** Whether a name is a URL, was one (FileMap), or on Windows one of another machine. */
+  /** Whether a name is a URL, was a URL (FileMap), or on Windows names another machine. */
   private boolean isRemote(String name) {
     return name.indexOf('\0') >= 0
         || WITH_SCHEME.matcher(name).matches()
@@ -188,7 +188,7 @@ public final class Access {
     return File.separatorChar == '\\' && (name.startsWith("\\\\") || name.startsWith("//"));
   }
 
-  /** Where a file really is; what was found of its folder is kept. */
+  /** Returns the real path of a file; results for its folder are cached. */
   private String place(File file, boolean link) {
     File parent = file.getParentFile();
     String name = file.getName();

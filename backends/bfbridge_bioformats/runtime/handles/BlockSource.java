@@ -5,12 +5,12 @@ import java.io.IOException;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/** A file that is fetched in blocks, of which the last ones used are kept. */
+/** A file that is fetched in blocks; the most recently used ones are cached. */
 public final class BlockSource implements Source {
 
-  /** Gets bytes from wherever the file is. */
+  /** Fetches bytes of the file. */
   public interface Fetcher {
-    /** Number of bytes; asked once. */
+    /** Number of bytes; called once. */
     long length();
 
     /** Returns exactly these bytes. */
@@ -23,9 +23,9 @@ public final class BlockSource implements Source {
   private volatile long length = -1;
 
   /**
-   * @param fetcher what fetches them
-   * @param block bytes that are fetched at once
-   * @param most blocks that are kept
+   * @param fetcher fetches them
+   * @param block number of bytes in a block
+   * @param most maximum number of blocks in memory
    */
   public BlockSource(Fetcher fetcher, int block, int most) {
     this.block = block;
@@ -71,7 +71,7 @@ public final class BlockSource implements Source {
     }
   }
 
-  /** Fetches a block, together with those after it that are wanted and missing too. */
+  /** Fetches a block, together with the requested blocks after it that are missing. */
   private byte[] load(long first, long last) throws IOException {
     long stop = first + 1;
     while (stop <= last && (stop - first) * block < (16 << 20) && find(stop) == null) {

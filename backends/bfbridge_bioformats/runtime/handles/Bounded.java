@@ -6,10 +6,9 @@ import loci.formats.ome.OMEPyramidStore;
 import ome.xml.model.primitives.NonNegativeInteger;
 
 /**
- * A metadata store that takes a limited number of images, channels and planes.
+ * A metadata store with a limited number of images, channels and planes.
  *
- * Readers give each of them a place in it before anything else is done with them, for whatever number
- * a header declares.
+ * Readers create an entry for each of them first, for any number that a header declares.
  */
 final class Bounded extends OMEPyramidStore {
 
@@ -55,7 +54,7 @@ final class Bounded extends OMEPyramidStore {
     super.setPlaneTheZ(z, image, plane);
   }
 
-  /** How many more an image has with the one of this number. */
+  /** Number of entries that an image gains with the entry of this number. */
   private static int added(Map<Integer, Integer> counts, int image, int number) {
     int before = counts.getOrDefault(image, 0);
     if (number < before) {

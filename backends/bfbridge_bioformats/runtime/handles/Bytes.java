@@ -2,12 +2,12 @@ package bfbridge;
 
 import java.util.Arrays;
 
-/** What Python asks of arrays; java.util.Arrays has a hundred methods more to make known to it. */
+/** Array methods for Python; java.util.Arrays has a hundred more, which take time to load. */
 public final class Bytes {
 
   private Bytes() {}
 
-  /** Sets all to zero. */
+  /** Sets all bytes to zero. */
   public static void clear(byte[] array) {
     Arrays.fill(array, (byte) 0);
   }

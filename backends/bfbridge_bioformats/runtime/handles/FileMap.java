@@ -15,10 +15,10 @@ import java.util.concurrent.ConcurrentHashMap;
 import loci.common.Location;
 
 /**
- * What a thread's loci.common.Location takes for files, in place of the disk.
+ * The files that a thread's loci.common.Location sees, instead of those on disk.
  *
- * Location asks for every name that it meets and for every stream that it opens. Names that Access
- * objects to become names that no file has, or end the call. Location hands the same object to every
+ * Location looks up every name and every stream that it opens. Names that Access
+ * refuses become names that no file has, or end the call. Location hands the same object to every
  * stream that is opened on a name; streams would then share one position and byte order. This map
  * makes a new handle for each.
  */
@@ -26,10 +26,10 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
 
   private static final long serialVersionUID = 1L;
 
-  /** Questions while a file is opened, or a region is read, before it must be a circle. */
-  private static final int MOST_ASKED = 5_000_000;
+  /** Most queries while a file is opened, or a region is read; more mean an endless loop. */
+  private static final int MOST_QUERIES = 5_000_000;
 
-  /** With this in it, a name is that of no file, and opens none. */
+  /** A name that contains this is not the name of any file. */
   private static final String NO_FILE = "\0";
 
   private final transient Map<String, Source> sources = new ConcurrentHashMap<>();
@@ -44,11 +44,11 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
   private volatile int ranOut;
   private volatile int reads;
   private volatile int round;
-  private int asked;
+  private int queries;
   private transient volatile LongBuffer counter;
 
   /**
-   * @param local whether files on disk are read through this map as well, to watch over the reads
+   * @param local whether files on disk are read through this map as well, to check the reads
    * @param access what may be opened
    */
   public FileMap(boolean local, Access access) {
@@ -56,7 +56,7 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     this.access = access;
   }
 
-  /** While the format is looked for, what may not be opened is as if it were not there. */
+  /** While the format is detected, files that may not be opened are invisible. */
   void detect(boolean now) {
     detecting = now;
   }
@@ -66,9 +66,9 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
   }
 
   /**
-   * What was refused, as "objection: name", or null; forgets it.
+   * Returns what was refused, as "objection: name", or null, and clears it.
    *
-   * @param failed whether the call ended with an error; else what was passed over does not count
+   * @param failed whether the call ended with an error; otherwise skipped files are ignored
    */
   public String takeRefusal(boolean failed) {
     String found = failed || !refusalPassed ? refusal : null;
@@ -87,32 +87,32 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     counter = buffer.order(ByteOrder.nativeOrder()).asLongBuffer();
   }
 
-  /** Watches an array that pixels are about to be read into, or null; forgets what was seen. */
+  /** Watches an array before pixels are read into it, or null; resets the counts. */
   public void watch(byte[] array) {
     watched = array;
     cutShort = 0;
     ranOut = 0;
     reads = 0;
-    asked = 0;
+    queries = 0;
     round++;
   }
 
-  /** How often `watch` was called: what came before counts no more. */
+  /** Number of calls of `watch`, each of which resets the counts. */
   int round() {
     return round;
   }
 
-  /** How often a file ended while it was read straight into the watched array. */
+  /** How often a file ended while it was read directly into the watched array. */
   public int timesCutShort() {
     return cutShort;
   }
 
-  /** How often a file ended before as many bytes as were asked for, into whatever array. */
+  /** How often a file ended before the requested number of bytes, for any array. */
   public int timesRunOut() {
     return ranOut;
   }
 
-  /** How often anything was read. */
+  /** Number of reads. */
   public int timesRead() {
     return reads;
   }
@@ -137,8 +137,8 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     if (!(key instanceof String)) {
       return null;
     }
-    if (++asked > MOST_ASKED) {
-      throw new Endless("names of files are asked for over and over, which would never end");
+    if (++queries > MOST_QUERIES) {
+      throw new Endless("the same file names are looked up in an endless loop");
     }
     String name = (String) key;
     Object mapped = others.get(name);
@@ -157,20 +157,20 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
   }
 
   /**
-   * Answers for a name that must not be opened: a name that no file can have, or null where Location
-   * only asks what there is of that name; or ends the call of a reader that is about to open it.
+   * Handles a name that must not be opened: returns a name that no file can have, or null if Location
+   * only looks it up; or ends the call of a reader that is about to open it.
    */
   private String refuse(String name, String objection) {
-    boolean asked = isAsked();
-    if (asked && !objection.equals(Access.URL)) {
+    boolean query = isQuery();
+    if (query && !objection.equals(Access.URL)) {
       return null;
     }
-    // Some readers look into whatever lies in a folder: a pipe there is passed over.
+    // Some readers open every file in a folder: a pipe there is skipped.
     boolean passed = objection.equals(Access.DEVICE);
-    if (!asked && !detecting) {
+    if (!query && !detecting) {
       String refused = objection + ": " + name;
       if (!passed && refusal != null && name.contains(NO_FILE)) {
-        // It was passed over under its own name before.
+        // It was skipped under its own name before.
         refused = refusal;
       }
       if (!passed) {
@@ -183,8 +183,8 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
   }
 
   /**
-   * Ends the call if the data set that this thread works on may not open a file. For libraries that
-   * open files by themselves.
+   * Ends the call if the current data set may not open a file. For libraries that open files
+   * without Location.
    */
   static void require(String name) {
     if (Location.getIdMap() instanceof FileMap) {
@@ -196,7 +196,7 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     }
   }
 
-  /** As `require`, for a file that is named in a way that no format needs. */
+  /** Like `require`, for a file that is named in a way that no format needs. */
   static void refuseOther(String name) {
     if (Location.getIdMap() instanceof FileMap) {
       FileMap map = (FileMap) Location.getIdMap();
@@ -206,7 +206,7 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     }
   }
 
-  /** Ends the call if a reader could open a file past this map that it may not open. */
+  /** Ends the call if a reader could open a forbidden file without this map. */
   void requireBelow(String reader) throws IOException {
     String refused = access.firstRefusedBelow(reader);
     if (refused != null) {
@@ -220,7 +220,7 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     throw new Refused(refused);
   }
 
-  private static boolean isAsked() {
+  private static boolean isQuery() {
     StackWalker.StackFrame caller = StackWalker.getInstance().walk(frames -> frames
         .filter(frame -> !frame.getClassName().equals(FileMap.class.getName()))
         .filter(frame -> !frame.getMethodName().startsWith("getMapped"))
@@ -236,7 +236,7 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
     return others.containsKey(key) || sources.containsKey(key);
   }
 
-  /** What readers map themselves: parts of a file that are files of another format. */
+  /** Names that readers map themselves: parts of a file that are files of another format. */
   @Override
   public Object put(String key, Object value) {
     return others.put(key, value);
@@ -258,8 +258,8 @@ public final class FileMap extends HashMap<String, Object> implements Closeable 
 
   private Source onDisk(String name) {
     String lower = name.toLowerCase(Locale.ROOT);
-    // Location decompresses these on its own. Not .zip: one without entries would hold it for ever,
-    // and ZipReader wants the file as it is.
+    // Location decompresses these itself. Not .zip: a zip file without entries would block it,
+    // and ZipReader needs the file itself.
     if (lower.endsWith(".gz") || lower.endsWith(".bz2")) {
       return null;
     }

@@ -11,7 +11,7 @@ import loci.formats.IFormatReader;
 import loci.formats.ImageReader;
 import loci.formats.UnknownFormatException;
 
-/** Which reader class a file belongs to, as loci.formats.ImageReader finds it. */
+/** Finds the reader class of a file, as loci.formats.ImageReader does. */
 public final class Formats {
 
   private static final int KEPT = 2;
@@ -24,7 +24,7 @@ public final class Formats {
     try {
       Services.install();
     } catch (Exception | LinkageError e) {
-      // A Bio-Formats of another make, or without HDF5: these two readers are left out.
+      // Another version of Bio-Formats, or one without HDF5: these two readers are omitted.
       guarded = false;
     }
   }
@@ -32,16 +32,15 @@ public final class Formats {
   private Formats() {}
 
   /**
-   * The name of the class of the first reader in Bio-Formats' list that takes the file.
+   * Returns the name of the class of the first reader in Bio-Formats' list that accepts the file.
    *
-   * @param map what Location takes for files, or null for a name without a file. Each reader may look
-   *     at the tree of its own format, and what lies elsewhere is not there. It is left with the tree
-   *     of the format that was found.
+   * @param map the files that Location sees, or null for a name without a file. Each reader sees only the
+   *     tree of its own format. At the end, the map has the tree of the format that was found.
    */
   public static String readerOf(String id, FileMap map) throws FormatException, IOException {
     ImageReader detector = DETECTORS.poll();
     if (detector == null) {
-      // Makes one reader of each of some 170 classes.
+      // Creates one reader of each of about 170 classes.
       detector = new ImageReader();
     }
     try {
@@ -64,7 +63,7 @@ public final class Formats {
   private static String find(IFormatReader[] readers, String id, FileMap map)
       throws FormatException, IOException {
     Location.checkValidId(id);
-    // Names of files that are still being copied, which ImageReader leaves alone as well.
+    // Names of files that are still being copied, which ImageReader skips too.
     if (!id.toLowerCase(Locale.ROOT).endsWith(".filepart")) {
       for (IFormatReader reader : readers) {
         String name = reader.getClass().getSimpleName();

@@ -8,15 +8,15 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import loci.common.IRandomAccess;
 
-/** One stream's place in a source. Answers at the end of the file as loci.common.NIOFileHandle does. */
+/** A position in a source. Behaves like loci.common.NIOFileHandle at the end of the file. */
 final class Handle implements IRandomAccess {
 
   private static final int WINDOW = 4096;
 
-  /** Questions without a byte read between them, before it must be a loop without end. */
+  /** Most queries without a read between them; more mean an endless loop. */
   private static final int MOST_IDLE = 4_000_000;
 
-  /** Reads while a file is opened, or a region is read, before it must be a circle. */
+  /** Most reads while a file is opened, or a region is read; more mean an endless loop. */
   private static final long MOST_READS = 2_000_000;
   private static final long MOST_READS_PER_BYTE = 64;
 
@@ -36,14 +36,14 @@ final class Handle implements IRandomAccess {
     this.map = map;
   }
 
-  /** Some readers go on for ever at the end of a file. */
+  /** Some readers loop without end at the end of a file. */
   private void countIdle() {
     if (++idle > MOST_IDLE) {
-      throw new Endless("a loop at one place of the file would never end");
+      throw new Endless("the reader loops at one position of the file");
     }
   }
 
-  /** Some go round for ever in a file that leads back to itself. */
+  /** Some loop without end in a file whose structure contains a cycle. */
   private void countRead() throws IOException {
     idle = 0;
     map.read();
@@ -52,11 +52,11 @@ final class Handle implements IRandomAccess {
       reads = 0;
     }
     if (++reads > MOST_READS && (reads - MOST_READS) / MOST_READS_PER_BYTE > source.length()) {
-      throw new Endless("the file is read over and over, which would never end");
+      throw new Endless("the file is read in an endless loop");
     }
   }
 
-  /** The next bytes, in this handle's byte order; the position moves past them. */
+  /** Returns the next bytes, in this handle's byte order, and moves the position. */
   private ByteBuffer next(int count) throws IOException {
     if (position < windowStart || position + count > windowStart + windowLength) {
       long left = source.length() - position;
@@ -221,7 +221,7 @@ final class Handle implements IRandomAccess {
 
   @Override
   public long skipBytes(long n) throws IOException {
-    // May lead past the end: NIOFileHandle bounds it by the length alone.
+    // May move past the end: NIOFileHandle limits it by the length only.
     countIdle();
     long skipped = n < 1 ? 0 : Math.min(n, source.length());
     position += skipped;
@@ -264,7 +264,7 @@ final class Handle implements IRandomAccess {
     order = newOrder;
   }
 
-  /** Nothing to release: the source belongs to the map. */
+  /** Does nothing: the source belongs to the map. */
   @Override
   public void close() {
     window = null;

@@ -17,9 +17,9 @@ import loci.common.Location;
 import loci.formats.services.JHDFServiceImpl;
 
 /**
- * HDF5 files of CellH5 and BigDataViewer, which the HDF5 library opens by itself.
+ * HDF5 files of CellH5 and BigDataViewer, which the HDF5 library opens directly.
  *
- * Links to other files, and data sets whose values lie in other files, are looked at before the
+ * Links to other files, and data sets whose values are in other files, are checked before the
  * library follows them: every method that takes a path inside the file checks it first.
  */
 public final class Hdf5 extends JHDFServiceImpl {
@@ -107,16 +107,16 @@ public final class Hdf5 extends JHDFServiceImpl {
       try {
         follow(getFile(), path, 0);
       } catch (HDF5LibraryException e) {
-        // There is no such object, or it is damaged: the library will say so itself.
+        // There is no such object, or it is damaged: the library reports that.
         return;
       }
     }
   }
 
-  /** Walks along a path, link by link, and looks at the object at its end. */
+  /** Follows a path, link by link, and checks the object at its end. */
   private static void follow(String file, String path, int depth) throws HDF5LibraryException {
     if (depth > DEEPEST) {
-      throw new Endless("links of the HDF5 file lead round in circles");
+      throw new Endless("links of the HDF5 file form a cycle");
     }
     long id = H5.H5Fopen(file, HDF5Constants.H5F_ACC_RDONLY, DEFAULT);
     try {
@@ -149,7 +149,7 @@ public final class Hdf5 extends JHDFServiceImpl {
     }
   }
 
-  /** The file that the HDF5 library would follow an external link to, which must be allowed. */
+  /** Returns the file to which the HDF5 library would follow an external link; it must be allowed. */
   private static String otherFile(String file, String name) {
     File folder = new File(file).getAbsoluteFile().getParentFile();
     List<File> places = new ArrayList<>();
@@ -172,7 +172,7 @@ public final class Hdf5 extends JHDFServiceImpl {
     return null;
   }
 
-  /** Refuses a data set whose values lie in other files. */
+  /** Refuses a data set whose values are in other files. */
   private static void checkStorage(long file, String path) throws HDF5LibraryException {
     long set = H5.H5Dopen(file, path.isEmpty() ? "/" : path, DEFAULT);
     try {

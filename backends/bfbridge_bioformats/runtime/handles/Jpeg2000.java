@@ -11,16 +11,19 @@ import ome.codecs.JPEG2000CodecOptions;
 import ome.codecs.services.JAIIIOServiceImpl;
 
 /**
- * The JPEG 2000 decoder of every reader, which looks at the header of a code stream first: the decoder
- * takes memory and time for whatever number of tiles and pixels it names (ITU-T T.800, A.5.1).
+ * The JPEG 2000 decoder of every reader, which checks the header of a code stream first: the decoder
+ * needs memory and time for any number of tiles and pixels that it declares (ITU-T T.800, A.5.1).
  */
 public final class Jpeg2000 extends JAIIIOServiceImpl {
+
+  /** Null, or the reason why the decoder gives wrong pixels: it is patched before its first use. */
+  private static final String FAULT = Repairs.jpeg2000();
 
   private static final int START = 0xff4fff51;
   private static final int MOST_TILES = 65_535;
   private static final int MOST_COMPONENTS = 16_384;
 
-  /** Pixels for each byte of the code stream: what is all of one colour takes few bytes. */
+  /** Most pixels for each byte of the code stream: areas of one colour need few bytes. */
   private static final long MOST_PIXELS_PER_BYTE = 20_000;
   private static final long FEW_PIXELS = 1 << 24;
 
@@ -47,6 +50,11 @@ public final class Jpeg2000 extends JAIIIOServiceImpl {
   }
 
   private static InputStream checked(InputStream in) throws IOException {
+    if (FAULT != null) {
+      throw new IllegalStateException("the JPEG 2000 decoder of this Java process has a fault that makes"
+          + " pixels wrong, and could not be patched (" + FAULT + "). Read the file in a new process"
+          + " in which bfbridge starts Java, or with isolated=True");
+    }
     byte[] stream = in.readAllBytes();
     int start = start(stream);
     if (start >= 0 && start + 42 <= stream.length) {
@@ -55,7 +63,7 @@ public final class Jpeg2000 extends JAIIIOServiceImpl {
     return new ByteArrayInputStream(stream);
   }
 
-  /** Where the code stream begins: there may be boxes before it. -1 if it does not. */
+  /** Returns the start of the code stream, which may follow boxes; -1 if there is none. */
   private static int start(byte[] stream) {
     int seen = 0;
     for (int i = 0; i < stream.length; i++) {
@@ -67,7 +75,7 @@ public final class Jpeg2000 extends JAIIIOServiceImpl {
     return -1;
   }
 
-  /** Looks at what follows the capabilities in the marker segment SIZ. */
+  /** Checks the values after the capabilities in the marker segment SIZ. */
   private static void check(ByteBuffer header, int length) {
     long width = size(header);
     long height = size(header);
@@ -79,7 +87,7 @@ public final class Jpeg2000 extends JAIIIOServiceImpl {
     long tilesTop = size(header);
     int components = header.getShort() & 0xffff;
     if (tileWidth < 1 || tileHeight < 1 || components < 1 || components > MOST_COMPONENTS) {
-      throw new IllegalArgumentException("a JPEG 2000 stream has no tiles, or no possible number of components");
+      throw new IllegalArgumentException("a JPEG 2000 stream has no tiles, or an invalid number of components");
     }
     long columns = -Math.floorDiv(-(width - tilesLeft), tileWidth);
     long rows = -Math.floorDiv(-(height - tilesTop), tileHeight);
@@ -90,7 +98,7 @@ public final class Jpeg2000 extends JAIIIOServiceImpl {
     long pixels = (width - left) * (height - top);
     if (width <= left || height <= top || pixels < 0
         || pixels > FEW_PIXELS + MOST_PIXELS_PER_BYTE * length) {
-      throw new IllegalArgumentException("a JPEG 2000 stream of " + length + " bytes cannot hold "
+      throw new IllegalArgumentException("a JPEG 2000 stream of " + length + " bytes cannot contain "
           + (width - left) + " x " + (height - top) + " pixels");
     }
   }

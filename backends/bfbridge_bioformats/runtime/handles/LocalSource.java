@@ -10,7 +10,7 @@ import java.nio.file.StandardOpenOption;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/** A file on disk. Few are open at once, however many a data set has. */
+/** A file on disk. Few are open at once, even if a data set has many. */
 final class LocalSource implements Source {
 
   private static final int MOST_OPEN = 64;
@@ -39,7 +39,7 @@ final class LocalSource implements Source {
           throw new EOFException(file + " became shorter while it was read");
         }
       } catch (ClosedChannelException e) {
-        // Another thread needed the place of this file among the open ones.
+        // Another thread closed this file because too many were open.
         continue;
       }
     }
@@ -67,7 +67,7 @@ final class LocalSource implements Source {
         try {
           channel.close();
         } catch (IOException e) {
-          // Nothing was written, so nothing is lost.
+          // Nothing was written, so no data are lost.
           return;
         }
       }

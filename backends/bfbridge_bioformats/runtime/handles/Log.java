@@ -6,10 +6,10 @@ import ch.qos.logback.classic.spi.ILoggingEvent;
 import ch.qos.logback.core.UnsynchronizedAppenderBase;
 import org.slf4j.LoggerFactory;
 
-/** Hands the events of logback to a listener. */
+/** Passes the events of logback to a listener. */
 public final class Log extends UnsynchronizedAppenderBase<ILoggingEvent> {
 
-  /** Who is told. */
+  /** Receives the events. */
   public interface Listener {
     void said(int level, String logger, String message);
   }
@@ -21,7 +21,7 @@ public final class Log extends UnsynchronizedAppenderBase<ILoggingEvent> {
     setName("bfbridge");
   }
 
-  /** Takes the place of everybody who listened before. Levels are logback's: WARN is 30000. */
+  /** Replaces all previous listeners. Levels are logback's: WARN is 30000. */
   public static Log install(Listener listener, int level) {
     Log log = new Log(listener);
     Logger root = root();
@@ -33,12 +33,12 @@ public final class Log extends UnsynchronizedAppenderBase<ILoggingEvent> {
     return log;
   }
 
-  /** Lets through what is at least so severe: other events are not even built. */
+  /** Sets the lowest level to log; other events are not created. */
   public void follow(int level) {
     root().setLevel(Level.toLevel(level));
   }
 
-  /** From now on events are dropped. */
+  /** Drops all events from now on. */
   public void detach() {
     root().detachAppender(this);
   }

@@ -7,7 +7,7 @@ import java.nio.charset.StandardCharsets;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/** Hands what Java code prints to the log, line by line: a library does not write to the terminal. */
+/** Passes printed lines to the log, because a library does not write to the terminal. */
 public final class LogStream extends OutputStream {
 
   private static final int LONGEST = 8192;
@@ -19,21 +19,21 @@ public final class LogStream extends OutputStream {
     log = LoggerFactory.getLogger(name);
   }
 
-  /** Has SLF4J look for a logging library: without one it says so on standard error, at first use. */
+  /** Lets SLF4J search for a logging library; without one it prints a warning at first use. */
   public static void find() {
     PrintStream error = System.err;
     System.setErr(new PrintStream(OutputStream.nullOutputStream(), true));
     try {
       LoggerFactory.getILoggerFactory();
     } catch (LinkageError e) {
-      // There is no SLF4J: whoever needs it will say so.
+      // There is no SLF4J: code that needs it reports that.
       return;
     } finally {
       System.setErr(error);
     }
   }
 
-  /** Takes over standard output and standard error of this Java. */
+  /** Redirects standard output and standard error of this Java. */
   public static void install() {
     System.setOut(new PrintStream(new LogStream("java.stdout"), true));
     System.setErr(new PrintStream(new LogStream("java.stderr"), true));

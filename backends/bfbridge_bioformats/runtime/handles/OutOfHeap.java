@@ -1,16 +1,16 @@
 package bfbridge;
 
 /**
- * The heap was not enough, and what had filled it was dropped.
+ * The heap was too small; the objects that filled it have been released.
  *
- * Thrown in place of Java's own error, which is told to Python while all that fills the heap is still
- * held: then there may be no memory to tell it.
+ * Thrown instead of Java's own error, which is passed to Python while these objects still fill the
+ * heap, so that there may be no memory to report it.
  */
 final class OutOfHeap extends Error {
 
   private static final long serialVersionUID = 1L;
 
-  /** Made before it is needed. */
+  /** Created before it is needed. */
   static final OutOfHeap INSTANCE = new OutOfHeap();
 
   private OutOfHeap() {

@@ -8,9 +8,9 @@ import jj2000.j2k.io.RandomAccessIO;
 /**
  * Bits of the packet headers of a JPEG 2000 code stream: ITU-T T.800, B.10.1.
  *
- * It stands before the class of this name in the Bio-Formats jar, which at the end of its bytes gives
- * ones for ever, as it does after two bytes of ones: decoders of damaged streams then never end. This
- * one is an error at the end. Fields and methods that other classes of the package use are the same.
+ * It replaces the class of this name in the Bio-Formats jar, which returns ones without end after
+ * its last byte, and after two bytes of ones: decoders of damaged streams then never end. This
+ * class throws an error at the end. Fields and methods that other classes of the package use are the same.
  */
 final class PktHeaderBitReader {
 
@@ -49,7 +49,7 @@ final class PktHeaderBitReader {
     return bits;
   }
 
-  /** A byte of ones is followed by one whose highest bit does not count. */
+  /** After a byte of ones, the highest bit of the next byte is skipped. */
   private void load() throws IOException {
     boolean stuffed = current == ONES;
     current = stuffed ? following : next();
@@ -66,7 +66,7 @@ final class PktHeaderBitReader {
     return usebais ? bais.read() : in.read();
   }
 
-  /** Goes on at the next whole byte. */
+  /** Continues at the next whole byte. */
   void sync() {
     current = 0;
     left = 0;

@@ -8,9 +8,9 @@ import ome.units.quantity.Length;
 import ome.xml.model.primitives.Color;
 
 /**
- * What a reader says of all its series, as JSON.
+ * The description of all series of a reader, as JSON.
  *
- * A call from Python costs more than most of these answers, and a file may have a thousand series.
+ * A call from Python takes longer than most of these queries, and a file may have a thousand series.
  */
 public final class Records {
 
@@ -24,7 +24,7 @@ public final class Records {
     this.store = store;
   }
 
-  /** A list of series, in UTF-8; records.py says what each holds. */
+  /** A list of series, in UTF-8; see records.py for the fields. */
   public static byte[] describe(IFormatReader reader, MetadataRetrieve store) {
     Records records = new Records(reader, store);
     records.all();
@@ -39,7 +39,7 @@ public final class Records {
     });
   }
 
-  /** A file may have thousands of scenes alike but for their names: what they share is told once. */
+  /** A file may have thousands of scenes that differ in name only: common values are sent once. */
   private void series(int number) {
     json.append("{\"name\":");
     text(ask(() -> store.getImageName(number)));
@@ -96,7 +96,7 @@ public final class Records {
     json.append('[').append(width).append(',').append(height);
     json.append(',').append(reader.getSizeZ()).append(',').append(reader.getEffectiveSizeC());
     json.append(',').append(reader.getSizeT());
-    // Readers divide by the size to find their tiles.
+    // Readers divide by the size to compute their tiles.
     boolean empty = width < 1 || height < 1;
     json.append(',').append(empty ? 0 : reader.getOptimalTileWidth());
     json.append(',').append(empty ? 0 : reader.getOptimalTileHeight()).append(']');
@@ -117,7 +117,7 @@ public final class Records {
     json.append(']');
   }
 
-  /** The store throws for what was never set in some formats, and gives null in others. */
+  /** For missing values, the store throws an exception in some formats and returns null in others. */
   private static <T> T ask(Supplier<T> get) {
     try {
       return get.get();

@@ -1,6 +1,6 @@
 package bfbridge;
 
-/** A data set asks for a file that it may not open. An Error: readers catch exceptions, and go on. */
+/** A data set names a file that it may not open. An Error: readers catch exceptions and continue. */
 final class Refused extends Error {
 
   private static final long serialVersionUID = 1L;

@@ -4,7 +4,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.lang.invoke.MethodHandles;
 
-/** Faults of the Bio-Formats jar whose cause is a few bytes, mended while its classes are loaded. */
+/** Faults of the Bio-Formats jar whose cause is a few bytes, patched while its classes are loaded. */
 public final class Repairs {
 
   private static final String NEIGHBOUR = "jj2000.j2k.entropy.decoder.EntropyDecoder";
@@ -19,13 +19,13 @@ public final class Repairs {
   private Repairs() {}
 
   /**
-   * Mends the entropy decoder of JPEG 2000.
+   * Patches the entropy decoder of JPEG 2000.
    *
-   * It holds a coefficient's sign in the highest bit, and sets the bits below by (3 << bp) >> 1. In
+   * It stores a coefficient's sign in the highest bit, and sets the bits below by (3 << bp) >> 1. In
    * the highest bit plane, bp = 30, that shift keeps the sign and sets the highest bit as well: large
    * coefficients become negative, and bright pixels grey or black. The shift has to be >>>.
    *
-   * @return null if that was done or need not be done, or why it was not
+   * @return null if it was patched or needs no patch, otherwise the reason why it was not
    */
   public static String jpeg2000() {
     try {
@@ -33,7 +33,7 @@ public final class Repairs {
       byte[] code = read(neighbour);
       int found = code == null ? 0 : replace(code);
       if (found != TIMES) {
-        return found == 0 ? null : "its decoder is another one";
+        return found == 0 ? null : "its decoder has other code";
       }
       MethodHandles.privateLookupIn(neighbour, MethodHandles.lookup()).defineClass(code);
       return null;

@@ -7,12 +7,12 @@ import loci.common.services.ServiceFactory;
 import loci.formats.services.JHDFService;
 import ome.codecs.services.JAIIIOService;
 
-/** Puts classes of ours in the places where readers look for services. */
+/** Registers classes of bfbridge as services of the readers. */
 final class Services {
 
   private Services() {}
 
-  /** Replaces what Bio-Formats' file services.properties names, for all readers of this Java. */
+  /** Replaces the services of Bio-Formats' file services.properties, for all readers of this Java. */
   static void install() throws ReflectiveOperationException, Exception {
     ServiceFactory made = new ServiceFactory();
     Field standard = ServiceFactory.class.getDeclaredField("defaultFactory");

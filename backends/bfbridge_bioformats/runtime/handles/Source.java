@@ -9,15 +9,15 @@ public interface Source {
   long length() throws IOException;
 
   /**
-   * Reads bytes that are all there.
+   * Reads bytes, all of which exist.
    *
    * @param position of the first byte
-   * @param into where they go
+   * @param into the target
    * @param offset of the first byte in it
-   * @param length how many; position + length is at most length()
+   * @param length number of bytes; position + length is at most length()
    */
   void read(long position, byte[] into, int offset, int length) throws IOException;
 
-  /** Releases whatever is held. */
+  /** Releases the source. */
   void close();
 }

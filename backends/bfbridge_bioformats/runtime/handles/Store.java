@@ -10,9 +10,9 @@ import loci.formats.ome.OMEXMLMetadata;
 import loci.formats.services.OMEXMLService;
 
 /**
- * A reader's metadata store, with the few methods that are asked from Python.
+ * A reader's metadata store, with the few methods that Python calls.
  *
- * The interface behind it has a thousand methods; to make them known to Python takes 0.1 s.
+ * Its interface has a thousand methods; loading them into Python takes 0.1 s.
  */
 public final class Store {
 
@@ -20,16 +20,16 @@ public final class Store {
   private final OMEXMLMetadata metadata;
 
   /**
-   * @param images as many as it takes of them
-   * @param channels of all images
-   * @param planes of all images
+   * @param images maximum number of images
+   * @param channels maximum number of channels of all images
+   * @param planes maximum number of planes of all images
    */
   public Store(int images, int channels, int planes) throws DependencyException {
     service = new ServiceFactory().getInstance(OMEXMLService.class);
     metadata = new Bounded(images, channels, planes);
   }
 
-  /** Has a reader fill this store when it opens a file. */
+  /** Makes a reader fill this store when it opens a file. */
   public void fillFrom(IFormatReader reader) {
     reader.setMetadataStore(metadata);
   }
@@ -37,14 +37,14 @@ public final class Store {
   /**
    * Opens a file.
    *
-   * @param store what the reader fills then, or null
+   * @param store the store that the reader fills, or null
    */
   public static void open(IFormatReader reader, String id, Store store)
       throws FormatException, IOException {
     try {
       reader.setId(id);
     } catch (OutOfMemoryError e) {
-      // What the reader and the store hold may be all there is.
+      // The reader and the store may use all of the heap.
       drop(reader, store);
       throw OutOfHeap.INSTANCE;
     }
@@ -57,12 +57,12 @@ public final class Store {
       }
       reader.close();
     } catch (IOException | Error e) {
-      // It is dropped by who made it, too.
+      // Its creator releases it, too.
       return;
     }
   }
 
-  /** The whole store as OME-XML. */
+  /** Returns the whole store as OME-XML. */
   public String xml() throws ServiceException {
     try {
       return service.getOMEXML(metadata);
@@ -71,7 +71,7 @@ public final class Store {
     }
   }
 
-  /** What the reader that filled this store says of all its series: see Records. */
+  /** Returns the description of all series of the reader that filled this store: see Records. */
   public byte[] describe(IFormatReader reader) {
     try {
       return Records.describe(reader, metadata);

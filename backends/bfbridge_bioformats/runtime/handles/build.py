@@ -1,9 +1,9 @@
-"""Compiles the Java sources beside this file into handles.jar; run it after changing them.
+"""Compiles the Java sources in this folder into handles.jar; run it after changing them.
 
     python build.py path/to/bioformats_package.jar
 
 Needs ``javac`` (Java 11 or newer). The jar is small and committed, so that installing needs no
-compiler. It carries a hash of the sources, which a test compares.
+compiler. It contains a hash of the sources, which a test compares.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def sources() -> list[Path]:
 
 
 def sources_hash() -> str:
-    """Return the hash that the jar of these sources carries."""
+    """Return the hash of the sources, which the jar contains."""
     digest = hashlib.sha256()
     for source in sources():
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")

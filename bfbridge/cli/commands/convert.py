@@ -1,0 +1,190 @@
+"""``bfbridge convert``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bfbridge.cli.options import conversion_extra as extra
+from bfbridge.cli.options.conversion import chosen_options, with_options
+from bfbridge.cli.options.help import GroupedHelp, new_app
+from bfbridge.cli.options.values import pairs
+from bfbridge.cli.terminal.text import say, silenced
+from bfbridge.errors import BadArgument, BatchFailed
+
+if TYPE_CHECKING:
+    from bfbridge.cli.terminal.stopping import Stopper
+    from bfbridge.convert import Conversion
+
+__all__ = ["app"]
+
+app = new_app()
+
+STATUSES = ("done", "kept", "failed")
+
+
+@app.command(cls=GroupedHelp)
+@with_options
+def convert(
+    paths: extra.Paths,
+    resolutions: extra.Resolutions = None,
+    tile_width: extra.TileWidth = None,
+    tile_height: extra.TileHeight = None,
+    chunk_depth: extra.ChunkDepth = None,
+    wipp: extra.Wipp = False,
+    set_: extra.WriterOption = None,
+    option: extra.ReaderOption = None,
+    dask: extra.Dask = None,
+    quiet: extra.Quiet = False,
+    **options: Any,
+) -> None:
+    """Convert images to OME-TIFF, OME-Zarr and other formats.
+
+    A folder or several sources are a batch, which writes a report.
+    """
+    if len(paths) < 2:
+        raise typer.BadParameter("give one or more sources, and the new file or folder.")
+    options |= {"tile": _side(options["tile"], tile_height, tile_width), **pairs(set_)}
+    if chunk_depth is not None:
+        side = options.pop("tile") or 1024
+        options["chunks"] = (chunk_depth, *(side if isinstance(side, tuple) else (side, side)))
+    if resolutions is not None:
+        options["pyramid"] = resolutions - 1
+    if wipp:
+        options = _for_wipp(options)
+    if option:
+        options["reader_options"] = {"options": pairs(option)}
+    _run(paths, dask, quiet, chosen_options(options))
+
+
+def _for_wipp(options: dict[str, Any]) -> dict[str, Any]:
+    """Add the options of WIPP's files, and refuse others of the same names."""
+    from bfbridge.wipp import CONVERT_OPTIONS
+
+    wanted = CONVERT_OPTIONS.items()
+    given = [name for name, value in wanted if options.get(name) not in (None, False, value)]
+    if given:
+        raise typer.BadParameter(f"--wipp sets {', '.join(given)}; leave out one of them.")
+    return options | CONVERT_OPTIONS
+
+
+def _side(tile: int | None, height: int | None, width: int | None) -> Any:
+    if height is None and width is None:
+        return tile
+    other = tile or height or width
+    return (height or other, width or other)
+
+
+def _run(paths: list[str], dask: str | None, quiet: bool, options: dict[str, Any]) -> None:
+    from bfbridge.cli.terminal.progress import watch
+    from bfbridge.cli.terminal.stopping import Stopper
+    from bfbridge.convert import convert as convert_images
+
+    *sources, target = paths
+    source: Any = sources[0] if len(sources) == 1 else sources
+    stopper = Stopper()
+    with _signals(stopper), _cluster(dask) as client, silenced() if quiet else nullcontext():
+        try:
+            with watch(stopper, quiet=quiet) as watcher:
+                done = convert_images(source, target, watcher=watcher, client=client, **options)
+        except KeyboardInterrupt:
+            say(
+                "interrupted: unfinished files were removed, complete files are kept. Give the "
+                "same command with --resume to continue.",
+                err=True,
+            )
+            raise typer.Exit(128 + (stopper.signal or signal.SIGINT)) from None
+        except BatchFailed as error:
+            done = error.conversion
+            if quiet:
+                _show_failures(done)
+                raise
+    if not quiet:
+        _summarize(done)
+    if done.failed:
+        raise typer.Exit(1)
+
+
+def _show_failures(done: Conversion) -> None:
+    for record in done.failed:
+        say(f"failed: {record.failure}", err=True)
+
+
+@contextmanager
+def _signals(stopper: Stopper) -> Iterator[None]:
+    """End a run at a safe point on Ctrl-C or a scheduler's SIGTERM."""
+    before = {}
+    # Only the main thread can set handlers; in other threads, those of the caller remain.
+    with suppress(ValueError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, stopper)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    if address is None:
+        yield None
+        return
+    try:
+        import distributed
+    except ImportError as error:
+        from bfbridge.errors import MissingExtra
+
+        raise MissingExtra(
+            "--dask needs Dask's distributed scheduler. Install it with: python -m pip install "
+            "'dask[distributed]'"
+        ) from error
+    cluster: Any = distributed
+    try:
+        client = cluster.Client(address)
+    except (OSError, ValueError) as error:
+        raise BadArgument(f"--dask {address}: no scheduler responds ({error}).") from error
+    with client:
+        yield client
+
+
+def _summarize(done: Conversion) -> None:
+    """Print a summary; the last line has the counts."""
+    counts = {status: sum(r.status == status for r in done.files) for status in STATUSES}
+    verified = _is_verified(done)
+    if len(done.files) == 1 and done.report is None and counts["done"]:
+        say(f"{done.target}: {_amount(done)}{', verified' if verified else ''}")
+        return
+    if counts["done"]:
+        files = "" if counts["done"] == 1 else f" from {counts['done']} files"
+        say(f"{done.target}: {_amount(done, files)}")
+    left = [Path(path).name for path, reason in done.skipped.items() if "no image" in reason]
+    if left:
+        names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+        say(f"skipped, not images: {len(left)} ({names}); the report has the reasons")
+    if done.report is not None:
+        say(f"report: {done.report}")
+    words = {"done": "converted", "kept": "kept", "failed": "failed"}
+    parts = [f"{counts[status]} {words[status]}" for status in STATUSES if counts[status]]
+    say(", ".join([*parts, *(["verified"] if verified else [])]) or "nothing to do")
+
+
+def _amount(done: Conversion, files: str = "") -> str:
+    """Images, pixels and throughput of what was converted."""
+    seconds = done.seconds - done.search_seconds
+    rate = done.pixel_bytes / 1e6 / max(seconds, 1e-9)
+    return (
+        f"{done.images} image{'' if done.images == 1 else 's'}{files}, "
+        f"{done.pixel_bytes / 1e6:,.1f} MB of pixels in {seconds:.1f} s ({rate:,.0f} MB/s)"
+    )
+
+
+def _is_verified(done: Conversion) -> bool:
+    """Whether every new file was compared with its source."""
+    outputs = [output for record in done.files if record.is_complete for output in record.outputs]
+    return bool(outputs) and all(output.verified for output in outputs)

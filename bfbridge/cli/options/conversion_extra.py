@@ -1,0 +1,96 @@
+"""Options of ``bfbridge convert`` that only the command line has.
+
+Most are forms of `bfconvert` and `bioformats2raw`. `bfbridge.cli.commands.convert` translates them
+to options of `bfbridge.convert.convert`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bfbridge.convert.options import ADVANCED, OUTPUT, RUN, SOURCES
+
+__all__ = [
+    "ChunkDepth",
+    "Dask",
+    "Paths",
+    "Quiet",
+    "ReaderOption",
+    "Resolutions",
+    "TileHeight",
+    "TileWidth",
+    "Wipp",
+    "WriterOption",
+]
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IN... OUT", rich_help_panel=SOURCES,
+        help="Files, folders, URLs, globs or file patterns; then the new file, or a folder. The "
+        "name of a new file may contain %s %n (image), %c %w (channel), %z, %t, %A (acquisition "
+        "time): one file is written for each.",
+    ),
+]  # fmt: skip
+Resolutions = Annotated[
+    int | None,
+    typer.Option(
+        "--resolutions", "--pyramid-resolutions", min=1, metavar="N", rich_help_panel=OUTPUT,
+        help="Number of resolution levels, full size included.",
+    ),
+]  # fmt: skip
+TileWidth = Annotated[
+    int | None,
+    typer.Option(
+        "--tile-width", "--tilex", min=1, metavar="N", rich_help_panel=ADVANCED,
+        help="Width of the tiles.",
+    ),
+]  # fmt: skip
+TileHeight = Annotated[
+    int | None,
+    typer.Option(
+        "--tile-height", "--tiley", min=1, metavar="N", rich_help_panel=ADVANCED,
+        help="Height of the tiles.",
+    ),
+]  # fmt: skip
+ChunkDepth = Annotated[
+    int | None,
+    typer.Option(
+        "--chunk-depth", min=1, metavar="N", rich_help_panel=ADVANCED,
+        help="Z positions of a chunk, in formats with such chunks.",
+    ),
+]  # fmt: skip
+Wipp = Annotated[
+    bool,
+    typer.Option(
+        "--wipp", rich_help_panel=ADVANCED,
+        help="Files for WIPP: OME-TIFF, a file for each channel and time point, whole tiles of "
+        "1024 x 1024, LZW, full size only.",
+    ),
+]  # fmt: skip
+WriterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", rich_help_panel=ADVANCED,
+        help="Another option of the writer backend.",
+    ),
+]  # fmt: skip
+ReaderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="NAME=VALUE", rich_help_panel=ADVANCED,
+        help="An option of the reader backend.",
+    ),
+]  # fmt: skip
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask", metavar="ADDRESS", rich_help_panel=RUN,
+        help="Convert on the workers of the Dask scheduler at this address, tcp://...",
+    ),
+]  # fmt: skip
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", rich_help_panel=RUN, help="Print only errors.")
+]

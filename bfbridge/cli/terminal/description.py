@@ -1,0 +1,119 @@
+"""The output of ``bfbridge info``: a file described as plain data and as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from bfbridge.files.in_place import find_interrupted
+from bfbridge.runtime.terminal import printable
+
+if TYPE_CHECKING:
+    from bfbridge.backend import PixelSize
+    from bfbridge.reader import BioReader
+    from bfbridge.views import ImageView
+
+__all__ = ["describe", "print_description"]
+
+
+def describe(br: BioReader) -> dict[str, Any]:
+    """Describe a file as plain data: what ``bfbridge info --json`` prints."""
+    return {
+        "file": br.source_name,
+        "backend": br.backend,
+        "backend_reason": br.backend_reason,
+        "series": [_series(view) for view in br.series],
+        "used_files": br.used_files,
+        "interrupted": _interrupted(br),
+    }
+
+
+def _interrupted(br: BioReader) -> str | None:
+    """Describe a change in place that was not completed."""
+    found = find_interrupted(br.source_name)
+    return None if found is None else str(found)
+
+
+def _series(view: ImageView) -> dict[str, Any]:
+    return {
+        "index": view.index,
+        "name": view.name,
+        "role": view.role,
+        "sizes": view.sizes,
+        "dtype": view.dtype.name,
+        "samples_per_pixel": view.samples_per_pixel,
+        "pixel_size": _sizes(view.physical_pixel_size),
+        "channels": [
+            {
+                "name": channel.name,
+                "color": None if channel.color is None else list(channel.color),
+                "emission": _quantity(channel.emission),
+                "excitation": _quantity(channel.excitation),
+            }
+            for channel in view.channels
+        ],
+        "levels": [{"sizes": level.sizes, "chunks": list(level.chunks)} for level in view.levels],
+    }
+
+
+def _sizes(size: PixelSize) -> dict[str, Any]:
+    return {axis: _quantity(getattr(size, axis)) for axis in "xyz"}
+
+
+def _quantity(quantity: Any) -> dict[str, Any] | None:
+    return None if quantity is None else {"value": quantity.value, "unit": quantity.unit}
+
+
+def print_description(console: Console, description: dict[str, Any]) -> None:
+    """Print the result of `describe` as tables."""
+    head = Table.grid(padding=(0, 2))
+    head.add_column(style="dim")
+    head.add_column(overflow="fold")
+    head.add_row("file", Text(printable(description["file"])))
+    head.add_row(
+        "read by", Text(printable(f"{description['backend']} ({description['backend_reason']})"))
+    )
+    count = len(description["used_files"])
+    if count > 1:
+        head.add_row("files", f"{count} belong to this data set")
+    if description["interrupted"]:
+        head.add_row("warning", Text(description["interrupted"]))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("#", "name", "X", "Y", "Z", "C", "T", "dtype", "pixel size", "levels"):
+        right = column in "#XYZCT"
+        table.add_column(column, justify="right" if right else "left", no_wrap=right)
+    for series in description["series"]:
+        table.add_row(*_row(series))
+    console.print(Group(head, Text(), table))
+    for series in description["series"]:
+        names = [c["name"] for c in series["channels"]]
+        if any(names):
+            shown = ", ".join("-" if name is None else str(name) for name in names)
+            console.print(Text(printable(f"channels of {series['index']}: {shown}")))
+
+
+def _row(series: dict[str, Any]) -> list[Any]:
+    sizes = series["sizes"]
+    role = "" if series["role"] == "image" else f" ({series['role']})"
+    dtype = series["dtype"] + (" RGB" if series["samples_per_pixel"] == 3 else "")
+    return [
+        str(series["index"]),
+        Text(printable((series["name"] or "-") + role)),
+        *(f"{sizes[axis]}" for axis in "XYZCT"),
+        dtype,
+        Text(printable(_shown_size(series["pixel_size"]))),
+        " ".join(f"{level['sizes']['X']}x{level['sizes']['Y']}" for level in series["levels"]),
+    ]
+
+
+def _shown_size(size: dict[str, Any]) -> str:
+    known = [size[axis] for axis in "xyz" if size[axis] is not None]
+    if not known:
+        return "-"
+    units = {quantity["unit"] for quantity in known}
+    if len(units) == 1:
+        return " x ".join(f"{q['value']:.4g}" for q in known) + f" {units.pop()}"
+    return " x ".join(f"{q['value']:.4g} {q['unit']}" for q in known)

@@ -1,0 +1,302 @@
+"""Pictures of tiles and regions, from the levels of a virtual pyramid."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bfbridge.engine.pyramid import reduce_block
+from bfbridge.engine.resample import resample, support, to_dtype
+from bfbridge.rendering.encode import encode_picture
+from bfbridge.rendering.picture import draw
+from bfbridge.rendering.plan import Drawing, Plane
+from bfbridge.rendering.profile import apply_profile, mates
+from bfbridge.serve.content.query import Shown, plane_of
+from bfbridge.serve.replies import Refused
+
+if TYPE_CHECKING:
+    from bfbridge.serve.files.served_file import ServedFile
+    from bfbridge.virtual.pyramid import VirtualImage
+
+__all__ = ["Box", "draw_box", "draw_region", "encode", "level_sides", "read_box", "stored_jpeg"]
+
+Array = np.ndarray[Any, Any]
+Box = tuple[int, int, int, int]
+"""Top, left, bottom, right, in pixels of a level."""
+_SPEED: Final = {"png": 1, "jpeg": 85, "webp": 80}
+"""Default effort or quality: low, because encoding takes longer than reading."""
+_MOST_READ: Final = 8
+"""Largest number of pixels that are read for one pixel of the picture."""
+_ADOBE_RGB: Final = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+"""Adobe's marker (APP14): three components are red, green and blue."""
+_ADOBE_YCC: Final = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01"
+
+
+def level_sides(image: VirtualImage, level: int) -> tuple[int, int]:
+    """Return height and width of a level: full size halved and rounded up, to any depth."""
+    height, width = image.levels[0].shape[3:]
+    return -(-height >> level), -(-width >> level)
+
+
+def read_box(
+    image: VirtualImage, level: int, box: Box, planes: tuple[Plane, ...]
+) -> dict[Plane, Array]:
+    """Read a box of several planes of a level.
+
+    Parameters
+    ----------
+    image
+        The pyramid.
+    level
+        Number of halvings; may be beyond the last level.
+    box
+        Within the level.
+    planes
+        The planes to read.
+
+    Returns
+    -------
+    dict
+        (Y, X) by plane.
+
+    Raises
+    ------
+    ReadFailed
+        The pixels cannot be read.
+    """
+    last = len(image.levels) - 1
+    if level > last:
+        height, width = image.levels[last].shape[3:]
+        top, left, bottom, right = box
+        factor = 1 << (level - last)
+        whole = (
+            top * factor, left * factor, min(height, bottom * factor), min(width, right * factor)
+        )  # fmt: skip
+        found = read_box(image, last, whole, planes)
+        return {plane: _reduced(pixels, factor, image.method) for plane, pixels in found.items()}
+    top, left, bottom, right = box
+    found = {}
+    wanted = sorted(set(planes), key=lambda plane: (plane.t, plane.z, plane.c))
+    for (t, z), group in groupby(wanted, key=lambda plane: (plane.t, plane.z)):
+        for first, stop in _runs([plane.c for plane in group]):
+            start = (t, first, z, top, left)
+            pixels = image.read(level, start, (t + 1, stop, z + 1, bottom, right))
+            found.update({Plane(c, z, t): pixels[0, c - first, 0] for c in range(first, stop)})
+    return found
+
+
+def _reduced(pixels: Array, factor: int, method: str) -> Array:
+    while factor > 1:
+        pixels, factor = reduce_block(pixels, 2, method), factor // 2
+    return pixels
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Return sorted numbers as ranges (first, stop)."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number:
+            found[-1] = (found[-1][0], number + 1)
+        else:
+            found.append((number, number + 1))
+    return found
+
+
+def _needed(image: VirtualImage, drawing: Drawing) -> tuple[Plane, ...]:
+    if not drawing.icc:
+        return drawing.planes
+    # A profile is applied to red, green and blue together.
+    return tuple({mate for plane in drawing.planes for mate in mates(image.view, plane)})
+
+
+def _drawn(image: VirtualImage, drawing: Drawing, planes: dict[Plane, Array]) -> Array:
+    if drawing.icc:
+        planes = apply_profile(image.view, drawing, planes)
+    return draw(drawing, planes)
+
+
+def draw_box(served: ServedFile, series: int, shown: Shown, level: int, box: Box) -> Array:
+    """Return a picture of a box of a level, without scaling.
+
+    Returns
+    -------
+    numpy.ndarray
+        (Y, X, 4) of uint8.
+    """
+    image, drawing = _planned(served, series, shown)
+    planes = read_box(image, level, box, _needed(image, drawing))
+    return _drawn(image, drawing, planes)
+
+
+def _planned(served: ServedFile, series: int, shown: Shown) -> tuple[VirtualImage, Drawing]:
+    image = served.image(series)
+    z, t = plane_of(image.view, shown.z, shown.t)
+    drawing = served.drawing(series, shown.style, shown.channels, z, t)
+    if drawing.dtype != "uint8":
+        raise Refused(400, "style: dtype is not for pictures; leave it out")
+    return image, drawing
+
+
+def draw_region(
+    served: ServedFile,
+    series: int,
+    shown: Shown,
+    region: tuple[int, int, int, int],
+    size: tuple[int, int],
+) -> Array:
+    """Return a picture of a region, computed from the lowest sufficient resolution.
+
+    Parameters
+    ----------
+    served, series, shown
+        The image, and its selection and style.
+    region
+        Left, top, right, bottom in pixels of full size, within the image.
+    size
+        Width and height of the picture.
+
+    Returns
+    -------
+    numpy.ndarray
+        (Y, X, 4) of uint8. Each pixel is the mean of the pixels it covers; for
+        labels, the central pixel.
+
+    Raises
+    ------
+    Refused
+        400: too many pixels would have to be read.
+    """
+    image, drawing = _planned(served, series, shown)
+    left, top, right, bottom = region
+    height, width = level_sides(image, 0)
+    level = _level_for(right - left, bottom - top, size, max(height, width))
+    scale = 1 << level
+    sides = level_sides(image, level)
+    enlarged = size[0] > right - left or size[1] > bottom - top
+    method = "nearest" if drawing.by_value else "linear" if enlarged else "area"
+    rows = _edges(top, bottom, size[1], scale, height)
+    columns = _edges(left, right, size[0], scale, width)
+    y0, y1 = support(rows, method, sides[0])
+    x0, x1 = support(columns, method, sides[1])
+    if (y1 - y0) * (x1 - x0) > _MOST_READ * max(size[0] * size[1], 1 << 20):
+        raise Refused(
+            400, "too many pixels would have to be read for this size; request a larger one"
+        )
+    planes = read_box(image, level, (y0, x0, y1, x1), _needed(image, drawing))
+    for axis, edges, offset in ((0, rows, y0), (1, columns, x0)):
+        if not _is_identity(edges, offset, (y1 - y0, x1 - x0)[axis]):
+            planes = {
+                plane: to_dtype(resample(pixels, axis, edges, offset, method), pixels.dtype)
+                for plane, pixels in planes.items()
+            }
+    return _drawn(image, drawing, planes)
+
+
+def _level_for(width: int, height: int, size: tuple[int, int], longest: int) -> int:
+    """Return the coarsest level in which a region has as many pixels as the picture."""
+    level = 0
+    while (
+        longest >> level > 1
+        and -(-width >> (level + 1)) >= size[0]
+        and -(-height >> (level + 1)) >= size[1]
+    ):
+        level += 1
+    return level
+
+
+def _edges(start: int, stop: int, count: int, scale: int, full: int) -> Array:
+    """Return the borders of new pixels along an axis, in pixels of a level.
+
+    The borders of the level itself are used if they fit: its last pixel may represent less than
+    one full pixel.
+    """
+    first = start // scale
+    aligned = start % scale == 0 and (stop % scale == 0 or stop == full)
+    if aligned and -(-stop // scale) - first == count:
+        return np.arange(first, first + count + 1, dtype=np.float64)
+    return np.linspace(start / scale, stop / scale, count + 1)
+
+
+def _is_identity(edges: Array, offset: int, count: int) -> bool:
+    """Whether the new pixels between these edges are equal to the old ones."""
+    if len(edges) != count + 1:
+        return False
+    return bool(np.abs(edges - np.arange(offset, offset + count + 1)).max() < 1e-6)
+
+
+def encode(picture: Array, form: str, quality: int | None = None) -> bytes:
+    """Encode a picture as "png", "jpeg" or "webp", by default fast rather than small."""
+    if quality is None:
+        quality = _SPEED[form]
+    elif form == "png":
+        quality = min(quality, 9)
+    else:
+        quality = max(quality, 1)
+    return encode_picture(picture, form, quality)
+
+
+def stored_jpeg(
+    served: ServedFile, series: int, shown: Shown, level: int, box: Box
+) -> bytes | None:
+    """Return a stored tile of a JPEG slide as a complete JPEG file, without decoding it.
+
+    None if the box is not a whole stored tile, or if the picture differs from the stored pixels.
+
+    Parameters
+    ----------
+    served, series, shown
+        The image, and its selection and style.
+    level, box
+        As for `draw_box`.
+    """
+    image = served.image(series)
+    view = image.view
+    if not shown.is_plain or level >= len(image.levels) or view.samples_per_pixel != 3:
+        return None
+    stored = image.levels[level].stored
+    if stored is None or view.dtype != np.uint8 or view.sizes["C"] != 3:
+        return None
+    if any(channel.window not in (None, (0.0, 255.0)) for channel in view.channels):
+        return None
+    height, width = view.levels[stored].chunks[:2]
+    top, left, bottom, right = box
+    whole = bottom - top == height and right - left == width
+    held = view.levels[stored].sizes
+    if not whole or top % height or left % width or bottom > held["Y"] or right > held["X"]:
+        return None
+    joint = _jpeg_tables(served, series, stored)
+    if joint is None:
+        return None
+    z, t = plane_of(view, shown.z, shown.t)
+    place = (t, 0, z, top // height, left // width)
+    data = served.reader._file.backend.read_stored(series, stored, place)
+    if data is None or data[:2] != b"\xff\xd8":
+        return None
+    marker, tables = joint
+    if data[2:4] in (b"\xff\xe0", b"\xff\xee"):
+        # A JFIF or Adobe marker in the tile defines its colour space.
+        marker = b""
+    return b"".join((b"\xff\xd8", marker, tables, data[2:]))
+
+
+def _jpeg_tables(served: ServedFile, series: int, stored: int) -> tuple[bytes, bytes] | None:
+    """Return the colour marker and the tables that stored JPEG tiles lack; None if not JPEG.
+
+    TIFF stores the tables that all tiles share (JPEGTables) and the colour space outside of the
+    tiles (TIFF technical note 2); a complete JPEG file contains both.
+    """
+
+    def look() -> tuple[bytes, bytes] | None:
+        encoded = served.view(series).levels[stored].stored_as
+        if encoded is None or encoded.container != "tiff" or encoded["compression"] != "jpeg":
+            return None
+        photometric, tables = encoded["photometric"], encoded["tables"]
+        if photometric not in (2, 6) or encoded["dtype"] != "uint8":
+            return None
+        marker = _ADOBE_RGB if photometric == 2 else _ADOBE_YCC
+        # Without the markers SOI and EOI.
+        return marker, bytes(tables[2:-2] if tables[:2] == b"\xff\xd8" else b"")
+
+    return served.reader._file.remembered(("serve", "tables", series, stored), look)

@@ -1,0 +1,41 @@
+"""Targets of writers belong to the process that made them, not to its forked children."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+from bfbridge.errors import WriteFailed
+
+__all__ = ["OwnedTarget"]
+
+
+class OwnedTarget:
+    """Base class of targets, with the process that made them.
+
+    Attributes
+    ----------
+    path
+        The target, for messages.
+    """
+
+    path: Any
+    _refusal: ClassVar[str] = (
+        "which owns this writer. Only the owner can write: pass the pixels to it."
+    )
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    @property
+    def owned(self) -> bool:
+        """Whether this process made the target. False in a forked child of it."""
+        return os.getpid() == self._pid
+
+    def check_owner(self) -> None:
+        """Raise `WriteFailed` in a forked child, whose writes would collide with its parent's."""
+        if not self.owned:
+            raise WriteFailed(
+                f"{self.path}: process {os.getpid()} is a forked copy of process {self._pid}, "
+                f"{self._refusal}"
+            )

@@ -1,0 +1,96 @@
+"""`bfbridge info`: what it prints of one file and of several."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ome_types import from_xml
+
+from tests.support.commands import Run, failed, write
+
+
+def test_info_tells_what_is_there(run: Run, image: Path) -> None:
+    done = run("info", image)
+    assert (done.code, done.err) == (0, "")
+    for word in (
+        str(image), "ometiff", "ometiff claims this content", "cells", "uint16", "70x45 35x23",
+        "0.5 µm x 250 nm", "DAPI, [red], c",
+    ):  # fmt: skip
+        assert word in done.out
+
+
+def test_info_as_json(run: Run, image: Path) -> None:
+    done = run("info", image, "--json")
+    assert (done.code, done.err) == (0, "")
+    told = json.loads(done.out)
+    assert told["backend"] == "ometiff"
+    assert told["used_files"] == [str(image)]
+    (series,) = told["series"]
+    assert series["sizes"] == {"Y": 45, "X": 70, "Z": 4, "C": 3, "T": 2}
+    assert series["dtype"] == "uint16"
+    assert series["pixel_size"] == {
+        "x": {"value": 0.5, "unit": "µm"}, "y": {"value": 250.0, "unit": "nm"}, "z": None
+    }  # fmt: skip
+    assert [c["name"] for c in series["channels"]] == ["DAPI", "[red]", "c"]
+    assert [level["sizes"]["X"] for level in series["levels"]] == [70, 35]
+
+
+def test_info_as_ome_xml(run: Run, image: Path) -> None:
+    done = run("info", image, "--ome-xml")
+    assert (done.code, done.err) == (0, "")
+    assert from_xml(done.out).images[0].pixels.size_x == 70
+
+
+@pytest.mark.java
+def test_info_through_a_named_backend(run: Run, image: Path) -> None:
+    done = run("info", image, "--json", "--backend", "bioformats")
+    assert (done.code, done.err) == (0, "")
+    told = json.loads(done.out)
+    assert told["backend"] == "bioformats"
+    assert told["series"][0]["sizes"]["X"] == 70
+
+
+@pytest.mark.java
+def test_info_of_a_made_up_image(run: Run) -> None:
+    done = run("info", "x&sizeX=123&sizeY=45&sizeC=2&pixelType=float.fake", "--json")
+    assert (done.code, done.err) == (0, "")
+    series = json.loads(done.out)["series"][0]
+    assert series["sizes"] == {"Y": 45, "X": 123, "Z": 1, "C": 2, "T": 1}
+    assert series["dtype"] == "float32"
+
+
+@pytest.mark.java
+def test_info_of_several_files_and_folders(run: Run, folder: Path, tmp_path: Path) -> None:
+    c = write(tmp_path / "c.ome.tif")
+    done = run("info", folder, c)
+    assert (done.code, done.err) == (0, "skipped, not images: 1\n")
+    places = [done.out.index(f"{name}\n") for name in ("a.ome.tif", "b.ome.zarr", "c.ome.tif")]
+    assert places == sorted(places)
+    assert "DAPI" in done.out
+    done = run("info", folder, c, "--json")
+    assert [Path(one["file"]).name for one in json.loads(done.out)] == [
+        "a.ome.tif", "b.ome.zarr", "c.ome.tif",
+    ]  # fmt: skip
+    assert isinstance(json.loads(run("info", c, "--json").out), dict)
+    done = run("info", f"{tmp_path}/in/*.tif")
+    assert (done.code, "a.ome.tif" in done.out, "b.ome" in done.out) == (0, True, False)
+
+
+@pytest.mark.java
+def test_info_goes_on_after_a_failure(run: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "cut.ome.tif").write_bytes((folder / "a.ome.tif").read_bytes()[:200])
+    done = run("info", tmp_path / "none.tif", folder)
+    assert done.code == 1
+    assert "b.ome.zarr" in done.out
+    assert re.search(r"error: .*none.tif: no such file", done.err)
+    assert re.search(r"error: .*cut.ome.tif: ", done.err)
+    done = run("info", tmp_path / "none.tif", folder, "--json")
+    told = json.loads(done.out)
+    assert [Path(one["file"]).name for one in told] == [
+        "a.ome.tif", "b.ome.zarr", "none.tif", "cut.ome.tif",
+    ]  # fmt: skip
+    assert ["error" in one for one in told] == [False, False, True, True]
+    failed(run("info", folder, "--ome-xml"), "name one file", code=2)
