@@ -449,7 +449,7 @@ def test_reversed_bits(tmp_path, compression, inverted, tile):
     ("change", "reason"),
     [
         ({"compression": 2}, "compression 2"),
-        ({"compression": 50013}, "compression 50013"),
+        ({"compression": 34677}, "compression 34677"),
         ({"more": {259: None}}, "compression -1"),
         ({"photometric": 5, "samples": 4}, "PhotometricInterpretation 5"),
         ({"photometric": 6}, "YCbCr"),

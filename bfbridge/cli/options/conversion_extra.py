@@ -66,8 +66,7 @@ Wipp = Annotated[
     bool,
     typer.Option(
         "--wipp", rich_help_panel=ADVANCED,
-        help="Files for WIPP: OME-TIFF, a file for each channel and time point, whole tiles of "
-        "1024 x 1024, LZW, full size only.",
+        help="Make OME-TIFF files for WIPP.",
     ),
 ]  # fmt: skip
 WriterOption = Annotated[
