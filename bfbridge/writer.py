@@ -251,8 +251,8 @@ class BioWriter(ImageWriter):
     Parameters
     ----------
     file_path
-        Target; its suffix selects the format. OME-Zarr can also be written to URLs that fsspec
-        supports (``"s3://bucket/cells.ome.zarr"``).
+        Target, a path or a URL that fsspec supports (``"s3://bucket/cells.ome.zarr"``); its suffix
+        selects the format. Other formats than OME-Zarr are uploaded to a URL when they are complete.
     max_workers
         Chunks encoded at once. Default: the CPUs this process may use; 16 at least for a URL.
     backend
