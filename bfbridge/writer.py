@@ -252,7 +252,7 @@ class BioWriter(ImageWriter):
     ----------
     file_path
         Target, a path or a URL that fsspec supports (``"s3://bucket/cells.ome.zarr"``); its suffix
-        selects the format. Other formats than OME-Zarr are uploaded to a URL when they are complete.
+        selects the format. Formats other than OME-Zarr are uploaded to a URL when complete.
     max_workers
         Chunks encoded at once. Default: the CPUs this process may use; 16 at least for a URL.
     backend
