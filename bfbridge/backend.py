@@ -10,13 +10,13 @@ other backends. All methods documented as thread-safe are called from many threa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5
+from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5, StoredAs, StoredRanges
 from bfbridge.errors import Unsupported
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.runtime.writer_options import split_compression
@@ -39,6 +39,7 @@ __all__ = [
     "Modulo",
     "OpenOptions",
     "PixelSize",
+    "Placement",
     "Quantity",
     "ReaderBackend",
     "Region",
@@ -65,6 +66,22 @@ class PixelSize:
     x: Quantity | None = None
     y: Quantity | None = None
     z: Quantity | None = None
+
+
+class Placement(NamedTuple):
+    """Where an image lies in the pixel coordinates that the images of a file share.
+
+    Attributes
+    ----------
+    scene
+        Number of the scene that the image is, or is a tile of.
+    y, x
+        Of its first pixel, in pixels of full size; they may be negative.
+    """
+
+    scene: int
+    y: int
+    x: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +168,10 @@ class Image:
     significant_bits
         Number of bits of each value that contain information (12 for a 12-bit camera in uint16).
     time_step
-        Time between two time points, if the record has it; the OME document may have more.
+        Between two time points, where the record says it; the OME document may know more.
+    placement
+        Where the image lies among the other images of the file; None where the format does not
+        store it in pixels.
     """
 
     name: str | None
@@ -167,6 +187,7 @@ class Image:
     label_of: int | None = None
     photo: bool = False
     time_step: Quantity | None = None
+    placement: Placement | None = None
 
     @property
     def is_mask(self) -> bool:
@@ -180,54 +201,6 @@ class Image:
             and self.samples == 1
             and self.dtype.kind in "biu"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAs:
-    """Encoding of the chunks of one level; equal encodings can be exchanged byte for byte.
-
-    Attributes
-    ----------
-    container
-        Container of the chunks: "tiff" or "zarr".
-    details
-        Everything that a decoder needs besides the bytes: compression, predictor, tables, ...
-    """
-
-    container: str
-    details: tuple[tuple[str, Any], ...]
-
-    def __getitem__(self, name: str) -> Any:
-        return dict(self.details)[name]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRanges:
-    """Byte ranges of the stored chunks of one level, for programs that fetch them by range.
-
-    Attributes
-    ----------
-    chunk
-        Shape of a stored chunk along T, C, Z, Y, X; chunks at the edge are stored in full.
-    dtype
-        Dtype as stored, with its byte order.
-    compression
-        "none", "deflate" (with zlib's header), "zstd", "lzw" or "packbits" (as in TIFF).
-    predictor
-        1 for none; 2: each sample is the difference to the same sample of the pixel before it.
-    interleaved
-        Whether the samples of a pixel are adjacent in a chunk.
-    locate
-        Returns the file (path or URL), offset and length of the chunk at a grid position; None for
-        a chunk of zeros that is not stored.
-    """
-
-    chunk: Shape5
-    dtype: np.dtype[Any]
-    compression: str
-    predictor: int
-    interleaved: bool
-    locate: Callable[[Shape5], tuple[str, int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)

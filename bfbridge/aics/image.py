@@ -22,18 +22,25 @@ from bfbridge.aics.records import (
     micrometres,
     standard_metadata,
 )
+from bfbridge.aics.scenes import equal_scenes, labelled, save_arrays, tiles_of
 from bfbridge.aics.selections import axes_given, parse_chunk_dims, parse_selection, reorder
-from bfbridge.analysis import dask_arrays as arrays
-from bfbridge.analysis.coordinates import coordinates, time_step
-from bfbridge.analysis.mosaics import Given, Mosaic, Pixels, Plain, Stitched, Tiles
-from bfbridge.engine.lazy_pixels import LazyPixels
+from bfbridge.analysis.coordinates import time_step
+from bfbridge.analysis.mosaics import (
+    Given,
+    Mosaic,
+    Pixels,
+    Plain,
+    Stitched,
+    Tiles,
+    mosaics_of,
+    tiles_by_scene,
+)
 from bfbridge.errors import BadArgument, BadSelection, Unsupported
 from bfbridge.files.array_images import ArrayImages, images_of
 from bfbridge.ome.metadata import carry
 from bfbridge.reader import BioReader
 from bfbridge.runtime.arguments import flag, one_of, whole
 from bfbridge.views import ImageView
-from bfbridge.writer import BioWriter
 
 if TYPE_CHECKING:
     import dask.array
@@ -55,11 +62,11 @@ class AICSImage:
         Any input of `BioReader`, or an array (numpy, dask, xarray), or a list of arrays, one for
         each scene.
     mosaic
-        For images of the file that are tiles of one larger image, by their plane positions:
-        "stitch" joins them, "tiles" gives them an axis M. None makes each image a separate scene.
+        Images of the file that are tiles of one larger image, by their positions: "stitch" puts
+        them together, "tiles" gives them an axis M. None takes each as a scene of its own.
     reconstruct_mosaic
-        The argument of AICSImageIO. False means ``mosaic="tiles"`` for several images, with CZI
-        tiles as stored; True has no effect, because Bio-Formats stitches CZI files itself.
+        AICSImageIO's word: False is ``mosaic="tiles"`` where there are several images. The tiles of
+        a CZI file are then read separately, scene by scene; else they are stitched on reading.
     fs_kwargs
         AICSImageIO's name of `storage_options`.
     dim_order
@@ -105,17 +112,20 @@ class AICSImage:
             options.setdefault("storage_options", fs_kwargs)
         reconstruct_mosaic = flag(reconstruct_mosaic, "reconstruct_mosaic")
         path = str(image) if isinstance(image, (str, os.PathLike)) else ""
+        apart = {"zeissczi.autostitch": False, **(options.get("options") or {})}
+        self._opened_apart = (image, {**options, "options": apart})
         if not reconstruct_mosaic and path.lower().endswith(".czi"):
-            options["options"] = {"zeissczi.autostitch": False, **(options.get("options") or {})}
+            options["options"] = apart
         self._reader = BioReader(image, **options)
-        if not reconstruct_mosaic and len(self._views) > 1:
+        views = self._views
+        several = len(views) > 1 and (views[0].placement is None or bool(tiles_by_scene(views)))
+        if not reconstruct_mosaic and several:
             mosaic = mosaic or "tiles"
         self._scene = self._level = 0
-        self._mosaic: Mosaic | None = None
         self._mode = mosaic
         if mosaic is not None:
             one_of(mosaic, "mosaic", ("stitch", "tiles"))
-            self._mosaic = Mosaic(self._views)
+        self._mosaics: list[Mosaic] = [] if mosaic is None else mosaics_of(views)
         self._data: Array | None = None
 
     def __enter__(self) -> Self:
@@ -129,9 +139,8 @@ class AICSImage:
         self._reader.close()
 
     def __repr__(self) -> str:
-        return (
-            f"<AICSImage {self._reader.source_name!r}, scene {self.current_scene!r}: {self.dims}>"
-        )
+        name, scene = self._reader.source_name, self.current_scene
+        return f"<AICSImage {name!r}, scene {scene!r}: {self.dims}>"
 
     @property
     def reader(self) -> AICSImage:
@@ -149,8 +158,13 @@ class AICSImage:
         return [view for view in views if view.role == "image"] or views
 
     @property
+    def _scene_views(self) -> list[ImageView]:
+        """One view of each scene: of a mosaic its first tile."""
+        return [mosaic.views[0] for mosaic in self._mosaics] or self._views
+
+    @property
     def _view(self) -> ImageView:
-        return self._views[self._scene].levels[self._level]
+        return self._scene_views[self._scene].levels[self._level]
 
     @cached_property
     def scenes(self) -> tuple[str, ...]:
@@ -158,8 +172,7 @@ class AICSImage:
 
         ``Image:number`` without a stored name, and ``name (Image:number)`` for a repeated name.
         """
-        views = self._views if self._mosaic is None else self._views[:1]
-        names = [view.name for view in views]
+        names = [view.name for view in self._scene_views]
         met = Counter(names)
         numbered = [f"Image:{i}" for i in range(len(names))]
         return tuple(
@@ -215,8 +228,8 @@ class AICSImage:
 
     @property
     def resolution_levels(self) -> tuple[int, ...]:
-        """Numbers of the current scene's resolutions; 0 is full size. A mosaic has only one."""
-        return (0,) if self._mosaic is not None else tuple(range(len(self._view.levels)))
+        """Numbers of the current scene's resolutions; 0 is full size. A mosaic has one."""
+        return (0,) if self._mosaics else tuple(range(len(self._view.levels)))
 
     @property
     def current_resolution_level(self) -> int:
@@ -242,8 +255,8 @@ class AICSImage:
 
     @property
     def resolution_level_dims(self) -> dict[int, tuple[int, ...]]:
-        """Sizes along `dims.order` for each resolution."""
-        if self._mosaic is not None:
+        """Sizes along `dims.order` of each resolution."""
+        if self._mosaics:
             return {0: self.shape}
         return {level.level: Plain(level).shape for level in self._view.levels}
 
@@ -251,11 +264,14 @@ class AICSImage:
 
     @property
     def _source(self) -> Pixels:
-        if self._mosaic is not None:
-            return Stitched(self._mosaic) if self._mode == "stitch" else Tiles(self._mosaic)
+        if self._mosaics:
+            return self._of_mosaic(self._mosaics[self._scene])
         if self._arrays is not None:
             return Given(*self._arrays[self._scene].in_order())
         return Plain(self._view)
+
+    def _of_mosaic(self, mosaic: Mosaic) -> Pixels:
+        return Stitched(mosaic) if self._mode == "stitch" else Tiles(mosaic)
 
     @property
     def dims(self) -> Dimensions:
@@ -272,8 +288,6 @@ class AICSImage:
     def dtype(self) -> np.dtype[Any]:
         """Dtype of the pixels."""
         return self._view.dtype
-
-    # ---- pixels
 
     @property
     def data(self) -> Array:
@@ -318,19 +332,7 @@ class AICSImage:
         """Label an array of the current scene, or of all scenes along the axis `stacked`."""
         view = self._views[0] if stacked else self._view
         dims = stacked + self.dims.order
-        found = {name.upper(): values for name, values in coordinates(view, "zero").items()}
-        coords = {}
-        for axis, size in zip(dims, data.shape, strict=True):
-            _, values, *attributes = found.get(axis, ("", ()))
-            if len(values) == size and axis != "C":
-                coords[axis] = (axis, values, *attributes)
-        coords["C"] = ("C", self._channel_names(view))
-        try:
-            module = import_module("xarray")
-        except ImportError as error:
-            raise arrays.missing("xarray", "AICSImage.xarray_data") from error
-        array: xarray.DataArray = module.DataArray(data, dims=tuple(dims), coords=coords)
-        return array
+        return labelled(data, dims, view, self._channel_names(view))
 
     def get_image_data(self, dimension_order_out: str | None = None, **selection: Any) -> Array:
         """Read a selection, with its axes in a given order.
@@ -389,9 +391,8 @@ class AICSImage:
         """As `get_stack`, as a dask array."""
         da: Any = import_module("dask.array")
 
-        scenes = self._stacked(drop_non_matching_scenes)
-        array: dask.array.Array = da.stack([self._dask(scene) for scene in scenes])
-        return array
+        scenes = [self._dask(scene) for scene in self._stacked(drop_non_matching_scenes)]
+        return da.stack(scenes)  # type: ignore[no-any-return]
 
     def get_xarray_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
         """As `get_stack`, with labels: axis I for scenes, otherwise those of the first scene."""
@@ -402,53 +403,54 @@ class AICSImage:
         return self._labelled(self.get_dask_stack(drop_non_matching_scenes), "I")
 
     def _stacked(self, drop: bool) -> list[Pixels]:
-        """Return the scenes of a stack."""
-        if self._mosaic is not None:
-            return [self._source]
+        """Return the scenes that make a stack."""
         drop = flag(drop, "drop_non_matching_scenes")
-        scenes = [(Plain(view), view.dtype) for view in self._views]
-        first, dtype = scenes[0]
-        equal = [one for one, its in scenes if (one.shape, its) == (first.shape, dtype)]
-        if len(equal) < len(scenes) and not drop:
-            found = sorted({f"{one.order} {one.shape} {its}" for one, its in scenes})
-            raise BadArgument(
-                f"{self._reader.source_name}: scenes that differ cannot be stacked: "
-                f"{'; '.join(found)}. drop_non_matching_scenes=True leaves out those unlike the "
-                "first."
-            )
-        return list(equal)
+        scenes: list[tuple[Pixels, Any]] = [(Plain(view), view.dtype) for view in self._views]
+        if self._mosaics:
+            scenes = [(self._of_mosaic(one), one.views[0].dtype) for one in self._mosaics]
+        return equal_scenes(self._reader.source_name, scenes, drop)
 
     # ---- mosaics
 
     @property
     def mosaic_tile_dims(self) -> Dimensions | None:
-        """Y and X of one tile, or None if the scene is not a mosaic."""
-        if self._mosaic is None:
-            return None
-        return Dimensions("YX", self._mosaic.tile)
+        """Y and X of one tile, or None if the scene is no mosaic."""
+        mosaic = self._tiles_of_scene
+        return None if mosaic is None else Dimensions("YX", mosaic.tile)
+
+    @property
+    def _tiles_of_scene(self) -> Mosaic | None:
+        if self._mosaics:
+            return self._mosaics[self._scene]
+        return self._stitched_mosaics[self._scene] if self._stitched_mosaics else None
+
+    @cached_property
+    def _stitched_mosaics(self) -> list[Mosaic]:
+        """The mosaics of a CZI file whose scenes were stitched on reading."""
+        if self._arrays is not None or self._reader.backend != "czi":
+            return []
+        return tiles_of(*self._opened_apart)
 
     def get_mosaic_tile_position(self, mosaic_tile_index: int) -> tuple[int, int]:
-        """Return (top, left) of a tile in the stitched image, in pixels."""
+        """Return (top, left) of a tile; see `get_mosaic_tile_positions`."""
         positions = self.get_mosaic_tile_positions()
         return positions[whole(mosaic_tile_index, "mosaic_tile_index", 0, len(positions) - 1)]
 
     def get_mosaic_tile_positions(self) -> list[tuple[int, int]]:
-        """Return (top, left) of each tile in the stitched image, in pixels."""
-        if self._mosaic is None:
-            raise BadArgument("this image was not opened as a mosaic; use mosaic='stitch'.")
-        return list(self._mosaic.corners)
+        """Return (top, left) of each tile of the current scene, in pixels.
 
-    def _save_arrays(
-        self, uri: str | os.PathLike[str], numbers: Sequence[int], options: Mapping[str, Any]
-    ) -> None:
-        """Write scenes that were given as arrays."""
-        chosen = carry(self._reader.ome, numbers)
-        with BioWriter(uri, metadata=chosen, series="all", **options) as writer:
-            arrays = [(self._arrays or [])[number].pixels for number in numbers]
-            for target, pixels in zip(writer.series, arrays, strict=True):
-                target.dtype = pixels.dtype
-            for target, pixels in zip(writer.series, arrays, strict=True):
-                target[...] = LazyPixels(pixels, "TCZYX", str(uri))
+        They are counted from the origin of the file's pixel coordinates for CZI files, as in
+        AICSImageIO, and from the corner of the stitched image for others.
+
+        Raises
+        ------
+        BadArgument
+            The scene is no mosaic, or was not opened as one.
+        """
+        mosaic = self._tiles_of_scene
+        if mosaic is None:
+            raise BadArgument("this image was not opened as a mosaic; use mosaic='stitch'.")
+        return list(mosaic.positions)
 
     # ---- metadata
 
@@ -461,7 +463,7 @@ class AICSImage:
         return self._channel_names(self._view)
 
     def _channel_names(self, view: ImageView) -> list[str]:
-        scene = 0 if self._mosaic is not None else [v.index for v in self._views].index(view.index)
+        scene = [one.index for one in self._scene_views].index(view.index)
         count = view.sizes["C"] // view.samples_per_pixel
         names = [channel.name for channel in view.channels]
         if len(names) != count:
@@ -491,9 +493,9 @@ class AICSImage:
     @property
     def dimension_properties(self) -> DimensionProperties:
         """What each axis is, and its unit."""
-        size, step = self.physical_pixel_sizes, self.time_interval
-        second = None if step is None else "second"
-        units = [None if length is None else "micrometer" for length in size]
+        second = None if self.time_interval is None else "second"
+        sizes = self.physical_pixel_sizes
+        units = [None if length is None else "micrometer" for length in sizes]
         return DimensionProperties(
             DimensionProperty("time", second),
             DimensionProperty("channel", None),
@@ -534,12 +536,13 @@ class AICSImage:
         **options
             Further keyword arguments of `bfbridge.convert`.
         """
-        if self._mosaic is not None:
+        if self._mosaics:
             raise BadArgument("a mosaic cannot be saved as one image; open it without mosaic=.")
         chosen = range(len(self.scenes)) if select_scenes is None else select_scenes
         numbers = [self._scene_number(scene) for scene in chosen]
         if self._arrays is not None:
-            self._save_arrays(uri, numbers, options)
+            pixels = [self._arrays[number].pixels for number in numbers]
+            save_arrays(uri, carry(self._reader.ome, numbers), pixels, options)
             return
         series = [self._views[number].index for number in numbers]
         from bfbridge.convert import convert
@@ -583,7 +586,7 @@ class Reader(AICSImage):
     def _source(self) -> Pixels:
         source = super()._source
         order = self._orders[self._scene] if self._orders else None
-        if order is None or self._arrays is None or self._mosaic is not None:
+        if order is None or self._arrays is None or self._mosaics:
             return source
         have, pixels = self._arrays[self._scene].in_order()
         lost = tuple(0 if axis not in order else slice(None) for axis in have)

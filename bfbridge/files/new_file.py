@@ -47,6 +47,7 @@ from bfbridge.runtime.interrupts import checkpoint, deferred
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.object_store import UrlTarget
 from bfbridge.storage.packing import pack_folder
+from bfbridge.storage.upload import UploadTarget
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -591,7 +592,7 @@ def _reported(target: Target) -> Iterator[None]:
 
 
 def name_target(error: BfbridgeError, target: Target) -> None:
-    """Replace the private folder by the name of the target in the message of an error."""
-    if isinstance(target, AtomicTarget) and len(error.args) == 1:
+    """Put the target's name into a message, in place of the private folder it is made in."""
+    if isinstance(target, (AtomicTarget, UploadTarget)) and len(error.args) == 1:
         text = str(error.args[0]).replace(str(target.work_path), str(target.path))
         error.args = (text.replace(str(target.folder), str(target.path)),)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from bfbridge.analysis.coordinates import corner
+from bfbridge.analysis.coordinates import corners
 from bfbridge.errors import BadArgument
 from bfbridge.reader import BioReader
 from bfbridge.views import ImageView
@@ -62,13 +63,13 @@ def rectangles(reader: BioReader) -> dict[int | None, Rectangle]:
     if exact:
         return {number: Rectangle(*place) for number, place in exact.items()}
     scenes = scenes_of(reader)
-    corners = {view.index: _corner(view) for view in scenes}
-    known = [corner for corner in corners.values() if corner is not None]
+    placed = _corners(scenes)
+    known = [corner for corner in placed if corner is not None]
     top = min((y for y, _ in known), default=0.0)
     left = min((x for _, x in known), default=0.0)
     found: dict[int | None, Rectangle] = {}
-    for number, view in enumerate(scenes):
-        y, x = corners[view.index] or (top, left)
+    for number, (view, corner) in enumerate(zip(scenes, placed, strict=True)):
+        y, x = corner or (top, left)
         sizes = view.sizes
         found[number] = Rectangle(round(x - left), round(y - top), sizes["X"], sizes["Y"])
     return found
@@ -79,9 +80,11 @@ def scenes_of(reader: BioReader) -> list[ImageView]:
     return [view for view in reader.series if view.role == "image"] or list(reader.series)
 
 
-def _corner(view: ImageView) -> tuple[float, float] | None:
-    """Stage position of the first plane, (y, x) in pixels, or None."""
+def _corners(views: Sequence[ImageView]) -> list[tuple[float, float] | None]:
+    """Return (y, x) of each image in pixels, or None where it is not known."""
     try:
-        return corner(view)
+        return list(corners(views))
     except BadArgument:
-        return None
+        if len(views) == 1:
+            return [None]
+    return [place for view in views for place in _corners([view])]

@@ -19,6 +19,7 @@ from bfbridge.backend import (
     Channel,
     Image,
     PixelSize,
+    Placement,
     Shape5,
     StoredAs,
 )
@@ -86,6 +87,11 @@ class ImageView(Derived):
     def role(self) -> str:
         """Purpose of the image: "image", "label", "macro" or "thumbnail"."""
         return self._image.role
+
+    @property
+    def placement(self) -> Placement | None:
+        """Scene, y and x of the image's first pixel in the file's pixel coordinates; else None."""
+        return self._image.placement
 
     @property
     def is_mask(self) -> bool:
