@@ -562,6 +562,15 @@ class WriterBackend(ABC):
         """Store a chunk that is encoded as in the `StoredAs` of the level. Thread-safe."""
         raise Unsupported(f"{self.name} files cannot store chunks that are already encoded.")
 
+    def trim(self, images: Sequence[ImageSpec], ome: OME | None) -> bool:
+        """Reduce images to their first channel and time point, just before `finish`.
+
+        `images` and `ome` replace those of `prepare`. Levels differ in the sizes T and C only; the
+        chunks keep their positions, and none outside was written. Return False if the format
+        cannot be reduced.
+        """
+        return False
+
     @abstractmethod
     def finish(self) -> None:
         """Complete the file; chunks never written get the fill value."""

@@ -258,7 +258,8 @@ class BioWriter(ImageWriter):
     backend
         "ometiff", "omezarr" or "bioformats", or one of bfio's names for them. Default: by suffix.
     metadata
-        An OME document for the new file; it is copied.
+        An OME document for the new file; it is copied. If its C and T are not set otherwise, and
+        exactly C=0, T=0 is written, as bfio's converters do, the file has C=1, T=1.
     image
         An array that gives sizes (Y, X, Z, C, T) and dtype where `metadata` does not. It is not
         written.

@@ -98,8 +98,6 @@ class BioFormatsWriter(WriterBackend):
         BadArgument
             There is no writer for the suffix, or no such codec.
         """
-        from ome_types.model import Pixels_DimensionOrder
-
         cls.check(options)
         if ome is None:
             raise Unsupported(f"{target.name}: Bio-Formats cannot store pixels of this type.")
@@ -110,12 +108,14 @@ class BioFormatsWriter(WriterBackend):
         lowered = target.name.lower()
         if len(images) > 1 and not lowered.endswith(_WHOLE):
             raise Unsupported(f"{target.name}: this format holds one image, not {len(images)}.")
-        if lowered.endswith(_PLAIN_TIFF) and not lowered.endswith(_WHOLE):
-            # Its planes are numbered as in ImageJ, whatever the document says.
-            ome = ome.model_copy(deep=True)
-            for element in ome.images:
-                element.pixels.dimension_order = Pixels_DimensionOrder.XYCZT
-        return cls(target, images, ome, options)
+        return cls(target, images, _ordered(ome, target), options)
+
+    def trim(self, images: Sequence[ImageSpec], ome: OME | None) -> bool:
+        """Write the first channels and time points only, from the planes of all."""
+        if ome is None:
+            return False
+        self._images, self._ome = images, _ordered(ome, self._target)
+        return True
 
     def write_block(
         self, image: int, level: int, index: Shape5, block: np.ndarray[Any, Any]
@@ -275,6 +275,19 @@ class BioFormatsWriter(WriterBackend):
             f"{self._target.name}: this format does not store these pixels unchanged: {what}. "
             "Write them as .ome.tiff or .ome.zarr instead."
         )
+
+
+def _ordered(ome: OME, target: Path) -> OME:
+    """Return the document; for plain TIFF, whose planes have ImageJ's order, a changed copy."""
+    from ome_types.model import Pixels_DimensionOrder
+
+    lowered = target.name.lower()
+    if not lowered.endswith(_PLAIN_TIFF) or lowered.endswith(_WHOLE):
+        return ome
+    ome = ome.model_copy(deep=True)
+    for element in ome.images:
+        element.pixels.dimension_order = Pixels_DimensionOrder.XYCZT
+    return ome
 
 
 def writable_suffixes() -> tuple[str, ...]:

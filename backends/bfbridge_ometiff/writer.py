@@ -11,6 +11,7 @@ import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -81,15 +82,8 @@ class OmeTiffWriter(WriterBackend):
             ]
             for spec in specs
         ]
-        self._grids = [
-            [
-                grid_of(spec.image, number, copied or encoding, order)
-                for number, copied in enumerate(levels)
-            ]
-            for spec, encoding, levels, order in zip(
-                specs, self._encodings, self._copied, orders, strict=True
-            )
-        ]
+        self._orders = orders
+        self._grids = self._new_grids()
         self._padded, self._coded = ThreadBuffer(KEPT_BYTES), ThreadBuffer(KEPT_BYTES)
         self._lock = forking.lock()
         # Windows has no pwrite: there, seeking and writing are one step under this lock.
@@ -293,6 +287,30 @@ class OmeTiffWriter(WriterBackend):
         first = self._put_directories(big=bool(big))
         self._put(0, pack_header(first, big=bool(big)))
         self._close()
+
+    def _new_grids(self) -> list[list[SegmentGrid]]:
+        return [
+            [
+                grid_of(spec.image, number, copied or encoding, order)
+                for number, copied in enumerate(levels)
+            ]
+            for spec, encoding, levels, order in zip(
+                self._specs, self._encodings, self._copied, self._orders, strict=True
+            )
+        ]
+
+    def trim(self, images: Sequence[ImageSpec], ome: OME | None) -> bool:
+        """Keep the segments and directories of the first channels and time points only."""
+        if ome is None:
+            return False
+        self._specs, self._xml = tuple(images), finished_xml(ome, images)
+        before, self._grids = self._grids, self._new_grids()
+        for old, new in zip(chain(*before), chain(*self._grids), strict=True):
+            t, c = new.chunks.counts[:2]
+            for name in ("offsets", "counts"):
+                kept = getattr(old, name).reshape(old.chunks.counts)[:t, :c]
+                setattr(new, name, kept.reshape(-1).copy())
+        return True
 
     def _fill_missing(self) -> None:
         """Point all missing chunks of a level to one segment with the fill value."""

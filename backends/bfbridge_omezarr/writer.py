@@ -275,6 +275,14 @@ class StoreWriter(ResumedWriter):
         """
         return self._levels[image][level].read(index)
 
+    def trim(self, images: Sequence[ImageSpec], ome: OME | None) -> bool:
+        """Reduce the arrays' shapes; chunks and shards of Zarr may extend beyond an array."""
+        self._specs, self._ome = tuple(images), ome
+        for spec, levels in zip(images, self._levels, strict=True):
+            for level, writer in zip(spec.image.levels, levels, strict=True):
+                writer.trim(level.shape)
+        return True
+
     def _start_finish(self) -> None:
         """Mark the writer as finished; raise `Closed` if it was finished or aborted before."""
         if not self._open:
@@ -322,9 +330,8 @@ class StoreWriter(ResumedWriter):
         documents = dict(self._places.documents)
         for i, (group, spec) in enumerate(zip(self._places.groups, self._specs, strict=True)):
             step = time_step(spec, self._ome, i)
-            documents[group] = image_attributes(
-                group, spec, self._windows[i].found, self._options.version, step
-            )
+            windows = self._windows[i].found[: spec.image.levels[0].shape[1]]
+            documents[group] = image_attributes(group, spec, windows, self._options.version, step)
         return documents
 
     @property

@@ -302,6 +302,34 @@ class LevelAssembler:
         with self._lock:
             return sorted(self._open)
 
+    def written_planes(self) -> tuple[Array, Array]:
+        """Return for each plane (T, C, Z) whether any, and whether every pixel was written."""
+        sizes, steps = self._level.shape[:3], self._level.chunk[:3]
+        present = self._done.copy()
+        pending = self.unfinished
+        for index in pending:
+            present[index] = True
+        touched = _repeated(np.asarray(self._done.any(axis=(3, 4))), steps, sizes)
+        complete = _repeated(np.asarray(present.all(axis=(3, 4))), steps, sizes)
+        for index in pending:
+            box = tuple(
+                slice(at, at + step)
+                for at, step in zip(self._grid.origin(index), steps, strict=False)
+            )
+            chunk = self._claim(index)
+            try:
+                self._waiting.restore(chunk, self._grid.block_shape(index), self._spec.image.dtype)
+                if chunk.written is not None:
+                    touched[box] |= chunk.written.any(axis=(3, 4))
+                    complete[box] &= chunk.written.all(axis=(3, 4))
+                elif not self._done[index]:
+                    complete[box] = False
+                if chunk.array is not None:
+                    self._waiting.touch(chunk)
+            finally:
+                chunk.lock.release()
+        return touched, complete
+
     def rebuild(self) -> Iterator[Callable[[], None]]:
         """Yield jobs that pass every stored chunk to the next smaller level."""
         for index in np.ndindex(self._done.shape):
@@ -325,6 +353,13 @@ class LevelAssembler:
                 self._finish(index, chunk, chunk.array)
         finally:
             chunk.lock.release()
+
+
+def _repeated(blocks: Array, steps: Sequence[int], sizes: Sequence[int]) -> Array:
+    """Return a value for each position, from one for each block of `steps` positions."""
+    for axis, (step, size) in enumerate(zip(steps, sizes, strict=True)):
+        blocks = blocks.repeat(step, axis=axis).take(range(size), axis=axis)
+    return blocks
 
 
 def level_assemblers(

@@ -81,6 +81,7 @@ class ImagePlans:
         self._untyped = set(range(len(ome.images))) if infer else set()
         self._sized: set[tuple[int, str]] = set()
         self._named: dict[int, int] = {}
+        self._carried = [] if infer else [(p.pixels.size_c, p.pixels.size_t) for p in ome.images]
         self._roles: list[roles.ImageRole] = []
 
     def pixels(self, index: int) -> Pixels:
@@ -105,6 +106,38 @@ class ImagePlans:
             return False
         pixels = self.pixels(index)
         return bool(pixels.size_y == pixels.size_x == 1)
+
+    def is_inherited(self, index: int) -> bool:
+        """Whether the document alone, and not the caller, says that C or T is longer than 1.
+
+        C of one RGB channel counts as 1.
+        """
+        if not self._carried:
+            return False
+        pixels = self.pixels(index)
+        longer = {
+            axis
+            for axis, size, one in (
+                ("C", pixels.size_c, metadata.samples_of(pixels)), ("T", pixels.size_t, 1)
+            )
+            if size > one
+        }  # fmt: skip
+        chosen = {axis for image, axis in self._sized if image == index}
+        chosen |= {
+            axis
+            for axis, size, was in zip(
+                "CT", (pixels.size_c, pixels.size_t), self._carried[index], strict=True
+            )
+            if size != was
+        }
+        if self._named.get(index, 0) > 1:
+            chosen.add("C")
+        return bool(longer) and not longer & chosen
+
+    def trim(self, index: int) -> None:
+        """Reduce an image to its first channel and time point, before `settle`."""
+        pixels = self.pixels(index)
+        pixels.size_c, pixels.size_t = metadata.samples_of(pixels), 1
 
     def refuse_unsized(self) -> None:
         """Raise `BadArgument` if the size of an image is not set."""

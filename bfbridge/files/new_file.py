@@ -30,14 +30,14 @@ from bfbridge.errors import (
     BadArgument,
     BadDtype,
     BadSelection,
-    BfbridgeError,
     Closed,
     IncompleteImage,
-    OutOfMemory,
     ReadOnlyProperty,
     WriteFailed,
 )
 from bfbridge.files.image_plans import ImagePlans, WritePlan
+from bfbridge.files.single_planes import find_single_stacks, trimmed_specs, untrimmed
+from bfbridge.files.write_errors import Target, reported
 from bfbridge.files.writes import Writes
 from bfbridge.ome import metadata
 from bfbridge.ome.extras import find_extras
@@ -47,7 +47,6 @@ from bfbridge.runtime.interrupts import checkpoint, deferred
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.object_store import UrlTarget
 from bfbridge.storage.packing import pack_folder
-from bfbridge.storage.upload import UploadTarget
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -56,12 +55,11 @@ if TYPE_CHECKING:
     from bfbridge.chunked_store import ChunkedStoreBackend, ResumedWriter
     from bfbridge.storage.source import Source
 
-__all__ = ["NewFile", "name_target"]
+__all__ = ["NewFile"]
 
 log = logging.getLogger("bfbridge")
 
 Array = np.ndarray[Any, Any]
-Target = AtomicTarget | UrlTarget
 
 
 class NewFile:
@@ -100,6 +98,7 @@ class NewFile:
         self._unfinished = UnfinishedChunks(target.folder, wanted.memory)
         self._background = Background(2 * wanted.workers)
         self._first_t = 0
+        self._adopted = False
         self._shared: ResumedWriter | None = None
         self._copies: dict[int, tuple[tuple[Level, ...], tuple[StoredAs | None, ...]]] = {}
         self._task: finalizers.Task | None = None
@@ -145,7 +144,7 @@ class NewFile:
             Whether other processes write too. Then lower levels are made when the file is finished.
         """
         self._writer = writer
-        self._has_pixels = True
+        self._adopted = self._has_pixels = True
         self._specs = list(writer.images)
         self._first_t, self._shared = first_t, writer if shared else None
         self._assemblers = [
@@ -223,7 +222,7 @@ class NewFile:
             self.plans.settle()
             planned = self._plan_images()
             self._specs = [spec for spec, _ in planned]
-            with _reported(self.target):
+            with reported(self.target):
                 if isinstance(self.target, UrlTarget):
                     self.target.begin()
                 writer = self.backend.prepare(
@@ -367,7 +366,7 @@ class NewFile:
         """
         with self._writes.one(self._admit):
             try:
-                with _reported(self.target):
+                with reported(self.target):
                     yield
             except BaseException as error:  # Ctrl-C also interrupts a write
                 self._failure = self._failure or str(error) or type(error).__name__
@@ -416,6 +415,9 @@ class NewFile:
     def close(self, *, require_complete: bool = False) -> None:
         """Finish the file and give it its name; pixels never written get the fill value.
 
+        An image whose C and T come from the document alone, and of which exactly C=0, T=0 was
+        written, gets C=1, T=1: bfio's documented converter writes such files.
+
         Raises
         ------
         IncompleteImage
@@ -444,7 +446,7 @@ class NewFile:
             self.start()  # an error in the plan is the more useful message
         self._refuse_empty()
         writer = self.start()
-        with _reported(self.target):
+        with reported(self.target):
             self._background.wait()
             if require_complete:
                 self._refuse_gaps()
@@ -452,12 +454,34 @@ class NewFile:
                 self._refuse_parts()
                 self._shared.release()
             else:
+                single, remarks = ([], []) if require_complete else self._single_stacks()
+                for remark in remarks:
+                    log.warning("%s: %s", self.name, remark)
                 self._write_leftovers()
+                self._trim(writer, single)
                 writer.finish()
             self._unfinished.close()
             if isinstance(self.target, AtomicTarget) and registry.is_zipped_folder(self.name):
                 pack_folder(self.target.work_path)
             self.target.commit()
+
+    def _single_stacks(self) -> tuple[list[int], list[str]]:
+        """Return images of which only C=0, T=0 was written, and remarks on others with gaps."""
+        inherited = [
+            index
+            for index in range(len(self._assemblers))
+            if not (self._adopted or index in self._copies) and self.plans.is_inherited(index)
+        ]
+        return find_single_stacks(self._assemblers, self._specs, inherited)
+
+    def _trim(self, writer: WriterBackend, single: Sequence[int]) -> None:
+        """Reduce images to C=0, T=0, the only planes that were written."""
+        if single:
+            specs = trimmed_specs(self.plans, self._specs, single)
+            if not writer.trim(specs, self.plans.document_for(specs)):
+                raise IncompleteImage(f"{self.name}: {untrimmed(writer.name)}")
+            self._specs = specs
+            log.info("%s: only C=0, T=0 was written, so the file has C=1, T=1.", self.name)
 
     def _write_leftovers(self) -> None:
         for levels in self._assemblers:
@@ -468,14 +492,14 @@ class NewFile:
         """Start the planned file at its final place, to be written by several processes."""
         self.plans.settle()
         specs = [spec for spec, _ in self._plan_images()]
-        with _reported(self.target):
+        with reported(self.target):
             backend.create(path, specs, self.plans.document_for(specs), self.wanted.backend_options)
         self._end()
 
     def finish_shared(self) -> None:
         """Compute the lower levels of a file that several processes wrote, and finish it."""
         writer = self.start()
-        with _reported(self.target):
+        with reported(self.target):
             for levels in self._assemblers:
                 run(levels[0].rebuild(), self.wanted.workers)
             self._write_leftovers()
@@ -504,7 +528,10 @@ class NewFile:
             return False
         with suppress(Exception):
             self._background.wait()
-            return all(levels[0].is_complete for levels in self._assemblers)
+            if all(levels[0].is_complete for levels in self._assemblers):
+                return True
+            single, _ = self._single_stacks()
+            return all(i in single or a[0].is_complete for i, a in enumerate(self._assemblers))
         return False
 
     def _refuse_gaps(self) -> None:
@@ -568,31 +595,3 @@ def _write_block(
     assembler: LevelAssembler, block: Block, values: Array, dtype: np.dtype[Any]
 ) -> None:
     assembler.write(block, cast(take(values, block.outer), dtype))
-
-
-@contextmanager
-def _reported(target: Target) -> Iterator[None]:
-    """Convert operating system errors and MemoryError to bfbridge's errors, with the target."""
-    name = str(target.path)
-    try:
-        yield
-    except BfbridgeError as error:
-        name_target(error, target)
-        raise
-    except MemoryError as error:
-        raise OutOfMemory(
-            f"{name}: memory ran out while writing. Write smaller regions, use fewer workers, or "
-            "lower memory=."
-        ) from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise WriteFailed(
-            f"{name}: cannot be written ({reason}). A previous file of this name is unchanged."
-        ) from error
-
-
-def name_target(error: BfbridgeError, target: Target) -> None:
-    """Put the target's name into a message, in place of the private folder it is made in."""
-    if isinstance(target, (AtomicTarget, UploadTarget)) and len(error.args) == 1:
-        text = str(error.args[0]).replace(str(target.work_path), str(target.path))
-        error.args = (text.replace(str(target.folder), str(target.path)),)

@@ -144,6 +144,10 @@ class LevelWriter:
         if self._shards is not None:
             self._shards.finish()
 
+    def trim(self, shape: Shape5) -> None:
+        """Reduce the shape of the array; its chunks stay as they are."""
+        self.document[1]["shape"] = list(shape)
+
     def describe(self) -> None:
         """Write the array's document."""
         name, document = self.document

@@ -35,7 +35,7 @@ from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
 from bfbridge.convert.verification.pixels import verify_output
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.errors import BadArgument, BfbridgeError
-from bfbridge.files.new_file import name_target
+from bfbridge.files.write_errors import name_target
 from bfbridge.ome.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.storage.atomic import AtomicTarget
