@@ -241,7 +241,9 @@ class Modulo:
     labels
         Values that are not numbers.
     length
-        Number of values. The size of Z, C or T is a multiple of it; this axis is the faster one.
+        Number of values. The size of Z, C or T is a multiple of it.
+    fastest
+        Whether this axis varies faster than the rest of Z, C or T; None if that is not known.
     """
 
     type: str
@@ -251,6 +253,7 @@ class Modulo:
     unit: str | None
     labels: tuple[str, ...]
     length: int
+    fastest: bool | None = True
 
 
 @dataclass(frozen=True, slots=True)

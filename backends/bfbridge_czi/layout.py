@@ -133,7 +133,7 @@ class Scene:
             if count > 1:
                 step = size // count
                 end = float(step * (count - 1))
-                found[axis] = Modulo(kind, 0.0, float(step), end, None, (), count)
+                found[axis] = Modulo(kind, 0.0, float(step), end, None, (), count, False)
         return found
 
 

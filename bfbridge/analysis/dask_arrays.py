@@ -17,6 +17,7 @@ import numpy as np
 
 from bfbridge.analysis.coordinates import coordinates
 from bfbridge.analysis.dask_class import image_array
+from bfbridge.analysis.modulo import UnfoldedImage, folded_axes
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra, ReadFailed
 from bfbridge.files.open_file import OpenFile
 from bfbridge.runtime import forking
@@ -210,12 +211,19 @@ def check_order(view: ImageView, order: str, argument: str = "order") -> str:
     return order
 
 
-def asarray(view: ImageView, axes: str) -> Array:
+def asarray(view: ImageView, axes: str, unfold: bool | str = False) -> Array:
     """Return a view as an array with the given axes; see `ImageView.asarray`."""
     order = str(axes).upper()
     if view.samples_per_pixel == 1 and "S" in order and "C" not in order:
         order = order.replace("S", "C")
-    return LazyImage(view, check_order(view, order, "axes"))[...]
+    return _lazy(view, check_order(view, order, "axes"), unfold)[...]
+
+
+def _lazy(view: ImageView, order: str, unfold: bool | str) -> LazyImage | UnfoldedImage:
+    """Return an array-like object for a view, with folded axes unfolded on request."""
+    lazy = LazyImage(view, order)
+    folded = folded_axes(view, unfold) if unfold else {}
+    return UnfoldedImage(lazy, order, folded) if folded else lazy
 
 
 # ---- chunks
@@ -276,7 +284,9 @@ def _as_chunks(view: ImageView, order: str, chunks: Any) -> Any:
 # ---- dask
 
 
-def to_dask(view: ImageView, chunks: Any = None, order: str = "TCZYX") -> dask.array.Array:
+def to_dask(
+    view: ImageView, chunks: Any = None, order: str = "TCZYX", unfold: bool | str = False
+) -> dask.array.Array:
     """Return a view as a dask array; see `ImageView.to_dask`."""
     try:
         da: Any = import_module("dask.array")
@@ -284,14 +294,16 @@ def to_dask(view: ImageView, chunks: Any = None, order: str = "TCZYX") -> dask.a
     except ImportError as error:
         raise missing("dask", "to_dask()") from error
     order = check_order(view, order)
-    lazy = LazyImage(view, order)
+    lazy = _lazy(view, order, unfold)
     wanted = _as_chunks(view, order, chunks)
+    if isinstance(lazy, UnfoldedImage) and (chunks is None or isinstance(chunks, Mapping)):
+        wanted = lazy.chunks(wanted)
     try:
         grid = da.core.normalize_chunks(wanted, lazy.shape, dtype=lazy.dtype)
         if any(n < 1 for axis in grid for n in axis) or tuple(map(sum, grid)) != lazy.shape:
             raise ValueError(f"they would be {grid}")
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
-        sizes = dict(zip(order, lazy.shape, strict=True))
+        sizes = lazy.shape
         raise BadArgument(f"chunks={chunks!r} do not fit {sizes} ({error}).") from error
     in_memory = view._file.source.data is not None
     plain = da.from_array(
@@ -320,16 +332,19 @@ def labels(view: ImageView, origin: str = "file") -> tuple[dict[str, Any], dict[
 
 
 def to_xarray(
-    view: ImageView, lazy: bool = True, *, chunks: Any = None, origin: str = "file"
-) -> xarray.DataArray:
+    view: ImageView, lazy: bool = True, *, chunks: Any = None, origin: str = "file",
+    unfold: bool | str = False,
+) -> xarray.DataArray:  # fmt: skip
     """Return a view as a labelled array; see `ImageView.to_xarray`."""
     try:
         import xarray as xr
     except ImportError as error:
         raise missing("xarray", "to_xarray()") from error
     order = "TCZYX"
-    data = to_dask(view, chunks, order) if flag(lazy, "lazy") else LazyImage(view, order)[...]
+    source = _lazy(view, order, unfold)
+    data = to_dask(view, chunks, order, unfold) if flag(lazy, "lazy") else source[...]
     coords, attributes = labels(view, origin)
-    return xr.DataArray(
-        data, dims=tuple(order.lower()), coords=coords, attrs=attributes, name=view.name or "image"
-    )
+    dims = tuple(order.lower())
+    if isinstance(source, UnfoldedImage):
+        dims, coords = source.dims, source.coordinates(coords)
+    return xr.DataArray(data, dims=dims, coords=coords, attrs=attributes, name=view.name or "image")

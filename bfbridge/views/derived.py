@@ -33,7 +33,9 @@ class Derived:
 
     # ---- bfbridge.analysis.dask_arrays
 
-    def to_dask(self: Any, chunks: Any = None, order: str = "TCZYX") -> dask.array.Array:
+    def to_dask(
+        self: Any, chunks: Any = None, order: str = "TCZYX", *, unfold: bool | str = False
+    ) -> dask.array.Array:
         """Return the image as a dask array that reads on compute.
 
         Parameters
@@ -44,6 +46,10 @@ class Derived:
         order
             Axes of the result, out of T, C, Z, Y and X; those left out must have length 1. S at any
             place splits the samples of RGB pixels off C.
+        unfold
+            Whether axes inside T, C or Z (`modulo`: lifetime, angle, phase, wavelength) become axes
+            of their own, each behind the one that contains it. "fastest" or "slowest" says how they
+            are stored, for files that do not.
 
         Returns
         -------
@@ -60,10 +66,10 @@ class Derived:
         """
         from bfbridge.analysis import dask_arrays
 
-        array: dask.array.Array = dask_arrays.to_dask(self, chunks, order)
+        array: dask.array.Array = dask_arrays.to_dask(self, chunks, order, unfold)
         return array
 
-    def asarray(self: Any, axes: str = "TCZYX") -> Array:
+    def asarray(self: Any, axes: str = "TCZYX", *, unfold: bool | str = False) -> Array:
         """Read the whole image with its axes in a given order.
 
         Parameters
@@ -72,6 +78,8 @@ class Derived:
             Out of T, C, Z, Y and X; those left out must have length 1. S at any place splits the
             samples of RGB pixels off C; without C and in an image that has no RGB pixels, S is the
             channels. So "YXS" is what matplotlib's ``imshow`` takes.
+        unfold
+            As in `to_dask`.
 
         Returns
         -------
@@ -87,12 +95,13 @@ class Derived:
         """
         from bfbridge.analysis import dask_arrays
 
-        array: Array = dask_arrays.asarray(self, axes)
+        array: Array = dask_arrays.asarray(self, axes, unfold)
         return array
 
     def to_xarray(
-        self: Any, lazy: bool = True, *, chunks: Any = None, origin: str = "file"
-    ) -> xarray.DataArray:
+        self: Any, lazy: bool = True, *, chunks: Any = None, origin: str = "file",
+        unfold: bool | str = False,
+    ) -> xarray.DataArray:  # fmt: skip
         """Return the image as a labelled array with dims t, c, z, y, x.
 
         Parameters
@@ -104,6 +113,8 @@ class Derived:
         origin
             Origin of the coordinates: "file" is the position of the first plane in the metadata, 0
             if they have none; "zero" is always 0.
+        unfold
+            As in `to_dask`; the axes have names and coordinates ("lifetime" in ps).
 
         Returns
         -------
@@ -118,7 +129,9 @@ class Derived:
         """
         from bfbridge.analysis import dask_arrays
 
-        array: xarray.DataArray = dask_arrays.to_xarray(self, lazy, chunks=chunks, origin=origin)
+        array: xarray.DataArray = dask_arrays.to_xarray(
+            self, lazy, chunks=chunks, origin=origin, unfold=unfold
+        )
         return array
 
     def __dask_tokenize__(self: Any) -> Hashable:

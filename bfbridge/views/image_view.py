@@ -28,6 +28,7 @@ from bfbridge.engine.tiles import LevelReader
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files.open_file import OpenFile
 from bfbridge.ome import metadata, roles
+from bfbridge.ome.modulo import stored_modulo
 from bfbridge.runtime.arguments import flag
 from bfbridge.views.derived import Derived
 
@@ -243,10 +244,17 @@ class ImageView(Derived):
     def modulo(self) -> Mapping[str, Any]:
         """Axes "Z", "C" or "T" that contain a further axis (lifetime, angle), with its description.
 
-        As in OME's Modulo annotations; empty for most images.
+        As in OME's Modulo annotations; empty for most images. `to_xarray`, `to_dask` and `asarray`
+        make axes of them with ``unfold=True``.
         """
         with self._file.reading("modulo axes") as backend:
-            return backend.modulo(self._index)
+            found: Mapping[str, Any] = backend.modulo(self._index)
+            if found:
+                return found
+            limits = self._file.options.limits
+            return stored_modulo(
+                backend.ome_xml(), self._index, self.sizes, f"OME-XML of {self.source_name}", limits
+            )
 
     def lookup_table(self, channel: int = 0) -> Array | None:
         """Return the colours of an indexed image.

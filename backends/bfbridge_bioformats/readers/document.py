@@ -6,11 +6,13 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bfbridge.backend import Image, Modulo, Quantity
+from bfbridge.ome.modulo import is_fastest
 from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.runtime import forking
 from bfbridge_bioformats.runtime.machine import machine
@@ -165,7 +167,8 @@ def modulo(reader: JavaReader, series: int) -> dict[str, Modulo]:
     reader.go_to(series, 0)
     java = reader.java
     axes = {"Z": java.getModuloZ(), "C": java.getModuloC(), "T": java.getModuloT()}
-    return {
+    sizes = {"Z": java.getSizeZ(), "C": java.getSizeC(), "T": java.getSizeT()}
+    described = {
         axis: Modulo(
             type=str(found.type),
             start=float(found.start),
@@ -177,6 +180,12 @@ def modulo(reader: JavaReader, series: int) -> dict[str, Modulo]:
         )
         for axis, found in axes.items()
         if found is not None and int(found.length()) > 1
+    }
+    # ZeissCZIReader numbers phases, illuminations and rotations slower than T, C and Z.
+    czi = str(java.getFormat()) == "Zeiss CZI"
+    return {
+        axis: replace(found, fastest=False if czi else is_fastest(found, int(sizes[axis])))
+        for axis, found in described.items()
     }
 
 
