@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
+    from bfbridge.storage.source import Source
+
 __all__ = ["BioWriter", "ImageWriter"]
 
 
@@ -70,6 +72,12 @@ class ImageWriter(BfioNames):
         sizes = ", ".join(f"{a}={n}" for a, n in zip(USER_AXES, self._shape5, strict=True))
         place = f"{self._file.name!r} image {self._index}"
         return f"<{type(self).__name__} {place}: {sizes}, {self.dtype}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise BadArgument(
+            f"{self._file.name}: the view of an image of a new file cannot be pickled. Pickle the "
+            "BioWriter that BioWriter.open returns."
+        )
 
     @property
     def _shape5(self) -> tuple[int, ...]:
@@ -424,7 +432,8 @@ class BioWriter(ImageWriter):
         Returns
         -------
         BioWriter
-            Its properties are fixed.
+            Its properties are fixed. It can be pickled: the copy is one more part of the store, and
+            is closed where it is used. Pixels that this process has written are not copied.
 
         Raises
         ------
@@ -433,13 +442,21 @@ class BioWriter(ImageWriter):
         WriteFailed
             From `close`: a chunk was written in part, and another process may hold the rest.
         """
-        writer = cls.__new__(cls)
         place = inplace.place_of(file_path, storage_options)
         workers = worker_count(max_workers, waits=not isinstance(place, Path))
-        file = inplace.open_part(place, workers, whole(memory, "memory"))
+        return cls._open_part(place, workers, whole(memory, "memory"))
+
+    @classmethod
+    def _open_part(cls, place: Path | Source, workers: int, memory: int) -> Self:
+        writer = cls.__new__(cls)
+        file = inplace.open_part(place, workers, memory)
         ImageWriter.__init__(writer, file, 0)
         file.watch(writer)
         return writer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        place, wanted = inplace.shared_place(self._file), self._file.wanted
+        return type(self)._open_part, (place, wanted.workers, wanted.memory)
 
     @classmethod
     def finish(

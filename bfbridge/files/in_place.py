@@ -20,7 +20,7 @@ import numpy as np
 from bfbridge import registry
 from bfbridge.backend import OpenOptions
 from bfbridge.chunked_store import ChunkedStoreBackend
-from bfbridge.errors import BadArgument, TargetExists, Unsupported
+from bfbridge.errors import BadArgument, Closed, TargetExists, Unsupported
 from bfbridge.files.image_plans import WritePlan
 from bfbridge.files.new_file import NewFile
 from bfbridge.ome import metadata
@@ -53,6 +53,7 @@ __all__ = [
     "recover",
     "refuse_url",
     "reopen",
+    "shared_place",
     "target_of",
     "writer_for",
 ]
@@ -340,6 +341,28 @@ def create(file: NewFile) -> None:
     finally:
         # From now on the plan in the store marks it as being written.
         target.discard()
+
+
+def shared_place(file: NewFile) -> Path | Source:
+    """Return the place of a file that several processes write, for another of them.
+
+    Raises
+    ------
+    BadArgument
+        One process writes the file.
+    Closed
+        This process ended its part.
+    """
+    if not isinstance(file.target, SharedTarget):
+        raise BadArgument(
+            f"{file.name}: this BioWriter cannot be pickled, because one process writes its file. "
+            "For writes by several processes, start an OME-Zarr store with BioWriter.create(path, "
+            "...), and pickle the result of BioWriter.open(path), or call that in each process."
+        )
+    if file.closed:
+        raise Closed(f"{file.name}: a BioWriter that is closed cannot be pickled.")
+    place = file.target.work_path
+    return place.absolute() if isinstance(place, Path) else place
 
 
 def open_part(place: Path | Source, workers: int, memory: int) -> NewFile:

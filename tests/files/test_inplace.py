@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from bfbridge.errors import (
     BadArgument,
     BadSelection,
     BfbridgeError,
+    Closed,
     FileMissing,
     TargetBusy,
     TargetExists,
@@ -243,3 +246,42 @@ def test_append_takes_the_arguments_that_made_the_file(tmp_path: Path) -> None:
     ome.images[0].pixels.size_y = 5
     with pytest.raises(BadArgument, match="Y=5, but the file has 300"):
         BioWriter(path, append=True, metadata=ome)
+
+
+def _write_rows(writer: BioWriter, first: int) -> None:
+    with writer:
+        rows = slice(first, min(first + 128, writer.shape[0]))
+        writer[rows] = pixels()[rows]
+
+
+def test_a_part_is_pickled_to_other_processes(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    BioWriter.create("shared.ome.zarr", image=pixels(), **OPTIONS)
+    with BioWriter.open("shared.ome.zarr", max_workers=2) as bw:
+        sent = pickle.dumps(bw)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(2, mp_context=context) as pool:
+            jobs = [pool.submit(_write_rows, bw, first) for first in range(0, SHAPE[0], 128)]
+            for job in jobs:
+                job.result()
+    monkeypatch.chdir("/")
+    with pickle.loads(sent) as copy:
+        assert copy.max_workers == 2
+    BioWriter.finish(tmp_path / "shared.ome.zarr")
+    with BioReader(tmp_path / "shared.ome.zarr") as br:
+        np.testing.assert_array_equal(br[:], pixels())
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_writers_of_one_process_are_not_pickled(tmp_path: Path, suffix: str) -> None:
+    with BioWriter(tmp_path / f"a{suffix}", image=pixels()) as bw:
+        with pytest.raises(BadArgument, match=r"BioWriter\.create\(path"):
+            pickle.dumps(bw)
+        with pytest.raises(BadArgument, match="view of an image"):
+            pickle.dumps(bw.series[0])
+        bw[:] = pixels()
+    BioWriter.create(tmp_path / "shared.ome.zarr", image=pixels())
+    bw = BioWriter.open(tmp_path / "shared.ome.zarr")
+    bw.close()
+    with pytest.raises(Closed, match="closed cannot be pickled"):
+        pickle.dumps(bw)
