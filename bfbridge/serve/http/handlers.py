@@ -53,7 +53,9 @@ __all__ = ["Handlers"]
 _JSON: Final = "application/json"
 _MOST: Final = 10**9
 _ZARR_SUFFIX: Final = ".ome.zarr/"
-_IDENTIFIER: Final = re.compile(r"(.*);(s|z|t|c|channels|style|quality)=([^;]*)", re.DOTALL)
+_IDENTIFIER: Final = re.compile(
+    r"(.*);(s|z|t|c|channels|style|projection|quality)=([^;]*)", re.DOTALL
+)
 _LARGEST_THUMBNAIL: Final = 1024
 
 
@@ -184,6 +186,8 @@ class Handlers:
         """Return histograms as JSON."""
         series = _number(request, "series")
         options = shown(request.query)
+        if options.projection is not None:
+            raise Refused(400, "projection: histograms are of a plane, or of a whole channel")
         text = request.query.get("c")
 
         def make(served: ServedFile) -> bytes:
@@ -277,7 +281,7 @@ class Handlers:
 
         def planned(served: ServedFile) -> Plan:
             level, box = boxed(served)
-            plane_of(served.view(series), options.z, options.t)
+            options.plane_in(served.view(series))
 
             def make() -> Reply:
                 if form == "jpeg":
@@ -304,7 +308,7 @@ class Handlers:
 
         def planned(served: ServedFile) -> Plan:
             height, width = level_sides(served.image(series), 0)
-            plane_of(served.view(series), options.z, options.t)
+            options.plane_in(served.view(series))
             share = min(1.0, most / max(height, width))
             size = max(1, round(width * share)), max(1, round(height * share))
 
@@ -361,7 +365,7 @@ class Handlers:
             wanted = iiif.parse_image_request(
                 region, size, rotation, ending, width, height, self.options.most_pixels
             )
-            plane_of(served.view(series), options.z, options.t)
+            options.plane_in(served.view(series))
             return Plan(
                 lambda: Reply(_iiif_picture(served, series, options, wanted), content_type),
                 content_type,

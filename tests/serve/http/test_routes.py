@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -23,6 +24,7 @@ import imagecodecs
 import tifffile
 
 from bfbridge import BioReader
+from bfbridge.serve.options import SERVED_LIMITS
 from tests.support.liveserver import Live, live
 from tests.support.virtual import expected_levels
 
@@ -186,6 +188,85 @@ def test_styles_channels_and_formats(server: Live, folder: Path) -> None:
     for form, magic in (("webp", b"RIFF"), ("jpg", b"\xff\xd8"), ("png", b"\x89PNG")):
         assert server.get(f"/tile/{MULTI}/0/0/0/0.{form}").body.startswith(magic)
     assert server.get(f"/tile/{MULTI}/0/0/0/0.bmp").status == 404
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path) -> str:
+    """Write an image with several slices, and with a style that shows their values."""
+    values = np.random.default_rng(0).integers(0, 4000, (2, 5, 300, 520)).astype(np.uint16)
+    tifffile.imwrite(folder / "sub/stack.ome.tif", values, ome=True, metadata={"axes": "CZYX"})
+    return "sub/stack.ome.tif"
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("projection=max", {}),
+        ("projection=max&z=1:3", {"z": (1, 3)}),
+        ("projection=max&z=4", {"z": 4}),
+        ("projection=max&channels=1", {"channels": [1]}),
+        ("style=%7B%22projection%22:%22max%22%7D&z=0:2", {"z": (0, 2)}),
+    ],
+)
+def test_projections_are_what_render_draws(
+    server: Live, folder: Path, stack: str, query: str, options: dict[str, object]
+) -> None:
+    def picture(path: str) -> np.ndarray:
+        answer = server.get(path)
+        assert answer.status == 200, answer.body
+        return imagecodecs.imread(answer.body)[..., :3]
+
+    with BioReader(folder / stack) as br:
+        expected = br.render(projection="max", level=0, **options)[..., :3]
+        single = br.render(level=0)[..., :3]
+    assert (expected != single).any()
+    tile = picture(f"/tile/{stack}/0/2/1/0.png?{query}")
+    np.testing.assert_array_equal(tile, expected[:256, 256:512])
+    tile = picture(f"/dzi/{stack}_files/10/1_1.png?{query}&size=256")
+    np.testing.assert_array_equal(tile, expected[256:, 256:512])
+    if "style" not in query:
+        identifier = f"{stack};{query.replace('&', ';')}"
+        part = picture(f"/iiif/3/{identifier}/10,20,300,200/max/0/default.png")
+        np.testing.assert_array_equal(part, expected[20:220, 10:310])
+
+
+def test_scaled_projections_are_the_maximum_of_scaled_slices(
+    server: Live, folder: Path, stack: str
+) -> None:
+    with BioReader(folder / stack) as br:
+        expected = br.render(projection="max", max_size=130)[..., :3]
+    answer = server.get(f"/thumbnail/{stack}/0.png?projection=max&size=130")
+    found = imagecodecs.imread(answer.body)[..., :3]
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "message"),
+    [
+        ("projection=mean", 400, "projection: there is max"),
+        ("z=0:2", 400, "add projection=max"),
+        ("projection=max&z=2:2", 404, "there are the slices 0:5"),
+        ("projection=max&z=0:6", 404, "there are the slices 0:5"),
+        ("projection=max&z=5", 404, "there are the slices 0:5"),
+        ("projection=max&z=a:b", 400, "z: give a whole number"),
+    ],
+)
+def test_projections_that_are_refused(
+    server: Live, stack: str, query: str, status: int, message: str
+) -> None:
+    answer = server.get(f"/tile/{stack}/0/2/0/0.png?{query}")
+    assert (answer.status, message in answer.json["error"]) == (status, True), answer.body
+    assert server.get(f"/histogram/{stack}/0?projection=max").status == 400
+
+
+def test_a_projection_is_bounded_by_the_limits(folder: Path, stack: str) -> None:
+    # A tile of one slice and both channels has 256 KiB.
+    with live(folder, limits=replace(SERVED_LIMITS, chunk_bytes=1 << 20)) as server:
+        assert server.get(f"/tile/{stack}/0/2/0/0.png?projection=max&z=0:4").status == 200
+        refused = server.get(f"/tile/{stack}/0/2/0/0.png?projection=max")
+        assert refused.status == 400
+        assert "1 MiB are allowed" in refused.json["error"]
 
 
 @pytest.mark.parametrize("name", ["slide.tif", "slide-rgb.tif"])
