@@ -46,7 +46,8 @@ const arrays = [];
 for (const { path } of attributes.multiscales[0].datasets) {
   const array = await open(group.resolve(path), { kind: "array" });
   const { data, shape } = await zarr.get(array);
-  writeFileSync(`${out}/${path}.bin`, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  writeFileSync(`${out}/${path}.bin`, bytes);
   arrays.push({ path, shape, dtype: array.dtype, chunks: array.chunks });
 }
 const stated = attributes.version ?? attributes.multiscales[0].version;
