@@ -441,8 +441,8 @@ def _side(query: Mapping[str, str]) -> int | None:
 def _identified(library: Library, request: web.Request) -> tuple[str, int, Shown]:
     """Return the file, image and options of an IIIF identifier.
 
-    ``NAME;s=1;z=3;t=0;channels=0,2;projection=max;style=BASE64``: all parts except the name are optional. They
-    may also be in the query, which IIIF clients do not keep.
+    ``NAME;s=1;z=3;t=0;channels=0,2;projection=max;style=BASE64``: all parts except the name are
+    optional. They may also be in the query, which IIIF clients do not keep.
     """
     name = request.match_info["id"]
     options = {key: request.query[key] for key in request.query}
