@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
-MOST_CHUNKS = 40
 
 
 def expected_levels(view: ImageView) -> list[Array]:
@@ -77,16 +76,19 @@ def assert_arrays_hold(hierarchy: Any, br: BioReader, array_at: Callable[[str], 
 
 
 def check_some_chunks(
-    image: VirtualImage, view: ImageView, read: Callable[[int, Shape5, Shape5], Array] | None = None
+    image: VirtualImage,
+    view: ImageView,
+    read: Callable[[int, Shape5, Shape5], Array] | None = None,
+    most: int = 40,
 ) -> None:
-    """Compare chunks spread over every level with the reader's pixels.
+    """Compare about `most` chunks spread over each level with the reader's pixels.
 
     `read` returns the pixels of a box of a level; default: those of the image itself.
     """
     read = image.read if read is None else read
     for number, level in enumerate(image.levels):
         total = math.prod(level.counts)
-        indices = islice(product(*map(range, level.counts)), 0, None, max(1, total // MOST_CHUNKS))
+        indices = islice(product(*map(range, level.counts)), 0, None, max(1, total // most))
         for index in indices:
             (start, stop), source = level.box(index), number  # type: ignore[arg-type]
             pixels = read(number, start, stop)
