@@ -299,9 +299,9 @@ def _slides(url: str, options: argparse.Namespace, peers: dict[str, Any]) -> Non
     tile = "tile/slide.tif/0/5/{}/{}.jpg?r={}"
     drawn = {"bfbridge": contender(url, f"{tile}&quality=85", count)}
     stored = {"bfbridge": contender(url, tile, len(places))}
-    for kind, contenders, several in (("drawn", drawn, count), ("stored", stored, len(places))):
+    for kind, contenders in (("drawn", drawn), ("stored", stored)):
         for name, base in peers[kind].items():
-            contenders[name] = contender(base, "5/{}/{}", several)
+            contenders[name] = contender(base, "5/{}/{}", count)
     compare("rendered 256^2 tile of a JPEG slide", options, drawn, "(goal 400 /s, 40 ms)")
     compare("stored JPEG tile, undecoded", options, stored, "(goal 1500 /s)")
 
