@@ -9,13 +9,15 @@ the pictures before you commit them.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -157,7 +159,7 @@ def notebook(chromium: Any, folder: Path) -> None:
     empty = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
     lines = (
         'from bfbridge import BioReader\n\nbr = BioReader("cells.ome.tif")\nw = br.view(height=430)\nw',
-        "w.center, w.zoom",
+        "w.center, w.zoom = [520.0, 330.0], 0.9",
     )  # fmt: skip
     content = {
         "cells": [{**empty, "id": f"c{i}", "source": text} for i, text in enumerate(lines)],
@@ -165,35 +167,46 @@ def notebook(chromium: Any, folder: Path) -> None:
         "nbformat": 4,
         "nbformat_minor": 5,
     }
+    (folder / "cells.ipynb").write_text(json.dumps(content))
+    for scheme in ("dark", "light"):
+        themes = folder / scheme / "@jupyterlab" / "apputils-extension"
+        themes.mkdir(parents=True)
+        (themes / "themes.jupyterlab-settings").write_text(
+            json.dumps({"theme": f"JupyterLab {scheme.title()}"})
+        )
+        with jupyterlab(folder, folder / scheme) as url:
+            page = Page(chromium, 1100, 760, color_scheme=scheme)
+            page.page.goto(f"{url}/lab/tree/cells.ipynb?reset")
+            page.page.get_by_text("br.view").first.wait_for(timeout=60_000)
+            page.page.wait_for_timeout(3000)
+            page.page.click("text=Run >> nth=0")
+            page.page.click("text=Run All Cells")
+            page.page.wait_for_selector(".bfbridge .stage", timeout=60_000)
+            page.page.get_by_role("button", name="No", exact=True).click()  # news
+            page.page.keyboard.press("Control+b")  # hides the list of files
+            page.page.wait_for_timeout(5000)
+            save(page, f"notebook-{scheme}-wide")
+            page.close()
+
+
+@contextmanager
+def jupyterlab(folder: Path, settings: Path) -> Iterator[str]:
+    """Run JupyterLab; give its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--allow-root",
         "--IdentityProvider.token=", "--ServerApp.root_dir=.",
     ]  # fmt: skip
+    variables = {"JUPYTERLAB_SETTINGS_DIR": str(settings), "HOME": str(folder)}
     process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        command, cwd=folder, env=os.environ | variables,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
-        wait_for(f"{url}/api")
-        for scheme in ("dark", "light"):
-            (folder / "cells.ipynb").write_text(json.dumps(content))
-            page = Page(chromium, 1100, 760, color_scheme=scheme)
-            page.page.goto(f"{url}/lab/tree/cells.ipynb?reset")
-            page.page.get_by_text("br.view").first.wait_for(timeout=60_000)
-            page.page.wait_for_timeout(2000)
-            for text in ("Settings", "Theme", f"JupyterLab {scheme.title()}"):
-                page.page.get_by_role("menuitem", name=text, exact=True).first.click()
-            page.page.wait_for_timeout(1500)
-            page.page.keyboard.press("Control+b")  # hides the files
-            page.page.get_by_role("menuitem", name="Run", exact=True).first.click()
-            page.page.get_by_role("menuitem", name="Run All Cells", exact=True).first.click()
-            page.page.wait_for_selector(".bfbridge .stage", timeout=60_000)
-            page.page.wait_for_timeout(4000)
-            save(page, f"notebook-{scheme}-wide")
-            page.close()
+        wait_for(f"http://127.0.0.1:{port}/api")
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(30)
