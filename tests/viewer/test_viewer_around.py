@@ -198,10 +198,11 @@ def fling(page: Page, turns: int = 8) -> None:
         for step in range(1, 9):
             mouse.move(x - 40 * step, y - 25 * step * (-1) ** turn)
         mouse.up()
-        page.page.wait_for_timeout(120)
+        page.page.wait_for_timeout(300)
         for _ in range(4):
             mouse.wheel(0, 240 if turn % 4 > 1 else -240)
             page.page.wait_for_timeout(16)
+        page.page.wait_for_timeout(200)
     page.settled()
 
 
@@ -230,7 +231,7 @@ def test_an_image_of_100_000_by_100_000(page: Page, tmp_path: Path) -> None:
         page.until("bfbridge.viewer.sharp && bfbridge.viewer.complete", 90)
         page.look(50_000, 50_000, 0.5)
         found = watched(page, server, lambda: fling(page))
-        assert found["sent"] > 10
+        assert found["sent"] > 5
         assert found["failed"] == 0
         assert found["aborted"] <= max(2, 0.05 * found["sent"])
         assert found["wasted"] <= max(2, 0.05 * found["sent"])
@@ -255,10 +256,13 @@ def test_playing_a_stack_of_five_axes_is_bounded(page: Page, server: Live) -> No
             page.page.wait_for_timeout(1500)
             page.page.get_by_role("button", name=f"Play along {axis}").click()
             page.settled()
-        fling(page, 4)
+            page.until("!bfbridge.viewer.loader.running.size")
 
     found = watched(page, server, play)
+    assert found["sent"] > 20
     assert found["failed"] == 0
     assert found["most"] <= 192 * MIB
-    assert found["aborted"] <= max(2, 0.05 * found["sent"])
-    assert page.run("bfbridge.viewer.sharp")
+    # Tiles that were requested ahead are kept while the planes before them are completed.
+    assert found["aborted"] <= 0.05 * found["sent"]
+    shown = page.run("bfbridge.viewer.shown")
+    assert shown == {axis: page.run(f"bfbridge.viewer.state.{axis}") for axis in "zt"}

@@ -217,20 +217,21 @@ export class Tiles {
   request(view, width, height, ratio, plane, channels, {calm, next}) {
     const box = seenBox(view, width, height);
     const level = this.levelFor(view.zoom * ratio);
-    const sharp = this.places(level, box);
-    /** @type {[Place, Plane][]} */
-    const order = this.places(this.last, box).map((at) => [at, plane]);
-    if (level < this.last && calm) {
+    const jobs = (/** @type {Place[]} */ places, /** @type {Plane} */ p) => places.filter((at) => !this.has(at, p, channels)).map((at) => this.job(at, p, channels));
+    // What is under way and may still be of use is not aborted.
+    const running = (/** @type {Job} */ job) => this.loader.running.has(job.key);
+    const places = this.places(level, box), sharp = jobs(places, plane), later = next.flatMap((p) => jobs(places, p));
+    const done = !sharp.length;
+    // While planes are played, one that is sharp needs no coarse tiles.
+    const wanted = jobs(this.places(this.last, box), plane).filter((job) => !done || !next.length || running(job));
+    if (level < this.last) {
       const coarse = Math.min(this.last, level + 2);
-      const empty = sharp.filter((at) => !this.has(at, plane, channels));
       // A step between, where much is missing.
-      if (coarse < this.last && empty.length > 4 && empty.length > sharp.length / 2) order.push(...this.places(coarse, box).map((at) => /** @type {[Place, Plane]} */ ([at, plane])));
-      order.push(...sharp.map((at) => /** @type {[Place, Plane]} */ ([at, plane])));
+      if (calm && coarse < this.last && sharp.length > 4 && sharp.length > places.length / 2) wanted.push(...jobs(this.places(coarse, box), plane));
+      wanted.push(...(calm ? sharp : sharp.filter(running)));
     }
-    const missing = order.filter(([at, p]) => !this.has(at, p, channels));
-    const done = !sharp.some((at) => !this.has(at, plane, channels));
-    if (done) for (const other of next) missing.push(...sharp.filter((at) => !this.has(at, other, channels)).map((at) => /** @type {[Place, Plane]} */ ([at, other])));
-    this.loader.want(this, missing.slice(0, 64).map(([at, p]) => this.job(at, p, channels)));
+    wanted.push(...(done ? later : later.filter(running)));
+    this.loader.want(this, wanted.slice(0, 64));
     return done;
   }
 

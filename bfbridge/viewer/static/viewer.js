@@ -160,7 +160,10 @@ export class Viewer extends EventTarget {
   set(change) {
     const before = this.state;
     this.state = {...before, ...change};
-    if (this.state.z !== before.z || this.state.t !== before.t) this.since = performance.now();
+    if (this.state.z !== before.z || this.state.t !== before.t) {
+      this.since = performance.now();
+      this.sharp = false; // also before the next frame: playing waits for it
+    }
     this.redraw();
     this.emit('change');
   }

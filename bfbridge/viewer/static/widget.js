@@ -112,7 +112,7 @@ function render({model, el}) {
     hushed = true;
     const {state, goal} = viewer;
     if (model.get('series') !== viewer.info.image.index) app.open(model.get('_name'), model.get('series'));
-    const [z, t, channels] = ['z', 't', 'channels'].map((name) => model.get(name));
+    const z = model.get('z') ?? state.z, t = model.get('t') ?? state.t, channels = model.get('channels');
     if (z !== state.z || t !== state.t) viewer.set({z, t});
     if (channels.length === state.channels.length && !same(channels, state.channels)) viewer.set({channels});
     const [x, y] = model.get('center'), zoom = model.get('zoom');
@@ -124,7 +124,7 @@ function render({model, el}) {
   const [x, y] = model.get('center'), zoom = model.get('zoom');
   const state = {z: model.get('z') ?? undefined, t: model.get('t') ?? undefined, channels: model.get('channels')};
   Object.assign(el, {bfbridge: app});
-  app.open(model.get('_name'), model.get('series'), {state, view: zoom > 0 ? {x, y, zoom} : {}});
+  app.open(model.get('_name'), model.get('series'), {state, view: zoom > 0 ? {x, y, zoom} : {}}).then(obey); // traits may have been set while it was opened
   return () => {
     for (const name of names) model.off(`change:${name}`, obey);
     clearTimeout(timer);
