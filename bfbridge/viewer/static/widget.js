@@ -3,6 +3,8 @@
 import {App} from './app.js';
 import {SourceError, decode} from './source.js';
 
+/** @import {TileRequest} from './source.js' */
+
 /** @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void, send(content: any): void,
  *   on(name: string, done: (...args: any[]) => void): void, off(name: string, done: (...args: any[]) => void): void}} Model */
 
@@ -53,7 +55,7 @@ class KernelSource {
     return (await this.ask('histogram', {series, channels, z: z ?? null, t: t ?? null})).content.channels;
   }
 
-  /** @param {string} file @param {string} version @param {import('./source.js').TileRequest} tile @param {AbortSignal} signal */
+  /** @param {string} file @param {string} version @param {TileRequest} tile @param {AbortSignal} signal */
   async raw(file, version, tile, signal) {
     const {content, buffers} = await this.ask('raw', tile, signal);
     const view = buffers[0];
