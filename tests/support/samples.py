@@ -86,8 +86,7 @@ def write_plate(
             "rows": [{"name": letter} for letter in letters],
             "columns": [{"name": str(c + 1)} for c in range(columns)],
             "wells": [
-                {"path": f"{letters[r]}/{c + 1}", "rowIndex": r, "columnIndex": c}
-                for r, c in wells
+                {"path": f"{letters[r]}/{c + 1}", "rowIndex": r, "columnIndex": c} for r, c in wells
             ],
             "field_count": fields,
         },

@@ -72,8 +72,8 @@ def test_the_plate_map(page: Page, server: Live) -> None:
     page.settled()
     page.run("bfbridge.browser.hidden = false")
     cells = page.run("""[...document.querySelectorAll('.plate tbody tr')].map((row) =>
-        [...row.querySelectorAll('td')].map((c) => c.querySelector('button')?.ariaLabel ?? null))""")
-    assert cells == [["Well A1", None, "Well A3"], [None, "Well B2", None]]
+        [...row.querySelectorAll('td')].map((c) => c.querySelector('button')?.ariaLabel ?? ''))""")
+    assert cells == [["Well A1", "", "Well A3"], ["", "Well B2", ""]]
     page.page.get_by_role("button", name="Well A3").click()
     page.until("document.querySelector('.plate [aria-current=true]')?.ariaLabel === 'Well A3'")
     page.settled()
@@ -139,7 +139,9 @@ def test_images_of_different_sizes_show_the_same_place(page: Page, server: Live)
         v.valuesAt(...v.imagePlace(v.width / 2 + 20.5, v.height / 2 + 10.5)).values)""")
     assert first == second == [200 + 10 + 100 + 5]
     # The second moves the first as well.
-    page.run("""((v) => v.lookAt({...v.view, x: 800, y: 300, zoom: 1.5}))(bfbridge.second.viewer)""")
+    page.run(
+        """((v) => v.lookAt({...v.view, x: 800, y: 300, zoom: 1.5}))(bfbridge.second.viewer)"""
+    )
     page.settled()
     mine = page.run("bfbridge.viewer.view")
     assert (mine["x"], mine["y"], mine["zoom"]) == (400, 150, 3)

@@ -52,6 +52,7 @@ export class Pane {
     this.overview.addEventListener('pointermove', jump);
     /** @type {number} */ this.timer = 0;
     /** @type {unknown} */ this.pictured = null;
+    this.overviewed = '';
     /** @type {{range: HTMLInputElement, text: HTMLOutputElement, axis: 'z'|'t'}[]} */ this.axes = [];
   }
 
@@ -170,6 +171,7 @@ export class Pane {
     if (!this.picture || this.pictured !== size) {
       this.pictured = size;
       this.picture = new Image();
+      this.overviewed = '';
       this.picture.onload = () => this.drawOverview();
       this.picture.src = url;
     }
@@ -178,6 +180,9 @@ export class Pane {
     const w = Math.max(8, Math.round(size.width * scale)), hh = Math.max(8, Math.round(size.height * scale));
     if (overview.width !== w * ratio) Object.assign(overview, {width: w * ratio, height: hh * ratio});
     Object.assign(overview.style, {width: `${w}px`, height: `${hh}px`});
+    const key = [url, w, ratio, viewer.background, ...Object.values(box)].join();
+    if (key === this.overviewed) return;
+    this.overviewed = key;
     const g = pen(overview);
     g.drawImage(this.picture, 0, 0, overview.width, overview.height);
     g.strokeStyle = getComputedStyle(overview).color;

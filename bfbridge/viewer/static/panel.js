@@ -22,6 +22,7 @@ class Channel {
     this.whole = !info.rawDtype.startsWith('float');
     const set = (/** @type {Partial<ChannelState>} */ change) => viewer.setChannel(index, change);
     /** @type {Histogram[]} */ this.histograms = [];
+    /** @type {ChannelState|null} */ this.drawn = null;
     this.on = h('input', {type: 'checkbox', 'aria-label': `Show ${name}`, onchange: () => set({active: this.on.checked})});
     this.color = h('input', {type: 'color', 'aria-label': `Colour of ${name}`, hidden: this.rgb, oninput: () => set({color: this.color.value, palette: null})});
     this.graph = h('canvas', {className: 'graph', width: 512, height: 128, 'aria-hidden': 'true'});
@@ -123,9 +124,11 @@ class Channel {
     this.update();
   }
 
-  update() {
+  /** @param {boolean} [forced] also if the channel's state has not changed */
+  update(forced = true) {
     const state = this.viewer.state.channels[this.index];
-    if (!state) return;
+    if (!state || (state === this.drawn && !forced)) return;
+    this.drawn = state;
     this.on.checked = state.active;
     this.color.value = state.color;
     this.inverted.checked = state.invert;
@@ -208,7 +211,7 @@ export function channelPanel(viewer) {
     channels = element.hidden ? [] : viewer.state.channels.map((state, i) => new Channel(viewer, i, state.active && opened++ < OPEN, () => logarithmic));
     list.replaceChildren(...channels.map((c) => c.element));
   });
-  viewer.addEventListener('change', () => channels.forEach((c) => c.update()));
+  viewer.addEventListener('change', () => channels.forEach((c) => c.update(false)));
   return element;
 }
 

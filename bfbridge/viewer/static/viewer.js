@@ -66,6 +66,7 @@ export class Viewer extends EventTarget {
     this.cost = 0;
     this.stirred = -Infinity;
     this.sharp = false;
+    this.inked = false;
     this.ahead = {axis: /** @type {'z'|'t'} */ ('z'), by: 1, until: 0};
     /** @type {{from: View, begun: number, time: number, ease: (share: number) => number}|null} */ this.motion = null;
     /** @type {{x: number, y: number}|null} */ this.pointer = null;
@@ -392,9 +393,14 @@ export class Viewer extends EventTarget {
       this.complete = complete && calm;
       this.emit('drawn');
     }
-    const context = pen(this.above);
-    context.clearRect(0, 0, this.above.width, this.above.height);
-    if (this.state.shapes) drawShapes(context, this.shapes, toScreen(view, this, ratio), ratio);
+    // Clearing a canvas makes the browser compose it anew.
+    const shapes = this.state.shapes && this.shapes.length > 0;
+    if (shapes || this.inked) {
+      const context = pen(this.above);
+      context.clearRect(0, 0, this.above.width, this.above.height);
+      if (shapes) drawShapes(context, this.shapes, toScreen(view, this, ratio), ratio);
+      this.inked = shapes;
+    }
     this.frames++;
     const cost = performance.now() - now;
     this.cost = this.cost * 0.7 + cost * 0.3;

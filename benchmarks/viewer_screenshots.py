@@ -1,6 +1,6 @@
 """Make the pictures of the viewer in the documentation: docs/screenshots/*.webp.
 
-    python docs/screenshots.py [viewer|plate|notebook...]
+    python benchmarks/viewer_screenshots.py [viewer|plate|notebook...]
 
 Needs playwright and Chromium, and JupyterLab for the notebook. All images are synthetic. Look at
 the pictures before you commit them.
@@ -28,11 +28,11 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import bfbridge
-from bfbridge.viewer.page import add_viewer
-from tests.support.chromium import Page, browser
-from tests.support.liveserver import live
-from tests.support.samples import write_plate
+import bfbridge  # noqa: E402
+from bfbridge.viewer.page import add_viewer  # noqa: E402
+from tests.support.chromium import Page, browser  # noqa: E402
+from tests.support.liveserver import live  # noqa: E402
+from tests.support.samples import write_plate  # noqa: E402
 
 OUTPUT = ROOT / "docs" / "screenshots"
 SIZES = {"wide": (1280, 760), "narrow": (420, 760)}
@@ -158,8 +158,8 @@ def notebook(chromium: Any, folder: Path) -> None:
     )  # fmt: skip
     empty = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
     lines = (
-        'from bfbridge import BioReader\n\nbr = BioReader("cells.ome.tif")\nw = br.view(height=430)\nw',
-        "w.center, w.zoom = [520.0, 330.0], 0.9",
+        'from bfbridge import BioReader\n\nbr = BioReader("cells.ome.tif")\nbr.view(height=430)',
+        'br.render(channels=["DAPI"])',
     )  # fmt: skip
     content = {
         "cells": [{**empty, "id": f"c{i}", "source": text} for i, text in enumerate(lines)],
