@@ -3,8 +3,8 @@
     python benchmarks/bench_view.py [--openlayers FOLDER] [FILE...]
 
 Chromium draws on the processor (SwiftShader), as on a machine without a graphics card. Without
-files, a stack of four channels is made, and Java is measured with a ``.fake`` image. With OpenLayers
-(view_openlayers.py), it drags the contrast of the same image, alternately with the viewer.
+files, a stack of four channels is made, and Java is measured with a ``.fake`` image. OpenLayers
+(view_openlayers.py) drags the contrast of the same image, alternately with the viewer.
 """
 
 from __future__ import annotations

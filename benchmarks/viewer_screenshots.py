@@ -159,7 +159,7 @@ def notebook(chromium: Any, folder: Path) -> None:
     empty = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
     lines = (
         'from bfbridge import BioReader\n\nbr = BioReader("cells.ome.tif")\nbr.view(height=430)',
-        'br.render(channels=["DAPI"])',
+        "br.shape, br.channel_names",
     )  # fmt: skip
     content = {
         "cells": [{**empty, "id": f"c{i}", "source": text} for i, text in enumerate(lines)],
