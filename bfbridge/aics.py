@@ -43,7 +43,7 @@ Mode = Literal["stitch", "tiles"]
 
 
 class PhysicalPixelSizes(NamedTuple):
-    """Micrometres per pixel; None if unknown."""
+    """Micrometres per pixel along `Z`, `Y` and `X`; None if unknown."""
 
     Z: float | None
     Y: float | None
@@ -51,7 +51,7 @@ class PhysicalPixelSizes(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Seconds between time points and micrometres per pixel; None if unknown."""
+    """Seconds along `T`, micrometres along `Z`, `Y`, `X`; None if unknown. `C` is None."""
 
     T: float | None
     C: float | None
@@ -62,7 +62,7 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Axes and their sizes: ``dims.X``, ``dims["T", "X"]``, ``dims.order``, ``dims.shape``."""
+    """Axes (`order`) and their sizes (`shape`): also ``dims.X`` and ``dims["T", "X"]``."""
 
     order: str
     shape: tuple[int, ...]
@@ -251,7 +251,7 @@ class AICSImage:
         return self._level
 
     def set_resolution_level(self, resolution_level: int) -> None:
-        """Select the resolution of the current scene.
+        """Select the resolution of the current scene by its number, `resolution_level`.
 
         Raises
         ------
@@ -366,7 +366,7 @@ class AICSImage:
     def get_image_dask_data(
         self, dimension_order_out: str | None = None, **selection: Any
     ) -> dask.array.Array:
-        """As `get_image_data`, as a dask array."""
+        """As `get_image_data`, with its `dimension_order_out` and `selection`, as a dask array."""
         source = self._source
         order, chosen = _selection(source, dimension_order_out, selection)
         array = source.dask()
@@ -397,7 +397,7 @@ class AICSImage:
         return np.stack([scene.read({}) for scene in self._stacked(drop_non_matching_scenes)])
 
     def get_dask_stack(self, drop_non_matching_scenes: bool = False) -> dask.array.Array:
-        """As `get_stack`, as a dask array."""
+        """As `get_stack`, with its `drop_non_matching_scenes`, as a dask array."""
         da: Any = import_module("dask.array")
 
         scenes = self._stacked(drop_non_matching_scenes)
@@ -405,11 +405,11 @@ class AICSImage:
         return array
 
     def get_xarray_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
-        """As `get_stack`, with labels: axis I for scenes, otherwise those of the first scene."""
+        """As `get_stack`, with its `drop_non_matching_scenes`, labelled: axis I counts scenes."""
         return self._labelled(self.get_stack(drop_non_matching_scenes), "I")
 
     def get_xarray_dask_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
-        """As `get_xarray_stack`, read on demand."""
+        """As `get_xarray_stack` (`drop_non_matching_scenes`), read on demand."""
         return self._labelled(self.get_dask_stack(drop_non_matching_scenes), "I")
 
     def _stacked(self, drop: bool) -> list[Pixels]:
@@ -439,7 +439,7 @@ class AICSImage:
         return Dimensions("YX", self._mosaic.tile)
 
     def get_mosaic_tile_position(self, mosaic_tile_index: int) -> tuple[int, int]:
-        """Return (top, left) of a tile in the stitched image, in pixels."""
+        """Return (top, left) of tile `mosaic_tile_index` in the stitched image, in pixels."""
         positions = self.get_mosaic_tile_positions()
         return positions[whole(mosaic_tile_index, "mosaic_tile_index", 0, len(positions) - 1)]
 

@@ -69,7 +69,15 @@ class _Uncached(_Planar):
 
 
 class Rectangle(NamedTuple):
-    """Position of a scene in pixels: corner, width and height."""
+    """Position of a scene in pixels.
+
+    Attributes
+    ----------
+    x, y
+        Left and top edge.
+    w, h
+        Width and height.
+    """
 
     x: int
     y: int
@@ -406,6 +414,13 @@ class ImageStack:
 
         Positions are those of the stage, with the leftmost and topmost at 0; if the file has none,
         all scenes are at 0.
+
+        Parameters
+        ----------
+        source
+            Any input of `BioReader`.
+        options
+            Further arguments of `BioReader`.
         """
         with BioReader(source, **options) as reader:
             scenes = _scenes(reader)

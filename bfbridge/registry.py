@@ -417,7 +417,13 @@ def _try(
 
 
 def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:
-    """Return the suffixes of the native writers that fit, for messages."""
+    """Return the suffixes of the native writers that fit, for messages.
+
+    Parameters
+    ----------
+    fits
+        Returns whether the suffixes of a writer class are listed.
+    """
     found: list[str] = []
     for entry in BACKENDS:
         if entry.suffixes:
@@ -427,13 +433,26 @@ def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:
 
 
 def is_folder_format(name: str) -> bool:
-    """Return whether an image of this name, by its suffix, is a folder."""
+    """Return whether an image of this name, by its suffix, is a folder.
+
+    Parameters
+    ----------
+    name
+        File name, path or URL; a slash at the end and the case are ignored.
+    """
     name = name.rstrip("/").lower()
     return any(entry.makes_folders and name.endswith(entry.suffixes) for entry in BACKENDS)
 
 
 def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
     """Return the writer for a file name's suffix.
+
+    Parameters
+    ----------
+    name
+        File name, path or URL.
+    backend
+        Name or alias of the backend that writes; None: the backend of the suffix.
 
     Raises
     ------
