@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 __all__ = [
     "cache_folder",
     "data_folder",
+    "folded_name",
     "interrupt_group",
     "long_path",
     "open_failure",
@@ -217,6 +219,15 @@ def reserved_name(name: str) -> str | None:
 def unusable_name(name: str) -> str | None:
     """Return why this system cannot have a file of this name; None if it can."""
     return reserved_name(name) if _system() == "win32" else None
+
+
+def folded_name(name: str) -> str:
+    """Return what is equal for names that some file system takes for the same name.
+
+    Windows and macOS ignore the case of letters by default, and macOS also the difference between
+    a composed letter and the letter with its combining mark (Unicode's forms NFC and NFD).
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def long_path(path: Path, room: int = 0) -> Path:
