@@ -11,6 +11,7 @@ import os
 import posixpath
 import re
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -264,7 +265,8 @@ def path_or_url(target: str | os.PathLike[str]) -> Path | str:
     Raises
     ------
     BadArgument
-        `target` is empty, has a NUL character, or is not a path.
+        `target` is empty, has a NUL character, is not a path, or cannot be encoded for the file
+        system.
     """
     try:
         text = os.fspath(target)
@@ -281,6 +283,13 @@ def path_or_url(target: str | os.PathLike[str]) -> Path | str:
         return text
     if "\0" in text:
         raise BadArgument(f"{text!r}: a path cannot hold a NUL character.")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise BadArgument(
+            f"{text!a}: file names are encoded as {sys.getfilesystemencoding()} here, which lacks "
+            "some of these characters. Set PYTHONUTF8=1, or a locale with UTF-8."
+        ) from None
     if is_local_url:
         return _path_of_url(text)
     path = Path(text)

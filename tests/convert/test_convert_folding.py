@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -33,6 +36,10 @@ def test_other_names_are_not_folded_alike():
 
 @pytest.mark.parametrize(("one", "other"), SAME)
 def test_a_batch_writes_a_file_for_each_source(tmp_path: Path, one: str, other: str) -> None:
+    try:
+        os.fsencode(one + other)
+    except UnicodeEncodeError:
+        pytest.skip("the file system's encoding lacks these characters")
     source = tmp_path / "in"
     source.mkdir()
     for number, name in enumerate((one, other)):
@@ -55,3 +62,28 @@ def test_a_pattern_that_gives_two_channels_one_folded_name_is_refused(tmp_path: 
     )  # fmt: skip
     with pytest.raises(BadArgument, match="two new files would be called"):
         convert(tmp_path / "in.ome.tif", tmp_path / "%w.ome.tif")
+
+
+def test_a_name_that_cannot_be_encoded_is_refused(tmp_path: Path) -> None:
+    code = (
+        "import sys, bfbridge\n"
+        "for make in (bfbridge.BioReader, bfbridge.BioWriter):\n"
+        "    try:\n"
+        "        make('\\u212a.ome.tif')\n"
+        "    except bfbridge.errors.BadArgument as error:\n"
+        "        print(error)\n"
+    )
+    variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = os.environ | variables | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    encoding = subprocess.run(
+        [sys.executable, "-c", "import sys; print(sys.getfilesystemencoding())"],
+        env=environment, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    if encoding == "utf-8":
+        pytest.skip("file names are UTF-8 in every locale of this system")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.count(f"file names are encoded as {encoding} here") == 2, done.stderr
+    assert "Set PYTHONUTF8=1" in done.stdout
