@@ -1,8 +1,7 @@
 """The backend contract: records that describe images, and an abstract class for each direction.
 
-Arrays passed through this contract have five axes in the order T, C, Z, Y, X and native byte order.
-C counts channels x samples, the sample fastest, like the effective channels of Bio-Formats. Any
-strides are allowed.
+Arrays have the five axes T, C, Z, Y, X, native byte order and any strides. C counts channels x
+samples, the sample fastest, like the effective channels of Bio-Formats.
 
 Methods take `image`, the number of an image of the file, and `level`, the number of one of its
 levels; `index` is the grid position of a chunk along T, C, Z, Y, X; `options` are those of the
@@ -15,13 +14,13 @@ other backends. All methods documented as thread-safe are called from many threa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5
+from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5, StoredAs, StoredRanges
 from bfbridge.errors import Unsupported
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.runtime.writer_options import split_compression
@@ -44,6 +43,7 @@ __all__ = [
     "Modulo",
     "OpenOptions",
     "PixelSize",
+    "Placement",
     "Quantity",
     "ReaderBackend",
     "Region",
@@ -70,6 +70,22 @@ class PixelSize:
     x: Quantity | None = None
     y: Quantity | None = None
     z: Quantity | None = None
+
+
+class Placement(NamedTuple):
+    """Where an image lies in the pixel coordinates that the images of a file share.
+
+    Attributes
+    ----------
+    scene
+        Number of the scene that the image is, or is a tile of.
+    y, x
+        Of its first pixel, in pixels of full size; they may be negative.
+    """
+
+    scene: int
+    y: int
+    x: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +128,13 @@ class Level:
     chunk
         Stored block (TIFF tile or strip, Zarr chunk, the Java reader's preferred block), along the
         same axes. Requests aligned to it decode no chunk twice.
+    shard
+        Block that is stored as one object, of several chunks; None if each chunk is one.
     """
 
     shape: Shape5
     chunk: Shape5
+    shard: Shape5 | None = field(default=None, compare=False)
 
     @property
     def grid(self) -> ChunkGrid:
@@ -153,7 +172,10 @@ class Image:
     significant_bits
         Number of bits of each value that contain information (12 for a 12-bit camera in uint16).
     time_step
-        Time between two time points, if the record has it; the OME document may have more.
+        Between two time points, where the record says it; the OME document may know more.
+    placement
+        Where the image lies among the other images of the file; None where the format does not
+        store it in pixels.
     """
 
     name: str | None
@@ -169,6 +191,7 @@ class Image:
     label_of: int | None = None
     photo: bool = False
     time_step: Quantity | None = None
+    placement: Placement | None = None
 
     @property
     def is_mask(self) -> bool:
@@ -182,54 +205,6 @@ class Image:
             and self.samples == 1
             and self.dtype.kind in "biu"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAs:
-    """Encoding of the chunks of one level; equal encodings can be exchanged byte for byte.
-
-    Attributes
-    ----------
-    container
-        Container of the chunks: "tiff" or "zarr".
-    details
-        Everything that a decoder needs besides the bytes: compression, predictor, tables, ...
-    """
-
-    container: str
-    details: tuple[tuple[str, Any], ...]
-
-    def __getitem__(self, name: str) -> Any:
-        return dict(self.details)[name]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRanges:
-    """Byte ranges of the stored chunks of one level, for programs that fetch them by range.
-
-    Attributes
-    ----------
-    chunk
-        Shape of a stored chunk along T, C, Z, Y, X; chunks at the edge are stored in full.
-    dtype
-        Dtype as stored, with its byte order.
-    compression
-        "none", "deflate" (with zlib's header), "zstd", "lzw" or "packbits" (as in TIFF).
-    predictor
-        1 for none; 2: each sample is the difference to the same sample of the pixel before it.
-    interleaved
-        Whether the samples of a pixel are adjacent in a chunk.
-    locate
-        Returns the file (path or URL), offset and length of the chunk at a grid position; None for
-        a chunk of zeros that is not stored.
-    """
-
-    chunk: Shape5
-    dtype: np.dtype[Any]
-    compression: str
-    predictor: int
-    interleaved: bool
-    locate: Callable[[Shape5], tuple[str, int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +281,8 @@ class OpenOptions:
         this process. Backends without Java ignore it.
     timeout
         Seconds that Java may take to open the file, or for one call of ``read``; None for no limit.
+    thumbnails
+        Whether a thumbnail that Bio-Formats omits (Aperio SVS) is an image, the last one.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -316,6 +293,7 @@ class OpenOptions:
     backend_options: Mapping[str, Any] = field(default_factory=dict)
     isolated: bool = False
     timeout: float | None = None
+    thumbnails: bool = False
 
 
 class ReaderBackend(ABC):
@@ -327,10 +305,13 @@ class ReaderBackend(ABC):
         Name of the backend.
     waits
         Whether `read` mostly waits for a server, so that more threads than CPUs make it faster.
+    rectangles
+        Left, top, width, height of scenes on one plane, by number (None: it has none), in pixels.
     """
 
     name: ClassVar[str]
     waits: bool = False
+    rectangles: Mapping[int | None, tuple[int, int, int, int]] | None = None
 
     @classmethod
     @abstractmethod
@@ -363,27 +344,22 @@ class ReaderBackend(ABC):
 
     def reads_parts(self, image: int, level: int) -> bool:
         """Return whether reading a part of a chunk is clearly faster than reading all of it."""
-        del image, level
         return False
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
         """Return the colours of an indexed `channel`, 3 x values, or None for other images."""
-        del image, channel
         return None
 
     def icc_profile(self, image: int) -> bytes | None:
         """Return the ICC colour profile stored with an RGB image, or None."""
-        del image
         return None
 
     def modulo(self, image: int) -> Mapping[str, Any]:
         """Return the further axis in each of the axes "Z", "C", "T" that contains one."""
-        del image
         return {}
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return the encoding of all chunks of a level, or None if they cannot be copied."""
-        del image, level
         return None
 
     def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
@@ -398,7 +374,6 @@ class ReaderBackend(ABC):
         Unsupported
             Chunks cannot be fetched by range and decoded separately; the message is the reason.
         """
-        del image, level
         raise Unsupported(f"the {self.name} backend does not know byte ranges of chunks")
 
     @abstractmethod
@@ -413,6 +388,10 @@ class ReaderBackend(ABC):
     @abstractmethod
     def original_metadata(self) -> Mapping[str, Any]:
         """Metadata of the format, flat, under the format's own names."""
+
+    def own_metadata(self) -> str | None:
+        """Return the format's own document, such as a CZI file's XML; None where it has none."""
+        return None
 
     @property
     @abstractmethod
@@ -520,7 +499,6 @@ class WriterBackend(ABC):
     @classmethod
     def supports_levels(cls, target: str) -> bool:
         """Return whether files of the name `target` have lower resolution levels."""
-        del target
         return True
 
     @classmethod
@@ -533,7 +511,6 @@ class WriterBackend(ABC):
         cls, stored: StoredAs, chunk: Shape5, options: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return the options with which chunks of this encoding are stored unchanged."""
-        del stored, chunk
         return dict(options)
 
     @classmethod
@@ -583,7 +560,6 @@ class WriterBackend(ABC):
     @classmethod
     def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
         """Return whether chunks of this encoding can be stored unchanged with these options."""
-        del stored, image, options
         return False
 
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Chunk grids: the division of a level into chunks, and the position of each chunk.
+"""Chunks: how a level is divided into them, where each lies, and how they are encoded.
 
 Used by the engine and by every backend. Coordinates are along T, C, Z, Y, X.
 """
@@ -8,10 +8,22 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["AXES", "ChunkGrid", "Shape5", "chunk_parts", "chunk_ranges"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "AXES",
+    "ChunkGrid",
+    "Shape5",
+    "StoredAs",
+    "StoredRanges",
+    "chunk_parts",
+    "chunk_ranges",
+]
 
 AXES = "TCZYX"
 Shape5 = tuple[int, int, int, int, int]
@@ -145,3 +157,51 @@ def chunk_parts(
             inside.append(slice(low - origin, high - origin))
             target.append(slice(low - a, high - a))
         yield index, tuple(inside), tuple(target)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAs:
+    """Encoding of the chunks of one level; equal encodings can be exchanged byte for byte.
+
+    Attributes
+    ----------
+    container
+        Container of the chunks: "tiff" or "zarr".
+    details
+        Everything that a decoder needs besides the bytes: compression, predictor, tables, ...
+    """
+
+    container: str
+    details: tuple[tuple[str, Any], ...]
+
+    def __getitem__(self, name: str) -> Any:
+        return dict(self.details)[name]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRanges:
+    """Byte ranges of the stored chunks of one level, for programs that fetch them by range.
+
+    Attributes
+    ----------
+    chunk
+        Shape of a stored chunk along T, C, Z, Y, X; chunks at the edge are stored in full.
+    dtype
+        Dtype as stored, with its byte order.
+    compression
+        "none", "deflate" (with zlib's header), "zstd", "lzw" or "packbits" (as in TIFF).
+    predictor
+        1 for none; 2: each sample is the difference to the same sample of the pixel before it.
+    interleaved
+        Whether the samples of a pixel are adjacent in a chunk.
+    locate
+        Returns the file (path or URL), offset and length of the chunk at a grid position; None for
+        a chunk of zeros that is not stored.
+    """
+
+    chunk: Shape5
+    dtype: np.dtype[Any]
+    compression: str
+    predictor: int
+    interleaved: bool
+    locate: Callable[[Shape5], tuple[str, int, int] | None]

@@ -91,6 +91,9 @@ class BioReader(BfioNames, ImageView):
         `TookTooLong` is raised, the worker process is ended, and the next read starts a new one.
         With it `isolated` is True by default, because a thread of this process cannot be ended.
         Without effect for formats that need no Java.
+    thumbnails
+        Whether a thumbnail that Bio-Formats omits (that of Aperio SVS) is an image too, after all
+        others, and therefore in `associated`.
 
     Raises
     ------
@@ -126,6 +129,7 @@ class BioReader(BfioNames, ImageView):
         name: str | None = None,
         isolated: bool | None = None,
         timeout: float | None = None,
+        thumbnails: bool = False,
     ) -> None:
         self.clean_metadata = flag(clean_metadata, "clean_metadata")
         self._whole_document = series is None
@@ -158,6 +162,7 @@ class BioReader(BfioNames, ImageView):
                 backend_options=backend_options,
                 isolated=_is_isolated(isolated, timeout),
                 timeout=None if timeout is None else number(timeout, "timeout", positive=True),
+                thumbnails=flag(thumbnails, "thumbnails"),
             ),
             backend_name=backend,
             cache=_as_cache(cache),

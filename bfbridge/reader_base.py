@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -34,6 +35,8 @@ class FileReader(ReaderBackend):
     leaves_options
         Whether a file that is opened with ``backend_options`` is left to another backend
         (`Unsupported`). Otherwise options are an error (`BadArgument`).
+    option_names
+        Options that the backend reads itself.
     source
         The file, for its name.
     access
@@ -43,6 +46,7 @@ class FileReader(ReaderBackend):
     """
 
     leaves_options: ClassVar[bool] = False
+    option_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, source: Source, access: RandomAccess, options: OpenOptions) -> None:
         self.source = source
@@ -67,9 +71,12 @@ class FileReader(ReaderBackend):
         LimitExceeded
             The file declares more than the limits allow.
         BadArgument
-            ``options.backend_options`` is not empty; `Unsupported` if `leaves_options`.
+            ``options.backend_options`` has other names than `option_names`; `Unsupported` if
+            `leaves_options`.
         """
-        refuse_options(cls.name, options, leave=cls.leaves_options)
+        given = options.backend_options
+        others = {name: value for name, value in given.items() if name not in cls.option_names}
+        refuse_options(cls.name, replace(options, backend_options=others), leave=cls.leaves_options)
         access = cls.open_access(source, options)
         try:
             return cls(source, access, options)

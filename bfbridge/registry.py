@@ -1,20 +1,24 @@
 """Selection of the backend for a file: a static table, and tests of the content.
 
-Order: omezarr for a Zarr store, ometiff for a TIFF file that it supports completely, czi, lif and
-nd2 for files of these formats that they support completely, pictures for GIF, PNG, BMP, Targa,
-JPEG, JPEG 2000, WebP and PNM, Bio-Formats for all others. Backends of third parties come from the
-entry-point group ``bfbridge.backends``. They are loaded only if a name selects one, or if none of
-bfbridge's own backends reads the file: Bio-Formats, which claims all content, does not know the
-format or is not installed.
+Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, czi, lif and nd2 for
+files of these formats they fully understand, pictures for GIF, PNG, BMP, Targa, JPEG, JPEG 2000,
+WebP and PNM, Bio-Formats for all else.
+Backends of third parties come from the entry-point group ``bfbridge.backends``. Those whose module
+has a ``PRIORITY`` above 0 are tried before ours. The others are used only when a name asks for one,
+or when none of ours reads the file: Bio-Formats, which claims all content, knows no such format or
+is not installed.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import (
@@ -41,10 +45,14 @@ __all__ = [
     "Entry",
     "find",
     "is_folder_format",
+    "is_zipped_folder",
     "open_reader",
+    "preferred",
+    "read_suffixes",
     "suffixes_of_writers",
     "third_party",
     "writer_for",
+    "written_suffixes",
 ]
 
 log = logging.getLogger("bfbridge")
@@ -123,6 +131,8 @@ class Entry:
         (source, first bytes) -> whether the content looks like a format of this backend.
     suffixes
         Suffixes of the files that it writes by default.
+    zip_suffixes
+        Suffixes of images that are a folder in a ZIP file.
     makes_folders
         Whether it writes a folder instead of a file.
     extra
@@ -137,6 +147,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     makes_folders: bool = False
+    zip_suffixes: tuple[str, ...] = ()
     extra: str = ""
     distribution: str = ""
 
@@ -167,6 +178,19 @@ class Entry:
             raise self._broken("it lacks READER or WRITER: a class, or None")
         return module
 
+    def load_priority(self) -> int:
+        """Import a third party's module, and return its ``PRIORITY``; 0 without one.
+
+        Raises
+        ------
+        MissingExtra, Unsupported
+            The module cannot be used, or its priority is no integer.
+        """
+        priority = getattr(self.load(), "PRIORITY", 0)
+        if not isinstance(priority, int):
+            raise self._broken(f"its PRIORITY is {priority!r}, not an integer")
+        return priority
+
     def _broken(self, why: str) -> Unsupported:
         whose = f" of {self.distribution}" if self.distribution else ""
         return Unsupported(
@@ -183,6 +207,7 @@ BACKENDS: tuple[Entry, ...] = (
         aliases=("zarr", "zarr3", "tensorstore", "ome-zarr"),
         suffixes=(".zarr",),
         makes_folders=True,
+        zip_suffixes=(".zarr.zip", ".ozx"),
         extra="omezarr",
     ),
     Entry(
@@ -280,9 +305,28 @@ def third_party() -> tuple[Entry, ...]:
     """
     from importlib.metadata import entry_points
 
+    return _third_party(entry_points, _search_path())
+
+
+def _search_path() -> tuple[tuple[str, int], ...]:
+    """Return the folders of ``sys.path`` and when each changed last, by an installation for one."""
+    found = []
+    for folder in sys.path:
+        try:
+            changed = os.stat(folder or ".").st_mtime_ns
+        except OSError:
+            changed = 0
+        found.append((folder, changed))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1)
+def _third_party(read: Callable[..., Any], path: tuple[tuple[str, int], ...]) -> tuple[Entry, ...]:
+    """Read the entry points, which takes milliseconds, once for each state of the search path."""
+    del path
     found: dict[str, Entry] = {}
     ours = {name for entry in BACKENDS for name in (entry.name, *entry.aliases)}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in read(group=ENTRY_POINT_GROUP):
         name = point.name.lower()
         if name in ours or name in found:
             log.debug("the plug-in %r (%s) is left out: its name is taken", name, point.value)
@@ -292,6 +336,18 @@ def third_party() -> tuple[Entry, ...]:
         module = point.value.partition(":")[0].strip()
         found[name] = Entry(name, module, claims=lambda source, head: True, distribution=brought)
     return tuple(found.values())
+
+
+def preferred() -> tuple[Entry, ...]:
+    """Return the backends of third parties that are tried before ours, highest priority first."""
+    found = []
+    for entry in third_party():
+        # What is broken is told by `doctor`, and when the plug-in is asked for.
+        with suppress(BfbridgeError):
+            priority = entry.load_priority()
+            if priority > 0:
+                found.append((priority, entry))
+    return tuple(entry for _, entry in sorted(found, key=lambda pair: -pair[0]))
 
 
 def open_reader(
@@ -322,21 +378,16 @@ def open_reader(
     """
     # A store by URL first: servers answer requests for a folder in different ways, or not at all.
     store = source.url is not None and _is_zarr(source, b"")
-    if not store and not source.exists() and not _is_synthetic(source):
-        raise FileMissing(f"{source.name}: no such file or folder.")
-    if source.path is not None and is_partial(source.path):
-        raise UnreadableFile(
-            f"{source.name}: this is the unfinished file of a writer that is still open, or was "
-            "killed. Open the finished image; the next writer of it clears this folder."
-        )
-    head = source.head() if not store and source.exists() else b""
-    empty = not head and not store and source.exists() and not source.is_dir()
-    if empty and not _is_synthetic(source):
-        raise UnreadableFile(f"{source.name}: the file is empty (0 bytes).")
+    head = b"" if store else _head_of(source)
     if backend is not None:
         return _open_named(source, options, find(backend, lambda entry: entry.claims(source, head)))
     reasons: list[str] = []
     unknown: BfbridgeError | None = None
+    first = preferred() if head or store or source.is_dir() else ()
+    for entry in first:
+        opened = _try(entry, source, options, reasons)
+        if opened is not None:
+            return opened
     for entry in (each for each in BACKENDS if each.claims(source, head)):
         try:
             opened = _try(entry, source, options, reasons)
@@ -347,7 +398,7 @@ def open_reader(
             continue
         if opened is not None:
             return opened
-    for entry in third_party():
+    for entry in (each for each in third_party() if each not in first):
         opened = _try(entry, source, options, reasons)
         if opened is not None:
             return opened
@@ -359,6 +410,22 @@ def open_reader(
             f"of {', '.join(ZARR_KEYS)}). Open the image file inside it."
         )
     raise UnreadableFile(f"{source.name}: no backend reads this file. " + " ".join(reasons))
+
+
+def _head_of(source: Source) -> bytes:
+    """Return the first bytes of a file that exists and is complete; none of a folder."""
+    if not source.exists() and not _is_synthetic(source):
+        raise FileMissing(f"{source.name}: no such file or folder.")
+    if source.path is not None and is_partial(source.path):
+        raise UnreadableFile(
+            f"{source.name}: this is the unfinished file of a writer that is still open, or was "
+            "killed. Open the finished image; the next writer of it clears this folder."
+        )
+    head = source.head() if source.exists() else b""
+    empty = not head and source.exists() and not source.is_dir()
+    if empty and not _is_synthetic(source):
+        raise UnreadableFile(f"{source.name}: the file is empty (0 bytes).")
+    return head
 
 
 def _is_synthetic(source: Source) -> bool:
@@ -444,6 +511,12 @@ def is_folder_format(name: str) -> bool:
     return any(entry.makes_folders and name.endswith(entry.suffixes) for entry in BACKENDS)
 
 
+def is_zipped_folder(name: str) -> bool:
+    """Whether an image of this name, by its suffix, is a folder in a ZIP file."""
+    name = name.lower()
+    return any(entry.zip_suffixes and name.endswith(entry.zip_suffixes) for entry in BACKENDS)
+
+
 def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
     """Return the writer for a file name's suffix.
 
@@ -462,23 +535,25 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
     lowered = name.lower()
     writer: type[WriterBackend]
     if backend is not None:
-        entry = find(backend, lambda entry: lowered.endswith(entry.suffixes))
+        entry = find(backend, lambda entry: lowered.endswith(entry.suffixes + entry.zip_suffixes))
         writer = entry.load().WRITER
         if writer is None:
             raise BadArgument(f"backend={backend!r} cannot write, only read.")
         return writer
-    for entry in BACKENDS:
-        if entry.suffixes and lowered.endswith(entry.suffixes):
-            writer = entry.load().WRITER
-            return writer
-    for entry in third_party():
-        with suppress(BfbridgeError):
-            module = entry.load()
-            if module.WRITER is not None and lowered.endswith(_written_suffixes(module)):
-                writer = module.WRITER
-                return writer
+    first = preferred()
+    found = next((each for each in first if lowered.endswith(written_suffixes(each))), None)
+    if found is None:
+        ours = ((entry, entry.suffixes + entry.zip_suffixes) for entry in BACKENDS)
+        found = next((entry for entry, suffixes in ours if lowered.endswith(suffixes)), None)
+    plug_ins = third_party()
+    if found is None:
+        found = next((each for each in plug_ins if lowered.endswith(written_suffixes(each))), None)
+    if found is not None:
+        writer = found.load().WRITER
+        return writer
     native = {suffix for entry in BACKENDS for suffix in entry.suffixes}
-    # Only the jar knows which suffixes Bio-Formats writes.
+    native.update(suffix for entry in plug_ins for suffix in written_suffixes(entry))
+    # Which suffixes Bio-Formats writes only its jar knows.
     try:
         java = BACKENDS[-1].load()
         others: tuple[str, ...] = java.writable_suffixes()
@@ -496,6 +571,23 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
     )
 
 
-def _written_suffixes(module: Any) -> tuple[str, ...]:
-    """Return the suffixes in ``SUFFIXES`` of a third party's module, in lower case."""
-    return tuple(str(suffix).lower() for suffix in getattr(module, "SUFFIXES", ()))
+def written_suffixes(entry: Entry) -> tuple[str, ...]:
+    """Return the suffixes that a third party's backend writes, in lower case."""
+    with suppress(BfbridgeError):
+        module = entry.load()
+        if module.WRITER is not None:
+            return _suffixes(module, "SUFFIXES")
+    return ()
+
+
+def read_suffixes(entry: Entry) -> tuple[str, ...]:
+    """Return the suffixes of files that a third party's backend says it reads, in lower case."""
+    with suppress(BfbridgeError):
+        module = entry.load()
+        if module.READER is not None:
+            return _suffixes(module, "READ_SUFFIXES") or _suffixes(module, "SUFFIXES")
+    return ()
+
+
+def _suffixes(module: Any, name: str) -> tuple[str, ...]:
+    return tuple(str(suffix).lower() for suffix in getattr(module, name, ()))

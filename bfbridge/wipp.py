@@ -34,7 +34,11 @@ __all__ = ["main"]
 LOG_FORMAT = "%(asctime)s - %(name)-8s - %(levelname)-8s - %(message)s"
 LOG_DATE = "%d-%b-%y %H:%M:%S"
 EXTENSIONS = (".ome.tif", ".ome.zarr")
-TILE = 1024
+WIPP_TIFF = {"tile": 1024, "whole_tiles": True, "compression": "lzw", "pyramid": False}
+"""Options of the files that the platform makes of uploads."""
+SPLIT = "series,c,t"
+CONVERT_OPTIONS = {"split": SPLIT, "suffix": EXTENSIONS[0], **WIPP_TIFF}
+"""Options of `bfbridge.convert` that make such files."""
 
 log = logging.getLogger("bfbridge.wipp")
 
@@ -116,9 +120,9 @@ def _run(parsed: argparse.Namespace) -> int:
     images = parsed.inpDir / "images"
     folder = images if images.is_dir() else parsed.inpDir
     pattern = parsed.filePattern.strip() or ".*"
-    options: dict[str, Any] = {"split": "series,c,t", "max_workers": _number("NUM_THREADS")}
+    options: dict[str, Any] = {"split": SPLIT, "max_workers": _number("NUM_THREADS")}
     if extension == ".ome.tif":
-        options |= {"tile": TILE, "compression": "lzw", "pyramid": False}
+        options |= WIPP_TIFF
     if parsed.preview:
         return _preview(folder, pattern, parsed.outDir, extension, read_options(options)[0])
     done = convert_many(

@@ -251,8 +251,8 @@ class BioWriter(ImageWriter):
     Parameters
     ----------
     file_path
-        Target; its suffix selects the format. OME-Zarr can also be written to URLs that fsspec
-        supports (``"s3://bucket/cells.ome.zarr"``).
+        Target, a path or a URL that fsspec supports (``"s3://bucket/cells.ome.zarr"``); its suffix
+        selects the format. Formats other than OME-Zarr are uploaded to a URL when complete.
     max_workers
         Chunks encoded at once. Default: the CPUs this process may use; 16 at least for a URL.
     backend
@@ -350,7 +350,10 @@ class BioWriter(ImageWriter):
                 inplace.refuse_url(place)
             ome = document_of(metadata, series)
             target = inplace.target_of(
-                place, overwrite=flag(overwrite, "overwrite"), durable=flag(durable, "durable")
+                place,
+                writer,
+                overwrite=flag(overwrite, "overwrite"),
+                durable=flag(durable, "durable"),
             )
             super().__init__(inplace.new_file(target, writer, ome, plan), 0)
             self._set_up(image if metadata is None else None, given)

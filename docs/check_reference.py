@@ -13,7 +13,17 @@ from pathlib import Path
 
 import bfbridge
 
-MODULES = ("aics", "backend", "errors", "limits", "patches", "registry", "testing", "wipp")
+MODULES = (
+    "aics",
+    "backend",
+    "errors",
+    "large_image",
+    "limits",
+    "patches",
+    "registry",
+    "testing",
+    "wipp",
+)
 # Values, not objects with a page.
 VALUES = {"JAR_VERSION", "__version__"}
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["BioFormatsWriter", "writable_suffixes"]
 
 _CHUNK = 1024
+"""Sides of a block, and of a tile of an OME-TIFF, as in bfio."""
 # Seconds for which an interrupted caller waits until Java has closed the file.
 _PATIENCE = 3.0
 # The 32-bit offsets of TIFF do not reach further; headers and directories need some space.
@@ -169,6 +170,13 @@ class BioFormatsWriter(WriterBackend):
             codec = _codec(java, self._compression, self._target)
             if codec is not None:
                 java.setCompression(codec)
+            tiled = self._target.name.lower().endswith(_OME_TIFF)
+            if tiled:
+                height, width = self._tile()
+                java.setTileSizeX(width)
+                java.setTileSizeY(height)
+                if codec is None:
+                    java.setCompression("zlib")
             java.setInterleaved(True)
             java.setWriteSequentially(True)
             if _bytes(self._images) > _BIG_TIFF and hasattr(java, "setBigTiff"):
@@ -181,10 +189,19 @@ class BioFormatsWriter(WriterBackend):
                         java.setResolution(level)
                     for plane, position in enumerate(self._positions(number)):
                         check_wanted()
-                        data = _plane_data(spool.plane(number, level, *position))
-                        java.saveBytes(plane, machine.bytes(data))
+                        pixels = spool.plane(number, level, *position)
+                        if tiled:
+                            _save_tiles(java, plane, pixels, (height, width))
+                        else:
+                            java.saveBytes(plane, machine.bytes(_plane_data(pixels)))
         finally:
             java.close()
+
+    def _tile(self) -> tuple[int, int]:
+        """Return rows and columns of a tile: 1024, or less for small images."""
+        shapes = [spec.image.levels[0].shape for spec in self._images]
+        height, width = (max(shape[axis] for shape in shapes) for axis in (3, 4))
+        return _tile_side(height), _tile_side(width)
 
     def _store(self) -> Any:
         """Return the metadata store for Java's writers; pixels are little-endian there."""
@@ -338,6 +355,21 @@ def _bytes(images: Sequence[ImageSpec]) -> int:
         for spec in images
         for level in spec.image.levels
     )
+
+
+def _tile_side(size: int) -> int:
+    """Return the side of a tile; TIFF wants multiples of 16."""
+    return min(_CHUNK, -(-size // 16) * 16)
+
+
+def _save_tiles(java: Any, number: int, plane: np.ndarray[Any, Any], tile: tuple[int, int]) -> None:
+    """Write a plane, samples x Y x X, by tiles; Java misplaces the samples if it divides planes."""
+    _, height, width = plane.shape
+    for y in range(0, height, tile[0]):
+        for x in range(0, width, tile[1]):
+            box = plane[:, y : y + tile[0], x : x + tile[1]]
+            _, rows, columns = box.shape
+            java.saveBytes(number, machine.bytes(_plane_data(box)), x, y, columns, rows)
 
 
 def _plane_data(plane: np.ndarray[Any, Any]) -> bytes:

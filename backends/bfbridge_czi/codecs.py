@@ -5,13 +5,13 @@ imagecodecs decompresses; every result is compared with the declared size.
 
 from __future__ import annotations
 
-import struct
 from typing import Any, Final, NamedTuple
 
 import imagecodecs
 import numpy as np
 
 from bfbridge.runtime.thread_buffer import ThreadBuffer
+from bfbridge.tiff.jpegxr import jpegxr_size
 from bfbridge_czi.layout import JPEGXR, UNCOMPRESSED, ZSTD1, PixelKind
 
 __all__ = [
@@ -29,12 +29,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 KEPT_BYTES: Final = 32 << 20
 _BAND: Final = 128 << 10
 _JPEGXR_MAGIC: Final = b"II\xbc"
-_WIDTH, _HEIGHT, _STREAM = 0xBC80, 0xBC81, 0xBCC0
-# The standard defines about forty.
-_MOST_TAGS: Final = 64
-# OUTPUT_CLR_FMT and OUTPUT_BITDEPTH of ITU-T T.832, 8.3.
-_JPEGXR_GREY, _JPEGXR_RGB = 0, 7
-_JPEGXR_DEPTHS: Final = {"uint8": 1, "uint16": 2, "float32": 7}
 
 
 class DamagedSubblock(Exception):
@@ -182,7 +176,7 @@ def _jpegxr(data: Any, kind: PixelKind, shape: tuple[int, int]) -> Decoded:
         rows, columns = rows_and_columns(len(flat), kind, shape)
         pixels = flat.view(kind.dtype).reshape(rows, columns, kind.samples)
         return Decoded(pixels, kind.samples > 1, False)
-    size = _jpegxr_size(data, kind)
+    size = jpegxr_size(data, kind.dtype, kind.samples)
     if size is None or size[0] not in (rows, rows - 1) or size[1] not in (columns, columns - 1):
         raise DamagedSubblock(f"its JPEG-XR headers do not declare {columns} x {rows} pixels")
     pixels = imagecodecs.jpegxr_decode(data)
@@ -196,57 +190,6 @@ def _jpegxr(data: Any, kind: PixelKind, shape: tuple[int, int]) -> Decoded:
         raise DamagedSubblock(f"its JPEG-XR image contains {pixels.dtype}, not {kind.dtype}")
     # The decoder returns red, green, blue.
     return Decoded(pixels, False, False)
-
-
-def _jpegxr_size(data: memoryview, kind: PixelKind) -> tuple[int, int] | None:
-    """Return the height and width that a JPEG-XR file declares; None if it contradicts itself.
-
-    Checked before decoding: the decoder allocates memory for the size that the container declares;
-    a stream of another size or format makes it write outside that memory, or end the process.
-
-    Parameters
-    ----------
-    data
-        The file.
-    kind
-        Expected type of a pixel.
-    """
-    tags = _jpegxr_tags(data)
-    size = tags.get(_HEIGHT, 0), tags.get(_WIDTH, 0)
-    begin = tags.get(_STREAM, len(data))
-    stream = bytes(data[begin : begin + 32])
-    if len(stream) < 32 or not stream.startswith(b"WMPHOTO\0"):
-        return None
-    # ITU-T T.832, 8.3: flags, formats, then width and height minus one, of 16 or 32 bits.
-    tiled, windowed = bool(stream[9] & 0x80), bool(stream[10] & 0x20)
-    length = 2 if stream[10] & 0x80 else 4
-    width, height = struct.unpack_from(">HH" if length == 2 else ">II", stream, 12)
-    colors = _JPEGXR_GREY if kind.samples == 1 else _JPEGXR_RGB
-    wanted = colors << 4 | _JPEGXR_DEPTHS.get(kind.dtype.name, 0xF)
-    if (height + 1, width + 1) != size or stream[11] != wanted:
-        return None
-    if not tiled and not windowed:
-        # 8.4: the colour format of the planes: grey, or one of three formats of luma and chroma.
-        planes = stream[12 + 2 * length] >> 5
-        if (planes == 0) != (kind.samples == 1) or planes > 3:
-            return None
-    return size
-
-
-def _jpegxr_tags(data: memoryview) -> dict[int, int]:
-    """Return the numbers of a JPEG-XR file's directory (ITU-T T.832, annex A).
-
-    Empty for a directory that is too long: the decoder prints a line for each unknown entry.
-    """
-    at = struct.unpack_from("<I", data, 4)[0] if len(data) >= 8 else 0
-    count = struct.unpack_from("<H", data, at)[0] if at + 2 <= len(data) else 0
-    tags: dict[int, int] = {}
-    if count > _MOST_TAGS or at + 2 + 12 * count > len(data):
-        return tags
-    for entry in range(at + 2, at + 2 + 12 * count, 12):
-        tag, kind, _, value = struct.unpack_from("<HHII", data, entry)
-        tags[tag] = value & 0xFFFF if kind == 3 else value
-    return tags
 
 
 def put_pixels(decoded: Decoded, out: Array) -> None:

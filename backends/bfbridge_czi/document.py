@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -81,7 +82,9 @@ def document_xml(
     root = metadata.root
     instrument = read_instrument(root)
     drawings = rois(root)
-    children = [*_plate(metadata, len(images)), experimenter(root), instrument.element]
+    single = Counter(scene.number for scene in scenes)
+    plate = _plate(metadata, len(images)) if len(single) == len(scenes) else ()
+    children = [*plate, experimenter(root), instrument.element]
     acquired = metadata.acquired or _first_time(file)
     stamps = time_stamps(file)
     folded: dict[Element, Mapping[str, Modulo]] = {}
@@ -90,7 +93,10 @@ def document_xml(
         add_text(element, "AcquisitionDate", acquired)
         add(element, "ExperimenterRef", ID="Experimenter:0")
         if index < len(scenes):
-            _add_scene(element, index, image, file, metadata, scenes[index], instrument, stamps)
+            scene = scenes[index]
+            known = metadata.positions if single[scene.number] == 1 else []
+            position = known[scene.number] if scene.number < len(known) else None
+            _add_scene(element, index, image, file, metadata, scene, instrument, position, stamps)
         else:
             add(element, "InstrumentRef", ID="Instrument:0")
             _add_plain_pixels(element, index, image, metadata)
@@ -132,6 +138,7 @@ def _add_scene(
     metadata: CziMetadata,
     scene: Scene,
     instrument: Instrument,
+    place: StagePosition | None,
     stamps: Sequence[float],
 ) -> None:
     """Append the elements after the experimenter to the Image element of a scene."""
@@ -143,7 +150,7 @@ def _add_scene(
     if instrument.objective is not None:
         _add_objective_settings(element, instrument.objective, first(information, "Image"))
     _add_environment(element, first(information, "Environment"))
-    planes = _planes(index, file, metadata, scene, stamps)
+    planes = _planes(file, metadata, scene, place, stamps)
     if planes and planes[0].known:
         label = add(element, "StageLabel", Name=f"Scene position #{index}")
         for axis in "XYZ":
@@ -250,14 +257,17 @@ def _add_planes(pixels: Element, planes: Sequence[_PlanePosition], scene: Scene)
 
 
 def _planes(
-    index: int, file: CziFile, metadata: CziMetadata, scene: Scene, stamps: Sequence[float]
+    file: CziFile,
+    metadata: CziMetadata,
+    scene: Scene,
+    position: StagePosition | None,
+    stamps: Sequence[float],
 ) -> list[_PlanePosition]:
-    """Return every plane of a scene; channels vary fastest, then Z, then T."""
+    """Return every plane of a scene, channels fastest, then Z, then T."""
     size_t, size_c, size_z = scene.sizes
     tiles = scene.levels[0]
     count = size_t * size_c * size_z
     start = None if metadata.acquired is None else _seconds(metadata.acquired)
-    position = metadata.positions[index] if index < len(metadata.positions) else None
     begins = np.searchsorted(tiles.plane, np.arange(count + 1))
     planes = []
     for t in range(size_t):

@@ -29,6 +29,7 @@ __all__ = [
     "ScenePlan",
     "SubblockTiles",
     "plan_scenes",
+    "scene_rectangles",
 ]
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -101,11 +102,17 @@ class Scene:
         Numbers of positions of the axes H, I and R that are folded into T, channels and Z.
     levels
         Full size first.
+    number
+        Of the scene; differs from the image's number if the tiles of a mosaic are images.
+    origin
+        (y, x) of the first pixel in the coordinates of the file.
     """
 
     sizes: tuple[int, int, int]
     folded: tuple[int, int, int]
     levels: tuple[SubblockTiles, ...]
+    number: int = 0
+    origin: tuple[int, int] = (0, 0)
 
     def plane(self, t: int, channel: int, z: int) -> int:
         """Return the number of a plane: Z varies fastest, then channels, then T."""
@@ -138,15 +145,18 @@ class ScenePlan(NamedTuple):
     scenes: int
 
 
-def plan_scenes(file: CziFile, *, grouped: bool = True) -> ScenePlan:
-    """Assign the subblocks of a file to images, in the order of Bio-Formats' series.
+def plan_scenes(file: CziFile, *, grouped: bool = True, stitched: bool = True) -> ScenePlan:
+    """Sort the subblocks of a file into images, in Bio-Formats' order of series.
 
     Parameters
     ----------
     file
         The file.
     grouped
-        Bio-Formats' setGroupFiles, which affects how it handles missing planes.
+        Bio-Formats' setGroupFiles, by which it guesses where planes are missing.
+    stitched
+        False: each tile of a mosaic is an image, at full size only. Tiles that a scene lacks are
+        left out; Bio-Formats makes black images of them.
 
     Raises
     ------
@@ -164,6 +174,8 @@ def plan_scenes(file: CziFile, *, grouped: bool = True) -> ScenePlan:
     series = axes.series()
     count = int(series.max()) + 1
     _check_counts(file, axes, kind, count)
+    if not stitched:
+        return ScenePlan(kind, _tile_images(file, axes, kind, level, series), axes.scenes)
     _check_guesses(blocks, axes, level, count, grouped=grouped)
     scenes = []
     order = np.argsort(series, kind="stable")
@@ -172,12 +184,37 @@ def plan_scenes(file: CziFile, *, grouped: bool = True) -> ScenePlan:
         if not len(chosen):
             raise Unsupported(f"a CZI file in which scene {number} has no subblock")
         levels = _scene_levels(blocks, axes, level, chosen, factor)
-        scenes.append(Scene(axes.sizes, axes.folded, levels))
+        corner = _corner(blocks, chosen[level[chosen] == 0])
+        scenes.append(Scene(axes.sizes, axes.folded, levels, number, corner))
     return ScenePlan(kind, scenes, axes.scenes)
 
 
+def _tile_images(
+    file: CziFile, axes: _CziAxes, kind: PixelKind, level: Array, series: Array
+) -> list[Scene]:
+    """Return every tile as an image, scene by scene."""
+    blocks, tiles = file.blocks, int(axes.mosaic.max()) + 1
+    numbers = series * tiles + axes.mosaic
+    base = np.flatnonzero(level == 0)
+    found, ordinal = np.unique(numbers[base], return_inverse=True)
+    _check_counts(file, axes, kind, len(found))
+    order = np.argsort(ordinal, kind="stable")
+    ends = np.searchsorted(ordinal[order], np.arange(1, len(found)))
+    images = []
+    for chosen in np.split(base[order], ends):
+        levels = _scene_levels(blocks, axes, level, chosen, 1)
+        number, corner = int(series[chosen[0]]), _corner(blocks, chosen)
+        images.append(Scene(axes.sizes, axes.folded, levels, number, corner))
+    return images
+
+
+def _corner(blocks: Blocks, chosen: Array) -> tuple[int, int]:
+    """Return (y, x) of the first pixel that subblocks cover."""
+    return int(blocks.y[chosen].min()), int(blocks.x[chosen].min())
+
+
 def _check_counts(file: CziFile, axes: _CziAxes, kind: PixelKind, count: int) -> None:
-    """Compare the sizes that the directory declares with the limits."""
+    """Compare what a few numbers of the directory declare with the limits."""
     limits, least = file.limits, len(file.blocks)
     check(count, max(limits.images, least), "number of images", file.name)
     channels = count * axes.sizes[1] * kind.samples
@@ -326,7 +363,7 @@ def _scene_levels(
     if not len(base):
         raise Unsupported("a CZI file with a pyramid without its full size")
     _check_tiles(blocks, axes, base)
-    left, top = int(blocks.x[base].min()), int(blocks.y[base].min())
+    top, left = _corner(blocks, base)
     width = int((blocks.x[base] + blocks.width[base]).max()) - left
     height = int((blocks.y[base] + blocks.height[base]).max()) - top
     tiles = []
@@ -363,3 +400,25 @@ def _check_tiles(blocks: Blocks, axes: _CziAxes, base: Array) -> None:
         sizes = np.stack([blocks.width[base], blocks.height[base]])
         if np.any(sizes != sizes[:, :1]):
             raise Unsupported("a CZI file with planes of several sizes")
+
+
+def scene_rectangles(blocks: Blocks) -> dict[int | None, tuple[int, int, int, int]]:
+    """Return left, top, width, height of each scene, by its number, out of its full-size subblocks.
+
+    Of a file whose subblocks have no axis S, the only entry is None.
+    """
+    exact = (blocks.width == blocks.stored_width) & (blocks.height == blocks.stored_height)
+    base = np.flatnonzero(exact)
+    start = blocks.start.get("S")
+    numbers = np.full(len(blocks), ABSENT) if start is None else start
+    found: dict[int | None, tuple[int, int, int, int]] = {}
+    for number in np.unique(numbers[base]).tolist():
+        chosen = base[numbers[base] == number]
+        left, top = int(blocks.x[chosen].min()), int(blocks.y[chosen].min())
+        right = int((blocks.x[chosen] + blocks.width[chosen]).max())
+        bottom = int((blocks.y[chosen] + blocks.height[chosen]).max())
+        place = (left, top, right - left, bottom - top)
+        found[None if number == ABSENT else number] = place
+    if len(found) > 1:
+        found.pop(None, None)
+    return found

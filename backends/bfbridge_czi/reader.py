@@ -16,6 +16,7 @@ from bfbridge.backend import (
     Level,
     Modulo,
     OpenOptions,
+    Placement,
     Region,
 )
 from bfbridge.errors import (
@@ -27,7 +28,7 @@ from bfbridge.errors import (
 from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree
 from bfbridge.reader_base import FileReader, plane_parts
 from bfbridge_czi.codecs import DamagedSubblock
-from bfbridge_czi.layout import PixelKind, Scene, ScenePlan, plan_scenes
+from bfbridge_czi.layout import PixelKind, Scene, ScenePlan, plan_scenes, scene_rectangles
 from bfbridge_czi.metadata import color_of, original_entries, read_metadata
 from bfbridge_czi.pixels import BlockCache, TileReader
 from bfbridge_czi.segments import Attachment, CziFile
@@ -43,6 +44,7 @@ _PICTURES: Final[dict[str, tuple[str, Role]]] = {
     "Label": ("label image", "label"),
     "SlidePreview": ("macro image", "macro"),
 }
+_AUTOSTITCH: Final = "zeissczi.autostitch"
 _LEAST_CACHE: Final = 64 << 20
 _MOST_CACHE: Final = 256 << 20
 
@@ -52,6 +54,7 @@ class CziReader(FileReader):
 
     name: ClassVar[str] = "czi"
     leaves_options: ClassVar[bool] = True
+    option_names: ClassVar[tuple[str, ...]] = ("zeissczi.autostitch",)
 
     def read_structure(self, options: OpenOptions) -> list[Image]:
         """Read the scenes, then the label and the macro image; see `FileReader`."""
@@ -60,16 +63,19 @@ class CziReader(FileReader):
         _check_alone(self.source)
         self._file = CziFile(self.access, self.source.name, self.limits)
         grouped = options.group_files is not False
-        plan = plan_scenes(self._file, grouped=grouped)
+        stitch = _is_stitched(options.backend_options)
+        plan = plan_scenes(self._file, grouped=grouped, stitched=stitch)
+        self.rectangles = scene_rectangles(self._file.blocks)
         self._kind, self._scenes = plan.kind, plan.images
         pictures = self._pictures()
-        places = sum(len(scene.levels) for scene in self._scenes) + len(pictures)
+        stitched = {scene.number: scene for scene in self._scenes}
+        places = sum(len(scene.levels) for scene in stitched.values()) + len(pictures)
         self._tree = self._metadata_tree()
         self._metadata = read_metadata(self._tree, places)
         if _is_palm(self._tree, len(self._file.blocks)):
             raise Unsupported("a CZI file of PALM data")
         self._readers: list[list[TileReader]] = []
-        images = self._describe_scenes(plan, len(self._scenes) + len(pictures))
+        images = self._describe_scenes(plan, len(stitched) + len(pictures))
         for picture, (title, role) in pictures:
             images.append(self._describe_picture(picture, title, role))
         return images
@@ -89,7 +95,7 @@ class CziReader(FileReader):
         fill = 255 if samples > 1 and any(len(scene.levels) > 1 for scene in scenes) else 0
         cache = BlockCache(_cache_bytes(self._scenes, self._kind))
         found: list[Image] = []
-        for number, scene in enumerate(scenes):
+        for scene in scenes:
             readers = [
                 TileReader(self._file, self._kind, tiles, fill, cache) for tiles in scene.levels
             ]
@@ -100,7 +106,7 @@ class CziReader(FileReader):
             )
             found.append(
                 Image(
-                    name=metadata.name_of(number, plan.scenes, images),
+                    name=metadata.name_of(scene.number, plan.scenes, images),
                     levels=levels,
                     dtype=dtype,
                     samples=samples,
@@ -108,6 +114,7 @@ class CziReader(FileReader):
                     pixel_size=metadata.pixel_size,
                     channels=tuple(metadata.channel(c, samples) for c in range(scene.sizes[1])),
                     significant_bits=8 * dtype.itemsize,
+                    placement=Placement(scene.number, *scene.origin),
                 )
             )
         if metadata.bits is not None and metadata.bits > 0:
@@ -227,6 +234,9 @@ class CziReader(FileReader):
             return {}
         return self._scenes[image].modulo
 
+    def own_metadata(self) -> str | None:
+        return self._file.metadata_xml() or None
+
     def make_xml(self) -> str:
         """Return the OME-XML, made from the file's metadata and those of its subblocks."""
         from bfbridge_czi.document import document_xml
@@ -245,6 +255,20 @@ class CziReader(FileReader):
         if root is None:
             return {}
         return dict(sorted(original_entries(root, self.source.name, self.limits).items()))
+
+
+def _is_stitched(options: Mapping[str, Any]) -> bool:
+    """Whether the tiles of a mosaic make one image: Bio-Formats' option ``zeissczi.autostitch``.
+
+    Raises
+    ------
+    Unsupported
+        The value is neither true nor false.
+    """
+    value = str(options.get(_AUTOSTITCH, True)).lower()
+    if value not in ("true", "false"):
+        raise Unsupported(f"{_AUTOSTITCH} is neither true nor false")
+    return value == "true"
 
 
 def _position(attachment: Attachment) -> int:

@@ -48,6 +48,7 @@ class LifReader(FileReader):
         del options
         name, limits = self.source.name, self.limits
         xml, end = read_xml(self.access, name, limits)
+        self._own_xml = xml
         root = parse_tree(f"<LEICA>{xml}</LEICA>", f"{name}: its XML", limits)
         blocks = read_blocks(self.access, end, name, limits)
         prune_masters(root)
@@ -135,6 +136,9 @@ class LifReader(FileReader):
         color = _color(layout, channel)
         values = np.arange(np.iinfo(layout.dtype).max + 1, dtype=layout.dtype)
         return np.stack([values if part else np.zeros_like(values) for part in color[:3]])
+
+    def own_metadata(self) -> str:
+        return self._own_xml
 
     def make_xml(self) -> str:
         """Return the OME-XML, made from the file's metadata."""

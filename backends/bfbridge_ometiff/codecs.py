@@ -11,22 +11,26 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-import imagecodecs
 import numpy as np
 
 from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.tiff.header import LONG, SHORT
+from bfbridge.tiff.jpegxr import is_jpegxr_complete, jpegxr_size
 from bfbridge.tiff.tags import BYTE_STREAMS, COMPRESSIONS, Tag
+from bfbridge_ometiff.basic_codecs import imagecodecs
 from bfbridge_ometiff.structure.jpeg_header import jpeg2000_size
 from bfbridge_ometiff.structure.segment_layout import (
     DEFLATE,
     JPEG,
     JPEG2000,
     JPEGXL,
+    JPEGXR,
     LERC,
+    LZMA,
     LZW,
     NONE,
     PACKBITS,
+    PNG,
     WEBP,
     YCBCR,
     ZSTD,
@@ -334,6 +338,20 @@ def _decode_jpegxl(layout: SegmentLayout, data: bytes | memoryview, out: Array) 
     imagecodecs.jpegxl_decode(data, numthreads=1, out=out)
 
 
+def _decode_jpegxr(layout: SegmentLayout, data: bytes | memoryview, out: Array) -> None:
+    declared = jpegxr_size(data, layout.dtype, layout.segment_samples)
+    if declared != out.shape[:2]:
+        raise ValueError(f"its JPEG XR headers declare {declared}, not {out.shape[:2]}")
+    if not is_jpegxr_complete(data):
+        raise DamagedSegment("its jpegxr data is truncated or damaged")
+    imagecodecs.jpegxr_decode(data, out=out)
+
+
+def _decode_png(layout: SegmentLayout, data: bytes | memoryview, out: Array) -> None:
+    del layout
+    imagecodecs.png_decode(data, out=out)
+
+
 def _decode_webp(layout: SegmentLayout, data: bytes | memoryview, out: Array) -> None:
     imagecodecs.webp_decode(data, hasalpha=layout.segment_samples == 4, out=out)
 
@@ -424,6 +442,7 @@ def encode(compression: str, pixels: Array, level: int) -> bytes | memoryview:
 # Methods that return byte streams; they decode into `out` and return the decoded bytes.
 _STREAM_DECODERS: Final[dict[str, Callable[..., Any]]] = {
     DEFLATE: imagecodecs.deflate_decode,
+    LZMA: imagecodecs.lzma_decode,
     LZW: _lzw,
     PACKBITS: imagecodecs.packbits_decode,
     ZSTD: imagecodecs.zstd_decode,
@@ -433,7 +452,9 @@ _IMAGE_DECODERS: Final[dict[str, Callable[[SegmentLayout, bytes | memoryview, Ar
     JPEG: _decode_jpeg,
     JPEG2000: _decode_jpeg2000,
     JPEGXL: _decode_jpegxl,
+    JPEGXR: _decode_jpegxr,
     LERC: _decode_lerc,
+    PNG: _decode_png,
     WEBP: _decode_webp,
 }
 _ENCODERS: Final[dict[str, Callable[[Array, int], bytes | memoryview]]] = {

@@ -300,6 +300,12 @@ class OmeTiffReader(ReaderBackend):
                     layouts[plane] = (tiff.name, layout)
         return ranges_of(record.levels[level].shape, record.samples, layouts)
 
+    def own_metadata(self) -> str | None:
+        if self._dataset.xml is not None:
+            return self._dataset.xml
+        found = self.original_metadata.get("ImageDescription")
+        return None if found is None else str(found)
+
     def ome_xml(self) -> str | None:
         """Return the stored OME-XML; for a plain TIFF, made from its images."""
         xml = self._dataset.xml

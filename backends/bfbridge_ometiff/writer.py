@@ -121,10 +121,12 @@ class OmeTiffWriter(WriterBackend):
 
     @classmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:
-        """Return the requested tile, or 1024 x 1024, limited to the size of the image."""
+        """Return the tile asked for, or 1024 x 1024; of small images no larger than needed."""
         settings = settings_of(options)
         encoding_for(image.dtype, image.samples, settings)
         length, width = image.levels[0].shape[3:]
+        if settings.whole_tiles:
+            return 1, image.samples, 1, *settings.tile
         rows = min(settings.tile[0], -(-length // 16) * 16)
         columns = min(settings.tile[1], -(-width // 16) * 16)
         return 1, image.samples, 1, rows, columns
@@ -171,9 +173,9 @@ class OmeTiffWriter(WriterBackend):
 
     @classmethod
     def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
-        """Whether tiles with this encoding can be copied, according to the options."""
-        requested = {"compression", "level", "predictor", "tile"} & set(options)
-        return stored.container == "tiff" and not requested and stored["dtype"] == image.dtype.name
+        """Whether tiles encoded like this can be copied: unless the options ask for others."""
+        asked = {"compression", "level", "predictor", "tile", "whole_tiles"} & set(options)
+        return stored.container == "tiff" and not asked and stored["dtype"] == image.dtype.name
 
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
         """Append an encoded tile."""

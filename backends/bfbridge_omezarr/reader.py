@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -67,13 +68,18 @@ class _Plane5:
 
     @property
     def level(self) -> Level:
-        """Shape and chunk along T, C, Z, Y, X."""
-        shape, chunk = [1] * 5, [1] * 5
-        for size, length, place in zip(self.info.shape, self.info.chunks, self.places, strict=True):
+        """Shape, chunk and shard along T, C, Z, Y, X."""
+        shape, chunk, shard = [1] * 5, [1] * 5, [1] * 5
+        outer = self.info.chunks if self.info.shard is None else self.info.shard.shape
+        for size, length, whole, place in zip(
+            self.info.shape, self.info.chunks, outer, self.places, strict=True
+        ):
             if place is not None:
                 shape[place] = size
                 chunk[place] = max(1, min(size, length))
-        return Level(_five(shape), _five(chunk))
+                shard[place] = whole
+        stored = None if self.info.shard is None else _five(shard)
+        return Level(_five(shape), _five(chunk), stored)
 
     def box(
         self, region: Region, out: np.ndarray[Any, Any]
@@ -230,6 +236,10 @@ class OmeZarrReader(ReaderBackend):
         if self._closed:
             raise Closed(f"{self._store.name}: read after close().")
         return self._levels[image][level].stored(index)
+
+    def own_metadata(self) -> str | None:
+        node = self._documents.root()
+        return None if node is None else json.dumps(node.attributes)
 
     def ome_xml(self) -> str | None:
         """Return ``OME/METADATA.ome.xml`` as stored, or a document made from the NGFF metadata.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from bfbridge.views import ImageView
 
-__all__ = ["channel_labels", "coordinates", "corner", "origins", "seconds", "time_step"]
+__all__ = ["channel_labels", "coordinates", "corners", "origins", "seconds", "time_step"]
 
 log = logging.getLogger("bfbridge")
 
@@ -76,20 +77,39 @@ def origins(view: ImageView, pixels: model.Pixels | None) -> dict[str, Quantity]
     return found
 
 
-def corner(view: ImageView) -> tuple[float, float]:
-    """Return the position of the first plane in the metadata: (y, x) in pixels.
+def corners(views: Sequence[ImageView]) -> list[tuple[float, float]]:
+    """Return where images lie among each other: (y, x) of each in pixels.
+
+    Pixel coordinates of the file come first, else the positions of the first planes are used. If no
+    image has a position along one axis, and no two share one along the other, the images are taken
+    to lie in one row or column.
 
     Raises
     ------
     BadArgument
-        The metadata have no position, or in a unit that cannot be converted to pixels.
+        A position is missing, or its unit cannot be converted to pixels.
     """
-    placed = origins(view, pixels_of(view))
+    placements = [(at.y, at.x) for view in views if (at := view.placement) is not None]
+    if len(placements) == len(views):
+        return [(float(y), float(x)) for y, x in placements]
+    stage = [origins(view, pixels_of(view)) for view in views]
+    for axis, other in ("yx", "xy"):
+        told = {place[other].value for place in stage if other in place}
+        if len(told) == len(views) > 1 and not any(axis in place for place in stage):
+            zero = {axis: Quantity(0.0, "pixel")}
+            stage = [{**place, **zero} for place in stage]
+    return [_corner(view, place) for view, place in zip(views, stage, strict=True)]
+
+
+def _corner(view: ImageView, placed: Mapping[str, Quantity]) -> tuple[float, float]:
     size = view.physical_pixel_size
     found = []
     for axis in "yx":
         pixel: Quantity | None = getattr(size, axis)
         position = placed.get(axis)
+        if position is not None and position.unit == "pixel":
+            found.append(position.value)
+            continue
         if position is None or pixel is None:
             raise BadArgument(
                 f"{view.source_name}: image {view.index} has no position along {axis}, or no pixel "

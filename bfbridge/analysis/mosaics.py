@@ -13,14 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.analysis import dask_arrays as arrays
-from bfbridge.analysis.coordinates import corner
+from bfbridge.analysis.coordinates import corners
 from bfbridge.engine.lazy_pixels import is_dask
 from bfbridge.errors import BadArgument
 
 if TYPE_CHECKING:
     from bfbridge.views import ImageView
 
-__all__ = ["Given", "Mosaic", "Pixels", "Plain", "Stitched", "Tiles"]
+__all__ = [
+    "Given",
+    "Mosaic",
+    "Pixels",
+    "Plain",
+    "Stitched",
+    "Tiles",
+    "mosaics_of",
+    "tiles_by_scene",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -54,9 +63,9 @@ class Plain(Pixels):
         key = tuple(_axis_key(chosen.get(axis, slice(None))) for axis in self.order)
         return arrays.LazyImage(self._view, self.order)[key]
 
-    def dask(self) -> Any:
+    def dask(self, chunks: Any = None) -> Any:
         """Return all pixels as a dask array."""
-        return self._view.to_dask(order=self.order)
+        return self._view.to_dask(chunks, order=self.order)
 
 
 def _axis_key(value: Any) -> Any:
@@ -90,25 +99,69 @@ class Given(Pixels):
 
 
 class Mosaic:
-    """Tiles of one image, with their positions."""
+    """Tiles of one image: which they are, and where each lies.
+
+    Attributes
+    ----------
+    views
+        The tiles, as images of the file.
+    tile
+        Rows and columns of a tile.
+    corners
+        (top, left) of each tile in the stitched image.
+    positions
+        (top, left) of each tile in the coordinates of the file, if the file has pixel coordinates;
+        else `corners`.
+    size
+        Rows and columns of the stitched image.
+    """
 
     def __init__(self, views: Sequence[ImageView]) -> None:
         self.views = list(views)
         first = self.views[0]
         name = first.source_name
-        if len(self.views) < 2:
-            raise BadArgument(f"{name}: there is only one image, so it is not a mosaic.")
         shapes = {(*view.sizes.values(), view.dtype, view.samples_per_pixel) for view in self.views}
         if len(shapes) > 1:
             raise BadArgument(f"{name}: images of different shapes are not tiles of one image.")
         self.tile = (first.sizes["Y"], first.sizes["X"])
-        placed = [corner(view) for view in self.views]
+        placed = corners(self.views)
         top, left = min(y for y, _ in placed), min(x for _, x in placed)
         self.corners = [(round(y - top), round(x - left)) for y, x in placed]
+        in_pixels = [(at.y, at.x) for view in self.views if (at := view.placement) is not None]
+        self.positions = in_pixels if len(in_pixels) == len(self.views) else self.corners
         self.size = (
             max(y for y, _ in self.corners) + self.tile[0],
             max(x for _, x in self.corners) + self.tile[1],
         )
+
+
+def mosaics_of(views: Sequence[ImageView]) -> list[Mosaic]:
+    """Return the mosaics that the images of a file are tiles of.
+
+    Where the file says which scenes the tiles are of, there is one mosaic for each scene; else all
+    images are tiles of one.
+
+    Raises
+    ------
+    BadArgument
+        There is one image only, images differ in shape, or a position is not known.
+    """
+    if len(views) < 2:
+        raise BadArgument(
+            f"{views[0].source_name}: there is only one image, so it is not a mosaic."
+        )
+    scenes = tiles_by_scene(views)
+    return [Mosaic(tiles) for tiles in scenes] if scenes else [Mosaic(views)]
+
+
+def tiles_by_scene(views: Sequence[ImageView]) -> list[list[ImageView]]:
+    """Return the images of each scene; nothing if no scene is known to have several."""
+    found: dict[int, list[ImageView]] = {}
+    for view in views:
+        if view.placement is None:
+            return []
+        found.setdefault(view.placement.scene, []).append(view)
+    return list(found.values()) if len(found) < len(views) else []
 
 
 class Tiles(Pixels):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Resampled",
+    "approximate_magnification",
     "as_key",
     "key_of",
     "level_magnification",
@@ -200,6 +201,20 @@ def magnification_of(view: ImageView) -> float | None:
         if objective.id == wanted or (wanted is None and len(objectives) == 1):
             return objective.nominal_magnification or objective.calibrated_magnification
     return None
+
+
+def approximate_magnification(view: ImageView) -> float | None:
+    """Return the magnification whose pixels usually have this size: 10 µm / the width of a pixel.
+
+    As large_image estimates it where a file is silent. None where the file gives no pixel size.
+    """
+    size = view.physical_pixel_size.x
+    try:
+        micrometres = 0.0 if size is None else convert_length(size, "µm")
+    except BadArgument:
+        # Sizes in pixels or in a reference frame have no length.
+        return None
+    return 10 / micrometres if micrometres > 0 else None
 
 
 def level_magnification(view: ImageView) -> float | None:

@@ -35,7 +35,6 @@ from bfbridge.errors import (
     BfbridgeError,
     FileMissing,
     TargetExists,
-    Unsupported,
 )
 from bfbridge.storage.source import path_or_url
 
@@ -345,13 +344,7 @@ def _writer_into(folder: Place, suffix: str, options: ConvertOptions) -> type[Wr
             f"{folder}: this is a file, and a batch needs a folder. Choose another name, or a name "
             "with the suffix of an image format for a single source."
         )
-    writer = registry.writer_for(f"{folder / '*'}{suffix}", options.target_backend)
-    if isinstance(folder, Url) and not writer.at_urls:
-        raise Unsupported(
-            f"{folder}: suffix={suffix!r} is written to disks only. Give suffix='.ome.zarr' "
-            "(--suffix), which is written to URLs as well, or a folder of this machine."
-        )
-    return writer
+    return registry.writer_for(f"{folder / '*'}{suffix}", options.target_backend)
 
 
 def _failure(done: Conversion) -> str:

@@ -85,7 +85,7 @@ class ArrayImage:
         array, labels = unwrapped(value, "array")
         if not is_dask(array):
             array = np.asarray(array)
-        letters = axes or labels or ORDER[-array.ndim :]
+        letters = axes or labels or (f"{ORDER}S" if array.ndim == 6 else ORDER[-array.ndim :])
         if (
             not isinstance(letters, str)
             or len(letters) != array.ndim

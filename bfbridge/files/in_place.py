@@ -29,6 +29,7 @@ from bfbridge.storage.journal import Interrupted, Journal, find_interrupted
 from bfbridge.storage.object_store import Objects, UrlTarget
 from bfbridge.storage.ownership import OwnedTarget
 from bfbridge.storage.source import as_source, path_or_url
+from bfbridge.storage.upload import UploadTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,19 +122,18 @@ def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterB
     Raises
     ------
     BadArgument
-        No writer has this suffix.
+        No writer owns the suffix.
     Unsupported
-        The writer cannot write to URLs, and the place is a URL.
+        The place is a URL, and the file a ZIP file.
     """
-    local = isinstance(place, Path)
-    writer = registry.writer_for(str(place) if local else place.name, backend)
-    if not local and not writer.at_urls:
-        suffixes = registry.suffixes_of_writers(lambda writer: writer.at_urls)
+    if isinstance(place, Path):
+        return registry.writer_for(str(place), backend)
+    if registry.is_zipped_folder(place.name):
         raise Unsupported(
-            f"{place.name}: {writer.name} files can be written to paths only; to URLs only "
-            f"{suffixes}. Write to a path, and copy the finished file."
+            f"{place.name}: ZIP files are written to disks only. Write to a path, and copy the "
+            "finished file."
         )
-    return writer
+    return registry.writer_for(place.filename, backend)
 
 
 def _chunked(writer: type[WriterBackend], where: object, what: str) -> type[ChunkedStoreBackend]:
@@ -144,7 +144,7 @@ def _chunked(writer: type[WriterBackend], where: object, what: str) -> type[Chun
     Unsupported
         The format does not store chunks separately.
     """
-    if issubclass(writer, ChunkedStoreBackend):
+    if issubclass(writer, ChunkedStoreBackend) and not registry.is_zipped_folder(str(where)):
         return writer
     suffixes = registry.suffixes_of_writers(lambda other: issubclass(other, ChunkedStoreBackend))
     raise Unsupported(f"{where}: {writer.name} files cannot be {what}; those named {suffixes} can.")
@@ -170,11 +170,13 @@ def refuse_url(place: Path | Source) -> None:
         )
 
 
-def target_of(place: Path | Source, *, overwrite: bool, durable: bool) -> AtomicTarget | UrlTarget:
-    """Return the target for a new file at a place."""
+def target_of(
+    place: Path | Source, writer: type[WriterBackend], *, overwrite: bool, durable: bool
+) -> AtomicTarget | UrlTarget:
+    """Return the target of a new file at a place."""
     if not isinstance(place, Path):
-        return UrlTarget(place, overwrite=overwrite)
-    # AtomicTarget reports what prevents writing, with the reason and the remedy.
+        return (UrlTarget if writer.at_urls else UploadTarget)(place, overwrite=overwrite)
+    # What cannot be made is reported by AtomicTarget, which names the reason and the remedy.
     with suppress(OSError):
         os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
     return AtomicTarget(place, overwrite=overwrite, durable=durable)

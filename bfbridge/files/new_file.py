@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge import registry
 from bfbridge.backend import Extras, ImageSpec, Level, Shape5, StoredAs, WriterBackend
 from bfbridge.engine.assembler import LevelAssembler, UnfinishedChunks, level_assemblers
 from bfbridge.engine.casting import cast, castable, checked, checked_number
@@ -45,6 +46,8 @@ from bfbridge.runtime.arguments import one_of
 from bfbridge.runtime.interrupts import checkpoint, deferred
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.object_store import UrlTarget
+from bfbridge.storage.packing import pack_folder
+from bfbridge.storage.upload import UploadTarget
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -452,6 +455,8 @@ class NewFile:
                 self._write_leftovers()
                 writer.finish()
             self._unfinished.close()
+            if isinstance(self.target, AtomicTarget) and registry.is_zipped_folder(self.name):
+                pack_folder(self.target.work_path)
             self.target.commit()
 
     def _write_leftovers(self) -> None:
@@ -587,7 +592,7 @@ def _reported(target: Target) -> Iterator[None]:
 
 
 def name_target(error: BfbridgeError, target: Target) -> None:
-    """Replace the private folder by the name of the target in the message of an error."""
-    if isinstance(target, AtomicTarget) and len(error.args) == 1:
+    """Put the target's name into a message, in place of the private folder it is made in."""
+    if isinstance(target, (AtomicTarget, UploadTarget)) and len(error.args) == 1:
         text = str(error.args[0]).replace(str(target.work_path), str(target.path))
         error.args = (text.replace(str(target.folder), str(target.path)),)

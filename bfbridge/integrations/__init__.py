@@ -1,4 +1,5 @@
 """Plug-ins for napari and xarray, which load them by entry points of this distribution.
 
-No module of the library imports them.
+The package `large_image` contains the parts of `bfbridge.large_image`. No other module of the
+library imports them.
 """

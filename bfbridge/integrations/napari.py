@@ -17,14 +17,15 @@ from bfbridge.analysis.coordinates import channel_labels
 from bfbridge.analysis.dask_arrays import to_dask
 from bfbridge.backend import PixelSize, Quantity
 from bfbridge.errors import BadArgument
-from bfbridge.ome.metadata import convert_length, unit_symbol
+from bfbridge.ome.metadata import convert_length, new_document, unit_symbol
+from bfbridge.ome.roles import ImageRole, write_roles
 from bfbridge.ome.units import NOT_LENGTHS
 from bfbridge.reader import BioReader
 from bfbridge.registry import writer_for
 from bfbridge.views import ImageView
-from bfbridge.writer import BioWriter
+from bfbridge.writer import BioWriter, ImageWriter
 
-__all__ = ["get_reader", "read_layers", "write_channels", "write_image"]
+__all__ = ["get_reader", "read_layers", "write_image", "write_labels", "write_layers"]
 
 Layer = tuple[Any, dict[str, Any], str]
 ORDER = "TCZYX"
@@ -67,12 +68,17 @@ def read_layers(path: str | list[str]) -> list[Layer]:
                 stacklevel=2,
             )
             del chosen[MOST_IMAGES:]
-        layers += [_layer(view, view.name or name) for view in chosen]
+        layers += [_layer(view, _name(view) or name) for view in chosen]
     return layers
 
 
 def _is_picture(view: ImageView) -> bool:
     return view.role != "image" and not view.is_mask
+
+
+def _name(view: ImageView) -> str:
+    # Names of label images begin with the group of their image.
+    return (view.name or "").rpartition("/")[2] if view.is_mask else view.name or ""
 
 
 def _layer(view: ImageView, name: str) -> Layer:
@@ -142,7 +148,7 @@ def _limits(view: ImageView) -> list[float] | None:
 
 
 def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write one layer; napari's writer for image and label layers.
+    """Write one image layer; napari's writer for one layer.
 
     Parameters
     ----------
@@ -164,11 +170,23 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     BadArgument
         The layer has more axes than an image.
     """
-    return write_channels(path, [(data, meta, "image")])
+    return write_layers(path, [(data, meta, "image")])
 
 
-def write_channels(path: str, layers: Sequence[Layer]) -> list[str]:
-    """Write layers as the channels of one image; napari's writer for several image layers.
+def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write one labels layer as a label image, which is read as a labels layer again.
+
+    Parameters and errors are those of `write_image`.
+    """
+    return write_layers(path, [(data, meta, "labels")])
+
+
+def write_layers(path: str, layers: Sequence[Layer]) -> list[str]:
+    """Write layers into one file; napari's writer for several layers.
+
+    Image layers of the same shape, dtype and scale are the channels of one image; RGB layers and
+    layers that differ are images of their own. Labels layers are label images, of the first image
+    with the same Y and X.
 
     Parameters
     ----------
@@ -185,52 +203,87 @@ def write_channels(path: str, layers: Sequence[Layer]) -> list[str]:
     Raises
     ------
     BadArgument
-        The layers have different shapes, dtypes or scales, or there are several and one is RGB.
+        A layer has more axes than an image.
     """
-    meta = layers[0][1]
-    rgb = bool(meta.get("rgb"))
-    pixels = [_finest(data, its) for data, its, _ in layers]
-    _check_layers_match(path, pixels, layers)
-    shape = tuple(pixels[0].shape)
-    spatial = len(shape) - rgb
-    if not 2 <= spatial <= 4:
-        raise BadArgument(f"{path}: a layer of shape {shape} has more axes than T, Z, Y, X.")
-    names = [str(label).upper() for label in meta.get("axis_labels") or ()]
-    axes = "".join(names) if _are_axes(names, spatial) else "TZYX"[-spatial:]
-    sizes = dict(zip(axes, shape, strict=False))
-    samples = shape[-1] if rgb else 1
-    count = samples if rgb else len(layers)
-    with BioWriter(
-        path,
-        Y=sizes["Y"], X=sizes["X"], Z=sizes.get("Z", 1), T=sizes.get("T", 1), C=count,
-        dtype=_stored_dtype(path, pixels[0].dtype),
-        overwrite=True,
-    ) as bw:  # fmt: skip
-        bw.samples_per_pixel = samples
-        bw.name, channels = _names([str(its.get("name") or "") for _, its, _ in layers])
-        if channels:
-            bw.channel_names = channels
-        for axis, size in _lengths(axes, meta).items():
-            setattr(bw, f"ps_{axis.lower()}", size)
-        for t in range(sizes.get("T", 1)):
-            for z in range(sizes.get("Z", 1)):
-                key = tuple({"T": t, "Z": z}.get(axis, slice(None)) for axis in axes)
-                planes = np.stack([np.asarray(layer[key]) for layer in pixels], axis=2)
-                bw[:, :, z, :, t] = planes.reshape(sizes["Y"], sizes["X"], 1, count, 1)
+    images = _images(path, layers)
+    faces = [(one.sizes["Y"], one.sizes["X"]) for one in images if not one.is_mask]
+    found = [faces.index(face) if face in faces else None for face in (
+        (one.sizes["Y"], one.sizes["X"]) for one in images)]  # fmt: skip
+    told = [
+        ImageRole("label", of) if one.is_mask else ImageRole()
+        for one, of in zip(images, found, strict=True)
+    ]
+    document = new_document(len(images))
+    with BioWriter(path, metadata=document, series="all", overwrite=True) as bw:
+        write_roles(bw.metadata, told)
+        for view, image in zip(bw.series, images, strict=True):
+            image.describe(view)
+        for view, image in zip(bw.series, images, strict=True):
+            image.write(view)
     return [path]
 
 
-def _check_layers_match(path: str, pixels: Sequence[Any], layers: Sequence[Layer]) -> None:
-    """Raise if layers cannot be the channels of one image."""
-    kinds = {
-        (tuple(p.shape), str(p.dtype), tuple(meta.get("scale") or ()), bool(meta.get("rgb")))
-        for p, (_, meta, _) in zip(pixels, layers, strict=True)
-    }
-    if len(kinds) > 1 or (len(layers) > 1 and layers[0][1].get("rgb")):
-        raise BadArgument(
-            f"{path}: these layers cannot be channels of one image: their shape, dtype, scale and "
-            f"whether they are RGB are {sorted(kinds)}. Save them one by one."
-        )
+class _NewImage:
+    """One image of a new file: the layers that are its channels, in order.
+
+    Attributes
+    ----------
+    is_mask
+        Whether it is a label image.
+    sizes
+        By axis.
+    """
+
+    def __init__(self, path: str, layers: Sequence[Layer]) -> None:
+        meta = layers[0][1]
+        self._metas = [its for _, its, _ in layers]
+        self._rgb = bool(meta.get("rgb"))
+        self.is_mask = layers[0][2] == "labels"
+        self._pixels = [_finest(data, its) for data, its, _ in layers]
+        shape = tuple(self._pixels[0].shape)
+        spatial = len(shape) - self._rgb
+        if not 2 <= spatial <= 4:
+            raise BadArgument(f"{path}: a layer of shape {shape} has more axes than T, Z, Y, X.")
+        names = [str(label).upper() for label in meta.get("axis_labels") or ()]
+        self._axes = "".join(names) if _are_axes(names, spatial) else "TZYX"[-spatial:]
+        self.sizes = dict(zip(self._axes, shape, strict=False))
+        self._samples = shape[-1] if self._rgb else 1
+        self._count = self._samples if self._rgb else len(layers)
+        self._dtype = _stored_dtype(path, self._pixels[0].dtype)
+
+    def describe(self, view: ImageWriter) -> None:
+        """Set the properties of the new image."""
+        sizes = [self.sizes.get(axis, 1) for axis in "YXZ"]
+        view.shape = (*sizes, self._count, self.sizes.get("T", 1))
+        view.dtype = self._dtype
+        view.samples_per_pixel = self._samples
+        view.name, channels = _names([str(its.get("name") or "") for its in self._metas])
+        if channels:
+            view.channel_names = channels
+        for axis, size in _lengths(self._axes, self._metas[0]).items():
+            setattr(view, f"ps_{axis.lower()}", size)
+
+    def write(self, view: ImageWriter) -> None:
+        """Write the pixels, plane by plane."""
+        for t in range(self.sizes.get("T", 1)):
+            for z in range(self.sizes.get("Z", 1)):
+                key = tuple({"T": t, "Z": z}.get(axis, slice(None)) for axis in self._axes)
+                planes = np.stack([np.asarray(layer[key]) for layer in self._pixels], axis=2)
+                shape = (self.sizes["Y"], self.sizes["X"], 1, self._count, 1)
+                view[:, :, z, :, t] = planes.reshape(shape)
+
+
+def _images(path: str, layers: Sequence[Layer]) -> list[_NewImage]:
+    """Return the images that layers are written as, label images last."""
+    groups: dict[Any, list[Layer]] = {}
+    for number, layer in enumerate(layers):
+        data, meta, kind = layer
+        pixels = _finest(data, meta)
+        alike = (tuple(pixels.shape), str(pixels.dtype), tuple(meta.get("scale") or ()))
+        alone = kind == "labels" or meta.get("rgb")
+        groups.setdefault(number if alone else alike, []).append(layer)
+    found = [_NewImage(path, group) for group in groups.values()]
+    return sorted(found, key=lambda image: image.is_mask)
 
 
 def _finest(data: Any, meta: dict[str, Any]) -> Any:

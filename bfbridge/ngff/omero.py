@@ -154,6 +154,9 @@ def _kept_window(stored: Any, ours: Mapping[str, float], seen: Window) -> dict[s
     if not all(map(_is_number, ends)):
         return dict(ours)
     low, high = sorted(ends)
+    if low == high:
+        # Viewers divide by the window's width.
+        return dict(ours)
     above = seen.high is not None and low > seen.high
     below = seen.low is not None and high < seen.low
     if above or below:

@@ -155,8 +155,9 @@ class Contrast:
         view = self._view
         samples = view.samples_per_pixel
         record = view.channels[c // samples] if c // samples < len(view.channels) else None
-        if record is not None and record.window is not None:
-            return record.window
+        stored = None if record is None else record.window
+        if stored is not None and stored[0] != stored[1]:
+            return stored
         if samples < 3:
             found = self.of_channel(c)
             return found.low, found.high

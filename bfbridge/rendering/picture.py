@@ -22,7 +22,7 @@ from bfbridge.rendering.profile import apply_profile, mates
 if TYPE_CHECKING:
     from bfbridge.views import ImageView
 
-__all__ = ["SIZE", "draw", "render"]
+__all__ = ["SIZE", "draw", "read_planes", "render"]
 
 Array = np.ndarray[Any, Any]
 SIZE: Final = 1024
@@ -103,7 +103,7 @@ def render(
         "magnification": magnification, "max_size": max_size, "resample": resample,
     }  # fmt: skip
     _check_area(view, where)
-    planes = _read(view, drawing, slices if projection else None, where)
+    planes = read_planes(view, drawing, slices if projection else None, where)
     if drawing.icc:
         planes = apply_profile(view, drawing, planes)
     picture = draw(drawing, planes)
@@ -162,10 +162,20 @@ def _check_area(view: ImageView, where: Mapping[str, Any]) -> None:
         )
 
 
-def _read(
+def read_planes(
     view: ImageView, drawing: Drawing, slices: range | None, where: Mapping[str, Any]
 ) -> dict[Plane, Array]:
-    """Read all planes of a drawing; those of one z and t are read together."""
+    """Read all planes of a drawing, those of one z and t together.
+
+    Parameters
+    ----------
+    view, drawing
+        The image, and what is drawn of it.
+    slices
+        Positions along z of which the greatest value is taken, or None.
+    where
+        Further keyword arguments of `ImageView.region`.
+    """
     found: dict[Plane, Array] = {}
     needed = set(drawing.planes)
     if drawing.icc:

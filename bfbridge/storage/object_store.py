@@ -26,7 +26,6 @@ from bfbridge.errors import (
 from bfbridge.runtime import forking
 from bfbridge.runtime.systems import process_is_gone, process_namespace
 from bfbridge.storage.durable_io import ZARR_MARKS, foreign_key
-from bfbridge.storage.fsspec_paths import root_of
 from bfbridge.storage.ownership import OwnedTarget
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ class Objects:
 
     def __init__(self, source: Source) -> None:
         self.name = source.name.rstrip("/")
-        self._fs = source.filesystem()
-        self._root = root_of(self._fs, source.url)
+        self._fs, root = source.located()
+        self._root = root.rstrip("/")
 
     def put(self, key: str, data: Any, *, new: bool = False) -> None:
         """Write an object; it appears completely or not at all.

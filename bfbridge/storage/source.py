@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import posixpath
 import re
 import stat
 import sys
@@ -33,6 +32,7 @@ from bfbridge.runtime.systems import open_failure
 from bfbridge.storage.durable_io import fill_at, read_all
 from bfbridge.storage.file_object import FileObject
 from bfbridge.storage.stamp import FileStamp
+from bfbridge.storage.url_chain import UrlChain, behind_cache, cached_copy
 
 __all__ = ["ProcessFilesystem", "RandomAccess", "Source", "as_source", "fetch", "path_or_url"]
 
@@ -92,7 +92,8 @@ class Source:
         """Last part of the name."""
         if self.path is not None:
             return self.path.name
-        return PurePosixPath(self.name.split("?", 1)[0].rstrip("/")).name
+        name = self.name if self.url is None else UrlChain.of(self.url).link
+        return PurePosixPath(name.split("?", 1)[0].rstrip("/")).name
 
     @property
     def is_local(self) -> bool:
@@ -111,8 +112,9 @@ class Source:
             return os.path.exists(self.path)
         if self.url is not None:
             try:
-                # Not exists(): over HTTP that requests the whole file.
-                self.filesystem().info(self.url)
+                # Not exists(): over HTTP that asks for the whole file.
+                filesystem, path = self.located()
+                behind_cache(filesystem).info(path)
             except FileNotFoundError as error:
                 self._check_answered(error)
                 return False
@@ -147,9 +149,10 @@ class Source:
         return False
 
     def _url_is_dir(self) -> bool:
-        filesystem = self.filesystem()
+        filesystem, path = self.located()
+        filesystem = behind_cache(filesystem)
         try:
-            info = filesystem.info(self.url)
+            info = filesystem.info(path)
         except FileNotFoundError as error:
             self._check_answered(error)
             return False
@@ -159,10 +162,16 @@ class Source:
             return bool(info.get("type") == "directory")
         # Over HTTP, isdir() fetches the whole answer to look for links: call it for pages only.
         is_page = str(info["mimetype"]).startswith("text/html")
-        return is_page and bool(filesystem.isdir(self.url))
+        return is_page and bool(filesystem.isdir(path))
 
     def filesystem(self) -> Any:
-        """Return the fsspec filesystem of a URL.
+        """Return the fsspec filesystem of a URL; see `located`."""
+        return self.located()[0]
+
+    def located(self) -> tuple[Any, str]:
+        """Return the fsspec filesystem of a URL, and the path in it.
+
+        Listings that it keeps of folders above the URL are dropped: they may be old.
 
         Raises
         ------
@@ -176,7 +185,9 @@ class Source:
         try:
             import fsspec
 
-            return fsspec.core.url_to_fs(self.url, **self.storage_options)[0]
+            filesystem, path = fsspec.core.url_to_fs(self.url, **self.storage_options)
+            filesystem.invalidate_cache(path)
+            return filesystem, str(path)
         except ImportError as error:
             raise MissingExtra(
                 f"{self.name}: reading this URL needs a package that is not installed ({error}). "
@@ -200,12 +211,23 @@ class Source:
         if self.path is not None:
             return _open_path(self.path)
         if self.url is not None:
-            return _RemoteFile(self)
+            return self._open_url()
         if self.data is not None:
             return _Bytes(self.data)
         if self.file is None:
             raise BadArgument(f"{self.name}: this source has nothing to read from.")
         return FileObject(self.file, self.name)
+
+    def _open_url(self) -> RandomAccess:
+        try:
+            copy = cached_copy(*self.located())
+        except FileNotFoundError as error:
+            raise FileMissing(f"{self.name}: no such file.") from error
+        except BfbridgeError:
+            raise
+        except Exception as error:
+            raise self._unreachable(error) from error
+        return _RemoteFile(self) if copy is None else _open_path(Path(copy))
 
     def head(self, length: int = 4096) -> bytes:
         """Return the first bytes of the file; empty for a folder."""
@@ -230,8 +252,7 @@ class Source:
             path = self.path.parent / name
             return Source(name=str(path), path=path)
         if self.url is not None:
-            base, query, rest = self.url.partition("?")
-            url = posixpath.join(posixpath.dirname(base), name) + query + rest
+            url = UrlChain.of(self.url).beside(name)
             return Source(name=url, url=url, storage_options=self.storage_options)
         raise FileMissing(
             f"{self.name}: it names a companion file, {name!r}, but was given as bytes or an open "
@@ -243,8 +264,7 @@ class Source:
         if self.path is not None:
             return Source(name=str(self.path / name), path=self.path / name)
         if self.url is not None:
-            base, query, rest = self.url.partition("?")
-            url = posixpath.join(base.rstrip("/"), name) + query + rest
+            url = UrlChain.of(self.url).inside(name)
             return Source(name=url, url=url, storage_options=self.storage_options)
         raise BadArgument(f"{self.name}: bytes and open files have no folders inside.")
 
@@ -510,15 +530,12 @@ class ProcessFilesystem:
 
     fsspec filesystems answer requests on a thread, which a child does not have.
 
-    Parameters
-    ----------
-    source
-        A source with a URL.
+    `path` is that of the URL in the filesystem.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._made: Any = source.filesystem()
+        self._made, self.path = source.located()
         forking.in_child(self._forget)
 
     def _forget(self) -> None:
@@ -536,11 +553,11 @@ class _RemoteFile:
     """A URL read by byte ranges through fsspec, one request per call."""
 
     def __init__(self, source: Source) -> None:
-        self._url = source.url
         self._name = source.name
         self._filesystem = ProcessFilesystem(source)
+        self._path = self._filesystem.path
         try:
-            size = self._filesystem.here.size(self._url)
+            size = self._filesystem.here.size(self._path)
         except FileNotFoundError as error:
             raise FileMissing(f"{source.name}: no such file.") from error
         except Exception as error:
@@ -571,7 +588,7 @@ class _RemoteFile:
     def _fetch(self, start: int, end: int) -> bytes:
         """Request the bytes from `start` to `end` once; a server may return fewer."""
         try:
-            data: bytes = self._filesystem.here.cat_file(self._url, start=start, end=end)
+            data: bytes = self._filesystem.here.cat_file(self._path, start=start, end=end)
         except Exception as error:
             raise UnreadableFile(
                 f"{self._name}: bytes {start}-{end} cannot be read ({error})."

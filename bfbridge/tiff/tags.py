@@ -139,13 +139,13 @@ class Compression:
 # this order.
 _ALL: Final = (
     Compression(
-        "deflate", (8, 32946), byte_stream=True, predictable=True, levels=range(13), level=1
+        "deflate", (8, 32946, 50013), byte_stream=True, predictable=True, levels=range(13), level=1
     ),
     Compression(
-        "zstd", (50000,), byte_stream=True, predictable=True, levels=range(-7, 23), level=1
+        "zstd", (50000, 34926), byte_stream=True, predictable=True, levels=range(-7, 23), level=1
     ),
     Compression("lzw", (5,), byte_stream=True, predictable=True, levels=range(1)),
-    Compression("jpeg", (7,), dtypes=("u8",), samples=(1, 3), levels=range(1, 101), level=90),
+    Compression("jpeg", (7, 34892), dtypes=("u8",), samples=(1, 3), levels=range(1, 101), level=90),
     Compression(
         "jpeg2000",
         (33005, 33003, 33004, 34712),
@@ -155,9 +155,12 @@ _ALL: Final = (
     ),
     Compression("none", (1, 0), byte_stream=True, levels=range(1)),
     Compression("packbits", (32773,), byte_stream=True),
+    Compression("lzma", (34925,), byte_stream=True, predictable=True),
     Compression("lerc", (34887,)),
-    Compression("webp", (50001,), dtypes=("u8",), samples=(3, 4)),
+    Compression("webp", (50001, 34927), dtypes=("u8",), samples=(3, 4)),
     Compression("jpegxl", (50002, 52546), dtypes=("u8", "u16", "f32")),
+    Compression("jpegxr", (34934, 22610), dtypes=("u8", "u16", "f32"), samples=(1, 3)),
+    Compression("png", (34933,), dtypes=("u8", "u16"), samples=(1, 2, 3, 4)),
 )
 
 COMPRESSIONS: Final[Mapping[str, Compression]] = MappingProxyType(

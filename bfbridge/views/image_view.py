@@ -19,6 +19,7 @@ from bfbridge.backend import (
     Channel,
     Image,
     PixelSize,
+    Placement,
     Shape5,
     StoredAs,
 )
@@ -86,6 +87,11 @@ class ImageView(Derived):
     def role(self) -> str:
         """Purpose of the image: "image", "label", "macro" or "thumbnail"."""
         return self._image.role
+
+    @property
+    def placement(self) -> Placement | None:
+        """Scene, y and x of the image's first pixel in the file's pixel coordinates; else None."""
+        return self._image.placement
 
     @property
     def is_mask(self) -> bool:
@@ -223,6 +229,15 @@ class ImageView(Derived):
         """Metadata of the format, flat, under the format's own names."""
         with self._file.reading("original metadata") as backend:
             return backend.original_metadata
+
+    @property
+    def own_metadata(self) -> str | None:
+        """The format's own metadata as text, or None where bfbridge reads none.
+
+        The XML of a CZI or LIF file, the description of a TIFF, the attributes of a Zarr group.
+        """
+        with self._file.reading("own metadata") as backend:
+            return backend.own_metadata()
 
     @property
     def modulo(self) -> Mapping[str, Any]:

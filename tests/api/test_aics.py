@@ -259,6 +259,36 @@ def test_positions_without_a_length_are_no_places(tmp_path):
         AICSImage(path, mosaic="stitch")
 
 
+@pytest.mark.parametrize("axis", "XY")
+def test_tiles_of_one_row_need_one_position(tmp_path, axis):
+    """A stage that moves along one axis stores the positions of that axis only."""
+    whole = distinct((10, 34))
+    path = tmp_path / "row.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for left in (24, 0, 12):
+            plane = {f"Position{axis}": [left * 0.5], f"Position{axis}Unit": ["µm"]}
+            metadata = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Plane": plane}
+            tile = whole[:, left : left + 10]
+            writer.write(tile if axis == "X" else tile.T, metadata=metadata)
+    shown = np.zeros_like(whole)
+    for left in (0, 12, 24):
+        shown[:, left : left + 10] = whole[:, left : left + 10]
+    with AICSImage(path, mosaic="stitch") as image:
+        found = image.data[0, 0, 0]
+        np.testing.assert_array_equal(found if axis == "X" else found.T, shown)
+
+
+def test_tiles_of_several_rows_need_both_positions(tmp_path):
+    path = tmp_path / "grid.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for left in (0, 5, 0):
+            plane = {"PositionX": [left * 0.5], "PositionXUnit": ["µm"]}
+            metadata = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Plane": plane}
+            writer.write(distinct((5, 7)), metadata=metadata)
+    with pytest.raises(BadArgument, match="no position along y"):
+        AICSImage(path, mosaic="stitch")
+
+
 def test_labels_need_xarray_and_say_so(tiff, monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with (
@@ -390,7 +420,7 @@ def test_dask_arrays_are_not_computed_to_answer_questions():
         ({"image": PIXELS, "dim_order": "TCZYQ"}, "dim_order='TCZYQ'"),
         ({"image": PIXELS, "dim_order": ["TCZYX"] * 2}, "there are 1 arrays"),
         ({"image": PIXELS, "dim_order": 5}, "5: give one value"),
-        ({"image": np.zeros((2,) * 6)}, "does not fit it. Give one letter"),
+        ({"image": np.zeros((2,) * 7)}, "does not fit it. Give one letter"),
         ({"image": np.zeros(5)}, "does not fit it"),
         ({"image": PIXELS, "channel_names": ["a"]}, "the array has 3 channels"),
         ({"image": PIXELS, "physical_pixel_sizes": (1, 2)}, "those along Z, Y and X"),

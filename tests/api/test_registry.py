@@ -233,7 +233,6 @@ def test_third_parties_are_asked_by_name_or_last(
     source = as_source(make(tmp_path, "a.vsi"))
     assert open_reader(source, OpenOptions())[0].name == "bioformats"
     assert find("java").name == "bioformats"
-    assert asked == []
     assert open_reader(source, OpenOptions(), "theirs")[0].name == "theirs"
     sys.modules["bfbridge_bioformats"].READER.answer = Unsupported("unknown")  # type: ignore[attr-defined]
     assert open_reader(source, OpenOptions())[0].name == "theirs"
@@ -288,6 +287,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         (info / "entry_points.txt").write_text(f"[bfbridge.backends]\n{name} = {value or module}\n")
         (tmp_path / "site" / f"{module}.py").write_text(textwrap.dedent(code))
         importlib.invalidate_caches()
+        # Of another test.
+        monkeypatch.delitem(sys.modules, module, raising=False)
 
     return put
 
@@ -389,9 +390,54 @@ def test_a_broken_plug_in_is_named_and_does_no_harm(
     assert why in line
 
 
+def test_a_plug_in_with_priority_takes_what_ours_claims(
+    tmp_path: Path, modules: dict[str, type[Picky]], install: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(registry, "third_party", THIRD_PARTY)
+    tiff, odd = make(tmp_path, "a.tif"), tmp_path / "b.tif"
+    odd.write_bytes(b"ODD!" + bytes(200))
+    install("odd", PLUGIN)
+    assert open_reader(as_source(tiff), OpenOptions())[0].name == "ometiff"
+    claiming = PLUGIN.replace('!= b"ODD!"', 'not in (b"ODD!", b"II*\\0")')
+    install("first", claiming.replace('"odd"', '"first"') + "    PRIORITY = 10\n")
+    install("second", claiming.replace('"odd"', '"second"') + "    PRIORITY = 5\n")
+    install("broken", "PRIORITY = 99")
+    install("wrong", PLUGIN + "    PRIORITY = 'high'\n")
+    reader, reason = open_reader(as_source(tiff), OpenOptions())
+    assert (reader.name, reason) == ("first", "first claims this content")
+    assert [entry.name for entry in registry.preferred()] == ["first", "second"]
+    assert open_reader(as_source(tiff), OpenOptions(), "ometiff")[0].name == "ometiff"
+    # What it does not read is left to the others.
+    other = make(tmp_path, "c.czi")
+    assert open_reader(as_source(other), OpenOptions())[0].name == "bioformats"
+    with pytest.raises(Unsupported, match="its PRIORITY is 'high', not an integer"):
+        find("wrong").load_priority()
+
+
+def test_a_plug_in_writes_its_suffixes(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "third_party", THIRD_PARTY)
+    writer = (
+        "    class Writer:\n        name = '{0}'\n    WRITER = Writer\n    SUFFIXES = ('{1}',)\n"
+    )
+    install("odd", PLUGIN + writer.format("odd", ".ODD"))
+    install("late", PLUGIN + writer.format("late", ".tif"))
+    assert writer_for("a.Odd").name == "odd"
+    assert writer_for("a.tif").name == "ometiff"
+    install("early", PLUGIN + writer.format("early", ".tif") + "    PRIORITY = 1\n")
+    assert writer_for("a.tif").name == "early"
+    assert writer_for("a.tiff").name == "ometiff"
+    java = SimpleNamespace(READER=None, WRITER=None, writable_suffixes=lambda: (".ics",))
+    monkeypatch.setitem(sys.modules, "bfbridge_bioformats", java)  # type: ignore[arg-type]
+    with pytest.raises(BadArgument, match=r"no writer for this suffix.*\.odd"):
+        writer_for("a.xyz")
+
+
 @pytest.mark.java
 def test_plug_ins_are_listed(install: Callable[..., None]) -> None:
-    install("odd", PLUGIN)
+    install("odd", PLUGIN + "    READ_SUFFIXES = ('.odd', '.ODDER')\n")
     install("badname", PLUGIN, "no module!")
     # A name of ours stays ours.
     install("ometiff", PLUGIN)
@@ -402,7 +448,11 @@ def test_plug_ins_are_listed(install: Callable[..., None]) -> None:
     formats = CliRunner().invoke(app, ["formats"]).output
     assert "plug-in odd, of bf-odd 1.5: used for other formats" in formats
     rows = json.loads(CliRunner().invoke(app, ["formats", "--json"]).output)
-    assert {"plugin": "odd", "module": "bf_plugin_odd", "brought_by": "bf-odd 1.5"} in rows
+    assert {
+        "plugin": "odd", "module": "bf_plugin_odd", "brought_by": "bf-odd 1.5",
+        "suffixes": [".odd", ".odder"], "writes": [],
+    } in rows  # fmt: skip
+    assert re.search(r"odd \(plug-in\) +\.odd \.odder", formats)
     assert [row["plugin"] for row in rows if "error" in row] == ["badname"]
     assert find("odd").distribution == "bf-odd 1.5"
 

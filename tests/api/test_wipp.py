@@ -10,17 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from bfbridge import BioReader, BioWriter
+from bfbridge.cli.app import app
 
 PLUGIN = Path(__file__).parents[2] / "examples/wipp"
 SCRIPTS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-TYPES = {
+# Of the published schema: wipp-plugin-manifest-schema.json of WIPP-Plugins-base-templates.
+INPUTS = {
     "collection", "stitchingVector", "tensorflowModel", "csvCollection", "pyramid", "notebook",
-    "genericData", "string", "number", "integer", "enum", "array", "boolean",
+    "string", "number", "integer", "enum", "array", "boolean",
 }  # fmt: skip
 
 
@@ -101,6 +105,33 @@ def test_new_files_are_tiled_lzw_without_levels(data: Path) -> None:
 
 
 @pytest.mark.slow(ci=True)
+def test_tiles_of_small_images_are_whole(data: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    run(data, "--filePattern", "img_x002.ome.tif")
+    with tifffile.TiffFile(data / "outputs/img_x002.ome.tif") as tiff:
+        assert tiff.pages[0].tile == (1024, 1024)
+        np.testing.assert_array_equal(tiff.asarray(), stack()[..., 0, 0].transpose(2, 0, 1))
+
+
+def test_convert_has_an_option_for_the_platform(data: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    images, out = data / "inputs/images", data / "outputs"
+    done = CliRunner().invoke(app, ["convert", "--wipp", str(images), str(out), "-q"])
+    assert done.exit_code == 0, done.output
+    expected = {f"img_x001_c{c}_t{t}.ome.tif" for c in range(3) for t in range(2)}
+    assert {path.name for path in out.glob("*.tif")} == expected | {"img_x002.ome.tif"}
+    for name in expected:
+        with tifffile.TiffFile(out / name) as tiff:
+            page = tiff.pages[0]
+            assert (page.tile, page.compression.name) == ((1024, 1024), "LZW")
+            c, t = int(name[10]), int(name[13])
+            np.testing.assert_array_equal(tiff.asarray(), stack()[..., c, t].transpose(2, 0, 1))
+    wrong = CliRunner().invoke(app, ["convert", "--wipp", "--tile", "512", str(images), str(out)])
+    assert wrong.exit_code != 0
+    assert "--wipp" in wrong.output
+
+
+@pytest.mark.slow(ci=True)
 def test_one_broken_file_among_good_ones(data: Path) -> None:
     images = data / "inputs/images"
     (images / "img_x000.ome.tif").write_bytes((images / "img_x002.ome.tif").read_bytes()[:300])
@@ -167,12 +198,20 @@ def test_manifest_follows_the_schema() -> None:
     inputs = {entry["name"]: entry for entry in manifest["inputs"]}
     for name, entry in inputs.items():
         assert re.fullmatch(r"[a-zA-Z0-9][-a-zA-Z0-9]*", name)
-        assert entry["type"] in TYPES
+        assert entry["type"] in INPUTS
         assert set(entry) <= {"name", "type", "description", "required", "options"}
         if entry["type"] == "enum":
             assert entry["options"]["values"]
     assert [entry["type"] for entry in manifest["outputs"]] == ["collection"]
     assert {entry["key"] for entry in manifest["ui"]} == {f"inputs.{name}" for name in inputs}
+    for entry in manifest["ui"]:
+        assert entry["title"]
+        # Older versions of the schema take text only.
+        assert isinstance(entry.get("default", ""), str)
+    for name in ("repository", "website"):
+        uri = urlsplit(manifest[name])
+        assert uri.scheme
+        assert uri.netloc
     resources = {"ramMin", "coresMin", "cpuAVX", "cpuAVX2", "gpu"}
     assert set(manifest["resourceRequirements"]) <= resources
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,11 +239,60 @@ def test_names_that_look_like_patterns_harm_no_other(memory: Any) -> None:
     np.testing.assert_array_equal(everything("memory://lab/img[1].zarr")[0][..., 0], VALUES)
 
 
-def test_only_zarr_goes_to_urls(memory: Any) -> None:
-    for make in (BioWriter, BioWriter.create, BioWriter.open, BioWriter.finish):
-        with pytest.raises(Unsupported, match="to paths only"):
+def test_only_zarr_is_written_by_several_processes_at_urls(memory: Any) -> None:
+    for make in (BioWriter.create, BioWriter.open, BioWriter.finish):
+        with pytest.raises(Unsupported):
             make("memory://lab/cells.ome.tif")
     assert memory.store == {}
+
+
+@pytest.mark.parametrize("name", ["cells.ome.tif", "cells.tiff"])
+def test_a_tiff_is_uploaded_whole(memory: Any, name: str) -> None:
+    url = f"memory://lab/{name}"
+    before = set(Path(tempfile.gettempdir()).glob("bfbridge-upload-*"))
+    with BioWriter(url, image=VALUES, pyramid=1) as bw:
+        bw[:] = VALUES
+        assert memory.store == {}
+    np.testing.assert_array_equal(everything(url)[0][..., 0], VALUES)
+    assert set(Path(tempfile.gettempdir()).glob("bfbridge-upload-*")) == before
+    with pytest.raises(TargetExists, match=re.escape(url)):
+        BioWriter(url, image=VALUES)
+    with BioWriter(url, image=VALUES, overwrite=True) as bw:
+        bw[:] = VALUES + 1
+        # The old file is readable until the new one is complete.
+        np.testing.assert_array_equal(everything(url)[0][..., 0], VALUES)
+    np.testing.assert_array_equal(everything(url)[0][..., 0], VALUES + 1)
+
+
+def test_a_tiff_that_is_given_up_leaves_nothing(memory: Any) -> None:
+    before = set(Path(tempfile.gettempdir()).glob("bfbridge-upload-*"))
+    bw = BioWriter("memory://lab/a.ome.tif", image=VALUES)
+    bw[:] = VALUES
+    bw.__exit__(RuntimeError, RuntimeError(), None)
+    assert memory.store == {}
+    assert set(Path(tempfile.gettempdir()).glob("bfbridge-upload-*")) == before
+
+
+def test_an_upload_that_fails_is_an_error(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    put_file = type(memory).put_file
+    monkeypatch.setattr(type(memory), "put_file", refuse)
+    bw = BioWriter("memory://lab/a.ome.tif", image=VALUES)
+    bw[:] = VALUES
+    with pytest.raises(WriteFailed, match=r"memory://lab/a\.ome\.tif: cannot be written.*Denied"):
+        bw.close()
+
+    def cut(self: Any, local: str, path: str, **options: Any) -> None:
+        put_file(self, local, path, **options)
+        self.pipe_file(path, self.cat_file(path)[:-5])
+
+    monkeypatch.setattr(type(memory), "put_file", cut)
+    bw = BioWriter("memory://lab/a.ome.tif", image=VALUES)
+    bw[:] = VALUES
+    with pytest.raises(WriteFailed, match="were uploaded, but the object has"):
+        bw.close()
 
 
 def test_stores_at_urls_are_not_appended_to(memory: Any) -> None:

@@ -6,8 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import tifffile
 
 import bfbridge_bioformats
+from bfbridge import BioReader, BioWriter
 from bfbridge.backend import ImageSpec, OpenOptions, Region
 from bfbridge.engine.pyramid import plan_levels
 from bfbridge.errors import BadArgument, BfbridgeError, Unsupported, WriteFailed
@@ -25,6 +27,7 @@ class TestOmeTiff(BackendSuite):
     suffix = ".ome.tiff"
 
 
+@pytest.mark.slow
 class TestOmeTiffZlib(BackendSuite):
     reader = READER
     writer = WRITER
@@ -96,6 +99,39 @@ def test_formats_that_keep_pixels(tmp_path, suffix, shape, samples, dtype):
     # Formats without the axes hold the same planes along another one.
     np.testing.assert_array_equal(found.reshape(-1, *shape[3:]), expected.reshape(-1, *shape[3:]))
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("samples", "shape", "options"),
+    [
+        (1, (1, 2, 1, 1100, 1300), {}),
+        (3, (1, 3, 1, 1100, 1300), {}),
+        (1, (1, 1, 1, 1100, 1300), {"pyramid": True}),
+        (3, (1, 3, 1, 1100, 1300), {"pyramid": True}),
+    ],
+)
+def test_ome_tiff_is_compressed_in_tiles_as_by_bfio(tmp_path, samples, shape, options):
+    """bfio 2.5.0: setCompression(ZLIB), setTileSizeX(1024), setTileSizeY(1024)."""
+    expected = np.random.default_rng(3).integers(0, 255, shape).astype(np.uint8)
+    path = tmp_path / "a.ome.tif"
+    with BioWriter(path, backend="java", samples_per_pixel=samples, **options) as writer:
+        writer[...] = expected.transpose(3, 4, 2, 1, 0)
+    with tifffile.TiffFile(path) as tiff:
+        levels = tiff.series[0].levels
+        assert len(levels) == (3 if options else 1)
+        for level in levels:
+            assert level.pages[0].is_tiled
+            assert level.pages[0].tile == (1024, 1024)
+            assert level.pages[0].compression == 8
+        found = levels[0].asarray()
+    full = expected[0, :, 0].transpose(1, 2, 0) if samples == 3 else expected[0, :, 0].squeeze()
+    np.testing.assert_array_equal(found, full)
+    np.testing.assert_array_equal(read(path), expected)
+    with BioReader(path) as br, BioReader(path, backend="bioformats") as java:
+        for level in range(len(br.levels)):
+            np.testing.assert_array_equal(
+                br.levels[level].read(keepdims=True), java.levels[level].read(keepdims=True)
+            )
 
 
 def test_plane_order_is_that_of_the_axes(tmp_path):

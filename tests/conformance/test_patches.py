@@ -284,4 +284,4 @@ def test_a_real_czi():
     np.testing.assert_array_equal(
         patch, padded(whole[:, :, 4].swapaxes(0, 1), (1, 190, 290), (3, 20, 20))
     )
-    assert ImageStack.get_bounding_rectangles(path) == {0: Rectangle(0, 0, 300, 200)}
+    assert ImageStack.get_bounding_rectangles(path) == {None: Rectangle(0, 0, 300, 200)}

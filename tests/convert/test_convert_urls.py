@@ -27,7 +27,6 @@ from bfbridge.errors import (  # noqa: E402
     BatchFailed,
     FileMissing,
     TargetExists,
-    Unsupported,
 )
 from bfbridge.storage.source import as_source  # noqa: E402
 from tests.support.s3server import serve_s3  # noqa: E402
@@ -239,13 +238,16 @@ def test_split_and_patterns_of_names(place: tuple[str, dict[str, Any]], folder: 
     np.testing.assert_array_equal(pixels(names[1], storage), image(1)[:, :, 2:3])
 
 
+def test_a_tiff_is_converted_to_a_url(folder: Path) -> None:
+    source = folder / "in/a.ome.tif"
+    convert(source, "memory://tiffs/a.ome.tif", overwrite=True, verify=True)
+    with BioReader("memory://tiffs/a.ome.tif") as made, BioReader(source) as br:
+        assert made.backend == "ometiff"
+        np.testing.assert_array_equal(made[:], br[:])
+
+
 @pytest.mark.java
 def test_what_cannot_be_done_is_said(folder: Path) -> None:
-    source = folder / "in/a.ome.tif"
-    with pytest.raises(Unsupported, match="written to disks"):
-        convert(source, "memory://x/a.ome.tif")
-    with pytest.raises(Unsupported, match="--suffix"):
-        convert(folder / "in", "memory://x/")
     for options in ({"jobs": 2}, {"client": SimpleNamespace(submit=None)}):
         with pytest.raises(BadArgument, match="memory of one process"):
             convert(folder / "in", "memory://x/", suffix=".ome.zarr", **options)

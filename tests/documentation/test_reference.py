@@ -17,7 +17,9 @@ import bfbridge
 ROOT = Path(__file__).parents[2]
 # Modules for users: each parameter is in a section "Parameters". The others are the contract of
 # backends, where a parameter that many methods share is described once.
-CONTRACT = ("bfbridge.backend", "bfbridge.registry", "bfbridge.testing", "bfbridge.aics")
+CONTRACT = tuple(
+    f"bfbridge.{name}" for name in ("backend", "registry", "testing", "aics", "large_image")
+)
 SECTION = re.compile(
     r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^[A-Z][^\n]*\n-{3,}$|\Z)", re.MULTILINE | re.DOTALL
 )

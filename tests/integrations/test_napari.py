@@ -9,7 +9,14 @@ import pytest
 
 from bfbridge import BioReader
 from bfbridge.errors import BadArgument, BadDtype
-from bfbridge.integrations.napari import get_reader, read_layers, write_channels, write_image
+from bfbridge.integrations.napari import (
+    get_reader,
+    read_layers,
+    write_image,
+    write_labels,
+    write_layers,
+)
+from bfbridge.registry import PICTURE_SUFFIXES, find
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
 PIXELS = distinct((2, 3, 4, 37, 53))
@@ -130,12 +137,78 @@ def test_layers_become_channels_again(tmp_path, suffix):
         np.testing.assert_array_equal(br[...], PIXELS.transpose(3, 4, 2, 1, 0))
 
 
-def test_layers_that_are_no_channels_are_refused(tmp_path):
+@pytest.mark.parametrize("suffix", ["ome.tif", "ome.zarr"])
+def test_layers_that_differ_are_images_of_one_file(tmp_path, suffix):
     plane = PIXELS[0, 0, 0]
-    other = (plane.astype(np.float32), {"name": "f"}, "image")
-    for wrong in (other, (plane, {"scale": [2, 2]}, "image")):
-        with pytest.raises(BadArgument, match="one by one"):
-            write_channels(str(tmp_path / "n.ome.tif"), [(plane, {"name": "i"}, "image"), wrong])
+    rgb = distinct((19, 23, 3), np.uint16).astype(np.uint8)
+    layers = [
+        (plane, {"name": "a"}, "image"),
+        (plane.astype(np.float32), {"name": "f"}, "image"),
+        (rgb, {"name": "color", "rgb": True}, "image"),
+        (plane + 1, {"name": "b"}, "image"),
+    ]
+    target = tmp_path / f"n.{suffix}"
+    write_layers(str(target), layers)
+    with BioReader(target) as br:
+        first, second, third = br.series
+        assert first.channel_names == ["a", "b"]
+        np.testing.assert_array_equal(
+            first[:, :, 0, :], np.stack([plane, plane + 1], -1)[:, :, None]
+        )
+        np.testing.assert_array_equal(second[:], plane.astype(np.float32))
+        np.testing.assert_array_equal(third.read(squeeze=True), rgb)
+
+
+@pytest.mark.parametrize("suffix", ["ome.tif", "ome.zarr"])
+def test_labels_come_back_as_labels(tmp_path, suffix):
+    import npe2
+
+    manager = npe2.PluginManager.instance()
+    if "bfbridge" not in manager:
+        manager.register(npe2.PluginManifest.from_file(MANIFEST))
+    cells = distinct((37, 53), np.uint32)
+    target = tmp_path / f"l.{suffix}"
+    layer = (cells, {"name": "cells"}, "labels")
+    npe2.io_utils._write(str(target), [layer], plugin_name="bfbridge", _pm=manager)
+    ((data, settings, kind),) = read_layers(str(target))
+    assert (kind, settings["name"]) == ("labels", "cells")
+    np.testing.assert_array_equal(np.squeeze(data.compute()), cells)
+    write_labels(str(target), cells + 1, {"name": "cells"})
+    np.testing.assert_array_equal(np.squeeze(read_layers(str(target))[0][0].compute()), cells + 1)
+    # Beside images, each label image belongs to the one of its size.
+    image, small = PIXELS[0, 0, 0], PIXELS[0, 0, 0, :20, :20]
+    layers = [
+        layer, (small, {"name": "small"}, "image"), (image, {"name": "image"}, "image"),
+        (cells[:20, :20], {"name": "few"}, "labels"), (cells[:9, :9], {"name": "no"}, "labels"),
+    ]  # fmt: skip
+    target = tmp_path / f"all.{suffix}"
+    npe2.io_utils._write(str(target), layers, plugin_name="bfbridge", _pm=manager)
+    found = {
+        settings["name"]: (np.squeeze(data.compute()), kind)
+        for data, settings, kind in read_layers(str(target))
+    }
+    assert {name: kind for name, (_, kind) in found.items()} == {
+        "small": "image", "image": "image", "cells": "labels", "few": "labels", "no": "labels",
+    }  # fmt: skip
+    for data, settings, _ in layers:
+        np.testing.assert_array_equal(found[settings["name"]][0], data)
+    with BioReader(target) as br:
+        parents = {view.name.rpartition("/")[2]: view._image.label_of for view in br.series}
+        names = [view.name for view in br.series]
+    assert [names[parents["few"]], names[parents["cells"]]] == ["small", "image"]
+
+
+@pytest.mark.java
+def test_every_suffix_that_is_read_is_offered():
+    import npe2
+
+    offered = set(
+        npe2.PluginManifest.from_file(MANIFEST).contributions.readers[0].filename_patterns
+    )
+    known = {f"*.{suffix}" for f in find("bioformats").load().formats() for suffix in f.suffixes}
+    known |= {f"*{suffix}" for suffix in PICTURE_SUFFIXES}
+    # Of one format Bio-Formats has two suffixes as one text.
+    assert {suffix for suffix in known if suffix != "*." and "," not in suffix} <= offered
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from bfbridge import BioReader, large_image
 from bfbridge.backend import Quantity
 from bfbridge.errors import Unsupported
 from tests.support.tiffs import all_of, build, numbered, open_ours, page, read_ours, saved
@@ -228,6 +229,28 @@ def test_an_aperio_slide(tmp_path):
     assert first.pixels.planes[0].position_x == 25.5
     assert document.images[1].description == "label 30x20"
     reader.close()
+
+
+def test_the_thumbnail_of_an_aperio_slide_on_request(tmp_path):
+    pages = slide_pages()
+    path = saved(tmp_path, slide(pages), "a.svs")
+    with BioReader(path, thumbnails=True) as br:
+        assert list(br.associated) == ["label", "macro", "thumbnail"]
+        assert br.series.names == ["", "label image", "macro image", "thumbnail image"]
+        np.testing.assert_array_equal(
+            br.associated["thumbnail"].read(squeeze=True), pages["thumbnail"]
+        )
+        assert len(br.ome.images) == 4
+    with BioReader(path) as br:
+        assert list(br.associated) == ["label", "macro"]
+    with large_image.open(path) as source:
+        assert source.getAssociatedImagesList() == ["label", "macro", "thumbnail"]
+        assert (source.frames, source.getNativeMagnification()["magnification"]) == (1, 20)
+        small, _ = source.getAssociatedImage("thumbnail", format="numpy")
+        np.testing.assert_array_equal(small, pages["thumbnail"])
+    without = {name: pixels for name, pixels in pages.items() if name != "thumbnail"}
+    with BioReader(saved(tmp_path, slide(without), "b.svs"), thumbnails=True) as br:
+        assert list(br.associated) == ["label", "macro"]
 
 
 @pytest.mark.parametrize(

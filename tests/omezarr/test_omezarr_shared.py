@@ -26,6 +26,7 @@ from bfbridge.backend import (  # noqa: E402
     Level,
     OpenOptions,
     PixelSize,
+    Placement,
     Quantity,
     Region,
     StoredAs,
@@ -260,7 +261,9 @@ FULL: dict[type, dict[str, Any]] = {
         "photo": True,
         "significant_bits": 12,
         "time_step": Quantity(4, "s"),
+        "placement": Placement(1, -3, 7),
     },
+    Placement: {"scene": 1, "y": -3, "x": 7},
     StoredAs: {"container": "tiff", "details": (("tables", b"\0\xff"), ("predictor", 2))},
     Extras: {
         "channels": ({"window": {"start": 0.5, "end": [1, None]}}, {}),

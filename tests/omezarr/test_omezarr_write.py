@@ -19,6 +19,7 @@ zarr = pytest.importorskip("zarr")
 
 from bfbridge.backend import (  # noqa: E402
     Channel,
+    Extras,
     Image,
     ImageSpec,
     Level,
@@ -721,19 +722,46 @@ def test_nothing_is_made_outside_the_target(tmp_path: Path) -> None:
 
 
 def test_a_window_always_has_a_width(tmp_path: Path) -> None:
-    # Sampled pixels of one value would make it empty, and viewers divide by its width.
+    # Pixels of one value would make it empty, and viewers divide by its width.
     for name, value, dtype, expected in (
         ("dark", 0, "uint16", (0, 65535)),
         ("flat", 7, "uint8", (0, 255)),
         ("float", 2.5, "float32", (2.5, 3.5)),
     ):
         values = np.full((1, 1, 1, 20, 30), value, dtype)
-        values[..., 3, 3] = values[..., 3, 3] + (1 if dtype != "float32" else 0)
         path = tmp_path / f"{name}.zarr"
         save(path, [values], {})
         window = attributes(path)["omero"]["channels"][0]["window"]
         assert (window["start"], window["end"]) == expected
         assert window["min"] <= window["start"] < window["end"] <= window["max"]
+
+
+def test_windows_show_the_objects_of_small_and_sparse_images(tmp_path: Path) -> None:
+    # No object lies on the pixels that are sampled of large blocks.
+    for name, side, dtype in (
+        ("small", 20, "uint16"), ("sparse", 400, "uint16"), ("holes", 400, "float32"),
+    ):  # fmt: skip
+        values = np.zeros((1, 1, 1, side, side), dtype)
+        values[..., 3, 5] = 40
+        values[..., 11, 13] = 90
+        if dtype == "float32":
+            values[..., 1, 1] = np.nan
+        path = tmp_path / f"{name}.zarr"
+        save(path, [values], {"chunks": 512})
+        window = attributes(path)["omero"]["channels"][0]["window"]
+        assert (window["start"], window["end"]) == (0, 90)
+
+
+def test_a_stored_window_without_width_is_not_kept(tmp_path: Path) -> None:
+    values = counting((1, 1, 1, 40, 50))
+    extras = Extras(channels=({"window": {"min": 0, "max": 9, "start": 7, "end": 7}},))
+    spec = spec_of([values], {}, extras=extras)
+    writer = OmeZarrWriter.prepare(tmp_path / "a.zarr", [spec], None, {})
+    fill(writer, spec, [values])
+    writer.finish()
+    window = attributes(tmp_path / "a.zarr")["omero"]["channels"][0]["window"]
+    sampled = values[..., ::8, ::8]
+    assert (window["start"], window["end"]) == (sampled.min(), sampled.max())
 
 
 def test_windows_of_rgb_are_those_of_the_type(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ with the version of botocore that s3fs brought: moto alone would bring a newer o
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 
 import numpy as np
@@ -119,6 +120,29 @@ def test_an_ome_zarr(store):
 def test_what_is_missing_is_said(store):
     with pytest.raises(FileMissing, match=r"s3://images/none\.czi"):
         BioReader("s3://images/none.czi", storage_options=store)
+
+
+def test_objects_that_are_added_later_are_found(store):
+    """s3fs keeps the listing of a folder, and answers from it for every name in the folder."""
+    import s3fs
+
+    there = s3fs.S3FileSystem(**store)
+    there.pipe_file("images/later/a.ome.tif", tiff_bytes(STACK[:2]))
+    there.ls("images/later")
+    assert BioReader("s3://images/later/a.ome.tif", storage_options=store).shape == (210, 190, 2)
+    other = s3fs.S3FileSystem(**store, skip_instance_cache=True)
+    other.pipe_file("images/later/b.ome.tif", tiff_bytes(STACK[:3]))
+    # The second of a replaced file is longer than the listing says.
+    other.pipe_file("images/later/a.ome.tif", tiff_bytes(STACK[:5]))
+    for name, count in (("b", 3), ("a", 5)):
+        with BioReader(f"s3://images/later/{name}.ome.tif", storage_options=store) as br:
+            np.testing.assert_array_equal(br[:], STACK[:count].transpose(1, 2, 0))
+
+
+def tiff_bytes(planes):
+    file = io.BytesIO()
+    tifffile.imwrite(file, planes, metadata={"axes": "ZYX"}, ome=True)
+    return file.getvalue()
 
 
 def write_part(options, rows):

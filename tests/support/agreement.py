@@ -109,7 +109,9 @@ def _records(ours: Image, theirs: Image, more: Collection[str]) -> Iterator[str]
             left, right = _sizes(left), _sizes(right)
         if field.name == "channels":
             left, right = (_channels(each, more) for each in (left, right))
-        if left != right:
+        # Bio-Formats does not tell positions in pixels.
+        unknown = field.name == "placement" and right is None
+        if left != right and not unknown:
             yield f"{field.name} {left}, not {right}"
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 __all__ = ["Web", "listen", "serve"]
 
@@ -38,8 +38,8 @@ class Web:
 
 
 @contextmanager
-def serve(folder: Path, token: str | None = None) -> Iterator[Web]:
-    """Serve a folder at a free port of this machine."""
+def serve(folder: Path, token: str | None = None, *, lists: bool = False) -> Iterator[Web]:
+    """Serve a folder at a free port of this machine, with pages of links to files or without."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -57,10 +57,10 @@ def serve(folder: Path, token: str | None = None) -> Iterator[Web]:
             path = folder / unquote(self.path).lstrip("/")
             if web.token is not None and self.headers.get("X-Token") != web.token:
                 self._status(401)
-            elif not path.is_file():
+            elif (content := _content(path, lists)) is None:
                 self._status(404)
             else:
-                self._file(path.read_bytes(), body)
+                self._file(content, body)
 
         def _status(self, code: int) -> None:
             self.send_response(code)
@@ -88,6 +88,17 @@ def serve(folder: Path, token: str | None = None) -> Iterator[Web]:
     web = Web("", token)
     with _running(Handler) as web.url:
         yield web
+
+
+def _content(path: Path, lists: bool) -> bytes | None:
+    """Return a file, or the page of a folder's links."""
+    if path.is_file():
+        return path.read_bytes()
+    if not lists or not path.is_dir():
+        return None
+    names = [f"{inner.name}/" if inner.is_dir() else inner.name for inner in path.iterdir()]
+    links = "".join(f'<a href="{quote(name)}">{name}</a>' for name in sorted(names))
+    return f"<html><a href='../'>up</a>{links}</html>".encode()
 
 
 @contextmanager

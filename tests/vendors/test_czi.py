@@ -16,10 +16,14 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader
-from bfbridge.backend import Region
-from bfbridge.errors import Closed, ReadFailed, UnreadableFile, Unsupported
+from bfbridge.aics import AICSImage
+from bfbridge.backend import OpenOptions, Region
+from bfbridge.errors import BadArgument, Closed, ReadFailed, UnreadableFile, Unsupported
+from bfbridge.patches import ImageStack
+from bfbridge.storage.source import as_source
 from bfbridge_bioformats import BioFormatsReader
 from bfbridge_czi import CziReader
+from tests.real.manifest import DATA
 from tests.support.agreement import all_of, differences, opened
 from tests.support.counting import Counting
 from tests.support.czis import Block, czi_bytes, metadata_xml, write_czi
@@ -397,12 +401,149 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.java
 def test_options_of_bioformats_choose_bioformats(tmp_path: Path) -> None:
-    blocks, _ = mosaic(1, 2)
+    blocks, shown = mosaic(1, 2)
     path = write_czi(tmp_path / "mosaic.czi", blocks)
-    with BioReader(path, options={"zeissczi.autostitch": "false"}) as br:
+    with BioReader(path, options={"zeissczi.attachments": "true"}) as br:
         assert br.backend == "bioformats"
-        assert "the czi backend has no option named zeissczi.autostitch" in br.backend_reason
-        assert len(br.series) == 2
+        assert "the czi backend has no option named zeissczi.attachments" in br.backend_reason
+        np.testing.assert_array_equal(br[:], shown)
+
+
+@pytest.mark.java
+def test_tiles_of_a_mosaic_are_those_of_bioformats(tmp_path: Path) -> None:
+    """Where every scene has as many tiles, the images are the series of Bio-Formats."""
+    blocks, _ = mosaic(2, 3)
+    path = write_czi(tmp_path / "mosaic.czi", blocks, CHANNEL)
+    options = {"zeissczi.autostitch": False}
+    with (
+        opened(CziReader, path, backend_options=options) as ours,
+        opened(BioFormatsReader, path, backend_options=options) as theirs,
+    ):
+        assert len(ours.images) == len(theirs.images) == 6
+        for image in range(6):
+            np.testing.assert_array_equal(all_of(ours, image), all_of(theirs, image))
+
+
+def scenes_of_tiles() -> list[Block]:
+    """Three scenes of 4, 1 and 2 tiles, placed like those of real mosaics."""
+    corners = [[(145, -3), (203, -3), (203, 55), (145, 55)], [(0, 213)], [(293, 277), (351, 277)]]
+    return [
+        Block(noise((64, 64), seed=100 * s + 10 * m + c), x=x, y=y, at={"C": c, "S": s, "M": m})
+        for s, tiles in enumerate(corners)
+        for m, (x, y) in enumerate(tiles)
+        for c in range(2)
+    ]
+
+
+def test_tiles_that_a_scene_lacks_are_no_images() -> None:
+    blocks = scenes_of_tiles()
+    data = czi_bytes(blocks)
+    with opened(CziReader, data, backend_options={"zeissczi.autostitch": "false"}) as ours:
+        assert [image.placement for image in ours.images] == [
+            (0, -3, 145), (0, -3, 203), (0, 55, 203), (0, 55, 145), (1, 213, 0), (2, 277, 293),
+            (2, 277, 351),
+        ]  # fmt: skip
+        for image in range(7):
+            expected = np.stack([blocks[2 * image + c].pixels for c in range(2)])
+            np.testing.assert_array_equal(all_of(ours, image)[0, :, 0], expected)
+        planes = [image.pixels.planes[0] for image in ours.ome().images]
+        assert [(plane.position_x, plane.position_y) for plane in planes][:2] == [
+            (145, -3), (203, -3)
+        ]  # fmt: skip
+    with opened(CziReader, data) as ours:
+        assert [image.placement for image in ours.images] == [
+            (0, -3, 145), (1, 213, 0), (2, 277, 293),
+        ]  # fmt: skip
+    with pytest.raises(Unsupported, match="neither true nor false"):
+        all_of(CziReader.open(as_source(data), OpenOptions(
+            backend_options={"zeissczi.autostitch": "perhaps"})))  # fmt: skip
+
+
+def test_scenes_lie_where_their_tiles_are(tmp_path: Path) -> None:
+    """Stage positions are those of the middle of a scene, in a frame of the microscope's own."""
+    path = write_czi(tmp_path / "scenes.czi", scenes_of_tiles(), CHANNEL)
+    assert ImageStack.get_bounding_rectangles(path) == {
+        0: (145, -3, 122, 122), 1: (0, 213, 64, 64), 2: (293, 277, 122, 64),
+    }  # fmt: skip
+
+
+def test_aicsimageio_reads_tiles_scene_by_scene(tmp_path: Path) -> None:
+    blocks = scenes_of_tiles()
+    path = write_czi(tmp_path / "scenes.czi", blocks, CHANNEL)
+    with AICSImage(path, reconstruct_mosaic=False) as tiles, AICSImage(path) as stitched:
+        assert len(tiles.scenes) == len(stitched.scenes) == 3
+        for scene, (first, count) in enumerate([(0, 4), (4, 1), (5, 2)]):
+            tiles.set_scene(scene)
+            stitched.set_scene(scene)
+            assert (tiles.dims.order, stitched.dims.order) == ("MTCZYX", "TCZYX")
+            positions = [
+                (block.y, block.x) for block in blocks[2 * first : 2 * (first + count) : 2]
+            ]
+            assert tiles.get_mosaic_tile_positions() == positions
+            assert stitched.get_mosaic_tile_positions() == positions
+            assert stitched.mosaic_tile_dims.shape == tiles.mosaic_tile_dims.shape == (64, 64)
+            for m in range(count):
+                expected = blocks[2 * (first + m) + 1].pixels
+                np.testing.assert_array_equal(tiles.get_image_data("YX", M=m, C=1), expected)
+        with pytest.raises(BadArgument, match="cannot be stacked"):
+            tiles.get_stack()
+        assert tiles.get_stack(drop_non_matching_scenes=True).shape == (1, 4, 1, 2, 1, 64, 64)
+    with (
+        AICSImage(path, reconstruct_mosaic=False, mosaic="stitch") as ours,
+        AICSImage(path) as stitched,
+    ):
+        for scene in range(3):
+            ours.set_scene(scene)
+            stitched.set_scene(scene)
+            np.testing.assert_array_equal(ours.data, stitched.data)
+
+
+def test_label_and_macro_are_no_tiles(tmp_path: Path) -> None:
+    blocks, shown = mosaic(2, 2)
+    attachments = [
+        (name, "CZI", czi_bytes([Block(noise((7, 9, 3), "u1"))]))
+        for name in ("Label", "SlidePreview")
+    ]
+    path = write_czi(tmp_path / "slide.czi", blocks, CHANNEL, attachments=attachments)
+    with AICSImage(path, reconstruct_mosaic=False) as image:
+        assert image.shape == (4, 1, 1, 1, 20, 20)
+    with AICSImage(path, reconstruct_mosaic=False, mosaic="stitch") as image:
+        np.testing.assert_array_equal(image.data[0, 0, 0], shown)
+
+
+def test_scenes_of_single_tiles_are_no_mosaic(tmp_path: Path) -> None:
+    path = write_czi(tmp_path / "two.czi", two({"S": 0, "M": 0}, {"S": 1, "M": 0}))
+    with AICSImage(path, reconstruct_mosaic=False) as image:
+        assert (len(image.scenes), image.dims.order) == (2, "TCZYX")
+        with pytest.raises(BadArgument, match="mosaic='stitch'"):
+            image.get_mosaic_tile_positions()
+
+
+# Shapes and sums of `AICSImage(path, reconstruct_mosaic=True).data` and `(..., False).data`, and
+# `get_mosaic_tile_positions()`, by AICSImageIO 4.14.0 with aicspylibczi 4.0.1.
+MOSAICS = {
+    "tiles_z.czi": (
+        (1, 2, 2, 512, 510), 195, (4, 1, 2, 2, 256, 256), 196,
+        [(-128, -127), (-128, 127), (128, -127), (128, 127)],
+    ),
+    "mosaic_test.czi": (
+        (1, 1, 1, 624, 1756), 7101695274, (2, 1, 1, 1, 624, 924), 7618166265, [(0, 0), (0, 832)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MOSAICS)
+def test_real_mosaics_are_those_of_aicsimageio(name: str) -> None:
+    path = DATA / "czi" / f"{name}.d" / name
+    if not path.exists():
+        pytest.skip(f"no real files at {DATA}")
+    whole, total, tiles, total_of_tiles, positions = MOSAICS[name]
+    with AICSImage(path) as image:
+        assert (image.shape, int(image.data.sum(dtype="u8"))) == (whole, total)
+        assert image.get_mosaic_tile_positions() == positions
+    with AICSImage(path, reconstruct_mosaic=False) as image:
+        assert (image.shape, int(image.data.sum(dtype="u8"))) == (tiles, total_of_tiles)
+        assert image.get_mosaic_tile_positions() == positions
 
 
 @pytest.mark.java

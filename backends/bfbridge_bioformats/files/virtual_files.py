@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import logging
 import os
-import posixpath
 import re
 import shutil
 import tempfile
@@ -28,6 +27,8 @@ from bfbridge.runtime import forking
 from bfbridge.storage.source import RandomAccess, Source, as_source
 from bfbridge_bioformats.files.companions import refusal
 from bfbridge_bioformats.files.corrections import corrected, may_need_correction
+from bfbridge_bioformats.files.remote_siblings import MOST_SIBLINGS as _MOST_SIBLINGS
+from bfbridge_bioformats.files.remote_siblings import remote_siblings
 from bfbridge_bioformats.runtime.calls import Activity
 from bfbridge_bioformats.runtime.machine import machine
 
@@ -45,14 +46,11 @@ _KEPT_OF_CORRECTED = 4
 _HEAP_SHARE = 8
 # Longest file that is copied to disk if a format cannot be read otherwise.
 _MOST_COPIED = 4 << 30
-_MOST_SIBLINGS = 1000
 _MOST_RETRIES = 64
 _COPY_STEP = 8 << 20
 
 # Suffixes of files that Location decompresses itself; see `bfbridge_bioformats.files.archives`.
 PACKED = (".gz", ".bz2", ".zip")
-# Companions by suffix, for locations whose folders cannot be listed.
-_PARTNERS = {".ics": ".ids", ".ids": ".ics", ".hdr": ".img", ".img": ".hdr", ".nhdr": ".raw"}
 _NOT_A_NAME = re.compile(r'[\\/:*?"<>|\0\ud800-\udfff]')
 
 
@@ -502,34 +500,5 @@ def _siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple[Sourc
             for name in itertools.islice(beside, _MOST_SIBLINGS):
                 if name != source.filename:
                     yield source.sibling(name), name
-    if source.url is None:
-        return
-    names = [name.replace("\\", "/") for name in companions]
-    stem, suffix = posixpath.splitext(source.filename)
-    if source.url.split("::", 1)[0].startswith(("http://", "https://")):
-        # Listing a web page is unreliable and may be large: only likely names are tested.
-        partner = _PARTNERS.get(suffix.lower())
-        if partner is not None:
-            names.append(stem + partner)
-        for name in dict.fromkeys(names):
-            with contextlib.suppress(BfbridgeError):
-                sibling = source.sibling(name)
-                if sibling.exists():
-                    yield sibling, name
-        return
-    yield from _listed(source, names)
-
-
-def _listed(source: Source, names: Sequence[str]) -> Iterator[tuple[Source, str]]:
-    import fsspec
-
-    files, path = fsspec.core.url_to_fs(source.url, **source.storage_options)
-    try:
-        listing = files.ls(posixpath.dirname(path), detail=True)
-    except (OSError, NotImplementedError, ValueError) as error:
-        log.debug("%s: its folder cannot be listed: %s", source.name, error)
-        listing = [{"name": name, "type": "file"} for name in names]
-    for entry in listing[:_MOST_SIBLINGS]:
-        name = posixpath.basename(str(entry["name"]).rstrip("/"))
-        if entry.get("type") == "file" and name and name != source.filename:
-            yield source.sibling(name), name
+    if source.url is not None:
+        yield from remote_siblings(source, companions)

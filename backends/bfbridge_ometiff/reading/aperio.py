@@ -27,8 +27,15 @@ _MOST: Final = 64
 _STRANGE: Final = frozenset({"TotalDepth", "OffsetZ", "Dye", "Emission Wavelength", "DisplayColor"})
 
 
-def aperio_images(tiff: OpenTiff) -> list[ImagePlan]:
+def aperio_images(tiff: OpenTiff, *, thumbnail: bool = False) -> list[ImagePlan]:
     """Return a slide's images: the pyramid, the label, the macro.
+
+    Parameters
+    ----------
+    tiff
+        The slide.
+    thumbnail
+        Whether the thumbnail, which SVSReader leaves out, is one of them, the last.
 
     Raises
     ------
@@ -62,7 +69,10 @@ def aperio_images(tiff: OpenTiff) -> list[ImagePlan]:
     notes = PageNotes(
         _comment(tiff, number), _acquired(main), _number(main, "AppMag"), _place(main)
     )
-    plans = [_plan("", "image", _levels(pyramid), _size(tiff, number), notes)]
+    levels, small = _levels(pyramid)
+    plans = [_plan("", "image", levels, _size(tiff, number), notes)]
+    if thumbnail and small is not None:
+        extras.append((small, "thumbnail"))
     for number, kind in extras:
         levels = [(number, tiff.layout(number))]
         notes = PageNotes(_comment(tiff, number), _acquired(main))
@@ -125,21 +135,22 @@ def _kind(parts: list[str]) -> str:
     return found.pop() if found else ""
 
 
-def _levels(pyramid: list[tuple[int, SegmentLayout]]) -> list[tuple[int, SegmentLayout]]:
-    """Return the pyramid by size, without the thumbnail, which is stored in strips."""
+def _levels(
+    pyramid: list[tuple[int, SegmentLayout]],
+) -> tuple[list[tuple[int, SegmentLayout]], int | None]:
+    """Return the pyramid by size, and the directory of the thumbnail, which is in strips."""
     if not pyramid or not pyramid[0][1].tiled:
         raise Unsupported("an Aperio slide without tiles")
     levels = sorted(pyramid, key=lambda level: -level[1].width)
     widths = [layout.width for _, layout in levels]
     if levels[0][0] != pyramid[0][0] or len(set(widths)) != len(widths):
         raise Unsupported("an Aperio slide with directories in an unusual order")
-    if not levels[-1][1].tiled:
-        del levels[-1]
+    thumbnail = None if levels[-1][1].tiled else levels.pop()[0]
     first = levels[0][1]
     for _, layout in levels:
         if not layout.tiled or (layout.samples, layout.dtype) != (first.samples, first.dtype):
             raise Unsupported("an Aperio slide with levels of different kinds")
-    return levels
+    return levels, thumbnail
 
 
 def _size(tiff: OpenTiff, number: int) -> PixelSize:

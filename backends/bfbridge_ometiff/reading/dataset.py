@@ -136,7 +136,7 @@ def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:
     """Return a TIFF without OME-XML as a data set."""
     try:
         slide = tiff.source.filename.lower().endswith(SUFFIX)
-        plans = aperio_images(tiff) if slide else plain_images(tiff)
+        plans = aperio_images(tiff, thumbnail=options.thumbnails) if slide else plain_images(tiff)
     except Unsupported as error:
         raise Unsupported(
             f"there is no OME-XML in its first directory, and it is {error}"

@@ -20,6 +20,7 @@ __all__ = ["SegmentLayout", "check_samples", "layout_of"]
 
 NONE, LZW, JPEG, DEFLATE, PACKBITS, ZSTD = "none", "lzw", "jpeg", "deflate", "packbits", "zstd"
 JPEG2000, JPEGXL, WEBP, LERC = "jpeg2000", "jpegxl", "webp", "lerc"
+JPEGXR, LZMA, PNG = "jpegxr", "lzma", "png"
 
 _WHITE_IS_ZERO, BLACK_IS_ZERO, _RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 _FORMATS: Final = {1: "u", 2: "i", 3: "f", 4: "u", 6: "c"}

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import imagecodecs
 import numpy as np
 
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.ome.pixel_types import pixel_type_of
+from bfbridge.runtime.arguments import flag
 from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.runtime.writer_options import refuse_unknown
 from bfbridge.tiff.tags import COMPRESSIONS
+from bfbridge_ometiff.basic_codecs import imagecodecs
 from bfbridge_ometiff.codecs import encode
 from bfbridge_ometiff.structure.segment_layout import DEFLATE, JPEG, JPEG2000, YCBCR
 
@@ -31,7 +32,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 # Methods that can be written, in the order of messages.
 _METHODS: Final = {name: method for name, method in COMPRESSIONS.items() if method.levels}
 _PREDICTABLE: Final = tuple(name for name, method in _METHODS.items() if method.predictable)
-OPTIONS: Final = ("compression", "level", "predictor", "tile", "bigtiff")
+OPTIONS: Final = ("compression", "level", "predictor", "tile", "whole_tiles", "bigtiff")
 _DEFAULT_TILE: Final = 1024
 
 
@@ -47,6 +48,8 @@ class EncodingOptions:
         "auto", or 1 (none), 2 (differences of neighbours) or 3 (floating point).
     tile
         (length, width), multiples of 16.
+    whole_tiles
+        Whether tiles have this size also where the image is smaller.
     bigtiff
         "auto", True or False.
     """
@@ -55,6 +58,7 @@ class EncodingOptions:
     level: int
     predictor: int | str
     tile: tuple[int, int]
+    whole_tiles: bool
     bigtiff: bool | str
 
 
@@ -89,6 +93,7 @@ def settings_of(options: Mapping[str, Any]) -> EncodingOptions:
         int(level),
         _predictor_of(options.get("predictor", "auto"), compression),
         _tile_of(options.get("tile")),
+        flag(options.get("whole_tiles", False), "whole_tiles"),
         _bigtiff_of(options.get("bigtiff", "auto")),
     )
 

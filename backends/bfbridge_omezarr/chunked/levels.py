@@ -186,8 +186,22 @@ def _cut_chunk(level: Level) -> Level:
     return Level(level.shape, level.grid.block_shape((0, 0, 0, 0, 0)))
 
 
+def _extremes(values: Array) -> Window:
+    """Return the lowest and highest finite value."""
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        values = values[np.isfinite(values)]
+        if not values.size:
+            return Window()
+        low, high = float(values.min()), float(values.max())
+    return Window(low, high)
+
+
 class Windows:
-    """Lowest and highest value of each channel, from a sample of every block of level 0."""
+    """Lowest and highest value of each channel, from a sample of every block of level 0.
+
+    Blocks whose sample has one value only are searched completely.
+    """
 
     def __init__(self, image: Image) -> None:
         self._active = image.dtype.kind in "iuf"
@@ -198,15 +212,14 @@ class Windows:
         """Include a block's values."""
         if not self._active:
             return
-        sample = block[..., ::_SAMPLED, ::_SAMPLED]
         for offset in range(block.shape[1]):
-            values = sample[:, offset]
-            low, high = float(values.min()), float(values.max())
-            if not (math.isfinite(low) and math.isfinite(high)):
-                continue
+            seen = _extremes(block[:, offset, :, ::_SAMPLED, ::_SAMPLED])
+            if seen.low == seen.high:
+                # Of sparse images, as masks and localizations are, a sample may miss all objects.
+                seen = _extremes(block[:, offset])
             with self._lock:
                 place = first_channel + offset
-                self._found[place] = self._found[place].joined(Window(low, high))
+                self._found[place] = self._found[place].joined(seen)
 
     def merge(self, seen: Sequence[Window]) -> None:
         """Include the values from another process."""

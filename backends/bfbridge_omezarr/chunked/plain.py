@@ -14,13 +14,33 @@ from typing import Any, Final
 
 import numpy as np
 
-from bfbridge.backend import Channel, Extras, Image, ImageSpec, Level, PixelSize, Quantity, StoredAs
+from bfbridge.backend import (
+    Channel,
+    Extras,
+    Image,
+    ImageSpec,
+    Level,
+    PixelSize,
+    Placement,
+    Quantity,
+    StoredAs,
+)
 
 __all__ = ["from_plain", "to_plain"]
 
 _RECORDS: Final[Mapping[str, Any]] = {
     kind.__name__: kind
-    for kind in (Channel, Extras, Image, ImageSpec, Level, PixelSize, Quantity, StoredAs)
+    for kind in (
+        Channel,
+        Extras,
+        Image,
+        ImageSpec,
+        Level,
+        PixelSize,
+        Placement,
+        Quantity,
+        StoredAs,
+    )
 }
 
 
@@ -38,7 +58,7 @@ def to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and kind in _RECORDS:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         return {kind: {name: to_plain(item) for name, item in fields.items()}}
-    if isinstance(value, Quantity):
+    if isinstance(value, (Quantity, Placement)):
         return {kind: {name: to_plain(item) for name, item in value._asdict().items()}}
     if isinstance(value, (tuple, list)):
         return {kind: [to_plain(item) for item in value]}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from bfbridge.errors import Closed, MissingExtra, ReadFailed
-from bfbridge.storage.fsspec_paths import root_of
 from bfbridge.storage.source import ProcessFilesystem
+from bfbridge.storage.url_chain import behind_cache
 from bfbridge_omezarr.hierarchy.store import Buffer, Stamped, Store, too_long
 
 if TYPE_CHECKING:
@@ -37,17 +37,17 @@ class RemoteStore(Store):
     def __init__(self, source: Source) -> None:
         self.name = source.name
         self._filesystem = ProcessFilesystem(source)
-        url = source.url or ""
-        base, query, rest = url.partition("?")
-        self._root = root_of(self._fs, base)
-        # A web server would interpret "#" or "?" in a key as the end of the path.
+        base, query, rest = self._filesystem.path.partition("?")
+        self._root = base.rstrip("/")
+        # A web server would take a "#" or "?" in a key for the end of the path.
         self._quotes = "http" in self._fs.protocol
         self._query = query + rest
         self._closed = False
 
     @property
     def _fs(self) -> Any:
-        return self._filesystem.here
+        # fsspec's caches keep an empty copy of what is missing, as chunks of zeros are.
+        return behind_cache(self._filesystem.here)
 
     def get(self, key: str, limit: int) -> bytes | None:
         try:
@@ -151,6 +151,8 @@ class RemoteStore(Store):
 
     def keys(self) -> Iterator[str]:
         try:
+            # Listings that the file system keeps may be older than the objects.
+            self._fs.invalidate_cache(self._root)
             files = sorted(self._fs.find(self._root))
         except Exception:  # noqa: BLE001 - each file system has its own
             # Plain web servers cannot list; only keys that were requested are known.

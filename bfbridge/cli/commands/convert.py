@@ -36,6 +36,7 @@ def convert(
     tile_width: extra.TileWidth = None,
     tile_height: extra.TileHeight = None,
     chunk_depth: extra.ChunkDepth = None,
+    wipp: extra.Wipp = False,
     set_: extra.WriterOption = None,
     option: extra.ReaderOption = None,
     dask: extra.Dask = None,
@@ -54,9 +55,22 @@ def convert(
         options["chunks"] = (chunk_depth, *(side if isinstance(side, tuple) else (side, side)))
     if resolutions is not None:
         options["pyramid"] = resolutions - 1
+    if wipp:
+        options = _for_wipp(options)
     if option:
         options["reader_options"] = {"options": pairs(option)}
     _run(paths, dask, quiet, chosen_options(options))
+
+
+def _for_wipp(options: dict[str, Any]) -> dict[str, Any]:
+    """Add the options of WIPP's files, and refuse others of the same names."""
+    from bfbridge.wipp import CONVERT_OPTIONS
+
+    wanted = CONVERT_OPTIONS.items()
+    given = [name for name, value in wanted if options.get(name) not in (None, False, value)]
+    if given:
+        raise typer.BadParameter(f"--wipp sets {', '.join(given)}; leave out one of them.")
+    return options | CONVERT_OPTIONS
 
 
 def _side(tile: int | None, height: int | None, width: int | None) -> Any:

@@ -11,7 +11,7 @@ import typer
 from bfbridge.cli.options.help import GroupedHelp, new_app
 from bfbridge.cli.plugins import load_plugins
 from bfbridge.cli.terminal.text import printable_json
-from bfbridge.registry import Entry, find
+from bfbridge.registry import Entry, find, preferred, read_suffixes, written_suffixes
 from bfbridge.runtime.terminal import printable
 
 __all__ = ["app"]
@@ -48,7 +48,13 @@ def _rows(known: Sequence[Any], plugins: list[tuple[Entry, str]]) -> list[dict[s
         for f in known
     ]
     rows += [
-        {"plugin": entry.name, "module": entry.module, "brought_by": entry.distribution}
+        {
+            "plugin": entry.name,
+            "module": entry.module,
+            "brought_by": entry.distribution,
+            "suffixes": list(read_suffixes(entry)),
+            "writes": list(written_suffixes(entry)),
+        }
         | ({"error": error} if error else {})
         for entry, error in plugins
     ]
@@ -65,6 +71,11 @@ def _print(known: Sequence[Any], plugins: list[tuple[Entry, str]]) -> None:
         table.add_column(column, overflow="fold")
     for f in sorted(known, key=lambda f: f.name.lower()):
         table.add_row(Text(f.name), Text(" ".join(f.suffixes)), Text(" ".join(f.writes)))
+    for entry, _ in plugins:
+        read, written = read_suffixes(entry), written_suffixes(entry)
+        if read or written:
+            name = f"{entry.name} (plug-in)"
+            table.add_row(*(Text(printable(t)) for t in (name, " ".join(read), " ".join(written))))
     console = Console(highlight=False)
     console.print(table)
     suffixes = {suffix for f in known for suffix in f.suffixes}
@@ -72,6 +83,8 @@ def _print(known: Sequence[Any], plugins: list[tuple[Entry, str]]) -> None:
         f"\n{len(known)} formats with {len(suffixes)} suffixes through Bio-Formats; OME-TIFF and "
         "OME-Zarr are read and written natively."
     )
+    first = preferred()
     for entry, error in plugins:
-        line = error or f"plug-in {entry.name}, of {entry.distribution}: used for other formats"
+        use = "used before the backends of bfbridge" if entry in first else "used for other formats"
+        line = error or f"plug-in {entry.name}, of {entry.distribution}: {use}"
         console.print(Text(printable(line), style="red" if error else ""), soft_wrap=True)

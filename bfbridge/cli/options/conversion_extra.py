@@ -21,6 +21,7 @@ __all__ = [
     "Resolutions",
     "TileHeight",
     "TileWidth",
+    "Wipp",
     "WriterOption",
 ]
 
@@ -59,6 +60,13 @@ ChunkDepth = Annotated[
     typer.Option(
         "--chunk-depth", min=1, metavar="N", rich_help_panel=ADVANCED,
         help="Z positions of a chunk, in formats with such chunks.",
+    ),
+]  # fmt: skip
+Wipp = Annotated[
+    bool,
+    typer.Option(
+        "--wipp", rich_help_panel=ADVANCED,
+        help="Make OME-TIFF files for WIPP.",
     ),
 ]  # fmt: skip
 WriterOption = Annotated[

@@ -8,6 +8,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from bfbridge.analysis.regions import approximate_magnification, magnification_of
+from bfbridge.errors import BfbridgeError
 from bfbridge.files.in_place import find_interrupted
 from bfbridge.runtime.terminal import printable
 
@@ -46,6 +48,7 @@ def _series(view: ImageView) -> dict[str, Any]:
         "dtype": view.dtype.name,
         "samples_per_pixel": view.samples_per_pixel,
         "pixel_size": _sizes(view.physical_pixel_size),
+        "magnification": _magnification(view),
         "channels": [
             {
                 "name": channel.name,
@@ -57,6 +60,17 @@ def _series(view: ImageView) -> dict[str, Any]:
         ],
         "levels": [{"sizes": level.sizes, "chunks": list(level.chunks)} for level in view.levels],
     }
+
+
+def _magnification(view: ImageView) -> dict[str, Any] | None:
+    """Return the objective's magnification, estimated where the file states none."""
+    try:
+        stated = magnification_of(view)
+    except BfbridgeError:
+        # The rest is shown also where the metadata cannot be read.
+        stated = None
+    value = approximate_magnification(view) if stated is None else stated
+    return None if value is None else {"value": value, "approximate": stated is None}
 
 
 def _sizes(size: PixelSize) -> dict[str, Any]:
@@ -93,6 +107,13 @@ def print_description(console: Console, description: dict[str, Any]) -> None:
         if any(names):
             shown = ", ".join("-" if name is None else str(name) for name in names)
             console.print(Text(printable(f"channels of {series['index']}: {shown}")))
+    for series in description["series"]:
+        found = series["magnification"]
+        if found is not None:
+            shown = f"{found['value']:.3g}x"
+            if found["approximate"]:
+                shown = f"about {shown} (estimated from the pixel size)"
+            console.print(f"magnification of {series['index']}: {shown}")
 
 
 def _row(series: dict[str, Any]) -> list[Any]:

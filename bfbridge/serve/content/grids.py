@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import quoteattr
 
-from bfbridge.serve.content.pictures import Box, level_sides
 from bfbridge.serve.replies import Refused
+from bfbridge.virtual.boxes import Box, level_sides
 
 if TYPE_CHECKING:
     from bfbridge.virtual.pyramid import VirtualImage

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.engine.pyramid import reduce_block
 from bfbridge.engine.resample import resample, support, to_dtype
 from bfbridge.rendering.encode import encode_picture
-from bfbridge.rendering.picture import draw
-from bfbridge.rendering.plan import Drawing, Plane
-from bfbridge.rendering.profile import apply_profile, mates
+from bfbridge.rendering.plan import Drawing
 from bfbridge.serve.content.query import Shown, plane_of
 from bfbridge.serve.replies import Refused
+from bfbridge.virtual.boxes import (
+    Box,
+    draw_planes,
+    is_identity,
+    level_sides,
+    needed_planes,
+    read_box,
+)
 
 if TYPE_CHECKING:
     from bfbridge.serve.files.served_file import ServedFile
     from bfbridge.virtual.pyramid import VirtualImage
 
-__all__ = ["Box", "draw_box", "draw_region", "encode", "level_sides", "read_box", "stored_jpeg"]
+__all__ = ["draw_box", "draw_region", "encode", "stored_jpeg"]
 
 Array = np.ndarray[Any, Any]
-Box = tuple[int, int, int, int]
-"""Top, left, bottom, right, in pixels of a level."""
 _SPEED: Final = {"png": 1, "jpeg": 85, "webp": 80}
 """Default effort or quality: low, because encoding takes longer than reading."""
 _MOST_READ: Final = 8
@@ -32,89 +34,6 @@ _MOST_READ: Final = 8
 _ADOBE_RGB: Final = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """Adobe's marker (APP14): three components are red, green and blue."""
 _ADOBE_YCC: Final = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01"
-
-
-def level_sides(image: VirtualImage, level: int) -> tuple[int, int]:
-    """Return height and width of a level: full size halved and rounded up, to any depth."""
-    height, width = image.levels[0].shape[3:]
-    return -(-height >> level), -(-width >> level)
-
-
-def read_box(
-    image: VirtualImage, level: int, box: Box, planes: tuple[Plane, ...]
-) -> dict[Plane, Array]:
-    """Read a box of several planes of a level.
-
-    Parameters
-    ----------
-    image
-        The pyramid.
-    level
-        Number of halvings; may be beyond the last level.
-    box
-        Within the level.
-    planes
-        The planes to read.
-
-    Returns
-    -------
-    dict
-        (Y, X) by plane.
-
-    Raises
-    ------
-    ReadFailed
-        The pixels cannot be read.
-    """
-    last = len(image.levels) - 1
-    if level > last:
-        height, width = image.levels[last].shape[3:]
-        top, left, bottom, right = box
-        factor = 1 << (level - last)
-        whole = (
-            top * factor, left * factor, min(height, bottom * factor), min(width, right * factor)
-        )  # fmt: skip
-        found = read_box(image, last, whole, planes)
-        return {plane: _reduced(pixels, factor, image.method) for plane, pixels in found.items()}
-    top, left, bottom, right = box
-    found = {}
-    wanted = sorted(set(planes), key=lambda plane: (plane.t, plane.z, plane.c))
-    for (t, z), group in groupby(wanted, key=lambda plane: (plane.t, plane.z)):
-        for first, stop in _runs([plane.c for plane in group]):
-            start = (t, first, z, top, left)
-            pixels = image.read(level, start, (t + 1, stop, z + 1, bottom, right))
-            found.update({Plane(c, z, t): pixels[0, c - first, 0] for c in range(first, stop)})
-    return found
-
-
-def _reduced(pixels: Array, factor: int, method: str) -> Array:
-    while factor > 1:
-        pixels, factor = reduce_block(pixels, 2, method), factor // 2
-    return pixels
-
-
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    """Return sorted numbers as ranges (first, stop)."""
-    found: list[tuple[int, int]] = []
-    for number in numbers:
-        if found and found[-1][1] == number:
-            found[-1] = (found[-1][0], number + 1)
-        else:
-            found.append((number, number + 1))
-    return found
-
-
-def _needed(image: VirtualImage, drawing: Drawing) -> tuple[Plane, ...]:
-    if not drawing.icc:
-        return drawing.planes
-    # A profile is applied to red, green and blue together.
-    return tuple({mate for plane in drawing.planes for mate in mates(image.view, plane)})
-
-
-def _drawn(image: VirtualImage, drawing: Drawing, planes: dict[Plane, Array]) -> Array:
-    if drawing.icc:
-        planes = apply_profile(image.view, drawing, planes)
-    return draw(drawing, planes)
 
 
 def draw_box(served: ServedFile, series: int, shown: Shown, level: int, box: Box) -> Array:
@@ -126,8 +45,8 @@ def draw_box(served: ServedFile, series: int, shown: Shown, level: int, box: Box
         (Y, X, 4) of uint8.
     """
     image, drawing = _planned(served, series, shown)
-    planes = read_box(image, level, box, _needed(image, drawing))
-    return _drawn(image, drawing, planes)
+    planes = read_box(image, level, box, needed_planes(image, drawing))
+    return draw_planes(image, drawing, planes)
 
 
 def _planned(served: ServedFile, series: int, shown: Shown) -> tuple[VirtualImage, Drawing]:
@@ -184,14 +103,14 @@ def draw_region(
         raise Refused(
             400, "too many pixels would have to be read for this size; request a larger one"
         )
-    planes = read_box(image, level, (y0, x0, y1, x1), _needed(image, drawing))
+    planes = read_box(image, level, (y0, x0, y1, x1), needed_planes(image, drawing))
     for axis, edges, offset in ((0, rows, y0), (1, columns, x0)):
-        if not _is_identity(edges, offset, (y1 - y0, x1 - x0)[axis]):
+        if not is_identity(edges, offset, (y1 - y0, x1 - x0)[axis]):
             planes = {
                 plane: to_dtype(resample(pixels, axis, edges, offset, method), pixels.dtype)
                 for plane, pixels in planes.items()
             }
-    return _drawn(image, drawing, planes)
+    return draw_planes(image, drawing, planes)
 
 
 def _level_for(width: int, height: int, size: tuple[int, int], longest: int) -> int:
@@ -217,13 +136,6 @@ def _edges(start: int, stop: int, count: int, scale: int, full: int) -> Array:
     if aligned and -(-stop // scale) - first == count:
         return np.arange(first, first + count + 1, dtype=np.float64)
     return np.linspace(start / scale, stop / scale, count + 1)
-
-
-def _is_identity(edges: Array, offset: int, count: int) -> bool:
-    """Whether the new pixels between these edges are equal to the old ones."""
-    if len(edges) != count + 1:
-        return False
-    return bool(np.abs(edges - np.arange(offset, offset + count + 1)).max() < 1e-6)
 
 
 def encode(picture: Array, form: str, quality: int | None = None) -> bytes:

@@ -10,8 +10,8 @@ import numpy as np
 
 from bfbridge.rendering.contrast import real
 from bfbridge.rendering.plan import Plane
-from bfbridge.serve.content.pictures import Box, read_box
 from bfbridge.serve.replies import Reply
+from bfbridge.virtual.boxes import Box, read_box
 
 if TYPE_CHECKING:
     from bfbridge.serve.files.served_file import ServedFile

@@ -23,14 +23,7 @@ from bfbridge.serve.content.grids import (
     tile_box,
     xyz_level,
 )
-from bfbridge.serve.content.pictures import (
-    Box,
-    draw_box,
-    draw_region,
-    encode,
-    level_sides,
-    stored_jpeg,
-)
+from bfbridge.serve.content.pictures import draw_box, draw_region, encode, stored_jpeg
 from bfbridge.serve.content.query import (
     Shown,
     bounded,
@@ -47,6 +40,7 @@ from bfbridge.serve.http.pages import STATIC, index_page
 from bfbridge.serve.metrics import Metrics
 from bfbridge.serve.options import ServeOptions
 from bfbridge.serve.replies import Plan, Refused, Reply
+from bfbridge.virtual.boxes import Box, level_sides
 
 __all__ = ["Handlers"]
 

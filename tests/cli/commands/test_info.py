@@ -17,7 +17,7 @@ def test_info_tells_what_is_there(run: Run, image: Path) -> None:
     assert (done.code, done.err) == (0, "")
     for word in (
         str(image), "ometiff", "ometiff claims this content", "cells", "uint16", "70x45 35x23",
-        "0.5 µm x 250 nm", "DAPI, [red], c",
+        "0.5 µm x 250 nm", "DAPI, [red], c", "magnification of 0: about 20x (estimated",
     ):  # fmt: skip
         assert word in done.out
 
@@ -31,6 +31,7 @@ def test_info_as_json(run: Run, image: Path) -> None:
     (series,) = told["series"]
     assert series["sizes"] == {"Y": 45, "X": 70, "Z": 4, "C": 3, "T": 2}
     assert series["dtype"] == "uint16"
+    assert series["magnification"] == {"value": 20.0, "approximate": True}
     assert series["pixel_size"] == {
         "x": {"value": 0.5, "unit": "µm"}, "y": {"value": 250.0, "unit": "nm"}, "z": None
     }  # fmt: skip

@@ -1,91 +1,56 @@
-"""The API of AICSImageIO for existing scripts: `AICSImage` on top of `BioReader`.
-
-Arrays have the axes T, C, Z, Y, X, with S last for RGB and M first for mosaics read by tile.
-Shapes are known without reading pixels, and a selection reads only its own pixels.
-"""
+"""`AICSImage` over `BioReader`: arrays T, C, Z, Y, X, with S last for RGB, M first for mosaics."""
 
 from __future__ import annotations
 
-import operator
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from bfbridge.analysis import dask_arrays as arrays
-from bfbridge.analysis.coordinates import coordinates, time_step
-from bfbridge.analysis.mosaics import Given, Mosaic, Pixels, Plain, Stitched, Tiles
-from bfbridge.backend import Quantity
-from bfbridge.engine.lazy_pixels import LazyPixels
-from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.aics.records import (
+    DimensionProperties,
+    DimensionProperty,
+    Dimensions,
+    PhysicalPixelSizes,
+    Scale,
+    StandardMetadata,
+    micrometres,
+    standard_metadata,
+)
+from bfbridge.aics.scenes import equal_scenes, labelled, save_arrays, tiles_of
+from bfbridge.aics.selections import axes_given, parse_chunk_dims, parse_selection, reorder
+from bfbridge.analysis.coordinates import time_step
+from bfbridge.analysis.mosaics import (
+    Given,
+    Mosaic,
+    Pixels,
+    Plain,
+    Stitched,
+    Tiles,
+    mosaics_of,
+    tiles_by_scene,
+)
+from bfbridge.errors import BadArgument, BadSelection, Unsupported
 from bfbridge.files.array_images import ArrayImages, images_of
-from bfbridge.ome.metadata import carry, convert_length
+from bfbridge.ome.metadata import carry
 from bfbridge.reader import BioReader
 from bfbridge.runtime.arguments import flag, one_of, whole
 from bfbridge.views import ImageView
-from bfbridge.writer import BioWriter
 
 if TYPE_CHECKING:
     import dask.array
     import xarray
     from ome_types import OME
 
-__all__ = ["AICSImage", "Dimensions", "PhysicalPixelSizes", "Scale"]
+__all__ = ["AICSImage", "Reader"]
 
 Array = np.ndarray[Any, Any]
 Mode = Literal["stitch", "tiles"]
-
-
-class PhysicalPixelSizes(NamedTuple):
-    """Micrometres per pixel along `Z`, `Y` and `X`; None if unknown."""
-
-    Z: float | None
-    Y: float | None
-    X: float | None
-
-
-class Scale(NamedTuple):
-    """Seconds along `T`, micrometres along `Z`, `Y`, `X`; None if unknown. `C` is None."""
-
-    T: float | None
-    C: float | None
-    Z: float | None
-    Y: float | None
-    X: float | None
-
-
-@dataclass(frozen=True)
-class Dimensions:
-    """Axes (`order`) and their sizes (`shape`): also ``dims.X`` and ``dims["T", "X"]``."""
-
-    order: str
-    shape: tuple[int, ...]
-
-    def items(self) -> list[tuple[str, int]]:
-        """Return (axis, size) in order."""
-        return list(zip(self.order, self.shape, strict=True))
-
-    def __getattr__(self, axis: str) -> int:
-        sizes = dict(zip(self.order, self.shape, strict=True))
-        if axis in sizes:
-            return sizes[axis]
-        raise AttributeError(f"there is no axis {axis!r}; there are {self.order}.")
-
-    def __getitem__(self, axes: str | Sequence[str]) -> tuple[int, ...]:
-        sizes = dict(zip(self.order, self.shape, strict=True))
-        try:
-            return tuple(sizes[axis] for axis in axes)
-        except (KeyError, TypeError) as error:
-            raise BadSelection(f"there is no axis {error}; there are {self.order}.") from None
-
-    def __repr__(self) -> str:
-        return f"<Dimensions [{', '.join(f'{a}: {n}' for a, n in self.items())}]>"
 
 
 class AICSImage:
@@ -97,20 +62,24 @@ class AICSImage:
         Any input of `BioReader`, or an array (numpy, dask, xarray), or a list of arrays, one for
         each scene.
     mosaic
-        For images of the file that are tiles of one larger image, by their plane positions:
-        "stitch" joins them, "tiles" gives them an axis M. None makes each image a separate scene.
+        Images of the file that are tiles of one larger image, by their positions: "stitch" puts
+        them together, "tiles" gives them an axis M. None takes each as a scene of its own.
     reconstruct_mosaic
-        The argument of AICSImageIO. False means ``mosaic="tiles"`` for several images, with CZI
-        tiles as stored; True has no effect, because Bio-Formats stitches CZI files itself.
+        AICSImageIO's word: False is ``mosaic="tiles"`` where there are several images. The tiles of
+        a CZI file are then read separately, scene by scene; else they are stitched on reading.
     fs_kwargs
         AICSImageIO's name of `storage_options`.
     dim_order
         For arrays: a letter of T, C, Z, Y, X and S for each axis; or a list of such texts, one for
-        each scene. Default: the dimensions of a labelled array, else the last of T, C, Z, Y, X.
+        each scene. Default: the dimensions of a labelled array, else the last of T, C, Z, Y, X
+        (, S).
     channel_names
         For arrays: names, or a list of names for each scene.
     physical_pixel_sizes
         For arrays: micrometres along Z, Y, X, or a list of them for each scene.
+    chunk_dims
+        Axes that chunks of dask arrays span, as letters or a list: "YX" for one plane per chunk;
+        along others a chunk has length 1. Default: a multiple of the stored chunks.
     **options
         Further keyword arguments of `BioReader`.
 
@@ -131,8 +100,11 @@ class AICSImage:
         dim_order: str | Sequence[str] | None = None,
         channel_names: Sequence[Any] | None = None,
         physical_pixel_sizes: Any = None,
+        chunk_dims: str | Sequence[str] | None = None,
         **options: Any,
     ) -> None:
+        self._chunk_dims = parse_chunk_dims(chunk_dims)
+        self._orders = axes_given(image, dim_order)
         self._arrays = images_of(image, dim_order, channel_names, physical_pixel_sizes)
         if self._arrays is not None:
             image = ArrayImages(self._arrays)
@@ -140,17 +112,20 @@ class AICSImage:
             options.setdefault("storage_options", fs_kwargs)
         reconstruct_mosaic = flag(reconstruct_mosaic, "reconstruct_mosaic")
         path = str(image) if isinstance(image, (str, os.PathLike)) else ""
+        apart = {"zeissczi.autostitch": False, **(options.get("options") or {})}
+        self._opened_apart = (image, {**options, "options": apart})
         if not reconstruct_mosaic and path.lower().endswith(".czi"):
-            options["options"] = {"zeissczi.autostitch": False, **(options.get("options") or {})}
+            options["options"] = apart
         self._reader = BioReader(image, **options)
-        if not reconstruct_mosaic and len(self._views) > 1:
+        views = self._views
+        several = len(views) > 1 and (views[0].placement is None or bool(tiles_by_scene(views)))
+        if not reconstruct_mosaic and several:
             mosaic = mosaic or "tiles"
         self._scene = self._level = 0
-        self._mosaic: Mosaic | None = None
         self._mode = mosaic
         if mosaic is not None:
             one_of(mosaic, "mosaic", ("stitch", "tiles"))
-            self._mosaic = Mosaic(self._views)
+        self._mosaics: list[Mosaic] = [] if mosaic is None else mosaics_of(views)
         self._data: Array | None = None
 
     def __enter__(self) -> Self:
@@ -164,9 +139,16 @@ class AICSImage:
         self._reader.close()
 
     def __repr__(self) -> str:
-        return (
-            f"<AICSImage {self._reader.source_name!r}, scene {self.current_scene!r}: {self.dims}>"
-        )
+        name, scene = self._reader.source_name, self.current_scene
+        return f"<AICSImage {name!r}, scene {scene!r}: {self.dims}>"
+
+    @property
+    def reader(self) -> AICSImage:
+        """What reads the file, with the axes of arrays as they were given; see `Reader`."""
+        made: Reader = Reader.__new__(Reader)
+        made.__dict__.update(self.__dict__)
+        made._data = None
+        return made
 
     # ---- scenes
 
@@ -176,8 +158,13 @@ class AICSImage:
         return [view for view in views if view.role == "image"] or views
 
     @property
+    def _scene_views(self) -> list[ImageView]:
+        """One view of each scene: of a mosaic its first tile."""
+        return [mosaic.views[0] for mosaic in self._mosaics] or self._views
+
+    @property
     def _view(self) -> ImageView:
-        return self._views[self._scene].levels[self._level]
+        return self._scene_views[self._scene].levels[self._level]
 
     @cached_property
     def scenes(self) -> tuple[str, ...]:
@@ -185,8 +172,7 @@ class AICSImage:
 
         ``Image:number`` without a stored name, and ``name (Image:number)`` for a repeated name.
         """
-        views = self._views if self._mosaic is None else self._views[:1]
-        names = [view.name for view in views]
+        names = [view.name for view in self._scene_views]
         met = Counter(names)
         numbered = [f"Image:{i}" for i in range(len(names))]
         return tuple(
@@ -242,8 +228,8 @@ class AICSImage:
 
     @property
     def resolution_levels(self) -> tuple[int, ...]:
-        """Numbers of the current scene's resolutions; 0 is full size. A mosaic has only one."""
-        return (0,) if self._mosaic is not None else tuple(range(len(self._view.levels)))
+        """Numbers of the current scene's resolutions; 0 is full size. A mosaic has one."""
+        return (0,) if self._mosaics else tuple(range(len(self._view.levels)))
 
     @property
     def current_resolution_level(self) -> int:
@@ -269,8 +255,8 @@ class AICSImage:
 
     @property
     def resolution_level_dims(self) -> dict[int, tuple[int, ...]]:
-        """Sizes along `dims.order` for each resolution."""
-        if self._mosaic is not None:
+        """Sizes along `dims.order` of each resolution."""
+        if self._mosaics:
             return {0: self.shape}
         return {level.level: Plain(level).shape for level in self._view.levels}
 
@@ -278,11 +264,14 @@ class AICSImage:
 
     @property
     def _source(self) -> Pixels:
-        if self._mosaic is not None:
-            return Stitched(self._mosaic) if self._mode == "stitch" else Tiles(self._mosaic)
+        if self._mosaics:
+            return self._of_mosaic(self._mosaics[self._scene])
         if self._arrays is not None:
             return Given(*self._arrays[self._scene].in_order())
         return Plain(self._view)
+
+    def _of_mosaic(self, mosaic: Mosaic) -> Pixels:
+        return Stitched(mosaic) if self._mode == "stitch" else Tiles(mosaic)
 
     @property
     def dims(self) -> Dimensions:
@@ -300,8 +289,6 @@ class AICSImage:
         """Dtype of the pixels."""
         return self._view.dtype
 
-    # ---- pixels
-
     @property
     def data(self) -> Array:
         """The whole current scene, cached until another scene is selected."""
@@ -312,8 +299,24 @@ class AICSImage:
     @property
     def dask_data(self) -> dask.array.Array:
         """The current scene as a dask array."""
-        array: dask.array.Array = self._source.dask()
-        return array
+        return self._dask(self._source)
+
+    def _dask(self, source: Pixels) -> dask.array.Array:
+        """Return pixels as a dask array, in the chunks that were asked for."""
+        wanted = self._chunk_dims
+        chunks = None if wanted is None else {
+            axis: size if axis in wanted else 1
+            for axis, size in zip(source.order, source.shape, strict=True)
+        }  # fmt: skip
+        array: Any
+        if chunks is not None and isinstance(source, Plain):
+            array = source.dask(chunks)
+        else:
+            array = source.dask()
+            if chunks is not None:
+                array = array.rechunk(tuple(chunks.values()))
+        result: dask.array.Array = array
+        return result
 
     @property
     def xarray_data(self) -> xarray.DataArray:
@@ -329,19 +332,7 @@ class AICSImage:
         """Label an array of the current scene, or of all scenes along the axis `stacked`."""
         view = self._views[0] if stacked else self._view
         dims = stacked + self.dims.order
-        found = {name.upper(): values for name, values in coordinates(view, "zero").items()}
-        coords = {}
-        for axis, size in zip(dims, data.shape, strict=True):
-            _, values, *attributes = found.get(axis, ("", ()))
-            if len(values) == size and axis != "C":
-                coords[axis] = (axis, values, *attributes)
-        coords["C"] = ("C", self._channel_names(view))
-        try:
-            module = import_module("xarray")
-        except ImportError as error:
-            raise arrays.missing("xarray", "AICSImage.xarray_data") from error
-        array: xarray.DataArray = module.DataArray(data, dims=tuple(dims), coords=coords)
-        return array
+        return labelled(data, dims, view, self._channel_names(view))
 
     def get_image_data(self, dimension_order_out: str | None = None, **selection: Any) -> Array:
         """Read a selection, with its axes in a given order.
@@ -359,8 +350,8 @@ class AICSImage:
             A position is outside the image, or an axis does not exist.
         """
         source = self._source
-        order, chosen = _selection(source, dimension_order_out, selection)
-        result: Array = _reorder(source.read(chosen), source.order, order, chosen)
+        order, chosen = parse_selection(source, dimension_order_out, selection)
+        result: Array = reorder(source.read(chosen), source.order, order, chosen)
         return result
 
     def get_image_dask_data(
@@ -368,8 +359,8 @@ class AICSImage:
     ) -> dask.array.Array:
         """As `get_image_data`, with its `dimension_order_out` and `selection`, as a dask array."""
         source = self._source
-        order, chosen = _selection(source, dimension_order_out, selection)
-        array = source.dask()
+        order, chosen = parse_selection(source, dimension_order_out, selection)
+        array = self._dask(source)
         for axis, positions in chosen.items():
             key: list[Any] = [slice(None)] * array.ndim
             key[source.order.index(axis)] = (
@@ -378,7 +369,7 @@ class AICSImage:
             if isinstance(positions, int):
                 key[source.order.index(axis)] = slice(positions, positions + 1)
             array = array[tuple(key)]
-        result: dask.array.Array = _reorder(array, source.order, order, chosen)
+        result: dask.array.Array = reorder(array, source.order, order, chosen)
         return result
 
     def get_stack(self, drop_non_matching_scenes: bool = False) -> Array:
@@ -400,9 +391,8 @@ class AICSImage:
         """As `get_stack`, with its `drop_non_matching_scenes`, as a dask array."""
         da: Any = import_module("dask.array")
 
-        scenes = self._stacked(drop_non_matching_scenes)
-        array: dask.array.Array = da.stack([scene.dask() for scene in scenes])
-        return array
+        scenes = [self._dask(scene) for scene in self._stacked(drop_non_matching_scenes)]
+        return da.stack(scenes)  # type: ignore[no-any-return]
 
     def get_xarray_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
         """As `get_stack`, with its `drop_non_matching_scenes`, labelled: axis I counts scenes."""
@@ -413,53 +403,54 @@ class AICSImage:
         return self._labelled(self.get_dask_stack(drop_non_matching_scenes), "I")
 
     def _stacked(self, drop: bool) -> list[Pixels]:
-        """Return the scenes of a stack."""
-        if self._mosaic is not None:
-            return [self._source]
+        """Return the scenes that make a stack."""
         drop = flag(drop, "drop_non_matching_scenes")
-        scenes = [(Plain(view), view.dtype) for view in self._views]
-        first, dtype = scenes[0]
-        equal = [one for one, its in scenes if (one.shape, its) == (first.shape, dtype)]
-        if len(equal) < len(scenes) and not drop:
-            found = sorted({f"{one.order} {one.shape} {its}" for one, its in scenes})
-            raise BadArgument(
-                f"{self._reader.source_name}: scenes that differ cannot be stacked: "
-                f"{'; '.join(found)}. drop_non_matching_scenes=True leaves out those unlike the "
-                "first."
-            )
-        return list(equal)
+        scenes: list[tuple[Pixels, Any]] = [(Plain(view), view.dtype) for view in self._views]
+        if self._mosaics:
+            scenes = [(self._of_mosaic(one), one.views[0].dtype) for one in self._mosaics]
+        return equal_scenes(self._reader.source_name, scenes, drop)
 
     # ---- mosaics
 
     @property
     def mosaic_tile_dims(self) -> Dimensions | None:
-        """Y and X of one tile, or None if the scene is not a mosaic."""
-        if self._mosaic is None:
-            return None
-        return Dimensions("YX", self._mosaic.tile)
+        """Y and X of one tile, or None if the scene is no mosaic."""
+        mosaic = self._tiles_of_scene
+        return None if mosaic is None else Dimensions("YX", mosaic.tile)
+
+    @property
+    def _tiles_of_scene(self) -> Mosaic | None:
+        if self._mosaics:
+            return self._mosaics[self._scene]
+        return self._stitched_mosaics[self._scene] if self._stitched_mosaics else None
+
+    @cached_property
+    def _stitched_mosaics(self) -> list[Mosaic]:
+        """The mosaics of a CZI file whose scenes were stitched on reading."""
+        if self._arrays is not None or self._reader.backend != "czi":
+            return []
+        return tiles_of(*self._opened_apart)
 
     def get_mosaic_tile_position(self, mosaic_tile_index: int) -> tuple[int, int]:
-        """Return (top, left) of tile `mosaic_tile_index` in the stitched image, in pixels."""
+        """Return (top, left) of tile `mosaic_tile_index`; see `get_mosaic_tile_positions`."""
         positions = self.get_mosaic_tile_positions()
         return positions[whole(mosaic_tile_index, "mosaic_tile_index", 0, len(positions) - 1)]
 
     def get_mosaic_tile_positions(self) -> list[tuple[int, int]]:
-        """Return (top, left) of each tile in the stitched image, in pixels."""
-        if self._mosaic is None:
-            raise BadArgument("this image was not opened as a mosaic; use mosaic='stitch'.")
-        return list(self._mosaic.corners)
+        """Return (top, left) of each tile of the current scene, in pixels.
 
-    def _save_arrays(
-        self, uri: str | os.PathLike[str], numbers: Sequence[int], options: Mapping[str, Any]
-    ) -> None:
-        """Write scenes that were given as arrays."""
-        chosen = carry(self._reader.ome, numbers)
-        with BioWriter(uri, metadata=chosen, series="all", **options) as writer:
-            arrays = [(self._arrays or [])[number].pixels for number in numbers]
-            for target, pixels in zip(writer.series, arrays, strict=True):
-                target.dtype = pixels.dtype
-            for target, pixels in zip(writer.series, arrays, strict=True):
-                target[...] = LazyPixels(pixels, "TCZYX", str(uri))
+        They are counted from the origin of the file's pixel coordinates for CZI files, as in
+        AICSImageIO, and from the corner of the stitched image for others.
+
+        Raises
+        ------
+        BadArgument
+            The scene is no mosaic, or was not opened as one.
+        """
+        mosaic = self._tiles_of_scene
+        if mosaic is None:
+            raise BadArgument("this image was not opened as a mosaic; use mosaic='stitch'.")
+        return list(mosaic.positions)
 
     # ---- metadata
 
@@ -472,7 +463,7 @@ class AICSImage:
         return self._channel_names(self._view)
 
     def _channel_names(self, view: ImageView) -> list[str]:
-        scene = 0 if self._mosaic is not None else [v.index for v in self._views].index(view.index)
+        scene = [one.index for one in self._scene_views].index(view.index)
         count = view.sizes["C"] // view.samples_per_pixel
         names = [channel.name for channel in view.channels]
         if len(names) != count:
@@ -483,7 +474,7 @@ class AICSImage:
     def physical_pixel_sizes(self) -> PhysicalPixelSizes:
         """Micrometres per pixel along Z, Y, X."""
         size = self._view.physical_pixel_size
-        return PhysicalPixelSizes(_micrometres(size.z), _micrometres(size.y), _micrometres(size.x))
+        return PhysicalPixelSizes(micrometres(size.z), micrometres(size.y), micrometres(size.x))
 
     physical_pixel_size = physical_pixel_sizes
 
@@ -500,8 +491,31 @@ class AICSImage:
                      *self.physical_pixel_sizes)  # fmt: skip
 
     @property
+    def dimension_properties(self) -> DimensionProperties:
+        """What each axis is, and its unit."""
+        second = None if self.time_interval is None else "second"
+        sizes = self.physical_pixel_sizes
+        units = [None if length is None else "micrometer" for length in sizes]
+        return DimensionProperties(
+            DimensionProperty("time", second),
+            DimensionProperty("channel", None),
+            *(DimensionProperty("space", unit) for unit in units),
+        )
+
+    @property
+    def standard_metadata(self) -> StandardMetadata:
+        """Metadata of the current scene under bioio's names."""
+        return standard_metadata(self._view, self.dims)
+
+    @property
     def metadata(self) -> Any:
-        """OME-XML if there is any, otherwise the metadata of the format."""
+        """The format's own metadata as text (OME-XML, a CZI's XML, a TIFF's description).
+
+        Where there is none, OME-XML made from the file, or a dictionary of the format's values.
+        """
+        own = self._reader.own_metadata
+        if own is not None:
+            return own
         xml = self._reader.ome_xml
         return xml if xml is not None else dict(self._reader.original_metadata)
 
@@ -522,12 +536,13 @@ class AICSImage:
         **options
             Further keyword arguments of `bfbridge.convert`.
         """
-        if self._mosaic is not None:
+        if self._mosaics:
             raise BadArgument("a mosaic cannot be saved as one image; open it without mosaic=.")
         chosen = range(len(self.scenes)) if select_scenes is None else select_scenes
         numbers = [self._scene_number(scene) for scene in chosen]
         if self._arrays is not None:
-            self._save_arrays(uri, numbers, options)
+            pixels = [self._arrays[number].pixels for number in numbers]
+            save_arrays(uri, carry(self._reader.ome, numbers), pixels, options)
             return
         series = [self._views[number].index for number in numbers]
         from bfbridge.convert import convert
@@ -535,66 +550,50 @@ class AICSImage:
         convert(self._reader._file.source, os.fspath(uri), series=series, **options)
 
 
-def _micrometres(size: Quantity | None) -> float | None:
-    if size is None:
-        return None
-    try:
-        return convert_length(size, "µm")
-    except BadArgument:
-        # Sizes in pixels or in a reference frame have no length.
-        return None
+class Reader(AICSImage):
+    """Any file or array; the base of all readers.
 
+    Parameters
+    ----------
+    image, **options
+        As for `AICSImage`.
 
-def _selection(
-    source: Pixels, order: str | None, selection: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Return the order of the result, and positions (or one integer) by axis."""
-    wanted = source.order if order is None else str(order).upper()
-    if len(set(wanted)) != len(wanted) or not set(wanted) <= set("MTCZYXS"):
-        raise BadArgument(f"dimension_order_out={order!r}: use the axes M, T, C, Z, Y, X and S.")
-    sizes = dict(zip(source.order, source.shape, strict=True))
-    unknown = {axis for axis in selection if axis.upper() not in sizes}
-    if unknown:
-        raise BadArgument(f"{', '.join(sorted(unknown))}: the axes are {source.order}.")
-    given = {axis.upper(): value for axis, value in selection.items()}
-    chosen: dict[str, Any] = {axis: 0 for axis in sizes if axis not in wanted}
-    for axis, value in given.items():
-        chosen[axis] = _positions(value, sizes[axis], axis)
-    return wanted, chosen
+    Raises
+    ------
+    Unsupported
+        The file is of another kind.
+    """
 
+    _backends: ClassVar[tuple[str, ...]] = ()
+    _is_ome: ClassVar[bool | None] = None
 
-def _positions(value: Any, size: int, axis: str) -> Any:
-    if isinstance(value, slice):
-        try:
-            return range(*value.indices(size))
-        except (TypeError, ValueError) as error:
-            raise BadSelection(f"{axis}={value}: not a slice of integers ({error}).") from None
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        if not -size <= value < size:
-            raise BadSelection(f"{axis}={value} is outside the image, whose {axis} is {size}.")
-        return int(value) % size
-    try:
-        found = [operator.index(n) for n in value]
-    except (TypeError, ValueError):
-        raise BadSelection(
-            f"{axis}={value!r}: give an integer, a list, a range or a slice."
-        ) from None
-    if any(not -size <= n < size for n in found):
-        raise BadSelection(f"{axis}={value!r} is outside the image, whose {axis} is {size}.")
-    return [n % size for n in found]
-
-
-def _reorder(array: Any, have: str, want: str, chosen: Mapping[str, Any]) -> Any:
-    """Drop axes that are not wanted, add those that the image lacks, and transpose."""
-    for axis in have:
-        if axis not in want and not isinstance(chosen[axis], int):
-            raise BadArgument(
-                f"{axis}={chosen[axis]!r} selects several, but {want} has no axis for them."
+    def __init__(self, image: Any, **options: Any) -> None:
+        super().__init__(image, **options)
+        backend = self._reader.backend
+        fits = not self._backends or backend in self._backends
+        if fits and self._is_ome is not None:
+            described = (self._reader.own_metadata or "").lstrip()
+            fits = described.startswith("<") == self._is_ome
+        if not fits:
+            name = self._reader.source_name
+            self.close()
+            raise Unsupported(
+                f"{name}: no file for {type(self).__name__}; the backend {backend!r} reads it. Use "
+                "AICSImage, which reads all."
             )
-    kept = tuple(slice(None) if axis in want else 0 for axis in have)
-    array = array[kept]
-    names = "".join(axis for axis in have if axis in want)
-    missing = "".join(axis for axis in want if axis not in names)
-    array = array[(np.newaxis,) * len(missing) + (...,)]
-    names = missing + names
-    return array.transpose([names.index(axis) for axis in want])
+
+    @property
+    def _source(self) -> Pixels:
+        source = super()._source
+        order = self._orders[self._scene] if self._orders else None
+        if order is None or self._arrays is None or self._mosaics:
+            return source
+        have, pixels = self._arrays[self._scene].in_order()
+        lost = tuple(0 if axis not in order else slice(None) for axis in have)
+        kept = [axis for axis in have if axis in order]
+        return Given(order, pixels[lost].transpose([kept.index(axis) for axis in order]))
+
+    @property
+    def reader(self) -> AICSImage:
+        """The reader itself."""
+        return self

@@ -1,33 +1,30 @@
-"""Patches for training: `ImageStack` has the interface of a custom image stack of CAREamics.
-
-It has the attributes and methods that CAREamics requires, without importing it, for every format
-and level that bfbridge reads. Patches have the image's dtype, and are zero outside the image.
-"""
+"""`ImageStack`: random patches of one image, or of all scenes of a file on one plane."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
-from bfbridge.analysis.coordinates import corner
 from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.engine.selection import USER_AXES, Selection
 from bfbridge.engine.tiles import LevelReader, new_array
 from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.patches.scenes import Part, Rectangle, plane_parts, rectangles, scenes_of
+from bfbridge.patches.stored_array import stored_array
 from bfbridge.reader import BioReader
 from bfbridge.runtime.arguments import whole
 from bfbridge.storage.source import path_or_url
 from bfbridge.views import ImageView
 
-__all__ = ["ImageStack", "Rectangle"]
+__all__ = ["ImageStack"]
 
 Array = np.ndarray[Any, Any]
 Depth = Literal["none", "Z", "T"]
@@ -68,23 +65,6 @@ class _Uncached(_Planar):
         return replace(super()._reader(), cache=None)
 
 
-class Rectangle(NamedTuple):
-    """Position of a scene in pixels.
-
-    Attributes
-    ----------
-    x, y
-        Left and top edge.
-    w, h
-        Width and height.
-    """
-
-    x: int
-    y: int
-    w: int
-    h: int
-
-
 class ImageStack:
     """Random patches of one image, with the interface of CAREamics.
 
@@ -96,7 +76,8 @@ class ImageStack:
     source
         Any input of `BioReader`; ``"file.czi@0"`` is scene 0 of ``file.czi``.
     scene
-        Number of the image among those that are not labels or macros. Default: the first.
+        Number of the image among those that are not labels or macros. Default: the whole plane with
+        all scenes, if the file has several on one plane (CZI), 0 between them; otherwise the first.
     depth_axis
         "Z" or "T" for 3-D patches along that axis, "none" for 2-D patches.
     level
@@ -139,7 +120,10 @@ class ImageStack:
             resolution = reader.series[index].levels.pick(level).level
             self._view = _Planar(reader._file, index, resolution)
             self._pixels: Array | None = None
-            sizes = self._view.sizes
+            sizes = dict(self._view.sizes)
+            if scene is None:
+                self._parts, extent = plane_parts(reader, resolution)
+                sizes.update(extent)
             self._setup({axis: sizes[axis] for axis in "TCZYX"}, self._view.dtype, depth_axis)
         except BaseException:
             reader.close()
@@ -205,8 +189,60 @@ class ImageStack:
         stack._original = (letters, array.shape)
         return stack
 
+    @classmethod
+    def from_tiff(cls, path: Any, axes: str) -> ImageStack:
+        """Read a TIFF file into memory, with the axes of its stored array.
+
+        Parameters
+        ----------
+        path
+            Whatever `BioReader` takes.
+        axes
+            One letter of S, T, C, Z, Y and X for each axis longer than 1, in the file's order; or
+            for all axes of an array that tifffile wrote with its shape.
+
+        Raises
+        ------
+        BadArgument
+            The letters do not fit the file.
+        """
+        return cls._from_file(path, *stored_array(path, axes), axes)
+
+    @classmethod
+    def from_custom_file_type(
+        cls, path: Any, axes: str, read_func: Callable[..., Array], **read_kwargs: Any
+    ) -> ImageStack:
+        """Read a file into memory with a function of your own.
+
+        Parameters
+        ----------
+        path
+            The first argument of `read_func`.
+        axes
+            As in `from_array`, of what it returns.
+        read_func, **read_kwargs
+            The function, and further keyword arguments of it.
+
+        Raises
+        ------
+        BadArgument
+            The letters do not fit the array.
+        """
+        return cls._from_file(path, read_func(path, **read_kwargs), None, axes)
+
+    @classmethod
+    def _from_file(
+        cls, path: Any, data: Array, shape: tuple[int, ...] | None, axes: str
+    ) -> ImageStack:
+        stack = cls.from_array(data, axes)
+        stack._given = Path(path) if isinstance(path, (str, os.PathLike)) else path
+        if shape is not None:
+            stack._original = (axes.upper(), shape)
+        return stack
+
     _view: ImageView | None
     _pixels: Array | None
+    _parts: tuple[Part, ...] = ()
     _original: tuple[str, tuple[int, ...]] | None = None
 
     # ---- interface of CAREamics
@@ -215,9 +251,22 @@ class ImageStack:
     def source(self) -> Path | str:
         """Path or URL that opens the same stack again, with its scene; "array" for an array."""
         if self._view is None:
-            return "array"
+            return self._given if isinstance(self._given, Path) else "array"
         name = self._view.source_name + ("" if self._scene is None else f"@{self._scene}")
         return Path(name) if self._view._file.source.path is not None else name
+
+    @property
+    def data_path(self) -> Path | str:
+        """Path or URL of the file, without the scene; "array" for an array."""
+        if self._view is None:
+            return self.source
+        name = self._view.source_name
+        return Path(name) if self._view._file.source.path is not None else name
+
+    @property
+    def scene(self) -> int | None:
+        """Number of the scene that was asked for, or None."""
+        return self._scene
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -254,9 +303,16 @@ class ImageStack:
         return tuple(stored[axis] for axis in self.axes)
 
     @property
-    def shards(self) -> None:
-        """None: the unit of reading is a chunk, in any file."""
-        return
+    def shards(self) -> tuple[int, ...] | None:
+        """Shard along the axes of `data_shape`, None where chunks are stored one by one."""
+        if self._view is None:
+            return None
+        shard = self._view._image.levels[self._view.level].shard
+        if shard is None:
+            return None
+        stored = dict(zip("TCZYX", shard, strict=True))
+        stored["S"] = prod(stored[axis] for axis in self._sample_axes)
+        return tuple(stored[axis] for axis in self.axes)
 
     def extract_patch(
         self,
@@ -355,6 +411,8 @@ class ImageStack:
         if pixels is not None:
             t, z, y, x = (slice(index[axis].start, index[axis].stop) for axis in "TZYX")
             found = pixels[t, :, z, y, x][:, channels]
+        elif self._parts:
+            found = self._read_parts(index)
         else:
             # Not parsed again, because it is checked already: a cached patch takes microseconds.
             selection = Selection(tuple(index[axis] for axis in USER_AXES))
@@ -362,6 +420,25 @@ class ImageStack:
         if self._depth == "T":
             return found[:, :, 0].swapaxes(0, 1)
         return found[0] if self._depth else found[0, :, 0]
+
+    def _read_parts(self, index: dict[str, Any]) -> Array:
+        """Read a box of the plane that all scenes lie on, along T, C, Z, Y, X."""
+        found = np.zeros([len(index[axis]) for axis in "TCZYX"], self._dtype)
+        view = self._reading_view()
+        for part in self._parts:
+            own, place = dict(index), [slice(None)] * 5
+            for number, axis, start, size in (
+                (3, "Y", part.y, part.height), (4, "X", part.x, part.width),
+            ):  # fmt: skip
+                span = index[axis]
+                low, high = max(span.start, start), min(span.stop, start + size)
+                own[axis] = range(low - start, max(low, high) - start)
+                place[number] = slice(low - span.start, max(low, high) - span.start)
+            if len(own["Y"]) and len(own["X"]):
+                selection = Selection(tuple(own[axis] for axis in USER_AXES))
+                one = type(view)(view._file, part.number, view.level)
+                found[tuple(place)] = one._reader().load(selection).transpose(4, 3, 2, 0, 1)
+        return found
 
     def _open_view(self) -> ImageView:
         """Return the view; its file is opened again if it was closed."""
@@ -388,10 +465,14 @@ class ImageStack:
         return self._pixels is not None
 
     def load(self) -> None:
-        """Read all pixels into memory; patches are taken from there until `close`."""
-        if self._pixels is None:
-            face = self._open_view().read(keepdims=True)
-            self._pixels = face.transpose(4, 3, 2, 0, 1)
+        """Read all pixels into memory; patches are cut from there until `close`."""
+        if self._pixels is not None:
+            return
+        view = self._open_view()
+        if self._parts:
+            self._pixels = self._read_parts({a: range(self._sizes[a]) for a in "TCZYX"})
+        else:
+            self._pixels = view.read(keepdims=True).transpose(4, 3, 2, 0, 1)
 
     def close(self) -> None:
         """Release the pixels in memory and the file; the next patch opens it again."""
@@ -409,31 +490,28 @@ class ImageStack:
         return f"<ImageStack {str(self.source)!r}: {self.axes} {self.data_shape}, {self._dtype}>"
 
     @staticmethod
-    def get_bounding_rectangles(source: Any, **options: Any) -> dict[int, Rectangle]:
-        """Return the position of each scene, by number, in full-size pixels.
-
-        Positions are those of the stage, with the leftmost and topmost at 0; if the file has none,
-        all scenes are at 0.
+    def get_bounding_rectangles(source: Any, **options: Any) -> dict[int | None, Rectangle]:
+        """Return where each scene lies, by number, in full-size pixels.
 
         Parameters
         ----------
         source
-            Any input of `BioReader`.
-        options
-            Further arguments of `BioReader`.
+            Whatever `BioReader` takes, or an open `BioReader`, which stays open.
+        **options
+            Further keyword arguments of `BioReader`.
+
+        Returns
+        -------
+        dict
+            Of a CZI file read natively, as CAREamics and pylibCZIrw give them: on the plane that
+            all scenes lie on, whose zero may lie anywhere; of a file without scenes the only key is
+            None. Of other files by stage position, the leftmost and topmost at 0; where the file
+            gives none, all scenes lie at 0.
         """
+        if isinstance(source, BioReader):
+            return rectangles(source)
         with BioReader(source, **options) as reader:
-            scenes = _scenes(reader)
-            corners = {view.index: _corner(view) for view in scenes}
-            known = [corner for corner in corners.values() if corner is not None]
-            top = min((y for y, _ in known), default=0.0)
-            left = min((x for _, x in known), default=0.0)
-            found = {}
-            for number, view in enumerate(scenes):
-                y, x = corners[view.index] or (top, left)
-                sizes = view.sizes
-                found[number] = Rectangle(round(x - left), round(y - top), sizes["X"], sizes["Y"])
-            return found
+            return rectangles(reader)
 
 
 def _are_integers(values: Any, count: int | None = None) -> bool:
@@ -458,21 +536,9 @@ def _split_scene(source: Any, scene: int | None) -> tuple[Any, int | None]:
     return found.group(1), int(found.group(2))
 
 
-def _scenes(reader: BioReader) -> list[ImageView]:
-    return [view for view in reader.series if view.role == "image"] or list(reader.series)
-
-
 def _scene_index(reader: BioReader, scene: int | None) -> int:
-    scenes = _scenes(reader)
+    scenes = scenes_of(reader)
     number = 0 if scene is None else scene
     if not 0 <= number < len(scenes):
         raise BadArgument(f"{reader.source_name}: scene={scene}, but it has {len(scenes)} scenes.")
     return scenes[number].index
-
-
-def _corner(view: ImageView) -> tuple[float, float] | None:
-    """Return the stage position of the first plane, (y, x) in pixels, or None."""
-    try:
-        return corner(view)
-    except BadArgument:
-        return None

@@ -1,0 +1,1 @@
+"""Benchmarks that asv runs for every release; see benchmarks/README.md."""

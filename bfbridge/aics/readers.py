@@ -1,0 +1,80 @@
+"""AICSImageIO's readers by name: `AICSImage` that reads one kind of file, axes as stored.
+
+They differ from `AICSImage` in what they accept, and in arrays, whose axes stay as they were given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bfbridge.aics.image import Reader
+
+__all__ = [
+    "ArrayLikeReader",
+    "BioformatsReader",
+    "CziReader",
+    "DefaultReader",
+    "LifReader",
+    "ND2Reader",
+    "OmeTiffReader",
+    "OmeZarrReader",
+    "Reader",
+    "TiffReader",
+]
+
+
+class TiffReader(Reader):
+    """TIFF files without OME-XML."""
+
+    _backends = ("ometiff",)
+    _is_ome = False
+
+
+class OmeTiffReader(Reader):
+    """OME-TIFF files."""
+
+    _backends = ("ometiff",)
+    _is_ome = True
+
+
+class OmeZarrReader(Reader):
+    """OME-Zarr stores."""
+
+    _backends = ("omezarr",)
+
+
+class CziReader(Reader):
+    """CZI files read natively."""
+
+    _backends = ("czi",)
+
+
+class LifReader(Reader):
+    """LIF files read natively."""
+
+    _backends = ("lif",)
+
+
+class ND2Reader(Reader):
+    """ND2 files read natively."""
+
+    _backends = ("nd2",)
+
+
+class DefaultReader(Reader):
+    """Pictures: PNG, JPEG, GIF, BMP and others."""
+
+    _backends = ("pictures",)
+
+
+class BioformatsReader(Reader):
+    """Any file, through Bio-Formats."""
+
+    def __init__(self, image: Any, **options: Any) -> None:
+        super().__init__(image, **{"backend": "bioformats", **options})
+
+
+class ArrayLikeReader(Reader):
+    """Arrays of numpy, dask and xarray, and lists of them."""
+
+    _backends = ("array",)

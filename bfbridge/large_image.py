@@ -1,0 +1,85 @@
+"""large_image's daily calls, for scripts that have them: ``from bfbridge import large_image``.
+
+>>> source = large_image.open("slide.svs")                              # doctest: +SKIP
+>>> region, _ = source.getRegion(                                       # doctest: +SKIP
+...     region={"left": 1, "top": 2, "width": 3, "height": 4, "units": "mm"},
+...     scale={"magnification": 10}, format=large_image.TILE_FORMAT_NUMPY)
+
+Names, units and results are those of large_image 1.35 (https://girder.github.io/large_image/).
+Differences: pixels that are made smaller are means; tile levels that the file lacks are means too;
+colour profiles are applied only with the style ``{"icc": True}``; there are no projections.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from bfbridge.errors import BadSelection, BfbridgeError, FileMissing
+from bfbridge.integrations.large_image.encoding import (
+    MIME_TYPES,
+    TILE_FORMAT_IMAGE,
+    TILE_FORMAT_NUMPY,
+    TILE_FORMAT_PIL,
+    ImageBytes,
+)
+from bfbridge.integrations.large_image.source import TileSource
+from bfbridge.integrations.large_image.tiles import Tile, TileIterator
+
+__all__ = [
+    "TILE_FORMAT_IMAGE",
+    "TILE_FORMAT_NUMPY",
+    "TILE_FORMAT_PIL",
+    "ImageBytes",
+    "Tile",
+    "TileIterator",
+    "TileOutputMimeTypes",
+    "TileSource",
+    "TileSourceError",
+    "TileSourceFileNotFoundError",
+    "TileSourceRangeError",
+    "TileSourceXYZRangeError",
+    "canRead",
+    "getTileSource",
+    "open",
+]
+
+TileOutputMimeTypes = MIME_TYPES
+"""MIME type by encoding."""
+TileSourceError = BfbridgeError
+"""What large_image's calls raise; all errors of bfbridge are one."""
+TileSourceFileNotFoundError = FileMissing
+TileSourceRangeError = BadSelection
+TileSourceXYZRangeError = BadSelection
+
+
+def open(path: Any, **options: Any) -> TileSource:  # noqa: A001 - large_image's name
+    """Open an image file as a tile source.
+
+    Parameters
+    ----------
+    path
+        Whatever `BioReader` takes, or an open `BioReader`.
+    **options
+        Keyword arguments of `TileSource`: encoding, style, edge, series, ...
+
+    Raises
+    ------
+    BfbridgeError
+        As `BioReader`.
+    """
+    return TileSource(path, **options)
+
+
+def getTileSource(path: Any, **options: Any) -> TileSource:
+    """Open an image file as a tile source; the same as `open`."""
+    return TileSource(path, **options)
+
+
+def canRead(path: str | os.PathLike[str], **options: Any) -> bool:
+    """Return whether `open` opens a file."""
+    try:
+        with TileSource(path, **options):
+            return True
+    except BfbridgeError:
+        return False
