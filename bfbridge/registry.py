@@ -512,7 +512,7 @@ def is_folder_format(name: str) -> bool:
 
 
 def is_zipped_folder(name: str) -> bool:
-    """Whether an image of this name, by its suffix, is a folder in a ZIP file."""
+    """Return whether an image of the name `name`, by its suffix, is a folder in a ZIP file."""
     name = name.lower()
     return any(entry.zip_suffixes and name.endswith(entry.zip_suffixes) for entry in BACKENDS)
 
@@ -572,7 +572,7 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
 
 
 def written_suffixes(entry: Entry) -> tuple[str, ...]:
-    """Return the suffixes that a third party's backend writes, in lower case."""
+    """Return the suffixes that the third-party backend `entry` writes, in lower case."""
     with suppress(BfbridgeError):
         module = entry.load()
         if module.WRITER is not None:
@@ -581,7 +581,7 @@ def written_suffixes(entry: Entry) -> tuple[str, ...]:
 
 
 def read_suffixes(entry: Entry) -> tuple[str, ...]:
-    """Return the suffixes of files that a third party's backend says it reads, in lower case."""
+    """Return the suffixes that the third-party backend `entry` reads, in lower case."""
     with suppress(BfbridgeError):
         module = entry.load()
         if module.READER is not None:

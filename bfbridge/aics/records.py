@@ -76,14 +76,14 @@ class Dimensions:
 
 
 class DimensionProperty(NamedTuple):
-    """What an axis is: "time", "channel" or "space", and its unit or None."""
+    """The `type` of an axis ("time", "channel" or "space") and its `unit`, or None."""
 
     type: str | None
     unit: str | None
 
 
 class DimensionProperties(NamedTuple):
-    """What each axis is. Units are those of `Scale`; None where the file is silent."""
+    """Types of `T`, `C`, `Z`, `Y`, `X`. Units are those of `Scale`; None if unknown."""
 
     T: DimensionProperty
     C: DimensionProperty

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 CONTRACT = tuple(
     f"bfbridge.{name}" for name in ("backend", "registry", "testing", "aics", "large_image")
 )
+# Made by the library: their attributes are documented, not the arguments of their constructors.
+MADE = {"bfbridge.large_image.Tile", "bfbridge.large_image.TileIterator"}
 SECTION = re.compile(
     r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^[A-Z][^\n]*\n-{3,}$|\Z)", re.MULTILINE | re.DOTALL
 )
@@ -91,6 +93,8 @@ def test_a_stable_name_is_documented(path, each, owner):
     if path.startswith(CONTRACT):
         module = importlib.import_module(".".join(path.split(".")[:2]))
         known |= set(re.findall(r"`(\w+)`", "".join((text, owner or "", module.__doc__))))
+    if path in MADE:
+        return
     assert parameters(each) - known == set(), f"{path}: parameters without a description"
 
 
