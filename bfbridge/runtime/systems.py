@@ -21,6 +21,7 @@ from typing import Any
 __all__ = [
     "cache_folder",
     "data_folder",
+    "encoding_problem",
     "folded_name",
     "interrupt_group",
     "long_path",
@@ -228,6 +229,18 @@ def folded_name(name: str) -> str:
     a composed letter and the letter with its combining mark (Unicode's forms NFC and NFD).
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def encoding_problem(name: str) -> str | None:
+    """Return why a file name cannot be encoded for the file system, or None if it can."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return (
+            f"{name!a}: file names are encoded as {sys.getfilesystemencoding()} here, which lacks "
+            "some of these characters. Set PYTHONUTF8=1, or a locale with UTF-8."
+        )
+    return None
 
 
 def long_path(path: Path, room: int = 0) -> Path:
