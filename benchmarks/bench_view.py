@@ -1,9 +1,10 @@
 """The viewer in a real browser: first picture, new fields of view, contrast, abandoned requests.
 
-    python benchmarks/bench_view.py [FILE...]
+    python benchmarks/bench_view.py [--openlayers FOLDER] [FILE...]
 
 Chromium draws on the processor (SwiftShader), as on a machine without a graphics card. Without
-files, a stack of four channels is made, and Java is measured with a ``.fake`` image.
+files, a stack of four channels is made, and Java is measured with a ``.fake`` image. OpenLayers
+(view_openlayers.py) drags the contrast of the same image, alternately with the viewer.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import view_openlayers
 
 from bfbridge import BioWriter
 from tests.support.chromium import Page, browser
 
 COUNT = 40
+ROUNDS = 5
 
 
 def make(path: Path) -> Path:
@@ -111,7 +117,28 @@ def fling(page: Page) -> dict[str, int]:
     return {name: after[name] - before[name] for name in after}
 
 
-def measure(chromium: Any, source: str, cold: bool) -> None:
+def against_openlayers(chromium: Any, page: Page, script: str) -> None:
+    """Drag the contrast in both, alternately, and compare the canvases first."""
+    other = view_openlayers.opened(chromium, script, page)
+    try:
+        rates: tuple[list[float], list[float]] = ([], [])
+        for _ in range(ROUNDS):
+            rates[0].append(contrast_drag(page)[0])
+            rates[1].append(view_openlayers.contrast_drag(other)[0])
+        # Both show the picture of the last step.
+        mine = np.asarray(Image.open(BytesIO(page.page.locator(".stage").screenshot())))
+        its = np.asarray(Image.open(BytesIO(other.page.locator("#map").screenshot())))
+        apart = np.abs(mine[200:400, 100:500, :3].astype(int) - its[200:400, 100:500, :3])
+        ours, theirs = map(statistics.median, rates)
+        print(
+            f"  contrast drag: {ours:.1f} frames/s, OpenLayers {theirs:.1f}, ratio "
+            f"{ours / theirs:.2f}; pictures differ by at most {apart.max()}"
+        )
+    finally:
+        other.close()
+
+
+def measure(chromium: Any, source: str, cold: bool, script: str | None) -> None:
     page, process, seconds = first_picture(chromium, source)
     try:
         print(f"{Path(source).name}: first picture {seconds:.2f} s{' (Java cold)' if cold else ''}")
@@ -122,6 +149,8 @@ def measure(chromium: Any, source: str, cold: bool) -> None:
         rate, requests = contrast_drag(page)
         shown = page.run("bfbridge.viewer.planes().length")
         print(f"  contrast drag, {shown} planes: {rate:.1f} frames/s, {requests} requests")
+        if script is not None and not cold:
+            against_openlayers(chromium, page, script)
         print(f"  fling and zoom: {fling(page)}")
         used = page.run("performance.memory?.usedJSHeapSize ?? 0") / 2**20
         print(f"  tiles {page.run('bfbridge.viewer.store.bytes') >> 20} MiB, heap {used:.0f} MiB")
@@ -134,7 +163,14 @@ def measure(chromium: Any, source: str, cold: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*")
-    files = parser.parse_args().files
+    parser.add_argument("--openlayers", type=Path, metavar="FOLDER")
+    arguments = parser.parse_args()
+    files = arguments.files
+    script = None
+    if arguments.openlayers is not None:
+        script = view_openlayers.bundled(arguments.openlayers)
+        if script is None:
+            parser.error(f"{arguments.openlayers}: {view_openlayers.__doc__}")
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:
         # The browser's own start, and that of its WebGL, is not the viewer's.
         Page(chromium).page.goto("about:blank")
@@ -142,7 +178,7 @@ def main() -> None:
             files = [str(make(Path(folder) / "four.ome.tif"))]
             files.append(str(Path(folder) / "huge&sizeX=100000&sizeY=100000.fake"))
         for name in files:
-            measure(chromium, name, name.endswith(".fake"))
+            measure(chromium, name, name.endswith(".fake"), script)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +27,8 @@ import numpy as np
 __all__ = ["bench_memory", "bench_serve"]
 
 CLIENTS = 6
+Run = tuple[float, float, dict[str, int]]
+"""Requests a second, the 99th percentile in ms, and the number of replies by status."""
 # The end of the scripts whose `app` is an aiohttp application.
 RUN_APP = """
 async def main():
@@ -43,8 +45,11 @@ LARGE = (
 import sys, large_image
 from aiohttp import web
 import asyncio
-path, style = sys.argv[1], None
-source = large_image.open(path, encoding="JPEG")
+# With a style it decodes and draws; without one it sends the stored JPEG.
+style = {"bands": [{"band": n, "palette": p, "min": 0, "max": 255}
+    for n, p in ((1, "#f00"), (2, "#0f0"), (3, "#00f"))]} if sys.argv[2] == "drawn" else None
+source = large_image.open(
+    sys.argv[1], encoding="JPEG", jpegQuality=85, jpegSubsampling=2, style=style)
 async def tile(request):
     z, x, y = (int(request.match_info[n]) for n in "zxy")
     loop = asyncio.get_running_loop()
@@ -66,7 +71,7 @@ app = FastAPI()
 def tile(z: int, x: int, y: int):
     with ImageReader(sys.argv[1]) as image:
         made = image.tile(x, y, z, tilesize=256)
-        body = made.render(img_format="JPEG", add_mask=False)
+        body = made.render(img_format="JPEG", add_mask=False, quality=85)
     return Response(body, media_type="image/jpeg")
 with ImageReader(sys.argv[1]) as image:
     print("zoom", image.maxzoom, flush=True)
@@ -160,10 +165,8 @@ def served(*arguments: str) -> Any:
     return started(command)
 
 
-def load(
-    url: str, paths: Sequence[str], clients: int = CLIENTS, header: str = ""
-) -> tuple[float, float, dict[str, int]]:
-    """Ask for all paths; return requests a second, the 99th percentile in ms, and statuses."""
+def load(url: str, paths: Sequence[str], clients: int = CLIENTS, header: str = "") -> Run:
+    """Request all paths."""
     import json
 
     done = subprocess.run(
@@ -174,17 +177,35 @@ def load(
     return rate, p99, statuses
 
 
-def report(what: str, runs: Sequence[tuple[float, float, dict[str, int]]], goal: str = "") -> float:
+def report(what: str, runs: Sequence[Run], goal: str = "") -> float:
     """Print the median of several runs; return its rate."""
     rate, p99, statuses = sorted(runs, key=lambda run: run[0])[len(runs) // 2]
     odd = {s: n for s, n in statuses.items() if s not in ("200", "304")}
-    print(f"  {what:52}{rate:9.0f} /s   p99 {p99:7.1f} ms   {goal} {odd or ''}", flush=True)
+    print(f"  {what:60}{rate:9.0f} /s   p99 {p99:7.1f} ms   {goal} {odd or ''}", flush=True)
     return rate
 
 
-def _repeat(options: argparse.Namespace, run: Any) -> list[Any]:
-    run()
-    return [run() for _ in range(options.repeats)]
+def compare(
+    what: str,
+    options: argparse.Namespace,
+    contenders: dict[str, Callable[[int], Run]],
+    goal: str = "",
+) -> None:
+    """Run contenders in turns, the first of which is bfbridge, and print medians and ratios.
+
+    A contender gets the number of the turn; turn 0 is not counted.
+    """
+    runs: dict[str, list[Run]] = {name: [] for name in contenders}
+    for turn in range(options.repeats + 1):
+        for name, run in contenders.items():
+            found = run(turn)
+            if turn:
+                runs[name].append(found)
+    first, *peers = contenders
+    rate = report(f"{what}: {first}" if peers else what, runs[first], goal)
+    for name in peers:
+        peer = report(f"{what}: {name}", runs[name])
+        print(f"    {rate / peer:.1f} x {name}")
 
 
 def make_slide(path: Path, side: int = 8192) -> None:
@@ -210,60 +231,104 @@ def make_channels(path: Path, side: int = 8192) -> None:
 
 
 def bench_serve(folder: Path, options: argparse.Namespace) -> None:
-    """Tiles and chunks over loopback, each place once in a run so that none is cached."""
+    """Tiles and chunks over loopback; in a turn each place once, so that no reply is cached."""
     from bench_look import write_tiffs
 
     make_slide(folder / "slide.tif")
     make_channels(folder / "four.ome.tif")
     write_tiffs(folder, options.side)
-    across = 8192 // 256
-    places = [(x, y) for x in range(across) for y in range(across)]
-    random.Random(0).shuffle(places)
-    print(f"\nOver loopback, {CLIENTS} clients")
-    with served(str(folder), "--cache", "64") as (_, url):
-        _pictures(url, options, places)
-        _chunks(folder, url, options)
-    _peers(folder, options, places)
+    print(f"\nOver loopback, {CLIENTS} clients; rendered JPEG has quality 85 and 4:2:0")
+    with ExitStack() as servers:
+        _, url = servers.enter_context(served(str(folder), "--cache", "64"))
+        peers = _peers(folder, options, servers)
+        _slides(url, options, peers)
+        _composites(url, options)
+        _cached(url, options)
+        _chunks(folder, url, options, peers)
     bench_fling(folder)
 
 
-def _pictures(url: str, options: argparse.Namespace, places: list[tuple[int, int]]) -> None:
+def _peers(folder: Path, options: argparse.Namespace, servers: ExitStack) -> dict[str, Any]:
+    """Start the servers of peers; return their URLs by kind of work, name and version."""
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    slide = str(folder / "slide.tif")
+    found: dict[str, Any] = {"drawn": {}, "stored": {}, "uncompressed": {}, "deflate": {}}
+
+    def start(kind: str, python: str, package: str, code: str, *arguments: str) -> None:
+        version = subprocess.run(
+            [python, "-c", f"import importlib.metadata as m; print(m.version({package!r}))"],
+            capture_output=True, text=True, check=True, env=clean,
+        ).stdout.strip()  # fmt: skip
+        _, url = servers.enter_context(started([python, "-c", code, *arguments], clean))
+        found[kind][f"{package} {version}"] = url
+
+    if options.large_image_python:
+        for kind in ("drawn", "stored"):
+            start(kind, options.large_image_python, "large_image", LARGE, slide, kind)
+    if options.titiler_python:
+        start("drawn", options.titiler_python, "rio-tiler", TITILER, slide)
+    if options.peer_python:
+        from bfbridge_bioformats.jars.locate import find_jar
+        from bfbridge_bioformats.runtime.java import find_java
+
+        java = [str(find_jar().paths[0]), str(find_java().library), "512"]
+        for kind in ("uncompressed", "deflate"):
+            path = str(folder / f"{kind}.ome.tif")
+            start(kind, options.peer_python, "bffile", BFFILE, path, *java)
+    return found
+
+
+def _shuffled(across: int) -> list[tuple[int, int]]:
+    places = [(a, b) for a in range(across) for b in range(across)]
+    random.Random(1).shuffle(places)
+    return places
+
+
+def _slides(url: str, options: argparse.Namespace, peers: dict[str, Any]) -> None:
+    places = _shuffled(8192 // 256)
+    count = len(places) // (options.repeats + 1)
+
+    def contender(base: str, form: str, count: int) -> Callable[[int], Run]:
+        def run(turn: int) -> Run:
+            # Other places in each turn, because peers cache tiles.
+            part = places[turn * count : (turn + 1) * count] or places
+            return load(base, [form.format(x, y, turn) for x, y in part])
+
+        return run
+
+    tile = "tile/slide.tif/0/5/{}/{}.jpg?r={}"
+    drawn = {"bfbridge": contender(url, f"{tile}&quality=85", count)}
+    stored = {"bfbridge": contender(url, tile, len(places))}
+    for kind, contenders in (("drawn", drawn), ("stored", stored)):
+        for name, base in peers[kind].items():
+            contenders[name] = contender(base, "5/{}/{}", count)
+    compare("rendered 256^2 tile of a JPEG slide", options, drawn, "(goal 400 /s, 40 ms)")
+    compare("stored JPEG tile, undecoded", options, stored, "(goal 1500 /s)")
+
+
+def _composites(url: str, options: argparse.Namespace) -> None:
+    places = _shuffled(8192 // 512)
     fresh = iter(range(10**6))
 
-    def tiles(count: int, form: str, query: str = "") -> list[str]:
-        # A number that means nothing makes each run new to the cache of replies.
-        number = next(fresh)
-        return [f"tile/{form.format(x=x, y=y)}?r={number}{query}" for x, y in places[:count]]
+    def ours(form: str) -> dict[str, Callable[[int], Run]]:
+        # A number that means nothing makes each turn new to the cache of replies.
+        return {
+            "bfbridge": lambda _: load(url, [form.format(x, y, next(fresh)) for x, y in places])
+        }
 
-    rendered = _repeat(
-        options, lambda: load(url, tiles(600, "slide.tif/0/5/{x}/{y}.jpg", "&quality=85"))
-    )
-    report("rendered 256^2 tile of a JPEG slide", rendered, "(goal 400 /s, 40 ms)")
-    stored = _repeat(options, lambda: load(url, tiles(1000, "slide.tif/0/5/{x}/{y}.jpg")))
-    report("stored JPEG tile, undecoded", stored, "(goal 1500 /s)")
-    four = [(x // 2, y // 2) for x, y in places if not (x % 2 or y % 2)]
-    for form in ("jpg", "webp", "png"):
-        runs = _repeat(
-            options,
-            lambda form=form: load(  # type: ignore[misc]
-                url,
-                [f"tile/four.ome.tif/0/4/{x}/{y}.{form}?size=512&r={next(fresh)}" for x, y in four],
-            ),
-        )
-        report(f"4 x uint16 512^2 composite as {form}", runs, "(goal 80 /s, 80 ms)")
-    raw = _repeat(
-        options,
-        lambda: load(
-            url,
-            [f"raw/four.ome.tif/0/0/0/0/{y}/{x}?size=512&r={next(fresh)}" for x, y in four],
-        ),
-    )
-    report("raw tile, 4 x uint16 512^2 (2 MiB)", raw)
+    for suffix in ("jpg", "webp", "png"):
+        tile = f"tile/four.ome.tif/0/4/{{}}/{{}}.{suffix}?size=512&r={{}}"
+        what = f"4 x uint16 512^2 composite as {suffix}"
+        compare(what, options, ours(tile), "(goal 80 /s, 80 ms)")
+    raw = "raw/four.ome.tif/0/0/0/0/{}/{}?size=512&r={}"
+    compare("raw tile, 4 x uint16 512^2 (2 MiB)", options, ours(raw))
+
+
+def _cached(url: str, options: argparse.Namespace) -> None:
     one = ["tile/slide.tif/0/5/3/4.jpg"] * 4000
-    report("cached tile", _repeat(options, lambda: load(url, one)), "(goal 2000 /s)")
-    tag = _etag(f"{url}/{one[0]}")
-    header = f"If-None-Match: {tag}\r\n"
-    report("304", _repeat(options, lambda: load(url, one, header=header)), "(goal 2000 /s)")
+    compare("cached tile", options, {"bfbridge": lambda _: load(url, one)}, "(goal 2000 /s)")
+    header = f"If-None-Match: {_etag(f'{url}/{one[0]}')}\r\n"
+    compare("304", options, {"": lambda _: load(url, one, header=header)}, "(goal 2000 /s)")
 
 
 def _etag(url: str) -> str:
@@ -273,64 +338,27 @@ def _etag(url: str) -> str:
         return str(answer.headers["ETag"])
 
 
-def _chunks(folder: Path, url: str, options: argparse.Namespace) -> None:
-    across = options.side // 512
-    order = [(y, x) for y in range(across) for x in range(across)]
-    random.Random(1).shuffle(order)
+def _chunks(folder: Path, url: str, options: argparse.Namespace, peers: dict[str, Any]) -> None:
+    places = _shuffled(options.side // 512)
+    fresh = iter(range(10**6))
+
+    def ours(name: str) -> Callable[[int], Run]:
+        path = f"zarr/{name}.ome.zarr/0/c/0/0/0/{{}}/{{}}?r={{}}"
+        return lambda _: load(url, [path.format(y, x, next(fresh)) for y, x in places])
+
+    def theirs(base: str) -> Callable[[int], Run]:
+        return lambda _: load(base, [f"{y}/{x}" for y, x in places])
+
     for name, goal in (("uncompressed", 800), ("deflate", 200)):
-        fresh = iter(range(10**6))
-        runs = _repeat(
-            options,
-            lambda name=name, fresh=fresh: load(  # type: ignore[misc]
-                url,
-                [
-                    f"zarr/{name}.ome.tif.ome.zarr/0/c/0/0/0/{y}/{x}?r={next(fresh)}"
-                    for y, x in order
-                ],
-            ),
-        )
-        report(f"virtual chunk 512^2 uint16, {name}", runs, f"(goal {goal} /s)")
-    # Made by Bio-Formats from its name.
-    name = f"java&sizeX={options.side}&sizeY={options.side}&pixelType=uint16.fake"
-    (folder / name).touch()
-    paths = [f"raw/{quote(name)}/0/0/0/0/{y}/{x}" for y, x in order]
-    report("raw tile 512^2 through Java", [load(url, paths[i::4]) for i in range(4)], "(goal 100)")
-
-
-def _peers(folder: Path, options: argparse.Namespace, places: list[tuple[int, int]]) -> None:
-    slide = str(folder / "slide.tif")
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    contenders = (
-        ("large_image", options.large_image_python, LARGE),
-        ("rio-tiler, as in titiler", options.titiler_python, TITILER),
-    )
-    for name, python, code in contenders:
-        if not python:
-            continue
-        with started([python, "-c", code, slide], clean) as (_, url):
-            paths = [f"5/{x}/{y}" for x, y in places]
-            random.Random(2).shuffle(paths)
-            runs = [load(url, paths[i * 300 : i * 300 + 300]) for i in range(3)]
-            report(f"{name}: 256^2 tile of the JPEG slide", runs)
-    if options.peer_python:
-        from bfbridge_bioformats.jars.locate import find_jar
-        from bfbridge_bioformats.runtime.java import find_java
-
-        arguments = [str(find_jar().paths[0]), str(find_java().library), "512"]
-        for name in ("uncompressed", "deflate"):
-            command = [
-                options.peer_python,
-                "-c",
-                BFFILE,
-                str(folder / f"{name}.ome.tif"),
-                *arguments,
-            ]
-            with started(command, clean) as (_, url):
-                across = options.side // 512
-                paths = [f"{y}/{x}" for y in range(across) for x in range(across)]
-                random.Random(2).shuffle(paths)
-                runs = [load(url, paths) for _ in range(3)]
-                report(f"bffile: chunk 512^2, {name}", runs)
+        contenders = {"bfbridge": ours(f"{name}.ome.tif")}
+        contenders |= {peer: theirs(base) for peer, base in peers[name].items()}
+        what = f"virtual chunk 512^2 uint16, {name}"
+        compare(what, options, contenders, f"(goal {goal} /s)")
+    # Bio-Formats makes its pixels from its name.
+    java = f"java&sizeX={options.side}&sizeY={options.side}&pixelType=uint16.fake"
+    (folder / java).touch()
+    what = "virtual chunk 512^2 uint16, through Java"
+    compare(what, options, {"bfbridge": ours(quote(java))}, "(goal 100 /s)")
 
 
 # ---- abandoned requests, memory
@@ -363,11 +391,11 @@ def bench_fling(folder: Path) -> None:
         load(url, ["tile/four.ome.tif/0/0/0/0.png"])
         asyncio.run(fling(url))
         numbers = _metrics(url)
-    asked = 30 * 32
+    left = 29 * 32
     wasted, done = numbers["bfbridge_wasted_total"], numbers["bfbridge_computed_total"]
     print(
-        f"  fling: {asked} tiles requested, {done:.0f} computed, {wasted:.0f} of them not needed: "
-        f"{wasted / asked:.1%} of the requested tiles (goal 5 %)"
+        f"  fling: {left} tiles abandoned, {wasted:.0f} of them computed nonetheless "
+        f"({wasted / left:.1%}, goal 5 %), of {done:.0f} computed in all"
     )
 
 

@@ -3,6 +3,10 @@
 Arrays have the five axes T, C, Z, Y, X, native byte order and any strides. C counts channels x
 samples, the sample fastest, like the effective channels of Bio-Formats.
 
+Methods take `image`, the number of an image of the file, and `level`, the number of one of its
+levels; `index` is the grid position of a chunk along T, C, Z, Y, X; `options` are those of the
+reader or writer; `stored` is the encoding of the chunks of another file, of shape `chunk`.
+
 A backend does not use numpy keys, thread pools, caches, pyramids, progress, temporary names, or
 other backends. All methods documented as thread-safe are called from many threads at once.
 """
@@ -53,7 +57,7 @@ Role = Literal["image", "label", "macro", "thumbnail"]
 
 
 class Quantity(NamedTuple):
-    """A number with its unit, as OME writes units ("µm", "nm", "pixel")."""
+    """A number `value` with its `unit`, as OME writes units ("µm", "nm", "pixel")."""
 
     value: float
     unit: str
@@ -61,7 +65,7 @@ class Quantity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PixelSize:
-    """Physical size of one pixel along x, y and z; None if unknown."""
+    """Physical size of one pixel along `x`, `y` and `z`; None if unknown."""
 
     x: Quantity | None = None
     y: Quantity | None = None
@@ -205,7 +209,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A box of one level of one image: half-open ranges along T, C, Z, Y, X."""
+    """A box of one `level` of one `image`: from `start` to before `stop` along T, C, Z, Y, X."""
 
     image: int
     level: int
@@ -315,7 +319,7 @@ class ReaderBackend(ABC):
     @classmethod
     @abstractmethod
     def open(cls, source: Source, options: OpenOptions) -> ReaderBackend:
-        """Open a file, without reading pixels.
+        """Open the file `source`, without reading pixels.
 
         Raises
         ------
@@ -336,7 +340,7 @@ class ReaderBackend(ABC):
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` (shape ``region.shape``, the image's dtype) completely, or raise. Thread-safe.
 
-        The region is inside the level, and need not be aligned to chunks. Pixels that cannot be
+        The `region` is inside the level, and need not be aligned to chunks. Pixels that cannot be
         read are an error, never zeros; only pixels that the format defines as absent get its fill
         value.
         """
@@ -346,7 +350,7 @@ class ReaderBackend(ABC):
         return False
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
-        """Return the colours of an indexed image, 3 x values, or None for other images."""
+        """Return the colours of an indexed `channel`, 3 x values, or None for other images."""
         return None
 
     def icc_profile(self, image: int) -> bytes | None:
@@ -497,12 +501,12 @@ class WriterBackend(ABC):
 
     @classmethod
     def supports_levels(cls, target: str) -> bool:
-        """Return whether files of this name have lower resolution levels."""
+        """Return whether files of the name `target` have lower resolution levels."""
         return True
 
     @classmethod
     def supports_dtype(cls, dtype: np.dtype[Any]) -> bool:
-        """Return whether files of this format can store pixels of a dtype."""
+        """Return whether files of this format can store pixels of a `dtype`."""
         return dtype.kind not in "iu" or dtype.itemsize < 8
 
     @classmethod
@@ -532,7 +536,7 @@ class WriterBackend(ABC):
         ome: OME | None,
         options: Mapping[str, Any],
     ) -> WriterBackend:
-        """Start a file.
+        """Start the file `target` with `images`.
 
         `ome` has the final sizes and one Image for each of `images`, in order. It is None if the
         OME schema has no name for a dtype (int64, uint64) of an image that is not a mask; then the
@@ -562,7 +566,7 @@ class WriterBackend(ABC):
         return False
 
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
-        """Store a chunk that is encoded as in the `StoredAs` of the level. Thread-safe."""
+        """Store a chunk whose bytes `data` are encoded as `StoredAs` says. Thread-safe."""
         raise Unsupported(f"{self.name} files cannot store chunks that are already encoded.")
 
     def trim(self, images: Sequence[ImageSpec], ome: OME | None) -> bool:

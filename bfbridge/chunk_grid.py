@@ -40,6 +40,11 @@ class ChunkGrid:
         Sizes of the level along T, C, Z, Y, X.
     chunk
         Sizes of a chunk along the same axes, each 1 or more.
+
+    Notes
+    -----
+    Methods take `index`, the grid position of a chunk along T, C, Z, Y, X, or a box of pixels from
+    `start` to before `stop` along the same axes.
     """
 
     shape: Shape5
@@ -96,7 +101,7 @@ class ChunkGrid:
         return number
 
     def index_at(self, position: Shape5) -> Shape5:
-        """Return the grid position of the chunk that contains a pixel."""
+        """Return the grid position of the chunk that contains the pixel at `position`."""
         t, c, z, y, x = map(operator.floordiv, position, self.chunk)
         return t, c, z, y, x
 

@@ -72,12 +72,12 @@ def open(path: Any, **options: Any) -> TileSource:  # noqa: A001 - large_image's
 
 
 def getTileSource(path: Any, **options: Any) -> TileSource:
-    """Open an image file as a tile source; the same as `open`."""
+    """Open the image file `path` as a tile source, with the `options` of `open`."""
     return TileSource(path, **options)
 
 
 def canRead(path: str | os.PathLike[str], **options: Any) -> bool:
-    """Return whether `open` opens a file."""
+    """Return whether `open` opens the file `path` with these `options`."""
     try:
         with TileSource(path, **options):
             return True

@@ -220,7 +220,13 @@ class BioReader(BfioNames, ImageView):
         return BFIO_BACKENDS.get(self.backend, self.backend)
 
     def read_image(self, *args: Any, **kwargs: Any) -> np.ndarray[Any, Any]:
-        """Read a region: name of `read` in bfio 1; see `read`."""
+        """Read a region: name of `read` in bfio 1.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Those of `read`.
+        """
         return self.read(*args, **kwargs)
 
     def pixel_type(self) -> np.dtype[Any]:

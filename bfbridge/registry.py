@@ -484,7 +484,13 @@ def _try(
 
 
 def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:
-    """Return the suffixes of the native writers that fit, for messages."""
+    """Return the suffixes of the native writers that fit, for messages.
+
+    Parameters
+    ----------
+    fits
+        Returns whether the suffixes of a writer class are listed.
+    """
     found: list[str] = []
     for entry in BACKENDS:
         if entry.suffixes:
@@ -494,19 +500,32 @@ def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:
 
 
 def is_folder_format(name: str) -> bool:
-    """Return whether an image of this name, by its suffix, is a folder."""
+    """Return whether an image of this name, by its suffix, is a folder.
+
+    Parameters
+    ----------
+    name
+        File name, path or URL; a slash at the end and the case are ignored.
+    """
     name = name.rstrip("/").lower()
     return any(entry.makes_folders and name.endswith(entry.suffixes) for entry in BACKENDS)
 
 
 def is_zipped_folder(name: str) -> bool:
-    """Whether an image of this name, by its suffix, is a folder in a ZIP file."""
+    """Return whether an image of the name `name`, by its suffix, is a folder in a ZIP file."""
     name = name.lower()
     return any(entry.zip_suffixes and name.endswith(entry.zip_suffixes) for entry in BACKENDS)
 
 
 def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
     """Return the writer for a file name's suffix.
+
+    Parameters
+    ----------
+    name
+        File name, path or URL.
+    backend
+        Name or alias of the backend that writes; None: the backend of the suffix.
 
     Raises
     ------
@@ -553,7 +572,7 @@ def writer_for(name: str, backend: str | None = None) -> type[WriterBackend]:
 
 
 def written_suffixes(entry: Entry) -> tuple[str, ...]:
-    """Return the suffixes that a third party's backend writes, in lower case."""
+    """Return the suffixes that the third-party backend `entry` writes, in lower case."""
     with suppress(BfbridgeError):
         module = entry.load()
         if module.WRITER is not None:
@@ -562,7 +581,7 @@ def written_suffixes(entry: Entry) -> tuple[str, ...]:
 
 
 def read_suffixes(entry: Entry) -> tuple[str, ...]:
-    """Return the suffixes of files that a third party's backend says it reads, in lower case."""
+    """Return the suffixes that the third-party backend `entry` reads, in lower case."""
     with suppress(BfbridgeError):
         module = entry.load()
         if module.READER is not None:

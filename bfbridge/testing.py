@@ -53,7 +53,15 @@ LEVEL_FACTORS = (2, 2)
 
 
 def distinct(shape: Sequence[int], dtype: Any = np.uint16, seed: int = 0) -> Array:
-    """Return random pixels, distinct if the dtype has enough values: misplaced pixels differ."""
+    """Return random pixels, distinct if the dtype has enough values: misplaced pixels differ.
+
+    Parameters
+    ----------
+    shape, dtype
+        Shape and dtype of the array.
+    seed
+        Another number gives other pixels.
+    """
     count = int(np.prod(shape))
     values = np.random.default_rng(seed + count).permutation(count) + 1
     return values.reshape(shape).astype(dtype)
@@ -99,14 +107,14 @@ class BackendSuite:
     # ---- methods that a subclass may replace
 
     def write_sample(self, path: Path, pixels: Array) -> None:
-        """Make a file of one image (T, C, Z, Y, X) that `reader` reads. Default: with `writer`."""
+        """Make `path`, one image of `pixels` (T, C, Z, Y, X). Default: with `writer`."""
         self.write(path, [[pixels]])
 
     # ---- helpers
 
     @contextmanager
     def opened(self, path: Path) -> Iterator[ReaderBackend]:
-        """Open a file for eight threads; close it at the end."""
+        """Open the file `path` for eight threads; close it at the end."""
         backend = self.reader.open(as_source(path), OpenOptions(max_workers=8))
         try:
             yield backend
@@ -114,7 +122,7 @@ class BackendSuite:
             backend.close()
 
     def read(self, backend: ReaderBackend, image: int = 0, level: int = 0) -> Array:
-        """Read a whole level."""
+        """Read a whole `level` of an `image` from an open `backend`."""
         record = backend.images[image]
         shape = record.levels[level].shape
         out = np.empty(shape, record.dtype)
@@ -123,7 +131,7 @@ class BackendSuite:
 
     @contextmanager
     def sample(self, folder: Path) -> Iterator[tuple[ReaderBackend, Array]]:
-        """Open a file with known pixels."""
+        """Make a file with known pixels in `folder`, and open it."""
         pixels = distinct(self.shape)
         path = folder / f"sample{self.suffix}"
         self.write_sample(path, pixels)
@@ -138,7 +146,10 @@ class BackendSuite:
         fill: float = 0,
         stored: StoredAs | None = None,
     ) -> tuple[WriterBackend, list[ImageSpec]]:
-        """Start a file for images given as lists of levels (T, C, Z, Y, X)."""
+        """Start the file `path` for `images`, each a list of levels (T, C, Z, Y, X).
+
+        `samples` per pixel, the `fill` value and the encoding `stored` are those of all images.
+        """
         ome, specs = self._specs(images, samples, fill, stored)
         return self._writer().prepare(path, specs, ome, self.options), specs
 
@@ -173,7 +184,7 @@ class BackendSuite:
         return ome, made
 
     def write(self, path: Path, images: Sequence[Sequence[Array]], samples: int = 1) -> None:
-        """Write images given as lists of levels, chunk by chunk, shuffled, from four threads."""
+        """Write `images` of `samples` to `path` as in `prepare`: shuffled chunks, four threads."""
         backend, specs = self.prepare(path, images, samples)
         jobs = [
             (number, level, index, block)

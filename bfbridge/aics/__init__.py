@@ -70,14 +70,14 @@ def imread(image: Any, scene_id: str | int | None = None, **options: Any) -> np.
 
 
 def imread_dask(image: Any, scene_id: str | int | None = None, **options: Any) -> dask.array.Array:
-    """Return a scene as a dask array; see `imread`."""
+    """Return scene `scene_id` of `image` as a dask array; `options` as in `imread`."""
     return _opened(image, scene_id, options).dask_data
 
 
 def imread_xarray(
     image: Any, scene_id: str | int | None = None, **options: Any
 ) -> xarray.DataArray:
-    """Read a scene as a labelled array; see `imread`."""
+    """Read scene `scene_id` of `image` as a labelled array; `options` as in `imread`."""
     with _opened(image, scene_id, options) as found:
         return found.xarray_data
 
@@ -85,5 +85,5 @@ def imread_xarray(
 def imread_xarray_dask(
     image: Any, scene_id: str | int | None = None, **options: Any
 ) -> xarray.DataArray:
-    """Return a scene as a labelled array that is read on use; see `imread`."""
+    """As `imread_xarray` of `image`, `scene_id` and `options`, read on use."""
     return _opened(image, scene_id, options).xarray_dask_data

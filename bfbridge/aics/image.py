@@ -237,7 +237,7 @@ class AICSImage:
         return self._level
 
     def set_resolution_level(self, resolution_level: int) -> None:
-        """Select the resolution of the current scene.
+        """Select the resolution of the current scene by its number, `resolution_level`.
 
         Raises
         ------
@@ -357,7 +357,7 @@ class AICSImage:
     def get_image_dask_data(
         self, dimension_order_out: str | None = None, **selection: Any
     ) -> dask.array.Array:
-        """As `get_image_data`, as a dask array."""
+        """As `get_image_data`, with its `dimension_order_out` and `selection`, as a dask array."""
         source = self._source
         order, chosen = parse_selection(source, dimension_order_out, selection)
         array = self._dask(source)
@@ -388,18 +388,18 @@ class AICSImage:
         return np.stack([scene.read({}) for scene in self._stacked(drop_non_matching_scenes)])
 
     def get_dask_stack(self, drop_non_matching_scenes: bool = False) -> dask.array.Array:
-        """As `get_stack`, as a dask array."""
+        """As `get_stack`, with its `drop_non_matching_scenes`, as a dask array."""
         da: Any = import_module("dask.array")
 
         scenes = [self._dask(scene) for scene in self._stacked(drop_non_matching_scenes)]
         return da.stack(scenes)  # type: ignore[no-any-return]
 
     def get_xarray_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
-        """As `get_stack`, with labels: axis I for scenes, otherwise those of the first scene."""
+        """As `get_stack`, with its `drop_non_matching_scenes`, labelled: axis I counts scenes."""
         return self._labelled(self.get_stack(drop_non_matching_scenes), "I")
 
     def get_xarray_dask_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
-        """As `get_xarray_stack`, read on demand."""
+        """As `get_xarray_stack` (`drop_non_matching_scenes`), read on demand."""
         return self._labelled(self.get_dask_stack(drop_non_matching_scenes), "I")
 
     def _stacked(self, drop: bool) -> list[Pixels]:
@@ -432,7 +432,7 @@ class AICSImage:
         return tiles_of(*self._opened_apart)
 
     def get_mosaic_tile_position(self, mosaic_tile_index: int) -> tuple[int, int]:
-        """Return (top, left) of a tile; see `get_mosaic_tile_positions`."""
+        """Return (top, left) of tile `mosaic_tile_index`; see `get_mosaic_tile_positions`."""
         positions = self.get_mosaic_tile_positions()
         return positions[whole(mosaic_tile_index, "mosaic_tile_index", 0, len(positions) - 1)]
 

@@ -30,7 +30,7 @@ __all__ = [
 
 
 class PhysicalPixelSizes(NamedTuple):
-    """Micrometres per pixel; None where the file does not say."""
+    """Micrometres per pixel along `Z`, `Y` and `X`; None if unknown."""
 
     Z: float | None
     Y: float | None
@@ -38,7 +38,7 @@ class PhysicalPixelSizes(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Seconds between time points and micrometres per pixel; None where the file does not say."""
+    """Seconds along `T`, micrometres along `Z`, `Y`, `X`; None if unknown. `C` is None."""
 
     T: float | None
     C: float | None
@@ -49,7 +49,7 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Axes and their sizes: ``dims.X``, ``dims["T", "X"]``, ``dims.order``, ``dims.shape``."""
+    """Axes (`order`) and their sizes (`shape`): also ``dims.X`` and ``dims["T", "X"]``."""
 
     order: str
     shape: tuple[int, ...]
@@ -76,14 +76,14 @@ class Dimensions:
 
 
 class DimensionProperty(NamedTuple):
-    """What an axis is: "time", "channel" or "space", and its unit or None."""
+    """The `type` of an axis ("time", "channel" or "space") and its `unit`, or None."""
 
     type: str | None
     unit: str | None
 
 
 class DimensionProperties(NamedTuple):
-    """What each axis is. Units are those of `Scale`; None where the file is silent."""
+    """Types of `T`, `C`, `Z`, `Y`, `X`. Units are those of `Scale`; None if unknown."""
 
     T: DimensionProperty
     C: DimensionProperty

@@ -248,6 +248,11 @@ def recover(path: str | os.PathLike[str]) -> Interrupted | None:
 
     Opening the store for writing does the same.
 
+    Parameters
+    ----------
+    path
+        The store: a folder on a disk.
+
     Returns
     -------
     Interrupted

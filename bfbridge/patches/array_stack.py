@@ -214,7 +214,13 @@ class FileImageStack(ImageStack):
 
     @classmethod
     def from_tiff(cls, path: str | os.PathLike[str], axes: str) -> Self:
-        """Describe a TIFF file by its axes, reading no pixels; see `ImageStack.from_tiff`."""
+        """Describe a TIFF file by its axes, without reading pixels.
+
+        Parameters
+        ----------
+        path, axes
+            As in `ImageStack.from_tiff`.
+        """
         shape, dtype = stored_shape(path, axes)
         letters = _letters(axes, shape, str(path))
         sizes = dict(zip(letters, shape, strict=True))

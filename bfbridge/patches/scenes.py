@@ -14,7 +14,15 @@ __all__ = ["Part", "Rectangle", "plane_parts", "rectangles", "scenes_of"]
 
 
 class Rectangle(NamedTuple):
-    """Where a scene lies, in pixels: corner, width and height."""
+    """Position of a scene in pixels.
+
+    Attributes
+    ----------
+    x, y
+        Left and top edge.
+    w, h
+        Width and height.
+    """
 
     x: int
     y: int

@@ -18,6 +18,7 @@ from bfbridge.rendering.encode import FORMATS, encode_picture
 from bfbridge.rendering.palettes import parse_color
 from bfbridge.rendering.plan import Drawing, Plane, plan_drawing
 from bfbridge.rendering.profile import apply_profile, mates
+from bfbridge.rendering.style import PROJECTIONS, parse_style
 
 if TYPE_CHECKING:
     from bfbridge.views import ImageView
@@ -29,7 +30,6 @@ SIZE: Final = 1024
 """Pixels along the longer side of a picture if no resolution is given."""
 MOST_PIXELS: Final = 1 << 28
 """Maximum number of pixels of a picture: 16 384 x 16 384."""
-_PROJECTIONS: Final = ("max",)
 
 
 def draw(drawing: Drawing, planes: Mapping[Plane, Array] | Sequence[Array]) -> Array:
@@ -88,7 +88,10 @@ def render(
     """
     if format not in ("array", *FORMATS):
         raise BadArgument(f"format={format!r}: use 'array', {', '.join(map(repr, FORMATS))}.")
-    if projection is not None and projection not in _PROJECTIONS:
+    style = None if style is None else parse_style(style)
+    if projection is None and style is not None:
+        projection = style.projection
+    if projection is not None and projection not in PROJECTIONS:
         raise BadArgument(f"projection={projection!r}: use 'max', along z.")
     slices, shown_z = _slices(view, z, projection)
     t = _position(view, "T", t)

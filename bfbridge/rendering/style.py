@@ -2,8 +2,8 @@
 
 Every documented key of large_image's styles is supported
 (https://girder.github.io/large_image/tilesource_options.html#style) except ``function``, which
-names code to run and is refused. ``gamma``, ``invert`` and the composite mode ``additive`` are
-additions.
+names code to run and is refused. ``gamma``, ``invert``, ``projection`` and the composite mode
+``additive`` are additions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from bfbridge.errors import BadArgument
 
-__all__ = ["Band", "Style", "parse_style"]
+__all__ = ["PROJECTIONS", "Band", "Style", "parse_style"]
 
 COMPOSITES: Final = ("lighten", "multiply", "additive")
 SCHEMES: Final = ("linear", "discrete")
@@ -24,7 +24,8 @@ DTYPES: Final = ("uint8", "uint16", "float", "source")
 INTENTS: Final = ("perceptual", "relative_colorimetric", "saturation", "absolute_colorimetric")
 _LONGEST: Final = 1 << 16
 _MOST_BANDS: Final = 256
-_BASE: Final = ("bands", "dtype", "axis", "icc")
+PROJECTIONS: Final = ("max",)
+_BASE: Final = ("bands", "dtype", "axis", "icc", "projection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,15 @@ class Style:
         The one of red, green, blue and alpha (0 to 3) to keep, or None for all.
     icc
         Whether the file's colour profile is applied: False, True, or a rendering intent.
+    projection
+        "max" for the maximum along z, or None for a single slice.
     """
 
     bands: tuple[Band, ...]
     dtype: str | None = None
     axis: int | None = None
     icc: bool | str = False
+    projection: str | None = None
 
 
 def parse_style(value: Style | Mapping[str, Any] | str) -> Style:
@@ -125,15 +129,17 @@ def parse_style(value: Style | Mapping[str, Any] | str) -> Style:
         raise BadArgument(f"style: bands must be a list of at most {_MOST_BANDS} dictionaries.")
     _check_keys(value)
     parsed = [_band(entry) for entry in entries]
-    dtype, axis = value.get("dtype"), value.get("axis")
+    dtype, axis, projection = value.get("dtype"), value.get("axis"), value.get("projection")
     for entry in entries:
         dtype = entry.get("dtype") if dtype is None else dtype
         axis = entry.get("axis") if axis is None else axis
+        projection = entry.get("projection") if projection is None else projection
     return Style(
         tuple(parsed),
         None if dtype is None else _one_of(dtype, "dtype", DTYPES),
         None if axis is None else _axis(axis),
         _icc(value.get("icc")),
+        None if projection is None else _one_of(projection, "projection", PROJECTIONS),
     )
 
 
@@ -146,7 +152,7 @@ def _from_json(text: str) -> Any:
         raise BadArgument(f"style={text!r:.80}: not valid JSON ({error}).") from None
 
 
-_KEYS: Final = (*Band.__dataclass_fields__, "dtype", "axis", "icc", "bands")
+_KEYS: Final = (*Band.__dataclass_fields__, *_BASE)
 
 
 def _check_keys(entry: Mapping[Any, Any]) -> None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 __all__ = [
     "cache_folder",
     "data_folder",
+    "encoding_problem",
+    "folded_name",
     "interrupt_group",
     "long_path",
     "open_failure",
@@ -217,6 +220,27 @@ def reserved_name(name: str) -> str | None:
 def unusable_name(name: str) -> str | None:
     """Return why this system cannot have a file of this name; None if it can."""
     return reserved_name(name) if _system() == "win32" else None
+
+
+def folded_name(name: str) -> str:
+    """Return what is equal for names that some file system takes for the same name.
+
+    Windows and macOS ignore the case of letters by default, and macOS also the difference between
+    a composed letter and the letter with its combining mark (Unicode's forms NFC and NFD).
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def encoding_problem(name: str) -> str | None:
+    """Return why a file name cannot be encoded for the file system, or None if it can."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return (
+            f"{name!a}: file names are encoded as {sys.getfilesystemencoding()} here, which lacks "
+            "some of these characters. Set PYTHONUTF8=1, or a locale with UTF-8."
+        )
+    return None
 
 
 def long_path(path: Path, room: int = 0) -> Path:

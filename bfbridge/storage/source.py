@@ -27,7 +27,7 @@ from bfbridge.errors import (
     UnreadableFile,
 )
 from bfbridge.runtime import forking
-from bfbridge.runtime.systems import open_failure
+from bfbridge.runtime.systems import encoding_problem, open_failure
 from bfbridge.storage.durable_io import fill_at, read_all
 from bfbridge.storage.file_object import FileObject
 from bfbridge.storage.stamp import FileStamp
@@ -284,7 +284,7 @@ def path_or_url(target: str | os.PathLike[str]) -> Path | str:
     Raises
     ------
     BadArgument
-        `target` is empty, has a NUL character, or is not a path.
+        `target` is empty, no path, has a NUL character, or cannot be encoded as a file name.
     """
     try:
         text = os.fspath(target)
@@ -301,6 +301,8 @@ def path_or_url(target: str | os.PathLike[str]) -> Path | str:
         return text
     if "\0" in text:
         raise BadArgument(f"{text!r}: a path cannot hold a NUL character.")
+    if (problem := encoding_problem(text)) is not None:
+        raise BadArgument(problem)
     if is_local_url:
         return _path_of_url(text)
     path = Path(text)

@@ -343,7 +343,8 @@ class Derived:
         z, t
             Slice (default: the middle one) and time point.
         projection
-            "max" for the greatest value along z, which may then be (start, stop).
+            "max" for the greatest value along z, which may then be (start, stop). Default: the
+            ``projection`` of the style.
         scale_bar
             True for a round length, or a length in µm or as (number, unit).
         text

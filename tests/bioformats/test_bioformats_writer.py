@@ -27,6 +27,7 @@ class TestOmeTiff(BackendSuite):
     suffix = ".ome.tiff"
 
 
+@pytest.mark.slow
 class TestOmeTiffZlib(BackendSuite):
     reader = READER
     writer = WRITER

@@ -128,9 +128,9 @@ class Case:
         return before
 
 
-def slow(share: int) -> Any:
-    """Of a test that is cut into shares, one that does not run every time."""
-    return pytest.param(share, marks=pytest.mark.slow)
+def shares(count: int) -> list[Any]:
+    """Shares of a test that is divided; CI runs the first one."""
+    return [pytest.param(share, marks=pytest.mark.slow(ci=not share)) for share in range(count)]
 
 
 @pytest.fixture
@@ -138,9 +138,8 @@ def case(tmp_path: Path, zygote: Zygote) -> Callable[[str, str], Case]:
     return lambda way, layout: Case(tmp_path, way, layout)
 
 
-@pytest.mark.slow(ci=True)
 @changes
-@pytest.mark.parametrize("share", [0, slow(1), slow(2)])
+@pytest.mark.parametrize("share", shares(3))
 def test_a_kill_at_every_call(
     case: Callable[[str, str], Case], zygote: Zygote, way: str, layout: str, share: int
 ) -> None:
@@ -196,9 +195,8 @@ def test_kills_at_random_moments(
     assert killed >= KILLS // 2
 
 
-@pytest.mark.slow(ci=True)
 @changes
-@pytest.mark.parametrize("share", [0, slow(1)])
+@pytest.mark.parametrize("share", shares(2))
 def test_a_disk_that_fails_at_every_call(
     case: Callable[[str, str], Case], zygote: Zygote, way: str, layout: str, share: int
 ) -> None:

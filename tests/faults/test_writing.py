@@ -93,8 +93,9 @@ class TestTheHarnessItself:
 
 @formats
 class TestKill:
-    @pytest.mark.slow(ci=True)
-    @pytest.mark.parametrize("old", [False, True])
+    @pytest.mark.parametrize(
+        "old", [pytest.param(old, marks=pytest.mark.slow(ci=not old)) for old in (False, True)]
+    )
     def test_at_random_moments(self, zygote, tmp_path, kind, old):
         path = target(tmp_path, kind)
         took = []

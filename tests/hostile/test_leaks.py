@@ -96,9 +96,10 @@ def test_nothing_grows(kind: str, damaged: Callable[[str], Iterator[Path]]) -> N
         assert len(os.listdir("/proc/self/fd")) <= descriptors + 3
 
 
-@pytest.mark.slow(ci=True)
 @kinds
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    "workers", [pytest.param(count, marks=pytest.mark.slow(ci=count == 1)) for count in (1, 3)]
+)
 def test_no_circles_keep_arrays_alive(
     kind: str, workers: int, damaged: Callable[[str], Iterator[Path]]
 ) -> None:

@@ -229,6 +229,11 @@ def test_styles(folder: Path) -> None:
         pytest.raises(BadArgument, match="noCache=True"),
     ):
         source.style = style
+    with (
+        large_image.open(folder / "frames.ome.tif", style={"projection": "max"}) as source,
+        pytest.raises(BadArgument, match="a projection is not for tiles of one frame"),
+    ):
+        source.getTile(0, 0, 0)
 
 
 def test_fill(sources: dict[str, large_image.TileSource]) -> None:

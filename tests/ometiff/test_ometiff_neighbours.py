@@ -88,7 +88,7 @@ def test_a_part_of_another_formats_data_set(
     assert found[1] == reader
     assert found[0] in [tmp_path / each for each in beside]
     if not name.endswith(".ome.tif"):
-        with pytest.raises(Unsupported, match=f"a TIFF beside '{found[0].name}', as {reader}'s"):
+        with pytest.raises(Unsupported, match=f"a TIFF beside '{found[0].name}', as in {reader}'s"):
             open_ours(path)
 
 

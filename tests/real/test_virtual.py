@@ -3,57 +3,27 @@
 from __future__ import annotations
 
 import math
-from itertools import islice, product
-from typing import Any
+from itertools import islice
 
 import numpy as np
 import pytest
 
 from bfbridge import BioReader
-from bfbridge.engine.pyramid import reduce_block
 from bfbridge.ngff.compression import parse_compression
-from bfbridge.virtual.pyramid import VirtualImage
 from tests.real.manifest import DATA, Entry, entries
-from tests.support.virtual import assert_store_holds, check_valid
+from tests.support.virtual import assert_store_holds, check_some_chunks, check_valid
 
 pytest.importorskip("zarr")
 
 OPEN = [entry for entry in entries() if entry.opens and not entry.pixels_fail]
 QUICK = {"svs", "omezarr_v04", "omezarr_b2r", "deltavision", "gif", "ometiff_multiseries", "mrc"}
 MOST_BYTES = 64 << 20
-MOST_CHUNKS = 40
 MOST_IMAGES = 6
 
 pytestmark = [
     pytest.mark.skipif(not OPEN, reason=f"no real files at {DATA}"),
     pytest.mark.filterwarnings("ignore:Casting invalid:UserWarning"),
 ]
-
-
-def check_some_chunks(image: VirtualImage, view: Any) -> None:
-    """Compare chunks spread over every level with what the reader gives."""
-    for number, level in enumerate(image.levels):
-        total = math.prod(level.counts)
-        indices = islice(product(*map(range, level.counts)), 0, None, max(1, total // MOST_CHUNKS))
-        for index in indices:
-            (start, stop), source = level.box(index), number  # type: ignore[arg-type]
-            pixels = image.chunk(number, index)  # type: ignore[arg-type]
-            while image.levels[source].stored is None:
-                source -= 1
-            factor = 2 ** (number - source)
-            shape = image.levels[source].shape
-            first = [a * (factor if i > 2 else 1) for i, a in enumerate(start)]
-            last = [
-                min(b * (factor if i > 2 else 1), n)
-                for i, (b, n) in enumerate(zip(stop, shape, strict=True))
-            ]
-            t, c, z, y, x = map(slice, first, last)
-            stored = view.levels[image.levels[source].stored]
-            wanted = stored.read(x, y, z, c, t, keepdims=True).transpose(4, 3, 2, 0, 1)
-            for _ in range(number - source):
-                wanted = reduce_block(wanted, 2, image.method)
-            rows, columns = wanted.shape[3:]
-            np.testing.assert_array_equal(pixels[..., :rows, :columns], wanted)
 
 
 @pytest.mark.slow

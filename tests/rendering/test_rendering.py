@@ -492,6 +492,13 @@ def test_a_projection_is_over_z(tiff: Path) -> None:
         np.testing.assert_array_equal(whole[..., 0], PIXELS[1, 2].max(0))
         part = br.render(2, style, projection="max", z=(1, 3))
         np.testing.assert_array_equal(part[..., 0], PIXELS[0, 2, 1:3].max(0))
+        by_style = br.render(2, {**style, "projection": "max"}, t=1)
+        np.testing.assert_array_equal(by_style, whole)
+        bands = {"bands": [{"band": 3, "min": 0, "max": 65535}], "dtype": "uint16"}
+        by_style = br.render(style={**bands, "projection": "max"}, z=(1, 3))
+        np.testing.assert_array_equal(by_style, part)
+        with pytest.raises(BadArgument, match="projection='mean': use one of max"):
+            br.render(style={"projection": "mean"})
         for z in ((3, 3), (0, 9), slice(0, 4, 2), "all"):
             with pytest.raises(BadSelection, match="for a projection give"):
                 br.render(projection="max", z=z)

@@ -32,10 +32,11 @@ def executable() -> str | None:
 
 @contextmanager
 def browser(*flags: str) -> Iterator[Any]:
-    """Start Chromium; skip the test where there is none."""
+    """Start Chromium; skip the test where there is none, unless one is named."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = executable()
     if path is None:
+        assert "BFBRIDGE_CHROMIUM" not in os.environ, "BFBRIDGE_CHROMIUM names no program"
         pytest.skip("there is no Chromium; set BFBRIDGE_CHROMIUM")
     with api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])

@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 import zarr
 
-__all__ = ["distinct", "write_ome_tiff", "write_ome_zarr"]
+__all__ = ["distinct", "write_ome_tiff", "write_ome_zarr", "write_plate"]
 
 
 def distinct(
@@ -64,6 +64,40 @@ def write_ome_zarr(
         content = json.loads(document.read_text())
         content["attributes"]["ome"]["image-label"] = {"source": {"image": "../../"}}
         document.write_text(json.dumps(content))
+    return path
+
+
+def write_plate(
+    path: Path,
+    wells: dict[tuple[int, int], list[np.ndarray[Any, Any]]],
+    rows: int,
+    columns: int,
+    *,
+    scale: tuple[float, ...] = (1.0, 1.0, 0.5, 0.25, 0.25),
+) -> Path:
+    """Write an NGFF 0.5 plate by zarr: for each (row, column) its fields, T, C, Z, Y, X."""
+    root = zarr.open_group(path, mode="w", zarr_format=3)
+    letters = [chr(ord("A") + row) for row in range(rows)]
+    fields = max(map(len, wells.values()))
+    root.attrs["ome"] = {
+        "version": "0.5",
+        "plate": {
+            "name": "plate",
+            "rows": [{"name": letter} for letter in letters],
+            "columns": [{"name": str(c + 1)} for c in range(columns)],
+            "wells": [
+                {"path": f"{letters[r]}/{c + 1}", "rowIndex": r, "columnIndex": c} for r, c in wells
+            ],
+            "field_count": fields,
+        },
+    }
+    for (row, column), images in wells.items():
+        well = root.create_group(f"{letters[row]}/{column + 1}")
+        names = [{"path": str(field)} for field in range(len(images))]
+        well.attrs["ome"] = {"version": "0.5", "well": {"images": names}}
+        for field, pixels in enumerate(images):
+            chunks = (1, 1, 1, 256, 256)
+            _multiscale(well.create_group(str(field)), [pixels], chunks, scale)
     return path
 
 

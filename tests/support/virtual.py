@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from itertools import product
+import math
+from collections.abc import Callable
+from itertools import islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,10 +13,19 @@ from typing import Any
 import numpy as np
 
 from bfbridge import BioReader
+from bfbridge.backend import Shape5
 from bfbridge.engine.pyramid import reduce_block
 from bfbridge.views import ImageView
+from bfbridge.virtual.pyramid import VirtualImage
 
-__all__ = ["assert_store_holds", "check_valid", "expected_levels", "materialize"]
+__all__ = [
+    "assert_arrays_hold",
+    "assert_store_holds",
+    "check_some_chunks",
+    "check_valid",
+    "expected_levels",
+    "materialize",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -34,26 +45,70 @@ def same(a: Array, b: Array) -> bool:
 
 
 def assert_store_holds(store: Any, br: BioReader) -> None:
-    """Compare every chunk of every array with the reader's pixels, by the sync path and by zarr."""
-    hierarchy, root = store.hierarchy, store.root
+    """Compare every chunk of every array, as zarr reads it, with the reader's pixels."""
+    assert_arrays_hold(store.hierarchy, br, lambda path: store.root[path])
+
+
+def assert_arrays_hold(hierarchy: Any, br: BioReader, array_at: Callable[[str], Any]) -> None:
+    """Compare every chunk of every array with the reader's pixels.
+
+    `array_at` returns the array of a path: with a shape, a dtype and values by numpy's indexing.
+    """
     for number, group in enumerate(hierarchy.places.groups):
         view = br.series[number]
         image = hierarchy.image(number)
         full = np.ascontiguousarray(view.read(keepdims=True).transpose(4, 3, 2, 0, 1))
+        pixels = full
         for level, record in enumerate(image.levels):
-            array = root[f"{group}/{level}" if group else str(level)]
+            array = array_at(f"{group}/{level}" if group else str(level))
             assert array.shape == record.shape
             assert array.dtype == view.dtype
+            below = pixels
             pixels = array[:]
             if level == 0:
                 assert same(pixels, full), (group, level)
             elif record.stored is None:
-                below = root[f"{group}/{level - 1}" if group else str(level - 1)][:]
                 assert same(pixels, reduce_block(below, 2, image.method)), (group, level)
             else:
                 stored = view.levels[record.stored].read(keepdims=True).transpose(4, 3, 2, 0, 1)
                 rows, columns = record.held
                 assert same(pixels[..., :rows, :columns], stored), (group, level)
+
+
+def check_some_chunks(
+    image: VirtualImage,
+    view: ImageView,
+    read: Callable[[int, Shape5, Shape5], Array] | None = None,
+    most: int = 40,
+) -> None:
+    """Compare about `most` chunks spread over each level with the reader's pixels.
+
+    `read` returns the pixels of a box of a level; default: those of the image itself.
+    """
+    read = image.read if read is None else read
+    for number, level in enumerate(image.levels):
+        total = math.prod(level.counts)
+        indices = islice(product(*map(range, level.counts)), 0, None, max(1, total // most))
+        for index in indices:
+            (start, stop), source = level.box(index), number  # type: ignore[arg-type]
+            pixels = read(number, start, stop)
+            while image.levels[source].stored is None:
+                source -= 1
+            factor = 2 ** (number - source)
+            shape = image.levels[source].shape
+            first = [a * (factor if i > 2 else 1) for i, a in enumerate(start)]
+            last = [
+                min(b * (factor if i > 2 else 1), n)
+                for i, (b, n) in enumerate(zip(stop, shape, strict=True))
+            ]
+            t, c, z, y, x = map(slice, first, last)
+            stored = view.levels[image.levels[source].stored]
+            wanted = stored.read(x, y, z, c, t, keepdims=True).transpose(4, 3, 2, 0, 1)
+            for _ in range(number - source):
+                wanted = reduce_block(wanted, 2, image.method)
+            rows, columns = wanted.shape[3:]
+            assert pixels.dtype == wanted.dtype
+            np.testing.assert_array_equal(pixels[..., :rows, :columns], wanted)
 
 
 def materialize(store: Any, folder: Path) -> None:

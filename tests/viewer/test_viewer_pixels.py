@@ -184,11 +184,13 @@ def real_page(chromium: Any, real: Live) -> Iterator[Page]:
     page.close()
 
 
+@pytest.mark.java
 @pytest.mark.parametrize("entry", [e for e in OPEN if e.format in QUICK], ids=str)
 def test_some_files(real_page: Page, entry: Entry) -> None:
     run(real_page, entry)
 
 
+@pytest.mark.java
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", OPEN, ids=str)
 def test_every_file(real_page: Page, entry: Entry) -> None:

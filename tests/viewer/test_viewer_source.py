@@ -21,7 +21,7 @@ NAMES = sorted(entry.name for entry in STATIC.iterdir())
 def test_it_is_small() -> None:
     whole = b"".join(STATIC.joinpath(name).read_bytes() for name in NAMES)
     # What is sent: the server compresses it once.
-    assert len(gzip.compress(whole, 9)) < 80_000
+    assert len(gzip.compress(whole, 9)) < 50_000
 
 
 @pytest.mark.parametrize("name", NAMES)

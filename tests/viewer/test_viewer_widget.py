@@ -91,6 +91,60 @@ def test_a_picture_stays_in_the_notebook(image: Path) -> None:
         widget.close()
 
 
+MODEL = """async (source) => {
+  const traits = {series: 0, z: 1, t: 0, center: [0, 0], zoom: 0, channels: [], shapes: [],
+                  height: 400, _name: 'cells.ome.tif', _palettes: await palettes()};
+  const listeners = {};
+  window.model = {
+    get: (name) => traits[name], save_changes: () => undefined, off: () => undefined,
+    set: (name, value) => { traits[name] = value; },
+    on: (name, done) => { listeners[name] = done; },
+    send: async (content) => {
+      if (content.kind === 'abort') return;
+      const [reply, buffers] = await ask(content);
+      const decoded = buffers.map((b) => Uint8Array.from(atob(b), (c) => c.charCodeAt(0)));
+      // The kernel sets traits before the page has heard of the image.
+      if (content.kind === 'info') {
+        Object.assign(traits, {z: 3, center: [300, 200], zoom: 2});
+        listeners['change:z']();
+      }
+      listeners['msg:custom'](reply, decoded.map((b) => new DataView(b.buffer)));
+    },
+  };
+  const url = URL.createObjectURL(new Blob([source], {type: 'text/javascript'}));
+  const {default: {render}} = await import(url);
+  const el = document.body.appendChild(document.createElement('div'));
+  el.style.width = '700px';
+  render({model, el});
+  window.bfbridge = el.bfbridge;
+}"""
+
+
+def test_traits_that_are_set_while_it_opens(page: Page, image: Path) -> None:
+    from bfbridge.viewer.assets import palettes
+    from bfbridge.viewer.widget import joined_modules
+
+    with BioReader(image) as br:
+        answers = Answers(br.view(z=1))
+
+        def ask(content: dict[str, Any]) -> tuple[Any, list[str]]:
+            number = content.pop("id")
+            reply, buffers = answers.ask(**content)
+            return {**reply, "id": number}, [base64.b64encode(b).decode() for b in buffers]
+
+        page.page.expose_function("ask", ask)
+        page.page.expose_function("palettes", palettes)
+        page.run(MODEL, joined_modules())
+        page.until("window.bfbridge")
+        page.settled()
+        assert page.run("bfbridge.viewer.shown.z") == 3
+        view = page.run("bfbridge.viewer.view")
+        assert (view["x"], view["y"], view["zoom"]) == (300, 200, 2)
+        page.page.wait_for_timeout(400)
+        assert page.run("[model.get('z'), model.get('zoom')]") == [3, 2]
+        answers.widget.close()
+
+
 # ---- notebooks
 
 

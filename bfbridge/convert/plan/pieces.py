@@ -18,6 +18,7 @@ from bfbridge.convert.plan.naming import filled, marked
 from bfbridge.engine.selection import parse_axis
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.reader import BioReader
+from bfbridge.runtime.systems import folded_name
 from bfbridge.views import ImageView
 
 __all__ = ["Output", "Piece", "grouped_by_well", "plan_outputs"]
@@ -189,8 +190,7 @@ def _numbers(piece: Piece, split: Sequence[str]) -> tuple[int, ...]:
 def _refuse_second(
     taken: dict[str, tuple[int, ...]], path: Place, numbers: tuple[int, ...], pattern: str
 ) -> None:
-    # Some file systems ignore the case of letters.
-    if taken.setdefault(str(path).lower(), numbers) != numbers:
+    if taken.setdefault(folded_name(str(path)), numbers) != numbers:
         raise BadArgument(
             f"{pattern}: two new files would be called {path.name}. Distinguish them by "
             "numbers: %s for images, %c for channels, %z for slices, %t for time points."

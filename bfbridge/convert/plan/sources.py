@@ -26,6 +26,7 @@ from bfbridge.convert.plan.naming import base_name, suffix_of
 from bfbridge.convert.reports.record import reason_of
 from bfbridge.errors import BfbridgeError, FileMissing, UnreadableFile
 from bfbridge.files.file_pattern import FilePattern, is_pattern
+from bfbridge.runtime.systems import folded_name
 from bfbridge.storage.atomic import is_partial
 from bfbridge.storage.durable_io import ZARR_MARKS
 from bfbridge.storage.source import as_source, path_or_url
@@ -351,19 +352,18 @@ def name_targets(
 
 
 def _numbered(name: Path, taken: Sequence[Path]) -> Path:
-    lowered = {str(path).lower() for path in taken}
+    used = {folded_name(str(path)) for path in taken}
     tries = (name.with_name(f"{name.name}-{count}") for count in itertools.count(2))
-    return next(path for path in tries if str(path).lower() not in lowered)
+    return next(path for path in tries if folded_name(str(path)) not in used)
 
 
 def _meeting(names: Sequence[Path], split: Sequence[str]) -> list[list[int]]:
     """Return the groups of names that are equal, or would be equal when sources are split."""
-    # Some file systems ignore the case of letters.
-    lowered = [str(name).lower() for name in names]
+    folded = [folded_name(str(name)) for name in names]
     groups: dict[str, list[int]] = {}
-    for number, name in enumerate(lowered):
+    for number, name in enumerate(folded):
         plain = MARKS.sub("", name)
-        groups.setdefault(plain if split and plain in lowered else name, []).append(number)
+        groups.setdefault(plain if split and plain in folded else name, []).append(number)
     return [group for group in groups.values() if len(group) > 1]
 
 

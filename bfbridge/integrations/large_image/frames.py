@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from bfbridge.engine.resample import resample, support, to_dtype
-from bfbridge.errors import BadSelection
+from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.rendering.picture import read_planes
 from bfbridge.rendering.plan import Drawing, Plane, is_indexed, plan_drawing
+from bfbridge.rendering.style import parse_style
 from bfbridge.virtual.boxes import (
     Box,
     draw_planes,
@@ -127,7 +128,13 @@ class Frames:
         if drawn is None:
             view = self.views[at.xy]
             contrast = self._contrasts.setdefault(at.xy, Contrast(view))
-            drawn = plan_drawing(view, contrast, style, at.c, at.z, at.t)
+            parsed = None if style is None else parse_style(style)
+            if parsed is not None and parsed.projection is not None:
+                raise BadArgument(
+                    f"{view.source_name}: style: a projection is not for tiles of one frame; "
+                    "leave it out."
+                )
+            drawn = plan_drawing(view, contrast, parsed, at.c, at.z, at.t)
             self._drawings[repr(style), at] = drawn
         return drawn
 

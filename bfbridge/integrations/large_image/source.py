@@ -151,7 +151,11 @@ class TileSource(TiledImage):
         targetUnits: str | None = None,
         **options: Any,
     ) -> tuple[Any, str]:
-        """As `getRegion`, of a region that is given at another scale than it is read at."""
+        """As `getRegion`, of a region that is given at another scale than it is read at.
+
+        `sourceRegion`, `sourceScale`, `targetScale` and `targetUnits` are those of
+        `convertRegionScale`, `options` those of `getRegion`.
+        """
         region = self.convertRegionScale(sourceRegion, sourceScale, targetScale, targetUnits)
         return self.getRegion(region=region, scale=targetScale, **options)
 
@@ -346,7 +350,7 @@ class TileSource(TiledImage):
         return found
 
     def getOneBandInformation(self, band: int) -> dict[str, Any]:
-        """Return what one band is, counted from 1.
+        """Return the description of the band with number `band`, counted from 1.
 
         Raises
         ------

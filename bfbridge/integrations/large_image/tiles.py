@@ -101,7 +101,7 @@ class Tile(dict[str, Any]):
         return super().__getitem__(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return a value, or the default."""
+        """Return the value of `key`, or `default`."""
         # dict.get() does not call __getitem__.
         return self[key] if key in self else default  # noqa: SIM401
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from bfbridge.engine.resample import resample, support, to_dtype
+from bfbridge.rendering.contrast import real
 from bfbridge.rendering.encode import encode_picture
-from bfbridge.rendering.plan import Drawing
-from bfbridge.serve.content.query import Shown, plane_of
+from bfbridge.rendering.plan import Drawing, Plane
+from bfbridge.serve.content.query import Shown
 from bfbridge.serve.replies import Refused
 from bfbridge.virtual.boxes import (
     Box,
@@ -45,13 +47,55 @@ def draw_box(served: ServedFile, series: int, shown: Shown, level: int, box: Box
         (Y, X, 4) of uint8.
     """
     image, drawing = _planned(served, series, shown)
-    planes = read_box(image, level, box, needed_planes(image, drawing))
+    slices = _bounded_slices(served, image, drawing, shown, level, box)
+    planes = _projected(
+        needed_planes(image, drawing), slices, lambda planes: read_box(image, level, box, planes)
+    )
     return draw_planes(image, drawing, planes)
+
+
+def _bounded_slices(
+    served: ServedFile, image: VirtualImage, drawing: Drawing, shown: Shown, level: int, box: Box
+) -> range | None:
+    """Return the slices of a projection, or None; refuse more bytes than the limit of a chunk."""
+    slices = shown.slices_in(image.view)
+    if slices is None:
+        return None
+    top, left, bottom, right = box
+    # Levels beyond the last one are computed from it.
+    factor = 1 << max(0, level - len(image.levels) + 1)
+    pixels = (bottom - top) * (right - left) * factor**2 * len(needed_planes(image, drawing))
+    nbytes = pixels * len(slices) * image.dtype.itemsize
+    most = served.reader._file.options.limits.chunk_bytes
+    if nbytes > most:
+        raise Refused(
+            400,
+            f"projection: {nbytes >> 20:,} MiB would have to be read, and {most >> 20:,} MiB are "
+            "allowed; request fewer slices or channels, or a smaller region",
+        )
+    return slices
+
+
+def _projected(
+    wanted: tuple[Plane, ...],
+    slices: range | None,
+    read: Callable[[tuple[Plane, ...]], dict[Plane, Array]],
+) -> dict[Plane, Array]:
+    """Read planes, each the maximum of all slices. The memory is that of two slices."""
+    if slices is None:
+        return read(wanted)
+    found: dict[Plane, Array] = {}
+    for z in slices:
+        part = read(tuple(plane._replace(z=z) for plane in wanted))
+        for plane in wanted:
+            pixels = real(part[plane._replace(z=z)])
+            found[plane] = np.maximum(found[plane], pixels) if plane in found else pixels
+    return found
 
 
 def _planned(served: ServedFile, series: int, shown: Shown) -> tuple[VirtualImage, Drawing]:
     image = served.image(series)
-    z, t = plane_of(image.view, shown.z, shown.t)
+    z, t = shown.plane_in(image.view)
     drawing = served.drawing(series, shown.style, shown.channels, z, t)
     if drawing.dtype != "uint8":
         raise Refused(400, "style: dtype is not for pictures; leave it out")
@@ -103,14 +147,20 @@ def draw_region(
         raise Refused(
             400, "too many pixels would have to be read for this size; request a larger one"
         )
-    planes = read_box(image, level, (y0, x0, y1, x1), needed_planes(image, drawing))
-    for axis, edges, offset in ((0, rows, y0), (1, columns, x0)):
-        if not is_identity(edges, offset, (y1 - y0, x1 - x0)[axis]):
-            planes = {
-                plane: to_dtype(resample(pixels, axis, edges, offset, method), pixels.dtype)
-                for plane, pixels in planes.items()
-            }
-    return draw_planes(image, drawing, planes)
+    box = (y0, x0, y1, x1)
+
+    def read(wanted: tuple[Plane, ...]) -> dict[Plane, Array]:
+        planes = read_box(image, level, box, wanted)
+        for axis, edges, offset in ((0, rows, y0), (1, columns, x0)):
+            if not is_identity(edges, offset, (y1 - y0, x1 - x0)[axis]):
+                planes = {
+                    plane: to_dtype(resample(pixels, axis, edges, offset, method), pixels.dtype)
+                    for plane, pixels in planes.items()
+                }
+        return planes
+
+    slices = _bounded_slices(served, image, drawing, shown, level, box)
+    return draw_planes(image, drawing, _projected(needed_planes(image, drawing), slices, read))
 
 
 def _level_for(width: int, height: int, size: tuple[int, int], longest: int) -> int:
@@ -181,7 +231,7 @@ def stored_jpeg(
     joint = _jpeg_tables(served, series, stored)
     if joint is None:
         return None
-    z, t = plane_of(view, shown.z, shown.t)
+    z, t = shown.plane_in(view)
     place = (t, 0, z, top // height, left // width)
     data = served.reader._file.backend.read_stored(series, stored, place)
     if data is None or data[:2] != b"\xff\xd8":

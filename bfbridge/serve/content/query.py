@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from bfbridge.rendering.style import Style, parse_style
+from bfbridge.rendering.style import PROJECTIONS, Style, parse_style
 from bfbridge.serve.replies import Refused
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ FORMATS: Final = {
 }
 """Suffixes of pictures: the encoder's name and the MIME type."""
 _WHOLE: Final = re.compile(r"-?[0-9]{1,9}")
+_RANGE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 _MOST_NAMES: Final = 64
 
 
@@ -35,6 +36,10 @@ class Shown:
     ----------
     z, t
         The plane; None is the middle slice, and the first time point.
+    projection
+        "max" for the maximum along z, or None for a single slice.
+    slices
+        For a projection: start and stop along z, or None for all slices, unless `z` is given.
     channels
         Numbers or names, or None for those that the file shows.
     style
@@ -48,11 +53,45 @@ class Shown:
     channels: tuple[int | str, ...] | None = None
     style: Style | None = None
     quality: int | None = None
+    projection: str | None = None
+    slices: tuple[int, int] | None = None
 
     @property
     def is_plain(self) -> bool:
-        """Whether style, channels and quality are the defaults."""
-        return self.style is None and self.channels is None and self.quality is None
+        """Whether style, channels, projection and quality are the defaults."""
+        chosen = (self.style, self.channels, self.projection, self.quality)
+        return all(option is None for option in chosen)
+
+    def plane_in(self, view: ImageView) -> tuple[int, int]:
+        """Return z and t of the plane; of a projection, the slice of the statistics.
+
+        Raises
+        ------
+        Refused
+            404: there is no such plane or slice.
+        """
+        slices = self.slices_in(view)
+        z = self.z if slices is None else (slices.start + slices.stop) // 2
+        return plane_of(view, z, self.t)
+
+    def slices_in(self, view: ImageView) -> range | None:
+        """Return the slices of a projection, or None if there is none.
+
+        Raises
+        ------
+        Refused
+            404: there are no such slices.
+        """
+        if self.projection is None:
+            return None
+        depth = view.sizes["Z"]
+        if self.slices is not None:
+            start, stop = self.slices
+        else:
+            start, stop = (0, depth) if self.z is None else (self.z, self.z + 1)
+        if not 0 <= start < stop <= depth:
+            raise Refused(404, f"z={start}:{stop}: there are the slices 0:{depth}")
+        return range(start, stop)
 
 
 def shown(query: Mapping[str, str]) -> Shown:
@@ -66,14 +105,22 @@ def shown(query: Mapping[str, str]) -> Shown:
         The style is not valid.
     """
     names = query.get("channels", query.get("c"))
-    style = query.get("style")
+    style = _parsed(query["style"]) if query.get("style") else None
     quality = query.get("quality")
+    projection = query.get("projection", None if style is None else style.projection)
+    if projection not in (None, *PROJECTIONS):
+        raise Refused(400, f"projection: there is {', '.join(PROJECTIONS)}")
+    slices = _RANGE.fullmatch(query.get("z", ""))
+    if slices is not None and projection is None:
+        raise Refused(400, "z: a range is for projections; add projection=max")
     return Shown(
-        z=_optional(query, "z"),
+        z=None if slices is not None else _optional(query, "z"),
         t=_optional(query, "t"),
         channels=None if names is None else _channels(names),
-        style=None if not style else _parsed(style),
+        style=style,
         quality=None if quality is None else bounded(quality, "quality", 0, 100),
+        projection=projection,
+        slices=None if slices is None else (int(slices[1]), int(slices[2])),
     )
 
 

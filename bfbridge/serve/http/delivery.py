@@ -33,6 +33,8 @@ _LEAST_GZIP: Final = 1024
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _IMMUTABLE: Final = "private, max-age=31536000, immutable"
 _REVALIDATED: Final = "private, no-cache"
+_SMALL: Final = 1 << 16
+"""Largest body in bytes that is copied behind the headers, to send both with one system call."""
 _MOST_CACHED: Final = 8
 """A reply is cached if it takes at most 1 / `_MOST_CACHED` of the cache."""
 
@@ -252,6 +254,8 @@ def _sized(
     if request.method == hdrs.METH_HEAD:
         headers[hdrs.CONTENT_LENGTH] = str(len(body))
         return web.Response(status=status, headers=headers)
+    if isinstance(body, bytes) and len(body) <= _SMALL:
+        return web.Response(status=status, headers=headers, body=body)
     return _Body(body, headers, status)
 
 

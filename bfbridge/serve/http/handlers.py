@@ -47,7 +47,9 @@ __all__ = ["Handlers"]
 _JSON: Final = "application/json"
 _MOST: Final = 10**9
 _ZARR_SUFFIX: Final = ".ome.zarr/"
-_IDENTIFIER: Final = re.compile(r"(.*);(s|z|t|c|channels|style|quality)=([^;]*)", re.DOTALL)
+_IDENTIFIER: Final = re.compile(
+    r"(.*);(s|z|t|c|channels|style|projection|quality)=([^;]*)", re.DOTALL
+)
 _LARGEST_THUMBNAIL: Final = 1024
 
 
@@ -178,6 +180,8 @@ class Handlers:
         """Return histograms as JSON."""
         series = _number(request, "series")
         options = shown(request.query)
+        if options.projection is not None:
+            raise Refused(400, "projection: histograms are of a plane, or of a whole channel")
         text = request.query.get("c")
 
         def make(served: ServedFile) -> bytes:
@@ -271,7 +275,7 @@ class Handlers:
 
         def planned(served: ServedFile) -> Plan:
             level, box = boxed(served)
-            plane_of(served.view(series), options.z, options.t)
+            options.plane_in(served.view(series))
 
             def make() -> Reply:
                 if form == "jpeg":
@@ -298,7 +302,7 @@ class Handlers:
 
         def planned(served: ServedFile) -> Plan:
             height, width = level_sides(served.image(series), 0)
-            plane_of(served.view(series), options.z, options.t)
+            options.plane_in(served.view(series))
             share = min(1.0, most / max(height, width))
             size = max(1, round(width * share)), max(1, round(height * share))
 
@@ -355,7 +359,7 @@ class Handlers:
             wanted = iiif.parse_image_request(
                 region, size, rotation, ending, width, height, self.options.most_pixels
             )
-            plane_of(served.view(series), options.z, options.t)
+            options.plane_in(served.view(series))
             return Plan(
                 lambda: Reply(_iiif_picture(served, series, options, wanted), content_type),
                 content_type,
@@ -431,8 +435,8 @@ def _side(query: Mapping[str, str]) -> int | None:
 def _identified(library: Library, request: web.Request) -> tuple[str, int, Shown]:
     """Return the file, image and options of an IIIF identifier.
 
-    ``NAME;s=1;z=3;t=0;channels=0,2;style=BASE64``: all parts except the name are optional. They
-    may also be in the query, which IIIF clients do not keep.
+    ``NAME;s=1;z=3;t=0;channels=0,2;projection=max;style=BASE64``: all parts except the name are
+    optional. They may also be in the query, which IIIF clients do not keep.
     """
     name = request.match_info["id"]
     options = {key: request.query[key] for key in request.query}

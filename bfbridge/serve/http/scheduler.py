@@ -119,11 +119,14 @@ class Scheduler:
         job = _Job(key, work, lane, asyncio.get_running_loop().create_future())
         self._jobs[key] = job
         queue[job] = None
+        self._metrics.add("queued")
         self._start_next()
         return job
 
     def _forget(self, job: _Job) -> None:
-        self._queues[job.lane].pop(job, None)
+        if job in self._queues[job.lane]:
+            del self._queues[job.lane][job]
+            self._metrics.add("queued", -1)
         if self._jobs.get(job.key) is job:
             del self._jobs[job.key]
 
@@ -140,6 +143,7 @@ class Scheduler:
             if job is None:
                 return
             job.started = True
+            self._metrics.add("queued", -1)
             self._running += 1
             running = asyncio.get_running_loop().run_in_executor(self._pool, job.work)
             running.add_done_callback(lambda done, job=job: self._done(job, done))  # type: ignore[misc]

@@ -2,16 +2,17 @@
 
 import {seenBox} from './camera.js';
 import {fileList, metadataDialog, seriesList} from './browse.js';
-import {button, h, icon} from './dom.js';
+import {button, h, icon, pen, small} from './dom.js';
 import {channelPanel} from './panel.js';
 import {Measure, shapesOf} from './shapes.js';
 import {SourceError} from './source.js';
 import {inWords, metres, scaleBar, short} from './units.js';
 import {Viewer} from './viewer.js';
 
-/** @typedef {import('./source.js').Source} Source */
-/** @typedef {import('./viewer.js').State} State */
-/** @typedef {import('./camera.js').View} View */
+/** @import {View} from './camera.js' */
+/** @import {FileInfo, ImageInfo, Source} from './source.js' */
+/** @import {Loader} from './tiles.js' */
+/** @import {Palettes, State} from './viewer.js' */
 
 const KEYS = [
   ['drag, arrows', 'move'], ['wheel, pinch, + and \u2212', 'zoom'], ['0', 'whole image'], ['1', 'one pixel for one of the screen'], ['Page up, Page down', 'next and previous slice'],
@@ -21,7 +22,7 @@ const KEYS = [
 
 /** One viewer with its overview, scale bar, status and sliders. */
 export class Pane {
-  /** @param {Source} source @param {import('./viewer.js').Palettes} palettes @param {import('./tiles.js').Loader} [loader] */
+  /** @param {Source} source @param {Palettes} palettes @param {Loader} [loader] */
   constructor(source, palettes, loader) {
     this.stage = h('div', {className: 'stage', tabIndex: 0, role: 'application', 'aria-label': 'Image. Arrow keys move, plus and minus zoom, question mark lists all keys.'});
     this.status = h('output', {className: 'status', 'aria-live': 'off'});
@@ -51,6 +52,7 @@ export class Pane {
     this.overview.addEventListener('pointermove', jump);
     /** @type {number} */ this.timer = 0;
     /** @type {unknown} */ this.pictured = null;
+    this.overviewed = '';
     /** @type {{range: HTMLInputElement, text: HTMLOutputElement, axis: 'z'|'t'}[]} */ this.axes = [];
   }
 
@@ -99,7 +101,7 @@ export class Pane {
 
   opened() {
     const {viewer} = this;
-    const image = /** @type {import('./source.js').ImageInfo} */ (viewer.info?.image);
+    const image = /** @type {ImageInfo} */ (viewer.info?.image);
     viewer.background = getComputedStyle(this.stage).backgroundColor.match(/\d+/g)?.slice(0, 3).map(Number) ?? [0, 0, 0];
     this.axes = [];
     this.sliders.replaceChildren(...(/** @type {const} */ (['z', 't'])).filter((axis) => image.sizes[axis === 'z' ? 'Z' : 'T'] > 1).map((axis) => {
@@ -161,7 +163,7 @@ export class Pane {
     const {viewer, overview} = this;
     const size = viewer.info?.image.levels[0];
     if (!size) return;
-    const box = seenBox(viewer.view, viewer.width, viewer.height);
+    const box = seenBox(viewer.view, viewer);
     const whole = box.left <= 0 && box.top <= 0 && box.right >= size.width && box.bottom >= size.height;
     overview.hidden = whole || !viewer.source.thumbnail;
     if (overview.hidden || !viewer.source.thumbnail) return;
@@ -169,6 +171,7 @@ export class Pane {
     if (!this.picture || this.pictured !== size) {
       this.pictured = size;
       this.picture = new Image();
+      this.overviewed = '';
       this.picture.onload = () => this.drawOverview();
       this.picture.src = url;
     }
@@ -177,7 +180,10 @@ export class Pane {
     const w = Math.max(8, Math.round(size.width * scale)), hh = Math.max(8, Math.round(size.height * scale));
     if (overview.width !== w * ratio) Object.assign(overview, {width: w * ratio, height: hh * ratio});
     Object.assign(overview.style, {width: `${w}px`, height: `${hh}px`});
-    const g = /** @type {CanvasRenderingContext2D} */ (overview.getContext('2d'));
+    const key = [url, w, ratio, viewer.background, ...Object.values(box)].join();
+    if (key === this.overviewed) return;
+    this.overviewed = key;
+    const g = pen(overview);
     g.drawImage(this.picture, 0, 0, overview.width, overview.height);
     g.strokeStyle = getComputedStyle(overview).color;
     g.lineWidth = 2 * ratio;
@@ -214,7 +220,7 @@ let following = false;
 /** The whole: one or two panes, tools, panels. */
 export class App {
   /**
-   * @param {HTMLElement} root @param {Source} source @param {import('./viewer.js').Palettes} palettes
+   * @param {HTMLElement} root @param {Source} source @param {Palettes} palettes
    * @param {{compact?: boolean, opened?: (file: string) => void}} [options]
    */
   constructor(root, source, palettes, options = {}) {
@@ -232,7 +238,7 @@ export class App {
     this.files = fileList(source, (file) => this.open(file, 0), () => this.viewer.file);
     this.browser = h('aside', {className: 'side left', 'aria-label': 'Choose an image', hidden: true}, this.series, source.list ? this.files.element : null);
     this.metadata = metadataDialog(this.viewer);
-    this.help = h('dialog', {className: 'help', 'aria-label': 'Keys'}, h('header', {}, h('h2', {}, 'Keys'), h('button', {type: 'button', className: 'small', onclick: () => this.help.close()}, 'close')),
+    this.help = h('dialog', {className: 'help', 'aria-label': 'Keys'}, h('header', {}, h('h2', {}, 'Keys'), small('close', () => this.help.close())),
       h('table', {}, h('tbody', {}, ...KEYS.map(([k, v]) => h('tr', {}, h('th', {scope: 'row'}, k), h('td', {}, v))))));
     this.note = h('div', {className: 'toast', role: 'status'});
     root.classList.add('bfbridge');
@@ -258,7 +264,7 @@ export class App {
     const {compact} = this.options;
     return h('div', {className: 'tools', role: 'toolbar', 'aria-label': 'Tools'}, browse, this.title,
       h('span', {className: 'group'}, button('minus', 'Zoom out (-)', () => viewer.zoomBy(1 / 1.5, viewer.width / 2, viewer.height / 2, 160)), button('plus', 'Zoom in (+)', () => viewer.zoomBy(1.5, viewer.width / 2, viewer.height / 2, 160)),
-        button('fit', 'Whole image (0)', () => viewer.fit()), h('button', {type: 'button', className: 'icon', title: 'One to one (1)', onclick: () => viewer.actualSize()}, '1:1')),
+        button('fit', 'Whole image (0)', () => viewer.fit()), h('button', {className: 'icon', title: 'One to one (1)', onclick: () => viewer.actualSize()}, '1:1')),
       h('span', {className: 'group'}, button('turn', 'Rotate (R)', () => viewer.turn(90)), button('flip', 'Mirror (F)', () => viewer.mirror()), this.smooth),
       h('span', {className: 'group'}, this.length, this.area, !compact && this.beside),
       h('span', {className: 'group'}, button('info', 'Metadata (I)', () => this.metadata.open()), button('camera', 'Save a picture (S)', () => this.save()), !compact && button('link', 'Copy a link to this view', () => this.copyLink()),
@@ -312,7 +318,7 @@ export class App {
   }
 
   opened() {
-    const {viewer} = this, info = /** @type {import('./source.js').FileInfo} */ (viewer.info);
+    const {viewer} = this, info = /** @type {FileInfo} */ (viewer.info);
     const name = info.image.name && info.image.name !== info.name ? info.image.name : '';
     this.files.element.hidden = !this.files.several();
     this.title.replaceChildren(viewer.file?.split('/').pop() ?? '', h('small', {}, info.series.length > 1 ? name || `image ${info.image.index + 1}` : ''));

@@ -1,19 +1,19 @@
 /** What can be chosen: files, series, wells, associated images; and what a file says of itself. */
 
-import {h, icon} from './dom.js';
+import {h, icon, small} from './dom.js';
 
-/** @typedef {import('./viewer.js').Viewer} Viewer */
-/** @typedef {import('./source.js').PlateInfo} PlateInfo */
+/** @import {FileInfo, Listing, PlateInfo, Quantity, SeriesInfo, Source} from './source.js' */
+/** @import {Viewer} from './viewer.js' */
 
 const MOST_SHOWN = 400;
 
-/** Files of the server. @param {import('./source.js').Source} source @param {(file: string) => void} choose @param {() => string|undefined} current */
+/** Files of the server. @param {Source} source @param {(file: string) => void} choose @param {() => string|undefined} current */
 export function fileList(source, choose, current) {
   const list = h('ul', {className: 'files'});
   const path = h('nav', {className: 'path', 'aria-label': 'Folder'});
   const filter = h('input', {type: 'search', placeholder: 'Filter', 'aria-label': 'Filter files', oninput: () => show()});
   const element = h('section', {className: 'panel', 'aria-label': 'Files'}, h('header', {}, h('h2', {}, 'Files'), filter), path, list);
-  /** @type {import('./source.js').Listing} */
+  /** @type {Listing} */
   let listing = {folder: '', folders: [], images: [], truncated: false};
   const join = (/** @type {string} */ name) => (listing.folder ? `${listing.folder}/${name}` : name);
   const show = () => {
@@ -21,8 +21,8 @@ export function fileList(source, choose, current) {
     const fits = (/** @type {string} */ name) => name.toLowerCase().includes(wanted);
     const images = listing.images.filter(fits);
     list.replaceChildren(
-      ...listing.folders.filter(fits).map((name) => h('li', {}, h('button', {type: 'button', className: 'row', onclick: () => go(join(name))}, h('span', {className: 'folder'}, icon('folder')), name))),
-      ...images.slice(0, MOST_SHOWN).map((name) => h('li', {}, h('button', {type: 'button', className: 'row', 'aria-current': String(join(name) === current()), onclick: () => choose(join(name))},
+      ...listing.folders.filter(fits).map((name) => h('li', {}, h('button', {className: 'row', onclick: () => go(join(name))}, h('span', {className: 'folder'}, icon('folder')), name))),
+      ...images.slice(0, MOST_SHOWN).map((name) => h('li', {}, h('button', {className: 'row', 'aria-current': String(join(name) === current()), onclick: () => choose(join(name))},
         h('img', {loading: 'lazy', alt: '', src: source.thumbnail?.(join(name), 0, 96) ?? '', onerror: (/** @type {Event} */ e) => /** @type {HTMLElement} */ (e.target).classList.add('none')}), name))));
     if (images.length > MOST_SHOWN || listing.truncated) list.append(h('li', {className: 'note'}, `${images.length} files; filter to see others.`));
     if (!images.length && !listing.folders.length) list.append(h('li', {className: 'note'}, 'There are no images in this folder.'));
@@ -31,7 +31,7 @@ export function fileList(source, choose, current) {
     if (!source.list) return;
     listing = await source.list(folder);
     const parts = folder ? folder.split('/') : [];
-    path.replaceChildren(...['All', ...parts].flatMap((name, i) => [i ? ' / ' : '', h('button', {type: 'button', className: 'small', onclick: () => go(parts.slice(0, i).join('/'))}, name)]));
+    path.replaceChildren(...['All', ...parts].flatMap((name, i) => [i ? ' / ' : '', small(name, () => go(parts.slice(0, i).join('/')))]));
     path.hidden = !parts.length;
     element.hidden = parts.length === 0 && listing.images.length + listing.folders.length < 2;
     show();
@@ -51,12 +51,12 @@ export function seriesList(viewer, choose) {
     if (!info) return;
     const here = info.image.index;
     element.hidden = info.series.length < 2;
-    const row = (/** @type {import('./source.js').SeriesInfo} */ s) => h('li', {}, h('button', {type: 'button', className: 'row', 'aria-current': String(s.index === here), onclick: () => choose(s.index)},
+    const row = (/** @type {SeriesInfo} */ s) => h('li', {}, h('button', {className: 'row', 'aria-current': String(s.index === here), onclick: () => choose(s.index)},
       thumb(s.index, 96), h('span', {}, s.name || `Image ${s.index + 1}`, h('small', {}, `${s.sizes.X} \u00d7 ${s.sizes.Y}${s.role === 'image' ? '' : ` \u00b7 ${s.role}`}${s.mask ? ' \u00b7 labels' : ''}`))));
     const inPlate = new Set(info.plates.flatMap((p) => p.wells.flatMap((w) => w.fields)));
     const plain = info.series.filter((s) => !inPlate.has(s.index));
     const main = plain.filter((s) => s.role === 'image'), others = plain.filter((s) => s.role !== 'image');
-    const group = (/** @type {string} */ title, /** @type {import('./source.js').SeriesInfo[]} */ items) => (items.length ? [h('header', {}, h('h2', {}, title)), h('ul', {className: 'files'}, ...items.slice(0, MOST_SHOWN).map(row))] : []);
+    const group = (/** @type {string} */ title, /** @type {SeriesInfo[]} */ items) => (items.length ? [h('header', {}, h('h2', {}, title)), h('ul', {className: 'files'}, ...items.slice(0, MOST_SHOWN).map(row))] : []);
     element.replaceChildren(...info.plates.flatMap((p) => plateMap(p, here, choose, thumb)), ...group('Images', main), ...group('Associated images', others));
   });
   return element;
@@ -72,9 +72,9 @@ function plateMap(plate, here, choose, thumb) {
       const well = wells.get(r * plate.columns + c);
       const name = `${letters(r)}${c + 1}`;
       if (!well) return h('td', {className: 'empty'});
-      return h('td', {}, h('button', {type: 'button', title: `${name}, ${well.fields.length} fields`, 'aria-label': `Well ${name}`, 'aria-current': String(well === current), onclick: () => choose(well.fields[0])}, thumb(well.fields[0], 64)));
+      return h('td', {}, h('button', {title: `${name}, ${well.fields.length} fields`, 'aria-label': `Well ${name}`, 'aria-current': String(well === current), onclick: () => choose(well.fields[0])}, thumb(well.fields[0], 64)));
     })))));
-  const fields = current && current.fields.length > 1 ? h('div', {className: 'fields'}, `Fields of ${letters(current.row)}${current.column + 1}`, ...current.fields.map((s, i) => h('button', {type: 'button', className: 'small', 'aria-current': String(s === here), onclick: () => choose(s)}, String(i + 1)))) : null;
+  const fields = current && current.fields.length > 1 ? h('div', {className: 'fields'}, `Fields of ${letters(current.row)}${current.column + 1}`, ...current.fields.map((s, i) => h('button', {className: 'small', 'aria-current': String(s === here), onclick: () => choose(s)}, String(i + 1)))) : null;
   return [h('header', {}, h('h2', {}, plate.name || 'Plate')), h('div', {className: 'scroll'}, table), ...(fields ? [fields] : [])];
 }
 
@@ -82,8 +82,8 @@ function plateMap(plate, here, choose, thumb) {
 export function metadataDialog(viewer) {
   const search = h('input', {type: 'search', placeholder: 'Search', 'aria-label': 'Search metadata', oninput: () => show()});
   const body = h('div', {className: 'scroll'});
-  const tabs = /** @type {const} */ (['File', 'OME', 'Original']).map((name) => h('button', {type: 'button', role: 'tab', onclick: () => choose(name)}, name));
-  const dialog = h('dialog', {className: 'metadata', 'aria-label': 'Metadata'}, h('header', {}, h('div', {role: 'tablist'}, ...tabs), search, h('button', {type: 'button', className: 'small', onclick: () => dialog.close()}, 'close')), body);
+  const tabs = /** @type {const} */ (['File', 'OME', 'Original']).map((name) => h('button', {role: 'tab', onclick: () => choose(name)}, name));
+  const dialog = h('dialog', {className: 'metadata', 'aria-label': 'Metadata'}, h('header', {}, h('div', {role: 'tablist'}, ...tabs), search, small('close', () => dialog.close())), body);
   /** @type {[string, string][]} */
   let rows = [];
   const show = () => {
@@ -115,8 +115,8 @@ export function metadataDialog(viewer) {
 
 /** @param {Viewer} viewer @returns {[string, string][]} */
 function summary(viewer) {
-  const info = /** @type {import('./source.js').FileInfo} */ (viewer.info), {image} = info;
-  const size = (/** @type {import('./source.js').Quantity} */ q) => (q ? `${q.value} ${q.unit}` : 'not known');
+  const info = /** @type {FileInfo} */ (viewer.info), {image} = info;
+  const size = (/** @type {Quantity} */ q) => (q ? `${q.value} ${q.unit}` : 'not known');
   return [
     ['file', info.name], ['read by', `${info.backend}: ${info.backendReason}`], ['images', String(info.series.length)],
     ['image', image.name || String(image.index + 1)], ...Object.entries(image.sizes).map(([a, n]) => /** @type {[string, string]} */ ([`size ${a}`, String(n)])),

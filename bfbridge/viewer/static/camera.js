@@ -2,10 +2,11 @@
 
 /** @typedef {{x: number, y: number, zoom: number, angle: number, flip: boolean}} View
  * Centre in pixels of the full image, CSS pixels for one of its pixels, degrees clockwise, mirrored or not. */
-/** @typedef {import('./gl.js').Matrix} Matrix */
+/** @typedef {{width: number, height: number, ratio: number}} Frame  Of the window: CSS pixels, and device pixels for each of them. */
+/** @import {Matrix} from './gl.js' */
 
-/** @param {View} view @param {number} width of the window @param {number} height @param {number} [ratio] device pixels @returns {Matrix} */
-export function toScreen(view, width, height, ratio = 1) {
+/** @param {View} view @param {Frame} frame @param {number} [ratio] device pixels @returns {Matrix} */
+export function toScreen(view, {width, height}, ratio = 1) {
   const turn = (view.angle * Math.PI) / 180;
   const scale = view.zoom * ratio;
   const cos = exact(Math.cos(turn)) * scale, sin = exact(Math.sin(turn)) * scale;
@@ -27,30 +28,30 @@ export function invert(m, x, y) {
   return [(m[3] * dx - m[2] * dy) / det, (m[0] * dy - m[1] * dx) / det];
 }
 
-/** The box of image pixels that is seen. @param {View} view @param {number} width @param {number} height */
-export function seenBox(view, width, height) {
-  const m = toScreen(view, width, height);
+/** The box of image pixels that is seen. @param {View} view @param {Frame} frame */
+export function seenBox(view, frame) {
+  const {width, height} = frame, m = toScreen(view, frame);
   const corners = [[0, 0], [width, 0], [0, height], [width, height]].map(([x, y]) => invert(m, x, y));
   const xs = corners.map((c) => c[0]), ys = corners.map((c) => c[1]);
   return {left: Math.min(...xs), top: Math.min(...ys), right: Math.max(...xs), bottom: Math.max(...ys)};
 }
 
-/** The view that shows a box of `w` x `h` pixels from the origin. @param {number} w @param {number} h @param {number} width @param {number} height @param {View} from @returns {View} */
-export function fitted(w, h, width, height, from) {
+/** The view that shows the whole image. @param {{width: number, height: number}} size @param {Frame} frame @param {View} from @returns {View} */
+export function fitted({width: w, height: h}, {width, height}, from) {
   const turned = Math.abs(Math.sin((from.angle * Math.PI) / 180)) > 0.7;
   const zoom = Math.min(width / (turned ? h : w), height / (turned ? w : h)) * 0.98;
   return {...from, x: w / 2, y: h / 2, zoom};
 }
 
-/** Zoom about a place on the screen. @param {View} view @param {number} factor @param {number} px @param {number} py @param {number} width @param {number} height @returns {View} */
-export function zoomed(view, factor, px, py, width, height) {
-  const [x, y] = invert(toScreen(view, width, height), px, py);
-  return moved({...view, zoom: view.zoom * factor}, x, y, px, py, width, height);
+/** Zoom about a place on the screen. @param {View} view @param {number} factor @param {number} px @param {number} py @param {Frame} frame @returns {View} */
+export function zoomed(view, factor, px, py, frame) {
+  const [x, y] = invert(toScreen(view, frame), px, py);
+  return moved({...view, zoom: view.zoom * factor}, x, y, px, py, frame);
 }
 
-/** Bring an image place to a place on the screen. @param {View} view @param {number} x @param {number} y @param {number} px @param {number} py @param {number} width @param {number} height @returns {View} */
-export function moved(view, x, y, px, py, width, height) {
-  const [hereX, hereY] = invert(toScreen(view, width, height), px, py);
+/** Bring an image place to a place on the screen. @param {View} view @param {number} x @param {number} y @param {number} px @param {number} py @param {Frame} frame @returns {View} */
+export function moved(view, x, y, px, py, frame) {
+  const [hereX, hereY] = invert(toScreen(view, frame), px, py);
   return {...view, x: view.x + x - hereX, y: view.y + y - hereY};
 }
 

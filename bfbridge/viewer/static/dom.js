@@ -8,6 +8,7 @@
  */
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
+  if (tag === 'button') element.setAttribute('type', 'button');
   for (const [name, value] of Object.entries(properties)) {
     if (value === undefined) continue;
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
@@ -42,4 +43,10 @@ export function icon(name) {
 }
 
 /** A button with an icon. @param {string} name @param {string} label @param {() => void} done @param {Record<string, any>} [more] */
-export const button = (name, label, done, more = {}) => h('button', {type: 'button', className: 'icon', title: label, 'aria-label': label, onclick: done, ...more}, icon(name));
+export const button = (name, label, done, more = {}) => h('button', {className: 'icon', title: label, 'aria-label': label, onclick: done, ...more}, icon(name));
+
+/** A button with a word. @param {string} text @param {() => void} done @param {Record<string, any>} [more] */
+export const small = (text, done, more = {}) => h('button', {className: 'small', onclick: done, ...more}, text);
+
+/** @param {HTMLCanvasElement} canvas */
+export const pen = (canvas) => /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));

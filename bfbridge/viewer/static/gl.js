@@ -1,6 +1,6 @@
 /** Values to colours with WebGL 2: the rules of `BioReader.render`, so that the picture is the same. */
 
-/** @typedef {import('./source.js').Values} Values */
+/** @import {Values} from './source.js' */
 /** @typedef {{low: number, high: number, gamma: number, invert: boolean, opacity: number,
  *   color: [number, number, number], palette: number}} Look  How one plane is drawn; palette -1 is none. */
 /** @typedef {{textures: Tile[], looks: Look[], left: number, top: number, right: number,

@@ -2,7 +2,7 @@
 
 import {invert, moved, toScreen, zoomed} from './camera.js';
 
-/** @typedef {import('./viewer.js').Viewer} Viewer */
+/** @import {Viewer} from './viewer.js' */
 /** @typedef {{x: number, y: number}} Point */
 
 /** Share of the speed that is left after a millisecond of gliding. */
@@ -69,13 +69,13 @@ export function listen(viewer, element) {
     }
     const to = middle();
     let view = viewer.view;
-    const [x, y] = invert(toScreen(view, viewer.width, viewer.height), from.x, from.y);
+    const [x, y] = invert(toScreen(view, viewer), from.x, from.y);
     if (down.size === 2) {
       const next = spread();
-      view = zoomed(view, next.distance / Math.max(1, pinch.distance), from.x, from.y, viewer.width, viewer.height);
+      view = zoomed(view, next.distance / Math.max(1, pinch.distance), from.x, from.y, viewer);
       pinch = next;
     }
-    viewer.lookAt(viewer.bounded(moved(view, x, y, to.x, to.y, viewer.width, viewer.height)), {moving: true});
+    viewer.lookAt(viewer.bounded(moved(view, x, y, to.x, to.y, viewer)), {moving: true});
     trail = [...trail.filter((p) => event.timeStamp - p.time < 100), {time: event.timeStamp, ...to}];
   });
 
@@ -94,7 +94,7 @@ export function listen(viewer, element) {
     if (Math.hypot(vx, vy) < SLOWEST) return;
     // Where the glide ends is known now, so that its tiles can be requested at once.
     const glide = -1 / Math.log(FRICTION);
-    const m = toScreen(viewer.view, viewer.width, viewer.height);
+    const m = toScreen(viewer.view, viewer);
     const [x, y] = invert(m, viewer.width / 2 - vx * glide, viewer.height / 2 - vy * glide);
     viewer.glideTo(viewer.bounded({...viewer.view, x, y}), glide * 4, (share) => (1 - FRICTION ** (share * glide * 4)) / (1 - FRICTION ** (glide * 4)));
   };
@@ -133,7 +133,7 @@ export function key(viewer, event) {
   /** @param {number} dx @param {number} dy */
   const pan = (dx, dy) => {
     const from = viewer.goal;
-    const [x, y] = invert(toScreen(from, viewer.width, viewer.height), viewer.width * (0.5 + dx * step), viewer.height * (0.5 + dy * step));
+    const [x, y] = invert(toScreen(from, viewer), viewer.width * (0.5 + dx * step), viewer.height * (0.5 + dy * step));
     viewer.glideTo(viewer.bounded({...from, x, y}), 160);
   };
   const zoom = (/** @type {number} */ factor) => viewer.zoomBy(factor, viewer.width / 2, viewer.height / 2, 140);

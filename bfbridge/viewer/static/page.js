@@ -2,19 +2,21 @@
 
 import {App, fromLink, toLink} from './app.js';
 import {h} from './dom.js';
-import {HttpSource} from './source.js';
+import {HttpSource, encoded} from './source.js';
 
 const meta = (/** @type {string} */ name) => document.querySelector(`meta[name="bfbridge-${name}"]`)?.getAttribute('content') ?? '';
 const root = new URL(meta('root'), location.href).href;
 const source = new HttpSource(root);
-const place = (/** @type {string} */ file) => `${root}view/${file.split('/').map(encodeURIComponent).join('/')}`;
+const place = (/** @type {string} */ file) => `${root}view/${encoded(file)}`;
+/** The file in the address, without the query, which names the second pane. */
+const named = () => decodeURIComponent((location.origin + location.pathname).slice(`${root}view/`.length));
 
 async function start() {
   const palettes = await (await fetch(`${root}static/palettes.json`)).json();
   const app = new App(document.body, source, palettes, {
     opened: (file) => {
       document.title = `${file.split('/').pop()} - bfbridge`;
-      if (location.href.split('#')[0] !== place(file)) history.pushState(null, '', place(file));
+      if (named() !== file) history.pushState(null, '', place(file));
     },
   });
   Object.assign(window, {bfbridge: app});
@@ -26,14 +28,14 @@ async function start() {
   };
   for (const name of ['change', 'view']) viewer.addEventListener(name, keep);
   const show = () => {
-    const file = decodeURIComponent(location.href.split('#')[0].slice(`${root}view/`.length));
+    const file = named();
     const {series, wanted} = fromLink(location.hash.slice(1));
     if (file) return app.open(file, series, wanted);
     app.browser.hidden = false;
     return undefined;
   };
   addEventListener('popstate', show);
-  app.files.go(decodeURIComponent(location.href.split('#')[0].slice(`${root}view/`.length)).split('/').slice(0, -1).join('/')).then(() => {
+  app.files.go(named().split('/').slice(0, -1).join('/')).then(() => {
     if (app.files.several() && innerWidth > 900) app.browser.hidden = false;
   }, () => undefined);
   viewer.addEventListener('open', () => {

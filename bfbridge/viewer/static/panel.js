@@ -1,11 +1,10 @@
 /** Channels: on and off, colour, contrast. */
 
-import {h} from './dom.js';
+import {h, pen, small} from './dom.js';
 import {short} from './units.js';
 
-/** @typedef {import('./viewer.js').Viewer} Viewer */
-/** @typedef {import('./viewer.js').ChannelState} ChannelState */
-/** @typedef {import('./source.js').Histogram} Histogram */
+/** @import {Histogram, ImageInfo} from './source.js' */
+/** @import {ChannelState, Viewer} from './viewer.js' */
 
 /** Channels whose histogram is open at first. */
 const OPEN = 4;
@@ -17,12 +16,13 @@ class Channel {
     this.viewer = viewer;
     this.index = index;
     this.logarithmic = logarithmic;
-    const info = /** @type {import('./source.js').ImageInfo} */ (viewer.info?.image);
+    const info = /** @type {ImageInfo} */ (viewer.info?.image);
     const name = info.channels[index].name ?? (info.kind === 'rgb' ? 'RGB' : `Channel ${index + 1}`);
     this.rgb = viewer.samples(index).length === 3;
     this.whole = !info.rawDtype.startsWith('float');
     const set = (/** @type {Partial<ChannelState>} */ change) => viewer.setChannel(index, change);
     /** @type {Histogram[]} */ this.histograms = [];
+    /** @type {ChannelState|null} */ this.drawn = null;
     this.on = h('input', {type: 'checkbox', 'aria-label': `Show ${name}`, onchange: () => set({active: this.on.checked})});
     this.color = h('input', {type: 'color', 'aria-label': `Colour of ${name}`, hidden: this.rgb, oninput: () => set({color: this.color.value, palette: null})});
     this.graph = h('canvas', {className: 'graph', width: 512, height: 128, 'aria-hidden': 'true'});
@@ -43,16 +43,16 @@ class Channel {
     this.opacity = h('input', {type: 'range', min: '0', max: '1', step: '0.01', 'aria-label': `Opacity of ${name}`, oninput: () => set({opacity: Number(this.opacity.value)})});
     this.palette = h('select', {'aria-label': `Palette of ${name}`, hidden: this.rgb, onchange: () => set({palette: this.palette.value || null})},
       h('option', {value: ''}, 'Colour'), ...viewer.palettes.names.map((p) => h('option', {value: p}, p)));
-    this.solo = h('button', {type: 'button', className: 'small', title: 'Only this channel (again: all)', 'aria-label': `Only ${name}`, onclick: () => viewer.solo(index)}, 'solo');
+    this.solo = h('button', {className: 'small', title: 'Only this channel (again: all)', 'aria-label': `Only ${name}`, onclick: () => viewer.solo(index)}, 'solo');
     const initial = viewer.defaults()[index];
     this.open = open;
-    this.name = h('button', {type: 'button', className: 'name', 'aria-expanded': String(open), title: name, onclick: () => this.toggle()}, name);
+    this.name = h('button', {className: 'name', 'aria-expanded': String(open), title: name, onclick: () => this.toggle()}, name);
     this.details = h('div', {className: 'details', hidden: !open},
       this.box,
       h('div', {className: 'numbers'}, this.low, this.gamma, this.high),
       h('div', {className: 'options'},
-        h('button', {type: 'button', className: 'small', onclick: () => viewer.autoContrast(index)}, 'auto'),
-        h('button', {type: 'button', className: 'small', onclick: () => set({low: initial.low, high: initial.high, gamma: 1, invert: false, opacity: 1})}, 'reset'),
+        small('auto', () => viewer.autoContrast(index)),
+        small('reset', () => set({low: initial.low, high: initial.high, gamma: 1, invert: false, opacity: 1})),
         h('label', {}, this.inverted, 'invert'), this.palette),
       h('label', {className: 'wide'}, 'opacity', this.opacity));
     this.element = h('li', {className: 'channel'}, h('div', {className: 'title'}, this.on, this.color, this.name, info.channels.length > 1 && this.solo), this.details);
@@ -124,9 +124,11 @@ class Channel {
     this.update();
   }
 
-  update() {
+  /** @param {boolean} [forced] also if the channel's state has not changed */
+  update(forced = true) {
     const state = this.viewer.state.channels[this.index];
-    if (!state) return;
+    if (!state || (state === this.drawn && !forced)) return;
+    this.drawn = state;
     this.on.checked = state.active;
     this.color.value = state.color;
     this.inverted.checked = state.invert;
@@ -151,7 +153,7 @@ class Channel {
       handle.setAttribute('aria-valuemin', key === 'gamma' ? '0.1' : short(start));
       handle.setAttribute('aria-valuemax', key === 'gamma' ? '10' : short(end));
     }
-    const g = /** @type {CanvasRenderingContext2D} */ (this.graph.getContext('2d'));
+    const g = pen(this.graph);
     const {width: w, height} = this.graph;
     g.clearRect(0, 0, w, height);
     const style = getComputedStyle(this.graph);
@@ -196,10 +198,10 @@ export function channelPanel(viewer) {
     channels.forEach((c) => c.update());
   }});
   const all = (/** @type {boolean} */ active) => viewer.set({channels: viewer.state.channels.map((c) => ({...c, active}))});
-  const many = h('span', {}, h('button', {type: 'button', className: 'small', onclick: () => all(true)}, 'all'), h('button', {type: 'button', className: 'small', onclick: () => all(false)}, 'none'));
+  const many = h('span', {}, small('all', () => all(true)), small('none', () => all(false)));
   const element = h('section', {className: 'panel', 'aria-label': 'Channels'},
     h('header', {}, h('h2', {}, 'Channels'), many,
-      h('button', {type: 'button', className: 'small', title: 'Contrast of this plane (A)', onclick: () => viewer.autoContrast()}, 'auto'),
+      h('button', {className: 'small', title: 'Contrast of this plane (A)', onclick: () => viewer.autoContrast()}, 'auto'),
       h('label', {}, log, 'log')), list);
   viewer.addEventListener('open', () => {
     const image = viewer.info?.image;
@@ -209,7 +211,7 @@ export function channelPanel(viewer) {
     channels = element.hidden ? [] : viewer.state.channels.map((state, i) => new Channel(viewer, i, state.active && opened++ < OPEN, () => logarithmic));
     list.replaceChildren(...channels.map((c) => c.element));
   });
-  viewer.addEventListener('change', () => channels.forEach((c) => c.update()));
+  viewer.addEventListener('change', () => channels.forEach((c) => c.update(false)));
   return element;
 }
 

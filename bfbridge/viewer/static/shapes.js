@@ -3,10 +3,10 @@
 import {apply} from './camera.js';
 import {inWords, metres, short} from './units.js';
 
-/** @typedef {import('./viewer.js').Shape} Shape */
-/** @typedef {import('./viewer.js').Viewer} Viewer */
+/** @import {Matrix} from './gl.js' */
+/** @import {Shape, Viewer} from './viewer.js' */
 
-/** @param {CanvasRenderingContext2D} context @param {Shape[]} shapes @param {import('./gl.js').Matrix} matrix @param {number} ratio */
+/** @param {CanvasRenderingContext2D} context @param {Shape[]} shapes @param {Matrix} matrix @param {number} ratio */
 export function drawShapes(context, shapes, matrix, ratio) {
   context.lineJoin = context.lineCap = 'round';
   context.font = `600 ${12 * ratio}px system-ui, sans-serif`;

@@ -74,7 +74,7 @@ export function decode(buffer, dtype, count) {
 }
 
 /** @param {string} name */
-const encoded = (name) => name.split('/').map(encodeURIComponent).join('/');
+export const encoded = (name) => name.split('/').map(encodeURIComponent).join('/');
 
 /** The HTTP interface of `bfbridge serve`. @implements {Source} */
 export class HttpSource {

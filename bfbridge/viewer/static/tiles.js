@@ -4,10 +4,9 @@ import {PAD} from './gl.js';
 import {SIDE} from './source.js';
 import {seenBox} from './camera.js';
 
-/** @typedef {import('./source.js').Values} Values */
-/** @typedef {import('./source.js').ImageInfo} ImageInfo */
-/** @typedef {import('./gl.js').Quad} Quad */
-/** @typedef {import('./gl.js').Tile} Tile */
+/** @import {Frame, View} from './camera.js' */
+/** @import {Look, Painter, Quad, Tile} from './gl.js' */
+/** @import {FileInfo, ImageInfo, Source, Values} from './source.js' */
 /** @typedef {{z: number, t: number}} Plane */
 /** @typedef {{level: number, row: number, column: number}} Place */
 /** @typedef {{values: Values, width: number, height: number, tile: Tile|null, used: number, key: string}} Kept */
@@ -69,7 +68,7 @@ export class Loader {
 
 /** Values of tiles, the least recently drawn dropped first. */
 export class Store {
-  /** @param {import('./gl.js').Painter} painter */
+  /** @param {Painter} painter */
   constructor(painter) {
     this.painter = painter;
     /** @type {Map<string, Kept>} */
@@ -149,8 +148,8 @@ export class Store {
 /** The tiles of one image. */
 export class Tiles {
   /**
-   * @param {import('./source.js').Source} source @param {Loader} loader @param {Store} store
-   * @param {import('./source.js').FileInfo} info @param {string} file
+   * @param {Source} source @param {Loader} loader @param {Store} store
+   * @param {FileInfo} info @param {string} file
    * @param {{changed: () => void, failed: (error: unknown) => void}} told
    */
   constructor(source, loader, store, info, file, told) {
@@ -210,27 +209,28 @@ export class Tiles {
 
   /**
    * Request what a view needs.
-   * @param {import('./camera.js').View} view @param {number} width @param {number} height @param {number} ratio
+   * @param {View} view @param {Frame} frame
    * @param {Plane} plane @param {number[]} channels @param {{calm: boolean, next: Plane[]}} options
    * @returns {boolean} whether all of it is there
    */
-  request(view, width, height, ratio, plane, channels, {calm, next}) {
-    const box = seenBox(view, width, height);
-    const level = this.levelFor(view.zoom * ratio);
-    const sharp = this.places(level, box);
-    /** @type {[Place, Plane][]} */
-    const order = this.places(this.last, box).map((at) => [at, plane]);
-    if (level < this.last && calm) {
+  request(view, frame, plane, channels, {calm, next}) {
+    const box = seenBox(view, frame);
+    const level = this.levelFor(view.zoom * frame.ratio);
+    const jobs = (/** @type {Place[]} */ places, /** @type {Plane} */ p) => places.filter((at) => !this.has(at, p, channels)).map((at) => this.job(at, p, channels));
+    // What is under way and may still be of use is not aborted.
+    const running = (/** @type {Job} */ job) => this.loader.running.has(job.key);
+    const places = this.places(level, box), sharp = jobs(places, plane), later = next.flatMap((p) => jobs(places, p));
+    const done = !sharp.length;
+    // While planes are played, one that is sharp needs no coarse tiles.
+    const wanted = jobs(this.places(this.last, box), plane).filter((job) => !done || !next.length || running(job));
+    if (level < this.last) {
       const coarse = Math.min(this.last, level + 2);
-      const empty = sharp.filter((at) => !this.has(at, plane, channels));
       // A step between, where much is missing.
-      if (coarse < this.last && empty.length > 4 && empty.length > sharp.length / 2) order.push(...this.places(coarse, box).map((at) => /** @type {[Place, Plane]} */ ([at, plane])));
-      order.push(...sharp.map((at) => /** @type {[Place, Plane]} */ ([at, plane])));
+      if (calm && coarse < this.last && sharp.length > 4 && sharp.length > places.length / 2) wanted.push(...jobs(this.places(coarse, box), plane));
+      wanted.push(...(calm ? sharp : sharp.filter(running)));
     }
-    const missing = order.filter(([at, p]) => !this.has(at, p, channels));
-    const done = !sharp.some((at) => !this.has(at, plane, channels));
-    if (done) for (const other of next) missing.push(...sharp.filter((at) => !this.has(at, other, channels)).map((at) => /** @type {[Place, Plane]} */ ([at, other])));
-    this.loader.want(this, missing.slice(0, 64).map(([at, p]) => this.job(at, p, channels)));
+    wanted.push(...(done ? later : later.filter(running)));
+    this.loader.want(this, wanted.slice(0, 64));
     return done;
   }
 
@@ -273,16 +273,16 @@ export class Tiles {
 
   /**
    * What is drawn: for each part of the screen the best tile that there is.
-   * @param {import('./camera.js').View} view @param {number} width @param {number} height @param {number} ratio
-   * @param {Plane} plane @param {{c: number, look: import('./gl.js').Look}[]} planes
+   * @param {View} view @param {Frame} frame
+   * @param {Plane} plane @param {{c: number, look: Look}[]} planes
    * @returns {{quads: Quad[], covered: boolean, sharp: boolean, waits: boolean}}
    */
-  quads(view, width, height, ratio, plane, planes) {
-    const level = this.levelFor(view.zoom * ratio);
+  quads(view, frame, plane, planes) {
+    const level = this.levelFor(view.zoom * frame.ratio);
     /** @type {Quad[]} */
     const quads = [];
     let covered = true, sharp = true, waits = false;
-    for (const at of this.places(level, seenBox(view, width, height))) {
+    for (const at of this.places(level, seenBox(view, frame))) {
       let found = false;
       for (let up = 0; level + up <= this.last && !found; up++) {
         const above = {level: level + up, row: at.row >> up, column: at.column >> up};
@@ -302,7 +302,7 @@ export class Tiles {
     return {quads, covered, sharp: sharp && !waits, waits};
   }
 
-  /** Add tiles of the next finer level, which are there after zooming out. @param {Place} at @param {Plane} plane @param {{c: number, look: import('./gl.js').Look}[]} planes @param {Quad[]} quads */
+  /** Add tiles of the next finer level, which are there after zooming out. @param {Place} at @param {Plane} plane @param {{c: number, look: Look}[]} planes @param {Quad[]} quads */
   finer(at, plane, planes, quads) {
     if (!at.level || planes.every(({c}) => this.get(at, plane, c))) return;
     for (const [dr, dc] of [[0, 0], [0, 1], [1, 0], [1, 1]]) {
@@ -313,7 +313,7 @@ export class Tiles {
     }
   }
 
-  /** The area of one tile drawn with another, which holds it. @param {Place} at @param {Place} from @param {Plane} plane @param {{c: number, look: import('./gl.js').Look}[]} planes @returns {Quad|null} */
+  /** The area of one tile drawn with another, which holds it. @param {Place} at @param {Place} from @param {Plane} plane @param {{c: number, look: Look}[]} planes @returns {Quad|null} */
   quad(at, from, plane, planes) {
     const textures = [];
     for (const {c} of planes) {

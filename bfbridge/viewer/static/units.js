@@ -1,6 +1,6 @@
 /** Lengths and numbers in words. */
 
-/** @typedef {import('./source.js').Quantity} Quantity */
+/** @import {Quantity} from './source.js' */
 
 /** Metres in units of length, as OME names them. @type {Record<string, number>} */
 const METRES = {

@@ -1,6 +1,7 @@
 /** The viewer: an image on a canvas, its state, and what is drawn above it. */
 
 import {between, fitted, invert, toScreen, zoomed, apply} from './camera.js';
+import {pen} from './dom.js';
 import {Painter} from './gl.js';
 import {listen} from './input.js';
 import {Loader, Store, Tiles} from './tiles.js';
@@ -8,8 +9,9 @@ import {SourceError} from './source.js';
 import {drawShapes} from './shapes.js';
 import {scaleBar} from './units.js';
 
-/** @typedef {import('./camera.js').View} View */
-/** @typedef {import('./source.js').FileInfo} FileInfo */
+/** @import {View} from './camera.js' */
+/** @import {Look} from './gl.js' */
+/** @import {FileInfo, Source} from './source.js' */
 /** @typedef {{active: boolean, color: string, palette: string|null, low: number, high: number,
  *   gamma: number, invert: boolean, opacity: number}} ChannelState */
 /** @typedef {{series: number, opacity: number, picked: number}} OverlayState */
@@ -35,7 +37,7 @@ const parsed = (color) => {
 
 /** Shows images of a source in an element. Emits `change`, `view`, `point`, `open`, `drawn`, `error`. */
 export class Viewer extends EventTarget {
-  /** @param {HTMLElement} stage @param {import('./source.js').Source} source @param {Palettes} palettes @param {Loader} [loader] shared by the viewers of a page */
+  /** @param {HTMLElement} stage @param {Source} source @param {Palettes} palettes @param {Loader} [loader] shared by the viewers of a page */
   constructor(stage, source, palettes, loader = new Loader()) {
     super();
     this.stage = stage;
@@ -64,6 +66,7 @@ export class Viewer extends EventTarget {
     this.cost = 0;
     this.stirred = -Infinity;
     this.sharp = false;
+    this.inked = false;
     this.ahead = {axis: /** @type {'z'|'t'} */ ('z'), by: 1, until: 0};
     /** @type {{from: View, begun: number, time: number, ease: (share: number) => number}|null} */ this.motion = null;
     /** @type {{x: number, y: number}|null} */ this.pointer = null;
@@ -124,9 +127,8 @@ export class Viewer extends EventTarget {
     this.since = performance.now();
     this.resize();
     this.motion = null;
-    const {width, height} = image.levels[0];
-    this.view = this.goal = {...fitted(width, height, this.width, this.height, {...this.view, angle: 0, flip: false}), ...view};
-    if (view?.angle && !view.zoom) this.view = this.goal = fitted(width, height, this.width, this.height, this.view);
+    this.view = this.goal = {...fitted(image.levels[0], this, {...this.view, angle: 0, flip: false}), ...view};
+    if (view?.angle && !view.zoom) this.view = this.goal = fitted(image.levels[0], this, this.view);
     this.fitting = !view?.zoom;
     if (state.overlay) await this.setOverlay(state.overlay);
     this.stirred = -Infinity;
@@ -160,7 +162,10 @@ export class Viewer extends EventTarget {
   set(change) {
     const before = this.state;
     this.state = {...before, ...change};
-    if (this.state.z !== before.z || this.state.t !== before.t) this.since = performance.now();
+    if (this.state.z !== before.z || this.state.t !== before.t) {
+      this.since = performance.now();
+      this.sharp = false; // also before the next frame: playing waits for it
+    }
     this.redraw();
     this.emit('change');
   }
@@ -219,11 +224,11 @@ export class Viewer extends EventTarget {
     return c.length >= 3 ? c.slice(0, 3) : c.slice(0, 1);
   }
 
-  /** @returns {{c: number, look: import('./gl.js').Look}[]} */
+  /** @returns {{c: number, look: Look}[]} */
   planes() {
     const image = this.info?.image;
     if (!image) return [];
-    /** @type {{c: number, look: import('./gl.js').Look}[]} */
+    /** @type {{c: number, look: Look}[]} */
     const found = [];
     this.state.channels.forEach((state, i) => {
       if (!state.active) return;
@@ -263,7 +268,7 @@ export class Viewer extends EventTarget {
 
   /** @param {number} px @param {number} py place on the stage @returns {[number, number]} */
   imagePlace(px, py) {
-    return invert(toScreen(this.view, this.width, this.height), px, py);
+    return invert(toScreen(this.view, this), px, py);
   }
 
   /** Keep part of the image in sight. @param {View} view @returns {View} */
@@ -303,14 +308,14 @@ export class Viewer extends EventTarget {
   zoomBy(factor, px, py, time) {
     const goal = this.bounded({...this.goal, zoom: this.goal.zoom * factor});
     this.stirred = performance.now();
-    this.glideTo(this.bounded(zoomed(this.goal, goal.zoom / this.goal.zoom, px, py, this.width, this.height)), time);
+    this.glideTo(this.bounded(zoomed(this.goal, goal.zoom / this.goal.zoom, px, py, this)), time);
   }
 
   /** Show the whole image. @param {number} [time] */
   fit(time = 220) {
     const size = this.info?.image.levels[0];
     if (!size) return;
-    this.glideTo(fitted(size.width, size.height, this.width, this.height, this.goal), time);
+    this.glideTo(fitted(size, this, this.goal), time);
     this.fitting = true;
   }
 
@@ -373,7 +378,7 @@ export class Viewer extends EventTarget {
       this.redraw();
       this.emit('view');
     }
-    const {tiles, view, width, height, ratio} = this;
+    const {tiles, view, ratio} = this;
     this.store.nextFrame();
     this.painter.clear(this.background);
     if (tiles) {
@@ -381,29 +386,34 @@ export class Viewer extends EventTarget {
       const target = {z: this.state.z, t: this.state.t};
       const calm = now - this.stirred > CALM;
       const channels = planes.map(({c}) => c);
-      const complete = tiles.request(this.goal, width, height, ratio, target, channels, {calm, next: this.next(now)});
+      const complete = tiles.request(this.goal, this, target, channels, {calm, next: this.next(now)});
       if (!calm) setTimeout(() => this.redraw(), CALM - (now - this.stirred) + 5);
       this.paint(tiles, planes, target, now);
       if (this.mask) this.paintMask(this.mask, calm);
       this.complete = complete && calm;
       this.emit('drawn');
     }
-    const context = /** @type {CanvasRenderingContext2D} */ (this.above.getContext('2d'));
-    context.clearRect(0, 0, this.above.width, this.above.height);
-    if (this.state.shapes) drawShapes(context, this.shapes, toScreen(view, width, height, ratio), ratio);
+    // Clearing a canvas makes the browser compose it anew.
+    const shapes = this.state.shapes && this.shapes.length > 0;
+    if (shapes || this.inked) {
+      const context = pen(this.above);
+      context.clearRect(0, 0, this.above.width, this.above.height);
+      if (shapes) drawShapes(context, this.shapes, toScreen(view, this, ratio), ratio);
+      this.inked = shapes;
+    }
     this.frames++;
     const cost = performance.now() - now;
     this.cost = this.cost * 0.7 + cost * 0.3;
   }
 
-  /** @param {Tiles} tiles @param {{c: number, look: import('./gl.js').Look}[]} planes @param {{z: number, t: number}} target @param {number} now */
+  /** @param {Tiles} tiles @param {{c: number, look: Look}[]} planes @param {{z: number, t: number}} target @param {number} now */
   paint(tiles, planes, target, now) {
-    const {view, width, height, ratio} = this;
-    let found = tiles.quads(view, width, height, ratio, target, planes);
+    const {view, ratio} = this;
+    let found = tiles.quads(view, this, target, planes);
     const other = target.z !== this.shown.z || target.t !== this.shown.t;
     // The plane before stays until the new one is there: no flicker.
     if (other && !found.sharp && (!found.covered || now - this.since < PATIENCE)) {
-      const before = tiles.quads(view, width, height, ratio, this.shown, planes);
+      const before = tiles.quads(view, this, this.shown, planes);
       if (before.covered) found = before;
       else this.shown = target;
       setTimeout(() => this.redraw(), PATIENCE);
@@ -411,7 +421,7 @@ export class Viewer extends EventTarget {
     this.sharp = found.sharp && this.shown.z === target.z && this.shown.t === target.t;
     if (found.waits) this.redraw();
     const mode = tiles.image.kind === 'labels' || tiles.image.kind === 'indexed' ? tiles.image.kind : 'intensity';
-    const matrix = toScreen(view, width, height, ratio);
+    const matrix = toScreen(view, this, ratio);
     const exact = Math.abs(view.zoom * ratio - 1) < 1e-9 && view.angle % 90 === 0;
     const smooth = this.state.smooth && !exact && mode === 'intensity' && !(this.motion && this.cost > SLOW);
     this.painter.draw(found.quads, matrix, {mode, smooth});
@@ -419,18 +429,17 @@ export class Viewer extends EventTarget {
 
   /** @param {Tiles} mask @param {boolean} calm */
   paintMask(mask, calm) {
-    const {width, height, ratio} = this;
     // Labels may be stored at a lower resolution than the image.
     const scale = mask.image.levels[0].width / (this.info?.image.levels[0].width ?? 1);
     const shrunk = (/** @type {View} */ view) => ({...view, x: view.x * scale, y: view.y * scale, zoom: view.zoom / scale});
     const plane = this.maskPlane();
-    mask.request(shrunk(this.goal), width, height, ratio, plane, [0], {calm, next: []});
+    mask.request(shrunk(this.goal), this, plane, [0], {calm, next: []});
     const look = {low: 0, high: 1, gamma: 1, invert: false, opacity: 1, color: /** @type {[number, number, number]} */ ([255, 255, 255]), palette: -1};
     const view = shrunk(this.view);
-    const {quads, waits} = mask.quads(view, width, height, ratio, plane, [{c: 0, look}]);
+    const {quads, waits} = mask.quads(view, this, plane, [{c: 0, look}]);
     if (waits) this.redraw();
     const overlay = this.state.overlay;
-    this.painter.draw(quads, toScreen(view, width, height, ratio), {mode: 'labels', smooth: false, opacity: overlay?.opacity ?? 0.5, picked: overlay?.picked ?? 0, over: true});
+    this.painter.draw(quads, toScreen(view, this, this.ratio), {mode: 'labels', smooth: false, opacity: overlay?.opacity ?? 0.5, picked: overlay?.picked ?? 0, over: true});
   }
 
   /** Planes that are likely to be shown next. @param {number} now */
@@ -447,7 +456,7 @@ export class Viewer extends EventTarget {
     const copy = document.createElement('canvas');
     copy.width = this.canvas.width;
     copy.height = this.canvas.height;
-    const context = /** @type {CanvasRenderingContext2D} */ (copy.getContext('2d'));
+    const context = pen(copy);
     context.drawImage(this.canvas, 0, 0);
     if (bare) return copy;
     context.drawImage(this.above, 0, 0);
@@ -469,6 +478,6 @@ export class Viewer extends EventTarget {
 
   /** Where a place of the image is on the stage. @param {number} x @param {number} y */
   onStage(x, y) {
-    return apply(toScreen(this.view, this.width, this.height), x, y);
+    return apply(toScreen(this.view, this), x, y);
   }
 }

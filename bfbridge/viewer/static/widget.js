@@ -3,6 +3,8 @@
 import {App} from './app.js';
 import {SourceError, decode} from './source.js';
 
+/** @import {TileRequest} from './source.js' */
+
 /** @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void, send(content: any): void,
  *   on(name: string, done: (...args: any[]) => void): void, off(name: string, done: (...args: any[]) => void): void}} Model */
 
@@ -53,7 +55,7 @@ class KernelSource {
     return (await this.ask('histogram', {series, channels, z: z ?? null, t: t ?? null})).content.channels;
   }
 
-  /** @param {string} file @param {string} version @param {import('./source.js').TileRequest} tile @param {AbortSignal} signal */
+  /** @param {string} file @param {string} version @param {TileRequest} tile @param {AbortSignal} signal */
   async raw(file, version, tile, signal) {
     const {content, buffers} = await this.ask('raw', tile, signal);
     const view = buffers[0];
@@ -112,7 +114,7 @@ function render({model, el}) {
     hushed = true;
     const {state, goal} = viewer;
     if (model.get('series') !== viewer.info.image.index) app.open(model.get('_name'), model.get('series'));
-    const [z, t, channels] = ['z', 't', 'channels'].map((name) => model.get(name));
+    const z = model.get('z') ?? state.z, t = model.get('t') ?? state.t, channels = model.get('channels');
     if (z !== state.z || t !== state.t) viewer.set({z, t});
     if (channels.length === state.channels.length && !same(channels, state.channels)) viewer.set({channels});
     const [x, y] = model.get('center'), zoom = model.get('zoom');
@@ -124,7 +126,7 @@ function render({model, el}) {
   const [x, y] = model.get('center'), zoom = model.get('zoom');
   const state = {z: model.get('z') ?? undefined, t: model.get('t') ?? undefined, channels: model.get('channels')};
   Object.assign(el, {bfbridge: app});
-  app.open(model.get('_name'), model.get('series'), {state, view: zoom > 0 ? {x, y, zoom} : {}});
+  app.open(model.get('_name'), model.get('series'), {state, view: zoom > 0 ? {x, y, zoom} : {}}).then(obey); // traits may have been set while it was opened
   return () => {
     for (const name of names) model.off(`change:${name}`, obey);
     clearTimeout(timer);

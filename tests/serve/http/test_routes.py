@@ -8,9 +8,13 @@ import contextlib
 import gzip
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -23,6 +27,9 @@ import imagecodecs
 import tifffile
 
 from bfbridge import BioReader
+from bfbridge.serve.http import handlers
+from bfbridge.serve.options import SERVED_LIMITS
+from tests.support import webserver
 from tests.support.liveserver import Live, live
 from tests.support.virtual import expected_levels
 
@@ -188,6 +195,109 @@ def test_styles_channels_and_formats(server: Live, folder: Path) -> None:
     assert server.get(f"/tile/{MULTI}/0/0/0/0.bmp").status == 404
 
 
+@pytest.fixture(scope="module")
+def stack(folder: Path) -> str:
+    """Write an image with several slices, and with a style that shows their values."""
+    values = np.random.default_rng(0).integers(0, 4000, (2, 5, 300, 520)).astype(np.uint16)
+    tifffile.imwrite(folder / "sub/stack.ome.tif", values, ome=True, metadata={"axes": "CZYX"})
+    return "sub/stack.ome.tif"
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("projection=max", {}),
+        ("projection=max&z=1:3", {"z": (1, 3)}),
+        ("projection=max&z=4", {"z": 4}),
+        ("projection=max&channels=1", {"channels": [1]}),
+        ("style=%7B%22projection%22:%22max%22%7D&z=0:2", {"z": (0, 2)}),
+    ],
+)
+def test_projections_are_what_render_draws(
+    server: Live, folder: Path, stack: str, query: str, options: dict[str, object]
+) -> None:
+    def picture(path: str) -> np.ndarray:
+        answer = server.get(path)
+        assert answer.status == 200, answer.body
+        return imagecodecs.imread(answer.body)[..., :3]
+
+    with BioReader(folder / stack) as br:
+        expected = br.render(projection="max", level=0, **options)[..., :3]
+        single = br.render(level=0)[..., :3]
+    assert (expected != single).any()
+    tile = picture(f"/tile/{stack}/0/2/1/0.png?{query}")
+    np.testing.assert_array_equal(tile, expected[:256, 256:512])
+    tile = picture(f"/dzi/{stack}_files/10/1_1.png?{query}&size=256")
+    np.testing.assert_array_equal(tile, expected[256:, 256:512])
+    if "style" not in query:
+        identifier = f"{stack};{query.replace('&', ';')}"
+        part = picture(f"/iiif/3/{identifier}/10,20,300,200/max/0/default.png")
+        np.testing.assert_array_equal(part, expected[20:220, 10:310])
+
+
+def test_scaled_projections_are_the_maximum_of_scaled_slices(
+    server: Live, folder: Path, stack: str
+) -> None:
+    with BioReader(folder / stack) as br:
+        expected = br.render(projection="max", max_size=130)[..., :3]
+    answer = server.get(f"/thumbnail/{stack}/0.png?projection=max&size=130")
+    found = imagecodecs.imread(answer.body)[..., :3]
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "message"),
+    [
+        ("projection=mean", 400, "projection: there is max"),
+        ("z=0:2", 400, "add projection=max"),
+        ("projection=max&z=2:2", 404, "there are the slices 0:5"),
+        ("projection=max&z=0:6", 404, "there are the slices 0:5"),
+        ("projection=max&z=5", 404, "there are the slices 0:5"),
+        ("projection=max&z=a:b", 400, "z: give a whole number"),
+    ],
+)
+def test_projections_that_are_refused(
+    server: Live, stack: str, query: str, status: int, message: str
+) -> None:
+    answer = server.get(f"/tile/{stack}/0/2/0/0.png?{query}")
+    assert (answer.status, message in answer.json["error"]) == (status, True), answer.body
+    assert server.get(f"/histogram/{stack}/0?projection=max").status == 400
+
+
+def test_a_projection_is_bounded_by_the_limits(folder: Path, stack: str) -> None:
+    # A tile of one slice and both channels has 256 KiB.
+    with live(folder, limits=replace(SERVED_LIMITS, chunk_bytes=1 << 20)) as server:
+        assert server.get(f"/tile/{stack}/0/2/0/0.png?projection=max&z=0:4").status == 200
+        refused = server.get(f"/tile/{stack}/0/2/0/0.png?projection=max")
+        assert refused.status == 400
+        assert "1 MiB are allowed" in refused.json["error"]
+
+
+def test_images_and_time_points_are_selected_everywhere(server: Live, folder: Path) -> None:
+    random = np.random.default_rng(1)
+    with tifffile.TiffWriter(folder / "sub/two.ome.tif", ome=True) as writer:
+        for side in (300, 280):
+            values = random.integers(0, 4000, (3, side, 520)).astype(np.uint16)
+            writer.write(values, metadata={"axes": "TYX"})
+    with BioReader(folder / "sub/two.ome.tif", series=1) as br:
+        expected = br.render(t=2, level=0)[:256, :256, :3]
+        values = br[:256, :256, 0, 0, 2]
+        assert (expected != br.render(t=1, level=0)[:256, :256, :3]).any()
+    for path in (
+        "/tile/sub/two.ome.tif/1/2/0/0.png?t=2",
+        "/dzi/sub/two.ome.tif_files/10/0_0.png?t=2&series=1&size=256",
+        "/iiif/3/sub/two.ome.tif;s=1;t=2/0,0,256,256/max/0/default.png",
+    ):
+        answer = server.get(path)
+        assert answer.status == 200, (path, answer.body)
+        np.testing.assert_array_equal(imagecodecs.imread(answer.body)[..., :3], expected, path)
+    raw = server.get("/raw/sub/two.ome.tif/1/0/2/0/0/0?size=256")
+    np.testing.assert_array_equal(np.frombuffer(raw.body, "<u2").reshape(256, 256), values)
+    document = ET.fromstring(server.get("/dzi/sub/two.ome.tif.dzi?series=1").body)
+    assert document[0].get("Height") == "280"
+
+
 @pytest.mark.parametrize("name", ["slide.tif", "slide-rgb.tif"])
 def test_stored_jpeg_tiles_are_sent_undecoded(server: Live, folder: Path, name: str) -> None:
     with BioReader(folder / name) as br:
@@ -310,6 +420,69 @@ def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
             file.seek(0, 2)
             file.write(b"\0" * 16)
         assert server.get("/info/a.tif").status == 200
+
+
+def test_a_file_that_is_damaged_while_served_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(0).integers(0, 60_000, (1024, 1024)).astype(np.uint16)
+    tifffile.imwrite(path, pixels, tile=(256, 256))
+    with live(tmp_path) as server:
+        assert server.get("/raw/a.tif/0/0/0/0/0/0?size=256").status == 200
+        content = path.read_bytes()
+        os.truncate(path, len(content) // 2)
+        # The last tile was not read before.
+        for _ in range(3):
+            answer = server.get("/raw/a.tif/0/0/0/0/3/3?size=256")
+            assert answer.status in (422, 503), answer.body
+            assert str(tmp_path) not in answer.json["error"]
+        path.write_bytes(content)
+        deadline = time.monotonic() + 20
+        while (answer := server.get("/raw/a.tif/0/0/0/0/3/3?size=256")).status != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert answer.body == pixels[768:, 768:].tobytes()
+
+
+def test_a_request_that_takes_too_long_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((64, 64), np.uint8))
+    free = threading.Event()
+    draw = handlers.draw_box
+
+    def slow(*arguments: Any) -> Any:
+        free.wait(30)
+        return draw(*arguments)
+
+    with live(tmp_path, timeout=1.0) as server:
+        assert server.get("/info/a.tif").status == 200
+        monkeypatch.setattr(handlers, "draw_box", slow)
+        try:
+            late = server.get("/tile/a.tif/0/0/0/0.png")
+            assert (late.status, late.headers["Retry-After"]) == (504, "10")
+            assert late.json["error"] == "the file took too long to read"
+            assert server.get("/raw/a.tif/0/0/0/0/0/0").status == 200
+        finally:
+            free.set()
+        assert server.get("/tile/a.tif/0/0/0/0.png").status == 200
+
+
+def test_urls_are_served_only_if_they_are_sources(tmp_path: Path) -> None:
+    pixels = np.arange(300 * 200, dtype=np.uint16).reshape(300, 200)
+    for name in ("a.ome.tif", "other.ome.tif"):
+        tifffile.imwrite(tmp_path / name, pixels, ome=True, tile=(256, 256))
+    with webserver.serve(tmp_path) as web, live(f"{web.url}/a.ome.tif") as server:
+        assert server.get("/list/").json["images"] == ["a.ome.tif"]
+        raw = server.get("/raw/a.ome.tif/0/0/0/0/0/0")
+        assert raw.status == 200, raw.body
+        np.testing.assert_array_equal(np.frombuffer(raw.body, "<u2").reshape(300, 200), pixels)
+        chunk = server.get("/zarr/a.ome.tif.ome.zarr/0/c/0/0/0/0/0")
+        assert chunk.body[:400] == pixels[0].tobytes()
+        sent = web.sent
+        other = f"{web.url}/other.ome.tif"
+        for name in (other, quote(other, safe=""), "other.ome.tif"):
+            assert server.get(f"/info/{name}").status == 404
+        assert web.sent == sent
 
 
 def test_few_files_stay_open(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ for module in ("aiohttp", "cmap", "imagecodecs", "tifffile"):
 import aiohttp
 import tifffile
 
+from bfbridge.engine.workers import worker_count
 from bfbridge.errors import ReadFailed
+from bfbridge.serve.http import handlers
 from bfbridge.serve.http.scheduler import Lane, Scheduler
 from bfbridge.serve.metrics import CELLS, Metrics
 from bfbridge.serve.replies import Refused
-from tests.support.liveserver import live
+from tests.support.liveserver import Live, live
 
 
 class Bench:
@@ -106,7 +109,7 @@ def test_abandoned_requests_are_never_started() -> None:
         for task in tasks[:5]:
             task.cancel()
         await asyncio.sleep(0)
-        assert bench.scheduler.waiting == 1
+        assert bench.scheduler.waiting == bench.metrics.get("queued") == 1
         bench.gate.set()
         await tasks[5]
         assert bench.order == [5]
@@ -132,6 +135,7 @@ def test_the_queue_is_bounded() -> None:
         bench.gate.set()
         assert await asyncio.gather(*others, *fair[:2]) == [0, 1, "z0", "z1"]
         assert bench.metrics.get("refused") == 2
+        assert bench.metrics.get("queued") == 0
 
     run(test, queue=2)
 
@@ -164,37 +168,79 @@ def test_workers_count_in_their_own_numbers() -> None:
 # ---- through the server
 
 
-def test_a_fling_wastes_little(tmp_path: Path) -> None:
-    side = 4096
+class Held:
+    """Replaces `draw_box`: pictures are drawn when they are let through, and counted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.permits = threading.Semaphore(0)
+        self.open = False
+        self.begun = 0
+        self._lock = threading.Lock()
+        draw = handlers.draw_box
+
+        def held(*arguments: Any) -> Any:
+            with self._lock:
+                self.begun += 1
+            while not self.open and not self.permits.acquire(timeout=0.05):
+                pass
+            return draw(*arguments)
+
+        monkeypatch.setattr(handlers, "draw_box", held)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+def test_a_fling_computes_only_what_had_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A viewer requests the tiles of a field of view, leaves, and requests the next."""
+    side, fields, tiles = 4096, 6, 16
     pixels = (np.arange(side * side, dtype=np.uint32) % 65_521).astype(np.uint16)
-    tifffile.imwrite(
-        tmp_path / "a.tif", pixels.reshape(side, side), tile=(256, 256), compression="zlib"
-    )
+    tifffile.imwrite(tmp_path / "a.tif", pixels.reshape(side, side), tile=(256, 256))
+    running = min(tiles, worker_count(None, waits=False))
 
-    async def fling(url: str) -> None:
-        """Ask for a field of view, leave it after a moment for the next, as a viewer does."""
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=6)) as session:
+    async def fling(server: Live, held: Held) -> None:
+        count = server.metrics.get
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
-            async def one(x: int, y: int) -> None:
-                async with session.get(f"{url}/tile/a.tif/0/4/{x}/{y}.png") as answer:
+            async def one(x: int, y: int) -> int:
+                async with session.get(f"{server.url}/tile/a.tif/0/4/{x}/{y}.png") as answer:
                     await answer.read()
+                    return answer.status
 
-            for place in range(12):
-                tasks = [asyncio.create_task(one(place, y)) for y in range(16)]
-                await asyncio.sleep(0.01)
-                if place < 11:
-                    for task in tasks:
-                        task.cancel()
+            for field in range(fields):
+                tasks = [asyncio.create_task(one(field, y)) for y in range(tiles)]
+                # Each thread works on one tile, and the others wait.
+                await until(lambda field=field: held.begun == (field + 1) * running)
+                await until(lambda: count("queued") == tiles - running)
+                if field == fields - 1:
+                    held.open = True
+                    assert set(await asyncio.gather(*tasks)) == {200}
+                    break
+                for task in tasks:
+                    task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                await until(lambda field=field: count("abandoned") == (field + 1) * tiles)
+                assert count("queued") == 0
+                held.permits.release(running)
+                await until(lambda field=field: count("wasted") == (field + 1) * running)
 
     with live(tmp_path) as server:
+        # It is open, and its contrast is known.
         assert server.get("/tile/a.tif/0/0/0/0.png").status == 200
-        asyncio.run(fling(server.url))
-        assert server.get("/tile/a.tif/0/4/11/15.png").status == 200
-        count = server.metrics.get("computed")
-        assert count >= 16
-        # At most what ran on each thread when the others left.
-        assert server.metrics.get("wasted") <= 12 * 2 * 2
+        before = server.metrics.get("computed")
+        held = Held(monkeypatch)
+        asyncio.run(fling(server, held))
+        left = fields - 1
+        assert server.metrics.get("wasted") == left * running
+        assert server.metrics.get("dropped") == left * (tiles - running)
+        assert server.metrics.get("computed") - before == left * running + tiles
+        assert server.metrics.get("queued") == 0
         # A request counts as answered a moment after its last byte was sent.
         deadline = time.monotonic() + 20
         while server.metrics.get("requests_active"):

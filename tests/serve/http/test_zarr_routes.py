@@ -75,6 +75,18 @@ def test_several_images(server: Live, folder: Path, route: str, version: int) ->
 
 
 @OPTIONS
+@pytest.mark.parametrize("name", ["a.ome.tif", "rgb.tif", "two.ome.tif"])
+@pytest.mark.filterwarnings("ignore:Casting invalid:UserWarning")
+def test_yaozarrs_finds_the_stores_valid(server: Live, name: str, route: str, version: int) -> None:
+    yaozarrs = pytest.importorskip("yaozarrs")
+    url = f"{server.url}/{route}/{name}.ome.zarr"
+    found = yaozarrs.validate_zarr_store(url)
+    assert found.zarr_format == version
+    with pytest.raises(Exception, match="No zarr metadata"):
+        yaozarrs.validate_zarr_store(f"{url}/absent")
+
+
+@OPTIONS
 def test_tensorstore_reads_equal_pixels(
     server: Live, folder: Path, route: str, version: int
 ) -> None:
