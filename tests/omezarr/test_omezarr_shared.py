@@ -246,7 +246,7 @@ FULL: dict[type, dict[str, Any]] = {
         "window": (0.5, 9.0),
         "active": False,
     },
-    Level: {"shape": SHAPE, "chunk": (1, 3, 1, 32, 16)},
+    Level: {"shape": SHAPE, "chunk": (1, 3, 1, 32, 16), "shard": (1, 1, 1, 64, 64)},
     Image: {
         "name": "cells",
         "levels": (Level(SHAPE, SHAPE), Level((2, 3, 1, 100, 75), (1, 1, 1, 8, 8))),
