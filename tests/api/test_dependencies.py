@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "bfbridge/convert/verification/checksum.py": "ometiff",
     "bfbridge/ngff/compression.py": "omezarr",
     "bfbridge/ngff/zarr_buffers.py": "omezarr",
+    "bfbridge/patches/array_stack.py": "omezarr",
     "bfbridge/serve/": "serve",
     "bfbridge/testing.py": "test",
     "bfbridge/virtual/store.py": "omezarr",
