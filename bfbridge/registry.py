@@ -342,7 +342,7 @@ def preferred() -> tuple[Entry, ...]:
     """Return the backends of third parties that are tried before ours, highest priority first."""
     found = []
     for entry in third_party():
-        # What is broken is told by `doctor`, and when the plug-in is asked for.
+        # `doctor`, and backend= with the name of the plug-in, report a plug-in that fails to load.
         with suppress(BfbridgeError):
             priority = entry.load_priority()
             if priority > 0:

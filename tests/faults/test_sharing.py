@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import tempfile
@@ -238,6 +239,8 @@ class Resources:
     """
 
     def __init__(self) -> None:
+        # Garbage of earlier tests, freed later, would lower the counts.
+        gc.collect()
         self.pooled, self.before = self.now()
 
     @staticmethod
@@ -256,6 +259,7 @@ class Resources:
 
     def assert_back(self) -> None:
         """Give what ends by itself a moment, then compare."""
+        gc.collect()
         deadline = time.monotonic() + 5
         pooled, now = self.now()
         while now != self.before and time.monotonic() < deadline:

@@ -6,7 +6,6 @@ once (`join`); a folder also refuses files outside the store that its links poin
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -310,8 +309,11 @@ class FolderStore(Store):
             os.close(fd)
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):
+        # Names of modules are None at interpreter shutdown: contextlib cannot be used here.
+        try:  # noqa: SIM105
             self.close()
+        except Exception:  # noqa: BLE001, S110 - nobody can handle an error here
+            pass
 
     def _open(self, key: str) -> tuple[int, os.stat_result] | None:
         """Open the file of a key inside the store, and return its status; None without the key.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from bfbridge.cli.options import drawing
 from bfbridge.cli.options.help import GroupedHelp, new_app
 from bfbridge.cli.options.shared import Backend, Storage
 from bfbridge.cli.options.values import pairs
@@ -23,113 +22,30 @@ __all__ = ["app"]
 
 app = new_app()
 
-SELECTION = "Selection"
-COLORS = "Contrast and colors"
-OUTPUT = "Output"
-OptionalText = str | None
-OptionalNumber = int | None
-
-
-def _option(*names: str, panel: str, help: str, **more: Any) -> Any:  # noqa: A002 - typer's word
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
 
 @app.command(cls=GroupedHelp)
 def render(
-    source: Annotated[str, typer.Argument(metavar="IN", help="File, URL or folder.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="New picture: .png, .jpg or .webp.")],
-    series: Annotated[
-        OptionalText,
-        _option(
-            "--series", "-s", metavar="NAME", panel=SELECTION, help="Number or name of an image."
-        ),
-    ] = None,
-    channels: Annotated[
-        OptionalText,
-        _option(
-            "--channels", "--channel", metavar="LIST", panel=SELECTION,
-            help="Channels: numbers (0,2) or names, separated by commas.",
-        ),
-    ] = None,
-    z: Annotated[
-        OptionalText,
-        _option(
-            "--z", metavar="RANGE", panel=SELECTION,
-            help="Z position (3), or a range (0:10) with --projection.",
-        ),
-    ] = None,
-    t: Annotated[
-        int, _option("--t", "--timepoint", metavar="N", panel=SELECTION, help="Time point.")
-    ] = 0,
-    projection: Annotated[
-        OptionalText,
-        _option("--projection", metavar="METHOD", panel=SELECTION, help="Projection along z: max."),
-    ] = None,
-    crop: Annotated[
-        OptionalText,
-        _option("--crop", metavar="BOX", panel=SELECTION, help="X,Y,WIDTH,HEIGHT in --units."),
-    ] = None,
-    units: Annotated[
-        OptionalText,
-        _option(
-            "--units", metavar="UNIT", panel=SELECTION,
-            help="Unit of --crop: px, um, mm or fraction; default: px.",
-        ),
-    ] = None,
-    level: Annotated[
-        OptionalNumber,
-        _option(
-            "--level", min=0, metavar="N", panel=SELECTION,
-            help="Resolution level; 0 is full size; default: chosen by --size.",
-        ),
-    ] = None,
-    style: Annotated[
-        OptionalText,
-        _option(
-            "--style", metavar="JSON", panel=COLORS,
-            help="Style of large_image as JSON, or @FILE with the JSON.",
-        ),
-    ] = None,
-    size: Annotated[
-        OptionalNumber,
-        _option(
-            "--size", min=1, metavar="N", panel=OUTPUT,
-            help="Largest width and height in pixels; default: 1024, 160 for the thumbnails of "
-            "a contact sheet.",
-        ),
-    ] = None,
-    scale_bar: Annotated[
-        bool, _option("--scale-bar", panel=OUTPUT, help="Draw a scale bar.")
-    ] = False,
-    text: Annotated[
-        bool, _option("--text", panel=OUTPUT, help="Write the Z position and the time point.")
-    ] = False,
-    sheet: Annotated[
-        bool,
-        _option(
-            "--sheet", panel=OUTPUT,
-            help="Draw a contact sheet: thumbnails of all images. Always done for folders.",
-        ),
-    ] = False,
-    columns: Annotated[
-        OptionalNumber,
-        _option(
-            "--columns", min=1, metavar="N", panel=OUTPUT, help="Columns of a contact sheet."
-        ),
-    ] = None,
-    quality: Annotated[
-        OptionalNumber,
-        _option(
-            "--quality", metavar="N", panel=OUTPUT,
-            help="Quality of JPEG and WebP, 1 to 100; compression effort of PNG, 0 to 9.",
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, _option("--overwrite", panel=OUTPUT, help="Replace the file if it exists.")
-    ] = False,
+    source: drawing.SourceFile,
+    target: drawing.NewPicture,
+    series: drawing.Series = None,
+    channels: drawing.Channels = None,
+    z: drawing.ZRange = None,
+    t: drawing.TimePoint = 0,
+    projection: drawing.Projection = None,
+    crop: drawing.Crop = None,
+    units: drawing.Units = None,
+    level: drawing.LevelNumber = None,
+    style: drawing.StyleJson = None,
+    size: drawing.Size = None,
+    scale_bar: drawing.ScaleBar = False,
+    text: drawing.PlaneText = False,
+    sheet: drawing.Sheet = False,
+    columns: drawing.Columns = None,
+    quality: drawing.Quality = None,
+    overwrite: drawing.Overwrite = False,
     backend: Backend = None,
     storage: Storage = None,
-) -> None:  # fmt: skip
+) -> None:
     """Draw an image, or a contact sheet of a plate or a folder."""
     options: dict[str, Any] = {
         "channels": _channels(channels), "style": _style(style), "z": _z(z), "t": t,

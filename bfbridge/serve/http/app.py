@@ -26,7 +26,7 @@ _OPENERS = 4
 
 
 def make_app(options: ServeOptions, metrics: Metrics | None = None) -> web.Application:
-    """Return the application that handles requests.
+    """Return the aiohttp application of the server.
 
     Parameters
     ----------

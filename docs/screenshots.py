@@ -1,6 +1,6 @@
 """Make the pictures of the viewer in the documentation: docs/screenshots/*.webp.
 
-    python benchmarks/viewer_screenshots.py [viewer|plate|notebook...]
+    python docs/screenshots.py [viewer|plate|notebook...]
 
 Needs playwright and Chromium, and JupyterLab for the notebook. All images are synthetic. Look at
 the pictures before you commit them.

@@ -10,11 +10,11 @@ import numpy as np
 
 from bfbridge.engine.workers import prefetch
 from bfbridge.errors import BadArgument
-from bfbridge.integrations.large_image.encoding import TILE_FORMAT_NUMPY, Encoder, formats_of
+from bfbridge.large_image.encoding import TILE_FORMAT_NUMPY, Encoder, formats_of
 
 if TYPE_CHECKING:
-    from bfbridge.integrations.large_image.tiled_image import TiledImage
-    from bfbridge.integrations.large_image.tiling import TilePlan
+    from bfbridge.large_image.tiled_image import TiledImage
+    from bfbridge.large_image.tiling import TilePlan
 
 __all__ = ["Tile", "TileIterator", "method_of"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.integrations.large_image import statistics as statistics_of_tiles
-from bfbridge.integrations.large_image.encoding import (
+from bfbridge.large_image import statistics as statistics_of_tiles
+from bfbridge.large_image.encoding import (
     TILE_FORMAT_IMAGE,
     TILE_FORMAT_NUMPY,
     TILE_FORMAT_PIL,
@@ -21,12 +21,12 @@ from bfbridge.integrations.large_image.encoding import (
     letterboxed,
     to_eight_bits,
 )
-from bfbridge.integrations.large_image.frames import Frames
-from bfbridge.integrations.large_image.geometry import fit
-from bfbridge.integrations.large_image.tiled_file import write_tiled
-from bfbridge.integrations.large_image.tiled_image import TiledImage
-from bfbridge.integrations.large_image.tiles import method_of
-from bfbridge.integrations.large_image.tiling import TilePlan, plan_tiles
+from bfbridge.large_image.frames import Frames
+from bfbridge.large_image.geometry import fit
+from bfbridge.large_image.tiled_file import write_tiled
+from bfbridge.large_image.tiled_image import TiledImage
+from bfbridge.large_image.tiles import method_of
+from bfbridge.large_image.tiling import TilePlan, plan_tiles
 from bfbridge.runtime.arguments import whole
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.integrations.large_image.description import Description
-from bfbridge.integrations.large_image.encoding import (
+from bfbridge.large_image.description import Description
+from bfbridge.large_image.encoding import (
     TILE_FORMAT_IMAGE,
     TILE_FORMAT_NUMPY,
     TILE_FORMAT_PIL,
@@ -19,9 +19,9 @@ from bfbridge.integrations.large_image.encoding import (
     color_of,
     formats_of,
 )
-from bfbridge.integrations.large_image.frames import Frames
-from bfbridge.integrations.large_image.tiles import Tile, TileIterator
-from bfbridge.integrations.large_image.tiling import plan_tiles
+from bfbridge.large_image.frames import Frames
+from bfbridge.large_image.tiles import Tile, TileIterator
+from bfbridge.large_image.tiling import plan_tiles
 from bfbridge.reader import BioReader
 from bfbridge.rendering.palettes import parse_color
 from bfbridge.rendering.style import parse_style

@@ -16,15 +16,15 @@ import os
 from typing import Any
 
 from bfbridge.errors import BadSelection, BfbridgeError, FileMissing
-from bfbridge.integrations.large_image.encoding import (
+from bfbridge.large_image.encoding import (
     MIME_TYPES,
     TILE_FORMAT_IMAGE,
     TILE_FORMAT_NUMPY,
     TILE_FORMAT_PIL,
     ImageBytes,
 )
-from bfbridge.integrations.large_image.source import TileSource
-from bfbridge.integrations.large_image.tiles import Tile, TileIterator
+from bfbridge.large_image.source import TileSource
+from bfbridge.large_image.tiles import Tile, TileIterator
 
 __all__ = [
     "TILE_FORMAT_IMAGE",

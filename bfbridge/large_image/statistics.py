@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bfbridge.errors import BadArgument
-from bfbridge.integrations.large_image.tiles import TileIterator
+from bfbridge.large_image.tiles import TileIterator
 from bfbridge.runtime.arguments import flag, whole
 
 __all__ = ["histogram"]
