@@ -13,7 +13,7 @@ from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs
 from bfbridge.chunked_store import ResumedWriter
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
 from bfbridge.ngff.documents import group_documents, to_json
-from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
+from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, placed, time_step
 from bfbridge.ome.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
 from bfbridge_omezarr.hierarchy.files import tree_of
@@ -331,7 +331,10 @@ class StoreWriter(ResumedWriter):
         for i, (group, spec) in enumerate(zip(self._places.groups, self._specs, strict=True)):
             step = time_step(spec, self._ome, i)
             windows = self._windows[i].found[: spec.image.levels[0].shape[1]]
-            documents[group] = image_attributes(group, spec, windows, self._options.version, step)
+            described = placed(spec, self._ome, i)
+            documents[group] = image_attributes(
+                group, described, windows, self._options.version, step
+            )
         return documents
 
     @property

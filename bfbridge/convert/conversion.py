@@ -220,7 +220,7 @@ def _convert_one(
         progress = _watched(run.watcher, source)
     options = _with_names(options, name)
     writer = registry.writer_for(name, options.target_backend)
-    options = options.for_writer(writer, name)
+    options = _for_run(options.for_writer(writer, name), run, reported=run.report is not None)
     report = _report_of_one(options, run)
     job = Job(source, name, writer, run.overwrite, run.resume)
     try:
@@ -241,6 +241,16 @@ def _convert_one(
         report.files.append(record)
         report.finish()
     return _summary([record], name, record.seconds, None if report is None else report.path)
+
+
+def _for_run(options: ConvertOptions, run: RunOptions, *, reported: bool) -> ConvertOptions:
+    """Return options of files with the defaults that depend on those of the run."""
+    if options.compare_metadata is None:
+        options = replace(options, compare_metadata=reported)
+    if not run.group:
+        # Files of a set that are converted one by one must also be read one by one.
+        options = replace(options, reader_options={"group_files": False, **options.reader_options})
+    return options
 
 
 def _report_of_one(options: ConvertOptions, run: RunOptions) -> Report | None:
@@ -293,7 +303,7 @@ def _convert_batch(
     begun = time.perf_counter()
     folder = place_of(target)
     writer = _writer_into(folder, run.suffix, options)
-    options = options.for_writer(writer, f"x{run.suffix}")
+    options = _for_run(options.for_writer(writer, f"x{run.suffix}"), run, reported=True)
     listed = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     watcher = run.watcher or Watcher()
     place = place_of(run.report) if run.report else report_path(folder, run.part)

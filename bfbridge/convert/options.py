@@ -197,6 +197,12 @@ class ConvertOptions(_Checked):
         "--verify", panel=RUN, kind=bool, parse=values.switch, affects_file=False,
         more="Both are opened and read again.",
     )  # fmt: skip
+    compare_metadata: bool | None = _option(
+        None, "List in the report which metadata the new file could not keep; default: if there is "
+        "a report.", "--compare-metadata/--no-compare-metadata", panel=RUN, kind=bool | None,
+        parse=values.switch, affects_file=False,
+        more="The new file is opened again, and its OME metadata are compared with the source's.",
+    )  # fmt: skip
     checksum: bool = _option(
         True, "Record a checksum of the pixels in the report; default: yes.",
         "--checksum/--no-checksum", panel=RUN, kind=bool, parse=values.switch,

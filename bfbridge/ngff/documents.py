@@ -331,6 +331,8 @@ def _origin(origin: Mapping[str, Quantity], quantities: Sequence[Quantity | None
             unit = None if quantity is None else ngff_name(quantity.unit) and quantity.unit
             framed = unit is None and place.unit == "reference frame"
             value = place.value if framed else convert_unit(place, unit)
+            if value is None and place.unit == "pixel" and quantity is not None:
+                value = place.value * quantity.value
         found.append(value or 0.0)
     return found
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.convert.copy.encoded_chunks import EncodedCopy, copied_options, plan_encoded
-from bfbridge.convert.locations import exists, folders_of, identity, stored_bytes
+from bfbridge.convert.locations import Place, exists, folders_of, identity, stored_bytes
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.document import document_for
@@ -28,11 +28,14 @@ from bfbridge.convert.verification.pixels import verify_output
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, UnreadableFile
+from bfbridge.ome.compare import compare_documents
 from bfbridge.ome.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.writer import BioWriter, ImageWriter
 
 if TYPE_CHECKING:
+    from ome_types import OME
+
     from bfbridge.backend import WriterBackend
     from bfbridge.views import ImageView
 
@@ -249,13 +252,14 @@ def _make(
     begun = time.perf_counter()
     record = OutputRecord(target=str(output.target))
     scalings = output_scalings(br, output, options)
+    document = document_for(
+        br, output.pieces, scalings, original_metadata=options.original_metadata
+    )
     with BioWriter(
         output.target,
         max_workers=options.workers,
         backend=options.target_backend,
-        metadata=document_for(
-            br, output.pieces, scalings, original_metadata=options.original_metadata
-        ),
+        metadata=document,
         series="all",
         overwrite=overwrite,
         pyramid=options.lower_levels,
@@ -286,8 +290,20 @@ def _make(
     record.file_bytes = stored_bytes(output.target, options.target_storage)
     if options.verify:
         verify_output(source, output, scalings, options, record, counter.add)
+    if options.compare_metadata:
+        record.lost = lost_metadata(document, output.target, options)
     record.seconds = time.perf_counter() - begun
     return record
+
+
+def lost_metadata(document: OME, target: Place, options: ConvertOptions) -> list[str]:
+    """Return the metadata of a document that a new file does not have; see `OutputRecord.lost`."""
+    try:
+        with BioReader(str(target), cache=0, storage_options=options.target_storage) as made:
+            differences = compare_documents(document, made.ome)
+    except BfbridgeError as error:
+        return [f"all: the metadata of the new file cannot be read ({error})"]
+    return [str(difference) for difference in differences]
 
 
 def output_scalings(br: BioReader, output: Output, options: ConvertOptions) -> list[Scaling]:

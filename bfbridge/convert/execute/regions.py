@@ -20,6 +20,7 @@ from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.convert.copy.source import (
     check_metadata,
     kept_output,
+    lost_metadata,
     notes_of,
     open_source,
     output_scalings,
@@ -161,6 +162,8 @@ def _make(
     ]  # fmt: skip
     if options.verify:
         verify_output(source, output, scalings, options, made, lambda count: None)
+    if options.compare_metadata:
+        made.lost = lost_metadata(document, output.target, options)
     made.seconds = time.perf_counter() - begun
     return made
 
