@@ -54,6 +54,7 @@ class StoreWriter(ResumedWriter):
 
     name: ClassVar[str] = "omezarr"
     at_urls: ClassVar[bool] = True
+    z_levels: ClassVar[bool] = True
     option_names: ClassVar[tuple[str, ...]] = WRITER_OPTIONS
 
     def __init__(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
+from bfbridge.backend import PixelSize
 from bfbridge.errors import BadArgument
 
 __all__ = [
@@ -20,6 +21,9 @@ __all__ = [
     "number_from",
     "object_with",
     "parse_crop",
+    "parse_downsample_z",
+    "parse_factors",
+    "parse_number",
     "parse_part",
     "parse_positions",
     "parse_scaling",
@@ -51,6 +55,57 @@ def number_from(least: int) -> Callable[[Any, str], int]:
         return int(value)
 
     return parse
+
+
+def parse_number(value: Any, name: str) -> float:
+    """Return a real number; whole numbers as int.
+
+    Raises
+    ------
+    BadArgument
+        It is not a number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise BadArgument(f"{name}={value!r}: give a number.")
+    number = float(value)
+    return int(value) if number.is_integer() else number
+
+
+def parse_downsample_z(value: Any, name: str) -> str:
+    """Return "none", "2" or "auto"."""
+    from bfbridge.engine.pyramid import Z_RULES
+
+    if str(value) not in Z_RULES:
+        raise BadArgument(f"{name}={value!r}: use one of {', '.join(Z_RULES)}.")
+    return str(value)
+
+
+def parse_factors(value: Any, name: str) -> tuple[Any, ...]:
+    """Read factors of levels: "2,4,8", "1x2x2,2x4x4", or a list of numbers and triples.
+
+    Raises
+    ------
+    BadArgument
+        They are not integers, or not multiples of those before them.
+    """
+    from bfbridge.engine.pyramid import LevelPlan
+
+    if isinstance(value, str):
+        parts = [part.strip().lower().split("x") for part in value.split(",")]
+        if any(not n.strip().isdigit() for part in parts for n in part):
+            raise BadArgument(
+                f"{name}={value!r}: give factors such as 2,4,8 or, along Z, Y, X, 1x2x2,2x4x4."
+            )
+        found = [tuple(map(int, part)) for part in parts]
+        value = [part[0] if len(part) == 1 else part for part in found]
+    factors = _listed(value, (Integral, tuple, list))
+    if not factors:
+        raise BadArgument(f"{name}={value!r}: give a list of factors, such as [2, 4, 8].")
+    try:
+        LevelPlan(list(factors)).steps((2, 2, 2), PixelSize())
+    except BadArgument as error:
+        raise BadArgument(str(error).replace("pyramid=", f"{name}=", 1)) from None
+    return tuple(tuple(f) if isinstance(f, list) else f for f in factors)
 
 
 def object_with(method: str) -> Callable[[Any, str], Any]:

@@ -23,12 +23,12 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.convert import option_values as values
-from bfbridge.errors import BadArgument
+from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.runtime.writer_options import refuse_unknown
 
 if TYPE_CHECKING:
     from bfbridge.backend import WriterBackend
-    from bfbridge.engine.pyramid import Pyramid
+    from bfbridge.engine.pyramid import LevelPlan, Pyramid
 
 __all__ = [
     "TARGET_OPTIONS",
@@ -165,6 +165,10 @@ class ConvertOptions(_Checked):
         more='"full" maps range to range, "minmax" the smallest and largest value of the image, '
         '"clip" only limits values. A pair (low, high) is the same as "LOW:HIGH".',
     )  # fmt: skip
+    fill_value: float = _option(
+        0, "Value of pixels that no file has, such as gaps between stitched fields; default: 0.",
+        "--fill-value", panel=PIXELS, metavar="VALUE", kind=float, parse=values.parse_number,
+    )  # fmt: skip
     original_metadata: bool = _option(
         False, "Add the format's own metadata to the new file, as annotations.",
         "--original-metadata", panel=PIXELS, kind=bool, parse=values.switch,
@@ -180,6 +184,22 @@ class ConvertOptions(_Checked):
         "--pyramid/--no-pyramid", panel=OUTPUT, kind=bool | None,
         more="Also their number or their factors, as for `BioWriter`. Formats without levels get "
         "none by default.",
+    )  # fmt: skip
+    factors: tuple[Any, ...] | None = _option(
+        None, "Factors of the lower levels against full size: 2,4,8 or, along Z, Y, X, "
+        "1x2x2,2x4x4.", "--factors", panel=OUTPUT, metavar="LIST", parse=values.parse_factors,
+        more="Also a list of numbers and (z, y, x); the same as a list for ``pyramid``.",
+    )  # fmt: skip
+    downsample_z: str | None = _option(
+        None, "Reduce lower levels along Z too: none, 2, or auto (nearly isotropic first).",
+        "--downsample-z", panel=OUTPUT, metavar="RULE", parse=values.parse_downsample_z,
+        more='For OME-Zarr. "auto" halves the axes with the finest spacing, until the spacings are '
+        "nearly equal, and then all; it needs pixel sizes along X and Z.",
+    )  # fmt: skip
+    smallest: int | None = _option(
+        None, "Halve until both sides are at most this many pixels; default: 512.",
+        "--smallest", "--target-min-size", panel=OUTPUT, metavar="N", kind=int | None, least=1,
+        parse=values.number_from(1),
     )  # fmt: skip
     downsample: str = _option(
         "mean", "Method for lower levels: mean, nearest or mode (for label images).",
@@ -257,7 +277,16 @@ class ConvertOptions(_Checked):
     @property
     def lower_levels(self) -> Pyramid:
         """Lower levels, of a format that has them."""
+        if self.factors is not None:
+            return self.factors
         return True if self.pyramid is None else self.pyramid
+
+    @property
+    def levels(self) -> LevelPlan:
+        """Which lower levels the images get."""
+        from bfbridge.engine.pyramid import level_plan
+
+        return level_plan(self.lower_levels, self.downsample_z, self.smallest)
 
     @property
     def memory_bytes(self) -> int:
@@ -316,8 +345,18 @@ class ConvertOptions(_Checked):
             refuse_unknown(self.target_options, known, writer.name, mine)
         given = {name: v for name, v in self.target_options.items() if v is not None}
         pyramid = self.pyramid
+        if self.factors is not None and pyramid is not None:
+            raise BadArgument("factors= and pyramid= both describe the levels: leave out one.")
+        asked = (self.factors, self.downsample_z, self.smallest)
         if pyramid is None and not writer.supports_levels(target):
+            if asked != (None, None, None):
+                raise Unsupported(
+                    f"{target}: this format has no lower levels, so factors=, downsample_z= and "
+                    "smallest= cannot apply. Write .ome.zarr or .ome.tif."
+                )
             pyramid = False
+        if pyramid is not False:
+            _ = self.levels
         return replace(self, target_options=writer.normalize_options(given), pyramid=pyramid)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge.engine.pyramid import LevelPlan, level_plan
 from bfbridge.engine.selection import USER_AXES
 from bfbridge.errors import BadArgument
 from bfbridge.ome import metadata, roles
@@ -36,6 +37,8 @@ class WritePlan:
     ----------
     pyramid
         False, True, a number of lower levels, or their factors against full size.
+    downsample_z, smallest
+        See `bfbridge.engine.pyramid.LevelPlan`; None for the default.
     downsample
         "mean", "nearest" or "mode". Masks are never averaged: for them "mean" is "nearest".
     fill_value
@@ -51,12 +54,19 @@ class WritePlan:
     """
 
     pyramid: Pyramid = False
+    downsample_z: Any = None
+    smallest: int | None = None
     downsample: str = "mean"
     fill_value: float = 0
     memory: int = DEFAULT_MEMORY
     workers: int = 1
     infer_dtype: bool = False
     backend_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def levels(self) -> LevelPlan:
+        """Which lower levels the images get."""
+        return level_plan(self.pyramid, self.downsample_z, self.smallest)
 
 
 class ImagePlans:

@@ -7,6 +7,7 @@ document consistent and starts the backend in a private folder. After that the p
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,7 +23,7 @@ from bfbridge.backend import Extras, ImageSpec, Level, Shape5, StoredAs, WriterB
 from bfbridge.engine.assembler import LevelAssembler, UnfinishedChunks, level_assemblers
 from bfbridge.engine.casting import cast, castable, checked, checked_number
 from bfbridge.engine.lazy_pixels import LazyPixels
-from bfbridge.engine.pyramid import METHODS, factors_of, plan_levels, steps_between
+from bfbridge.engine.pyramid import METHODS, Step, plan_levels, steps_between
 from bfbridge.engine.selection import Selection, fit_axes, spread
 from bfbridge.engine.tiles import Block, plan, take
 from bfbridge.engine.workers import Background, run
@@ -34,6 +35,7 @@ from bfbridge.errors import (
     IncompleteImage,
     ReadOnlyProperty,
     WriteFailed,
+    Unsupported,
 )
 from bfbridge.files.image_plans import ImagePlans, WritePlan
 from bfbridge.files.single_planes import find_single_stacks, trimmed_specs, untrimmed
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
 __all__ = ["NewFile"]
 
 log = logging.getLogger("bfbridge")
+
+DEPTH, DEEP_SIDE = 16, 256
+"""Default chunk of images whose levels are reduced along Z: as many pixels as 1024 x 1024."""
 
 Array = np.ndarray[Any, Any]
 
@@ -237,20 +242,21 @@ class NewFile:
             finalizers.run_before_later_handlers()  # the backend may have started Java
             return writer
 
-    def _plan_images(self) -> list[tuple[ImageSpec, Sequence[int]]]:
+    def _plan_images(self) -> list[tuple[ImageSpec, Sequence[Step]]]:
         return [self._plan_image(i, extras) for i, extras in enumerate(find_extras(self.ome))]
 
-    def _plan_image(self, index: int, extras: Extras) -> tuple[ImageSpec, Sequence[int]]:
+    def _plan_image(self, index: int, extras: Extras) -> tuple[ImageSpec, Sequence[Step]]:
         y, x, z, c, t = self.shape5(index)
         dtype = self.dtype(index)
         shape: Shape5 = (t, c, z, y, x)
         flat = self.plans.record(index, (Level(shape, shape),))
         levels, stored = self._copies.get(index, ((), ()))
-        steps: Sequence[int] = []
+        steps: Sequence[Step] = []
         if len(levels) < 2:
             chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
-            steps = factors_of(self.wanted.pyramid, y, x)
-            levels = plan_levels(shape, levels[0].chunk if levels else chunk, steps)
+            steps = self.wanted.levels.steps((z, y, x), flat.pixel_size)
+            chunk = self._deep_chunk(levels[0].chunk if levels else chunk, shape, steps)
+            levels = plan_levels(shape, chunk, steps)
         image = self.plans.record(index, levels)
         try:
             checked_number(self.wanted.fill_value, dtype, self.name)
@@ -262,6 +268,26 @@ class NewFile:
         method = "nearest" if averaged and image.is_mask else self.wanted.downsample
         spec = ImageSpec(image, self.wanted.fill_value, method, stored, extras)
         return spec, steps
+
+    def _deep_chunk(self, chunk: Shape5, shape: Shape5, steps: Sequence[Step]) -> Shape5:
+        """Return a chunk that contains whole windows along Z, if levels are reduced along Z.
+
+        Raises
+        ------
+        Unsupported
+            The format has no such levels.
+        """
+        need = math.lcm(*(step[0] for step in steps))
+        if need > 1 and not self.backend.z_levels:
+            raise Unsupported(
+                f"{self.name}: this format has no levels that are reduced along Z. Write "
+                ".ome.zarr, or leave out downsample_z= (--downsample-z) and factors along Z."
+            )
+        t, c, z, y, x = chunk
+        options = self.wanted.backend_options
+        if z % need == 0 or z >= shape[2] or "chunks" in options:
+            return chunk
+        return t, c, -(-DEPTH // need) * need, min(y, DEEP_SIDE), min(x, DEEP_SIDE)
 
     def write_stored(
         self, index: int, level: int, place: Shape5, data: bytes, pixels: Array | None

@@ -204,11 +204,32 @@ def level_factors(levels: Sequence[Level]) -> list[tuple[float, ...]]:
 
 def _step(before: Shape5, after: Shape5) -> list[float]:
     pairs = list(zip(before, after, strict=True))
+    in_plane = _common_factor(pairs[3:])
+    if in_plane is None:
+        return [_common_factor([pair]) or pair[0] / pair[1] for pair in pairs]
+    # A short axis may fit several factors; the one of Y and X is the most likely.
+    others = (
+        in_plane if in_plane > 1 and _fits(pair, int(in_plane)) and pair[0] != pair[1]
+        else _common_factor([pair]) or pair[0] / pair[1]
+        for pair in pairs[:3]
+    )  # fmt: skip
+    return [*others, *(1.0 if a == b else in_plane for a, b in pairs[3:])]
+
+
+def _common_factor(pairs: Sequence[tuple[int, int]]) -> float | None:
+    """Return the whole number by which all sizes that differ were divided; None without one."""
     changed = [pair for pair in pairs if pair[0] != pair[1]]
-    for factor in range(2, _LARGEST_STEP + 1):
-        if all(b in (max(1, a // factor), -(-a // factor)) for a, b in changed):
-            return [1.0 if a == b else float(factor) for a, b in pairs]
-    return [a / b for a, b in pairs]
+    fitting = (
+        float(factor)
+        for factor in range(2, _LARGEST_STEP + 1)
+        if all(_fits(pair, factor) for pair in changed)
+    )
+    return next(fitting, None) if changed else 1.0
+
+
+def _fits(pair: tuple[int, int], factor: int) -> bool:
+    before, after = pair
+    return after in (max(1, before // factor), -(-before // factor))
 
 
 def multiscale_attributes(

@@ -145,7 +145,9 @@ def _make(
     storage = dict(options.target_storage)
     create = partial(
         BioWriter.create, metadata=document, series="all", pyramid=options.lower_levels,
-        downsample=options.downsample, storage_options=storage, **target_options,
+        downsample_z=options.downsample_z, smallest=options.smallest,
+        downsample=options.downsample, fill_value=options.fill_value, storage_options=storage,
+        **target_options,
     )  # fmt: skip
     with _begun(output.target, create, options, overwrite) as place:
         tasks = list(_tasks(place, output.pieces, scalings, target_options, storage))

@@ -124,6 +124,9 @@ def _image(image: model.Image, piece: Piece, br: BioReader) -> model.Image:
     y, x, z, c, t = piece.shape
     pixels.size_y, pixels.size_x, pixels.size_z, pixels.size_c, pixels.size_t = y, x, z, c, t
     place = _places(piece)
+    deep = br.series[piece.series].sizes["Z"] / piece.view(br).sizes["Z"]
+    if deep != 1:
+        place["z"] = {round(z * deep): new for z, new in place["z"].items()}
     starts = {axis: start for axis, start in _starts(piece, br).items() if axis in "xy"}
     pixels.channels = [old.channels[i] for i in place["c"] if i < len(old.channels)]
     pixels.planes = [
@@ -144,7 +147,7 @@ def _image(image: model.Image, piece: Piece, br: BioReader) -> model.Image:
     if old.physical_size_y is not None:
         pixels.physical_size_y = old.physical_size_y * scale_y
     if old.physical_size_z is not None and (step := _step(piece.z)):
-        pixels.physical_size_z = old.physical_size_z * step
+        pixels.physical_size_z = old.physical_size_z * step * deep
     if old.time_increment is not None and t > 1:
         step = _step(piece.t)
         pixels.time_increment = old.time_increment * step if step else None
