@@ -27,7 +27,7 @@ from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.runtime.writer_options import refuse_unknown
 
 if TYPE_CHECKING:
-    from bfbridge.backend import WriterBackend
+    from bfbridge.backend import Quantity, WriterBackend
     from bfbridge.engine.pyramid import LevelPlan, Pyramid
 
 __all__ = [
@@ -164,6 +164,33 @@ class ConvertOptions(_Checked):
         "--scaling", panel=PIXELS, metavar="RULE", parse=values.parse_scaling,
         more='"full" maps range to range, "minmax" the smallest and largest value of the image, '
         '"clip" only limits values. A pair (low, high) is the same as "LOW:HIGH".',
+    )  # fmt: skip
+    pixel_size: tuple[Quantity | None, Quantity | None, Quantity | None] | None = _option(
+        None, "Pixel size of the new images along X, Y, Z: 0.325,0.325,1um; without unit, µm.",
+        "--pixel-size", panel=PIXELS, metavar="X,Y[,Z]", parse=values.parse_pixel_size,
+        more="Also a tuple of numbers, of (number, unit), or of None for axes that are kept.",
+    )  # fmt: skip
+    time_step: Quantity | None = _option(
+        None, "Time between two time points: 5min, 250ms; without unit, seconds.",
+        "--time-step", panel=PIXELS, metavar="TIME", parse=values.parse_time_step,
+        more="Also a number or (number, unit).",
+    )  # fmt: skip
+    name: tuple[str, ...] | None = _option(
+        None, "Name of the new image; once for each image.", "--name", panel=PIXELS,
+        metavar="NAME", kind=list[str] | None, parse=values.parse_names,
+        more="A text, or a list with one for each image.",
+    )  # fmt: skip
+    channel_names: tuple[str, ...] | None = _option(
+        None, "Names of the channels: DAPI,GFP; or once for each channel.", "--channel-name",
+        panel=PIXELS, metavar="NAMES", kind=list[str] | None, parse=values.parse_channel_names,
+        more="A list with one for each channel that is converted.",
+    )  # fmt: skip
+    channel_colors: tuple[tuple[int, int, int], ...] | None = _option(
+        None, "Colours of the channels: 0000FF,lime; or once for each channel.",
+        "--channel-color", panel=PIXELS, metavar="COLORS", kind=list[str] | None,
+        parse=values.parse_colors,
+        more="A list with a hexadecimal number, a CSS name, or (red, green, blue) from 0 to 255 "
+        "for each channel that is converted.",
     )  # fmt: skip
     fill_value: float = _option(
         0, "Value of pixels that no file has, such as gaps between stitched fields; default: 0.",

@@ -379,7 +379,8 @@ def level_assemblers(
     writer, image, spec
         The backend, the number of the image, and its description.
     steps
-        For each lower level that is computed, the factors along Z, Y, X between it and the level before it.
+        For each lower level that is computed, the factors along Z, Y, X between it and the level
+        before it.
     unfinished
         Storage for unfinished chunks.
     stored

@@ -34,8 +34,8 @@ from bfbridge.errors import (
     Closed,
     IncompleteImage,
     ReadOnlyProperty,
-    WriteFailed,
     Unsupported,
+    WriteFailed,
 )
 from bfbridge.files.image_plans import ImagePlans, WritePlan
 from bfbridge.files.single_planes import find_single_stacks, trimmed_specs, untrimmed

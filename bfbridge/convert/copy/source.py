@@ -20,6 +20,7 @@ from bfbridge.convert.locations import Place, exists, folders_of, identity, stor
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.document import document_for
+from bfbridge.convert.plan.overrides import apply_overrides
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
 from bfbridge.convert.plan.scaling import Scaling, plan_scaling
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
@@ -43,6 +44,7 @@ __all__ = [
     "Counter",
     "check_metadata",
     "convert_file",
+    "document_of",
     "kept_output",
     "notes_of",
     "open_source",
@@ -252,9 +254,7 @@ def _make(
     begun = time.perf_counter()
     record = OutputRecord(target=str(output.target))
     scalings = output_scalings(br, output, options)
-    document = document_for(
-        br, output.pieces, scalings, original_metadata=options.original_metadata
-    )
+    document = document_of(br, output, scalings, options)
     with BioWriter(
         output.target,
         max_workers=options.workers,
@@ -297,6 +297,17 @@ def _make(
         record.lost = lost_metadata(document, output.target, options)
     record.seconds = time.perf_counter() - begun
     return record
+
+
+def document_of(
+    br: BioReader, output: Output, scalings: Sequence[Scaling], options: ConvertOptions
+) -> OME:
+    """Return the OME document of a new file."""
+    document = document_for(
+        br, output.pieces, scalings, original_metadata=options.original_metadata
+    )
+    apply_overrides(document, br, output.pieces, options)
+    return document
 
 
 def lost_metadata(document: OME, target: Place, options: ConvertOptions) -> list[str]:
