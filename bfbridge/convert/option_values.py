@@ -30,11 +30,14 @@ __all__ = [
     "parse_part",
     "parse_pixel_size",
     "parse_positions",
+    "parse_project",
     "parse_scaling",
     "parse_series",
     "parse_size",
     "parse_split",
+    "parse_stitch",
     "parse_suffix",
+    "parse_swap",
     "parse_time_step",
     "reader_arguments",
     "switch",
@@ -112,7 +115,7 @@ def _length(unit: str, name: str) -> str:
     from bfbridge.ome.units import LENGTHS, length_symbol
 
     symbol = length_symbol(unit)
-    if symbol not in LENGTHS:
+    if symbol is None or symbol not in LENGTHS:
         raise BadArgument(
             f"{name}: {unit!r} is no unit of length. Use nm, um, mm or others of OME."
         )
@@ -181,10 +184,51 @@ def _color(value: Any, name: str) -> tuple[int, int, int]:
         else:
             red, green, blue, _ = (round(part) for part in parse_color(text))
         return red, green, blue
-    parts = [int(n) for n in value if isinstance(n, Integral) and 0 <= n <= 255]
+    whole = [int(n) for n in value if isinstance(n, Integral)]
+    parts = [n for n in whole if 0 <= n <= 255]
     if len(parts) != 3 or len(value) != 3:
         raise BadArgument(f"{name}: {value!r} is no colour: give (red, green, blue), 0 to 255.")
     return parts[0], parts[1], parts[2]
+
+
+def parse_swap(value: Any, name: str) -> tuple[str, ...]:
+    """Read pairs of axes: "zt", "zt,zc", or a list of such texts.
+
+    Raises
+    ------
+    BadArgument
+        A pair is not two of z, c and t.
+    """
+    parts = value.split(",") if isinstance(value, str) else _listed(value, (str,))
+    pairs = [part.strip().lower() for part in parts or ["?"] * (parts is None)]
+    for pair in pairs:
+        if len(pair) != 2 or len(set(pair)) != 2 or not set(pair) <= set("zct"):
+            raise BadArgument(f"{name}={value!r}: give two of z, c and t, such as zt.")
+    return tuple(pairs)
+
+
+def parse_stitch(value: Any, name: str) -> str | None:
+    """Return how overlaps are made; True is "last", False is None."""
+    from bfbridge.files.rearranged import OVERLAPS
+
+    if isinstance(value, bool):
+        return "last" if value else None
+    if value not in OVERLAPS:
+        raise BadArgument(f"{name}={value!r}: use one of {', '.join(OVERLAPS)}.")
+    return str(value)
+
+
+def parse_project(value: Any, name: str) -> tuple[str, str]:
+    """Return the method and the axis of a projection; a text such as "max z" is split."""
+    from bfbridge.files.rearranged import PROJECTIONS
+
+    parts = value.split() if isinstance(value, str) else _listed(value, (str,))
+    found = [part.lower() for part in parts or ()]
+    if len(found) != 2 or found[0] not in PROJECTIONS or found[1] not in ("z", "c", "t"):
+        raise BadArgument(
+            f"{name}={value!r}: give one of {', '.join(PROJECTIONS)}, then z, c or t."
+        )
+    return found[0], found[1]
 
 
 def parse_number(value: Any, name: str) -> float:
@@ -198,7 +242,7 @@ def parse_number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise BadArgument(f"{name}={value!r}: give a number.")
     number = float(value)
-    return int(value) if number.is_integer() else number
+    return int(number) if number.is_integer() else number
 
 
 def parse_downsample_z(value: Any, name: str) -> str:

@@ -29,6 +29,7 @@ from bfbridge.runtime.writer_options import refuse_unknown
 if TYPE_CHECKING:
     from bfbridge.backend import Quantity, WriterBackend
     from bfbridge.engine.pyramid import LevelPlan, Pyramid
+    from bfbridge.files.rearranged import Changes
 
 __all__ = [
     "TARGET_OPTIONS",
@@ -148,6 +149,37 @@ class ConvertOptions(_Checked):
     crop: tuple[int, int, int, int] | None = _option(
         None, "X,Y,WIDTH,HEIGHT in pixels of the level that is read.", "--crop", panel=SELECTION,
         metavar="BOX", parse=values.parse_crop,
+    )  # fmt: skip
+    swap: tuple[str, ...] = _option(
+        tuple, "Exchange the meanings of two axes of Z, C, T: zt; or of several pairs: zt,zc.",
+        "--swap", panel=SELECTION, metavar="AXES", parse=values.parse_swap,
+        more="Other options use the new axes. The spacing of an exchanged axis is dropped, and so "
+        "are channel names if C is exchanged.",
+    )  # fmt: skip
+    stitch: str | None = _option(
+        None, "Fuse the fields of each well, or the tiles of each scene, on their positions; where "
+        "fields overlap: last, mean or max.", "--stitch", panel=SELECTION, metavar="OVERLAP",
+        parse=values.parse_stitch,
+        more="True is the same as \"last\". Without a plate or scenes, all images of the same "
+        "size and type are fields of one image.",
+    )  # fmt: skip
+    autostitch: bool | None = _option(
+        None, "Whether the tiles of a CZI mosaic are one image; default: as in the file.",
+        "--autostitch/--no-autostitch", panel=SELECTION, kind=bool | None, parse=values.switch,
+        more="Bio-Formats' option zeissczi.autostitch.",
+    )  # fmt: skip
+    split_rgb: bool = _option(
+        False, "Write the samples of RGB images as separate channels.", "--split-rgb",
+        panel=SELECTION, kind=bool, parse=values.switch,
+    )  # fmt: skip
+    merge_channels: bool = _option(
+        False, "Write each three channels as red, green and blue of one RGB channel.",
+        "--merge-channels", "--rgb", panel=SELECTION, kind=bool, parse=values.switch,
+    )  # fmt: skip
+    project: tuple[str, str] | None = _option(
+        None, "Project along an axis: max, min or mean; then z, c or t.", "--project",
+        panel=SELECTION, metavar="METHOD AXIS", kind=tuple[str, str] | None,
+        parse=values.parse_project, more='A pair such as ("max", "z").',
     )  # fmt: skip
     split: tuple[str, ...] = _option(
         tuple, "Write a file for each position: some of series,c,t,z with commas.",
@@ -335,7 +367,28 @@ class ConvertOptions(_Checked):
     def reader_arguments(self) -> dict[str, Any]:
         """Keyword arguments of `BioReader` beside its backend and workers."""
         storage = self.source_storage
-        return {**self.reader_options, **({"storage_options": storage} if storage else {})}
+        found = {**self.reader_options, **({"storage_options": storage} if storage else {})}
+        if self.autostitch is not None:
+            own = dict(found.get("options") or {})
+            found["options"] = {**own, "zeissczi.autostitch": self.autostitch}
+        return found
+
+    @property
+    def changes(self) -> Changes:
+        """How the images of a source are rearranged before the other options apply."""
+        from bfbridge.files.rearranged import Changes
+
+        return Changes(
+            stitch=self.stitch, fill_value=self.fill_value, swap=self.swap,
+            split_rgb=self.split_rgb, merge_channels=self.merge_channels, project=self.project,
+        )  # fmt: skip
+
+    def rearranged(self, source: Any) -> Any:
+        """Return a source with the changes of its images, for `BioReader`."""
+        from bfbridge.files.rearranged import Rearranged
+
+        changes = self.changes
+        return Rearranged(source, changes) if changes else source
 
     @property
     def fingerprint(self) -> str:
@@ -371,6 +424,7 @@ class ConvertOptions(_Checked):
             known = [*writer.option_names, *TARGET_OPTIONS]
             refuse_unknown(self.target_options, known, writer.name, mine)
         given = {name: v for name, v in self.target_options.items() if v is not None}
+        _ = self.changes
         pyramid = self.pyramid
         if self.factors is not None and pyramid is not None:
             raise BadArgument("factors= and pyramid= both describe the levels: leave out one.")

@@ -309,7 +309,8 @@ def reduce_block(block: Array, factor: int | Step, method: str) -> Array:
     """
     step = _as_step(factor)
     if block.ndim < 3:
-        return reduce_block(block[None], step, method)[0]
+        flat: Array = reduce_block(block[None], step, method)[0]
+        return flat
     if method == "nearest":
         z, y, x = step
         return block[..., ::z, ::y, ::x]
@@ -408,8 +409,9 @@ def _mode(block: Array, step: Step) -> Array:
     for candidate, box in parts:
         votes = np.zeros(candidate.shape, np.int32)
         for other, theirs in parts:
-            both = tuple(slice(min(a.stop, b.stop)) for a, b in zip(box, theirs, strict=True))
-            votes[(..., *both)] += other[(..., *both)] == candidate[(..., *both)]
+            d, r, c = (slice(min(a.stop, b.stop)) for a, b in zip(box, theirs, strict=True))
+            same = other[..., d, r, c] == candidate[..., d, r, c]
+            votes[..., d, r, c] += same
         known, seen = best[(..., *box)], frequency[(..., *box)]
         better = (votes > seen) | ((votes == seen) & (candidate < known))
         known[better] = candidate[better]

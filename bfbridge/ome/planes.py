@@ -7,18 +7,22 @@ each image get those computed here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from bfbridge.backend import Quantity
+from bfbridge.errors import BadArgument
+from bfbridge.ome.metadata import convert_length
 from bfbridge.ome.units import TIMES
 
 if TYPE_CHECKING:
     from ome_types import model
 
-__all__ = ["first_position", "measured_time_step", "time_step_of"]
+    from bfbridge.backend import Image
+
+__all__ = ["corners", "first_position", "measured_time_step", "time_step_of"]
 
 TOLERANCE: Final = 0.05
 """Intervals are regular if each differs from their mean by at most this part of it."""
@@ -77,6 +81,71 @@ def first_position(pixels: model.Pixels) -> Mapping[str, Quantity]:
             unit = _symbol(getattr(first, f"position_{axis}_unit"))
             found[axis] = Quantity(float(value), unit)
     return found
+
+
+def corners(
+    images: Sequence[Image],
+    pixels: Sequence[model.Pixels | None],
+    numbers: Sequence[int],
+    name: str,
+) -> list[tuple[float, float]]:
+    """Return where images lie among each other: (y, x) of each in pixels.
+
+    Pixel coordinates of the file come first, else the positions of the first planes are used. If no
+    image has a position along one axis, and no two share one along the other, the images are taken
+    to lie in one row or column.
+
+    Parameters
+    ----------
+    images
+        Records of the images.
+    pixels
+        Their Pixels elements, None where unknown; not used if every image has pixel coordinates.
+    numbers, name
+        Numbers of the images, and the name of the file, for messages.
+
+    Raises
+    ------
+    BadArgument
+        A position is missing, or its unit cannot be converted to pixels.
+    """
+    placements = [(at.y, at.x) for image in images if (at := image.placement) is not None]
+    if len(placements) == len(images):
+        return [(float(y), float(x)) for y, x in placements]
+    stage = [dict(first_position(each)) if each is not None else {} for each in pixels]
+    for axis, other in ("yx", "xy"):
+        told = {place[other].value for place in stage if other in place}
+        if len(told) == len(images) > 1 and not any(axis in place for place in stage):
+            zero = {axis: Quantity(0.0, "pixel")}
+            stage = [{**place, **zero} for place in stage]
+    return [
+        _corner(image, place, f"{name}: image {number}")
+        for image, place, number in zip(images, stage, numbers, strict=True)
+    ]
+
+
+def _corner(image: Image, placed: Mapping[str, Quantity], where: str) -> tuple[float, float]:
+    found = []
+    for axis in "yx":
+        pixel: Quantity | None = getattr(image.pixel_size, axis)
+        position = placed.get(axis)
+        if position is not None and position.unit == "pixel":
+            found.append(position.value)
+            continue
+        if position is None or pixel is None:
+            raise BadArgument(
+                f"{where} has no position along {axis}, or no pixel size, so its position among "
+                "other images is unknown."
+            )
+        try:
+            found.append(convert_length(position, pixel.unit) / pixel.value)
+        except BadArgument as error:
+            raise BadArgument(
+                f"{where} is at {axis} = {position.value:g} {position.unit}, which cannot be "
+                f"converted to pixels of {pixel.value:g} {pixel.unit}, so its position among other "
+                "images is unknown."
+            ) from error
+    return found[0], found[1]
 
 
 def _symbol(unit: Any) -> str:

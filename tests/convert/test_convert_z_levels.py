@@ -155,5 +155,10 @@ def test_formats_without_such_levels(tmp_path: Path) -> None:
     made = source(tmp_path / "a.ome.tif")
     with pytest.raises(Unsupported, match="reduced along Z"):
         convert(made, tmp_path / "b.ome.tif", downsample_z="2", smallest=20)
+
+
+@pytest.mark.java
+def test_formats_without_levels(tmp_path: Path) -> None:
+    made = source(tmp_path / "a.ome.tif")
     with pytest.raises(Unsupported, match="no lower levels"):
         convert(made, tmp_path / "b.png", smallest=20, z=0, channels=0)

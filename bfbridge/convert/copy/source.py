@@ -87,7 +87,8 @@ def open_source(source: Any, options: ConvertOptions) -> BioReader:
     """Open a source for a conversion: without a cache, unless a crop cuts through chunks."""
     cache = 0 if options.crop is None else options.memory_bytes // 4
     arguments = {"cache": cache, **options.reader_arguments}
-    return BioReader(source, max_workers=options.workers, backend=options.backend, **arguments)
+    given = options.rearranged(source)
+    return BioReader(given, max_workers=options.workers, backend=options.backend, **arguments)
 
 
 def convert_file(
