@@ -143,7 +143,8 @@ class BioReader(BfioNames, ImageView):
         backend_options = {str(key): value for key, value in (options or {}).items()}
         changes = None
         if isinstance(file_path, Rearranged):
-            file_path, changes = file_path.source, file_path.changes
+            changes = file_path.changes
+            file_path = file_path.source
         plan = plan_series(file_path, storage_options)
         if isinstance(file_path, ArrayImages):
             source, backend = file_path.source, "array"

@@ -460,6 +460,13 @@ class RunOptions(_Checked):
         "--suffix", panel=OUTPUT, metavar="SUFFIX", kind=str, parse=values.parse_suffix,
         more="Such as .ome.tif or .ome.zarr.",
     )  # fmt: skip
+    table: Any = _option(
+        None, "CSV or JSON file with options for single files: a column 'source', and others named "
+        "as options.", "--table", panel=SOURCES, metavar="PATH",
+        more="Also a list of mappings. An empty cell is an option that is not given. Names are "
+        "those of the parameters or of the command line; options of the whole run, ``split`` and "
+        "``target_backend`` are excluded.",
+    )  # fmt: skip
     pattern: str | None = _option(
         None, "File pattern that names in searched folders must match.", "--pattern",
         panel=SOURCES, metavar="PATTERN",

@@ -87,7 +87,7 @@ class SwappedAxes(Wrapper):
     def _swap(self, pixels: model.Pixels, image: Image) -> None:
         from ome_types import model
 
-        first, second = self._pair
+        first, second = self._pair[0], self._pair[1]
         t, c, z, _, _ = image.levels[0].shape
         pixels.size_t, pixels.size_c, pixels.size_z = t, c, z
         for plane in pixels.planes:

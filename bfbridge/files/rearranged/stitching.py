@@ -188,7 +188,8 @@ class Stitched(Wrapper):
                 kept.update(sample.id for sample in well.well_samples)
             for run in plate.plate_acquisitions:
                 run.well_sample_refs = [r for r in run.well_sample_refs if r.id in kept]
-        for holder in (*ome.datasets, *ome.folders):
+        holders: list[Any] = [*ome.datasets, *ome.folders]
+        for holder in holders:
             holder.image_refs = [
                 ref for ref in holder.image_refs if merged.get(ref.id, ("", True))[1]
             ]
