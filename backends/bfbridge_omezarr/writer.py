@@ -12,7 +12,7 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs
 from bfbridge.chunked_store import ResumedWriter
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
-from bfbridge.ngff.documents import group_documents, to_json
+from bfbridge.ngff.documents import group_documents, multiscales_without_axes, to_json
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, placed, time_step
 from bfbridge.ome.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
@@ -333,9 +333,11 @@ class StoreWriter(ResumedWriter):
             step = time_step(spec, self._ome, i)
             windows = self._windows[i].found[: spec.image.levels[0].shape[1]]
             described = placed(spec, self._ome, i)
-            documents[group] = image_attributes(
-                group, described, windows, self._options.version, step
-            )
+            found = image_attributes(group, described, windows, self._options.version, step)
+            if self._options.drop_axes:
+                # Of the sizes with which the arrays were started; `trim` may have reduced them.
+                found = multiscales_without_axes(found, self._levels[i][0].kept)
+            documents[group] = found
         return documents
 
     @property

@@ -537,6 +537,10 @@ TARGET_OPTIONS: Mapping[str, Option] = {
         "Write images of wells as a plate; default: if they are of several wells.",
         flags=("--hcs/--no-hcs",), panel=OUTPUT, kind=bool | None,
     ),
+    "drop_axes": Option(
+        "Leave out T, C and Z where their length is 1, in OME-Zarr.", flags=("--drop-axes",),
+        panel=OUTPUT, kind=bool | None,
+    ),
 }  # fmt: skip
 
 

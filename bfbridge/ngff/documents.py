@@ -27,11 +27,14 @@ __all__ = [
     "dimension_names",
     "fill_json",
     "group_documents",
+    "kept_axes",
     "label_attributes",
     "level_factors",
     "multiscale_attributes",
+    "multiscales_without_axes",
     "shard_shape",
     "to_json",
+    "without_axes",
 ]
 
 Version = Literal["0.4", "0.5"]
@@ -125,6 +128,55 @@ def array_document(
         "attributes": {},
         "dimension_names": dimension_names(),
     }
+
+
+def kept_axes(shape: Shape5) -> tuple[int, ...]:
+    """Return the places of the axes that are written if those of length 1 are dropped.
+
+    NGFF requires two axes of type space, so Y and X are always written.
+    """
+    return tuple(place for place, size in enumerate(shape) if size > 1 or place >= 3)
+
+
+def without_axes(document: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    """Return an array's document with some of the five axes only.
+
+    The bytes of chunks stay the same, because the other axes have length 1.
+    """
+    found = dict(document)
+    for name in ("shape", "chunks", "dimension_names"):
+        if name in found:
+            found[name] = [found[name][place] for place in kept]
+    if "chunk_grid" in found:
+        found["chunk_grid"] = _with_chunk(found["chunk_grid"], kept)
+        found["codecs"] = [
+            _with_chunk(codec, kept) if codec["name"] == "sharding_indexed" else codec
+            for codec in found["codecs"]
+        ]
+    return found
+
+
+def _with_chunk(entry: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    settings = dict(entry["configuration"])
+    settings["chunk_shape"] = [settings["chunk_shape"][place] for place in kept]
+    return {**entry, "configuration": settings}
+
+
+def multiscales_without_axes(attributes: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    """Return the attributes of an image with some of the five axes only."""
+    (entry,) = attributes["multiscales"]
+    datasets = []
+    for dataset in entry["datasets"]:
+        transforms = [
+            {"type": kind, kind: [transform[kind][place] for place in kept]}
+            for transform in dataset["coordinateTransformations"]
+            for kind in [transform["type"]]
+        ]
+        # A translation along a dropped axis may have been the only one.
+        transforms = [t for t in transforms if t["type"] == "scale" or any(t["translation"])]
+        datasets.append({**dataset, "coordinateTransformations": transforms})
+    axes = [entry["axes"][place] for place in kept]
+    return {**attributes, "multiscales": [{**entry, "axes": axes, "datasets": datasets}]}
 
 
 def dimension_names() -> list[str]:
