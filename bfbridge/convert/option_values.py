@@ -25,6 +25,8 @@ __all__ = [
     "parse_crop",
     "parse_downsample_z",
     "parse_factors",
+    "parse_flip",
+    "parse_length",
     "parse_names",
     "parse_number",
     "parse_part",
@@ -105,20 +107,25 @@ def parse_pixel_size(value: Any, name: str) -> tuple[Quantity | None, ...]:
     pairs = [None if part in (None, "") else _split_quantity(part, name) for part in parts]
     last = pairs[-1][1] if is_text and pairs[-1] is not None else None
     sizes = [
-        None if pair is None else Quantity(pair[0], _length(pair[1] or last or "µm", name))
+        None if pair is None else Quantity(pair[0], parse_length(pair[1] or last or "µm", name))
         for pair in pairs
     ]
     return (*sizes, *(None,) * (3 - len(sizes)))
 
 
-def _length(unit: str, name: str) -> str:
+def parse_length(value: Any, name: str) -> str:
+    """Return OME's symbol of a unit of length.
+
+    Raises
+    ------
+    BadArgument
+        It is not one.
+    """
     from bfbridge.ome.units import LENGTHS, length_symbol
 
-    symbol = length_symbol(unit)
+    symbol = length_symbol(value) if isinstance(value, str) else None
     if symbol is None or symbol not in LENGTHS:
-        raise BadArgument(
-            f"{name}: {unit!r} is no unit of length. Use nm, um, mm or others of OME."
-        )
+        raise BadArgument(f"{name}: {value!r} is no unit of length, such as nm, um or mm.")
     return symbol
 
 
@@ -205,6 +212,14 @@ def parse_swap(value: Any, name: str) -> tuple[str, ...]:
         if len(pair) != 2 or len(set(pair)) != 2 or not set(pair) <= set("zct"):
             raise BadArgument(f"{name}={value!r}: give two of z, c and t, such as zt.")
     return tuple(pairs)
+
+
+def parse_flip(value: Any, name: str) -> str:
+    """Return axes of the stage: "", "x", "y" or "xy"."""
+    axes = value.lower() if isinstance(value, str) else "?"
+    if not set(axes) <= set("xy") or len(set(axes)) < len(axes):
+        raise BadArgument(f"{name}={value!r}: give y, x or xy.")
+    return axes
 
 
 def parse_stitch(value: Any, name: str) -> str | None:

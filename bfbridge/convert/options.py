@@ -163,6 +163,16 @@ class ConvertOptions(_Checked):
         more="True is the same as \"last\". Without a plate or scenes, all images of the same "
         "size and type are fields of one image.",
     )  # fmt: skip
+    position_unit: str | None = _option(
+        None, "Unit of stage positions whose unit the file does not know (reference frame): um.",
+        "--position-unit", panel=PIXELS, metavar="UNIT", parse=values.parse_length,
+    )  # fmt: skip
+    flip_stage: str = _option(
+        "", "Axes along which the stage runs against the pixels, for --stitch: y, x or xy.",
+        "--flip-stage", panel=SELECTION, metavar="AXES", kind=str, parse=values.parse_flip,
+        more="OME does not define the directions of the stage; where rows of fields are in reverse "
+        "order, give y.",
+    )  # fmt: skip
     autostitch: bool | None = _option(
         None, "Whether the tiles of a CZI mosaic are one image; default: as in the file.",
         "--autostitch/--no-autostitch", panel=SELECTION, kind=bool | None, parse=values.switch,
@@ -379,6 +389,7 @@ class ConvertOptions(_Checked):
         from bfbridge.files.rearranged import Changes
 
         return Changes(
+            position_unit=self.position_unit, flip_stage=self.flip_stage,
             stitch=self.stitch, fill_value=self.fill_value, swap=self.swap,
             split_rgb=self.split_rgb, merge_channels=self.merge_channels, project=self.project,
         )  # fmt: skip

@@ -143,7 +143,8 @@ def _corner(image: Image, placed: Mapping[str, Quantity], where: str) -> tuple[f
             raise BadArgument(
                 f"{where} is at {axis} = {position.value:g} {position.unit}, which cannot be "
                 f"converted to pixels of {pixel.value:g} {pixel.unit}, so its position among other "
-                "images is unknown."
+                "images is unknown. If you know the unit of the stage, position_unit= "
+                "(--position-unit) of convert sets it."
             ) from error
     return found[0], found[1]
 

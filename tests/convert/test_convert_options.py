@@ -96,6 +96,7 @@ def test_the_fingerprint_has_what_changes_files(kind: type[ConvertOptions]) -> N
         "factors": (2, 4), "downsample_z": "2", "smallest": 5, "pixel_size": (1, 1), "time_step": 2,
         "channel_colors": "red", "swap": "zt", "stitch": "max", "project": ("max", "z"),
         "fill_value": 1, "autostitch": True, "compare_metadata": True,
+        "position_unit": "um", "flip_stage": "y",
     }  # fmt: skip
     plain = kind()
     for field in fields(kind):

@@ -97,7 +97,7 @@ PLACES = {"A1": [(0.0, 0.0), (0.0, 17.5), (12.0, 0.0)], "B3": [(100.0, 50.0), (1
 WELLS = [(0, 0), (1, 2)]
 
 
-def plate(path: Path, positions: bool = True, tile: tuple[int, int] = (31, 42)) -> Path:
+def plate(path: Path, positions: bool = True, unit: str = "µm") -> Path:
     """A plate: two wells with fields that overlap; positions in micrometres, pixels of 0.5."""
     from ome_types.model import (
         ImageRef,
@@ -110,7 +110,7 @@ def plate(path: Path, positions: bool = True, tile: tuple[int, int] = (31, 42)) 
     )
 
     places = [place for fields in PLACES.values() for place in fields]
-    base = BioReader(source(path.with_name("field.ome.tif"), PIXELS[: tile[0], : tile[1], :2]))
+    base = BioReader(source(path.with_name("field.ome.tif"), PIXELS[:, :, :2]))
     ome = base.ome.model_copy(deep=True)
     first, images, samples = ome.images[0], [], []
     for number, (y, x) in enumerate(places):
@@ -119,7 +119,7 @@ def plate(path: Path, positions: bool = True, tile: tuple[int, int] = (31, 42)) 
         if positions:
             image.pixels.planes = [
                 Plane(the_z=z, the_c=c, the_t=t, position_x=x, position_y=y,
-                      position_x_unit="µm", position_y_unit="µm")
+                      position_x_unit=unit, position_y_unit=unit)
                 for t in range(2) for c in range(3) for z in range(2)
             ]  # fmt: skip
         images.append(image)
@@ -139,18 +139,18 @@ def plate(path: Path, positions: bool = True, tile: tuple[int, int] = (31, 42)) 
     ome.plates = [Plate(id="Plate:0", name="p", wells=wells, plate_acquisitions=[run])]
     with BioWriter(path, metadata=ome, series="all") as bw:
         for number, image in enumerate(bw.series):
-            image[:] = field(number, tile)
+            image[:] = field(number)
     return path
 
 
-def field(number: int, tile: tuple[int, int] = (31, 42)) -> np.ndarray[Any, Any]:
-    return (PIXELS[: tile[0], : tile[1], :2] + 1000 * number).astype(np.uint16)
+def field(number: int) -> np.ndarray[Any, Any]:
+    return (PIXELS[:, :, :2] + 1000 * number).astype(np.uint16)
 
 
-def fused(well: str, overlap: str, fill: int) -> np.ndarray[Any, Any]:
+def fused(well: str, overlap: str, fill: int, down: int = 1) -> np.ndarray[Any, Any]:
     """The mosaic by numpy alone."""
     offset = 0 if well == "A1" else len(PLACES["A1"])
-    places = np.array(PLACES[well]) / 0.5
+    places = np.array(PLACES[well]) / 0.5 * (down, 1)
     places = np.rint(places - places.min(axis=0)).astype(int)
     height, width = places.max(axis=0) + np.array((31, 42))
     layers = np.full((len(places), height, width, 2, 3, 2), np.nan)
@@ -224,6 +224,9 @@ def test_field_by_field_and_acquisitions(tmp_path: Path) -> None:
         ({"merge_channels": True, "split_rgb": True}, "exclude each other"),
         ({"fill_value": "a"}, "give a number"),
         ({"autostitch": True}, "autostitch"),
+        ({"flip_stage": "z", "stitch": True}, "y, x or xy"),
+        ({"flip_stage": "y"}, "give stitch="),
+        ({"position_unit": "s"}, "no unit of length"),
     ],
 )
 def test_invalid_changes(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -246,3 +249,18 @@ def test_rgb_has_no_axes_to_swap_or_project(tmp_path: Path) -> None:
 def test_fields_without_position(tmp_path: Path) -> None:
     with pytest.raises(BadArgument, match="image 0 has no position along y"):
         convert(plate(tmp_path / "p.ome.tif", False), tmp_path / "b.ome.tif", stitch=True)
+
+
+def test_positions_in_a_reference_frame(tmp_path: Path) -> None:
+    made = plate(tmp_path / "p.ome.tif", unit="reference frame")
+    with pytest.raises(BadArgument, match="--position-unit"):
+        convert(made, tmp_path / "b.ome.tif", stitch=True)
+    with converted(tmp_path, made, stitch=True, position_unit="um", flip_stage="y") as br:
+        for number, well in enumerate(PLACES):
+            assert np.array_equal(br.series[number][:], fused(well, "last", 0, -1))
+        plane = br.ome.images[1].pixels.planes[0]
+        assert (plane.position_y, plane.position_y_unit.value) == (110.0, "µm")
+    convert(made, tmp_path / "c.ome.tif", position_unit="µm")
+    with BioReader(tmp_path / "c.ome.tif") as br:
+        assert br.ome.images[1].pixels.planes[0].position_x_unit.value == "µm"
+        assert np.array_equal(br.series[1][:], field(1))

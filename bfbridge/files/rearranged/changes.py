@@ -19,6 +19,10 @@ class Changes:
 
     Attributes
     ----------
+    position_unit
+        Unit of length of stage positions whose unit the file does not know; None if not known.
+    flip_stage
+        Axes of the stage, of "x" and "y", that run against those of the pixels.
     stitch
         How pixels are made where fields overlap: "last", "mean" or "max"; None without stitching.
     fill_value
@@ -31,6 +35,8 @@ class Changes:
         Method and axis of a projection, or None.
     """
 
+    position_unit: str | None = None
+    flip_stage: str = ""
     stitch: str | None = None
     fill_value: float = 0
     swap: tuple[str, ...] = ()
@@ -41,10 +47,16 @@ class Changes:
     def __post_init__(self) -> None:
         if self.split_rgb and self.merge_channels:
             raise BadArgument("split_rgb and merge_channels exclude each other: give one of them.")
+        if self.flip_stage and self.stitch is None:
+            raise BadArgument(
+                "flip_stage= (--flip-stage) describes how fields are placed: give stitch= "
+                "(--stitch) too."
+            )
 
     def __bool__(self) -> bool:
+        axes = self.swap or self.project
         return bool(
-            self.stitch or self.swap or self.split_rgb or self.merge_channels or self.project
+            axes or self.position_unit or self.stitch or self.split_rgb or self.merge_channels
         )
 
 

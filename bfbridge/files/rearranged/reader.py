@@ -12,6 +12,7 @@ from bfbridge.files.rearranged.changes import Changes
 from bfbridge.files.rearranged.projection import Projected
 from bfbridge.files.rearranged.samples import MergedChannels, SplitSamples
 from bfbridge.files.rearranged.stitching import Stitched
+from bfbridge.files.rearranged.units import PositionUnits
 from bfbridge.files.rearranged.wrapper import Wrapper
 from bfbridge.storage.source import Source
 
@@ -38,8 +39,10 @@ class RearrangedReader(Wrapper):
 
 
 def _changed(inner: ReaderBackend, changes: Changes, name: str) -> ReaderBackend:
+    if changes.position_unit is not None:
+        inner = PositionUnits(inner, changes.position_unit)
     if changes.stitch is not None:
-        inner = Stitched(inner, changes.stitch, changes.fill_value, name)
+        inner = Stitched(inner, changes.stitch, changes.fill_value, changes.flip_stage, name)
     for pair in changes.swap:
         inner = SwappedAxes(inner, pair)
     if changes.split_rgb:

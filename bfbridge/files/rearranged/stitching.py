@@ -56,6 +56,8 @@ class Stitched(Wrapper):
         Pixels where fields overlap: those of the "last" field, or the "mean" or "max" of all.
     fill
         Value of pixels outside all fields.
+    flip
+        Axes of the stage, of "x" and "y", that run against those of the pixels.
     name
         Name of the file, for messages.
 
@@ -65,7 +67,9 @@ class Stitched(Wrapper):
         There is nothing to stitch, fields differ in size or type, or a position is unknown.
     """
 
-    def __init__(self, inner: ReaderBackend, overlap: str, fill: float, name: str) -> None:
+    def __init__(
+        self, inner: ReaderBackend, overlap: str, fill: float, flip: str, name: str
+    ) -> None:
         self._overlap, self._fill = overlap, fill
         groups = _groups(inner)
         if all(len(group) < 2 for group in groups.values()):
@@ -73,7 +77,7 @@ class Stitched(Wrapper):
                 f"{name}: stitch: no well, scene or file has several fields of the same size and "
                 "type, so there is nothing to stitch."
             )
-        self._mosaics = [_mosaic(inner, key, group, name) for key, group in groups.items()]
+        self._mosaics = [_mosaic(inner, key, group, flip, name) for key, group in groups.items()]
         self._others = [i for i, image in enumerate(inner.images) if image.role != "image"]
         new = {mosaic.fields[0]: n for n, mosaic in enumerate(self._mosaics)}
         owner = {f: new[m.fields[0]] for m in self._mosaics for f in m.fields}
@@ -243,7 +247,9 @@ def _letters(row: int) -> str:
     return text
 
 
-def _mosaic(inner: ReaderBackend, key: Any, fields: tuple[int, ...], name: str) -> _Mosaic:
+def _mosaic(
+    inner: ReaderBackend, key: Any, fields: tuple[int, ...], flip: str, name: str
+) -> _Mosaic:
     ome = inner.ome()
     shown = key if isinstance(key, str) else inner.images[fields[0]].name
     if len(fields) == 1:
@@ -251,6 +257,9 @@ def _mosaic(inner: ReaderBackend, key: Any, fields: tuple[int, ...], name: str) 
     images = [inner.images[number] for number in fields]
     pixels = [ome.images[n].pixels if n < len(ome.images) else None for n in fields]
     placed = corners(images, pixels, fields, name)
+    if any(image.placement is None for image in images):
+        down, right = (-1 if axis in flip else 1 for axis in "yx")
+        placed = [(down * y, right * x) for y, x in placed]
     top, left = min(y for y, _ in placed), min(x for _, x in placed)
     places = tuple((round(y - top), round(x - left)) for y, x in placed)
     return _Mosaic(fields, places, shown)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region, Shape5
+from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region, Shape5, StoredAs
 from bfbridge.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -52,6 +52,18 @@ class Wrapper(ReaderBackend):
     def read(self, region: Region, out: Array) -> None:
         """Fill `out` from the inner backend."""
         self._inner.read(region, out)
+
+    def reads_parts(self, image: int, level: int) -> bool:
+        """Whether crops of an image that is unchanged are fast."""
+        return self._is_same(image) and self._inner.reads_parts(image, level)
+
+    def stored_as(self, image: int, level: int) -> StoredAs | None:
+        """Return the encoding of an image that is unchanged."""
+        return self._inner.stored_as(image, level) if self._is_same(image) else None
+
+    def read_stored(self, image: int, level: int, index: Shape5) -> bytes | None:
+        """Return a stored chunk of an image that is unchanged."""
+        return self._inner.read_stored(image, level, index)
 
     def icc_profile(self, image: int) -> bytes | None:
         """Return the profile of an image that is unchanged."""
