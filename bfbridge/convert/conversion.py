@@ -309,8 +309,9 @@ def _convert_batch(
     writer = _writer_into(folder, run.suffix, options)
     options = _for_run(options.for_writer(writer, f"x{run.suffix}"), run, reported=True)
     table = read_table(run.table or ())
-    listed = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
-    listed = listed or table.sources
+    listed: list[Any] = (
+        [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    ) or table.sources
     watcher = run.watcher or Watcher()
     place = place_of(run.report) if run.report else report_path(folder, run.part)
     history = read_history(place, folder, options.target_storage)

@@ -37,7 +37,7 @@ def describe(br: BioReader, more: Collection[str] = ()) -> dict[str, Any]:
     more
         Further parts: "original", "planes", "min_max".
     """
-    description = {
+    description: dict[str, Any] = {
         "file": br.source_name,
         "backend": br.backend,
         "backend_reason": br.backend_reason,
