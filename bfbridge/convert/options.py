@@ -18,11 +18,25 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.convert import option_values as values
+from bfbridge.convert.option_kinds import (
+    ADVANCED,
+    OUTPUT,
+    PANELS,
+    PIXELS,
+    REMOTE,
+    RUN,
+    SELECTION,
+    SOURCES,
+    TARGET_OPTIONS,
+    Option,
+    option_of,
+)
+from bfbridge.convert.option_kinds import declare as _option
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.runtime.writer_options import refuse_unknown
 
@@ -32,6 +46,11 @@ if TYPE_CHECKING:
     from bfbridge.files.rearranged import Changes
 
 __all__ = [
+    "ADVANCED",
+    "OUTPUT",
+    "PANELS",
+    "RUN",
+    "SOURCES",
     "TARGET_OPTIONS",
     "ConvertOptions",
     "Option",
@@ -45,57 +64,6 @@ __all__ = [
 MEMORY_PER_WORKER = 128 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option: how it is documented, given on the command line, checked and recorded.
-
-    Attributes
-    ----------
-    help
-        One or two sentences, for the command line and the documentation.
-    more
-        Sentences for the documentation only.
-    flags
-        Names on the command line; none if there is no command-line option.
-    panel
-        Heading under which ``bfbridge convert --help`` lists it.
-    kind
-        Type of the command line's value.
-    metavar, least
-        Placeholder shown for the value, and smallest number allowed there.
-    parse
-        Takes (value, name of the option); returns the checked value. Not called for None.
-    affects_file
-        Whether other values make other files, so that ``resume`` converts again.
-    secret
-        Whether values may be credentials, of which reports contain only the names.
-    """
-
-    help: str
-    more: str = ""
-    flags: tuple[str, ...] = ()
-    panel: str = ""
-    kind: Any = str | None
-    metavar: str | None = None
-    least: int | None = None
-    parse: Callable[[Any, str], Any] | None = None
-    affects_file: bool = True
-    secret: bool = False
-
-
-def _option(default: Any, help: str, *flags: str, **more: Any) -> Any:  # noqa: A002 - typer's word
-    metadata = {"option": Option(help, flags=flags, **more)}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def option_of(declared: Field[Any]) -> Option:
-    """Return the description of a dataclass field."""
-    found: Option = declared.metadata["option"]
-    return found
-
-
 class _Checked:
     """Parses the values of a dataclass's fields as their options say."""
 
@@ -106,17 +74,6 @@ class _Checked:
                 object.__setattr__(self, declared.name, declared.default_factory())
             elif parse is not None and (value is not None or declared.default is not None):
                 object.__setattr__(self, declared.name, parse(value, declared.name))
-
-
-SOURCES = "What to convert"
-OUTPUT = "Output"
-SELECTION = "Selection"
-PIXELS = "Pixel values and metadata"
-RUN = "Run"
-REMOTE = "Remote storage"
-ADVANCED = "Advanced"
-PANELS = (SOURCES, OUTPUT, SELECTION, PIXELS, RUN, REMOTE, ADVANCED)
-"""Headings of ``bfbridge convert --help``, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -517,42 +474,6 @@ class RunOptions(_Checked):
         None, "A `bfbridge.convert.Watcher`, which is notified of the progress of a batch.",
         parse=values.object_with("begin"),
     )  # fmt: skip
-
-
-TARGET_OPTIONS: Mapping[str, Option] = {
-    "compression": Option(
-        "Compression such as zstd, deflate, none; zstd:5 includes the level.",
-        flags=("--compression", "-c"), panel=OUTPUT, metavar="CODEC",
-    ),
-    "level": Option(
-        "Level of the compression.", flags=("--level",), panel=OUTPUT, metavar="N", kind=int | None,
-    ),
-    "chunks": Option(
-        "Chunk size: a number for Y and X, or one number for each of the last axes of T, C, Z, Y, "
-        "X.", panel=OUTPUT,
-    ),
-    "tile": Option(
-        "Side of the stored tiles or chunks, in pixels.", flags=("--tile",), panel=OUTPUT,
-        metavar="N", kind=int | None, least=1, more="Also (height, width).",
-    ),
-    "shards": Option(
-        "Side of the shards, in formats that have them.", flags=("--shards",), panel=OUTPUT,
-        metavar="N", kind=int | None, least=1,
-        more="Also one number for each axis, as for ``chunks``.",
-    ),
-    "version": Option(
-        "Version of the NGFF specification: 0.4 or 0.5.", flags=("--ngff-version",),
-        panel=OUTPUT, metavar="VERSION",
-    ),
-    "hcs": Option(
-        "Write images of wells as a plate; default: if they are of several wells.",
-        flags=("--hcs/--no-hcs",), panel=OUTPUT, kind=bool | None,
-    ),
-    "drop_axes": Option(
-        "Leave out T, C and Z where their length is 1, in OME-Zarr.", flags=("--drop-axes",),
-        panel=OUTPUT, kind=bool | None,
-    ),
-}  # fmt: skip
 
 
 def read_options(given: Mapping[str, Any]) -> tuple[ConvertOptions, RunOptions]:

@@ -7,7 +7,6 @@ document consistent and starts the backend in a private folder. After that the p
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -34,7 +33,6 @@ from bfbridge.errors import (
     Closed,
     IncompleteImage,
     ReadOnlyProperty,
-    Unsupported,
     WriteFailed,
 )
 from bfbridge.files.image_plans import ImagePlans, WritePlan
@@ -60,9 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["NewFile"]
 
 log = logging.getLogger("bfbridge")
-
-DEPTH, DEEP_SIDE = 16, 256
-"""Default chunk of images whose levels are reduced along Z: as many pixels as 1024 x 1024."""
 
 Array = np.ndarray[Any, Any]
 
@@ -255,7 +250,8 @@ class NewFile:
         if len(levels) < 2:
             chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
             steps = self.wanted.levels.steps((z, y, x), flat.pixel_size)
-            chunk = self._deep_chunk(levels[0].chunk if levels else chunk, shape, steps)
+            chunk = levels[0].chunk if levels else chunk
+            chunk = self.plans.deep_chunk(chunk, shape, steps, self.backend, self.wanted)
             levels = plan_levels(shape, chunk, steps)
         image = self.plans.record(index, levels)
         try:
@@ -268,26 +264,6 @@ class NewFile:
         method = "nearest" if averaged and image.is_mask else self.wanted.downsample
         spec = ImageSpec(image, self.wanted.fill_value, method, stored, extras)
         return spec, steps
-
-    def _deep_chunk(self, chunk: Shape5, shape: Shape5, steps: Sequence[Step]) -> Shape5:
-        """Return a chunk that contains whole windows along Z, if levels are reduced along Z.
-
-        Raises
-        ------
-        Unsupported
-            The format has no such levels.
-        """
-        need = math.lcm(*(step[0] for step in steps))
-        if need > 1 and not self.backend.z_levels:
-            raise Unsupported(
-                f"{self.name}: this format has no levels that are reduced along Z. Write "
-                ".ome.zarr, or leave out downsample_z= (--downsample-z) and factors along Z."
-            )
-        t, c, z, y, x = chunk
-        options = self.wanted.backend_options
-        if z % need == 0 or z >= shape[2] or "chunks" in options:
-            return chunk
-        return t, c, -(-DEPTH // need) * need, min(y, DEEP_SIDE), min(x, DEEP_SIDE)
 
     def write_stored(
         self, index: int, level: int, place: Shape5, data: bytes, pixels: Array | None
