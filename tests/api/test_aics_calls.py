@@ -89,7 +89,7 @@ def test_chunk_dims(written: Path, dims: Any) -> None:
         assert image.get_dask_stack().chunksize == (1, *expected)
         np.testing.assert_array_equal(image.dask_data.compute(), PIXELS)
     with pytest.raises(BadArgument, match="chunk_dims="):
-        AICSImage(PIXELS, chunk_dims="QX")
+        AICSImage(PIXELS, chunk_dims="BX")
 
 
 def test_dimension_properties(written: Path) -> None:
