@@ -74,11 +74,15 @@ class AICSImage(Described):
         As in `ImageView.to_dask`: axes inside T, C or Z become axes of their own, behind the one
         that contains them. Their letters are those of tifffile: A angle, P phase, R tile, H
         lifetime, E wavelength, Q others.
+    reader
+        Class of `bfbridge.aics.readers`: files of other kinds are an error.
     **options
         Further keyword arguments of `BioReader`.
 
     Raises
     ------
+    Unsupported
+        The file is of another kind than `reader`.
     BadArgument
         `mosaic` was given, but the images are not tiles of one image; or an argument for arrays
         does not fit the array; or `unfold` with a mosaic, or where it does not fit the image.
@@ -96,8 +100,10 @@ class AICSImage(Described):
         physical_pixel_sizes: Any = None,
         chunk_dims: str | Sequence[str] | None = None,
         unfold: bool | str = False,
+        reader: type[Reader] | None = None,
         **options: Any,
     ) -> None:
+        reader = Reader if reader is None else reader
         self._unfold = unfold
         self._chunk_dims = parse_chunk_dims(chunk_dims)
         self._orders = axes_given(image, dim_order)
@@ -112,7 +118,9 @@ class AICSImage(Described):
         self._opened_apart = (image, {**options, "options": apart})
         if not reconstruct_mosaic and path.lower().endswith(".czi"):
             options["options"] = apart
-        self._reader = BioReader(image, **options)
+        if not (isinstance(reader, type) and issubclass(reader, Reader)):
+            raise BadArgument(f"reader={reader!r}: give a class of bfbridge.aics.readers.")
+        self._reader = reader.open(image, options)
         views = self._views
         several = len(views) > 1 and (views[0].placement is None or bool(tiles_by_scene(views)))
         if not reconstruct_mosaic and several:
@@ -143,7 +151,8 @@ class AICSImage(Described):
     @property
     def reader(self) -> AICSImage:
         """What reads the file, with the axes of arrays as they were given; see `Reader`."""
-        made: Reader = Reader.__new__(Reader)
+        kind = next((one for one in Reader.kinds if one.fits(self._reader)), Reader)
+        made: Reader = kind.__new__(kind)
         made.__dict__.update(self.__dict__)
         made._data = None
         return made
@@ -515,23 +524,44 @@ class Reader(AICSImage):
         The file is of another kind.
     """
 
+    kinds: ClassVar[list[type[Reader]]] = []
     _backends: ClassVar[tuple[str, ...]] = ()
     _is_ome: ClassVar[bool | None] = None
+    _options: ClassVar[Mapping[str, Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        if cls._backends:
+            Reader.kinds.append(cls)
 
     def __init__(self, image: Any, **options: Any) -> None:
-        super().__init__(image, **options)
-        backend = self._reader.backend
-        fits = not self._backends or backend in self._backends
-        if fits and self._is_ome is not None:
-            described = (self._reader.own_metadata or "").lstrip()
-            fits = described.startswith("<") == self._is_ome
-        if not fits:
-            name = self._reader.source_name
-            self.close()
-            raise Unsupported(
-                f"{name}: no file for {type(self).__name__}; the backend {backend!r} reads it. Use "
-                "AICSImage, which reads all."
-            )
+        super().__init__(image, **{**options, "reader": type(self)})
+
+    @classmethod
+    def fits(cls, reader: BioReader) -> bool:
+        """Return whether an open file is of this kind."""
+        fits = not cls._backends or reader.backend in cls._backends
+        if fits and cls._is_ome is not None:
+            described = (reader.own_metadata or "").lstrip()
+            fits = described.startswith("<") == cls._is_ome
+        return fits
+
+    @classmethod
+    def open(cls, image: Any, options: Mapping[str, Any]) -> BioReader:
+        """Open a file of this kind, or raise `Unsupported`."""
+        reader = BioReader(image, **{**cls._options, **options})
+        if cls.fits(reader):
+            return reader
+        name, backend = reader.source_name, reader.backend
+        reader.close()
+        raise Unsupported(
+            f"{name}: no file for {cls.__name__}; the backend {backend!r} reads it. Use AICSImage, "
+            "which reads all."
+        )
+
+    @property
+    def channel_names(self) -> list[str] | None:  # type: ignore[override]
+        """As `AICSImage.channel_names`; None if the axes have no C."""
+        return super().channel_names if "C" in self.dims.order else None
 
     @property
     def _source(self) -> Pixels:
