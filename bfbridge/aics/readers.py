@@ -1,4 +1,4 @@
-"""AICSImageIO's readers by name: `AICSImage` that reads one kind of file, axes as stored.
+"""AICSImageIO's readers by name: `AICSImage` that reads one kind of file.
 
 They differ from `AICSImage` in what they accept, and in arrays, whose axes stay as they were given.
 """
