@@ -227,7 +227,7 @@ def test_build_ome(tmp_path: Path) -> None:
         with AICSImage(tmp_path / "a.ome.tif") as image:
             np.testing.assert_array_equal(image.data, data[0])
     for wrong in (
-        OmeTiffWriter.build_ome(shapes[:1], [np.float32]), OmeTiffWriter.build_ome([], []),
+        OmeTiffWriter.build_ome(shapes[:1], [np.float32]), OmeTiffWriter.build_ome(shapes, dtypes),
     ):  # fmt: skip
         with pytest.raises(BadArgument, match="ome_xml describes"):
             OmeTiffWriter.save(data[0], tmp_path / "b.ome.tif", ome_xml=wrong)
