@@ -244,6 +244,7 @@ BACKENDS: tuple[Entry, ...] = (
         name="pictures",
         module="bfbridge_pictures",
         claims=_is_picture,
+        suffixes=(".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp"),
         extra="pictures",
     ),
     Entry(

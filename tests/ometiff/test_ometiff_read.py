@@ -5,15 +5,25 @@ from __future__ import annotations
 import itertools
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 
+from bfbridge import BioReader
 from bfbridge.backend import OpenOptions, PixelSize, Quantity, Region
-from bfbridge.errors import BadArgument, Closed, ReadFailed, UnreadableFile, Unsupported
+from bfbridge.errors import (
+    BadArgument,
+    BfbridgeError,
+    Closed,
+    ReadFailed,
+    UnreadableFile,
+    Unsupported,
+)
 from bfbridge.storage.source import as_source
+from bfbridge.tiff.tags import COMPRESSION_OF_TAG, COMPRESSIONS
 from bfbridge_ometiff import OmeTiffReader
 from bfbridge_ometiff.structure.jpeg_header import stream_is_rgb
 from tests.support.tiffs import (
@@ -160,6 +170,42 @@ def test_methods_are_all_that_tifffile_writes():
             continue
         written.add(method.name.lower())
     assert written - NOT_HERE == set(METHODS)
+
+
+def test_the_table_of_compressions_in_the_documentation():
+    page = Path(__file__).parents[2] / "docs" / "tiff-compressions.md"
+    lines = [line.strip("| ").split(" | ") for line in page.read_text().splitlines() if "|" in line]
+    native = {cells[0]: cells for cells in lines if len(cells) == 5 and cells[0] in COMPRESSIONS}
+    assert set(native) == set(COMPRESSIONS)
+    for name, method in COMPRESSIONS.items():
+        _, tags, read, written, function = native[name]
+        assert tags == ", ".join(map(str, method.tags))
+        assert (read, written) == ("yes", "yes" if method.levels else "no")
+        if name != "none":
+            assert getattr(imagecodecs, name.replace("jpeg2000", "jpeg2k").upper()).available
+            assert callable(getattr(imagecodecs, function.strip("`")))
+    others = {
+        int(tag) for cells in lines if len(cells) == 3 for tag in cells[1].split(", ")
+        if tag.isdigit()
+    }  # fmt: skip
+    decoded = set()
+    for method in tifffile.COMPRESSION:
+        try:
+            tifffile.TIFF.DECOMPRESSORS[method.value]
+        except (KeyError, NotImplementedError, ImportError):
+            continue
+        decoded.add(int(method))
+    assert decoded - set(COMPRESSION_OF_TAG) <= others
+    assert not others & set(COMPRESSION_OF_TAG)
+
+
+@pytest.mark.java
+def test_black_and_white_scans_are_an_error(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "a.tif"
+    image.fromarray(numbered((64, 80), "u1") % 7 > 3).save(path, compression="group4")
+    with pytest.raises(BfbridgeError, match=r"a\.tif"), BioReader(path) as br:
+        br[:]
 
 
 @pytest.mark.parametrize("method", METHODS)
