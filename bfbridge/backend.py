@@ -349,6 +349,14 @@ class ReaderBackend(ABC):
         """Return whether reading a part of a chunk is clearly faster than reading all of it."""
         return False
 
+    def read_unit(self, image: int, level: int) -> Shape5:
+        """Return the box of whole chunks, along T, C, Z, Y, X, to read with one call of `read`.
+
+        The default is one chunk. A backend for which a call costs more than decoding a small chunk
+        returns a multiple of the chunk.
+        """
+        return self.images[image].levels[level].chunk
+
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
         """Return the colours of an indexed `channel`, 3 x values, or None for other images."""
         return None

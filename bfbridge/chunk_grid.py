@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AXES",
     "ChunkGrid",
+    "ChunkPart",
     "Shape5",
     "StoredAs",
     "StoredRanges",
@@ -148,15 +149,16 @@ def chunk_parts(
     (index, inside, target)
         Grid position of the chunk, position of the part in the chunk, and its position in the box.
     """
-    for index in itertools.product(*chunk_ranges(start, stop, chunk)):
-        inside: list[slice] = []
-        target: list[slice] = []
-        for i, size, a, b in zip(index, chunk, start, stop, strict=True):
+    axes = []
+    for numbers, size, a, b in zip(chunk_ranges(start, stop, chunk), chunk, start, stop, strict=True):
+        parts = []
+        for i in numbers:
             origin = i * size
             low, high = max(a, origin), min(b, origin + size)
-            inside.append(slice(low - origin, high - origin))
-            target.append(slice(low - a, high - a))
-        yield index, tuple(inside), tuple(target)
+            parts.append((i, slice(low - origin, high - origin), slice(low - a, high - a)))
+        axes.append(parts)
+    for combined in itertools.product(*axes):
+        yield tuple(zip(*combined, strict=True)) if combined else ((), (), ())  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -47,6 +48,8 @@ log = logging.getLogger("bfbridge.omezarr")
 _BATCH: Final = 256
 # One image may have this fraction (1/n) of the channels that all images may have.
 _ONE_IMAGE: Final = 5
+# Pixels of neighbouring chunks that one thread reads at a time, in bytes.
+_UNIT: Final = 1 << 20
 METADATA_KEY: Final = "OME/METADATA.ome.xml"
 
 
@@ -65,6 +68,7 @@ class _Plane5:
         self._transpose = (*present, *absent)
         self._absent = len(absent)
         self._dropped = tuple(i for i, place in enumerate(self.places) if place is None)
+        self.unit = _unit_of(self.level, info.dtype.itemsize)
 
     @property
     def level(self) -> Level:
@@ -124,6 +128,16 @@ def _supported(info: ArrayInfo | Unsupported) -> ArrayInfo:
     if isinstance(info, Unsupported):
         raise info
     return info
+
+
+def _unit_of(level: Level, itemsize: int) -> Shape5:
+    """Return the box of chunks to read together: at most `_UNIT` bytes, X first, in one shard."""
+    outer = level.shape if level.shard is None else level.shard
+    unit = list(level.chunk)
+    for axis in reversed(range(5)):
+        room = _UNIT // (math.prod(unit) * itemsize)
+        unit[axis] *= max(1, min(room, -(-outer[axis] // unit[axis])))
+    return _five(unit)
 
 
 def _five(values: Sequence[int]) -> Shape5:
@@ -217,6 +231,13 @@ class OmeZarrReader(ReaderBackend):
         info = self._levels[image][level].info
         codecs = [decoder.name for decoder in info.decoders]
         return info.direct and not self.waits and codecs in ([], ["blosc"])
+
+    def read_unit(self, image: int, level: int) -> Shape5:
+        """Return several small chunks, if they are local; see `_unit_of`."""
+        plane = self._levels[image][level]
+        if self.waits or not plane.info.direct:
+            return self._images[image].levels[level].chunk
+        return plane.unit
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return the encoding of the chunks of a level, if the writer supports it."""
