@@ -64,7 +64,8 @@ class ChunkGrid:
         return (
             isinstance(index, tuple)
             and len(index) == 5
-            and all(0 <= i < n for i, n in zip(index, self.counts, strict=True))
+            and all(map(operator.lt, index, self.counts))
+            and min(index) >= 0
         )
 
     def __iter__(self) -> Iterator[Shape5]:
@@ -78,10 +79,7 @@ class ChunkGrid:
 
     def block_shape(self, index: Shape5) -> Shape5:
         """Return the shape of the chunk at a grid position, cropped at the level's end."""
-        t, c, z, y, x = (
-            min(step, size - at * step)
-            for at, step, size in zip(index, self.chunk, self.shape, strict=True)
-        )
+        t, c, z, y, x = map(min, self.chunk, map(operator.sub, self.shape, self.origin(index)))
         return t, c, z, y, x
 
     def box(self, index: Shape5) -> tuple[Shape5, Shape5]:

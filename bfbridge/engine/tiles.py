@@ -52,10 +52,9 @@ class Block:
     @property
     def is_box(self) -> bool:
         """Whether all pixels of the box are selected, in order, into one box of the result."""
-        return all(
-            isinstance(inner, slice) and isinstance(outer, slice) and inner.step in (None, 1)
-            for inner, outer in zip(self.inner, self.outer, strict=True)
-        )
+        if not _are_slices(self.inner) or not _are_slices(self.outer):
+            return False
+        return {inner.step for inner in self.inner} <= {None, 1}
 
 
 def _parts(axis: Axis, chunk: int) -> Iterator[tuple[int, Part]]:
@@ -105,15 +104,12 @@ def plan(axes: Sequence[Axis], chunk: Shape5) -> Iterator[Block]:
 
 
 def _block(combined: Sequence[tuple[int, Part]], is_joined: bool = False) -> Block:
-    parts = [part for _, part in combined]
-    return Block(
-        index=tuple(number for number, _ in combined),  # type: ignore[arg-type]
-        start=tuple(part[0] for part in parts),  # type: ignore[arg-type]
-        stop=tuple(part[1] for part in parts),  # type: ignore[arg-type]
-        inner=tuple(part[2] for part in parts),
-        outer=tuple(part[3] for part in parts),
-        is_joined=is_joined,
-    )
+    index: Any
+    start: Any
+    stop: Any
+    index, parts = zip(*combined, strict=True)
+    start, stop, inner, outer = zip(*parts, strict=True)
+    return Block(index, start, stop, inner, outer, is_joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +175,13 @@ def plan_joined(axes: Sequence[Axis], grid: ChunkGrid, unit: Shape5) -> Iterator
             yield _block(combined)
 
 
+def _are_slices(selectors: tuple[Any, ...]) -> bool:
+    return set(map(type, selectors)) == {slice}
+
+
 def take(array: Array, selectors: tuple[Any, ...]) -> Array:
     """Select orthogonally along every axis; a view if all selectors are slices."""
-    if all(isinstance(selector, slice) for selector in selectors):
+    if _are_slices(selectors):
         view: Array = array[selectors]
         return view
     return array[_orthogonal(array.shape, selectors)]
@@ -189,7 +189,7 @@ def take(array: Array, selectors: tuple[Any, ...]) -> Array:
 
 def put(array: Array, selectors: tuple[Any, ...], values: Array) -> None:
     """Assign orthogonally along every axis."""
-    if all(isinstance(selector, slice) for selector in selectors):
+    if _are_slices(selectors):
         array[selectors] = values
     else:
         array[_orthogonal(array.shape, selectors)] = values
