@@ -184,7 +184,8 @@ def measure(folder: str, job: str, chunk: int, shard: int | None, repeats: int) 
     for _ in range(repeats):
         for name in list(names):
             command = [sys.executable, __file__, "--child", job, name, folder, str(chunk)]
-            done = subprocess.run([*command, str(shard or 0)], capture_output=True, text=True)
+            command.append(str(shard or 0))
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 names.remove(name)
                 print(f"  {name}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
@@ -218,8 +219,7 @@ def main() -> None:
             for shard in (None, SHARD):
                 out = f"{folder}/{chunk}-{shard}.ome.zarr"
                 write_bfbridge(image, out, chunk, shard)()
-                for job in args.jobs:
-                    rows.append(measure(folder, job, chunk, shard, args.repeats))
+                rows += [measure(folder, job, chunk, shard, args.repeats) for job in args.jobs]
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
 

@@ -148,7 +148,9 @@ def chunk_parts(
         Grid position of the chunk, position of the part in the chunk, and its position in the box.
     """
     axes = []
-    for numbers, size, a, b in zip(chunk_ranges(start, stop, chunk), chunk, start, stop, strict=True):
+    for numbers, size, a, b in zip(
+        chunk_ranges(start, stop, chunk), chunk, start, stop, strict=True
+    ):
         parts = []
         for i in numbers:
             origin = i * size

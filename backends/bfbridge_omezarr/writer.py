@@ -346,7 +346,9 @@ def _fault(writer: LevelWriter, index: Shape5, block: Array) -> BadDtype | BadAr
     if index not in writer.grid:
         return BadArgument(f"there are {writer.grid.counts} chunks.")
     shape = writer.grid.block_shape(index)
-    return None if block.shape == shape else BadArgument(f"the block is {block.shape}, not {shape}.")
+    return (
+        None if block.shape == shape else BadArgument(f"the block is {block.shape}, not {shape}.")
+    )
 
 
 def _join(group: str, name: str) -> str:

@@ -166,12 +166,12 @@ def plan_joined(axes: Sequence[Axis], grid: ChunkGrid, unit: Shape5) -> Iterator
         list(_runs(axis, chunk, length, size))
         for axis, chunk, length, size in zip(axes, grid.chunk, unit, grid.shape, strict=True)
     ]
-    for runs in itertools.product(*split):
-        if all(run.is_whole for run in runs):
-            count = math.prod(len(run.single) for run in runs)
-            yield _block([run.joined for run in runs], is_joined=count > 1)
+    for box in itertools.product(*split):
+        if all(part.is_whole for part in box):
+            count = math.prod(len(part.single) for part in box)
+            yield _block([part.joined for part in box], is_joined=count > 1)
             continue
-        for combined in itertools.product(*(run.single for run in runs)):
+        for combined in itertools.product(*(part.single for part in box)):
             yield _block(combined)
 
 

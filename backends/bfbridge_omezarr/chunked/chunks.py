@@ -114,7 +114,7 @@ class ZarrArrayReader:
     ) -> Iterator[tuple[ChunkPart, str, bytes | memoryview | None]]:
         """Yield the part of a box in each chunk, with the chunk's key and stored bytes.
 
-        The bytes are valid until the next part. The chunks of a shard come in the order of the file.
+        The bytes are valid until the next part. Chunks of a shard come in the order of the file.
         """
         info = self._info
         parts = chunk_parts(start, stop, info.chunks)
