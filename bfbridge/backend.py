@@ -350,11 +350,7 @@ class ReaderBackend(ABC):
         return False
 
     def read_unit(self, image: int, level: int) -> Shape5:
-        """Return the box of whole chunks, along T, C, Z, Y, X, to read with one call of `read`.
-
-        The default is one chunk. A backend for which a call costs more than decoding a small chunk
-        returns a multiple of the chunk.
-        """
+        """Return the box of whole chunks (T, C, Z, Y, X) to read with one call of `read`."""
         return self.images[image].levels[level].chunk
 
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
@@ -394,6 +390,12 @@ class ReaderBackend(ABC):
     @abstractmethod
     def ome(self) -> OME:
         """Return all images' metadata as an OME document, built on demand."""
+
+    def magnifications(self) -> Sequence[float | None]:
+        """Return the magnification of each image's objective as `ome` states it, or None."""
+        from bfbridge.ome.objectives import magnifications_of
+
+        return magnifications_of(self.ome())
 
     @property
     @abstractmethod

@@ -22,6 +22,7 @@ from bfbridge.backend import (
 )
 from bfbridge.errors import BadArgument, Closed, UnreadableFile, Unsupported
 from bfbridge.limits import check
+from bfbridge.ome.objectives import magnifications_in
 from bfbridge.ome.roles import ImageRole, roles_in_xml
 from bfbridge.ome.xml import OmeDocument, OmeImage, parse_ome_xml
 from bfbridge_omezarr.attributes.extras import extras_of
@@ -284,6 +285,13 @@ class OmeZarrReader(ReaderBackend):
         xml = self._xml if any(described) else None
         extras = [self._extras(i) for i in range(len(self._images))]
         return make_ome(self._images, xml, described, extras, self._layout.plate)
+
+    def magnifications(self) -> Sequence[float | None]:
+        """Return those of a stored OME-XML; NGFF has no objectives."""
+        described = self._described()
+        if self._xml is None or not any(described):
+            return [None] * len(described)
+        return magnifications_in(self._xml) if all(described) else super().magnifications()
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
