@@ -7,6 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -69,9 +70,13 @@ class _Plane5:
         self._transpose = (*present, *absent)
         self._absent = len(absent)
         self._dropped = tuple(i for i, place in enumerate(self.places) if place is None)
-        self.unit = _unit_of(self.level, info.dtype.itemsize)
 
-    @property
+    @cached_property
+    def unit(self) -> Shape5:
+        """Box of chunks that are read together."""
+        return _unit_of(self.level, self.info.dtype.itemsize)
+
+    @cached_property
     def level(self) -> Level:
         """Shape, chunk and shard along T, C, Z, Y, X."""
         shape, chunk, shard = [1] * 5, [1] * 5, [1] * 5
@@ -178,6 +183,7 @@ class OmeZarrReader(ReaderBackend):
         self._document = self._parse_xml()
         ids = [] if self._document is None else [image.id for image in self._document.images]
         self._roles = roles_in_xml(self._xml or "", ids)
+        self._magnifications: Sequence[float | None] | None = None
         self._images: tuple[Image, ...] = ()
         self._found: tuple[FoundImage, ...] = ()
         self._levels: tuple[tuple[_Plane5, ...], ...] = ()
@@ -288,10 +294,17 @@ class OmeZarrReader(ReaderBackend):
 
     def magnifications(self) -> Sequence[float | None]:
         """Return those of a stored OME-XML; NGFF has no objectives."""
-        described = self._described()
-        if self._xml is None or not any(described):
-            return [None] * len(described)
-        return magnifications_in(self._xml) if all(described) else super().magnifications()
+        if self._xml is None:
+            return [None] * len(self._images)
+        if self._magnifications is None:
+            described = self._described()
+            if all(described):
+                self._magnifications = magnifications_in(self._xml)
+            elif any(described):
+                self._magnifications = super().magnifications()
+            else:
+                self._magnifications = [None] * len(described)
+        return self._magnifications
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:
