@@ -391,11 +391,9 @@ class ReaderBackend(ABC):
     def ome(self) -> OME:
         """Return all images' metadata as an OME document, built on demand."""
 
-    def magnifications(self) -> Sequence[float | None]:
-        """Return the magnification of each image's objective as `ome` states it, or None."""
-        from bfbridge.ome.objectives import magnifications_of
-
-        return magnifications_of(self.ome())
+    def magnifications(self) -> Sequence[float | None] | None:
+        """Return the magnification of each image's objective, if that is faster than `ome`."""
+        return None
 
     @property
     @abstractmethod

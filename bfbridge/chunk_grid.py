@@ -158,7 +158,7 @@ def chunk_parts(
             parts.append((i, slice(low - origin, high - origin), slice(low - a, high - a)))
         axes.append(parts)
     for combined in itertools.product(*axes):
-        yield tuple(zip(*combined, strict=True)) if combined else ((), (), ())  # type: ignore[misc]
+        yield tuple(zip(*combined, strict=True)) if combined else ((), (), ())
 
 
 @dataclass(frozen=True, slots=True)

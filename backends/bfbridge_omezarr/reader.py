@@ -23,7 +23,7 @@ from bfbridge.backend import (
 )
 from bfbridge.errors import BadArgument, Closed, UnreadableFile, Unsupported
 from bfbridge.limits import check
-from bfbridge.ome.objectives import magnifications_in
+from bfbridge.ome.objectives import magnifications_in, magnifications_of
 from bfbridge.ome.roles import ImageRole, roles_in_xml
 from bfbridge.ome.xml import OmeDocument, OmeImage, parse_ome_xml
 from bfbridge_omezarr.attributes.extras import extras_of
@@ -301,7 +301,7 @@ class OmeZarrReader(ReaderBackend):
             if all(described):
                 self._magnifications = magnifications_in(self._xml)
             elif any(described):
-                self._magnifications = super().magnifications()
+                self._magnifications = magnifications_of(self.ome())
             else:
                 self._magnifications = [None] * len(described)
         return self._magnifications

@@ -22,6 +22,7 @@ from bfbridge.engine.tiles import new_array
 from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.ome.metadata import convert_length, unit_symbol
+from bfbridge.ome.objectives import magnifications_of
 from bfbridge.runtime.arguments import flag, number
 
 if TYPE_CHECKING:
@@ -193,6 +194,8 @@ def magnification_of(view: ImageView) -> float | None:
     """Return the nominal magnification of the image's objective, or None if unknown."""
     with view._file.reading("metadata") as backend:
         found = backend.magnifications()
+        if found is None:
+            found = magnifications_of(backend.ome())
     return found[view.index] if view.index < len(found) else None
 
 
