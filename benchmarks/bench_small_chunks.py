@@ -2,7 +2,7 @@ r"""Zarr with small chunks: whole reads and whole writes of 4096 x 4096 uint16, 
 
     python -m venv peers
     peers/bin/python -m pip install ".[omezarr]" tensorstore zarrs
-    peers/bin/python benchmarks/bench_small_chunks.py [--chunk 64] [--repeats 7] [--json FILE]
+    peers/bin/python benchmarks/bench_small_chunks.py [--chunk 64] [--repeats 7]
 
 One process per measurement, limited to two threads; contenders take turns. All read the same store,
 written by bfbridge, and compare it with the image once; all write Blosc with Zstandard level 1 and
@@ -21,11 +21,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import table
+from harness import peak_mb, table
 
 THREADS = 2
 SIDE = 4096
@@ -174,13 +173,15 @@ def child(job: str, name: str, folder: str, chunk: int, shard: int | None) -> di
     if job == "write":
         shutil.rmtree(out)
     cpu = now.user + now.system - used.user - used.system
-    return {"wall": seconds, "cpu": cpu}
+    return {"wall": seconds, "cpu": cpu, "peak_mb": peak_mb()}
 
 
-def measure(folder: str, job: str, chunk: int, shard: int | None, repeats: int) -> dict[str, Any]:
+def measure(folder: str, job: str, chunk: int, shard: int | None, repeats: int) -> None:
+    """Print the table of one job."""
     names = list(READERS if job == "read" else WRITERS)
     wall: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
+    peak: dict[str, str] = {}
     for _ in range(repeats):
         for name in list(names):
             command = [sys.executable, __file__, "--child", job, name, folder, str(chunk)]
@@ -193,10 +194,10 @@ def measure(folder: str, job: str, chunk: int, shard: int | None, repeats: int) 
             found = json.loads(done.stdout.splitlines()[-1])
             wall.setdefault(name, []).append(found["wall"])
             cpu.setdefault(name, []).append(found["cpu"])
+            peak[name] = f"{found['peak_mb']:.0f}"
     title = f"{job} {SIDE}^2 uint16 in {chunk}^2 chunks" + (f", {shard}^2 shards" if shard else "")
     used = {name: f"{statistics.median(values) * 1e3:.0f}" for name, values in cpu.items()}
-    ratios = table(title, wall, "bfbridge", cpu_ms=used)
-    return {"title": title, "wall": wall, "cpu": cpu, "ratios": ratios}
+    table(title, wall, "bfbridge", cpu_ms=used, peak_mb=peak)
 
 
 def main() -> None:
@@ -204,14 +205,12 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, nargs="*", default=[64, 256])
     parser.add_argument("--jobs", nargs="*", default=["read", "write"])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         job, name, folder, chunk, shard = args.child
         print(json.dumps(child(job, name, folder, int(chunk), int(shard) or None)))
         return
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         image = picture()
         np.save(f"{folder}/image.npy", image)
@@ -219,9 +218,8 @@ def main() -> None:
             for shard in (None, SHARD):
                 out = f"{folder}/{chunk}-{shard}.ome.zarr"
                 write_bfbridge(image, out, chunk, shard)()
-                rows += [measure(folder, job, chunk, shard, args.repeats) for job in args.jobs]
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1))
+                for job in args.jobs:
+                    measure(folder, job, chunk, shard, args.repeats)
 
 
 if __name__ == "__main__":
