@@ -349,6 +349,10 @@ class ReaderBackend(ABC):
         """Return whether reading a part of a chunk is clearly faster than reading all of it."""
         return False
 
+    def read_unit(self, image: int, level: int) -> Shape5:
+        """Return the box of whole chunks (T, C, Z, Y, X) to read with one call of `read`."""
+        return self.images[image].levels[level].chunk
+
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
         """Return the colours of an indexed `channel`, 3 x values, or None for other images."""
         return None
@@ -386,6 +390,10 @@ class ReaderBackend(ABC):
     @abstractmethod
     def ome(self) -> OME:
         """Return all images' metadata as an OME document, built on demand."""
+
+    def magnifications(self) -> Sequence[float | None] | None:
+        """Return the magnification of each image's objective, if that is faster than `ome`."""
+        return None
 
     @property
     @abstractmethod

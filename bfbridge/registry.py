@@ -34,6 +34,7 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
+from bfbridge.runtime.entry_points import may_have
 from bfbridge.storage.atomic import is_partial
 
 if TYPE_CHECKING:
@@ -310,9 +311,12 @@ def third_party() -> tuple[Entry, ...]:
 
     Their code is not imported. Names of bfbridge's own backends have priority.
     """
+    path = _search_path()
+    if "importlib.metadata" not in sys.modules and not may_have(ENTRY_POINT_GROUP, path):
+        return ()
     from importlib.metadata import entry_points
 
-    return _third_party(entry_points, _search_path())
+    return _third_party(entry_points, path)
 
 
 def _search_path() -> tuple[tuple[str, int], ...]:

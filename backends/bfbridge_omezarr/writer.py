@@ -253,15 +253,10 @@ class StoreWriter(ResumedWriter):
         if not self._open:
             raise Closed(f"{self._files.root}: written after finish or abort.")
         writer = self._levels[image][level]
-        where = f"{self._files.root}: image {image}, level {level}, chunk {tuple(index)}"
-        if block.dtype != writer.dtype:
-            raise BadDtype(f"{where}: the block is {block.dtype}, the image {writer.dtype}.")
-        if index not in writer.grid:
-            raise BadArgument(f"{where}: there are {writer.grid.counts} chunks.")
-        if block.shape != writer.grid.block_shape(index):
-            raise BadArgument(
-                f"{where}: the block is {block.shape}, not {writer.grid.block_shape(index)}."
-            )
+        fault = _fault(writer, index, block)
+        if fault is not None:
+            where = f"{self._files.root}: image {image}, level {level}, chunk {tuple(index)}"
+            raise type(fault)(f"{where}: {fault}")
         writer.write(index, block, self._workspace)
         if level == 0:
             self._windows[image].see(index[1] * writer.level.chunk[1], block)
@@ -348,6 +343,18 @@ class StoreWriter(ResumedWriter):
             for group, spec in zip(self._places.groups, self._specs, strict=True)
         }
         return {group: found for group, found in extra.items() if isinstance(found, Mapping)}
+
+
+def _fault(writer: LevelWriter, index: Shape5, block: Array) -> BadDtype | BadArgument | None:
+    """Return why a block cannot be written, or None."""
+    if block.dtype != writer.dtype:
+        return BadDtype(f"the block is {block.dtype}, the image {writer.dtype}.")
+    if index not in writer.grid:
+        return BadArgument(f"there are {writer.grid.counts} chunks.")
+    shape = writer.grid.block_shape(index)
+    return (
+        None if block.shape == shape else BadArgument(f"the block is {block.shape}, not {shape}.")
+    )
 
 
 def _join(group: str, name: str) -> str:

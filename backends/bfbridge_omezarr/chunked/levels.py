@@ -80,6 +80,7 @@ class LevelWriter:
         self.document = name, without_axes(document, self.kept)
         self.key = key
         self._files = files
+        self._swapped = image.dtype.itemsize > 1 and not image.dtype.newbyteorder("<").isnative
         self._fill = np.array(spec.fill_value).astype(image.dtype)[()]
         self._fill_bytes = self._fill.tobytes()
         self._compression = options.compression
@@ -110,7 +111,7 @@ class LevelWriter:
             chunk[tuple(slice(n) for n in block.shape)] = block
         else:
             chunk = block
-        if not self.dtype.newbyteorder("<").isnative and self.dtype.itemsize > 1:
+        if self._swapped:
             chunk = chunk.byteswap()
         # Upper limit of compressed chunks: 16 bytes of Blosc's header, 0.4 % for Zstandard.
         room = workspace.buffer(chunk.nbytes + chunk.nbytes // 128 + 1024)
@@ -146,7 +147,7 @@ class LevelWriter:
             raise ReadFailed(
                 f"{self._files.path(key)}: a chunk just written is damaged: {error}."
             ) from error
-        if not self.dtype.newbyteorder("<").isnative and self.dtype.itemsize > 1:
+        if self._swapped:
             chunk = chunk.byteswap()
         return chunk[tuple(slice(n) for n in shape)]
 
@@ -236,8 +237,10 @@ class Windows:
             if seen.low == seen.high:
                 # Of sparse images, as masks and localizations are, a sample may miss all objects.
                 seen = _extremes(block[:, offset])
+            place = first_channel + offset
+            if self._found[place].contains(seen):
+                continue
             with self._lock:
-                place = first_channel + offset
                 self._found[place] = self._found[place].joined(seen)
 
     def merge(self, seen: Sequence[Window]) -> None:

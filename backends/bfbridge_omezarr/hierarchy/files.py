@@ -133,7 +133,7 @@ class FileTree(KeyTree):
         self._serial = itertools.count()
 
     def path(self, key: str) -> str:
-        return os.path.join(self.root, *key.split("/"))
+        return f"{self.root}{os.sep}{key.replace('/', os.sep)}"
 
     def temporary(self, key: str) -> str:
         # Beside the key's file, under a name that no reader interprets as a chunk.

@@ -343,7 +343,7 @@ class FolderStore(Store):
 
     def _open_now(self, key: str) -> tuple[int, os.stat_result] | None:
         if self._pending is None:
-            return self._open_path(os.path.join(self._root, key), key)
+            return self._open_path(f"{self._root}{os.sep}{key}", key)
         # The change may have been applied meanwhile: keys that left the journal are in the store.
         if key in self._pending.removed:
             return self._open_path(os.path.join(self._pending.folder, key), key)
@@ -381,10 +381,18 @@ class FolderStore(Store):
     def _check_folder(self, folder: str, key: str) -> None:
         if folder in self._inside:
             return
-        self._resolved(folder, key)
+        if not self._is_plain_folder(folder):
+            self._resolved(folder, key)
         if len(self._inside) >= _CHECKED_FOLDERS:
             self._inside.clear()
         self._inside.add(folder)
+
+    def _is_plain_folder(self, folder: str) -> bool:
+        """Whether a folder is no link, and in one that is inside the store."""
+        # Windows has other kinds of links.
+        if os.name != "posix" or os.path.dirname(folder) not in self._inside:
+            return False
+        return stat.S_ISDIR(os.lstat(folder).st_mode)
 
     def _resolved(self, path: str, key: str) -> str:
         real = os.path.realpath(path)
