@@ -40,6 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = np.full(labels.shape, 100, np.uint16)
     image[..., ::2, :] = 200
     write_ome_zarr(made / "cells.ome.zarr", [image], (1, 1, 1, 256, 256), labels=labels)
+    coarse = np.ascontiguousarray(labels[..., ::2, ::2])
+    write_ome_zarr(made / "coarse.ome.zarr", [image], (1, 1, 1, 256, 256), labels=coarse)
     (made / "broken.ome.tif").write_bytes(b"II*\0" + b"\xff" * 100)
     return made
 
@@ -331,6 +333,16 @@ def test_labels_above_an_image(page: Page, server: Live) -> None:
     page.page.mouse.click(box["x"] + px, box["y"] + py)
     assert page.run("bfbridge.viewer.state.overlay.picked") == 5
     assert "label 5" in page.page.inner_text(".status")
+
+
+def test_labels_of_a_lower_resolution(page: Page, server: Live) -> None:
+    page.go(f"{server.url}/view/coarse.ome.zarr")
+    page.settled()
+    page.run("bfbridge.viewer.setOverlay({series: 1, opacity: 0.5, picked: 0})")
+    page.settled()
+    page.until("bfbridge.viewer.mask.idAt(100, 140) === 5")
+    assert page.run("bfbridge.viewer.mask.idAt(400, 250)") == 300
+    assert page.run("bfbridge.viewer.mask.idAt(30, 30)") == 0
 
 
 def test_measuring(viewed: Page) -> None:

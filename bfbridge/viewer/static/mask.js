@@ -38,6 +38,6 @@ export class Mask {
     const {quads, waits} = tiles.quads(view, viewer, plane, [{c: 0, look: LOOK}]);
     if (waits) viewer.redraw();
     const {opacity = 0.5, picked = 0} = viewer.state.overlay ?? {};
-    viewer.painter.draw(quads, toScreen(view, viewer, viewer.rough ? viewer.ratio / 2 : viewer.ratio), {mode: 'labels', smooth: false, opacity, picked, over: true});
+    viewer.painter.draw(quads, toScreen(view, viewer, viewer.ratio), {mode: 'labels', smooth: false, opacity, picked, over: true});
   }
 }

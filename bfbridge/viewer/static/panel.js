@@ -9,7 +9,7 @@ import {short} from './units.js';
 /** Channels whose histogram is open at first. */
 const OPEN = 4;
 /** Milliseconds between updates of the panel, without a graphics card. */
-const PAUSE = 150;
+const PAUSE = 300;
 
 /** The controls of one channel. */
 class Channel {

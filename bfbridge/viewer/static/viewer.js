@@ -12,8 +12,6 @@ import {SourceError} from './source.js';
 
 /** Milliseconds after a movement in which no sharp tiles are requested, with and without a graphics card. */
 const CALM = 90, CALM_SLOW = 150;
-/** Milliseconds between changes of a channel that follow each other, as in a drag. */
-const ADJUSTED = 250;
 /** Share of the window that a glide has still to go while no sharp tiles are requested: it may be stopped. */
 const NEAR = 0.25;
 /** Milliseconds for which the plane before is shown while a new one is loaded. */
@@ -54,9 +52,6 @@ export class Viewer extends EventTarget {
     this.width = this.height = this.ratio = 1;
     this.background = [0, 0, 0];
     this.stirred = -Infinity;
-    this.adjusted = -Infinity;
-    /** Whether the image is drawn at half the resolution, while contrast is dragged without a graphics card. */
-    this.rough = false;
     this.sharp = false;
     /** @type {typeof import('./shapes.js').drawShapes|undefined} */ this.drawShapes = undefined;
     this.ahead = {axis: /** @type {'z'|'t'} */ ('z'), by: 1, until: 0};
@@ -169,9 +164,6 @@ export class Viewer extends EventTarget {
 
   /** @param {number} index @param {Partial<ChannelState>} change */
   setChannel(index, change) {
-    const now = performance.now();
-    this.rough = this.painter.software && now - this.adjusted < ADJUSTED;
-    this.adjusted = now;
     this.set({channels: this.state.channels.map((c, i) => (i === index ? {...c, ...change} : c))});
   }
 
@@ -260,16 +252,12 @@ export class Viewer extends EventTarget {
     if (!clientWidth || !clientHeight) return;
     if (clientWidth === this.width && clientHeight === this.height && ratio === this.ratio) return;
     Object.assign(this, {width: clientWidth, height: clientHeight, ratio});
-    this.above.width = Math.round(clientWidth * ratio);
-    this.above.height = Math.round(clientHeight * ratio);
-    this.sizeCanvas();
+    for (const canvas of [this.canvas, this.above]) {
+      canvas.width = Math.round(clientWidth * ratio);
+      canvas.height = Math.round(clientHeight * ratio);
+    }
     if (this.fitting && this.info) this.fit(0);
     this.draw();
-  }
-
-  sizeCanvas() {
-    const part = this.rough ? 2 : 1, width = Math.ceil(this.above.width / part), height = Math.ceil(this.above.height / part);
-    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, {width, height});
   }
 
   /** @param {number} px @param {number} py place on the stage @returns {[number, number]} */
@@ -379,9 +367,6 @@ export class Viewer extends EventTarget {
       this.emit('view');
     }
     const {tiles} = this;
-    this.rough &&= now - this.adjusted < ADJUSTED;
-    if (this.rough) setTimeout(() => this.redraw(), ADJUSTED);
-    this.sizeCanvas();
     this.store.nextFrame();
     this.painter.clear(this.background);
     if (tiles) {
@@ -394,7 +379,7 @@ export class Viewer extends EventTarget {
       if (rest > 0) setTimeout(() => this.redraw(), rest + 5);
       this.paint(tiles, planes, target, now);
       this.mask?.paint(calm);
-      this.complete = complete && calm && !this.rough;
+      this.complete = complete && calm;
       this.emit('drawn');
     }
     this.ink();
@@ -440,7 +425,7 @@ export class Viewer extends EventTarget {
     this.sharp = found.sharp && this.shown.z === target.z && this.shown.t === target.t;
     if (found.waits) this.redraw();
     const mode = tiles.image.kind === 'labels' || tiles.image.kind === 'indexed' ? tiles.image.kind : 'intensity';
-    const matrix = toScreen(view, this, this.rough ? ratio / 2 : ratio);
+    const matrix = toScreen(view, this, ratio);
     const exact = Math.abs(view.zoom * ratio - 1) < 1e-9 && view.angle % 90 === 0;
     const smooth = this.state.smooth && !exact && mode === 'intensity' && !(this.motion && this.painter.software);
     this.painter.draw(found.quads, matrix, {mode, smooth});
@@ -456,7 +441,6 @@ export class Viewer extends EventTarget {
 
   /** A copy of the image as it is on the screen, without anything above it. */
   picture() {
-    this.rough = false;
     this.draw();
     const copy = document.createElement('canvas');
     copy.width = this.canvas.width;
