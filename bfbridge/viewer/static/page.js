@@ -33,17 +33,18 @@ async function start() {
   }, {once: true});
   const beside = meta('beside');
   await show();
-  let timer = 0;
-  const keep = () => {
+  let timer = 0, changed = false;
+  const keep = (/** @type {Event} */ {type}) => {
+    changed ||= type === 'change';
     clearTimeout(timer);
     timer = window.setTimeout(async () => {
+      // The whole image, fitted to another size of the window, is what the address shows already.
+      if (!viewer.info || !(changed || location.hash || !viewer.fitting)) return;
       const {toLink} = await import('./links.js');
-      if (viewer.info) history.replaceState(null, '', `#${toLink(viewer)}`);
+      history.replaceState(null, '', `#${toLink(viewer)}`);
     }, 300);
   };
-  viewer.addEventListener('change', keep);
-  // The whole image, fitted to another size of the window, is what the address shows already.
-  viewer.addEventListener('view', () => (location.hash || !viewer.fitting) && keep());
+  for (const name of ['change', 'view']) viewer.addEventListener(name, keep);
   // Other files of the folder, once the first picture is requested.
   if (named() && innerWidth > 900) {
     source.list(named().split('/').slice(0, -1).join('/')).then((found) => {
