@@ -46,6 +46,7 @@ function added(app, file) {
   app.source.list?.(folder).then((found) => names.append(...found.images.map((name) => h('option', {value: folder ? `${folder}/${name}` : name}))), () => undefined);
   pane.element.append(chosen, names);
   app.panes.append(pane.element);
+  pane.recolor();
   leader.addEventListener('view', () => follow(pane.viewer, leader), {signal: ended.signal});
   leader.addEventListener('change', () => match(pane.viewer, leader), {signal: ended.signal});
   pane.viewer.addEventListener('view', () => follow(leader, pane.viewer));
