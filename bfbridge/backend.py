@@ -474,12 +474,15 @@ class WriterBackend(ABC):
     at_urls
         Whether `prepare`, `create` and `open_existing` also accept the `Source` of a URL. The file
         is made at its final place, and no reader may open it before ``finish``.
+    z_levels
+        Whether lower levels may have fewer slices along Z.
     option_names
         Names of the options that `normalize_options` accepts.
     """
 
     name: ClassVar[str]
     at_urls: ClassVar[bool] = False
+    z_levels: ClassVar[bool] = False
     option_names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod

@@ -253,6 +253,12 @@ BACKENDS: tuple[Entry, ...] = (
         claims=lambda source, head: False,
     ),
     Entry(
+        name="rearranged",
+        module="bfbridge.files.rearranged",
+        # Only by name: convert() makes it from a file and changes of its axes.
+        claims=lambda source, head: False,
+    ),
+    Entry(
         name="array",
         module="bfbridge.files.array_images",
         # Only by name: AICSImage makes it from arrays.

@@ -277,10 +277,17 @@ class BioWriter(ImageWriter):
         The image of `metadata` that is written: its number, or "all" for every image (then `series`
         has a view of each).
     pyramid
-        True for lower levels by halving, a number of them, or their factors such as (2, 4, 8).
+        True for lower levels by halving, a number of them, or their factors such as (2, 4, 8);
+        with Z, [(1, 2, 2), (2, 4, 4)].
     downsample
         Method for lower levels: "mean" (rounded half up), "nearest", or "mode". Label images,
         which are identified by the metadata, are never averaged: for them "mean" is "nearest".
+    downsample_z
+        Whether lower levels are reduced along Z too, in formats that have such levels (OME-Zarr):
+        "none" (default), 2, or "auto", which halves the axes with the finest spacing first, until
+        pixels are nearly isotropic.
+    smallest
+        With ``pyramid=True``, halving ends when both sides are at most this (default 512).
     fill_value
         Value of pixels that are never written.
     durable
@@ -325,6 +332,8 @@ class BioWriter(ImageWriter):
         series: int | str = 0,
         pyramid: Pyramid = False,
         downsample: str = "mean",
+        downsample_z: str | int | None = None,
+        smallest: int | None = None,
         fill_value: float = 0,
         durable: bool = False,
         memory: int = DEFAULT_MEMORY,
@@ -340,6 +349,8 @@ class BioWriter(ImageWriter):
         plan = WritePlan(
             pyramid=pyramid,
             downsample=downsample,
+            downsample_z=downsample_z,
+            smallest=smallest,
             fill_value=fill_value,
             memory=whole(memory, "memory"),
             workers=worker_count(max_workers, waits=not isinstance(place, Path)),

@@ -12,8 +12,8 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs
 from bfbridge.chunked_store import ResumedWriter
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
-from bfbridge.ngff.documents import group_documents, to_json
-from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
+from bfbridge.ngff.documents import group_documents, multiscales_without_axes, to_json
+from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, placed, time_step
 from bfbridge.ome.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
 from bfbridge_omezarr.hierarchy.files import tree_of
@@ -54,6 +54,7 @@ class StoreWriter(ResumedWriter):
 
     name: ClassVar[str] = "omezarr"
     at_urls: ClassVar[bool] = True
+    z_levels: ClassVar[bool] = True
     option_names: ClassVar[tuple[str, ...]] = WRITER_OPTIONS
 
     def __init__(
@@ -331,7 +332,12 @@ class StoreWriter(ResumedWriter):
         for i, (group, spec) in enumerate(zip(self._places.groups, self._specs, strict=True)):
             step = time_step(spec, self._ome, i)
             windows = self._windows[i].found[: spec.image.levels[0].shape[1]]
-            documents[group] = image_attributes(group, spec, windows, self._options.version, step)
+            described = placed(spec, self._ome, i)
+            found = image_attributes(group, described, windows, self._options.version, step)
+            if self._options.drop_axes:
+                # Of the sizes with which the arrays were started; `trim` may have reduced them.
+                found = multiscales_without_axes(found, self._levels[i][0].kept)
+            documents[group] = found
         return documents
 
     @property

@@ -26,6 +26,7 @@ from bfbridge.convert.options import (
 )
 from bfbridge.convert.plan.naming import axes_of_pattern, is_name_pattern
 from bfbridge.convert.plan.sources import Scan, Skipped, find_sources, is_one_image, name_targets
+from bfbridge.convert.plan.table import read_table
 from bfbridge.convert.reports.history import read_history
 from bfbridge.convert.reports.record import FileRecord, now, reason_of
 from bfbridge.convert.reports.writer import Report, report_path
@@ -220,7 +221,10 @@ def _convert_one(
         progress = _watched(run.watcher, source)
     options = _with_names(options, name)
     writer = registry.writer_for(name, options.target_backend)
-    options = options.for_writer(writer, name)
+    options = _for_run(options.for_writer(writer, name), run, reported=run.report is not None)
+    if run.table is not None:
+        (own,) = read_table(run.table).changes([str(source)], options, writer)
+        options = replace(options, **own)
     report = _report_of_one(options, run)
     job = Job(source, name, writer, run.overwrite, run.resume)
     try:
@@ -241,6 +245,16 @@ def _convert_one(
         report.files.append(record)
         report.finish()
     return _summary([record], name, record.seconds, None if report is None else report.path)
+
+
+def _for_run(options: ConvertOptions, run: RunOptions, *, reported: bool) -> ConvertOptions:
+    """Return options of files with the defaults that depend on those of the run."""
+    if options.compare_metadata is None:
+        options = replace(options, compare_metadata=reported)
+    if not run.group:
+        # Files of a set that are converted one by one must also be read one by one.
+        options = replace(options, reader_options={"group_files": False, **options.reader_options})
+    return options
 
 
 def _report_of_one(options: ConvertOptions, run: RunOptions) -> Report | None:
@@ -293,8 +307,11 @@ def _convert_batch(
     begun = time.perf_counter()
     folder = place_of(target)
     writer = _writer_into(folder, run.suffix, options)
-    options = options.for_writer(writer, f"x{run.suffix}")
-    listed = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    options = _for_run(options.for_writer(writer, f"x{run.suffix}"), run, reported=True)
+    table = read_table(run.table or ())
+    listed: list[Any] = (
+        [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    ) or table.sources
     watcher = run.watcher or Watcher()
     place = place_of(run.report) if run.report else report_path(folder, run.part)
     history = read_history(place, folder, options.target_storage)
@@ -310,7 +327,8 @@ def _convert_batch(
     if not found:
         raise FileMissing(_nothing_found(listed, skipped))
     targets = name_targets(found, folder, run.suffix, options.split)
-    jobs = plan_jobs(found, targets, writer, run)
+    own = None if run.table is None else table.changes([f.path for f in found], options, writer)
+    jobs = plan_jobs(found, targets, writer, run, own)
     report.skipped = skipped.reasons
     # One part that records the results of the search is enough for all.
     report.scan = scan.as_dict() if scan.is_new or run.part is None else None

@@ -6,26 +6,30 @@ of the first array that is written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge.engine.pyramid import LevelPlan, level_plan
 from bfbridge.engine.selection import USER_AXES
-from bfbridge.errors import BadArgument
+from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.ome import metadata, roles
 
 if TYPE_CHECKING:
     from ome_types import OME
     from ome_types.model import Pixels
 
-    from bfbridge.backend import Image, ImageSpec, Level
-    from bfbridge.engine.pyramid import Pyramid
+    from bfbridge.backend import Image, ImageSpec, Level, Shape5, WriterBackend
+    from bfbridge.engine.pyramid import Pyramid, Step
 
 __all__ = ["DEFAULT_MEMORY", "ImagePlans", "WritePlan"]
 
 DEFAULT_MEMORY = 256 << 20
+DEPTH, DEEP_SIDE = 16, 256
+"""Default chunk of images whose levels are reduced along Z: as many pixels as 1024 x 1024."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class WritePlan:
     ----------
     pyramid
         False, True, a number of lower levels, or their factors against full size.
+    downsample_z, smallest
+        See `bfbridge.engine.pyramid.LevelPlan`; None for the default.
     downsample
         "mean", "nearest" or "mode". Masks are never averaged: for them "mean" is "nearest".
     fill_value
@@ -51,12 +57,19 @@ class WritePlan:
     """
 
     pyramid: Pyramid = False
+    downsample_z: Any = None
+    smallest: int | None = None
     downsample: str = "mean"
     fill_value: float = 0
     memory: int = DEFAULT_MEMORY
     workers: int = 1
     infer_dtype: bool = False
     backend_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def levels(self) -> LevelPlan:
+        """Which lower levels the images get."""
+        return level_plan(self.pyramid, self.downsample_z, self.smallest)
 
 
 class ImagePlans:
@@ -223,6 +236,32 @@ class ImagePlans:
         """Describe an image for a backend, after `settle`."""
         record = metadata.record(self.ome.images[index], self.dtype(index), levels)
         return replace(record, **self._roles[index]._asdict()) if self._roles else record
+
+    def deep_chunk(
+        self,
+        chunk: Shape5,
+        shape: Shape5,
+        steps: Sequence[Step],
+        backend: type[WriterBackend],
+        wanted: WritePlan,
+    ) -> Shape5:
+        """Return a chunk that contains whole windows along Z, if levels are reduced along Z.
+
+        Raises
+        ------
+        Unsupported
+            The format has no such levels.
+        """
+        need = math.lcm(*(step[0] for step in steps))
+        if need > 1 and not backend.z_levels:
+            raise Unsupported(
+                f"{self._name}: this format has no levels that are reduced along Z. Write "
+                ".ome.zarr, or leave out downsample_z= (--downsample-z) and factors along Z."
+            )
+        t, c, z, y, x = chunk
+        if z % need == 0 or z >= shape[2] or "chunks" in wanted.backend_options:
+            return chunk
+        return t, c, -(-DEPTH // need) * need, min(y, DEEP_SIDE), min(x, DEEP_SIDE)
 
     def document_for(self, specs: Sequence[ImageSpec]) -> OME | None:
         """Return the document, or None if the OME schema has no name for one of the dtypes."""

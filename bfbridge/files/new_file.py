@@ -22,7 +22,7 @@ from bfbridge.backend import Extras, ImageSpec, Level, Shape5, StoredAs, WriterB
 from bfbridge.engine.assembler import LevelAssembler, UnfinishedChunks, level_assemblers
 from bfbridge.engine.casting import cast, castable, checked, checked_number
 from bfbridge.engine.lazy_pixels import LazyPixels
-from bfbridge.engine.pyramid import METHODS, factors_of, plan_levels, steps_between
+from bfbridge.engine.pyramid import METHODS, Step, plan_levels, steps_between
 from bfbridge.engine.selection import Selection, fit_axes, spread
 from bfbridge.engine.tiles import Block, plan, take
 from bfbridge.engine.workers import Background, run
@@ -237,20 +237,22 @@ class NewFile:
             finalizers.run_before_later_handlers()  # the backend may have started Java
             return writer
 
-    def _plan_images(self) -> list[tuple[ImageSpec, Sequence[int]]]:
+    def _plan_images(self) -> list[tuple[ImageSpec, Sequence[Step]]]:
         return [self._plan_image(i, extras) for i, extras in enumerate(find_extras(self.ome))]
 
-    def _plan_image(self, index: int, extras: Extras) -> tuple[ImageSpec, Sequence[int]]:
+    def _plan_image(self, index: int, extras: Extras) -> tuple[ImageSpec, Sequence[Step]]:
         y, x, z, c, t = self.shape5(index)
         dtype = self.dtype(index)
         shape: Shape5 = (t, c, z, y, x)
         flat = self.plans.record(index, (Level(shape, shape),))
         levels, stored = self._copies.get(index, ((), ()))
-        steps: Sequence[int] = []
+        steps: Sequence[Step] = []
         if len(levels) < 2:
             chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
-            steps = factors_of(self.wanted.pyramid, y, x)
-            levels = plan_levels(shape, levels[0].chunk if levels else chunk, steps)
+            steps = self.wanted.levels.steps((z, y, x), flat.pixel_size)
+            chunk = levels[0].chunk if levels else chunk
+            chunk = self.plans.deep_chunk(chunk, shape, steps, self.backend, self.wanted)
+            levels = plan_levels(shape, chunk, steps)
         image = self.plans.record(index, levels)
         try:
             checked_number(self.wanted.fill_value, dtype, self.name)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import dask.array
     import xarray
 
+    from bfbridge.analysis.plane_table import PlaneRecord
+
 __all__ = ["Derived"]
 
 Array = np.ndarray[Any, Any]
@@ -292,6 +294,19 @@ class Derived:
 
         result: tuple[Any, Any] = statistics.min_max(self, exact=exact, z=z, c=c, t=t)
         return result
+
+    def planes(self: Any) -> list[PlaneRecord]:
+        """Return times, exposures and stage positions of the planes that the metadata describe.
+
+        Returns
+        -------
+        list of bfbridge.analysis.plane_table.PlaneRecord
+            Ordered by t, c and z; empty if the metadata describe no planes.
+        """
+        from bfbridge.analysis import plane_table
+
+        found: list[PlaneRecord] = plane_table.planes_of(self)
+        return found
 
     # ---- bfbridge.rendering
 

@@ -157,7 +157,8 @@ class ImageView(Derived):
         full, here = image.levels[0].shape, image.levels[self._level].shape
         if self._level == 0:
             return image.pixel_size
-        return metadata.scaled(image.pixel_size, full[3] / here[3], full[4] / here[4])
+        z, y, x = (a / b for a, b in zip(full[2:], here[2:], strict=True))
+        return metadata.scaled(image.pixel_size, y, x, z)
 
     def pixel_size(self, unit: str = "µm") -> dict[str, float | None]:
         """Return the size of a pixel of this level along X, Y and Z in one unit.

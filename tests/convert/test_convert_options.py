@@ -93,6 +93,10 @@ def test_the_fingerprint_has_what_changes_files(kind: type[ConvertOptions]) -> N
         "downsample": "mode", "memory": 1 << 30, "max_workers": 3, "source_level": 1,
         "reader_options": {"group_files": False}, "target_options": {"level": 3},
         "storage_options": {"key": "k"}, "target_storage_options": {"key": "k"}, "checksum": False,
+        "factors": (2, 4), "downsample_z": "2", "smallest": 5, "pixel_size": (1, 1), "time_step": 2,
+        "channel_colors": "red", "swap": "zt", "stitch": "max", "project": ("max", "z"),
+        "fill_value": 1, "autostitch": True, "compare_metadata": True,
+        "position_unit": "um", "flip_stage": "y",
     }  # fmt: skip
     plain = kind()
     for field in fields(kind):

@@ -11,7 +11,13 @@ import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Level, Shape5
 from bfbridge.errors import ReadFailed
-from bfbridge.ngff.documents import array_document, shard_shape, to_json
+from bfbridge.ngff.documents import (
+    array_document,
+    kept_axes,
+    shard_shape,
+    to_json,
+    without_axes,
+)
 from bfbridge.ngff.omero import Window
 from bfbridge.runtime import forking
 from bfbridge_omezarr.chunked.codecs import CodecError, decode_bytes, decoders_of
@@ -65,10 +71,13 @@ class LevelWriter:
         self.level = _cut_chunk(image.levels[level])
         self.dtype = image.dtype
         grid = options.shard_grid(self.level)
-        self.document = array_document(
+        name, document = array_document(
             self.level, image.dtype, options.version, options.compression,
             fill=spec.fill_value, shards=grid,
         )  # fmt: skip
+        # An axis is written in every level, also where a lower level has length 1.
+        self.kept = kept_axes(image.levels[0].shape) if options.drop_axes else tuple(range(5))
+        self.document = name, without_axes(document, self.kept)
         self.key = key
         self._files = files
         self._fill = np.array(spec.fill_value).astype(image.dtype)[()]
@@ -81,7 +90,9 @@ class LevelWriter:
         self._shards: Shards | None = None
         if grid is not None:
             counts = (first_t + self.grid.counts[0], *self.grid.counts[1:])
-            self._shards = Shards(files, self.prefix, grid, counts, whole_only=shared)
+            self._shards = Shards(
+                files, self.prefix, self._along(grid), self._along(counts), whole_only=shared
+            )
         # Blocks of an extension count from 0; its chunks follow the existing ones.
         self._first_t = first_t
         self._skipped: set[Shape5] = set()
@@ -146,7 +157,7 @@ class LevelWriter:
 
     def trim(self, shape: Shape5) -> None:
         """Reduce the shape of the array; its chunks stay as they are."""
-        self.document[1]["shape"] = list(shape)
+        self.document[1]["shape"] = list(self._along(shape))
 
     def describe(self) -> None:
         """Write the array's document."""
@@ -158,8 +169,12 @@ class LevelWriter:
         if self._shards is not None:
             self._shards.close()
 
-    def _place(self, index: Shape5) -> Shape5:
-        return (index[0] + self._first_t, *index[1:])
+    def _place(self, index: Shape5) -> tuple[int, ...]:
+        return self._along((index[0] + self._first_t, *index[1:]))
+
+    def _along(self, values: Sequence[int]) -> tuple[int, ...]:
+        """Return the values of the axes that are written."""
+        return tuple(values[place] for place in self.kept)
 
     def _key(self, index: Shape5) -> str:
         return self.prefix + "/".join(map(str, self._place(index)))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.backend import Level, Shape5, StoredAs
-from bfbridge.engine.pyramid import factors_of
 
 if TYPE_CHECKING:
     from bfbridge.backend import WriterBackend
@@ -34,7 +33,8 @@ def copied_options(
 ) -> Mapping[str, Any]:
     """Return the target options under which the writer stores the source's chunks unchanged."""
     given = options.target_options
-    stored = None if options.recompress or _CHUNK_OPTIONS & set(given) else view.stored_as
+    decoded = options.recompress or options.levels.may_reduce_z
+    stored = None if decoded or _CHUNK_OPTIONS & set(given) else view.stored_as
     if stored is None:
         return given
     y, x, z, c, t = view.chunks
@@ -45,11 +45,11 @@ def plan_encoded(
     piece: Piece, view: ImageView, scaling: Scaling, image: ImageWriter, options: ConvertOptions
 ) -> EncodedCopy | None:
     """Plan to copy an image's chunks unchanged; return None where that is not possible."""
-    if options.recompress or not piece.whole or scaling.changes:
+    if options.recompress or not piece.whole or scaling.changes or options.levels.may_reduce_z:
         return None
     if _CHUNK_OPTIONS & set(options.target_options):
         return None
-    levels = list(view.levels) if options.lower_levels is True else [view]
+    levels = list(view.levels) if options.levels.is_default else [view]
     found = [level.stored_as for level in levels]
     if found[0] is None:
         return None
@@ -92,9 +92,8 @@ class EncodedCopy:
         self._levels = levels
         self._stored = stored
         self._image = image
-        height, width = levels[0].shape[3:]
-        steps = factors_of(options.lower_levels, height, width) if len(levels) == 1 else []
-        self._decodes = bool(steps)
+        shape, size = levels[0].shape[2:], views[0].physical_pixel_size
+        self._decodes = len(levels) == 1 and bool(options.levels.steps(shape, size))
 
     def jobs(self, count: Callable[[int], None]) -> Iterator[Callable[[], None]]:
         """Jobs that together copy the image; each calls `count` with its bytes of pixels."""

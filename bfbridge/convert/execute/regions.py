@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.convert.copy.source import (
     check_metadata,
+    document_of,
     kept_output,
+    lost_metadata,
     notes_of,
     open_source,
     output_scalings,
@@ -28,7 +30,6 @@ from bfbridge.convert.copy.source import (
 from bfbridge.convert.locations import Place, Url, is_url, place_of, stored_bytes
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
-from bfbridge.convert.plan.document import document_for
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
 from bfbridge.convert.plan.scaling import Scaling
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
@@ -138,13 +139,13 @@ def _make(
     begun = time.perf_counter()
     target_options = dict(options.target_options)
     scalings = output_scalings(br, output, options)
-    document = document_for(
-        br, output.pieces, scalings, original_metadata=options.original_metadata
-    )
+    document = document_of(br, output, scalings, options)
     storage = dict(options.target_storage)
     create = partial(
         BioWriter.create, metadata=document, series="all", pyramid=options.lower_levels,
-        downsample=options.downsample, storage_options=storage, **target_options,
+        downsample_z=options.downsample_z, smallest=options.smallest,
+        downsample=options.downsample, fill_value=options.fill_value, storage_options=storage,
+        **target_options,
     )  # fmt: skip
     with _begun(output.target, create, options, overwrite) as place:
         tasks = list(_tasks(place, output.pieces, scalings, target_options, storage))
@@ -161,6 +162,8 @@ def _make(
     ]  # fmt: skip
     if options.verify:
         verify_output(source, output, scalings, options, made, lambda count: None)
+    if options.compare_metadata:
+        made.lost = lost_metadata(document, output.target, options)
     made.seconds = time.perf_counter() - begun
     return made
 
