@@ -171,7 +171,7 @@ def test_methods_of_tifffile(tmp_path, method, tile):
         shape = (LENGTH, WIDTH, count) if count > 1 else (LENGTH, WIDTH)
         array = numbered(shape, dtype)
         if (method, dtype) == ("jpegxl", "f4"):
-            array /= 1 << 16  # newer libjxl rejects RGB far outside of 0 to 1
+            array = np.abs(array)  # newer libjxl rejects negative values in RGB
         path = tmp_path / f"{dtype}{count}.ome.tif"
         tifffile.imwrite(
             path,
