@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -168,8 +169,9 @@ def _document(function: Callable[..., Any]) -> None:
     """Put the options into a function's signature and docstring."""
     function.__signature__ = signature_of(function)  # type: ignore[attr-defined]
     if function.__doc__:  # absent with python -OO
-        function.__doc__ = function.__doc__.replace(
-            "    **options\n", f"{describe_parameters()}\n    **options\n"
+        # Python 3.13 and later remove the indentation of docstrings.
+        function.__doc__ = inspect.cleandoc(function.__doc__).replace(
+            "\n**options\n", f"\n{describe_parameters()}\n**options\n"
         )
 
 

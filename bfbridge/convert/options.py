@@ -554,9 +554,9 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def describe_parameters() -> str:
-    """Return the options as a section of a numpy docstring, indented by four spaces."""
+    """Return the options as lines of a section of a numpy docstring."""
     lines = []
     for name, _, option in _declared():
         text = f"{option.help} {option.more}".strip()
-        lines.append(f"    {name}\n        {text}")
+        lines.append(f"{name}\n    {text}")
     return "\n".join(lines)

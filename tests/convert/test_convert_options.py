@@ -54,7 +54,7 @@ def test_every_option_is_an_argument_of_convert_with_its_documentation() -> None
     names = set(inspect.signature(function).parameters) - {"source", "target", "options"}
     assert names == set(DECLARED) - INTERNAL
     for name in names:
-        assert f"    {name}\n        {DECLARED[name].help}" in (function.__doc__ or "")
+        assert f"\n{name}\n    {DECLARED[name].help}" in (inspect.getdoc(function) or "")
     assert inspect.signature(bfbridge.convert) == inspect.signature(function)
 
 

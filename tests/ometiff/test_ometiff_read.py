@@ -34,6 +34,7 @@ from tests.support.tiffs import (
     ome_image,
     ome_xml,
     open_ours,
+    packed_row,
     page,
     read_ours,
     saved,
@@ -215,6 +216,8 @@ def test_methods_of_tifffile(tmp_path, method, tile):
     for dtype, count in itertools.product(dtypes, samples):
         shape = (LENGTH, WIDTH, count) if count > 1 else (LENGTH, WIDTH)
         array = numbered(shape, dtype)
+        if (method, dtype) == ("jpegxl", "f4"):
+            array = np.abs(array)  # newer libjxl rejects negative values in RGB
         path = tmp_path / f"{dtype}{count}.ome.tif"
         tifffile.imwrite(
             path,
@@ -275,7 +278,7 @@ def test_jpeg_as_tifffile_decodes_it(tmp_path, subsampling, space):
 def test_packed_samples(tmp_path, bits, width, inverted):
     rng = np.random.default_rng(bits)
     array = rng.integers(0, 1 << bits, (1, 1, 1, 12, width)).astype("u1" if bits < 8 else "u2")
-    rows = [imagecodecs.packints_encode(np.ascontiguousarray(row), bits) for row in array[0, 0, 0]]
+    rows = [packed_row(row, bits) for row in array[0, 0, 0]]
     strips = [b"".join(rows[:5]), b"".join(rows[5:10]), b"".join(rows[10:])]
     description = ome_xml(array.shape, array.dtype)
     file = page(
