@@ -1,0 +1,11 @@
+"""What curators do with images: validate.
+
+Imports the reader, the writer and everything below them; imported by the command line.
+"""
+
+from __future__ import annotations
+
+from bfbridge.curation.validation import Validation, validate
+from bfbridge.findings import Finding
+
+__all__ = ["Finding", "Validation", "validate"]
