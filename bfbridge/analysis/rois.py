@@ -130,13 +130,14 @@ def _shape(shape: Any, where: str) -> RoiShape:
             raise ValueError("it is a mask that is turned or scaled, which is not supported")
     except (ValueError, TypeError, OverflowError, OSError, EOFError, zlib.error) as error:
         raise UnreadableFile(f"{where}: the shape {shape.id} is damaged ({error}).") from error
+    points = _transformed(points, shape.transform)
     if not np.isfinite(points).all():
         raise UnreadableFile(f"{where}: a coordinate of the shape {shape.id} is not a number.")
     color = shape.fill_color or shape.stroke_color
     rule = getattr(shape.fill_rule, "value", shape.fill_rule)
     return RoiShape(
         kind,
-        _transformed(points, shape.transform),
+        points,
         shape.the_z,
         shape.the_c,
         shape.the_t,
