@@ -157,7 +157,13 @@ def _check_structure(source: Source, options: OpenOptions) -> Iterator[Finding]:
             "there are no rules for this format: the file is opened, its structure is not checked",
         )
         return
-    yield from check(source, options)
+    try:
+        yield from check(source, options)
+    except MissingExtra:
+        raise
+    except BfbridgeError as error:
+        message = str(error).removeprefix(f"{source.name}: ")
+        yield Finding("error", "unreadable", source.name, message, COPY_AGAIN)
 
 
 def _backend_of(source: Source) -> Entry | None:

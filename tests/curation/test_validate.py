@@ -338,3 +338,15 @@ def test_unfinished_store_is_not_valid(tmp_path: Path) -> None:
     (tmp_path / "b.ome.zarr").mkdir()
     assert codes(tmp_path / "b.ome.zarr") == ["unreadable"]
     bw.abort()
+
+
+def test_damage_that_ends_the_checks_is_a_finding(tmp_path: Path, store: Path) -> None:
+    (store / "labels").mkdir()
+    (store / "labels/zarr.json").write_text("[]")
+    (error, *_) = validate(store).errors
+    assert error.where.startswith(str(store))
+    assert "zarr.json" in f"{error.where} {error.message}"
+    packed = tmp_path / "a.ozx"
+    imwrite(packed, PIXELS, axes="TCZYX")
+    packed.write_bytes(packed.read_bytes()[:-400])
+    assert codes(packed) == ["unreadable"]
