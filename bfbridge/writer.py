@@ -22,6 +22,7 @@ from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files import in_place as inplace
 from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames
 from bfbridge.files.image_plans import DEFAULT_MEMORY, WritePlan
+from bfbridge.files.label_images import open_label
 from bfbridge.files.new_file import NewFile
 from bfbridge.files.writer_arguments import (
     PROPERTIES,
@@ -301,6 +302,12 @@ class BioWriter(ImageWriter):
         which applies all changes; after an exception, a kill or a full disk none is applied. A
         kill while `close` moves chunks leaves a complete journal in the store: bfbridge reads from
         it, and the next ``BioWriter(path, append=True)`` or `bfbridge.recover` completes it.
+    labels
+        Name of a label image to add to image `series` of an existing OME-Zarr store: integers, 0
+        for the background. Y and X are those of the image, Z and T too unless they are given as 1;
+        the default dtype is uint32. The levels have the factors of the image's, with `downsample`
+        "nearest" (default) or "mode". The store is unchanged until `close`. See also
+        `bfbridge.curation.add_labels`.
     storage_options
         For a URL: arguments of its fsspec filesystem.
     **kwargs
@@ -338,6 +345,7 @@ class BioWriter(ImageWriter):
         durable: bool = False,
         memory: int = DEFAULT_MEMORY,
         append: bool = False,
+        labels: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -360,6 +368,16 @@ class BioWriter(ImageWriter):
         with deferred():
             writer = inplace.writer_for(place, backend)
             known_options(kwargs, writer, signature(BioWriter).parameters)
+            if labels is not None:
+                if append or metadata is not None:
+                    raise BadArgument("labels=: append and metadata do not apply to label images.")
+                file = open_label(
+                    place, labels, series, plan, requested_properties(None, image, given),
+                    backend_name=backend, overwrite=flag(overwrite, "overwrite"),
+                )  # fmt: skip
+                super().__init__(file, 0)
+                self._file.watch(self)
+                return
             if append and isinstance(place, Path) and inplace.is_there(place):
                 carried = None if metadata is None else document_of(metadata, series)
                 requested = requested_properties(carried, image, given)

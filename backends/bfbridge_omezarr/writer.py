@@ -13,7 +13,14 @@ from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs
 from bfbridge.chunked_store import ResumedWriter
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
 from bfbridge.ngff.documents import group_documents, multiscales_without_axes, to_json
-from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, placed, time_step
+from bfbridge.ngff.hierarchy import (
+    Places,
+    image_attributes,
+    ome_xml_of,
+    place_images,
+    placed,
+    time_step,
+)
 from bfbridge.ome.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
 from bfbridge_omezarr.hierarchy.files import tree_of
@@ -65,13 +72,14 @@ class StoreWriter(ResumedWriter):
         options: WriteOptions,
         shared: bool = False,
         first_t: int = 0,
+        places: Places | None = None,
     ) -> None:
         self._shared = shared
         self._files = tree_of(target)
         self._specs = tuple(images)
         self._ome = ome
         self._options = options
-        self._places = place_images(images, ome, options.wells, options.hcs)
+        self._places = places or place_images(images, ome, options.wells, options.hcs)
         self._levels = tuple(
             tuple(
                 LevelWriter(self._files, _join(group, str(i)), spec, i, options, shared, first_t)
@@ -139,6 +147,12 @@ class StoreWriter(ResumedWriter):
             An option or a fill value is invalid.
         """
         parsed = parse_options(options)
+        name = getattr(target, "name", "")
+        if name.lower().endswith(".ozx") and parsed.version == "0.4":
+            raise BadArgument(
+                f"{name}: an .ozx file has a zarr.json at its root (NGFF RFC-9), which NGFF 0.4 "
+                "has not. Write version='0.5', or a .zarr.zip file."
+            )
         for spec in images:
             _check_dtype(spec.image)
             _check_fill(spec)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = [
     "InPlaceTarget",
     "SharedTarget",
+    "adopting",
+    "chunked",
     "create",
     "find_interrupted",
     "finish",
@@ -53,6 +55,7 @@ __all__ = [
     "recover",
     "refuse_url",
     "reopen",
+    "settle",
     "shared_place",
     "target_of",
     "writer_for",
@@ -137,7 +140,7 @@ def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterB
     return registry.writer_for(place.filename, backend)
 
 
-def _chunked(writer: type[WriterBackend], where: object, what: str) -> type[ChunkedStoreBackend]:
+def chunked(writer: type[WriterBackend], where: object, what: str) -> type[ChunkedStoreBackend]:
     """Return a writer that can write to existing files.
 
     Raises
@@ -220,7 +223,7 @@ def reopen(
     backend.normalize_options(wanted.backend_options)
     target = InPlaceTarget(path)
     try:
-        _settle(path)
+        settle(path)
         image = _first_image(path)
         _refuse_differences(path, image, requested)
         had = image.levels[0].shape[0]
@@ -231,11 +234,11 @@ def reopen(
                 "only add time points: give the total number, old and new."
             )
         if requested_t > had:
-            writer = _chunked(backend, path, "appended to").extend(path, requested_t - had)
+            writer = chunked(backend, path, "appended to").extend(path, requested_t - had)
             first = had
         else:
-            writer, first = _chunked(backend, path, "changed").update(path), 0
-        file = _adopting(target, backend, writer, wanted)
+            writer, first = chunked(backend, path, "changed").update(path), 0
+        file = adopting(target, backend, writer, wanted)
         file.adopt(writer, stored=first == 0, first_t=first)
     except BaseException:
         target.discard()
@@ -267,12 +270,13 @@ def recover(path: str | os.PathLike[str]) -> Interrupted | None:
     """
     target = InPlaceTarget(path)
     try:
-        return _settle(path)
+        return settle(path)
     finally:
         target.discard()
 
 
-def _settle(path: str | os.PathLike[str]) -> Interrupted | None:
+def settle(path: str | os.PathLike[str]) -> Interrupted | None:
+    """Finish or discard an interrupted change of a store; return it, or None."""
     found = find_interrupted(path)
     if found is not None:
         Journal(path)
@@ -339,7 +343,7 @@ def create(file: NewFile) -> None:
     try:
         if taken:
             raise TargetExists(f"{target.path} exists. Remove it, or choose another name.")
-        backend = _chunked(file.backend, target.path, SEVERAL)
+        backend = chunked(file.backend, target.path, SEVERAL)
         file.create_shared(
             backend, target.work_path if isinstance(target, UrlTarget) else target.path
         )
@@ -382,14 +386,14 @@ def finish(place: Path | Source, workers: int, memory: int) -> None:
 
 def _open_shared(place: Path | Source, workers: int, memory: int, *, shared: bool) -> NewFile:
     target = SharedTarget(place)
-    backend = _chunked(writer_for(place), place, SEVERAL)
+    backend = chunked(writer_for(place), place, SEVERAL)
     writer = backend.open_existing(place)
-    file = _adopting(target, backend, writer, WritePlan(workers=workers, memory=memory))
+    file = adopting(target, backend, writer, WritePlan(workers=workers, memory=memory))
     file.adopt(writer, stored=False, shared=shared)
     return file
 
 
-def _adopting(
+def adopting(
     target: Any, backend: type[WriterBackend], writer: ResumedWriter, wanted: WritePlan
 ) -> NewFile:
     """Return a file whose document describes the images of a writer."""

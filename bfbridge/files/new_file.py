@@ -128,8 +128,9 @@ class NewFile:
         return True
 
     def adopt(
-        self, writer: ResumedWriter, *, stored: bool, first_t: int = 0, shared: bool = False
-    ) -> None:
+        self, writer: ResumedWriter, *, stored: bool, first_t: int = 0, shared: bool = False,
+        new: bool = False,
+    ) -> None:  # fmt: skip
         """Continue with an existing file instead of starting a new one.
 
         Parameters
@@ -142,9 +143,11 @@ class NewFile:
             Number of time points that exist already; writing begins with this one.
         shared
             Whether other processes write too. Then lower levels are made when the file is finished.
+        new
+            Whether the images are new, so that closing the file without a write is an error.
         """
         self._writer = writer
-        self._adopted = self._has_pixels = True
+        self._adopted, self._has_pixels = True, not new
         self._specs = list(writer.images)
         self._first_t, self._shared = first_t, writer if shared else None
         self._assemblers = [

@@ -324,6 +324,11 @@ class TiffFile:
         self.walk(self.limits.directories)
         return len(self._offsets)
 
+    @property
+    def walked(self) -> int:
+        """Number of directories found so far."""
+        return len(self._offsets)
+
     def walk(self, index: int) -> bool:
         """Follow the chain to directory `index`; return whether it exists.
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import xarray
 
     from bfbridge.analysis.plane_table import PlaneRecord
+    from bfbridge.analysis.rois import Roi
+    from bfbridge.views.image_view import ImageView
 
 __all__ = ["Derived"]
 
@@ -32,6 +34,27 @@ class Derived:
 
     A mixin of `ImageView`: `self` is always an `ImageView`, which type checkers cannot know here.
     """
+
+    # ---- labels and regions of interest
+
+    @property
+    def labels(self: Any) -> dict[str, ImageView]:
+        """Label images of this image by name: pixels are numbers of objects, 0 the background."""
+        found: dict[str, ImageView] = {}
+        for view in self.series:
+            owner = self._file.backend.images[view.index].label_of
+            if view.is_mask and owner in (None, self.index):
+                name = (view.name or "").rpartition("/")[2] or str(view.index)
+                found[name if name not in found else f"{name}_{view.index}"] = view
+        return found
+
+    @property
+    def rois(self: Any) -> list[Roi]:
+        """Regions of interest (ROI) of this image in the OME metadata, as polygons."""
+        from bfbridge.analysis import rois
+
+        found: list[Roi] = rois.rois_of(self)
+        return found
 
     # ---- bfbridge.analysis.dask_arrays
 

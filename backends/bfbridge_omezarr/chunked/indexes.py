@@ -168,6 +168,16 @@ class ShardIndexes:
             known.checked = time.monotonic()
         return found.data
 
+    def table(self, key: str) -> NDArray[np.uint64] | None:
+        """Return offset and length of each chunk of a shard; None if there is no such shard.
+
+        Raises
+        ------
+        ReadFailed
+            The index is damaged.
+        """
+        return self._fetch(key).table
+
     def _changed(self, key: str) -> FileChanged:
         return FileChanged(
             f"{self._store.label(key)}: this shard was replaced while the store was open, so its "

@@ -126,6 +126,11 @@ class Store(ABC):
     def keys(self) -> Iterator[str]:
         """Yield every key of the store; none if the store cannot list."""
 
+    def size(self, key: str) -> int | None:
+        """Return the length of a key in bytes; None without the key and at URLs."""
+        del key
+        return None
+
     def stamp(self, key: str) -> object:
         """Return a value that changes when a key is rewritten; None without the key and at URLs."""
         del key
@@ -266,6 +271,12 @@ class FolderStore(Store):
             raise _failed(self.label(key), error) from error
         finally:
             os.close(fd)
+
+    def size(self, key: str) -> int | None:
+        try:
+            return os.stat(self._path_of(key)).st_size
+        except OSError:
+            return None
 
     def stamp(self, key: str) -> object:
         try:
