@@ -63,6 +63,25 @@ class Compression:
             out=buffer,
         )
 
+    def decode(
+        self, data: bytes | memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> NDArray[Any]:
+        """Return a chunk of this dtype and shape that `encode` made; it may be read-only.
+
+        Only for data of this process: sizes in `data` are trusted.
+        """
+        import imagecodecs
+
+        if self.name == "none":
+            return np.frombuffer(data, dtype).reshape(shape)
+        out = np.empty(shape, dtype)
+        flat = out.reshape(-1).view(np.uint8)
+        if self.name == "zstd":
+            imagecodecs.zstd_decode(data, out=flat)
+        else:
+            imagecodecs.blosc_decode(data, numthreads=1, out=flat)
+        return out
+
     @property
     def v2(self) -> dict[str, Any] | None:
         """Return the ``compressor`` of a ``.zarray``."""
