@@ -192,6 +192,7 @@ def deliver(
     layout: Layout,
     *,
     copied: bool,
+    keep: bool,
 ) -> None:
     """Write the chunks of a store to a new file.
 
@@ -205,6 +206,8 @@ def deliver(
         What becomes the image.
     copied
         Whether encoded chunks are copied, as `plan_copy` planned.
+    keep
+        Whether chunks that were copied stay in the store.
     """
     dtype = file.dtype(0)
     rest = list(chunks)
@@ -215,7 +218,7 @@ def deliver(
         lower = file.wanted.pyramid is not False
         run(
             (
-                partial(_copy, store, file, index, box, layout, sides, lower=lower)
+                partial(_copy, store, file, index, box, layout, sides, lower=lower, keep=keep)
                 for index in _near_each_other(whole, lambda index: (index.row, index.column))
             ),
             file.wanted.workers,
@@ -233,6 +236,7 @@ def _copy(
     sides: Sequence[int],
     *,
     lower: bool,
+    keep: bool,
 ) -> None:
     t, c, z = layout.plane(index.frame)
     place = (t, c, z, index.row - box.y // sides[0], index.column - box.x // sides[1])
@@ -247,7 +251,8 @@ def _copy(
             width = min(sides[1], grid[1] - place[4] * sides[1])
             pixels = planes[..., :height, :width]
     file.write_stored(0, 0, place, store.files.stored(index), pixels)
-    store.files.remove(index)
+    if not keep:
+        store.files.remove(index)
 
 
 def _divide_again(

@@ -90,7 +90,7 @@ class GrowingFile(NewFile):
         self.least = (1, 1)
         self._store: TileStore | None = None
         self._tile_writes = Writes()
-        self._is_planned = False
+        self._is_planned = self._is_lent = False
         # Of this process' tiles: first row and column, row and column behind the last; sizes along
         # t, c, z and the named axes.
         self._reach = [0, 0, 1, 1]
@@ -154,6 +154,10 @@ class GrowingFile(NewFile):
             self.wanted.workers, dtype, _chunk_of(options),
             tuple(name for name in _DTYPES if self.backend.supports_dtype(np.dtype(name))),
         )  # fmt: skip
+
+    def adopt_tiles(self, store: TileStore) -> None:
+        """Take the tiles of a store, which stays as it is."""
+        self._store, self._is_lent = store, True
 
     def share(self) -> TileStore:
         """Let other processes add tiles; return the store, whose folder and plan they need."""
@@ -251,7 +255,7 @@ class GrowingFile(NewFile):
         if copied:
             add_windows(self.ome, inside, layout, store.samples or 1)
         self.start()
-        deliver(store, inside, self, box, layout, copied=copied)
+        deliver(store, inside, self, box, layout, copied=copied, keep=self._is_lent)
 
     def _box(self, chunks: Sequence[StoredChunk]) -> Box:
         box = extent_of(chunks) if self.crop is None else self.crop
@@ -272,7 +276,7 @@ class GrowingFile(NewFile):
             if axis in "TCZ"
         }
         layout = layout_of(chunks, least, self.axes.lengths)
-        if samples > 1 and len(layout.named) == 3:
+        if samples > 1 and layout.named[2:] > (1,):
             raise BadArgument(
                 f"{self.name}: a third named axis is stored in C, which has {samples} samples per "
                 "pixel. Use two named axes for RGB images."
@@ -328,7 +332,7 @@ class GrowingFile(NewFile):
         super().abort()
 
     def _remove_tiles(self) -> None:
-        if self._store is not None:
+        if self._store is not None and not self._is_lent:
             shutil.rmtree(self._store.folder, ignore_errors=True)
 
 

@@ -173,7 +173,7 @@ class TileStore:
         samples = tile.shape[2]
         if known is not None and known.samples == samples and known.dtype == tile.dtype.str:
             return known
-        with self._state_lock, self._excluding(_STATE):
+        with self._state_lock, self.excluding(_STATE):
             if self.shared:
                 self._state = self._load_state()
             known = self._state
@@ -263,7 +263,7 @@ class TileStore:
         whole = values.shape[1:] == state.chunk and (marks is None or bool(marks.all()))
         dtype = np.dtype(state.dtype)
         if self.shared:
-            with self._excluding(_group_of(index)):
+            with self.excluding(_group_of(index)):
                 chunk = _OpenChunk()
                 if whole:
                     chunk.array = np.array(values, dtype, order="C")
@@ -376,7 +376,7 @@ class TileStore:
     # ---- several processes
 
     @contextlib.contextmanager
-    def _excluding(self, group: str) -> Iterator[None]:
+    def excluding(self, group: str) -> Iterator[None]:
         """Exclude other processes from a group of chunks, once the store is shared."""
         if not self.shared:
             yield
