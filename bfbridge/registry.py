@@ -58,6 +58,8 @@ __all__ = [
 log = logging.getLogger("bfbridge")
 
 ENTRY_POINT_GROUP = "bfbridge.backends"
+# GeoTIFF 1.1 (OGC 19-008r4), 7.1.1: the tag GeoKeyDirectory.
+_GEO_KEYS = 34735
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # GIF, PNG, JPEG, JPEG 2000 in a box and as a code stream.
 PICTURE_MAGIC = (
@@ -86,6 +88,23 @@ def _is_tiff(source: Source, head: bytes) -> bool:
     del source
     # The first 128 bytes of DICOM are arbitrary; some writers put a TIFF header there.
     return head[:4] in TIFF_MAGIC and head[128:132] != b"DICM"
+
+
+def _has_coordinates(source: Source, head: bytes) -> bool:
+    """Return whether the content is a GeoTIFF: its first directory has the GeoKeyDirectory."""
+    if not _is_tiff(source, head):
+        return False
+    from bfbridge.limits import DEFAULT_LIMITS
+    from bfbridge.tiff.directories import TiffFile
+
+    access = source.open()
+    try:
+        directory = TiffFile(access, source.name, DEFAULT_LIMITS).directory(0)
+        return directory is not None and _GEO_KEYS in directory
+    except BfbridgeError:
+        return False
+    finally:
+        access.close()
 
 
 def _is_lif(source: Source, head: bytes) -> bool:
@@ -247,6 +266,15 @@ BACKENDS: tuple[Entry, ...] = (
         extra="pictures",
     ),
     Entry(
+        name="geo",
+        module="bfbridge_geotiff",
+        # Plain images are read by other backends. This one is used by name, with the option
+        # "projection", and for GeoTIFFs that no other reads; see `open_reader`.
+        claims=lambda source, head: False,
+        aliases=("geotiff", "rasterio"),
+        extra="geo",
+    ),
+    Entry(
         name="fileseries",
         module="bfbridge.files.file_series",
         # Only by name: BioReader makes it from a pattern or a list of files.
@@ -379,8 +407,9 @@ def open_reader(
     # A store by URL first: servers answer requests for a folder in different ways, or not at all.
     store = source.url is not None and _is_zarr(source, b"")
     head = b"" if store else _head_of(source)
-    if backend is not None:
-        return _open_named(source, options, find(backend, lambda entry: entry.claims(source, head)))
+    wanted = backend or ("geo" if "projection" in options.backend_options else None)
+    if wanted is not None:
+        return _open_named(source, options, find(wanted, lambda entry: entry.claims(source, head)))
     reasons: list[str] = []
     unknown: BfbridgeError | None = None
     first = preferred() if head or store or source.is_dir() else ()
@@ -398,7 +427,9 @@ def open_reader(
             continue
         if opened is not None:
             return opened
-    for entry in (each for each in third_party() if each not in first):
+    # A GeoTIFF, if Bio-Formats is not installed or does not read this variant.
+    last = (find("geo"),) if _has_coordinates(source, head) else ()
+    for entry in (*last, *(each for each in third_party() if each not in first)):
         opened = _try(entry, source, options, reasons)
         if opened is not None:
             return opened

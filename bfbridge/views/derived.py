@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bfbridge.errors import INSTALL, MissingExtra
+from bfbridge.views.geography import is_reference_system, spans_in_pixels
 
 if TYPE_CHECKING:
     import dask.array
@@ -166,8 +167,9 @@ class Derived:
             (start, stop) measured from the outer corner of the first pixel, None for an end of the
             image. A region that extends beyond the image is an error.
         units
-            Unit of `x` and `y`: "px" (pixels of this view), a unit of length ("um", "mm", ...), or
-            "fraction" (0 to 1).
+            Unit of `x` and `y`: "px" (pixels of this view), a unit of length ("um", "mm", ...),
+            "fraction" (0 to 1); or, for georeferenced images, a reference system ("EPSG:4326") or
+            "projection" (that of the file): the region then contains the box, cut to the image.
         z, c, t
             As in `read`.
         level, pixel_size, magnification, max_size
@@ -196,6 +198,8 @@ class Derived:
         """
         from bfbridge.analysis import regions
 
+        if is_reference_system(units):
+            (x, y), units = spans_in_pixels(self, x, y, units), "px"
         result: Array = regions.region(
             self, x, y, units=units, z=z, c=c, t=t, level=level, pixel_size=pixel_size,
             magnification=magnification, max_size=max_size, resample=resample, keepdims=keepdims,
