@@ -161,7 +161,7 @@ class GeoReader(FileReader):
         base = kit.warped(0, self._warp)
         height, width, transform = base.height, base.width, base.transform
         self._reference = RasterReference(self._pool, crs, transform, (height, width), self._warp)
-        found = []
+        found: list[Level] = []
         bands = dataset.count
         a, b, c, d, e, f = tuple(transform)[:6]
         while True:

@@ -100,7 +100,7 @@ class Georeferenced:
         """
         reference = _needed(self)
         with self._file.reading("pixels"):
-            pixels, valid = reference.read(crs, tuple(box), tuple(size), resampling)
+            pixels, valid = reference.read(crs, box, size, resampling)
         return pixels.transpose(1, 2, 0), valid
 
 
