@@ -423,7 +423,7 @@ class Derived:
             Version of Zarr: 3 for NGFF 0.5, 2 for NGFF 0.4.
         compression
             Compression of chunks that are not passed through undecoded: None, "zstd", "blosc-zstd",
-            "blosc-lz4", or a pair of one of them and a level.
+            "blosc-lz4", "gzip", or a pair of one of them and a level.
         chunk
             Side of the chunks in pixels, 512 or 1024; chunks passed through undecoded keep their
             size.
