@@ -44,6 +44,7 @@ __all__ = [
     "BACKENDS",
     "Entry",
     "find",
+    "has_coordinates",
     "is_folder_format",
     "is_zipped_folder",
     "open_reader",
@@ -90,7 +91,7 @@ def _is_tiff(source: Source, head: bytes) -> bool:
     return head[:4] in TIFF_MAGIC and head[128:132] != b"DICM"
 
 
-def _has_coordinates(source: Source, head: bytes) -> bool:
+def has_coordinates(source: Source, head: bytes) -> bool:
     """Return whether the content is a GeoTIFF: its first directory has the GeoKeyDirectory."""
     if not _is_tiff(source, head):
         return False
@@ -428,7 +429,7 @@ def open_reader(
         if opened is not None:
             return opened
     # A GeoTIFF, if Bio-Formats is not installed or does not read this variant.
-    last = (find("geo"),) if _has_coordinates(source, head) else ()
+    last = (find("geo"),) if has_coordinates(source, head) else ()
     for entry in (*last, *(each for each in third_party() if each not in first)):
         opened = _try(entry, source, options, reasons)
         if opened is not None:

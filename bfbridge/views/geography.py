@@ -137,7 +137,8 @@ def georeference_of(view: Any) -> GeoReference | None:
 
 def _opened_again(file: OpenFile) -> tuple[ReaderBackend, GeoReference] | None:
     source = file.source
-    if source.is_dir() or not source.head().startswith((*registry.TIFF_MAGIC, *_JPEG_2000)):
+    head = source.head()
+    if not (registry.has_coordinates(source, head) or head.startswith(_JPEG_2000)):
         return None
     options = replace(file.options, backend_options={})
     try:

@@ -300,6 +300,21 @@ def test_lazy_tiles(tmp_path: Path) -> None:
         np.testing.assert_array_equal(br[:][:, :, 0], np.tile(tile, (1, 2, 1)))
 
 
+def test_errors_of_the_plan_come_first(tmp_path: Path) -> None:
+    for options in ({"pyramid": [3]}, {"pyramid": "x"}, {"chunks": 50, "pyramid": [4]}):
+        with pytest.raises(BadArgument, match="pyramid"):
+            BioWriter(tmp_path / "a.ome.zarr", grow=True, **options)
+    with pytest.raises(BadArgument, match="Pass the BioWriter"):
+        BioWriter.create(tmp_path / "a.ome.zarr", grow=True)
+    with pytest.raises(BadArgument, match="leave image="):
+        BioWriter(tmp_path / "a.ome.zarr", grow=True, append=True)
+    assert not os.listdir(tmp_path)
+    bw = BioWriter(tmp_path / "a.ome.zarr", grow=True)
+    pickle.dumps(bw)
+    bw.abort()
+    assert "a.ome.zarr" in repr(bw)
+
+
 def test_from_threads(tmp_path: Path) -> None:
     path, rng = tmp_path / "a.ome.zarr", np.random.default_rng(1)
     want = rng.integers(0, 60000, (700, 900), np.uint16)

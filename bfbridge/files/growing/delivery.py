@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from bfbridge.backend import Extras, Level, StoredAs
+from bfbridge.engine.pyramid import factors_of
 from bfbridge.engine.selection import Selection
 from bfbridge.engine.workers import run
 from bfbridge.files.growing.chunk_files import ChunkIndex, StoredChunk
@@ -167,6 +168,9 @@ def plan_copy(store: TileStore, file: GrowingFile, box: Box, dtype: np.dtype[Any
     if not aligned or box.height < chunk[0] or box.width < chunk[1]:
         return False
     if not _has_plain_chunks(file.wanted.backend_options):
+        return False
+    steps = factors_of(file.wanted.pyramid, box.height, box.width)
+    if any(side % step for side in chunk for step in steps):
         return False
     y, x, z, c, t = file.shape5(0)
     compression = store.files.compression

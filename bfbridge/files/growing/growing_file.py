@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge.backend import WriterBackend
+from bfbridge.backend import Channel, Image, Level, Shape5, WriterBackend
 from bfbridge.engine.casting import as_pixels
 from bfbridge.engine.lazy_pixels import LazyPixels
+from bfbridge.engine.pyramid import factors_of, plan_levels
 from bfbridge.engine.selection import Selection
 from bfbridge.errors import BadArgument, BadDtype, Closed, IncompleteImage
 from bfbridge.files.growing.delivery import (
@@ -86,6 +87,7 @@ class GrowingFile(NewFile):
                 f"{self.name}: grow=True writes one image, and metadata has {len(ome.images)}."
             )
         self.axes = NamedAxes(axes, self.name)
+        self._check_pyramid()
         self.crop: Box | None = None
         self.least = (1, 1)
         self._store: TileStore | None = None
@@ -95,6 +97,14 @@ class GrowingFile(NewFile):
         # t, c, z and the named axes.
         self._reach = [0, 0, 1, 1]
         self._most = [1] * (3 + len(self.axes))
+
+    def _check_pyramid(self) -> None:
+        """Raise errors of the levels now, and not when all tiles have been added."""
+        wanted, options = self.wanted.pyramid, self.wanted.backend_options
+        big: Shape5 = (1, 1, 1, 1 << 20, 1 << 20)
+        image = Image(None, (Level(big, big),), np.dtype(np.uint8), channels=(Channel(),))
+        chunk = self.backend.default_chunk(image, options)
+        plan_levels(big, chunk, factors_of(wanted, big[3], big[4]))
 
     # ---- tiles
 
@@ -170,12 +180,12 @@ class GrowingFile(NewFile):
 
     def dtype(self, index: int) -> np.dtype[Any]:
         """Return the dtype of the image: that of all tiles until now, if none is fixed."""
-        known = None if self._store is None or self._is_planned else self._store.dtype
-        return known or super().dtype(index)
+        store = None if self._is_planned or self.closed else self._store
+        return (None if store is None else store.dtype) or super().dtype(index)
 
     def shape5(self, index: int) -> tuple[int, int, int, int, int]:
         """Return the sizes along Y, X, Z, C, T: those that this process' tiles need until now."""
-        if self._is_planned:
+        if self._is_planned or self.closed:
             return super().shape5(index)
         top, left, bottom, right = self._reach
         crop, sized = self.crop, self.plans.sizes_set(index)
@@ -207,6 +217,13 @@ class GrowingFile(NewFile):
         return BadArgument(
             f"{self.name}: an image with grow=True has no size yet; write to it with "
             "add_tile(array, y=, x=)."
+        )
+
+    def create_shared(self, backend: Any, path: Any) -> None:
+        """Refuse: other processes get a pickled copy of the writer."""
+        raise BadArgument(
+            f"{self.name}: an image with grow=True is not started with BioWriter.create. Pass the "
+            "BioWriter to the other processes; they add tiles to its image."
         )
 
     def write_block(self, selection: Selection, pixels: Array) -> None:
