@@ -2,7 +2,8 @@
 
 Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, czi, lif and nd2 for
 files of these formats they fully understand, pictures for GIF, PNG, BMP, Targa, JPEG, JPEG 2000,
-WebP and PNM, Bio-Formats for all else.
+WebP and PNM, Bio-Formats for all else; geo for GeoTIFFs that none of them reads, and where a
+projection is requested.
 Backends of third parties come from the entry-point group ``bfbridge.backends``. Those whose module
 has a ``PRIORITY`` above 0 are tried before ours. The others are used only when a name asks for one,
 or when none of ours reads the file: Bio-Formats, which claims all content, knows no such format or
