@@ -319,6 +319,8 @@ class NewTileSource:
 
     def _source(self) -> TileSource:
         """Return the tiles added until now as a tile source."""
+        if self._store.shared:
+            self._forget()  # other processes may have added tiles
         if self._view is None:
             self._store.flush()
             if not self._store.chunks():

@@ -309,10 +309,17 @@ def test_errors_of_the_plan_come_first(tmp_path: Path) -> None:
     with pytest.raises(BadArgument, match="leave image="):
         BioWriter(tmp_path / "a.ome.zarr", grow=True, append=True)
     assert not os.listdir(tmp_path)
-    bw = BioWriter(tmp_path / "a.ome.zarr", grow=True)
+    with BioWriter(tmp_path / "a.ome.zarr", grow=True, fill_value=300) as bw:
+        with pytest.raises(BadDtype, match="300"):
+            bw.add_tile(np.ones((3, 3), np.uint8))
+        bw.add_tile(np.ones((3, 3), np.uint16), x=2)
+    with BioReader(tmp_path / "a.ome.zarr") as br:
+        assert br[0].tolist() == [[300, 300, 1, 1, 1]]
+    bw = BioWriter(tmp_path / "b.ome.zarr", grow=True)
     pickle.dumps(bw)
     bw.abort()
-    assert "a.ome.zarr" in repr(bw)
+    assert "b.ome.zarr" in repr(bw)
+    assert os.listdir(tmp_path) == ["a.ome.zarr"]
 
 
 def test_from_threads(tmp_path: Path) -> None:

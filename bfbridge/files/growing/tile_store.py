@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bfbridge.engine.casting import cast, checked
+from bfbridge.engine.casting import cast, checked, checked_number
 from bfbridge.engine.workers import Background, run
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.files.growing.chunk_files import ChunkFiles, ChunkIndex, StoredChunk
@@ -190,6 +190,7 @@ class TileStore:
                 wide = promoted(np.dtype(known.dtype), wanted, self.plan.name)
                 found = _State(samples, wide.str, known.chunk)
             self._check_dtype(np.dtype(found.dtype), tile.dtype)
+            checked_number(self.plan.fill_value, np.dtype(found.dtype), self.plan.name)
             if self.shared and found != known:
                 self._save_state(found)
             self._state = found
