@@ -635,6 +635,13 @@ class WriterBackend(ABC):
         """Store a chunk whose bytes `data` are encoded as `StoredAs` says. Thread-safe."""
         raise Unsupported(f"{self.name} files cannot store chunks that are already encoded.")
 
+    def move_stored(self, image: int, level: int, index: Shape5, path: Path) -> bool:
+        """Make a file of the caller, with the bytes for `write_stored`, that of a chunk.
+
+        Return False if the format has no file for each chunk. Thread-safe.
+        """
+        return False
+
     def trim(self, images: Sequence[ImageSpec], ome: OME | None) -> bool:
         """Reduce images to their first channel and time point, just before `finish`.
 

@@ -264,7 +264,7 @@ class NewFile:
         return spec, steps
 
     def write_stored(
-        self, index: int, level: int, place: Shape5, data: bytes, pixels: Array | None
+        self, index: int, level: int, place: Shape5, data: bytes | Path, pixels: Array | None
     ) -> None:
         """Store a chunk that is encoded already.
 
@@ -273,13 +273,18 @@ class NewFile:
         index, level, place
             The image, its level, and the position in the chunk grid (T, C, Z, Y, X).
         data
-            Encoded as `plan_copy` agreed.
+            Encoded as `plan_copy` agreed; or the path of a file with this content, which is moved.
         pixels
             The decoded pixels, if lower levels are computed from them.
         """
         self.target.check_owner()
         with self._writing():
-            self.start().write_stored(index, level, place, data)
+            writer = self.start()
+            if not isinstance(data, Path):
+                writer.write_stored(index, level, place, data)
+            elif not writer.move_stored(index, level, place, data):
+                writer.write_stored(index, level, place, data.read_bytes())
+                data.unlink()
             if pixels is not None:
                 self._assemblers[index][0].pass_up(place, pixels)
 

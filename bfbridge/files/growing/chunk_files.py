@@ -1,7 +1,8 @@
 """Files of the chunks of a growing image: encoded pixels, and which of them were written.
 
 A chunk has the shape (samples, Y, X). Its file is ``<frame>/<row>.<column>`` in a private folder;
-rows and columns of the grid may be negative. Nothing but this module reads these files.
+rows and columns of the grid may be negative. The encoded pixels come first, so that the file can
+become that of a finished chunk. Nothing but this module reads these files.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["ChunkFiles", "ChunkIndex", "StoredChunk"]
 
 Array = np.ndarray[Any, Any]
-# Dtype, samples, Y, X; first and last row and column that were written, pixels written; least and
-# greatest value; bytes of the mask (0: all pixels were written).
+# At the end of a file. Dtype, samples, Y, X; first and last row and column that were written,
+# pixels written; least and greatest value; bytes of the mask (0: all pixels were written).
 _HEADER: Final = struct.Struct("<4s8sIIIIIIIQddQ")
 _MAGIC: Final = b"BFT1"
 _SAMPLED: Final = 8
@@ -122,9 +123,9 @@ class ChunkFiles:
         target = path.with_name(f"new-{uuid.uuid4().hex}") if whole else path
         try:
             with target.open("wb") as file:
-                file.write(header)
-                file.write(mask)
                 file.write(data)
+                file.write(mask)
+                file.write(header)
             if whole:
                 target.replace(path)
         except BaseException:
@@ -144,13 +145,14 @@ class ChunkFiles:
             data = self._path(index).read_bytes()
         except FileNotFoundError:
             return None
-        info = self._parsed(index, data)
-        start = _HEADER.size + info.mask_bytes
+        info = self._parsed(index, data[-_HEADER.size :])
+        end = len(data) - _HEADER.size
+        start = end - info.mask_bytes
         try:
-            pixels = self.compression.decode(memoryview(data)[start:], info.dtype, info.shape)
+            pixels = self.compression.decode(memoryview(data)[:start], info.dtype, info.shape)
             written = None
             if info.mask_bytes:
-                bits = np.frombuffer(zlib.decompress(data[_HEADER.size : start]), np.uint8)
+                bits = np.frombuffer(zlib.decompress(data[start:end]), np.uint8)
                 rows, columns = info.shape[1:]
                 written = np.unpackbits(bits, count=rows * columns).reshape(rows, columns)
                 written = written.astype(bool)
@@ -161,11 +163,17 @@ class ChunkFiles:
     def stored(self, index: ChunkIndex) -> bytes:
         """Return the encoded pixels of a chunk."""
         data = self._path(index).read_bytes()
-        return data[_HEADER.size + self._parsed(index, data).mask_bytes :]
+        mask = self._parsed(index, data[-_HEADER.size :]).mask_bytes
+        return data[: len(data) - _HEADER.size - mask]
 
-    def remove(self, index: ChunkIndex) -> None:
-        """Remove the file of a chunk."""
-        self._path(index).unlink()
+    def take(self, chunk: StoredChunk) -> Path:
+        """Reduce the file of a chunk to its encoded pixels, and return its path.
+
+        The store no longer has the chunk.
+        """
+        path = self._path(chunk.index)
+        os.truncate(path, path.stat().st_size - _HEADER.size - chunk.mask_bytes)
+        return path
 
     def __iter__(self) -> Iterator[StoredChunk]:
         """Yield what is known of each chunk, in no order."""
@@ -180,6 +188,7 @@ class ChunkFiles:
                     row, column = map(int, entry.name.split("."))
                     index = ChunkIndex(frame, row, column)
                     with open(entry.path, "rb", buffering=0) as file:
+                        file.seek(max(0, entry.stat().st_size - _HEADER.size))
                         yield self._parsed(index, file.read(_HEADER.size))
 
     def _parsed(self, index: ChunkIndex, data: bytes) -> StoredChunk:

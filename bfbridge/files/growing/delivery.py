@@ -216,14 +216,14 @@ def deliver(
     dtype = file.dtype(0)
     rest = list(chunks)
     if copied:
-        sides = chunks[0].shape[1:]
         rest = [c for c in chunks if not (c.dtype == dtype and box.contains(c))]
-        whole = {c.index for c in chunks} - {c.index for c in rest}
+        others = {c.index for c in rest}
+        whole = [c for c in chunks if c.index not in others]
         lower = file.wanted.pyramid is not False
         run(
             (
-                partial(_copy, store, file, index, box, layout, sides, lower=lower, keep=keep)
-                for index in _near_each_other(whole, lambda index: (index.row, index.column))
+                partial(_copy, store, file, chunk, box, layout, lower=lower, keep=keep)
+                for chunk in _near_each_other(whole, lambda chunk: chunk.index)
             ),
             file.wanted.workers,
         )
@@ -234,14 +234,14 @@ def deliver(
 def _copy(
     store: TileStore,
     file: GrowingFile,
-    index: ChunkIndex,
+    chunk: StoredChunk,
     box: Box,
     layout: Layout,
-    sides: Sequence[int],
     *,
     lower: bool,
     keep: bool,
 ) -> None:
+    index, sides = chunk.index, chunk.shape[1:]
     t, c, z = layout.plane(index.frame)
     place = (t, c, z, index.row - box.y // sides[0], index.column - box.x // sides[1])
     pixels = None
@@ -254,9 +254,8 @@ def _copy(
             height = min(sides[0], grid[0] - place[3] * sides[0])
             width = min(sides[1], grid[1] - place[4] * sides[1])
             pixels = planes[..., :height, :width]
-    file.write_stored(0, 0, place, store.files.stored(index), pixels)
-    if not keep:
-        store.files.remove(index)
+    data = store.files.stored(index) if keep else store.files.take(chunk)
+    file.write_stored(0, 0, place, data, pixels)
 
 
 def _divide_again(
@@ -295,7 +294,8 @@ def _divide_again(
         values = pixels.transpose(1, 2, 0)[:, :, np.newaxis, :, np.newaxis]
         file.write_block(selection, values)
 
-    ordered = _near_each_other(targets, lambda target: target[1:])
+    places = (ChunkIndex(*target) for target in targets)
+    ordered = _near_each_other(places, lambda target: target)
     run((partial(write, *target) for target in ordered), file.wanted.workers)
 
 
@@ -334,8 +334,9 @@ def _near_each_other(items: Any, place: Any) -> Iterator[Any]:
     """
 
     def key(item: Any) -> tuple[Any, ...]:
-        row, column = (n + (1 << 40) for n in place(item))
-        return item[0], _interleaved(row) << 1 | _interleaved(column)
+        frame, *at = place(item)
+        row, column = (n + (1 << 40) for n in at)
+        return frame, _interleaved(row) << 1 | _interleaved(column)
 
     return iter(sorted(items, key=key))
 
