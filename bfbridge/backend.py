@@ -22,6 +22,7 @@ import numpy as np
 
 from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5, StoredAs, StoredRanges
 from bfbridge.errors import Unsupported
+from bfbridge.georeference import GeoReference
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.runtime.writer_options import split_compression
 
@@ -300,67 +301,6 @@ class OpenOptions:
     thumbnails: bool = False
 
 
-class GeoReference(ABC):
-    """Where an image lies on the Earth.
-
-    Attributes
-    ----------
-    crs
-        Coordinate reference system: "EPSG:32633", or WKT if it has no such number.
-    transform
-        a, b, c, d, e, f: the outer corner of pixel (column, row) at full size has the coordinates
-        x = a * column + b * row + c, y = d * column + e * row + f.
-    """
-
-    crs: str
-    transform: tuple[float, float, float, float, float, float]
-
-    @abstractmethod
-    def bounds(self, crs: str | None = None) -> tuple[float, float, float, float]:
-        """Return left, bottom, right, top of the image in a reference system, by default its own.
-
-        Raises
-        ------
-        BadArgument
-            There is no such reference system, or the image has no place in it.
-        """
-
-    @abstractmethod
-    def pixel_box(
-        self, box: tuple[float, float, float, float], crs: str | None = None
-    ) -> tuple[float, float, float, float]:
-        """Return left, top, right, bottom in pixels of full size of a box in a reference system.
-
-        The box is left, bottom, right, top; the result contains it, and may leave the image.
-        Raises as `bounds`.
-        """
-
-    @abstractmethod
-    def read(
-        self,
-        crs: str,
-        box: tuple[float, float, float, float],
-        size: tuple[int, int],
-        resampling: str = "nearest",
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return the pixels of a box in a reference system, and whether each has a value.
-
-        Parameters
-        ----------
-        crs, box
-            The reference system, and left, bottom, right, top in it.
-        size
-            Height and width of the result.
-        resampling
-            Method: "nearest", "bilinear", "cubic", "average", "mode" and others of GDAL.
-
-        Returns
-        -------
-        (pixels, valid)
-            Shape (C, Y, X) in the image's dtype, and (Y, X) of booleans.
-        """
-
-
 class ReaderBackend(ABC):
     """One open file. Made by `open`, released by `close`; both may be called from any thread.
 
@@ -636,7 +576,7 @@ class WriterBackend(ABC):
         raise Unsupported(f"{self.name} files cannot store chunks that are already encoded.")
 
     def move_stored(self, image: int, level: int, index: Shape5, path: Path) -> bool:
-        """Make a file of the caller, with the bytes for `write_stored`, that of a chunk.
+        """Make the file at `path`, with the bytes for `write_stored`, that of a chunk.
 
         Return False if the format has no file for each chunk. Thread-safe.
         """

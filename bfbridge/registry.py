@@ -93,7 +93,15 @@ def _is_tiff(source: Source, head: bytes) -> bool:
 
 
 def has_coordinates(source: Source, head: bytes) -> bool:
-    """Return whether the content is a GeoTIFF: its first directory has the GeoKeyDirectory."""
+    """Return whether the content is a GeoTIFF: its first directory has the GeoKeyDirectory.
+
+    Parameters
+    ----------
+    source
+        The file.
+    head
+        Its first bytes.
+    """
     if not _is_tiff(source, head):
         return False
     from bfbridge.limits import DEFAULT_LIMITS

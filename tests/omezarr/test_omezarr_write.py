@@ -151,6 +151,7 @@ def valid(path: Path) -> None:
     yaozarrs.validate_zarr_store(str(path))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "compression", ["blosc-zstd", "blosc-lz4", "zstd", "none", "gzip", ("zstd", 5)]
 )
