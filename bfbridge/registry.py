@@ -36,6 +36,7 @@ from bfbridge.errors import (
     Unsupported,
 )
 from bfbridge.storage.atomic import is_partial
+from bfbridge.tiff.coordinates import has_coordinates
 
 if TYPE_CHECKING:
     from bfbridge.backend import OpenOptions, ReaderBackend, WriterBackend
@@ -45,7 +46,6 @@ __all__ = [
     "BACKENDS",
     "Entry",
     "find",
-    "has_coordinates",
     "is_folder_format",
     "is_zipped_folder",
     "open_reader",
@@ -60,8 +60,6 @@ __all__ = [
 log = logging.getLogger("bfbridge")
 
 ENTRY_POINT_GROUP = "bfbridge.backends"
-# GeoTIFF 1.1 (OGC 19-008r4), 7.1.1: the tag GeoKeyDirectory.
-_GEO_KEYS = 34735
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # GIF, PNG, JPEG, JPEG 2000 in a box and as a code stream.
 PICTURE_MAGIC = (
@@ -90,31 +88,6 @@ def _is_tiff(source: Source, head: bytes) -> bool:
     del source
     # The first 128 bytes of DICOM are arbitrary; some writers put a TIFF header there.
     return head[:4] in TIFF_MAGIC and head[128:132] != b"DICM"
-
-
-def has_coordinates(source: Source, head: bytes) -> bool:
-    """Return whether the content is a GeoTIFF: its first directory has the GeoKeyDirectory.
-
-    Parameters
-    ----------
-    source
-        The file.
-    head
-        Its first bytes.
-    """
-    if not _is_tiff(source, head):
-        return False
-    from bfbridge.limits import DEFAULT_LIMITS
-    from bfbridge.tiff.directories import TiffFile
-
-    access = source.open()
-    try:
-        directory = TiffFile(access, source.name, DEFAULT_LIMITS).directory(0)
-        return directory is not None and _GEO_KEYS in directory
-    except BfbridgeError:
-        return False
-    finally:
-        access.close()
 
 
 def _is_lif(source: Source, head: bytes) -> bool:
@@ -257,24 +230,14 @@ BACKENDS: tuple[Entry, ...] = (
         claims=lambda source, head: head.startswith(b"ZISRAWFILE"),
         extra="czi",
     ),
-    Entry(
-        name="lif",
-        module="bfbridge_lif",
-        claims=_is_lif,
-        extra="lif",
-    ),
+    Entry(name="lif", module="bfbridge_lif", claims=_is_lif, extra="lif"),
     Entry(
         name="nd2",
         module="bfbridge_nd2",
         claims=lambda source, head: head.startswith(b"\xda\xce\xbe\x0a"),
         extra="nd2",
     ),
-    Entry(
-        name="pictures",
-        module="bfbridge_pictures",
-        claims=_is_picture,
-        extra="pictures",
-    ),
+    Entry(name="pictures", module="bfbridge_pictures", claims=_is_picture, extra="pictures"),
     Entry(
         name="geo",
         module="bfbridge_geotiff",
@@ -438,7 +401,7 @@ def open_reader(
         if opened is not None:
             return opened
     # A GeoTIFF, if Bio-Formats is not installed or does not read this variant.
-    last = (find("geo"),) if has_coordinates(source, head) else ()
+    last = (find("geo"),) if _is_tiff(source, head) and has_coordinates(source) else ()
     for entry in (*last, *(each for each in third_party() if each not in first)):
         opened = _try(entry, source, options, reasons)
         if opened is not None:

@@ -279,12 +279,10 @@ class NewFile:
         """
         self.target.check_owner()
         with self._writing():
-            writer = self.start()
+            if isinstance(data, Path) and not self.start().move_stored(index, level, place, data):
+                data = data.read_bytes()
             if not isinstance(data, Path):
-                writer.write_stored(index, level, place, data)
-            elif not writer.move_stored(index, level, place, data):
-                writer.write_stored(index, level, place, data.read_bytes())
-                data.unlink()
+                self.start().write_stored(index, level, place, data)
             if pixels is not None:
                 self._assemblers[index][0].pass_up(place, pixels)
 

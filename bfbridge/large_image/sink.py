@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from bfbridge import registry
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.files.growing.delivery import extent_of
 from bfbridge.files.growing.growing_file import checked_tile
@@ -374,8 +375,7 @@ class NewTileSource:
         method = str(getattr(resample, "name", resample or "")).lower()
         how = next((name for name in ("nearest", "mode") if name in method), "mean")
         tile = converterParams.pop("tileSize", None)
-        name = str(path).lower()
-        if tile is None and name.endswith((".tif", ".tiff", ".zarr", ".zarr.zip")):
+        if tile is None and "tile" in registry.writer_for(str(path)).option_names:
             tile = _TILE  # large_image's
         options = converterParams if tile is None else {"tile": tile, **converterParams}
         self._deliver(

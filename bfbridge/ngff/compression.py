@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bfbridge.chunk_grid import StoredAs
 from bfbridge.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class Compression:
         else:
             imagecodecs.blosc_decode(data, numthreads=1, out=flat)
         return out
+
+    def stored_as(self, dtype: np.dtype[Any]) -> StoredAs:
+        """Return the description of chunks of this compression, for copies."""
+        details = (("dtype", dtype.name), ("compression", (self.name, self.level)))
+        return StoredAs("zarr", details)
 
     @property
     def v2(self) -> dict[str, Any] | None:

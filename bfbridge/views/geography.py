@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge import registry
 from bfbridge.errors import BadArgument, BadSelection, UnreadableFile, Unsupported
+from bfbridge.tiff.coordinates import has_coordinates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +21,6 @@ __all__ = ["Georeferenced", "georeference_of", "is_reference_system", "spans_in_
 _STORED: Final = "projection"
 """Unit of regions: the coordinates of the file's own reference system."""
 _JPEG_2000: Final = registry.PICTURE_MAGIC[-2:]
-_OTHERS: Final = ("ometiff", "bioformats", "pictures")
-"""Backends of files that may have coordinates."""
 
 
 class Georeferenced:
@@ -127,7 +126,7 @@ def georeference_of(view: Any) -> GeoReference | None:
     file: OpenFile = view._file
     with file.reading("coordinates") as backend:
         found = backend.georeference(view.index)
-        if found is not None or view.index or backend.name not in _OTHERS:
+        if found is not None or view.index:
             return found
     opened: tuple[ReaderBackend, GeoReference] | None = file.remembered(
         "georeference", lambda: _opened_again(file)
@@ -138,7 +137,8 @@ def georeference_of(view: Any) -> GeoReference | None:
 def _opened_again(file: OpenFile) -> tuple[ReaderBackend, GeoReference] | None:
     source = file.source
     head = source.head()
-    if not (registry.has_coordinates(source, head) or head.startswith(_JPEG_2000)):
+    is_geotiff = head.startswith(registry.TIFF_MAGIC) and has_coordinates(source)
+    if not (is_geotiff or head.startswith(_JPEG_2000)):
         return None
     options = replace(file.options, backend_options={})
     try:

@@ -24,6 +24,7 @@ FORMATS = {"omezarr", "ometiff", "bioformats", "pictures", "tiff", "zarr"}
 SUFFIX = re.compile(r"\.(ome\.)?(zarr|tiff?|tf2|tf8|btf)", re.IGNORECASE)
 # Modules that may name formats, and why. Those without a reason are to leave this list.
 NAMING_FORMATS = {
+    "ngff/compression.py": "the container of encoded chunks, in `StoredAs`",
     "registry.py": "the table of backends",
     "files/attribute_names.py": "bfio's names of backends",
     "__init__.py": "starts Java on request",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from bfbridge.backend import Extras, Level, StoredAs
+from bfbridge.backend import Extras, Level
 from bfbridge.engine.pyramid import factors_of
 from bfbridge.engine.selection import Selection
 from bfbridge.engine.workers import run
@@ -173,11 +173,7 @@ def plan_copy(store: TileStore, file: GrowingFile, box: Box, dtype: np.dtype[Any
     if any(side % step for side in chunk for step in steps):
         return False
     y, x, z, c, t = file.shape5(0)
-    compression = store.files.compression
-    stored = StoredAs(
-        "zarr",
-        (("dtype", dtype.name), ("compression", (compression.name, compression.level))),
-    )
+    stored = store.files.compression.stored_as(dtype)
     level = Level((t, c, z, y, x), (1, samples, 1, *chunk))
     return file.plan_copy(0, [level], [stored])
 
