@@ -22,6 +22,7 @@ import numpy as np
 
 from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5, StoredAs, StoredRanges
 from bfbridge.errors import Unsupported
+from bfbridge.georeference import GeoReference
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.runtime.writer_options import split_compression
 
@@ -37,6 +38,7 @@ __all__ = [
     "Channel",
     "ChunkGrid",
     "Extras",
+    "GeoReference",
     "Image",
     "ImageSpec",
     "Level",
@@ -361,6 +363,10 @@ class ReaderBackend(ABC):
         """Return the ICC colour profile stored with an RGB image, or None."""
         return None
 
+    def georeference(self, image: int) -> GeoReference | None:
+        """Return where an image lies on the Earth, or None if the file does not say."""
+        return None
+
     def modulo(self, image: int) -> Mapping[str, Any]:
         """Return the further axis in each of the axes "Z", "C", "T" that contains one."""
         return {}
@@ -579,6 +585,13 @@ class WriterBackend(ABC):
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
         """Store a chunk whose bytes `data` are encoded as `StoredAs` says. Thread-safe."""
         raise Unsupported(f"{self.name} files cannot store chunks that are already encoded.")
+
+    def move_stored(self, image: int, level: int, index: Shape5, path: Path) -> bool:
+        """Make the file at `path`, with the bytes for `write_stored`, that of a chunk.
+
+        Return False if the format has no file for each chunk. Thread-safe.
+        """
+        return False
 
     def trim(self, images: Sequence[ImageSpec], ome: OME | None) -> bool:
         """Reduce images to their first channel and time point, just before `finish`.

@@ -21,6 +21,7 @@ from bfbridge.engine.workers import worker_count
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files import in_place as inplace
 from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames
+from bfbridge.files.growing.sink import TileSink
 from bfbridge.files.image_plans import DEFAULT_MEMORY, WritePlan
 from bfbridge.files.label_images import open_label
 from bfbridge.files.new_file import NewFile
@@ -31,6 +32,7 @@ from bfbridge.files.writer_arguments import (
     checked_shape,
     checked_size,
     document_of,
+    growing_arguments,
     is_whole,
     known_options,
     placed,
@@ -244,7 +246,7 @@ class ImageWriter(BfioNames):
         self._file.write_stored(self._index, level, place, data, pixels)
 
 
-class BioWriter(ImageWriter):
+class BioWriter(TileSink, ImageWriter):
     """Write one image file, numpy-style: any region, in any order, from any thread.
 
     The file appears under its name when `close` has finished it. After an exception in the ``with``
@@ -310,6 +312,21 @@ class BioWriter(ImageWriter):
         `bfbridge.curation.add_labels`.
     storage_options
         For a URL: arguments of its fsspec filesystem.
+    grow
+        Whether the image gets the size of the tiles that `add_tile` adds, at any position. Its
+        properties can be set until `close`; a size is then the least one. Tiles are kept encoded in
+        a private folder. The dtype, if it is not set, holds the values of all tiles. Copies of this
+        writer that are pickled add tiles from other processes.
+    axes
+        With `grow`: up to three further axes by name, each with its values (texts or numbers), a
+        pair of values and their unit, its length, or None: ``{"stain": ["H", "E"], "dose": ([0.1,
+        1], "mg")}``. The first is stored inside T, the second inside Z, the third inside C, as
+        Modulo annotations of OME, which `ImageView.modulo` and ``unfold=True`` return.
+    crop
+        With `grow`: (y, x, height, width) of what becomes the image, in the tiles' coordinates.
+        Default: from the least position of a tile, at most 0, to the end of the last tile.
+    min_size
+        With `grow`: least height and width.
     **kwargs
         Properties (X, Y, Z, C, T, shape, dtype, channel_names, ps_x, ...), which override
         `metadata`; and options of the backend, in the same form for every format: ``compression``
@@ -347,9 +364,16 @@ class BioWriter(ImageWriter):
         append: bool = False,
         labels: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        grow: bool = False,
+        axes: Mapping[str, Any] | None = None,
+        crop: Sequence[int] | None = None,
+        min_size: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         append = flag(append, "append")
+        growing = growing_arguments(
+            grow=grow, axes=axes, crop=crop, min_size=min_size, others=append or image is not None
+        )
         given = {key: kwargs.pop(key) for key in list(kwargs) if key in PROPERTIES}
         place = inplace.place_of(file_path, storage_options)
         if isinstance(place, Path):
@@ -393,8 +417,11 @@ class BioWriter(ImageWriter):
                 overwrite=flag(overwrite, "overwrite"),
                 durable=flag(durable, "durable"),
             )
-            super().__init__(inplace.new_file(target, writer, ome, plan), 0)
-            self._set_up(image if metadata is None else None, given)
+            super().__init__(inplace.new_file(target, writer, ome, plan, growing), 0)
+            self._set_up(
+                image if metadata is None else None,
+                given | ({"crop": crop, "min_size": min_size} if grow else {}),
+            )
 
     def _set_up(self, image: Any, given: Mapping[str, Any]) -> None:
         """Set sizes and dtype from an array, then properties; remove the file on an error."""
@@ -484,6 +511,8 @@ class BioWriter(ImageWriter):
         return writer
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._is_growing:
+            return self._part()
         place, wanted = inplace.shared_place(self._file), self._file.wanted
         return type(self)._open_part, (place, wanted.workers, wanted.memory)
 

@@ -71,11 +71,11 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
     options
         ``version``: "0.5" (default) or "0.4". ``chunks``, ``shards``: a number for Y and X, or one
         number for each of the last axes of T, C, Z, Y, X, so that (512, 512) is Y, X.
-        ``compression``: "blosc-zstd" (default), "blosc-lz4", "zstd", "none" or None, or a pair of
-        one of them and its level. ``wells``: the well of each image ("B03"), which makes the store
-        a plate. ``hcs``: whether images in wells of the OME metadata form a plate; by default, if
-        there are several wells. ``drop_axes``: whether T, C and Z are left out where their length
-        is 1; time points cannot be added to an image without T.
+        ``compression``: "blosc-zstd" (default), "blosc-lz4", "zstd", "gzip", "none" or None, or a
+        pair of one of them and its level. ``wells``: the well of each image ("B03"), which makes
+        the store a plate. ``hcs``: whether images in wells of the OME metadata form a plate; by
+        default, if there are several wells. ``drop_axes``: whether T, C and Z are left out where
+        their length is 1; time points cannot be added to an image without T.
 
     Raises
     ------

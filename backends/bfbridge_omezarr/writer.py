@@ -179,6 +179,12 @@ class StoreWriter(ResumedWriter):
             raise Closed(f"{self._files.root}: written after finish or abort.")
         self._levels[image][level].write_stored(index, data)
 
+    def move_stored(self, image: int, level: int, index: Shape5, path: Path) -> bool:
+        """Make a file of encoded pixels that of a chunk; not in shards."""
+        if not self._open:
+            raise Closed(f"{self._files.root}: written after finish or abort.")
+        return self._levels[image][level].move_stored(index, str(path))
+
     # ---- one store, several processes
 
     @classmethod

@@ -113,6 +113,23 @@ class ImagePlans:
         setattr(self.pixels(index), f"size_{axis.lower()}", size)
         self._sized.add((index, axis))
 
+    def sizes_set(self, index: int) -> dict[str, int]:
+        """Return the sizes of an image that were set, by axis; not those of the document."""
+        pixels = self.pixels(index)
+        return {
+            axis: getattr(pixels, f"size_{axis.lower()}")
+            for image, axis in self._sized
+            if image == index
+        }
+
+    def is_typed(self, index: int) -> bool:
+        """Return whether the dtype of an image is set, here or in the document."""
+        return index not in self._untyped
+
+    def names_set(self, index: int) -> int:
+        """Return the number of channel names of an image that were set."""
+        return self._named.get(index, 0)
+
     def is_unsized(self, index: int) -> bool:
         """Return whether the size of an image is not set yet."""
         if not self._infer or {(index, "Y"), (index, "X")} & self._sized:

@@ -187,10 +187,21 @@ def target_of(
 
 
 def new_file(
-    target: AtomicTarget | UrlTarget, writer: type[WriterBackend], ome: OME, plan: WritePlan
+    target: AtomicTarget | UrlTarget,
+    writer: type[WriterBackend],
+    ome: OME,
+    plan: WritePlan,
+    grow: Mapping[str, Any] | None = None,
 ) -> NewFile:
-    """Return a new file for a document; discard its target on an error."""
+    """Return a new file for a document; discard its target on an error.
+
+    With `grow`, arguments of `bfbridge.files.growing.growing_file.GrowingFile`, it grows.
+    """
     try:
+        if grow is not None:
+            from bfbridge.files.growing.growing_file import GrowingFile
+
+            return GrowingFile(target, writer, ome, plan, **grow)
         return NewFile(target, writer, ome, plan)
     except BaseException:
         target.discard()

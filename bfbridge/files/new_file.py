@@ -269,7 +269,7 @@ class NewFile:
         return spec, steps
 
     def write_stored(
-        self, index: int, level: int, place: Shape5, data: bytes, pixels: Array | None
+        self, index: int, level: int, place: Shape5, data: bytes | Path, pixels: Array | None
     ) -> None:
         """Store a chunk that is encoded already.
 
@@ -278,13 +278,16 @@ class NewFile:
         index, level, place
             The image, its level, and the position in the chunk grid (T, C, Z, Y, X).
         data
-            Encoded as `plan_copy` agreed.
+            Encoded as `plan_copy` agreed; or the path of a file with this content, which is moved.
         pixels
             The decoded pixels, if lower levels are computed from them.
         """
         self.target.check_owner()
         with self._writing():
-            self.start().write_stored(index, level, place, data)
+            if isinstance(data, Path) and not self.start().move_stored(index, level, place, data):
+                data = data.read_bytes()
+            if not isinstance(data, Path):
+                self.start().write_stored(index, level, place, data)
             if pixels is not None:
                 self._assemblers[index][0].pass_up(place, pixels)
 
@@ -354,13 +357,11 @@ class NewFile:
             pixels = cast(take(values, block.outer), dtype)
             assembler.write(block, pixels, self._background.submit)
             return
-        run(
-            (
-                partial(_write_block, assembler, block, values, dtype)
-                for block in chain(first, blocks)
-            ),
-            self.wanted.workers,
-        )
+
+        def write(block: Block) -> None:
+            assembler.write(block, cast(take(values, block.outer), dtype))
+
+        run((partial(write, block) for block in chain(first, blocks)), self.wanted.workers)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -594,9 +595,3 @@ class NewFile:
             self.name,
             "finished, as every pixel was written" if whole else "not created, as it has gaps",
         )
-
-
-def _write_block(
-    assembler: LevelAssembler, block: Block, values: Array, dtype: np.dtype[Any]
-) -> None:
-    assembler.write(block, cast(take(values, block.outer), dtype))

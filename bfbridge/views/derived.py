@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bfbridge.errors import INSTALL, MissingExtra
+from bfbridge.views.geography import is_reference_system, spans_in_pixels
 
 if TYPE_CHECKING:
     import dask.array
@@ -191,8 +192,9 @@ class Derived:
             (start, stop) measured from the outer corner of the first pixel, None for an end of the
             image. A region that extends beyond the image is an error.
         units
-            Unit of `x` and `y`: "px" (pixels of this view), a unit of length ("um", "mm", ...), or
-            "fraction" (0 to 1).
+            Unit of `x` and `y`: "px" (pixels of this view), a unit of length ("um", "mm", ...),
+            "fraction" (0 to 1); or, for georeferenced images, a reference system ("EPSG:4326") or
+            "projection" (that of the file): the region then contains the box, cut to the image.
         z, c, t
             As in `read`.
         level, pixel_size, magnification, max_size
@@ -221,6 +223,8 @@ class Derived:
         """
         from bfbridge.analysis import regions
 
+        if is_reference_system(units):
+            (x, y), units = spans_in_pixels(self, x, y, units), "px"
         result: Array = regions.region(
             self, x, y, units=units, z=z, c=c, t=t, level=level, pixel_size=pixel_size,
             magnification=magnification, max_size=max_size, resample=resample, keepdims=keepdims,
@@ -457,7 +461,7 @@ class Derived:
             Version of Zarr: 3 for NGFF 0.5, 2 for NGFF 0.4.
         compression
             Compression of chunks that are not passed through undecoded: None, "zstd", "blosc-zstd",
-            "blosc-lz4", or a pair of one of them and a level.
+            "blosc-lz4", "gzip", or a pair of one of them and a level.
         chunk
             Side of the chunks in pixels, 512 or 1024; chunks passed through undecoded keep their
             size.

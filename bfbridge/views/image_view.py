@@ -31,6 +31,7 @@ from bfbridge.ome import metadata, roles
 from bfbridge.ome.modulo import stored_modulo
 from bfbridge.runtime.arguments import flag
 from bfbridge.views.derived import Derived
+from bfbridge.views.geography import Georeferenced
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -40,7 +41,7 @@ __all__ = ["ImageView", "LevelViews", "OpenFile", "SeriesViews"]
 Array = np.ndarray[Any, Any]
 
 
-class ImageView(Derived):
+class ImageView(Derived, Georeferenced):
     """One level of one image: numpy-style reading, sizes and metadata.
 
     Arrays have the axes Y, X, Z, C, T; trailing axes of length 1 are dropped, never below two.

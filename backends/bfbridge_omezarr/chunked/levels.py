@@ -127,6 +127,15 @@ class LevelWriter:
             with self._lock:
                 self._skipped.discard(index)
 
+    def move_stored(self, index: Shape5, path: str) -> bool:
+        """Make a file that of an encoded block, if blocks have files of their own."""
+        if self._shards is not None:
+            return False
+        self._files.publish(path, self._key(index))
+        with self._lock:
+            self._skipped.discard(index)
+        return True
+
     def read(self, index: Shape5) -> Array | None:
         """Return a block written before, or None."""
         key = self._key(index)

@@ -183,7 +183,12 @@ class FileTree(KeyTree):
             return []
 
     def publish(self, temporary: str, key: str) -> None:
-        replace(temporary, self.path(key))
+        path = self.path(key)
+        try:
+            replace(temporary, path)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            replace(temporary, path)
 
     def take_back(self, key: str, temporary: str) -> None:
         replace(self.path(key), temporary)
