@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, WriterBackend
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.limits import check
+from bfbridge.runtime import forking
 from bfbridge.runtime.arguments import whole
 from bfbridge.runtime.writer_options import refuse_unknown
 
@@ -97,7 +97,7 @@ class PictureWriter(WriterBackend):
         shape = image.levels[0].shape
         self._pixels = np.full(shape, spec.fill_value, image.dtype)
         self._written: set[Shape5] = set()
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -19,6 +19,7 @@ from bfbridge.files.growing.delivery import extent_of
 from bfbridge.files.growing.growing_file import checked_tile
 from bfbridge.files.growing.tile_store import MOST, StorePlan, TileStore
 from bfbridge.large_image.source import TileSource
+from bfbridge.runtime import finalizers
 from bfbridge.runtime.arguments import number, whole
 from bfbridge.writer import BioWriter
 
@@ -77,7 +78,9 @@ class NewTileSource:
         self._units: dict[str, str] | None = None
         self._description: str | None = None
         if self._owned:
-            self._finalizer = weakref.finalize(self, shutil.rmtree, where, ignore_errors=True)
+            remove = partial(shutil.rmtree, where, ignore_errors=True)
+            self._removal = finalizers.watch(self, remove, str(where))
+            finalizers.finalize(self, self._removal.run)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self._store.shared:
@@ -101,7 +104,7 @@ class NewTileSource:
         if self._view is not None:
             self._view.close()
         if self._owned:
-            self._finalizer()
+            self._removal.run()
 
     # ---- tiles
 
