@@ -517,6 +517,14 @@ class WriterBackend(ABC):
         return dict(options)
 
     @classmethod
+    def encoded_bytes(cls, image: Image, block: Any, options: Mapping[str, Any]) -> int | None:
+        """Return the bytes that a block of `write_block` takes in the file; None if not known.
+
+        Nothing is written. `bfbridge.convert.plan_conversion` estimates sizes with it.
+        """
+        return None
+
+    @classmethod
     @abstractmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:
         """Return the size of the blocks in which an image must be written, from its options.

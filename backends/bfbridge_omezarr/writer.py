@@ -121,6 +121,15 @@ class StoreWriter(ResumedWriter):
         return t, c, z, y, x
 
     @classmethod
+    def encoded_bytes(cls, image: Image, block: Array, options: Mapping[str, Any]) -> int | None:
+        """Return the length of the chunk of a block; 0 for one of zeros, which is not stored."""
+        del image
+        if not block.any():
+            return 0
+        chunk = np.ascontiguousarray(block)
+        return memoryview(parse_options(options).compression.encode(chunk)).nbytes
+
+    @classmethod
     def prepare(
         cls,
         target: Path | Source,
