@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bfbridge.convert.conversion import Conversion, convert, convert_many, is_batch
     from bfbridge.convert.execute.run import Watcher
     from bfbridge.convert.preview import ConversionPlan, plan_conversion
+    from bfbridge.convert.reports.merge import MergedReport, merge_reports
     from bfbridge.errors import BatchFailed
 
 # Imported on use: the command line needs only `options` to show its help.
@@ -45,10 +46,12 @@ _WHERE = {
     "BatchFailed": "bfbridge.errors",
     "Conversion": "bfbridge.convert.conversion",
     "ConversionPlan": "bfbridge.convert.preview",
+    "MergedReport": "bfbridge.convert.reports.merge",
     "Watcher": "bfbridge.convert.execute.run",
     "convert": "bfbridge.convert.conversion",
     "convert_many": "bfbridge.convert.conversion",
     "is_batch": "bfbridge.convert.conversion",
+    "merge_reports": "bfbridge.convert.reports.merge",
     "plan_conversion": "bfbridge.convert.preview",
 }
 
@@ -56,10 +59,12 @@ __all__ = [
     "BatchFailed",
     "Conversion",
     "ConversionPlan",
+    "MergedReport",
     "Watcher",
     "convert",
     "convert_many",
     "is_batch",
+    "merge_reports",
     "plan_conversion",
 ]
 

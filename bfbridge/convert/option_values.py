@@ -197,7 +197,7 @@ def parse_part(value: Any, name: str = "part") -> tuple[int, int]:
         number = count = 0
     if not 1 <= number <= count:
         raise BadArgument(
-            f"{name}={value!r}: give i/n with i from 1 to n, such as 1/8; or 'slurm' in a job array."
+            f"{name}={value!r}: give i/n with i from 1 to n, such as 1/8, or 'slurm'."
         )
     return number, count
 
@@ -209,7 +209,13 @@ def _slurm_part(name: str) -> tuple[int, int]:
     ``SLURM_ARRAY_TASK_COUNT`` in all. Lists of other ids have no such step and are refused.
     """
     found = {}
-    for key, default in (("ID", None), ("COUNT", None), ("MIN", None), ("MAX", None), ("STEP", "1")):
+    for key, default in (
+        ("ID", None),
+        ("COUNT", None),
+        ("MIN", None),
+        ("MAX", None),
+        ("STEP", "1"),
+    ):
         variable = f"SLURM_ARRAY_TASK_{key}"
         text = os.environ.get(variable, default)
         if text is None or not text.isdecimal():
@@ -221,7 +227,11 @@ def _slurm_part(name: str) -> tuple[int, int]:
         found[key] = int(text)
     step = max(1, found["STEP"])
     number, rest = divmod(found["ID"] - found["MIN"], step)
-    if rest or not 0 <= number < found["COUNT"] or (found["MAX"] - found["MIN"]) // step + 1 != found["COUNT"]:
+    if (
+        rest
+        or not 0 <= number < found["COUNT"]
+        or (found["MAX"] - found["MIN"]) // step + 1 != found["COUNT"]
+    ):
         raise BadArgument(
             f"{name}='slurm': the ids of this job array are not a range, such as --array=1-8, so "
             "the number of this part is not known. Give i/n, such as 1/8."
