@@ -14,6 +14,7 @@ from bfbridge.chunked_store import ResumedWriter
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
 from bfbridge.ngff.documents import group_documents, to_json
 from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
+from bfbridge.ngff.omero import Window
 from bfbridge.ome.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
 from bfbridge_omezarr.hierarchy.files import tree_of
@@ -235,8 +236,10 @@ class StoreWriter(ResumedWriter):
             return
         self._open = False
         self._complete()
-        key, document = windows_document([windows.found for windows in self._windows])
-        self._files.write(key, to_json(document))
+        seen = [windows.found for windows in self._windows]
+        if any(window != Window() for found in seen for window in found):
+            key, document = windows_document(seen)
+            self._files.write(key, to_json(document))
         self._files.close()
 
     def _complete(self) -> None:

@@ -496,13 +496,17 @@ class NewFile:
             backend.create(path, specs, self.plans.document_for(specs), self.wanted.backend_options)
         self._end()
 
-    def finish_shared(self) -> None:
-        """Compute the lower levels of a file that several processes wrote, and finish it."""
+    def finish_shared(self, *, levels: bool = True) -> None:
+        """Finish a file that several processes wrote.
+
+        Unless `levels` is False, its lower levels are computed before.
+        """
         writer = self.start()
         with reported(self.target):
-            for levels in self._assemblers:
-                run(levels[0].rebuild(), self.wanted.workers)
-            self._write_leftovers()
+            for assemblers in self._assemblers if levels else ():
+                run(assemblers[0].rebuild(), self.wanted.workers)
+            if levels:
+                self._write_leftovers()
             self._unfinished.close()
             writer.finish()
             self.target.commit()

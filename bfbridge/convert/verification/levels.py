@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,11 @@ SIDE = 2048
 
 
 def check_levels(
-    source: ImageView | None, made: ImageView, options: ConvertOptions, where: str
+    source: ImageView | None,
+    made: ImageView,
+    options: ConvertOptions,
+    where: str,
+    share: tuple[int, int] = (0, 1),
 ) -> None:
     """Compare the lower levels of an image with their expected pixels.
 
@@ -41,6 +46,8 @@ def check_levels(
         The conversion options.
     where
         The new file and image, for messages.
+    share
+        (number, how many): every how many-th block of each level is compared, from this number.
 
     Raises
     ------
@@ -54,7 +61,13 @@ def check_levels(
             if number:
                 message = f"{where}, level {number}: the pixels are not the source's"
                 grid = BlockGrid(tuple(new.sizes.values()), _step(new, SIDE))
-                run((partial(_compare, old, new, key, message) for key in grid), options.workers)
+                run(
+                    (
+                        partial(_compare, old, new, key, message)
+                        for key in islice(grid, share[0], None, share[1])
+                    ),
+                    options.workers,
+                )
         return
     height, width = made.sizes["Y"], made.sizes["X"]
     steps = factors_of(options.lower_levels, height, width)
@@ -75,7 +88,10 @@ def check_levels(
         )
         grid = BlockGrid(tuple(here.sizes.values()), _step(here, max(1, SIDE // step)))
         run(
-            (partial(_check_block, below, here, step, method, key, message) for key in grid),
+            (
+                partial(_check_block, below, here, step, method, key, message)
+                for key in islice(grid, share[0], None, share[1])
+            ),
             options.workers,
         )
 
