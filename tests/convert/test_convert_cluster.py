@@ -40,8 +40,8 @@ class Seen(Watcher):
         Seen.moves += 1
 
 if __name__ == "__main__":
-    regions.REGION_BYTES = 1 << 20
-    regions.LEVEL_PIXELS = 1 << 18
+    regions.REGION_BYTES = 2 << 20
+    regions.LEVEL_PIXELS = 1 << 20
     source, target, share, seed = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
     options = eval(sys.argv[5])
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, silence_logs=50,
@@ -74,29 +74,30 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow(ci=True)
+@pytest.mark.slow
 def test_one_image_is_the_same_bytes_when_workers_are_killed(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    pixels = np.random.default_rng(3).integers(0, 60000, (2, 2, 1300, 1500), np.uint16)
+    pixels = np.random.default_rng(3).integers(0, 60000, (2, 1, 1300, 1500), np.uint16)
     imwrite(tmp_path / "big.ome.tif", pixels, axes="CZYX")
     options = {"shards": 512, "chunks": 256, "version": "0.5"}
-    convert(tmp_path / "big.ome.tif", tmp_path / "alone.ome.zarr", **options)
-    out = tmp_path / "out"
+    out, calm = tmp_path / "out", tmp_path / "calm.ome.zarr"
+    # The order of chunks in a shard is that in which threads complete them: one on a cluster.
+    run(tmp_path, tmp_path / "big.ome.tif", calm, 0, **options)
     shown = run(tmp_path, tmp_path / "big.ome.tif", out / "b.ome.zarr", 0.2, verify=True, **options)
     assert shown == "['done'] True\n"
-    assert digests(out / "b.ome.zarr") == digests(tmp_path / "alone.ome.zarr")
+    assert digests(out / "b.ome.zarr") == digests(calm)
     assert [path.name for path in out.iterdir()] == ["b.ome.zarr"]
 
 
 @pytest.mark.slow
 def test_a_batch_is_the_same_bytes_when_workers_are_killed(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    for number in range(24):
+    for number in range(6):
         pixels = np.random.default_rng(number).integers(0, 60000, (2, 300, 400), np.uint16)
         imwrite(tmp_path / f"in/{number:02}.ome.tif", pixels, axes="CYX")
     for suffix in (".ome.zarr", ".ome.tif"):
         convert(tmp_path / "in", tmp_path / f"alone{suffix}", suffix=suffix)
         out = tmp_path / f"out{suffix}"
         shown = run(tmp_path, tmp_path / "in", out, 0.2, suffix=suffix, verify=True)
-        assert shown.startswith(str(["done"] * 24))
+        assert shown.startswith(str(["done"] * 6))
         assert digests(out) == digests(tmp_path / f"alone{suffix}")
