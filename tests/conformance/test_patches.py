@@ -246,8 +246,13 @@ class PatchSet:
         return number, self.stack.extract_patch(number % 8, None, (y - 2, x - 2), (8, 8))
 
 
-@pytest.mark.slow(ci=True)
-@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, marks=pytest.mark.slow(ci=method == "fork"))
+        for method in ("spawn", "fork")
+    ],
+)
 def test_a_loader_with_four_workers(sample, method):
     path, pixels = sample
     # Java cannot be used in a forked child, unless it runs in processes of its own.

@@ -1,6 +1,7 @@
 """A storm of interrupts: a program that reads or writes while signals strike at random moments.
 
-Run as ``python storm.py KIND TASK FOLDER``. It prints what happened as JSON, on one line.
+Run as ``python storm.py KIND TASK FOLDER INTERRUPTS``. It prints what happened as one line
+of JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import numpy as np
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import BfbridgeError
 
-INTERRUPTS = 200
+# More work without both results of a write is a failure.
+MOST_RUNS = 40
 SHAPE = (300, 350)
 OLD = (np.arange(300 * 350) % 65_521).astype(np.uint16).reshape(SHAPE)
 NEW = OLD[::-1].copy()
@@ -135,18 +137,19 @@ def look(path: Path) -> str:
     return "wrong"
 
 
-def main(kind: str, task: str, folder: Path) -> None:
+def main(kind: str, task: str, folder: Path, interrupts: int) -> None:
     """Work until there were enough interrupts; print what was found."""
     warnings.simplefilter("ignore", ResourceWarning)
     sys.unraisablehook = lambda _: None  # interrupts in finalizers
     path = folder / f"image{SUFFIXES[kind]}"
     with BioWriter(path, pyramid=2, **OPTIONS[kind]) as writer:
         writer[:] = OLD
-    storm = Storm()
     work = readings(path) if task == "read" else writings(path, kind)
+    storm = Storm()
     found: dict[str, int] = {}
     interrupted, longest, runs = 0, 0.0, 0
-    while interrupted < INTERRUPTS:
+    results = 1 if task == "read" else 2
+    while interrupted < interrupts or (len(found) < results and runs < MOST_RUNS * interrupts):
         struck, seconds = storm.around(next(work))
         interrupted += struck
         longest = max(longest, seconds)
@@ -177,4 +180,4 @@ def main(kind: str, task: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))

@@ -127,8 +127,9 @@ class TestKill:
         assert state(path, KNOWN) == "new"
         assert leftovers(path) == []
 
-    @pytest.mark.slow(ci=True)
-    @pytest.mark.parametrize("old", [False, True])
+    @pytest.mark.parametrize(
+        "old", [pytest.param(old, marks=pytest.mark.slow(ci=old)) for old in (False, True)]
+    )
     def test_at_every_call_that_finishes(self, zygote, tmp_path, kind, old):
         """The last calls of a writer are those that put the image in place."""
         path = target(tmp_path, kind)

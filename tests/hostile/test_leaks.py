@@ -106,6 +106,8 @@ def test_no_circles_keep_arrays_alive(
     """A circle with a traceback in it holds the pixels of every frame until Python collects it."""
     _, backend, _ = KINDS[kind]
     found: list[Any] = []
+    gc.collect()
+    gc.freeze()
     for path in itertools.islice(damaged(kind), 30):
         look(path, backend, workers)
         gc.collect()

@@ -34,7 +34,7 @@ from tests.support.tiffs import (
 )
 
 ONE = (1, 1, 1, 16, 16)
-PATIENCE = 20
+PATIENCE = 60
 
 
 def pointed_at(data: bytes, tag: int, count: int, kind: int, at: int) -> bytes:

@@ -38,6 +38,24 @@ def test_many_threads_start_one_java(program):
     assert out == "16 1 True\n"
 
 
+def test_collections_of_java_start_none_of_python(program):
+    # They would stop every thread that holds Python objects, for longer the more objects there are.
+    out = program.run(
+        """
+        import gc, time
+        read(open_(SMALL))
+        import jpype
+        ends = []
+        gc.callbacks.append(lambda phase, info: ends.append((phase, info["generation"])))
+        for _ in range(5):
+            jpype.java.lang.System.gc()
+            time.sleep(0.2)
+        print(ends.count(("stop", 2)) < 2)
+        """
+    )
+    assert out == "True\n"
+
+
 def test_opening_and_reading_leaves_stdout_and_stderr_empty(program):
     assert program.run("read(open_(SMALL)); open_(SMALL).ome()") == ""
 

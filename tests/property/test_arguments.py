@@ -28,6 +28,7 @@ from bfbridge.files.file_pattern import FilePattern, is_pattern
 from bfbridge.integrations.xarray import BfbridgeBackend
 from bfbridge.patches import ImageStack
 from bfbridge.storage.source import path_or_url
+from tests.support.effort import examples
 from tests.support.memory import distinct
 
 pytestmark = pytest.mark.java
@@ -262,7 +263,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
 
 @pytest.mark.filterwarnings("ignore")  # numpy's, of dtypes by old names
 @settings(
-    max_examples=2500, deadline=None, suppress_health_check=list(HealthCheck),
+    max_examples=examples(700), deadline=None, suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(data=st.data())
 def test_errors_are_ours(

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import Closed, FileMissing, IncompleteImage, ReadOnlyProperty
+from tests.support.effort import examples
 from tests.support.engine import assign, expected, face, keys, positions, shapes, smaller, values
 from tests.support.memory import distinct
 
@@ -43,7 +44,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("backend", ["ometiff", "omezarr", "bioformats"])
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_reading_equals_numpy(backend: str, files: dict[str, Path], data: st.DataObject) -> None:
@@ -71,7 +74,9 @@ def test_levels_are_halves(backend: str, files: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("backend", ["ometiff", "omezarr"])
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_writing_equals_numpy(backend: str, data: st.DataObject) -> None:
@@ -231,7 +236,7 @@ class OmeZarrMachine(WriterMachine):
     suffix = ".ome.zarr"
 
 
-STEPS = settings(max_examples=30, stateful_step_count=16, deadline=None)
+STEPS = settings(max_examples=examples(20), stateful_step_count=16, deadline=None)
 OmeTiffMachine.TestCase.settings = STEPS
 OmeZarrMachine.TestCase.settings = STEPS
 TestOmeTiffWriter = OmeTiffMachine.TestCase

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bfbridge.engine.chunk_cache import ChunkCache
+from tests.support.effort import examples
 from tests.support.engine import (
     assign,
     chunks,
@@ -29,7 +30,7 @@ from tests.support.memory import MemoryWriter, distinct, view_of
 DTYPES = [np.uint8, np.int8, np.uint16, np.int32, np.int64, np.uint64, np.float32, np.float64]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_reading_equals_numpy(data: st.DataObject) -> None:
     shape = data.draw(shapes(), "shape (YXZCT)")
@@ -51,7 +52,7 @@ def test_reading_equals_numpy(data: st.DataObject) -> None:
             np.testing.assert_array_equal(got, wanted)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(data=st.data())
 def test_read_with_ranges_equals_numpy(data: st.DataObject) -> None:
     shape = data.draw(shapes(), "shape (YXZCT)")
@@ -77,7 +78,7 @@ def test_read_with_ranges_equals_numpy(data: st.DataObject) -> None:
     assert got.ndim == 5
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(data=st.data())
 def test_writing_equals_numpy(data: st.DataObject) -> None:
     shape = data.draw(shapes(), "shape (YXZCT)")
@@ -115,7 +116,7 @@ def test_writing_equals_numpy(data: st.DataObject) -> None:
         np.testing.assert_array_equal(made.array(level=1), smaller(stored, factor, method))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_every_chunk_is_handed_over_once_when_tiles_do_not_overlap(data: st.DataObject) -> None:
     shape = data.draw(shapes((40, 30, 2, 2, 1)), "shape")

@@ -27,7 +27,7 @@ from tests.support.tiffzoo import Made, make
 
 pytestmark = pytest.mark.java
 
-QUICK = 150
+QUICK = 60
 BLOCK = 500
 BLOCKS = 10
 FLIPS = 12

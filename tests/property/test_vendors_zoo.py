@@ -35,7 +35,9 @@ def _bioformats() -> None:
 
 
 @pytest.mark.java
-@pytest.mark.parametrize("block", range(BLOCKS))
+@pytest.mark.parametrize(
+    "block", [pytest.param(n, marks=pytest.mark.slow(ci=n == 0)) for n in range(BLOCKS)]
+)
 @pytest.mark.parametrize("kind", ZOO)
 def test_same_as_bioformats(kind: str, block: int, tmp_path: Path) -> None:
     if "libCZI" in kind:

@@ -224,7 +224,7 @@ class TestReaders:
             for thread in threads:
                 thread.start()
             try:
-                for _ in range(24):
+                for _ in range(8):
                     time.sleep(chance.random() / 500)
                     where = [box() for _ in range(3)]
                     child = Child(

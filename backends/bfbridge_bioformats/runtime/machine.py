@@ -272,6 +272,8 @@ class JavaMachine:
             self._incomplete = _refuse_jars(error)
             raise JarNotFound(self._incomplete) from error
         self._max_memory = int(jpype.JClass("java.lang.Runtime").getRuntime().maxMemory())
+        if not self._adopted:
+            _end_linked_collections()
         os.register_at_fork(after_in_child=_forget_java)
         atexit.register(self._finish)
         self._started = True
@@ -380,6 +382,20 @@ def _keeps_attached() -> bool:
     return current.name.startswith(KEPT_THREADS) or current is threading.main_thread()
 
 
+def _end_linked_collections() -> None:
+    """Keep garbage collections of Java from starting those of Python, and the reverse.
+
+    JPype runs a full collection of Python, with the GIL, at collections of Java: several times a
+    second while files are opened, and 0.5 s each in a process with three million objects. A full
+    collection of Python can start one of Java. Objects of this package are freed by reference
+    counts, so neither is needed. Without its callback JPype's ``JPGarbageCollection`` takes the
+    first such collection as unfinished, and starts no other.
+    """
+    import _jpype
+
+    gc.callbacks[:] = [each for each in gc.callbacks if getattr(each, "__self__", 0) is not _jpype]
+
+
 def _forget_java() -> None:
     """Keep a forked child from calling Java, which is not running there: a call would never return.
 
@@ -390,7 +406,7 @@ def _forget_java() -> None:
     import jpype.config
 
     jpype.config.onexit = False
-    gc.callbacks[:] = [each for each in gc.callbacks if getattr(each, "__self__", 0) is not _jpype]
+    _end_linked_collections()
     bases = {_jpype._JObject, _jpype._JClass}
     for thing in gc.get_objects():
         # issubclass() would call Java.
