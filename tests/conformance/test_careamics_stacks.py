@@ -150,6 +150,7 @@ def test_files_that_a_function_reads(tmp_path: Path) -> None:
 # ---- Zarr
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("axes", ["YX", "CYX", "ZYX", "SCYX", "TCZYX", "CTZYX", "STCYX", "YXC"])
 def test_zarr_arrays_with_axes(tmp_path: Path, axes: str) -> None:
     lengths = {"S": 2, "T": 3, "C": 4, "Z": 5, "Y": 19, "X": 23}

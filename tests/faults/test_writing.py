@@ -178,6 +178,7 @@ class TestKill:
 
 @formats
 class TestFailingCalls:
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize(
         ("number", "old"),
         [(errno.ENOSPC, True), (errno.EIO, False), (errno.EIO, True)],

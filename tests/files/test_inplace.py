@@ -52,6 +52,7 @@ def write_part(path: Path, rows: tuple[int, int]) -> None:
         bw[slice(*rows)] = pixels()[slice(*rows)]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("extra", [{}, {"version": "0.4"}, {"shards": 256}], ids=str)
 def test_processes_write_one_store(tmp_path: Path, extra: dict[str, Any]) -> None:
     path = tmp_path / "shared.ome.zarr"
@@ -119,6 +120,7 @@ def test_tiff_is_written_by_one_process(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("extra", [{}, {"version": "0.4"}, {"shards": 256}], ids=str)
 def test_append_adds_time_points(tmp_path: Path, extra: dict[str, Any]) -> None:
     whole = pixels()
@@ -153,6 +155,7 @@ def test_append_changes_regions_and_every_level_above(tmp_path: Path) -> None:
     assert same(everything(path), everything(written(tmp_path / "new.ome.zarr", new)))
 
 
+@pytest.mark.slow(ci=True)
 def test_a_reader_that_is_open_sees_what_was_changed(tmp_path: Path) -> None:
     old, new = pixels(), pixels(seed=1)
     path = written(tmp_path / "a.ome.zarr", old)
@@ -163,6 +166,7 @@ def test_a_reader_that_is_open_sees_what_was_changed(tmp_path: Path) -> None:
         assert np.array_equal(br[:], new)
 
 
+@pytest.mark.slow(ci=True)
 def test_append_fills_in_what_was_never_written(tmp_path: Path) -> None:
     path, whole = tmp_path / "late.ome.zarr", pixels()
     with BioWriter(path, image=whole, **OPTIONS) as bw:
@@ -199,6 +203,7 @@ def test_append_is_for_zarr(tmp_path: Path) -> None:
     assert np.array_equal(everything(path)[0], pixels())
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -254,6 +259,7 @@ def _write_rows(writer: BioWriter, first: int) -> None:
         writer[rows] = pixels()[rows]
 
 
+@pytest.mark.slow(ci=True)
 def test_a_part_is_pickled_to_other_processes(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     BioWriter.create("shared.ome.zarr", image=pixels(), **OPTIONS)

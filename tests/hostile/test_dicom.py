@@ -53,6 +53,7 @@ def read(data: bytes, limits: Limits) -> None:
     file.close()
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("kind", SOUND)
 def test_changed_files(kind: str) -> None:
     data = SOUND[kind]

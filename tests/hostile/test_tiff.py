@@ -359,6 +359,7 @@ def test_an_xml_with_too_many_planes_is_refused_soon():
     assert isinstance(error, BfbridgeError)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "prologue",
     [

@@ -133,6 +133,7 @@ def by_tifffile(path: Path, series: int = 0, level: int = 0) -> np.ndarray:
     return array.reshape(t, c * s, *rest)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("dtype", "samples", "compression"),
     [

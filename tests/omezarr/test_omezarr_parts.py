@@ -24,6 +24,7 @@ def pixels(dtype: str, count: int) -> np.ndarray[Any, Any]:
     return values.astype(dtype)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("dtype", ["u1", "<u2", "<f4", "<f8", "<c16"])
 @pytest.mark.parametrize("shuffle", [0, 1, 2])
 @pytest.mark.parametrize("name", ["zstd", "lz4", "lz4hc", "blosclz", "zlib"])

@@ -165,6 +165,7 @@ def test_in_memory(folder: Path, name: str) -> None:
         memory.rm("/", recursive=True)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("name", ["plain", "sharded"])
 def test_from_a_web_server(server: tuple[str, type[Ranges]], name: str) -> None:
     reader = open_reader(f"{server[0]}/{name}.zarr")
@@ -211,6 +212,7 @@ def chunk(reader: OmeZarrReader, y: int, x: int) -> np.ndarray[Any, Any]:
 class TestShardsThatAreReplaced:
     """An index of one version with chunks of another would be wrong pixels."""
 
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize("told", ANSWERS.values(), ids=ANSWERS)
     def test_from_a_web_server(
         self, server: tuple[str, type[Ranges]], folder: Path, told: tuple[str, ...]
@@ -443,6 +445,7 @@ def plate(path: Path, zarr_format: Any) -> np.ndarray[Any, Any]:
     return values
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.filterwarnings("ignore:Consolidated metadata:UserWarning")
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_copies_of_the_documents_spare_requests(

@@ -126,6 +126,7 @@ def whole(path: Path) -> np.ndarray[Any, Any]:
     return out
 
 
+@pytest.mark.slow(ci=True)
 @layouts
 def test_processes_write_disjoint_units(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "a.zarr"
@@ -192,6 +193,7 @@ def test_a_shard_written_in_part_is_refused_and_harms_nobody(tmp_path: Path) -> 
     np.testing.assert_array_equal(whole(path), VALUES)
 
 
+@pytest.mark.slow(ci=True)
 @layouts
 def test_a_killed_process_leaves_a_store_that_can_be_completed(
     tmp_path: Path, options: dict[str, Any]

@@ -151,6 +151,7 @@ def valid(path: Path) -> None:
     yaozarrs.validate_zarr_store(str(path))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("compression", ["blosc-zstd", "blosc-lz4", "zstd", "none", ("zstd", 5)])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=LAYOUT_IDS)
 def test_pixels_agree_with_the_referees(

@@ -42,6 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("backend", ["ometiff", "omezarr", "bioformats"])
 @settings(
     max_examples=examples(40),
@@ -72,6 +73,7 @@ def test_levels_are_halves(backend: str, files: dict[str, Path]) -> None:
         np.testing.assert_array_equal(br[3:20:4, ::-1], face(half)[3:20:4, ::-1])
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("backend", ["ometiff", "omezarr"])
 @settings(
     max_examples=examples(25),
@@ -239,5 +241,5 @@ class OmeZarrMachine(WriterMachine):
 STEPS = settings(max_examples=examples(20), stateful_step_count=16, deadline=None)
 OmeTiffMachine.TestCase.settings = STEPS
 OmeZarrMachine.TestCase.settings = STEPS
-TestOmeTiffWriter = OmeTiffMachine.TestCase
-TestOmeZarrWriter = OmeZarrMachine.TestCase
+TestOmeTiffWriter = pytest.mark.slow(ci=True)(OmeTiffMachine.TestCase)
+TestOmeZarrWriter = pytest.mark.slow(ci=True)(OmeZarrMachine.TestCase)

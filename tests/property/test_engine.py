@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ from tests.support.memory import MemoryWriter, distinct, view_of
 DTYPES = [np.uint8, np.int8, np.uint16, np.int32, np.int64, np.uint64, np.float32, np.float64]
 
 
+@pytest.mark.slow(ci=True)
 @settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_reading_equals_numpy(data: st.DataObject) -> None:
@@ -78,6 +80,7 @@ def test_read_with_ranges_equals_numpy(data: st.DataObject) -> None:
     assert got.ndim == 5
 
 
+@pytest.mark.slow(ci=True)
 @settings(max_examples=examples(100), deadline=None)
 @given(data=st.data())
 def test_writing_equals_numpy(data: st.DataObject) -> None:

@@ -69,6 +69,7 @@ def _look_at(seeds: range, folder: Path) -> int:
     return compared
 
 
+@pytest.mark.slow(ci=True)
 def test_some_of_the_zoo(tmp_path: Path) -> None:
     assert _look_at(range(80), tmp_path) >= 60
 

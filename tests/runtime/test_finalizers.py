@@ -103,6 +103,7 @@ def test_a_cycle_collected_on_the_thread_that_encodes(
     assert same(path)
 
 
+@pytest.mark.slow(ci=True)
 def test_finalizers_wait_for_no_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of a writer nor of a reader, also while their locks are held."""
     with BioWriter(path) as bw:
@@ -189,6 +190,7 @@ def test_a_failing_end_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert (tmp_path / "a.ome.tif").read_bytes() == b"somebody else's"
 
 
+@pytest.mark.slow(ci=True)
 def test_what_is_dropped_at_the_end_is_finished(path: Path) -> None:
     script = f"""
 import gc, numpy as np

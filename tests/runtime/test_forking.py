@@ -157,6 +157,7 @@ class TestLocks:
             ChunkCache()
         assert (len(forking._locks), len(forking._actions)) == before
 
+    @pytest.mark.slow(ci=True)
     def test_every_lasting_lock_is_made_there(self):
         """A lock of `threading` in a module would bring back the children that hang."""
         found = []
@@ -179,6 +180,7 @@ class TestLocks:
 
 @files
 class TestReaders:
+    @pytest.mark.slow(ci=True)
     def test_a_child_reads_while_all_locks_are_held(self, tmp_path: Path, make: Any):
         """As if each of the parent's threads had been interrupted inside a lock."""
         with BioReader(make(tmp_path), max_workers=3) as br:
@@ -193,6 +195,7 @@ class TestReaders:
                 assert Child(read).answer() == "True"
             assert np.array_equal(br.read(keepdims=True), FACE)
 
+    @pytest.mark.slow(ci=True)
     def test_a_pickled_reader_opens_in_a_child(self, tmp_path: Path, make: Any):
         import pickle
 
@@ -204,6 +207,7 @@ class TestReaders:
             assert child.answer() == "True"
         assert np.array_equal(again.read(keepdims=True), FACE)
 
+    @pytest.mark.slow(ci=True)
     def test_children_forked_while_threads_read(self, tmp_path: Path, make: Any):
         chance = random.Random(7)
         stop = threading.Event()

@@ -64,6 +64,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(folder: Path, number: signal.Signals) -> None:
     with command(str(folder)) as (process, url):
@@ -88,6 +89,7 @@ def test_quiet_and_a_token_of_ones_own(folder: Path) -> None:
         assert process.communicate(timeout=60) == ("", "")
 
 
+@pytest.mark.slow(ci=True)
 def test_workers_share_the_port_and_are_started_anew(folder: Path) -> None:
     with command(str(folder), "--workers", "2", "--no-token") as (process, url):
         assert fetch(f"{url}info/a.tif") == fetch(f"{url}info/a.tif")
@@ -123,6 +125,7 @@ def _children(pid: int) -> list[int]:
     return sorted(found)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -110,6 +110,7 @@ def test_a_tiff_through_either_backend_moves_little_for_a_plane(store, moved):
         assert STACK[17].nbytes <= sum(moved) < whole / 4
 
 
+@pytest.mark.slow(ci=True)
 def test_an_ome_zarr(store):
     with BioReader("s3://images/a.zarr", storage_options=store) as br:
         assert br.backend == "omezarr"
@@ -150,6 +151,7 @@ def write_part(options, rows):
         bw[slice(*rows)] = FACE[slice(*rows)]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("layout", [{}, {"version": "0.4"}, {"shards": 128}], ids=str)
 def test_an_ome_zarr_is_written(store, layout):
     name = f"s3://images/new-{len(str(layout))}.zarr"
@@ -172,6 +174,7 @@ def test_an_ome_zarr_is_written(store, layout):
         np.testing.assert_array_equal(br[:], FACE)
 
 
+@pytest.mark.slow(ci=True)
 def test_two_processes_write_one_ome_zarr(store):
     name = "s3://images/shared.zarr"
     BioWriter.create(name, image=FACE, chunks=64, shards=128, pyramid=1, storage_options=store)

@@ -93,6 +93,7 @@ def test_urls_are_read_by_ranges(made: Any) -> None:
         assert web.sent < path.stat().st_size / 3
 
 
+@pytest.mark.slow(ci=True)
 def test_no_java_is_started(made: Any) -> None:
     _, path, _ = made
     code = (

@@ -109,6 +109,7 @@ def test_a_folder_opens_the_chooser(image: Path) -> None:
         assert get(link) == 200
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("viewer", ["neuroglancer", "vizarr"])
 def test_other_viewers_may_read(image: Path, viewer: str) -> None:
     with viewing("--no-browser", "--with", viewer, image) as (_, link):
@@ -128,6 +129,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow(ci=True)
 def test_errors_in_words(image: Path, tmp_path: Path) -> None:
     for arguments, wanted in (
         ([tmp_path / "none.tif"], "no such file"),

@@ -108,6 +108,7 @@ def test_a_changed_file_has_other_levels(tiff: Path) -> None:
     np.testing.assert_array_equal(found, halved(values[::-1], 4))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "zeros"])
 def test_damaged_files_are_made_again(tiff: Path, damage: str) -> None:
     with BioReader(tiff) as br:

@@ -98,6 +98,7 @@ IMAGES: list[Callable[[Path], Path]] = [an_image, an_rgb_image, a_zarr]
 images = pytest.mark.parametrize("make", IMAGES, ids=lambda make: make.__name__)
 
 
+@pytest.mark.slow(ci=True)
 @versions
 @images
 @pytest.mark.parametrize("compression", [None, "blosc-zstd"])

@@ -59,6 +59,7 @@ def check(image: VirtualImage, expected: list[Array]) -> None:
         np.testing.assert_array_equal(all_chunks(image, number), wanted)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32", "uint64", "complex64"])
 def test_missing_levels_are_exact_halves(tmp_path: Path, dtype: str) -> None:
     values = smooth((1, 2, 2, 1101, 1603), dtype)

@@ -58,6 +58,7 @@ def read_by_fsspec(path: Path) -> dict[str, Array]:
         return dict(found)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("options", "version"),
     [
@@ -95,6 +96,7 @@ def test_tiffs_are_read_by_range(
     np.testing.assert_array_equal(found["0"], VALUES)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("compression", [None, "zlib", "zstd"])
 def test_rgb_is_read_by_range(tmp_path: Path, compression: str | None) -> None:
     source = write_ome_tiff(tmp_path / "a.ome.tif", RGB, tile=(32, 32), compression=compression)

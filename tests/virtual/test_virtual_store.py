@@ -209,6 +209,7 @@ def test_plates(tmp_path: Path, version: int) -> None:
         assert len(windows) == 1
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64",
                                    "int64", "float16", "float32", "float64", "complex64",
                                    "complex128", "bool"])  # fmt: skip
@@ -384,6 +385,7 @@ def test_nothing_is_written(tiff: Path) -> None:
 # ---- processes, threads, lifetime
 
 
+@pytest.mark.slow(ci=True)
 def test_a_store_is_pickled_as_a_recipe(tiff: Path) -> None:
     with BioReader(tiff) as br:
         store = br.to_zarr(2, compression="zstd")

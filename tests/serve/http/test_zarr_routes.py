@@ -48,6 +48,7 @@ def server(folder: Path, request: pytest.FixtureRequest) -> Iterator[Live]:
         yield running
 
 
+@pytest.mark.slow(ci=True)
 @OPTIONS
 @pytest.mark.parametrize("name", ["a.ome.tif", "rgb.tif"])
 def test_zarr_python_reads_equal_pixels(
