@@ -44,7 +44,7 @@ from bfbridge.engine.pyramid import factors_of, plan_levels
 from bfbridge.ome.repair import collected_faults
 
 if TYPE_CHECKING:
-    from bfbridge.backend import WriterBackend
+    from bfbridge.backend import Shape5, WriterBackend
     from bfbridge.convert.options import ConvertOptions
     from bfbridge.convert.plan.pieces import Output, Piece
     from bfbridge.convert.plan.scaling import Scaling
@@ -348,7 +348,8 @@ class _Estimate:
 
     def output(self, output: Output) -> PlannedOutput:
         """Plan one new file."""
-        images, pixel_bytes, expected = [], 0, 0.0
+        images: list[dict[str, Any]] = []
+        pixel_bytes, expected = 0, 0.0
         known = True
         ratios: dict[str, list[float]] = {}
         for number, piece in enumerate(output.pieces):
@@ -425,17 +426,15 @@ class _Estimate:
         whole = sum(prod(view.shape) * view.dtype.itemsize for view in self._br.series)
         return self._stored * piece.size * scaling.before.itemsize / max(1, whole)
 
-    def _levels(self, piece: Piece, chunk: tuple[int, ...]) -> float:
+    def _levels(self, piece: Piece, chunk: Shape5) -> float:
         """Return the pixels of all levels for each pixel of full size."""
         height, width, depth, channels, times = piece.shape
         shape = (times, channels, depth, height, width)
         steps = factors_of(self._options.lower_levels, height, width)
-        with suppress(ValueError):
-            levels = plan_levels(shape, chunk, steps)  # type: ignore[arg-type] # five sizes
-            return sum(prod(level.shape) for level in levels) / prod(shape)
-        return 1.0
+        levels = plan_levels(shape, chunk, steps)
+        return sum(prod(level.shape) for level in levels) / prod(shape)
 
-    def _need(self, piece: Piece, scaling: Scaling, chunk: tuple[int, ...]) -> None:
+    def _need(self, piece: Piece, scaling: Scaling, chunk: Shape5) -> None:
         """Count the memory of a piece: a block for each thread, and incomplete chunks."""
         options = self._options
         times, channels, depth, height, width = chunk

@@ -449,7 +449,8 @@ def _chunks_below(writer: ResumedWriter, image: int, level: int, index: Shape5, 
     pixels = np.full(shape, spec.fill_value, spec.image.dtype)
     first = [a // n for a, n in zip(low, below.chunk, strict=True)]
     last = [-(-b // n) for b, n in zip(high, below.chunk, strict=True)]
-    for place in product(*map(range, first, last)):
+    for t, c, z, y, x in product(*map(range, first, last)):
+        place = (t, c, z, y, x)
         block = writer.read_block(image, level, place)
         if block is None:
             continue
