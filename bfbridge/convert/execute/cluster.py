@@ -136,4 +136,4 @@ def _ran_before(dask_scheduler: Any, key: str, topic: str, number: int) -> bool:
     task = dask_scheduler.tasks.get(key)
     events = [event for _, event in dask_scheduler.get_events(topic) if event[0] == number]
     starts = sum(event[1] == STARTED for event in events)
-    return (task is not None and task.suspicious > 0) or starts > 1
+    return starts > 1 or (task is not None and bool(task.suspicious))
