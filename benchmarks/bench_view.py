@@ -126,6 +126,7 @@ def against_openlayers(chromium: Any, page: Page, script: str) -> None:
             rates[0].append(contrast_drag(page)[0])
             rates[1].append(view_openlayers.contrast_drag(other)[0])
         # Both show the picture of the last step.
+        page.settled()
         mine = np.asarray(Image.open(BytesIO(page.page.locator(".stage").screenshot())))
         its = np.asarray(Image.open(BytesIO(other.page.locator("#map").screenshot())))
         apart = np.abs(mine[200:400, 100:500, :3].astype(int) - its[200:400, 100:500, :3])

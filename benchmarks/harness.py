@@ -7,6 +7,7 @@ several times, and the result is the ratio of their medians.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -100,6 +101,7 @@ def table(
     """Print medians and their ratio to `against`; return how many times faster `against` is."""
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     base = medians[against]
+    _record(title, seconds, against, columns)
     print(f"\n{title}")
     heads = "".join(f"{name:>12}" for name in columns)
     print(f"  {'':36}{'median ms':>12}{'min ms':>10}{'x ' + against[:8]:>12}{heads}")
@@ -108,3 +110,25 @@ def table(
         low = min(seconds[name])
         print(f"  {name:36}{median * 1e3:12.2f}{low * 1e3:10.2f}{median / base:12.2f}{extra}")
     return {name: median / base for name, median in medians.items()}
+
+
+def _record(
+    title: str,
+    seconds: Mapping[str, Sequence[float]],
+    against: str,
+    columns: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Append a table to the file that run.py names, one JSON object in each line."""
+    path = os.environ.get("BFBRIDGE_BENCHMARK_ROWS")
+    if path is None:
+        return
+    rows = {
+        name: {
+            "seconds": list(values),
+            "median": statistics.median(values),
+            **{column: found.get(name) for column, found in columns.items()},
+        }
+        for name, values in seconds.items()
+    }
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"title": title, "against": against, "rows": rows}) + "\n")

@@ -22,6 +22,7 @@ import numpy as np
 
 from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5, StoredAs, StoredRanges
 from bfbridge.errors import Unsupported
+from bfbridge.georeference import GeoReference
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.runtime.writer_options import split_compression
 
@@ -37,6 +38,7 @@ __all__ = [
     "Channel",
     "ChunkGrid",
     "Extras",
+    "GeoReference",
     "Image",
     "ImageSpec",
     "Level",
@@ -349,12 +351,20 @@ class ReaderBackend(ABC):
         """Return whether reading a part of a chunk is clearly faster than reading all of it."""
         return False
 
+    def read_unit(self, image: int, level: int) -> Shape5:
+        """Return the box of whole chunks (T, C, Z, Y, X) to read with one call of `read`."""
+        return self.images[image].levels[level].chunk
+
     def lookup_table(self, image: int, channel: int = 0) -> np.ndarray[Any, Any] | None:
         """Return the colours of an indexed `channel`, 3 x values, or None for other images."""
         return None
 
     def icc_profile(self, image: int) -> bytes | None:
         """Return the ICC colour profile stored with an RGB image, or None."""
+        return None
+
+    def georeference(self, image: int) -> GeoReference | None:
+        """Return where an image lies on the Earth, or None if the file does not say."""
         return None
 
     def modulo(self, image: int) -> Mapping[str, Any]:
@@ -386,6 +396,10 @@ class ReaderBackend(ABC):
     @abstractmethod
     def ome(self) -> OME:
         """Return all images' metadata as an OME document, built on demand."""
+
+    def magnifications(self) -> Sequence[float | None] | None:
+        """Return the magnification of each image's objective, if that is faster than `ome`."""
+        return None
 
     @property
     @abstractmethod
@@ -474,12 +488,15 @@ class WriterBackend(ABC):
     at_urls
         Whether `prepare`, `create` and `open_existing` also accept the `Source` of a URL. The file
         is made at its final place, and no reader may open it before ``finish``.
+    z_levels
+        Whether lower levels may have fewer slices along Z.
     option_names
         Names of the options that `normalize_options` accepts.
     """
 
     name: ClassVar[str]
     at_urls: ClassVar[bool] = False
+    z_levels: ClassVar[bool] = False
     option_names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -576,6 +593,13 @@ class WriterBackend(ABC):
     def write_stored(self, image: int, level: int, index: Shape5, data: bytes) -> None:
         """Store a chunk whose bytes `data` are encoded as `StoredAs` says. Thread-safe."""
         raise Unsupported(f"{self.name} files cannot store chunks that are already encoded.")
+
+    def move_stored(self, image: int, level: int, index: Shape5, path: Path) -> bool:
+        """Make the file at `path`, with the bytes for `write_stored`, that of a chunk.
+
+        Return False if the format has no file for each chunk. Thread-safe.
+        """
+        return False
 
     def trim(self, images: Sequence[ImageSpec], ome: OME | None) -> bool:
         """Reduce images to their first channel and time point, just before `finish`.

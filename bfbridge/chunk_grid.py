@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AXES",
     "ChunkGrid",
+    "ChunkPart",
     "Shape5",
     "StoredAs",
     "StoredRanges",
@@ -63,7 +64,8 @@ class ChunkGrid:
         return (
             isinstance(index, tuple)
             and len(index) == 5
-            and all(0 <= i < n for i, n in zip(index, self.counts, strict=True))
+            and all(map(operator.lt, index, self.counts))
+            and min(index) >= 0
         )
 
     def __iter__(self) -> Iterator[Shape5]:
@@ -77,10 +79,7 @@ class ChunkGrid:
 
     def block_shape(self, index: Shape5) -> Shape5:
         """Return the shape of the chunk at a grid position, cropped at the level's end."""
-        t, c, z, y, x = (
-            min(step, size - at * step)
-            for at, step, size in zip(index, self.chunk, self.shape, strict=True)
-        )
+        t, c, z, y, x = map(min, self.chunk, map(operator.sub, self.shape, self.origin(index)))
         return t, c, z, y, x
 
     def box(self, index: Shape5) -> tuple[Shape5, Shape5]:
@@ -148,15 +147,18 @@ def chunk_parts(
     (index, inside, target)
         Grid position of the chunk, position of the part in the chunk, and its position in the box.
     """
-    for index in itertools.product(*chunk_ranges(start, stop, chunk)):
-        inside: list[slice] = []
-        target: list[slice] = []
-        for i, size, a, b in zip(index, chunk, start, stop, strict=True):
+    axes = []
+    for numbers, size, a, b in zip(
+        chunk_ranges(start, stop, chunk), chunk, start, stop, strict=True
+    ):
+        parts = []
+        for i in numbers:
             origin = i * size
             low, high = max(a, origin), min(b, origin + size)
-            inside.append(slice(low - origin, high - origin))
-            target.append(slice(low - a, high - a))
-        yield index, tuple(inside), tuple(target)
+            parts.append((i, slice(low - origin, high - origin), slice(low - a, high - a)))
+        axes.append(parts)
+    for combined in itertools.product(*axes):
+        yield tuple(zip(*combined, strict=True)) if combined else ((), (), ())
 
 
 @dataclass(frozen=True, slots=True)

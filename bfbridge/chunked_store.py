@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import ImageSpec, Shape5, WriterBackend
+from bfbridge.errors import Unsupported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,3 +71,28 @@ class ChunkedStoreBackend(WriterBackend):
     @abstractmethod
     def update(cls, path: Path) -> ResumedWriter:
         """Start to replace pixels of a finished file, in place."""
+
+    @classmethod
+    def add_label(
+        cls,
+        path: Path,
+        image: int,
+        spec: ImageSpec,
+        options: Mapping[str, Any],
+        *,
+        replaced: bool = False,
+    ) -> ResumedWriter:
+        """Start to add a label image, named in `spec`, to image number `image` of a finished file.
+
+        With `replaced`, labels of that name are replaced. `spec.extras.other["image-label"]` has
+        the colours and properties of labels.
+
+        Raises
+        ------
+        TargetExists
+            The image has labels of that name.
+        Unsupported
+            The format, or this file, cannot have further labels.
+        """
+        del image, spec, options, replaced
+        raise Unsupported(f"{path}: {cls.name} cannot add labels to a finished file.")

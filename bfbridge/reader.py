@@ -25,6 +25,7 @@ from bfbridge.files.array_images import ArrayImages
 from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames
 from bfbridge.files.file_series import plan_series
 from bfbridge.files.open_file import OpenFile
+from bfbridge.files.rearranged import Rearranged
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.ome import metadata
 from bfbridge.registry import BACKENDS
@@ -113,7 +114,8 @@ class BioReader(BfioNames, ImageView):
         | IO[bytes]
         | Source
         | Sequence[Any]
-        | ArrayImages,
+        | ArrayImages
+        | Rearranged,
         max_workers: int | None = None,
         backend: str | None = None,
         clean_metadata: bool = True,
@@ -139,6 +141,10 @@ class BioReader(BfioNames, ImageView):
             raise BadArgument(f"limits={limits!r}: give a bfbridge.Limits.")
         name = text_or_none(name, "name")
         backend_options = {str(key): value for key, value in (options or {}).items()}
+        changes = None
+        if isinstance(file_path, Rearranged):
+            changes = file_path.changes
+            file_path = file_path.source
         plan = plan_series(file_path, storage_options)
         if isinstance(file_path, ArrayImages):
             source, backend = file_path.source, "array"
@@ -151,6 +157,11 @@ class BioReader(BfioNames, ImageView):
             source = plan.source
             backend_options |= {"plan": plan, "member_backend": backend}
             backend = "fileseries"
+        if changes is not None:
+            backend_options = {
+                "changes": changes, "inner_options": backend_options, "inner_backend": backend,
+            }  # fmt: skip
+            backend = "rearranged"
         file = OpenFile(
             source=source,
             options=OpenOptions(

@@ -14,6 +14,7 @@ import numpy as np
 
 from bfbridge.backend import Image, OpenOptions, ReaderBackend, Region
 from bfbridge.errors import BadArgument, Closed, Unsupported
+from bfbridge.ome.objectives import magnifications_in
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -120,6 +121,10 @@ class FileReader(ReaderBackend):
         from bfbridge.ome.model import model_from_xml
 
         return model_from_xml(self.ome_xml() or "", self.source.name)
+
+    def magnifications(self) -> Sequence[float | None]:
+        """Return the magnifications that the OME-XML states."""
+        return magnifications_in(self.ome_xml() or "<OME/>")
 
     @property
     def used_files(self) -> Sequence[str]:

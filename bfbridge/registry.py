@@ -2,7 +2,8 @@
 
 Order: omezarr for a Zarr store, ometiff for a TIFF it fully understands, czi, lif and nd2 for
 files of these formats they fully understand, pictures for GIF, PNG, BMP, Targa, JPEG, JPEG 2000,
-WebP and PNM, Bio-Formats for all else.
+WebP and PNM, Bio-Formats for all else; geo for GeoTIFFs that none of them reads, and where a
+projection is requested.
 Backends of third parties come from the entry-point group ``bfbridge.backends``. Those whose module
 has a ``PRIORITY`` above 0 are tried before ours. The others are used only when a name asks for one,
 or when none of ours reads the file: Bio-Formats, which claims all content, knows no such format or
@@ -34,7 +35,18 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
+from bfbridge.runtime.entry_points import may_have
 from bfbridge.storage.atomic import is_partial
+from bfbridge.storage.signatures import (
+    ZARR_KEYS,
+    is_anything,
+    is_companion,
+    is_lif,
+    is_picture,
+    is_tiff,
+    is_zarr,
+)
+from bfbridge.tiff.coordinates import has_coordinates
 
 if TYPE_CHECKING:
     from bfbridge.backend import OpenOptions, ReaderBackend, WriterBackend
@@ -58,63 +70,6 @@ __all__ = [
 log = logging.getLogger("bfbridge")
 
 ENTRY_POINT_GROUP = "bfbridge.backends"
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# GIF, PNG, JPEG, JPEG 2000 in a box and as a code stream.
-PICTURE_MAGIC = (
-    b"GIF87a", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff",
-    b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51",
-)  # fmt: skip
-# Pictures compressed with gzip or bzip2, whose own first bytes are not visible.
-PICTURE_SUFFIXES = (
-    ".gif", ".png", ".bmp", ".tga", ".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".webp", ".pbm",
-    ".pgm", ".ppm", ".pam",
-)  # fmt: skip
-# Possible lengths of the second header of a BMP file.
-BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
-ZARR_KEYS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-
-
-def _is_zarr(source: Source, head: bytes) -> bool:
-    if head[:4] == b"PK\x03\x04":
-        return source.filename.lower().endswith((".zip", ".ozx"))
-    # Web servers and object stores may not know folders; their content is checked instead.
-    folder = source.is_dir() or (source.url is not None and ".zarr" in source.name.lower())
-    return folder and any(source.child(key).exists() for key in ZARR_KEYS)
-
-
-def _is_tiff(source: Source, head: bytes) -> bool:
-    del source
-    # The first 128 bytes of DICOM are arbitrary; some writers put a TIFF header there.
-    return head[:4] in TIFF_MAGIC and head[128:132] != b"DICM"
-
-
-def _is_lif(source: Source, head: bytes) -> bool:
-    del source
-    # A block (0x70) that begins with a text (0x2a).
-    return head[:4] == b"p\0\0\0" and head[8:9] == b"*"
-
-
-def _is_companion(source: Source, head: bytes) -> bool:
-    return source.filename.lower().endswith(".companion.ome") and head.lstrip()[:1] == b"<"
-
-
-def _is_picture(source: Source, head: bytes) -> bool:
-    if head[128:132] == b"DICM":
-        return False
-    stem, dot, packing = source.filename.lower().rpartition(".")
-    if dot and packing in ("gz", "bz2"):
-        return head[:2] in (b"\x1f\x8b", b"BZ") and stem.endswith(PICTURE_SUFFIXES)
-    if head.startswith(PICTURE_MAGIC) or source.filename.lower().endswith(".tga"):
-        return True
-    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADERS
-    pnm = head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3] in b" \t\r\n\v\f#"
-    return webp or bmp or (pnm and len(head) > 8)
-
-
-def _is_anything(source: Source, head: bytes) -> bool:
-    del head
-    return not source.is_dir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +158,7 @@ BACKENDS: tuple[Entry, ...] = (
     Entry(
         name="omezarr",
         module="bfbridge_omezarr",
-        claims=_is_zarr,
+        claims=is_zarr,
         aliases=("zarr", "zarr3", "tensorstore", "ome-zarr"),
         suffixes=(".zarr",),
         makes_folders=True,
@@ -213,7 +168,7 @@ BACKENDS: tuple[Entry, ...] = (
     Entry(
         name="ometiff",
         module="bfbridge_ometiff",
-        claims=lambda source, head: _is_tiff(source, head) or _is_companion(source, head),
+        claims=lambda source, head: is_tiff(source, head) or is_companion(source, head),
         aliases=("python", "tiff", "ome-tiff", "tensorstore"),
         # Also without ".ome": a plain TIFF cannot store channel names and most sizes.
         suffixes=(
@@ -228,12 +183,7 @@ BACKENDS: tuple[Entry, ...] = (
         claims=lambda source, head: head.startswith(b"ZISRAWFILE"),
         extra="czi",
     ),
-    Entry(
-        name="lif",
-        module="bfbridge_lif",
-        claims=_is_lif,
-        extra="lif",
-    ),
+    Entry(name="lif", module="bfbridge_lif", claims=is_lif, extra="lif"),
     Entry(
         name="nd2",
         module="bfbridge_nd2",
@@ -243,13 +193,29 @@ BACKENDS: tuple[Entry, ...] = (
     Entry(
         name="pictures",
         module="bfbridge_pictures",
-        claims=_is_picture,
+        claims=is_picture,
+        suffixes=(".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp"),
         extra="pictures",
+    ),
+    Entry(
+        name="geo",
+        module="bfbridge_geotiff",
+        # Plain images are read by other backends. This one is used by name, with the option
+        # "projection", and for GeoTIFFs that no other reads; see `open_reader`.
+        claims=lambda source, head: False,
+        aliases=("geotiff", "rasterio"),
+        extra="geo",
     ),
     Entry(
         name="fileseries",
         module="bfbridge.files.file_series",
         # Only by name: BioReader makes it from a pattern or a list of files.
+        claims=lambda source, head: False,
+    ),
+    Entry(
+        name="rearranged",
+        module="bfbridge.files.rearranged",
+        # Only by name: convert() makes it from a file and changes of its axes.
         claims=lambda source, head: False,
     ),
     Entry(
@@ -261,7 +227,7 @@ BACKENDS: tuple[Entry, ...] = (
     Entry(
         name="bioformats",
         module="bfbridge_bioformats",
-        claims=_is_anything,
+        claims=is_anything,
         aliases=("java", "bio-formats"),
         extra="bioformats",
     ),
@@ -303,9 +269,12 @@ def third_party() -> tuple[Entry, ...]:
 
     Their code is not imported. Names of bfbridge's own backends have priority.
     """
+    path = _search_path()
+    if "importlib.metadata" not in sys.modules and not may_have(ENTRY_POINT_GROUP, path):
+        return ()
     from importlib.metadata import entry_points
 
-    return _third_party(entry_points, _search_path())
+    return _third_party(entry_points, path)
 
 
 def _search_path() -> tuple[tuple[str, int], ...]:
@@ -377,10 +346,11 @@ def open_reader(
         No backend reads the file.
     """
     # A store by URL first: servers answer requests for a folder in different ways, or not at all.
-    store = source.url is not None and _is_zarr(source, b"")
+    store = source.url is not None and is_zarr(source, b"")
     head = b"" if store else _head_of(source)
-    if backend is not None:
-        return _open_named(source, options, find(backend, lambda entry: entry.claims(source, head)))
+    wanted = backend or ("geo" if "projection" in options.backend_options else None)
+    if wanted is not None:
+        return _open_named(source, options, find(wanted, lambda entry: entry.claims(source, head)))
     reasons: list[str] = []
     unknown: BfbridgeError | None = None
     first = preferred() if head or store or source.is_dir() else ()
@@ -398,7 +368,9 @@ def open_reader(
             continue
         if opened is not None:
             return opened
-    for entry in (each for each in third_party() if each not in first):
+    # A GeoTIFF, if Bio-Formats is not installed or does not read this variant.
+    last = (find("geo"),) if is_tiff(source, head) and has_coordinates(source) else ()
+    for entry in (*last, *(each for each in third_party() if each not in first)):
         opened = _try(entry, source, options, reasons)
         if opened is not None:
             return opened

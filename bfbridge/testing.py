@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -401,6 +402,25 @@ class BackendSuite:
         backend.finish()
         with self.opened(path) as reader:
             np.testing.assert_array_equal(self.read(reader), pixels)
+
+    def test_trims_to_the_first_channel_and_time_point(self, tmp_path: Path) -> None:
+        """A writer that cannot trim completes the file that was prepared."""
+        written = np.zeros(self.shape, np.uint16)
+        written[:1, :1] = first = distinct(self.shape)[:1, :1]
+        path = tmp_path / f"trimmed{self.suffix}"
+        backend, (full,) = self.prepare(path, [[written]])
+        chunk = full.image.levels[0].chunk
+        for index, block in _blocks(written, chunk):
+            if index[:2] == (0, 0):
+                backend.write_block(0, 0, index, block)
+        ome, (spec,) = self._specs([[first]])
+        # The chunks stay as they are, and may extend beyond the image.
+        level = replace(spec.image.levels[0], chunk=chunk)
+        spec = replace(spec, image=replace(spec.image, levels=(level,)))
+        trimmed = backend.trim([spec], ome)
+        backend.finish()
+        with self.opened(path) as reader:
+            np.testing.assert_array_equal(self.read(reader), first if trimmed else written)
 
     def test_gives_up_at_any_time(self, tmp_path: Path) -> None:
         pixels = distinct(self.shape)

@@ -21,7 +21,9 @@ from bfbridge.engine.workers import worker_count
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files import in_place as inplace
 from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames
+from bfbridge.files.growing.sink import TileSink
 from bfbridge.files.image_plans import DEFAULT_MEMORY, WritePlan
+from bfbridge.files.label_images import open_label
 from bfbridge.files.new_file import NewFile
 from bfbridge.files.writer_arguments import (
     PROPERTIES,
@@ -30,6 +32,7 @@ from bfbridge.files.writer_arguments import (
     checked_shape,
     checked_size,
     document_of,
+    growing_arguments,
     is_whole,
     known_options,
     placed,
@@ -243,7 +246,7 @@ class ImageWriter(BfioNames):
         self._file.write_stored(self._index, level, place, data, pixels)
 
 
-class BioWriter(ImageWriter):
+class BioWriter(TileSink, ImageWriter):
     """Write one image file, numpy-style: any region, in any order, from any thread.
 
     The file appears under its name when `close` has finished it. After an exception in the ``with``
@@ -277,10 +280,17 @@ class BioWriter(ImageWriter):
         The image of `metadata` that is written: its number, or "all" for every image (then `series`
         has a view of each).
     pyramid
-        True for lower levels by halving, a number of them, or their factors such as (2, 4, 8).
+        True for lower levels by halving, a number of them, or their factors such as (2, 4, 8);
+        with Z, [(1, 2, 2), (2, 4, 4)].
     downsample
         Method for lower levels: "mean" (rounded half up), "nearest", or "mode". Label images,
         which are identified by the metadata, are never averaged: for them "mean" is "nearest".
+    downsample_z
+        Whether lower levels are reduced along Z too, in formats that have such levels (OME-Zarr):
+        "none" (default), 2, or "auto", which halves the axes with the finest spacing first, until
+        pixels are nearly isotropic.
+    smallest
+        With ``pyramid=True``, halving ends when both sides are at most this (default 512).
     fill_value
         Value of pixels that are never written.
     durable
@@ -294,8 +304,29 @@ class BioWriter(ImageWriter):
         which applies all changes; after an exception, a kill or a full disk none is applied. A
         kill while `close` moves chunks leaves a complete journal in the store: bfbridge reads from
         it, and the next ``BioWriter(path, append=True)`` or `bfbridge.recover` completes it.
+    labels
+        Name of a label image to add to image `series` of an existing OME-Zarr store: integers, 0
+        for the background. Y and X are those of the image, Z and T too unless they are given as 1;
+        the default dtype is uint32. The levels have the factors of the image's, with `downsample`
+        "nearest" (default) or "mode". The store is unchanged until `close`. See also
+        `bfbridge.curation.add_labels`.
     storage_options
         For a URL: arguments of its fsspec filesystem.
+    grow
+        Whether the image gets the size of the tiles that `add_tile` adds, at any position. Its
+        properties can be set until `close`; a size is then the least one. Tiles are kept encoded in
+        a private folder. The dtype, if it is not set, holds the values of all tiles. Copies of this
+        writer that are pickled add tiles from other processes.
+    axes
+        With `grow`: up to three further axes by name, each with its values (texts or numbers), a
+        pair of values and their unit, its length, or None: ``{"stain": ["H", "E"], "dose": ([0.1,
+        1], "mg")}``. The first is stored inside T, the second inside Z, the third inside C, as
+        Modulo annotations of OME, which `ImageView.modulo` and ``unfold=True`` return.
+    crop
+        With `grow`: (y, x, height, width) of what becomes the image, in the tiles' coordinates.
+        Default: from the least position of a tile, at most 0, to the end of the last tile.
+    min_size
+        With `grow`: least height and width.
     **kwargs
         Properties (X, Y, Z, C, T, shape, dtype, channel_names, ps_x, ...), which override
         `metadata`; and options of the backend, in the same form for every format: ``compression``
@@ -325,14 +356,24 @@ class BioWriter(ImageWriter):
         series: int | str = 0,
         pyramid: Pyramid = False,
         downsample: str = "mean",
+        downsample_z: str | int | None = None,
+        smallest: int | None = None,
         fill_value: float = 0,
         durable: bool = False,
         memory: int = DEFAULT_MEMORY,
         append: bool = False,
+        labels: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        grow: bool = False,
+        axes: Mapping[str, Any] | None = None,
+        crop: Sequence[int] | None = None,
+        min_size: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         append = flag(append, "append")
+        growing = growing_arguments(
+            grow=grow, axes=axes, crop=crop, min_size=min_size, others=append or image is not None
+        )
         given = {key: kwargs.pop(key) for key in list(kwargs) if key in PROPERTIES}
         place = inplace.place_of(file_path, storage_options)
         if isinstance(place, Path):
@@ -340,6 +381,8 @@ class BioWriter(ImageWriter):
         plan = WritePlan(
             pyramid=pyramid,
             downsample=downsample,
+            downsample_z=downsample_z,
+            smallest=smallest,
             fill_value=fill_value,
             memory=whole(memory, "memory"),
             workers=worker_count(max_workers, waits=not isinstance(place, Path)),
@@ -349,6 +392,16 @@ class BioWriter(ImageWriter):
         with deferred():
             writer = inplace.writer_for(place, backend)
             known_options(kwargs, writer, signature(BioWriter).parameters)
+            if labels is not None:
+                if append or metadata is not None:
+                    raise BadArgument("labels=: append and metadata do not apply to label images.")
+                file = open_label(
+                    place, labels, series, plan, requested_properties(None, image, given),
+                    backend_name=backend, overwrite=flag(overwrite, "overwrite"),
+                )  # fmt: skip
+                super().__init__(file, 0)
+                self._file.watch(self)
+                return
             if append and isinstance(place, Path) and inplace.is_there(place):
                 carried = None if metadata is None else document_of(metadata, series)
                 requested = requested_properties(carried, image, given)
@@ -364,8 +417,11 @@ class BioWriter(ImageWriter):
                 overwrite=flag(overwrite, "overwrite"),
                 durable=flag(durable, "durable"),
             )
-            super().__init__(inplace.new_file(target, writer, ome, plan), 0)
-            self._set_up(image if metadata is None else None, given)
+            super().__init__(inplace.new_file(target, writer, ome, plan, growing), 0)
+            self._set_up(
+                image if metadata is None else None,
+                given | ({"crop": crop, "min_size": min_size} if grow else {}),
+            )
 
     def _set_up(self, image: Any, given: Mapping[str, Any]) -> None:
         """Set sizes and dtype from an array, then properties; remove the file on an error."""
@@ -455,6 +511,8 @@ class BioWriter(ImageWriter):
         return writer
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._is_growing:
+            return self._part()
         place, wanted = inplace.shared_place(self._file), self._file.wanted
         return type(self)._open_part, (place, wanted.workers, wanted.memory)
 

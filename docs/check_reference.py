@@ -17,6 +17,7 @@ import bfbridge
 MODULES = (
     "aics",
     "backend",
+    "curation",
     "errors",
     "large_image",
     "limits",

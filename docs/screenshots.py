@@ -142,7 +142,7 @@ def plate(chromium: Any, folder: Path) -> None:
     path = write_plate(folder / "screen.ome.zarr", wells, 4, 6)
 
     def prepare(page: Page) -> None:
-        page.run("bfbridge.browser.hidden = false")
+        page.run("bfbridge.browse(true)")
         page.page.get_by_role("button", name="Well B4", exact=True).click()
         page.settled()
 

@@ -14,6 +14,7 @@ from bfbridge.errors import BfbridgeError, FileMissing, Unsupported
 from bfbridge.reader_base import plane_parts
 from bfbridge.runtime import forking
 from bfbridge.runtime.finalizers import finalize
+from bfbridge_bioformats.files.cellsens import check_all_stacks
 from bfbridge_bioformats.files.companions import check_named_files
 from bfbridge_bioformats.files.synthetic import check_synthetic
 from bfbridge_bioformats.files.truncation import check_length
@@ -37,7 +38,6 @@ from bfbridge_bioformats.runtime.machine import machine
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from bfbridge.limits import Limits
     from bfbridge.storage.source import Source
     from bfbridge_bioformats.files.archives import Package
 
@@ -366,7 +366,7 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
                 continue
             raise
         try:
-            again = _correct_others(files, reader, limits)
+            again = _correct_others(files, reader, options)
         except BaseException:
             reader.close()
             raise
@@ -376,7 +376,7 @@ def _first_reader(files: Files, options: OpenOptions) -> tuple[Recipe, Any, Java
         files.release(table)
 
 
-def _correct_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
+def _correct_others(files: Files, reader: JavaReader, options: OpenOptions) -> bool:
     """Check the other files of a data set; return whether it must be opened again."""
     with files.using(reader.table):
         misread = machine.type("bfbridge.Misread").why(reader.java)
@@ -385,9 +385,10 @@ def _correct_others(files: Files, reader: JavaReader, limits: Limits) -> bool:
                 f"{files.name}: {machine.text(misread)}. Convert it with other software."
             )
         files.check_used(reader.java)
+        check_all_stacks(reader.java, files.name, options)
         is_dicom = str(reader.java.getClass().getSimpleName()) == "DicomReader"
         used = [str(file) for file in reader.java.getUsedFiles()] if is_dicom else []
-    return files.correct_files(used, limits)
+    return files.correct_files(used, options.limits)
 
 
 def _another(recipe: Recipe, source: Source) -> JavaReader:

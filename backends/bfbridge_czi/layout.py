@@ -184,8 +184,9 @@ def plan_scenes(file: CziFile, *, grouped: bool = True, stitched: bool = True) -
         if not len(chosen):
             raise Unsupported(f"a CZI file in which scene {number} has no subblock")
         levels = _scene_levels(blocks, axes, level, chosen, factor)
-        corner = _corner(blocks, chosen[level[chosen] == 0])
-        scenes.append(Scene(axes.sizes, axes.folded, levels, number, corner))
+        extent = _extent(blocks, chosen[level[chosen] == 0])
+        origin = (extent.top, extent.left)
+        scenes.append(Scene(axes.sizes, axes.folded, levels, number, origin))
     return ScenePlan(kind, scenes, axes.scenes)
 
 
@@ -203,14 +204,32 @@ def _tile_images(
     images = []
     for chosen in np.split(base[order], ends):
         levels = _scene_levels(blocks, axes, level, chosen, 1)
-        number, corner = int(series[chosen[0]]), _corner(blocks, chosen)
-        images.append(Scene(axes.sizes, axes.folded, levels, number, corner))
+        number, extent = int(series[chosen[0]]), _extent(blocks, chosen)
+        origin = (extent.top, extent.left)
+        images.append(Scene(axes.sizes, axes.folded, levels, number, origin))
     return images
 
 
-def _corner(blocks: Blocks, chosen: Array) -> tuple[int, int]:
-    """Return (y, x) of the first pixel that subblocks cover."""
-    return int(blocks.y[chosen].min()), int(blocks.x[chosen].min())
+class _Extent(NamedTuple):
+    """Rectangle that subblocks cover, in the coordinates of the file."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def _extent(blocks: Blocks, chosen: Array) -> _Extent:
+    x, y = blocks.x[chosen], blocks.y[chosen]
+    left, top = int(x.min()), int(y.min())
+    right, bottom = int((x + blocks.width[chosen]).max()), int((y + blocks.height[chosen]).max())
+    return _Extent(left, top, right - left, bottom - top)
+
+
+def _is_full_size(blocks: Blocks) -> Array:
+    """Return for each block whether it stores every pixel that it covers."""
+    found: Array = (blocks.width == blocks.stored_width) & (blocks.height == blocks.stored_height)
+    return found
 
 
 def _check_counts(file: CziFile, axes: _CziAxes, kind: PixelKind, count: int) -> None:
@@ -255,7 +274,7 @@ def _levels(blocks: Blocks) -> tuple[Array, int]:
     A block of level n covers factor ** n times as many pixels along x as it stores.
     """
     scale = (blocks.width / blocks.stored_width + 0.5).astype(np.int64)
-    exact = (blocks.width == blocks.stored_width) & (blocks.height == blocks.stored_height)
+    exact = _is_full_size(blocks)
     if exact.all():
         return np.zeros(len(blocks), np.int64), 1
     reduced = scale > 1
@@ -363,9 +382,7 @@ def _scene_levels(
     if not len(base):
         raise Unsupported("a CZI file with a pyramid without its full size")
     _check_tiles(blocks, axes, base)
-    top, left = _corner(blocks, base)
-    width = int((blocks.x[base] + blocks.width[base]).max()) - left
-    height = int((blocks.y[base] + blocks.height[base]).max()) - top
+    left, top, width, height = _extent(blocks, base)
     tiles = []
     for number in itertools.count():
         members = chosen[level[chosen] == number]
@@ -407,18 +424,13 @@ def scene_rectangles(blocks: Blocks) -> dict[int | None, tuple[int, int, int, in
 
     Of a file whose subblocks have no axis S, the only entry is None.
     """
-    exact = (blocks.width == blocks.stored_width) & (blocks.height == blocks.stored_height)
-    base = np.flatnonzero(exact)
+    base = np.flatnonzero(_is_full_size(blocks))
     start = blocks.start.get("S")
     numbers = np.full(len(blocks), ABSENT) if start is None else start
     found: dict[int | None, tuple[int, int, int, int]] = {}
     for number in np.unique(numbers[base]).tolist():
-        chosen = base[numbers[base] == number]
-        left, top = int(blocks.x[chosen].min()), int(blocks.y[chosen].min())
-        right = int((blocks.x[chosen] + blocks.width[chosen]).max())
-        bottom = int((blocks.y[chosen] + blocks.height[chosen]).max())
-        place = (left, top, right - left, bottom - top)
-        found[None if number == ABSENT else number] = place
+        extent = _extent(blocks, base[numbers[base] == number])
+        found[None if number == ABSENT else number] = extent
     if len(found) > 1:
         found.pop(None, None)
     return found

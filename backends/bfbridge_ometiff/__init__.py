@@ -8,19 +8,24 @@ from bfbridge_ometiff.reader import OmeTiffReader
 from bfbridge_ometiff.reading.image_size import image_size
 
 if TYPE_CHECKING:
+    from bfbridge_ometiff.validation import validate
     from bfbridge_ometiff.writer import OmeTiffWriter
 
     WRITER = OmeTiffWriter
 
-__all__ = ["READER", "WRITER", "OmeTiffReader", "OmeTiffWriter", "image_size"]
+__all__ = ["READER", "WRITER", "OmeTiffReader", "OmeTiffWriter", "image_size", "validate"]
 
 READER = OmeTiffReader
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: reading does not need the encoders.
+    # Imported on first use: reading needs neither the encoders nor the checks.
     if name in ("WRITER", "OmeTiffWriter"):
         from bfbridge_ometiff.writer import OmeTiffWriter
 
         return OmeTiffWriter
+    if name == "validate":
+        from bfbridge_ometiff.validation import validate
+
+        return validate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

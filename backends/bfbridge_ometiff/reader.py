@@ -27,6 +27,7 @@ from bfbridge.errors import (
     UnreadableFile,
 )
 from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.objectives import magnifications_in
 from bfbridge.reader_base import plane_parts, refuse_options
 from bfbridge.runtime import forking
 from bfbridge.tiff.tags import Tag
@@ -316,6 +317,14 @@ class OmeTiffReader(ReaderBackend):
         if self._dataset.xml is None:
             return document_of(self._dataset.plans)
         return model_from_xml(self._dataset.xml, self._dataset.used_files[0], self._limits)
+
+    def magnifications(self) -> Sequence[float | None]:
+        """Return the magnifications that the OME-XML or the tags of a plain TIFF state."""
+        if self._dataset.xml is not None:
+            return magnifications_in(self._dataset.xml)
+        found = [plan.notes.magnification for plan in self._dataset.plans]
+        stated = [value for value in found if value is not None]
+        return stated * len(found) if len(stated) == 1 else found
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:

@@ -52,6 +52,8 @@ __all__ = ["OmeTiffWriter"]
 
 _HEADER: Final = 16
 _CLASSIC_END: Final = (1 << 32) - 1
+# Directories are written together in blocks of at least this size.
+_DIRECTORY_BYTES: Final = 1 << 20
 
 
 class OmeTiffWriter(WriterBackend):
@@ -348,10 +350,14 @@ class OmeTiffWriter(WriterBackend):
         for encoding, levels, grids, spec in zip(
             self._encodings, self._copied, self._grids, self._specs, strict=True
         ):
+            shared = [
+                grid.shared_tags(copied or encoding, spec.image.pixel_size)
+                for grid, copied in zip(grids, levels, strict=True)
+            ]
             for plane in grids[0].planes_in_order():
                 tags, *below = (
-                    grid.tags(copied or encoding, spec.image.pixel_size, plane, big=big)
-                    for grid, copied in zip(grids, levels, strict=True)
+                    [*same, *grid.place_tags(plane, big=big)]
+                    for grid, same in zip(grids, shared, strict=True)
                 )
                 if xml is not None:
                     tags.append(TagValue.text(Tag.ImageDescription, xml))
@@ -360,23 +366,23 @@ class OmeTiffWriter(WriterBackend):
 
     def _put_directories(self, *, big: bool) -> int:
         """Write all directories; return the position of the first one."""
-        base = -(-self._end // 8) * 8
-        held: tuple[bytearray, int] | None = None
-        first = 0
-        start = base
+        start = -(-self._end // 8) * 8
+        blocks = bytearray()
+        first, last_link = 0, -1
         for ifd in self._directories(big=big):
-            block, place, link = pack_directory(ifd, base, big=big)
-            if held is None:
+            block, place, link = pack_directory(ifd, start + len(blocks), big=big)
+            if last_link < 0:
                 first = place
             else:
-                patch_link(held[0], held[1], place, big=big)
-                self._put(start, held[0])
-                start = base
-            held = (block, link)
-            base += len(block) + -len(block) % 8
-        if held is not None:
-            self._put(start, held[0])
-        self._end = base
+                patch_link(blocks, last_link, place, big=big)
+            if len(blocks) > _DIRECTORY_BYTES:
+                self._put(start, blocks)
+                start += len(blocks)
+                blocks = bytearray()
+            last_link = len(blocks) + link
+            blocks += block + bytes(-len(block) % 8)
+        self._put(start, blocks)
+        self._end = start + len(blocks)
         return first
 
     def _close(self) -> None:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from bfbridge_omezarr.append import OmeZarrWriter
 from bfbridge_omezarr.reader import OmeZarrReader
 
-__all__ = ["READER", "WRITER", "OmeZarrReader", "OmeZarrWriter"]
+if TYPE_CHECKING:
+    from bfbridge_omezarr.validation import validate
+
+__all__ = ["READER", "WRITER", "OmeZarrReader", "OmeZarrWriter", "validate"]
 
 READER = OmeZarrReader
 WRITER = OmeZarrWriter
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: reading does not need the checks.
+    if name == "validate":
+        from bfbridge_omezarr.validation import validate
+
+        return validate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,6 +27,7 @@ from bfbridge_omezarr.hierarchy.documents import Documents, Node
 from bfbridge_omezarr.hierarchy.files import JournalTree
 from bfbridge_omezarr.hierarchy.layout import FoundImage, find_images
 from bfbridge_omezarr.hierarchy.zips import open_store
+from bfbridge_omezarr.labelling import AddedLabel
 from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
 from bfbridge_omezarr.writer import StoreWriter
@@ -286,3 +287,26 @@ class OmeZarrWriter(StoreWriter, ChunkedStoreBackend):
             The store is not one image in bfbridge's layout, or is sharded.
         """
         return Changes.begin(Path(path))
+
+    @classmethod
+    def add_label(
+        cls,
+        path: Path,
+        image: int,
+        spec: ImageSpec,
+        options: Mapping[str, Any],
+        *,
+        replaced: bool = False,
+    ) -> StoreWriter:
+        """Start to add a label image to an image of a finished store.
+
+        `finish` adds it; until then, and after `abort`, the store is unchanged.
+
+        Raises
+        ------
+        TargetExists
+            The image has labels of that name, and `replaced` is False.
+        Unsupported
+            The store is a bare array.
+        """
+        return AddedLabel.begin(Path(path), image, spec, options, replaced=replaced)

@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_CHUNK", "WRITER_OPTIONS", "WriteOptions", "normalized", "par
 
 DEFAULT_CHUNK: Final[Shape5] = (1, 1, 1, 1024, 1024)
 DEFAULT_COMPRESSION: Final = "blosc-zstd"
-OPTIONS: Final = ("version", "chunks", "shards", "compression", "wells", "hcs")
+OPTIONS: Final = ("version", "chunks", "shards", "compression", "wells", "hcs", "drop_axes")
 WRITER_OPTIONS: Final = (*OPTIONS, "level", "tile")
 
 
@@ -40,6 +40,8 @@ class WriteOptions:
         Well of each image, or None.
     hcs
         Whether images in wells form a plate; None: if there are several wells.
+    drop_axes
+        Whether axes of length 1 are not written.
     """
 
     version: Literal["0.4", "0.5"]
@@ -48,6 +50,7 @@ class WriteOptions:
     compression: Compression
     wells: tuple[str, ...] | None = None
     hcs: bool | None = None
+    drop_axes: bool = False
 
     def shard_grid(self, level: Level) -> Shape5 | None:
         """Return the chunks per shard along each axis, limited to the level; or None."""
@@ -68,10 +71,11 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
     options
         ``version``: "0.5" (default) or "0.4". ``chunks``, ``shards``: a number for Y and X, or one
         number for each of the last axes of T, C, Z, Y, X, so that (512, 512) is Y, X.
-        ``compression``: "blosc-zstd" (default), "blosc-lz4", "zstd", "none" or None, or a pair of
-        one of them and its level. ``wells``: the well of each image ("B03"), which makes the store
-        a plate. ``hcs``: whether images in wells of the OME metadata form a plate; by default, if
-        there are several wells.
+        ``compression``: "blosc-zstd" (default), "blosc-lz4", "zstd", "gzip", "none" or None, or a
+        pair of one of them and its level. ``wells``: the well of each image ("B03"), which makes
+        the store a plate. ``hcs``: whether images in wells of the OME metadata form a plate; by
+        default, if there are several wells. ``drop_axes``: whether T, C and Z are left out where
+        their length is 1; time points cannot be added to an image without T.
 
     Raises
     ------
@@ -99,6 +103,9 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
     hcs = options.get("hcs")
     if hcs is not None and not isinstance(hcs, bool):
         raise BadArgument(f"hcs={hcs!r}: give True, False or None.")
+    drop_axes = options.get("drop_axes") or False
+    if not isinstance(drop_axes, bool):
+        raise BadArgument(f"drop_axes={drop_axes!r}: give True, False or None.")
     return WriteOptions(
         "0.4" if version == "0.4" else "0.5",
         chunks,
@@ -106,6 +113,7 @@ def parse_options(options: Mapping[str, Any]) -> WriteOptions:
         parse_compression(options.get("compression", DEFAULT_COMPRESSION)),
         None if wells is None else tuple(wells),
         hcs,
+        drop_axes,
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -21,6 +23,7 @@ from bfbridge.backend import (
 )
 from bfbridge.errors import BadArgument, Closed, UnreadableFile, Unsupported
 from bfbridge.limits import check
+from bfbridge.ome.objectives import magnifications_in, magnifications_of
 from bfbridge.ome.roles import ImageRole, roles_in_xml
 from bfbridge.ome.xml import OmeDocument, OmeImage, parse_ome_xml
 from bfbridge_omezarr.attributes.extras import extras_of
@@ -47,6 +50,8 @@ log = logging.getLogger("bfbridge.omezarr")
 _BATCH: Final = 256
 # One image may have this fraction (1/n) of the channels that all images may have.
 _ONE_IMAGE: Final = 5
+# Pixels of neighbouring chunks that one thread reads at a time, in bytes.
+_UNIT: Final = 1 << 20
 METADATA_KEY: Final = "OME/METADATA.ome.xml"
 
 
@@ -66,7 +71,12 @@ class _Plane5:
         self._absent = len(absent)
         self._dropped = tuple(i for i, place in enumerate(self.places) if place is None)
 
-    @property
+    @cached_property
+    def unit(self) -> Shape5:
+        """Box of chunks that are read together."""
+        return _unit_of(self.level, self.info.dtype.itemsize)
+
+    @cached_property
     def level(self) -> Level:
         """Shape, chunk and shard along T, C, Z, Y, X."""
         shape, chunk, shard = [1] * 5, [1] * 5, [1] * 5
@@ -126,6 +136,16 @@ def _supported(info: ArrayInfo | Unsupported) -> ArrayInfo:
     return info
 
 
+def _unit_of(level: Level, itemsize: int) -> Shape5:
+    """Return the box of chunks to read together: at most `_UNIT` bytes, X first, in one shard."""
+    outer = level.shape if level.shard is None else level.shard
+    unit = list(level.chunk)
+    for axis in reversed(range(5)):
+        room = _UNIT // (math.prod(unit) * itemsize)
+        unit[axis] *= max(1, min(room, -(-outer[axis] // unit[axis])))
+    return _five(unit)
+
+
 def _five(values: Sequence[int]) -> Shape5:
     t, c, z, y, x = values
     return t, c, z, y, x
@@ -163,6 +183,7 @@ class OmeZarrReader(ReaderBackend):
         self._document = self._parse_xml()
         ids = [] if self._document is None else [image.id for image in self._document.images]
         self._roles = roles_in_xml(self._xml or "", ids)
+        self._magnifications: Sequence[float | None] | None = None
         self._images: tuple[Image, ...] = ()
         self._found: tuple[FoundImage, ...] = ()
         self._levels: tuple[tuple[_Plane5, ...], ...] = ()
@@ -218,6 +239,13 @@ class OmeZarrReader(ReaderBackend):
         codecs = [decoder.name for decoder in info.decoders]
         return info.direct and not self.waits and codecs in ([], ["blosc"])
 
+    def read_unit(self, image: int, level: int) -> Shape5:
+        """Return several small chunks, if they are local; see `_unit_of`."""
+        plane = self._levels[image][level]
+        if self.waits or not plane.info.direct:
+            return self._images[image].levels[level].chunk
+        return plane.unit
+
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return the encoding of the chunks of a level, if the writer supports it."""
         plane = self._levels[image][level]
@@ -263,6 +291,20 @@ class OmeZarrReader(ReaderBackend):
         xml = self._xml if any(described) else None
         extras = [self._extras(i) for i in range(len(self._images))]
         return make_ome(self._images, xml, described, extras, self._layout.plate)
+
+    def magnifications(self) -> Sequence[float | None]:
+        """Return those of a stored OME-XML; NGFF has no objectives."""
+        if self._xml is None:
+            return [None] * len(self._images)
+        if self._magnifications is None:
+            described = self._described()
+            if all(described):
+                self._magnifications = magnifications_in(self._xml)
+            elif any(described):
+                self._magnifications = magnifications_of(self.ome())
+            else:
+                self._magnifications = [None] * len(described)
+        return self._magnifications
 
     @property
     def original_metadata(self) -> Mapping[str, Any]:

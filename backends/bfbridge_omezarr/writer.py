@@ -12,8 +12,15 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs
 from bfbridge.chunked_store import ResumedWriter
 from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
-from bfbridge.ngff.documents import group_documents, to_json
-from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
+from bfbridge.ngff.documents import group_documents, multiscales_without_axes, to_json
+from bfbridge.ngff.hierarchy import (
+    Places,
+    image_attributes,
+    ome_xml_of,
+    place_images,
+    placed,
+    time_step,
+)
 from bfbridge.ngff.omero import Window
 from bfbridge.ome.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
@@ -55,6 +62,7 @@ class StoreWriter(ResumedWriter):
 
     name: ClassVar[str] = "omezarr"
     at_urls: ClassVar[bool] = True
+    z_levels: ClassVar[bool] = True
     option_names: ClassVar[tuple[str, ...]] = WRITER_OPTIONS
 
     def __init__(
@@ -65,13 +73,14 @@ class StoreWriter(ResumedWriter):
         options: WriteOptions,
         shared: bool = False,
         first_t: int = 0,
+        places: Places | None = None,
     ) -> None:
         self._shared = shared
         self._files = tree_of(target)
         self._specs = tuple(images)
         self._ome = ome
         self._options = options
-        self._places = place_images(images, ome, options.wells, options.hcs)
+        self._places = places or place_images(images, ome, options.wells, options.hcs)
         self._levels = tuple(
             tuple(
                 LevelWriter(self._files, _join(group, str(i)), spec, i, options, shared, first_t)
@@ -148,6 +157,12 @@ class StoreWriter(ResumedWriter):
             An option or a fill value is invalid.
         """
         parsed = parse_options(options)
+        name = getattr(target, "name", "")
+        if name.lower().endswith(".ozx") and parsed.version == "0.4":
+            raise BadArgument(
+                f"{name}: an .ozx file has a zarr.json at its root (NGFF RFC-9), which NGFF 0.4 "
+                "has not. Write version='0.5', or a .zarr.zip file."
+            )
         for spec in images:
             _check_dtype(spec.image)
             _check_fill(spec)
@@ -173,6 +188,12 @@ class StoreWriter(ResumedWriter):
         if not self._open:
             raise Closed(f"{self._files.root}: written after finish or abort.")
         self._levels[image][level].write_stored(index, data)
+
+    def move_stored(self, image: int, level: int, index: Shape5, path: Path) -> bool:
+        """Make a file of encoded pixels that of a chunk; not in shards."""
+        if not self._open:
+            raise Closed(f"{self._files.root}: written after finish or abort.")
+        return self._levels[image][level].move_stored(index, str(path))
 
     # ---- one store, several processes
 
@@ -264,15 +285,10 @@ class StoreWriter(ResumedWriter):
         if not self._open:
             raise Closed(f"{self._files.root}: written after finish or abort.")
         writer = self._levels[image][level]
-        where = f"{self._files.root}: image {image}, level {level}, chunk {tuple(index)}"
-        if block.dtype != writer.dtype:
-            raise BadDtype(f"{where}: the block is {block.dtype}, the image {writer.dtype}.")
-        if index not in writer.grid:
-            raise BadArgument(f"{where}: there are {writer.grid.counts} chunks.")
-        if block.shape != writer.grid.block_shape(index):
-            raise BadArgument(
-                f"{where}: the block is {block.shape}, not {writer.grid.block_shape(index)}."
-            )
+        fault = _fault(writer, index, block)
+        if fault is not None:
+            where = f"{self._files.root}: image {image}, level {level}, chunk {tuple(index)}"
+            raise type(fault)(f"{where}: {fault}")
         writer.write(index, block, self._workspace)
         if level == 0:
             self._windows[image].see(index[1] * writer.level.chunk[1], block)
@@ -343,7 +359,12 @@ class StoreWriter(ResumedWriter):
         for i, (group, spec) in enumerate(zip(self._places.groups, self._specs, strict=True)):
             step = time_step(spec, self._ome, i)
             windows = self._windows[i].found[: spec.image.levels[0].shape[1]]
-            documents[group] = image_attributes(group, spec, windows, self._options.version, step)
+            described = placed(spec, self._ome, i)
+            found = image_attributes(group, described, windows, self._options.version, step)
+            if self._options.drop_axes:
+                # Of the sizes with which the arrays were started; `trim` may have reduced them.
+                found = multiscales_without_axes(found, self._levels[i][0].kept)
+            documents[group] = found
         return documents
 
     @property
@@ -354,6 +375,18 @@ class StoreWriter(ResumedWriter):
             for group, spec in zip(self._places.groups, self._specs, strict=True)
         }
         return {group: found for group, found in extra.items() if isinstance(found, Mapping)}
+
+
+def _fault(writer: LevelWriter, index: Shape5, block: Array) -> BadDtype | BadArgument | None:
+    """Return why a block cannot be written, or None."""
+    if block.dtype != writer.dtype:
+        return BadDtype(f"the block is {block.dtype}, the image {writer.dtype}.")
+    if index not in writer.grid:
+        return BadArgument(f"there are {writer.grid.counts} chunks.")
+    shape = writer.grid.block_shape(index)
+    return (
+        None if block.shape == shape else BadArgument(f"the block is {block.shape}, not {shape}.")
+    )
 
 
 def _join(group: str, name: str) -> str:

@@ -5,26 +5,17 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from bfbridge.aics.records import (
-    DimensionProperties,
-    DimensionProperty,
-    Dimensions,
-    PhysicalPixelSizes,
-    Scale,
-    StandardMetadata,
-    micrometres,
-    standard_metadata,
-)
+from bfbridge.aics.described import Described
+from bfbridge.aics.records import Dimensions
 from bfbridge.aics.scenes import equal_scenes, labelled, save_arrays, tiles_of
 from bfbridge.aics.selections import axes_given, parse_chunk_dims, parse_selection, reorder
-from bfbridge.analysis.coordinates import time_step
+from bfbridge.analysis.modulo import folded_axes
 from bfbridge.analysis.mosaics import (
     Given,
     Mosaic,
@@ -45,7 +36,6 @@ from bfbridge.views import ImageView
 if TYPE_CHECKING:
     import dask.array
     import xarray
-    from ome_types import OME
 
 __all__ = ["AICSImage", "Reader"]
 
@@ -53,7 +43,7 @@ Array = np.ndarray[Any, Any]
 Mode = Literal["stitch", "tiles"]
 
 
-class AICSImage:
+class AICSImage(Described):
     """An image file as in AICSImageIO 4: one current scene, arrays T, C, Z, Y, X (, S).
 
     Parameters
@@ -80,14 +70,22 @@ class AICSImage:
     chunk_dims
         Axes that chunks of dask arrays span, as letters or a list: "YX" for one plane per chunk;
         along others a chunk has length 1. Default: a multiple of the stored chunks.
+    unfold
+        As in `ImageView.to_dask`: axes inside T, C or Z become axes of their own, behind the one
+        that contains them. Their letters are those of tifffile: A angle, P phase, R tile, H
+        lifetime, E wavelength, Q others.
+    reader
+        Class of `bfbridge.aics.readers`: files of other kinds are an error.
     **options
         Further keyword arguments of `BioReader`.
 
     Raises
     ------
+    Unsupported
+        The file is of another kind than `reader`.
     BadArgument
         `mosaic` was given, but the images are not tiles of one image; or an argument for arrays
-        does not fit the array.
+        does not fit the array; or `unfold` with a mosaic, or where it does not fit the image.
     """
 
     def __init__(
@@ -101,8 +99,12 @@ class AICSImage:
         channel_names: Sequence[Any] | None = None,
         physical_pixel_sizes: Any = None,
         chunk_dims: str | Sequence[str] | None = None,
+        unfold: bool | str = False,
+        reader: type[Reader] | None = None,
         **options: Any,
     ) -> None:
+        reader = Reader if reader is None else reader
+        self._unfold = unfold
         self._chunk_dims = parse_chunk_dims(chunk_dims)
         self._orders = axes_given(image, dim_order)
         self._arrays = images_of(image, dim_order, channel_names, physical_pixel_sizes)
@@ -116,7 +118,9 @@ class AICSImage:
         self._opened_apart = (image, {**options, "options": apart})
         if not reconstruct_mosaic and path.lower().endswith(".czi"):
             options["options"] = apart
-        self._reader = BioReader(image, **options)
+        if not (isinstance(reader, type) and issubclass(reader, Reader)):
+            raise BadArgument(f"reader={reader!r}: give a class of bfbridge.aics.readers.")
+        self._reader = reader.open(image, options)
         views = self._views
         several = len(views) > 1 and (views[0].placement is None or bool(tiles_by_scene(views)))
         if not reconstruct_mosaic and several:
@@ -125,6 +129,8 @@ class AICSImage:
         self._mode = mosaic
         if mosaic is not None:
             one_of(mosaic, "mosaic", ("stitch", "tiles"))
+        if mosaic is not None and unfold:
+            raise BadArgument(f"unfold={unfold!r} is not possible with mosaic={mosaic!r}.")
         self._mosaics: list[Mosaic] = [] if mosaic is None else mosaics_of(views)
         self._data: Array | None = None
 
@@ -145,7 +151,8 @@ class AICSImage:
     @property
     def reader(self) -> AICSImage:
         """What reads the file, with the axes of arrays as they were given; see `Reader`."""
-        made: Reader = Reader.__new__(Reader)
+        kind = next((one for one in Reader.kinds if one.fits(self._reader)), Reader)
+        made: Reader = kind.__new__(kind)
         made.__dict__.update(self.__dict__)
         made._data = None
         return made
@@ -258,7 +265,7 @@ class AICSImage:
         """Sizes along `dims.order` of each resolution."""
         if self._mosaics:
             return {0: self.shape}
-        return {level.level: Plain(level).shape for level in self._view.levels}
+        return {level.level: Plain(level, self._unfold).shape for level in self._view.levels}
 
     # ---- sizes
 
@@ -268,7 +275,7 @@ class AICSImage:
             return self._of_mosaic(self._mosaics[self._scene])
         if self._arrays is not None:
             return Given(*self._arrays[self._scene].in_order())
-        return Plain(self._view)
+        return Plain(self._view, self._unfold)
 
     def _of_mosaic(self, mosaic: Mosaic) -> Pixels:
         return Stitched(mosaic) if self._mode == "stitch" else Tiles(mosaic)
@@ -309,7 +316,7 @@ class AICSImage:
             for axis, size in zip(source.order, source.shape, strict=True)
         }  # fmt: skip
         array: Any
-        if chunks is not None and isinstance(source, Plain):
+        if chunks is not None and isinstance(source, Plain) and source.unfolded is None:
             array = source.dask(chunks)
         else:
             array = source.dask()
@@ -332,7 +339,9 @@ class AICSImage:
         """Label an array of the current scene, or of all scenes along the axis `stacked`."""
         view = self._views[0] if stacked else self._view
         dims = stacked + self.dims.order
-        return labelled(data, dims, view, self._channel_names(view))
+        source = self._source
+        unfolded = source.unfolded if isinstance(source, Plain) else None
+        return labelled(data, dims, view, self._channel_names(view), unfolded)
 
     def get_image_data(self, dimension_order_out: str | None = None, **selection: Any) -> Array:
         """Read a selection, with its axes in a given order.
@@ -405,7 +414,9 @@ class AICSImage:
     def _stacked(self, drop: bool) -> list[Pixels]:
         """Return the scenes that make a stack."""
         drop = flag(drop, "drop_non_matching_scenes")
-        scenes: list[tuple[Pixels, Any]] = [(Plain(view), view.dtype) for view in self._views]
+        views = self._views
+        scenes: list[tuple[Pixels, Any]]
+        scenes = [(Plain(view, self._unfold), view.dtype) for view in views]
         if self._mosaics:
             scenes = [(self._of_mosaic(one), one.views[0].dtype) for one in self._mosaics]
         return equal_scenes(self._reader.source_name, scenes, drop)
@@ -468,61 +479,10 @@ class AICSImage:
         names = [channel.name for channel in view.channels]
         if len(names) != count:
             names = [None] * count
+        folded = folded_axes(view, self._unfold) if self._unfold else {}
+        if "C" in folded:
+            names = folded["C"].parent_values(names)
         return [name or f"Channel:{scene}:{i}" for i, name in enumerate(names)]
-
-    @property
-    def physical_pixel_sizes(self) -> PhysicalPixelSizes:
-        """Micrometres per pixel along Z, Y, X."""
-        size = self._view.physical_pixel_size
-        return PhysicalPixelSizes(micrometres(size.z), micrometres(size.y), micrometres(size.x))
-
-    physical_pixel_size = physical_pixel_sizes
-
-    @property
-    def time_interval(self) -> timedelta | None:
-        """Time from one time point to the next: the nominal one, else the mean of measured ones."""
-        return time_step(self._view)
-
-    @property
-    def scale(self) -> Scale:
-        """Seconds between time points and micrometres per pixel; C is None."""
-        step = self.time_interval
-        return Scale(None if step is None else step.total_seconds(), None,
-                     *self.physical_pixel_sizes)  # fmt: skip
-
-    @property
-    def dimension_properties(self) -> DimensionProperties:
-        """What each axis is, and its unit."""
-        second = None if self.time_interval is None else "second"
-        sizes = self.physical_pixel_sizes
-        units = [None if length is None else "micrometer" for length in sizes]
-        return DimensionProperties(
-            DimensionProperty("time", second),
-            DimensionProperty("channel", None),
-            *(DimensionProperty("space", unit) for unit in units),
-        )
-
-    @property
-    def standard_metadata(self) -> StandardMetadata:
-        """Metadata of the current scene under bioio's names."""
-        return standard_metadata(self._view, self.dims)
-
-    @property
-    def metadata(self) -> Any:
-        """The format's own metadata as text (OME-XML, a CZI's XML, a TIFF's description).
-
-        Where there is none, OME-XML made from the file, or a dictionary of the format's values.
-        """
-        own = self._reader.own_metadata
-        if own is not None:
-            return own
-        xml = self._reader.ome_xml
-        return xml if xml is not None else dict(self._reader.original_metadata)
-
-    @property
-    def ome_metadata(self) -> OME:
-        """OME metadata of the file."""
-        return self._reader.ome
 
     def save(self, uri: str | os.PathLike[str], select_scenes: Any = None, **options: Any) -> None:
         """Write scenes to a new file whose suffix selects the format; the current scene is kept.
@@ -564,23 +524,44 @@ class Reader(AICSImage):
         The file is of another kind.
     """
 
+    kinds: ClassVar[list[type[Reader]]] = []
     _backends: ClassVar[tuple[str, ...]] = ()
     _is_ome: ClassVar[bool | None] = None
+    _options: ClassVar[Mapping[str, Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        if cls._backends:
+            Reader.kinds.append(cls)
 
     def __init__(self, image: Any, **options: Any) -> None:
-        super().__init__(image, **options)
-        backend = self._reader.backend
-        fits = not self._backends or backend in self._backends
-        if fits and self._is_ome is not None:
-            described = (self._reader.own_metadata or "").lstrip()
-            fits = described.startswith("<") == self._is_ome
-        if not fits:
-            name = self._reader.source_name
-            self.close()
-            raise Unsupported(
-                f"{name}: no file for {type(self).__name__}; the backend {backend!r} reads it. Use "
-                "AICSImage, which reads all."
-            )
+        super().__init__(image, **{**options, "reader": type(self)})
+
+    @classmethod
+    def fits(cls, reader: BioReader) -> bool:
+        """Return whether an open file is of this kind."""
+        fits = not cls._backends or reader.backend in cls._backends
+        if fits and cls._is_ome is not None:
+            described = (reader.own_metadata or "").lstrip()
+            fits = described.startswith("<") == cls._is_ome
+        return fits
+
+    @classmethod
+    def open(cls, image: Any, options: Mapping[str, Any]) -> BioReader:
+        """Open a file of this kind, or raise `Unsupported`."""
+        reader = BioReader(image, **{**cls._options, **options})
+        if cls.fits(reader):
+            return reader
+        name, backend = reader.source_name, reader.backend
+        reader.close()
+        raise Unsupported(
+            f"{name}: no file for {cls.__name__}; the backend {backend!r} reads it. Use AICSImage, "
+            "which reads all."
+        )
+
+    @property
+    def channel_names(self) -> list[str] | None:  # type: ignore[override]
+        """As `AICSImage.channel_names`; None if the axes have no C."""
+        return super().channel_names if "C" in self.dims.order else None
 
     @property
     def _source(self) -> Pixels:

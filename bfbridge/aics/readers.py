@@ -1,11 +1,12 @@
-"""AICSImageIO's readers by name: `AICSImage` that reads one kind of file, axes as stored.
+"""AICSImageIO's readers by name: `AICSImage` that reads one kind of file.
 
 They differ from `AICSImage` in what they accept, and in arrays, whose axes stay as they were given.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from bfbridge.aics.image import Reader
 
@@ -70,8 +71,8 @@ class DefaultReader(Reader):
 class BioformatsReader(Reader):
     """Any file, through Bio-Formats."""
 
-    def __init__(self, image: Any, **options: Any) -> None:
-        super().__init__(image, **{"backend": "bioformats", **options})
+    _backends = ("bioformats",)
+    _options: ClassVar[Mapping[str, Any]] = {"backend": "bioformats"}
 
 
 class ArrayLikeReader(Reader):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge.analysis import dask_arrays as arrays
 from bfbridge.analysis.coordinates import coordinates
+from bfbridge.analysis.modulo import UnfoldedImage
 from bfbridge.analysis.mosaics import Mosaic, Pixels, tiles_by_scene
 from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.errors import BadArgument
@@ -45,16 +46,25 @@ def equal_scenes(
 
 
 def labelled(
-    data: Any, dims: str, view: ImageView, channel_names: Sequence[str]
+    data: Any,
+    dims: str,
+    view: ImageView,
+    channel_names: Sequence[str],
+    unfolded: UnfoldedImage | None = None,
 ) -> xarray.DataArray:
-    """Return an array with the coordinates of an image.
+    """Return an array with the coordinates of an image, and of its `unfolded` axes.
 
     Raises
     ------
     MissingExtra
         xarray is not installed.
     """
-    found = {name.upper(): values for name, values in coordinates(view, "zero").items()}
+    stored = coordinates(view, "zero")
+    found = {name.upper(): values for name, values in stored.items()}
+    if unfolded is not None:
+        letters = dict(zip(unfolded.dims, unfolded.letters, strict=True))
+        values = unfolded.coordinates(stored)
+        found = {letter: values[name] for name, letter in letters.items() if name in values}
     coords: dict[str, Any] = {}
     for axis, size in zip(dims, data.shape, strict=True):
         _, values, *attributes = found.get(axis, ("", ()))

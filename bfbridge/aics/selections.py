@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bfbridge.analysis.modulo import UNFOLDED_LETTERS
 from bfbridge.analysis.mosaics import Pixels
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files.array_images import is_array
@@ -20,8 +21,10 @@ def parse_selection(
 ) -> tuple[str, dict[str, Any]]:
     """Return the order of the result, and positions (or one integer) by axis."""
     wanted = source.order if order is None else str(order).upper()
-    if len(set(wanted)) != len(wanted) or not set(wanted) <= set("MTCZYXS"):
-        raise BadArgument(f"dimension_order_out={order!r}: axes are M, T, C, Z, Y, X and S.")
+    if len(set(wanted)) != len(wanted) or not set(wanted) <= {*"MTCZYXS", *source.order}:
+        further = "".join(axis for axis in source.order if axis not in "MTCZYXS")
+        known = ", ".join("MTCZYX" + further)
+        raise BadArgument(f"dimension_order_out={order!r}: axes are {known} and S.")
     sizes = dict(zip(source.order, source.shape, strict=True))
     unknown = {axis for axis in selection if axis.upper() not in sizes}
     if unknown:
@@ -94,6 +97,6 @@ def parse_chunk_dims(given: Any) -> frozenset[str] | None:
         found = frozenset(str(axis).upper() for axis in given)
     except TypeError:
         found = frozenset("?")
-    if not found <= set("MTCZYXS"):
+    if not found <= {*"MTCZYXS", *UNFOLDED_LETTERS}:
         raise BadArgument(f"chunk_dims={given!r}: give axes out of M, T, C, Z, Y, X and S.")
     return found

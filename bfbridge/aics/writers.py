@@ -163,6 +163,41 @@ class OmeTiffWriter:
         _write(uri, document, images, **{"overwrite": True, "backend": "ometiff", **options})
 
     @staticmethod
+    def build_ome(
+        data_shapes: Sequence[Sequence[int]],
+        data_types: Sequence[Any],
+        dimension_order: Sequence[str | None] | None = None,
+        channel_names: Any = None,
+        image_name: Any = None,
+        physical_pixel_sizes: Any = None,
+        channel_colors: Any = None,
+    ) -> OME:
+        """Return the metadata that `save` writes for arrays of these shapes and types.
+
+        Parameters
+        ----------
+        data_shapes, data_types
+            Shape and dtype of each array.
+        dimension_order
+            As `dim_order` of `save`, one text for each array.
+        channel_names, image_name, physical_pixel_sizes, channel_colors
+            As for `save`, one entry for each array.
+
+        Raises
+        ------
+        BadArgument
+            The lists differ in length, or do not fit the shapes.
+        """
+        if len(data_shapes) != len(data_types):
+            raise BadArgument(f"{len(data_shapes)} data_shapes, but {len(data_types)} data_types.")
+        arrays = [
+            np.broadcast_to(np.zeros((), dtype), tuple(shape))
+            for shape, dtype in zip(data_shapes, data_types, strict=True)
+        ]
+        images = _images(arrays, dimension_order, channel_names, physical_pixel_sizes)
+        return OmeTiffWriter._document(images, image_name, channel_colors)
+
+    @staticmethod
     def _document(images: Sequence[ArrayImage], image_name: Any, channel_colors: Any) -> OME:
         document = ArrayReader(ArrayImages(images)).ome()
         _named(document, image_name)

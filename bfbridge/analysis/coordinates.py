@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from bfbridge.backend import Quantity
 from bfbridge.errors import BadArgument, BfbridgeError
+from bfbridge.ome import planes
 from bfbridge.ome.metadata import convert_length
 from bfbridge.ome.units import TIMES
 from bfbridge.runtime.arguments import one_of
@@ -63,18 +63,9 @@ def channel_labels(view: ImageView) -> list[str]:
     return found if len(found) == count else [f"Channel {number}" for number in range(count)]
 
 
-def origins(view: ImageView, pixels: model.Pixels | None) -> dict[str, Quantity]:
+def origins(view: ImageView, pixels: model.Pixels | None) -> Mapping[str, Quantity]:
     """Return the position of the first plane in the metadata, by axis; only known axes."""
-    if pixels is None or not pixels.planes:
-        return {}
-    first = min(pixels.planes, key=lambda plane: (plane.the_t, plane.the_c, plane.the_z))
-    found = {}
-    for axis in "xyz":
-        value = getattr(first, f"position_{axis}")
-        if value is not None and math.isfinite(value):
-            unit = getattr(first, f"position_{axis}_unit")
-            found[axis] = Quantity(float(value), str(getattr(unit, "value", unit)))
-    return found
+    return {} if pixels is None else planes.first_position(pixels)
 
 
 def corners(views: Sequence[ImageView]) -> list[tuple[float, float]]:
@@ -89,41 +80,12 @@ def corners(views: Sequence[ImageView]) -> list[tuple[float, float]]:
     BadArgument
         A position is missing, or its unit cannot be converted to pixels.
     """
-    placements = [(at.y, at.x) for view in views if (at := view.placement) is not None]
-    if len(placements) == len(views):
-        return [(float(y), float(x)) for y, x in placements]
-    stage = [origins(view, pixels_of(view)) for view in views]
-    for axis, other in ("yx", "xy"):
-        told = {place[other].value for place in stage if other in place}
-        if len(told) == len(views) > 1 and not any(axis in place for place in stage):
-            zero = {axis: Quantity(0.0, "pixel")}
-            stage = [{**place, **zero} for place in stage]
-    return [_corner(view, place) for view, place in zip(views, stage, strict=True)]
-
-
-def _corner(view: ImageView, placed: Mapping[str, Quantity]) -> tuple[float, float]:
-    size = view.physical_pixel_size
-    found = []
-    for axis in "yx":
-        pixel: Quantity | None = getattr(size, axis)
-        position = placed.get(axis)
-        if position is not None and position.unit == "pixel":
-            found.append(position.value)
-            continue
-        if position is None or pixel is None:
-            raise BadArgument(
-                f"{view.source_name}: image {view.index} has no position along {axis}, or no pixel "
-                "size, so its position among other images is unknown."
-            )
-        try:
-            found.append(convert_length(position, pixel.unit) / pixel.value)
-        except BadArgument as error:
-            raise BadArgument(
-                f"{view.source_name}: image {view.index} is at {axis} = {position.value:g} "
-                f"{position.unit}, which cannot be converted to pixels of {pixel.value:g} "
-                f"{pixel.unit}, so its position among other images is unknown."
-            ) from error
-    return found[0], found[1]
+    return planes.corners(
+        [view._image for view in views],
+        [pixels_of(view) for view in views] if not all(v.placement for v in views) else (),
+        [view.index for view in views],
+        views[0].source_name if views else "",
+    )
 
 
 def coordinates(view: ImageView, origin: str = "file") -> dict[str, Any]:

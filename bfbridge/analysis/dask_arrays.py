@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 
     from bfbridge.views import ImageView
 
-__all__ = ["LazyImage", "default_chunks", "labels", "to_dask", "to_xarray", "token"]
+__all__ = [
+    "LazyImage",
+    "default_chunks",
+    "labels",
+    "lazy_image",
+    "to_dask",
+    "to_xarray",
+    "token",
+]
 
 Array = np.ndarray[Any, Any]
 FACE = "YXZCT"
@@ -216,10 +224,10 @@ def asarray(view: ImageView, axes: str, unfold: bool | str = False) -> Array:
     order = str(axes).upper()
     if view.samples_per_pixel == 1 and "S" in order and "C" not in order:
         order = order.replace("S", "C")
-    return _lazy(view, check_order(view, order, "axes"), unfold)[...]
+    return lazy_image(view, check_order(view, order, "axes"), unfold)[...]
 
 
-def _lazy(view: ImageView, order: str, unfold: bool | str) -> LazyImage | UnfoldedImage:
+def lazy_image(view: ImageView, order: str, unfold: bool | str) -> LazyImage | UnfoldedImage:
     """Return an array-like object for a view, with folded axes unfolded on request."""
     lazy = LazyImage(view, order)
     folded = folded_axes(view, unfold) if unfold else {}
@@ -294,7 +302,7 @@ def to_dask(
     except ImportError as error:
         raise missing("dask", "to_dask()") from error
     order = check_order(view, order)
-    lazy = _lazy(view, order, unfold)
+    lazy = lazy_image(view, order, unfold)
     wanted = _as_chunks(view, order, chunks)
     if isinstance(lazy, UnfoldedImage) and (chunks is None or isinstance(chunks, Mapping)):
         wanted = lazy.chunks(wanted)
@@ -341,7 +349,7 @@ def to_xarray(
     except ImportError as error:
         raise missing("xarray", "to_xarray()") from error
     order = "TCZYX"
-    source = _lazy(view, order, unfold)
+    source = lazy_image(view, order, unfold)
     data = to_dask(view, chunks, order, unfold) if flag(lazy, "lazy") else source[...]
     coords, attributes = labels(view, origin)
     dims = tuple(order.lower())

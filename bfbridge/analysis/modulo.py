@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from bfbridge.backend import Modulo
     from bfbridge.views import ImageView
 
-__all__ = ["FoldedAxis", "UnfoldedImage", "folded_axes"]
+__all__ = ["UNFOLDED_LETTERS", "FoldedAxis", "UnfoldedImage", "folded_axes"]
 
 Array = np.ndarray[Any, Any]
 _NAMES = {"lambda": "wavelength", "spectra": "wavelength", "rotation": "angle"}
+_LETTERS = {"angle": "A", "phase": "P", "tile": "R", "lifetime": "H", "wavelength": "E"}
+_SPARE_LETTERS = "QUVW"
+UNFOLDED_LETTERS = "".join(_LETTERS.values()) + _SPARE_LETTERS
+"""Letters that unfolded axes may have."""
 _WAYS = (True, "fastest", "slowest")
 
 
@@ -101,6 +105,11 @@ def _values(modulo: Modulo, fastest: bool) -> Array:
     return modulo.start + np.arange(modulo.length) * modulo.step
 
 
+def _letter(name: str, taken: str) -> str:
+    """Return the letter of an unfolded axis that no axis before it has."""
+    return next(one for one in _LETTERS.get(name, "") + _SPARE_LETTERS if one not in taken)
+
+
 class UnfoldedImage:
     """Array-like object as `LazyImage`, with folded axes behind the axes that contain them.
 
@@ -112,6 +121,14 @@ class UnfoldedImage:
         Its axes.
     folded
         Axes to unfold, by parent.
+
+    Attributes
+    ----------
+    dims, shape, ndim, dtype
+        Names and lengths of the axes, their number, and the dtype of the pixels.
+    letters
+        One letter for each axis: those of tifffile's ``TIFF.AXES_CODES`` (A angle, P phase, R tile,
+        H lifetime, E wavelength), and Q for others.
     """
 
     def __init__(self, lazy: LazyImage, order: str, folded: Mapping[str, FoldedAxis]) -> None:
@@ -120,10 +137,12 @@ class UnfoldedImage:
         self._folded = {axis: folded[axis] for axis in order if axis in folded}
         self.dtype = lazy.dtype
         self.dims: tuple[str, ...] = ()
+        self.letters = ""
         self.shape: tuple[int, ...] = ()
         for axis, size in zip(order, lazy.shape, strict=True):
             inner = self._folded.get(axis)
             self.dims += (axis.lower(),) if inner is None else (axis.lower(), inner.name)
+            self.letters += axis if inner is None else axis + _letter(inner.name, self.letters)
             self.shape += (size,) if inner is None else inner.split(size)
         self.ndim = len(self.shape)
 

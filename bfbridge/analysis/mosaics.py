@@ -14,6 +14,7 @@ import numpy as np
 
 from bfbridge.analysis import dask_arrays as arrays
 from bfbridge.analysis.coordinates import corners
+from bfbridge.analysis.modulo import UnfoldedImage
 from bfbridge.engine.lazy_pixels import is_dask
 from bfbridge.errors import BadArgument
 
@@ -50,22 +51,35 @@ class Pixels:
 
 
 class Plain(Pixels):
-    """One image."""
+    """One image, with its folded axes unfolded on request.
 
-    def __init__(self, view: ImageView) -> None:
+    Attributes
+    ----------
+    unfolded
+        The array that unfolds axes; None if there are none.
+    """
+
+    def __init__(self, view: ImageView, unfold: bool | str = False) -> None:
         self._view = view
-        self.order = "TCZYXS" if view.samples_per_pixel > 1 else "TCZYX"
+        self._unfold = unfold
+        self._stored = self.order = "TCZYXS" if view.samples_per_pixel > 1 else "TCZYX"
         sizes = arrays.axis_sizes(view, self.order)
         self.shape = tuple(sizes[axis] for axis in self.order)
+        self.unfolded: UnfoldedImage | None = None
+        lazy = arrays.lazy_image(view, self.order, unfold) if unfold else None
+        if isinstance(lazy, UnfoldedImage):
+            self.unfolded, self.order, self.shape = lazy, lazy.letters, lazy.shape
 
     def read(self, chosen: Mapping[str, Any]) -> Array:
         """Read positions by axis; all axes are kept."""
         key = tuple(_axis_key(chosen.get(axis, slice(None))) for axis in self.order)
+        if self.unfolded is not None:
+            return self.unfolded[key]
         return arrays.LazyImage(self._view, self.order)[key]
 
     def dask(self, chunks: Any = None) -> Any:
         """Return all pixels as a dask array."""
-        return self._view.to_dask(chunks, order=self.order)
+        return self._view.to_dask(chunks, order=self._stored, unfold=self._unfold)
 
 
 def _axis_key(value: Any) -> Any:

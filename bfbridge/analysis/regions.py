@@ -22,6 +22,7 @@ from bfbridge.engine.tiles import new_array
 from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.ome.metadata import convert_length, unit_symbol
+from bfbridge.ome.objectives import magnifications_of
 from bfbridge.runtime.arguments import flag, number
 
 if TYPE_CHECKING:
@@ -191,16 +192,11 @@ def key_of(view: ImageView, target: ImageView, region: Mapping[str, Any]) -> Any
 
 def magnification_of(view: ImageView) -> float | None:
     """Return the nominal magnification of the image's objective, or None if unknown."""
-    ome = view.ome
-    image = ome.images[view.index]
-    wanted = image.objective_settings.id if image.objective_settings is not None else None
-    objectives = [
-        objective for instrument in ome.instruments for objective in instrument.objectives
-    ]
-    for objective in objectives:
-        if objective.id == wanted or (wanted is None and len(objectives) == 1):
-            return objective.nominal_magnification or objective.calibrated_magnification
-    return None
+    with view._file.reading("metadata") as backend:
+        found = backend.magnifications()
+        if found is None:
+            found = magnifications_of(backend.ome())
+    return found[view.index] if view.index < len(found) else None
 
 
 def approximate_magnification(view: ImageView) -> float | None:

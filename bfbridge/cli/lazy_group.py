@@ -25,6 +25,8 @@ SUMMARIES: Mapping[str, str] = {
     "render": "Draw an image, or a contact sheet of a plate or a folder.",
     "view": "Show images of any format and size in the browser.",
     "serve": "Serve images over HTTP: OME-Zarr, tiles, DeepZoom, IIIF.",
+    "validate": "Check OME-TIFF and OME-Zarr files against their specifications.",
+    "labels": "Add label images to OME-Zarr stores.",
     "formats": "List the formats that can be read or written.",
     "doctor": "Check the installation.",
     "jar": "Show or download the Bio-Formats jar.",

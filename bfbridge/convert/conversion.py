@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,11 +14,9 @@ from typing import Any
 from bfbridge import registry
 from bfbridge.convert.execute.batch import run_batch
 from bfbridge.convert.execute.choose import choose_executor
-from bfbridge.convert.execute.jobs import Job
 from bfbridge.convert.execute.run import Watcher, note_warnings
-from bfbridge.convert.execute.search import find_batch
+from bfbridge.convert.execute.search import find_batch, find_job
 from bfbridge.convert.locations import Place, Url, check_working_folder, place_of
-from bfbridge.convert.option_values import SPLITS
 from bfbridge.convert.options import (
     ConvertOptions,
     RunOptions,
@@ -25,16 +24,12 @@ from bfbridge.convert.options import (
     read_options,
     signature_of,
 )
-from bfbridge.convert.plan.naming import axes_of_pattern, is_name_pattern
+from bfbridge.convert.plan.naming import is_name_pattern
 from bfbridge.convert.plan.sources import is_one_image
 from bfbridge.convert.reports.history import read_history
 from bfbridge.convert.reports.record import FileRecord, now, reason_of
 from bfbridge.convert.reports.writer import Report
-from bfbridge.errors import (
-    BadArgument,
-    BatchFailed,
-    BfbridgeError,
-)
+from bfbridge.errors import BadArgument, BatchFailed, BfbridgeError
 from bfbridge.storage.source import path_or_url
 
 __all__ = [
@@ -45,7 +40,6 @@ __all__ = [
     "document",
     "is_batch",
     "refuse_private",
-    "with_names",
 ]
 
 
@@ -172,8 +166,9 @@ def document(function: Callable[..., Any]) -> None:
     """Put the options into a function's signature and docstring."""
     function.__signature__ = signature_of(function)  # type: ignore[attr-defined]
     if function.__doc__:  # absent with python -OO
-        function.__doc__ = function.__doc__.replace(
-            "    **options\n", f"{describe_parameters()}\n    **options\n"
+        # Python 3.13 and later remove the indentation of docstrings.
+        function.__doc__ = inspect.cleandoc(function.__doc__).replace(
+            "\n**options\n", f"\n{describe_parameters()}\n**options\n"
         )
 
 
@@ -223,11 +218,8 @@ def _convert_one(
     progress = run.progress
     if run.watcher is not None and progress is None:
         progress = _watched(run.watcher, source)
-    options = with_names(options, name)
-    writer = registry.writer_for(name, options.target_backend)
-    options = options.for_writer(writer, name)
+    job, options = find_job(source, target, options, run)
     report = _report_of_one(options, run)
-    job = Job(source, name, writer, run.overwrite, run.resume)
     try:
         record = choose_executor(run, 1).convert(job, options, progress)
     except Exception as error:
@@ -260,15 +252,6 @@ def _watched(watcher: Watcher, source: Any) -> Callable[[int, int], None]:
     watcher.begin(1)
     watcher.started(0, Path(str(source)).name)
     return lambda done, total: watcher.moved(0, done, total)
-
-
-def with_names(options: ConvertOptions, target: str) -> ConvertOptions:
-    """Read the target's name as a pattern, if it is one."""
-    name = place_of(target).name
-    if not is_name_pattern(name):
-        return options
-    axes = {*options.split, *axes_of_pattern(name)}
-    return replace(options, names=name, split=tuple(axis for axis in SPLITS if axis in axes))
 
 
 def _summary(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
+from bfbridge.backend import PixelSize, Quantity
 from bfbridge.errors import BadArgument
 
 __all__ = [
@@ -20,14 +21,27 @@ __all__ = [
     "mapping",
     "number_from",
     "object_with",
+    "parse_channel_names",
+    "parse_colors",
     "parse_crop",
+    "parse_downsample_z",
+    "parse_factors",
+    "parse_flip",
+    "parse_length",
+    "parse_names",
+    "parse_number",
     "parse_part",
+    "parse_pixel_size",
     "parse_positions",
+    "parse_project",
     "parse_scaling",
     "parse_series",
     "parse_size",
     "parse_split",
+    "parse_stitch",
     "parse_suffix",
+    "parse_swap",
+    "parse_time_step",
     "reader_arguments",
     "switch",
 ]
@@ -52,6 +66,236 @@ def number_from(least: int) -> Callable[[Any, str], int]:
         return int(value)
 
     return parse
+
+
+_QUANTITY = re.compile(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(\D*?)\s*")
+
+
+def _split_quantity(value: Any, name: str) -> tuple[Any, str | None]:
+    """Return number and unit of "1.5um", 1.5 or (1.5, "um")."""
+    if isinstance(value, str):
+        found = _QUANTITY.fullmatch(value)
+        if found is None:
+            raise BadArgument(f"{name}={value!r}: give a number and a unit, such as 0.5um or 2s.")
+        value = (found[1], found[2] or None)
+    number, unit = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
+    try:
+        size = None if isinstance(number, bool) else float(number)
+    except (TypeError, ValueError):
+        size = None
+    if size is None or not 0 < size < float("inf"):
+        raise BadArgument(f"{name}={value!r}: give a number above 0, and a unit.")
+    return size, unit
+
+
+def parse_pixel_size(value: Any, name: str) -> tuple[Quantity | None, ...]:
+    """Read sizes along X, Y and Z: "0.3,0.3,1um", (0.3, 0.3, (1, "µm")), or two for X and Y.
+
+    Units are lengths of OME. In a text, sizes without a unit have that of the last size; the
+    default is µm. None keeps the size of the source.
+
+    Raises
+    ------
+    BadArgument
+        There are not two or three sizes above 0, or a unit is no length.
+    """
+    is_text = isinstance(value, str)
+    parts = value.split(",") if isinstance(value, str) else _listed(value, (object,))
+    if parts is None or not 2 <= len(parts) <= 3:
+        raise BadArgument(
+            f"{name}={value!r}: give sizes along X, Y and Z, such as 0.325,0.325,1um."
+        )
+    pairs = [None if part in (None, "") else _split_quantity(part, name) for part in parts]
+    last = pairs[-1][1] if is_text and pairs[-1] is not None else None
+    sizes = [
+        None if pair is None else Quantity(pair[0], parse_length(pair[1] or last or "µm", name))
+        for pair in pairs
+    ]
+    return (*sizes, *(None,) * (3 - len(sizes)))
+
+
+def parse_length(value: Any, name: str) -> str:
+    """Return OME's symbol of a unit of length.
+
+    Raises
+    ------
+    BadArgument
+        It is not one.
+    """
+    from bfbridge.ome.units import LENGTHS, length_symbol
+
+    symbol = length_symbol(value) if isinstance(value, str) else None
+    if symbol is None or symbol not in LENGTHS:
+        raise BadArgument(f"{name}: {value!r} is no unit of length, such as nm, um or mm.")
+    return symbol
+
+
+def parse_time_step(value: Any, name: str) -> Quantity:
+    """Read a time: "250ms", "5 min", 2.5 (seconds) or (5, "min").
+
+    Raises
+    ------
+    BadArgument
+        It is not above 0, or the unit is no time.
+    """
+    from bfbridge.ome.units import time_symbol
+
+    number, unit = _split_quantity(value, name)
+    symbol = time_symbol(unit or "s")
+    if symbol is None:
+        raise BadArgument(
+            f"{name}: {unit!r} is no unit of time. Use ms, s, min, h or others of OME."
+        )
+    return Quantity(number, symbol)
+
+
+def parse_names(value: Any, name: str) -> tuple[str, ...]:
+    """Return one text, or a list of texts, as a tuple."""
+    listed = [value] if isinstance(value, str) else _listed(value, (str,))
+    if not listed:
+        raise BadArgument(f"{name}={value!r}: give a text, or a list of texts.")
+    return tuple(listed)
+
+
+def parse_channel_names(value: Any, name: str) -> tuple[str, ...]:
+    """Return names as a tuple; a single text is split at commas."""
+    names = parse_names(value, name)
+    if len(names) == 1:
+        names = tuple(part.strip() for part in names[0].split(","))
+    return names
+
+
+def parse_colors(value: Any, name: str) -> tuple[tuple[int, int, int], ...]:
+    """Return colours as red, green, blue, 0 to 255.
+
+    Raises
+    ------
+    BadArgument
+        One of them is not a colour.
+    """
+    listed = value.split(",") if isinstance(value, str) else _listed(value, (str, tuple, list))
+    if listed and len(listed) == 1 and isinstance(listed[0], str):
+        listed = listed[0].split(",")
+    if not listed:
+        raise BadArgument(f"{name}={value!r}: give a colour for each channel, such as 0000FF,lime.")
+    return tuple(_color(one, name) for one in listed)
+
+
+def _color(value: Any, name: str) -> tuple[int, int, int]:
+    if isinstance(value, str):
+        from bfbridge.rendering.palettes import parse_color
+
+        text = value.strip()
+        text = f"#{text}" if re.fullmatch("[0-9a-fA-F]{6}", text) else text
+        if re.fullmatch("#[0-9a-fA-F]{6}", text):
+            red, green, blue = bytes.fromhex(text[1:])
+        else:
+            red, green, blue, _ = (round(part) for part in parse_color(text))
+        return red, green, blue
+    whole = [int(n) for n in value if isinstance(n, Integral)]
+    parts = [n for n in whole if 0 <= n <= 255]
+    if len(parts) != 3 or len(value) != 3:
+        raise BadArgument(f"{name}: {value!r} is no colour: give (red, green, blue), 0 to 255.")
+    return parts[0], parts[1], parts[2]
+
+
+def parse_swap(value: Any, name: str) -> tuple[str, ...]:
+    """Read pairs of axes: "zt", "zt,zc", or a list of such texts.
+
+    Raises
+    ------
+    BadArgument
+        A pair is not two of z, c and t.
+    """
+    parts = value.split(",") if isinstance(value, str) else _listed(value, (str,))
+    pairs = [part.strip().lower() for part in parts or ["?"] * (parts is None)]
+    for pair in pairs:
+        if len(pair) != 2 or len(set(pair)) != 2 or not set(pair) <= set("zct"):
+            raise BadArgument(f"{name}={value!r}: give two of z, c and t, such as zt.")
+    return tuple(pairs)
+
+
+def parse_flip(value: Any, name: str) -> str:
+    """Return axes of the stage: "", "x", "y" or "xy"."""
+    axes = value.lower() if isinstance(value, str) else "?"
+    if not set(axes) <= set("xy") or len(set(axes)) < len(axes):
+        raise BadArgument(f"{name}={value!r}: give y, x or xy.")
+    return axes
+
+
+def parse_stitch(value: Any, name: str) -> str | None:
+    """Return how overlaps are made; True is "last", False is None."""
+    from bfbridge.files.rearranged import OVERLAPS
+
+    if isinstance(value, bool):
+        return "last" if value else None
+    if value not in OVERLAPS:
+        raise BadArgument(f"{name}={value!r}: use one of {', '.join(OVERLAPS)}.")
+    return str(value)
+
+
+def parse_project(value: Any, name: str) -> tuple[str, str]:
+    """Return the method and the axis of a projection; a text such as "max z" is split."""
+    from bfbridge.files.rearranged import PROJECTIONS
+
+    parts = value.split() if isinstance(value, str) else _listed(value, (str,))
+    found = [part.lower() for part in parts or ()]
+    if len(found) != 2 or found[0] not in PROJECTIONS or found[1] not in ("z", "c", "t"):
+        raise BadArgument(
+            f"{name}={value!r}: give one of {', '.join(PROJECTIONS)}, then z, c or t."
+        )
+    return found[0], found[1]
+
+
+def parse_number(value: Any, name: str) -> float:
+    """Return a real number; whole numbers as int.
+
+    Raises
+    ------
+    BadArgument
+        It is not a number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise BadArgument(f"{name}={value!r}: give a number.")
+    number = float(value)
+    return int(number) if number.is_integer() else number
+
+
+def parse_downsample_z(value: Any, name: str) -> str:
+    """Return "none", "2" or "auto"."""
+    from bfbridge.engine.pyramid import Z_RULES
+
+    if str(value) not in Z_RULES:
+        raise BadArgument(f"{name}={value!r}: use one of {', '.join(Z_RULES)}.")
+    return str(value)
+
+
+def parse_factors(value: Any, name: str) -> tuple[Any, ...]:
+    """Read factors of levels: "2,4,8", "1x2x2,2x4x4", or a list of numbers and triples.
+
+    Raises
+    ------
+    BadArgument
+        They are not integers, or not multiples of those before them.
+    """
+    from bfbridge.engine.pyramid import LevelPlan
+
+    if isinstance(value, str):
+        parts = [part.strip().lower().split("x") for part in value.split(",")]
+        if any(not n.strip().isdigit() for part in parts for n in part):
+            raise BadArgument(
+                f"{name}={value!r}: give factors such as 2,4,8 or, along Z, Y, X, 1x2x2,2x4x4."
+            )
+        found = [tuple(map(int, part)) for part in parts]
+        value = [part[0] if len(part) == 1 else part for part in found]
+    factors = _listed(value, (Integral, tuple, list))
+    if not factors:
+        raise BadArgument(f"{name}={value!r}: give a list of factors, such as [2, 4, 8].")
+    try:
+        LevelPlan(list(factors)).steps((2, 2, 2), PixelSize())
+    except BadArgument as error:
+        raise BadArgument(str(error).replace("pyramid=", f"{name}=", 1)) from None
+    return tuple(tuple(f) if isinstance(f, list) else f for f in factors)
 
 
 def object_with(method: str) -> Callable[[Any, str], Any]:

@@ -18,19 +18,40 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.convert import option_values as values
-from bfbridge.errors import BadArgument
+from bfbridge.convert.option_kinds import (
+    ADVANCED,
+    OUTPUT,
+    PANELS,
+    PIXELS,
+    REMOTE,
+    RUN,
+    SELECTION,
+    SOURCES,
+    TARGET_OPTIONS,
+    Option,
+    option_of,
+)
+from bfbridge.convert.option_kinds import declare as _option
+from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.runtime.writer_options import refuse_unknown
 
 if TYPE_CHECKING:
-    from bfbridge.backend import WriterBackend
-    from bfbridge.engine.pyramid import Pyramid
+    from bfbridge.backend import Quantity, WriterBackend
+    from bfbridge.engine.pyramid import LevelPlan, Pyramid
+    from bfbridge.files.rearranged import Changes
 
 __all__ = [
+    "ADVANCED",
+    "MEMORY_PER_WORKER",
+    "OUTPUT",
+    "PANELS",
+    "RUN",
+    "SOURCES",
     "TARGET_OPTIONS",
     "ConvertOptions",
     "Option",
@@ -44,57 +65,6 @@ __all__ = [
 MEMORY_PER_WORKER = 128 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option: how it is documented, given on the command line, checked and recorded.
-
-    Attributes
-    ----------
-    help
-        One or two sentences, for the command line and the documentation.
-    more
-        Sentences for the documentation only.
-    flags
-        Names on the command line; none if there is no command-line option.
-    panel
-        Heading under which ``bfbridge convert --help`` lists it.
-    kind
-        Type of the command line's value.
-    metavar, least
-        Placeholder shown for the value, and smallest number allowed there.
-    parse
-        Takes (value, name of the option); returns the checked value. Not called for None.
-    affects_file
-        Whether other values make other files, so that ``resume`` converts again.
-    secret
-        Whether values may be credentials, of which reports contain only the names.
-    """
-
-    help: str
-    more: str = ""
-    flags: tuple[str, ...] = ()
-    panel: str = ""
-    kind: Any = str | None
-    metavar: str | None = None
-    least: int | None = None
-    parse: Callable[[Any, str], Any] | None = None
-    affects_file: bool = True
-    secret: bool = False
-
-
-def _option(default: Any, help: str, *flags: str, **more: Any) -> Any:  # noqa: A002 - typer's word
-    metadata = {"option": Option(help, flags=flags, **more)}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def option_of(declared: Field[Any]) -> Option:
-    """Return the description of a dataclass field."""
-    found: Option = declared.metadata["option"]
-    return found
-
-
 class _Checked:
     """Parses the values of a dataclass's fields as their options say."""
 
@@ -105,17 +75,6 @@ class _Checked:
                 object.__setattr__(self, declared.name, declared.default_factory())
             elif parse is not None and (value is not None or declared.default is not None):
                 object.__setattr__(self, declared.name, parse(value, declared.name))
-
-
-SOURCES = "What to convert"
-OUTPUT = "Output"
-SELECTION = "Selection"
-PIXELS = "Pixel values and metadata"
-RUN = "Run"
-REMOTE = "Remote storage"
-ADVANCED = "Advanced"
-PANELS = (SOURCES, OUTPUT, SELECTION, PIXELS, RUN, REMOTE, ADVANCED)
-"""Headings of ``bfbridge convert --help``, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +108,47 @@ class ConvertOptions(_Checked):
         None, "X,Y,WIDTH,HEIGHT in pixels of the level that is read.", "--crop", panel=SELECTION,
         metavar="BOX", parse=values.parse_crop,
     )  # fmt: skip
+    swap: tuple[str, ...] = _option(
+        tuple, "Exchange the meanings of two axes of Z, C, T: zt; or of several pairs: zt,zc.",
+        "--swap", panel=SELECTION, metavar="AXES", parse=values.parse_swap,
+        more="Other options use the new axes. The spacing of an exchanged axis is dropped, and so "
+        "are channel names if C is exchanged.",
+    )  # fmt: skip
+    stitch: str | None = _option(
+        None, "Fuse the fields of each well, or the tiles of each scene, on their positions; where "
+        "fields overlap: last, mean or max.", "--stitch", panel=SELECTION, metavar="OVERLAP",
+        parse=values.parse_stitch,
+        more="True is the same as \"last\". Without a plate or scenes, all images of the same "
+        "size and type are fields of one image.",
+    )  # fmt: skip
+    position_unit: str | None = _option(
+        None, "Unit of stage positions whose unit the file does not know (reference frame): um.",
+        "--position-unit", panel=PIXELS, metavar="UNIT", parse=values.parse_length,
+    )  # fmt: skip
+    flip_stage: str = _option(
+        "", "Axes along which the stage runs against the pixels, for --stitch: y, x or xy.",
+        "--flip-stage", panel=SELECTION, metavar="AXES", kind=str, parse=values.parse_flip,
+        more="OME does not define the directions of the stage; where rows of fields are in reverse "
+        "order, give y.",
+    )  # fmt: skip
+    autostitch: bool | None = _option(
+        None, "Whether the tiles of a CZI mosaic are one image; default: as in the file.",
+        "--autostitch/--no-autostitch", panel=SELECTION, kind=bool | None, parse=values.switch,
+        more="Bio-Formats' option zeissczi.autostitch.",
+    )  # fmt: skip
+    split_rgb: bool = _option(
+        False, "Write the samples of RGB images as separate channels.", "--split-rgb",
+        panel=SELECTION, kind=bool, parse=values.switch,
+    )  # fmt: skip
+    merge_channels: bool = _option(
+        False, "Write each three channels as red, green and blue of one RGB channel.",
+        "--merge-channels", "--rgb", panel=SELECTION, kind=bool, parse=values.switch,
+    )  # fmt: skip
+    project: tuple[str, str] | None = _option(
+        None, "Project along an axis: max, min or mean; then z, c or t.", "--project",
+        panel=SELECTION, metavar="METHOD AXIS", kind=tuple[str, str] | None,
+        parse=values.parse_project, more='A pair such as ("max", "z").',
+    )  # fmt: skip
     split: tuple[str, ...] = _option(
         tuple, "Write a file for each position: some of series,c,t,z with commas.",
         "--split", panel=SELECTION, metavar="AXES", parse=values.parse_split,
@@ -164,6 +164,37 @@ class ConvertOptions(_Checked):
         "--scaling", panel=PIXELS, metavar="RULE", parse=values.parse_scaling,
         more='"full" maps range to range, "minmax" the smallest and largest value of the image, '
         '"clip" only limits values. A pair (low, high) is the same as "LOW:HIGH".',
+    )  # fmt: skip
+    pixel_size: tuple[Quantity | None, Quantity | None, Quantity | None] | None = _option(
+        None, "Pixel size of the new images along X, Y, Z: 0.325,0.325,1um; without unit, µm.",
+        "--pixel-size", panel=PIXELS, metavar="X,Y[,Z]", parse=values.parse_pixel_size,
+        more="Also a tuple of numbers, of (number, unit), or of None for axes that are kept.",
+    )  # fmt: skip
+    time_step: Quantity | None = _option(
+        None, "Time between two time points: 5min, 250ms; without unit, seconds.",
+        "--time-step", panel=PIXELS, metavar="TIME", parse=values.parse_time_step,
+        more="Also a number or (number, unit).",
+    )  # fmt: skip
+    name: tuple[str, ...] | None = _option(
+        None, "Name of the new image; once for each image.", "--name", panel=PIXELS,
+        metavar="NAME", kind=list[str] | None, parse=values.parse_names,
+        more="A text, or a list with one for each image.",
+    )  # fmt: skip
+    channel_names: tuple[str, ...] | None = _option(
+        None, "Names of the channels: DAPI,GFP; or once for each channel.", "--channel-name",
+        panel=PIXELS, metavar="NAMES", kind=list[str] | None, parse=values.parse_channel_names,
+        more="A list with one for each channel that is converted.",
+    )  # fmt: skip
+    channel_colors: tuple[tuple[int, int, int], ...] | None = _option(
+        None, "Colours of the channels: 0000FF,lime; or once for each channel.",
+        "--channel-color", panel=PIXELS, metavar="COLORS", kind=list[str] | None,
+        parse=values.parse_colors,
+        more="A list with a hexadecimal number, a CSS name, or (red, green, blue) from 0 to 255 "
+        "for each channel that is converted.",
+    )  # fmt: skip
+    fill_value: float = _option(
+        0, "Value of pixels that no file has, such as gaps between stitched fields; default: 0.",
+        "--fill-value", panel=PIXELS, metavar="VALUE", kind=float, parse=values.parse_number,
     )  # fmt: skip
     original_metadata: bool = _option(
         False, "Add the format's own metadata to the new file, as annotations.",
@@ -181,6 +212,22 @@ class ConvertOptions(_Checked):
         more="Also their number or their factors, as for `BioWriter`. Formats without levels get "
         "none by default.",
     )  # fmt: skip
+    factors: tuple[Any, ...] | None = _option(
+        None, "Factors of the lower levels against full size: 2,4,8 or, along Z, Y, X, "
+        "1x2x2,2x4x4.", "--factors", panel=OUTPUT, metavar="LIST", parse=values.parse_factors,
+        more="Also a list of numbers and (z, y, x); the same as a list for ``pyramid``.",
+    )  # fmt: skip
+    downsample_z: str | None = _option(
+        None, "Reduce lower levels along Z too: none, 2, or auto (nearly isotropic first).",
+        "--downsample-z", panel=OUTPUT, metavar="RULE", parse=values.parse_downsample_z,
+        more='For OME-Zarr. "auto" halves the axes with the finest spacing, until the spacings are '
+        "nearly equal, and then all; it needs pixel sizes along X and Z.",
+    )  # fmt: skip
+    smallest: int | None = _option(
+        None, "Halve until both sides are at most this many pixels; default: 512.",
+        "--smallest", "--target-min-size", panel=OUTPUT, metavar="N", kind=int | None, least=1,
+        parse=values.number_from(1),
+    )  # fmt: skip
     downsample: str = _option(
         "mean", "Method for lower levels: mean, nearest or mode (for label images).",
         "--downsample", "--downsample-type", panel=OUTPUT, metavar="METHOD", kind=str,
@@ -196,6 +243,12 @@ class ConvertOptions(_Checked):
         False, "Compare all pixels of source and target.",
         "--verify", panel=RUN, kind=bool, parse=values.switch, affects_file=False,
         more="Both are opened and read again.",
+    )  # fmt: skip
+    compare_metadata: bool | None = _option(
+        None, "List in the report which metadata the new file could not keep; default: if there is "
+        "a report.", "--compare-metadata/--no-compare-metadata", panel=RUN, kind=bool | None,
+        parse=values.switch, affects_file=False,
+        more="The new file is opened again, and its OME metadata are compared with the source's.",
     )  # fmt: skip
     checksum: bool = _option(
         True, "Record a checksum of the pixels; default: yes.",
@@ -251,7 +304,16 @@ class ConvertOptions(_Checked):
     @property
     def lower_levels(self) -> Pyramid:
         """Lower levels, of a format that has them."""
+        if self.factors is not None:
+            return self.factors
         return True if self.pyramid is None else self.pyramid
+
+    @property
+    def levels(self) -> LevelPlan:
+        """Which lower levels the images get."""
+        from bfbridge.engine.pyramid import level_plan
+
+        return level_plan(self.lower_levels, self.downsample_z, self.smallest)
 
     @property
     def memory_bytes(self) -> int:
@@ -273,7 +335,29 @@ class ConvertOptions(_Checked):
     def reader_arguments(self) -> dict[str, Any]:
         """Keyword arguments of `BioReader` beside its backend and workers."""
         storage = self.source_storage
-        return {**self.reader_options, **({"storage_options": storage} if storage else {})}
+        found = {**self.reader_options, **({"storage_options": storage} if storage else {})}
+        if self.autostitch is not None:
+            own = dict(found.get("options") or {})
+            found["options"] = {**own, "zeissczi.autostitch": self.autostitch}
+        return found
+
+    @property
+    def changes(self) -> Changes:
+        """How the images of a source are rearranged before the other options apply."""
+        from bfbridge.files.rearranged import Changes
+
+        return Changes(
+            position_unit=self.position_unit, flip_stage=self.flip_stage,
+            stitch=self.stitch, fill_value=self.fill_value, swap=self.swap,
+            split_rgb=self.split_rgb, merge_channels=self.merge_channels, project=self.project,
+        )  # fmt: skip
+
+    def rearranged(self, source: Any) -> Any:
+        """Return a source with the changes of its images, for `BioReader`."""
+        from bfbridge.files.rearranged import Rearranged
+
+        changes = self.changes
+        return Rearranged(source, changes) if changes else source
 
     @property
     def fingerprint(self) -> str:
@@ -309,9 +393,20 @@ class ConvertOptions(_Checked):
             known = [*writer.option_names, *TARGET_OPTIONS]
             refuse_unknown(self.target_options, known, writer.name, mine)
         given = {name: v for name, v in self.target_options.items() if v is not None}
+        _ = self.changes
         pyramid = self.pyramid
+        if self.factors is not None and pyramid is not None:
+            raise BadArgument("factors= and pyramid= both describe the levels: leave out one.")
+        asked = (self.factors, self.downsample_z, self.smallest)
         if pyramid is None and not writer.supports_levels(target):
+            if asked != (None, None, None):
+                raise Unsupported(
+                    f"{target}: this format has no lower levels, so factors=, downsample_z= and "
+                    "smallest= cannot apply. Write .ome.zarr or .ome.tif."
+                )
             pyramid = False
+        if pyramid is not False:
+            _ = self.levels
         return replace(self, target_options=writer.normalize_options(given), pyramid=pyramid)
 
 
@@ -333,6 +428,13 @@ class RunOptions(_Checked):
         ".ome.tif", "Suffix of new files in a folder, which selects the format.",
         "--suffix", panel=OUTPUT, metavar="SUFFIX", kind=str, parse=values.parse_suffix,
         more="Such as .ome.tif or .ome.zarr.",
+    )  # fmt: skip
+    table: Any = _option(
+        None, "CSV or JSON file with options for single files: a column 'source', and others named "
+        "as options.", "--table", panel=SOURCES, metavar="PATH",
+        more="Also a list of mappings. An empty cell is an option that is not given. Names are "
+        "those of the parameters or of the command line; options of the whole run, ``split`` and "
+        "``target_backend`` are excluded.",
     )  # fmt: skip
     pattern: str | None = _option(
         None, "File pattern that names in searched folders must match.", "--pattern",
@@ -375,38 +477,6 @@ class RunOptions(_Checked):
         None, "A `bfbridge.convert.Watcher`, which is notified of the progress of a batch.",
         parse=values.object_with("begin"),
     )  # fmt: skip
-
-
-TARGET_OPTIONS: Mapping[str, Option] = {
-    "compression": Option(
-        "Compression such as zstd, deflate, none; zstd:5 includes the level.",
-        flags=("--compression", "-c"), panel=OUTPUT, metavar="CODEC",
-    ),
-    "level": Option(
-        "Level of the compression.", flags=("--level",), panel=OUTPUT, metavar="N", kind=int | None,
-    ),
-    "chunks": Option(
-        "Chunk size: a number for Y and X, or one number for each of the last axes of T, C, Z, Y, "
-        "X.", panel=OUTPUT,
-    ),
-    "tile": Option(
-        "Side of the stored tiles or chunks, in pixels.", flags=("--tile",), panel=OUTPUT,
-        metavar="N", kind=int | None, least=1, more="Also (height, width).",
-    ),
-    "shards": Option(
-        "Side of the shards, in formats that have them.", flags=("--shards",), panel=OUTPUT,
-        metavar="N", kind=int | None, least=1,
-        more="Also one number for each axis, as for ``chunks``.",
-    ),
-    "version": Option(
-        "Version of the NGFF specification: 0.4 or 0.5.", flags=("--ngff-version",),
-        panel=OUTPUT, metavar="VERSION",
-    ),
-    "hcs": Option(
-        "Write images of wells as a plate; default: if they are of several wells.",
-        flags=("--hcs/--no-hcs",), panel=OUTPUT, kind=bool | None,
-    ),
-}  # fmt: skip
 
 
 def read_options(given: Mapping[str, Any]) -> tuple[ConvertOptions, RunOptions]:
@@ -487,9 +557,9 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def describe_parameters() -> str:
-    """Return the options as a section of a numpy docstring, indented by four spaces."""
+    """Return the options as lines of a section of a numpy docstring."""
     lines = []
     for name, _, option in _declared():
         text = f"{option.help} {option.more}".strip()
-        lines.append(f"    {name}\n        {text}")
+        lines.append(f"{name}\n    {text}")
     return "\n".join(lines)

@@ -7,31 +7,26 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge import registry
-from bfbridge.backend import Image, Level
-from bfbridge.convert.conversion import (
-    check_places,
-    document,
-    is_batch,
-    refuse_private,
-    with_names,
-)
+from bfbridge.backend import Level
+from bfbridge.convert.conversion import check_places, document, is_batch, refuse_private
+from bfbridge.convert.copy.encoded_chunks import copied_options, keeps_chunks, level_of
 from bfbridge.convert.copy.source import (
     check_metadata,
+    document_of,
     notes_of,
     open_source,
     refuse_own_source,
     source_grid,
 )
-from bfbridge.convert.execute.jobs import Job
 from bfbridge.convert.execute.processes import share_of
-from bfbridge.convert.execute.search import find_batch
+from bfbridge.convert.execute.search import find_batch, find_job
 from bfbridge.convert.locations import exists, identity, place_of
 from bfbridge.convert.options import read_options
 from bfbridge.convert.plan.blocks import BlockGrid
@@ -40,16 +35,22 @@ from bfbridge.convert.plan.scaling import plan_scaling
 from bfbridge.convert.reports.history import is_unchanged, outputs_match
 from bfbridge.convert.reports.record import reason_of, stamp
 from bfbridge.convert.verification.selection import check_selection
-from bfbridge.engine.pyramid import factors_of, plan_levels
+from bfbridge.engine.pyramid import plan_levels
+from bfbridge.files.image_plans import check_fill_value, deep_chunk
+from bfbridge.ome import metadata
 from bfbridge.ome.repair import collected_faults
 
 if TYPE_CHECKING:
-    from bfbridge.backend import Shape5, WriterBackend
+    from ome_types import model
+
+    from bfbridge.backend import Image, Shape5, WriterBackend
+    from bfbridge.convert.execute.jobs import Job
     from bfbridge.convert.options import ConvertOptions
     from bfbridge.convert.plan.pieces import Output, Piece
     from bfbridge.convert.plan.scaling import Scaling
     from bfbridge.convert.reports.record import FileRecord
     from bfbridge.reader import BioReader
+    from bfbridge.views import ImageView
 
 __all__ = ["ConversionPlan", "PlannedFile", "PlannedOutput", "plan_conversion"]
 
@@ -236,14 +237,11 @@ def plan_conversion(source: Any, target: str | os.PathLike[str], **options: Any)
         earlier = batch.history.records if run.resume else {}
         collisions = batch.collisions
     else:
-        name = os.fspath(target)
-        parsed = with_names(parsed, name)
-        writer = registry.writer_for(name, parsed.target_backend)
-        parsed = parsed.for_writer(writer, name)
-        jobs, skipped, earlier = [Job(source, name, writer, run.overwrite, run.resume)], {}, {}
+        job, parsed = find_job(source, target, parsed, run)
+        jobs, skipped, earlier = [job], {}, {}
     count = 1 if run.client is not None else max(1, min(run.jobs, len(jobs)))
     shared = parsed if count == 1 else share_of(parsed, count)
-    files = [_planned(job, shared, earlier) for job in jobs]
+    files = [_planned(job, job.options(shared), earlier) for job in jobs]
     files = _checked_names(files, collisions)
     return ConversionPlan(
         os.fspath(target), tuple(files), dict(skipped), collisions, count, _free(target)
@@ -260,7 +258,10 @@ def _planned(job: Job, options: ConvertOptions, earlier: Mapping[str, FileRecord
         return replace(planned, error=job.error, error_type=job.error_type)
     before = earlier.get(f"{job.source}\0{job.target}")
     if before is not None and is_unchanged(before, job, options):
-        return _kept(planned, before)
+        if not options.verify or all(output.verified for output in before.outputs):
+            return _kept(planned, before)
+        # As in `Run.pending`: what was not verified is compared, not replaced.
+        before = None
     try:
         return _opened(job, options, before)
     except Exception as error:  # noqa: BLE001 - as in a batch, the other jobs are planned
@@ -347,40 +348,47 @@ class _Estimate:
         self.memory = 0
 
     def output(self, output: Output) -> PlannedOutput:
-        """Plan one new file."""
+        """Plan one new file; raise what its conversion would raise before it starts."""
+        options, name = self._options, str(output.target)
+        sampled = [number < SAMPLED_IMAGES for number in range(len(output.pieces))]
+        scalings = [
+            self._scaling(piece, sampled=few)
+            for piece, few in zip(output.pieces, sampled, strict=True)
+        ]
+        document = document_of(self._br, output, scalings, options)
+        first = output.pieces[0].view(self._br)
+        given = self._writer.normalize_options(copied_options(first, options, self._writer))
         images: list[dict[str, Any]] = []
         pixel_bytes, expected = 0, 0.0
         known = True
         ratios: dict[str, list[float]] = {}
-        for number, piece in enumerate(output.pieces):
-            view = piece.view(self._br)
-            samples = self._samples(piece) if number < SAMPLED_IMAGES else []
-            scaling = self._scaling(piece, samples)
-            image = _new_image(view.name, piece, scaling)
-            chunk = self._writer.default_chunk(image, self._options.target_options)
+        for piece, scaling, few, element in zip(
+            output.pieces, scalings, sampled, document.images, strict=True
+        ):
+            check_fill_value(options.fill_value, scaling.after, name)
+            image = _new_image(element, piece, scaling)
+            copied = self._is_copied(piece, scaling, image, given)
+            levels = self._levels(piece.view(self._br), image, given, name, copied=copied)
             size = piece.size * scaling.after.itemsize
             pixel_bytes += size
             images.append(
-                {"series": piece.series, "level": piece.level, "name": view.name,
+                {"series": piece.series, "level": piece.level, "name": piece.view(self._br).name,
                  "shape": list(piece.shape), "dtype": scaling.after.name}
             )  # fmt: skip
-            self._need(piece, scaling, chunk)
-            copied = self._copied(piece, scaling, image)
-            if copied is not None:
-                stored_levels = len(view.levels) > 1
-                expected += copied * (1 if stored_levels else self._levels(piece, chunk))
+            self._need(piece, scaling, levels[0].chunk)
+            if copied and self._stored is not None:
+                source_size = piece.size * scaling.before.itemsize * _pixels(levels)
+                expected += self._stored * source_size / max(1, self._decoded)
                 continue
             found = ratios.setdefault(scaling.after.name, [])
-            ratio = self._ratio(samples, scaling, image)
+            ratio = self._ratio(self._samples(piece), scaling, image, given) if few else None
             if ratio is not None:
                 found.append(ratio)
             known = known and bool(found)
             mean = sum(found) / len(found) if found else 1.0
-            expected += size * mean * self._levels(piece, chunk)
-        there = exists(output.target, self._options.target_storage)
-        return PlannedOutput(
-            str(output.target), there, images, pixel_bytes, round(expected) if known else None
-        )
+            expected += size * mean * _pixels(levels)
+        there = exists(output.target, options.target_storage)
+        return PlannedOutput(name, there, images, pixel_bytes, round(expected) if known else None)
 
     def _samples(self, piece: Piece) -> list[Array]:
         """Read a few blocks, evenly spaced over a piece; axes T, C, Z, Y, X."""
@@ -390,49 +398,64 @@ class _Estimate:
         view = piece.view(self._br)
         return [piece.read(view, key).transpose(4, 3, 2, 0, 1) for key in grid]
 
-    def _scaling(self, piece: Piece, samples: Sequence[Array]) -> Scaling:
+    def _scaling(self, piece: Piece, *, sampled: bool) -> Scaling:
         options, view = self._options, piece.view(self._br)
         bits = None
         if options.scaling:
             bits = self._br.ome.images[piece.series].pixels.significant_bits
 
         def extremes() -> tuple[float, float]:
-            finite = [block[np.isfinite(block)] for block in samples]
+            blocks = self._samples(piece) if sampled else []
+            finite = [block[np.isfinite(block)] for block in blocks]
             found = [values for values in finite if values.size]
             low = min((float(values.min()) for values in found), default=0.0)
             return low, max((float(values.max()) for values in found), default=1.0)
 
         return plan_scaling(view.dtype, options.dtype, options.scaling, bits, extremes)
 
-    def _ratio(self, samples: Sequence[Array], scaling: Scaling, image: Image) -> float | None:
+    def _ratio(
+        self, samples: Sequence[Array], scaling: Scaling, image: Image, given: Mapping[str, Any]
+    ) -> float | None:
         """Return stored bytes for each byte of new pixels."""
         before = after = 0
         for block in samples:
             new = scaling(block)
-            size = self._writer.encoded_bytes(image, new, self._options.target_options)
+            size = self._writer.encoded_bytes(image, new, given)
             if size is None:
                 return None
             before, after = before + new.nbytes, after + size
         return after / before if before else None
 
-    def _copied(self, piece: Piece, scaling: Scaling, image: Image) -> float | None:
-        """Return the bytes of chunks that would be copied unchanged; None if they are not."""
-        options = self._options
-        if options.recompress or not piece.whole or scaling.changes or self._stored is None:
-            return None
+    def _is_copied(
+        self, piece: Piece, scaling: Scaling, image: Image, given: Mapping[str, Any]
+    ) -> bool:
+        """Whether the chunks of the source would be copied unchanged."""
+        if not keeps_chunks(self._options) or not piece.whole or scaling.changes:
+            return False
         stored = piece.view(self._br).stored_as
-        if stored is None or not self._writer.can_store(stored, image, options.target_options):
-            return None
-        whole = sum(prod(view.shape) * view.dtype.itemsize for view in self._br.series)
-        return self._stored * piece.size * scaling.before.itemsize / max(1, whole)
+        return stored is not None and self._writer.can_store(stored, image, given)
 
-    def _levels(self, piece: Piece, chunk: Shape5) -> float:
-        """Return the pixels of all levels for each pixel of full size."""
-        height, width, depth, channels, times = piece.shape
-        shape = (times, channels, depth, height, width)
-        steps = factors_of(self._options.lower_levels, height, width)
-        levels = plan_levels(shape, chunk, steps)
-        return sum(prod(level.shape) for level in levels) / prod(shape)
+    def _levels(
+        self, view: ImageView, image: Image, given: Mapping[str, Any], name: str, *, copied: bool
+    ) -> Sequence[Level]:
+        """Return the levels that the new image would have."""
+        plan, shape = self._options.levels, image.levels[0].shape
+        whole = copied and all(level.stored_as is not None for level in view.levels)
+        if whole and plan.is_default and len(view.levels) > 1:
+            return [level_of(level) for level in view.levels]
+        steps = plan.steps(shape[2:], image.pixel_size)
+        chunk = level_of(view).chunk if copied else self._writer.default_chunk(image, given)
+        chunk = deep_chunk(chunk, shape, steps, self._writer, given, name)
+        return plan_levels(shape, chunk, steps)
+
+    @cached_property
+    def _decoded(self) -> int:
+        """Bytes of the pixels of all levels of the source."""
+        return sum(
+            prod(level.shape) * level.dtype.itemsize
+            for view in self._br.series
+            for level in view.levels
+        )
 
     def _need(self, piece: Piece, scaling: Scaling, chunk: Shape5) -> None:
         """Count the memory of a piece: a block for each thread, and incomplete chunks."""
@@ -445,10 +468,17 @@ class _Estimate:
         self.memory = max(self.memory, threads * block + unfinished)
 
 
-def _new_image(name: str | None, piece: Piece, scaling: Scaling) -> Image:
+def _new_image(element: model.Image, piece: Piece, scaling: Scaling) -> Image:
+    """Return the record of a new image from its element in the new document."""
     height, width, depth, channels, times = piece.shape
     shape = (times, channels, depth, height, width)
-    return Image(name, (Level(shape, shape),), scaling.after, samples=piece.samples)
+    record = metadata.record(element, scaling.after, (Level(shape, shape),))
+    return replace(record, samples=piece.samples, interleaved=piece.samples > 1)
+
+
+def _pixels(levels: Sequence[Level]) -> float:
+    """Return the pixels of all levels for each pixel of full size."""
+    return sum(prod(level.shape) for level in levels) / prod(levels[0].shape)
 
 
 def _spread(grid: BlockGrid, count: int) -> Iterator[tuple[slice, ...]]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bfbridge.backend import ImageSpec, Level, Shape5, WriterBackend
-from bfbridge.engine.pyramid import reduce_block
+from bfbridge.engine.pyramid import Step, reduce_block
 from bfbridge.engine.tiles import Block, plan, put
 from bfbridge.runtime import forking
 
@@ -147,8 +147,8 @@ class LevelAssembler:
         Destination of finished chunks: the backend, and the numbers of the image and level.
     spec
         The image, with its levels, fill value and downsampling method.
-    above, factor
-        The next smaller level, or None, and the ratio of the sides.
+    above, step
+        The next smaller level, or None, and the factors between the two along Z, Y, X.
     scratch
         Storage for unfinished chunks.
     stored
@@ -162,7 +162,7 @@ class LevelAssembler:
         number: int,
         spec: ImageSpec,
         above: LevelAssembler | None,
-        factor: int,
+        step: Step,
         unfinished: UnfinishedChunks,
         stored: bool = False,
     ) -> None:
@@ -172,7 +172,7 @@ class LevelAssembler:
         self._spec = spec
         self._level: Level = spec.image.levels[number]
         self._above = above
-        self._factor = factor
+        self._step = step
         self._waiting = unfinished
         self._lock = forking.lock()
         self._open: dict[Shape5, _OpenChunk] = {}
@@ -283,10 +283,9 @@ class LevelAssembler:
         above = self._above
         if above is None:
             return
-        factor = self._factor
-        smaller = reduce_block(pixels, factor, self._spec.downsample)
-        start = list(self._grid.origin(index))
-        start[3], start[4] = start[3] // factor, start[4] // factor
+        smaller = reduce_block(pixels, self._step, self._spec.downsample)
+        t, c, *corner = self._grid.origin(index)
+        start = [t, c, *(a // f for a, f in zip(corner, self._step, strict=True))]
         axes = [range(a, a + n) for a, n in zip(start, smaller.shape, strict=True)]
         for block in plan(axes, above._grid.chunk):
             above.write(block, smaller[block.outer])
@@ -366,7 +365,7 @@ def level_assemblers(
     writer: WriterBackend,
     image: int,
     spec: ImageSpec,
-    steps: Sequence[int],
+    steps: Sequence[Step],
     unfinished: UnfinishedChunks,
     *,
     stored: bool = False,
@@ -380,7 +379,8 @@ def level_assemblers(
     writer, image, spec
         The backend, the number of the image, and its description.
     steps
-        For each lower level that is computed, the factor between it and the level before it.
+        For each lower level that is computed, the factors along Z, Y, X between it and the level
+        before it.
     unfinished
         Storage for unfinished chunks.
     stored
@@ -388,7 +388,7 @@ def level_assemblers(
     """
     found: list[LevelAssembler] = []
     lower = None
-    for number, factor in reversed(list(enumerate((*steps, 1)))):
-        lower = LevelAssembler(writer, image, number, spec, lower, factor, unfinished, stored)
+    for number, step in reversed(list(enumerate((*steps, (1, 1, 1))))):
+        lower = LevelAssembler(writer, image, number, spec, lower, step, unfinished, stored)
         found.insert(0, lower)
     return tuple(found)

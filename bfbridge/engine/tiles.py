@@ -17,7 +17,7 @@ from bfbridge.engine.selection import Axis, Selection
 from bfbridge.engine.workers import run
 from bfbridge.errors import BfbridgeError, OutOfMemory, ReadFailed
 
-__all__ = ["Block", "LevelReader", "new_array", "plan", "put", "take"]
+__all__ = ["Block", "LevelReader", "new_array", "plan", "plan_joined", "put", "take"]
 
 # A chunk of a local file with cheap partial reads is cached only for parts of at most
 # 1/SMALL_PART of it.
@@ -33,11 +33,13 @@ class Block:
     Attributes
     ----------
     index
-        The chunk's position in the grid.
+        The chunk's position in the grid; of several chunks, that of the first.
     start, stop
         The smallest box of the image that contains the selected pixels of this chunk.
     inner, outer
         Positions of the pixels in that box, and in the result: slices or arrays.
+    is_joined
+        Whether the block consists of several chunks.
     """
 
     index: Shape5
@@ -45,14 +47,14 @@ class Block:
     stop: Shape5
     inner: tuple[Any, ...]
     outer: tuple[Any, ...]
+    is_joined: bool = False
 
     @property
     def is_box(self) -> bool:
         """Whether all pixels of the box are selected, in order, into one box of the result."""
-        return all(
-            isinstance(inner, slice) and isinstance(outer, slice) and inner.step in (None, 1)
-            for inner, outer in zip(self.inner, self.outer, strict=True)
-        )
+        if not _are_slices(self.inner) or not _are_slices(self.outer):
+            return False
+        return {inner.step for inner in self.inner} <= {None, 1}
 
 
 def _parts(axis: Axis, chunk: int) -> Iterator[tuple[int, Part]]:
@@ -98,19 +100,88 @@ def plan(axes: Sequence[Axis], chunk: Shape5) -> Iterator[Block]:
     """
     split = [list(_parts(axis, length)) for axis, length in zip(axes, chunk, strict=True)]
     for combined in itertools.product(*split):
-        parts = [part for _, part in combined]
-        yield Block(
-            index=tuple(number for number, _ in combined),  # type: ignore[arg-type]
-            start=tuple(part[0] for part in parts),  # type: ignore[arg-type]
-            stop=tuple(part[1] for part in parts),  # type: ignore[arg-type]
-            inner=tuple(part[2] for part in parts),
-            outer=tuple(part[3] for part in parts),
-        )
+        yield _block(combined)
+
+
+def _block(combined: Sequence[tuple[int, Part]], is_joined: bool = False) -> Block:
+    index: Any
+    start: Any
+    stop: Any
+    index, parts = zip(*combined, strict=True)
+    start, stop, inner, outer = zip(*parts, strict=True)
+    return Block(index, start, stop, inner, outer, is_joined)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Neighbouring chunks along one axis, all selected as a whole; or any single chunk.
+
+    Attributes
+    ----------
+    joined
+        Number of the first chunk, and the part that contains all chunks.
+    single
+        The chunks one by one.
+    is_whole
+        Whether all pixels of the chunks are selected along this axis.
+    """
+
+    joined: tuple[int, Part]
+    single: Sequence[tuple[int, Part]]
+    is_whole: bool
+
+
+def _runs(axis: Axis, chunk: int, unit: int, size: int) -> Iterator[_Run]:
+    """Group the parts of one axis to runs that do not extend over multiples of `unit`."""
+    is_range = isinstance(axis, range) and axis.step == 1
+
+    def group(entry: tuple[int, Part]) -> tuple[int, bool]:
+        number, (start, stop, _, _) = entry
+        is_whole = is_range and start == number * chunk and stop == min(start + chunk, size)
+        return (number * chunk // unit if is_whole else -1 - number), is_whole
+
+    for (_, is_whole), entries in itertools.groupby(_parts(axis, chunk), group):
+        single = list(entries)
+        (number, first), (_, last) = single[0], single[-1]
+        joined = first
+        if len(single) > 1:
+            start, stop = first[0], last[1]
+            joined = start, stop, slice(0, stop - start), slice(first[3].start, last[3].stop)
+        yield _Run((number, joined), single, is_whole or len(single) == chunk == 1)
+
+
+def plan_joined(axes: Sequence[Axis], grid: ChunkGrid, unit: Shape5) -> Iterator[Block]:
+    """Split a selection like `plan`, but join neighbouring chunks that are selected as a whole.
+
+    Parameters
+    ----------
+    axes
+        Indices along T, C, Z, Y, X.
+    grid
+        The chunks.
+    unit
+        Largest joined block: multiples of the chunk along the same axes.
+    """
+    split = [
+        list(_runs(axis, chunk, length, size))
+        for axis, chunk, length, size in zip(axes, grid.chunk, unit, grid.shape, strict=True)
+    ]
+    for box in itertools.product(*split):
+        if all(part.is_whole for part in box):
+            count = math.prod(len(part.single) for part in box)
+            yield _block([part.joined for part in box], is_joined=count > 1)
+            continue
+        for combined in itertools.product(*(part.single for part in box)):
+            yield _block(combined)
+
+
+def _are_slices(selectors: tuple[Any, ...]) -> bool:
+    return set(map(type, selectors)) == {slice}
 
 
 def take(array: Array, selectors: tuple[Any, ...]) -> Array:
     """Select orthogonally along every axis; a view if all selectors are slices."""
-    if all(isinstance(selector, slice) for selector in selectors):
+    if _are_slices(selectors):
         view: Array = array[selectors]
         return view
     return array[_orthogonal(array.shape, selectors)]
@@ -118,7 +189,7 @@ def take(array: Array, selectors: tuple[Any, ...]) -> Array:
 
 def put(array: Array, selectors: tuple[Any, ...], values: Array) -> None:
     """Assign orthogonally along every axis."""
-    if all(isinstance(selector, slice) for selector in selectors):
+    if _are_slices(selectors):
         array[selectors] = values
     else:
         array[_orthogonal(array.shape, selectors)] = values
@@ -234,7 +305,9 @@ class LevelReader:
     def _jobs(self, axes: Sequence[Axis], out: Array) -> Iterator[Callable[[], None]]:
         """Yield jobs that read the blocks which are not in the cache; copy the others."""
         grid = self.backend.images[self.image].levels[self.level].grid
-        for block in plan(axes, grid.chunk):
+        unit = self.backend.read_unit(self.image, self.level)
+        joined = unit != grid.chunk
+        for block in plan_joined(axes, grid, unit) if joined else plan(axes, grid.chunk):
             job = _BlockRead(self, grid, block, out)
             # The thread that takes the next job copies from the cache: waking another is slower.
             if not job.from_cache():
@@ -265,7 +338,7 @@ class _BlockRead:
     def from_cache(self) -> bool:
         """Copy the block from the cache; return False if its chunk is not there."""
         cache = self._level.cache
-        if cache is None:
+        if cache is None or self._block.is_joined:
             return False
         try:
             chunk = cache[self._key]
@@ -343,7 +416,7 @@ class _BlockRead:
     def _caches_chunk(self) -> bool:
         """Whether the whole chunk is read into the cache: a part is selected, and it fits."""
         level, block, cache = self._level, self._block, self._level.cache
-        if cache is None:
+        if cache is None or block.is_joined:
             return False
         nbytes = math.prod(self._grid.block_shape(block.index)) * self._out.dtype.itemsize
         limit = getattr(cache, "max_bytes", nbytes * 2)

@@ -6,26 +6,31 @@ of the first array that is written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge.engine.casting import checked_number
+from bfbridge.engine.pyramid import LevelPlan, level_plan
 from bfbridge.engine.selection import USER_AXES
-from bfbridge.errors import BadArgument
+from bfbridge.errors import BadArgument, BadDtype, Unsupported
 from bfbridge.ome import metadata, roles
 
 if TYPE_CHECKING:
     from ome_types import OME
     from ome_types.model import Pixels
 
-    from bfbridge.backend import Image, ImageSpec, Level
-    from bfbridge.engine.pyramid import Pyramid
+    from bfbridge.backend import Image, ImageSpec, Level, Shape5, WriterBackend
+    from bfbridge.engine.pyramid import Pyramid, Step
 
-__all__ = ["DEFAULT_MEMORY", "ImagePlans", "WritePlan"]
+__all__ = ["DEFAULT_MEMORY", "ImagePlans", "WritePlan", "check_fill_value", "deep_chunk"]
 
 DEFAULT_MEMORY = 256 << 20
+DEPTH, DEEP_SIDE = 16, 256
+"""Default chunk of images whose levels are reduced along Z: as many pixels as 1024 x 1024."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class WritePlan:
     ----------
     pyramid
         False, True, a number of lower levels, or their factors against full size.
+    downsample_z, smallest
+        See `bfbridge.engine.pyramid.LevelPlan`; None for the default.
     downsample
         "mean", "nearest" or "mode". Masks are never averaged: for them "mean" is "nearest".
     fill_value
@@ -51,12 +58,19 @@ class WritePlan:
     """
 
     pyramid: Pyramid = False
+    downsample_z: Any = None
+    smallest: int | None = None
     downsample: str = "mean"
     fill_value: float = 0
     memory: int = DEFAULT_MEMORY
     workers: int = 1
     infer_dtype: bool = False
     backend_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def levels(self) -> LevelPlan:
+        """Which lower levels the images get."""
+        return level_plan(self.pyramid, self.downsample_z, self.smallest)
 
 
 class ImagePlans:
@@ -99,6 +113,23 @@ class ImagePlans:
         """Set the size of one image along an axis."""
         setattr(self.pixels(index), f"size_{axis.lower()}", size)
         self._sized.add((index, axis))
+
+    def sizes_set(self, index: int) -> dict[str, int]:
+        """Return the sizes of an image that were set, by axis; not those of the document."""
+        pixels = self.pixels(index)
+        return {
+            axis: getattr(pixels, f"size_{axis.lower()}")
+            for image, axis in self._sized
+            if image == index
+        }
+
+    def is_typed(self, index: int) -> bool:
+        """Return whether the dtype of an image is set, here or in the document."""
+        return index not in self._untyped
+
+    def names_set(self, index: int) -> int:
+        """Return the number of channel names of an image that were set."""
+        return self._named.get(index, 0)
 
     def is_unsized(self, index: int) -> bool:
         """Return whether the size of an image is not set yet."""
@@ -229,3 +260,47 @@ class ImagePlans:
         untyped = [s.image for s in specs if metadata.ome_pixel_type(s.image.dtype) is None]
         # Formats that store 64-bit masks describe them outside OME-XML.
         return self.ome if all(image.is_mask for image in untyped) else None
+
+
+def deep_chunk(
+    chunk: Shape5,
+    shape: Shape5,
+    steps: Sequence[Step],
+    backend: type[WriterBackend],
+    options: Mapping[str, Any],
+    name: str,
+) -> Shape5:
+    """Return a chunk that contains whole windows along Z, if levels are reduced along Z.
+
+    Parameters
+    ----------
+    chunk, shape
+        The backend's chunk and the size of the image, along T, C, Z, Y, X.
+    steps
+        The factors of the lower levels.
+    backend, options, name
+        The writer backend, its options, and the name of the file.
+
+    Raises
+    ------
+    Unsupported
+        The format has no such levels.
+    """
+    need = math.lcm(*(step[0] for step in steps))
+    if need > 1 and not backend.z_levels:
+        raise Unsupported(
+            f"{name}: this format has no levels that are reduced along Z. Write .ome.zarr, or "
+            "leave out downsample_z= (--downsample-z) and factors along Z."
+        )
+    t, c, z, y, x = chunk
+    if z % need == 0 or z >= shape[2] or "chunks" in options:
+        return chunk
+    return t, c, -(-DEPTH // need) * need, min(y, DEEP_SIDE), min(x, DEEP_SIDE)
+
+
+def check_fill_value(value: float, dtype: np.dtype[Any], name: str) -> None:
+    """Raise `BadArgument` if the pixels of a file cannot have a fill value."""
+    try:
+        checked_number(value, dtype, name)
+    except BadDtype:
+        raise BadArgument(f"{name}: fill_value={value!r} cannot be stored as {dtype}.") from None

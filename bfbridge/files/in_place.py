@@ -40,11 +40,14 @@ if TYPE_CHECKING:
 
     from bfbridge.backend import Image, Quantity, Shape5, WriterBackend
     from bfbridge.chunked_store import ResumedWriter
+    from bfbridge.engine.pyramid import Step
     from bfbridge.storage.source import Source
 
 __all__ = [
     "InPlaceTarget",
     "SharedTarget",
+    "adopting",
+    "chunked",
     "compute_level",
     "create",
     "find_interrupted",
@@ -57,6 +60,7 @@ __all__ = [
     "recover",
     "refuse_url",
     "reopen",
+    "settle",
     "shared_place",
     "target_of",
     "writer_for",
@@ -142,7 +146,7 @@ def writer_for(place: Path | Source, backend: str | None = None) -> type[WriterB
     return registry.writer_for(place.filename, backend)
 
 
-def _chunked(writer: type[WriterBackend], where: object, what: str) -> type[ChunkedStoreBackend]:
+def chunked(writer: type[WriterBackend], where: object, what: str) -> type[ChunkedStoreBackend]:
     """Return a writer that can write to existing files.
 
     Raises
@@ -189,10 +193,21 @@ def target_of(
 
 
 def new_file(
-    target: AtomicTarget | UrlTarget, writer: type[WriterBackend], ome: OME, plan: WritePlan
+    target: AtomicTarget | UrlTarget,
+    writer: type[WriterBackend],
+    ome: OME,
+    plan: WritePlan,
+    grow: Mapping[str, Any] | None = None,
 ) -> NewFile:
-    """Return a new file for a document; discard its target on an error."""
+    """Return a new file for a document; discard its target on an error.
+
+    With `grow`, arguments of `bfbridge.files.growing.growing_file.GrowingFile`, it grows.
+    """
     try:
+        if grow is not None:
+            from bfbridge.files.growing.growing_file import GrowingFile
+
+            return GrowingFile(target, writer, ome, plan, **grow)
         return NewFile(target, writer, ome, plan)
     except BaseException:
         target.discard()
@@ -225,7 +240,7 @@ def reopen(
     backend.normalize_options(wanted.backend_options)
     target = InPlaceTarget(path)
     try:
-        _settle(path)
+        settle(path)
         image = _first_image(path)
         _refuse_differences(path, image, requested)
         had = image.levels[0].shape[0]
@@ -236,11 +251,11 @@ def reopen(
                 "only add time points: give the total number, old and new."
             )
         if requested_t > had:
-            writer = _chunked(backend, path, "appended to").extend(path, requested_t - had)
+            writer = chunked(backend, path, "appended to").extend(path, requested_t - had)
             first = had
         else:
-            writer, first = _chunked(backend, path, "changed").update(path), 0
-        file = _adopting(target, backend, writer, wanted)
+            writer, first = chunked(backend, path, "changed").update(path), 0
+        file = adopting(target, backend, writer, wanted)
         file.adopt(writer, stored=first == 0, first_t=first)
     except BaseException:
         target.discard()
@@ -272,12 +287,13 @@ def recover(path: str | os.PathLike[str]) -> Interrupted | None:
     """
     target = InPlaceTarget(path)
     try:
-        return _settle(path)
+        return settle(path)
     finally:
         target.discard()
 
 
-def _settle(path: str | os.PathLike[str]) -> Interrupted | None:
+def settle(path: str | os.PathLike[str]) -> Interrupted | None:
+    """Finish or discard an interrupted change of a store; return it, or None."""
     found = find_interrupted(path)
     if found is not None:
         Journal(path)
@@ -344,7 +360,7 @@ def create(file: NewFile) -> None:
     try:
         if taken:
             raise TargetExists(f"{target.path} exists. Remove it, or choose another name.")
-        backend = _chunked(file.backend, target.path, SEVERAL)
+        backend = chunked(file.backend, target.path, SEVERAL)
         file.create_shared(
             backend, target.work_path if isinstance(target, UrlTarget) else target.path
         )
@@ -431,19 +447,19 @@ def compute_level(place: Path | Source, image: int, level: int, box: Sequence[sl
     writer.release()
 
 
-def _chunks_below(writer: ResumedWriter, image: int, level: int, index: Shape5, step: int) -> Array:
+def _chunks_below(
+    writer: ResumedWriter, image: int, level: int, index: Shape5, step: Step
+) -> Array:
     """Return the pixels from which a chunk of the next level is computed."""
     spec = writer.images[image]
     below, above = spec.image.levels[level], spec.image.levels[level + 1]
     origin = above.grid.origin(index)
     size = above.grid.block_shape(index)
-    low = (*origin[:3], origin[3] * step, origin[4] * step)
-    high = (
-        *(a + n for a, n in zip(origin[:3], size[:3], strict=True)),
-        *(
-            min((a + n) * step, whole)
-            for a, n, whole in zip(origin[3:], size[3:], below.shape[3:], strict=True)
-        ),
+    factors = (1, 1, *step)
+    low = tuple(a * factor for a, factor in zip(origin, factors, strict=True))
+    high = tuple(
+        min((a + n) * factor, whole)
+        for a, n, factor, whole in zip(origin, size, factors, below.shape, strict=True)
     )
     shape = tuple(b - a for a, b in zip(low, high, strict=True))
     pixels = np.full(shape, spec.fill_value, spec.image.dtype)
@@ -465,19 +481,19 @@ def _chunks_below(writer: ResumedWriter, image: int, level: int, index: Shape5, 
 
 
 def _open_writer(place: Path | Source) -> ResumedWriter:
-    return _chunked(writer_for(place), place, SEVERAL).open_existing(place)
+    return chunked(writer_for(place), place, SEVERAL).open_existing(place)
 
 
 def _open_shared(place: Path | Source, workers: int, memory: int, *, shared: bool) -> NewFile:
     target = SharedTarget(place)
-    backend = _chunked(writer_for(place), place, SEVERAL)
+    backend = chunked(writer_for(place), place, SEVERAL)
     writer = backend.open_existing(place)
-    file = _adopting(target, backend, writer, WritePlan(workers=workers, memory=memory))
+    file = adopting(target, backend, writer, WritePlan(workers=workers, memory=memory))
     file.adopt(writer, stored=False, shared=shared)
     return file
 
 
-def _adopting(
+def adopting(
     target: Any, backend: type[WriterBackend], writer: ResumedWriter, wanted: WritePlan
 ) -> NewFile:
     """Return a file whose document describes the images of a writer."""

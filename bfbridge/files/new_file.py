@@ -20,22 +20,20 @@ import numpy as np
 from bfbridge import registry
 from bfbridge.backend import Extras, ImageSpec, Level, Shape5, StoredAs, WriterBackend
 from bfbridge.engine.assembler import LevelAssembler, UnfinishedChunks, level_assemblers
-from bfbridge.engine.casting import cast, castable, checked, checked_number
+from bfbridge.engine.casting import cast, castable, checked
 from bfbridge.engine.lazy_pixels import LazyPixels
-from bfbridge.engine.pyramid import METHODS, factors_of, plan_levels, steps_between
+from bfbridge.engine.pyramid import METHODS, Step, plan_levels, steps_between
 from bfbridge.engine.selection import Selection, fit_axes, spread
 from bfbridge.engine.tiles import Block, plan, take
 from bfbridge.engine.workers import Background, run
 from bfbridge.errors import (
-    BadArgument,
-    BadDtype,
     BadSelection,
     Closed,
     IncompleteImage,
     ReadOnlyProperty,
     WriteFailed,
 )
-from bfbridge.files.image_plans import ImagePlans, WritePlan
+from bfbridge.files.image_plans import ImagePlans, WritePlan, check_fill_value, deep_chunk
 from bfbridge.files.single_planes import find_single_stacks, trimmed_specs, untrimmed
 from bfbridge.files.write_errors import Target, reported
 from bfbridge.files.writes import Writes
@@ -128,8 +126,9 @@ class NewFile:
         return True
 
     def adopt(
-        self, writer: ResumedWriter, *, stored: bool, first_t: int = 0, shared: bool = False
-    ) -> None:
+        self, writer: ResumedWriter, *, stored: bool, first_t: int = 0, shared: bool = False,
+        new: bool = False,
+    ) -> None:  # fmt: skip
         """Continue with an existing file instead of starting a new one.
 
         Parameters
@@ -142,9 +141,11 @@ class NewFile:
             Number of time points that exist already; writing begins with this one.
         shared
             Whether other processes write too. Then lower levels are made when the file is finished.
+        new
+            Whether the images are new, so that closing the file without a write is an error.
         """
         self._writer = writer
-        self._adopted = self._has_pixels = True
+        self._adopted, self._has_pixels = True, not new
         self._specs = list(writer.images)
         self._first_t, self._shared = first_t, writer if shared else None
         self._assemblers = [
@@ -237,34 +238,32 @@ class NewFile:
             finalizers.run_before_later_handlers()  # the backend may have started Java
             return writer
 
-    def _plan_images(self) -> list[tuple[ImageSpec, Sequence[int]]]:
+    def _plan_images(self) -> list[tuple[ImageSpec, Sequence[Step]]]:
         return [self._plan_image(i, extras) for i, extras in enumerate(find_extras(self.ome))]
 
-    def _plan_image(self, index: int, extras: Extras) -> tuple[ImageSpec, Sequence[int]]:
+    def _plan_image(self, index: int, extras: Extras) -> tuple[ImageSpec, Sequence[Step]]:
         y, x, z, c, t = self.shape5(index)
         dtype = self.dtype(index)
         shape: Shape5 = (t, c, z, y, x)
         flat = self.plans.record(index, (Level(shape, shape),))
         levels, stored = self._copies.get(index, ((), ()))
-        steps: Sequence[int] = []
+        steps: Sequence[Step] = []
         if len(levels) < 2:
             chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
-            steps = factors_of(self.wanted.pyramid, y, x)
-            levels = plan_levels(shape, levels[0].chunk if levels else chunk, steps)
+            steps = self.wanted.levels.steps((z, y, x), flat.pixel_size)
+            chunk = levels[0].chunk if levels else chunk
+            options = self.wanted.backend_options
+            chunk = deep_chunk(chunk, shape, steps, self.backend, options, self.name)
+            levels = plan_levels(shape, chunk, steps)
         image = self.plans.record(index, levels)
-        try:
-            checked_number(self.wanted.fill_value, dtype, self.name)
-        except BadDtype:
-            raise BadArgument(
-                f"{self.name}: fill_value={self.wanted.fill_value!r} cannot be stored as {dtype}."
-            ) from None
+        check_fill_value(self.wanted.fill_value, dtype, self.name)
         averaged = self.wanted.downsample == "mean"
         method = "nearest" if averaged and image.is_mask else self.wanted.downsample
         spec = ImageSpec(image, self.wanted.fill_value, method, stored, extras)
         return spec, steps
 
     def write_stored(
-        self, index: int, level: int, place: Shape5, data: bytes, pixels: Array | None
+        self, index: int, level: int, place: Shape5, data: bytes | Path, pixels: Array | None
     ) -> None:
         """Store a chunk that is encoded already.
 
@@ -273,13 +272,16 @@ class NewFile:
         index, level, place
             The image, its level, and the position in the chunk grid (T, C, Z, Y, X).
         data
-            Encoded as `plan_copy` agreed.
+            Encoded as `plan_copy` agreed; or the path of a file with this content, which is moved.
         pixels
             The decoded pixels, if lower levels are computed from them.
         """
         self.target.check_owner()
         with self._writing():
-            self.start().write_stored(index, level, place, data)
+            if isinstance(data, Path) and not self.start().move_stored(index, level, place, data):
+                data = data.read_bytes()
+            if not isinstance(data, Path):
+                self.start().write_stored(index, level, place, data)
             if pixels is not None:
                 self._assemblers[index][0].pass_up(place, pixels)
 
@@ -349,13 +351,11 @@ class NewFile:
             pixels = cast(take(values, block.outer), dtype)
             assembler.write(block, pixels, self._background.submit)
             return
-        run(
-            (
-                partial(_write_block, assembler, block, values, dtype)
-                for block in chain(first, blocks)
-            ),
-            self.wanted.workers,
-        )
+
+        def write(block: Block) -> None:
+            assembler.write(block, cast(take(values, block.outer), dtype))
+
+        run((partial(write, block) for block in chain(first, blocks)), self.wanted.workers)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -593,9 +593,3 @@ class NewFile:
             self.name,
             "finished, as every pixel was written" if whole else "not created, as it has gaps",
         )
-
-
-def _write_block(
-    assembler: LevelAssembler, block: Block, values: Array, dtype: np.dtype[Any]
-) -> None:
-    assembler.write(block, cast(take(values, block.outer), dtype))

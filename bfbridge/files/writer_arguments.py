@@ -11,6 +11,7 @@ from bfbridge.engine.casting import as_pixels
 from bfbridge.engine.selection import USER_AXES, parse_axis
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.ome import metadata
+from bfbridge.runtime.arguments import flag
 from bfbridge.runtime.writer_options import refuse_unknown
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "checked_shape",
     "checked_size",
     "document_of",
+    "growing_arguments",
     "is_whole",
     "known_options",
     "placed",
@@ -133,6 +135,36 @@ def requested_properties(
     if "dtype" in requested:
         requested["dtype"] = metadata.writable_dtype(requested["dtype"])
     return requested
+
+
+def growing_arguments(
+    *, grow: Any, axes: Any, crop: Any, min_size: Any, others: bool
+) -> dict[str, Any] | None:
+    """Return the arguments of a file that grows, or None for one of known size.
+
+    Parameters
+    ----------
+    grow, axes, crop, min_size
+        Arguments of `BioWriter`.
+    others
+        Whether there are arguments that define or change an image of known size.
+
+    Raises
+    ------
+    BadArgument
+        They contradict each other.
+    """
+    if not flag(grow, "grow"):
+        given = {"axes": axes, "crop": crop, "min_size": min_size}
+        for name, value in given.items():
+            if value is not None:
+                raise BadArgument(f"{name}= is for images that grow: add grow=True.")
+        return None
+    if others:
+        raise BadArgument(
+            "grow=True: the image gets the size of its tiles; leave image= and append= out."
+        )
+    return {"axes": axes}
 
 
 def checked_size(axis: str, value: Any) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,8 @@ from xarray import Dataset, DataTree, Variable
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
-from bfbridge.analysis.dask_arrays import LazyImage, default_chunks, labels
+from bfbridge.analysis.dask_arrays import LazyImage, default_chunks, labels, lazy_image
+from bfbridge.analysis.modulo import UnfoldedImage
 from bfbridge.errors import BadArgument
 from bfbridge.reader import BioReader
 
@@ -34,7 +36,7 @@ SUFFIXES = (
 class _Pixels(BackendArray):
     """Array for xarray: the tile engine handles outer indices, numpy all others."""
 
-    def __init__(self, lazy: LazyImage) -> None:
+    def __init__(self, lazy: LazyImage | UnfoldedImage) -> None:
         self._lazy = lazy
         self.shape = lazy.shape
         self.dtype = lazy.dtype
@@ -46,18 +48,32 @@ class _Pixels(BackendArray):
         return found
 
 
-def _dataset(view: ImageView, drop: Iterable[str] | None, origin: str) -> Dataset:
-    lazy = LazyImage(view, ORDER)
+def _dataset(
+    view: ImageView, drop: Iterable[str] | None, origin: str, unfold: bool | str
+) -> Dataset:
+    lazy = lazy_image(view, ORDER, unfold)
     coordinates, attributes = labels(view, origin)
     chunks = default_chunks(view, ORDER)
+    dims: tuple[str, ...] = DIMS
+    if isinstance(lazy, UnfoldedImage):
+        dims, chunks, coordinates = lazy.dims, lazy.chunks(chunks), lazy.coordinates(coordinates)
     image = Variable(
-        DIMS,
+        dims,
         indexing.LazilyIndexedArray(_Pixels(lazy)),
         attrs=attributes,
-        encoding={"preferred_chunks": dict(zip(DIMS, chunks, strict=True))},
+        encoding={"preferred_chunks": dict(zip(dims, chunks, strict=True))},
     )
     dataset = Dataset({VARIABLE: image}, coords=coordinates, attrs=attributes)
     return dataset.drop_vars(drop or (), errors="ignore")
+
+
+@contextmanager
+def _closed_on_error(reader: BioReader) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        reader.close()
+        raise
 
 
 class BfbridgeBackend(BackendEntrypoint):
@@ -65,14 +81,14 @@ class BfbridgeBackend(BackendEntrypoint):
 
     ``xarray.open_dataset`` gives one image as the variable ``image``, ``xarray.open_datatree`` all
     of them as ``/series_0/level_0``, ``/series_0/level_1``, ... Parameters beyond xarray's own are
-    those of `BioReader`.
+    those of `BioReader`, and `origin` and `unfold` of `ImageView.to_xarray`.
     """
 
     description = "Microscopy images of every format, read by bfbridge"
     url = ""
     open_dataset_parameters: ClassVar[tuple[str, ...] | None] = (
-        "filename_or_obj", "drop_variables", "series", "level", "origin", "backend",
-        "storage_options", "max_workers", "options",
+        "filename_or_obj", "drop_variables", "series", "level", "origin", "unfold",
+        "backend", "storage_options", "max_workers", "options",
     )  # fmt: skip
     supports_groups = True
 
@@ -91,12 +107,13 @@ class BfbridgeBackend(BackendEntrypoint):
         series: int | str | None = None,
         level: int | None = None,
         origin: str = "file",
+        unfold: bool | str = False,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
         max_workers: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Dataset:
-        """Open one level of one image; see `BioReader` for the parameters."""
+        """Open one level of one image; see `BioReader` and the class for the parameters."""
         reader = BioReader(
             filename_or_obj,
             max_workers,
@@ -106,7 +123,8 @@ class BfbridgeBackend(BackendEntrypoint):
             storage_options=storage_options,
             options=options,
         )
-        dataset = _dataset(reader, _as_list(drop_variables), origin)
+        with _closed_on_error(reader):
+            dataset = _dataset(reader, _as_list(drop_variables), origin, unfold)
         dataset.set_close(reader.close)
         return dataset
 
@@ -116,6 +134,7 @@ class BfbridgeBackend(BackendEntrypoint):
         *,
         drop_variables: str | Iterable[str] | None = None,
         origin: str = "file",
+        unfold: bool | str = False,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
         max_workers: int | None = None,
@@ -132,12 +151,13 @@ class BfbridgeBackend(BackendEntrypoint):
         root = Dataset(attrs={"source": reader.source_name})
         root.set_close(reader.close)
         groups = {"/": root}
-        for view in reader.series:
-            attributes = {"role": view.role, **({"name": view.name} if view.name else {})}
-            groups[f"/series_{view.index}"] = Dataset(attrs=attributes)
-            for level in view.levels:
-                path = f"/series_{view.index}/level_{level.level}"
-                groups[path] = _dataset(level, _as_list(drop_variables), origin)
+        with _closed_on_error(reader):
+            for view in reader.series:
+                attributes = {"role": view.role, **({"name": view.name} if view.name else {})}
+                groups[f"/series_{view.index}"] = Dataset(attrs=attributes)
+                for level in view.levels:
+                    path = f"/series_{view.index}/level_{level.level}"
+                    groups[path] = _dataset(level, _as_list(drop_variables), origin, unfold)
         return groups
 
     def open_datatree(
@@ -146,6 +166,7 @@ class BfbridgeBackend(BackendEntrypoint):
         *,
         drop_variables: str | Iterable[str] | None = None,
         origin: str = "file",
+        unfold: bool | str = False,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
         max_workers: int | None = None,
@@ -156,6 +177,7 @@ class BfbridgeBackend(BackendEntrypoint):
             filename_or_obj,
             drop_variables=drop_variables,
             origin=origin,
+            unfold=unfold,
             backend=backend,
             storage_options=storage_options,
             max_workers=max_workers,

@@ -7,7 +7,8 @@
 
 Names, units and results are those of large_image 1.35 (https://girder.github.io/large_image/).
 Differences: pixels that are made smaller are means; tile levels that the file lacks are means too;
-colour profiles are applied only with the style ``{"icc": True}``; there are no projections.
+colour profiles are applied only with the style ``{"icc": True}``. `NewTileSource` names those of
+new images.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bfbridge.large_image.encoding import (
     TILE_FORMAT_PIL,
     ImageBytes,
 )
+from bfbridge.large_image.sink import NewTileSource
 from bfbridge.large_image.source import TileSource
 from bfbridge.large_image.tiles import Tile, TileIterator
 
@@ -31,6 +33,7 @@ __all__ = [
     "TILE_FORMAT_NUMPY",
     "TILE_FORMAT_PIL",
     "ImageBytes",
+    "NewTileSource",
     "Tile",
     "TileIterator",
     "TileOutputMimeTypes",
@@ -41,6 +44,7 @@ __all__ = [
     "TileSourceXYZRangeError",
     "canRead",
     "getTileSource",
+    "new",
     "open",
 ]
 
@@ -74,6 +78,11 @@ def open(path: Any, **options: Any) -> TileSource:  # noqa: A001 - large_image's
 def getTileSource(path: Any, **options: Any) -> TileSource:
     """Open the image file `path` as a tile source, with the `options` of `open`."""
     return TileSource(path, **options)
+
+
+def new() -> NewTileSource:
+    """Start an image without a size: add tiles with `addTile`, and store it with `write`."""
+    return NewTileSource()
 
 
 def canRead(path: str | os.PathLike[str], **options: Any) -> bool:

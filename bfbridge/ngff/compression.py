@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bfbridge.chunk_grid import StoredAs
 from bfbridge.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -19,16 +20,17 @@ _LEVELS: Final = {
     "zstd": range(-7, 23),
     "blosc-zstd": range(10),
     "blosc-lz4": range(10),
+    "gzip": range(1, 10),
     "none": range(1),
 }
 # Level 1 is the fastest of both, and its sizes are within a few percent of those of higher levels
 # on camera noise; for LZ4 in Blosc the level only sets how early incompressible data are stored.
-_DEFAULT_LEVEL: Final = {"zstd": 1, "blosc-zstd": 1, "blosc-lz4": 5, "none": 0}
+_DEFAULT_LEVEL: Final = {"zstd": 1, "blosc-zstd": 1, "blosc-lz4": 5, "gzip": 1, "none": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """Compression of chunks: one of "zstd", "blosc-zstd", "blosc-lz4", "none", and a level."""
+    """Compression of chunks, and its level: "zstd", "blosc-zstd", "blosc-lz4", "gzip", "none"."""
 
     name: str
     level: int
@@ -52,6 +54,8 @@ class Compression:
             return flat.view(np.uint8)
         if self.name == "zstd":
             return imagecodecs.zstd_encode(flat.view(np.uint8), self.level, out=buffer)
+        if self.name == "gzip":
+            return imagecodecs.gzip_encode(flat.view(np.uint8), self.level, out=buffer)
         # The element size, by which bytes are shuffled, is that of the array.
         return imagecodecs.blosc_encode(
             flat,
@@ -63,13 +67,39 @@ class Compression:
             out=buffer,
         )
 
+    def decode(
+        self, data: bytes | memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> NDArray[Any]:
+        """Return a chunk of this dtype and shape that `encode` made; it may be read-only.
+
+        Only for data of this process: sizes in `data` are trusted.
+        """
+        import imagecodecs
+
+        if self.name == "none":
+            return np.frombuffer(data, dtype).reshape(shape)
+        out = np.empty(shape, dtype)
+        flat = out.reshape(-1).view(np.uint8)
+        if self.name == "zstd":
+            imagecodecs.zstd_decode(data, out=flat)
+        elif self.name == "gzip":
+            imagecodecs.gzip_decode(data, out=flat)
+        else:
+            imagecodecs.blosc_decode(data, numthreads=1, out=flat)
+        return out
+
+    def stored_as(self, dtype: np.dtype[Any]) -> StoredAs:
+        """Return the description of chunks of this compression, for copies."""
+        details = (("dtype", dtype.name), ("compression", (self.name, self.level)))
+        return StoredAs("zarr", details)
+
     @property
     def v2(self) -> dict[str, Any] | None:
         """Return the ``compressor`` of a ``.zarray``."""
         if self.name == "none":
             return None
-        if self.name == "zstd":
-            return {"id": "zstd", "level": self.level}
+        if self.name in ("zstd", "gzip"):
+            return {"id": self.name, "level": self.level}
         return {
             "id": "blosc",
             "cname": self.name.removeprefix("blosc-"),
@@ -86,6 +116,8 @@ class Compression:
         if self.name == "zstd":
             settings: dict[str, Any] = {"level": self.level, "checksum": False}
             codecs.append({"name": "zstd", "configuration": settings})
+        elif self.name == "gzip":
+            codecs.append({"name": "gzip", "configuration": {"level": self.level}})
         elif self.name != "none":
             settings = {
                 "cname": self.name.removeprefix("blosc-"),

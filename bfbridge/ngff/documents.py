@@ -27,11 +27,14 @@ __all__ = [
     "dimension_names",
     "fill_json",
     "group_documents",
+    "kept_axes",
     "label_attributes",
     "level_factors",
     "multiscale_attributes",
+    "multiscales_without_axes",
     "shard_shape",
     "to_json",
+    "without_axes",
 ]
 
 Version = Literal["0.4", "0.5"]
@@ -127,6 +130,55 @@ def array_document(
     }
 
 
+def kept_axes(shape: Shape5) -> tuple[int, ...]:
+    """Return the places of the axes that are written if those of length 1 are dropped.
+
+    NGFF requires two axes of type space, so Y and X are always written.
+    """
+    return tuple(place for place, size in enumerate(shape) if size > 1 or place >= 3)
+
+
+def without_axes(document: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    """Return an array's document with some of the five axes only.
+
+    The bytes of chunks stay the same, because the other axes have length 1.
+    """
+    found = dict(document)
+    for name in ("shape", "chunks", "dimension_names"):
+        if name in found:
+            found[name] = [found[name][place] for place in kept]
+    if "chunk_grid" in found:
+        found["chunk_grid"] = _with_chunk(found["chunk_grid"], kept)
+        found["codecs"] = [
+            _with_chunk(codec, kept) if codec["name"] == "sharding_indexed" else codec
+            for codec in found["codecs"]
+        ]
+    return found
+
+
+def _with_chunk(entry: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    settings = dict(entry["configuration"])
+    settings["chunk_shape"] = [settings["chunk_shape"][place] for place in kept]
+    return {**entry, "configuration": settings}
+
+
+def multiscales_without_axes(attributes: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    """Return the attributes of an image with some of the five axes only."""
+    (entry,) = attributes["multiscales"]
+    datasets = []
+    for dataset in entry["datasets"]:
+        transforms = [
+            {"type": kind, kind: [transform[kind][place] for place in kept]}
+            for transform in dataset["coordinateTransformations"]
+            for kind in [transform["type"]]
+        ]
+        # A translation along a dropped axis may have been the only one.
+        transforms = [t for t in transforms if t["type"] == "scale" or any(t["translation"])]
+        datasets.append({**dataset, "coordinateTransformations": transforms})
+    axes = [entry["axes"][place] for place in kept]
+    return {**attributes, "multiscales": [{**entry, "axes": axes, "datasets": datasets}]}
+
+
 def dimension_names() -> list[str]:
     """Return the names of an array's axes, in order."""
     return [name for name, _ in _AXES]
@@ -204,11 +256,32 @@ def level_factors(levels: Sequence[Level]) -> list[tuple[float, ...]]:
 
 def _step(before: Shape5, after: Shape5) -> list[float]:
     pairs = list(zip(before, after, strict=True))
+    in_plane = _common_factor(pairs[3:])
+    if in_plane is None:
+        return [_common_factor([pair]) or pair[0] / pair[1] for pair in pairs]
+    # A short axis may fit several factors; the one of Y and X is the most likely.
+    others = (
+        in_plane if in_plane > 1 and _fits(pair, int(in_plane)) and pair[0] != pair[1]
+        else _common_factor([pair]) or pair[0] / pair[1]
+        for pair in pairs[:3]
+    )  # fmt: skip
+    return [*others, *(1.0 if a == b else in_plane for a, b in pairs[3:])]
+
+
+def _common_factor(pairs: Sequence[tuple[int, int]]) -> float | None:
+    """Return the whole number by which all sizes that differ were divided; None without one."""
     changed = [pair for pair in pairs if pair[0] != pair[1]]
-    for factor in range(2, _LARGEST_STEP + 1):
-        if all(b in (max(1, a // factor), -(-a // factor)) for a, b in changed):
-            return [1.0 if a == b else float(factor) for a, b in pairs]
-    return [a / b for a, b in pairs]
+    fitting = (
+        float(factor)
+        for factor in range(2, _LARGEST_STEP + 1)
+        if all(_fits(pair, factor) for pair in changed)
+    )
+    return next(fitting, None) if changed else 1.0
+
+
+def _fits(pair: tuple[int, int], factor: int) -> bool:
+    before, after = pair
+    return after in (max(1, before // factor), -(-before // factor))
 
 
 def multiscale_attributes(
@@ -331,6 +404,8 @@ def _origin(origin: Mapping[str, Quantity], quantities: Sequence[Quantity | None
             unit = None if quantity is None else ngff_name(quantity.unit) and quantity.unit
             framed = unit is None and place.unit == "reference frame"
             value = place.value if framed else convert_unit(place, unit)
+            if value is None and place.unit == "pixel" and quantity is not None:
+                value = place.value * quantity.value
         found.append(value or 0.0)
     return found
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bfbridge.backend import Extras, Quantity
@@ -12,15 +14,16 @@ from bfbridge.errors import BadArgument
 from bfbridge.ngff.documents import Version, label_attributes, multiscale_attributes
 from bfbridge.ome.extras import attach_extras
 from bfbridge.ome.model import xml_from_model
+from bfbridge.ome.planes import first_position, time_step_of
 
 if TYPE_CHECKING:
     from ome_types import OME
-    from ome_types.model import Plate
+    from ome_types.model import Plate, PlateAcquisition
 
     from bfbridge.backend import ImageSpec
     from bfbridge.ngff.omero import Window
 
-__all__ = ["Places", "image_attributes", "ome_xml_of", "place_images", "time_step"]
+__all__ = ["Places", "image_attributes", "ome_xml_of", "place_images", "placed", "time_step"]
 
 
 class _Field(NamedTuple):
@@ -92,6 +95,8 @@ def place_images(
     groups: dict[int, str]
     if fields is not None:
         groups, order, documents = _plate(numbers, fields, name)
+        if wells is None and ome is not None:
+            _add_acquisitions(documents, ome, groups)
     elif len(numbers) == 1:
         groups, order = {numbers[0]: ""}, tuple(numbers)
     else:
@@ -218,6 +223,56 @@ def _plate(
     return groups, tuple(number for members in wells.values() for number in members), documents
 
 
+def _add_acquisitions(
+    documents: dict[str, Mapping[str, Any]], ome: OME, groups: Mapping[int, str]
+) -> None:
+    """Add the acquisitions of a plate, and that of each image, if the metadata have any."""
+    plate = ome.plates[0]
+    runs = {
+        ref.id: number
+        for number, run in enumerate(plate.plate_acquisitions)
+        for ref in run.well_sample_refs
+    }
+    of_image = {
+        sample.image_ref.id: runs[sample.id]
+        for well in plate.wells
+        for sample in well.well_samples
+        if sample.image_ref is not None and sample.id in runs
+    }
+    of_group = {group: of_image.get(ome.images[number].id) for number, group in groups.items()}
+    if not plate.plate_acquisitions:
+        return
+    fields: list[Counter[str]] = [Counter() for _ in plate.plate_acquisitions]
+    for group, run in of_group.items():
+        if run is not None:
+            well, _, field = group.rpartition("/")
+            fields[run][well] += 1
+            images = documents[well]["well"]["images"]
+            images[int(field)]["acquisition"] = run
+    documents[""]["plate"]["acquisitions"] = [
+        _acquisition(number, run, max(found.values(), default=0))
+        for number, (run, found) in enumerate(zip(plate.plate_acquisitions, fields, strict=True))
+    ]
+
+
+def _acquisition(number: int, run: PlateAcquisition, fields: int) -> dict[str, Any]:
+    """Return an entry of ``plate.acquisitions``; times are seconds since 1970, as NGFF has them."""
+    entry: dict[str, Any] = {"id": number}
+    if run.name:
+        entry["name"] = run.name
+    if run.description:
+        entry["description"] = run.description
+    count = run.maximum_field_count or fields
+    if count:
+        entry["maximumfieldcount"] = count
+    for key, moment in (("starttime", run.start_time), ("endtime", run.end_time)):
+        # OME's times without a zone are UTC.
+        if isinstance(moment, datetime):
+            zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            entry[key] = max(0, int(zoned.timestamp()))
+    return entry
+
+
 def image_attributes(
     group: str,
     spec: ImageSpec,
@@ -241,15 +296,23 @@ def image_attributes(
 
 
 def time_step(spec: ImageSpec, ome: OME | None, image: int) -> Quantity | None:
-    """Return the time between two time points of an image, None if the metadata have none."""
+    """Return the time between two time points of an image; see `bfbridge.ome.planes`."""
     if spec.image.time_step is not None:
         return spec.image.time_step
     if ome is None or image >= len(ome.images):
         return None
-    pixels = ome.images[image].pixels
-    if not pixels.time_increment:
-        return None
-    return Quantity(pixels.time_increment, pixels.time_increment_unit.value)
+    return time_step_of(ome.images[image].pixels)
+
+
+def placed(spec: ImageSpec, ome: OME | None, image: int) -> ImageSpec:
+    """Return an image with the position of its first pixel, which becomes NGFF's translation.
+
+    Axes without a position in the image's extras get the first plane's position.
+    """
+    if ome is None or image >= len(ome.images):
+        return spec
+    origin = {**first_position(ome.images[image].pixels), **spec.extras.origin}
+    return replace(spec, extras=replace(spec.extras, origin=origin))
 
 
 def ome_xml_of(ome: OME, order: Sequence[int]) -> str:

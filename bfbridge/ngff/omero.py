@@ -32,6 +32,12 @@ class Window:
     low: float | None = None
     high: float | None = None
 
+    def contains(self, other: Window) -> bool:
+        """Whether values were seen, and those of `other` lie between them."""
+        if None in (self.low, self.high, other.low, other.high):
+            return False
+        return bool(self.low <= other.low and other.high <= self.high)  # type: ignore[operator]
+
     def joined(self, other: Window) -> Window:
         """Return the smallest window that contains both."""
         lows = [value for value in (self.low, other.low) if value is not None]

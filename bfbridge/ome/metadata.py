@@ -101,11 +101,12 @@ def convert_length(quantity: Quantity, unit: str) -> float:
     return quantity.value / float(f"{LENGTHS[wanted] / LENGTHS[stored]:.15g}")
 
 
-def scaled(size: PixelSize, factor_y: float, factor_x: float) -> PixelSize:
+def scaled(size: PixelSize, factor_y: float, factor_x: float, factor_z: float = 1) -> PixelSize:
     """Return the pixel size of a level that is smaller by these factors."""
     x = None if size.x is None else Quantity(size.x.value * factor_x, size.x.unit)
     y = None if size.y is None else Quantity(size.y.value * factor_y, size.y.unit)
-    return PixelSize(x=x, y=y, z=size.z)
+    z = None if size.z is None else Quantity(size.z.value * factor_z, size.z.unit)
+    return PixelSize(x=x, y=y, z=z)
 
 
 def writable_dtype(dtype: Any) -> np.dtype[Any]:

@@ -271,7 +271,11 @@ class TiffFile:
         self._next = header.first
         # Tag, field type, number of values, and the first four bytes of the value.
         self._heads = struct.Struct(header.byteorder + ("HHQI4x" if header.big else "HHII"))
-        self._width_tag = struct.pack(header.byteorder + "H", Tag.ImageWidth)
+        width = struct.pack(header.byteorder + "H", Tag.ImageWidth)
+        # The width comes first, or after a NewSubfileType of 0.
+        entry = header.byteorder + ("HHQQ" if header.big else "HHII")
+        head = struct.pack(entry, Tag.NewSubfileType, LONG, 1, 0)
+        self._full_size = width, head + width
 
     def bytes_at(self, offset: int, length: int, what: str) -> bytes:
         """Return bytes of the file's structure.
@@ -318,6 +322,11 @@ class TiffFile:
             The chain is cyclic, or a directory is outside the file or overlaps another one.
         """
         self.walk(self.limits.directories)
+        return len(self._offsets)
+
+    @property
+    def walked(self) -> int:
+        """Number of directories found so far."""
         return len(self._offsets)
 
     def walk(self, index: int) -> bool:
@@ -392,8 +401,8 @@ class TiffFile:
         return self.bytes_at(start, count * size + more, what), start + count * size
 
     def _is_skipped(self, block: bytes) -> bool:
-        # Entries are sorted by tag, so the first one nearly always decides.
-        if block[:2] == self._width_tag:
+        # Entries are sorted by tag, so the first ones nearly always decide.
+        if block.startswith(self._full_size):
             return False
         width = False
         for tag, kind, _, value in self._heads.iter_unpack(block):

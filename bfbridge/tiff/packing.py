@@ -6,6 +6,8 @@ import struct
 import sys
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +28,7 @@ from bfbridge.tiff.tags import Tag
 __all__ = ["BYTE_ORDER", "NewDirectory", "TagValue", "pack_directory", "pack_header", "patch_link"]
 
 BYTE_ORDER: Final = "<" if sys.byteorder == "little" else ">"
+_NUMBER: Final = attrgetter("number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,11 @@ class NewDirectory:
     below: list[list[TagValue]] = field(default_factory=list)
 
 
+@cache
+def _header(big: bool) -> TiffHeader:
+    return TiffHeader(BYTE_ORDER, big=big)
+
+
 def pack_header(first: int, *, big: bool) -> bytes:
     """Return the header of a file whose first directory is at byte `first`."""
     return TiffHeader(BYTE_ORDER, big=big, first=first).pack()
@@ -103,7 +111,7 @@ def pack_directory(ifd: NewDirectory, base: int, *, big: bool) -> tuple[bytearra
     (bytes, offset of the directory, position of its link to the next directory in the bytes)
         The link is 0, the end of the chain, until `patch_link` sets it.
     """
-    header = TiffHeader(BYTE_ORDER, big=big)
+    header = _header(big)
     out = bytearray()
     offsets = [_pack_one(tags, base, out, header)[0] for tags in ifd.below]
     tags = ifd.tags
@@ -119,16 +127,19 @@ def _pack_one(
     tags: list[TagValue], base: int, out: bytearray, header: TiffHeader
 ) -> tuple[int, int]:
     """Append one directory after its long values; return its offset and its link's position."""
-    inline, code = header.offset_bytes, header.offset_code
+    inline = header.offset_bytes
+    head = f"{BYTE_ORDER}HH{header.offset_code}"
+    pointer = BYTE_ORDER + header.offset_code
     entries = bytearray()
-    for tag in sorted(tags, key=lambda tag: tag.number):
-        entries += struct.pack(f"{BYTE_ORDER}HH{code}", tag.number, tag.kind, tag.count)
-        if len(tag.data) <= inline:
-            entries += tag.data.ljust(inline, b"\0")
+    for tag in sorted(tags, key=_NUMBER):
+        data = tag.data
+        entries += struct.pack(head, tag.number, tag.kind, tag.count)
+        if len(data) <= inline:
+            entries += data.ljust(inline, b"\0")
             continue
         out += b"\0" * (-(base + len(out)) % 8)
-        entries += struct.pack(BYTE_ORDER + code, base + len(out))
-        out += tag.data
+        entries += struct.pack(pointer, base + len(out))
+        out += data
     out += b"\0" * (-(base + len(out)) % 8)
     offset = base + len(out)
     out += struct.pack(BYTE_ORDER + header.count_code, len(tags)) + entries
@@ -139,4 +150,4 @@ def _pack_one(
 
 def patch_link(block: bytearray, link: int, offset: int, *, big: bool) -> None:
     """Set the link inside a block to the offset of the next directory."""
-    struct.pack_into(BYTE_ORDER + TiffHeader(BYTE_ORDER, big=big).offset_code, block, link, offset)
+    struct.pack_into(BYTE_ORDER + _header(big).offset_code, block, link, offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Final
@@ -11,13 +12,17 @@ import numpy as np
 
 from bfbridge.rendering.palettes import distinct_colors, palette_colors
 
-__all__ = ["MODULES", "PALETTES", "palettes", "static_file"]
+__all__ = ["MODULES", "PALETTES", "PARTS", "palettes", "static_file"]
 
 MODULES: Final = (
-    "camera", "units", "dom", "source", "gl", "tiles", "shapes", "input", "viewer", "panel",
-    "browse", "app",
+    "camera", "units", "dom", "source", "gl", "tiles", "input", "viewer", "pane", "panel", "app",
 )  # fmt: skip
-"""ES modules that the page and the notebook share, each after the modules it imports."""
+"""ES modules that show an image, each after the modules it imports."""
+PARTS: Final = (
+    "auto", "browse", "compare", "help", "layers", "links", "mask", "metadata", "overview",
+    "picture", "shapes", "theme",
+)  # fmt: skip
+"""ES modules that are imported when they are used first."""
 PALETTES: Final = (
     "gray", "viridis", "magma", "inferno", "plasma", "cividis", "turbo", "hot", "cool", "bone",
     "matplotlib:coolwarm", "twilight",
@@ -55,12 +60,22 @@ def _sampled(name: str) -> list[list[int]]:
     return found
 
 
+_COMMENT: Final = re.compile(r"/\*\*.*?\*/|^ *//[^\n]*", re.DOTALL | re.MULTILINE)
+
+
 @lru_cache(maxsize=32)
 def static_file(name: str) -> bytes | None:
-    """Return a file of the page, or None if there is no file of this name."""
+    """Return a file of the page, or None if there is no file of this name.
+
+    Comments, most of which are types, are left out of modules: a fifth of their bytes. The lines
+    keep their numbers.
+    """
     if name == "palettes.json":
         return json.dumps(palettes(), separators=(",", ":")).encode()
-    known = {"page.js", "view.css", *(f"{module}.js" for module in MODULES)}
+    known = {"view.css", *(f"{module}.js" for module in (*MODULES, *PARTS, "page", "widget"))}
     if name not in known:
         return None
-    return files("bfbridge.viewer").joinpath("static", name).read_bytes()
+    text = files("bfbridge.viewer").joinpath("static", name).read_text("utf-8")
+    if name.endswith(".js"):
+        text = _COMMENT.sub(lambda found: "\n" * found[0].count("\n"), text)
+    return text.encode()

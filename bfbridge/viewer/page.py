@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from bfbridge.viewer.assets import MODULES, static_file
+from bfbridge.viewer.assets import MODULES, PARTS, static_file
 
 if TYPE_CHECKING:
     from bfbridge.serve.options import ServeOptions
@@ -115,5 +115,6 @@ def add_viewer(
     prefix = options.prefix
     app.router.add_route("*", prefix + "/view/{file:.*}", view)
     app.router.add_route("*", prefix + "/page/{what:open|closed}/{id:[a-z0-9]{1,20}}", page)
-    for name in ("page.js", "view.css", "palettes.json", *(f"{module}.js" for module in MODULES)):
+    modules = (f"{module}.js" for module in (*MODULES, *PARTS, "page"))
+    for name in ("view.css", "palettes.json", *modules):
         app.router.add_route("*", f"{prefix}/static/{name}", static(name))

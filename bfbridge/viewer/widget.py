@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from bfbridge.errors import BfbridgeError, MissingExtra
@@ -23,7 +22,7 @@ from bfbridge.serve.content import describe, grids, raw
 from bfbridge.serve.content.query import channel_numbers, plane_of
 from bfbridge.serve.files.served_file import ServedFile
 from bfbridge.serve.replies import Refused
-from bfbridge.viewer.assets import MODULES, palettes, static_file
+from bfbridge.viewer.assets import MODULES, PARTS, palettes, static_file
 
 try:
     import anywidget
@@ -45,6 +44,7 @@ SIDE: Final = 512
 """Side of a tile, as in ``source.js``."""
 THREADS: Final = 4
 _IMPORT: Final = re.compile(r"^import \{(.+?)\} from '\./(\w+)\.js';\n", re.MULTILINE)
+_LATER: Final = re.compile(r"\bimport\('\./(\w+)\.js'\)")
 _EXPORT: Final = re.compile(r"^export (?=(?:async )?(?:class|function|const) (\w+))", re.MULTILINE)
 
 
@@ -52,11 +52,16 @@ _EXPORT: Final = re.compile(r"^export (?=(?:async )?(?:class|function|const) (\w
 def joined_modules() -> str:
     """Return the viewer as one ES module, as notebooks load it from a string.
 
-    Each module becomes a function that returns what the module exports.
+    Each module becomes a function that returns what the module exports. Modules that the page
+    imports later are part of the text as well, because a notebook has no place to import from.
     """
-    parts = [_wrapped(name, (static_file(f"{name}.js") or b"").decode()) for name in MODULES]
-    last = files("bfbridge.viewer").joinpath("static", "widget.js").read_text("utf-8")
-    return "\n".join((*parts, _IMPORT.sub(_taken, last)))
+    parts = [_wrapped(name, _module(name)) for name in (*MODULES, *PARTS)]
+    return "\n".join((*parts, _IMPORT.sub(_taken, _module("widget"))))
+
+
+def _module(name: str) -> str:
+    text = (static_file(f"{name}.js") or b"").decode()
+    return _LATER.sub(r"Promise.resolve(module_\1)", text)
 
 
 def _taken(found: re.Match[str]) -> str:

@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bfbridge.errors import INSTALL, MissingExtra
+from bfbridge.views.geography import is_reference_system, spans_in_pixels
 
 if TYPE_CHECKING:
     import dask.array
     import xarray
+
+    from bfbridge.analysis.plane_table import PlaneRecord
+    from bfbridge.analysis.rois import Roi
+    from bfbridge.views.image_view import ImageView
 
 __all__ = ["Derived"]
 
@@ -30,6 +35,27 @@ class Derived:
 
     A mixin of `ImageView`: `self` is always an `ImageView`, which type checkers cannot know here.
     """
+
+    # ---- labels and regions of interest
+
+    @property
+    def labels(self: Any) -> dict[str, ImageView]:
+        """Label images of this image by name: pixels are numbers of objects, 0 the background."""
+        found: dict[str, ImageView] = {}
+        for view in self.series:
+            owner = self._file.backend.images[view.index].label_of
+            if view.is_mask and owner in (None, self.index):
+                name = (view.name or "").rpartition("/")[2] or str(view.index)
+                found[name if name not in found else f"{name}_{view.index}"] = view
+        return found
+
+    @property
+    def rois(self: Any) -> list[Roi]:
+        """Regions of interest (ROI) of this image in the OME metadata, as polygons."""
+        from bfbridge.analysis import rois
+
+        found: list[Roi] = rois.rois_of(self)
+        return found
 
     # ---- bfbridge.analysis.dask_arrays
 
@@ -166,8 +192,9 @@ class Derived:
             (start, stop) measured from the outer corner of the first pixel, None for an end of the
             image. A region that extends beyond the image is an error.
         units
-            Unit of `x` and `y`: "px" (pixels of this view), a unit of length ("um", "mm", ...), or
-            "fraction" (0 to 1).
+            Unit of `x` and `y`: "px" (pixels of this view), a unit of length ("um", "mm", ...),
+            "fraction" (0 to 1); or, for georeferenced images, a reference system ("EPSG:4326") or
+            "projection" (that of the file): the region then contains the box, cut to the image.
         z, c, t
             As in `read`.
         level, pixel_size, magnification, max_size
@@ -196,6 +223,8 @@ class Derived:
         """
         from bfbridge.analysis import regions
 
+        if is_reference_system(units):
+            (x, y), units = spans_in_pixels(self, x, y, units), "px"
         result: Array = regions.region(
             self, x, y, units=units, z=z, c=c, t=t, level=level, pixel_size=pixel_size,
             magnification=magnification, max_size=max_size, resample=resample, keepdims=keepdims,
@@ -292,6 +321,19 @@ class Derived:
 
         result: tuple[Any, Any] = statistics.min_max(self, exact=exact, z=z, c=c, t=t)
         return result
+
+    def planes(self: Any) -> list[PlaneRecord]:
+        """Return times, exposures and stage positions of the planes that the metadata describe.
+
+        Returns
+        -------
+        list of bfbridge.analysis.plane_table.PlaneRecord
+            Ordered by t, c and z; empty if the metadata describe no planes.
+        """
+        from bfbridge.analysis import plane_table
+
+        found: list[PlaneRecord] = plane_table.planes_of(self)
+        return found
 
     # ---- bfbridge.rendering
 
@@ -419,7 +461,7 @@ class Derived:
             Version of Zarr: 3 for NGFF 0.5, 2 for NGFF 0.4.
         compression
             Compression of chunks that are not passed through undecoded: None, "zstd", "blosc-zstd",
-            "blosc-lz4", or a pair of one of them and a level.
+            "blosc-lz4", "gzip", or a pair of one of them and a level.
         chunk
             Side of the chunks in pixels, 512 or 1024; chunks passed through undecoded keep their
             size.

@@ -31,6 +31,7 @@ from bfbridge.ome import metadata, roles
 from bfbridge.ome.modulo import stored_modulo
 from bfbridge.runtime.arguments import flag
 from bfbridge.views.derived import Derived
+from bfbridge.views.geography import Georeferenced
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -40,7 +41,7 @@ __all__ = ["ImageView", "LevelViews", "OpenFile", "SeriesViews"]
 Array = np.ndarray[Any, Any]
 
 
-class ImageView(Derived):
+class ImageView(Derived, Georeferenced):
     """One level of one image: numpy-style reading, sizes and metadata.
 
     Arrays have the axes Y, X, Z, C, T; trailing axes of length 1 are dropped, never below two.
@@ -157,7 +158,8 @@ class ImageView(Derived):
         full, here = image.levels[0].shape, image.levels[self._level].shape
         if self._level == 0:
             return image.pixel_size
-        return metadata.scaled(image.pixel_size, full[3] / here[3], full[4] / here[4])
+        z, y, x = (a / b for a, b in zip(full[2:], here[2:], strict=True))
+        return metadata.scaled(image.pixel_size, y, x, z)
 
     def pixel_size(self, unit: str = "µm") -> dict[str, float | None]:
         """Return the size of a pixel of this level along X, Y and Z in one unit.

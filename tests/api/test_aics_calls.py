@@ -89,7 +89,7 @@ def test_chunk_dims(written: Path, dims: Any) -> None:
         assert image.get_dask_stack().chunksize == (1, *expected)
         np.testing.assert_array_equal(image.dask_data.compute(), PIXELS)
     with pytest.raises(BadArgument, match="chunk_dims="):
-        AICSImage(PIXELS, chunk_dims="QX")
+        AICSImage(PIXELS, chunk_dims="BX")
 
 
 def test_dimension_properties(written: Path) -> None:
@@ -191,6 +191,48 @@ def test_readers_by_name(written: Path, tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(Unsupported, match=f"no file for {reader.__name__}"):
             reader(path)
+
+
+def test_reader_argument_and_class(written: Path, tmp_path: Path) -> None:
+    """As AICSImageIO's tests `test_set_reader` and `test_selected_tiff_reader`."""
+    plain = tmp_path / "plain.tif"
+    tifffile.imwrite(plain, PIXELS[0, 0, 0], metadata=None)
+    for path, reader in ((written, readers.OmeTiffReader), (plain, readers.TiffReader)):
+        with AICSImage(path, reader=reader) as image, AICSImage(path) as chosen:
+            assert type(image.reader) is type(chosen.reader) is reader
+            np.testing.assert_array_equal(image.data, chosen.data)
+    with pytest.raises(Unsupported, match="no file for OmeTiffReader"):
+        AICSImage(plain, reader=readers.OmeTiffReader)
+    with pytest.raises(BadArgument, match=r"a class of bfbridge\.aics\.readers"):
+        AICSImage(plain, reader="TiffReader")
+    for shape, names in (((4, 5), None), ((2, 3, 4, 5), ["Channel:0:0", "Channel:0:1"])):
+        made = readers.ArrayLikeReader(np.zeros(shape, np.uint8))
+        assert type(AICSImage(np.zeros(shape, np.uint8)).reader) is readers.ArrayLikeReader
+        assert made.channel_names == names
+
+
+def test_build_ome(tmp_path: Path) -> None:
+    """As AICSImageIO's test `test_ome_tiff_writer_with_meta`."""
+    shapes, dtypes = [(1, 2, 3, 4, 5), (2, 2, 3, 4, 5, 3)], [np.uint8, np.dtype(np.uint16)]
+    ome = OmeTiffWriter.build_ome(
+        shapes, dtypes, [None, "TCZYXS"], [["a", "b"], None], ["one", None], [(1, 2, 3), None]
+    )
+    first, second = (image.pixels for image in ome.images)
+    assert [channel.name for channel in first.channels] == ["a", "b"]
+    assert (first.size_c, first.physical_size_x, ome.images[0].name) == (2, 3, "one")
+    assert (second.size_c, second.channels[0].samples_per_pixel) == (6, 3)
+    data = [np.arange(np.prod(s)).reshape(s).astype(d) for s, d in zip(shapes, dtypes, strict=True)]
+    for described in (ome, ome.to_xml()):
+        OmeTiffWriter.save(data, tmp_path / "a.ome.tif", [None, "TCZYXS"], described)
+        with AICSImage(tmp_path / "a.ome.tif") as image:
+            np.testing.assert_array_equal(image.data, data[0])
+    for wrong in (
+        OmeTiffWriter.build_ome(shapes[:1], [np.float32]), OmeTiffWriter.build_ome(shapes, dtypes),
+    ):  # fmt: skip
+        with pytest.raises(BadArgument, match="ome_xml describes"):
+            OmeTiffWriter.save(data[0], tmp_path / "b.ome.tif", ome_xml=wrong)
+    with pytest.raises(BadArgument, match="1 data_shapes, but 2 data_types"):
+        OmeTiffWriter.build_ome(shapes[:1], dtypes)
 
 
 def test_own_metadata(written: Path, tmp_path: Path) -> None:

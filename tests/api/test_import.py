@@ -13,6 +13,7 @@ HEAVY = (
     "bfbridge.rendering", "bfbridge.virtual", "bfbridge.serve", "aiohttp",
     "bfbridge_bioformats", "bfbridge_ometiff", "bfbridge_omezarr", "bfbridge_pictures",
     "bfbridge_czi", "bfbridge_lif", "bfbridge_nd2",
+    "bfbridge_geotiff", "rasterio", "affine",
 )  # fmt: skip
 
 

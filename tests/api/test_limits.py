@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
@@ -31,6 +32,6 @@ def test_sizes_do_not_overflow() -> None:
 def test_every_limit_is_positive_documented_and_fixed() -> None:
     for field in fields(Limits):
         assert getattr(DEFAULT_LIMITS, field.name) > 0
-        assert f"    {field.name}\n" in (Limits.__doc__ or "")
+        assert f"\n{field.name}\n" in (inspect.getdoc(Limits) or "")
     with pytest.raises(FrozenInstanceError):
         DEFAULT_LIMITS.xml_bytes = 5  # type: ignore[misc]

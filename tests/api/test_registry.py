@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import os
 import re
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -33,6 +36,7 @@ from bfbridge.errors import (
 )
 from bfbridge.registry import BACKENDS, Entry, find, open_reader, writer_for
 from bfbridge.registry import third_party as THIRD_PARTY  # noqa: N812 - before tests replace it
+from bfbridge.runtime.entry_points import may_have
 from bfbridge.storage.source import Source, as_source
 from tests.support.memory import MemoryReader
 
@@ -467,3 +471,45 @@ def test_a_reason_ends_with_one_full_stop_and_keeps_dots_of_paths(
         assert reason == "ometiff: ../b.tif is not there."
         with pytest.raises(Unsupported, match=r"file: \.\./b\.tif is not there\. Leave backend="):
             open_reader(source, OpenOptions(), "ometiff")
+
+
+def test_plug_ins_are_found_without_importlib_metadata(tmp_path: Path) -> None:
+    """Opening a file does not import importlib.metadata, unless a plug-in is installed."""
+    code = (
+        "import sys; from bfbridge import registry; "
+        "names = [e.name for e in registry.third_party()]; "
+        "print(names, 'importlib.metadata' in sys.modules)"
+    )
+
+    def found(folder: Path) -> str:
+        path = os.pathsep.join([str(folder), *filter(None, sys.path)])
+        # Without site-packages, whose distributions are not known here.
+        command = [sys.executable, "-S", "-c", code]
+        env = {**os.environ, "PYTHONPATH": path}
+        return subprocess.run(
+            command, env=env, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert "'plug'" not in found(tmp_path)
+    info = tmp_path / "plug-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bfbridge.backends]\nplug = plug_module\n")
+    with_plug_in = found(tmp_path)
+    assert "'plug'" in with_plug_in
+    assert with_plug_in.endswith("True")
+
+
+def test_the_quick_check_for_plug_ins(tmp_path: Path) -> None:
+    path = ((str(tmp_path), 0), (str(tmp_path / "missing"), 0))
+    group = f"group{os.getpid()}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "meta_path", [PathFinder])
+        (tmp_path / "a-1.dist-info").mkdir()
+        assert not may_have(group, path)
+        (tmp_path / "a-1.dist-info" / "entry_points.txt").write_text(f"[{group}]\na = b\n")
+        assert may_have(group, (*path, ("", 1)))
+        (tmp_path / "archive.zip").write_bytes(b"")
+        assert may_have("other", ((str(tmp_path / "archive.zip"), 0),))
+        patch.setattr(sys, "meta_path", [SimpleNamespace(find_distributions=None)])
+        assert may_have("another", ())

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter
+from bfbridge.aics import AICSImage
 from bfbridge.errors import BadArgument
 from tests.real.manifest import DATA
 from tests.support.czis import Block, write_czi
 
 pytest.importorskip("dask")
-pytest.importorskip("xarray")
+xr = pytest.importorskip("xarray")
+
+from bfbridge.integrations.xarray import BfbridgeBackend  # noqa: E402
 
 MODULO = "openmicroscopy.org/omero/dimension/modulo"
 
@@ -87,6 +90,65 @@ def test_angles_and_wavelengths(tmp_path: Path, pixels: Any) -> None:
         assert array.coords["wavelength"].values.tolist() == [500, 510]
         expected = pixels.transpose(4, 3, 2, 0, 1).reshape(6, 1, 2, 2, 2, 20, 30)
         np.testing.assert_array_equal(array.values, expected)
+
+
+def test_through_xarrays_engine(tmp_path: Path, pixels: Any) -> None:
+    path = annotated(tmp_path, pixels, LIFETIMES)
+    expected = pixels.transpose(4, 3, 2, 0, 1).reshape(2, 3, 2, 4, 20, 30)
+    options: dict[str, Any] = {"engine": BfbridgeBackend, "unfold": True}
+    with xr.open_dataset(path, **options) as dataset:
+        assert dict(dataset.sizes) == {"t": 2, "lifetime": 3, "c": 2, "z": 4, "y": 20, "x": 30}
+        part = dataset.image.sel(lifetime=150).isel(t=1, z=[2, 0])
+        np.testing.assert_array_equal(part.values, expected[1, 1][:, [2, 0]])
+        np.testing.assert_array_equal(dataset.image.values, expected)
+        copy = pickle.loads(pickle.dumps(dataset))
+    np.testing.assert_array_equal(copy.image.values, expected)
+    with xr.open_dataset(path, chunks={}, **options) as dataset:
+        assert dataset.image.chunks[:2] == ((1, 1), (1, 1, 1))
+        np.testing.assert_array_equal(dataset.image.compute().values, expected)
+    with xr.open_datatree(path, **options) as tree:
+        assert tree["series_0/level_0/image"].dims == ("t", "lifetime", "c", "z", "y", "x")
+    with pytest.raises(BadArgument, match="unfold='both'"):
+        xr.open_dataset(path, engine=BfbridgeBackend, unfold="both")
+
+
+def test_through_aicsimage(tmp_path: Path, pixels: Any) -> None:
+    with AICSImage(annotated(tmp_path, pixels, LIFETIMES), unfold=True) as image:
+        expected = pixels.transpose(4, 3, 2, 0, 1).reshape(2, 3, 2, 4, 20, 30)
+        assert image.dims.order == "THCZYX"
+        assert image.dims.H == 3
+        assert image.shape == image.resolution_level_dims[0] == expected.shape
+        np.testing.assert_array_equal(image.data, expected)
+        np.testing.assert_array_equal(
+            image.get_image_data("HZYX", T=1, C=1, Z=slice(1, 3)), expected[1, :, 1, 1:3]
+        )
+        lazy = image.get_image_dask_data("XHY", T=1, Z=2, H=[2, 0])
+        np.testing.assert_array_equal(lazy.compute(), expected[1, [2, 0], 0, 2].transpose(2, 0, 1))
+        array = image.xarray_dask_data
+        assert array.dims == tuple("THCZYX")
+        assert array.coords["H"].values.tolist() == [100, 150, 200]
+        assert array.coords["H"].attrs == {"units": "ps"}
+        assert image.get_xarray_dask_stack().shape == (1, *expected.shape)
+        with pytest.raises(BadArgument, match="axes are M, T, C, Z, Y, X, H and S"):
+            image.get_image_data("PZYX")
+    chunked = AICSImage(tmp_path / "folded.ome.tif", unfold=True, chunk_dims="HYX")
+    assert chunked.dask_data.chunksize == (1, 3, 1, 1, 20, 30)
+    chunked.close()
+    with AICSImage(tmp_path / "folded.ome.tif") as image:
+        assert image.dims.order == "TCZYX"
+
+
+def test_channels_that_contain_wavelengths(tmp_path: Path, pixels: Any) -> None:
+    with AICSImage(annotated(tmp_path, pixels, ANGLES), unfold=True) as image:
+        assert image.dims.order == "TCEZAYX"
+        assert len(image.channel_names) == 1
+        array = image.xarray_data
+        assert array.coords["E"].values.tolist() == [500, 510]
+        assert array.coords["A"].values.tolist() == ["left", "right"]
+        assert array.coords["C"].values.tolist() == image.channel_names
+        # Views of a mosaic are put together with their stored axes.
+        with pytest.raises(BadArgument, match="unfold=True is not possible with mosaic='stitch'"):
+            AICSImage(tmp_path / "folded.ome.tif", unfold=True, mosaic="stitch")
 
 
 def test_an_image_without_folded_axes(tmp_path: Path, pixels: Any) -> None:

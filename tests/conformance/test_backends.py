@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import rasterio
 
 from bfbridge.testing import BackendSuite
 from bfbridge_bioformats import BioFormatsReader, BioFormatsWriter
 from bfbridge_czi import CziReader
+from bfbridge_geotiff import GeoReader
 from bfbridge_lif import LifReader
 from bfbridge_nd2 import Nd2Reader
 from bfbridge_ometiff import OmeTiffReader, OmeTiffWriter
@@ -112,6 +114,20 @@ def _planes(
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray[Any, Any]]]:
     for place in np.ndindex(pixels.shape[:3]):
         yield place, pixels[place]
+
+
+class TestGeo(BackendSuite):
+    reader = GeoReader
+    suffix = ".tif"
+    shape = (1, 3, 1, 37, 53)
+
+    def write_sample(self, path: Path, pixels: np.ndarray[Any, Any]) -> None:
+        _, bands, _, height, width = pixels.shape
+        with rasterio.open(
+            path, "w", driver="GTiff", count=bands, height=height, width=width, dtype=pixels.dtype,
+            crs="EPSG:32633", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6), interleave="band",
+        ) as made:  # fmt: skip
+            made.write(pixels[0, :, 0])
 
 
 class TestPictures(BackendSuite):

@@ -12,7 +12,7 @@ import pytest
 from bfbridge import BioReader, convert, imwrite
 from bfbridge.cli.terminal.planned import plan_lines
 from bfbridge.convert import plan_conversion
-from bfbridge.errors import BatchFailed, MissingExtra
+from bfbridge.errors import BatchFailed, BfbridgeError, MissingExtra
 
 ACTIONS = {"convert": 0, "replace": 0, "compare": 0, "keep": 0, "fail": 0}
 
@@ -120,6 +120,57 @@ def test_copied_chunks_are_expected_to_keep_their_size(folder: Path, tmp_path: P
     (made,) = convert(folder / "a.ome.zarr", tmp_path / "b.ome.zarr").files[0].outputs
     assert made.images[0]["copied"]["levels"] == 1
     assert planned.outputs[0].expected_bytes == pytest.approx(made.file_bytes, rel=0.1)
+
+
+def test_options_of_a_table_and_levels_along_z_are_planned(tmp_path: Path) -> None:
+    for name in "ab":
+        imwrite(tmp_path / f"in/{name}.ome.tif", noisy(20, 300, 300), axes="ZYX")
+    table = [
+        {"source": "a.ome.tif", "dtype": "uint8", "scaling": "0:255"},
+        {"source": "b.ome.tif", "pixel_size": "1,1,1", "z": "0:18"},
+    ]
+    options: dict[str, Any] = {
+        "suffix": ".ome.zarr", "table": table, "downsample_z": "auto", "smallest": 64,
+    }  # fmt: skip
+    plan = plan_conversion(tmp_path / "in", tmp_path / "out", **options)
+    done = convert(tmp_path / "in", tmp_path / "out", **options)
+    made = [record.outputs[0] for record in done.files]
+    for planned, new in zip(plan.files, made, strict=True):
+        (guess,) = planned.outputs
+        assert [image["dtype"] for image in guess.images] == [i["dtype"] for i in new.images]
+        assert [image["shape"] for image in guess.images] == [i["shape"] for i in new.images]
+        assert guess.expected_bytes == pytest.approx(new.file_bytes, rel=0.15)
+    wanted = [20 * 300 * 300, 2 * 18 * 300 * 300]
+    assert [planned.outputs[0].pixel_bytes for planned in plan.files] == wanted
+    again = plan_conversion(tmp_path / "in", tmp_path / "out", resume=True, **options)
+    assert again.counts == ACTIONS | {"keep": 2}
+    checked = plan_conversion(
+        tmp_path / "in", tmp_path / "out", resume=True, verify=True, **options
+    )
+    assert checked.counts == ACTIONS | {"compare": 2}
+    single = tmp_path / "in/a.ome.tif"
+    plan = plan_conversion(single, tmp_path / "a.ome.zarr", table=table[:1])
+    assert plan.files[0].outputs[0].images[0]["dtype"] == "uint8"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"downsample_z": 2},
+        {"channel_names": "x,y,z"},
+        {"fill_value": 1 << 20},
+        {"name": ["x", "y"]},
+    ],
+)
+def test_options_that_do_not_fit_are_errors_of_the_plan(
+    folder: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    imwrite(tmp_path / "z.ome.tif", noisy(3, 40, 50), axes="ZYX")
+    target = tmp_path / "b.ome.tif"
+    (planned,) = plan_conversion(tmp_path / "z.ome.tif", target, pyramid=1, **options).files
+    with pytest.raises(BfbridgeError) as failure:
+        convert(tmp_path / "z.ome.tif", target, pyramid=1, **options)
+    assert (planned.action, planned.error) == ("fail", str(failure.value))
 
 
 def test_a_source_without_its_backend_is_in_the_plan(

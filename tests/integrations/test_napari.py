@@ -16,7 +16,8 @@ from bfbridge.integrations.napari import (
     write_labels,
     write_layers,
 )
-from bfbridge.registry import PICTURE_SUFFIXES, find
+from bfbridge.registry import find
+from bfbridge.storage.signatures import PICTURE_SUFFIXES
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 
 PIXELS = distinct((2, 3, 4, 37, 53))

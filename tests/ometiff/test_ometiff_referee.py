@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -21,6 +20,7 @@ from tests.support.tiffs import (
     numbered,
     ome_xml,
     open_ours,
+    packed_row,
     page,
     saved,
     write_rgb_jpeg,
@@ -165,7 +165,7 @@ def test_jpeg(tmp_path, subsampling, space):
 def test_packed_samples(tmp_path, bits, inverted, order):
     rng = np.random.default_rng(bits)
     array = rng.integers(0, 1 << bits, (1, 1, 1, 12, 21)).astype("u1" if bits < 8 else "u2")
-    rows = [imagecodecs.packints_encode(np.ascontiguousarray(row), bits) for row in array[0, 0, 0]]
+    rows = [packed_row(row, bits) for row in array[0, 0, 0]]
     file = page(
         21,
         12,

@@ -152,7 +152,9 @@ def valid(path: Path) -> None:
 
 
 @pytest.mark.slow(ci=True)
-@pytest.mark.parametrize("compression", ["blosc-zstd", "blosc-lz4", "zstd", "none", ("zstd", 5)])
+@pytest.mark.parametrize(
+    "compression", ["blosc-zstd", "blosc-lz4", "zstd", "none", "gzip", ("zstd", 5)]
+)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=LAYOUT_IDS)
 def test_pixels_agree_with_the_referees(
     tmp_path: Path, layout: dict[str, Any], compression: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import zarr
 
 from bfbridge import BioReader, BioWriter, convert, imwrite
+from bfbridge.curation import validate
 from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, Unsupported
 from tests.support.samples import distinct
 
@@ -70,3 +72,40 @@ def test_zipped_stores_are_not_changed(tmp_path: Path) -> None:
         BioWriter.create(tmp_path / "b.zarr.zip", shape=(4, 5), dtype="u1")
     with pytest.raises(Unsupported, match="written to disks only"):
         BioWriter("memory://b.zarr.zip", image=PIXELS[0, 0, 0])
+
+
+def test_ozx_follows_rfc_9(tmp_path: Path) -> None:
+    path = tmp_path / "a.ozx"
+    labels = (PIXELS[0, 0, 0] % 7).astype(np.uint8)
+    store = tmp_path / "a.ome.zarr"
+    imwrite(store, PIXELS, axes="TCZYX", chunks=32, pyramid=1)
+    with BioWriter(store, labels="cells", Z=1, T=1, dtype="uint8") as bw:
+        bw[:] = labels
+    convert(store, path, verify=True)
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        assert json.loads(archive.comment) == {
+            "ome": {"version": "0.5", "zipFile": {"centralDirectory": {"jsonFirst": True}}}
+        }
+        for info in archive.infolist():
+            assert info.compress_type == zipfile.ZIP_STORED
+            # Local headers of ZIP64 have an extra field with both sizes.
+            archive.fp.seek(info.header_offset + 26)
+            assert int.from_bytes(archive.fp.read(4)[2:], "little") >= 20
+    documents = [name for name in names if name.endswith("zarr.json")]
+    assert names[: len(documents)] == documents
+    assert documents[0] == "zarr.json"
+    depths = [name.count("/") for name in documents]
+    assert depths == sorted(depths)
+    with BioReader(path) as br:
+        np.testing.assert_array_equal(br.labels["cells"][:], labels)
+    assert validate(path, pixels=True).findings == ()
+
+
+def test_ozx_needs_a_zarr_json(tmp_path: Path) -> None:
+    with pytest.raises(BadArgument, match=r"a\.ozx: an \.ozx file .* version='0\.5'"):
+        imwrite(tmp_path / "a.ozx", PIXELS, axes="TCZYX", version="0.4")
+    assert list(tmp_path.iterdir()) == []
+    imwrite(tmp_path / "a.zarr.zip", PIXELS, axes="TCZYX", version="0.4")
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip") as archive:
+        assert archive.comment == b""

@@ -29,8 +29,11 @@ def rows() -> list[str]:
     return [line for line in NOTICE.read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
 
 
-def works() -> list[tuple[str, str, list[str]]]:
-    """Return (artifact, version, licences) of each work with Maven files in the pinned jar."""
+def works() -> list[tuple[str, str, list[str], str]]:
+    """Return each work with Maven files in the pinned jar.
+
+    The tuples are (artifact, version, licences, where the Maven file states the licence).
+    """
     try:
         jar = find_jar()
     except JarNotFound:
@@ -45,9 +48,12 @@ def works() -> list[tuple[str, str, list[str]]]:
                 continue
             text = archive.read(name).decode()
             version = re.search(r"^version=(\S+)", text, re.MULTILINE)[1]
-            root = ET.fromstring(archive.read(name.replace("properties", "xml")))
+            pom = archive.read(name.replace("properties", "xml"))
+            root = ET.fromstring(pom)
             licences = [each.text for each in root.iterfind("{*}licenses/{*}license/{*}name")]
-            found.append((name.split("/")[-2], version, licences))
+            header = b"www.apache.org/licenses/LICENSE-2.0" in pom.partition(b"<project")[0]
+            where = "Maven file" if licences else "Maven file header" if header else "no"
+            found.append((name.split("/")[-2], version, licences, where))
     return found
 
 
@@ -55,9 +61,13 @@ def test_every_work_in_the_jar_is_listed_with_its_version_and_licence():
     table = rows()
     found = works()
     assert len(found) == 46
-    for artifact, version, licences in found:
+    for artifact, version, licences, where in found:
         of_version = [row for row in table if version in re.split(r"[ ,|]+", row)]
         assert of_version, f"{artifact} {version} is not in NOTICE.md"
         for licence in licences:
             (name,) = [SPDX[each] for each in SPDX if each in licence]
             assert any(name in row for row in of_version), f"{artifact} {version}: {licence}"
+        stated = [re.split("[;,]", row.split("|")[4])[0].strip() for row in of_version]
+        assert where in stated, f"{artifact} {version}: {where}"
+        if where == "Maven file header":
+            assert any("Apache-2.0" in row for row in of_version), artifact

@@ -29,6 +29,12 @@ class Page:
     tiled: bool = False
 
 
+def packed_row(row: np.ndarray, bits: int) -> bytes:
+    """Samples of a row as integers of `bits` bits, highest bit first, padded to whole bytes."""
+    places = np.arange(bits - 1, -1, -1)
+    return np.packbits((row.reshape(-1, 1).astype(np.int64) >> places & 1).ravel()).tobytes()
+
+
 def page(
     width: int,
     length: int,

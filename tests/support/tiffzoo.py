@@ -12,7 +12,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from tests.support.tiffs import Page, build, ome_document, ome_image, page
+from tests.support.tiffs import Page, build, ome_document, ome_image, packed_row, page
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -150,10 +150,7 @@ def _more_tags(
 def _row_bytes(rows: Array, how: Storage) -> bytes:
     """Rows of a segment, shape (Y, X, samples), as a byte stream."""
     if how.bits != rows.dtype.itemsize * 8:
-        return b"".join(
-            imagecodecs.packints_encode(np.ascontiguousarray(row).reshape(-1), how.bits)
-            for row in rows
-        )
+        return b"".join(packed_row(row, how.bits) for row in rows)
     if how.predictor == 2:
         rows = imagecodecs.delta_encode(np.ascontiguousarray(rows), axis=1)
     elif how.predictor == 3:

@@ -38,8 +38,13 @@ class Web:
 
 
 @contextmanager
-def serve(folder: Path, token: str | None = None, *, lists: bool = False) -> Iterator[Web]:
-    """Serve a folder at a free port of this machine, with pages of links to files or without."""
+def serve(
+    folder: Path, token: str | None = None, *, lists: bool = False, hidden: str | None = None
+) -> Iterator[Web]:
+    """Serve a folder at a free port of this machine, with pages of links to files or without.
+
+    Nobody may list the folder `hidden`.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -57,6 +62,8 @@ def serve(folder: Path, token: str | None = None, *, lists: bool = False) -> Ite
             path = folder / unquote(self.path).lstrip("/")
             if web.token is not None and self.headers.get("X-Token") != web.token:
                 self._status(401)
+            elif hidden is not None and path == folder / hidden:
+                self._status(403)
             elif (content := _content(path, lists)) is None:
                 self._status(404)
             else:

@@ -17,7 +17,7 @@ import pytest
 
 from bfbridge import BioReader
 from bfbridge.aics import AICSImage
-from bfbridge.backend import OpenOptions, Region
+from bfbridge.backend import OpenOptions, Placement, Region
 from bfbridge.errors import BadArgument, Closed, ReadFailed, UnreadableFile, Unsupported
 from bfbridge.patches import ImageStack
 from bfbridge.storage.source import as_source
@@ -465,6 +465,11 @@ def test_scenes_lie_where_their_tiles_are(tmp_path: Path) -> None:
     assert ImageStack.get_bounding_rectangles(path) == {
         0: (145, -3, 122, 122), 1: (0, 213, 64, 64), 2: (293, 277, 122, 64),
     }  # fmt: skip
+    with BioReader(path) as br:
+        for number, (x, y, w, h) in ImageStack.get_bounding_rectangles(br).items():
+            view = br.series[number]
+            assert view.placement == Placement(number, y, x)
+            assert (view.sizes["X"], view.sizes["Y"]) == (w, h)
 
 
 def test_aicsimageio_reads_tiles_scene_by_scene(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def server(folder: Path) -> Iterator[Live]:
 def test_the_plate_map(page: Page, server: Live) -> None:
     page.go(f"{server.url}/view/plate.ome.zarr")
     page.settled()
-    page.run("bfbridge.browser.hidden = false")
+    page.run("bfbridge.browse(true)")
     cells = page.run("""[...document.querySelectorAll('.plate tbody tr')].map((row) =>
         [...row.querySelectorAll('td')].map((c) => c.querySelector('button')?.ariaLabel ?? ''))""")
     assert cells == [["Well A1", "", "Well A3"], ["", "Well B2", ""]]
@@ -88,7 +88,7 @@ def test_the_plate_map(page: Page, server: Live) -> None:
 def test_the_plate_map_has_thumbnails(page: Page, server: Live) -> None:
     page.go(f"{server.url}/view/plate.ome.zarr")
     page.settled()
-    page.run("bfbridge.browser.hidden = false")
+    page.run("bfbridge.browse(true)")
     page.until("""((all) => all.length === 3 && all.every((i) => i.complete && i.naturalWidth))(
         [...document.querySelectorAll('.plate img')])""")
 

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("aiohttp")
 pytest.importorskip("cmap")
 
+from bfbridge.viewer.assets import MODULES, PARTS
 from bfbridge.viewer.page import add_viewer
 from tests.support.chromium import Page
 from tests.support.liveserver import Live, live
@@ -39,6 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = np.full(labels.shape, 100, np.uint16)
     image[..., ::2, :] = 200
     write_ome_zarr(made / "cells.ome.zarr", [image], (1, 1, 1, 256, 256), labels=labels)
+    coarse = np.ascontiguousarray(labels[..., ::2, ::2])
+    write_ome_zarr(made / "coarse.ome.zarr", [image], (1, 1, 1, 256, 256), labels=coarse)
     (made / "broken.ome.tif").write_bytes(b"II*\0" + b"\xff" * 100)
     return made
 
@@ -63,6 +66,22 @@ def raw_requests(page: Page) -> list[str]:
 def test_no_request_leaves_this_machine_and_nothing_violates_the_policy(viewed: Page) -> None:
     assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in viewed.requests)
     assert viewed.errors == []
+
+
+def test_a_plain_image_loads_little(page: Page, folder: Path) -> None:
+    with live(folder / "stack.ome.tif", extend=add_viewer) as server:
+        page.go(f"{server.url}/view/stack.ome.tif")
+        page.settled()
+        page.page.wait_for_timeout(500)
+        loaded = page.run("""() => Object.fromEntries(performance.getEntriesByType('resource')
+            .filter((r) => r.name.endsWith('.js'))
+            .map((r) => [r.name.split('/').pop(), r.decodedBodySize]))""")
+        assert set(loaded) == {f"{name}.js" for name in (*MODULES, "page")}
+        assert 0 < sum(loaded.values()) < 80_000
+        # The rest is there when it is used.
+        root = f"{server.url}/static"
+        for name in PARTS:
+            assert page.run(f"import('{root}/{name}.js').then((m) => Object.keys(m).length)") > 0
 
 
 def test_contrast_needs_no_request(viewed: Page) -> None:
@@ -149,7 +168,7 @@ def test_keys_alone(viewed: Page) -> None:
     keyboard.press(".")
     assert viewed.run("bfbridge.viewer.state.t") == 1
     keyboard.press("?")
-    assert viewed.page.locator("dialog.help").is_visible()
+    viewed.page.locator("dialog.help").wait_for()
     keyboard.press("Escape")
     # Every control is reached by Tab and says what it is.
     names = viewed.run("""[...document.querySelectorAll('button, input, select, [tabindex]')]
@@ -207,6 +226,38 @@ def test_a_fling_wastes_little(viewed: Page, server: Live) -> None:
     sent = after["sent"] - before["sent"]
     assert after["aborted"] - before["aborted"] <= max(1, 0.05 * sent)
     assert after["failed"] == 0
+    assert viewed.run("bfbridge.viewer.sharp")
+
+
+def test_glides_that_are_stopped_abandon_no_requests(viewed: Page) -> None:
+    viewed.look(100, 450, 12)
+    before = viewed.run("bfbridge.viewer.loader.counts")
+    stopped, ended = viewed.run("""() => {
+      const v = bfbridge.viewer, {counts} = v.loader, {now} = performance;
+      let clock = performance.now();
+      performance.now = () => clock;
+      const glide = () => v.glideTo({...v.view, x: v.view.x + 230}, 900);
+      const wait = (ms) => {
+        for (const end = clock + ms; clock < end; clock += 20) v.draw();
+      };
+      const first = counts.sent;
+      for (let i = 0; i < 4; i++) {
+        v.stirred = clock;
+        glide();
+        wait(200);
+        v.stop();
+      }
+      const stopped = counts.sent - first;
+      glide();
+      wait(1000);
+      performance.now = now;
+      return [stopped, counts.sent - first];
+    }""")
+    viewed.settled()
+    after = viewed.run("bfbridge.viewer.loader.counts")
+    assert after["aborted"] == before["aborted"]
+    assert stopped == 0
+    assert ended > 0
     assert viewed.run("bfbridge.viewer.sharp")
 
 
@@ -284,11 +335,22 @@ def test_labels_above_an_image(page: Page, server: Live) -> None:
     assert "label 5" in page.page.inner_text(".status")
 
 
+def test_labels_of_a_lower_resolution(page: Page, server: Live) -> None:
+    page.go(f"{server.url}/view/coarse.ome.zarr")
+    page.settled()
+    page.run("bfbridge.viewer.setOverlay({series: 1, opacity: 0.5, picked: 0})")
+    page.settled()
+    page.until("bfbridge.viewer.mask.idAt(100, 140) === 5")
+    assert page.run("bfbridge.viewer.mask.idAt(400, 250)") == 300
+    assert page.run("bfbridge.viewer.mask.idAt(30, 30)") == 0
+
+
 def test_measuring(viewed: Page) -> None:
     viewed.look(700, 450, 1)
     box = viewed.page.locator(".stage").bounding_box()
     assert box is not None
     viewed.page.get_by_role("button", name="Measure a length (M)").click()
+    viewed.until("bfbridge.viewer.tool")
     viewed.page.mouse.move(box["x"] + 100, box["y"] + 100)
     viewed.page.mouse.down()
     viewed.page.mouse.move(box["x"] + 260, box["y"] + 220)
@@ -296,6 +358,7 @@ def test_measuring(viewed: Page) -> None:
     # 160 and 120 pixels of 0.25 µm.
     assert viewed.run("bfbridge.viewer.shapes[0].text") == "50 µm"
     viewed.page.get_by_role("button", name="Measure an area (P)").click()
+    viewed.until("bfbridge.viewer.tool?.area")
     for x, y in ((50, 50), (250, 50), (250, 150), (50, 150)):
         viewed.page.mouse.click(box["x"] + x, box["y"] + y)
         viewed.page.wait_for_timeout(350)
@@ -310,7 +373,6 @@ def test_metadata_and_files(viewed: Page) -> None:
     viewed.until("document.querySelector('dialog.metadata td')?.textContent.includes('0.25')")
     viewed.page.get_by_role("button", name="close").click()
     viewed.page.get_by_role("button", name="Files and images").click()
-    viewed.run("bfbridge.browser.hidden = false")
     viewed.page.get_by_role("button", name="cells.ome.zarr").click()
     viewed.until("bfbridge.viewer.file === 'cells.ome.zarr'")
     viewed.settled()

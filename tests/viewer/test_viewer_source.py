@@ -12,16 +12,31 @@ import pytest
 
 pytest.importorskip("cmap")
 
-from bfbridge.viewer.assets import MODULES, PALETTES, palettes, static_file
+from bfbridge.viewer.assets import MODULES, PALETTES, PARTS, palettes, static_file
 
 STATIC = files("bfbridge.viewer").joinpath("static")
 NAMES = sorted(entry.name for entry in STATIC.iterdir())
 
 
+def served(name: str) -> str:
+    content = static_file(f"{name}.js")
+    assert content is not None
+    return content.decode()
+
+
 def test_it_is_small() -> None:
+    shown = "".join(served(name) for name in (*MODULES, "page"))
+    assert len(shown.encode()) < 80_000
     whole = b"".join(STATIC.joinpath(name).read_bytes() for name in NAMES)
-    # What is sent: the server compresses it once.
     assert len(gzip.compress(whole, 9)) < 50_000
+
+
+def test_comments_are_left_out() -> None:
+    for name in (*MODULES, *PARTS, "page", "widget"):
+        source = STATIC.joinpath(f"{name}.js").read_text("utf-8")
+        assert not re.search(r"/\*\*|^ *//", served(name), re.MULTILINE)
+        # The numbers of lines in a browser's console are those of the file.
+        assert served(name).count("\n") == source.count("\n")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,12 +46,23 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
 
 
 def test_every_module_is_listed_after_those_it_imports() -> None:
-    assert {f"{name}.js" for name in MODULES} | {"page.js", "widget.js", "view.css"} == set(NAMES)
+    listed = (*MODULES, *PARTS)
+    others = {"page.js", "widget.js", "types.js", "view.css"}
+    assert {f"{name}.js" for name in listed} | others == set(NAMES)
     known: set[str] = set()
-    for name in MODULES:
-        text = (static_file(f"{name}.js") or b"").decode()
-        assert set(re.findall(r"^import .* from '\./(\w+)\.js';", text, re.MULTILINE)) <= known
+    for name in listed:
+        imported = re.findall(r"^import .* from '\./(\w+)\.js';", served(name), re.MULTILINE)
+        assert set(imported) <= known
         known.add(name)
+
+
+def test_parts_are_imported_when_they_are_used() -> None:
+    later = {
+        part
+        for name in (*MODULES, *PARTS, "page")
+        for part in re.findall(r"\bimport\('\./(\w+)\.js'\)", served(name))
+    }
+    assert later == set(PARTS)
 
 
 def test_palettes() -> None:

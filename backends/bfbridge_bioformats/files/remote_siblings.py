@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
-from bfbridge.errors import BfbridgeError, UnreadableFile
+from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
 from bfbridge.storage.source import Source
 from bfbridge.storage.url_chain import UrlChain
 
@@ -18,6 +18,7 @@ __all__ = ["MOST_SIBLINGS", "remote_siblings"]
 log = logging.getLogger("bfbridge")
 
 MOST_SIBLINGS: Final = 1000
+_MOST_IN_SET: Final = 20_000
 # Companions by suffix, for servers that do not list.
 _PARTNERS: Final = {
     ".ics": ".ids", ".ids": ".ics", ".hdr": ".img", ".img": ".hdr", ".nhdr": ".raw",
@@ -46,6 +47,8 @@ def remote_siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple
     ------
     UnreadableFile
         The format consists of several files, and the server does not list the folder.
+    LimitExceeded
+        The format consists of several files, and there are too many beside this one.
     """
     names = [name.replace("\\", "/") for name in companions]
     stem, suffix = posixpath.splitext(source.filename)
@@ -59,10 +62,9 @@ def remote_siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple
         yield from _known(source, names)
         return
     try:
-        found = _listed(source, "")
-        if is_set and source.filename not in found:
-            raise FileNotFoundError("the list does not contain the file itself")
-    except (OSError, NotImplementedError, ValueError) as error:
+        found = _files_of(source, suffix, is_set=is_set)
+    # fsspec's file systems raise errors of their own libraries.
+    except Exception as error:
         log.debug("%s: its folder cannot be listed: %s", source.name, error)
         if is_set:
             raise UnreadableFile(
@@ -71,14 +73,30 @@ def remote_siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple
             ) from error
         yield from _known(source, names)
         return
-    within = _FOLDERS.get(suffix.lower())
-    if within is not None:
-        folder = within.format(stem=stem, name=source.filename)
-        with contextlib.suppress(FileNotFoundError):
-            found += _below(source, folder)
-    for name in found[:MOST_SIBLINGS]:
+    if is_set and len(found) > _MOST_IN_SET:
+        raise LimitExceeded(
+            f"{source.name}: {suffix} files belong to a set of files, and there are {len(found)} "
+            f"files beside it; at most {_MOST_IN_SET} are read from a URL. Download the folder."
+        )
+    for name in found if is_set else found[:MOST_SIBLINGS]:
         if name != source.filename:
             yield source.sibling(name), name
+
+
+def _files_of(source: Source, suffix: str, *, is_set: bool) -> list[str]:
+    """Return the files beside a file and those in the folder of its data, by listing."""
+    entries = _entries(source, "")
+    if is_set and source.filename not in entries:
+        raise FileNotFoundError("the list does not contain the file itself")
+    found = [name for name, is_folder in entries.items() if not is_folder]
+    pattern = _FOLDERS.get(suffix.lower())
+    if pattern is None:
+        return found
+    folder = pattern.format(stem=source.filename.removesuffix(suffix), name=source.filename)
+    # A VSI may have all images in itself; `cellsens.check_all_stacks` finds out.
+    if folder in entries or suffix.lower() != ".vsi":
+        found += _below(source, folder)
+    return [name for name in found if name != folder]
 
 
 def _known(source: Source, names: Sequence[str]) -> Iterator[tuple[Source, str]]:
@@ -94,15 +112,11 @@ def _below(source: Source, folder: str) -> list[str]:
     """Names of all files below a folder."""
     found: list[str] = []
     waiting = [folder]
-    while waiting and len(found) < MOST_SIBLINGS:
+    while waiting and len(found) <= _MOST_IN_SET:
         inner = waiting.pop()
         for name, is_folder in _entries(source, inner).items():
             (waiting if is_folder else found).append(f"{inner}/{name}")
     return found
-
-
-def _listed(source: Source, folder: str) -> list[str]:
-    return [name for name, is_folder in _entries(source, folder).items() if not is_folder]
 
 
 def _entries(source: Source, folder: str) -> dict[str, bool]:

@@ -48,7 +48,8 @@ def open_failure(error: BaseException, source: Source) -> BfbridgeError:
         )
     if "loci.formats.UnknownFormatException" in kinds:
         return UnknownFormat(
-            f"{name}: Bio-Formats knows no format that this file could be.{_alone(source)}"
+            f"{name}: Bio-Formats knows no format that this file could be."
+            f"{_alone(source)}{_part_of_plate(source)}"
         )
     if "loci.formats.UnsupportedCompressionException" in kinds:
         return Unsupported(f"{name}: Bio-Formats cannot decode its compression ({cause})")
@@ -68,6 +69,13 @@ def open_failure(error: BaseException, source: Source) -> BfbridgeError:
         f"{name}: Bio-Formats recognises the format but cannot open the file: {cause}. "
         f"It is damaged, cut short, or a variant that is not supported.{_alone(source)}"
     )
+
+
+def _part_of_plate(source: Source) -> str:
+    """Return a hint for files that CV7000Reader reads only through another file."""
+    if source.filename.lower().endswith((".mlf", ".mrf", ".mes", ".wpp")):
+        return " If it is part of a Yokogawa plate, open the .wpi file in its folder."
+    return ""
 
 
 def _alone(source: Source) -> str:

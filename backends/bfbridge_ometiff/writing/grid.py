@@ -91,12 +91,20 @@ class SegmentGrid:
         axes = tuple("TCZ".index(axis) for axis in reversed(self._order[2:]))
         yield from numbers.transpose(axes).ravel().tolist()
 
-    def tags(
-        self, encoding: Encoding | Copied, size: PixelSize, plane: int, *, big: bool
-    ) -> list[TagValue]:
-        """Return the directory entries of one plane."""
-        length, width = self.shape[3:]
+    def place_tags(self, plane: int, *, big: bool) -> list[TagValue]:
+        """Return the directory entries of one plane for the places of its segments."""
         part = slice(plane * self.segments, (plane + 1) * self.segments)
+        offsets, sizes = Tag.StripOffsets, Tag.StripByteCounts
+        if self.tiled:
+            offsets, sizes = Tag.TileOffsets, Tag.TileByteCounts
+        return [
+            TagValue.offsets(offsets, self.offsets[part], big=big),
+            TagValue.offsets(sizes, self.counts[part], big=False),
+        ]
+
+    def shared_tags(self, encoding: Encoding | Copied, size: PixelSize) -> list[TagValue]:
+        """Return the directory entries that all planes share: all but `place_tags`."""
+        length, width = self.shape[3:]
         samples = self._samples
         bits = encoding.dtype.itemsize * 8
         tags = [
@@ -130,11 +138,6 @@ class SegmentGrid:
             ]
         else:
             tags.append(TagValue.long(Tag.RowsPerStrip, min(self._chunk[3], length)))
-        offsets, sizes = Tag.StripOffsets, Tag.StripByteCounts
-        if self.tiled:
-            offsets, sizes = Tag.TileOffsets, Tag.TileByteCounts
-        tags.append(TagValue.offsets(offsets, self.offsets[part], big=big))
-        tags.append(TagValue.offsets(sizes, self.counts[part], big=False))
         return tags
 
     def _resolution(self, size: PixelSize) -> list[TagValue]:

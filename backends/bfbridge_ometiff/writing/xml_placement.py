@@ -36,7 +36,8 @@ def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
         raise BadArgument(
             f"the metadata describes {len(ome.images)} images, but {len(specs)} are written."
         )
-    document = ome.model_copy(deep=True)
+    # Only what is changed below is copied: a document may have many planes and annotations.
+    document = ome.model_copy(update={"images": [_copied(image) for image in ome.images]})
     document.uuid = f"urn:uuid:{uuid.uuid4()}"
     document.binary_only = None
     if document.creator is None:
@@ -61,6 +62,12 @@ def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
     _make_unique([c for image in document.images for c in image.pixels.channels], "Channel")
     # Some readers recognise OME-XML by its first five characters.
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml_from_model(document)}'
+
+
+def _copied(image: Any) -> Any:
+    channels = [channel.model_copy() for channel in image.pixels.channels]
+    pixels = image.pixels.model_copy(update={"channels": channels})
+    return image.model_copy(update={"pixels": pixels})
 
 
 def _fit_channels(pixels: Any, wanted: int, samples: int) -> None:

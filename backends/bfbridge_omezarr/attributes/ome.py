@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count, product
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.backend import Extras
-from bfbridge.ome.extras import attach_extras
+from bfbridge.backend import Extras, Quantity
+from bfbridge.ome.extras import attach_extras, convert_unit
+from bfbridge.ome.metadata import physical_size
 from bfbridge.ome.model import model_from_xml
 from bfbridge.ome.pixel_types import pixel_type_of
+from bfbridge.ome.planes import first_position, measured_time_step
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
     from ome_types.model import Plane as OmePlane
     from ome_types.model import Plate
 
-    from bfbridge.backend import Channel, Image, Quantity
+    from bfbridge.backend import Channel, Image
     from bfbridge_omezarr.hierarchy.layout import PlateWells
 
 __all__ = ["make_ome"]
@@ -68,7 +72,7 @@ def make_ome(
         else _image(i, image, all_extras[i].origin, every_plane=planes[i] <= most)
         for i, image in enumerate(images)
     ]
-    attach_extras(document, all_extras)
+    attach_extras(document, list(map(_without_known, document.images, all_extras)))
     if plate is not None and not document.plates:
         document.plates = [_plate(plate, [image.id for image in document.images])]
     return document
@@ -150,7 +154,9 @@ def _agreeing(element: OmeImageModel, image: Image) -> OmeImageModel:
         element.name = image.name
     for axis in "xyz":
         _set_quantity(pixels, f"physical_size_{axis}", getattr(image.pixel_size, axis))
-    _set_quantity(pixels, "time_increment", image.time_step)
+    measured = None if pixels.time_increment else measured_time_step(pixels)
+    if measured is None or not _is_equal(measured, image.time_step):
+        _set_quantity(pixels, "time_increment", image.time_step)
     if all((channel.samples_per_pixel or 1) == 1 for channel in pixels.channels):
         for number in range(len(pixels.channels), len(image.channels)):
             pixels.channels.append(
@@ -165,6 +171,28 @@ def _agreeing(element: OmeImageModel, image: Image) -> OmeImageModel:
             ):
                 channel.color = _color(record.color)
     return element
+
+
+def _is_equal(first: Quantity, second: Quantity | None) -> bool:
+    value = None if second is None else convert_unit(second, first.unit)
+    return value is not None and math.isclose(value, first.value, rel_tol=1e-9)
+
+
+def _without_known(element: OmeImageModel, extras: Extras) -> Extras:
+    """Return extras without the position if it is that of the image's planes."""
+    known = first_position(element.pixels)
+    for axis, place in extras.origin.items():
+        if axis == "t" and not place.value:
+            continue
+        stored = known.get(axis, Quantity(0.0, place.unit))
+        value = convert_unit(stored, place.unit)
+        if value is None and stored.unit == "pixel":
+            size = physical_size(element.pixels, axis)
+            value = None if size is None else convert_unit(size, place.unit)
+            value = None if value is None else value * stored.value
+        if not math.isclose(value or 0.0, place.value, rel_tol=1e-9, abs_tol=1e-12):
+            return extras
+    return replace(extras, origin={})
 
 
 def _set_quantity(pixels: Any, name: str, quantity: Quantity | None) -> None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.chunk_grid import chunk_parts
+from bfbridge.chunk_grid import ChunkPart, chunk_parts
 from bfbridge.errors import BfbridgeError, LimitExceeded, OutOfMemory, ReadFailed
 from bfbridge_omezarr.chunked.codecs import CodecError, decode_part
 from bfbridge_omezarr.chunked.indexes import ShardIndexes
 from bfbridge_omezarr.hierarchy.store import Buffer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -95,9 +95,7 @@ class ZarrArrayReader:
             A chunk declares more memory than the limits allow.
         """
         info = self._info
-        for index, inside, target in chunk_parts(start, stop, info.chunks):
-            key = info.outer_key(index)
-            stored = self._read_stored(key, index)
+        for (index, inside, target), key, stored in self._stored_parts(start, stop):
             if stored is None:
                 out[target] = info.fill
                 continue
@@ -110,6 +108,28 @@ class ZarrArrayReader:
                     self._copy(flat, inside, part)
             except (CodecError, LimitExceeded, MemoryError) as error:
                 raise self._failure(error, key, index) from error
+
+    def _stored_parts(
+        self, start: Sequence[int], stop: Sequence[int]
+    ) -> Iterator[tuple[ChunkPart, str, bytes | memoryview | None]]:
+        """Yield the part of a box in each chunk, with the chunk's key and stored bytes.
+
+        The bytes are valid until the next part. Chunks of a shard come in the order of the file.
+        """
+        info = self._info
+        parts = chunk_parts(start, stop, info.chunks)
+        if self._indexes is None:
+            for part in parts:
+                key = info.outer_key(part[0])
+                yield part, key, self._read_stored(key, part[0])
+            return
+        shards: dict[str, dict[tuple[int, ...], ChunkPart]] = {}
+        for part in parts:
+            shards.setdefault(info.outer_key(part[0]), {})[part[0]] = part
+        for key, wanted in shards.items():
+            found = self._indexes.read_many(key, list(wanted), self._workspace.stored)
+            for index, stored in found:
+                yield wanted[index], key, stored
 
     def stored(self, index: tuple[int, ...]) -> bytes | None:
         """Return the stored bytes of a chunk, or None for a chunk that is not stored.

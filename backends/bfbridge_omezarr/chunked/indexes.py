@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from operator import mod
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,6 +22,8 @@ from bfbridge_omezarr.chunked.codecs import crc32c
 from bfbridge_omezarr.hierarchy.store import Buffer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from bfbridge_omezarr.chunked.array_metadata import ShardInfo
@@ -31,7 +34,10 @@ __all__ = ["ShardIndexes"]
 MIB: Final = 1 << 20
 _KEPT_INDEXES: Final = 16 * MIB
 _KEPT_STAMPS: Final = 65_536
-_ABSENT: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_ABSENT: Final = 0xFFFF_FFFF_FFFF_FFFF
+# Chunks of a shard are read together up to this size, and if the gap between them is not larger.
+_RUN: Final = 4 * MIB
+_GAP: Final = 4096
 _MISSING_SECONDS: Final = 5.0
 """Seconds for which a missing shard or chunk is not requested again from a server."""
 
@@ -102,21 +108,55 @@ class ShardIndexes:
         FileChanged
             It was replaced since its index was first read.
         """
+        ((_, stored),) = self.read_many(key, [index], buffer)
+        return stored
+
+    def read_many(
+        self, key: str, indices: Sequence[tuple[int, ...]], buffer: Buffer
+    ) -> Iterator[tuple[tuple[int, ...], memoryview | bytes | None]]:
+        """Yield each of several chunks of one shard with its stored bytes, as `read` returns them.
+
+        Chunks that are not stored come first, the others in the order of the file. Neighbours are
+        read together.
+        """
         known = self._index(key)
         if known.table is None:
-            return None
-        offset, length = known.table[
-            tuple(i % n for i, n in zip(index, self._shard.grid, strict=True))
-        ]
-        if offset == _ABSENT and length == _ABSENT:
-            self._check_absent(key, known)
-            return None
-        begin, count = int(offset), int(length)
-        where = f"{self._store.label(key)}: the chunk at grid position {index}"
-        if count > self._most or begin > 1 << 62:
-            raise ReadFailed(
-                f"{where} should have {count:,} bytes at {begin:,}; the shard's index is damaged."
-            )
+            yield from ((index, None) for index in indices)
+            return
+        places = []
+        for index in indices:
+            inner = tuple(map(mod, index, self._shard.grid))
+            begin, count = known.table[inner].tolist()
+            if begin == count == _ABSENT:
+                self._check_absent(key, known)
+                yield index, None
+                continue
+            if count > self._most or begin > 1 << 62:
+                raise ReadFailed(
+                    f"{self._where(key, index)} should have {count:,} bytes at {begin:,}; the "
+                    "shard's index is damaged."
+                )
+            places.append((begin, count, index))
+        places.sort()
+        for run in _runs(places):
+            origin, (begin, count, _) = run[0][0], run[-1]
+            data = memoryview(self._read(key, known, origin, begin + count - origin, buffer))
+            for begin, count, index in run:
+                stored = data[begin - origin : begin - origin + count]
+                if len(stored) != count:
+                    raise ReadFailed(
+                        f"{self._where(key, index)} is cut off (its {count:,} bytes at {begin:,} "
+                        "are beyond the end of the shard)."
+                    )
+                yield index, stored
+
+    def _where(self, key: str, index: tuple[int, ...]) -> str:
+        return f"{self._store.label(key)}: the chunk at grid position {index}"
+
+    def _read(
+        self, key: str, known: _ShardIndex, begin: int, count: int, buffer: Buffer
+    ) -> bytes | memoryview:
+        """Return bytes of a shard, fewer at its end; raise an error if it was replaced."""
         found = self._store.read_stamped(key, begin, count, buffer)
         if found is None:
             raise self._changed(key)
@@ -126,12 +166,17 @@ class ShardIndexes:
             raise self._changed(key)
         if self._store.is_remote:
             known.checked = time.monotonic()
-        if len(found.data) != count:
-            raise ReadFailed(
-                f"{where} is cut off (its {count:,} bytes at {begin:,} are beyond the end of the "
-                "shard)."
-            )
         return found.data
+
+    def table(self, key: str) -> NDArray[np.uint64] | None:
+        """Return offset and length of each chunk of a shard; None if there is no such shard.
+
+        Raises
+        ------
+        ReadFailed
+            The index is damaged.
+        """
+        return self._fetch(key).table
 
     def _changed(self, key: str) -> FileChanged:
         return FileChanged(
@@ -205,3 +250,24 @@ class ShardIndexes:
                 )
         table = np.frombuffer(raw, "<u8").astype(np.uint64, copy=False)
         return _ShardIndex(found.stamp, table.reshape(*self._shard.grid, 2))
+
+
+_Place = tuple[int, int, tuple[int, ...]]
+
+
+def _runs(places: Sequence[_Place]) -> Iterator[Sequence[_Place]]:
+    """Group chunks (offset, length, index), sorted by offset, to be read together.
+
+    Chunks that overlap are read separately, because a decoder may change the bytes of its chunk.
+    """
+    run: list[_Place] = []
+    for place in places:
+        if run:
+            end = run[-1][0] + run[-1][1]
+            near = end <= place[0] <= end + _GAP
+            if not near or place[0] + place[1] - run[0][0] > _RUN:
+                yield run
+                run = []
+        run.append(place)
+    if run:
+        yield run

@@ -11,7 +11,13 @@ import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Level, Shape5
 from bfbridge.errors import ReadFailed
-from bfbridge.ngff.documents import array_document, shard_shape, to_json
+from bfbridge.ngff.documents import (
+    array_document,
+    kept_axes,
+    shard_shape,
+    to_json,
+    without_axes,
+)
 from bfbridge.ngff.omero import Window
 from bfbridge.runtime import forking
 from bfbridge_omezarr.chunked.codecs import CodecError, decode_bytes, decoders_of
@@ -65,12 +71,16 @@ class LevelWriter:
         self.level = _cut_chunk(image.levels[level])
         self.dtype = image.dtype
         grid = options.shard_grid(self.level)
-        self.document = array_document(
+        name, document = array_document(
             self.level, image.dtype, options.version, options.compression,
             fill=spec.fill_value, shards=grid,
         )  # fmt: skip
+        # An axis is written in every level, also where a lower level has length 1.
+        self.kept = kept_axes(image.levels[0].shape) if options.drop_axes else tuple(range(5))
+        self.document = name, without_axes(document, self.kept)
         self.key = key
         self._files = files
+        self._swapped = image.dtype.itemsize > 1 and not image.dtype.newbyteorder("<").isnative
         self._fill = np.array(spec.fill_value).astype(image.dtype)[()]
         self._fill_bytes = self._fill.tobytes()
         self._compression = options.compression
@@ -81,7 +91,9 @@ class LevelWriter:
         self._shards: Shards | None = None
         if grid is not None:
             counts = (first_t + self.grid.counts[0], *self.grid.counts[1:])
-            self._shards = Shards(files, self.prefix, grid, counts, whole_only=shared)
+            self._shards = Shards(
+                files, self.prefix, self._along(grid), self._along(counts), whole_only=shared
+            )
         # Blocks of an extension count from 0; its chunks follow the existing ones.
         self._first_t = first_t
         self._skipped: set[Shape5] = set()
@@ -99,7 +111,7 @@ class LevelWriter:
             chunk[tuple(slice(n) for n in block.shape)] = block
         else:
             chunk = block
-        if not self.dtype.newbyteorder("<").isnative and self.dtype.itemsize > 1:
+        if self._swapped:
             chunk = chunk.byteswap()
         # Upper limit of compressed chunks: 16 bytes of Blosc's header, 0.4 % for Zstandard.
         room = workspace.buffer(chunk.nbytes + chunk.nbytes // 128 + 1024)
@@ -114,6 +126,15 @@ class LevelWriter:
         if index in self._skipped:
             with self._lock:
                 self._skipped.discard(index)
+
+    def move_stored(self, index: Shape5, path: str) -> bool:
+        """Make a file that of an encoded block, if blocks have files of their own."""
+        if self._shards is not None:
+            return False
+        self._files.publish(path, self._key(index))
+        with self._lock:
+            self._skipped.discard(index)
+        return True
 
     def read(self, index: Shape5) -> Array | None:
         """Return a block written before, or None."""
@@ -135,7 +156,7 @@ class LevelWriter:
             raise ReadFailed(
                 f"{self._files.path(key)}: a chunk just written is damaged: {error}."
             ) from error
-        if not self.dtype.newbyteorder("<").isnative and self.dtype.itemsize > 1:
+        if self._swapped:
             chunk = chunk.byteswap()
         return chunk[tuple(slice(n) for n in shape)]
 
@@ -146,7 +167,7 @@ class LevelWriter:
 
     def trim(self, shape: Shape5) -> None:
         """Reduce the shape of the array; its chunks stay as they are."""
-        self.document[1]["shape"] = list(shape)
+        self.document[1]["shape"] = list(self._along(shape))
 
     def describe(self) -> None:
         """Write the array's document."""
@@ -158,8 +179,12 @@ class LevelWriter:
         if self._shards is not None:
             self._shards.close()
 
-    def _place(self, index: Shape5) -> Shape5:
-        return (index[0] + self._first_t, *index[1:])
+    def _place(self, index: Shape5) -> tuple[int, ...]:
+        return self._along((index[0] + self._first_t, *index[1:]))
+
+    def _along(self, values: Sequence[int]) -> tuple[int, ...]:
+        """Return the values of the axes that are written."""
+        return tuple(values[place] for place in self.kept)
 
     def _key(self, index: Shape5) -> str:
         return self.prefix + "/".join(map(str, self._place(index)))
@@ -221,8 +246,10 @@ class Windows:
             if seen.low == seen.high:
                 # Of sparse images, as masks and localizations are, a sample may miss all objects.
                 seen = _extremes(block[:, offset])
+            place = first_channel + offset
+            if self._found[place].contains(seen):
+                continue
             with self._lock:
-                place = first_channel + offset
                 self._found[place] = self._found[place].joined(seen)
 
     def merge(self, seen: Sequence[Window]) -> None:

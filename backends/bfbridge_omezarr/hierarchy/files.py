@@ -133,7 +133,7 @@ class FileTree(KeyTree):
         self._serial = itertools.count()
 
     def path(self, key: str) -> str:
-        return os.path.join(self.root, *key.split("/"))
+        return f"{self.root}{os.sep}{key.replace('/', os.sep)}"
 
     def temporary(self, key: str) -> str:
         # Beside the key's file, under a name that no reader interprets as a chunk.
@@ -183,7 +183,12 @@ class FileTree(KeyTree):
             return []
 
     def publish(self, temporary: str, key: str) -> None:
-        replace(temporary, self.path(key))
+        path = self.path(key)
+        try:
+            replace(temporary, path)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            replace(temporary, path)
 
     def take_back(self, key: str, temporary: str) -> None:
         replace(self.path(key), temporary)

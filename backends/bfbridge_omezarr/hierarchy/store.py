@@ -126,6 +126,11 @@ class Store(ABC):
     def keys(self) -> Iterator[str]:
         """Yield every key of the store; none if the store cannot list."""
 
+    def size(self, key: str) -> int | None:
+        """Return the length of a key in bytes; None without the key and at URLs."""
+        del key
+        return None
+
     def stamp(self, key: str) -> object:
         """Return a value that changes when a key is rewritten; None without the key and at URLs."""
         del key
@@ -267,6 +272,12 @@ class FolderStore(Store):
         finally:
             os.close(fd)
 
+    def size(self, key: str) -> int | None:
+        try:
+            return os.stat(self._path_of(key)).st_size
+        except OSError:
+            return None
+
     def stamp(self, key: str) -> object:
         try:
             return FileStamp.of(self._path_of(key))
@@ -343,7 +354,7 @@ class FolderStore(Store):
 
     def _open_now(self, key: str) -> tuple[int, os.stat_result] | None:
         if self._pending is None:
-            return self._open_path(os.path.join(self._root, key), key)
+            return self._open_path(f"{self._root}{os.sep}{key}", key)
         # The change may have been applied meanwhile: keys that left the journal are in the store.
         if key in self._pending.removed:
             return self._open_path(os.path.join(self._pending.folder, key), key)
@@ -381,10 +392,18 @@ class FolderStore(Store):
     def _check_folder(self, folder: str, key: str) -> None:
         if folder in self._inside:
             return
-        self._resolved(folder, key)
+        if not self._is_plain_folder(folder):
+            self._resolved(folder, key)
         if len(self._inside) >= _CHECKED_FOLDERS:
             self._inside.clear()
         self._inside.add(folder)
+
+    def _is_plain_folder(self, folder: str) -> bool:
+        """Whether a folder is no link, and in one that is inside the store."""
+        # Windows has other kinds of links.
+        if os.name != "posix" or os.path.dirname(folder) not in self._inside:
+            return False
+        return stat.S_ISDIR(os.lstat(folder).st_mode)
 
     def _resolved(self, path: str, key: str) -> str:
         real = os.path.realpath(path)

@@ -92,6 +92,9 @@ class ZipStore(Store):
         data = self.get_range(key, start, length)
         return None if data is None else Stamped(data, self.stamp(key))
 
+    def size(self, key: str) -> int | None:
+        return self._entries[key].file_size if key in self._entries else None
+
     def stamp(self, key: str) -> object:
         # The positions of entries were read once; a zip file is not changed in place.
         return self._entries[key].CRC if key in self._entries else None

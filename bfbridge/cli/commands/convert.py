@@ -50,7 +50,7 @@ def convert(
 
     A folder or several sources are a batch, which writes a report.
     """
-    if len(paths) < 2:
+    if len(paths) < (2 if options["table"] is None else 1):
         raise typer.BadParameter("give one or more sources, and the new file or folder.")
     options |= {"tile": _side(options["tile"], tile_height, tile_width), **pairs(set_)}
     if chunk_depth is not None:
@@ -113,6 +113,7 @@ def _run(paths: list[str], dask: str | None, quiet: bool, options: dict[str, Any
     from bfbridge.convert import convert as convert_images
 
     *sources, target = paths
+    # Without sources, those of the table are converted.
     source: Any = sources[0] if len(sources) == 1 else sources
     stopper = Stopper()
     with _signals(stopper), _cluster(dask) as client, silenced() if quiet else nullcontext():

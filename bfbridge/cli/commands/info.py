@@ -16,6 +16,8 @@ from bfbridge.cli.terminal.text import printable_json, printable_xml, say, show_
 from bfbridge.errors import FileMissing, Unsupported
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bfbridge.convert.plan.sources import Opened
     from bfbridge.reader import BioReader
 
@@ -36,12 +38,31 @@ def info(
     ome_xml: Annotated[
         bool, typer.Option("--ome-xml", help="Print the OME-XML of one file.")
     ] = False,
+    original: Annotated[
+        bool, typer.Option("--original", help="Add the format's own metadata.")
+    ] = False,
+    planes: Annotated[
+        bool, typer.Option("--planes", help="Add times, exposures and positions of planes.")
+    ] = False,
+    min_max: Annotated[
+        bool,
+        typer.Option("--min-max", help="Add the extremes of each channel; reads all pixels."),
+    ] = False,
+    used_files: Annotated[
+        bool, typer.Option("--files", help="List all files of the data set.")
+    ] = False,
+    group: Annotated[
+        bool | None,
+        typer.Option("--group/--nogroup", help="Whether files that belong together are one."),
+    ] = None,
     backend: Backend = None,
     storage: Storage = None,
 ) -> None:
     """Show images, levels, sizes, channels and the backend of files."""
     options = {"backend": backend, "cache": 0, "storage_options": pairs(storage)}
-    shown = _Shown(options, as_json=as_json)
+    options["group_files"] = group
+    more = {"original": original, "planes": planes, "min_max": min_max, "files": used_files}
+    shown = _Shown(options, as_json=as_json, more=[name for name, on in more.items() if on])
     if len(files) == 1 and _is_one_image(files[0]):
         with shown.open(files[0]) as br:
             _show_one(br, shown, as_json=as_json, ome_xml=ome_xml)
@@ -105,8 +126,9 @@ def _show_many(files: list[str], shown: _Shown) -> None:
 class _Shown:
     """Describes images, and prints each immediately unless JSON was requested."""
 
-    def __init__(self, options: dict[str, Any], *, as_json: bool) -> None:
+    def __init__(self, options: dict[str, Any], *, as_json: bool, more: Sequence[str] = ()) -> None:
         self.options = options
+        self.more = more
         self.as_json = as_json
         self.described: list[dict[str, Any]] = []
 
@@ -120,7 +142,7 @@ class _Shown:
         """Describe an open file."""
         from bfbridge.cli.terminal.description import describe
 
-        return describe(br)
+        return describe(br, self.more)
 
     def print(self, description: dict[str, Any]) -> None:
         """Print a description."""
@@ -129,6 +151,10 @@ class _Shown:
         from bfbridge.cli.terminal.description import print_description
 
         print_description(Console(highlight=False), description)
+        if self.more:
+            from bfbridge.cli.terminal.details import print_details
+
+            print_details(description, self.more)
 
     def look(self, path: str) -> Opened:
         """Describe one of several files, and return the files of its data set."""

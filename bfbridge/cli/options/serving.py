@@ -29,7 +29,7 @@ Compression = Annotated[
     str,
     typer.Option(
         "--compression", metavar="CODEC",
-        help="Codec of Zarr chunks: none, zstd, blosc-zstd or blosc-lz4.",
+        help="Codec of Zarr chunks: none, zstd, gzip, blosc-zstd or blosc-lz4.",
     ),
 ]  # fmt: skip
 AccessQuiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not log requests.")]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from bfbridge.analysis.regions import approximate_magnification, magnification_of
+from bfbridge.backend import Quantity
 from bfbridge.errors import BfbridgeError
 from bfbridge.files.in_place import find_interrupted
 from bfbridge.runtime.terminal import printable
 
 if TYPE_CHECKING:
+    from bfbridge.analysis.plane_table import PlaneRecord
     from bfbridge.backend import PixelSize
     from bfbridge.reader import BioReader
     from bfbridge.views import ImageView
@@ -21,9 +27,17 @@ if TYPE_CHECKING:
 __all__ = ["describe", "print_description"]
 
 
-def describe(br: BioReader) -> dict[str, Any]:
-    """Describe a file as plain data: what ``bfbridge info --json`` prints."""
-    return {
+def describe(br: BioReader, more: Collection[str] = ()) -> dict[str, Any]:
+    """Describe a file as plain data: what ``bfbridge info --json`` prints.
+
+    Parameters
+    ----------
+    br
+        The open file.
+    more
+        Further parts: "original", "planes", "min_max".
+    """
+    description: dict[str, Any] = {
         "file": br.source_name,
         "backend": br.backend,
         "backend_reason": br.backend_reason,
@@ -31,6 +45,36 @@ def describe(br: BioReader) -> dict[str, Any]:
         "used_files": br.used_files,
         "interrupted": _interrupted(br),
     }
+    if "original" in more:
+        description["original_metadata"] = {
+            str(key): _plain(value) for key, value in br.original_metadata.items()
+        }
+    for view, series in zip(br.series, description["series"], strict=True):
+        if "planes" in more:
+            series["planes"] = [_plane(plane) for plane in view.planes()]
+        if "min_max" in more:
+            for number, channel in enumerate(series["channels"]):
+                samples = view.samples_per_pixel
+                c = range(number * samples, (number + 1) * samples)
+                low, high = view.min_max(exact=True, c=slice(c.start, c.stop))
+                channel |= {"min": _plain(low), "max": _plain(high)}
+    return description
+
+
+def _plane(plane: PlaneRecord) -> dict[str, Any]:
+    return {
+        declared.name: _quantity(value) if isinstance(value, Quantity) else value
+        for declared in fields(plane)
+        for value in [getattr(plane, declared.name)]
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON has: numbers of numpy as numbers, others as text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def _interrupted(br: BioReader) -> str | None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.backend import Level, Shape5, StoredAs
-from bfbridge.engine.pyramid import factors_of
 
 if TYPE_CHECKING:
     from bfbridge.backend import WriterBackend
@@ -23,10 +22,19 @@ if TYPE_CHECKING:
     from bfbridge.views import ImageView
     from bfbridge.writer import ImageWriter
 
-__all__ = ["EncodedCopy", "copied_options", "plan_encoded"]
+__all__ = ["EncodedCopy", "copied_options", "keeps_chunks", "level_of", "plan_encoded"]
 
 # With any of these options, the chunks differ from those of the source.
 _CHUNK_OPTIONS = frozenset({"chunks", "tile", "shards"})
+
+
+def keeps_chunks(options: ConvertOptions) -> bool:
+    """Whether chunks may be copied unchanged, as far as the options of a conversion say."""
+    return not (
+        options.recompress
+        or options.levels.may_reduce_z
+        or _CHUNK_OPTIONS & set(options.target_options)
+    )
 
 
 def copied_options(
@@ -34,7 +42,7 @@ def copied_options(
 ) -> Mapping[str, Any]:
     """Return the target options under which the writer stores the source's chunks unchanged."""
     given = options.target_options
-    stored = None if options.recompress or _CHUNK_OPTIONS & set(given) else view.stored_as
+    stored = view.stored_as if keeps_chunks(options) else None
     if stored is None:
         return given
     y, x, z, c, t = view.chunks
@@ -45,23 +53,22 @@ def plan_encoded(
     piece: Piece, view: ImageView, scaling: Scaling, image: ImageWriter, options: ConvertOptions
 ) -> EncodedCopy | None:
     """Plan to copy an image's chunks unchanged; return None where that is not possible."""
-    if options.recompress or not piece.whole or scaling.changes:
+    if not keeps_chunks(options) or not piece.whole or scaling.changes:
         return None
-    if _CHUNK_OPTIONS & set(options.target_options):
-        return None
-    levels = list(view.levels) if options.lower_levels is True else [view]
+    levels = list(view.levels) if options.levels.is_default else [view]
     found = [level.stored_as for level in levels]
     if found[0] is None:
         return None
     if None in found:
         levels, found = levels[:1], found[:1]
-    records = [_record(level) for level in levels]
+    records = [level_of(level) for level in levels]
     if not image.plan_copy(records, found):
         return None
     return EncodedCopy(levels, records, found, image, options)
 
 
-def _record(view: ImageView) -> Level:
+def level_of(view: ImageView) -> Level:
+    """Return the size and chunk of a view of one level, along T, C, Z, Y, X."""
     y, x, z, c, t = view.chunks
     height, width, depth, channels, times = view.sizes.values()
     return Level((times, channels, depth, height, width), (t, c, z, y, x))
@@ -92,9 +99,8 @@ class EncodedCopy:
         self._levels = levels
         self._stored = stored
         self._image = image
-        height, width = levels[0].shape[3:]
-        steps = factors_of(options.lower_levels, height, width) if len(levels) == 1 else []
-        self._decodes = bool(steps)
+        shape, size = levels[0].shape[2:], views[0].physical_pixel_size
+        self._decodes = len(levels) == 1 and bool(options.levels.steps(shape, size))
 
     def jobs(self, count: Callable[[int], None]) -> Iterator[Callable[[], None]]:
         """Jobs that together copy the image; each calls `count` with its bytes of pixels."""

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.convert.copy.encoded_chunks import EncodedCopy, copied_options, plan_encoded
-from bfbridge.convert.locations import exists, folders_of, identity, stored_bytes
+from bfbridge.convert.locations import Place, exists, folders_of, identity, stored_bytes
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.document import document_for
+from bfbridge.convert.plan.overrides import apply_overrides
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
 from bfbridge.convert.plan.scaling import Scaling, plan_scaling
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
@@ -28,11 +29,14 @@ from bfbridge.convert.verification.pixels import verify_output
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, UnreadableFile
+from bfbridge.ome.compare import compare_documents
 from bfbridge.ome.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.writer import BioWriter, ImageWriter
 
 if TYPE_CHECKING:
+    from ome_types import OME
+
     from bfbridge.backend import WriterBackend
     from bfbridge.views import ImageView
 
@@ -40,6 +44,7 @@ __all__ = [
     "Counter",
     "check_metadata",
     "convert_file",
+    "document_of",
     "kept_output",
     "notes_of",
     "open_source",
@@ -82,7 +87,8 @@ def open_source(source: Any, options: ConvertOptions) -> BioReader:
     """Open a source for a conversion: without a cache, unless a crop cuts through chunks."""
     cache = 0 if options.crop is None else options.memory_bytes // 4
     arguments = {"cache": cache, **options.reader_arguments}
-    return BioReader(source, max_workers=options.workers, backend=options.backend, **arguments)
+    given = options.rearranged(source)
+    return BioReader(given, max_workers=options.workers, backend=options.backend, **arguments)
 
 
 def convert_file(
@@ -249,17 +255,19 @@ def _make(
     begun = time.perf_counter()
     record = OutputRecord(target=str(output.target))
     scalings = output_scalings(br, output, options)
+    document = document_of(br, output, scalings, options)
     with BioWriter(
         output.target,
         max_workers=options.workers,
         backend=options.target_backend,
-        metadata=document_for(
-            br, output.pieces, scalings, original_metadata=options.original_metadata
-        ),
+        metadata=document,
         series="all",
         overwrite=overwrite,
         pyramid=options.lower_levels,
+        downsample_z=options.downsample_z,
+        smallest=options.smallest,
         downsample=options.downsample,
+        fill_value=options.fill_value,
         durable=options.durable,
         memory=options.memory_bytes // 2,
         storage_options=options.target_storage,
@@ -286,8 +294,31 @@ def _make(
     record.file_bytes = stored_bytes(output.target, options.target_storage)
     if options.verify:
         verify_output(source, output, scalings, options, record, counter.add)
+    if options.compare_metadata:
+        record.lost = lost_metadata(document, output.target, options)
     record.seconds = time.perf_counter() - begun
     return record
+
+
+def document_of(
+    br: BioReader, output: Output, scalings: Sequence[Scaling], options: ConvertOptions
+) -> OME:
+    """Return the OME document of a new file."""
+    document = document_for(
+        br, output.pieces, scalings, original_metadata=options.original_metadata
+    )
+    apply_overrides(document, br, output.pieces, options)
+    return document
+
+
+def lost_metadata(document: OME, target: Place, options: ConvertOptions) -> list[str]:
+    """Return the metadata of a document that a new file does not have; see `OutputRecord.lost`."""
+    try:
+        with BioReader(str(target), cache=0, storage_options=options.target_storage) as made:
+            differences = compare_documents(document, made.ome)
+    except BfbridgeError as error:
+        return [f"all: the metadata of the new file cannot be read ({error})"]
+    return [str(difference) for difference in differences]
 
 
 def output_scalings(br: BioReader, output: Output, options: ConvertOptions) -> list[Scaling]:

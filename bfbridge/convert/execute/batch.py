@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bfbridge.convert.execute.choose import choose_executor
 from bfbridge.convert.execute.jobs import Job
@@ -31,14 +31,23 @@ def plan_jobs(
     targets: Sequence[Place],
     writer: type[WriterBackend],
     options: RunOptions,
+    changes: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Job]:
-    """Pair sources with targets; a part has every n-th of them, so that parts take equal time."""
+    """Pair sources with targets; a part has every n-th of them, so that parts take equal time.
+
+    Parameters
+    ----------
+    found, targets, writer, options
+        The sources, their targets, the backend that writes them, and the options of the run.
+    changes
+        For each source, the fields of the conversion options that it has other values for.
+    """
     jobs = [
         Job(
             f.path, str(target), writer, options.overwrite, options.resume, f.error,
-            f.error_type, f.pixel_bytes,
+            f.error_type, f.pixel_bytes, own,
         )
-        for f, target in zip(found, targets, strict=True)
+        for f, target, own in zip(found, targets, changes or [{}] * len(found), strict=True)
     ]  # fmt: skip
     return jobs if options.part is None else jobs[options.part[0] - 1 :: options.part[1]]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ class Job:
         Why the source cannot be opened, if the search found that it cannot.
     pixel_bytes
         Bytes of the source's pixels at full size; 0 where unknown.
+    changes
+        Fields of the batch's options that this source has other values for.
     """
 
     source: Any
@@ -48,6 +50,11 @@ class Job:
     error: str | None = None
     error_type: str | None = None
     pixel_bytes: int = 0
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def options(self, common: ConvertOptions) -> ConvertOptions:
+        """Return the options of this job."""
+        return replace(common, **self.changes)
 
     @property
     def name(self) -> str:
@@ -59,7 +66,7 @@ def failed(job: Job, error: str, kind: str, options: ConvertOptions) -> FileReco
     """Return the record of a job that failed."""
     return FileRecord(
         source=str(job.source), target=job.target, error=error, error_type=kind,
-        request=options.fingerprint, ended=now(),
+        request=job.options(options).fingerprint, ended=now(),
     )  # fmt: skip
 
 
@@ -70,7 +77,7 @@ def converted(
     begun = time.perf_counter()
     try:
         return convert_file(
-            job.source, job.target, options, job.writer,
+            job.source, job.target, job.options(options), job.writer,
             overwrite=job.overwrite, resume=job.resume, progress=progress,
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001 - the other jobs continue

@@ -22,7 +22,9 @@ import numpy as np
 from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.convert.copy.source import (
     check_metadata,
+    document_of,
     kept_output,
+    lost_metadata,
     notes_of,
     open_source,
     output_scalings,
@@ -30,9 +32,8 @@ from bfbridge.convert.copy.source import (
 )
 from bfbridge.convert.execute.tasks import options_on_worker, raised, run_tasks
 from bfbridge.convert.locations import Place, Storage, Url, is_url, place_of, stored_bytes
-from bfbridge.convert.options import ConvertOptions
+from bfbridge.convert.options import MEMORY_PER_WORKER, ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
-from bfbridge.convert.plan.document import document_for
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
 from bfbridge.convert.plan.scaling import Scaling
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
@@ -143,18 +144,17 @@ def _make(
 ) -> OutputRecord:
     """Write one store on the cluster, in a private folder that every worker sees."""
     begun = time.perf_counter()
-    target_options = dict(options.target_options)
     scalings = output_scalings(br, output, options)
-    document = document_for(
-        br, output.pieces, scalings, original_metadata=options.original_metadata
-    )
+    document = document_of(br, output, scalings, options)
     storage = dict(options.target_storage)
     create = partial(
         BioWriter.create, metadata=document, series="all", pyramid=options.lower_levels,
-        downsample=options.downsample, storage_options=storage, **target_options,
+        downsample_z=options.downsample_z, smallest=options.smallest,
+        downsample=options.downsample, fill_value=options.fill_value, storage_options=storage,
+        **options.target_options,
     )  # fmt: skip
     with _begun(output.target, create, options, overwrite) as place:
-        tasks = list(_tasks(place, output.pieces, scalings, target_options, storage))
+        tasks = list(_tasks(place, output.pieces, scalings, storage))
         _run(tasks, _anywhere(br.source_name), place, options, client, progress)
         _run_levels(place, options, client)
         finish(_local(place, storage), options.workers, options.memory_bytes // 2, levels=False)
@@ -170,6 +170,8 @@ def _make(
     if options.verify:
         shares = partial(_verify_shares, client, made.pixel_bytes)
         verify_output(source, output, scalings, options, made, lambda count: None, shares)
+    if options.compare_metadata:
+        made.lost = lost_metadata(document, output.target, options)
     made.seconds = time.perf_counter() - begun
     return made
 
@@ -212,30 +214,19 @@ def _tasks(
     place: Place,
     pieces: Sequence[Piece],
     scalings: Sequence[Scaling],
-    options: dict[str, Any],
     storage: dict[str, Any],
 ) -> Iterator[tuple[int, Piece, Scaling, tuple[slice, ...]]]:
     """Yield the regions of every image, aligned to its shards or chunks."""
-    with BioWriter.open(place, storage_options=storage) as bw:
-        chunks = [image.chunks for image in bw.series]
-    for number, (piece, scaling, chunk) in enumerate(zip(pieces, scalings, chunks, strict=True)):
-        unit = _unit(chunk, options.get("shards"))
-        step = [min(u, n) for u, n in zip(unit, piece.shape, strict=True)]
+    units = [levels[0][1] for levels in level_units(_local(place, storage))]
+    for number, (piece, scaling, unit) in enumerate(zip(pieces, scalings, units, strict=True)):
+        t, c, z, y, x = unit
+        step = [min(u, n) for u, n in zip((y, x, z, c, t), piece.shape, strict=True)]
         for axis in (1, 0):
             # Whole rows of blocks first: most sources are stored by rows.
             room = REGION_BYTES // max(1, prod(step) * scaling.before.itemsize)
             step[axis] = min(piece.shape[axis], step[axis] * max(1, room))
         for key in BlockGrid(piece.shape, tuple(step)):
             yield number, piece, scaling, key
-
-
-def _unit(chunk: Sequence[int], shards: Any) -> tuple[int, ...]:
-    """Return the smallest block, Y, X, Z, C, T, that belongs to one stored file."""
-    if shards is None:
-        return tuple(chunk)
-    given = (shards, shards) if isinstance(shards, int) else tuple(shards)
-    t, c, z, y, x = (1,) * (5 - len(given)) + given
-    return tuple(max(a, b) for a, b in zip((y, x, z, c, t), chunk, strict=True))
 
 
 def _run(
@@ -294,11 +285,26 @@ def _compute_level(
 
 
 def _verify_shares(
-    client: Any, pixel_bytes: int, source: Any, *arguments: Any
+    client: Any,
+    pixel_bytes: int,
+    source: Any,
+    output: Output,
+    scalings: Sequence[Scaling],
+    options: ConvertOptions,
+    copied: Sequence[dict[str, Any] | None],
 ) -> Iterator[Checked]:
     """Verify a store on the workers; see `verify_output`."""
     count = max(1, -(-pixel_bytes // REGION_BYTES))
-    calls = ((_anywhere(source), *arguments, (number, count)) for number in range(count))
+    # The blocks depend on the memory. They must be the same on all workers, whose CPUs and threads
+    # may differ, because each worker compares every `count`-th block.
+    memory = MEMORY_PER_WORKER
+    if options.memory is not None:
+        memory = max(16 << 20, options.memory // max([1, *client.nthreads().values()]))
+    same = replace(options, max_workers=1, memory=memory)
+    calls = (
+        (_anywhere(source), output, scalings, same, copied, (number, count))
+        for number in range(count)
+    )
     for _, checked in run_tasks(client, _verify_share, calls):
         yield raised(checked)
 
@@ -314,8 +320,7 @@ def _verify_share(
 ) -> Checked:
     """Verify a share of the blocks of a store; runs on a worker."""
     del again
-    own = replace(options_on_worker(options), max_workers=1)
-    return verify_share(source, output, scalings, own, copied, share)
+    return verify_share(source, output, scalings, options, copied, share)
 
 
 def _local(place: Place | str, storage: Storage) -> Path | Source:

@@ -74,15 +74,16 @@ class Run:
             if job.error is not None:
                 self.end(number, failed(job, job.error, job.error_type or "", self.options))
                 continue
+            options = job.options(self.options)
             before = self._earlier.get(f"{job.source}\0{job.target}")
-            complete = before is not None and is_unchanged(before, job, self.options)
+            complete = before is not None and is_unchanged(before, job, options)
             if before is not None and complete and self._is_verified(before):
                 before.status = "kept"
                 self.end(number, before)
                 continue
             self._watcher.started(number, job.name)
             # A file that an earlier run made is replaced where its source or the options changed.
-            ours = before is not None and not complete and outputs_match(before, job, self.options)
+            ours = before is not None and not complete and outputs_match(before, job, options)
             yield number, replace(job, overwrite=True) if ours else job
 
     def _is_verified(self, record: FileRecord) -> bool:

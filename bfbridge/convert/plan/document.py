@@ -17,7 +17,8 @@ from bfbridge.convert.plan.pieces import Piece
 from bfbridge.convert.plan.scaling import Scaling
 from bfbridge.errors import UnreadableFile
 from bfbridge.ome import metadata
-from bfbridge.ome.extras import attach_extras, find_extras, moved
+from bfbridge.ome.extras import attach_extras, convert_unit, find_extras, moved
+from bfbridge.ome.planes import time_step_of
 from bfbridge.reader import BioReader
 
 if TYPE_CHECKING:
@@ -93,13 +94,21 @@ def _extras(br: BioReader, extras: Extras, piece: Piece, scaling: Scaling) -> Ex
 
 
 def _starts(piece: Piece, br: BioReader) -> dict[str, Quantity | None]:
-    """How far along each axis a piece begins, for the axes along which it does not begin at 0."""
-    size = piece.view(br).physical_pixel_size
+    """Return the distance of a piece's first pixel from that of the image, where it is not 0.
+
+    The centre of the first pixel of a lower level is at (f - 1) / 2 full pixels for a factor f.
+    """
+    view = piece.view(br)
+    size = view.physical_pixel_size
+    factors = {axis: 0.5 - 0.5 / f for axis, f in zip("yx", _factors(piece, br), strict=True)}
     steps = {
         "x": size.x, "y": size.y, "z": size.z,
-        "t": metadata.time_step(br.ome.images[piece.series].pixels),
+        "t": time_step_of(br.ome.images[piece.series].pixels),
     }  # fmt: skip
-    starts = {"x": piece.x[0], "y": piece.y[0], "z": piece.z[0], "t": piece.t[0]}
+    starts = {
+        "x": piece.x[0] + factors["x"], "y": piece.y[0] + factors["y"],
+        "z": piece.z[0], "t": piece.t[0],
+    }  # fmt: skip
     found: dict[str, Quantity | None] = {}
     for axis, start in starts.items():
         step = steps[axis]
@@ -115,6 +124,10 @@ def _image(image: model.Image, piece: Piece, br: BioReader) -> model.Image:
     y, x, z, c, t = piece.shape
     pixels.size_y, pixels.size_x, pixels.size_z, pixels.size_c, pixels.size_t = y, x, z, c, t
     place = _places(piece)
+    deep = br.series[piece.series].sizes["Z"] / piece.view(br).sizes["Z"]
+    if deep != 1:
+        place["z"] = {round(z * deep): new for z, new in place["z"].items()}
+    starts = {axis: start for axis, start in _starts(piece, br).items() if axis in "xy"}
     pixels.channels = [old.channels[i] for i in place["c"] if i < len(old.channels)]
     pixels.planes = [
         plane.model_copy(
@@ -122,6 +135,7 @@ def _image(image: model.Image, piece: Piece, br: BioReader) -> model.Image:
                 "the_z": place["z"][plane.the_z],
                 "the_c": place["c"][plane.the_c],
                 "the_t": place["t"][plane.the_t],
+                **_shifted(plane, starts),
             }
         )
         for plane in old.planes
@@ -133,10 +147,23 @@ def _image(image: model.Image, piece: Piece, br: BioReader) -> model.Image:
     if old.physical_size_y is not None:
         pixels.physical_size_y = old.physical_size_y * scale_y
     if old.physical_size_z is not None and (step := _step(piece.z)):
-        pixels.physical_size_z = old.physical_size_z * step
-    if old.time_increment is not None and (step := _step(piece.t)):
-        pixels.time_increment = old.time_increment * step
+        pixels.physical_size_z = old.physical_size_z * step * deep
+    if old.time_increment is not None and t > 1:
+        step = _step(piece.t)
+        pixels.time_increment = old.time_increment * step if step else None
     return image.model_copy(update={"pixels": pixels})
+
+
+def _shifted(plane: model.Plane, starts: Mapping[str, Quantity | None]) -> dict[str, float]:
+    """Return the positions of a plane after a crop; unchanged where the distance is unknown."""
+    found = {}
+    for axis, start in starts.items():
+        value = getattr(plane, f"position_{axis}")
+        unit = getattr(plane, f"position_{axis}_unit").value
+        distance = None if start is None else convert_unit(start, unit)
+        if value is not None and distance is not None:
+            found[f"position_{axis}"] = value + distance
+    return found
 
 
 def _places(piece: Piece) -> dict[str, dict[int, int]]:

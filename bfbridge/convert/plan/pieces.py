@@ -21,7 +21,14 @@ from bfbridge.reader import BioReader
 from bfbridge.runtime.systems import folded_name
 from bfbridge.views import ImageView
 
-__all__ = ["Output", "Piece", "grouped_by_well", "plan_outputs"]
+__all__ = [
+    "Output",
+    "Piece",
+    "chosen_channels",
+    "chosen_views",
+    "grouped_by_well",
+    "plan_outputs",
+]
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def plan_outputs(
     BadArgument
         A pattern that gives two files one name.
     """
-    views = _chosen(br, options)
+    views = chosen_views(br, options)
     pieces = [_piece(view, options) for view in views]
     place = place_of(target)
     outputs: dict[Place, list[Piece]] = {}
@@ -197,7 +204,8 @@ def _refuse_second(
         )
 
 
-def _chosen(br: BioReader, options: ConvertOptions) -> list[ImageView]:
+def chosen_views(br: BioReader, options: ConvertOptions) -> list[ImageView]:
+    """Return the images that are converted, masks last, at the level that is read."""
     wanted = options.series
     if wanted is None:
         chosen = list(br.series)
@@ -235,7 +243,7 @@ def _piece(view: ImageView, options: ConvertOptions) -> Piece:
             )
         x, y = range(left, left + width), range(top, top + height)
     samples = view.samples_per_pixel
-    channels = _channels(view, options.channels)
+    channels = chosen_channels(view, options.channels)
     c: Sequence[int] = [ch * samples + s for ch in channels for s in range(samples)]
     z = _positions(options.z, sizes["Z"], "Z")
     t = _positions(options.t, sizes["T"], "T")
@@ -257,7 +265,8 @@ def _positions(wanted: Any, length: int, axis: str) -> Sequence[int]:
     return _tidy(found)
 
 
-def _channels(view: ImageView, wanted: Any) -> Sequence[int]:
+def chosen_channels(view: ImageView, wanted: Any) -> Sequence[int]:
+    """Return the numbers of the channels that are converted."""
     count = view.sizes["C"] // view.samples_per_pixel
     if wanted is None:
         return range(count)

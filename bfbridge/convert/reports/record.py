@@ -48,6 +48,9 @@ class OutputRecord:
         True where source and target were read again and are equal; None without ``verify``.
     kept
         Whether it existed already, and has the pixels of the source.
+    lost
+        OME metadata of the source that are missing or different in the new file, each as "path: n
+        of m lost". None if they were not compared.
     """
 
     target: str
@@ -58,6 +61,7 @@ class OutputRecord:
     seconds: float = 0.0
     verified: bool | None = None
     kept: bool = False
+    lost: list[str] | None = None
 
 
 @dataclass

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, product
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid
-from bfbridge.engine.pyramid import factors_of
+from bfbridge.engine.pyramid import Step
+from bfbridge.engine.selection import trim
 from bfbridge.engine.workers import run
 from bfbridge.errors import ReadFailed
 from bfbridge.views import ImageView
@@ -69,12 +71,12 @@ def check_levels(
                     options.workers,
                 )
         return
-    height, width = made.sizes["Y"], made.sizes["X"]
-    steps = factors_of(options.lower_levels, height, width)
+    height, width, depth, *others = made.sizes.values()
+    steps = options.levels.steps((depth, height, width), made.physical_pixel_size)
     shapes = [made.shape]
-    for step in steps:
-        height, width = -(-height // step), -(-width // step)
-        shapes.append((height, width, *made.shape[2:]))
+    for z, y, x in steps:
+        depth, height, width = -(-depth // z), -(-height // y), -(-width // x)
+        shapes.append(trim((height, width, depth, *others)))
     if not steps:
         # JPEG 2000 and similar codecs compute the resolutions themselves.
         return
@@ -86,7 +88,7 @@ def check_levels(
             f"{where}, level {number}: the pixels are not those of level {number - 1} made smaller "
             f"({method})"
         )
-        grid = BlockGrid(tuple(here.sizes.values()), _step(here, max(1, SIDE // step)))
+        grid = BlockGrid(tuple(here.sizes.values()), _step(here, max(1, SIDE // max(step))))
         run(
             (
                 partial(_check_block, below, here, step, method, key, message)
@@ -123,12 +125,16 @@ def _compare(old: ImageView, new: ImageView, key: tuple[slice, ...], message: st
 
 
 def _check_block(
-    below: ImageView, here: ImageView, step: int, method: str, key: tuple[slice, ...], message: str
+    below: ImageView, here: ImageView, step: Step, method: str, key: tuple[slice, ...], message: str
 ) -> None:
-    y, x, *others = key
+    y, x, z, *others = key
     wide = (
-        slice(y.start * step, min(y.stop * step, below.sizes["Y"])),
-        slice(x.start * step, min(x.stop * step, below.sizes["X"])),
+        *(
+            slice(part.start * factor, min(part.stop * factor, below.sizes[axis]))
+            for part, factor, axis in zip(
+                (y, x, z), (step[1], step[2], step[0]), "YXZ", strict=True
+            )
+        ),
         *others,
     )
     wanted, tolerance = smaller(_read(below, wide), step, method)
@@ -147,15 +153,16 @@ def _are_close(wanted: Array, found: Array, tolerance: Array | None) -> bool:
     return bool(close.all())
 
 
-def smaller(values: Array, factor: int, method: str) -> tuple[Array, Array | None]:
-    """Make pixels smaller along their first two axes.
+def smaller(values: Array, factor: int | Step, method: str) -> tuple[Array, Array | None]:
+    """Make pixels smaller along Y and X, and Z.
 
     Parameters
     ----------
     values
-        Axes Y, X, then any others.
+        Axes Y, X, then Z and any others.
     factor
-        Side of the window of one new pixel; windows at the far edges are smaller.
+        Side of the window of one new pixel along Y and X, or its sides along Z, Y, X; windows at
+        the far edges are smaller.
     method
         "mean", "nearest" or "mode".
 
@@ -165,27 +172,35 @@ def smaller(values: Array, factor: int, method: str) -> tuple[Array, Array | Non
         The pixels, and for means of floats by how much each may differ, as sums of floats depend
         on their order; else None.
     """
-    height, width = values.shape[:2]
-    shape = (-(-height // factor), -(-width // factor), *values.shape[2:])
+    z, y, x = factor if isinstance(factor, tuple) else (1, factor, factor)
+    if values.ndim == 2:
+        made, tolerance = smaller(values[:, :, None], (1, y, x), method)
+        return made[:, :, 0], None if tolerance is None else tolerance[:, :, 0]
+    step, rest = (y, x, z), values.shape[3:]
+    shape = (*(-(-n // f) for n, f in zip(values.shape, step, strict=False)), *rest)
     made = np.empty(shape, values.dtype)
     inexact = method == "mean" and values.dtype.kind in "fc"
     tolerance = np.zeros(shape, np.float64) if inexact else None
-    for rows, tall in _cuts(height, factor):
-        for columns, wide in _cuts(width, factor):
-            part = values[rows, columns]
-            count = part.shape[0] // tall, part.shape[1] // wide
-            windows = (
-                part.reshape(count[0], tall, count[1], wide, *part.shape[2:])
-                .swapaxes(1, 2)
-                .reshape(*count, tall * wide, *part.shape[2:])
-            )
-            place = (
-                slice(rows.start // factor, rows.start // factor + count[0]),
-                slice(columns.start // factor, columns.start // factor + count[1]),
-            )
-            made[place] = METHODS[method](windows)
-            if tolerance is not None:
-                tolerance[place] = _rounding(windows)
+    cuts = (_cuts(n, f) for n, f in zip(values.shape, step, strict=False))
+    for chosen in product(*cuts):
+        part = values[tuple(cut for cut, _ in chosen)]
+        sides = [side for _, side in chosen]
+        count = [n // side for n, side in zip(part.shape, sides, strict=False)]
+        pairs = [n for pair in zip(count, sides, strict=True) for n in pair]
+        # Rows and columns of windows, the pixels of a window, then slices of windows.
+        order = (0, 2, 1, 3, 5, 4, *range(6, 6 + len(rest)))
+        windows = (
+            part.reshape(*pairs, *rest)
+            .transpose(order)
+            .reshape(count[0], count[1], prod(sides), count[2], *rest)
+        )
+        place = tuple(
+            slice(cut.start // f, cut.start // f + n)
+            for (cut, _), f, n in zip(chosen, step, count, strict=True)
+        )
+        made[place] = METHODS[method](windows)
+        if tolerance is not None:
+            tolerance[place] = _rounding(windows)
     return made, tolerance
 
 

@@ -27,7 +27,8 @@ Array = np.ndarray[Any, Any]
 def open_again(source: Any, options: ConvertOptions) -> BioReader:
     """Open a source for verification, with a cache so that each chunk is decoded about once."""
     arguments = {"cache": options.memory_bytes // 4, **options.reader_arguments}
-    return BioReader(source, max_workers=options.workers, backend=options.backend, **arguments)
+    given = options.rearranged(source)
+    return BioReader(given, max_workers=options.workers, backend=options.backend, **arguments)
 
 
 def check_selection(br: BioReader, outputs: Sequence[Output], options: ConvertOptions) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.engine.resample import resample, support, to_dtype
+from bfbridge.errors import BadArgument
 from bfbridge.rendering.contrast import real
 from bfbridge.rendering.encode import encode_picture
 from bfbridge.rendering.plan import Drawing, Plane
@@ -26,13 +27,15 @@ if TYPE_CHECKING:
     from bfbridge.serve.files.served_file import ServedFile
     from bfbridge.virtual.pyramid import VirtualImage
 
-__all__ = ["draw_box", "draw_region", "encode", "stored_jpeg"]
+__all__ = ["draw_box", "draw_map_tile", "draw_region", "encode", "stored_jpeg"]
 
 Array = np.ndarray[Any, Any]
 _SPEED: Final = {"png": 1, "jpeg": 85, "webp": 80}
 """Default effort or quality: low, because encoding takes longer than reading."""
 _MOST_READ: Final = 8
 """Largest number of pixels that are read for one pixel of the picture."""
+_MERCATOR: Final = 20037508.342789244
+"""Half the equator in Web Mercator: pi times 6378137 m (EPSG:3857)."""
 _ADOBE_RGB: Final = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """Adobe's marker (APP14): three components are red, green and blue."""
 _ADOBE_YCC: Final = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01"
@@ -161,6 +164,46 @@ def draw_region(
 
     slices = _bounded_slices(served, image, drawing, shown, level, box)
     return draw_planes(image, drawing, _projected(needed_planes(image, drawing), slices, read))
+
+
+def draw_map_tile(
+    served: ServedFile, series: int, shown: Shown, zoom: int, row: int, column: int, side: int
+) -> Array:
+    """Return a tile of a map in Web Mercator (EPSG:3857), as OpenStreetMap numbers them.
+
+    Returns
+    -------
+    numpy.ndarray
+        (Y, X, 4) of uint8; transparent where the image has no values.
+
+    Raises
+    ------
+    Refused
+        404: the image has no coordinates, or there is no such tile.
+    """
+    image, drawing = _planned(served, series, shown)
+    count = 1 << zoom
+    if not (0 <= row < count and 0 <= column < count):
+        raise Refused(404, f"zoom {zoom} has {count} x {count} tiles")
+    if image.view.crs is None:
+        raise Refused(404, "the image has no coordinates on the Earth")
+    width = 2 * _MERCATOR / count
+    left, top = column * width - _MERCATOR, _MERCATOR - row * width
+    box = (left, top - width, left + width, top)
+    method = "nearest" if drawing.by_value else "bilinear"
+    try:
+        pixels, valid = image.view.warped(box, (side, side), resampling=method)
+    except BadArgument as error:
+        raise Refused(404, f"the image has no place on this tile: {error}") from error
+    picture = np.array(
+        draw_planes(
+            image,
+            drawing,
+            {plane: pixels[..., plane.c] for plane in needed_planes(image, drawing)},
+        )
+    )
+    picture[~valid] = 0
+    return picture
 
 
 def _level_for(width: int, height: int, size: tuple[int, int], longest: int) -> int:

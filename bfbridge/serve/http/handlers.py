@@ -23,7 +23,13 @@ from bfbridge.serve.content.grids import (
     tile_box,
     xyz_level,
 )
-from bfbridge.serve.content.pictures import draw_box, draw_region, encode, stored_jpeg
+from bfbridge.serve.content.pictures import (
+    draw_box,
+    draw_map_tile,
+    draw_region,
+    encode,
+    stored_jpeg,
+)
 from bfbridge.serve.content.query import (
     Shown,
     bounded,
@@ -51,6 +57,7 @@ _IDENTIFIER: Final = re.compile(
     r"(.*);(s|z|t|c|channels|style|projection|quality)=([^;]*)", re.DOTALL
 )
 _LARGEST_THUMBNAIL: Final = 1024
+_DEEPEST_MAP: Final = 30
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ class Handlers:
             f"/thumbnail/{{file:.+}}/{series}.{{format}}": self.thumbnail,
             f"/raw/{{file:.+}}/{series}/{level}/{t}/{z}/{y}/{x}": self.raw,
             f"/tile/{{file:.+}}/{series}/{z}/{x}/{y}.{{format}}": self.tile,
+            f"/map/{{file:.+}}/{series}/{z}/{x}/{y}.{{format}}": self.map_tile,
             "/dzi/{file:.+}.dzi": self.deepzoom,
             f"/dzi/{{file:.+}}_files/{level}/{x}_{y}.{{format}}": self.deepzoom_tile,
             "/iiif/3/{id:.+}/info.json": self.iiif_info,
@@ -236,6 +244,26 @@ class Handlers:
             return level, tile_box(image, level, row, column, side)
 
         return await self._tile(request, series, boxed, pad=side)
+
+    async def map_tile(self, request: web.Request) -> web.StreamResponse:
+        """Return a tile of a map in Web Mercator; transparent outside the image."""
+        series, zoom, row, column = (_number(request, name) for name in ("series", "z", "y", "x"))
+        if zoom > _DEEPEST_MAP:
+            raise Refused(404, f"maps have the zooms 0 to {_DEEPEST_MAP}")
+        side = _side(request.query) or 256
+        form, content_type = format_named(request.match_info["format"])
+        options = shown(request.query)
+
+        def planned(served: ServedFile) -> Plan:
+            options.plane_in(served.view(series))
+
+            def make() -> Reply:
+                picture = draw_map_tile(served, series, options, zoom, row, column, side)
+                return Reply(encode(picture, form, options.quality), content_type)
+
+            return Plan(make, content_type)
+
+        return await self.delivery.send(request, request.match_info["file"], planned)
 
     async def deepzoom(self, request: web.Request) -> web.StreamResponse:
         """Return the document of a DeepZoom image."""

@@ -1,9 +1,6 @@
 /** What part of an image is seen: position, scale, rotation, mirroring. */
 
-/** @typedef {{x: number, y: number, zoom: number, angle: number, flip: boolean}} View
- * Centre in pixels of the full image, CSS pixels for one of its pixels, degrees clockwise, mirrored or not. */
-/** @typedef {{width: number, height: number, ratio: number}} Frame  Of the window: CSS pixels, and device pixels for each of them. */
-/** @import {Matrix} from './gl.js' */
+/** @import {Frame, Matrix, View} from './types.js' */
 
 /** @param {View} view @param {Frame} frame @param {number} [ratio] device pixels @returns {Matrix} */
 export function toScreen(view, {width, height}, ratio = 1) {

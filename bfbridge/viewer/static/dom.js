@@ -27,8 +27,8 @@ const ICONS = {
   smooth: 'M3 17c5 0 5-10 9-10s4 10 9 10', ruler: 'M3 16L16 3l5 5L8 21zM7 12l2 2M10 9l2 2M13 6l2 2', area: 'M5 7l8-3 7 7-5 9-9-3z',
   camera: 'M4 8h4l2-3h4l2 3h4v11H4zM12 10.500a3 3 0 1 0 .01 0z', link: 'M10 14a4 4 0 0 0 6 0l3-3a4 4 0 0 0-6-6l-1 1M14 10a4 4 0 0 0-6 0l-3 3a4 4 0 0 0 6 6l1-1',
   theme: 'M12 4a8 8 0 1 0 8 8 6 6 0 0 1-8-8z', sliders: 'M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4', compare: 'M12 4v16M4 5h16v14H4z',
-  help: 'M9 9a3 3 0 1 1 4 3c-1 .5-1 1-1 2M12 17.500v.5', play: 'M8 5l11 7-11 7z', pause: 'M8 5v14M16 5v14', labels: 'M4 12l8-8h8v8l-8 8zM16 8h.01',
-  eye: 'M2 12s4-7 10-7 10 7 10 7-4 7-10 7-10-7-10-7zM12 9.500a2.500 2.500 0 1 0 .01 0z', shapes: 'M4 4h9v9H4zM15 11a5 5 0 1 1-4 4', info: 'M12 11v6M12 7.500v.5M12 3a9 9 0 1 0 .01 0z',
+  help: 'M9 9a3 3 0 1 1 4 3c-1 .5-1 1-1 2M12 17.500v.5', play: 'M8 5l11 7-11 7z', pause: 'M8 5v14M16 5v14',
+  info: 'M12 11v6M12 7.500v.5M12 3a9 9 0 1 0 .01 0z',
 };
 
 /** @param {string} name */

@@ -1,14 +1,6 @@
 /** Values to colours with WebGL 2: the rules of `BioReader.render`, so that the picture is the same. */
 
-/** @import {Values} from './source.js' */
-/** @typedef {{low: number, high: number, gamma: number, invert: boolean, opacity: number,
- *   color: [number, number, number], palette: number}} Look  How one plane is drawn; palette -1 is none. */
-/** @typedef {{textures: Tile[], looks: Look[], left: number, top: number, right: number,
- *   bottom: number, texels: [number, number, number, number]}} Quad  In image pixels, and texels of the tile. */
-/** @typedef {{texture: WebGLTexture, kind: 'u'|'i'|'f', offset: number, width: number,
- *   height: number, stepped: boolean}} Tile  Values of more than 16 bits are rounded to 65 535 steps, as `render` does. */
-/** @typedef {'intensity'|'labels'|'indexed'} Mode */
-/** @typedef {[number, number, number, number, number, number]} Matrix  x' = a x + c y + e, y' = b x + d y + f. */
+/** @import {Matrix, Mode, Needs, Quad, Tile, Values} from './types.js' */
 
 /** Planes that one pass draws. */
 const MOST = 8;
@@ -25,22 +17,35 @@ void main() {
   gl_Position = vec4((place * vec3(corner, 1.0)).xy, 0.0, 1.0);
 }`;
 
-/** @typedef {{smooth: boolean, palette: boolean, gamma: boolean, wide: boolean, invert: boolean}} Needs  What a shader is able to do; without the rest it is faster. */
 
-/** @param {'u'|'i'|'f'} kind @param {number} count @param {Mode} mode @param {Needs} needs */
+/**
+ * The shader that draws planes. On processors, texture() and round() are faster than texelFetch() and roundEven(),
+ * and vectors of four planes faster than each plane.
+ * @param {'u'|'i'|'f'} kind @param {number} count @param {Mode} mode @param {Needs} needs
+ */
 function fragment(kind, count, mode, needs) {
   const scalar = {u: 'uint', i: 'int', f: 'float'}[kind];
   const sampler = {u: 'usampler2D', i: 'isampler2D', f: 'sampler2D'}[kind];
-  const numbers = [...Array(count).keys()];
+  const numbers = [...Array(count).keys()], groups = [...Array(Math.ceil(count / 4)).keys()];
+  /** Shares of four planes, then the sum of their colours. @param {number} group */
+  const shaded = (group) => `
+    v = vec4(${[0, 1, 2, 3].map((i) => (group * 4 + i < count ? `value${group * 4 + i}()` : '0.0'))});
+    ${kind === 'f' ? 'bvec4 none = isnan(v); v = mix(v, vec4(0.0), none);' : ''}
+    s = clamp((v - lows[${group}]) * gains[${group}], 0.0, 1.0);
+    ${needs.wide ? 's = round(s * 65534.0) / 65534.0;' : ''}
+    ${needs.gamma ? `s = pow(s, gammas[${group}]);` : ''}
+    ${needs.invert ? `s = mix(s, 1.0 - s, inverts[${group}]);` : ''}
+    ${numbers.slice(group * 4, group * 4 + 4).map((i) => `${kind === 'f' ? `if (!none[${i % 4}]) ` : ''}sum += shade(s[${i % 4}], colors[${i}]);`).join('\n')}`;
   const cycle = {u: 'int((v - 1u) % 255u)', i: '(v > 0 ? (v - 1) % 255 : 254 - (-v) % 255)', f: 'int(mod(v - 1.0, 255.0))'};
   // Integers are subtracted as such: float32 has 24 bits.
-  const difference = kind === 'f' || !needs.wide ? 'return float(v) - float(b);'
+  const difference = kind === 'f' ? 'return v;' : !needs.wide ? 'return float(v);'
     : `return v >= ${scalar}(b) ? float(uint(v) - uint(b)) : -float(uint(b) - uint(v));`;
   const drawn = mode === 'intensity' ? `
     vec3 sum = vec3(0.0);
-    ${numbers.map((i) => `sum += shade(value${i}(), looks[${i}], colors[${i}]);`).join('\n')}
+    vec4 v, s;
+    ${groups.map((group) => `{${shaded(group)}}`).join('\n')}
     color = vec4(sum / 255.0, 1.0);` : `
-    ${scalar} v = texelFetch(t0, nearest(), 0).r;
+    ${scalar} v = texture(t0, nearest).r;
     ${mode === 'labels'
     ? `bool none = v == ${scalar}(0);
        int entry = none ? 0 : 1 + ${cycle[kind]};
@@ -52,7 +57,7 @@ function fragment(kind, count, mode, needs) {
   return `#version 300 es
 precision highp float; precision highp int; precision highp ${sampler}; precision highp sampler2D;
 ${numbers.map((i) => `uniform ${sampler} t${i};`).join('\n')}
-uniform vec4 looks[${count}];
+uniform vec4 lows[${groups.length}], gains[${groups.length}], gammas[${groups.length}], inverts[${groups.length}];
 uniform vec4 colors[${count}];
 uniform int bases[${count}];
 uniform sampler2D palettes, table;
@@ -61,30 +66,32 @@ uniform int entries, picked;
 uniform vec2 extent;
 in vec2 texel;
 out vec4 color;
-ivec2 nearest() { return ivec2(clamp(texel, vec2(0.0), extent - 0.5)) + ${PAD}; }
+vec2 nearest, first, unit, weight;
+void locate() {
+  unit = 1.0 / (extent + ${2 * PAD}.0);
+  nearest = (clamp(texel, vec2(0.0), extent - 0.5) + ${PAD}.0) * unit;
+  ${needs.smooth ? `
+  vec2 p = clamp(texel, vec2(0.0), extent) + ${PAD}.0 - 0.5;
+  first = floor(p);
+  weight = p - first;
+  first = (first + 0.5) * unit;` : ''}
+}
 float difference(${scalar} v, int b) { ${difference} }
 ${numbers.map((i) => `
-float at${i}(ivec2 p) { return difference(texelFetch(t${i}, p, 0).r, bases[${i}]); }
+float at${i}(vec2 p) { return difference(texture(t${i}, p).r, bases[${i}]); }
 float value${i}() {
-  ${needs.smooth ? '' : `return at${i}(nearest());`}
-  vec2 p = clamp(texel, vec2(0.0), extent) + ${PAD}.0 - 0.5;
-  ivec2 q = ivec2(p);
-  vec2 f = p - vec2(q);
-  float mean = mix(mix(at${i}(q), at${i}(q + ivec2(1, 0)), f.x),
-                   mix(at${i}(q + ivec2(0, 1)), at${i}(q + ivec2(1, 1)), f.x), f.y);
-  return ${kind === 'f' ? `isnan(mean) ? at${i}(nearest()) : mean` : 'mean'};
+  ${needs.smooth ? `
+  float mean = mix(mix(at${i}(first), at${i}(first + vec2(unit.x, 0.0)), weight.x),
+                   mix(at${i}(first + vec2(0.0, unit.y)), at${i}(first + unit), weight.x), weight.y);
+  return ${kind === 'f' ? `isnan(mean) ? at${i}(nearest) : mean` : 'mean'};` : `return at${i}(nearest);`}
 }`).join('')}
-vec3 shade(float v, vec4 look, vec4 tint) {
-  ${kind === 'f' ? 'if (isnan(v)) return vec3(0.0);' : ''}
-  float share = clamp((v - look.x) * look.y, 0.0, 1.0);
-  ${needs.wide ? 'share = roundEven(share * 65534.0) / 65534.0;' : ''}
-  ${needs.gamma ? 'share = pow(share, look.z);' : ''}
-  ${needs.invert ? 'if (look.w > 0.5) share = 1.0 - share;' : ''}
-  ${needs.palette ? 'if (tint.a < 0.0)' : ''} return roundEven(tint.rgb * share);
+vec3 shade(float share, vec4 tint) {
+  ${needs.palette ? 'if (tint.a < 0.0)' : ''} return round(tint.rgb * share);
   vec2 place = vec2((share * 255.0 + 0.5) / 256.0, (tint.a + 0.5) / paletteRows);
-  return roundEven(texture(palettes, place).rgb * 255.0 * tint.r);
+  return round(texture(palettes, place).rgb * 255.0 * tint.r);
 }
-void main() {${drawn}
+void main() {
+  locate();${drawn}
 }`;
 }
 
@@ -107,6 +114,9 @@ export class Painter {
     if (!gl) throw new Error('This browser offers no WebGL 2, which the viewer draws with. Switch hardware acceleration on, or use another browser.');
     this.gl = gl;
     this.canvas = canvas;
+    const debug = gl.getExtension('WEBGL_debug_renderer_info');
+    /** Whether the processor draws, not a graphics card. */
+    this.software = /swiftshader|llvmpipe|softpipe|software|basic render/i.test(String(gl.getParameter(debug?.UNMASKED_RENDERER_WEBGL ?? gl.RENDERER)));
     /** @type {Map<string, {program: WebGLProgram, at: (name: string) => WebGLUniformLocation|null}>} */
     this.programs = new Map();
     this.paletteRows = 1;
@@ -257,19 +267,27 @@ export class Painter {
       gamma: drawn.some((l) => l.gamma !== 1), invert: drawn.some((l) => l.invert),
     });
     gl.useProgram(program);
-    const looks = new Float32Array(4 * count), colors = new Float32Array(4 * count), bases = new Int32Array(count);
+    const size = 4 * Math.ceil(count / 4);
+    const lows = new Float32Array(size), gains = new Float32Array(size), gammas = new Float32Array(size).fill(1), inverts = new Float32Array(size);
+    const colors = new Float32Array(4 * count), bases = new Int32Array(count);
     tiles.forEach((tile, i) => {
       const look = drawn[i];
-      const base = tile.kind === 'f' ? tile.offset : Math.trunc(look.low);
+      const base = tile.kind === 'f' ? tile.offset : tile.stepped ? Math.trunc(look.low) : 0;
       bases[i] = tile.kind === 'f' ? 0 : base;
-      looks.set([look.low - base, 1 / (look.high - look.low || 1), look.gamma, look.invert ? 1 : 0], 4 * i);
+      lows[i] = look.low - base;
+      gains[i] = 1 / (look.high - look.low || 1);
+      gammas[i] = look.gamma;
+      inverts[i] = Number(look.invert);
       const [r, g, b] = look.color;
       colors.set(look.palette < 0 ? [r * look.opacity, g * look.opacity, b * look.opacity, -1] : [look.opacity, 0, 0, look.palette], 4 * i);
       gl.activeTexture(gl.TEXTURE0 + i);
       gl.bindTexture(gl.TEXTURE_2D, tile.texture);
       gl.uniform1i(at(`t${i}`), i);
     });
-    gl.uniform4fv(at('looks'), looks);
+    gl.uniform4fv(at('lows'), lows);
+    gl.uniform4fv(at('gains'), gains);
+    gl.uniform4fv(at('gammas'), gammas);
+    gl.uniform4fv(at('inverts'), inverts);
     gl.uniform4fv(at('colors'), colors);
     gl.uniform1iv(at('bases'), bases);
     gl.activeTexture(gl.TEXTURE0 + MOST);

@@ -92,7 +92,7 @@ export function listen(viewer, element) {
     if (!first || !last || event.timeStamp - last.time > 60 || last.time - first.time < 10) return;
     const vx = (last.x - first.x) / (last.time - first.time), vy = (last.y - first.y) / (last.time - first.time);
     if (Math.hypot(vx, vy) < SLOWEST) return;
-    // Where the glide ends is known now, so that its tiles can be requested at once.
+    // Where the glide ends is known now: the coarse tiles of that place are requested at once.
     const glide = -1 / Math.log(FRICTION);
     const m = toScreen(viewer.view, viewer);
     const [x, y] = invert(m, viewer.width / 2 - vx * glide, viewer.height / 2 - vy * glide);

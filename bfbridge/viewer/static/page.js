@@ -1,6 +1,6 @@
 /** The page of `bfbridge view`: a file in the address, its view behind the #. */
 
-import {App, fromLink, toLink} from './app.js';
+import {App} from './app.js';
 import {h} from './dom.js';
 import {HttpSource, encoded} from './source.js';
 
@@ -21,28 +21,36 @@ async function start() {
   });
   Object.assign(window, {bfbridge: app});
   const {viewer} = app;
-  let timer = 0;
-  const keep = () => {
-    clearTimeout(timer);
-    timer = window.setTimeout(() => viewer.info && history.replaceState(null, '', `#${toLink(viewer)}`), 300);
-  };
-  for (const name of ['change', 'view']) viewer.addEventListener(name, keep);
-  const show = () => {
-    const file = named();
-    const {series, wanted} = fromLink(location.hash.slice(1));
-    if (file) return app.open(file, series, wanted);
-    app.browser.hidden = false;
-    return undefined;
+  const show = async () => {
+    const file = named(), link = location.hash.slice(1);
+    if (!file) return app.browse(true);
+    const {series, wanted} = link ? (await import('./links.js')).fromLink(link) : {series: 0};
+    return app.open(file, series, wanted);
   };
   addEventListener('popstate', show);
-  app.files.go(named().split('/').slice(0, -1).join('/')).then(() => {
-    if (app.files.several() && innerWidth > 900) app.browser.hidden = false;
-  }, () => undefined);
   viewer.addEventListener('open', () => {
-    if ((viewer.info?.series.length ?? 0) > 1 && innerWidth > 900) app.browser.hidden = false;
+    if ((viewer.info?.series.length ?? 0) > 1 && innerWidth > 900) app.browse(true);
   }, {once: true});
   const beside = meta('beside');
   await show();
+  let timer = 0, changed = false;
+  const keep = (/** @type {Event} */ {type}) => {
+    changed ||= type === 'change';
+    clearTimeout(timer);
+    timer = window.setTimeout(async () => {
+      // The whole image, fitted to another size of the window, is what the address shows already.
+      if (!viewer.info || !(changed || location.hash || !viewer.fitting)) return;
+      const {toLink} = await import('./links.js');
+      history.replaceState(null, '', `#${toLink(viewer)}`);
+    }, 300);
+  };
+  for (const name of ['change', 'view']) viewer.addEventListener(name, keep);
+  // Other files of the folder, once the first picture is requested.
+  if (named() && innerWidth > 900) {
+    source.list(named().split('/').slice(0, -1).join('/')).then((found) => {
+      if (found.folder || found.folders.length + found.images.length > 1) app.browse(true, found);
+    }, () => undefined);
+  }
   if (beside) app.compare(beside);
   app.main.stage.focus();
   const id = Math.random().toString(36).slice(2);

@@ -3,11 +3,13 @@
 import {h, pen, small} from './dom.js';
 import {short} from './units.js';
 
-/** @import {Histogram, ImageInfo} from './source.js' */
-/** @import {ChannelState, Viewer} from './viewer.js' */
+/** @import {Viewer} from './viewer.js' */
+/** @import {ChannelState, Histogram, ImageInfo} from './types.js' */
 
 /** Channels whose histogram is open at first. */
 const OPEN = 4;
+/** Milliseconds between updates of the panel, without a graphics card. */
+const PAUSE = 300;
 
 /** The controls of one channel. */
 class Channel {
@@ -211,7 +213,18 @@ export function channelPanel(viewer) {
     channels = element.hidden ? [] : viewer.state.channels.map((state, i) => new Channel(viewer, i, state.active && opened++ < OPEN, () => logarithmic));
     list.replaceChildren(...channels.map((c) => c.element));
   });
-  viewer.addEventListener('change', () => channels.forEach((c) => c.update(false)));
+  /** Without a graphics card the panel takes as long to draw as the image. */
+  const pause = viewer.painter.software ? PAUSE : 0;
+  let timer = 0, shown = -Infinity;
+  const show = () => {
+    timer = 0;
+    shown = performance.now();
+    channels.forEach((c) => c.update(false));
+  };
+  viewer.addEventListener('change', () => {
+    if (performance.now() - shown >= pause) show();
+    else timer ||= window.setTimeout(show, pause);
+  });
   return element;
 }
 

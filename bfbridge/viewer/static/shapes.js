@@ -3,8 +3,9 @@
 import {apply} from './camera.js';
 import {inWords, metres, short} from './units.js';
 
-/** @import {Matrix} from './gl.js' */
-/** @import {Shape, Viewer} from './viewer.js' */
+/** @import {App} from './app.js' */
+/** @import {Viewer} from './viewer.js' */
+/** @import {Matrix, Shape} from './types.js' */
 
 /** @param {CanvasRenderingContext2D} context @param {Shape[]} shapes @param {Matrix} matrix @param {number} ratio */
 export function drawShapes(context, shapes, matrix, ratio) {
@@ -49,7 +50,7 @@ export function measured(points, area, sx, sy) {
 }
 
 /** A tool that measures: a drag is a line, clicks are a path or polygon, which Enter or a double click ends. */
-export class Measure {
+class Measure {
   /** @param {Viewer} viewer @param {'length'|'area'} kind */
   constructor(viewer, kind) {
     this.viewer = viewer;
@@ -113,6 +114,18 @@ export class Measure {
     if (this.shape) label(this.viewer, this.shape);
     this.viewer.redraw();
   }
+}
+
+/** Start or end measuring. @param {App} app @param {'length'|'area'} kind */
+export function measure(app, kind) {
+  const {viewer} = app;
+  viewer.tool?.end();
+  app.tool = app.tool === kind ? undefined : kind;
+  viewer.tool = app.tool ? new Measure(viewer, kind) : null;
+  app.length?.setAttribute('aria-pressed', String(app.tool === 'length'));
+  app.area?.setAttribute('aria-pressed', String(app.tool === 'area'));
+  app.main.stage.classList.toggle('measuring', Boolean(app.tool));
+  if (app.tool) app.say(kind === 'area' ? 'Draw around an area; click for corners, Enter ends.' : 'Drag a line; click for corners, Enter ends.');
 }
 
 /** @param {Viewer} viewer @param {Shape} shape */

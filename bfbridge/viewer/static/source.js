@@ -1,32 +1,7 @@
 /** Where images come from: the HTTP server of bfbridge. The notebook has a source of its own. */
 
-/** @typedef {Float32Array|Float64Array|Uint8Array|Int8Array|Uint16Array|Int16Array|Uint32Array|Int32Array} Values */
-/** @typedef {{value: number, unit: string}|null} Quantity */
-/** @typedef {{index: number, c: number[], name: string|null, color: string|null, active: boolean,
- *   window: [number, number], windowFromFile: boolean, emission: Quantity, excitation: Quantity}} ChannelInfo */
-/** @typedef {{level: number, width: number, height: number, scale: number}} LevelInfo */
-/** @typedef {{index: number, name: string|null, role: string, mask: boolean,
- *   sizes: Record<'T'|'C'|'Z'|'Y'|'X', number>, samples: number, dtype: string}} SeriesInfo */
-/** @typedef {SeriesInfo & {rawDtype: string, pixelSize: Record<'x'|'y'|'z', Quantity>,
- *   levels: LevelInfo[], kind: 'intensity'|'rgb'|'indexed'|'labels', defaultZ: number,
- *   defaultT: number, channels: ChannelInfo[], colorTable: number[][]|null}} ImageInfo */
-/** @typedef {{name: string, rows: number, columns: number,
- *   wells: {row: number, column: number, fields: number[]}[]}} PlateInfo */
-/** @typedef {{name: string, version: string, backend: string, backendReason: string,
- *   series: SeriesInfo[], plates: PlateInfo[], image: ImageInfo}} FileInfo */
-/** @typedef {{c: number, min: number, max: number, window: [number, number], binStart: number,
- *   binEnd: number, counts: number[]}} Histogram */
-/** @typedef {{series: number, level: number, row: number, column: number, z: number, t: number,
- *   channels: number[]}} TileRequest */
-/** @typedef {{folder: string, folders: string[], images: string[], truncated: boolean}} Listing */
-/** @typedef {{
- *   info(file: string, series: number): Promise<FileInfo>,
- *   histogram(file: string, series: number, channels: number[], z?: number, t?: number): Promise<Histogram[]>,
- *   raw(file: string, version: string, tile: TileRequest, signal: AbortSignal): Promise<Values[]>,
- *   text(route: 'ome'|'metadata', file: string): Promise<string>,
- *   thumbnail?(file: string, series: number, size: number): string,
- *   list?(folder: string): Promise<Listing>,
- *   alive?(): Promise<boolean>}} Source */
+/** @import {FileInfo, Listing, Source, TileRequest, Values} from './types.js' */
+
 
 /** Side of a tile, in pixels. */
 export const SIDE = 512;

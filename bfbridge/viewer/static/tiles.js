@@ -4,13 +4,8 @@ import {PAD} from './gl.js';
 import {SIDE} from './source.js';
 import {seenBox} from './camera.js';
 
-/** @import {Frame, View} from './camera.js' */
-/** @import {Look, Painter, Quad, Tile} from './gl.js' */
-/** @import {FileInfo, ImageInfo, Source, Values} from './source.js' */
-/** @typedef {{z: number, t: number}} Plane */
-/** @typedef {{level: number, row: number, column: number}} Place */
-/** @typedef {{values: Values, width: number, height: number, tile: Tile|null, used: number, key: string}} Kept */
-/** @typedef {{key: string, run: (signal: AbortSignal) => Promise<void>}} Job */
+/** @import {Painter} from './gl.js' */
+/** @import {FileInfo, Frame, Job, Kept, Look, Place, Plane, Quad, Source, Values, View} from './types.js' */
 
 /** Requests that are under way at once, of all images of a page. */
 const MOST_REQUESTS = 6;

@@ -1,6 +1,6 @@
 /** Lengths and numbers in words. */
 
-/** @import {Quantity} from './source.js' */
+/** @import {Quantity} from './types.js' */
 
 /** Metres in units of length, as OME names them. @type {Record<string, number>} */
 const METRES = {

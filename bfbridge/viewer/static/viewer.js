@@ -1,33 +1,21 @@
 /** The viewer: an image on a canvas, its state, and what is drawn above it. */
 
-import {between, fitted, invert, toScreen, zoomed, apply} from './camera.js';
+import {apply, between, fitted, invert, seenBox, toScreen, zoomed} from './camera.js';
 import {pen} from './dom.js';
 import {Painter} from './gl.js';
 import {listen} from './input.js';
 import {Loader, Store, Tiles} from './tiles.js';
 import {SourceError} from './source.js';
-import {drawShapes} from './shapes.js';
-import {scaleBar} from './units.js';
 
-/** @import {View} from './camera.js' */
-/** @import {Look} from './gl.js' */
-/** @import {FileInfo, Source} from './source.js' */
-/** @typedef {{active: boolean, color: string, palette: string|null, low: number, high: number,
- *   gamma: number, invert: boolean, opacity: number}} ChannelState */
-/** @typedef {{series: number, opacity: number, picked: number}} OverlayState */
-/** @typedef {{z: number, t: number, smooth: boolean, channels: ChannelState[],
- *   overlay: OverlayState|null, shapes: boolean}} State */
-/** @typedef {{labels: number[][], names: string[], palettes: number[][][]}} Palettes */
-/** @typedef {{points: [number, number][], closed: boolean, kind: string, text?: string, color?: string, fixed?: boolean}} Shape */
-/** @typedef {{down(x: number, y: number): boolean, hover(x: number, y: number): void, drag(x: number, y: number): void,
- *   up(x: number, y: number, tap: boolean): boolean, end(): void, back(): void}} Tool */
+/** @import {Mask} from './mask.js' */
+/** @import {ChannelState, FileInfo, Look, OverlayState, Palettes, Shape, Source, State, Tool, View} from './types.js' */
 
-/** Milliseconds after a movement in which no sharp tiles are requested. */
-const CALM = 90;
+/** Milliseconds after a movement in which no sharp tiles are requested, with and without a graphics card. */
+const CALM = 90, CALM_SLOW = 150;
+/** Share of the window that a glide has still to go while no sharp tiles are requested: it may be stopped. */
+const NEAR = 0.25;
 /** Milliseconds for which the plane before is shown while a new one is loaded. */
 const PATIENCE = 500;
-/** Milliseconds of a frame above which pictures are drawn without interpolation while they move. */
-const SLOW = 45;
 
 /** @param {string} color `#rrggbb` @returns {[number, number, number]} */
 const parsed = (color) => {
@@ -46,13 +34,14 @@ export class Viewer extends EventTarget {
     this.canvas = document.createElement('canvas');
     this.above = document.createElement('canvas');
     this.above.setAttribute('aria-hidden', 'true');
+    this.above.hidden = true;
     stage.append(this.canvas, this.above);
     this.painter = new Painter(this.canvas);
     this.painter.setPalettes(palettes.palettes, palettes.labels);
     this.loader = loader;
     this.store = new Store(this.painter);
     /** @type {Tiles|null} */ this.tiles = null;
-    /** @type {Tiles|null} */ this.mask = null;
+    /** @type {Mask|null} */ this.mask = null;
     /** @type {Tool|null} */ this.tool = null;
     /** @type {Shape[]} */ this.shapes = [];
     /** @type {View} */ this.view = {x: 0, y: 0, zoom: 1, angle: 0, flip: false};
@@ -62,11 +51,9 @@ export class Viewer extends EventTarget {
     this.since = 0;
     this.width = this.height = this.ratio = 1;
     this.background = [0, 0, 0];
-    this.frames = 0;
-    this.cost = 0;
     this.stirred = -Infinity;
     this.sharp = false;
-    this.inked = false;
+    /** @type {typeof import('./shapes.js').drawShapes|undefined} */ this.drawShapes = undefined;
     this.ahead = {axis: /** @type {'z'|'t'} */ ('z'), by: 1, until: 0};
     /** @type {{from: View, begun: number, time: number, ease: (share: number) => number}|null} */ this.motion = null;
     /** @type {{x: number, y: number}|null} */ this.pointer = null;
@@ -90,11 +77,16 @@ export class Viewer extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, {detail}));
   }
 
+  /** Abort what is requested. @param {...(Tiles|null|undefined)} all */
+  forget(...all) {
+    for (const tiles of all) if (tiles) this.loader.want(tiles, []);
+  }
+
   /** Free what the viewer holds. */
   close() {
     this.resizing.disconnect();
     cancelAnimationFrame(this.asked);
-    for (const tiles of [this.tiles, this.mask]) if (tiles) this.loader.want(tiles, []);
+    this.forget(this.tiles, this.mask?.tiles);
     this.painter.gl.getExtension('WEBGL_lose_context')?.loseContext();
     this.canvas.remove();
     this.above.remove();
@@ -107,7 +99,7 @@ export class Viewer extends EventTarget {
     const ticket = ++this.opening;
     const info = await this.source.info(file, series);
     if (ticket !== this.opening) return;
-    for (const tiles of [this.tiles, this.mask]) if (tiles) this.loader.want(tiles, []);
+    this.forget(this.tiles, this.mask?.tiles);
     const {image} = info;
     /** @type {FileInfo|undefined} */
     this.info = info;
@@ -194,25 +186,21 @@ export class Viewer extends EventTarget {
 
   /** Set the windows of the channels that are shown from the pixels of this plane. @param {number} [only] */
   async autoContrast(only) {
-    const image = this.info?.image, file = this.file;
-    if (!image || !file || image.kind === 'labels' || image.kind === 'indexed') return;
-    const {z, t} = this.state;
-    const numbers = image.channels.map((c) => c.index).filter((i) => (only === undefined ? this.state.channels[i].active : i === only));
-    for (const i of numbers) {
-      const found = await this.source.histogram(file, image.index, this.samples(i), z, t);
-      if (this.info?.image !== image) return;
-      this.setChannel(i, {low: Math.min(...found.map((h) => h.window[0])), high: Math.max(...found.map((h) => h.window[1]))});
-    }
+    const {autoContrast} = await import('./auto.js');
+    await autoContrast(this, only);
   }
 
   /** Draw labels of another image of the file above this one, or none. @param {OverlayState|null} overlay */
   async setOverlay(overlay) {
-    if (overlay && this.file && this.mask?.image.index !== overlay.series) {
-      const info = await this.source.info(this.file, overlay.series);
-      this.mask = this.tilesOf(info, this.file);
+    const {info, file} = this;
+    if (overlay && file && this.mask?.series !== overlay.series) {
+      const [{Mask}, found] = await Promise.all([import('./mask.js'), this.source.info(file, overlay.series)]);
+      if (this.info !== info) return;
+      this.forget(this.mask?.tiles);
+      this.mask = new Mask(this, found);
     }
-    if (!overlay && this.mask) {
-      this.loader.want(this.mask, []);
+    if (!overlay) {
+      this.forget(this.mask?.tiles);
       this.mask = null;
     }
     this.set({overlay});
@@ -248,6 +236,12 @@ export class Viewer extends EventTarget {
   valuesAt(x, y) {
     if (!this.tiles) return null;
     return this.tiles.valuesAt(x, y, this.shown, this.planes().map(({c}) => c), this.tiles.levelFor(this.view.zoom * this.ratio));
+  }
+
+  /** Whether the whole image is in sight. */
+  seesAll() {
+    const size = this.info?.image.levels[0], box = seenBox(this.view, this);
+    return !size || (box.left <= 0 && box.top <= 0 && box.right >= size.width && box.bottom >= size.height);
   }
 
   // ---- where it is seen from
@@ -349,8 +343,7 @@ export class Viewer extends EventTarget {
   tapped(x, y) {
     const overlay = this.state.overlay;
     if (!this.mask || !overlay) return;
-    const found = this.mask.valuesAt(x, y, this.maskPlane(), [0], this.mask.levelFor(this.view.zoom * this.ratio));
-    const picked = found?.values[0] ?? 0;
+    const picked = this.mask.idAt(x, y) ?? 0;
     this.set({overlay: {...overlay, picked: overlay.picked === picked ? 0 : picked}});
   }
 
@@ -358,11 +351,6 @@ export class Viewer extends EventTarget {
 
   redraw() {
     if (!this.asked) this.asked = requestAnimationFrame(() => this.draw());
-  }
-
-  maskPlane() {
-    const sizes = this.mask?.image.sizes;
-    return {z: Math.min(this.shown.z, (sizes?.Z ?? 1) - 1), t: Math.min(this.shown.t, (sizes?.T ?? 1) - 1)};
   }
 
   /** Draw now. */
@@ -378,32 +366,48 @@ export class Viewer extends EventTarget {
       this.redraw();
       this.emit('view');
     }
-    const {tiles, view, ratio} = this;
+    const {tiles} = this;
     this.store.nextFrame();
     this.painter.clear(this.background);
     if (tiles) {
       const planes = this.planes();
       const target = {z: this.state.z, t: this.state.t};
-      const calm = now - this.stirred > CALM;
+      // Movements that follow each other would abandon requests.
+      const rest = (this.painter.software ? CALM_SLOW : CALM) - (now - this.stirred), calm = rest <= 0 && this.isNear();
       const channels = planes.map(({c}) => c);
       const complete = tiles.request(this.goal, this, target, channels, {calm, next: this.next(now)});
-      if (!calm) setTimeout(() => this.redraw(), CALM - (now - this.stirred) + 5);
+      if (rest > 0) setTimeout(() => this.redraw(), rest + 5);
       this.paint(tiles, planes, target, now);
-      if (this.mask) this.paintMask(this.mask, calm);
+      this.mask?.paint(calm);
       this.complete = complete && calm;
       this.emit('drawn');
     }
-    // Clearing a canvas makes the browser compose it anew.
+    this.ink();
+  }
+
+  /** Whether a glide has almost reached its goal. */
+  isNear() {
+    const {motion, goal, view} = this;
+    const distance = Math.hypot(goal.x - view.x, goal.y - view.y) * Math.min(goal.zoom, view.zoom);
+    return !motion || distance < NEAR * Math.min(this.width, this.height);
+  }
+
+  /** Draw regions and measurements. Their module is loaded with the first of them. */
+  ink() {
     const shapes = this.state.shapes && this.shapes.length > 0;
-    if (shapes || this.inked) {
-      const context = pen(this.above);
-      context.clearRect(0, 0, this.above.width, this.above.height);
-      if (shapes) drawShapes(context, this.shapes, toScreen(view, this, ratio), ratio);
-      this.inked = shapes;
+    // A canvas above the image costs time even if it is empty.
+    if (!shapes && this.above.hidden) return;
+    this.above.hidden = !shapes;
+    if (shapes && !this.drawShapes) {
+      import('./shapes.js').then(({drawShapes}) => {
+        this.drawShapes = drawShapes;
+        this.redraw();
+      }, () => undefined);
+      return;
     }
-    this.frames++;
-    const cost = performance.now() - now;
-    this.cost = this.cost * 0.7 + cost * 0.3;
+    const context = pen(this.above);
+    context.clearRect(0, 0, this.above.width, this.above.height);
+    if (shapes) this.drawShapes?.(context, this.shapes, toScreen(this.view, this, this.ratio), this.ratio);
   }
 
   /** @param {Tiles} tiles @param {{c: number, look: Look}[]} planes @param {{z: number, t: number}} target @param {number} now */
@@ -423,23 +427,8 @@ export class Viewer extends EventTarget {
     const mode = tiles.image.kind === 'labels' || tiles.image.kind === 'indexed' ? tiles.image.kind : 'intensity';
     const matrix = toScreen(view, this, ratio);
     const exact = Math.abs(view.zoom * ratio - 1) < 1e-9 && view.angle % 90 === 0;
-    const smooth = this.state.smooth && !exact && mode === 'intensity' && !(this.motion && this.cost > SLOW);
+    const smooth = this.state.smooth && !exact && mode === 'intensity' && !(this.motion && this.painter.software);
     this.painter.draw(found.quads, matrix, {mode, smooth});
-  }
-
-  /** @param {Tiles} mask @param {boolean} calm */
-  paintMask(mask, calm) {
-    // Labels may be stored at a lower resolution than the image.
-    const scale = mask.image.levels[0].width / (this.info?.image.levels[0].width ?? 1);
-    const shrunk = (/** @type {View} */ view) => ({...view, x: view.x * scale, y: view.y * scale, zoom: view.zoom / scale});
-    const plane = this.maskPlane();
-    mask.request(shrunk(this.goal), this, plane, [0], {calm, next: []});
-    const look = {low: 0, high: 1, gamma: 1, invert: false, opacity: 1, color: /** @type {[number, number, number]} */ ([255, 255, 255]), palette: -1};
-    const view = shrunk(this.view);
-    const {quads, waits} = mask.quads(view, this, plane, [{c: 0, look}]);
-    if (waits) this.redraw();
-    const overlay = this.state.overlay;
-    this.painter.draw(quads, toScreen(view, this, this.ratio), {mode: 'labels', smooth: false, opacity: overlay?.opacity ?? 0.5, picked: overlay?.picked ?? 0, over: true});
   }
 
   /** Planes that are likely to be shown next. @param {number} now */
@@ -450,29 +439,13 @@ export class Viewer extends EventTarget {
     return [1, 2].map((n) => ({z: this.state.z, t: this.state.t, [axis]: (this.state[axis] + n * by + size) % size}));
   }
 
-  /** The picture as it is on the screen, with the scale bar. @param {boolean} [bare] without anything above the image @returns {HTMLCanvasElement} */
-  picture(bare = false) {
+  /** A copy of the image as it is on the screen, without anything above it. */
+  picture() {
     this.draw();
     const copy = document.createElement('canvas');
     copy.width = this.canvas.width;
     copy.height = this.canvas.height;
-    const context = pen(copy);
-    context.drawImage(this.canvas, 0, 0);
-    if (bare) return copy;
-    context.drawImage(this.above, 0, 0);
-    const bar = this.info && scaleBar(this.info.image.pixelSize.x, this.view.zoom);
-    if (bar) {
-      const r = this.ratio, right = copy.width - 16 * r, bottom = copy.height - 18 * r;
-      context.font = `600 ${13 * r}px system-ui, sans-serif`;
-      context.textAlign = 'center';
-      context.lineWidth = 3 * r;
-      context.strokeStyle = '#000a';
-      context.fillStyle = '#fff';
-      context.strokeText(bar.text, right - (bar.width * r) / 2, bottom - 9 * r);
-      context.fillText(bar.text, right - (bar.width * r) / 2, bottom - 9 * r);
-      context.strokeRect(right - bar.width * r, bottom, bar.width * r, 4 * r);
-      context.fillRect(right - bar.width * r, bottom, bar.width * r, 4 * r);
-    }
+    pen(copy).drawImage(this.canvas, 0, 0);
     return copy;
   }
 

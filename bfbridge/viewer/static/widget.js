@@ -3,7 +3,7 @@
 import {App} from './app.js';
 import {SourceError, decode} from './source.js';
 
-/** @import {TileRequest} from './source.js' */
+/** @import {TileRequest} from './types.js' */
 
 /** @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void, send(content: any): void,
  *   on(name: string, done: (...args: any[]) => void): void, off(name: string, done: (...args: any[]) => void): void}} Model */

@@ -207,3 +207,53 @@ def test_processes_pass_their_warnings_on(tmp_path: Path) -> None:
 def test_debug_shows_warnings_as_python_does(tmp_path: Path) -> None:
     done = process("info", tmp_path / "none.lif", "--debug")
     assert "FileMissing" in done.err
+
+
+def test_curation_options(run: Run, image: Path, tmp_path: Path) -> None:
+    """Options of metadata and shape are spelled as users of other converters expect."""
+    out = tmp_path / "o.ome.zarr"
+    done = run(
+        "convert", image, out, "--pixel-size", "0.325,0.325,1um", "--time-step", "5min", "--name",
+        "n", "--channel-name", "a,b,c", "--channel-color", "red", "--channel-color", "00FF00",
+        "--channel-color", "blue", "--downsample-z", "auto", "--smallest", "10", "--verify",
+        "--report", tmp_path / "r.json", "--nogroup",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    with BioReader(out) as br:
+        assert br.pixel_size() == {"X": 0.325, "Y": 0.325, "Z": 1.0}
+        assert (br.name, br.channel_names) == ("n", ["a", "b", "c"])
+        assert br.levels[-1].sizes["Z"] < br.sizes["Z"]
+    done = run(
+        "convert", image, tmp_path / "p.ome.zarr", "--project", "max", "z", "--swap", "zt",
+        "--drop-axes", "--factors", "2,4", "--fill-value", "3",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    with BioReader(image) as before, BioReader(tmp_path / "p.ome.zarr") as after:
+        wanted = before[:].transpose(0, 1, 4, 3, 2).max(axis=2, keepdims=True)
+        assert np.array_equal(after[:], wanted)
+        assert len(after.levels) == 3
+    table = tmp_path / "t.csv"
+    table.write_text(f"source,z\n{image},1\n")
+    done = run("convert", "--table", table, tmp_path / "out")
+    assert done.code == 0, done.err
+    with BioReader(image) as before, BioReader(next((tmp_path / "out").glob("*.tif"))) as after:
+        assert np.array_equal(after[:], before[:, :, 1:2])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--pixel-size", "1"], "pixel_size"),
+        (["--swap", "xy"], "two of z, c and t"),
+        (["--stitch", "all"], "one of last, mean, max"),
+        (["--project", "sum", "z"], "one of max, min, mean"),
+        (["--downsample-z", "3"], "none, 2, auto"),
+        (["--table", "none.csv"], "no such file"),
+    ],
+)
+def test_invalid_curation(
+    run: Run, image: Path, tmp_path: Path, given: list[str], message: str
+) -> None:
+    done = run("convert", image, tmp_path / "b.ome.tif", *given)
+    assert done.code != 0
+    assert message in " ".join(done.err.split())

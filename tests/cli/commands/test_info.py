@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ome_types import from_xml
 
@@ -95,3 +96,71 @@ def test_info_goes_on_after_a_failure(run: Run, folder: Path, tmp_path: Path) ->
     ]  # fmt: skip
     assert ["error" in one for one in told] == [False, False, True, True]
     failed(run("info", folder, "--ome-xml"), "name one file", code=2)
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> Path:
+    """An image of two time points with times and positions, and an original-metadata annotation."""
+    tifffile = pytest.importorskip("tifffile")
+    pixels = np.arange(2 * 2 * 20 * 30, dtype=np.uint16).reshape(2, 2, 20, 30)
+    planes = "".join(
+        f'<Plane TheZ="0" TheC="{c}" TheT="{t}" DeltaT="{t * 2.5}" DeltaTUnit="min" '
+        f'ExposureTime="{c + 10}" ExposureTimeUnit="ms" PositionX="{5 + t}" PositionXUnit="µm"/>'
+        for t in range(2)
+        for c in range(2)
+    )
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" '
+        'SizeZ="1" SizeC="2" SizeT="2"><Channel ID="Channel:0:0" Name="a" SamplesPerPixel="1"/>'
+        f'<Channel ID="Channel:0:1" SamplesPerPixel="1"/><TiffData/>{planes}</Pixels></Image></OME>'
+    )
+    path = tmp_path / "timed.ome.tif"
+    tifffile.imwrite(path, pixels, description=xml.encode(), metadata=None)
+    return path
+
+
+def test_planes_extremes_and_files(run: Run, timed: Path) -> None:
+    done = run("info", timed, "--planes", "--min-max", "--files")
+    assert (done.code, done.err) == (0, "")
+    rows = [line.split("  ") for line in done.out.splitlines()]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert ["t", "c", "z", "time", "exposure", "x"] in cells
+    assert ["0", "0", "0", "0 min", "10 ms", "5 µm"] in cells
+    assert ["1", "1", "0", "2.5 min", "11 ms", "6 µm"] in cells
+    assert "values of 0, channel 0 (a): 0 to 1799" in done.out
+    assert "values of 0, channel 1: 600 to 2399" in done.out
+    assert f"files:\n{timed}" in done.out
+
+
+def test_further_parts_as_json(run: Run, timed: Path) -> None:
+    done = run("info", timed, "--planes", "--min-max", "--original", "--json", "--nogroup")
+    assert (done.code, done.err) == (0, "")
+    told = json.loads(done.out)
+    (series,) = told["series"]
+    assert len(series["planes"]) == 4
+    assert series["planes"][3] == {
+        "z": 0, "c": 1, "t": 1, "time": {"value": 2.5, "unit": "min"},
+        "exposure": {"value": 11.0, "unit": "ms"}, "x": {"value": 6.0, "unit": "µm"}, "y": None,
+        "z_position": None,
+    }  # fmt: skip
+    assert [(c["min"], c["max"]) for c in series["channels"]] == [(0, 1799), (600, 2399)]
+    assert isinstance(told["original_metadata"], dict)
+
+
+def test_original_metadata(run: Run, timed: Path) -> None:
+    from bfbridge import BioReader
+
+    done = run("info", timed, "--original")
+    with BioReader(timed) as br:
+        known = br.original_metadata
+        assert [(p.t, p.c) for p in br.planes()] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert known
+    for key, value in known.items():
+        if "\n" not in str(value):
+            assert f"{key}: {value}"[:40] in done.out
+
+
+def test_an_image_without_planes(run: Run, image: Path) -> None:
+    done = run("info", image, "--planes")
+    assert "planes of 0: the metadata have no times and positions" in done.out

@@ -21,6 +21,8 @@ from bfbridge.convert.options import PANELS
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
 PAGE = Path(__file__).parents[3] / "docs" / "command-line.md"
 MOST_LINES = 100
+# Its options are under eight headings, which are read one at a time.
+MOST_LINES_OF_CONVERT = 160
 # Packages that the list of commands does without.
 HEAVY = {
     "numpy", "rich", "pydantic", "ome_types", "asyncio", "urllib.request",
@@ -67,7 +69,7 @@ def test_help_fits_two_screens_and_80_columns(name, shown):
     text = shown[name]
     assert "\u2026" not in text
     assert max(map(len, text.splitlines())) <= 80
-    assert text.count("\n") <= MOST_LINES
+    assert text.count("\n") <= (MOST_LINES_OF_CONVERT if name == ("convert",) else MOST_LINES)
     assert not re.search(r"<\w|x[<>]=", text), "types and ranges of Python"
     command = COMMANDS[name[0]]
     for param in (command if len(name) == 1 else command.commands[name[1]]).params:

@@ -1,0 +1,242 @@
+"""GDAL datasets of one file: opened with a fixed driver, without neighbours and without network.
+
+GDAL opens what a file refers to: sidecar files, tiles and bands of virtual rasters, URLs behind
+names such as ``/vsicurl/``. Therefore the driver is chosen here, from the first bytes, and is one
+of those that read a single file; sidecars, and all protocols of GDAL, are switched off. Bytes of
+URLs come from bfbridge's storage.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import rasterio
+import rasterio.errors
+import rasterio.vrt
+import rasterio.warp
+
+from bfbridge.errors import BfbridgeError, UnreadableFile, Unsupported
+from bfbridge.runtime import forking
+
+if TYPE_CHECKING:
+    from bfbridge.storage.source import RandomAccess, Source
+
+__all__ = ["DRIVERS", "DatasetPool", "driver_of", "safely"]
+
+DRIVERS: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"II*\0", "GTiff"),
+    (b"MM\0*", "GTiff"),
+    (b"II+\0", "GTiff"),
+    (b"MM\0+", "GTiff"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2OpenJPEG"),
+    (b"\xff\x4f\xff\x51", "JP2OpenJPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"UHL1", "DTED"),
+)
+"""First bytes, and the driver that reads such a file without any other file."""
+_SAFE: Final = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecars: .aux.xml, .ovr, .msk, .tfw
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_GEOREF_SOURCES": "INTERNAL",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+    "CPL_CURL_ENABLE_VSIMEM": "NO",
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    "OGR_CT_FORCE_TRADITIONAL_GIS_ORDER": "YES",
+    "PROJ_NETWORK": "OFF",
+}
+_REFERRING: Final = (b"<VRTDataset", b"<GDAL_WMS", b"<GDALTileIndexDataset", b"<GDAL_WMTS")
+_HEAD: Final = 1024
+
+
+def driver_of(source: Source, head: bytes) -> str:
+    """Return the driver for a file that begins with `head`.
+
+    Raises
+    ------
+    Unsupported
+        No driver that reads a single file reads it.
+    """
+    for magic, driver in DRIVERS:
+        if head.startswith(magic):
+            return driver
+    if any(mark in head[:_HEAD] for mark in _REFERRING):
+        raise Unsupported(
+            "it is a virtual raster of GDAL, which refers to other files and URLs; these are not "
+            "followed. Open the files themselves, or make one GeoTIFF of it with gdal_translate"
+        )
+    raise Unsupported(
+        "it is not a GeoTIFF, JPEG 2000, PNG, JPEG or DTED file; GDAL's other drivers may open "
+        "further files and are switched off"
+    )
+
+
+@contextmanager
+def safely(name: str) -> Iterator[None]:
+    """Switch off everything that reaches beyond a file, and convert rasterio's errors.
+
+    Raises
+    ------
+    UnreadableFile
+        GDAL refuses to read.
+    """
+    try:
+        with rasterio.Env(session=None, **_SAFE):
+            yield
+    except BfbridgeError:
+        raise
+    except (rasterio.errors.RasterioError, rasterio.errors.RasterioIOError) as error:
+        cause = error.__cause__ or error
+        raise UnreadableFile(f"{name}: GDAL cannot read it: {cause}.") from error
+
+
+class _File(io.RawIOBase):
+    """A file of bfbridge's storage for GDAL; the first error is kept, as GDAL drops it."""
+
+    def __init__(self, access: RandomAccess, failed: list[BaseException]) -> None:
+        self._access, self._at, self._failed = access, 0, failed
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._access.size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._access.size - self._at)
+        length = left if size is None or size < 0 else min(size, left)
+        try:
+            data = bytes(self._access.read_at(self._at, length))
+        except BaseException as error:
+            self._failed.append(error)
+            raise
+        self._at += len(data)
+        return data
+
+
+class Kit:
+    """Datasets of one file for one thread at a time: full size, levels and projected ones."""
+
+    def __init__(self, owner: DatasetPool) -> None:
+        self._owner = owner
+        self._opened: dict[Any, Any] = {}
+        self.failed: list[BaseException] = []
+
+    def dataset(self, overview: int | None = None) -> Any:
+        """Return the dataset at full size, or one of its overviews."""
+        if overview not in self._opened:
+            self._opened[overview] = self._owner._open(overview, self.failed)
+        return self._opened[overview]
+
+    def warped(self, key: Any, options: Mapping[str, Any]) -> Any:
+        """Return a projected dataset with these options of `WarpedVRT`, kept under a key."""
+        place = ("warped", key)
+        if place not in self._opened:
+            self._opened[place] = rasterio.vrt.WarpedVRT(self.dataset(), **options)
+        return self._opened[place]
+
+    def close(self) -> None:
+        """Close the datasets, those that use others first."""
+        for dataset in reversed(list(self._opened.values())):
+            with suppress(Exception), rasterio.Env(session=None, **_SAFE):
+                dataset.close()
+        self._opened.clear()
+
+
+class DatasetPool:
+    """Kits of datasets: as many as threads that read at once.
+
+    Parameters
+    ----------
+    source, access
+        The file, and its bytes.
+    driver
+        Name of the driver that reads it.
+    """
+
+    def __init__(self, source: Source, access: RandomAccess, driver: str) -> None:
+        self.name = source.name
+        self._path = None if source.path is None else os.path.abspath(source.path)
+        if self._path is not None and self._path.replace("\\", "/").startswith("/vsi"):
+            raise Unsupported("GDAL would take its path for one of its own file systems")
+        self._filename = source.filename
+        self._access, self._driver = access, driver
+        self._lock = forking.lock()
+        self._free: list[Kit] = []
+        self._closed = False
+        forking.in_child(self._forget)
+
+    def _forget(self) -> None:
+        # Positions in open files are shared with the parent: they are neither used nor closed.
+        _kept.extend(self._free)
+        self._free = []
+
+    def _open(self, overview: int | None, failed: list[BaseException]) -> Any:
+        options: dict[str, Any] = {"driver": self._driver}
+        if overview is not None:
+            options["overview_level"] = overview
+        if self._path is not None:
+            return rasterio.open(self._path, **options)
+        # A name without a scheme, so that GDAL takes the bytes from nowhere else.
+        wanted = f"bfbridge/{self._filename}"
+
+        def opener(path: str, mode: str = "rb", **unused: Any) -> _File:
+            del unused
+            if os.path.basename(path) != self._filename or "w" in mode:
+                raise FileNotFoundError(path)
+            return _File(self._access, failed)
+
+        return rasterio.open(wanted, opener=opener, **options)
+
+    @contextmanager
+    def kit(self) -> Iterator[Kit]:
+        """Lend a kit to this thread.
+
+        Raises
+        ------
+        UnreadableFile
+            GDAL, the disk or the server refuses to read.
+        """
+        with self._lock:
+            kit = self._free.pop() if self._free else Kit(self)
+        try:
+            with safely(self.name):
+                try:
+                    yield kit
+                finally:
+                    if kit.failed:
+                        kit.close()
+                        raise kit.failed.pop(0)
+        except BaseException:
+            kit.close()
+            raise
+        with self._lock:
+            if not self._closed:
+                self._free.append(kit)
+                return
+        kit.close()
+
+    def close(self) -> None:
+        """Close all datasets that no thread uses; the others when their threads end."""
+        with self._lock:
+            self._closed = True
+            free, self._free = self._free, []
+        for kit in free:
+            kit.close()
+
+
+_kept: list[Kit] = []
+"""Kits of a parent process; if they were released, GDAL would close the parent's files."""

@@ -1,0 +1,84 @@
+"""Where an image lies on the Earth: part of the backend contract."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+__all__ = ["GeoReference"]
+
+Array = np.ndarray[Any, Any]
+
+
+class GeoReference(ABC):
+    """Where an image lies on the Earth.
+
+    Attributes
+    ----------
+    crs
+        Coordinate reference system: "EPSG:32633", or WKT if it has no such number.
+    transform
+        a, b, c, d, e, f: the outer corner of pixel (column, row) at full size has the coordinates
+        x = a * column + b * row + c, y = d * column + e * row + f.
+    """
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+
+    @abstractmethod
+    def bounds(self, crs: str | None = None) -> tuple[float, float, float, float]:
+        """Return left, bottom, right, top of the image.
+
+        Parameters
+        ----------
+        crs
+            Reference system of the result. Default: that of the image.
+
+        Raises
+        ------
+        BadArgument
+            There is no such reference system, or the image has no place in it.
+        """
+
+    @abstractmethod
+    def pixel_box(
+        self, box: tuple[float, float, float, float], crs: str | None = None
+    ) -> tuple[float, float, float, float]:
+        """Return left, top, right, bottom in pixels of full size of a box in a reference system.
+
+        The result contains the box, and may leave the image. Raises as `bounds`.
+
+        Parameters
+        ----------
+        box
+            Left, bottom, right, top.
+        crs
+            Its reference system. Default: that of the image.
+        """
+
+    @abstractmethod
+    def read(
+        self,
+        crs: str,
+        box: tuple[float, float, float, float],
+        size: tuple[int, int],
+        resampling: str = "nearest",
+    ) -> tuple[Array, Array]:
+        """Return the pixels of a box in a reference system, and whether each has a value.
+
+        Parameters
+        ----------
+        crs, box
+            The reference system, and left, bottom, right, top in it.
+        size
+            Height and width of the result.
+        resampling
+            Method: "nearest", "bilinear", "cubic", "average", "mode" and others of GDAL.
+
+        Returns
+        -------
+        (pixels, valid)
+            Shape (C, Y, X) in the image's dtype, and (Y, X) of booleans.
+        """

@@ -1,0 +1,156 @@
+"""Small Zarr chunks, which are read several at a time."""
+
+from __future__ import annotations
+
+import random
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+zarr = pytest.importorskip("zarr")
+pytest.importorskip("imagecodecs")
+
+from bfbridge import BioReader, BioWriter  # noqa: E402
+from bfbridge.chunk_grid import ChunkGrid  # noqa: E402
+from bfbridge.engine.tiles import plan, plan_joined  # noqa: E402
+from bfbridge.errors import FileChanged, ReadFailed  # noqa: E402
+from bfbridge_omezarr.chunked.codecs import crc32c  # noqa: E402
+
+PIXELS = np.random.default_rng(3).poisson(400, (2, 3, 100, 130)).astype("u2")
+KEYS: tuple[Any, ...] = (
+    (slice(None), slice(None)),
+    (slice(3, 97), slice(16, 128)),
+    (slice(16, 48), slice(32, 33)),
+    (slice(None, None, 3), slice(90, 5, -2)),
+    ([5, 99, 5, 16], slice(None)),
+    (7, [0, 129]),
+)
+
+
+def store(path: Path, shards: Any = None, chunks: Any = (1, 1, 16, 16), **more: Any) -> Any:
+    """A bare array with axes c, z, y, x, written by zarr-python."""
+    array = zarr.create_array(
+        str(path), shape=PIXELS.shape, dtype="u2", chunks=chunks, shards=shards, **more
+    )
+    array[...] = PIXELS
+    return array
+
+
+def opened(path: Path, **options: Any) -> BioReader:
+    return BioReader(path, options={"axes": "czyx"}, **options)
+
+
+@pytest.mark.parametrize("shards", [None, (1, 3, 48, 64), (2, 1, 16, 160)])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_selection_equals_numpy(tmp_path: Path, shards: Any, workers: int) -> None:
+    store(tmp_path / "a.zarr", shards)
+    expected = PIXELS.transpose(2, 3, 1, 0)
+    with opened(tmp_path / "a.zarr", max_workers=workers) as br:
+        assert br._file.backend.read_unit(0, 0) != (1, 1, 1, 16, 16)
+        for y, x in KEYS:
+            rows = expected[y] if isinstance(y, (slice, list)) else expected[y : y + 1]
+            np.testing.assert_array_equal(
+                np.squeeze(br[y, x, :, :]), np.squeeze(rows[:, x]), err_msg=str((y, x))
+            )
+
+
+def test_chunks_are_joined_only_if_selected_whole() -> None:
+    grid = ChunkGrid((1, 1, 4, 50, 70), (1, 1, 1, 16, 16))
+    random.seed(1)
+    for _ in range(200):
+        unit = tuple(n * random.randint(1, 5) for n in grid.chunk)
+        axes: list[Any] = []
+        for size in grid.shape:
+            a, b = sorted(random.sample(range(size + 1), 2))
+            kinds = [range(size), range(a, b), range(b - 1, a - 1, -1), range(a, b, 2)]
+            axes.append(random.choice([*kinds, np.array([a % size, a % size, b - 1])]))
+        single = {(b.index, b.start, b.stop) for b in plan(axes, grid.chunk)}
+        found = []
+        for block in plan_joined(axes, grid, unit):  # type: ignore[arg-type]
+            if not block.is_joined:
+                found.append((block.index, block.start, block.stop))
+                continue
+            inside = grid.overlapping(block.start, block.stop)
+            numbers = list(inside)
+            assert len(numbers) > 1
+            for start, stop, most in zip(block.start, block.stop, unit, strict=True):
+                assert stop - start <= most
+            found += [(number, *grid.box(number)) for number in numbers]
+        assert sorted(found) == sorted(single)
+        assert len(found) == len(set(found))
+
+
+def positions(shard: Path, count: int) -> np.ndarray[Any, Any]:
+    raw = shard.read_bytes()[-16 * count - 4 : -4]
+    return np.frombuffer(raw, "<u8").reshape(count, 2).copy()
+
+
+def with_index(data: bytes, table: np.ndarray[Any, Any]) -> bytes:
+    raw = table.astype("<u8").tobytes()
+    return data + raw + crc32c(raw).to_bytes(4, "little")
+
+
+def test_chunks_of_a_shard_in_any_order_and_with_gaps(tmp_path: Path) -> None:
+    """Positions are free in the format: other orders, gaps, and one place for several chunks."""
+    path = tmp_path / "a.zarr"
+    store(path, (1, 1, 112, 144))
+    for plane in product(range(2), range(3)):
+        shard = path / "c" / "/".join(map(str, (*plane, 0, 0)))
+        data, table = shard.read_bytes(), positions(shard, 63)
+        body, order = bytearray(b"\xff" * 7), list(range(63))
+        random.Random(plane[1]).shuffle(order)
+        for number in order:
+            begin, length = map(int, table[number])
+            if length > 1 << 40:
+                continue
+            table[number, 0] = len(body)
+            body += data[begin : begin + length] + b"\xee" * (5000 * (number % 7 == 0))
+        # The chunk at (0, 1) has the bytes of the one at (0, 0).
+        table[1] = table[0]
+        shard.write_bytes(with_index(bytes(body), table))
+    expected = PIXELS.transpose(2, 3, 1, 0).copy()
+    expected[:16, 16:32] = expected[:16, :16]
+    with opened(path) as br:
+        np.testing.assert_array_equal(br[:, :, :, :].reshape(expected.shape), expected)
+        np.testing.assert_array_equal(br[2:99, 5:30, :, :].squeeze(), expected[2:99, 5:30])
+
+
+def test_damaged_and_truncated_chunks_are_named(tmp_path: Path) -> None:
+    plain = tmp_path / "a.zarr"
+    store(plain)
+    (plain / "c/1/2/3/4").write_bytes(b"damaged")
+    with opened(plain) as br, pytest.raises(ReadFailed, match=r"c/1/2/3/4.*\(1, 2, 3, 4\)"):
+        br[:]
+    sharded = tmp_path / "b.zarr"
+    store(sharded, (1, 1, 112, 144))
+    shard = sharded / "c/1/1/0/0"
+    table = positions(shard, 63)
+    table[10, 0] = shard.stat().st_size
+    shard.write_bytes(with_index(shard.read_bytes(), table))
+    with opened(sharded) as br, pytest.raises(ReadFailed, match=r"\(1, 1, 1, 1\) is (cut|damaged)"):
+        br[:]
+
+
+def test_a_shard_that_was_replaced_is_an_error(tmp_path: Path) -> None:
+    store(tmp_path / "a.zarr", (1, 1, 112, 144))
+    with opened(tmp_path / "a.zarr", cache=0) as br:
+        br[:]
+        shard = tmp_path / "a.zarr/c/0/0/0/0"
+        data = shard.read_bytes()
+        shard.unlink()
+        shard.write_bytes(data)
+        with pytest.raises(FileChanged, match="replaced"):
+            br[:]
+
+
+@pytest.mark.parametrize("shards", [None, 64])
+def test_small_chunks_written_are_read_by_zarr_python(tmp_path: Path, shards: Any) -> None:
+    path, pixels = tmp_path / "a.ome.zarr", PIXELS.transpose(2, 3, 1, 0)
+    options = {"chunks": (16, 16)} | ({"shards": shards} if shards else {})
+    with BioWriter(path, Y=100, X=130, Z=3, C=2, dtype="u2", **options) as bw:
+        bw[:] = pixels
+    found = zarr.open_array(f"{path}/0", mode="r")[0]
+    np.testing.assert_array_equal(found, PIXELS)
