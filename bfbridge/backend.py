@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from bfbridge.chunk_grid import AXES, ChunkGrid, Shape5, StoredAs, StoredRanges
 from bfbridge.errors import Unsupported
 from bfbridge.georeference import GeoReference
 from bfbridge.limits import DEFAULT_LIMITS, Limits
+from bfbridge.placement import PixelSize, Placement, Quantity
 from bfbridge.runtime.writer_options import split_compression
 
 if TYPE_CHECKING:
@@ -56,38 +57,6 @@ __all__ = [
 ]
 
 Role = Literal["image", "label", "macro", "thumbnail"]
-
-
-class Quantity(NamedTuple):
-    """A number `value` with its `unit`, as OME writes units ("µm", "nm", "pixel")."""
-
-    value: float
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class PixelSize:
-    """Physical size of one pixel along `x`, `y` and `z`; None if unknown."""
-
-    x: Quantity | None = None
-    y: Quantity | None = None
-    z: Quantity | None = None
-
-
-class Placement(NamedTuple):
-    """Where an image lies in the pixel coordinates that the images of a file share.
-
-    Attributes
-    ----------
-    scene
-        Number of the scene that the image is, or is a tile of.
-    y, x
-        Of its first pixel, in pixels of full size; they may be negative.
-    """
-
-    scene: int
-    y: int
-    x: int
 
 
 @dataclass(frozen=True, slots=True)

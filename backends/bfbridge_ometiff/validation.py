@@ -11,7 +11,7 @@ import numpy as np
 
 from bfbridge.errors import BfbridgeError, LimitExceeded, Unsupported
 from bfbridge.findings import COPY_AGAIN, Finding
-from bfbridge.ome.validation import check_xml
+from bfbridge.ome.checks.validation import check_xml
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.dataset import Dataset, open_dataset
 from bfbridge_ometiff.reading.files import OpenTiff

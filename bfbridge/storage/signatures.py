@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from bfbridge.storage.source import Source
 
 __all__ = [
+    "PICTURE_MAGIC",
     "PICTURE_SUFFIXES",
     "TIFF_MAGIC",
     "ZARR_KEYS",

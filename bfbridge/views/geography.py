@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge import registry
 from bfbridge.errors import BadArgument, BadSelection, UnreadableFile, Unsupported
-from bfbridge.storage.signatures import is_tiff
+from bfbridge.storage.signatures import PICTURE_MAGIC, is_tiff
 from bfbridge.tiff.coordinates import has_coordinates
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["Georeferenced", "georeference_of", "is_reference_system", "spans_in_
 
 _STORED: Final = "projection"
 """Unit of regions: the coordinates of the file's own reference system."""
-_JPEG_2000: Final = registry.PICTURE_MAGIC[-2:]
+_JPEG_2000: Final = PICTURE_MAGIC[-2:]
 
 
 class Georeferenced:

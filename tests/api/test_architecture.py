@@ -26,6 +26,7 @@ SUFFIX = re.compile(r"\.(ome\.)?(zarr|tiff?|tf2|tf8|btf)", re.IGNORECASE)
 NAMING_FORMATS = {
     "ngff/compression.py": "the container of encoded chunks, in `StoredAs`",
     "registry.py": "the table of backends",
+    "storage/signatures.py": "names of Zarr stores at URLs",
     "files/attribute_names.py": "bfio's names of backends",
     "__init__.py": "starts Java on request",
     "wipp.py": "the two formats of WIPP",

@@ -11,7 +11,7 @@ import pytest
 
 from bfbridge import BioReader, convert
 from bfbridge.backend import Quantity
-from bfbridge.ome.compare import compare_documents
+from bfbridge.ome.checks.compare import compare_documents
 from bfbridge.ome.model import model_from_xml
 from bfbridge.ome.planes import measured_time_step
 

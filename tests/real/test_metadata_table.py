@@ -10,7 +10,7 @@ import pytest
 
 from bfbridge import BioReader, convert
 from bfbridge.errors import BfbridgeError
-from bfbridge.ome.compare import values_of
+from bfbridge.ome.checks.compare import values_of
 from tests.real.manifest import DATA, Entry, entries
 
 pytestmark = pytest.mark.skipif(not entries(), reason=f"no real files at {DATA}")

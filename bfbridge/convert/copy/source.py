@@ -29,7 +29,7 @@ from bfbridge.convert.verification.pixels import verify_output
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, UnreadableFile
-from bfbridge.ome.compare import compare_documents
+from bfbridge.ome.checks.compare import compare_documents
 from bfbridge.ome.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.writer import BioWriter, ImageWriter
