@@ -431,6 +431,9 @@ class ImageSpec:
         Encoding of the chunks of each level whose chunks arrive by ``write_stored``.
     extras
         Further metadata of the source.
+    steps
+        Factors of each lower level relative to the level before it, along Z, Y, X. Empty if they
+        follow from the sizes: several factors may reduce a small size to the same.
     """
 
     image: Image
@@ -438,6 +441,7 @@ class ImageSpec:
     downsample: str = "mean"
     stored_as: tuple[StoredAs | None, ...] = ()
     extras: Extras = field(default_factory=Extras)
+    steps: tuple[tuple[int, int, int], ...] = ()
 
     def copied(self, level: int) -> StoredAs | None:
         """Return the encoding of a level whose chunks arrive encoded; None if pixels arrive."""

@@ -21,7 +21,7 @@ import numpy as np
 from bfbridge import registry
 from bfbridge.backend import OpenOptions
 from bfbridge.chunked_store import ChunkedStoreBackend
-from bfbridge.engine.pyramid import reduce_block, steps_between
+from bfbridge.engine.pyramid import reduce_block, steps_of
 from bfbridge.errors import BadArgument, Closed, TargetExists, Unsupported
 from bfbridge.files.image_plans import WritePlan
 from bfbridge.files.new_file import NewFile
@@ -432,8 +432,7 @@ def compute_level(place: Path | Source, image: int, level: int, box: Sequence[sl
     writer = _open_writer(place)
     try:
         spec = writer.images[image]
-        before, here = spec.image.levels[level - 1 : level + 1]
-        step = steps_between((before, here))[0]
+        here, step = spec.image.levels[level], steps_of(spec)[level - 1]
         starts = [cut.start // n for cut, n in zip(box, here.chunk, strict=True)]
         counts = [-(-(cut.stop - cut.start) // n) for cut, n in zip(box, here.chunk, strict=True)]
         for offset in np.ndindex(*counts):

@@ -22,7 +22,7 @@ from bfbridge.backend import Extras, ImageSpec, Level, Shape5, StoredAs, WriterB
 from bfbridge.engine.assembler import LevelAssembler, UnfinishedChunks, level_assemblers
 from bfbridge.engine.casting import cast, castable, checked
 from bfbridge.engine.lazy_pixels import LazyPixels
-from bfbridge.engine.pyramid import METHODS, Step, plan_levels, steps_between
+from bfbridge.engine.pyramid import METHODS, Step, plan_levels, steps_of
 from bfbridge.engine.selection import Selection, fit_axes, spread
 from bfbridge.engine.tiles import Block, plan, take
 from bfbridge.engine.workers import Background, run
@@ -153,7 +153,7 @@ class NewFile:
                 writer,
                 number,
                 spec,
-                [] if shared else steps_between(spec.image.levels),
+                [] if shared else steps_of(spec),
                 self._unfinished,
                 stored=stored,
             )
@@ -259,7 +259,7 @@ class NewFile:
         check_fill_value(self.wanted.fill_value, dtype, self.name)
         averaged = self.wanted.downsample == "mean"
         method = "nearest" if averaged and image.is_mask else self.wanted.downsample
-        spec = ImageSpec(image, self.wanted.fill_value, method, stored, extras)
+        spec = ImageSpec(image, self.wanted.fill_value, method, stored, extras, tuple(steps))
         return spec, steps
 
     def write_stored(

@@ -66,6 +66,8 @@ def by_tasks(source: Path, target: Path, **given: Any) -> OutputRecord:
             {"factors": "1x2x4,3x4x4", "chunks": (6, 16, 16), "downsample": "mode"},
             [(1, 2, 4), (3, 2, 1)],
         ),
+        # Of the factors that reduce 40 x 70 to 3 x 5, 14 is the smallest.
+        ({"factors": "16"}, [(1, 16, 16)]),
         ({"swap": "zt", "pyramid": 1, "name": "new", "channel_names": "a,b"}, [(1, 2, 2)]),
         ({"project": ("max", "z"), "pyramid": 1, "pixel_size": "1,1"}, [(1, 2, 2)]),
     ],
