@@ -431,6 +431,9 @@ class ImageSpec:
         Encoding of the chunks of each level whose chunks arrive by ``write_stored``.
     extras
         Further metadata of the source.
+    steps
+        Factors of each lower level relative to the level before it, along Z, Y, X. Empty if they
+        follow from the sizes: several factors may reduce a small size to the same.
     """
 
     image: Image
@@ -438,6 +441,7 @@ class ImageSpec:
     downsample: str = "mean"
     stored_as: tuple[StoredAs | None, ...] = ()
     extras: Extras = field(default_factory=Extras)
+    steps: tuple[tuple[int, int, int], ...] = ()
 
     def copied(self, level: int) -> StoredAs | None:
         """Return the encoding of a level whose chunks arrive encoded; None if pixels arrive."""
@@ -501,6 +505,14 @@ class WriterBackend(ABC):
     ) -> dict[str, Any]:
         """Return the options with which chunks of this encoding are stored unchanged."""
         return dict(options)
+
+    @classmethod
+    def encoded_bytes(cls, image: Image, block: Any, options: Mapping[str, Any]) -> int | None:
+        """Return the bytes that a block of `write_block` takes in the file; None if not known.
+
+        Nothing is written. `bfbridge.convert.plan_conversion` estimates sizes with it.
+        """
+        return None
 
     @classmethod
     @abstractmethod

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.backend import ImageSpec, WriterBackend
+from bfbridge.backend import ImageSpec, Shape5, WriterBackend
 from bfbridge.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ class ResumedWriter(WriterBackend):
     @abstractmethod
     def images(self) -> Sequence[ImageSpec]:
         """Images that are written."""
+
+    @abstractmethod
+    def unit(self, image: int, level: int = 0) -> Shape5:
+        """Return the smallest box (T, C, Z, Y, X) that one process must write alone."""
 
     @abstractmethod
     def release(self) -> None:

@@ -128,6 +128,16 @@ class OmeTiffWriter(WriterBackend):
         return 1, image.samples, 1, rows, columns
 
     @classmethod
+    def encoded_bytes(
+        cls, image: Image, block: np.ndarray[Any, Any], options: Mapping[str, Any]
+    ) -> int | None:
+        """Return the length of the segment of a block."""
+        encoding = encoding_for(image.dtype, image.samples, settings_of(options))
+        pixels = np.ascontiguousarray(np.moveaxis(block[0, : image.samples, 0], 0, -1))
+        segment = encoding.encode(pixels.astype(encoding.dtype, copy=False), ThreadBuffer(0))
+        return memoryview(segment).nbytes
+
+    @classmethod
     def prepare(
         cls, target: Path, images: Sequence[ImageSpec], ome: OME | None, options: Mapping[str, Any]
     ) -> OmeTiffWriter:

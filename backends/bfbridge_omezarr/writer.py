@@ -21,6 +21,7 @@ from bfbridge.ngff.hierarchy import (
     placed,
     time_step,
 )
+from bfbridge.ngff.omero import Window
 from bfbridge.ome.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
 from bfbridge_omezarr.hierarchy.files import tree_of
@@ -128,6 +129,15 @@ class StoreWriter(ResumedWriter):
         if image.samples > 1:
             c = min(shape[1], max(image.samples, c // image.samples * image.samples))
         return t, c, z, y, x
+
+    @classmethod
+    def encoded_bytes(cls, image: Image, block: Array, options: Mapping[str, Any]) -> int | None:
+        """Return the length of the chunk of a block; 0 for one of zeros, which is not stored."""
+        del image
+        if not block.any():
+            return 0
+        chunk = np.ascontiguousarray(block)
+        return memoryview(parse_options(options).compression.encode(chunk)).nbytes
 
     @classmethod
     def prepare(
@@ -247,8 +257,10 @@ class StoreWriter(ResumedWriter):
             return
         self._open = False
         self._complete()
-        key, document = windows_document([windows.found for windows in self._windows])
-        self._files.write(key, to_json(document))
+        seen = [windows.found for windows in self._windows]
+        if any(window != Window() for found in seen for window in found):
+            key, document = windows_document(seen)
+            self._files.write(key, to_json(document))
         self._files.close()
 
     def _complete(self) -> None:

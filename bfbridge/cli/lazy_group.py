@@ -21,6 +21,7 @@ __all__ = ["SUMMARIES", "LazyGroup"]
 SUMMARIES: Mapping[str, str] = {
     "info": "Show images, levels, sizes, channels and the backend of files.",
     "convert": "Convert images to OME-TIFF, OME-Zarr and other formats.",
+    "report": "Merge the reports of the parts of a batch into one.",
     "render": "Draw an image, or a contact sheet of a plate or a folder.",
     "view": "Show images of any format and size in the browser.",
     "serve": "Serve images over HTTP: OME-Zarr, tiles, DeepZoom, IIIF.",

@@ -6,6 +6,8 @@
 
 The parts, each of which imports only those after it:
 
+`preview`
+    What a conversion would do, before anything is written.
 `conversion`
     The public functions: one source or a batch.
 `execute`
@@ -35,19 +37,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bfbridge.convert.conversion import Conversion, convert, convert_many, is_batch
     from bfbridge.convert.execute.run import Watcher
+    from bfbridge.convert.preview import ConversionPlan, plan_conversion
+    from bfbridge.convert.reports.merge import MergedReport, merge_reports
     from bfbridge.errors import BatchFailed
 
 # Imported on use: the command line needs only `options` to show its help.
 _WHERE = {
     "BatchFailed": "bfbridge.errors",
     "Conversion": "bfbridge.convert.conversion",
+    "ConversionPlan": "bfbridge.convert.preview",
+    "MergedReport": "bfbridge.convert.reports.merge",
     "Watcher": "bfbridge.convert.execute.run",
     "convert": "bfbridge.convert.conversion",
     "convert_many": "bfbridge.convert.conversion",
     "is_batch": "bfbridge.convert.conversion",
+    "merge_reports": "bfbridge.convert.reports.merge",
+    "plan_conversion": "bfbridge.convert.preview",
 }
 
-__all__ = ["BatchFailed", "Conversion", "Watcher", "convert", "convert_many", "is_batch"]
+__all__ = [
+    "BatchFailed",
+    "Conversion",
+    "ConversionPlan",
+    "MergedReport",
+    "Watcher",
+    "convert",
+    "convert_many",
+    "is_batch",
+    "merge_reports",
+    "plan_conversion",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,15 +9,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bfbridge import registry
-from bfbridge.convert.execute.batch import plan_jobs, run_batch
+from bfbridge.convert.execute.batch import run_batch
 from bfbridge.convert.execute.choose import choose_executor
-from bfbridge.convert.execute.jobs import Job
 from bfbridge.convert.execute.run import Watcher, note_warnings
-from bfbridge.convert.locations import Place, Url, check_working_folder, identity, place_of
-from bfbridge.convert.option_values import SPLITS
+from bfbridge.convert.execute.search import find_batch, find_job
+from bfbridge.convert.locations import Place, Url, check_working_folder, place_of
 from bfbridge.convert.options import (
     ConvertOptions,
     RunOptions,
@@ -25,25 +24,23 @@ from bfbridge.convert.options import (
     read_options,
     signature_of,
 )
-from bfbridge.convert.plan.naming import axes_of_pattern, is_name_pattern
-from bfbridge.convert.plan.sources import Scan, Skipped, find_sources, is_one_image, name_targets
-from bfbridge.convert.plan.table import read_table
+from bfbridge.convert.plan.naming import is_name_pattern
+from bfbridge.convert.plan.sources import is_one_image
 from bfbridge.convert.reports.history import read_history
 from bfbridge.convert.reports.record import FileRecord, now, reason_of
-from bfbridge.convert.reports.writer import Report, report_path
-from bfbridge.errors import (
-    BadArgument,
-    BatchFailed,
-    BfbridgeError,
-    FileMissing,
-    TargetExists,
-)
+from bfbridge.convert.reports.writer import Report
+from bfbridge.errors import BadArgument, BatchFailed, BfbridgeError
 from bfbridge.storage.source import path_or_url
 
-if TYPE_CHECKING:
-    from bfbridge.backend import WriterBackend
-
-__all__ = ["Conversion", "convert", "convert_many", "is_batch"]
+__all__ = [
+    "Conversion",
+    "check_places",
+    "convert",
+    "convert_many",
+    "document",
+    "is_batch",
+    "refuse_private",
+]
 
 
 @dataclass(frozen=True)
@@ -117,8 +114,8 @@ def convert(source: Any, target: str | os.PathLike[str], **options: Any) -> Conv
         Some files of a batch failed. The others are complete; ``error.conversion`` has them all.
     """
     parsed, run = read_options(options)
-    _check_places(source, target)
-    _refuse_private(target, run)
+    check_places(source, target)
+    refuse_private(target, run)
     if not is_batch(source, target):
         if isinstance(source, (str, os.PathLike)):
             check_working_folder(source)
@@ -165,7 +162,7 @@ def convert_many(sources: Any, target: str | os.PathLike[str], **options: Any) -
     return _convert_batch(sources, target, parsed, run)
 
 
-def _document(function: Callable[..., Any]) -> None:
+def document(function: Callable[..., Any]) -> None:
     """Put the options into a function's signature and docstring."""
     function.__signature__ = signature_of(function)  # type: ignore[attr-defined]
     if function.__doc__:  # absent with python -OO
@@ -175,7 +172,7 @@ def _document(function: Callable[..., Any]) -> None:
         )
 
 
-_document(convert)
+document(convert)
 
 
 def is_batch(source: Any, target: str | os.PathLike[str]) -> bool:
@@ -195,7 +192,7 @@ def is_batch(source: Any, target: str | os.PathLike[str]) -> bool:
     return not place.suffix or (place.is_dir() and not registry.is_folder_format(place.name))
 
 
-def _check_places(source: Any, target: Any) -> None:
+def check_places(source: Any, target: Any) -> None:
     """Refuse sources and targets that are neither paths nor URLs."""
     path_or_url(target)
     if isinstance(source, (list, tuple)):
@@ -204,7 +201,7 @@ def _check_places(source: Any, target: Any) -> None:
     check_working_folder(target)
 
 
-def _refuse_private(target: str | os.PathLike[str], run: RunOptions) -> None:
+def refuse_private(target: str | os.PathLike[str], run: RunOptions) -> None:
     """Refuse a target in this process's memory that other processes would write."""
     if os.fspath(target).startswith("memory:") and (run.jobs > 1 or run.client is not None):
         raise BadArgument(
@@ -221,14 +218,8 @@ def _convert_one(
     progress = run.progress
     if run.watcher is not None and progress is None:
         progress = _watched(run.watcher, source)
-    options = _with_names(options, name)
-    writer = registry.writer_for(name, options.target_backend)
-    options = _for_run(options.for_writer(writer, name), run, reported=run.report is not None)
-    if run.table is not None:
-        (own,) = read_table(run.table).changes([str(source)], options, writer)
-        options = replace(options, **own)
+    job, options = find_job(source, target, options, run)
     report = _report_of_one(options, run)
-    job = Job(source, name, writer, run.overwrite, run.resume)
     try:
         record = choose_executor(run, 1).convert(job, options, progress)
     except Exception as error:
@@ -249,16 +240,6 @@ def _convert_one(
     return _summary([record], name, record.seconds, None if report is None else report.path)
 
 
-def _for_run(options: ConvertOptions, run: RunOptions, *, reported: bool) -> ConvertOptions:
-    """Return options of files with the defaults that depend on those of the run."""
-    if options.compare_metadata is None:
-        options = replace(options, compare_metadata=reported)
-    if not run.group:
-        # Files of a set that are converted one by one must also be read one by one.
-        options = replace(options, reader_options={"group_files": False, **options.reader_options})
-    return options
-
-
 def _report_of_one(options: ConvertOptions, run: RunOptions) -> Report | None:
     if run.report is None:
         return None
@@ -271,15 +252,6 @@ def _watched(watcher: Watcher, source: Any) -> Callable[[int, int], None]:
     watcher.begin(1)
     watcher.started(0, Path(str(source)).name)
     return lambda done, total: watcher.moved(0, done, total)
-
-
-def _with_names(options: ConvertOptions, target: str) -> ConvertOptions:
-    """Read the target's name as a pattern, if it is one."""
-    name = place_of(target).name
-    if not is_name_pattern(name):
-        return options
-    axes = {*options.split, *axes_of_pattern(name)}
-    return replace(options, names=name, split=tuple(axis for axis in SPLITS if axis in axes))
 
 
 def _summary(
@@ -307,64 +279,13 @@ def _convert_batch(
     sources: Any, target: str | os.PathLike[str], options: ConvertOptions, run: RunOptions
 ) -> Conversion:
     begun = time.perf_counter()
-    folder = place_of(target)
-    writer = _writer_into(folder, run.suffix, options)
-    options = _for_run(options.for_writer(writer, f"x{run.suffix}"), run, reported=True)
-    table = read_table(run.table or ())
-    listed: list[Any] = (
-        [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
-    ) or table.sources
-    watcher = run.watcher or Watcher()
-    place = place_of(run.report) if run.report else report_path(folder, run.part)
-    history = read_history(place, folder, options.target_storage)
-    made = {identity(target) for target in history.targets if target.endswith(run.suffix)}
-    report = Report(place, options.describe(), options.target_storage, history.own)
-    skipped = Skipped()
-    scan = Scan(options, history.scans)
-    found = find_sources(
-        [os.fspath(source) for source in listed], options, pattern=run.pattern,
-        recursive=run.recursive, group=run.group, skipped=skipped,
-        made={identity(folder), *made}, scan=scan, looked=watcher.looked,
-    )  # fmt: skip
-    if not found:
-        raise FileMissing(_nothing_found(listed, skipped))
-    targets = name_targets(found, folder, run.suffix, options.split)
-    own = None if run.table is None else table.changes([f.path for f in found], options, writer)
-    jobs = plan_jobs(found, targets, writer, run, own)
-    report.skipped = skipped.reasons
-    # One part that records the results of the search is enough for all.
-    report.scan = scan.as_dict() if scan.is_new or run.part is None else None
+    batch = find_batch(sources, target, options, run)
+    report, history = batch.report, batch.history
     searched = time.perf_counter() - begun
-    run_batch(jobs, options, run, report, history.records if run.resume else {})
+    run_batch(batch.jobs, batch.options, run, report, history.records if run.resume else {})
     seconds = time.perf_counter() - begun
-    done = _summary(report.files, str(folder), seconds, report.path, skipped.reasons)
+    done = _summary(report.files, str(place_of(target)), seconds, report.path, report.skipped)
     return replace(done, search_seconds=searched)
-
-
-def _nothing_found(sources: Sequence[Any], skipped: Skipped) -> str:
-    path, reason = next(iter(skipped.reasons.items()), ("", ""))
-    more = ""
-    if path:
-        more = f" {len(skipped.reasons)} files are not images; the first: {path} ({reason})"
-    return f"{', '.join(map(str, sources))}: there is no image.{more}"
-
-
-def _writer_into(folder: Place, suffix: str, options: ConvertOptions) -> type[WriterBackend]:
-    """Return the backend that writes new files with a suffix into a folder.
-
-    Raises
-    ------
-    TargetExists
-        The folder is a file.
-    Unsupported
-        The folder is at a URL, and the backend writes to disks only.
-    """
-    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
-        raise TargetExists(
-            f"{folder}: this is a file, and a batch needs a folder. Choose another name, or a name "
-            "with the suffix of an image format for a single source."
-        )
-    return registry.writer_for(f"{folder / '*'}{suffix}", options.target_backend)
 
 
 def _failure(done: Conversion) -> str:

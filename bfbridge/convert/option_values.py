@@ -6,6 +6,7 @@ that options can be copied with changes.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
@@ -425,20 +426,61 @@ def parse_size(value: Any, name: str = "memory") -> int:
 
 
 def parse_part(value: Any, name: str = "part") -> tuple[int, int]:
-    """Read "2/8": the second of eight parts of a batch.
+    """Read "2/8": the second of eight parts of a batch; "slurm" is the task of a Slurm array.
 
     Raises
     ------
     BadArgument
-        Not two numbers, or a part that does not exist.
+        Not two numbers, a part that does not exist, or this is no task of an array.
     """
+    if value == "slurm":
+        return _slurm_part(name)
     try:
         number, count = (int(n) for n in (value.split("/") if isinstance(value, str) else value))
     except (ValueError, TypeError):
         number = count = 0
     if not 1 <= number <= count:
-        raise BadArgument(f"{name}={value!r}: give i/n with i from 1 to n, such as 1/8.")
+        raise BadArgument(
+            f"{name}={value!r}: give i/n with i from 1 to n, such as 1/8, or 'slurm'."
+        )
     return number, count
+
+
+def _slurm_part(name: str) -> tuple[int, int]:
+    """Return the part of this task among those of its array (sbatch, "Job array support").
+
+    The ids of an array are ``SLURM_ARRAY_TASK_MIN``, then each ``SLURM_ARRAY_TASK_STEP`` further,
+    ``SLURM_ARRAY_TASK_COUNT`` in all. Lists of other ids have no such step and are refused.
+    """
+    found = {}
+    for key, default in (
+        ("ID", None),
+        ("COUNT", None),
+        ("MIN", None),
+        ("MAX", None),
+        ("STEP", "1"),
+    ):
+        variable = f"SLURM_ARRAY_TASK_{key}"
+        text = os.environ.get(variable, default)
+        if text is None or not text.isdecimal():
+            raise BadArgument(
+                f"{name}='slurm': {variable} is {'not set' if text is None else repr(text)}, so "
+                "this is not a task of a job array. Start it with sbatch --array=1-N, or give "
+                "i/n such as 1/8."
+            )
+        found[key] = int(text)
+    step = max(1, found["STEP"])
+    number, rest = divmod(found["ID"] - found["MIN"], step)
+    if (
+        rest
+        or not 0 <= number < found["COUNT"]
+        or (found["MAX"] - found["MIN"]) // step + 1 != found["COUNT"]
+    ):
+        raise BadArgument(
+            f"{name}='slurm': the ids of this job array are not a range, such as --array=1-8, so "
+            "the number of this part is not known. Give i/n, such as 1/8."
+        )
+    return number + 1, found["COUNT"]
 
 
 def parse_positions(value: Any, name: str) -> Any:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADVANCED",
+    "MEMORY_PER_WORKER",
     "OUTPUT",
     "PANELS",
     "RUN",
@@ -250,12 +251,12 @@ class ConvertOptions(_Checked):
         more="The new file is opened again, and its OME metadata are compared with the source's.",
     )  # fmt: skip
     checksum: bool = _option(
-        True, "Record a checksum of the pixels in the report; default: yes.",
+        True, "Record a checksum of the pixels; default: yes.",
         "--checksum/--no-checksum", panel=RUN, kind=bool, parse=values.switch,
         affects_file=False,
     )  # fmt: skip
     max_workers: int | None = _option(
-        None, "Threads; default: the number of CPUs this process may use.",
+        None, "Threads; default: the CPUs this process may use.",
         "--max-workers", panel=RUN, metavar="N", kind=int | None, least=1,
         parse=values.number_from(1), affects_file=False,
     )  # fmt: skip
@@ -453,9 +454,11 @@ class RunOptions(_Checked):
         more="They share the memory and the threads.",
     )  # fmt: skip
     part: tuple[int, int] | None = _option(
-        None, "Convert only the I-th of N parts of the batch.", "--part", "--slurm-array",
-        panel=RUN, metavar="I/N", parse=values.parse_part,
-        more="For schedulers that run N such commands.",
+        None, "Convert part I of N; slurm: that of this task.", "--part",
+        "--slurm-array", panel=RUN, metavar="I/N", parse=values.parse_part,
+        more="For schedulers that run N such commands. In a task of a Slurm job array, ``slurm`` "
+        "is the part of its ``SLURM_ARRAY_TASK_ID``. `bfbridge.convert.merge_reports` (``bfbridge "
+        "report``) makes one report of those of all parts.",
     )  # fmt: skip
     report: Any = _option(
         None, "Path of the JSON report; default: in the folder of a batch, none for one file.",

@@ -21,7 +21,7 @@ from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.ome.units import LENGTHS
 
 if TYPE_CHECKING:
-    from bfbridge.backend import PixelSize
+    from bfbridge.backend import ImageSpec, PixelSize
 
 __all__ = [
     "METHODS",
@@ -33,6 +33,7 @@ __all__ = [
     "plan_levels",
     "reduce_block",
     "steps_between",
+    "steps_of",
 ]
 
 METHODS = ("mean", "nearest", "mode")
@@ -248,6 +249,17 @@ def steps_between(levels: Sequence[Level]) -> list[Step]:
             )
         steps.append((z, y, x))
     return steps
+
+
+def steps_of(spec: ImageSpec) -> Sequence[Step]:
+    """Return the factors of the lower levels of a new image: the planned ones, if it has them.
+
+    Raises
+    ------
+    Unsupported
+        See `steps_between`.
+    """
+    return spec.steps or steps_between(spec.image.levels)
 
 
 def _factor(old: Sequence[int], new: Sequence[int]) -> int:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bfbridge.engine.casting import checked_number
 from bfbridge.engine.pyramid import LevelPlan, level_plan
 from bfbridge.engine.selection import USER_AXES
-from bfbridge.errors import BadArgument, Unsupported
+from bfbridge.errors import BadArgument, BadDtype, Unsupported
 from bfbridge.ome import metadata, roles
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from bfbridge.backend import Image, ImageSpec, Level, Shape5, WriterBackend
     from bfbridge.engine.pyramid import Pyramid, Step
 
-__all__ = ["DEFAULT_MEMORY", "ImagePlans", "WritePlan"]
+__all__ = ["DEFAULT_MEMORY", "ImagePlans", "WritePlan", "check_fill_value", "deep_chunk"]
 
 DEFAULT_MEMORY = 256 << 20
 DEPTH, DEEP_SIDE = 16, 256
@@ -254,34 +255,52 @@ class ImagePlans:
         record = metadata.record(self.ome.images[index], self.dtype(index), levels)
         return replace(record, **self._roles[index]._asdict()) if self._roles else record
 
-    def deep_chunk(
-        self,
-        chunk: Shape5,
-        shape: Shape5,
-        steps: Sequence[Step],
-        backend: type[WriterBackend],
-        wanted: WritePlan,
-    ) -> Shape5:
-        """Return a chunk that contains whole windows along Z, if levels are reduced along Z.
-
-        Raises
-        ------
-        Unsupported
-            The format has no such levels.
-        """
-        need = math.lcm(*(step[0] for step in steps))
-        if need > 1 and not backend.z_levels:
-            raise Unsupported(
-                f"{self._name}: this format has no levels that are reduced along Z. Write "
-                ".ome.zarr, or leave out downsample_z= (--downsample-z) and factors along Z."
-            )
-        t, c, z, y, x = chunk
-        if z % need == 0 or z >= shape[2] or "chunks" in wanted.backend_options:
-            return chunk
-        return t, c, -(-DEPTH // need) * need, min(y, DEEP_SIDE), min(x, DEEP_SIDE)
-
     def document_for(self, specs: Sequence[ImageSpec]) -> OME | None:
         """Return the document, or None if the OME schema has no name for one of the dtypes."""
         untyped = [s.image for s in specs if metadata.ome_pixel_type(s.image.dtype) is None]
         # Formats that store 64-bit masks describe them outside OME-XML.
         return self.ome if all(image.is_mask for image in untyped) else None
+
+
+def deep_chunk(
+    chunk: Shape5,
+    shape: Shape5,
+    steps: Sequence[Step],
+    backend: type[WriterBackend],
+    options: Mapping[str, Any],
+    name: str,
+) -> Shape5:
+    """Return a chunk that contains whole windows along Z, if levels are reduced along Z.
+
+    Parameters
+    ----------
+    chunk, shape
+        The backend's chunk and the size of the image, along T, C, Z, Y, X.
+    steps
+        The factors of the lower levels.
+    backend, options, name
+        The writer backend, its options, and the name of the file.
+
+    Raises
+    ------
+    Unsupported
+        The format has no such levels.
+    """
+    need = math.lcm(*(step[0] for step in steps))
+    if need > 1 and not backend.z_levels:
+        raise Unsupported(
+            f"{name}: this format has no levels that are reduced along Z. Write .ome.zarr, or "
+            "leave out downsample_z= (--downsample-z) and factors along Z."
+        )
+    t, c, z, y, x = chunk
+    if z % need == 0 or z >= shape[2] or "chunks" in options:
+        return chunk
+    return t, c, -(-DEPTH // need) * need, min(y, DEEP_SIDE), min(x, DEEP_SIDE)
+
+
+def check_fill_value(value: float, dtype: np.dtype[Any], name: str) -> None:
+    """Raise `BadArgument` if the pixels of a file cannot have a fill value."""
+    try:
+        checked_number(value, dtype, name)
+    except BadDtype:
+        raise BadArgument(f"{name}: fill_value={value!r} cannot be stored as {dtype}.") from None

@@ -12,6 +12,7 @@ import math
 import os
 import tempfile
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,7 @@ import numpy as np
 from bfbridge import registry
 from bfbridge.backend import OpenOptions
 from bfbridge.chunked_store import ChunkedStoreBackend
+from bfbridge.engine.pyramid import reduce_block, steps_of
 from bfbridge.errors import BadArgument, Closed, TargetExists, Unsupported
 from bfbridge.files.image_plans import WritePlan
 from bfbridge.files.new_file import NewFile
@@ -32,12 +34,13 @@ from bfbridge.storage.source import as_source, path_or_url
 from bfbridge.storage.upload import UploadTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ome_types import OME
 
-    from bfbridge.backend import Image, Quantity, WriterBackend
+    from bfbridge.backend import Image, Quantity, Shape5, WriterBackend
     from bfbridge.chunked_store import ResumedWriter
+    from bfbridge.engine.pyramid import Step
     from bfbridge.storage.source import Source
 
 __all__ = [
@@ -45,10 +48,12 @@ __all__ = [
     "SharedTarget",
     "adopting",
     "chunked",
+    "compute_level",
     "create",
     "find_interrupted",
     "finish",
     "is_there",
+    "level_units",
     "new_file",
     "open_part",
     "place_of",
@@ -62,6 +67,7 @@ __all__ = [
 ]
 
 log = logging.getLogger("bfbridge")
+Array = np.ndarray[Any, Any]
 
 SHARED_FOLDER = ".bfbridge-shared"
 SEVERAL = "written by several processes"
@@ -390,9 +396,91 @@ def open_part(place: Path | Source, workers: int, memory: int) -> NewFile:
     return _open_shared(place, workers, memory, shared=True)
 
 
-def finish(place: Path | Source, workers: int, memory: int) -> None:
-    """Compute the lower levels of a file that several processes wrote, and finish it."""
-    _open_shared(place, workers, memory, shared=False).finish_shared()
+def finish(place: Path | Source, workers: int, memory: int, *, levels: bool = True) -> None:
+    """Finish a file that several processes wrote, and compute its lower levels before."""
+    _open_shared(place, workers, memory, shared=False).finish_shared(levels=levels)
+
+
+def level_units(place: Path | Source) -> list[list[tuple[Shape5, Shape5]]]:
+    """Return shape and unit of each level of each image of a file that several processes write.
+
+    A unit is the smallest box, along T, C, Z, Y, X, that one process must write alone: a chunk or a
+    shard.
+    """
+    writer = _open_writer(place)
+    try:
+        return [
+            [(level.shape, writer.unit(number, i)) for i, level in enumerate(spec.image.levels)]
+            for number, spec in enumerate(writer.images)
+        ]
+    finally:
+        writer.abort()
+
+
+def compute_level(place: Path | Source, image: int, level: int, box: Sequence[slice]) -> None:
+    """Compute a part of a lower level of a file that several processes write.
+
+    Parameters
+    ----------
+    place
+        The file.
+    image, level
+        Which level, 1 or more. The level before must be complete in this part.
+    box
+        The part, along T, C, Z, Y, X, in whole units of `level_units`.
+    """
+    writer = _open_writer(place)
+    try:
+        spec = writer.images[image]
+        here, step = spec.image.levels[level], steps_of(spec)[level - 1]
+        starts = [cut.start // n for cut, n in zip(box, here.chunk, strict=True)]
+        counts = [-(-(cut.stop - cut.start) // n) for cut, n in zip(box, here.chunk, strict=True)]
+        for offset in np.ndindex(*counts):
+            t, c, z, y, x = (a + b for a, b in zip(starts, offset, strict=True))
+            pixels = _chunks_below(writer, image, level - 1, (t, c, z, y, x), step)
+            reduced = reduce_block(pixels, step, spec.downsample)
+            writer.write_block(image, level, (t, c, z, y, x), reduced)
+    except BaseException:
+        writer.abort()
+        raise
+    writer.release()
+
+
+def _chunks_below(
+    writer: ResumedWriter, image: int, level: int, index: Shape5, step: Step
+) -> Array:
+    """Return the pixels from which a chunk of the next level is computed."""
+    spec = writer.images[image]
+    below, above = spec.image.levels[level], spec.image.levels[level + 1]
+    origin = above.grid.origin(index)
+    size = above.grid.block_shape(index)
+    factors = (1, 1, *step)
+    low = tuple(a * factor for a, factor in zip(origin, factors, strict=True))
+    high = tuple(
+        min((a + n) * factor, whole)
+        for a, n, factor, whole in zip(origin, size, factors, below.shape, strict=True)
+    )
+    shape = tuple(b - a for a, b in zip(low, high, strict=True))
+    pixels = np.full(shape, spec.fill_value, spec.image.dtype)
+    first = [a // n for a, n in zip(low, below.chunk, strict=True)]
+    last = [-(-b // n) for b, n in zip(high, below.chunk, strict=True)]
+    for t, c, z, y, x in product(*map(range, first, last)):
+        place = (t, c, z, y, x)
+        block = writer.read_block(image, level, place)
+        if block is None:
+            continue
+        start = below.grid.origin(place)
+        target, source = [], []
+        for a, b, at, n in zip(low, high, start, block.shape, strict=True):
+            begin, end = max(a, at), min(b, at + n)
+            target.append(slice(begin - a, end - a))
+            source.append(slice(begin - at, end - at))
+        pixels[tuple(target)] = block[tuple(source)]
+    return pixels
+
+
+def _open_writer(place: Path | Source) -> ResumedWriter:
+    return chunked(writer_for(place), place, SEVERAL).open_existing(place)
 
 
 def _open_shared(place: Path | Source, workers: int, memory: int, *, shared: bool) -> NewFile:

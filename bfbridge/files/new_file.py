@@ -20,22 +20,20 @@ import numpy as np
 from bfbridge import registry
 from bfbridge.backend import Extras, ImageSpec, Level, Shape5, StoredAs, WriterBackend
 from bfbridge.engine.assembler import LevelAssembler, UnfinishedChunks, level_assemblers
-from bfbridge.engine.casting import cast, castable, checked, checked_number
+from bfbridge.engine.casting import cast, castable, checked
 from bfbridge.engine.lazy_pixels import LazyPixels
-from bfbridge.engine.pyramid import METHODS, Step, plan_levels, steps_between
+from bfbridge.engine.pyramid import METHODS, Step, plan_levels, steps_of
 from bfbridge.engine.selection import Selection, fit_axes, spread
 from bfbridge.engine.tiles import Block, plan, take
 from bfbridge.engine.workers import Background, run
 from bfbridge.errors import (
-    BadArgument,
-    BadDtype,
     BadSelection,
     Closed,
     IncompleteImage,
     ReadOnlyProperty,
     WriteFailed,
 )
-from bfbridge.files.image_plans import ImagePlans, WritePlan
+from bfbridge.files.image_plans import ImagePlans, WritePlan, check_fill_value, deep_chunk
 from bfbridge.files.single_planes import find_single_stacks, trimmed_specs, untrimmed
 from bfbridge.files.write_errors import Target, reported
 from bfbridge.files.writes import Writes
@@ -155,7 +153,7 @@ class NewFile:
                 writer,
                 number,
                 spec,
-                [] if shared else steps_between(spec.image.levels),
+                [] if shared else steps_of(spec),
                 self._unfinished,
                 stored=stored,
             )
@@ -254,18 +252,14 @@ class NewFile:
             chunk = self.backend.default_chunk(flat, self.wanted.backend_options)
             steps = self.wanted.levels.steps((z, y, x), flat.pixel_size)
             chunk = levels[0].chunk if levels else chunk
-            chunk = self.plans.deep_chunk(chunk, shape, steps, self.backend, self.wanted)
+            options = self.wanted.backend_options
+            chunk = deep_chunk(chunk, shape, steps, self.backend, options, self.name)
             levels = plan_levels(shape, chunk, steps)
         image = self.plans.record(index, levels)
-        try:
-            checked_number(self.wanted.fill_value, dtype, self.name)
-        except BadDtype:
-            raise BadArgument(
-                f"{self.name}: fill_value={self.wanted.fill_value!r} cannot be stored as {dtype}."
-            ) from None
+        check_fill_value(self.wanted.fill_value, dtype, self.name)
         averaged = self.wanted.downsample == "mean"
         method = "nearest" if averaged and image.is_mask else self.wanted.downsample
-        spec = ImageSpec(image, self.wanted.fill_value, method, stored, extras)
+        spec = ImageSpec(image, self.wanted.fill_value, method, stored, extras, tuple(steps))
         return spec, steps
 
     def write_stored(
@@ -502,13 +496,17 @@ class NewFile:
             backend.create(path, specs, self.plans.document_for(specs), self.wanted.backend_options)
         self._end()
 
-    def finish_shared(self) -> None:
-        """Compute the lower levels of a file that several processes wrote, and finish it."""
+    def finish_shared(self, *, levels: bool = True) -> None:
+        """Finish a file that several processes wrote.
+
+        Unless `levels` is False, its lower levels are computed before.
+        """
         writer = self.start()
         with reported(self.target):
-            for levels in self._assemblers:
-                run(levels[0].rebuild(), self.wanted.workers)
-            self._write_leftovers()
+            for assemblers in self._assemblers if levels else ():
+                run(assemblers[0].rebuild(), self.wanted.workers)
+            if levels:
+                self._write_leftovers()
             self._unfinished.close()
             writer.finish()
             self.target.commit()

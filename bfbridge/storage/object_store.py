@@ -27,6 +27,7 @@ from bfbridge.runtime import forking
 from bfbridge.runtime.systems import process_is_gone, process_namespace
 from bfbridge.storage.durable_io import ZARR_MARKS, foreign_key
 from bfbridge.storage.ownership import OwnedTarget
+from bfbridge.storage.retries import retried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ class Objects:
                 with suppress(NotImplementedError, TypeError):
                     self._fs.pipe_file(self._path(key), view, mode="create")
                     return
-            self._fs.pipe_file(self._path(key), view)
+            retried(lambda: self._fs.pipe_file(self._path(key), view), self.label(key))
         except Exception as error:
             if new and _says_taken(error):
                 raise FileExistsError(self.label(key)) from error
@@ -84,7 +85,7 @@ class Objects:
             The server refuses to write.
         """
         try:
-            self._fs.put_file(path, self._path(key))
+            retried(lambda: self._fs.put_file(path, self._path(key)), self.label(key))
         except Exception as error:
             raise self._write_failed(key, error) from error
 
@@ -97,7 +98,9 @@ class Objects:
             The object cannot be fetched.
         """
         try:
-            data: bytes = self._fs.cat_file(self._path(key), start=start, end=stop)
+            data: bytes = retried(
+                lambda: self._fs.cat_file(self._path(key), start=start, end=stop), self.label(key)
+            )
         except (FileNotFoundError, KeyError):
             return None
         except Exception as error:
@@ -115,7 +118,7 @@ class Objects:
         folder = f"{self._root}/{under}".rstrip("/")
         try:
             self._fs.invalidate_cache(folder)
-            found = self._fs.find(folder)
+            found = retried(lambda: self._fs.find(folder), self.name)
         except FileNotFoundError:
             return []
         except Exception as error:
@@ -135,7 +138,7 @@ class Objects:
             return
         try:
             if len(paths) > 1 and not any(sign in self._root for sign in "*?["):
-                self._fs.rm(paths)
+                retried(lambda: self._fs.rm(paths), self.name)
                 return
             # One by one if the name contains pattern characters, which would match other names too.
             for path in paths:

@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, runtime_checkable
 from urllib.parse import unquote
@@ -30,6 +31,7 @@ from bfbridge.runtime import forking
 from bfbridge.runtime.systems import encoding_problem, open_failure
 from bfbridge.storage.durable_io import fill_at, read_all
 from bfbridge.storage.file_object import FileObject
+from bfbridge.storage.retries import retried
 from bfbridge.storage.stamp import FileStamp
 from bfbridge.storage.url_chain import UrlChain, behind_cache, cached_copy
 
@@ -113,7 +115,7 @@ class Source:
             try:
                 # Not exists(): over HTTP that asks for the whole file.
                 filesystem, path = self.located()
-                behind_cache(filesystem).info(path)
+                retried(partial(behind_cache(filesystem).info, path), self.name)
             except FileNotFoundError as error:
                 self._check_answered(error)
                 return False
@@ -133,7 +135,7 @@ class Source:
         cause = missing.__cause__
         status = getattr(cause, "status", 0)
         silent = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
-        if silent or status == 401 or status >= 500:
+        if silent or status in (401, 408, 425, 429) or status >= 500:
             raise self._unreachable(cause) from missing
 
     def _unreachable(self, why: object) -> UnreadableFile:
@@ -151,7 +153,7 @@ class Source:
         filesystem, path = self.located()
         filesystem = behind_cache(filesystem)
         try:
-            info = filesystem.info(path)
+            info = retried(partial(filesystem.info, path), self.name)
         except FileNotFoundError as error:
             self._check_answered(error)
             return False
@@ -550,7 +552,7 @@ class _RemoteFile:
         self._filesystem = ProcessFilesystem(source)
         self._path = self._filesystem.path
         try:
-            size = self._filesystem.here.size(self._path)
+            size = retried(lambda: self._filesystem.here.size(self._path), source.name)
         except FileNotFoundError as error:
             raise FileMissing(f"{source.name}: no such file.") from error
         except Exception as error:
@@ -579,9 +581,11 @@ class _RemoteFile:
         return data
 
     def _fetch(self, start: int, end: int) -> bytes:
-        """Request the bytes from `start` to `end` once; a server may return fewer."""
+        """Request the bytes from `start` to `end`; a server may return fewer."""
         try:
-            data: bytes = self._filesystem.here.cat_file(self._path, start=start, end=end)
+            data: bytes = retried(
+                lambda: self._filesystem.here.cat_file(self._path, start=start, end=end), self._name
+            )
         except Exception as error:
             raise UnreadableFile(
                 f"{self._name}: bytes {start}-{end} cannot be read ({error})."

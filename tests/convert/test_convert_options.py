@@ -283,5 +283,5 @@ def test_a_conversion_looks_for_its_writer_once(
     else:
         convert(tmp_path / "in" / "a.ome.tif", tmp_path / "a.ome.zarr")
     assert [name for name in callers if name.startswith("bfbridge.convert")] == [
-        "bfbridge.convert.conversion"
+        "bfbridge.convert.execute.search"
     ]

@@ -96,6 +96,18 @@ def test_parts_that_become_a_chunk_are_accepted(tmp_path: Path) -> None:
     assert np.array_equal(everything(path)[0], pixels())
 
 
+def test_factors_are_those_requested_if_others_give_the_same_sizes(tmp_path: Path) -> None:
+    values = pixels()[:40, :70]
+    path, alone = tmp_path / "shared.ome.zarr", tmp_path / "alone.ome.zarr"
+    BioWriter.create(path, image=values, pyramid=[16])
+    with BioWriter.open(path) as bw:
+        bw[:] = values
+    BioWriter.finish(path)
+    with BioWriter(alone, image=values, pyramid=[16]) as bw:
+        bw[:] = values
+    assert same(everything(path), everything(alone))
+
+
 def test_create_leaves_no_writer_open(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     BioWriter.create(tmp_path / "shared.ome.zarr", image=pixels(), **OPTIONS)
     assert not recwarn.list

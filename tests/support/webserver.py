@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-__all__ = ["Web", "listen", "serve"]
+__all__ = ["Web", "listen", "running", "serve"]
 
 
 class Web:
@@ -93,7 +93,7 @@ def serve(
                 self.wfile.write(content)
 
     web = Web("", token)
-    with _running(Handler) as web.url:
+    with running(Handler) as web.url:
         yield web
 
 
@@ -125,12 +125,12 @@ def listen() -> Iterator[tuple[str, list[str]]]:
         def do_HEAD(self) -> None:
             self.do_GET()
 
-    with _running(Handler) as url:
+    with running(Handler) as url:
         yield url, asked
 
 
 @contextmanager
-def _running(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def running(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from bfbridge.errors import Closed, MissingExtra, ReadFailed
+from bfbridge.storage.retries import is_transient, pauses, retried
 from bfbridge.storage.source import ProcessFilesystem
 from bfbridge.storage.url_chain import behind_cache
 from bfbridge_omezarr.hierarchy.store import Buffer, Stamped, Store, too_long
@@ -30,7 +34,10 @@ def _forbidden(error: Exception) -> bool:
 
 
 class RemoteStore(Store):
-    """An fsspec URL. Each call is one request, so concurrency is the number of callers."""
+    """An fsspec URL. Each call is one request, which is repeated after transient errors.
+
+    Concurrency is the number of callers.
+    """
 
     is_remote = True
 
@@ -52,7 +59,9 @@ class RemoteStore(Store):
     def get(self, key: str, limit: int) -> bytes | None:
         try:
             # One byte above the limit shows that an object is too long, without fetching all of it.
-            data: bytes = self._fs.cat_file(self._path(key), start=0, end=limit + 1)
+            data: bytes = retried(
+                lambda: self._fs.cat_file(self._path(key), start=0, end=limit + 1), self.label(key)
+            )
         except (FileNotFoundError, KeyError):
             return None
         except Exception as error:
@@ -69,7 +78,10 @@ class RemoteStore(Store):
         del buffer
         path = self._path(key)
         try:
-            found = self._answer(path, start, None if start < 0 else start + length)
+            found = retried(
+                lambda: self._answer(path, start, None if start < 0 else start + length),
+                self.label(key),
+            )
         except (FileNotFoundError, KeyError):
             return None
         except Exception as error:
@@ -87,12 +99,17 @@ class RemoteStore(Store):
         filesystem = self._fs
         if _is_http(filesystem):
             seen: list[_Version] = []
+            sent: list[str] = []
 
             async def look(response: Any) -> None:
                 seen.append(_version_of(response.headers))
+                sent.append(response.headers.get("Content-Range", ""))
 
             # aiohttp calls it with each response; fsspec raises errors for the status itself.
             data = filesystem.cat_file(path, start=start, end=end, raise_for_status=look)
+            size = _misread_suffix(start, sent[-1] if sent else "")
+            if size:
+                return self._answer(path, size + start, size)
             version = seen[-1] if seen else None
             has_version = version is not None and (version.etag or version.modified)
             return Stamped(data, version if has_version else None)
@@ -138,15 +155,37 @@ class RemoteStore(Store):
         paths = [self._path(key) for key in keys]
         try:
             if getattr(self._fs, "async_impl", False) and len(keys) > 1:
-                return list(self._fs.cat_ranges(paths, 0, limit + 1, on_error="return"))
+                return self._several(paths, limit)
         except Exception as error:
             raise self._failed("", error) from error
         answers: list[bytes | Exception] = []
         for path in paths:
             try:
-                answers.append(self._fs.cat_file(path, start=0, end=limit + 1))
+                whole = partial(self._fs.cat_file, path, start=0, end=limit + 1)
+                answers.append(retried(whole, self.name))
             except Exception as error:  # noqa: BLE001 - each file system has its own
                 answers.append(error)
+        return answers
+
+    def _several(self, paths: list[str], limit: int) -> list[bytes | Exception]:
+        """Request objects at the same time; again those that failed with transient errors."""
+        answers: list[bytes | Exception] = [KeyError(path) for path in paths]
+        left, waits = list(range(len(paths))), pauses()
+        while left:
+            wanted = [paths[i] for i in left]
+            found = self._fs.cat_ranges(wanted, 0, limit + 1, on_error="return")
+            for i, answer in zip(left, found, strict=True):
+                answers[i] = answer
+            failed = [
+                i
+                for i in left
+                if isinstance(answer := answers[i], Exception) and is_transient(answer)
+            ]
+            pause = next(waits, None)
+            if pause is None or not failed:
+                break
+            left = failed
+            time.sleep(pause)
         return answers
 
     def keys(self) -> Iterator[str]:
@@ -199,6 +238,19 @@ def _version_of(headers: Mapping[str, str]) -> _Version:
     return _Version(headers.get("ETag"), headers.get("Last-Modified"), size)
 
 
+def _misread_suffix(start: int, sent: str) -> int:
+    """Return the size of an object if a server sent other bytes than the last ones; else 0.
+
+    Some servers read ``bytes=-N`` as the range from 0 to N; their Content-Range says so
+    (RFC 9110, 14.4).
+    """
+    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", sent)
+    if start >= 0 or found is None:
+        return 0
+    first, last, size = map(int, found.groups())
+    return size if last + 1 != size or first not in (0, size + start) else 0
+
+
 def _s3_answer(filesystem: Any, path: str, start: int, end: int | None) -> Stamped | None:
     """Fetch a range with its ETag; None if the connection was lost."""
     from fsspec.asyn import sync
@@ -214,5 +266,8 @@ def _s3_answer(filesystem: Any, path: str, start: int, end: int | None) -> Stamp
         return None
     finally:
         body.close()
+    size = _misread_suffix(start, answer.get("ContentRange") or "")
+    if size:
+        return _s3_answer(filesystem, path, size + start, size)
     etag = answer.get("ETag")
     return Stamped(data, _Version(etag, None, None) if etag else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -14,7 +15,7 @@ from bfbridge.cli.options import conversion_extra as extra
 from bfbridge.cli.options.conversion import chosen_options, with_options
 from bfbridge.cli.options.help import GroupedHelp, new_app
 from bfbridge.cli.options.values import pairs
-from bfbridge.cli.terminal.text import say, silenced
+from bfbridge.cli.terminal.text import printable_json, say, silenced
 from bfbridge.errors import BadArgument, BatchFailed
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def convert(
     set_: extra.WriterOption = None,
     option: extra.ReaderOption = None,
     dask: extra.Dask = None,
+    dry_run: extra.DryRun = False,
+    as_json: extra.AsJson = False,
     quiet: extra.Quiet = False,
     **options: Any,
 ) -> None:
@@ -59,7 +62,31 @@ def convert(
         options = _for_wipp(options)
     if option:
         options["reader_options"] = {"options": pairs(option)}
-    _run(paths, dask, quiet, chosen_options(options))
+    if as_json and not dry_run:
+        raise typer.BadParameter("--json is for --dry-run; a conversion writes a report.")
+    if dry_run:
+        _show_plan(paths, chosen_options(options), as_json=as_json, quiet=quiet)
+    else:
+        _run(paths, dask, quiet, chosen_options(options))
+
+
+def _show_plan(paths: list[str], options: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    """Print what would be converted; exit with an error if a conversion would fail."""
+    from bfbridge.cli.terminal.planned import plan_lines
+    from bfbridge.convert import plan_conversion
+
+    *sources, target = paths
+    plan = plan_conversion(sources[0] if len(sources) == 1 else sources, target, **options)
+    if as_json:
+        text = json.dumps(plan.as_dict(), indent=2, ensure_ascii=False, default=str)
+        typer.echo(printable_json(text))
+    elif not quiet:
+        for line in plan_lines(plan):
+            say(line)
+    for planned in plan.failed:
+        say(f"would fail: {planned.failure}", err=True)
+    if plan.failed:
+        raise typer.Exit(1)
 
 
 def _for_wipp(options: dict[str, Any]) -> dict[str, Any]:

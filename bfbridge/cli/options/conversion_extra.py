@@ -13,8 +13,10 @@ import typer
 from bfbridge.convert.options import ADVANCED, OUTPUT, RUN, SOURCES
 
 __all__ = [
+    "AsJson",
     "ChunkDepth",
     "Dask",
+    "DryRun",
     "Paths",
     "Quiet",
     "ReaderOption",
@@ -90,6 +92,16 @@ Dask = Annotated[
         help="Convert on the workers of the Dask scheduler at this address, tcp://...",
     ),
 ]  # fmt: skip
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", rich_help_panel=RUN,
+        help="Show what would be written; write nothing.",
+    ),
+]  # fmt: skip
+AsJson = Annotated[
+    bool, typer.Option("--json", rich_help_panel=RUN, help="Print the plan of --dry-run as JSON.")
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", rich_help_panel=RUN, help="Print only errors.")
 ]

@@ -22,10 +22,19 @@ if TYPE_CHECKING:
     from bfbridge.views import ImageView
     from bfbridge.writer import ImageWriter
 
-__all__ = ["EncodedCopy", "copied_options", "plan_encoded"]
+__all__ = ["EncodedCopy", "copied_options", "keeps_chunks", "level_of", "plan_encoded"]
 
 # With any of these options, the chunks differ from those of the source.
 _CHUNK_OPTIONS = frozenset({"chunks", "tile", "shards"})
+
+
+def keeps_chunks(options: ConvertOptions) -> bool:
+    """Whether chunks may be copied unchanged, as far as the options of a conversion say."""
+    return not (
+        options.recompress
+        or options.levels.may_reduce_z
+        or _CHUNK_OPTIONS & set(options.target_options)
+    )
 
 
 def copied_options(
@@ -33,8 +42,7 @@ def copied_options(
 ) -> Mapping[str, Any]:
     """Return the target options under which the writer stores the source's chunks unchanged."""
     given = options.target_options
-    decoded = options.recompress or options.levels.may_reduce_z
-    stored = None if decoded or _CHUNK_OPTIONS & set(given) else view.stored_as
+    stored = view.stored_as if keeps_chunks(options) else None
     if stored is None:
         return given
     y, x, z, c, t = view.chunks
@@ -45,9 +53,7 @@ def plan_encoded(
     piece: Piece, view: ImageView, scaling: Scaling, image: ImageWriter, options: ConvertOptions
 ) -> EncodedCopy | None:
     """Plan to copy an image's chunks unchanged; return None where that is not possible."""
-    if options.recompress or not piece.whole or scaling.changes or options.levels.may_reduce_z:
-        return None
-    if _CHUNK_OPTIONS & set(options.target_options):
+    if not keeps_chunks(options) or not piece.whole or scaling.changes:
         return None
     levels = list(view.levels) if options.levels.is_default else [view]
     found = [level.stored_as for level in levels]
@@ -55,13 +61,14 @@ def plan_encoded(
         return None
     if None in found:
         levels, found = levels[:1], found[:1]
-    records = [_record(level) for level in levels]
+    records = [level_of(level) for level in levels]
     if not image.plan_copy(records, found):
         return None
     return EncodedCopy(levels, records, found, image, options)
 
 
-def _record(view: ImageView) -> Level:
+def level_of(view: ImageView) -> Level:
+    """Return the size and chunk of a view of one level, along T, C, Z, Y, X."""
     y, x, z, c, t = view.chunks
     height, width, depth, channels, times = view.sizes.values()
     return Level((times, channels, depth, height, width), (t, c, z, y, x))

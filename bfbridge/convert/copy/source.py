@@ -46,6 +46,7 @@ __all__ = [
     "convert_file",
     "document_of",
     "kept_output",
+    "lost_metadata",
     "notes_of",
     "open_source",
     "output_scalings",

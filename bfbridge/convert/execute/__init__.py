@@ -1,5 +1,5 @@
 """Where conversions run: in this process, in several processes, or on a Dask cluster.
 
-`choose` selects the executor; `batch` runs a batch with it. Imported by
-`bfbridge.convert.conversion` only.
+`search` finds the jobs; `choose` selects the executor; `batch` runs a batch with it. Imported by
+`bfbridge.convert.conversion` and `bfbridge.convert.preview` only.
 """

@@ -7,7 +7,9 @@ left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +17,15 @@ from bfbridge.convert.execute.executor import Executor
 from bfbridge.convert.execute.jobs import Job, converted
 from bfbridge.convert.execute.regions import convert_on_cluster
 from bfbridge.convert.execute.run import Run
+from bfbridge.convert.execute.tasks import options_on_worker, run_tasks
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.reports.record import FileRecord
 from bfbridge.errors import BadArgument, MissingExtra
 
 __all__ = ["ClusterExecutor"]
 
-RETRIES = 5
+PROGRESS_SECONDS = 1.0
+STARTED = -1
 
 
 class ClusterExecutor(Executor):
@@ -50,8 +54,6 @@ class ClusterExecutor(Executor):
             ) from error
         if not isinstance(client, distributed.Client):
             raise BadArgument(f"client= is a {type(client).__name__}; give a distributed.Client.")
-        # Its functions carry no types.
-        self._distributed: Any = distributed
         self._client: Any = client
 
     def convert(
@@ -65,47 +67,73 @@ class ClusterExecutor(Executor):
 
     def run(self, run: Run) -> None:
         """Convert each file in one task."""
-        futures = {
-            # Not pure: a repeated call converts the same file again.
-            self._client.submit(_convert, job, run.options, pure=False, retries=RETRIES): number
-            for number, job in run.pending()
-        }
+        topic = f"bfbridge-{uuid.uuid4().hex}"
+        numbers: list[int] = []
+
+        def tasks() -> Iterator[tuple[int, Job, ConvertOptions, str]]:
+            for number, job in run.pending():
+                numbers.append(number)
+                yield number, job, run.options, topic
+
+        def moved(event: tuple[float, tuple[int, int, int]]) -> None:
+            number, done, total = event[1]
+            if done != STARTED:
+                run.progress(number)(done, total)
+
+        self._client.subscribe_topic(topic, moved)
         try:
-            for future in self._distributed.as_completed(list(futures)):
-                number = futures[future]
-                failure = future.exception()
-                if failure is None:
-                    run.end(number, future.result())
+            for order, record in run_tasks(self._client, _convert, tasks()):
+                number = numbers[order]
+                if isinstance(record, BaseException):
+                    reason = f"the cluster did not complete this file: {record}"
+                    run.end(number, run.failed(number, reason, type(record).__name__))
                 else:
-                    reason = f"the cluster did not complete this file: {failure}"
-                    run.end(number, run.failed(number, reason, type(failure).__name__))
-        except BaseException:
-            self._client.cancel(list(futures))
-            raise
+                    run.end(number, record)
+        finally:
+            self._client.unsubscribe_topic(topic)
 
 
-def _convert(job: Job, options: ConvertOptions) -> FileRecord:
+def _convert(
+    number: int, job: Job, options: ConvertOptions, topic: str, again: bool = False
+) -> FileRecord:
     """Do one job on a worker.
 
     A task that is repeated after its worker was lost may find its own file complete. Then the
     worker was lost before it returned the record, and resuming makes the record again.
     """
-    record = converted(job, options, None)
-    if record.error_type == "TargetExists" and _is_repeated():
-        record = converted(replace(job, resume=True), options, None)
+    import distributed
+
+    cluster: Any = distributed
+    worker, own = cluster.get_worker(), options_on_worker(options)
+    told = 0.0
+    worker.log_event(topic, (number, STARTED, 0))
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= PROGRESS_SECONDS:
+            told = now
+            worker.log_event(topic, (number, done, total))
+
+    record = converted(job, own, progress)
+    if record.error_type == "TargetExists" and (again or _is_repeated(topic, number)):
+        record = converted(replace(job, resume=True), own, progress)
     return record
 
 
-def _is_repeated() -> bool:
-    """Whether a task of this key was already given to another worker."""
+def _is_repeated(topic: str, number: int) -> bool:
+    """Whether this task ran before: on a worker that was lost while it ran, or with its result."""
     import distributed
 
     # Its functions carry no types.
     cluster: Any = distributed
     key = cluster.get_worker().get_current_task()
-    return bool(cluster.get_client().run_on_scheduler(_suspicious, key=key))
+    ask = cluster.get_client().run_on_scheduler
+    return bool(ask(_ran_before, key=key, topic=topic, number=number))
 
 
-def _suspicious(dask_scheduler: Any, key: str) -> int:
+def _ran_before(dask_scheduler: Any, key: str, topic: str, number: int) -> bool:
     task = dask_scheduler.tasks.get(key)
-    return 0 if task is None else int(task.suspicious)
+    events = [event for _, event in dask_scheduler.get_events(topic) if event[0] == number]
+    starts = sum(event[1] == STARTED for event in events)
+    return starts > 1 or (task is not None and bool(task.suspicious))

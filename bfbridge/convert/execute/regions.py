@@ -14,7 +14,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.convert.copy.source import (
@@ -27,21 +30,24 @@ from bfbridge.convert.copy.source import (
     output_scalings,
     refuse_own_source,
 )
-from bfbridge.convert.locations import Place, Url, is_url, place_of, stored_bytes
-from bfbridge.convert.options import ConvertOptions
+from bfbridge.convert.execute.tasks import options_on_worker, raised, run_tasks
+from bfbridge.convert.locations import Place, Storage, Url, is_url, place_of, stored_bytes
+from bfbridge.convert.options import MEMORY_PER_WORKER, ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
 from bfbridge.convert.plan.scaling import Scaling
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
-from bfbridge.convert.verification.pixels import verify_output
+from bfbridge.convert.verification.pixels import Checked, verify_output, verify_share
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.errors import BadArgument, BfbridgeError
+from bfbridge.files.in_place import compute_level, finish, level_units
+from bfbridge.files.in_place import place_of as place_of_store
 from bfbridge.files.write_errors import name_target
 from bfbridge.ome.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.object_store import Objects
-from bfbridge.storage.source import as_source, path_or_url
+from bfbridge.storage.source import Source, as_source, path_or_url
 from bfbridge.writer import BioWriter
 
 if TYPE_CHECKING:
@@ -50,7 +56,8 @@ if TYPE_CHECKING:
 __all__ = ["convert_on_cluster"]
 
 REGION_BYTES = 128 << 20
-RETRIES = 5
+LEVEL_PIXELS = 16 << 20
+"""Pixels of a lower level that one task computes."""
 
 
 def convert_on_cluster(
@@ -137,7 +144,6 @@ def _make(
 ) -> OutputRecord:
     """Write one store on the cluster, in a private folder that every worker sees."""
     begun = time.perf_counter()
-    target_options = dict(options.target_options)
     scalings = output_scalings(br, output, options)
     document = document_of(br, output, scalings, options)
     storage = dict(options.target_storage)
@@ -145,12 +151,13 @@ def _make(
         BioWriter.create, metadata=document, series="all", pyramid=options.lower_levels,
         downsample_z=options.downsample_z, smallest=options.smallest,
         downsample=options.downsample, fill_value=options.fill_value, storage_options=storage,
-        **target_options,
+        **options.target_options,
     )  # fmt: skip
     with _begun(output.target, create, options, overwrite) as place:
-        tasks = list(_tasks(place, output.pieces, scalings, target_options, storage))
+        tasks = list(_tasks(place, output.pieces, scalings, storage))
         _run(tasks, _anywhere(br.source_name), place, options, client, progress)
-        BioWriter.finish(place, options.workers, storage_options=storage)
+        _run_levels(place, options, client)
+        finish(_local(place, storage), options.workers, options.memory_bytes // 2, levels=False)
     made = OutputRecord(
         str(output.target), writer.name, file_bytes=stored_bytes(output.target, storage)
     )
@@ -161,7 +168,8 @@ def _make(
         for piece, scaling in zip(output.pieces, scalings, strict=True)
     ]  # fmt: skip
     if options.verify:
-        verify_output(source, output, scalings, options, made, lambda count: None)
+        shares = partial(_verify_shares, client, made.pixel_bytes)
+        verify_output(source, output, scalings, options, made, lambda count: None, shares)
     if options.compare_metadata:
         made.lost = lost_metadata(document, output.target, options)
     made.seconds = time.perf_counter() - begun
@@ -206,30 +214,19 @@ def _tasks(
     place: Place,
     pieces: Sequence[Piece],
     scalings: Sequence[Scaling],
-    options: dict[str, Any],
     storage: dict[str, Any],
 ) -> Iterator[tuple[int, Piece, Scaling, tuple[slice, ...]]]:
     """Yield the regions of every image, aligned to its shards or chunks."""
-    with BioWriter.open(place, storage_options=storage) as bw:
-        chunks = [image.chunks for image in bw.series]
-    for number, (piece, scaling, chunk) in enumerate(zip(pieces, scalings, chunks, strict=True)):
-        unit = _unit(chunk, options.get("shards"))
-        step = [min(u, n) for u, n in zip(unit, piece.shape, strict=True)]
+    units = [levels[0][1] for levels in level_units(_local(place, storage))]
+    for number, (piece, scaling, unit) in enumerate(zip(pieces, scalings, units, strict=True)):
+        t, c, z, y, x = unit
+        step = [min(u, n) for u, n in zip((y, x, z, c, t), piece.shape, strict=True)]
         for axis in (1, 0):
             # Whole rows of blocks first: most sources are stored by rows.
             room = REGION_BYTES // max(1, prod(step) * scaling.before.itemsize)
             step[axis] = min(piece.shape[axis], step[axis] * max(1, room))
         for key in BlockGrid(piece.shape, tuple(step)):
             yield number, piece, scaling, key
-
-
-def _unit(chunk: Sequence[int], shards: Any) -> tuple[int, ...]:
-    """Return the smallest block, Y, X, Z, C, T, that belongs to one stored file."""
-    if shards is None:
-        return tuple(chunk)
-    given = (shards, shards) if isinstance(shards, int) else tuple(shards)
-    t, c, z, y, x = (1,) * (5 - len(given)) + given
-    return tuple(max(a, b) for a, b in zip((y, x, z, c, t), chunk, strict=True))
 
 
 def _run(
@@ -240,25 +237,94 @@ def _run(
     client: Any,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    import distributed
-
-    cluster: Any = distributed
     total = sum(piece.size * scaling.before.itemsize for piece, scaling in _images(tasks))
     done = 0
-    futures = [
-        client.submit(_copy_region, source, str(place), options, *task, pure=False, retries=RETRIES)
-        for task in tasks
-    ]
-    try:
-        for future in cluster.as_completed(futures):
-            done += future.result()
-            if progress is not None:
-                progress(done, total)
-    except BaseException:
-        client.cancel(futures)
-        # A running task would continue to write into the store that is removed.
-        cluster.wait(futures, timeout=60)
-        raise
+    arguments = ((source, str(place), options, *task) for task in tasks)
+    for _, count in run_tasks(client, _copy_region, arguments):
+        done += raised(count)
+        if progress is not None:
+            progress(done, total)
+
+
+def _run_levels(place: Place, options: ConvertOptions, client: Any) -> None:
+    """Compute the lower levels; each needs all of the level before."""
+    units = level_units(_local(place, options.target_storage))
+    for level in range(1, max(map(len, units))):
+        arguments = (
+            (str(place), options, image, level, box)
+            for image, levels in enumerate(units)
+            if level < len(levels)
+            for box in _boxes(*levels[level])
+        )
+        for _, result in run_tasks(client, _compute_level, arguments):
+            raised(result)
+
+
+def _boxes(shape: Sequence[int], unit: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Yield the parts of a level that tasks compute: rows of units."""
+    width = shape[4]
+    step = [*unit[:4], min(width, unit[4] * max(1, LEVEL_PIXELS // max(1, prod(unit))))]
+    counts = [-(-n // s) for n, s in zip(shape, step, strict=True)]
+    for index in np.ndindex(*counts):
+        yield tuple(
+            slice(i * s, min((i + 1) * s, n)) for i, s, n in zip(index, step, shape, strict=True)
+        )
+
+
+def _compute_level(
+    place: str,
+    options: ConvertOptions,
+    image: int,
+    level: int,
+    box: tuple[slice, ...],
+    again: bool = False,
+) -> None:
+    """Compute a part of a lower level; runs on a worker."""
+    del again
+    compute_level(_local(place, options.target_storage), image, level, box)
+
+
+def _verify_shares(
+    client: Any,
+    pixel_bytes: int,
+    source: Any,
+    output: Output,
+    scalings: Sequence[Scaling],
+    options: ConvertOptions,
+    copied: Sequence[dict[str, Any] | None],
+) -> Iterator[Checked]:
+    """Verify a store on the workers; see `verify_output`."""
+    count = max(1, -(-pixel_bytes // REGION_BYTES))
+    # The blocks depend on the memory. They must be the same on all workers, whose CPUs and threads
+    # may differ, because each worker compares every `count`-th block.
+    memory = MEMORY_PER_WORKER
+    if options.memory is not None:
+        memory = max(16 << 20, options.memory // max([1, *client.nthreads().values()]))
+    same = replace(options, max_workers=1, memory=memory)
+    calls = (
+        (_anywhere(source), output, scalings, same, copied, (number, count))
+        for number in range(count)
+    )
+    for _, checked in run_tasks(client, _verify_share, calls):
+        yield raised(checked)
+
+
+def _verify_share(
+    source: Any,
+    output: Output,
+    scalings: Sequence[Scaling],
+    options: ConvertOptions,
+    copied: Sequence[dict[str, Any] | None],
+    share: tuple[int, int],
+    again: bool = False,
+) -> Checked:
+    """Verify a share of the blocks of a store; runs on a worker."""
+    del again
+    return verify_share(source, output, scalings, options, copied, share)
+
+
+def _local(place: Place | str, storage: Storage) -> Path | Source:
+    return place_of_store(str(place), storage)
 
 
 def _images(
@@ -275,10 +341,12 @@ def _copy_region(
     piece: Piece,
     scaling: Scaling,
     key: tuple[slice, ...],
+    again: bool = False,
 ) -> int:
     """Copy one region; runs on a worker."""
+    del again
     # One thread for each task: Dask runs as many tasks as a worker has threads.
-    own = replace(options, max_workers=1)
+    own = replace(options_on_worker(options), max_workers=1)
     y, x, z, c, t = (axis[cut] for axis, cut in zip(piece.axes, key, strict=True))
     part = replace(piece, y=y, x=x, z=z, c=c, t=t, whole=False)
     with (

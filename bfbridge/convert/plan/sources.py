@@ -31,7 +31,16 @@ from bfbridge.storage.atomic import is_partial
 from bfbridge.storage.durable_io import ZARR_MARKS
 from bfbridge.storage.source import as_source, path_or_url
 
-__all__ = ["Found", "Opened", "Scan", "Skipped", "find_sources", "is_one_image", "name_targets"]
+__all__ = [
+    "Found",
+    "Opened",
+    "Scan",
+    "Skipped",
+    "find_sources",
+    "is_one_image",
+    "name_targets",
+    "same_names",
+]
 
 EVERYTHING = (".*", ".+")
 MARKS = re.compile(r"(_[ctzs]\d+)+$")
@@ -349,6 +358,19 @@ def name_targets(
         for number in group[1:]:
             names[number] = _numbered(names[number], names)
     return [folder / name.with_name(name.name + suffix) for name in names]
+
+
+def same_names(found: Sequence[Found]) -> dict[str, list[str]]:
+    """Return the paths of sources that have the same folder and base name, by this name."""
+    names: dict[str, list[Found]] = {}
+    for one in found:
+        name = Path(one.folder, base_name(one.path))
+        names.setdefault(folded_name(str(name)), []).append(one)
+    return {
+        Path(group[0].folder, base_name(group[0].path)).as_posix(): [one.path for one in group]
+        for group in names.values()
+        if len(group) > 1
+    }
 
 
 def _numbered(name: Path, taken: Sequence[Path]) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from bfbridge.convert.execute.jobs import Job
     from bfbridge.convert.options import ConvertOptions
 
-__all__ = ["History", "is_unchanged", "outputs_match", "read_history"]
+__all__ = ["History", "is_unchanged", "outputs_match", "parts_in", "read_history"]
 
 log = logging.getLogger("bfbridge")
 
@@ -53,11 +54,17 @@ class History:
         The same, of the report that the new run will replace.
     scans
         Results of searches; see `bfbridge.convert.plan.grouping.Scan`.
+    skipped
+        Files that were not converted, with the reason.
+    finished
+        Names of the reports of runs that were neither killed nor interrupted.
     """
 
     records: dict[str, FileRecord] = field(default_factory=dict)
     own: dict[str, FileRecord] = field(default_factory=dict)
     scans: list[Any] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    finished: set[str] = field(default_factory=set)
 
     @property
     def targets(self) -> Iterator[str]:
@@ -84,9 +91,9 @@ def read_history(report: Place, folder: Place | None, storage: Storage) -> Histo
         record
         for place in others
         if str(place) != str(report)
-        for record in _records_of(place, storage, history.scans)
+        for record in _records_of(place, storage, history)
     ]
-    own = _records_of(report, storage, history.scans)
+    own = _records_of(report, storage, history)
     for records, found in ((own, history.own), ([*rest, *own], history.records)):
         for record in sorted(records, key=lambda record: record.ended):
             before = found.get(record.key)
@@ -109,8 +116,19 @@ def _reports_in(folder: Place, storage: Storage) -> list[Place]:
     return [folder / name for name in sorted(whole)]
 
 
-def _records_of(report: Place, storage: Storage, scans: list[Any]) -> list[FileRecord]:
-    """Return the records of one report and of its lines; its scans are added to `scans`."""
+def parts_in(folder: Place, storage: Storage) -> dict[int, set[int]]:
+    """Return the parts of which there are reports in a folder, for each number of parts."""
+    found: dict[int, set[int]] = {}
+    for place in _reports_in(folder, storage):
+        part = re.search(r"\.part-(\d+)-of-(\d+)\.json$", place.name)
+        if part is not None:
+            found.setdefault(int(part.group(2)), set()).add(int(part.group(1)))
+    return found
+
+
+def _records_of(report: Place, storage: Storage, history: History) -> list[FileRecord]:
+    """Return the records of one report and of its lines; the rest is added to `history`."""
+    scans = history.scans
     entries: list[Any] = []
     stored = _read(report, storage)
     document = {} if stored is None else _parsed(stored)
@@ -126,6 +144,12 @@ def _records_of(report: Place, storage: Storage, scans: list[Any]) -> list[FileR
     journal = journal_of(report)
     data = b"" if journal is None else _read(journal, storage) or b""
     lines = [_parsed(line) for line in data.splitlines() if line]
+    if isinstance(document, dict):
+        skipped = document.get("skipped")
+        history.skipped.update(skipped if isinstance(skipped, dict) else {})
+        # Lines exist until the run has ended.
+        if stored is not None and document.get("interrupted") is False and not data:
+            history.finished.add(report.name)
     scans += [line["scan"] for line in lines if isinstance(line, dict) and "scan" in line]
     entries += [line for line in lines if not (isinstance(line, dict) and "scan" in line)]
     records, wrong = [], []

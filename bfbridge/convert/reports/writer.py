@@ -82,6 +82,7 @@ class Report:
         self.skipped: dict[str, str] = {}
         self.scan: dict[str, Any] | None = None
         self.interrupted = False
+        self.parts: dict[str, Any] | None = None
         self._command = command
         self._begun = datetime.now(UTC)
         self._clock = time.perf_counter()
@@ -185,6 +186,7 @@ class Report:
             "files": [record.as_dict() for record in self.files],
             "skipped": self.skipped,
             "earlier": [record.as_dict() for record in self._kept()],
+            **({} if self.parts is None else {"parts": self.parts}),
             **({} if self.scan is None else {"scan": self.scan}),
         }
 

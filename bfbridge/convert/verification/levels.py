@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from math import prod
 from typing import Any
 
@@ -30,7 +30,11 @@ SIDE = 2048
 
 
 def check_levels(
-    source: ImageView | None, made: ImageView, options: ConvertOptions, where: str
+    source: ImageView | None,
+    made: ImageView,
+    options: ConvertOptions,
+    where: str,
+    share: tuple[int, int] = (0, 1),
 ) -> None:
     """Compare the lower levels of an image with their expected pixels.
 
@@ -44,6 +48,8 @@ def check_levels(
         The conversion options.
     where
         The new file and image, for messages.
+    share
+        (number, how many): every how many-th block of each level is compared, from this number.
 
     Raises
     ------
@@ -57,7 +63,13 @@ def check_levels(
             if number:
                 message = f"{where}, level {number}: the pixels are not the source's"
                 grid = BlockGrid(tuple(new.sizes.values()), _step(new, SIDE))
-                run((partial(_compare, old, new, key, message) for key in grid), options.workers)
+                run(
+                    (
+                        partial(_compare, old, new, key, message)
+                        for key in islice(grid, share[0], None, share[1])
+                    ),
+                    options.workers,
+                )
         return
     height, width, depth, *others = made.sizes.values()
     steps = options.levels.steps((depth, height, width), made.physical_pixel_size)
@@ -78,7 +90,10 @@ def check_levels(
         )
         grid = BlockGrid(tuple(here.sizes.values()), _step(here, max(1, SIDE // max(step))))
         run(
-            (partial(_check_block, below, here, step, method, key, message) for key in grid),
+            (
+                partial(_check_block, below, here, step, method, key, message)
+                for key in islice(grid, share[0], None, share[1])
+            ),
             options.workers,
         )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from bfbridge.convert.options import ConvertOptions
-from bfbridge.convert.plan.blocks import plan_grid
+from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.pieces import Output, Piece
 from bfbridge.convert.plan.scaling import Scaling
 from bfbridge.convert.reports.record import OutputRecord
@@ -21,7 +23,32 @@ from bfbridge.errors import ReadFailed
 from bfbridge.reader import BioReader
 from bfbridge.views import ImageView
 
-__all__ = ["verify_output"]
+__all__ = ["Checked", "CheckedImage", "verify_output", "verify_share"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class CheckedImage:
+    """What a share of the verification of one image found.
+
+    Attributes
+    ----------
+    description
+        The record of the image, without its checksum.
+    grid
+        The blocks in which it was compared.
+    sums
+        Key and checksums of each block of the share.
+    """
+
+    description: dict[str, Any]
+    grid: BlockGrid
+    sums: list[tuple[tuple[slice, ...], Array]] = field(default_factory=list)
+
+
+Checked = tuple[str, list[CheckedImage]]
+"""Backend that read the new file, and its images."""
 
 
 def verify_output(
@@ -31,6 +58,7 @@ def verify_output(
     options: ConvertOptions,
     record: OutputRecord,
     count: Callable[[int], None],
+    shares: Callable[..., Iterable[Checked]] | None = None,
 ) -> None:
     """Compare a new file with its source, and add the checksums to its record.
 
@@ -46,11 +74,64 @@ def verify_output(
         Gets ``verified=True`` and the checksum of every image.
     count
         Called with the number of bytes that were read.
+    shares
+        Takes the first five arguments of `verify_share`; returns its results for shares that
+        together are the whole file. By default, the file is verified in this process.
 
     Raises
     ------
     ReadFailed
         Something differs: images, sizes, type or pixels; the message states what and where.
+    """
+    copied = [image.get("copied") for image in record.images] or [None] * len(output.pieces)
+    if shares is None:
+        checked = [verify_share(source, output, scalings, options, copied, (0, 1), count)]
+    else:
+        checked = list(shares(source, output, scalings, options, copied))
+    record.backend = record.backend or checked[0][0]
+    images = []
+    for number, parts in enumerate(zip(*(images for _, images in checked), strict=True)):
+        image_record = record.images[number] if record.images else {}
+        total = PixelChecksum(parts[0].grid)
+        for part in parts:
+            for key, sums in part.sums:
+                total.at(key)[...] = sums
+        checksum = total.describe()
+        before = image_record.get("checksum")
+        if before is not None and before["tile"] == checksum["tile"] and before != checksum:
+            raise ReadFailed(
+                f"{output.target}, image {number}: the source gave other pixels when it was "
+                "read again. Its disk or network may be failing."
+            )
+        images.append({**parts[0].description, **image_record, "checksum": checksum})
+    record.images = images
+    record.verified = True
+
+
+def verify_share(
+    source: Any,
+    output: Output,
+    scalings: Sequence[Scaling],
+    options: ConvertOptions,
+    copied: Sequence[dict[str, Any] | None],
+    share: tuple[int, int],
+    count: Callable[[int], None] = lambda read: None,
+) -> Checked:
+    """Compare a share of the blocks of a new file with its source.
+
+    Parameters
+    ----------
+    source, output, scalings, options, count
+        As of `verify_output`.
+    copied
+        For each image, the record of encoded chunks that were copied; None where none were.
+    share
+        (number, how many): every how many-th block, from this number, counted from 0.
+
+    Raises
+    ------
+    ReadFailed
+        Something differs.
     """
     with (
         open_again(source, options) as br,
@@ -68,42 +149,32 @@ def verify_output(
                 f"{output.target}: it has {len(made.series)} image(s), and "
                 f"{len(output.pieces)} were written."
             )
-        record.backend = record.backend or made.backend
         images = []
-        for number, (piece, scaling, view) in enumerate(
-            zip(output.pieces, scalings, views, strict=True)
-        ):
-            image_record = record.images[number] if record.images else {}
-            checksum = _verify_image(br, piece, scaling, view, options, count)
-            _verify_levels(piece.view(br), view, image_record.get("copied"), options)
-            before = image_record.get("checksum")
-            if before is not None and before["tile"] == checksum["tile"] and before != checksum:
-                raise ReadFailed(
-                    f"{output.target}, image {number}: the source gave other pixels when it was "
-                    "read again. Its disk or network may be failing."
-                )
-            images.append(
-                {**_described(piece, scaling, view), **image_record, "checksum": checksum}
-            )
-        record.images = images
-        record.verified = True
+        for piece, scaling, view, kept in zip(output.pieces, scalings, views, copied, strict=True):
+            images.append(_verify_image(br, piece, scaling, view, options, share, count))
+            _verify_levels(piece.view(br), view, kept, options, share)
+        return made.backend, images
 
 
 def _verify_levels(
-    source: ImageView, made: ImageView, copied: dict[str, Any] | None, options: ConvertOptions
+    source: ImageView,
+    made: ImageView,
+    copied: dict[str, Any] | None,
+    options: ConvertOptions,
+    share: tuple[int, int],
 ) -> None:
     """Compare lower levels with the source's where these were copied, else with level 0."""
     where = f"{made.source_name}, image {made.index}"
     if copied is not None:
-        check_levels(source if copied["levels"] > 1 else None, made, options, where)
+        check_levels(source if copied["levels"] > 1 else None, made, options, where, share)
         return
     try:
-        check_levels(None, made, options, where)
+        check_levels(None, made, options, where, share)
     except ReadFailed:
         # Of a file that an interrupted run left it is not known whether its levels were copied.
         if source.level or len(source.levels) < 2 or source.stored_as is None:
             raise
-        check_levels(source, made, options, where)
+        check_levels(source, made, options, where, share)
 
 
 def _described(piece: Piece, scaling: Scaling, view: ImageView) -> dict[str, Any]:
@@ -123,8 +194,9 @@ def _verify_image(
     scaling: Scaling,
     view: ImageView,
     options: ConvertOptions,
+    share: tuple[int, int],
     count: Callable[[int], None],
-) -> dict[str, Any]:
+) -> CheckedImage:
     where = f"{view.source_name}, image {view.index}"
     shape = tuple(view.sizes.values())
     if shape != piece.shape or view.dtype != scaling.after:
@@ -137,15 +209,18 @@ def _verify_image(
         piece.shape, source.chunks, view.chunks, source.dtype.itemsize, piece.samples,
         options.memory_bytes // (2 * options.workers),
     )  # fmt: skip
+    checked = CheckedImage(_described(piece, scaling, view), grid)
     checksum = PixelChecksum(grid)
+    keys = list(islice(grid, share[0], None, share[1]))
     run(
         (
             partial(_compare, piece, scaling, source, view, key, options, checksum, where, count)
-            for key in grid
+            for key in keys
         ),
         options.workers,
     )
-    return checksum.describe()
+    checked.sums = [(key, checksum.at(key).copy()) for key in keys]
+    return checked
 
 
 def _compare(

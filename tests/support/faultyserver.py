@@ -1,0 +1,141 @@
+"""A web server whose replies fail as requested: statuses, cut and slow bodies, redirects."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from tests.support.webserver import running
+
+__all__ = ["Faulty", "serve_faulty"]
+
+Fault = Callable[["Faulty", str, int], str | int | None]
+
+
+class Faulty:
+    """A running server.
+
+    Attributes
+    ----------
+    url
+        Of the folder, without a slash at the end.
+    fault
+        Called with (server, path, number of earlier requests of this path). It returns a status to
+        send, "cut" (half of the body, then the end of the connection), "slow" (the body in pieces
+        with pauses), or None for the proper reply.
+    ranges
+        Whether byte ranges are served.
+    retry_after
+        Value of the header of that name in replies with a status.
+    requests
+        How many requests there were.
+    sent
+        Bytes of bodies that were sent.
+    seen
+        Number of requests of each path.
+    """
+
+    def __init__(self, fault: Fault, ranges: bool, retry_after: str | None) -> None:
+        self.url = ""
+        self.fault = fault
+        self.ranges = ranges
+        self.retry_after = retry_after
+        self.requests = self.sent = 0
+        self.seen: Counter[str] = Counter()
+        self.lock = threading.Lock()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    state: Faulty
+    folder: Path
+
+    def log_message(self, *_: Any) -> None:
+        """Keep quiet."""
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        # Clients that have what they need close the connection.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        state, name = self.state, unquote(self.path)
+        with state.lock:
+            number = state.seen[name]
+            state.seen[name] += 1
+            state.requests += 1
+        if name.startswith("/moved/"):
+            self._status(302, {"Location": self.path.removeprefix("/moved")})
+            return
+        fault = state.fault(state, name, number)
+        path = self.folder / name.lstrip("/")
+        if isinstance(fault, int):
+            after = {} if state.retry_after is None else {"Retry-After": state.retry_after}
+            self._status(fault, after)
+        elif not path.is_file():
+            self._status(404, {})
+        else:
+            content = self._head(path.read_bytes())
+            if body:
+                self._body(content, fault)
+
+    def _status(self, code: int, headers: dict[str, str]) -> None:
+        self.send_response(code)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _head(self, content: bytes) -> bytes:
+        """Send the headers of a file; return the bytes that follow."""
+        size, wanted = len(content), self.headers.get("Range")
+        if wanted is None or not self.state.ranges:
+            self.send_response(200)
+        else:
+            first, last = wanted.removeprefix("bytes=").split("-")
+            start = int(first) if first else size - int(last)
+            stop = min(int(last) + 1, size) if first and last else size
+            content = content[start:stop]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        if self.state.ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return content
+
+    def _body(self, content: bytes, fault: str | None) -> None:
+        if fault == "cut":
+            content = content[: len(content) // 2]
+            self.close_connection = True
+        step = max(1, len(content) // 4 if fault == "slow" else len(content))
+        for place in range(0, len(content), step):
+            self.wfile.write(content[place : place + step])
+            if fault == "slow":
+                time.sleep(0.05)
+        with self.state.lock:
+            self.state.sent += len(content)
+
+
+@contextmanager
+def serve_faulty(
+    folder: Path,
+    fault: Fault = lambda server, path, number: None,
+    *,
+    ranges: bool = True,
+    retry_after: str | None = None,
+) -> Iterator[Faulty]:
+    """Serve a folder. Names below ``/moved/`` are redirected to the same names without it."""
+    state = Faulty(fault, ranges, retry_after)
+    with running(type("Handler", (_Handler,), {"state": state, "folder": folder})) as state.url:
+        yield state
