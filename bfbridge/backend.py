@@ -508,7 +508,7 @@ class WriterBackend(ABC):
 
     @classmethod
     def encoded_bytes(cls, image: Image, block: Any, options: Mapping[str, Any]) -> int | None:
-        """Return the bytes that a block of `write_block` takes in the file; None if not known.
+        """Return the bytes that `block`, as for `write_block`, takes in the file; None: not known.
 
         Nothing is written. `bfbridge.convert.plan_conversion` estimates sizes with it.
         """

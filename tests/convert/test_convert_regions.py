@@ -6,6 +6,7 @@ import itertools
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -82,7 +83,7 @@ def test_tasks_write_what_one_process_writes(
     assert made.lost == alone.lost
     with BioReader(alone.target) as one, BioReader(made.target) as other:
         shapes = [tuple(level.sizes[axis] for axis in "ZYX") for level in one.levels]
-        for before, after, step in zip(shapes, shapes[1:], steps, strict=True):
+        for (before, after), step in zip(pairwise(shapes), steps, strict=True):
             assert after == tuple(-(-n // f) for n, f in zip(before, step, strict=True))
         for a, b in zip(one.levels, other.levels, strict=True):
             np.testing.assert_array_equal(a[:], b[:])
