@@ -278,6 +278,7 @@ FULL: dict[type, dict[str, Any]] = {
         "downsample": "mode",
         "stored_as": (None, StoredAs("zarr", (("compression", ("zstd", 3)),))),
         "extras": Extras(({"active": False},)),
+        "steps": ((1, 2, 2), (3, 2, 1)),
     },
 }
 
