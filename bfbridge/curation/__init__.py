@@ -1,12 +1,28 @@
-"""What curators do with images: validate them, add labels.
+"""What curators do with images: validate them, add labels, de-identify them.
 
 Imports the reader, the writer and everything below them; imported by the command line.
 """
 
 from __future__ import annotations
 
+from bfbridge.curation.deidentify import (
+    Deidentification,
+    check_deidentified,
+    deidentify,
+    deidentify_many,
+)
 from bfbridge.curation.labels import add_labels, labels_from_rois
 from bfbridge.curation.validation import Validation, validate
 from bfbridge.findings import Finding
 
-__all__ = ["Finding", "Validation", "add_labels", "labels_from_rois", "validate"]
+__all__ = [
+    "Deidentification",
+    "Finding",
+    "Validation",
+    "add_labels",
+    "check_deidentified",
+    "deidentify",
+    "deidentify_many",
+    "labels_from_rois",
+    "validate",
+]
