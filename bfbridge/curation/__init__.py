@@ -1,10 +1,11 @@
-"""What curators do with images: validate them, add labels, de-identify them.
+"""What curators do with images: validate them, add labels, de-identify them, verify conversions.
 
 Imports the reader, the writer and everything below them; imported by the command line.
 """
 
 from __future__ import annotations
 
+from bfbridge.curation.certificates import verify_crate
 from bfbridge.curation.deidentify import (
     Deidentification,
     check_deidentified,
@@ -25,4 +26,5 @@ __all__ = [
     "deidentify_many",
     "labels_from_rois",
     "validate",
+    "verify_crate",
 ]

@@ -339,9 +339,7 @@ def _described(br: BioReader, rules: Rules) -> tuple[tuple[str, ...], tuple[str,
     return tuple(removed), tuple(_kept(after))
 
 
-def _removed_images(
-    images: Sequence[Image], cleaned: CleanedReader, rules: Rules
-) -> Iterator[str]:
+def _removed_images(images: Sequence[Image], cleaned: CleanedReader, rules: Rules) -> Iterator[str]:
     for number, image in enumerate(images):
         y, x = image.levels[0].shape[3:]
         reason = why_left_out(image) if rules.series is None else ""

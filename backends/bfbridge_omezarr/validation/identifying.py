@@ -44,7 +44,9 @@ expression for texts, a type, a function, or a tuple of alternatives."""
 _UNITS: Final = {name for unit in (*LENGTHS, *TIMES) if (name := ngff_name(unit)) is not None}
 _VERSION: Final = r"0\.[45]"
 _TRANSFORMS: Final = [{"type": "scale|translation", "scale": [float], "translation": [float]}]
-_METHODS: Final = {text for kind in ("mean", "mode", "nearest") for text in method_of(kind).values()}
+_METHODS: Final = {
+    text for kind in ("mean", "mode", "nearest") for text in method_of(kind).values()
+}
 _MULTISCALE: Final = {
     "version": _VERSION,
     "name": NEUTRAL_NAME,

@@ -63,7 +63,11 @@ class Changes:
     def __bool__(self) -> bool:
         axes = self.swap or self.project
         return bool(
-            axes or self.position_unit or self.stitch or self.split_rgb or self.merge_channels
+            axes
+            or self.position_unit
+            or self.stitch
+            or self.split_rgb
+            or self.merge_channels
             or self.wrapper
         )
 

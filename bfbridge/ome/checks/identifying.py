@@ -136,9 +136,7 @@ def cleaned_document(
     return OME(creator="bfbridge", instruments=instruments, images=images)
 
 
-def _pixels(
-    old: model.Pixels, place: int, positions: bool, channel_names: bool
-) -> model.Pixels:
+def _pixels(old: model.Pixels, place: int, positions: bool, channel_names: bool) -> model.Pixels:
     from ome_types import model
 
     channels = []
@@ -148,8 +146,7 @@ def _pixels(
             taken["name"] = channel.name
         channels.append(model.Channel(id=f"Channel:{place}:{number}", **taken))
     planes = [
-        model.Plane(**_fields(plane, _PLANE_FIELDS))
-        for plane in (old.planes if positions else ())
+        model.Plane(**_fields(plane, _PLANE_FIELDS)) for plane in (old.planes if positions else ())
     ]
     return model.Pixels(
         id=f"Pixels:{place}", channels=channels, planes=planes,
@@ -281,9 +278,7 @@ def check_identifying(text: str, where: str, names: set[str]) -> Iterator[Findin
 def note_of_names(names: set[str], where: str) -> Iterator[Finding]:
     """Yield a note with the names of channels, which only a person can judge, if there are any."""
     if names:
-        yield Finding(
-            "note", "kept-names", where, f"names of channels: {', '.join(sorted(names))}"
-        )
+        yield Finding("note", "kept-names", where, f"names of channels: {', '.join(sorted(names))}")
 
 
 def _finding(where: str, message: str) -> Finding:
