@@ -1,7 +1,7 @@
 """The search for metadata that may identify somebody, in every byte of a TIFF file.
 
 Every directory of all chains is read, with entries of unknown tags and field types. Bytes that
-belong neither to a directory nor to a segment must be zeros, so that nothing is hidden between them.
+belong neither to a directory nor to a segment must be zeros: nothing is hidden between them.
 """
 
 from __future__ import annotations

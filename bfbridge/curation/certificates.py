@@ -1,4 +1,4 @@
-"""The check of a certificate (RO-Crate) that a conversion wrote, against the files that it names."""
+"""The check of the certificate (RO-Crate) of a conversion against the files that it names."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ def _find(path: str | os.PathLike[str]) -> Path:
         if candidate.is_file():
             return candidate
     raise FileMissing(
-        f"{place}: there is no certificate ({CRATE_NAME}) here, nor in {place.name}.crate beside it."
+        f"{place}: there is no certificate ({CRATE_NAME}) here, nor in {place.name}.crate beside "
+        "it."
     )
 
 

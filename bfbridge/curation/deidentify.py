@@ -243,10 +243,10 @@ def check_deidentified(
 ) -> Validation:
     """Search a file for everything that is not known to identify nobody.
 
-    Every place of metadata is read: in a TIFF the OME-XML, the tags of all directories, unknown ones
-    included, the markers of JPEG segments, and bytes that nothing refers to; in a Zarr store the
-    attributes of all groups and arrays, OME-XML, and files that are not chunks. Pixels are not
-    searched for text.
+    Every place of metadata is read: in a TIFF the OME-XML, the tags of all directories with those
+    that are not known, the markers of JPEG segments, and bytes that nothing refers to; in a Zarr
+    store the attributes of all groups and arrays, OME-XML, and files that are not chunks. Pixels
+    are not searched for text.
 
     Parameters
     ----------

@@ -102,14 +102,16 @@ def test_crate_describes_the_conversion(tmp_path: Path, name: str) -> None:
     entities = {entity["@id"]: entity for entity in content["@graph"]}
     assert len(entities) == len(content["@graph"])
     # Flattened JSON-LD: every reference is to an entity of the graph, or to a URL.
-    references = [ref["@id"] for e in content["@graph"] for v in e.values()
-                  for ref in (v if isinstance(v, list) else [v]) if isinstance(ref, dict)]  # fmt: skip
+    values = [value for entity in content["@graph"] for value in entity.values()]
+    lists = [value if isinstance(value, list) else [value] for value in values]
+    references = [ref["@id"] for found in lists for ref in found if isinstance(ref, dict)]
     assert {r for r in references if not r.startswith("http")} <= set(entities)
     assert all(set(v) == {"@id"} for e in content["@graph"] for v in e.values()
                if isinstance(v, dict))  # fmt: skip
     descriptor, root = entities["ro-crate-metadata.json"], entities["./"]
     assert descriptor["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
-    assert descriptor["about"] == {"@id": "./"} and root["@type"] == "Dataset"
+    assert descriptor["about"] == {"@id": "./"}
+    assert root["@type"] == "Dataset"
     assert {"name", "description", "datePublished", "license"} <= set(root)
     target = f"../{name}" + "/" * name.endswith("zarr")
     assert root["hasPart"] == [{"@id": target}, {"@id": source.as_uri()}]
@@ -119,7 +121,8 @@ def test_crate_describes_the_conversion(tmp_path: Path, name: str) -> None:
     assert image["pixelSha256"] == canonical(PIXELS[:, :, ::-1])
     assert (image["shape"], image["dtype"]) == ("Y=40,X=50,Z=2,C=3,T=2", "uint16")
     action = entities["#conversion"]
-    assert action["verified"] is True and json.loads(action["description"])["z"] == [1, 0]
+    assert action["verified"] is True
+    assert json.loads(action["description"])["z"] == [1, 0]
     assert action["lost"] == "nothing"
     assert entities["#bfbridge"]["version"] == bfbridge.__version__
     found = verify_crate(tmp_path / name)
@@ -131,7 +134,8 @@ def test_bytes_can_change_but_not_pixels(tmp_path: Path) -> None:
     target = tmp_path / "b.ome.zarr"
     convert(source_of(tmp_path), target, certify=True)
     (target / "notes.txt").write_text("a")
-    assert codes(target) == [("warning", "crate-bytes")] and verify_crate(target).valid
+    assert codes(target) == [("warning", "crate-bytes")]
+    assert verify_crate(target).valid
     with BioWriter(target, append=True) as bw:
         bw[3:4, 5:6, 1:2, 2:3, 1:2] = np.uint16(7)
     assert codes(target) == [("error", "crate-pixels")]
@@ -143,7 +147,8 @@ def test_changed_and_missing_files(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     source.rename(elsewhere / source.name)
-    assert codes(target) == [("note", "crate-source-missing")] and verify_crate(target).valid
+    assert codes(target) == [("note", "crate-source-missing")]
+    assert verify_crate(target).valid
     assert codes(target, sources=elsewhere) == []
     data = bytearray((elsewhere / source.name).read_bytes())
     data[-1] ^= 1
@@ -188,7 +193,7 @@ def test_damaged_crates(tmp_path: Path) -> None:
     changes = [
         without("result", "#conversion"), without("sha256", "../b.ome.tif"),
         without("pixelSha256", "#image-0"), without("conformsTo", "ro-crate-metadata.json"),
-        lambda content: content["@graph"].pop(), lambda content: content.pop("@graph"),
+        lambda content: content["@graph"].clear(), lambda content: {"@context": 1},
         lambda content: content["@graph"].append(content["@graph"][0]),
         renamed("../b.ome.tif", "../../b.ome.tif"), renamed("../b.ome.tif", ".."),
         renamed("#image-0", 7 * "x"), lambda content: [],
@@ -197,18 +202,17 @@ def test_damaged_crates(tmp_path: Path) -> None:
     for change in changes:
         content = json.loads(whole)
         changed = change(content)
-        text = json.dumps(changed if changed == [] or isinstance(changed, dict) and "@graph" in changed
-                          else content)  # fmt: skip
-        crate.write_text(text)
+        crate.write_text(json.dumps(content if changed is None else changed))
         found = codes(target)
         assert found in ([("error", "crate-document")], [])
         damaged += bool(found)
-    # Software that is not described, and images of other identifiers, do not matter.
-    assert damaged == len(changes) - 2
+    # Identifiers of images do not matter.
+    assert damaged == len(changes) - 1
     for text in ("", "{", whole[:-9], "[" * 99999):
         crate.write_text(text)
         (finding,) = verify_crate(target).findings
-        assert finding.code == "crate-document" and "damaged" in finding.message
+        assert finding.code == "crate-document"
+        assert "damaged" in finding.message
 
 
 # ---- what is refused
@@ -253,7 +257,8 @@ def test_every_file_of_a_batch_has_a_crate(tmp_path: Path) -> None:
     options: dict[str, Any] = {"certify": True, "split": "c", "group": False}
     done = convert_many(folder, tmp_path / "out", **options)
     outputs = [output for record in done.files for output in record.outputs]
-    assert len(outputs) == 6 and all(verify_crate(o.target).findings == () for o in outputs)
+    assert len(outputs) == 6
+    assert all(verify_crate(o.target).findings == () for o in outputs)
     (tmp_path / "out/s_c1.ome.tif.crate/ro-crate-metadata.json").unlink()
     done = convert_many(folder, tmp_path / "out", resume=True, **options)
     assert {record.status for record in done.files} <= {"kept", "done"}
@@ -263,11 +268,15 @@ def test_command(tmp_path: Path, run: Run) -> None:
     source, target = source_of(tmp_path), tmp_path / "b.ome.tif"
     assert run("convert", source, target, "--certify").code == 0
     done = run("verify", target)
-    assert done.code == 0 and "verified, 24,000 pixels compared" in done.out
+    assert done.code == 0
+    assert "verified, 24,000 pixels compared" in done.out
     done = run("verify", f"{target}.crate", "--json")
     assert json.loads(done.out)["valid"] is True
     source.write_bytes(b"")
     done = run("verify", target)
-    assert done.code == 1 and "error:" in done.out and "not verified" in done.out
+    assert done.code == 1
+    assert "error:" in done.out
+    assert "not verified" in done.out
     done = run("verify", tmp_path / "c.ome.tif")
-    assert done.code == 1 and "no certificate" in done.err
+    assert done.code == 1
+    assert "no certificate" in done.err

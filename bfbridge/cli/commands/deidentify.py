@@ -62,7 +62,9 @@ def deidentify(
         str | None,
         typer.Option("--suffix", metavar="SUFFIX", help="Suffix of new files in a folder."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:  # fmt: skip
     """Copy images without what may identify a person.

@@ -210,10 +210,8 @@ def _software(record: FileRecord, output: OutputRecord) -> list[Entity]:
     """Describe bfbridge, its backends, and the libraries that they use."""
     versions: dict[str, str | None] = {
         "bfbridge": bfbridge.__version__,
-        **{
-            f"bfbridge reader {record.backend}": bfbridge.__version__,
-            f"bfbridge writer {output.backend}": bfbridge.__version__,
-        },
+        f"bfbridge reader {record.backend}": bfbridge.__version__,
+        f"bfbridge writer {output.backend}": bfbridge.__version__,
         "Python": platform.python_version(),
         **package_versions(),
     }

@@ -1,4 +1,4 @@
-"""SHA-256 of files, of folders, and of the pixels of an image independently of how they are stored."""
+"""SHA-256 of files, of folders, and of the pixels of an image, however they are stored."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["PIXEL_HASH", "TILE", "hash_path", "hash_pixels"]
 TILE: Final = 1024
 """Side of the tiles whose hashes make that of an image."""
 PIXEL_HASH: Final = (
-    "SHA-256 of the SHA-256 values (32 bytes each) of all tiles of 1024 x 1024 pixels, in the order "
-    "T, C, Z, row of tiles, column of tiles. A tile is a part of one plane, row by row, cropped at "
-    "the edge of the image; values are little-endian, complex ones as real and imaginary part. C "
-    "counts channels x samples, the sample fastest."
+    "SHA-256 of the SHA-256 values (32 bytes each) of all tiles of 1024 x 1024 pixels, in the "
+    "order T, C, Z, row of tiles, column of tiles. A tile is a part of one plane, row by row, "
+    "cropped at the edge of the image; values are little-endian, complex ones as real and "
+    "imaginary part. C counts channels x samples, the sample fastest."
 )
 """How `hash_pixels` orders the pixels."""
 _BLOCK: Final = 1 << 20

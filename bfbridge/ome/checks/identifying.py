@@ -230,9 +230,9 @@ KEPT: Final[Mapping[str, Mapping[str, Test]]] = {
         **_NAMED_ID, "Name": is_channel_name, "SamplesPerPixel": _WHOLE, "Color": _WHOLE,
         **_quantities(["EmissionWavelength", "ExcitationWavelength"]),
     },
-    "OME/Image/Pixels/TiffData": {
-        name: _WHOLE for name in ("IFD", "PlaneCount", "FirstZ", "FirstC", "FirstT")
-    },
+    "OME/Image/Pixels/TiffData": dict.fromkeys(
+        ("IFD", "PlaneCount", "FirstZ", "FirstC", "FirstT"), _WHOLE
+    ),
     "OME/Image/Pixels/MetadataOnly": {},
     "OME/Image/Pixels/Plane": {
         "TheZ": _WHOLE, "TheC": _WHOLE, "TheT": _WHOLE,
