@@ -13,7 +13,7 @@ from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.verification.certificate import CRATE_NAME, SPECIFICATION, crate_of
 from bfbridge.convert.verification.hashes import hash_path, hash_pixels
 from bfbridge.curation.validation import Validation
-from bfbridge.errors import BadArgument, BfbridgeError, FileMissing
+from bfbridge.errors import BadArgument, BfbridgeError, FileMissing, MissingExtra
 from bfbridge.findings import COPY_AGAIN, Finding
 from bfbridge.reader import BioReader
 from bfbridge.storage.source import path_or_url
@@ -65,6 +65,8 @@ def verify_crate(
         There is no certificate.
     BadArgument
         The path is a URL.
+    MissingExtra
+        A package that is needed to read the new file is not installed.
     """
     crate = _find(path)
     options = ConvertOptions(max_workers=max_workers)
@@ -146,6 +148,8 @@ class _Checker:
             return
         try:
             different = yield from self._check_pixels(path)
+        except MissingExtra:
+            raise
         except BfbridgeError as error:
             yield Finding("error", "crate-pixels", str(path), str(error), COPY_AGAIN)
             return

@@ -44,6 +44,8 @@ class Rules:
             raise BadArgument(
                 f"label_image={self.label_image!r}: give one of {', '.join(LABEL_IMAGES)}."
             )
+        if self.series is not None and len(set(self.series)) < len(self.series):
+            raise BadArgument(f"series={list(self.series)}: an image is chosen twice.")
 
     def __call__(self, inner: ReaderBackend) -> ReaderBackend:
         """Return a backend around another one."""

@@ -259,14 +259,21 @@ def test_every_file_of_a_batch_has_a_crate(tmp_path: Path) -> None:
     outputs = [output for record in done.files for output in record.outputs]
     assert len(outputs) == 6
     assert all(verify_crate(o.target).findings == () for o in outputs)
-    (tmp_path / "out/s_c1.ome.tif.crate/ro-crate-metadata.json").unlink()
+    crate = tmp_path / "out/s_c1.ome.tif.crate/ro-crate-metadata.json"
+    others = {p: p.read_bytes() for p in tmp_path.rglob("ro-crate-*.json") if p != crate}
+    crate.unlink()
     done = convert_many(folder, tmp_path / "out", resume=True, **options)
-    assert {record.status for record in done.files} <= {"kept", "done"}
+    assert {record.status for record in done.files} == {"kept"}
+    assert verify_crate(crate).valid
+    assert len(others) == 5
+    assert all(path.read_bytes() == data for path, data in others.items())
 
 
 def test_command(tmp_path: Path, run: Run) -> None:
     source, target = source_of(tmp_path), tmp_path / "b.ome.tif"
-    assert run("convert", source, target, "--certify").code == 0
+    done = run("convert", source, target, "--certify")
+    assert done.code == 0
+    assert f"certificate: {target}.crate" in done.out
     done = run("verify", target)
     assert done.code == 0
     assert "verified, 24,000 pixels compared" in done.out
