@@ -119,7 +119,8 @@ class _Search:
         code, size = FIELD_TYPES[entry.kind]
         length, inline = entry.values * size, self._file.header.offset_bytes
         if length > inline:
-            self._used.append((entry.offset, entry.offset + length))
+            offset = min(entry.offset, self._tiff.size)
+            self._used.append((offset, offset + min(length, self._tiff.size)))
         else:
             rest = self._file.bytes_at(entry.offset + length, inline - length, name)
             if rest.strip(b"\0"):
@@ -168,8 +169,11 @@ class _Search:
     def _pixels(self, layout: SegmentLayout, where: str) -> Iterator[Finding]:
         """Check the segments of one directory."""
         wanted = layout.across * layout.down * (layout.samples if layout.planar else 1)
-        offsets = layout.offsets[:wanted].astype(np.int64)
-        counts = layout.counts[:wanted].astype(np.int64)
+        # Places outside the file, which cannot be read, may be above the largest signed number.
+        offsets, counts = (
+            np.minimum(values[:wanted], self._tiff.size).astype(np.int64)
+            for values in (layout.offsets, layout.counts)
+        )
         if len(layout.offsets) > wanted or len(layout.counts) > wanted:
             yield self._found(where, "more offsets of segments than segments")
         self._segments.append(np.stack([offsets, offsets + counts], axis=1))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.verification.certificate import CRATE_NAME, SPECIFICATION, crate_of
@@ -142,7 +142,7 @@ class _Checker:
         if len(parts) != 2 or parts[0] != ".." or parts[1] in ("", ".", ".."):
             raise _Damaged("the new file is not beside the folder of the certificate")
         path = self._crate.parent.parent / parts[1]
-        if not path.exists():
+        if not os.path.exists(path):
             message = "the new file does not exist"
             yield Finding("error", "crate-target-missing", str(path), message, COPY_AGAIN)
             return
@@ -225,14 +225,17 @@ class _Checker:
 
     def _source(self, entity: Entity) -> Path | None:
         """Return where a source is: at its former place, or in the folder that was given."""
-        parts = urlsplit(str(entity["@id"]))
-        if parts.scheme != "file":
-            raise _Damaged(f"the source {entity['@id']} is not a file")
-        former = path_or_url(str(entity["@id"]).rstrip("/"))
-        candidates = [former] if isinstance(former, Path) else []
-        if self._folder is not None and isinstance(former, Path):
+        identifier = str(entity["@id"])
+        try:
+            former = path_or_url(identifier.rstrip("/"))
+        except BadArgument as error:
+            raise _Damaged(f"the source {identifier} is not a path: {error}") from error
+        if not identifier.startswith("file:") or not isinstance(former, Path):
+            raise _Damaged(f"the source {identifier} is not a file")
+        candidates = [former]
+        if self._folder is not None:
             candidates.insert(0, self._folder / former.name)
-        return next((path for path in candidates if path.exists()), None)
+        return next((path for path in candidates if os.path.exists(path)), None)
 
 
 # ---- the document

@@ -196,7 +196,8 @@ def test_damaged_crates(tmp_path: Path) -> None:
         lambda content: content["@graph"].clear(), lambda content: {"@context": 1},
         lambda content: content["@graph"].append(content["@graph"][0]),
         renamed("../b.ome.tif", "../../b.ome.tif"), renamed("../b.ome.tif", ".."),
-        renamed("#image-0", 7 * "x"), lambda content: [],
+        renamed("#image-0", 7 * "x"),
+        renamed("file:///", "https://"), renamed("file:///", "file://%00/"), lambda content: [],
     ]  # fmt: skip
     damaged = 0
     for change in changes:

@@ -247,6 +247,10 @@ def test_check_finds_files_in_stores(clean: Path, tmp_path: Path) -> None:
         with open(store / "0/c/0/0/0/0/0", "ab") as file:
             file.write(MARKER.encode())
 
+    def link(store: Path) -> None:
+        (store / "OME/METADATA.ome.xml").rename(tmp_path / "a.xml")
+        (store / "OME/METADATA.ome.xml").symlink_to(tmp_path / "a.xml")
+
     def outside(store: Path) -> None:
         shutil.copy(store / "0/c/0/0/0/0/0", store / "0/c/0/0/0/0/9")
 
@@ -255,6 +259,7 @@ def test_check_finds_files_in_stores(clean: Path, tmp_path: Path) -> None:
         (lambda store: (store / "0/.hidden").write_text(MARKER), "identifying-file"),
         (lambda store: (store / f"0/{MARKER}").mkdir(), "identifying-file"),
         (lambda store: (store / "7").symlink_to(f"/{MARKER}"), "identifying-file"),
+        (link, "identifying-file"),
         (lambda store: (store / "0/c/0/0/0/0/0").rename(store / "0/c/0/0/0/0/00"),
          "identifying-file"),
         (lambda store: (store / "0/zarr.json").write_text(MARKER), "identifying-file"),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bfbridge.errors import BfbridgeError, Unsupported
+from bfbridge.errors import BfbridgeError, UnreadableFile, Unsupported
 from bfbridge.findings import COPY_AGAIN, Finding
 from bfbridge.limits import check
 from bfbridge.ngff.documents import method_of
@@ -123,13 +123,21 @@ def find_identifying(source: Source, options: OpenOptions) -> Iterator[Finding]:
     ------
     Unsupported
         The store is not a folder on a disk.
+    UnreadableFile
+        The file system refuses to read a file.
     """
     if source.path is None or not source.path.is_dir():
         raise Unsupported(
             f"{source.name}: only stores that are folders on a disk can be checked for metadata "
             "that identify somebody. Unpack or download it."
         )
-    yield from _Search(source.path, source.name, options.limits).run()
+    try:
+        yield from _Search(source.path, source.name, options.limits).run()
+    except OSError as error:
+        if isinstance(error, BfbridgeError):
+            raise
+        where = error.filename or source.name
+        raise UnreadableFile(f"{where}: cannot be read ({error.strerror or error}).") from error
 
 
 class _Search:
@@ -166,7 +174,7 @@ class _Search:
             for name in sorted(names):
                 if name in _RULES and not Path(folder, name).is_symlink():
                     yield from self._document(f"{prefix}{name}")
-                elif f"{prefix}{name}" == _XML:
+                elif f"{prefix}{name}" == _XML and not Path(folder, name).is_symlink():
                     yield from self._xml()
                 else:
                     others.append(f"{prefix}{name}")
@@ -314,5 +322,6 @@ def _labels_of(content: Any) -> set[str]:
     ome = attributes.get("ome", attributes) if isinstance(attributes, dict) else {}
     omero = ome.get("omero") if isinstance(ome, dict) else None
     channels = omero.get("channels") if isinstance(omero, dict) else None
-    labels = [c.get("label") for c in channels or () if isinstance(c, dict)]
+    listed = channels if isinstance(channels, list) else []
+    labels = [channel.get("label") for channel in listed if isinstance(channel, dict)]
     return {label for label in labels if isinstance(label, str) and is_channel_name(label)}
