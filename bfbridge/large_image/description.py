@@ -253,7 +253,8 @@ class Description:
         rounding: str | bool | None = "round",
     ) -> float | None:
         """Return the tile level of a magnification or pixel size; see `Geometry.level_for`."""
-        return self._geometry.level_for(magnification, exact, mm_x, mm_y, rounding)
+        wanted = {"magnification": magnification, "mm_x": mm_x, "mm_y": mm_y}
+        return self._geometry.level_for(wanted, exact=exact, rounding=rounding)
 
     def getPreferredLevel(self, level: int) -> int:
         """Return the level within those there are: any can be read."""

@@ -145,18 +145,18 @@ class Geometry:
 
     def level_for(
         self,
-        magnification: float | None = None,
+        wanted: Mapping[str, Any],
+        *,
         exact: bool = False,
-        mm_x: float | None = None,
-        mm_y: float | None = None,
         rounding: str | bool | None = "round",
     ) -> float | None:
         """Return the tile level of a magnification or pixel size.
 
         Parameters
         ----------
-        magnification, mm_x, mm_y
-            Several are averaged. Those that the image has no values for are ignored.
+        wanted
+            Any of magnification, mm_x and mm_y. Several are averaged. Those that the image has no
+            values for are ignored.
         exact
             Whether only a level that fits exactly counts.
         rounding
@@ -168,16 +168,13 @@ class Geometry:
         float or None
             None without a match.
         """
-        pairs = (
-            ("magnification", magnification, self.magnification, 1),
-            ("mm_x", mm_x, self.mm_x, -1),
-            ("mm_y", mm_y, self.mm_y, -1),
-        )
+        have = (("magnification", self.magnification, 1), ("mm_x", self.mm_x, -1),
+                ("mm_y", self.mm_y, -1))  # fmt: skip
         # Rounded, so that sizes which are powers of two but for their last digits count as such.
         steps = [
-            round(sign * math.log2(number(wanted, name, positive=True) / have), 4)
-            for name, wanted, have, sign in pairs
-            if wanted and have
+            round(sign * math.log2(number(wanted[name], name, positive=True) / full), 4)
+            for name, full, sign in have
+            if wanted.get(name) and full
         ]
         top = self.levels - 1
         if not steps:
@@ -304,7 +301,7 @@ class Geometry:
                 f"scale: there is no {min(map(str, unknown))!r}; there are magnification, mm_x, "
                 "mm_y and exact."
             )
-        level = self.level_for(**given, rounding=None)
+        level = self.level_for(given, exact=given.get("exact", False), rounding=None)
         return level, self.at_level(level)
 
 
