@@ -28,10 +28,10 @@ from bfbridge.files.new_file import NewFile
 from bfbridge.ome import metadata
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.journal import Interrupted, Journal, find_interrupted
-from bfbridge.storage.object_store import Objects, UrlTarget
 from bfbridge.storage.ownership import OwnedTarget
+from bfbridge.storage.remote.object_store import Objects, UrlTarget
+from bfbridge.storage.remote.upload import UploadTarget
 from bfbridge.storage.source import as_source, path_or_url
-from bfbridge.storage.upload import UploadTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

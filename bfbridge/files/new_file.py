@@ -43,8 +43,8 @@ from bfbridge.runtime import finalizers, forking
 from bfbridge.runtime.arguments import one_of
 from bfbridge.runtime.interrupts import checkpoint, deferred
 from bfbridge.storage.atomic import AtomicTarget
-from bfbridge.storage.object_store import UrlTarget
 from bfbridge.storage.packing import pack_folder
+from bfbridge.storage.remote.object_store import UrlTarget
 
 if TYPE_CHECKING:
     from ome_types import OME

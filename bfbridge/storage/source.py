@@ -31,9 +31,9 @@ from bfbridge.runtime import forking
 from bfbridge.runtime.systems import encoding_problem, open_failure
 from bfbridge.storage.durable_io import fill_at, read_all
 from bfbridge.storage.file_object import FileObject
-from bfbridge.storage.retries import retried
+from bfbridge.storage.remote.retries import retried
+from bfbridge.storage.remote.url_chain import UrlChain, behind_cache, cached_copy
 from bfbridge.storage.stamp import FileStamp
-from bfbridge.storage.url_chain import UrlChain, behind_cache, cached_copy
 
 __all__ = ["ProcessFilesystem", "RandomAccess", "Source", "as_source", "fetch", "path_or_url"]
 

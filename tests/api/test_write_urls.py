@@ -27,7 +27,7 @@ from bfbridge.errors import (  # noqa: E402
     WriteFailed,
 )
 from bfbridge.runtime.systems import process_namespace  # noqa: E402
-from bfbridge.storage.object_store import Objects, UrlTarget  # noqa: E402
+from bfbridge.storage.remote.object_store import Objects, UrlTarget  # noqa: E402
 from bfbridge.storage.source import as_source  # noqa: E402
 
 SHAPE = (300, 420, 2, 3)

@@ -10,8 +10,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
+from bfbridge.storage.remote.url_chain import UrlChain
 from bfbridge.storage.source import Source
-from bfbridge.storage.url_chain import UrlChain
 
 __all__ = ["MOST_SIBLINGS", "remote_siblings"]
 

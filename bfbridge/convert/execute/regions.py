@@ -46,7 +46,7 @@ from bfbridge.files.write_errors import name_target
 from bfbridge.ome.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.storage.atomic import AtomicTarget
-from bfbridge.storage.object_store import Objects
+from bfbridge.storage.remote.object_store import Objects
 from bfbridge.storage.source import Source, as_source, path_or_url
 from bfbridge.writer import BioWriter
 
