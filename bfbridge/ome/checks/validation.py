@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from bfbridge.backend.findings import Finding
 from bfbridge.errors import BfbridgeError
-from bfbridge.findings import Finding
 from bfbridge.limits import Limits
 from bfbridge.ome.model import model_from_xml
 from bfbridge.ome.repair import collected_faults
