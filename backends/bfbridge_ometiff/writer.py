@@ -19,9 +19,9 @@ import numpy as np
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.descriptors import read_all, write_all
 from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.runtime.writer_options import refuse_unknown, split_compression
-from bfbridge.storage.durable_io import read_all, write_all
 from bfbridge.tiff.packing import (
     NewDirectory,
     TagValue,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import ReadFailed, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.descriptors import write_all
 from bfbridge.runtime.systems import long_path, replace
-from bfbridge.storage.durable_io import write_all
 from bfbridge.storage.journal import Journal
 from bfbridge.storage.remote.object_store import Objects
 
