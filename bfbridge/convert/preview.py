@@ -36,7 +36,7 @@ from bfbridge.convert.reports.history import is_unchanged, outputs_match
 from bfbridge.convert.reports.record import reason_of, stamp
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.engine.pyramid import plan_levels
-from bfbridge.files.image_plans import check_fill_value, deep_chunk
+from bfbridge.files.writing.image_plans import check_fill_value, deep_chunk
 from bfbridge.ome import metadata
 from bfbridge.ome.repair import collected_faults
 

@@ -23,8 +23,8 @@ from bfbridge.backend import OpenOptions
 from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.engine.pyramid import reduce_block, steps_of
 from bfbridge.errors import BadArgument, Closed, TargetExists, Unsupported
-from bfbridge.files.image_plans import WritePlan
-from bfbridge.files.new_file import NewFile
+from bfbridge.files.writing.image_plans import WritePlan
+from bfbridge.files.writing.new_file import NewFile
 from bfbridge.ome import metadata
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.journal import Interrupted, Journal, find_interrupted

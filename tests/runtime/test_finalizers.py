@@ -18,7 +18,7 @@ import pytest
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import FileMissing
-from bfbridge.files.new_file import NewFile
+from bfbridge.files.writing.new_file import NewFile
 from bfbridge.runtime import finalizers
 from tests.support.dropped import settle_all
 from tests.support.memory import distinct

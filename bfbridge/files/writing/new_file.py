@@ -33,10 +33,10 @@ from bfbridge.errors import (
     ReadOnlyProperty,
     WriteFailed,
 )
-from bfbridge.files.image_plans import ImagePlans, WritePlan, check_fill_value, deep_chunk
-from bfbridge.files.single_planes import find_single_stacks, trimmed_specs, untrimmed
-from bfbridge.files.write_errors import Target, reported
-from bfbridge.files.writes import Writes
+from bfbridge.files.writing.image_plans import ImagePlans, WritePlan, check_fill_value, deep_chunk
+from bfbridge.files.writing.single_planes import find_single_stacks, trimmed_specs, untrimmed
+from bfbridge.files.writing.write_errors import Target, reported
+from bfbridge.files.writing.writes import Writes
 from bfbridge.ome import metadata
 from bfbridge.ome.extras import find_extras
 from bfbridge.runtime import finalizers, forking
