@@ -12,7 +12,7 @@ from ome_types import OME, model
 from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.errors import BadArgument
 from bfbridge.files.array_images import ArrayImage, ArrayImages, ArrayReader, images_of
-from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.documents.model import model_from_xml
 from bfbridge.ome.pixel_types import dtype_of
 from bfbridge.runtime.arguments import whole
 from bfbridge.writer import BioWriter

@@ -38,7 +38,7 @@ from bfbridge.convert.verification.selection import check_selection
 from bfbridge.engine.pyramid import plan_levels
 from bfbridge.files.writing.image_plans import check_fill_value, deep_chunk
 from bfbridge.ome import metadata
-from bfbridge.ome.repair import collected_faults
+from bfbridge.ome.documents.repair import collected_faults
 
 if TYPE_CHECKING:
     from ome_types import model

@@ -83,7 +83,7 @@ def from_xml(xml: str, series: Sequence[int]) -> OME | None:
 
 def _parse(xml: str) -> OME | None:
     from bfbridge.errors import UnreadableFile
-    from bfbridge.ome.model import model_from_xml
+    from bfbridge.ome.documents.model import model_from_xml
 
     with _warnings_lock, warnings.catch_warnings():
         # Invalid identifiers are replaced, with a warning for each.

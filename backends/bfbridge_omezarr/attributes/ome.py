@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.backend import Extras, Quantity
+from bfbridge.ome.documents.model import model_from_xml
 from bfbridge.ome.extras import attach_extras, convert_unit
 from bfbridge.ome.metadata import physical_size
-from bfbridge.ome.model import model_from_xml
 from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.ome.planes import first_position, measured_time_step
 

@@ -43,7 +43,7 @@ from bfbridge.errors import BadArgument, BfbridgeError
 from bfbridge.files.in_place import compute_level, finish, level_units
 from bfbridge.files.in_place import place_of as place_of_store
 from bfbridge.files.writing.write_errors import name_target
-from bfbridge.ome.repair import collected_faults
+from bfbridge.ome.documents.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.remote.object_store import Objects

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
-from bfbridge.ome.model import xml_from_model
+from bfbridge.ome.documents.model import xml_from_model
 
 if TYPE_CHECKING:
     from ome_types import OME

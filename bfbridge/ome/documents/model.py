@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import BadArgument, MissingExtra, OutOfMemory, UnreadableFile
 from bfbridge.limits import DEFAULT_LIMITS, Limits
+from bfbridge.ome.documents.repair import note_faults, parse
+from bfbridge.ome.documents.xml import document_text
+from bfbridge.ome.documents.xsdata_binding import serialize
 from bfbridge.ome.pixel_types import pixel_type_of
-from bfbridge.ome.repair import note_faults, parse
-from bfbridge.ome.xml import document_text
-from bfbridge.ome.xsdata_binding import serialize
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -35,7 +35,7 @@ def model_from_xml(xml: str | bytes, name: str = "OME-XML", limits: Limits = DEF
     """Return a document as `ome_types.from_xml` does, several times as fast after the first call.
 
     Optional values that break the OME schema are left out, with a warning in the log; within
-    `bfbridge.ome.repair.collected_faults` the warnings are collected instead.
+    `bfbridge.ome.documents.repair.collected_faults` the warnings are collected instead.
 
     Parameters
     ----------
