@@ -158,7 +158,7 @@ def full_key(key: Any, ndim: int) -> list[Any]:
     return items + [slice(None)] * (ndim - len(items))
 
 
-def dropped_axes(items: Sequence[Any]) -> tuple[Any, ...]:
+def dropped_axes(items: Sequence[Any]) -> tuple[int | slice, ...]:
     """Return the key that removes the axes with a single index from pixels read with all axes."""
     return tuple(
         0 if np.ndim(item) == 0 and not isinstance(item, slice) else slice(None) for item in items
