@@ -117,7 +117,7 @@ class OmeTiffWriter(WriterBackend):
 
     @classmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:
-        """Return the tile asked for, or 1024 x 1024; of small images no larger than needed."""
+        """Return the requested tile, or 1024 x 1024; no larger than a small image requires."""
         settings = settings_of(options)
         encoding_for(image.dtype, image.samples, settings)
         length, width = image.levels[0].shape[3:]

@@ -1,4 +1,4 @@
-"""What an `AICSImage` says of its current scene beside the pixels."""
+"""Metadata of the current scene of an `AICSImage`."""
 
 from __future__ import annotations
 

@@ -309,7 +309,7 @@ class AICSImage(Described):
         return self._dask(self._source)
 
     def _dask(self, source: Pixels) -> dask.array.Array:
-        """Return pixels as a dask array, in the chunks that were asked for."""
+        """Return pixels as a dask array, in the requested chunks."""
         wanted = self._chunk_dims
         chunks = None if wanted is None else {
             axis: size if axis in wanted else 1

@@ -140,7 +140,7 @@ class Image:
     significant_bits
         Number of bits of each value that contain information (12 for a 12-bit camera in uint16).
     time_step
-        Between two time points, where the record says it; the OME document may know more.
+        Time between two time points, or None; the OME document may contain more.
     placement
         Where the image lies among the other images of the file; None where the format does not
         store it in pixels.

@@ -66,7 +66,7 @@ MEMORY_PER_WORKER = 128 << 20
 
 
 class _Checked:
-    """Parses the values of a dataclass's fields as their options say."""
+    """Parses the values of a dataclass's fields with the functions of their options."""
 
     def __post_init__(self) -> None:
         for declared in fields(self):  # type: ignore[arg-type] # subclasses are dataclasses

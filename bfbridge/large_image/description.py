@@ -257,7 +257,7 @@ class Description:
         return self._geometry.level_for(wanted, exact=exact, rounding=rounding)
 
     def getPreferredLevel(self, level: int) -> int:
-        """Return the level within those there are: any can be read."""
+        """Return the nearest existing level; every level can be read."""
         return max(0, min(self.levels - 1, level))
 
     def convertRegionScale(

@@ -37,7 +37,7 @@ _WIDEST: Final = 16
 
 
 def unit_of(name: Any) -> str:
-    """Return the unit that a name stands for.
+    """Return the unit of a name.
 
     Raises
     ------
@@ -170,7 +170,7 @@ class Geometry:
         """
         have = (("magnification", self.magnification, 1), ("mm_x", self.mm_x, -1),
                 ("mm_y", self.mm_y, -1))  # fmt: skip
-        # Rounded, so that sizes which are powers of two but for their last digits count as such.
+        # Rounded: sizes that differ from powers of two in their last digits only count as such.
         steps = [
             round(sign * math.log2(number(wanted[name], name, positive=True) / full), 4)
             for name, full, sign in have
@@ -240,7 +240,7 @@ class Geometry:
         given = {key: region[key] for key in _EDGES if region.get(key) is not None}
         if region.get("unitsWH") is not None:
             extents = self._units(unit_of(region["unitsWH"]), at)
-            # Sizes in units of their own say more than the far edges do.
+            # Sizes with units of their own take precedence over the far edges.
             for far, near, size in (("right", "left", "width"), ("bottom", "top", "height")):
                 if near in given and size in given:
                     given.pop(far, None)

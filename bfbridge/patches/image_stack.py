@@ -265,7 +265,7 @@ class ImageStack:
 
     @property
     def scene(self) -> int | None:
-        """Number of the scene that was asked for, or None."""
+        """Number of the requested scene, or None."""
         return self._scene
 
     @property

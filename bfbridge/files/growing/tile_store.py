@@ -319,7 +319,7 @@ class TileStore:
             self._write_and_release(place, old)
 
     def _oldest(self, keep: OpenChunk) -> tuple[ChunkIndex, OpenChunk] | None:
-        """Return the least recently used chunk that nobody uses, with its lock held."""
+        """Return the least recently used chunk whose lock is free, with its lock held."""
         with self._lock:
             for index, (chunk, _) in self._recent.items():
                 if chunk is not keep and chunk.lock.acquire(blocking=False):
