@@ -359,7 +359,7 @@ def test_a_forked_child_writes_nothing(memory: Any, monkeypatch: pytest.MonkeyPa
 
 
 class Died(BaseException):
-    """Stands for a kill: nothing after it is done."""
+    """Takes the place of a kill: nothing is executed after it."""
 
 
 @pytest.mark.parametrize("layout", [{}, {"version": "0.4"}, {"shards": 256}], ids=LAYOUTS)

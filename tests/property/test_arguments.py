@@ -269,7 +269,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
 def test_errors_are_ours(
     targets: dict[str, Target], data: st.DataObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Enlarged regions may take that many pixels along each side, which is sound and slow.
+    # Enlarged regions may take that many pixels along each side, which is correct but slow.
     monkeypatch.setattr(render, "LONGEST", 2000)
     name = data.draw(st.sampled_from(sorted(targets)), "target")
     target = targets[name]

@@ -85,7 +85,7 @@ def test_only_the_end_of_the_file_is_a_truncation(
     (tmp_path / "a.ome.tif").write_bytes(data)
     np.testing.assert_array_equal(read_ours(tmp_path / "a.ome.tif"), array)
     assert short["preadv"]
-    # A file that ends where its header says that it goes on, and whose size does not show it.
+    # A file that is shorter than its header states, although its size does not show it.
     monkeypatch.setattr(files, "fill_at", lambda *args: fill_at(*args) - 1)
     with pytest.raises(ReadFailed, match="truncated or damaged"):
         read_ours(tmp_path / "a.ome.tif")

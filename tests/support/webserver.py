@@ -49,7 +49,7 @@ class FileHandler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_head(self, content: bytes) -> bytes:
-        """Send the headers of a file; return the bytes of its body, all or the range asked for."""
+        """Send the headers of a file; return the bytes of its body, all or the requested range."""
         size, wanted = len(content), self.headers.get("Range")
         if wanted is None or not self.ranges:
             self.send_response(200)
@@ -97,7 +97,7 @@ def serve(
 ) -> Iterator[Web]:
     """Serve a folder at a free port of this machine, with pages of links to files or without.
 
-    Nobody may list the folder `hidden`.
+    Requests to list the folder `hidden` are refused.
     """
 
     class Handler(FileHandler):
