@@ -1,4 +1,4 @@
-"""What several reader backends share: a base class for one file, and the planes of a region.
+"""Parts of reader backends: a base class for readers of one file, and the planes of a region.
 
 Backends import this module; bfbridge itself uses `bfbridge.backend.ReaderBackend` only.
 """

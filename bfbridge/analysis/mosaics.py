@@ -113,7 +113,7 @@ class Given(Pixels):
 
 
 class Mosaic:
-    """Tiles of one image: which they are, and where each lies.
+    """Tiles of one image, with the position of each.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ class PixelSize:
 
 
 class Placement(NamedTuple):
-    """Where an image lies in the pixel coordinates that the images of a file share.
+    """Position of an image in the pixel coordinates that the images of a file share.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class Image:
     time_step
         Time between two time points, or None; the OME document may contain more.
     placement
-        Where the image lies among the other images of the file; None where the format does not
+        Position of the image relative to the other images of the file; None if the format does not
         store it in pixels.
     """
 

@@ -125,7 +125,7 @@ class ReaderBackend(ABC):
         return None
 
     def georeference(self, image: int) -> GeoReference | None:
-        """Return where an image lies on the Earth, or None if the file does not say."""
+        """Return the position of an image on the Earth, or None if the file has none."""
         return None
 
     def modulo(self, image: int) -> Mapping[str, Any]:

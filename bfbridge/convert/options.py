@@ -79,7 +79,7 @@ class _Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions(_Checked):
-    """How files are converted; the same for every file of a batch."""
+    """Options of a conversion, the same for every file of a batch."""
 
     series: int | str | Sequence[int | str] | None = _option(
         None, "Images: numbers (0,2) or a name; default: all, in one file.",

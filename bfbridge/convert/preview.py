@@ -136,7 +136,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """What a conversion would do. Made by `plan_conversion`.
+    """The result that a conversion would have. Made by `plan_conversion`.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What curators do with images: validate them, add labels.
+"""Curation of images: validation and labels.
 
 Imports the reader, the writer and everything below them; imported by the command line.
 """

@@ -28,7 +28,7 @@ _BAND_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What was found in a file.
+    """Result of the validation of a file.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a tile source is: sizes, levels, frames and scales, in large_image's terms."""
+"""Description of a tile source: sizes, levels, frames and scales, in large_image's terms."""
 
 from __future__ import annotations
 

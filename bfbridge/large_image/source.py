@@ -151,7 +151,7 @@ class TileSource(TiledImage):
         targetUnits: str | None = None,
         **options: Any,
     ) -> tuple[Any, str]:
-        """As `getRegion`, of a region that is given at another scale than it is read at.
+        """Return the result of `getRegion` for a region that is given at another scale.
 
         `sourceRegion`, `sourceScale`, `targetScale` and `targetUnits` are those of
         `convertRegionScale`, `options` those of `getRegion`.

@@ -259,7 +259,7 @@ class TiledImage(Description):
         targetUnits: str | None = None,
         **options: Any,
     ) -> TileIterator:
-        """As `tileIterator`, of a region that is given at another scale than it is read at."""
+        """Return the result of `tileIterator` for a region that is given at another scale."""
         region = self.convertRegionScale(sourceRegion, sourceScale, targetScale, targetUnits)
         return self.tileIterator(region=region, scale=targetScale, **options)
 

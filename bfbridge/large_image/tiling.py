@@ -73,7 +73,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """What a tile iterator yields.
+    """The tiles of a tile iterator.
 
     Attributes
     ----------

@@ -43,7 +43,7 @@ _LEAST_CHUNK, _MOST_CHUNK, _CHUNK = 64, 2048, 512
 
 @dataclass(frozen=True, slots=True)
 class StorePlan:
-    """What every process needs to know of a store.
+    """Settings of a store, the same in every process.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class StorePlan:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What the first tile defines, and the dtype of all tiles until now."""
+    """Properties that the first tile defines, and the dtype of all tiles until now."""
 
     samples: int
     dtype: str
@@ -111,7 +111,7 @@ class TileStore:
         self._on_disk: set[ChunkIndex] = set()
         self._background = Background(2 * plan.workers)
 
-    # ---- what the first tile defines
+    # ---- properties that the first tile defines
 
     @property
     def samples(self) -> int | None:

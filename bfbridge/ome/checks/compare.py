@@ -20,7 +20,7 @@ _STORAGE: Final = frozenset(
     {"Image/Pixels/BinData", "Image/Pixels/TiffData", "Image/Pixels/MetadataOnly", "BinaryOnly"}
     | {"Image/Pixels@BigEndian", "Image/Pixels@Interleaved", "@UUID", "@Creator"}
 )
-"""How and by what a file was written; a new file has its own."""
+"""Elements that describe the storage of a file; a new file has its own."""
 _OWN: Final = "bfbridge/"
 """Prefix of the namespaces of annotations that bfbridge adds."""
 
