@@ -35,7 +35,7 @@ ROOT = Path(bfbridge.__file__).parent
 OF_ONE_CALL = {
     "cli",
     "convert",
-    "processes",
+    "runtime/processes/parent_pipe.py",
     "analysis/statistics.py",
     "testing.py",
     "bfbridge_bioformats/runtime/calls.py",
