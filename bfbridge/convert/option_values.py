@@ -226,12 +226,11 @@ def parse_flip(value: Any, name: str) -> str:
 def parse_stitch(value: Any, name: str) -> str | None:
     """Return how overlaps are made; True is "last", False is None."""
     from bfbridge.files.rearranged import OVERLAPS
+    from bfbridge.runtime.arguments import one_of
 
     if isinstance(value, bool):
         return "last" if value else None
-    if value not in OVERLAPS:
-        raise BadArgument(f"{name}={value!r}: use one of {', '.join(OVERLAPS)}.")
-    return str(value)
+    return one_of(value, name, OVERLAPS)
 
 
 def parse_project(value: Any, name: str) -> tuple[str, str]:
@@ -433,7 +432,7 @@ def parse_part(value: Any, name: str = "part") -> tuple[int, int]:
     BadArgument
         Not two numbers, a part that does not exist, or this is no task of an array.
     """
-    if value == "slurm":
+    if isinstance(value, str) and value == "slurm":
         return _slurm_part(name)
     try:
         number, count = (int(n) for n in (value.split("/") if isinstance(value, str) else value))
