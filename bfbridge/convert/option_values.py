@@ -105,7 +105,10 @@ def parse_pixel_size(value: Any, name: str) -> tuple[Quantity | None, ...]:
         raise BadArgument(
             f"{name}={value!r}: give sizes along X, Y and Z, such as 0.325,0.325,1um."
         )
-    pairs = [None if part in (None, "") else _split_quantity(part, name) for part in parts]
+    empty = [part is None or (isinstance(part, str) and not part) for part in parts]
+    pairs = [
+        None if no else _split_quantity(part, name) for part, no in zip(parts, empty, strict=True)
+    ]
     last = pairs[-1][1] if is_text and pairs[-1] is not None else None
     sizes = [
         None if pair is None else Quantity(pair[0], parse_length(pair[1] or last or "µm", name))
