@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bfbridge.backend.findings import COPY_AGAIN, Finding
 from bfbridge.errors import BfbridgeError
-from bfbridge.findings import COPY_AGAIN, Finding
 from bfbridge.limits import check
 from bfbridge.ome.checks.identifying import CLEAN, check_identifying, note_of_names
-from bfbridge.ome.xml import document_text
+from bfbridge.ome.documents.xml import document_text
 from bfbridge.tiff.header import ASCII, FIELD_TYPES, HEADER_BYTES, UNDEFINED, WHOLE, Entry
 from bfbridge.tiff.jpeg_segments import metadata_of_jpeg
 from bfbridge.tiff.tags import Tag, tag_name

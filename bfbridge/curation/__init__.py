@@ -1,10 +1,11 @@
-"""What curators do with images: validate them, add labels, de-identify them, verify conversions.
+"""Curation of images: validation, labels, de-identification, verification of conversions.
 
 Imports the reader, the writer and everything below them; imported by the command line.
 """
 
 from __future__ import annotations
 
+from bfbridge.backend.findings import Finding
 from bfbridge.curation.certificates import verify_crate
 from bfbridge.curation.deidentify import (
     Deidentification,
@@ -14,7 +15,6 @@ from bfbridge.curation.deidentify import (
 )
 from bfbridge.curation.labels import add_labels, labels_from_rois
 from bfbridge.curation.validation import Validation, validate
-from bfbridge.findings import Finding
 
 __all__ = [
     "Deidentification",

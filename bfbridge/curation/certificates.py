@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
+from bfbridge.backend.findings import COPY_AGAIN, Finding
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.verification.certificate import CRATE_NAME, SPECIFICATION, crate_of
 from bfbridge.convert.verification.hashes import hash_path, hash_pixels
 from bfbridge.curation.validation import Validation
 from bfbridge.errors import BadArgument, BfbridgeError, FileMissing, MissingExtra
-from bfbridge.findings import COPY_AGAIN, Finding
 from bfbridge.reader import BioReader
 from bfbridge.storage.source import path_or_url
 from bfbridge.views import ImageView

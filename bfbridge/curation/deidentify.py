@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge import registry
 from bfbridge.backend import OpenOptions
+from bfbridge.backend.findings import limited
 from bfbridge.convert.copy.source import convert_file
 from bfbridge.convert.locations import folders_of, identity, place_of
 from bfbridge.convert.options import ConvertOptions, RunOptions
@@ -29,8 +30,7 @@ from bfbridge.errors import (
     WriteFailed,
 )
 from bfbridge.files.rearranged import Changes, Rearranged
-from bfbridge.files.write_errors import name_target
-from bfbridge.findings import limited
+from bfbridge.files.writing.write_errors import name_target
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.ome.checks.compare import compare_documents, values_of
 from bfbridge.reader import BioReader

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bfbridge.backend.findings import COPY_AGAIN, Finding
 from bfbridge.errors import BfbridgeError, UnreadableFile, Unsupported
-from bfbridge.findings import COPY_AGAIN, Finding
 from bfbridge.limits import check
 from bfbridge.ngff.documents import method_of
 from bfbridge.ome.checks.identifying import (
@@ -24,8 +24,8 @@ from bfbridge.ome.checks.identifying import (
     is_channel_name,
     note_of_names,
 )
+from bfbridge.ome.documents.xml import document_text
 from bfbridge.ome.units import LENGTHS, TIMES, ngff_name
-from bfbridge.ome.xml import document_text
 from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, NotDirect, parse_array
 
 if TYPE_CHECKING:

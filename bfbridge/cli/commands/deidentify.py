@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bfbridge.cli.options.help import GroupedHelp, new_app
+from bfbridge.cli.options.shared import AsJson
 from bfbridge.cli.terminal.text import printable_json, say, show_error
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def deidentify(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Copy images without what may identify a person.
 

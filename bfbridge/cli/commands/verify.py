@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bfbridge.cli.options.help import GroupedHelp, new_app
+from bfbridge.cli.options.shared import AsJson
 from bfbridge.cli.terminal.text import printable_json, say
 
 __all__ = ["app"]
@@ -29,7 +30,7 @@ def verify(
             "--sources", metavar="FOLDER", help="Where sources are, if not where they were."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the files of a certified conversion with its certificate.
 

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from xml.parsers import expat
 
-from bfbridge.findings import Finding
+from bfbridge.backend.findings import Finding
 from bfbridge.ome.roles import NAMESPACE as ROLES
 from bfbridge.ome.units import LENGTHS, NOT_LENGTHS, TIMES
 
