@@ -32,7 +32,7 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the files of a certified conversion with its certificate.
+    """Compare the files of a conversion with its certificate.
 
     Exit code: 0 if pixels and sources are those of the certificate, 1 if anything differs.
     """
