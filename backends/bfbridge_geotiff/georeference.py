@@ -18,7 +18,7 @@ from bfbridge.errors import BadArgument
 from bfbridge_geotiff.datasets import DatasetPool, safely
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["RasterReference", "crs_named", "name_of", "resampling_named"]
 
@@ -101,6 +101,7 @@ class RasterReference(GeoReference):
         self._pool, self._crs, self._affine, self._size = pool, crs, transform, size
         self._warp = warp
         self.crs = name_of(crs)
+        self.is_geographic = bool(crs.is_geographic)
         a, b, c, d, e, f = tuple(transform)[:6]
         self.transform = (a, b, c, d, e, f)
 
@@ -132,6 +133,26 @@ class RasterReference(GeoReference):
         if not all(map(math.isfinite, found)):
             raise BadArgument(f"{self._pool.name}: {shown!r:.80} has no place for {box}.")
         return found[0], found[1], found[2], found[3]
+
+    def points(
+        self,
+        points: Sequence[tuple[float, float]],
+        source: str | None = None,
+        target: str | None = None,
+    ) -> list[tuple[float, float]]:
+        here, there = (self._crs if crs is None else crs_named(crs) for crs in (source, target))
+        if here == there or not points:
+            return [(float(x), float(y)) for x, y in points]
+        with safely(self._pool.name):
+            try:
+                xs, ys = rasterio.warp.transform(here, there, *zip(*points, strict=True))[:2]
+            except RasterioError as error:
+                raise BadArgument(
+                    f"{self._pool.name}: {target!r:.80} has no place for {points} ({error})."
+                ) from error
+        if not all(map(math.isfinite, (*xs, *ys))):
+            raise BadArgument(f"{self._pool.name}: {target!r:.80} has no place for {points}.")
+        return list(zip(xs, ys, strict=True))
 
     def pixel_box(
         self, box: tuple[float, float, float, float], crs: str | None = None
