@@ -3,13 +3,16 @@
 GDAL opens what a file refers to: sidecar files, tiles and bands of virtual rasters, URLs behind
 names such as ``/vsicurl/``. Therefore the driver is chosen here, from the first bytes, and is one
 of those that read a single file; sidecars, and all protocols of GDAL, are switched off. Bytes of
-URLs come from bfbridge's storage.
+URLs, and those of drivers that look for further files without asking the settings, come from
+bfbridge's storage, which has the file itself only.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -37,8 +40,31 @@ DRIVERS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
     (b"UHL1", "DTED"),
+    (b"EHFA_HEADER_TAG", "HFA"),
+    (b"NITF02", "NITF"),
+    (b"NSIF01", "NITF"),
+    (b"GRIB", "GRIB"),
+    (b"DSAA", "GSAG"),
+    (b"DSBB", "GSBG"),
+    (b"DSRB", "GS7BG"),
+    (b"binterr1.", "BT"),
 )
 """First bytes, and the driver that reads such a file without any other file."""
+_DIRECT: Final = ("GTiff", "JP2OpenJPEG")
+"""Drivers that open local files themselves; the settings keep them from all other files."""
+_GRID: Final = re.compile(rb"\s*(ncols|nrows|xll(corner|center)|cellsize|d[xy])\s", re.IGNORECASE)
+"""First word of an Arc/Info ASCII grid."""
+_SRTM_SIZES: Final = tuple(2 * rows * rows for rows in (1201, 3601, 7201))
+_SRTM_NAME: Final = re.compile(r"[NS]\d\d[EW]\d{3}.*\.hgt", re.IGNORECASE)
+_LINKING: Final = {
+    b"CDF\x01": "netCDF",
+    b"CDF\x02": "netCDF",
+    b"CDF\x05": "netCDF",
+    b"\x89HDF\r\n\x1a\n": "HDF5 or netCDF",
+    b"SQLite format 3": "SQLite (GeoPackage, MBTiles)",
+    b"PCIDSK": "PCIDSK",
+}
+"""First bytes of formats whose drivers follow links of a file, or execute what it contains."""
 _SAFE: Final = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecars: .aux.xml, .ovr, .msk, .tfw
     "GDAL_PAM_ENABLED": "NO",
@@ -54,8 +80,8 @@ _REFERRING: Final = (b"<VRTDataset", b"<GDAL_WMS", b"<GDALTileIndexDataset", b"<
 _HEAD: Final = 1024
 
 
-def driver_of(source: Source, head: bytes) -> str:
-    """Return the driver for a file that begins with `head`.
+def driver_of(source: Source, head: bytes, size: int) -> str:
+    """Return the driver for a file that begins with `head`, and has so many bytes.
 
     Raises
     ------
@@ -70,9 +96,20 @@ def driver_of(source: Source, head: bytes) -> str:
             "it is a virtual raster of GDAL, which refers to other files and URLs; these are not "
             "followed. Open the files themselves, or make one GeoTIFF of it with gdal_translate"
         )
+    if _GRID.match(head):
+        return "AAIGrid"
+    if size in _SRTM_SIZES and _SRTM_NAME.fullmatch(source.filename):
+        return "SRTMHGT"
+    for magic, name in _LINKING.items():
+        if head.startswith(magic):
+            raise Unsupported(
+                f"it is a file of {name}, whose driver may open further files and is switched off. "
+                "Make a GeoTIFF of it with gdal_translate"
+            )
     raise Unsupported(
-        "it is not a GeoTIFF, JPEG 2000, PNG, JPEG or DTED file; GDAL's other drivers may open "
-        "further files and are switched off"
+        "it is not a GeoTIFF, JPEG 2000, PNG, JPEG, DTED, SRTM, Erdas Imagine, NITF, GRIB, BT, "
+        "Surfer or Arc/Info ASCII grid file; GDAL's other drivers may open further files and are "
+        "switched off"
     )
 
 
@@ -156,6 +193,14 @@ class Kit:
         self._opened.clear()
 
 
+def _opened(path: str, **options: Any) -> Any:
+    """Open a dataset, without a warning if it has no coordinates."""
+    # Filters of warnings are those of the process.
+    with _warning_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        return rasterio.open(path, **options)
+
+
 class DatasetPool:
     """Kits of datasets: as many as threads that read at once.
 
@@ -170,6 +215,8 @@ class DatasetPool:
     def __init__(self, source: Source, access: RandomAccess, driver: str) -> None:
         self.name = source.name
         self._path = None if source.path is None else os.path.abspath(source.path)
+        if driver not in _DIRECT:
+            self._path = None
         if self._path is not None and self._path.replace("\\", "/").startswith("/vsi"):
             raise Unsupported("GDAL would take its path for one of its own file systems")
         self._filename = source.filename
@@ -189,7 +236,7 @@ class DatasetPool:
         if overview is not None:
             options["overview_level"] = overview
         if self._path is not None:
-            return rasterio.open(self._path, **options)
+            return _opened(self._path, **options)
         # A name without a scheme, so that GDAL takes the bytes from nowhere else.
         wanted = f"bfbridge/{self._filename}"
 
@@ -199,7 +246,7 @@ class DatasetPool:
                 raise FileNotFoundError(path)
             return _File(self._access, failed)
 
-        return rasterio.open(wanted, opener=opener, **options)
+        return _opened(wanted, opener=opener, **options)
 
     @contextmanager
     def kit(self) -> Iterator[Kit]:
@@ -240,3 +287,4 @@ class DatasetPool:
 
 _kept: list[Kit] = []
 """Kits of a parent process; if they were released, GDAL would close the parent's files."""
+_warning_lock = forking.lock()

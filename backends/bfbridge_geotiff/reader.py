@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from bfbridge.backend import (
@@ -59,7 +57,7 @@ class GeoReader(FileReader):
 
     def __init__(self, source: Source, access: RandomAccess, options: OpenOptions) -> None:
         head = bytes(access.read_at(0, min(access.size, 1024)))
-        self._pool = DatasetPool(source, access, driver_of(source, head))
+        self._pool = DatasetPool(source, access, driver_of(source, head, access.size))
         self._levels: list[Any] = []
         self._warp: dict[str, Any] | None = None
         self._reference: RasterReference | None = None
@@ -74,10 +72,8 @@ class GeoReader(FileReader):
 
     def read_structure(self, options: OpenOptions) -> Sequence[Image]:
         given = options.backend_options
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with self._pool.kit() as kit:
-                return self._structure(kit, given)
+        with self._pool.kit() as kit:
+            return self._structure(kit, given)
 
     def _structure(self, kit: Kit, given: Mapping[str, Any]) -> Sequence[Image]:
         dataset = kit.dataset()

@@ -130,11 +130,13 @@ class Coordinates:
         return {**found, "srs": reference.crs if wanted is None else wanted}
 
     def getCenter(self, crs: Any = None, **more: Any) -> tuple[float, float]:
-        """Return the middle of `getBounds` along Y and X."""
-        found = self.getBounds(crs, **more)
-        if "xmin" not in found:
-            return found["sizeY"] / 2, found["sizeX"] / 2
-        return (found["ymin"] + found["ymax"]) / 2, (found["xmin"] + found["xmax"]) / 2
+        """Return the middle along Y and X: in full-size pixels, or in coordinates.
+
+        In coordinates, those of the arguments of `getBounds`, if the source is opened in a
+        projection.
+        """
+        del crs, more
+        return self._geometry.height / 2, self._geometry.width / 2
 
     def getPixelSizeInMeters(self) -> float | None:
         """Return the mean width of a pixel along the four edges, in metres; None without scale."""

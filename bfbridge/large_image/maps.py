@@ -274,6 +274,11 @@ class MapTileSource(TileSource):
             "sourceBounds": self.getBounds(), "bands": self.getBandInformation(),
         }  # fmt: skip
 
+    def getCenter(self, crs: Any = None, **more: Any) -> tuple[float, float]:
+        """Return the middle of `getBounds` along Y and X."""
+        found = self.getBounds(crs, **more)
+        return (found["ymin"] + found["ymax"]) / 2, (found["xmin"] + found["xmax"]) / 2
+
     def pixelToProjection(
         self, x: float, y: float, level: float | None = None
     ) -> tuple[float, float]:

@@ -198,6 +198,92 @@ def test_jpeg_2000(tmp_path: Path) -> None:
         np.testing.assert_array_equal(br[:][:, :, 0], theirs.read().transpose(1, 2, 0))
 
 
+FORMATS = [
+    ("a.img", "HFA", "uint16", 2, {}),
+    ("a.ntf", "NITF", "uint8", 3, {"ICORDS": "G"}),
+    ("a.grb2", "GRIB", "float64", 2, {}),
+    ("a.asc", "AAIGrid", "int32", 1, {}),
+    ("a.grd", "GSBG", "float32", 1, {}),
+    ("b.grd", "GS7BG", "float64", 1, {}),
+    ("c.grd", "GSAG", "float64", 1, {}),
+    ("a.bt", "BT", "int16", 1, {}),
+    ("N46E015.hgt", "SRTMHGT", "int16", 1, {}),
+    ("a.dt0", "DTED", "int16", 1, {}),
+    ("a.png", "PNG", "uint16", 1, {}),
+]
+
+
+@pytest.mark.parametrize(("name", "driver", "dtype", "bands", "more"), FORMATS)
+def test_other_formats_of_one_file(
+    tmp_path: Path, name: str, driver: str, dtype: str, bands: int, more: dict[str, Any]
+) -> None:
+    path = tmp_path / name
+    rows, columns = {"SRTMHGT": (1201, 1201), "DTED": (121, 121)}.get(driver, (40, 60))
+    step = 1 / (rows - 1) if rows == columns else 0.01
+    where = {
+        "crs": "EPSG:4326", "transform": from_origin(15 - step / 2, 47 + step / 2, step, step)
+    }  # fmt: skip
+    pixels = np.random.default_rng(bands).integers(0, 200, (bands, rows, columns)).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(
+            path, "w", driver=driver, count=bands, dtype=dtype, height=rows, width=columns,
+            **where, **more,
+        ) as made:  # fmt: skip
+            made.write(pixels)
+    for sidecar in set(tmp_path.iterdir()) - {path}:
+        sidecar.unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(path) as theirs:
+            stored, crs, transform = theirs.read(), theirs.crs, theirs.transform
+            bounds = tuple(theirs.bounds)
+    np.testing.assert_array_equal(stored, pixels)
+    for ending in (".aux.xml", ".msk", ".ovr"):
+        (tmp_path / f"{name}{ending}").write_text("<PAMDataset><SRS>EPSG:3857</SRS></PAMDataset>")
+    path.with_suffix(".prj").write_text("Projection UTM\nZone 33\n")
+    with BioReader(path, backend="geo") as br:
+        assert br.original_metadata["driver"] == driver
+        np.testing.assert_array_equal(
+            br[:].reshape(rows, columns, bands), np.moveaxis(stored, 0, 2)
+        )
+        if crs is None:
+            assert br.crs is None
+        else:
+            assert rasterio.crs.CRS.from_user_input(br.crs) == crs
+            np.testing.assert_allclose(tuple(br.transform), tuple(transform))
+            np.testing.assert_allclose(br.bounds(), bounds)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (b"\x89HDF\r\n\x1a\n", "HDF5 or netCDF"), (b"CDF\x01", "netCDF"), (b"PCIDSK  ", "PCIDSK"),
+        (b"SQLite format 3\0", "SQLite"), (b"ENVI\n", "it is not a GeoTIFF"),
+    ],
+)  # fmt: skip
+def test_formats_that_may_open_other_files(tmp_path: Path, head: bytes, message: str) -> None:
+    path = tmp_path / "a.dat"
+    path.write_bytes(head + bytes(500))
+    with pytest.raises(Unsupported, match=message):
+        BioReader(path, backend="geo")
+
+
+def test_pixels_outside_of_the_file_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.img"
+    pixels = np.random.default_rng(0).integers(1, 200, (1, 640, 640)).astype(np.uint8)
+    with rasterio.open(
+        path, "w", driver="HFA", count=1, dtype="uint8", height=640, width=640, USE_SPILL="YES",
+        **PLACE,
+    ) as made:  # fmt: skip
+        made.write(pixels)
+    assert path.with_suffix(".ige").exists()
+    with rasterio.open(path) as theirs:
+        np.testing.assert_array_equal(theirs.read(), pixels)
+    with pytest.raises(UnreadableFile), BioReader(path, backend="geo") as br:
+        br[:]
+
+
 def test_plain_images_are_not_claimed(tmp_path: Path, color: Path) -> None:
     path = tmp_path / "a.ome.tif"
     pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
