@@ -8,7 +8,7 @@
 Names, units and results are those of large_image 1.35 (https://girder.github.io/large_image/).
 Differences: pixels that are made smaller are means; tile levels that the file lacks are means too;
 colour profiles are applied only with the style ``{"icc": True}``. `NewTileSource` names those of
-new images.
+new images, `MapTileSource` those of georeferenced rasters in a projection.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ __all__ = ["MapTileSource"]
 Array = np.ndarray[Any, Any]
 _TILE: Final = 256
 _MOST_TILES: Final = 4096
+_LEAST_SHARE: Final = 1 / 510
+"""Of pixels that have a value in a new one that has one: an alpha of less than 0.5 in 255."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,9 @@ class _MapFrames(Frames):
                 planes = [resample(plane, axis, line, start, method) for plane in planes]
         if weights is not None:
             weights = planes.pop()
-            share = np.where(weights > 0, weights, np.inf)
-            planes = [*(plane / share for plane in planes[:-1]), planes[-1]]
+            known = weights > _LEAST_SHARE
+            share = np.where(known, weights, np.inf)
+            planes = [*(plane / share for plane in planes[:-1]), planes[-1] * known]
         return np.stack([to_dtype(plane, pixels.dtype) for plane in planes], axis=-1)
 
 

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bfbridge import BioReader, large_image
+from bfbridge import large_image, registry
 from bfbridge.errors import BadArgument, BfbridgeError, LimitExceeded
 from tests.support.largeimagemaps import CODE, make_raster
+from tests.support.liveserver import live
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -34,6 +35,15 @@ def raster(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("maps") / "raster.tif"
     make_raster(path)
     return path
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_java() -> Iterator[None]:
+    """Leave Bio-Formats out, as where it is not installed."""
+    others = tuple(entry for entry in registry.BACKENDS if entry.name != "bioformats")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registry, "BACKENDS", others)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -181,12 +191,21 @@ def test_coordinates_of_files_without(tmp_path: Path, raster: Path) -> None:
         source.getRegion(region={"left": 1, "units": "EPSG:4326"})
 
 
-def test_tiles_of_the_server_are_those_of_large_image(
-    raster: Path, world: large_image.TileSource
-) -> None:
-    with BioReader(raster, backend="geo") as br:
-        for z, x, y in ((14, 8876, 5768), (11, 1109, 721)):
-            west, south, east, north = world.getTileCorners(z, x, y)
-            pixels, valid = br.warped((west, south, east, north), (256, 256))
-            want = np.dstack([pixels, np.where(valid, 255, 0).astype(np.uint8)])
-            assert ASKED["pixels"](want) == STORED[f"tile {z} {x} {y}"]
+def test_tiles_of_the_server_are_those_of_large_image(raster: Path) -> None:
+    pytest.importorskip("aiohttp")
+    imagecodecs = pytest.importorskip("imagecodecs")
+    with live(raster.parent) as server:
+        for name in ("tile 14 8876 5768", "tile 11 1109 721"):
+            place = "/".join(name.split()[1:])
+            url = f"/map/{raster.name}/0/{place}.png"
+            answer = server.get(f"{url}?resampling=nearest")
+            assert answer.status == 200, answer.body
+            picture = imagecodecs.png_decode(answer.body)
+            if picture.shape[2] == 3:  # opaque
+                picture = np.dstack([picture, np.full((256, 256), 255, np.uint8)])
+            assert ASKED["pixels"](picture) == STORED[name]
+            smooth = server.get(url)
+            assert smooth.body != answer.body
+            assert smooth.headers["ETag"] != answer.headers["ETag"]
+        wrong = server.get(f"{url}?resampling=gauss")
+        assert (wrong.status, b"resampling is one of" in wrong.body) == (400, True)
