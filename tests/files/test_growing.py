@@ -401,6 +401,36 @@ def test_masks_axes_and_dtypes_from_processes(tmp_path: Path, suffix: str) -> No
             np.testing.assert_array_equal(found.isel(at).squeeze(), want[place])
 
 
+def test_killed_processes_leave_whole_chunks(tmp_path: Path) -> None:
+    from bfbridge.files.growing import chunk_files
+
+    path = tmp_path / "a.ome.zarr"
+    with BioWriter(path, grow=True, chunks=64) as bw:
+        bw.add_tile(np.full((64, 64), 5, np.uint8))
+        part = pickle.dumps(bw)
+        for step in ("open", "replace"):
+            child = os.fork()
+            if not child:
+                # The lock is held, and the new file is empty or complete.
+                real = getattr(Path, step)
+
+                def killed(self: Path, *args: Any, real: Any = real, **kwargs: Any) -> Any:
+                    if self.name.startswith("new-"):
+                        os._exit(9)
+                    return real(self, *args, **kwargs)
+
+                setattr(chunk_files.Path, step, killed)
+                pickle.loads(part).add_tile(np.full((64, 32), 9, np.uint8), x=32)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        bw.add_tile(np.full((32, 64), 7, np.uint8), y=32)
+    with BioReader(path) as br:
+        found = br[:]
+    assert (found[:32] == 5).all()
+    assert (found[32:] == 7).all()
+    assert os.listdir(tmp_path) == [path.name]
+
+
 def test_forked_copies_are_refused(tmp_path: Path) -> None:
     with BioWriter(tmp_path / "a.ome.zarr", grow=True) as bw:
         bw.add_tile(np.ones((3, 3), np.uint8))

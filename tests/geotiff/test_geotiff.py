@@ -136,6 +136,15 @@ def test_regions_in_coordinates(color: Path) -> None:
         part = br.region((middle[0], middle[0] + 0.01), (middle[1], None), units="EPSG:4326")
         assert 0 < part.shape[0] < 400
         assert part.shape[1] < 300
+        box = (middle[0], middle[1] - 0.02, middle[0] + 0.03, middle[1] + 0.01)
+        part = br.region(box[::2], box[1::2], units="EPSG:4326")
+        with rasterio.open(color) as theirs:
+            around = transform_bounds("EPSG:4326", theirs.crs, *box, densify_pts=21)
+            window = rasterio.windows.from_bounds(*around, theirs.transform)
+            (top, bottom), (left, right) = window.toranges()
+            rows, columns = slice(round(top), round(bottom)), slice(round(left), round(right))
+            want = theirs.read()[:, rows, columns]
+        np.testing.assert_array_equal(part[:, :, 0], np.moveaxis(want, 0, 2))
         assert br.region(units="EPSG:4326", max_size=100).shape[:2] == (78, 100)
         level = br.levels[1]
         np.testing.assert_array_equal(
