@@ -9,13 +9,16 @@ bfbridge's storage, which has the file itself only.
 
 from __future__ import annotations
 
+import contextvars
+import ctypes
 import io
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import rasterio
 import rasterio.errors
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DRIVERS", "DatasetPool", "driver_of", "safely"]
 
+T = TypeVar("T")
 DRIVERS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"II*\0", "GTiff"),
     (b"MM\0*", "GTiff"),
@@ -171,6 +175,16 @@ class Kit:
         self._owner = owner
         self._opened: dict[Any, Any] = {}
         self.failed: list[BaseException] = []
+        # rasterio keeps openers, and the files that they opened, in context variables. Whatever
+        # thread uses the datasets needs these; without them GDAL calls into nothing, and crashes.
+        self._context = contextvars.copy_context()
+        self._process = os.getpid()
+        # Also when the interpreter ends: GDAL closes files through rasterio then.
+        weakref.finalize(self, _close, self._process, self._context, self._opened)
+
+    def within(self, work: Callable[[], T]) -> T:
+        """Call a function in the context in which the datasets are opened, used and closed."""
+        return self._context.run(work)
 
     def dataset(self, overview: int | None = None) -> Any:
         """Return the dataset at full size, or one of its overviews."""
@@ -187,10 +201,28 @@ class Kit:
 
     def close(self) -> None:
         """Close the datasets, those that use others first."""
-        for dataset in reversed(list(self._opened.values())):
-            with suppress(Exception), rasterio.Env(session=None, **_SAFE):
-                dataset.close()
-        self._opened.clear()
+        _close(self._process, self._context, self._opened)
+
+
+def _close(process: int, context: contextvars.Context, opened: dict[Any, Any]) -> None:
+    """Close the datasets of a kit, unless they are those of the parent process."""
+    if not opened:
+        return
+    if os.getpid() != process:
+        # Positions in open files are shared with the parent, and another thread may have used the
+        # datasets when this process was forked: they are neither used nor closed, also not when
+        # the interpreter ends.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(dict(opened)))
+        opened.clear()
+        return
+    context.run(_close_now, opened)
+
+
+def _close_now(opened: dict[Any, Any]) -> None:
+    for dataset in reversed(list(opened.values())):
+        with suppress(Exception), rasterio.Env(session=None, **_SAFE):
+            dataset.close()
+    opened.clear()
 
 
 def _opened(path: str, **options: Any) -> Any:
@@ -227,8 +259,6 @@ class DatasetPool:
         forking.in_child(self._forget)
 
     def _forget(self) -> None:
-        # Positions in open files are shared with the parent: they are neither used nor closed.
-        _kept.extend(self._free)
         self._free = []
 
     def _open(self, overview: int | None, failed: list[BaseException]) -> Any:
@@ -248,9 +278,8 @@ class DatasetPool:
 
         return _opened(wanted, opener=opener, **options)
 
-    @contextmanager
-    def kit(self) -> Iterator[Kit]:
-        """Lend a kit to this thread.
+    def run(self, work: Callable[[Kit], T]) -> T:
+        """Lend a kit to a function, and return what it returns.
 
         Raises
         ------
@@ -259,22 +288,27 @@ class DatasetPool:
         """
         with self._lock:
             kit = self._free.pop() if self._free else Kit(self)
-        try:
+
+        def safe() -> T:
             with safely(self.name):
-                try:
-                    yield kit
-                finally:
-                    if kit.failed:
-                        kit.close()
-                        raise kit.failed.pop(0)
+                return work(kit)
+
+        try:
+            try:
+                found = kit.within(safe)
+            finally:
+                if kit.failed:
+                    kit.close()
+                    raise kit.failed.pop(0)
         except BaseException:
             kit.close()
             raise
         with self._lock:
             if not self._closed:
                 self._free.append(kit)
-                return
+                return found
         kit.close()
+        return found
 
     def close(self) -> None:
         """Close all datasets that no thread uses; the others when their threads end."""
@@ -285,6 +319,4 @@ class DatasetPool:
             kit.close()
 
 
-_kept: list[Kit] = []
-"""Kits of a parent process; if they were released, GDAL would close the parent's files."""
 _warning_lock = forking.lock()

@@ -15,7 +15,7 @@ from rasterio.vrt import WarpedVRT
 
 from bfbridge.backend import GeoReference
 from bfbridge.errors import BadArgument
-from bfbridge_geotiff.datasets import DatasetPool, safely
+from bfbridge_geotiff.datasets import DatasetPool, Kit, safely
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -176,7 +176,8 @@ class RasterReference(GeoReference):
         if not (left < right and bottom < top and all(map(math.isfinite, box))):
             raise BadArgument(f"box={box}: give left, bottom, right, top.")
         transform = Affine((right - left) / width, 0, left, 0, (bottom - top) / height, top)
-        with self._pool.kit() as kit:
+
+        def warp(kit: Kit) -> tuple[Array, Array]:
             dataset = kit.dataset()
             count = dataset.count
             has_alpha = ColorInterp.alpha in dataset.colorinterp
@@ -194,4 +195,6 @@ class RasterReference(GeoReference):
                     valid = found[dataset.colorinterp.index(ColorInterp.alpha)] != 0
                 else:
                     valid = found[count] != 0
-        return found[:count], valid
+            return found[:count], valid
+
+        return self._pool.run(warp)

@@ -72,8 +72,7 @@ class GeoReader(FileReader):
 
     def read_structure(self, options: OpenOptions) -> Sequence[Image]:
         given = options.backend_options
-        with self._pool.kit() as kit:
-            return self._structure(kit, given)
+        return self._pool.run(lambda kit: self._structure(kit, given))
 
     def _structure(self, kit: Kit, given: Mapping[str, Any]) -> Sequence[Image]:
         dataset = kit.dataset()
@@ -215,7 +214,8 @@ class GeoReader(FileReader):
         (_, c0, _, y0, x0), (_, c1, _, y1, x1) = region.start, region.stop
         window = Window(x0, y0, x1 - x0, y1 - y0)
         level = self._levels[region.level]
-        with self._pool.kit() as kit:
+
+        def read(kit: Kit) -> None:
             is_stored = self._warp is None
             dataset = kit.dataset(level) if is_stored else kit.warped(region.level, level)
             if region.image == _MASK:
@@ -223,6 +223,8 @@ class GeoReader(FileReader):
             else:
                 bands = self._indexes[c0:c1]
                 out[0, :, 0] = dataset.read(bands, window=window)
+
+        self._pool.run(read)
 
     def close(self) -> None:
         self._pool.close()

@@ -11,8 +11,6 @@ from bfbridge.errors import BadArgument
 from bfbridge.views.geography import georeference_of, is_reference_system
 
 if TYPE_CHECKING:
-    from affine import Affine
-
     from bfbridge.backend import GeoReference
     from bfbridge.large_image.geometry import Geometry
     from bfbridge.views import ImageView
@@ -74,11 +72,6 @@ class Coordinates:
                 "projections are not supported."
             )
         return found
-
-    def _native_transform(self) -> Affine:
-        from affine import Affine
-
-        return Affine(*self._needed_reference().transform)
 
     def _source_size(self) -> tuple[int, int]:
         sizes = self._view.levels[0].sizes
@@ -182,9 +175,9 @@ class Coordinates:
             There is no such system, or the file has none.
         """
         source = self._own_crs() if crs is None else named(crs)
-        [(x, y)] = self._needed_reference().points([(x, y)], source)
-        a, b, c, d, e, f = tuple(~self._native_transform())[:6]
-        x, y = a * x + b * y + c, d * x + e * y + f
+        reference = self._needed_reference()
+        [(x, y)] = reference.points([(x, y)], source)
+        x, y = reference.pixel_box((x, y, x, y))[:2]
         return (round(x), round(y)) if roundResults else (x, y)
 
     def _own_crs(self) -> str | None:

@@ -153,8 +153,10 @@ class _MapFrames(Frames):
             bands = list(np.moveaxis(pixels, -1, 0))
         else:
             # Pixels without a value have no part in the mean of those around them.
-            weights = (pixels[..., -1] != 0).astype(np.float64)
-            bands = [band * weights for band in np.moveaxis(pixels, -1, 0)]
+            known = pixels[..., -1] != 0
+            weights = known.astype(np.float64)
+            # Not a product: values that do not count may be NaN.
+            bands = [np.where(known, band, 0.0) for band in np.moveaxis(pixels, -1, 0)]
         planes = bands if weights is None else [*bands, weights]
         for axis, (line, start, stop) in enumerate(
             ((edges[0], top, bottom), (edges[1], left, right))
@@ -278,20 +280,20 @@ class MapTileSource(TileSource):
         }  # fmt: skip
 
     def getCenter(self, crs: Any = None, **more: Any) -> tuple[float, float]:
-        """Return the middle of `getBounds` along Y and X."""
+        """Return the middle of `getBounds(crs, **more)` along Y and X."""
         found = self.getBounds(crs, **more)
         return (found["ymin"] + found["ymax"]) / 2, (found["xmin"] + found["xmax"]) / 2
 
     def pixelToProjection(
         self, x: float, y: float, level: float | None = None
     ) -> tuple[float, float]:
-        """Return the coordinates, in the projection, of a pixel of a tile level."""
+        """Return the coordinates, in the projection, of a pixel (`x`, `y`) of a tile `level`."""
         side = self.sizeX / self._geometry.at_level(level).scale
         across = self._grid.across
         return (x / side - 0.5) * across, (0.5 - y / side) * across
 
     def getTileCorners(self, z: int, x: float, y: float) -> tuple[float, float, float, float]:
-        """Return xmin, ymin, xmax, ymax of a tile in the projection."""
+        """Return xmin, ymin, xmax, ymax, in the projection, of tile `x`, `y` of level `z`."""
         side, half = self._grid.across / 2.0**z, self._grid.across / 2
         return x * side - half, half - (y + 1) * side, (x + 1) * side - half, half - y * side
 
@@ -330,7 +332,10 @@ class MapTileSource(TileSource):
         return {**options, "region": {**region, "units": "projection"}}
 
     def getBandInformation(self, statistics: bool = False, **options: Any) -> dict[int, Any]:
-        """Return what each band is, counted from 1; see `TileSource.getBandInformation`."""
+        """Return what each band is, counted from 1.
+
+        `statistics` and `options` are those of `TileSource.getBandInformation`.
+        """
         found = super().getBandInformation(statistics, **options)
         if self._view.samples_per_pixel == 1:
             for band, known in found.items():
@@ -340,7 +345,7 @@ class MapTileSource(TileSource):
     def getPixel(self, includeTileRecord: bool = False, **options: Any) -> dict[str, Any]:
         """Return one pixel; ``bands`` has the stored value of each band, counted from 1.
 
-        The other parameters and results are those of `TileSource.getPixel`.
+        `includeTileRecord`, `options` and further results are those of `TileSource.getPixel`.
         """
         found = super().getPixel(includeTileRecord=True, **options)
         tile = found.pop("tile", None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -436,6 +438,36 @@ def test_damaged_files(tmp_path: Path, color: Path) -> None:
         broken[start : start + 100] = b"\xff" * 100
     with BioReader(bytes(broken), backend="geo") as br, pytest.raises(UnreadableFile):
         br[:]
+
+
+def test_datasets_are_used_by_threads_that_did_not_open_them(color: Path) -> None:
+    # rasterio keeps the functions that open files by context. The process would crash.
+    code = """
+import os, sys, threading
+import numpy as np
+from concurrent.futures import ThreadPoolExecutor
+from bfbridge import BioReader
+data = open(sys.argv[1], "rb").read()
+readers = [BioReader(data, 6, backend="geo") for _ in range(2)]
+whole = readers[0][:]
+def read(number):
+    y = number * 13
+    return np.array_equal(readers[number % 2][y:y + 140], whole[y:y + 140])
+with ThreadPoolExecutor(6) as pool:
+    assert all(pool.map(read, range(40)))
+child = os.fork()
+if not child:
+    sys.exit(0 if read(3) else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+closing = threading.Thread(target=readers[0].close)
+closing.start()
+closing.join()
+# The other reader is left open.
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, color], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_readers_in_forked_children(color: Path) -> None:

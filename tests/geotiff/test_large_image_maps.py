@@ -92,6 +92,17 @@ def test_smaller_results_are_means_of_pixels_with_values(tmp_path: Path) -> None
             assert 0.1 < valid.mean() < 0.6
             assert (small[valid][:, :2] == (200, 90)).all()
             assert not small[~valid].any()
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, dtype="float32", height=300, width=400, nodata=np.nan,
+        crs="EPSG:32633", transform=rasterio.Affine(10, 0, 5e5, 0, -20, 5.2e6),
+    ) as made:  # fmt: skip
+        values = np.full((1, 300, 400), 200, np.float32)
+        values[:, ::3, ::5] = np.nan
+        made.write(values)
+    with large_image.open(path, projection="EPSG:3857") as source:
+        small = source.getThumbnail(16, format="numpy")[0]
+        assert (small[..., 0] == 200).mean() > 0.5
+        assert set(np.unique(small[..., 0])) <= {0, 200}
 
 
 def test_other_bands_and_pictures(tmp_path: Path, raster: Path) -> None:
