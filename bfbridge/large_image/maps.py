@@ -280,7 +280,7 @@ class MapTileSource(TileSource):
         }  # fmt: skip
 
     def getCenter(self, crs: Any = None, **more: Any) -> tuple[float, float]:
-        """Return the middle of `getBounds(crs, **more)` along Y and X."""
+        """Return the middle of `getBounds`, whose arguments are `crs` and `more`, along Y and X."""
         found = self.getBounds(crs, **more)
         return (found["ymin"] + found["ymax"]) / 2, (found["xmin"] + found["xmax"]) / 2
 
