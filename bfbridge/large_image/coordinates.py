@@ -57,8 +57,13 @@ def named(crs: Any) -> Any:
 class Coordinates:
     """Reference system, bounds and scale of a source; see `bfbridge.large_image.TileSource`."""
 
-    _geometry: Geometry
-    _view: ImageView
+    if TYPE_CHECKING:
+
+        @property
+        def _geometry(self) -> Geometry: ...
+
+        @property
+        def _view(self) -> ImageView: ...
 
     @property
     def _reference(self) -> GeoReference | None:

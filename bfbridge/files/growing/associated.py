@@ -12,7 +12,7 @@ from bfbridge.ome.roles import ImageRole
 
 if TYPE_CHECKING:
     from bfbridge.backend import Role
-    from bfbridge.files.image_plans import ImagePlans
+    from bfbridge.files.writing.image_plans import ImagePlans
 
 __all__ = ["add_associated", "whole_image"]
 
