@@ -465,6 +465,12 @@ class RunOptions(_Checked):
         "--report", panel=OUTPUT, metavar="PATH",
         more="Records of complete files in an earlier report of that name are kept.",
     )  # fmt: skip
+    omero_csv: Any = _option(
+        None, "Write target, name and path of each new file for `omero import --bulk`.",
+        "--omero-csv", panel=OUTPUT, metavar="FILE", parse=values.parse_csv_path,
+        more="The settings for ``--bulk`` are written beside it, in a file of that name with the "
+        "suffix .yml. Files that are complete from earlier runs are listed too.",
+    )  # fmt: skip
     client: Any = _option(
         None, "A ``distributed.Client``: files, or the regions of one large file, are converted "
         "on its workers, which must see the same paths.", parse=values.object_with("submit"),

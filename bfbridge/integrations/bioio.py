@@ -402,8 +402,8 @@ class Reader(base.Reader):  # type: ignore[misc]
         found = {}
         for axis in "TCZYX":
             kind, unit = kinds.get(axis, ("space", "micrometer"))
-            known = unit is not None and getattr(scale, axis) is not None
-            measure = getattr(types.ureg, unit) if known else None
+            known = getattr(scale, axis) is not None
+            measure = getattr(types.ureg, unit) if known and unit else None
             found[axis] = types.DimensionProperty(kind, measure)
         return types.DimensionProperties(**found)
 
