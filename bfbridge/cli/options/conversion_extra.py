@@ -75,7 +75,7 @@ WriterOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="NAME=VALUE", rich_help_panel=ADVANCED,
-        help="Another option of the writer backend.",
+        help="Another option of the writer backend; lists as 1,1,8,256,256.",
     ),
 ]  # fmt: skip
 ReaderOption = Annotated[
