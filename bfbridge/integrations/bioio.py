@@ -1,7 +1,8 @@
 """bioio: a `Reader` of all formats, found by the entry point ``bioio.readers``.
 
-bioio imports this module as soon as it looks for readers. Files, and Java if it is needed, are
-opened when an image is.
+bioio imports this module as soon as it looks for readers, and an error of the import would end its
+search for all formats. So names that old versions of bioio-base lack are used on access only.
+Files, and Java if it is needed, are opened when an image is.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import numpy as np
 from bioio_base import constants, exceptions, types
 from bioio_base import reader as base
 from bioio_base import reader_metadata as base_metadata
-from bioio_base import standard_metadata as standard
 from bioio_base.io import pathlike_to_fs
 
 from bfbridge.analysis.coordinates import time_step
@@ -40,6 +40,7 @@ from bfbridge.storage.source import as_source
 
 if TYPE_CHECKING:
     import xarray
+    from bioio_base import standard_metadata as standard
     from ome_types import OME
 
     from bfbridge.backend import Quantity

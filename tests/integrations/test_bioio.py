@@ -19,6 +19,7 @@ from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 pytest.importorskip("bioio_base", reason="the extra `bioio` installs it")
 
 from bioio_base import exceptions
+from bioio_base.reader import Reader as Base
 from bioio_base.test_utilities import (
     run_image_file_checks,
     run_multi_scene_image_read_checks,
@@ -164,7 +165,8 @@ def test_selections_read_only_what_they_select(tiff, monkeypatch):
     np.testing.assert_array_equal(found, PIXELS[1, 2, [3, 0], 5:9].transpose(0, 2, 1))
     negative = image.get_image_data("CYX", T=-1, C=[0, -1], Z=3)
     np.testing.assert_array_equal(negative, PIXELS[-1, [0, -1], 3])
-    assert [pixels.size for pixels in read] == [found.size, negative.size]
+    if hasattr(Base, "_read_indexed"):  # bioio-base 3.5
+        assert [pixels.size for pixels in read] == [found.size, negative.size]
     chunked = Reader(tiff, chunk_dims=["Z", "Y", "X"]).dask_data
     assert chunked.chunks == ((1, 1), (1, 1, 1), (4,), (37,), (53,))
     np.testing.assert_array_equal(chunked[1, 1].compute(), PIXELS[1, 1])
@@ -172,7 +174,7 @@ def test_selections_read_only_what_they_select(tiff, monkeypatch):
 
 def test_metadata_coordinates_and_units(tiff):
     image = Reader(str(tiff))
-    assert image.name == "bfbridge"
+    assert image.NAME == "bfbridge"
     assert image.physical_pixel_sizes == PhysicalPixelSizes(2.0, 0.5, 0.25)
     assert image.time_interval == timedelta(minutes=3)
     assert image.scale == (180.0, None, 2.0, 0.5, 0.25)

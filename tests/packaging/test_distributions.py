@@ -84,7 +84,7 @@ def test_the_metadata_name_bioio_base_once(base):
     # bioio.plugins.get_plugins raises ValueError otherwise, for every file and every reader.
     required = [line for line in metadata(base).get_all("Requires-Dist")
                 if line.startswith("bioio-base")]  # fmt: skip
-    assert required == ["bioio-base>=3.0; extra == 'bioio'"]
+    assert required == ["bioio-base>=3.1; extra == 'bioio'"]
 
 
 @pytest.fixture
