@@ -69,7 +69,7 @@ def channel_ids(view: ImageView, scene: int, unfold: bool | str = False) -> list
     names = [channel.name for channel in view.channels]
     if len(names) != count:
         names = [None] * count
-    folded = folded_axes(view, unfold) if unfold else {}
+    folded = folded_axes(view, unfold)
     if "C" in folded:
         names = folded["C"].parent_values(names)
     return [name or f"Channel:{scene}:{i}" for i, name in enumerate(names)]
