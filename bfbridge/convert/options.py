@@ -155,6 +155,11 @@ class ConvertOptions(_Checked):
         more="The files are named ``<base>[_c0][_t0][_z0][_s0]<suffix>``; axes of length 1 are "
         "omitted from the name.",
     )  # fmt: skip
+    padded: bool = _option(
+        False, "Fill the numbers in names of new files with zeros: _t007.", "--padded",
+        panel=OUTPUT, kind=bool, parse=values.switch,
+        more="To the digits of the largest number of the axis.",
+    )  # fmt: skip
     names: str | None = _option(None, "Pattern of the names of new files; read from the target.")
     dtype: Any = _option(
         None, "Type of the new pixels, such as uint8.", "--dtype", panel=PIXELS, metavar="DTYPE",

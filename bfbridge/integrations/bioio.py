@@ -136,7 +136,8 @@ class Reader(base.Reader):  # type: ignore[misc]
     UnreadableFile
         The file is damaged.
     BadArgument
-        The images of the file are not tiles of one image, but `mosaic` is "tiles".
+        The images of the file are not tiles of one image, but `mosaic` is "tiles"; or an argument
+        has an invalid value.
     TypeError
         `image` is neither a path nor a URL.
     """
@@ -164,7 +165,7 @@ class Reader(base.Reader):  # type: ignore[misc]
         else:
             self._fs, self._path = source.located()
         self._tiled = mosaic is not None
-        self._chunk_dims = None if chunk_dims is None else frozenset("".join(chunk_dims).upper())
+        self._chunk_dims = None if chunk_dims is None else _letters(chunk_dims)
         self._source = source
         self._options = options
         if self._tiled:
@@ -407,6 +408,16 @@ class Reader(base.Reader):  # type: ignore[misc]
             measure = getattr(types.ureg, unit) if known and unit else None
             found[axis] = types.DimensionProperty(kind, measure)
         return types.DimensionProperties(**found)
+
+
+def _letters(axes: str | Sequence[str]) -> frozenset[str]:
+    """Return letters of axes, given as a text or a list."""
+    found = list(axes) if isinstance(axes, (str, list, tuple)) else [axes]
+    if not all(isinstance(axis, str) and axis.upper() in "MTCZYXS" for axis in found):
+        raise BadArgument(
+            f"chunk_dims={axes!r:.80}: give letters of axes such as 'ZYX', of M, T, C, Z, Y, X, S."
+        )
+    return frozenset(axis.upper() for axis in found)
 
 
 def _described(view: ImageView, mosaics: Sequence[Mosaic]) -> _Scene:

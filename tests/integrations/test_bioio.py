@@ -249,6 +249,9 @@ def test_errors_are_bioios_and_ours(tmp_path, tiff):
         Reader(PIXELS)
     with pytest.raises(BadArgument, match="mosaic"):
         Reader(tiff, mosaic="stitch")
+    for wrong in (5, ["Z", 1], "ZQ", PIXELS):
+        with pytest.raises(BadArgument, match="(?s)chunk_dims=.*letters of axes"):
+            Reader(tiff, chunk_dims=wrong)
 
 
 @pytest.mark.slow(ci=True)
