@@ -95,7 +95,7 @@ class _Scene:
     Attributes
     ----------
     shapes
-        Sizes along `order`, by level.
+        Sizes along the axes, by level.
     pixel_sizes
         Z, Y, X in micrometres, by level.
     """

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -97,13 +96,14 @@ def test_tifffile_sees_rgb(tmp_path: Path) -> None:
 
 PLACES = {"A1": [(0.0, 0.0), (0.0, 17.5), (12.0, 0.0)], "B3": [(100.0, 50.0), (110.0, 50.0)]}
 WELLS = [(0, 0), (1, 2)]
+RUNS = ("run 0", "run 1")
 
 
 def plate(
     path: Path,
     positions: bool = True,
     unit: str = "µm",
-    runs: Mapping[str, Sequence[int]] = MappingProxyType({"first": range(5)}),
+    runs: Sequence[tuple[str, Sequence[int]]] = (("first", range(5)),),
 ) -> Path:
     """A plate: two wells with fields that overlap; positions in micrometres, pixels of 0.5."""
     from ome_types.model import (
@@ -144,7 +144,7 @@ def plate(
             id=f"PlateAcquisition:{number}", name=name, maximum_field_count=3,
             well_sample_refs=[WellSampleRef(id=samples[s].id) for s in fields],
         )
-        for number, (name, fields) in enumerate(runs.items())
+        for number, (name, fields) in enumerate(runs)
     ]  # fmt: skip
     ome.plates = [Plate(id="Plate:0", name="p", wells=wells, plate_acquisitions=taken)]
     with BioWriter(path, metadata=ome, series="all") as bw:
@@ -196,12 +196,18 @@ def test_stitch_wells(tmp_path: Path, suffix: str, overlap: str) -> None:
         assert (plane.position_y, plane.position_x) == (100.0, 50.0)
 
 
-@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
-def test_runs_of_a_well_are_images_of_their_own(tmp_path: Path, suffix: str) -> None:
-    made = plate(tmp_path / "plate.ome.tif", runs={"day 1": [0, 1, 3], "day 2": [2, 4]})
+@pytest.mark.parametrize(
+    ("suffix", "runs", "names"),
+    [(".ome.tif", ("day 1", "day 2"), ("day 1", "day 2")), (".ome.zarr", ("x", "x"), RUNS)],
+)
+def test_runs_of_a_well_are_images_of_their_own(
+    tmp_path: Path, suffix: str, runs: tuple[str, str], names: tuple[str, str]
+) -> None:
+    taken = list(zip(runs, ([0, 1, 3], [2, 4]), strict=True))
+    made = plate(tmp_path / "plate.ome.tif", runs=taken)
     with converted(tmp_path, made, suffix, stitch="max") as br:
-        names = ["A1 day 1", "A1 day 2", "B3 day 1", "B3 day 2"]
-        assert [image.name for image in br.ome.images] == names
+        wanted = [f"{well} {name}" for well in ("A1", "B3") for name in names]
+        assert [image.name for image in br.ome.images] == wanted
         upper = np.zeros((31, 77, *PIXELS.shape[2:]), np.uint16)[:, :, :2]
         upper[:, :42] = field(0)
         upper[:, 35:] = np.maximum(upper[:, 35:], field(1))

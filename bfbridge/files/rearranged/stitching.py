@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -240,8 +241,9 @@ def _wells(ome: OME) -> dict[str, str]:
     """
     found = {}
     for number, plate in enumerate(ome.plates):
+        names = Counter(run.name for run in plate.plate_acquisitions)
         runs = {
-            ref.id: run.name or str(i)
+            ref.id: run.name if run.name and names[run.name] == 1 else f"run {i}"
             for i, run in enumerate(plate.plate_acquisitions)
             for ref in run.well_sample_refs
         }
