@@ -412,7 +412,7 @@ class Reader(base.Reader):  # type: ignore[misc]
 
 def _letters(axes: str | Sequence[str]) -> frozenset[str]:
     """Return letters of axes, given as a text or a list."""
-    found = list(axes) if isinstance(axes, (str, list, tuple)) else [axes]
+    found: list[Any] = list(axes) if isinstance(axes, (str, list, tuple)) else [axes]
     if not all(isinstance(axis, str) and axis.upper() in "MTCZYXS" for axis in found):
         raise BadArgument(
             f"chunk_dims={axes!r:.80}: give letters of axes such as 'ZYX', of M, T, C, Z, Y, X, S."
