@@ -1,4 +1,4 @@
-"""Threads: how many there are, and how the jobs of a request are distributed among them.
+"""Threads: their number, and the distribution of the jobs of a request among them.
 
 One thread pool serves the process. The thread that requests pixels works too: it runs jobs together
 with at most ``workers - 1`` helpers. So a single chunk is decoded without a change of thread,
@@ -162,7 +162,8 @@ def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
             try:
                 # At interpreter exit no thread can be started: this thread does all the work.
                 with suppress(RuntimeError):
-                    helpers.extend(shared_pool().submit(shared.work) for _ in range(workers - 1))
+                    count = min(workers, MAX_THREADS) - 1
+                    helpers.extend(shared_pool().submit(shared.work) for _ in range(count))
                 # As `_SharedJobs.work`, but with one frame less between a read and its codec.
                 for job in shared:
                     try:

@@ -17,9 +17,8 @@ PACKAGES = [ROOT, *sorted(path for path in BACKENDS.iterdir() if (path / "__init
 MOST_LINES = 600
 MOST_FUNCTION_LINES = 60
 MOST_MODULES = 14
-# The modules at the top of bfbridge are public paths, and its packages are the layers of DESIGN.md;
-# aics, curation and patches are public packages.
-LARGE_PACKAGES = {"bfbridge": 21, "bfbridge.storage": 15}
+# The packages in bfbridge are the layers of DESIGN.md.
+MOST_PACKAGES = {"bfbridge": 21}
 FORMATS = {"omezarr", "ometiff", "bioformats", "pictures", "tiff", "zarr"}
 SUFFIX = re.compile(r"\.(ome\.)?(zarr|tiff?|tf2|tf8|btf)", re.IGNORECASE)
 # Modules that may name formats, and why. Those without a reason are to leave this list.
@@ -182,9 +181,8 @@ def test_packages_are_small_and_documented(name: str) -> None:
     assert ast.get_docstring(TREES[name]), f"{name} has no docstring"
     inside = [n for n, path in MODULES.items() if n.rpartition(".")[0] == name]
     packages = [n for n in inside if MODULES[n].name == "__init__.py"]
-    most = LARGE_PACKAGES.get(name, MOST_MODULES)
-    assert len(packages) <= most, sorted(packages)
-    assert len(inside) - len(packages) <= most, sorted(set(inside) - set(packages))
+    assert len(packages) <= MOST_PACKAGES.get(name, MOST_MODULES), sorted(packages)
+    assert len(inside) - len(packages) <= MOST_MODULES, sorted(set(inside) - set(packages))
 
 
 def _format_names(tree: ast.AST) -> list[str]:

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def test_the_cache_answers_overlapping_reads() -> None:
 def test_parts_that_are_cheap_to_read_are_kept_if_that_pays(
     waits: bool, rows: int, kept: bool
 ) -> None:
-    """A file at hand is read again sooner than a large part of a chunk is read whole and copied."""
+    """Reading a large part of a chunk again is faster than reading the whole chunk and copying."""
     view = view_of(STORED, CHUNK, cache=ChunkCache())
     backend = reader(view)
     backend.reads_parts = lambda image, level: True  # type: ignore[method-assign]
@@ -266,6 +267,12 @@ def test_run_does_every_job_and_raises_the_first_error() -> None:
     with pytest.raises(ValueError, match="job 3"):
         run((lambda n=n: job(n) for n in range(1000)), 4)
     assert len(started) < 100
+
+
+def test_more_workers_than_threads_are_harmless() -> None:
+    done: list[int] = []
+    run((partial(done.append, number) for number in range(100)), 2**70)
+    assert sorted(done) == list(range(100))
 
 
 def test_run_raises_what_making_the_jobs_raises() -> None:
@@ -472,7 +479,7 @@ def test_one_thread_fetches_and_the_others_wait() -> None:
     for thread in threads:
         thread.join(10)
     assert order == ["failed", "waited", "waited"]
-    # Nobody fetches any more: the next is the first again.
+    # No thread is fetching: the next one is the first again.
     with cache.fetching("key"), cache.fetching("another"):
         order.append("next")
     assert order[-1] == "next"
