@@ -425,7 +425,7 @@ def test_a_plug_in_validates_what_it_reads(tmp_path: Path, install: Callable[...
     odd.write_bytes(b"ODD!" + bytes(200))
     imwrite(tiff, np.ones((9, 8), np.uint8), axes="YX")
     rules = """
-    from bfbridge.findings import Finding
+    from bfbridge.backend.findings import Finding
 
     def validate(source, options):
         yield Finding("error", "odd-length", source.name, "it is even", "Write it again.")
