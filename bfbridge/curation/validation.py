@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bfbridge.storage.source import Source
     from bfbridge.views import ImageView
 
-__all__ = ["Validation", "validate"]
+__all__ = ["Validation", "backend_of", "validate"]
 
 _BAND_BYTES: Final = 64 << 20
 
@@ -174,10 +174,12 @@ def _rules_of(source: Source, backend: str | None) -> Entry | None:
 
     A TIFF that Bio-Formats reads is checked by the rules for TIFF.
     """
-    if backend is not None:
-        entry = find(backend)
-        if entry.distribution:
-            return entry
+    entry = None if backend is None else find(backend)
+    return entry if entry is not None and entry.distribution else backend_of(source)
+
+
+def backend_of(source: Source) -> Entry | None:
+    """Return the first backend of bfbridge that claims the content of a file."""
     try:
         head = source.head()
     except BfbridgeError:

@@ -53,6 +53,8 @@ class OutputRecord:
     lost
         OME metadata of the source that are missing or different in the new file, each as "path: n
         of m lost". None if they were not compared.
+    crate
+        Path of the RO-Crate with its checksums, or None.
     """
 
     target: str
@@ -65,6 +67,7 @@ class OutputRecord:
     kept: bool = False
     plate: bool = False
     lost: list[str] | None = None
+    crate: str | None = None
 
 
 @dataclass
