@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
@@ -13,9 +12,8 @@ import numpy as np
 
 from bfbridge.aics.described import Described
 from bfbridge.aics.records import Dimensions
-from bfbridge.aics.scenes import equal_scenes, labelled, save_arrays, tiles_of
+from bfbridge.aics.scenes import equal_scenes, save_arrays, tiles_of
 from bfbridge.aics.selections import axes_given, parse_chunk_dims, parse_selection, reorder
-from bfbridge.analysis.modulo import folded_axes
 from bfbridge.analysis.mosaics import (
     Given,
     Mosaic,
@@ -23,7 +21,10 @@ from bfbridge.analysis.mosaics import (
     Plain,
     Stitched,
     Tiles,
+    channel_ids,
+    labelled,
     mosaics_of,
+    scene_names,
     tiles_by_scene,
 )
 from bfbridge.errors import BadArgument, BadSelection, Unsupported
@@ -179,13 +180,7 @@ class AICSImage(Described):
 
         ``Image:number`` without a stored name, and ``name (Image:number)`` for a repeated name.
         """
-        names = [view.name for view in self._scene_views]
-        met = Counter(names)
-        numbered = [f"Image:{i}" for i in range(len(names))]
-        return tuple(
-            number if not name else name if met[name] == 1 else f"{name} ({number})"
-            for name, number in zip(names, numbered, strict=True)
-        )
+        return scene_names(self._scene_views)
 
     @property
     def current_scene(self) -> str:
@@ -475,14 +470,7 @@ class AICSImage(Described):
 
     def _channel_names(self, view: ImageView) -> list[str]:
         scene = [one.index for one in self._scene_views].index(view.index)
-        count = view.sizes["C"] // view.samples_per_pixel
-        names = [channel.name for channel in view.channels]
-        if len(names) != count:
-            names = [None] * count
-        folded = folded_axes(view, self._unfold)
-        if "C" in folded:
-            names = folded["C"].parent_values(names)
-        return [name or f"Channel:{scene}:{i}" for i, name in enumerate(names)]
+        return channel_ids(view, scene, self._unfold)
 
     def save(self, uri: str | os.PathLike[str], select_scenes: Any = None, **options: Any) -> None:
         """Write scenes to a new file whose suffix selects the format; the current scene is kept.

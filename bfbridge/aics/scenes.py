@@ -1,27 +1,21 @@
-"""Stacks, labels and files of the scenes of an `AICSImage`."""
+"""Stacks and files of the scenes of an `AICSImage`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.analysis import dask_arrays as arrays
-from bfbridge.analysis.coordinates import coordinates
-from bfbridge.analysis.modulo import UnfoldedImage
 from bfbridge.analysis.mosaics import Mosaic, Pixels, tiles_by_scene
 from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.errors import BadArgument
 from bfbridge.reader import BioReader
-from bfbridge.views import ImageView
 from bfbridge.writer import BioWriter
 
 if TYPE_CHECKING:
-    import xarray
     from ome_types import OME
 
-__all__ = ["equal_scenes", "labelled", "save_arrays", "tiles_of"]
+__all__ = ["equal_scenes", "save_arrays", "tiles_of"]
 
 
 def equal_scenes(
@@ -43,40 +37,6 @@ def equal_scenes(
             "drop_non_matching_scenes=True leaves out those that differ from the first."
         )
     return equal
-
-
-def labelled(
-    data: Any,
-    dims: str,
-    view: ImageView,
-    channel_names: Sequence[str],
-    unfolded: UnfoldedImage | None = None,
-) -> xarray.DataArray:
-    """Return an array with the coordinates of an image, and of its `unfolded` axes.
-
-    Raises
-    ------
-    MissingExtra
-        xarray is not installed.
-    """
-    stored = coordinates(view, "zero")
-    found = {name.upper(): values for name, values in stored.items()}
-    if unfolded is not None:
-        letters = dict(zip(unfolded.dims, unfolded.letters, strict=True))
-        values = unfolded.coordinates(stored)
-        found = {letter: values[name] for name, letter in letters.items() if name in values}
-    coords: dict[str, Any] = {}
-    for axis, size in zip(dims, data.shape, strict=True):
-        _, values, *attributes = found.get(axis, ("", ()))
-        if len(values) == size and axis != "C":
-            coords[axis] = (axis, values, *attributes)
-    coords["C"] = ("C", channel_names)
-    try:
-        module = import_module("xarray")
-    except ImportError as error:
-        raise arrays.missing("xarray", "AICSImage.xarray_data") from error
-    array: xarray.DataArray = module.DataArray(data, dims=tuple(dims), coords=coords)
-    return array
 
 
 def save_arrays(

@@ -1,4 +1,4 @@
-"""Scenes as in AICSImageIO: one image, or the tiles of one larger image.
+"""Scenes as in AICSImageIO and bioio: one image, or the tiles of one larger image.
 
 The positions of tiles are those of their planes. Shapes are known without reading pixels, and a
 selection reads only the tiles that it overlaps.
@@ -6,6 +6,7 @@ selection reads only the tiles that it overlaps.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.analysis import dask_arrays as arrays
-from bfbridge.analysis.coordinates import corners
-from bfbridge.analysis.modulo import UnfoldedImage
+from bfbridge.analysis.coordinates import coordinates, corners
+from bfbridge.analysis.modulo import UnfoldedImage, folded_axes
 from bfbridge.engine.lazy_pixels import is_dask
 from bfbridge.errors import BadArgument
 
 if TYPE_CHECKING:
+    import xarray
+
     from bfbridge.views import ImageView
 
 __all__ = [
@@ -28,11 +31,82 @@ __all__ = [
     "Plain",
     "Stitched",
     "Tiles",
+    "channel_ids",
+    "labelled",
     "mosaics_of",
+    "scene_names",
     "tiles_by_scene",
 ]
 
 Array = np.ndarray[Any, Any]
+
+
+def scene_names(views: Sequence[ImageView]) -> tuple[str, ...]:
+    """Return the name of each scene; the names are unique.
+
+    ``Image:number`` without a stored name, and ``name (Image:number)`` for a repeated name.
+
+    Parameters
+    ----------
+    views
+        One image of each scene.
+    """
+    names = [view.name for view in views]
+    met = Counter(names)
+    numbered = [f"Image:{i}" for i in range(len(names))]
+    return tuple(
+        number if not name else name if met[name] == 1 else f"{name} ({number})"
+        for name, number in zip(names, numbered, strict=True)
+    )
+
+
+def channel_ids(view: ImageView, scene: int, unfold: bool | str = False) -> list[str]:
+    """Return one name for each channel; ``Channel:scene:number`` if none is stored.
+
+    Samples of RGB pixels are not channels here. With `unfold`, axes folded into C are left out.
+    """
+    count = view.sizes["C"] // view.samples_per_pixel
+    names = [channel.name for channel in view.channels]
+    if len(names) != count:
+        names = [None] * count
+    folded = folded_axes(view, unfold)
+    if "C" in folded:
+        names = folded["C"].parent_values(names)
+    return [name or f"Channel:{scene}:{i}" for i, name in enumerate(names)]
+
+
+def labelled(
+    data: Any,
+    dims: str,
+    view: ImageView,
+    channel_names: Sequence[str],
+    unfolded: UnfoldedImage | None = None,
+) -> xarray.DataArray:
+    """Return an array with the coordinates of an image, and of its `unfolded` axes.
+
+    Raises
+    ------
+    MissingExtra
+        xarray is not installed.
+    """
+    stored = coordinates(view, "zero")
+    found = {name.upper(): values for name, values in stored.items()}
+    if unfolded is not None:
+        letters = dict(zip(unfolded.dims, unfolded.letters, strict=True))
+        values = unfolded.coordinates(stored)
+        found = {letter: values[name] for name, letter in letters.items() if name in values}
+    coords: dict[str, Any] = {}
+    for axis, size in zip(dims, data.shape, strict=True):
+        _, values, *attributes = found.get(axis, ("", ()))
+        if len(values) == size and axis != "C":
+            coords[axis] = (axis, values, *attributes)
+    coords["C"] = ("C", channel_names)
+    try:
+        module = import_module("xarray")
+    except ImportError as error:
+        raise arrays.missing("xarray", "xarray_data") from error
+    array: xarray.DataArray = module.DataArray(data, dims=tuple(dims), coords=coords)
+    return array
 
 
 class Pixels:
@@ -66,16 +140,15 @@ class Plain(Pixels):
         sizes = arrays.axis_sizes(view, self.order)
         self.shape = tuple(sizes[axis] for axis in self.order)
         self.unfolded: UnfoldedImage | None = None
-        lazy = arrays.lazy_image(view, self.order, unfold)
-        if isinstance(lazy, UnfoldedImage):
-            self.unfolded, self.order, self.shape = lazy, lazy.letters, lazy.shape
+        # It opens the file again if the reader was closed, as dask arrays of mosaics need.
+        self._lazy = arrays.lazy_image(view, self.order, unfold)
+        if isinstance(self._lazy, UnfoldedImage):
+            self.unfolded, self.order = self._lazy, self._lazy.letters
+            self.shape = self._lazy.shape
 
     def read(self, chosen: Mapping[str, Any]) -> Array:
         """Read positions by axis; all axes are kept."""
-        key = tuple(_axis_key(chosen.get(axis, slice(None))) for axis in self.order)
-        if self.unfolded is not None:
-            return self.unfolded[key]
-        return arrays.LazyImage(self._view, self.order)[key]
+        return self._lazy[tuple(_axis_key(chosen.get(axis, slice(None))) for axis in self.order)]
 
     def dask(self, chunks: Any = None) -> Any:
         """Return all pixels as a dask array."""
@@ -126,6 +199,8 @@ class Mosaic:
     positions
         (top, left) of each tile in the coordinates of the file, if the file has pixel coordinates;
         else `corners`.
+    dtype
+        Dtype of all tiles.
     size
         Rows and columns of the stitched image.
     """
@@ -143,6 +218,7 @@ class Mosaic:
         self.corners = [(round(y - top), round(x - left)) for y, x in placed]
         in_pixels = [(at.y, at.x) for view in self.views if (at := view.placement) is not None]
         self.positions = in_pixels if len(in_pixels) == len(self.views) else self.corners
+        self.dtype = first.dtype
         self.size = (
             max(y for y, _ in self.corners) + self.tile[0],
             max(x for _, x in self.corners) + self.tile[1],
@@ -221,7 +297,7 @@ class Stitched(Pixels):
                                 else np.asarray(chosen.get(axis, range(n)), np.intp))
             for axis, n in sizes.items()
         }  # fmt: skip
-        out = np.zeros([len(wanted[axis]) for axis in self.order], self._mosaic.views[0].dtype)
+        out = np.zeros([len(wanted[axis]) for axis in self.order], self._mosaic.dtype)
         for (top, left), plain in zip(self._mosaic.corners, self._plain, strict=True):
             inside = {}
             for axis, begin, length in zip("YX", (top, left), self._mosaic.tile, strict=True):
@@ -254,7 +330,7 @@ class _LazyPixels:
         self._source = source
         self.shape = source.shape
         self.ndim = len(source.shape)
-        self.dtype = source._mosaic.views[0].dtype
+        self.dtype = source._mosaic.dtype
 
     def __getitem__(self, key: tuple[Any, ...]) -> Array:
         order = self._source.order

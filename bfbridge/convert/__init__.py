@@ -10,6 +10,8 @@ The parts, each of which imports only those after it:
     What a conversion would do, before anything is written.
 `conversion`
     The public functions: one source or a batch.
+`omero`
+    A mapping of new files for the importer of OMERO.
 `execute`
     Where conversions run: this process, several processes, or a Dask cluster.
 `copy`

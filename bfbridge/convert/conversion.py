@@ -17,6 +17,7 @@ from bfbridge.convert.execute.choose import choose_executor
 from bfbridge.convert.execute.run import Watcher, note_warnings
 from bfbridge.convert.execute.search import find_batch, find_job
 from bfbridge.convert.locations import Place, Url, check_working_folder, place_of
+from bfbridge.convert.omero import check_mapping, write_mapping
 from bfbridge.convert.options import (
     ConvertOptions,
     RunOptions,
@@ -116,10 +117,13 @@ def convert(source: Any, target: str | os.PathLike[str], **options: Any) -> Conv
     parsed, run = read_options(options)
     check_places(source, target)
     refuse_private(target, run)
+    check_mapping(target, run)
     if not is_batch(source, target):
         if isinstance(source, (str, os.PathLike)):
             check_working_folder(source)
-        return _convert_one(source, target, parsed, run)
+        done = _convert_one(source, target, parsed, run)
+        write_mapping(run.omero_csv, done.files, place_of(target), is_folder=False)
+        return done
     if is_name_pattern(place_of(target).name):
         raise BadArgument(
             f"{target}: a pattern of names is for one source. Give a batch a folder; its files are "
@@ -159,6 +163,7 @@ def convert_many(sources: Any, target: str | os.PathLike[str], **options: Any) -
     """
     parsed, run = read_options(options)
     check_working_folder(target)
+    check_mapping(target, run)
     return _convert_batch(sources, target, parsed, run)
 
 
@@ -285,6 +290,7 @@ def _convert_batch(
     run_batch(batch.jobs, batch.options, run, report, history.records if run.resume else {})
     seconds = time.perf_counter() - begun
     done = _summary(report.files, str(place_of(target)), seconds, report.path, report.skipped)
+    write_mapping(run.omero_csv, done.files, place_of(target), is_folder=True)
     return replace(done, search_seconds=searched)
 
 

@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from bfbridge.backend import PixelSize, Quantity
+from bfbridge.convert.locations import place_of
 from bfbridge.errors import BadArgument
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "parse_channel_names",
     "parse_colors",
     "parse_crop",
+    "parse_csv_path",
     "parse_downsample_z",
     "parse_factors",
     "parse_flip",
@@ -322,6 +325,20 @@ def parse_suffix(value: Any, name: str) -> str:
     if not isinstance(value, str) or not value.startswith("."):
         raise BadArgument(f"{name}={value!r}: give a suffix such as .ome.tif or .ome.zarr.")
     return value
+
+
+def parse_csv_path(value: Any, name: str) -> Path:
+    """Return the path of a new CSV file.
+
+    Raises
+    ------
+    BadArgument
+        It is not the path of a file on a disk whose suffix is .csv.
+    """
+    place = place_of(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(place, Path) or place.suffix != ".csv":
+        raise BadArgument(f"{name}={value!r}: give the path of a file on a disk such as omero.csv.")
+    return place
 
 
 def mapping(value: Any, name: str) -> dict[str, Any]:

@@ -155,6 +155,11 @@ class ConvertOptions(_Checked):
         more="The files are named ``<base>[_c0][_t0][_z0][_s0]<suffix>``; axes of length 1 are "
         "omitted from the name.",
     )  # fmt: skip
+    padded: bool = _option(
+        False, "Fill the numbers in names of new files with zeros: _t007.", "--padded",
+        panel=OUTPUT, kind=bool, parse=values.switch,
+        more="To the digits of the largest number of the axis.",
+    )  # fmt: skip
     names: str | None = _option(None, "Pattern of the names of new files; read from the target.")
     dtype: Any = _option(
         None, "Type of the new pixels, such as uint8.", "--dtype", panel=PIXELS, metavar="DTYPE",
@@ -474,6 +479,12 @@ class RunOptions(_Checked):
         None, "Path of the JSON report; default: in the folder of a batch, none for one file.",
         "--report", panel=OUTPUT, metavar="PATH",
         more="Records of complete files in an earlier report of that name are kept.",
+    )  # fmt: skip
+    omero_csv: Any = _option(
+        None, "Write target, name and path of each new file for `omero import --bulk`.",
+        "--omero-csv", panel=OUTPUT, metavar="FILE", parse=values.parse_csv_path,
+        more="The settings for ``--bulk`` are written beside it, in a file of that name with the "
+        "suffix .yml. Files that are complete from earlier runs are listed too.",
     )  # fmt: skip
     client: Any = _option(
         None, "A ``distributed.Client``: files, or the regions of one large file, are converted "

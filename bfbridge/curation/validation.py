@@ -12,7 +12,7 @@ from bfbridge.backend.findings import COPY_AGAIN, Finding, limited
 from bfbridge.errors import BfbridgeError, FileMissing, MissingExtra
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.reader import BioReader
-from bfbridge.registry import BACKENDS, preferred
+from bfbridge.registry import BACKENDS, find
 from bfbridge.runtime.arguments import flag
 from bfbridge.storage.source import as_source
 
@@ -121,8 +121,8 @@ def validate(
     if not source.exists():
         raise FileMissing(f"{source.name}: no such file or folder.")
     options = OpenOptions(limits=limits, allow_outside=flag(allow_outside, "allow_outside"))
-    findings = list(limited(_check_structure(source, options), source.name))
-    backend, count = None, None
+    backend, count, unreadable = None, None, ""
+    faults: list[Finding] = []
     try:
         with BioReader(
             path,
@@ -134,20 +134,23 @@ def validate(
             backend = br.backend
             if decode:
                 faults, count = _decode(br)
-                findings += limited(iter(faults), source.name)
     except MissingExtra:
         raise
     except BfbridgeError as error:
-        message = str(error).removeprefix(f"{source.name}: ")
-        if not any(finding.severity == "error" for finding in findings):
-            findings.append(Finding("error", "unreadable", source.name, message, COPY_AGAIN))
+        unreadable = str(error).removeprefix(f"{source.name}: ")
+    findings = list(limited(_check_structure(source, options, backend), source.name))
+    findings += limited(iter(faults), source.name)
+    if unreadable and not any(finding.severity == "error" for finding in findings):
+        findings.append(Finding("error", "unreadable", source.name, unreadable, COPY_AGAIN))
     order = ("error", "warning", "note")
     findings.sort(key=lambda finding: order.index(finding.severity))
     return Validation(source.name, backend, tuple(findings), count)
 
 
-def _check_structure(source: Source, options: OpenOptions) -> Iterator[Finding]:
-    entry = backend_of(source)
+def _check_structure(
+    source: Source, options: OpenOptions, backend: str | None
+) -> Iterator[Finding]:
+    entry = _rules_of(source, backend)
     check = None if entry is None else getattr(entry.load(), "validate", None)
     if check is None:
         yield Finding(
@@ -166,13 +169,22 @@ def _check_structure(source: Source, options: OpenOptions) -> Iterator[Finding]:
         yield Finding("error", "unreadable", source.name, message, COPY_AGAIN)
 
 
+def _rules_of(source: Source, backend: str | None) -> Entry | None:
+    """Return the backend whose rules apply: a third party's that reads the file, else by content.
+
+    A TIFF that Bio-Formats reads is checked by the rules for TIFF.
+    """
+    entry = None if backend is None else find(backend)
+    return entry if entry is not None and entry.distribution else backend_of(source)
+
+
 def backend_of(source: Source) -> Entry | None:
-    """Return the first backend that claims the content of a file."""
+    """Return the first backend of bfbridge that claims the content of a file."""
     try:
         head = source.head()
     except BfbridgeError:
         return None
-    return next((e for e in (*preferred(), *BACKENDS) if e.claims(source, head)), None)
+    return next((entry for entry in BACKENDS if entry.claims(source, head)), None)
 
 
 def _decode(br: BioReader) -> tuple[list[Finding], int]:

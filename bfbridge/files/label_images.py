@@ -80,7 +80,10 @@ def open_label(
             "'.', not first a '.'."
         )
     if not isinstance(place, Path):
-        raise Unsupported(f"{place.name}: labels are added to stores on disks only.")
+        raise Unsupported(
+            f"{place.name}: labels are added in one step, which is not possible at a URL. Copy the "
+            "store to a disk, add the labels there, and copy it back."
+        )
     if not os.path.lexists(place):
         raise FileMissing(f"{place}: no such file. Write the image first, then add its labels.")
     if wanted.pyramid:

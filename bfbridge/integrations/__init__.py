@@ -1,1 +1,1 @@
-"""Plug-ins for napari and xarray, which load them by entry points of this distribution."""
+"""Plug-ins for bioio, napari and xarray, which load them by entry points of this distribution."""

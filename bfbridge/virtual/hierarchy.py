@@ -6,6 +6,7 @@ Nothing here needs zarr-python: a server can serve the same keys over HTTP.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -22,8 +23,10 @@ from bfbridge.ngff.documents import (
     group_documents,
     to_json,
 )
-from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, time_step
+from bfbridge.ngff.hierarchy import image_attributes, ome_xml_of, place_images, placed, time_step
 from bfbridge.ngff.omero import Window
+from bfbridge.ome.extras import NAMESPACE as EXTRAS_NAMESPACE
+from bfbridge.ome.extras import find_extras
 from bfbridge.rendering.contrast import Contrast
 from bfbridge.runtime import forking
 from bfbridge.virtual.chunks import encode_chunk
@@ -32,6 +35,7 @@ from bfbridge.virtual.pyramid import LARGEST_SIDE, Pyramid, VirtualImage, check_
 if TYPE_CHECKING:
     from ome_types import OME
 
+    from bfbridge.backend import Extras
     from bfbridge.ngff.compression import Compression
     from bfbridge.ngff.hierarchy import Places
     from bfbridge.views import ImageView
@@ -41,6 +45,7 @@ __all__ = ["ArrayNode", "ChunkName", "VirtualHierarchy"]
 Array = np.ndarray[Any, Any]
 _METADATA: Final = "METADATA.ome.xml"
 _VERSIONS: Final[Mapping[int, Version]] = {3: "0.5", 2: "0.4"}
+_IN_OME: Final = ("PositionX", "PositionY", "PositionZ", "TimeIncrement", EXTRAS_NAMESPACE)
 _MOST_WINDOWS: Final = 16
 """Up to this number of images, each has separate display windows; more images share them."""
 _SAMPLED_IMAGES: Final = 4
@@ -145,6 +150,16 @@ class VirtualHierarchy:
         images = [whole.images[view.index] for view in self.views]
         # The UUID identifies the source's document, not this one.
         return whole.model_copy(update={"images": images, "uuid": None, "binary_only": None})
+
+    @cached_property
+    def _needs_ome(self) -> bool:
+        """Whether the OME metadata have values of the documents that `Image` has not."""
+        xml = self.views[0].ome_xml
+        return xml is None or any(word in xml for word in _IN_OME)
+
+    @cached_property
+    def _extras(self) -> list[Extras]:
+        return find_extras(self._ome)
 
     @cached_property
     def places(self) -> Places:
@@ -319,9 +334,12 @@ class VirtualHierarchy:
     def _image_attributes(self, number: int, group: str) -> Mapping[str, Any]:
         image = self.pyramid(number)
         record = image.record
-        # Only time series need the OME metadata here, which take long to build.
         spec = ImageSpec(record, downsample=image.method)
-        step = time_step(spec, self._ome, number) if record.levels[0].shape[0] > 1 else None
+        # The OME metadata take long to build.
+        ome = self._ome if record.levels[0].shape[0] > 1 or self._needs_ome else None
+        step = time_step(spec, ome, number)
+        if ome is not None:
+            spec = placed(replace(spec, extras=self._extras[number]), ome, number)
         attributes = image_attributes(group, spec, self.windows(number), self.version, step)
         if any(level.stored for level in image.levels):
             # The file does not say how its own levels were computed.

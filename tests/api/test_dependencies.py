@@ -22,6 +22,7 @@ OURS = {"bfbridge", *(path.name for path in ROOT.glob("backends/bfbridge_*"))}
 # Packages whose distributions importlib.metadata does not know, in every environment or in some.
 APART = {
     "_jpype": "jpype1",  # its extension module
+    "bioio_base": "bioio-base",
     "bfbridge_bioformats_jar": "bfbridge-bioformats-jar",
     "jgo": "jgo",
     "scyjava": "scyjava",
@@ -36,6 +37,7 @@ MAY_IMPORT = {
     "bfbridge/testing.py": "test",
     "bfbridge/views/geography.py": "geo",
     "bfbridge/virtual/store.py": "omezarr",
+    "bfbridge/integrations/bioio.py": "bioio",
     "bfbridge/integrations/xarray.py": "xarray",
     "bfbridge/viewer/page.py": "serve",
     "bfbridge/viewer/widget.py": "widget",
@@ -164,6 +166,7 @@ def test_all_is_every_extra_that_needs_no_cluster_and_no_maven() -> None:
         "test",
         "docs",
         "maven",
+        "bioio",
         "cluster",
         "napari",
     }

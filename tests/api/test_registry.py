@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bfbridge import registry
+from bfbridge import imwrite, registry
 from bfbridge.backend import OpenOptions, ReaderBackend
 from bfbridge.cli.app import app
+from bfbridge.curation import validate
 from bfbridge.errors import (
     BadArgument,
     FileMissing,
@@ -417,6 +418,28 @@ def test_a_plug_in_with_priority_takes_what_ours_claims(
     assert open_reader(as_source(other), OpenOptions())[0].name == "bioformats"
     with pytest.raises(Unsupported, match="its PRIORITY is 'high', not an integer"):
         find("wrong").load_priority()
+
+
+def test_a_plug_in_validates_what_it_reads(tmp_path: Path, install: Callable[..., None]) -> None:
+    odd, tiff = tmp_path / "b.odd", tmp_path / "a.ome.tif"
+    odd.write_bytes(b"ODD!" + bytes(200))
+    imwrite(tiff, np.ones((9, 8), np.uint8), axes="YX")
+    rules = """
+    from bfbridge.backend.findings import Finding
+
+    def validate(source, options):
+        yield Finding("error", "odd-length", source.name, "it is even", "Write it again.")
+    """
+    install("odd", PLUGIN + "    PRIORITY = 5\n" + rules)
+    found = validate(odd)
+    assert (found.backend, found.valid) == ("odd", False)
+    assert [one.code for one in found.findings] == ["odd-length"]
+    # Files that it leaves to others are checked by their rules.
+    assert validate(tiff).findings == ()
+    with open(tiff, "r+b") as file:
+        file.truncate(tiff.stat().st_size - 9)
+    assert not validate(tiff).valid
+    assert "odd-length" not in [one.code for one in validate(tiff).findings]
 
 
 def test_a_plug_in_writes_its_suffixes(

@@ -13,6 +13,7 @@ from ome_types import OME, model
 from bfbridge import BioReader, BioWriter, convert
 from bfbridge.convert.plan.naming import axes_of_pattern, filled, is_name_pattern
 from bfbridge.errors import BadArgument, BadSelection, Unsupported
+from tests.support.samples import distinct, write_ome_tiff
 
 SHAPE = (20, 30, 2, 3, 1)
 DATE = datetime(2020, 1, 31, 12, 30, tzinfo=UTC)
@@ -98,6 +99,20 @@ def test_patterns_refused(
     with pytest.raises(error, match=message):
         convert(source, tmp_path / "out" / pattern, **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_numbers_are_padded_on_request(tmp_path: Path) -> None:
+    source = write_ome_tiff(tmp_path / "a.ome.tif", distinct((12, 2, 1, 8, 9)))
+    convert(
+        source, tmp_path / "marks" / "b.ome.tif", split="t,c", padded=True, t="8:12", channels=1
+    )
+    assert names(tmp_path / "marks") == [f"b_t{t:02}.ome.tif" for t in range(8, 12)]
+    convert(source, tmp_path / "names" / "%s_%c_%t_%z.ome.tif", padded=True, t="9:11")
+    assert names(tmp_path / "names") == [
+        f"0_{c}_{t:02}_0.ome.tif" for c in range(2) for t in (9, 10)
+    ]
+    with BioReader(tmp_path / "names" / "0_1_09_0.ome.tif") as br:
+        assert np.array_equal(br[:], distinct((12, 2, 1, 8, 9))[9, 1, 0])
 
 
 def test_a_batch_has_no_pattern(source: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,15 @@ def test_tifffile_sees_rgb(tmp_path: Path) -> None:
 
 PLACES = {"A1": [(0.0, 0.0), (0.0, 17.5), (12.0, 0.0)], "B3": [(100.0, 50.0), (110.0, 50.0)]}
 WELLS = [(0, 0), (1, 2)]
+RUNS = ("run 0", "run 1")
 
 
-def plate(path: Path, positions: bool = True, unit: str = "µm") -> Path:
+def plate(
+    path: Path,
+    positions: bool = True,
+    unit: str = "µm",
+    runs: Sequence[tuple[str, Sequence[int]]] = (("first", range(5)),),
+) -> Path:
     """A plate: two wells with fields that overlap; positions in micrometres, pixels of 0.5."""
     from ome_types.model import (
         ImageRef,
@@ -132,11 +139,14 @@ def plate(path: Path, positions: bool = True, unit: str = "µm") -> Path:
         own = samples[at : at + len(fields)]
         wells.append(Well(id=f"Well:{number}", row=row, column=column, well_samples=own))
         at += len(fields)
-    run = PlateAcquisition(
-        id="PlateAcquisition:0", name="first", maximum_field_count=3,
-        well_sample_refs=[WellSampleRef(id=s.id) for s in samples],
-    )  # fmt: skip
-    ome.plates = [Plate(id="Plate:0", name="p", wells=wells, plate_acquisitions=[run])]
+    taken = [
+        PlateAcquisition(
+            id=f"PlateAcquisition:{number}", name=name, maximum_field_count=3,
+            well_sample_refs=[WellSampleRef(id=samples[s].id) for s in fields],
+        )
+        for number, (name, fields) in enumerate(runs)
+    ]  # fmt: skip
+    ome.plates = [Plate(id="Plate:0", name="p", wells=wells, plate_acquisitions=taken)]
     with BioWriter(path, metadata=ome, series="all") as bw:
         for number, image in enumerate(bw.series):
             image[:] = field(number)
@@ -184,6 +194,29 @@ def test_stitch_wells(tmp_path: Path, suffix: str, overlap: str) -> None:
         assert len(found.plate_acquisitions[0].well_sample_refs) == 2
         plane = br.ome.images[1].pixels.planes[0]
         assert (plane.position_y, plane.position_x) == (100.0, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "runs", "names"),
+    [(".ome.tif", ("day 1", "day 2"), ("day 1", "day 2")), (".ome.zarr", ("x", "x"), RUNS)],
+)
+def test_runs_of_a_well_are_images_of_their_own(
+    tmp_path: Path, suffix: str, runs: tuple[str, str], names: tuple[str, str]
+) -> None:
+    taken = list(zip(runs, ([0, 1, 3], [2, 4]), strict=True))
+    made = plate(tmp_path / "plate.ome.tif", runs=taken)
+    with converted(tmp_path, made, suffix, stitch="max") as br:
+        wanted = [f"{well} {name}" for well in ("A1", "B3") for name in names]
+        assert [image.name for image in br.ome.images] == wanted
+        upper = np.zeros((31, 77, *PIXELS.shape[2:]), np.uint16)[:, :, :2]
+        upper[:, :42] = field(0)
+        upper[:, 35:] = np.maximum(upper[:, 35:], field(1))
+        assert np.array_equal(br.series[0][:], upper)
+        for view, number in zip(br.series[1:], (2, 3, 4), strict=True):
+            assert np.array_equal(view[:], field(number))
+        (found,) = br.ome.plates
+        assert [len(well.well_samples) for well in found.wells] == [2, 2]
+        assert [len(run.well_sample_refs) for run in found.plate_acquisitions] == [2, 2]
 
 
 def test_stitched_part(tmp_path: Path) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import yaozarrs
@@ -29,6 +33,7 @@ from bfbridge.errors import (
 from bfbridge.storage.journal import Journal
 from tests.support.commands import Run
 from tests.support.samples import distinct, write_ome_zarr, write_plate
+from tests.support.webserver import serve
 
 PIXELS = distinct((2, 3, 2, 40, 50))
 OBJECTS = np.arange(2 * 2 * 40 * 50).reshape(40, 50, 2, 1, 2) // 37 % 90
@@ -113,6 +118,46 @@ def test_stores_of_others_and_plates(tmp_path: Path) -> None:
     assert (plate / "B/1/0/labels/cells").is_dir()
     with BioReader(plate) as br:
         assert (br.series[0].labels, list(br.series[1].labels)) == ({}, ["cells"])
+
+
+@pytest.mark.parametrize("place", ["memory", "http", "a.ozx", "a.zarr.zip", "zip::memory"])
+def test_labels_are_read_where_none_can_be_added(store: Path, place: str, tmp_path: Path) -> None:
+    add_labels(store, OBJECTS.astype(np.uint16), "nuclei", colors={1: "red"})
+    memory = fsspec.filesystem("memory")
+    with ExitStack() as stack:
+        stack.callback(lambda: memory.exists("/labelled") and memory.rm("/labelled", True))
+        if place == "memory":
+            memory.put(str(store), "/labelled/a.ome.zarr", recursive=True)
+            where = "memory://labelled/a.ome.zarr"
+        elif place == "http":
+            where = f"{stack.enter_context(serve(tmp_path)).url}/a.ome.zarr"
+        else:
+            name = "a.zarr.zip" if place.startswith("zip") else place
+            with zipfile.ZipFile(tmp_path / name, "w") as archive:
+                for file in sorted(file for file in store.rglob("*") if file.is_file()):
+                    archive.write(file, file.relative_to(store).as_posix())
+            where = str(tmp_path / name)
+            if place.startswith("zip"):
+                memory.put(where, "/labelled/a.zarr.zip")
+                where = "memory://labelled/a.zarr.zip"
+        with BioReader(where) as br:
+            assert list(br.labels) == ["nuclei"]
+            np.testing.assert_array_equal(br.labels["nuclei"][:], OBJECTS)
+            np.testing.assert_array_equal(br.labels["nuclei"].levels[1][:], OBJECTS[::2, ::2])
+        before = content(store)
+        for change in (
+            lambda: add_labels(where, OBJECTS, "more"),
+            lambda: BioWriter(where, labels="more"),
+            lambda: add_labels(where, OBJECTS, "nuclei", overwrite=True),
+        ):
+            with pytest.raises(
+                Unsupported,
+                match=f"{re.escape(where)}: .*(Copy the store to a disk|those named|ZIP files)",
+            ):
+                change()
+        assert content(store) == before
+        with BioReader(where) as br:
+            assert list(br.labels) == ["nuclei"]
 
 
 def test_replaced(store: Path) -> None:

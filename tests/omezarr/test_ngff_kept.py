@@ -318,3 +318,41 @@ class TestAnnotations:
         path = go(source, tmp_path / "b.ome.zarr", "loop")
         assert "NaN" not in (path / "zarr.json").read_text()
         assert told(path)[1]["deep"] == {"a": None}
+
+
+def test_orientations_are_kept_and_rotations_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RFC-4 and RFC-5 of NGFF."""
+    path = store(tmp_path / "a.ome.zarr")
+    document = json.loads((path / "zarr.json").read_text())
+    (entry,) = document["attributes"]["ome"]["multiscales"]
+    names = ["inferior-to-superior", "posterior-to-anterior", "left-to-right"]
+    for axis, name in zip(entry["axes"][2:], names, strict=True):
+        axis["orientation"] = {"type": "anatomical", "value": name}
+    (path / "zarr.json").write_text(json.dumps(document))
+    convert(path, tmp_path / "b.ome.tif")
+    convert(tmp_path / "b.ome.tif", tmp_path / "c.ome.zarr")
+    with BioReader(path) as br:
+        virtual = json.loads(bytes(br.to_zarr().hierarchy.get("zarr.json")))
+    for made in (json.loads((tmp_path / "c.ome.zarr" / "zarr.json").read_text()), virtual):
+        axes = made["attributes"]["ome"]["multiscales"][0]["axes"]
+        assert [axis["orientation"]["value"] for axis in axes[2:]] == names
+    assert not [one for one in caplog.records if "not applied" in one.message]
+    document["attributes"]["ome"]["version"] = "0.6rc0"
+    entry["coordinateSystems"] = [{"name": "physical", "axes": entry.pop("axes")}]
+    entry.pop("coordinateTransformations", None)
+    for dataset in entry["datasets"]:
+        inner = [*dataset["coordinateTransformations"], {"type": "rotation", "rotation": []}]
+        dataset["coordinateTransformations"] = [
+            {"type": "sequence", "input": {"path": dataset["path"]}, "output": {"name": "physical"},
+             "transformations": inner}
+        ]  # fmt: skip
+    with BioReader(path) as br:
+        before = br.physical_pixel_size
+    (path / "zarr.json").write_text(json.dumps(document))
+    with BioReader(path) as br:
+        assert br.physical_pixel_size == before
+        np.testing.assert_array_equal(br[:], FACE)
+    (warning,) = [one.message for one in caplog.records if "not applied" in one.message]
+    assert "type rotation are not applied" in warning

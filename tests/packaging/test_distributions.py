@@ -80,6 +80,13 @@ def test_only_the_extra_requires_the_jar(base):
     assert required == [f"{line}'all'", f"{line}'bioformats'"]
 
 
+def test_the_metadata_name_bioio_base_once(base):
+    # bioio.plugins.get_plugins raises ValueError otherwise, for every file and every reader.
+    required = [line for line in metadata(base).get_all("Requires-Dist")
+                if line.startswith("bioio-base")]  # fmt: skip
+    assert required == ["bioio-base>=3.1; extra == 'bioio'"]
+
+
 @pytest.fixture
 def tree(tmp_path):
     """A source tree of the distribution with the jar, with small jars of two versions."""

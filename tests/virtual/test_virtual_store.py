@@ -26,7 +26,7 @@ from zarr.abc.store import (  # noqa: E402
 )
 from zarr.core.buffer import default_buffer_prototype  # noqa: E402
 
-from bfbridge import BioReader, BioWriter  # noqa: E402
+from bfbridge import BioReader, BioWriter, convert  # noqa: E402
 from bfbridge.errors import BadArgument, MissingExtra, ReadFailed  # noqa: E402
 from bfbridge.ngff.compression import parse_compression  # noqa: E402
 from bfbridge.virtual.chunks import encode_chunk, is_zero  # noqa: E402
@@ -130,6 +130,42 @@ def test_documents_are_those_that_the_writer_makes(
                 assert bytes(hierarchy.get(key)) == path.read_bytes(), key
         with BioReader(tmp_path / "a.ome.zarr") as written_reader:
             assert hierarchy.get("OME/METADATA.ome.xml").decode() == written_reader.ome_xml
+
+
+@versions
+def test_positions_and_times_are_those_that_the_writer_makes(tmp_path: Path, version: int) -> None:
+    pixels = np.zeros((1, 2, 3, 600, 520), np.uint16)
+    stage = {"PositionX": [1.5] * 6, "PositionXUnit": ["mm"] * 6, "PositionY": [-20.0] * 6,
+             "PositionYUnit": ["\u00b5m"] * 6, "PositionZ": [7.0, 9.0, 11.0] * 2,
+             "PositionZUnit": ["\u00b5m"] * 6}  # fmt: skip
+    metadata = {**SIZES, "Channel": {"Name": ["a", "b"]}, "TimeIncrement": 2.5, "Plane": stage}
+    source = write_ome_tiff(tmp_path / "a.ome.tif", pixels, tile=(256, 256), metadata=metadata)
+    ngff = "0.5" if version == 3 else "0.4"
+    convert(source, tmp_path / "b.ome.zarr", version=ngff)
+    written = multiscale(tmp_path / "b.ome.zarr")
+    assert len(written["datasets"]) == 2
+    moves = [each["coordinateTransformations"][1]["translation"] for each in written["datasets"]]
+    # The centre of a pixel of half the size is half a pixel further.
+    assert moves == [[0, 0, 7.0, -20.0, 1500.0], [0, 0, 7.0, -20.0 + 0.25, 1500.0 + 0.125]]
+    assert written["datasets"][0]["coordinateTransformations"][0]["scale"][0] == 2.5
+    # A file, the store made of it, and another file of the store.
+    for path in (source, tmp_path / "b.ome.zarr"):
+        with BioReader(path) as br:
+            hierarchy = br.to_zarr(version).hierarchy
+            name = "zarr.json" if version == 3 else ".zattrs"
+            made = json.loads(bytes(hierarchy.get(name)))
+            check_valid(br.to_zarr(version), ngff)
+        (found,) = (made if version == 2 else made["attributes"]["ome"])["multiscales"]
+        assert (found["axes"], found["datasets"]) == (written["axes"], written["datasets"])
+
+
+def multiscale(path: Path) -> Any:
+    if (path / ".zattrs").exists():
+        attributes = json.loads((path / ".zattrs").read_text())
+    else:
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]["ome"]
+    (found,) = attributes["multiscales"]
+    return found
 
 
 @versions

@@ -14,6 +14,7 @@ Differences between the versions:
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,9 @@ __all__ = [
     "pixel_size",
 ]
 
+log = logging.getLogger("bfbridge")
+
+_APPLIED: Final = frozenset({"scale", "translation", "identity"})
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -109,6 +113,14 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
     common = None if "coordinateSystems" in entry else entry.get("coordinateTransformations")
     inner, outer = (_vector(found, "scale", len(axes)) for found in (own, common))
     scale = tuple(a * b for a, b in zip(inner, outer, strict=True)) if inner and outer else inner
+    ignored = _types(own) - _APPLIED
+    if ignored:
+        log.warning(
+            "%s: the transformations of the type %s are not applied: pixel sizes and positions are "
+            "those without them",
+            where,
+            ", ".join(sorted(ignored)),
+        )
     name, version, method = (entry.get(key) for key in ("name", "version", "type"))
     return Multiscale(
         name=clean_text(name) if isinstance(name, str) and name else None,
@@ -176,6 +188,16 @@ def _intrinsic(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     name = output.get("name") if isinstance(output, dict) else output
     named = (system for system in systems if name is not None and system.get("name") == name)
     return next(named, systems[0] if systems else {})
+
+
+def _types(transformations: Any) -> set[str]:
+    """Return the types of transformations, also of those in sequences."""
+    found: set[str] = set()
+    for item in transformations if isinstance(transformations, list) else ():
+        if isinstance(item, dict):
+            inner = item.get("transformations") if item.get("type") == "sequence" else None
+            found |= {str(item.get("type"))} if inner is None else _types(inner)
+    return found
 
 
 def _vector(transformations: Any, kind: str, ndim: int) -> tuple[float, ...]:

@@ -52,7 +52,7 @@ def convert(
     """
     if len(paths) < (2 if options["table"] is None else 1):
         raise typer.BadParameter("give one or more sources, and the new file or folder.")
-    options |= {"tile": _side(options["tile"], tile_height, tile_width), **pairs(set_)}
+    options |= {"tile": _side(options["tile"], tile_height, tile_width), **pairs(set_, lists=True)}
     if chunk_depth is not None:
         side = options.pop("tile") or 1024
         options["chunks"] = (chunk_depth, *(side if isinstance(side, tuple) else (side, side)))

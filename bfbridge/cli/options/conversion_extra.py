@@ -76,7 +76,7 @@ WriterOption = Annotated[
     list[str] | None,
     option(
         "--set", metavar="NAME=VALUE", panel=ADVANCED,
-        help="Another option of the writer backend.",
+        help="Another option of the writer backend; lists as 1,1,8,256,256.",
     ),
 ]  # fmt: skip
 ReaderOption = Annotated[

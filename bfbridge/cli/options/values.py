@@ -10,8 +10,15 @@ from bfbridge.errors import BadArgument
 __all__ = ["pairs"]
 
 
-def pairs(given: list[str] | None) -> dict[str, Any]:
+def pairs(given: list[str] | None, *, lists: bool = False) -> dict[str, Any]:
     """Read NAME=VALUE; integers, true and false become Python values.
+
+    Parameters
+    ----------
+    given
+        The texts.
+    lists
+        Whether integers with commas (1,5,256) become a tuple.
 
     Raises
     ------
@@ -25,5 +32,6 @@ def pairs(given: list[str] | None) -> dict[str, Any]:
             raise BadArgument(f"{text!r}: give NAME=VALUE.")
         pairs[name] = {"true": True, "false": False}.get(value.lower(), value)
         with suppress(ValueError):
-            pairs[name] = int(value)
+            numbers = tuple(int(part) for part in (value.split(",") if lists else [value]))
+            pairs[name] = numbers if len(numbers) > 1 else numbers[0]
     return pairs

@@ -243,6 +243,7 @@ def kept_output(
         ) from error
     record.file_bytes = stored_bytes(output.target, options.target_storage)
     record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
+    record.plate = bool(document_of(br, output, scalings, options).plates)
     return record
 
 
@@ -294,6 +295,7 @@ def _make(
         ]
         run((job for copy in copies for job in copy.jobs()), options.workers)
     record.images = [copy.describe() for copy in copies]
+    record.plate = bool(document.plates)
     record.pixel_bytes = sum(_nbytes(br, piece) for piece in output.pieces)
     record.file_bytes = stored_bytes(output.target, options.target_storage)
     if options.verify:

@@ -170,6 +170,7 @@ def _make(
          "dtype": scaling.after.name, "checksum": None}
         for piece, scaling in zip(output.pieces, scalings, strict=True)
     ]  # fmt: skip
+    made.plate = bool(document.plates)
     if options.verify:
         shares = partial(_verify_shares, client, made.pixel_bytes)
         verify_output(source, output, scalings, options, made, lambda count: None, shares)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -125,13 +125,14 @@ def plan_outputs(
     outputs: dict[Place, list[Piece]] = {}
     taken: dict[str, tuple[int, ...]] = {}
     for view, piece in zip(views, pieces, strict=True):
+        numbered = _Numbered(br, view, padded=options.padded)
         own = "series" in options.split and len(pieces) > 1
-        ending = f"_s{view.index}" if own else ""
-        for part, marks in _split(piece, options.split):
+        ending = f"_s{numbered('s', view.index)}" if own else ""
+        for part, marks in _split(piece, options.split, numbered):
             if options.names is None:
                 path = marked(place, marks + ending)
             else:
-                path = place.with_name(_from_pattern(br, part, options.names))
+                path = place.with_name(_from_pattern(br, part, options.names, numbered))
                 _refuse_second(taken, path, _numbers(part, options.split), options.names)
             outputs.setdefault(path, []).append(part)
     return [Output(path, tuple(parts)) for path, parts in outputs.items()]
@@ -160,7 +161,21 @@ def grouped_by_well(outputs: Sequence[Output], br: BioReader) -> list[Output]:
     return grouped
 
 
-def _from_pattern(br: BioReader, piece: Piece, pattern: str) -> str:
+class _Numbered:
+    """Numbers in the names of the files of an image, filled with zeros on request."""
+
+    def __init__(self, br: BioReader, view: ImageView, *, padded: bool) -> None:
+        sizes = {axis: view.sizes[axis.upper()] for axis in "czt"} if padded else {}
+        if padded:
+            sizes["c"] //= view.samples_per_pixel
+            sizes["s"] = len(br.series)
+        self._digits = {axis: len(str(size - 1)) for axis, size in sizes.items()}
+
+    def __call__(self, axis: str, number: int) -> str:
+        return str(number).zfill(self._digits.get(axis, 0))
+
+
+def _from_pattern(br: BioReader, piece: Piece, pattern: str, numbered: _Numbered) -> str:
     """Return the name of the new file of a piece, made of a pattern."""
     view = piece.view(br)
     channel = piece.c[0] // piece.samples
@@ -177,12 +192,12 @@ def _from_pattern(br: BioReader, piece: Piece, pattern: str) -> str:
     return filled(
         pattern,
         {
-            "s": lambda: str(piece.series),
-            "n": lambda: view.name or str(piece.series),
-            "c": lambda: str(channel),
-            "w": lambda: view.channel_names[channel] or str(channel),
-            "z": lambda: str(piece.z[0]),
-            "t": lambda: str(piece.t[0]),
+            "s": lambda: numbered("s", piece.series),
+            "n": lambda: view.name or numbered("s", piece.series),
+            "c": lambda: numbered("c", channel),
+            "w": lambda: view.channel_names[channel] or numbered("c", channel),
+            "z": lambda: numbered("z", piece.z[0]),
+            "t": lambda: numbered("t", piece.t[0]),
             "A": acquired,
         },
     )
@@ -301,7 +316,9 @@ def _tidy(positions: Sequence[int]) -> Sequence[int]:
     return range(first, first + len(positions)) if steps else tuple(positions)
 
 
-def _split(piece: Piece, split: Sequence[str]) -> Iterator[tuple[Piece, str]]:
+def _split(
+    piece: Piece, split: Sequence[str], numbered: Callable[[str, int], str]
+) -> Iterator[tuple[Piece, str]]:
     """Split a piece along the requested axes; yield parts and the marks in their names.
 
     A mark is there only where the axis is longer than 1, and counts from 0 in the source.
@@ -317,7 +334,7 @@ def _split(piece: Piece, split: Sequence[str]) -> Iterator[tuple[Piece, str]]:
             [
                 (
                     {axis: positions[i : i + step], "whole": False},
-                    f"_{axis}{positions[i] // step}",
+                    f"_{axis}{numbered(axis, positions[i] // step)}",
                 )
                 for i in range(0, len(positions), step)
             ]

@@ -48,6 +48,8 @@ class OutputRecord:
         True where source and target were read again and are equal; None without ``verify``.
     kept
         Whether it existed already, and has the pixels of the source.
+    plate
+        Whether its images are the fields of a plate.
     lost
         OME metadata of the source that are missing or different in the new file, each as "path: n
         of m lost". None if they were not compared.
@@ -63,6 +65,7 @@ class OutputRecord:
     seconds: float = 0.0
     verified: bool | None = None
     kept: bool = False
+    plate: bool = False
     lost: list[str] | None = None
     crate: str | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -43,10 +44,10 @@ class _Mosaic:
 class Stitched(Wrapper):
     """Images of fields, fused on their positions: one for each well or scene.
 
-    Images of one well (of the OME plate), or tiles of one scene, or else all images of the same
-    size and type, are one new image. Positions are rounded to whole pixels. A block is made from
-    the fields that it overlaps, and only from the part that it needs. Associated images are
-    unchanged, and follow.
+    Images of one well (of the OME plate) and one run, or tiles of one scene, or else all images of
+    the same size and type, are one new image. Positions are rounded to whole pixels. A block is
+    made from the fields that it overlaps, and only from the part that it needs. Associated images
+    are unchanged, and follow.
 
     Parameters
     ----------
@@ -214,18 +215,12 @@ class Stitched(Wrapper):
 
 
 def _groups(inner: ReaderBackend) -> dict[Any, tuple[int, ...]]:
-    """Return the images that are fields of one image each; in a plate by the name of the well."""
+    """Return the images that are fields of one image each; in a plate by the name of the image."""
     numbers = [i for i, image in enumerate(inner.images) if image.role == "image"]
     ome = inner.ome()
     found: dict[Any, list[int]] = {}
     if len(ome.plates) and len(ome.images) == len(inner.images):
-        wells = {
-            sample.image_ref.id: f"{p if p else ''}{_letters(well.row)}{well.column + 1}"
-            for p, plate in enumerate(ome.plates)
-            for well in plate.wells
-            for sample in well.well_samples
-            if sample.image_ref is not None
-        }
+        wells = _wells(ome)
         if all(ome.images[number].id in wells for number in numbers):
             for number in numbers:
                 found.setdefault(wells[ome.images[number].id], []).append(number)
@@ -236,6 +231,30 @@ def _groups(inner: ReaderBackend) -> dict[Any, tuple[int, ...]]:
         key = (scene, image.dtype.str, image.samples, image.levels[0].shape)
         found.setdefault(key, []).append(number)
     return {key: tuple(group) for key, group in found.items()}
+
+
+def _wells(ome: OME) -> dict[str, str]:
+    """Return the name of the stitched image of each field, by the ID of its image.
+
+    It is the name of the well. A well that was taken in several runs (``PlateAcquisition``) has an
+    image for each: their fields lie at the same places.
+    """
+    found = {}
+    for number, plate in enumerate(ome.plates):
+        names = Counter(run.name for run in plate.plate_acquisitions)
+        runs = {
+            ref.id: run.name if run.name and names[run.name] == 1 else f"run {i}"
+            for i, run in enumerate(plate.plate_acquisitions)
+            for ref in run.well_sample_refs
+        }
+        for well in plate.wells:
+            name = f"{number if number else ''}{_letters(well.row)}{well.column + 1}"
+            several = len({runs.get(sample.id) for sample in well.well_samples}) > 1
+            for sample in well.well_samples:
+                if sample.image_ref is not None:
+                    run = runs.get(sample.id) if several else None
+                    found[sample.image_ref.id] = name if run is None else f"{name} {run}"
+    return found
 
 
 def _letters(row: int) -> str:

@@ -204,6 +204,18 @@ def test_processes_pass_their_warnings_on(tmp_path: Path) -> None:
     )
 
 
+def test_lists_are_values_of_set(run: Run, tmp_path: Path) -> None:
+    made = tmp_path / "b.ome.zarr"
+    source = write(tmp_path / "a.ome.tif")
+    done = run("convert", source, made, "--set", "chunks=1,1,1,16,20", "--set", "pyramid=2,4")
+    assert done.code == 0, done.err
+    with BioReader(made) as br:
+        assert [level.sizes["Y"] for level in br.levels] == [20, 10, 5]
+    grid = json.loads((made / "0" / "zarr.json").read_text())["chunk_grid"]
+    assert grid["configuration"]["chunk_shape"] == [1, 1, 1, 16, 20]
+    failed(run("convert", source, tmp_path / "c.ome.zarr", "--set", "chunks=1,x"), "chunks")
+
+
 def test_debug_shows_warnings_as_python_does(tmp_path: Path) -> None:
     done = process("info", tmp_path / "none.lif", "--debug")
     assert "FileMissing" in done.err
