@@ -24,10 +24,12 @@ from bfbridge import BioReader, BioWriter, Limits, imread, imwrite
 from bfbridge.aics import AICSImage
 from bfbridge.analysis import regions as render
 from bfbridge.errors import BfbridgeError
+from bfbridge.files import image_plans
 from bfbridge.files.file_pattern import FilePattern, is_pattern
 from bfbridge.integrations.xarray import BfbridgeBackend
 from bfbridge.patches import ImageStack
 from bfbridge.storage.source import path_or_url
+from bfbridge_ometiff import writer as ometiff
 from tests.support.effort import examples
 from tests.support.memory import distinct
 
@@ -271,6 +273,10 @@ def test_errors_are_ours(
 ) -> None:
     # Enlarged regions may take that many pixels along each side, which is sound and slow.
     monkeypatch.setattr(render, "LONGEST", 2000)
+    # Files may have a million planes, which take a minute.
+    few = Limits(channels=50_000, directories=5_000)
+    monkeypatch.setattr(image_plans, "DEFAULT_LIMITS", few)
+    monkeypatch.setattr(ometiff, "DEFAULT_LIMITS", few)
     name = data.draw(st.sampled_from(sorted(targets)), "target")
     target = targets[name]
     parameter = data.draw(st.sampled_from(target.parameters), "parameter")
