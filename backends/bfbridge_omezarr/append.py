@@ -27,6 +27,7 @@ from bfbridge_omezarr.hierarchy.documents import Documents, Node
 from bfbridge_omezarr.hierarchy.files import JournalTree
 from bfbridge_omezarr.hierarchy.layout import FoundImage, find_images
 from bfbridge_omezarr.hierarchy.zips import open_store
+from bfbridge_omezarr.in_place import InPlaceWriter
 from bfbridge_omezarr.labelling import AddedLabel
 from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
@@ -42,7 +43,7 @@ __all__ = ["Changes", "Extension", "OmeZarrWriter"]
 _AXES = ("t", "c", "z", "y", "x")
 
 
-class Extension(StoreWriter):
+class Extension(InPlaceWriter):
     """A writer of further time points; its image has only these, and its blocks count from 0.
 
     Attributes
@@ -55,8 +56,7 @@ class Extension(StoreWriter):
         self, tree: JournalTree, spec: ImageSpec, ome: OME | None, options: WriteOptions,
         nodes: Sequence[Node], first_t: int, root: Node,
     ) -> None:  # fmt: skip
-        super().__init__(tree, [spec], ome, options, first_t=first_t)
-        self._tree = tree
+        super().__init__(tree, spec, ome, options, first_t=first_t)
         self.first_t = first_t
         self._nodes = nodes
         self._root = root
@@ -94,7 +94,7 @@ class Extension(StoreWriter):
         """
         self._start_finish()
         self._complete()
-        self._drop_copies()
+        self._remove_consolidated(self._root)
         total = self.first_t + self._specs[0].image.levels[0].shape[0]
         if self._ome is not None:
             self._ome.images[0].pixels.size_t = total
@@ -105,18 +105,6 @@ class Extension(StoreWriter):
             document["shape"] = [total, *document["shape"][1:]]
             self._files.write(path, to_json(document))
         self._tree.commit(last=[METADATA_KEY, *documents])
-
-    def _drop_copies(self) -> None:
-        """Remove consolidated metadata, which would contain the old sizes."""
-        self._files.remove(".zmetadata")
-        root = dict(self._root.documents.get("zarr.json", {}))
-        if root.pop("consolidated_metadata", None) is not None:
-            self._files.write("zarr.json", to_json(root))
-
-    def abort(self) -> None:
-        """Discard what was added; does nothing after `finish`."""
-        super().abort()
-        self._tree.discard()
 
     def release(self) -> None:
         """Raise `Unsupported`: one process adds time points."""
@@ -131,14 +119,8 @@ class Extension(StoreWriter):
                     shutil.rmtree(entry, ignore_errors=True)
 
 
-class Changes(StoreWriter):
+class Changes(InPlaceWriter):
     """A writer that changes pixels of a finished store."""
-
-    def __init__(
-        self, tree: JournalTree, spec: ImageSpec, ome: OME | None, options: WriteOptions
-    ) -> None:
-        super().__init__(tree, [spec], ome, options)
-        self._tree = tree
 
     @classmethod
     def begin(cls, path: Path) -> Changes:
@@ -170,11 +152,6 @@ class Changes(StoreWriter):
         """
         self._start_finish()
         self._tree.commit()
-
-    def abort(self) -> None:
-        """Discard all changes; does nothing after `finish`."""
-        super().abort()
-        self._tree.discard()
 
     def release(self) -> None:
         """Raise `Unsupported`: one process makes the changes."""

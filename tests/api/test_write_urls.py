@@ -27,7 +27,7 @@ from bfbridge.errors import (  # noqa: E402
     WriteFailed,
 )
 from bfbridge.runtime.systems import process_namespace  # noqa: E402
-from bfbridge.storage.object_store import Objects, UrlTarget  # noqa: E402
+from bfbridge.storage.remote.object_store import Objects, UrlTarget  # noqa: E402
 from bfbridge.storage.source import as_source  # noqa: E402
 
 SHAPE = (300, 420, 2, 3)
@@ -359,7 +359,7 @@ def test_a_forked_child_writes_nothing(memory: Any, monkeypatch: pytest.MonkeyPa
 
 
 class Died(BaseException):
-    """Stands for a kill: nothing after it is done."""
+    """Takes the place of a kill: nothing is executed after it."""
 
 
 @pytest.mark.parametrize("layout", [{}, {"version": "0.4"}, {"shards": 256}], ids=LAYOUTS)

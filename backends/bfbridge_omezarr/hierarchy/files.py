@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import ReadFailed, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.descriptors import write_all
 from bfbridge.runtime.systems import long_path, replace
-from bfbridge.storage.durable_io import write_all
 from bfbridge.storage.journal import Journal
-from bfbridge.storage.object_store import Objects
+from bfbridge.storage.remote.object_store import Objects
 
 if TYPE_CHECKING:
     from bfbridge.storage.source import Source
