@@ -1,16 +1,23 @@
-"""Make what the pages show from the library itself: pictures and the table of formats.
+"""Make what the pages show from the library itself: pictures, the table of formats, the options.
 
-Called by .ci/docs. Writes docs/images/*.png and docs/formats.md; uses no network.
+Called by .ci/docs. Writes docs/images/*.png, docs/formats.md and docs/command-line-options.md; uses
+no network.
 """
 
 from __future__ import annotations
 
+import io
+import os
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import bfbridge
+from bfbridge.cli.app import app
+from bfbridge.cli.lazy_group import SUMMARIES
 from bfbridge.registry import find
 
 DOCS = Path(__file__).resolve().parent
@@ -157,6 +164,38 @@ def formats() -> None:
     (DOCS / "formats.md").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
+def help_of(*words: str) -> str:
+    """Return the help of a command at 80 columns, with all its options."""
+    shown = io.StringIO()
+    option = "--help-all" if words == ("convert",) else "--help"
+    with redirect_stdout(shown):
+        app([*words, option], prog_name="bfbridge", standalone_mode=False)
+    return shown.getvalue()
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """Yield the words of each command, and of each command inside of a group."""
+    for name in SUMMARIES:
+        yield (name,)
+        inner = help_of(name).partition("\nCommands:\n")[2]
+        for line in inner.splitlines():
+            if line[2:3].strip():
+                yield name, line.split()[0]
+
+
+def options() -> None:
+    """Write docs/command-line-options.md, the help of every command."""
+    os.environ["COLUMNS"] = "80"
+    lines = ["# Options of the commands", "", "What `bfbridge COMMAND --help` prints, and"]
+    lines += ["`bfbridge convert --help-all`.", ""]
+    for words in commands():
+        text = help_of(*words).strip()
+        lines += [f"## bfbridge {' '.join(words)}", "", "```text", text, "```", ""]
+    page = DOCS / "command-line-options.md"
+    page.write_text("\n".join(lines), encoding="utf-8", newline="\n")
+
+
 if __name__ == "__main__":
+    options()
     pictures()
     formats()

@@ -87,7 +87,7 @@ class ConvertOptions(_Checked):
         parse=values.parse_series, more="Also a list of numbers and names.",
     )  # fmt: skip
     source_level: int = _option(
-        0, "Resolution level of the source that is read; 0 is full size.",
+        0, "Resolution level; 0 is full size.",
         "--source-level", panel=SELECTION, metavar="N", kind=int, least=0,
         parse=values.number_from(0),
     )  # fmt: skip
@@ -115,11 +115,11 @@ class ConvertOptions(_Checked):
         "are channel names if C is exchanged.",
     )  # fmt: skip
     stitch: str | None = _option(
-        None, "Fuse the fields of each well, or the tiles of each scene, on their positions; where "
-        "fields overlap: last, mean or max.", "--stitch", panel=SELECTION, metavar="OVERLAP",
+        None, "Fuse the fields of each well or the tiles of each scene; where fields overlap: "
+        "last, mean or max.", "--stitch", panel=SELECTION, metavar="OVERLAP",
         parse=values.parse_stitch,
-        more="True is the same as \"last\". Without a plate or scenes, all images of the same "
-        "size and type are fields of one image.",
+        more="They are placed at their stage positions. True is the same as \"last\". Without a "
+        "plate or scenes, all images of the same size and type are fields of one image.",
     )  # fmt: skip
     position_unit: str | None = _option(
         None, "Unit of stage positions whose unit the file does not know (reference frame): um.",
@@ -145,12 +145,12 @@ class ConvertOptions(_Checked):
         "--merge-channels", "--rgb", panel=SELECTION, kind=bool, parse=values.switch,
     )  # fmt: skip
     project: tuple[str, str] | None = _option(
-        None, "Project along an axis: max, min or mean; then z, c or t.", "--project",
+        None, "Project along an axis: max, min or mean; z, c or t.", "--project",
         panel=SELECTION, metavar="METHOD AXIS", kind=tuple[str, str] | None,
         parse=values.parse_project, more='A pair such as ("max", "z").',
     )  # fmt: skip
     split: tuple[str, ...] = _option(
-        tuple, "Write a file for each position: some of series,c,t,z with commas.",
+        tuple, "Write a file for each position: some of series,c,t,z.",
         "--split", panel=SELECTION, metavar="AXES", parse=values.parse_split,
         more="The files are named ``<base>[_c0][_t0][_z0][_s0]<suffix>``; axes of length 1 are "
         "omitted from the name.",
@@ -186,7 +186,7 @@ class ConvertOptions(_Checked):
         more="A text, or a list with one for each image.",
     )  # fmt: skip
     channel_names: tuple[str, ...] | None = _option(
-        None, "Names of the channels: DAPI,GFP; or once for each channel.", "--channel-name",
+        None, "Channel names: DAPI,GFP; or once for each channel.", "--channel-name",
         panel=PIXELS, metavar="NAMES", kind=list[str] | None, parse=values.parse_channel_names,
         more="A list with one for each channel that is converted.",
     )  # fmt: skip
@@ -272,8 +272,9 @@ class ConvertOptions(_Checked):
         parse=values.number_from(1), affects_file=False,
     )  # fmt: skip
     memory: int | None = _option(
-        None, "Memory for pixels, in bytes or as 512M, 2G; default: 128M for each thread.",
+        None, "Memory for pixels: 512M, 2G; default: 128M for each thread.",
         "--memory", panel=RUN, metavar="SIZE", parse=values.parse_size, affects_file=False,
+        more="A number is in bytes.",
     )  # fmt: skip
     durable: bool = _option(
         False, "Return only when the new files are safe from a power failure.",
@@ -434,7 +435,7 @@ class RunOptions(_Checked):
         parse=values.switch,
     )  # fmt: skip
     resume: bool = _option(
-        False, "Continue an earlier run: keep files that are complete and unchanged.",
+        False, "Continue an earlier run: keep complete, unchanged files.",
         "--resume", panel=RUN, kind=bool, parse=values.switch,
         more="The reports in the target folder say which files these are; those of ``part`` are "
         "included.",

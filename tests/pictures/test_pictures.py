@@ -269,7 +269,10 @@ class TestJpeg:
 
     def test_twelve_bits(self) -> None:
         pixels = np.kron(values((5, 7), 4096, np.uint16), np.ones((8, 8), np.uint16))
-        data = imagecodecs.jpeg8_encode(pixels, level=98, bitspersample=12)
+        try:
+            data = imagecodecs.jpeg8_encode(pixels, level=98, bitspersample=12)
+        except ValueError:
+            pytest.skip("this version of imagecodecs writes no JPEG of 12 bits")
         found = read(data, "x.jpg")
         assert found.dtype == np.uint16
         assert np.abs(found[0, ..., 0].astype(int) - pixels).max() < 300
@@ -277,8 +280,8 @@ class TestJpeg:
     def test_exif_is_told_and_not_applied(self) -> None:
         tags = Image.Exif()
         tags[0x112], tags[0x10F] = 6, "Maker"
-        tags.get_ifd(0x8769)[0x9003] = "2021:02:03 04:05:06"
-        tags.get_ifd(0x8769)[0x829A] = 1.5
+        # pillow 10 writes a directory only if it was set.
+        tags[0x8769] = {0x9003: "2021:02:03 04:05:06", 0x829A: 1.5}
         data = self.encoded("RGB", exif=tags.tobytes())
         assert read(data, "x.jpg").shape == (1, 45, 67, 3)
         with BioReader(data, name="x.jpg") as br:

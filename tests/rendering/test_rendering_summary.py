@@ -9,6 +9,7 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import pytest
@@ -108,9 +109,15 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
     path = write_ome_tiff(
         folder / "<script>alert(2)<.ome.tif",
         distinct((1, 1, 1, 16, 16)),
-        metadata={"Name": HOSTILE.replace("\x1b", ""), "Channel": {"Name": ["<i>'\""]}},
+        metadata={"Name": "NAME", "Channel": {"Name": ["CHANNEL"]}},
         software="<script>alert(3)</script>",
     )
+    # tifffile before 2026 does not escape quotation marks.
+    xml = tifffile.tiffcomment(path)
+    for placeholder, name in (("NAME", HOSTILE.replace("\x1b", "")), ("CHANNEL", "<i>'\"")):
+        assert f'"{placeholder}"' in xml
+        xml = xml.replace(f'"{placeholder}"', quoteattr(name))
+    tifffile.tiffcomment(path, xml.encode())
     with BioReader(path) as br:
         html = br._repr_html_()
     allowed = {"div", "img", "table", "tbody", "tr", "th", "td", "details", "summary"}

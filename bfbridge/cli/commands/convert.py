@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bfbridge.cli.options import conversion_extra as extra
-from bfbridge.cli.options.conversion import chosen_options, with_options
-from bfbridge.cli.options.help import GroupedHelp, new_app
+from bfbridge.cli.options.conversion import ConvertHelp, chosen_options, with_options
+from bfbridge.cli.options.help import HelpAll, new_app
 from bfbridge.cli.options.values import pairs
 from bfbridge.cli.terminal.text import printable_json, say, silenced
 from bfbridge.errors import BadArgument, BatchFailed
@@ -29,7 +29,7 @@ app = new_app()
 STATUSES = ("done", "kept", "failed")
 
 
-@app.command(cls=GroupedHelp)
+@app.command(cls=ConvertHelp)
 @with_options
 def convert(
     paths: extra.Paths,
@@ -44,12 +44,14 @@ def convert(
     dry_run: extra.DryRun = False,
     as_json: extra.AsJson = False,
     quiet: extra.Quiet = False,
+    help_all: HelpAll = False,
     **options: Any,
 ) -> None:
     """Convert images to OME-TIFF, OME-Zarr and other formats.
 
     A folder or several sources are a batch, which writes a report.
     """
+    del help_all
     if len(paths) < (2 if options["table"] is None else 1):
         raise typer.BadParameter("give one or more sources, and the new file or folder.")
     options |= {"tile": _side(options["tile"], tile_height, tile_width), **pairs(set_, lists=True)}

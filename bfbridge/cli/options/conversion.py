@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bfbridge.cli.options.help import GroupedHelp
 from bfbridge.cli.options.values import pairs
 from bfbridge.convert.options import (
     PANELS,
@@ -23,7 +24,24 @@ from bfbridge.convert.options import (
     option_of,
 )
 
-__all__ = ["chosen_options", "with_options"]
+__all__ = ["ConvertHelp", "chosen_options", "with_options"]
+
+
+class ConvertHelp(GroupedHelp):
+    """The help of the command: options that few conversions need are only named."""
+
+    brief = frozenset({
+        "--group",
+        "--factors", "--downsample-z", "--smallest", "--report", "--level", "--shards",
+        "--ngff-version", "--hcs", "--drop-axes", "--resolutions",
+        "--swap", "--flip-stage", "--autostitch", "--split-rgb", "--merge-channels",
+        "--position-unit", "--time-step", "--name", "--channel-color", "--fill-value",
+        "--original-metadata", "--strict-metadata",
+        "--compare-metadata", "--checksum", "--durable", "--dask", "--json",
+        "--target-storage-option",
+        "--recompress", "--target-backend", "--tile-width", "--tile-height", "--chunk-depth",
+        "--wipp", "--set", "--option",
+    })  # fmt: skip
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -48,7 +66,8 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _panel_number(parameter: inspect.Parameter) -> int:
-    return PANELS.index(parameter.annotation.__metadata__[0].rich_help_panel)
+    panel = parameter.annotation.__metadata__[0].rich_help_panel
+    return PANELS.index(panel) if panel else len(PANELS)
 
 
 def _declared() -> Iterator[tuple[str, Any, Option]]:

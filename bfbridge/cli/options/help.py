@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+import textwrap
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-__all__ = ["GroupedHelp", "aliases", "format_options", "new_app"]
+__all__ = ["GroupedHelp", "HelpAll", "aliases", "format_options", "new_app"]
 
 ARGUMENTS = "Arguments"
 OPTIONS = "Options"
+# In `Context.meta`: whether all options are described.
+_ALL = f"{__name__}.all"
 # Typer adds the range of a number; the error for a number outside of it states it too.
 _RANGE = re.compile(r"  \[x[<>]=\d+\]$|; x[<>]=\d+(?=\]$)")
 
@@ -33,7 +36,15 @@ class GroupedHelp(TyperCommand):
     """A command whose help has a heading for each group of options.
 
     Aliases and the type of flags are left out.
+
+    Attributes
+    ----------
+    brief
+        Long names of the options that ``--help`` lists without their description. A command that
+        has such options also has `HelpAll`.
     """
+
+    brief: Collection[str] = ()
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return what follows the name of the command in its usage line."""
@@ -42,26 +53,65 @@ class GroupedHelp(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and options."""
-        format_options(self.get_params(ctx), ctx, formatter)
+        brief = () if ctx.meta.get(_ALL) else self.brief
+        format_options(self.get_params(ctx), ctx, formatter, brief)
 
 
-def format_options(params: Sequence[Any], ctx: Any, formatter: Any) -> None:
-    """Write arguments and options under their headings, in the order of their declaration."""
-    groups: dict[str, list[tuple[str, str]]] = {}
+def _show_all(ctx: typer.Context, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        ctx.meta[_ALL] = True
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all", is_eager=True, callback=_show_all,
+        help="Show this message with the descriptions of all options.",
+    ),
+]  # fmt: skip
+
+
+def format_options(
+    params: Sequence[Any], ctx: Any, formatter: Any, brief: Collection[str] = ()
+) -> None:
+    """Write arguments and options under their headings, in the order of their declaration.
+
+    Options whose long name is in `brief` are listed by name below the others of their heading.
+    """
+    groups: dict[str, tuple[list[tuple[str, str]], list[str]]] = {}
     for param in params:
         record = _record(param, ctx)
         if record is not None:
             is_argument = param.param_type_name == "argument"
             heading = getattr(param, "rich_help_panel", None)
             heading = heading or (ARGUMENTS if is_argument else OPTIONS)
-            groups.setdefault(heading, []).append(record)
+            described, named = groups.setdefault(heading, ([], []))
+            if not is_argument and _main_names(param)[-1] in brief:
+                named.append("/".join([_main_names(param)[-1], *param.secondary_opts]))
+            else:
+                described.append(record)
     # The general options, --help among them, are last.
     general = groups.pop(OPTIONS, None)
     if general is not None:
         groups[OPTIONS] = general
-    for heading, records in groups.items():
+    for heading, (described, named) in groups.items():
         with formatter.section(heading):
-            formatter.write_dl(records)
+            if described:
+                formatter.write_dl(described)
+            _write_names(named, formatter)
+
+
+def _write_names(names: Sequence[str], formatter: Any) -> None:
+    """Write names of options on lines of the formatter's width."""
+    if names:
+        indent = " " * formatter.current_indent
+        text = textwrap.fill(
+            f"Also: {', '.join(names)}", formatter.width, break_on_hyphens=False,
+            initial_indent=indent, subsequent_indent=indent + " " * len("Also: "),
+        )  # fmt: skip
+        formatter.write(text + "\n")
 
 
 def _record(param: Any, ctx: Any) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from bfbridge.cli.terminal import pace, progress
+from bfbridge.cli.terminal.bars import show_bars
 from bfbridge.cli.terminal.pace import Pace, duration
 from bfbridge.cli.terminal.stopping import Stopper
 from bfbridge.convert.reports.record import FileRecord
@@ -105,6 +107,46 @@ def test_lines_of_a_batch(
         "[3/4] FAILED: in/b.tif: is damaged.",
         "c.tif: 50 %, 0 MB/s, 40 s left",
     ]
+
+
+@pytest.mark.parametrize(("columns", "searched"), [(100, "opening files"), (40, "opening")])
+def test_bars_of_a_batch(
+    columns: int, searched: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich draws as on a terminal
+    stopper = Stopper()
+    states = []
+
+    def drawn() -> list[str]:
+        watcher._bars.refresh()
+        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+        states.append(plain)
+        return [" ".join(line.split()) for line in re.split(r"[\r\n]+", plain) if line.strip()]
+
+    with show_bars(stopper) as watcher:
+        watcher.looked(0, 0)
+        watcher.looked(3, 9)
+        assert re.fullmatch(rf"{searched} [━╸╺ ]+ 3/9", drawn()[-1])
+        watcher.begin(2)
+        watcher.sized([92 << 20] * 2)
+        watcher.started(0, "a.tif")
+        watcher.started(1, "b" * 200 + ".tif")
+        watcher.moved(0, 1, 4)
+        watcher.moved(7, 1, 4)  # no bar: it has ended
+        lines = drawn()[-3:]
+        assert re.fullmatch(r"all files [━╸╺ ]+ 0/2", lines[0])
+        assert re.match(r"a\.tif [━╸╺ ]+ 25 %", lines[1])
+        assert re.match(r"b+…b+\.tif ", lines[2])
+        error = "in/a.tif: is damaged."
+        watcher.ended(0, FileRecord("in/a.tif", "a.ome.tif", error=error))
+        lines = drawn()
+        assert "FAILED: in/a.tif: is damaged." in lines
+        assert re.fullmatch(r"all files [━╸╺ ]+ 1/2", lines[-2])
+        stopper(signal.SIGINT, None)
+        with pytest.raises(KeyboardInterrupt):
+            watcher.moved(1, 1, 4)
+    assert all(len(line) < columns for state in states for line in re.split(r"[\r\n]+", state))
 
 
 def on_a_terminal(columns: int, *arguments: Any) -> tuple[str, str, int]:
