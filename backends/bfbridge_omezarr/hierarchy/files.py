@@ -319,6 +319,13 @@ class ObjectTree(KeyTree):
     def remove(self, key: str) -> None:
         self._objects.remove([key])
 
+    def remove_from(self, folder: str, first: int) -> None:
+        """Remove the folders of a folder whose names are numbers, from `first` on."""
+        for child in self._objects.children(folder):
+            name = child.rsplit("/", 1)[-1]
+            if name.isascii() and name.isdigit() and int(name) >= first:
+                self._objects.remove(self._objects.keys(child))
+
     def names(self, folder: str) -> list[str]:
         return self._objects.keys(folder)
 
