@@ -29,7 +29,7 @@ from typing import Any
 LATENCY = 0.020
 RATE = 50e6
 SIDE = 1024
-FILES_EACH = 12
+FILES_EACH = 8
 SCHEDULER_SECONDS = 1e-3
 """Time of the scheduler for a task: about 1 ms (Dask's documentation, "Managing Computation")."""
 
@@ -98,7 +98,17 @@ def measure(workers: list[int]) -> list[dict[str, float]]:
     import numpy as np
     from distributed import Client, LocalCluster
 
-    from bfbridge import convert, imwrite
+    from bfbridge import imwrite
+    from bfbridge.convert import Watcher, convert
+
+    class Search(Watcher):
+        """Takes the time when all sources are known."""
+
+        ended = 0.0
+
+        def begin(self, count: int) -> None:
+            del count
+            self.ended = time.perf_counter()
 
     folder = Path(tempfile.mkdtemp(prefix="bfbridge-scaling-"))
     pixels = np.random.default_rng(0).poisson(100, (2, SIDE, SIDE)).astype(np.uint16)
@@ -125,14 +135,17 @@ def measure(workers: list[int]) -> list[dict[str, float]]:
                 client.run(_slow)
                 before = sum(client.run(_cpu).values())
                 own, machine = _cpu(), _machine_cpu()
+                search = Search()
                 begun = time.perf_counter()
-                done = convert(inside, folder / f"out{count}", checksum=False, **options)
+                done = convert(
+                    inside, folder / f"out{count}", checksum=False, watcher=search, **options
+                )
                 seconds = time.perf_counter() - begun
                 own, machine = _cpu() - own, _machine_cpu() - machine
                 cpu = sum(client.run(_cpu).values()) - before
             runs.append(
                 {"workers": count, "files": count * FILES_EACH, "seconds": seconds, "cpu": cpu,
-                 "client": own, "machine": machine,
+                 "client": own, "machine": machine, "search": search.ended - begun,
                  "megabytes": done.pixel_bytes / 1e6}
             )  # fmt: skip
             shutil.rmtree(inside)
@@ -154,8 +167,8 @@ def table(runs: list[dict[str, float]]) -> str:
     model, cpus = model_of(runs), os.cpu_count() or 1
     base = runs[0]["files"] / runs[0]["seconds"]
     columns = (
-        "workers", "files/s", "of linear", "CPUs: workers", "client and scheduler", "whole machine",
-        "model, files/s",
+        "workers", "files/s", "of linear", "search, s of all", "CPUs: workers",
+        "client and scheduler", "whole machine", "model, files/s",
     )  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for run in runs:
@@ -164,6 +177,7 @@ def table(runs: list[dict[str, float]]) -> str:
         share = rate / base / run["workers"]
         lines.append(
             f"| {run['workers']:.0f} | {rate:.1f} | {share:.2f} | "
+            f"{run['search']:.1f} of {run['seconds']:.1f} | "
             f"{run['cpu'] / run['seconds']:.2f} | {run['client'] / run['seconds']:.2f} | "
             f"{run['machine'] / run['seconds']:.2f} of {cpus} | {guess:.1f} |"
         )

@@ -7,7 +7,7 @@ active, an object called ``.bfbridge-partial`` marks the store as taken.
 
 Time points are added to a finished store in the same order: their chunks are beyond the end of the
 arrays and thus invisible, until the documents with the new sizes replace the old ones, each by a
-single request. ``.bfbridge-append`` marks the store meanwhile.
+single request. ``.bfbridge-journal/append.json`` marks the store meanwhile.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from bfbridge.errors import (
 from bfbridge.runtime import forking
 from bfbridge.runtime.systems import process_is_gone, process_namespace
 from bfbridge.storage.durable_io import ZARR_MARKS, foreign_key
+from bfbridge.storage.journal import FOLDER
 from bfbridge.storage.ownership import OwnedTarget
 from bfbridge.storage.retries import retried
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["ExtendedTarget", "Objects", "UrlTarget"]
 
 MARK = ".bfbridge-partial"
-EXTENDED = ".bfbridge-append"
+EXTENDED = f"{FOLDER}/append.json"
 SHARED = ".bfbridge-shared/"
 
 
@@ -339,9 +340,12 @@ class ExtendedTarget(OwnedTarget):
         self.folder = Path(tempfile.gettempdir())
         self._objects = Objects(source)
         self._over = False
-        if self._objects.get(MARK) is not None:
+        if self._objects.get(MARK) is not None and not _is_left_behind(self._objects, MARK):
             raise _busy_writing(self.path)
-        if self._objects.get(EXTENDED) is not None and _is_left_behind(self._objects, EXTENDED):
+        if self._objects.get(EXTENDED) is not None:
+            # Not all servers can check this in the same step as the write below.
+            if not _is_left_behind(self._objects, EXTENDED):
+                raise _busy_extending(self.path)
             self._objects.remove([EXTENDED])
         try:
             _mark(self._objects, EXTENDED)

@@ -306,7 +306,7 @@ def test_pixels_of_stores_at_urls_are_not_changed(memory: Any) -> None:
     with pytest.raises(Unsupported, match=r"cannot be changed.*T above 1 adds time points"):
         BioWriter(URL, append=True)
     with BioWriter(URL, append=True, T=2) as bw:
-        with pytest.raises(TargetBusy, match=r"remove the object \.bfbridge-append"):
+        with pytest.raises(TargetBusy, match=r"remove the object \.bfbridge-journal/append\.json"):
             BioWriter(URL, append=True, T=2)
         with pytest.raises(TargetBusy, match="adding time points"):
             writer(overwrite=True)
