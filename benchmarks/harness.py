@@ -21,6 +21,9 @@ import numpy as np
 
 __all__ = ["cold", "interleave", "peak_mb", "table"]
 
+# Installed peers have stored bytecode; without it, cold starts of this checkout compile it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def interleave(
     contenders: Mapping[str, Callable[[], object]], repeats: int = 5, memory: int = 0

@@ -38,7 +38,8 @@ class Limits:
         Maximum number of images (series) of one file. A plate of 1536 wells with 25 fields has
         38,400.
     channels
-        Maximum number of channels of all images of one file together.
+        Maximum number of channels of all images of one file together. One image may have a fifth
+        of them.
     planes
         Maximum number of planes (Z x channels x T) of all images of one file together.
     levels
@@ -72,6 +73,11 @@ class Limits:
     chunk_ratio: int = 20_000
     unpacked_bytes: int = 16 * 1024 * MIB
     idle_seconds: float = 600.0
+
+    @property
+    def image_channels(self) -> int:
+        """Maximum number of channels of one image: each channel is a record with metadata."""
+        return self.channels // 5
 
     def __post_init__(self) -> None:
         """Check the numbers.

@@ -348,7 +348,9 @@ def open_reader(
     # A store by URL first: servers answer requests for a folder in different ways, or not at all.
     store = source.url is not None and is_zarr(source, b"")
     head = b"" if store else _head_of(source)
-    wanted = backend or ("geo" if "projection" in options.backend_options else None)
+    wanted = backend
+    if wanted is None and "projection" in options.backend_options:
+        wanted = "geo"
     if wanted is not None:
         return _open_named(source, options, find(wanted, lambda entry: entry.claims(source, head)))
     reasons: list[str] = []

@@ -18,6 +18,7 @@ import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
+from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.runtime import forking
 from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.runtime.writer_options import refuse_unknown, split_compression
@@ -147,6 +148,7 @@ class OmeTiffWriter(WriterBackend):
             encoding_for(spec.image.dtype, spec.image.samples, settings)
         if ome is None:
             raise BadArgument(f"{target.name}: an OME-TIFF needs OME metadata, and none was given.")
+        _check_planes(target.name, images)
         xml = finished_xml(ome, images)
         orders = [image.pixels.dimension_order.value for image in ome.images]
         return cls(target, tuple(images), xml, orders, settings)
@@ -397,3 +399,18 @@ class OmeTiffWriter(WriterBackend):
             self._close()
             with contextlib.suppress(OSError):
                 self._target.unlink()
+
+
+def _check_planes(name: str, images: Sequence[ImageSpec]) -> None:
+    """Raise `BadArgument` if readers would refuse the number of planes by default."""
+    planes = 0
+    for spec in images:
+        t, c, z, _, _ = spec.image.levels[0].shape
+        planes += t * (c // spec.image.samples) * z
+    most = DEFAULT_LIMITS.directories
+    if planes > most:
+        raise BadArgument(
+            f"{name}: {planes:,} planes (Z x C x T) are more than an OME-TIFF should have: readers "
+            f"visit one directory for each plane, and the maximum is {most:,}. Check "
+            "the order of the sizes, shape=(Y, X, Z, C, T), or write OME-Zarr."
+        )

@@ -48,8 +48,6 @@ __all__ = ["METADATA_KEY", "OmeZarrReader"]
 log = logging.getLogger("bfbridge.omezarr")
 
 _BATCH: Final = 256
-# One image may have this fraction (1/n) of the channels that all images may have.
-_ONE_IMAGE: Final = 5
 # Pixels of neighbouring chunks that one thread reads at a time, in bytes.
 _UNIT: Final = 1 << 20
 METADATA_KEY: Final = "OME/METADATA.ome.xml"
@@ -428,7 +426,7 @@ class OmeZarrReader(ReaderBackend):
         levels = tuple(plane.level for plane in planes)
         places = map_axes(axes, first.shape, where)
         # Each channel is a record, so a size in a header must not create millions of them.
-        most = self._limits.channels // _ONE_IMAGE
+        most = self._limits.image_channels
         check(levels[0].shape[1], most, "number of channels of one image", where)
         described = self._xml_image(number, levels[0].shape)
         image = Image(

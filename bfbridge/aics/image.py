@@ -479,7 +479,7 @@ class AICSImage(Described):
         names = [channel.name for channel in view.channels]
         if len(names) != count:
             names = [None] * count
-        folded = folded_axes(view, self._unfold) if self._unfold else {}
+        folded = folded_axes(view, self._unfold)
         if "C" in folded:
             names = folded["C"].parent_values(names)
         return [name or f"Channel:{scene}:{i}" for i, name in enumerate(names)]

@@ -85,7 +85,8 @@ def axes_given(image: Any, dim_order: Any) -> list[str | None]:
         labelled = len(text) == np.ndim(array) and set(text) <= set("TCZYXS")
         count = np.ndim(array)
         default = "TCZYXS" if count == 6 else "TCZYX"[-count:]
-        found.append(str(order).upper() if order else text if labelled and text else default)
+        chosen = "" if order is None else str(order).upper()
+        found.append(chosen or (text if labelled and text else default))
     return found
 
 

@@ -230,7 +230,7 @@ def asarray(view: ImageView, axes: str, unfold: bool | str = False) -> Array:
 def lazy_image(view: ImageView, order: str, unfold: bool | str) -> LazyImage | UnfoldedImage:
     """Return an array-like object for a view, with folded axes unfolded on request."""
     lazy = LazyImage(view, order)
-    folded = folded_axes(view, unfold) if unfold else {}
+    folded = folded_axes(view, unfold)
     return UnfoldedImage(lazy, order, folded) if folded else lazy
 
 

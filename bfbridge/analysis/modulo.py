@@ -59,14 +59,17 @@ def folded_axes(view: ImageView, way: bool | str) -> dict[str, FoldedAxis]:
     view
         The image.
     way
-        True for the order that the file has; "fastest" or "slowest" if the caller knows it.
+        True for the order that the file has; "fastest" or "slowest" if the caller knows it; False
+        for no axes.
 
     Raises
     ------
     BadArgument
         A description does not fit the image, or the order is not known.
     """
-    if way not in _WAYS:
+    if way is False:
+        return {}
+    if not isinstance(way, (bool, str)) or way not in _WAYS:
         raise BadArgument(f"unfold={way!r}: give True, 'fastest', 'slowest' or False.")
     found: dict[str, FoldedAxis] = {}
     for parent, modulo in view.modulo.items():

@@ -66,7 +66,7 @@ class Plain(Pixels):
         sizes = arrays.axis_sizes(view, self.order)
         self.shape = tuple(sizes[axis] for axis in self.order)
         self.unfolded: UnfoldedImage | None = None
-        lazy = arrays.lazy_image(view, self.order, unfold) if unfold else None
+        lazy = arrays.lazy_image(view, self.order, unfold)
         if isinstance(lazy, UnfoldedImage):
             self.unfolded, self.order, self.shape = lazy, lazy.letters, lazy.shape
 

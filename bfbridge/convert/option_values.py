@@ -105,7 +105,10 @@ def parse_pixel_size(value: Any, name: str) -> tuple[Quantity | None, ...]:
         raise BadArgument(
             f"{name}={value!r}: give sizes along X, Y and Z, such as 0.325,0.325,1um."
         )
-    pairs = [None if part in (None, "") else _split_quantity(part, name) for part in parts]
+    empty = [part is None or (isinstance(part, str) and not part) for part in parts]
+    pairs = [
+        None if no else _split_quantity(part, name) for part, no in zip(parts, empty, strict=True)
+    ]
     last = pairs[-1][1] if is_text and pairs[-1] is not None else None
     sizes = [
         None if pair is None else Quantity(pair[0], parse_length(pair[1] or last or "µm", name))
@@ -226,12 +229,11 @@ def parse_flip(value: Any, name: str) -> str:
 def parse_stitch(value: Any, name: str) -> str | None:
     """Return how overlaps are made; True is "last", False is None."""
     from bfbridge.files.rearranged import OVERLAPS
+    from bfbridge.runtime.arguments import one_of
 
     if isinstance(value, bool):
         return "last" if value else None
-    if value not in OVERLAPS:
-        raise BadArgument(f"{name}={value!r}: use one of {', '.join(OVERLAPS)}.")
-    return str(value)
+    return one_of(value, name, OVERLAPS)
 
 
 def parse_project(value: Any, name: str) -> tuple[str, str]:
@@ -433,7 +435,7 @@ def parse_part(value: Any, name: str = "part") -> tuple[int, int]:
     BadArgument
         Not two numbers, a part that does not exist, or this is no task of an array.
     """
-    if value == "slurm":
+    if isinstance(value, str) and value == "slurm":
         return _slurm_part(name)
     try:
         number, count = (int(n) for n in (value.split("/") if isinstance(value, str) else value))

@@ -367,7 +367,11 @@ class ConvertOptions(_Checked):
         used["reader_options"] = {
             name: value for name, value in self.reader_options.items() if name != "storage_options"
         }
-        text = json.dumps(used, sort_keys=True, default=_plain)
+        try:
+            text = json.dumps(used, sort_keys=True, default=_plain)
+        except TypeError:
+            # A dictionary with keys that are not texts is no valid value: planning reports it.
+            text = repr(used)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def describe(self) -> dict[str, Any]:

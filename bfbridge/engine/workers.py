@@ -162,7 +162,8 @@ def run(jobs: Iterable[Callable[[], object]], workers: int) -> None:
             try:
                 # At interpreter exit no thread can be started: this thread does all the work.
                 with suppress(RuntimeError):
-                    helpers.extend(shared_pool().submit(shared.work) for _ in range(workers - 1))
+                    count = min(workers, MAX_THREADS) - 1
+                    helpers.extend(shared_pool().submit(shared.work) for _ in range(count))
                 # As `_SharedJobs.work`, but with one frame less between a read and its codec.
                 for job in shared:
                     try:

@@ -85,7 +85,9 @@ class ArrayImage:
         array, labels = unwrapped(value, "array")
         if not is_dask(array):
             array = np.asarray(array)
-        letters = axes or labels or (f"{ORDER}S" if array.ndim == 6 else ORDER[-array.ndim :])
+        letters = axes
+        if axes is None or (isinstance(axes, str) and not axes):
+            letters = labels or (f"{ORDER}S" if array.ndim == 6 else ORDER[-array.ndim :])
         if (
             not isinstance(letters, str)
             or len(letters) != array.ndim

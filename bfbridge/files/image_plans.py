@@ -17,6 +17,7 @@ from bfbridge.engine.casting import checked_number
 from bfbridge.engine.pyramid import LevelPlan, level_plan
 from bfbridge.engine.selection import USER_AXES
 from bfbridge.errors import BadArgument, BadDtype, Unsupported
+from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ome import metadata, roles
 
 if TYPE_CHECKING:
@@ -225,8 +226,8 @@ class ImagePlans:
         Raises
         ------
         BadArgument
-            The size of an image is not set, there are more names than channels, or the number of
-            images has changed.
+            The size of an image is not set, there are more names than channels, an image has more
+            channels than readers accept, or the number of images has changed.
         """
         if len(self.ome.images) != len(self._dtypes):
             raise BadArgument(
@@ -235,6 +236,7 @@ class ImagePlans:
                 "BioWriter(metadata=...)."
             )
         self.refuse_unsized()
+        self._check_channels()
         for index, count in self._named.items():
             channels = len(metadata.channel_names(self.pixels(index)))
             if count > channels:
@@ -249,6 +251,17 @@ class ImagePlans:
         metadata.settle(self.ome)
         # Roles refer to images by ID, and the IDs were renumbered.
         roles.write_roles(self.ome, self._roles)
+
+    def _check_channels(self) -> None:
+        """Raise `BadArgument` if an image has more channels than readers accept by default."""
+        most = DEFAULT_LIMITS.image_channels
+        for index, image in enumerate(self.ome.images):
+            if image.pixels.size_c > most:
+                raise BadArgument(
+                    f"{self._name}: image {index} has {image.pixels.size_c:,} channels (C); the "
+                    f"maximum is {most:,}, because metadata are stored for each channel. Check the "
+                    "order of the sizes: shape=(Y, X, Z, C, T)."
+                )
 
     def record(self, index: int, levels: tuple[Level, ...]) -> Image:
         """Describe an image for a backend, after `settle`."""

@@ -195,6 +195,16 @@ def test_what_shows_at_the_first_write(path: Path, options: dict[str, Any], word
     assert list(path.parent.iterdir()) == []
 
 
+def test_channels_above_what_readers_accept(path: Path) -> None:
+    # Metadata of each channel take about 3 kB: millions of them would fill the memory.
+    bw = BioWriter(path, X=7, Y=4, C=11_338_640, dtype="uint8")
+    words = r"image 0 has 11,338,640 channels \(C\); the maximum is 100,000.*shape=\(Y, X, Z"
+    with pytest.raises(BadArgument, match=words):
+        bw[:1] = 5
+    bw.abort()
+    assert list(path.parent.iterdir()) == []
+
+
 def test_it_tells_what_it_is(path: Path) -> None:
     bw = BioWriter(path, X=70, Y=45)
     assert repr(bw) == f"<BioWriter {str(path)!r} image 0: Y=45, X=70, Z=1, C=1, T=1, uint8>"

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,12 @@ def test_run_does_every_job_and_raises_the_first_error() -> None:
     with pytest.raises(ValueError, match="job 3"):
         run((lambda n=n: job(n) for n in range(1000)), 4)
     assert len(started) < 100
+
+
+def test_more_workers_than_threads_are_harmless() -> None:
+    done: list[int] = []
+    run((partial(done.append, number) for number in range(100)), 2**70)
+    assert sorted(done) == list(range(100))
 
 
 def test_run_raises_what_making_the_jobs_raises() -> None:

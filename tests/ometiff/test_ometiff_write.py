@@ -15,6 +15,7 @@ import pytest
 import tifffile
 from ome_types import OME, model, validate_xml
 
+from bfbridge import BioWriter
 from bfbridge.backend import Image, ImageSpec, Level, PixelSize, Quantity, Shape5
 from bfbridge.errors import (
     BadArgument,
@@ -584,3 +585,12 @@ def test_without_pread_and_pwrite(tmp_path, monkeypatch):
         writer.finish()
         np.testing.assert_array_equal(read_ours(path), array)
     np.testing.assert_array_equal(read_ours(path), array)
+
+
+def test_planes_above_what_readers_accept(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    bw = BioWriter(path, shape=(4, 5, 1001, 10, 100), dtype="uint8")
+    with pytest.raises(BadArgument, match=r"1,001,000 planes .* maximum is 1,000,000.*OME-Zarr"):
+        bw[:1] = 5
+    bw.abort()
+    assert list(tmp_path.iterdir()) == []

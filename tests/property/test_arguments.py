@@ -24,10 +24,12 @@ from bfbridge import BioReader, BioWriter, Limits, imread, imwrite
 from bfbridge.aics import AICSImage
 from bfbridge.analysis import regions as render
 from bfbridge.errors import BfbridgeError
+from bfbridge.files import image_plans
 from bfbridge.files.file_pattern import FilePattern, is_pattern
 from bfbridge.integrations.xarray import BfbridgeBackend
 from bfbridge.patches import ImageStack
 from bfbridge.storage.source import path_or_url
+from bfbridge_ometiff import writer as ometiff
 from tests.support.effort import examples
 from tests.support.memory import distinct
 
@@ -261,6 +263,15 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
     stack.close()
 
 
+def _limit_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Enlarged regions may take that many pixels along each side, which is sound and slow.
+    monkeypatch.setattr(render, "LONGEST", 2000)
+    # Files may have a million planes, which take a minute.
+    few = Limits(channels=50_000, directories=5_000)
+    monkeypatch.setattr(image_plans, "DEFAULT_LIMITS", few)
+    monkeypatch.setattr(ometiff, "DEFAULT_LIMITS", few)
+
+
 @pytest.mark.filterwarnings("ignore")  # numpy's, of dtypes by old names
 @settings(
     max_examples=examples(700), deadline=None, suppress_health_check=list(HealthCheck),
@@ -269,14 +280,11 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
 def test_errors_are_ours(
     targets: dict[str, Target], data: st.DataObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Enlarged regions may take that many pixels along each side, which is sound and slow.
-    monkeypatch.setattr(render, "LONGEST", 2000)
+    _limit_sizes(monkeypatch)
     name = data.draw(st.sampled_from(sorted(targets)), "target")
     target = targets[name]
     parameter = data.draw(st.sampled_from(target.parameters), "parameter")
     value = data.draw(VALUES, "value")
-    if parameter == "max_workers" and isinstance(value, int):
-        value = min(value, 8)
     try:
         target.call(**{**target.valid, parameter: value})
     except BfbridgeError as error:
@@ -284,6 +292,26 @@ def test_errors_are_ours(
     else:
         told = "it worked"
     assert told, "an error without a message"
+
+
+@pytest.mark.slow(ci=True)
+@pytest.mark.filterwarnings("ignore")
+def test_objects_that_are_neither_true_nor_equal(
+    targets: dict[str, Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `if value` and `value in choices` fail with such arrays, and huge numbers exhaust memory.
+    _limit_sizes(monkeypatch)
+    failures = []
+    for name, target in targets.items():
+        for parameter in target.parameters:
+            for value in (np.zeros((2, 2)), [np.zeros((2, 2))], 2**70, {(1, 2): 3, "x": 4}):
+                try:
+                    target.call(**{**target.valid, parameter: value})
+                except BfbridgeError:
+                    continue
+                except Exception as error:  # noqa: BLE001 - any but ours is a failure
+                    failures.append(f"{name}, {parameter}={value!r}: {error!r}")
+    assert failures == []
 
 
 @pytest.fixture(autouse=True)
