@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import cold, interleave, table
+from support.harness import cold, interleave, table
 
 TILE = 1024
 SECTIONS = ("parallel", "read", "isolated", "cold", "open")

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from harness import cold, table
+from support.harness import cold, table
 
 CLI = [sys.executable, "-c", "from bfbridge.cli import main; main()", "convert", "--quiet"]
 DECODE = """

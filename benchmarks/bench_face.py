@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from harness import interleave, table
+from support.harness import interleave, table
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.backend import Region
@@ -57,7 +57,7 @@ PEAK = """
 import sys
 import numpy as np
 from bfbridge import BioReader
-from harness import peak_mb
+from support.harness import peak_mb
 with BioReader(sys.argv[1], cache=0) as br:
     br[:64, :64]
     def peak():

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import interleave, table
-from look_server import bench_memory, bench_serve
+from support.harness import interleave, table
+from support.look_server import bench_memory, bench_serve
 
 __all__ = ["bench_memory", "bench_serve"]
 SECTIONS = ("render", "chunks", "whole", "serve", "memory")

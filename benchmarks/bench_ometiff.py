@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from harness import cold, interleave, table
+from support.harness import cold, interleave, table
 
 THREADS = 2
 TILE = 1024

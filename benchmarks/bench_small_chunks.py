@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from harness import peak_mb, table
+from support.harness import peak_mb, table
 
 THREADS = 2
 SIDE = 4096

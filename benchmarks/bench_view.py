@@ -4,7 +4,7 @@
 
 Chromium draws on the processor (SwiftShader), as on a machine without a graphics card. Without
 files, a stack of four channels is made, and Java is measured with a ``.fake`` image. OpenLayers
-(view_openlayers.py) drags the contrast of the same image, alternately with the viewer.
+(support/view_openlayers.py) drags the contrast of the same image, alternately with the viewer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import view_openlayers
+from support import view_openlayers
 
 from bfbridge import BioWriter
 from tests.support.chromium import Page, browser

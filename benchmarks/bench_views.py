@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from harness import table
+from support.harness import table
 
 COMMON = """
 import random, statistics, sys, time

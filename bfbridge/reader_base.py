@@ -1,4 +1,4 @@
-"""What several reader backends share: a base class for one file, and the planes of a region.
+"""Parts of reader backends: a base class for readers of one file, and the planes of a region.
 
 Backends import this module; bfbridge itself uses `bfbridge.backend.ReaderBackend` only.
 """
@@ -105,7 +105,7 @@ class FileReader(ReaderBackend):
 
     def make_xml(self) -> str:
         """Return the OME-XML. `ome_xml` calls this method once and keeps the result."""
-        from bfbridge.ome.model import document_of, xml_from_model
+        from bfbridge.ome.documents.model import document_of, xml_from_model
 
         return xml_from_model(document_of(self._images))
 
@@ -118,7 +118,7 @@ class FileReader(ReaderBackend):
 
     def ome(self) -> OME:
         """Return the OME-XML as an ome_types document."""
-        from bfbridge.ome.model import model_from_xml
+        from bfbridge.ome.documents.model import model_from_xml
 
         return model_from_xml(self.ome_xml() or "", self.source.name)
 

@@ -19,10 +19,10 @@ from bfbridge.errors import BadArgument
 from bfbridge.files import in_place as inplace
 from bfbridge.files.attribute_names import BFIO_BACKENDS
 from bfbridge.files.growing.sink import TileSink
-from bfbridge.files.image_plans import DEFAULT_MEMORY, WritePlan
-from bfbridge.files.image_writer import ImageWriter
 from bfbridge.files.label_images import open_label
-from bfbridge.files.writer_arguments import (
+from bfbridge.files.writing.image_plans import DEFAULT_MEMORY, WritePlan
+from bfbridge.files.writing.image_writer import ImageWriter
+from bfbridge.files.writing.writer_arguments import (
     PROPERTIES,
     document_of,
     growing_arguments,

@@ -132,7 +132,7 @@ def pictures() -> None:
 
 
 def formats() -> None:
-    """Write docs/formats.md, asked of the jar that is installed."""
+    """Write docs/formats.md from the formats of the installed jar."""
     module = find("bioformats").load()
     known = sorted(module.formats(), key=lambda each: each.name.lower())
     intro = (

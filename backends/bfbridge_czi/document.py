@@ -18,7 +18,7 @@ import numpy as np
 
 from bfbridge.backend import Image, Modulo, Quantity
 from bfbridge.errors import BfbridgeError
-from bfbridge.ome.build import (
+from bfbridge.ome.documents.build import (
     add,
     add_channel,
     add_length,
@@ -30,7 +30,14 @@ from bfbridge.ome.build import (
     text_of_document,
     timestamp,
 )
-from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree, text_of
+from bfbridge.ome.documents.xml_tree import (
+    Element,
+    descendants,
+    first,
+    first_text,
+    parse_tree,
+    text_of,
+)
 from bfbridge_czi.instrument import Instrument, experimenter, read_instrument, rois
 from bfbridge_czi.layout import Scene
 from bfbridge_czi.metadata import ChannelInfo, CziMetadata, StagePosition, grandchildren

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from bfbridge.backend import Quantity
-from bfbridge.ome.build import add, add_length, enumeration, number
-from bfbridge.ome.xml_tree import Element, descendants, first, first_text, text_of
+from bfbridge.ome.documents.build import add, add_length, enumeration, number
+from bfbridge.ome.documents.xml_tree import Element, descendants, first, first_text, text_of
 from bfbridge_czi.metadata import grandchildren
 
 __all__ = ["Instrument", "experimenter", "read_instrument", "rois"]

@@ -14,8 +14,8 @@ from typing import Any, Final
 from bfbridge.backend import Channel, PixelSize, Quantity
 from bfbridge.errors import LimitExceeded
 from bfbridge.limits import Limits, check
-from bfbridge.ome.build import enumeration, number, timestamp, wavelength
-from bfbridge.ome.xml_tree import Element, descendants, first, first_text, text_of
+from bfbridge.ome.documents.build import enumeration, number, timestamp, wavelength
+from bfbridge.ome.documents.xml_tree import Element, descendants, first, first_text, text_of
 
 __all__ = [
     "ChannelInfo",

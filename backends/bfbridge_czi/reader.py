@@ -25,7 +25,7 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
-from bfbridge.ome.xml_tree import Element, descendants, first, first_text, parse_tree
+from bfbridge.ome.documents.xml_tree import Element, descendants, first, first_text, parse_tree
 from bfbridge.reader_base import FileReader, plane_parts
 from bfbridge_czi.codecs import DamagedSubblock
 from bfbridge_czi.layout import PixelKind, Scene, ScenePlan, plan_scenes, scene_rectangles

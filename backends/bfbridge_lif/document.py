@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from bfbridge.backend import Image, Quantity
-from bfbridge.ome.build import (
+from bfbridge.ome.documents.build import (
     add,
     add_channel,
     add_length,
@@ -18,7 +18,7 @@ from bfbridge.ome.build import (
     text_of_document,
     wavelength,
 )
-from bfbridge.ome.xml_tree import Element
+from bfbridge.ome.documents.xml_tree import Element
 from bfbridge_lif.images import LifLayout
 from bfbridge_lif.settings import COLORS, LifRegion, LifSettings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bfbridge.ome.xml_tree import Element, descendants, text_of
+from bfbridge.ome.documents.xml_tree import Element, descendants, text_of
 from bfbridge_lif.settings import LifSettings
 
 __all__ = ["original_entries"]

@@ -18,7 +18,7 @@ import numpy as np
 from bfbridge.backend import Shape5
 from bfbridge.errors import Unsupported
 from bfbridge.limits import Limits, check
-from bfbridge.ome.xml_tree import Element, descendants, first
+from bfbridge.ome.documents.xml_tree import Element, descendants, first
 from bfbridge.storage.rows import Rows
 from bfbridge_lif.container import MemoryBlock
 

@@ -19,8 +19,8 @@ from bfbridge.backend import (
 )
 from bfbridge.errors import ReadFailed, Unsupported
 from bfbridge.limits import check
-from bfbridge.ome.build import physical_size
-from bfbridge.ome.xml_tree import Element, parse_tree
+from bfbridge.ome.documents.build import physical_size
+from bfbridge.ome.documents.xml_tree import Element, parse_tree
 from bfbridge.reader_base import FileReader
 from bfbridge.storage.rows import RUN_BYTES
 from bfbridge_lif.container import read_blocks, read_xml

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bfbridge.backend import Quantity
-from bfbridge.ome.xml_tree import Element, descendants, first, text_of
+from bfbridge.ome.documents.xml_tree import Element, descendants, first, text_of
 from bfbridge_lif.images import LifLayout
 
 __all__ = ["COLORS", "LifRegion", "LifSettings", "loose_number", "prune_masters", "read_settings"]

@@ -7,8 +7,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from bfbridge.backend import Image
-from bfbridge.ome.build import add, add_channel, add_length, add_pixels, add_text, text_of_document
-from bfbridge.ome.xml_tree import Element
+from bfbridge.ome.documents.build import (
+    add,
+    add_channel,
+    add_length,
+    add_pixels,
+    add_text,
+    text_of_document,
+)
+from bfbridge.ome.documents.xml_tree import Element
 from bfbridge_nd2.layout import Nd2Frames
 from bfbridge_nd2.settings import FrameNotes, Nd2Settings, quantity
 

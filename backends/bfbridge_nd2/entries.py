@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from bfbridge.ome.xml_tree import Element
+from bfbridge.ome.documents.xml_tree import Element
 
 __all__ = ["original_entries"]
 

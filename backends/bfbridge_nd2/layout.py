@@ -1,4 +1,4 @@
-"""How the frames of an ND2 file form images: its attributes, and the loops of its experiment.
+"""Images formed by the frames of an ND2 file: its attributes, and the loops of its experiment.
 
 A frame contains all channels of one plane, interleaved by pixel. Frames are numbered along the
 loops, the innermost fastest; each stage position is a separate image.
@@ -48,7 +48,7 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Nd2Frames:
-    """How frames are stored.
+    """Size, type and encoding of stored frames.
 
     Attributes
     ----------

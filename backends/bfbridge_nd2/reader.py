@@ -11,8 +11,8 @@ import numpy as np
 from bfbridge.backend import Image, Level, OpenOptions, PixelSize, Region
 from bfbridge.errors import ReadFailed, UnreadableFile, Unsupported
 from bfbridge.limits import check
-from bfbridge.ome.build import physical_size
-from bfbridge.ome.xml_tree import Element, parse_tree
+from bfbridge.ome.documents.build import physical_size
+from bfbridge.ome.documents.xml_tree import Element, parse_tree
 from bfbridge.reader_base import FileReader
 from bfbridge.storage.rows import RUN_BYTES, Rows
 from bfbridge_nd2.chunks import Nd2File

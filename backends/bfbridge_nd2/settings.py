@@ -12,7 +12,7 @@ import numpy as np
 
 from bfbridge.backend import Channel, Quantity
 from bfbridge.errors import Unsupported
-from bfbridge.ome.build import wavelength
+from bfbridge.ome.documents.build import wavelength
 from bfbridge_nd2.chunks import Nd2File
 from bfbridge_nd2.layout import Loop, Nd2Frames
 

@@ -26,7 +26,7 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
-from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.documents.model import model_from_xml
 from bfbridge.ome.objectives import magnifications_in
 from bfbridge.reader_base import plane_parts, refuse_options
 from bfbridge.runtime import forking

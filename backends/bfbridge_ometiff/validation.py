@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bfbridge.backend.findings import COPY_AGAIN, Finding
 from bfbridge.errors import BfbridgeError, LimitExceeded, Unsupported
-from bfbridge.findings import COPY_AGAIN, Finding
 from bfbridge.ome.checks.validation import check_xml
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.dataset import Dataset, open_dataset

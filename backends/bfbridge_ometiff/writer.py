@@ -20,9 +20,9 @@ from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs, WriterBackend
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.runtime import forking
+from bfbridge.runtime.descriptors import read_all, write_all
 from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.runtime.writer_options import refuse_unknown, split_compression
-from bfbridge.storage.durable_io import read_all, write_all
 from bfbridge.tiff.packing import (
     NewDirectory,
     TagValue,
@@ -118,7 +118,7 @@ class OmeTiffWriter(WriterBackend):
 
     @classmethod
     def default_chunk(cls, image: Image, options: Mapping[str, Any]) -> Shape5:
-        """Return the tile asked for, or 1024 x 1024; of small images no larger than needed."""
+        """Return the requested tile, or 1024 x 1024; no larger than a small image requires."""
         settings = settings_of(options)
         encoding_for(image.dtype, image.samples, settings)
         length, width = image.levels[0].shape[3:]

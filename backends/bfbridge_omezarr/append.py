@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bfbridge.ome.model import model_from_xml
+
 from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
 from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.errors import BadArgument, BfbridgeError, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ngff.documents import to_json
 from bfbridge.ngff.hierarchy import ome_xml_of
-from bfbridge.ome.model import model_from_xml
 from bfbridge.storage.source import as_source
 from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
 from bfbridge_omezarr.chunked.codec_options import options_of
@@ -33,6 +34,7 @@ from bfbridge_omezarr.hierarchy.documents import Documents, Node
 from bfbridge_omezarr.hierarchy.files import JournalTree, ObjectTree, tree_of
 from bfbridge_omezarr.hierarchy.layout import FoundImage, find_images
 from bfbridge_omezarr.hierarchy.zips import open_store
+from bfbridge_omezarr.in_place import InPlaceWriter
 from bfbridge_omezarr.labelling import AddedLabel
 from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
@@ -49,7 +51,7 @@ __all__ = ["Changes", "Extension", "OmeZarrWriter"]
 _AXES = ("t", "c", "z", "y", "x")
 
 
-class Extension(StoreWriter):
+class Extension(InPlaceWriter):
     """A writer of further time points; its image has only these, and its blocks count from 0.
 
     Attributes
@@ -62,8 +64,7 @@ class Extension(StoreWriter):
         self, tree: JournalTree | ObjectTree, spec: ImageSpec, ome: OME | None,
         options: WriteOptions, nodes: Sequence[Node], first_t: int, root: Node,
     ) -> None:  # fmt: skip
-        super().__init__(tree, [spec], ome, options, first_t=first_t)
-        self._tree = tree
+        super().__init__(tree, spec, ome, options, first_t=first_t)
         self.first_t = first_t
         self._nodes = nodes
         self._root = root
@@ -102,7 +103,7 @@ class Extension(StoreWriter):
         """
         self._start_finish()
         self._complete()
-        self._drop_copies()
+        self._remove_consolidated(self._root)
         total = self.first_t + self._specs[0].image.levels[0].shape[0]
         if self._ome is not None:
             self._ome.images[0].pixels.size_t = total
@@ -114,23 +115,13 @@ class Extension(StoreWriter):
             document = dict(node.array or {})
             document["shape"] = [total, *document["shape"][1:]]
             self._files.write(path, to_json(document))
-        if isinstance(self._tree, JournalTree):
-            self._tree.commit(last=[METADATA_KEY, *documents])
+        self._tree.commit(last=[METADATA_KEY, *documents])
         self._files.close()
-
-    def _drop_copies(self) -> None:
-        """Remove consolidated metadata, which would contain the old sizes."""
-        self._files.remove(".zmetadata")
-        root = dict(self._root.documents.get("zarr.json", {}))
-        if root.pop("consolidated_metadata", None) is not None:
-            self._files.write("zarr.json", to_json(root))
 
     def abort(self) -> None:
         """Discard what was added; does nothing after `finish`."""
         super().abort()
-        if isinstance(self._tree, JournalTree):
-            self._tree.discard()
-        elif not self._described:
+        if isinstance(self._tree, ObjectTree) and not self._described:
             with suppress(BfbridgeError):
                 self._clear()
 
@@ -161,14 +152,8 @@ class Extension(StoreWriter):
                     shutil.rmtree(entry, ignore_errors=True)
 
 
-class Changes(StoreWriter):
+class Changes(InPlaceWriter):
     """A writer that changes pixels of a finished store."""
-
-    def __init__(
-        self, tree: JournalTree, spec: ImageSpec, ome: OME | None, options: WriteOptions
-    ) -> None:
-        super().__init__(tree, [spec], ome, options)
-        self._tree = tree
 
     @classmethod
     def begin(cls, path: Path) -> Changes:
@@ -200,11 +185,6 @@ class Changes(StoreWriter):
         """
         self._start_finish()
         self._tree.commit()
-
-    def abort(self) -> None:
-        """Discard all changes; does nothing after `finish`."""
-        super().abort()
-        self._tree.discard()
 
     def release(self) -> None:
         """Raise `Unsupported`: one process makes the changes."""

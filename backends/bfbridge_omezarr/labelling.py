@@ -24,8 +24,8 @@ from bfbridge_omezarr.hierarchy.files import JournalTree
 from bfbridge_omezarr.hierarchy.layout import FoundImage, find_images, implied_axes
 from bfbridge_omezarr.hierarchy.ngff import map_axes
 from bfbridge_omezarr.hierarchy.zips import open_store
+from bfbridge_omezarr.in_place import InPlaceWriter
 from bfbridge_omezarr.options import WriteOptions, parse_options
-from bfbridge_omezarr.writer import StoreWriter
 
 if TYPE_CHECKING:
     from bfbridge.backend import ImageSpec
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["AddedLabel"]
 
 
-class AddedLabel(StoreWriter):
+class AddedLabel(InPlaceWriter):
     """A writer of one label image in a finished store.
 
     Parameters
@@ -58,8 +58,7 @@ class AddedLabel(StoreWriter):
     ) -> None:  # fmt: skip
         name = str(spec.image.name)
         places = Places((f"{key}/{name}",), (), {})
-        super().__init__(tree, [spec], None, options, places=places)
-        self._tree = tree
+        super().__init__(tree, spec, None, options, places=places)
         self._key = key
         self._listing = listing
         self._root = root
@@ -115,7 +114,7 @@ class AddedLabel(StoreWriter):
         for name, document in group_documents(self._documents()[group], version):
             self._files.write(f"{group}/{name}", to_json(document))
         last = self._write_listing(group.rpartition("/")[2])
-        self._drop_copies()
+        self._remove_consolidated(self._root)
         self._tree.commit(last=last)
 
     def _write_listing(self, name: str) -> list[str]:
@@ -137,18 +136,6 @@ class AddedLabel(StoreWriter):
             keys.append(f"{self._key}/{file}")
             self._files.write(keys[-1], to_json(content))
         return keys
-
-    def _drop_copies(self) -> None:
-        """Remove consolidated metadata, which would not contain the new group."""
-        self._files.remove(".zmetadata")
-        root = dict(self._root.documents.get("zarr.json", {}))
-        if root.pop("consolidated_metadata", None) is not None:
-            self._files.write("zarr.json", to_json(root))
-
-    def abort(self) -> None:
-        """Discard the label image; does nothing after `finish`."""
-        super().abort()
-        self._tree.discard()
 
     def release(self) -> None:
         """Raise `Unsupported`: one process adds a label image."""

@@ -23,9 +23,9 @@ from bfbridge.backend import (
 )
 from bfbridge.errors import BadArgument, Closed, UnreadableFile, Unsupported
 from bfbridge.limits import check
+from bfbridge.ome.documents.xml import OmeDocument, OmeImage, parse_ome_xml
 from bfbridge.ome.objectives import magnifications_in, magnifications_of
 from bfbridge.ome.roles import ImageRole, roles_in_xml
-from bfbridge.ome.xml import OmeDocument, OmeImage, parse_ome_xml
 from bfbridge_omezarr.attributes.extras import extras_of
 from bfbridge_omezarr.attributes.records import channels_from, name_from, sizes_from, time_step_from
 from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array

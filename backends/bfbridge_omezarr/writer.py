@@ -22,7 +22,7 @@ from bfbridge.ngff.hierarchy import (
     time_step,
 )
 from bfbridge.ngff.omero import Window
-from bfbridge.ome.model import model_from_xml, xml_from_model
+from bfbridge.ome.documents.model import model_from_xml, xml_from_model
 from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
 from bfbridge_omezarr.hierarchy.files import tree_of
 from bfbridge_omezarr.options import WRITER_OPTIONS, WriteOptions, normalized, parse_options

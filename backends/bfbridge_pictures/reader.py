@@ -103,13 +103,13 @@ class PictureReader(FileReader):
 
     def make_xml(self) -> str:
         """Return the document of `ome` as XML."""
-        from bfbridge.ome.model import xml_from_model
+        from bfbridge.ome.documents.model import xml_from_model
 
         return xml_from_model(self.ome())
 
     def ome(self) -> OME:
         """Return the picture's metadata as an OME document."""
-        from bfbridge.ome.model import document_of, without_forbidden
+        from bfbridge.ome.documents.model import document_of, without_forbidden
 
         self.check_open()
         document = document_of(self._images)

@@ -56,7 +56,7 @@ def _bmp(planes: Array, quality: int | None, level: int | None) -> bytes:
 
 
 class _Format(NamedTuple):
-    """What a format stores, and the function that encodes it."""
+    """The types that a format stores, and the function that encodes them."""
 
     name: str
     encode: Callable[[Array, int | None, int | None], bytes]

@@ -85,5 +85,5 @@ def imread_xarray(
 def imread_xarray_dask(
     image: Any, scene_id: str | int | None = None, **options: Any
 ) -> xarray.DataArray:
-    """As `imread_xarray` of `image`, `scene_id` and `options`, read on use."""
+    """Like `imread_xarray` with `image`, `scene_id` and `options`, but read on demand."""
     return _opened(image, scene_id, options).xarray_dask_data

@@ -1,4 +1,4 @@
-"""What an `AICSImage` says of its current scene beside the pixels."""
+"""Metadata of the current scene of an `AICSImage`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Described:
 
     @property
     def dimension_properties(self: Any) -> DimensionProperties:
-        """What each axis is, and its unit."""
+        """Quantity and unit of each axis."""
         second = None if self.time_interval is None else "second"
         sizes = self.physical_pixel_sizes
         units = [None if length is None else "micrometer" for length in sizes]

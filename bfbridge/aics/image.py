@@ -150,7 +150,7 @@ class AICSImage(Described):
 
     @property
     def reader(self) -> AICSImage:
-        """What reads the file, with the axes of arrays as they were given; see `Reader`."""
+        """The reader of the file, with the original axes of arrays; see `Reader`."""
         kind = next((one for one in Reader.kinds if one.fits(self._reader)), Reader)
         made: Reader = kind.__new__(kind)
         made.__dict__.update(self.__dict__)
@@ -309,7 +309,7 @@ class AICSImage(Described):
         return self._dask(self._source)
 
     def _dask(self, source: Pixels) -> dask.array.Array:
-        """Return pixels as a dask array, in the chunks that were asked for."""
+        """Return pixels as a dask array, in the requested chunks."""
         wanted = self._chunk_dims
         chunks = None if wanted is None else {
             axis: size if axis in wanted else 1
@@ -366,7 +366,7 @@ class AICSImage(Described):
     def get_image_dask_data(
         self, dimension_order_out: str | None = None, **selection: Any
     ) -> dask.array.Array:
-        """As `get_image_data`, with its `dimension_order_out` and `selection`, as a dask array."""
+        """Return a dask array; `dimension_order_out` and `selection` as for `get_image_data`."""
         source = self._source
         order, chosen = parse_selection(source, dimension_order_out, selection)
         array = self._dask(source)
@@ -397,18 +397,18 @@ class AICSImage(Described):
         return np.stack([scene.read({}) for scene in self._stacked(drop_non_matching_scenes)])
 
     def get_dask_stack(self, drop_non_matching_scenes: bool = False) -> dask.array.Array:
-        """As `get_stack`, with its `drop_non_matching_scenes`, as a dask array."""
+        """Return `get_stack` (`drop_non_matching_scenes`) as a dask array."""
         da: Any = import_module("dask.array")
 
         scenes = [self._dask(scene) for scene in self._stacked(drop_non_matching_scenes)]
         return da.stack(scenes)  # type: ignore[no-any-return]
 
     def get_xarray_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
-        """As `get_stack`, with its `drop_non_matching_scenes`, labelled: axis I counts scenes."""
+        """Return `get_stack` (`drop_non_matching_scenes`) with labels; axis I counts scenes."""
         return self._labelled(self.get_stack(drop_non_matching_scenes), "I")
 
     def get_xarray_dask_stack(self, drop_non_matching_scenes: bool = False) -> xarray.DataArray:
-        """As `get_xarray_stack` (`drop_non_matching_scenes`), read on demand."""
+        """Return `get_xarray_stack` (`drop_non_matching_scenes`), read on demand."""
         return self._labelled(self.get_dask_stack(drop_non_matching_scenes), "I")
 
     def _stacked(self, drop: bool) -> list[Pixels]:
@@ -560,7 +560,7 @@ class Reader(AICSImage):
 
     @property
     def channel_names(self) -> list[str] | None:  # type: ignore[override]
-        """As `AICSImage.channel_names`; None if the axes have no C."""
+        """Names as in `AICSImage.channel_names`; None if the axes have no C."""
         return super().channel_names if "C" in self.dims.order else None
 
     @property

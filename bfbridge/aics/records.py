@@ -1,4 +1,4 @@
-"""What an image says of itself: sizes of axes, pixel sizes, and bioio's standard metadata."""
+"""Metadata of one image: sizes of axes, pixel sizes, and bioio's standard metadata."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ome_types import OME, model
 from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.errors import BadArgument
 from bfbridge.files.array_images import ArrayImage, ArrayImages, ArrayReader, images_of
-from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.documents.model import model_from_xml
 from bfbridge.ome.pixel_types import dtype_of
 from bfbridge.runtime.arguments import whole
 from bfbridge.writer import BioWriter
@@ -25,7 +25,7 @@ def _images(
 ) -> list[ArrayImage]:
     found = images_of(data, dim_order, channel_names, physical_pixel_sizes)
     if found is None:
-        raise BadArgument(f"data: {type(data).__name__} is no array, nor a list of arrays.")
+        raise BadArgument(f"data: {type(data).__name__} is neither an array nor a list of arrays.")
     for image in found:
         if image.samples not in (1, 3, 4):
             raise BadArgument(f"an array with {image.samples} samples (S): give 3 or 4, or use C.")
@@ -87,12 +87,12 @@ def _checked(document: OME, images: Sequence[ArrayImage]) -> OME:
         raise BadArgument(f"ome_xml describes {len(document.images)} images, not {len(images)}.")
     for image, array in zip(document.images, images, strict=True):
         pixels = image.pixels
-        told = (pixels.size_t, pixels.size_c, pixels.size_z, pixels.size_y, pixels.size_x)
+        described = (pixels.size_t, pixels.size_c, pixels.size_z, pixels.size_y, pixels.size_x)
         have = tuple(array.pixels.shape)
-        if told != have or dtype_of(pixels.type.value) != array.pixels.dtype:
+        if described != have or dtype_of(pixels.type.value) != array.pixels.dtype:
             raise BadArgument(
-                f"ome_xml describes image {image.id} as {told} of {pixels.type.value}, but the "
-                f"array is {have} of {array.pixels.dtype}, along T, C, Z, Y, X."
+                f"ome_xml describes image {image.id} as {described} of {pixels.type.value}, but "
+                f"the array is {have} of {array.pixels.dtype}, along T, C, Z, Y, X."
             )
     return document
 

@@ -18,6 +18,7 @@ import numpy as np
 from bfbridge.analysis.coordinates import coordinates
 from bfbridge.analysis.dask_class import image_array
 from bfbridge.analysis.modulo import UnfoldedImage, folded_axes
+from bfbridge.engine.selection import dropped_axes, full_key
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra, ReadFailed
 from bfbridge.files.open_file import OpenFile
 from bfbridge.runtime import forking
@@ -104,19 +105,12 @@ class LazyImage:
         return (token(self._view), self._order)
 
     def __getitem__(self, key: Any) -> Array:
-        items = list(key) if isinstance(key, tuple) else [key]
-        if any(item is Ellipsis for item in items):
-            at = next(i for i, item in enumerate(items) if item is Ellipsis)
-            items[at : at + 1] = [slice(None)] * (self.ndim - len(items) + 1)
-        items += [slice(None)] * (self.ndim - len(items))
+        items = full_key(key, self.ndim)
         chosen = {
             axis: _positions(item, length)
             for axis, item, length in zip(self._order, items, self.shape, strict=True)
         }
-        pixels = self._read(chosen)
-        dropped = tuple(0 if np.ndim(item) == 0 and not isinstance(item, slice) else slice(None)
-                        for item in items)  # fmt: skip
-        return pixels[dropped]
+        return self._read(chosen)[dropped_axes(items)]
 
     def _read(self, chosen: Mapping[str, Any]) -> Array:
         """Read positions along each axis of `order`; all axes are kept."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bfbridge.engine.selection import dropped_axes, full_key
 from bfbridge.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -180,11 +181,7 @@ class UnfoldedImage:
         return (self._lazy.__dask_tokenize__(), named)
 
     def __getitem__(self, key: Any) -> Array:
-        items = list(key) if isinstance(key, tuple) else [key]
-        if any(item is Ellipsis for item in items):
-            at = next(i for i, item in enumerate(items) if item is Ellipsis)
-            items[at : at + 1] = [slice(None)] * (self.ndim - len(items) + 1)
-        items += [slice(None)] * (self.ndim - len(items))
+        items = full_key(key, self.ndim)
         chosen = [np.atleast_1d(np.arange(n)[i]) for n, i in zip(self.shape, items, strict=True)]
         lengths = [len(positions) for positions in chosen]
         stored: list[Any] = []
@@ -194,8 +191,7 @@ class UnfoldedImage:
             found = outer if inner is None else inner.positions(outer, chosen.pop(0), size)
             stored.append(_as_slice(found))
         pixels = self._lazy[tuple(stored)].reshape(lengths)
-        return pixels[tuple(0 if np.ndim(item) == 0 and not isinstance(item, slice) else slice(None)
-                            for item in items)]  # fmt: skip
+        return pixels[dropped_axes(items)]
 
 
 def _as_slice(found: Array) -> Any:

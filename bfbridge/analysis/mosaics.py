@@ -113,7 +113,7 @@ class Given(Pixels):
 
 
 class Mosaic:
-    """Tiles of one image: which they are, and where each lies.
+    """Tiles of one image, with the position of each.
 
     Attributes
     ----------
@@ -152,8 +152,8 @@ class Mosaic:
 def mosaics_of(views: Sequence[ImageView]) -> list[Mosaic]:
     """Return the mosaics that the images of a file are tiles of.
 
-    Where the file says which scenes the tiles are of, there is one mosaic for each scene; else all
-    images are tiles of one.
+    If the file records the scene of each tile, there is one mosaic for each scene; otherwise all
+    images are tiles of one mosaic.
 
     Raises
     ------

@@ -224,7 +224,7 @@ def level_magnification(view: ImageView) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How a region is computed: source level, borders and method.
+    """Computation of a region: source level, borders and method.
 
     Attributes
     ----------

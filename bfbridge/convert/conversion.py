@@ -176,7 +176,7 @@ document(convert)
 
 
 def is_batch(source: Any, target: str | os.PathLike[str]) -> bool:
-    """Tell whether new files go into a folder rather than under one name."""
+    """Return whether new files go into a folder rather than under one name."""
     if isinstance(source, (list, tuple)):
         return True
     if not isinstance(source, (str, os.PathLike)):

@@ -79,7 +79,7 @@ def check_working_folder(path: str | os.PathLike[str]) -> None:
 
 
 def is_report(name: str) -> bool:
-    """Tell the report of a batch by its name."""
+    """Return whether a name is that of the report of a batch."""
     return re.fullmatch(r"bfbridge-report(\.part-\d+-of-\d+)?\.json(\.lines)?", name) is not None
 
 

@@ -1,4 +1,4 @@
-"""What describes an option of a conversion, and the options of new files."""
+"""Descriptions of the options of conversions and of new files."""
 
 from __future__ import annotations
 

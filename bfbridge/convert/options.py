@@ -66,7 +66,7 @@ MEMORY_PER_WORKER = 128 << 20
 
 
 class _Checked:
-    """Parses the values of a dataclass's fields as their options say."""
+    """Parses the values of a dataclass's fields with the functions of their options."""
 
     def __post_init__(self) -> None:
         for declared in fields(self):  # type: ignore[arg-type] # subclasses are dataclasses
@@ -79,7 +79,7 @@ class _Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions(_Checked):
-    """How files are converted; the same for every file of a batch."""
+    """Options of a conversion, the same for every file of a batch."""
 
     series: int | str | Sequence[int | str] | None = _option(
         None, "Images: numbers (0,2) or a name; default: all, in one file.",

@@ -36,9 +36,9 @@ from bfbridge.convert.reports.history import is_unchanged, outputs_match
 from bfbridge.convert.reports.record import reason_of, stamp
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.engine.pyramid import plan_levels
-from bfbridge.files.image_plans import check_fill_value, deep_chunk
+from bfbridge.files.writing.image_plans import check_fill_value, deep_chunk
 from bfbridge.ome import metadata
-from bfbridge.ome.repair import collected_faults
+from bfbridge.ome.documents.repair import collected_faults
 
 if TYPE_CHECKING:
     from ome_types import model
@@ -136,7 +136,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """What a conversion would do. Made by `plan_conversion`.
+    """The result that a conversion would have. Made by `plan_conversion`.
 
     Attributes
     ----------

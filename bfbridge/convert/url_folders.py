@@ -9,7 +9,7 @@ from bfbridge.convert.locations import Storage, is_report
 from bfbridge.errors import BfbridgeError, FileMissing, UnreadableFile
 from bfbridge.registry import is_folder_format
 from bfbridge.storage.durable_io import ZARR_MARKS
-from bfbridge.storage.fsspec_paths import root_of
+from bfbridge.storage.remote.fsspec_paths import root_of
 from bfbridge.storage.source import as_source
 
 __all__ = ["is_folder_name", "listed", "matching", "walk"]

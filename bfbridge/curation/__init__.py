@@ -1,12 +1,12 @@
-"""What curators do with images: validate them, add labels.
+"""Curation of images: validation and labels.
 
 Imports the reader, the writer and everything below them; imported by the command line.
 """
 
 from __future__ import annotations
 
+from bfbridge.backend.findings import Finding
 from bfbridge.curation.labels import add_labels, labels_from_rois
 from bfbridge.curation.validation import Validation, validate
-from bfbridge.findings import Finding
 
 __all__ = ["Finding", "Validation", "add_labels", "labels_from_rois", "validate"]

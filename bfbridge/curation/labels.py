@@ -16,9 +16,9 @@ import numpy as np
 from bfbridge.analysis.rois import Roi, draw_rois
 from bfbridge.engine.workers import worker_count
 from bfbridge.errors import BadArgument, FileMissing, UnreadableFile
-from bfbridge.files.image_plans import DEFAULT_MEMORY, WritePlan
 from bfbridge.files.in_place import place_of
 from bfbridge.files.label_images import open_label
+from bfbridge.files.writing.image_plans import DEFAULT_MEMORY, WritePlan
 from bfbridge.reader import BioReader
 from bfbridge.runtime.arguments import flag
 from bfbridge.writer import ImageWriter

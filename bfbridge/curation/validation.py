@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.backend import OpenOptions
+from bfbridge.backend.findings import COPY_AGAIN, Finding, limited
 from bfbridge.errors import BfbridgeError, FileMissing, MissingExtra
-from bfbridge.findings import COPY_AGAIN, Finding, limited
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.reader import BioReader
 from bfbridge.registry import BACKENDS, preferred
@@ -28,7 +28,7 @@ _BAND_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What was found in a file.
+    """Result of the validation of a file.
 
     Attributes
     ----------

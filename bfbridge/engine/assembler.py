@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from bfbridge.backend import ImageSpec, Level, Shape5, WriterBackend
+from bfbridge.engine.open_chunks import OpenChunk, OpenChunks
 from bfbridge.engine.pyramid import Step, reduce_block
 from bfbridge.engine.tiles import Block, plan, put
 from bfbridge.runtime import forking
@@ -28,18 +29,23 @@ Array = np.ndarray[Any, Any]
 Later = Callable[[Callable[[], None]], None]
 
 
-class _OpenChunk:
-    """A chunk with pixels that are still missing."""
+class _LevelChunk(OpenChunk):
+    """An open chunk that may be in the file of `UnfinishedChunks`.
 
-    __slots__ = ("array", "gone", "lock", "missing", "place", "written")
+    Attributes
+    ----------
+    missing
+        Number of pixels that are not written yet.
+    place
+        Its position in the file, or None.
+    """
+
+    __slots__ = ("missing", "place")
 
     def __init__(self) -> None:
-        self.lock = forking.lock()
-        self.array: Array | None = None
-        self.written: Array | None = None
+        super().__init__()
         self.missing = 0
         self.place: int | None = None
-        self.gone = False
 
 
 class UnfinishedChunks:
@@ -57,34 +63,34 @@ class UnfinishedChunks:
         self._folder = folder
         self._budget = budget
         self._lock = forking.lock()
-        self._recent: OrderedDict[int, _OpenChunk] = OrderedDict()
+        self._recent: OrderedDict[int, _LevelChunk] = OrderedDict()
         self._held = 0
         self._file: Any = None
         self._end = 0
         self._free: dict[int, list[int]] = {}
 
-    def touch(self, chunk: _OpenChunk) -> None:
+    def touch(self, chunk: _LevelChunk) -> None:
         """Record that an unfinished chunk was used; move others to the file if memory is short."""
         with self._lock:
             if id(chunk) not in self._recent:
-                self._held += _nbytes(chunk)
+                self._held += chunk.nbytes
             self._recent[id(chunk)] = chunk
             self._recent.move_to_end(id(chunk))
             while self._held > self._budget and len(self._recent) > 1:
                 if not self._spill_one(chunk):
                     break
 
-    def drop(self, chunk: _OpenChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
+    def drop(self, chunk: _LevelChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
         """Forget a finished chunk; the caller holds its lock."""
         with self._lock:
             if self._recent.pop(id(chunk), None) is not None:
-                self._held -= _nbytes(chunk)
+                self._held -= chunk.nbytes
             if chunk.place is not None:
                 length = prod(shape) * dtype.itemsize + -(-prod(shape) // 8)
                 self._free.setdefault(length, []).append(chunk.place)
                 chunk.place = None
 
-    def restore(self, chunk: _OpenChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
+    def restore(self, chunk: _LevelChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
         """Read a chunk back from the file; the caller holds its lock."""
         if chunk.place is None:
             return
@@ -99,7 +105,7 @@ class UnfinishedChunks:
         chunk.written = bits.reshape(shape).astype(bool)
         chunk.place = None
 
-    def _spill_one(self, keep: _OpenChunk) -> bool:
+    def _spill_one(self, keep: _LevelChunk) -> bool:
         for key, victim in self._recent.items():
             if victim is keep or not victim.lock.acquire(blocking=False):
                 continue
@@ -108,7 +114,7 @@ class UnfinishedChunks:
                     continue
                 data = victim.array.tobytes() + np.packbits(victim.written).tobytes()
                 victim.place = self._write(data)
-                self._held -= _nbytes(victim)
+                self._held -= victim.nbytes
                 victim.array = victim.written = None
                 del self._recent[key]
                 return True
@@ -131,11 +137,6 @@ class UnfinishedChunks:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def _nbytes(chunk: _OpenChunk) -> int:
-    array, written = chunk.array, chunk.written
-    return (0 if array is None else array.nbytes) + (0 if written is None else written.nbytes)
 
 
 class LevelAssembler:
@@ -174,8 +175,7 @@ class LevelAssembler:
         self._above = above
         self._step = step
         self._waiting = unfinished
-        self._lock = forking.lock()
-        self._open: dict[Shape5, _OpenChunk] = {}
+        self._open: OpenChunks[Shape5, _LevelChunk] = OpenChunks(_LevelChunk)
         self._grid = self._level.grid
         self._done = np.full(self._grid.counts, stored)
 
@@ -192,7 +192,7 @@ class LevelAssembler:
             Runs a job in another thread. A chunk that became complete is then encoded there, and
             further writes to the same chunk wait for it, so that they keep their order.
         """
-        chunk = self._claim(block.index)
+        chunk = self._open.claim(block.index)
         try:
             shape = self._grid.block_shape(block.index)
             if block.is_box and values.shape == shape:
@@ -217,25 +217,15 @@ class LevelAssembler:
             chunk.lock.release()
             raise
 
-    def _finish_and_release(self, index: Shape5, chunk: _OpenChunk, pixels: Array) -> None:
+    def _finish_and_release(self, index: Shape5, chunk: _LevelChunk, pixels: Array) -> None:
         try:
             self._finish(index, chunk, pixels)
         finally:
             chunk.lock.release()
 
-    def _claim(self, index: Shape5) -> _OpenChunk:
-        """Return the record of a chunk, with its lock held."""
-        while True:
-            with self._lock:
-                chunk = self._open.setdefault(index, _OpenChunk())
-            chunk.lock.acquire()
-            if not chunk.gone:
-                return chunk
-            chunk.lock.release()
-
     def _fill_in(
         self,
-        chunk: _OpenChunk,
+        chunk: _LevelChunk,
         block: Block,
         shape: Shape5,
         values: Array,
@@ -266,17 +256,14 @@ class LevelAssembler:
             put(marks, block.inner, np.ones(values.shape, bool))
             chunk.missing -= int(np.count_nonzero(marks) - before)
 
-    def _finish(self, index: Shape5, chunk: _OpenChunk, pixels: Array) -> None:
+    def _finish(self, index: Shape5, chunk: _LevelChunk, pixels: Array) -> None:
         """Pass a complete chunk to the backend and the next level; the caller holds its lock."""
         self._writer.write_block(self._image, self._number, index, pixels)
         # Before the chunk is forgotten: a later write to it must also reach the next level later.
         self.pass_up(index, pixels)
         self._done[index] = True
         self._waiting.drop(chunk, self._grid.block_shape(index), self._spec.image.dtype)
-        chunk.gone = True
-        chunk.array = chunk.written = None
-        with self._lock:
-            del self._open[index]
+        self._open.remove(index, chunk)
 
     def pass_up(self, index: Shape5, pixels: Array) -> None:
         """Reduce a chunk and pass it to the next smaller level."""
@@ -298,8 +285,7 @@ class LevelAssembler:
     @property
     def unfinished(self) -> list[Shape5]:
         """Return the grid positions of the chunks that are partly written."""
-        with self._lock:
-            return sorted(self._open)
+        return sorted(self._open.indices())
 
     def written_planes(self) -> tuple[Array, Array]:
         """Return for each plane (T, C, Z) whether any, and whether every pixel was written."""
@@ -315,7 +301,7 @@ class LevelAssembler:
                 slice(at, at + step)
                 for at, step in zip(self._grid.origin(index), steps, strict=False)
             )
-            chunk = self._claim(index)
+            chunk = self._open.claim(index)
             try:
                 self._waiting.restore(chunk, self._grid.block_shape(index), self._spec.image.dtype)
                 if chunk.written is not None:
@@ -345,7 +331,7 @@ class LevelAssembler:
             yield partial(self._finish_unfinished, index)
 
     def _finish_unfinished(self, index: Shape5) -> None:
-        chunk = self._claim(index)
+        chunk = self._open.claim(index)
         try:
             self._waiting.restore(chunk, self._grid.block_shape(index), self._spec.image.dtype)
             if chunk.array is not None:

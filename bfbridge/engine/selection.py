@@ -22,7 +22,9 @@ __all__ = [
     "USER_AXES",
     "Axis",
     "Selection",
+    "dropped_axes",
     "fit_axes",
+    "full_key",
     "parse_key",
     "parse_ranges",
     "split_new_axes",
@@ -137,6 +139,30 @@ def split_new_axes(key: Any) -> tuple[Any, tuple[int, ...]]:
 def _refuse_ellipses(items: Sequence[Any]) -> None:
     if sum(item is Ellipsis for item in items) > 1:
         raise BadSelection("an index can have only one Ellipsis ('...').")
+
+
+def full_key(key: Any, ndim: int) -> list[Any]:
+    """Return an index for each axis: the first Ellipsis and missing indices become slices.
+
+    Parameters
+    ----------
+    key
+        As Python passes it to ``__getitem__``, with at most `ndim` indices.
+    ndim
+        Number of axes.
+    """
+    items = list(key) if isinstance(key, tuple) else [key]
+    if any(item is Ellipsis for item in items):
+        at = next(i for i, item in enumerate(items) if item is Ellipsis)
+        items[at : at + 1] = [slice(None)] * (ndim - len(items) + 1)
+    return items + [slice(None)] * (ndim - len(items))
+
+
+def dropped_axes(items: Sequence[Any]) -> tuple[int | slice, ...]:
+    """Return the key that removes the axes with a single index from pixels read with all axes."""
+    return tuple(
+        0 if np.ndim(item) == 0 and not isinstance(item, slice) else slice(None) for item in items
+    )
 
 
 def parse_key(key: Any, shape: Sequence[int]) -> Selection:

@@ -1,4 +1,4 @@
-"""Threads: how many there are, and how the jobs of a request are distributed among them.
+"""Threads: their number, and the distribution of the jobs of a request among them.
 
 One thread pool serves the process. The thread that requests pixels works too: it runs jobs together
 with at most ``workers - 1`` helpers. So a single chunk is decoded without a change of thread,

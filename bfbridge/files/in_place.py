@@ -23,16 +23,16 @@ from bfbridge.backend import OpenOptions
 from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.engine.pyramid import reduce_block, steps_of
 from bfbridge.errors import BadArgument, Closed, TargetExists, Unsupported
-from bfbridge.files.image_plans import WritePlan
-from bfbridge.files.new_file import NewFile
+from bfbridge.files.writing.image_plans import WritePlan
+from bfbridge.files.writing.new_file import NewFile
 from bfbridge.ome import metadata
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.durable_io import ZARR_MARKS
 from bfbridge.storage.journal import Interrupted, Journal, find_interrupted
-from bfbridge.storage.object_store import ExtendedTarget, Objects, UrlTarget
 from bfbridge.storage.ownership import OwnedTarget
+from bfbridge.storage.remote.object_store import ExtendedTarget, Objects, UrlTarget
+from bfbridge.storage.remote.upload import UploadTarget
 from bfbridge.storage.source import as_source, path_or_url
-from bfbridge.storage.upload import UploadTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,8 +20,8 @@ from bfbridge.files.in_place import InPlaceTarget, adopting, chunked, settle, wr
 from bfbridge.storage.source import as_source
 
 if TYPE_CHECKING:
-    from bfbridge.files.image_plans import WritePlan
-    from bfbridge.files.new_file import NewFile
+    from bfbridge.files.writing.image_plans import WritePlan
+    from bfbridge.files.writing.new_file import NewFile
     from bfbridge.storage.source import Source
 
 __all__ = ["open_label"]

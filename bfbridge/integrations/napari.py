@@ -209,13 +209,13 @@ def write_layers(path: str, layers: Sequence[Layer]) -> list[str]:
     faces = [(one.sizes["Y"], one.sizes["X"]) for one in images if not one.is_mask]
     found = [faces.index(face) if face in faces else None for face in (
         (one.sizes["Y"], one.sizes["X"]) for one in images)]  # fmt: skip
-    told = [
+    roles = [
         ImageRole("label", of) if one.is_mask else ImageRole()
         for one, of in zip(images, found, strict=True)
     ]
     document = new_document(len(images))
     with BioWriter(path, metadata=document, series="all", overwrite=True) as bw:
-        write_roles(bw.metadata, told)
+        write_roles(bw.metadata, roles)
         for view, image in zip(bw.series, images, strict=True):
             image.describe(view)
         for view, image in zip(bw.series, images, strict=True):

@@ -51,7 +51,7 @@ __all__ = [
 TileOutputMimeTypes = MIME_TYPES
 """MIME type by encoding."""
 TileSourceError = BfbridgeError
-"""What large_image's calls raise; all errors of bfbridge are one."""
+"""Base class of the errors of this package."""
 TileSourceFileNotFoundError = FileMissing
 TileSourceRangeError = BadSelection
 TileSourceXYZRangeError = BadSelection

@@ -1,4 +1,4 @@
-"""What a tile source is: sizes, levels, frames and scales, in large_image's terms."""
+"""Description of a tile source: sizes, levels, frames and scales, in large_image's terms."""
 
 from __future__ import annotations
 
@@ -253,10 +253,11 @@ class Description:
         rounding: str | bool | None = "round",
     ) -> float | None:
         """Return the tile level of a magnification or pixel size; see `Geometry.level_for`."""
-        return self._geometry.level_for(magnification, exact, mm_x, mm_y, rounding)
+        wanted = {"magnification": magnification, "mm_x": mm_x, "mm_y": mm_y}
+        return self._geometry.level_for(wanted, exact=exact, rounding=rounding)
 
     def getPreferredLevel(self, level: int) -> int:
-        """Return the level within those there are: any can be read."""
+        """Return the nearest existing level; every level can be read."""
         return max(0, min(self.levels - 1, level))
 
     def convertRegionScale(

@@ -150,7 +150,7 @@ def color_of(text: str, bands: int, dtype: np.dtype[Any]) -> Array:
 
 
 class Encoder:
-    """How pictures are encoded.
+    """Encoding of pictures.
 
     Parameters
     ----------

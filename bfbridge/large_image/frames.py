@@ -36,7 +36,7 @@ AXES: Final = ("c", "z", "t", "xy")
 """Axes of frames, the fastest first."""
 _PYRAMID_SIDE: Final = 512
 _GREY: Final = {"min": "min:0.001", "max": "max:0.001", "palette": ["#000", "#fff"]}
-"""How pixels of more than 8 bits become a picture without a style."""
+"""Conversion of pixels of more than 8 bits to a picture without a style."""
 
 
 class Position(NamedTuple):

@@ -37,7 +37,7 @@ _WIDEST: Final = 16
 
 
 def unit_of(name: Any) -> str:
-    """Return the unit that a name stands for.
+    """Return the unit of a name.
 
     Raises
     ------
@@ -145,18 +145,18 @@ class Geometry:
 
     def level_for(
         self,
-        magnification: float | None = None,
+        wanted: Mapping[str, Any],
+        *,
         exact: bool = False,
-        mm_x: float | None = None,
-        mm_y: float | None = None,
         rounding: str | bool | None = "round",
     ) -> float | None:
         """Return the tile level of a magnification or pixel size.
 
         Parameters
         ----------
-        magnification, mm_x, mm_y
-            Several are averaged. Those that the image has no values for are ignored.
+        wanted
+            Any of magnification, mm_x and mm_y. Several are averaged. Those that the image has no
+            values for are ignored.
         exact
             Whether only a level that fits exactly counts.
         rounding
@@ -168,16 +168,13 @@ class Geometry:
         float or None
             None without a match.
         """
-        pairs = (
-            ("magnification", magnification, self.magnification, 1),
-            ("mm_x", mm_x, self.mm_x, -1),
-            ("mm_y", mm_y, self.mm_y, -1),
-        )
-        # Rounded, so that sizes which are powers of two but for their last digits count as such.
+        have = (("magnification", self.magnification, 1), ("mm_x", self.mm_x, -1),
+                ("mm_y", self.mm_y, -1))  # fmt: skip
+        # Rounded: sizes that differ from powers of two in their last digits only count as such.
         steps = [
-            round(sign * math.log2(number(wanted, name, positive=True) / have), 4)
-            for name, wanted, have, sign in pairs
-            if wanted and have
+            round(sign * math.log2(number(wanted[name], name, positive=True) / full), 4)
+            for name, full, sign in have
+            if wanted.get(name) and full
         ]
         top = self.levels - 1
         if not steps:
@@ -243,7 +240,7 @@ class Geometry:
         given = {key: region[key] for key in _EDGES if region.get(key) is not None}
         if region.get("unitsWH") is not None:
             extents = self._units(unit_of(region["unitsWH"]), at)
-            # Sizes in units of their own say more than the far edges do.
+            # Sizes with units of their own take precedence over the far edges.
             for far, near, size in (("right", "left", "width"), ("bottom", "top", "height")):
                 if near in given and size in given:
                     given.pop(far, None)
@@ -304,7 +301,7 @@ class Geometry:
                 f"scale: there is no {min(map(str, unknown))!r}; there are magnification, mm_x, "
                 "mm_y and exact."
             )
-        level = self.level_for(**given, rounding=None)
+        level = self.level_for(given, exact=given.get("exact", False), rounding=None)
         return level, self.at_level(level)
 
 

@@ -151,7 +151,7 @@ class TileSource(TiledImage):
         targetUnits: str | None = None,
         **options: Any,
     ) -> tuple[Any, str]:
-        """As `getRegion`, of a region that is given at another scale than it is read at.
+        """Return the result of `getRegion` for a region that is given at another scale.
 
         `sourceRegion`, `sourceScale`, `targetScale` and `targetUnits` are those of
         `convertRegionScale`, `options` those of `getRegion`.
@@ -342,11 +342,11 @@ class TileSource(TiledImage):
         }
         if statistics:
             limits = {"maxWidth": min(self.sizeX, 2048), "maxHeight": min(self.sizeY, 2048)}
-            told = self.histogram(
+            extremes = self.histogram(
                 onlyMinMax=True, **{"output": limits, "resample": False, **options}
             )
             for i, band in enumerate(found.values()):
-                band.update({key: told[key][i] for key in ("min", "max", "mean", "stdev")})
+                band.update({key: extremes[key][i] for key in ("min", "max", "mean", "stdev")})
         return found
 
     def getOneBandInformation(self, band: int) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class TiledImage(Description):
 
     @property
     def encoding(self) -> str:
-        """Encoding of pictures where a call does not say another."""
+        """Encoding of pictures for calls that give none."""
         return self._encoder.encoding
 
     @property
@@ -191,7 +191,7 @@ class TiledImage(Description):
         return self._delivered(self._edged(pixels), formats, self._encoder)[0]
 
     def _edged(self, pixels: Array) -> Array:
-        """Return a tile as `edge` says."""
+        """Return a tile cropped or padded according to `edge`."""
         missing = (self.tileHeight - pixels.shape[0], self.tileWidth - pixels.shape[1])
         if self._edge is True or missing == (0, 0):
             return pixels
@@ -259,7 +259,7 @@ class TiledImage(Description):
         targetUnits: str | None = None,
         **options: Any,
     ) -> TileIterator:
-        """As `tileIterator`, of a region that is given at another scale than it is read at."""
+        """Return the result of `tileIterator` for a region that is given at another scale."""
         region = self.convertRegionScale(sourceRegion, sourceScale, targetScale, targetUnits)
         return self.tileIterator(region=region, scale=targetScale, **options)
 

@@ -43,7 +43,7 @@ def method_of(resample: Any, shrink: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What the pixels of a tile are made from."""
+    """Source and position of the pixels of a tile."""
 
     source: TiledImage
     frame: Any

@@ -73,7 +73,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """What a tile iterator yields.
+    """The tiles of a tile iterator.
 
     Attributes
     ----------
@@ -84,9 +84,9 @@ class TilePlan:
     x, y
         Tiles along the two axes, in pixels of `level`.
     output
-        Width and height of the whole region as it was asked for.
+        Requested width and height of the whole region.
     scale
-        Pixels of `level` to one pixel asked for.
+        Pixels of `level` to one requested pixel.
     is_resampled
         Whether tiles are made `scale` times smaller.
     position
@@ -145,7 +145,7 @@ def plan_tiles(
     output
         maxWidth, maxHeight, which make `scale` a unit of the region only.
     tile_size
-        width, height; one stands for both.
+        width, height; one alone is used for both.
     tile_overlap
         x, y, edges, and the units of x and y: pixels of the result (None), or as of regions.
     tile_offset
@@ -296,7 +296,7 @@ def _overlap(plan: TilePlan, geometry: Geometry, overlap: Mapping[str, Any], axi
 
 
 def _position(plan: TilePlan, given: Any) -> int | None:
-    """Return the number of the only tile asked for, -1 for one that there is not."""
+    """Return the number of the only requested tile, or -1 if it does not exist."""
     if given is None:
         return None
     if not isinstance(given, Mapping):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.chunk_grid import StoredAs
+from bfbridge.backend.chunk_grid import StoredAs
 from bfbridge.errors import BadArgument
 
 if TYPE_CHECKING:

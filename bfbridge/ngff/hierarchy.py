@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bfbridge.backend import Extras, Quantity
 from bfbridge.errors import BadArgument
 from bfbridge.ngff.documents import Version, label_attributes, multiscale_attributes
+from bfbridge.ome.documents.model import xml_from_model
 from bfbridge.ome.extras import attach_extras
-from bfbridge.ome.model import xml_from_model
 from bfbridge.ome.planes import first_position, time_step_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Final
 
 from bfbridge.backend import Modulo
 from bfbridge.limits import Limits
-from bfbridge.ome.xml_tree import Element, parse_tree
+from bfbridge.ome.documents.xml_tree import Element, parse_tree
 
 __all__ = ["is_fastest", "stored_modulo"]
 

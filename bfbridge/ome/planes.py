@@ -1,4 +1,4 @@
-"""Positions and times of an image's planes: where its first pixel lies, and how often it was taken.
+"""Positions and times of planes: position of the first pixel, and time step, of an image.
 
 OME stores a position and a time for each plane. Formats with one position and one time step for
 each image get those computed here.
@@ -114,8 +114,8 @@ def corners(
         return [(float(y), float(x)) for y, x in placements]
     stage = [dict(first_position(each)) if each is not None else {} for each in pixels]
     for axis, other in ("yx", "xy"):
-        told = {place[other].value for place in stage if other in place}
-        if len(told) == len(images) > 1 and not any(axis in place for place in stage):
+        known = {place[other].value for place in stage if other in place}
+        if len(known) == len(images) > 1 and not any(axis in place for place in stage):
             zero = {axis: Quantity(0.0, "pixel")}
             stage = [{**place, **zero} for place in stage]
     return [

@@ -106,7 +106,7 @@ def roles_in_xml(xml: str, ids: Sequence[str | None]) -> list[ImageRole]:
     Parameters
     ----------
     xml
-        OME-XML that was accepted by `bfbridge.ome.xml.parse_ome_xml`.
+        OME-XML that was accepted by `bfbridge.ome.documents.xml.parse_ome_xml`.
     ids
         IDs of the images, in order.
     """

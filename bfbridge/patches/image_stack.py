@@ -36,7 +36,7 @@ _SCENE = re.compile(r"^(.*\.[^@/\\]+)@(\d+)$")
 CACHE_BYTES = 512 << 20
 """Bytes of decoded chunks that all stacks of a process share: random patches often reuse them."""
 RARELY_MET = 4
-"""For images this many times as large as the cache, chunks are not cached: few would be used again,
+"""In images this many times as large as the cache, chunks are not cached: few would be used again,
 and some formats decode a part of a chunk faster than the whole."""
 
 
@@ -265,7 +265,7 @@ class ImageStack:
 
     @property
     def scene(self) -> int | None:
-        """Number of the scene that was asked for, or None."""
+        """Number of the requested scene, or None."""
         return self._scene
 
     @property
@@ -491,7 +491,7 @@ class ImageStack:
 
     @staticmethod
     def get_bounding_rectangles(source: Any, **options: Any) -> dict[int | None, Rectangle]:
-        """Return where each scene lies, by number, in full-size pixels.
+        """Return the position of each scene, by number, in full-size pixels.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Where the scenes of a file lie, on one plane or by stage position."""
+"""Positions of the scenes of a file, on one plane or on the stage."""
 
 from __future__ import annotations
 

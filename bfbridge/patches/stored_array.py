@@ -56,8 +56,8 @@ def _shape(reader: BioReader, axes: str) -> tuple[str, tuple[int, ...]]:
     samples = reader.samples_per_pixel
     sizes = {**reader.sizes, "C": reader.sizes["C"] // samples, "S": samples}
     whole = tuple(sizes[axis] for axis in order)
-    told = _written_shape(reader)
-    found = [told] if told is not None and prod(told) == prod(whole) else []
+    noted = _written_shape(reader)
+    found = [noted] if noted is not None and prod(noted) == prod(whole) else []
     found += [tuple(n for n in whole if n > 1), whole]
     for shape in found:
         if len(shape) == count:
@@ -84,7 +84,7 @@ def _order(view: ImageView) -> str:
 def _written_shape(view: ImageView) -> tuple[int, ...] | None:
     """Return the shape that tifffile notes in the description of files without other metadata."""
     try:
-        told = json.loads(str(view.original_metadata.get("ImageDescription", "")))
-        return tuple(int(n) for n in told["shape"])
+        noted = json.loads(str(view.original_metadata.get("ImageDescription", "")))
+        return tuple(int(n) for n in noted["shape"])
     except (ValueError, TypeError, KeyError):
         return None

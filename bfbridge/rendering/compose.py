@@ -32,7 +32,7 @@ _RESERVED: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """How the values of one plane become colours, with all numbers resolved.
+    """Conversion of the values of one plane to colours, with all numbers resolved.
 
     Attributes
     ----------

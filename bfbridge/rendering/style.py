@@ -30,7 +30,7 @@ _BASE: Final = ("bands", "dtype", "axis", "icc", "projection")
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """How one channel is shown.
+    """Display settings of one channel.
 
     Attributes
     ----------

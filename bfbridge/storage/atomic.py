@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from bfbridge.errors import BadArgument, TargetBusy, TargetExists, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.descriptors import read_all, write_all
 from bfbridge.runtime.systems import replace, unusable_name
 from bfbridge.storage.durable_io import (
     ZARR_MARKS,
@@ -41,11 +42,9 @@ from bfbridge.storage.durable_io import (
     flush_tree,
     foreign_file,
     lock_now,
-    read_all,
     removed_if_empty,
     rename_new,
     replace_at_once,
-    write_all,
 )
 from bfbridge.storage.ownership import OwnedTarget
 

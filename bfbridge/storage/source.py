@@ -28,12 +28,12 @@ from bfbridge.errors import (
     UnreadableFile,
 )
 from bfbridge.runtime import forking
+from bfbridge.runtime.descriptors import fill_at, read_all
 from bfbridge.runtime.systems import encoding_problem, open_failure
-from bfbridge.storage.durable_io import fill_at, read_all
 from bfbridge.storage.file_object import FileObject
-from bfbridge.storage.retries import retried
+from bfbridge.storage.remote.retries import retried
+from bfbridge.storage.remote.url_chain import UrlChain, behind_cache, cached_copy
 from bfbridge.storage.stamp import FileStamp
-from bfbridge.storage.url_chain import UrlChain, behind_cache, cached_copy
 
 __all__ = ["ProcessFilesystem", "RandomAccess", "Source", "as_source", "fetch", "path_or_url"]
 
@@ -450,7 +450,7 @@ class _LocalFile:
         self._readers = 0
 
     def fileno(self) -> int:
-        """Return the descriptor, for `durable_io.fill_at` and for memory maps."""
+        """Return the descriptor, for `bfbridge.runtime.descriptors.fill_at` and for memory maps."""
         return self._fd
 
     def read_at(self, offset: int, length: int) -> bytes:

@@ -114,7 +114,7 @@ def _needed(view: Any) -> GeoReference:
 
 
 def georeference_of(view: Any) -> GeoReference | None:
-    """Return where an image lies on the Earth; None if the file does not say.
+    """Return the position of an image on the Earth; None if the file has none.
 
     Files that another backend reads are opened once more by the backend for georeferenced rasters,
     if they can have coordinates.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bfbridge.errors import MissingExtra
-from bfbridge.ome import model as omemodel
+from bfbridge.ome.documents import model as omemodel
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -42,7 +42,7 @@ from tests.support.memory import MemoryReader
 
 
 class Picky(MemoryReader):
-    """Opens what it is told to; else says why not."""
+    """Opens the given files, and raises an error with the reason for others."""
 
     answer: Exception | None = None
 
@@ -345,7 +345,7 @@ def test_a_plug_in_reads_what_bio_formats_does_not_know(
     reader, reason = open_reader(as_source(path), OpenOptions())
     assert reader.name == "odd"
     assert "bioformats does not read it" in reason
-    # What nobody knows is told as before.
+    # The error for an unknown format does not change.
     path.write_bytes(b"EVEN and more, of no format that Bio-Formats knows")
     with pytest.raises(UnknownFormat, match="a.odd: Bio-Formats knows no format"):
         open_reader(as_source(path), OpenOptions())

@@ -295,7 +295,7 @@ def test_pickled_views_share_one_file(tmp_path: Path, monkeypatch: Any) -> None:
     assert one._file is two._file is three._file
     del one, two, three, again
     settle_all()
-    # The copies' file was opened first; it is closed when nobody uses it any more.
+    # The copies' file was opened first; it is closed when no view uses it.
     assert [reader.closed for reader in made] == [1, 0]
 
 

@@ -28,8 +28,8 @@ from bfbridge.errors import (  # noqa: E402
 )
 from bfbridge.ome.metadata import new_document  # noqa: E402
 from bfbridge.runtime.systems import process_namespace  # noqa: E402
-from bfbridge.storage import object_store  # noqa: E402
-from bfbridge.storage.object_store import ExtendedTarget, Objects, UrlTarget  # noqa: E402
+from bfbridge.storage.remote import object_store  # noqa: E402
+from bfbridge.storage.remote.object_store import ExtendedTarget, Objects, UrlTarget  # noqa: E402
 from bfbridge.storage.source import as_source  # noqa: E402
 from bfbridge_omezarr.append import Extension  # noqa: E402
 
@@ -371,7 +371,7 @@ def test_a_forked_child_writes_nothing(memory: Any, monkeypatch: pytest.MonkeyPa
 
 
 class Died(BaseException):
-    """Stands for a kill: nothing after it is done."""
+    """Takes the place of a kill: nothing is executed after it."""
 
 
 def limited(

@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_removed_is_named(cache, monkeypatch):
     monkeypatch.setattr(archive, "_removed", lambda file: False)
     result = CliRunner().invoke(app, ["cache", "clear"])
     assert result.exit_code != 0
-    assert "java-1.jsa: it cannot be removed" in str(result.exception)
+    assert "java-1.jsa cannot be removed" in str(result.exception)
 
 
 def test_there_may_be_no_cache_folder(tmp_path, monkeypatch):

@@ -186,7 +186,7 @@ def test_the_samples_are_sound(name):
 
 
 def test_runs_of_one_pixel_are_refused():
-    """Bio-Formats skips them, and all that follows moves."""
+    """Bio-Formats skips them, and everything after them moves."""
     data = WHOLE["packed.tga"].replace(b"\x81", b"\x80" + bytes(3) + b"\x80", 1)
     with pytest.raises(Unsupported, match="runs of one pixel"):
         open_(data, "a.tga")

@@ -25,7 +25,7 @@ from bfbridge_bioformats.runtime.java import find_java
 
 
 class Reader:
-    """Stands for a Java reader."""
+    """Takes the place of a Java reader."""
 
     def __init__(self):
         self.closed = False

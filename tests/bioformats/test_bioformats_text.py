@@ -1,4 +1,4 @@
-"""Names and metadata of any characters arrive as Bio-Formats has them, mended where no text."""
+"""Names and metadata have the characters of Bio-Formats; invalid ones are replaced."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ def java_string(*units):
 
 
 BROKEN = (0x61, 0xD800, 0x22, 0xDC00, 0xD83D, 0xDE00, 0x5C, 0x0, 0x1F, 0xDBFF)
-MENDED = 'a\ufffd"\ufffd\U0001f600\\\0\x1f\ufffd'
+REPLACED = 'a\ufffd"\ufffd\U0001f600\\\0\x1f\ufffd'
 
 
 def test_halves_of_pairs_become_the_replacement_character():
     with machine.attached():
         string = java_string(*BROKEN)
-        assert machine.text(string) == MENDED
+        assert machine.text(string) == REPLACED
         assert machine.text(java_string(0x61, 0x1F600)) == "a\U0001f600"
         store = java_store()
         reader = machine.type("loci.formats.ImageReader")()
@@ -127,14 +127,14 @@ def test_halves_of_pairs_become_the_replacement_character():
 
         (entry,) = read_images(reader, Told(), "a.fake", Limits())
         reader.close()
-    assert (entry.image.name, entry.image.channels[0].name) == (MENDED, MENDED)
+    assert (entry.image.name, entry.image.channels[0].name) == (REPLACED, REPLACED)
 
 
 def test_original_metadata_that_is_no_text(monkeypatch):
     reader = open_("a&sizeX=9&sizeY=7.fake")
     with reader._pooled_reader() as borrowed:
         borrowed.java.getGlobalMetadata().put(java_string(0xD800), java_string(*BROKEN))
-    assert reader.original_metadata["\ufffd"] == MENDED
+    assert reader.original_metadata["\ufffd"] == REPLACED
     reader.close()
 
 

@@ -60,7 +60,7 @@ def test_a_server_that_does_not_list_gives_no_fewer_images(folder: Path) -> None
     with serve(folder) as web:
         with pytest.raises(UnreadableFile, match=r"a\.vsi: \.vsi files belong to a set of files"):
             names(f"{web.url}/a.vsi")
-        # What is known by its name is asked for.
+        # Files with known names are requested.
         (folder / "e.ids").write_bytes(b"x")
         assert names(f"{web.url}/e.ics", "c.tif", "none.tif") == ["c.tif", "e.ids"]
 

@@ -422,7 +422,7 @@ def test_11_writes_of_any_tile_size(tmp_path: Path, backend: str, step: int) -> 
             for x in range(0, 1100, step):
                 bw[y : y + step, x : x + step] = array[y : y + step, x : x + step]
     with BioReader(path) as br:
-        if backend != "bioformats":  # which is asked for by name only, and writes strips
+        if backend != "bioformats":  # which is used by name only, and writes strips
             assert br.chunks[:2] == (1024, 1024)
         np.testing.assert_array_equal(br[:], array)
 

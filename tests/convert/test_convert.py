@@ -36,7 +36,7 @@ SHAPE = (40, 50, 4, 3, 2)
 
 
 def pixels(shape: tuple[int, ...] = SHAPE, dtype: str = "uint16", start: int = 0) -> Any:
-    """Every pixel different, as far as the type goes."""
+    """Every pixel has another value, as far as the type has enough."""
     count = int(np.prod(shape))
     return (
         (np.arange(start, start + count) % (np.iinfo(dtype).max + 1)).astype(dtype).reshape(shape)

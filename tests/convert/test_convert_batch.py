@@ -1,4 +1,4 @@
-"""Batches: what is found, what it is called, what is kept, and how failures and ends are told."""
+"""Batches: found files, names of targets, kept files, reports of failures and interruptions."""
 
 from __future__ import annotations
 
@@ -428,7 +428,7 @@ def test_this_process_converts_until_the_others_are_ready(
 
 
 class Record(Watcher):
-    """Notes what it is told."""
+    """Records its arguments."""
 
     def __init__(self) -> None:
         self.most = self._active = self._ended = 0
@@ -587,7 +587,7 @@ def test_signals_end_a_command_in_good_order(
     whole = {Path(entry["target"]).name for entry in report["files"] if entry["status"] == "done"}
     assert 1 <= len(whole) < 14
     found = {path.name for path in out.iterdir()} - {REPORT_NAME}
-    # A file may be in its place before the worker that made it can say so.
+    # A file may be complete before its worker reports it.
     assert whole <= found
     for name in found:
         with BioReader(out / name) as br:

@@ -100,7 +100,7 @@ def test_the_mode_is_taken_where_it_is_asked_for(store: Path, tmp_path: Path) ->
 
 
 def test_labels_of_several_images_stay_with_theirs(tmp_path: Path) -> None:
-    """Each image of a collection has labels of its own; the order asked for is another one."""
+    """Each image of a collection has its own labels, also if the order of images is changed."""
     (tmp_path / "src.ome.zarr/OME").mkdir(parents=True)
     for number in range(2):
         write_ome_zarr(

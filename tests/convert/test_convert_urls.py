@@ -148,7 +148,7 @@ def test_a_batch_at_urls_is_resumed(place: tuple[str, dict[str, Any]], folder: P
     np.testing.assert_array_equal(pixels(f"{out}/a.ome.zarr", storage), image(1))
     np.testing.assert_array_equal(pixels(f"{out}/deep er/b.ome.zarr", storage), image(2))
 
-    # The broken one is mended, and one source is another now: those two are converted.
+    # The damaged source is repaired, and another source has changed: those two are converted.
     there = as_source(url, storage).filesystem()
     there.put(str(folder / "in/a.ome.tif"), f"{url}/in/bad.ome.tif")
     again = batch(f"{url}/in/", out, storage, resume=True)
@@ -161,7 +161,7 @@ def test_a_batch_at_urls_is_resumed(place: tuple[str, dict[str, Any]], folder: P
     again = batch(f"{url}/in/", out, storage, resume=True)
     assert [f.status for f in again.files] == ["kept", "kept", "done"]
     np.testing.assert_array_equal(pixels(f"{out}/deep er/b.ome.zarr", storage), image(3))
-    # A target that is not what was written may be another's: it is replaced only if asked for.
+    # A target with other content may belong to others: it is replaced only with overwrite=True.
     chunk = next(key for key in there.find(f"{out}/a.ome.zarr") if "/c/" in key)
     there.rm(chunk)
     again = batch(f"{url}/in/", out, storage, resume=True)

@@ -44,7 +44,7 @@ def test_stores_of_zarr_python_are_valid(tmp_path: Path) -> None:
     image = write_ome_zarr(tmp_path / "a.ome.zarr", [PIXELS], labels=labels)
     plate = write_plate(tmp_path / "p.ome.zarr", {(0, 1): [PIXELS], (1, 0): [PIXELS]}, 2, 2)
     for path in (image, plate):
-        # zarr-python stores no names of dimensions unless it is told them; NGFF 0.5 requires them.
+        # zarr-python writes dimension names only if the caller passes them; NGFF 0.5 requires them.
         errors = validate(path, pixels=True).errors
         assert {error.where.rpartition(" ")[2] for error in errors} == {"dimension_names"}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bfbridge.backend import ImageSpec, Shape5
-from bfbridge.engine.assembler import UnfinishedChunks, _OpenChunk
+from bfbridge.engine.assembler import UnfinishedChunks, _LevelChunk
 from bfbridge.errors import Closed, WriteFailed
 from tests.support.engine import face, memory_writer, smaller, written
 from tests.support.memory import MemoryWriter, distinct
@@ -267,7 +267,7 @@ def test_scratch_keeps_chunks_within_its_budget(tmp_path: Path) -> None:
     scratch = UnfinishedChunks(tmp_path, budget=400)
     opened = []
     for number in range(6):
-        chunk = _OpenChunk()
+        chunk = _LevelChunk()
         chunk.array = np.full(shape, number, dtype)
         chunk.written = np.zeros(shape, bool)
         chunk.written.flat[: number + 1] = True

@@ -157,7 +157,7 @@ def test_the_cache_answers_overlapping_reads() -> None:
 def test_parts_that_are_cheap_to_read_are_kept_if_that_pays(
     waits: bool, rows: int, kept: bool
 ) -> None:
-    """A file at hand is read again sooner than a large part of a chunk is read whole and copied."""
+    """Reading a large part of a chunk again is faster than reading the whole chunk and copying."""
     view = view_of(STORED, CHUNK, cache=ChunkCache())
     backend = reader(view)
     backend.reads_parts = lambda image, level: True  # type: ignore[method-assign]
@@ -479,7 +479,7 @@ def test_one_thread_fetches_and_the_others_wait() -> None:
     for thread in threads:
         thread.join(10)
     assert order == ["failed", "waited", "waited"]
-    # Nobody fetches any more: the next is the first again.
+    # No thread is fetching: the next one is the first again.
     with cache.fetching("key"), cache.fetching("another"):
         order.append("next")
     assert order[-1] == "next"

@@ -126,7 +126,7 @@ def writings(path: Path, kind: str) -> Iterator[Callable[[], object]]:
 
 
 def look(path: Path) -> str:
-    """What stands under the name now."""
+    """Return the content of the file with the name now."""
     with BioReader(path) as reader:  # waits for what was dropped
         pixels = reader[:]
         half = reader.levels[1][:]

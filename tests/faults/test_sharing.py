@@ -203,7 +203,7 @@ class TestReaderBesideWriter:
 
     @pytest.mark.parametrize("same_grid", [True, False])
     def test_a_reader_that_was_open_before(self, tmp_path, kind, same_grid):
-        """It goes on giving the old image, or says that the file was replaced."""
+        """It still returns the old image, or raises an error that the file was replaced."""
         path = tmp_path / f"image{FORMATS[kind][0]}"
         old, new = pixels(SHAPE, 1), pixels(SHAPE if same_grid else (300, 260, 1, 2, 1), 2)
         write(path, old, kind)

@@ -145,7 +145,7 @@ def write_image(path: str, order: dict[str, Any], ready: Callable[[], None]) -> 
 
 
 def naive_write(path: str, order: dict[str, Any], ready: Callable[[], None]) -> None:
-    """Write as most programs do; it shows that the harness sees what goes wrong."""
+    """Write as most programs do, to show that the harness detects failures."""
     data = pixels(tuple(order["shape"]), order["seed"]).tobytes()
     ready()
     with open(path, "wb") as file:
@@ -231,7 +231,7 @@ def child(order: dict[str, Any], report: int, real_write: Callable[..., int]) ->
 
 
 def run(order: dict[str, Any]) -> dict[str, Any]:
-    """Fork a child for one order; kill it when the order says so."""
+    """Fork a child for one order; kill it if the order requires it."""
     receive, send = os.pipe()
     real_write = os.write
     pid = os.fork()

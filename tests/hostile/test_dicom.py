@@ -1,4 +1,4 @@
-"""DICOM files that were changed, as they are mended for Java: a BfbridgeError or bytes, soon."""
+"""Damaged DICOM files, corrected for Java: a BfbridgeError or bytes, within seconds."""
 
 from __future__ import annotations
 

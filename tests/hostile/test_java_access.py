@@ -212,7 +212,7 @@ def test_what_the_limit_says_of_names(access, outside):
         str(folder / "data" / "pipe.tif"): "device",
         str(folder / "data" / ".." / "secret.tif"): "outside",
         str(outside): "outside",
-        # Folders above the data are asked for their names.
+        # The names in folders above the data are listed.
         str(folder): None,
         "/": None,
         "/etc": "outside",

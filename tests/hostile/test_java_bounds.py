@@ -239,7 +239,7 @@ def test_elements_of_a_document_are_held_to_limits(tmp_path, name):
 
 @pytest.mark.java
 def test_lack_of_heap_is_an_error_of_ours(tmp_path):
-    """While a file is opened, and while its metadata are made a document; reading goes on."""
+    """While a file is opened, and while its metadata become a document; reading continues."""
     code = """
 from bfbridge import BioReader
 from bfbridge.errors import OutOfMemory

@@ -183,7 +183,7 @@ def test_a_file_cut_anywhere_is_refused_or_whole(name: str) -> None:
         except BfbridgeError:
             continue
         whole.read(region, truth)
-        # A number at the end of a text may lose its last digits, and nobody can tell.
+        # A number at the end of a text may lose its last digits, which cannot be detected.
         if name != "text.pgm":
             np.testing.assert_array_equal(found, truth, f"cut at byte {end} of {len(data)}")
 

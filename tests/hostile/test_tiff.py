@@ -132,7 +132,7 @@ def test_every_length_of_a_cut_file(order, big):
 def test_bytes_changed_at_random(compression, order, big):
     """Every outcome is pixels or a BfbridgeError; nothing else, nothing slow."""
     if compression == 7 and order == ">":
-        pytest.skip("the same file but for its header")
+        pytest.skip("the same file except for its header")
     data = np.frombuffer(sample(order, big=big, compression=compression), np.uint8)
     rng = np.random.default_rng(compression)
     failed = 0

@@ -1,6 +1,6 @@
 """CZI, LIF and ND2 files whose numbers and bytes were changed at random: no hang, no crash.
 
-Each file is opened in a process of its own: its metadata are asked for, and the first planes. The
+Each file is opened in a process of its own, which reads its metadata and the first planes. The
 numbers of a failure are in its message; ``changed(data, random.Random(number))`` makes the file
 again. Thousands of real files with ``-m slow``.
 """

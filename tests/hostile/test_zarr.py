@@ -99,7 +99,7 @@ def array_v2(**changes: Any) -> dict[str, Any]:
 
 
 def store_v2(path: Path, encode: Callable[[bytes], bytes] = bytes, **changes: Any) -> Path:
-    """A small sound store of version 2, but for what is changed."""
+    """A small valid store of version 2, except for what is changed."""
     document(path, ".zgroup", {"zarr_format": 2})
     document(path, ".zattrs", multiscales("0"))
     document(path / "0", ".zarray", array_v2(**changes))

@@ -1,4 +1,4 @@
-"""Reads that do not end: a limit of time ends them, and reading goes on."""
+"""Reads that do not end: a timeout ends them, and later reads work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bfbridge_bioformats.runtime.machine import machine
 
 pytestmark = pytest.mark.java
 
-# Each plane takes 20 s, but for the one that opening does not read.
+# Each plane takes 20 s, except the one that opening does not read.
 SLOW = "slow&sizeX=64&sizeY=64&sizeT=3&sleepOpenBytes=20000.fake"
 SLOW_TO_OPEN = "slow&sizeX=64&sizeY=64&sleepInitFile=20000.fake"
 QUICK = "quick&sizeX=64&sizeY=64&sizeT=3.fake"

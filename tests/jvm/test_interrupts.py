@@ -1,4 +1,4 @@
-"""Storms of Ctrl-C while Java works: the process answers, and the reader goes on."""
+"""Repeated Ctrl-C while Java works: the process responds, and the reader still works."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ print(slowest < 5, time.monotonic() - begun < 30)
 
 
 def test_the_first_use_of_java(program):
-    """Java goes on starting when the first call is interrupted."""
+    """Java continues to start when the first call is interrupted."""
     out = program.run(
         """
         timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))

@@ -304,7 +304,7 @@ def test_a_killed_worker_leaves_no_files(tmp_path, monkeypatch):
 
 @posix
 def test_an_idle_worker_that_was_killed_is_told_once(reference):
-    """Of two files in one worker, one is told; both are read again."""
+    """The worker of two files is killed: the next read fails, and then both are read again."""
     first, second = BioReader(SMALL, 1, isolated=True), BioReader(SMALL, 1, isolated=True)
     (pid,) = first._file.backend.processes
     assert second._file.backend.processes == [pid]
@@ -327,7 +327,7 @@ def test_a_file_that_kills_its_worker_when_opened(tmp_path):
     with pytest.raises(ReadFailed, match=r"sleepInitFile=3000\.fake: opening it: .*\(SIGKILL\)"):
         open_(name, max_workers=1)
     killer.join()
-    assert read(holder).any()  # another file than the one that was told
+    assert read(holder).any()  # another file than the one that raised the error
     holder.close()
 
 
@@ -367,7 +367,7 @@ def test_closing_leaves_nothing_behind(reference):
     (pid,) = dropped._file.backend.processes
     del dropped
     gc.collect()
-    # A finaliser waits for nobody.
+    # A finaliser does not wait.
     assert wait_for_end(pid)
     wait_until(lambda: left() == before)
     shared, descriptors, children = left()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bfbridge.errors import UnreadableFile
-from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.documents.model import model_from_xml
 from bfbridge.ome.objectives import magnifications_in, magnifications_of
 
 HEAD = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'

@@ -181,7 +181,7 @@ def check_all(folder: Path, combinations: Iterable[Combination], referee: str) -
     for combination in readables:
         try:
             check(folder, combination, referee)
-        except Exception as error:  # noqa: BLE001 - all that fail are told at once
+        except Exception as error:  # noqa: BLE001 - all failures are reported together
             failures.append(f"{combination}: {error!r}")
     assert not failures, f"{len(failures)} of {len(readables)}:\n" + "\n".join(failures[:20])
 

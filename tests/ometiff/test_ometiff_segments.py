@@ -43,7 +43,7 @@ def test_segments_begin_at_even_places(tmp_path, compression):
 
 
 def test_what_pads_a_tile_is_zero(tmp_path):
-    """And no pixels of other tiles, or of other images, which are nobody's business."""
+    """Pixels of other tiles or images are not returned."""
     array = np.full((SIDE, SIDE), 0xABCD, np.uint16)
     path = tmp_path / "a.ome.tif"
     write(path, array, compression="none")

@@ -379,7 +379,7 @@ def test_bigtiff_where_asked_for(tmp_path, bigtiff, expected):
 
 @pytest.mark.parametrize("bigtiff", ["auto", False])
 def test_beyond_four_gigabytes(tmp_path, bigtiff):
-    """The file is made sparse: the writer believes that it stands at 4 GiB already."""
+    """The file is made sparse: the writer's position is at 4 GiB already."""
     array = numbered((1, 1, 1, 32, 32), "u2")
     path = tmp_path / "made.ome.tif"
     writer, _ = prepare(path, [[array]], tile=16, bigtiff=bigtiff)

@@ -83,7 +83,7 @@ def test_nested_chunks_of_arrays_that_do_not_tell_of_them(tmp_path: Path, told: 
         path / "0/.zarray", stored if told != "null" else {**stored, "dimension_separator": None}
     )
     np.testing.assert_array_equal(plane(open_reader(path)), VALUES)
-    # A chunk that is nowhere is the fill value all the same; one with dots goes first.
+    # A missing chunk is the fill value; a name with dots takes precedence.
     (path / "0/1/1").unlink()
     (path / "0/0/0").rename(path / "0/0.0")
     expected = VALUES.copy()

@@ -12,7 +12,7 @@ import pytest
 from bfbridge import BioReader, convert
 from bfbridge.backend import Quantity
 from bfbridge.ome.checks.compare import compare_documents
-from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.documents.model import model_from_xml
 from bfbridge.ome.planes import measured_time_step
 
 zarr = pytest.importorskip("zarr")

@@ -732,7 +732,7 @@ def test_axis_that_has_no_place(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="'phase' of length 2"):
         open_reader(path)
     path = save(tmp_path / "b.zarr", {"0": values[:, :1]}, {"multiscales": [entry]}, zarr_format=2)
-    # One axis of its own kind stands where the channels would.
+    # An axis of another kind has the position of the channels.
     np.testing.assert_array_equal(whole(open_reader(path))[0, :, 0], values[:, 0])
 
 

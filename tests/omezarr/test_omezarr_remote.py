@@ -230,7 +230,7 @@ class TestShardsThatAreReplaced:
 
     @pytest.mark.parametrize(("told", "requests"), [("all", 3), ("ETag", 3), ("nothing", 5)])
     def test_requests(self, server: tuple[str, type[Ranges]], told: str, requests: int) -> None:
-        """One for the index and one for each chunk, where the server says what it answers with."""
+        """One for the index and one for each chunk, if the server sends validators."""
         url, handler = server
         handler.validators = ANSWERS[told]
         reader = open_reader(f"{url}/sharded.zarr")

@@ -181,7 +181,7 @@ def test_a_shard_written_in_part_is_refused_and_harms_nobody(tmp_path: Path) -> 
     assert first.unit(0) == (1, 1, 1, 64, 64)
     for box in boxes(first)[1:]:
         put(first, box)
-    # Two processes with half a shard each: both are told, and neither overwrites the other.
+    # Two processes with half a shard each: both get an error, and neither overwrites the other.
     first.write_block(0, 0, (0, 0, 0, 0, 0), VALUES[:1, :1, :, :32, :32])
     second.write_block(0, 0, (0, 0, 0, 0, 1), VALUES[:1, :1, :, :32, 32:64])
     for writer in (first, second):

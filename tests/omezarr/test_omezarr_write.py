@@ -230,7 +230,7 @@ def test_blocks_written_again_replace_the_old(tmp_path: Path, layout: dict[str, 
     values[..., :32, :48] = 9
     values[..., 32:, 48:] = 0
     writer.write_block(0, 0, (0, 0, 0, 0, 0), values[..., :32, :48])
-    # All fill value: the chunk goes, and what stood there before must go too.
+    # Only fill values: the chunk is not stored, and the previous one is removed.
     writer.write_block(0, 0, (0, 0, 0, 1, 1), values[..., 32:, 48:])
     np.testing.assert_array_equal(writer.read_block(0, 0, (0, 0, 0, 1, 1)), values[..., 32:, 48:])
     writer.finish()

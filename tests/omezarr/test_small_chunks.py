@@ -14,7 +14,7 @@ zarr = pytest.importorskip("zarr")
 pytest.importorskip("imagecodecs")
 
 from bfbridge import BioReader, BioWriter  # noqa: E402
-from bfbridge.chunk_grid import ChunkGrid  # noqa: E402
+from bfbridge.backend.chunk_grid import ChunkGrid  # noqa: E402
 from bfbridge.engine.tiles import plan, plan_joined  # noqa: E402
 from bfbridge.errors import FileChanged, ReadFailed  # noqa: E402
 from bfbridge_omezarr.chunked.codecs import crc32c  # noqa: E402

@@ -1,4 +1,4 @@
-"""What `bfbridge.storage.fsspec_paths` relies on in fsspec."""
+"""What `bfbridge.storage.remote.fsspec_paths` relies on in fsspec."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from bfbridge.storage.fsspec_paths import root_of
+from bfbridge.storage.remote.fsspec_paths import root_of
 
 
 @pytest.mark.parametrize("end", ["", "/"])

@@ -1,4 +1,4 @@
-"""What `bfbridge.ome.xsdata_binding` relies on in ome_types and xsdata."""
+"""What `bfbridge.ome.documents.xsdata_binding` relies on in ome_types and xsdata."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from datetime import datetime
 
 from ome_types import OME, from_xml, model
 
-from bfbridge.ome.model import model_from_xml, xml_from_model
-from bfbridge.ome.xsdata_binding import SchemaDate, serialize, xml_context
+from bfbridge.ome.documents.model import model_from_xml, xml_from_model
+from bfbridge.ome.documents.xsdata_binding import SchemaDate, serialize, xml_context
 
 NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 

@@ -24,8 +24,8 @@ from bfbridge import BioReader, BioWriter, Limits, imread, imwrite
 from bfbridge.aics import AICSImage
 from bfbridge.analysis import regions as render
 from bfbridge.errors import BfbridgeError
-from bfbridge.files import image_plans
 from bfbridge.files.file_pattern import FilePattern, is_pattern
+from bfbridge.files.writing import image_plans
 from bfbridge.integrations.xarray import BfbridgeBackend
 from bfbridge.patches import ImageStack
 from bfbridge.storage.source import path_or_url
@@ -264,7 +264,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
 
 
 def _limit_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Enlarged regions may take that many pixels along each side, which is sound and slow.
+    # Enlarged regions may take that many pixels along each side, which is correct but slow.
     monkeypatch.setattr(render, "LONGEST", 2000)
     # Files may have a million planes, which take a minute.
     few = Limits(channels=50_000, directories=5_000)

@@ -125,7 +125,7 @@ class Boom(Exception):
 
 
 class WriterMachine(RuleBasedStateMachine):
-    """Open, write, rewrite, close, give up, open again: against an array for what stands there."""
+    """Open, write, rewrite, close, abort, open again: compared with an array."""
 
     suffix = ""
 
@@ -133,7 +133,7 @@ class WriterMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / f"image{self.suffix}"
-        self.stands: np.ndarray[Any, Any] | None = None
+        self.published: np.ndarray[Any, Any] | None = None
         self.bw: BioWriter | None = None
 
     @precondition(lambda self: self.bw is None)
@@ -188,7 +188,7 @@ class WriterMachine(RuleBasedStateMachine):
                 self.bw.close(require_complete=complete)
         else:
             self.bw.close(require_complete=complete)
-            self.stands = self.array
+            self.published = self.array
         with pytest.raises(Closed):
             self.bw[0, 0] = 1
         self.bw.close()
@@ -209,15 +209,15 @@ class WriterMachine(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        """What stands under the name is what was last closed, also while a new one is written."""
-        if self.stands is None:
+        """The file is the one last closed, also while a new one is written."""
+        if self.published is None:
             with pytest.raises(FileMissing):
                 BioReader(self.path)
             return
         with BioReader(self.path) as br:
-            np.testing.assert_array_equal(br.read(keepdims=True), self.stands)
+            np.testing.assert_array_equal(br.read(keepdims=True), self.published)
             if len(br.levels) > 1:
-                half = smaller(self.stands.transpose(4, 3, 2, 0, 1), 2, "mean")
+                half = smaller(self.published.transpose(4, 3, 2, 0, 1), 2, "mean")
                 np.testing.assert_allclose(br.levels[1].read(keepdims=True), face(half), rtol=1e-6)
 
     def teardown(self) -> None:

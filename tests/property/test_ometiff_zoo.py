@@ -182,7 +182,7 @@ def check(numbers: range, folder: Path) -> None:
 
 
 def entries(path: Path) -> list[tuple[int, int]]:
-    """Place and length of the entries of the main directories, but for texts."""
+    """Position and length of the entries of the main directories, except texts."""
     with tifffile.TiffFile(path) as file:
         length = 20 if file.is_bigtiff else 12
         return [

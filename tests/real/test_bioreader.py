@@ -49,7 +49,7 @@ def tczyx(view: Any) -> np.ndarray[Any, Any]:
 
 
 def is_refused(entry: Entry, backend: str | None) -> bool:
-    """Whether a file is not for this backend; that it says so is looked at first."""
+    """Whether another backend reads a file; the reason is checked first."""
     if backend is None or entry.path.name not in REFUSED:
         return False
     with (

@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(not entries(), reason=f"no real files at {DATA}"),
-    # Of other people's packages.
+    # Of third-party packages.
     pytest.mark.filterwarnings("ignore"),
 ]
 

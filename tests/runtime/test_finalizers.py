@@ -18,7 +18,7 @@ import pytest
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import FileMissing
-from bfbridge.files.new_file import NewFile
+from bfbridge.files.writing.new_file import NewFile
 from bfbridge.runtime import finalizers
 from tests.support.dropped import settle_all
 from tests.support.memory import distinct
@@ -251,7 +251,7 @@ def test_every_finalizer_hands_over() -> None:
             found.append(f"{source.relative_to(root)}: weakref.finalize")
         if "def __del__" in text:
             found.append(f"{source.relative_to(root)}: __del__")
-    # The first two close a file descriptor, under a lock of their own that nobody holds and waits.
+    # The first two close a file descriptor, under a lock of their own, whose holders never wait.
     assert found == [
         "backends/bfbridge_omezarr/hierarchy/store.py: __del__",
         "bfbridge/storage/source.py: __del__",

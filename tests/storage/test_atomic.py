@@ -404,7 +404,7 @@ class TestExistingTargets:
         assert (kept.read_bytes() if kind == "file" else store_text(kept).encode()) == b"new"
         target.discard()
         assert kept.exists()
-        # Nobody clears it, and the next refusal takes another name.
+        # It is not removed, and the next refusal uses another name.
         second = written(tmp_path / "b", b"b")
         second.discard()
         (tmp_path / "a").unlink()
@@ -564,7 +564,7 @@ class TestFallback:
 
     @pytest.mark.usefixtures("no_special_renames")
     def test_parked_data_of_a_mixed_set_are_left_alone(self, tmp_path):
-        """Half of a new pair stands there: putting one old half back would mix the two."""
+        """Half of a new pair has its name: restoring one old half would mix the two."""
         parked = tmp_path / ".a.ics.bfbridge-old"
         parked.mkdir()
         (parked / "a.ics").write_bytes(b"old header")

@@ -14,8 +14,8 @@ import pytest
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import ReadFailed, UnreadableFile, WriteFailed
-from bfbridge.processes.ipc import MessagePipe
-from bfbridge.storage.durable_io import fill_at, read_all, write_all
+from bfbridge.runtime.descriptors import fill_at, read_all, write_all
+from bfbridge.runtime.processes.ipc import MessagePipe
 from bfbridge.storage.source import as_source
 from bfbridge_bioformats.isolation.plane_buffer import PlaneBuffer
 from bfbridge_ometiff.reading import files
@@ -85,7 +85,7 @@ def test_only_the_end_of_the_file_is_a_truncation(
     (tmp_path / "a.ome.tif").write_bytes(data)
     np.testing.assert_array_equal(read_ours(tmp_path / "a.ome.tif"), array)
     assert short["preadv"]
-    # A file that ends where its header says that it goes on, and whose size does not show it.
+    # A file that is shorter than its header states, although its size does not show it.
     monkeypatch.setattr(files, "fill_at", lambda *args: fill_at(*args) - 1)
     with pytest.raises(ReadFailed, match="truncated or damaged"):
         read_ours(tmp_path / "a.ome.tif")
@@ -195,9 +195,9 @@ def test_a_file_in_non_blocking_mode(tmp_path: Path) -> None:
 
 
 def test_nobody_calls_the_system_but_in_a_loop() -> None:
-    """`durable_io.read_all`, `fill_at` and `write_all` are the loops; three modules have others."""
-    loops = {"bfbridge/storage/durable_io.py", "backends/bfbridge_omezarr/hierarchy/store.py",
-             "bfbridge/processes/ipc.py", "bfbridge/storage/file_object.py"}  # fmt: skip
+    """`read_all`, `fill_at` and `write_all` are the loops; three modules have others."""
+    loops = {"bfbridge/runtime/descriptors.py", "backends/bfbridge_omezarr/hierarchy/store.py",
+             "bfbridge/runtime/processes/ipc.py", "bfbridge/storage/file_object.py"}  # fmt: skip
     call = re.compile(r"\bos\.(p?readv?|p?writev?|sendfile|copy_file_range)\(")
     found = {
         path.relative_to(ROOT).as_posix()

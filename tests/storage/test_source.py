@@ -301,7 +301,7 @@ def test_a_web_server_that_does_not_answer_is_no_missing_file(tmp_path: Path) ->
         with pytest.raises(FileMissing):
             BioReader(f"{web.url}/b.tif", storage_options=known)
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))  # and nobody listens
+        free.bind(("127.0.0.1", 0))  # and no server listens
         nowhere = f"http://127.0.0.1:{free.getsockname()[1]}/b.tif"
         with pytest.raises(UnreadableFile, match=r"b\.tif: cannot be reached \(Cannot connect"):
             BioReader(nowhere)

@@ -37,7 +37,7 @@ def _head(
     signed: bool,
     instance: int,
 ) -> bytes:
-    """Return all that stands before the pixels."""
+    """Return everything before the pixels."""
     order = ">" if syntax == BIG_ENDIAN else "<"
     height, width, samples = shape
     meta = b"".join(

@@ -10,7 +10,7 @@ from bfbridge.runtime import finalizers
 
 
 def settle_all(seconds: float = 30) -> None:
-    """Collect garbage, and wait until all that was dropped has been released."""
+    """Collect garbage, and wait until all unused objects are released."""
     gc.collect()
     end = time.monotonic() + seconds
     while not finalizers._tasks.empty() or finalizers._busy.locked():

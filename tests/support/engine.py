@@ -11,8 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from bfbridge.engine.selection import trim
-from bfbridge.files.image_plans import WritePlan
-from bfbridge.files.new_file import NewFile
+from bfbridge.files.writing.image_plans import WritePlan
+from bfbridge.files.writing.new_file import NewFile
 from bfbridge.ome import metadata
 from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.writer import BioWriter, ImageWriter

@@ -89,12 +89,12 @@ def read_by_peer(path: Path) -> Array:
 
 
 def state(path: Path, known: dict[str, Array], *, peer: bool = True) -> str:
-    """Name what stands under a path: one of `known`, whole, or "absent".
+    """Return the name of the content of a path: one of `known`, complete, or "absent".
 
     Raises
     ------
     AssertionError
-        Something else stands there.
+        It has other content.
     """
     if not os.path.lexists(path):
         return "absent"

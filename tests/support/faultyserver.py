@@ -6,13 +6,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
-from tests.support.webserver import running
+from tests.support.webserver import FileHandler, running
 
 __all__ = ["Faulty", "serve_faulty"]
 
@@ -30,8 +28,6 @@ class Faulty:
         Called with (server, path, number of earlier requests of this path). It returns a status to
         send, "cut" (half of the body, then the end of the connection), "slow" (the body in pieces
         with pauses), or None for the proper reply.
-    ranges
-        Whether byte ranges are served.
     retry_after
         Value of the header of that name in replies with a status.
     requests
@@ -42,77 +38,39 @@ class Faulty:
         Number of requests of each path.
     """
 
-    def __init__(self, fault: Fault, ranges: bool, retry_after: str | None) -> None:
+    def __init__(self, fault: Fault, retry_after: str | None) -> None:
         self.url = ""
         self.fault = fault
-        self.ranges = ranges
         self.retry_after = retry_after
         self.requests = self.sent = 0
         self.seen: Counter[str] = Counter()
         self.lock = threading.Lock()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(FileHandler):
     state: Faulty
     folder: Path
 
-    def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        # Clients that have what they need close the connection.
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self._answer(body=True)
-
-    def _answer(self, *, body: bool) -> None:
+    def answer(self, *, body: bool) -> None:
         state, name = self.state, unquote(self.path)
         with state.lock:
             number = state.seen[name]
             state.seen[name] += 1
             state.requests += 1
         if name.startswith("/moved/"):
-            self._status(302, {"Location": self.path.removeprefix("/moved")})
+            self.send_status(302, {"Location": self.path.removeprefix("/moved")})
             return
         fault = state.fault(state, name, number)
         path = self.folder / name.lstrip("/")
         if isinstance(fault, int):
             after = {} if state.retry_after is None else {"Retry-After": state.retry_after}
-            self._status(fault, after)
+            self.send_status(fault, after)
         elif not path.is_file():
-            self._status(404, {})
+            self.send_status(404)
         else:
-            content = self._head(path.read_bytes())
+            content = self.send_head(path.read_bytes())
             if body:
                 self._body(content, fault)
-
-    def _status(self, code: int, headers: dict[str, str]) -> None:
-        self.send_response(code)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def _head(self, content: bytes) -> bytes:
-        """Send the headers of a file; return the bytes that follow."""
-        size, wanted = len(content), self.headers.get("Range")
-        if wanted is None or not self.state.ranges:
-            self.send_response(200)
-        else:
-            first, last = wanted.removeprefix("bytes=").split("-")
-            start = int(first) if first else size - int(last)
-            stop = min(int(last) + 1, size) if first and last else size
-            content = content[start:stop]
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
-        if self.state.ranges:
-            self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        return content
 
     def _body(self, content: bytes, fault: str | None) -> None:
         if fault == "cut":
@@ -136,6 +94,7 @@ def serve_faulty(
     retry_after: str | None = None,
 ) -> Iterator[Faulty]:
     """Serve a folder. Names below ``/moved/`` are redirected to the same names without it."""
-    state = Faulty(fault, ranges, retry_after)
-    with running(type("Handler", (_Handler,), {"state": state, "folder": folder})) as state.url:
+    state = Faulty(fault, retry_after)
+    handler = {"state": state, "folder": folder, "ranges": ranges}
+    with running(type("Handler", (_Handler,), handler)) as state.url:
         yield state

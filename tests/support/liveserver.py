@@ -1,4 +1,4 @@
-"""A server of images in a thread of this process, and a client that sends what it is told."""
+"""A server of images in a thread of this process, and a client that sends given requests."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Pictures written by code of the tests' own, in combinations that encoders do not make.
 
-Each maker is told the values that a picture stores, so that a test knows what it has to show.
+Each maker takes the values that a picture stores, so that a test knows the expected pixels.
 """
 
 from __future__ import annotations
@@ -323,7 +323,7 @@ def tga(
     kind
         1 to 3, or 9 to 11 for run-length packets.
     packets
-        Length of each packet in turn, and whether it is a run; a run's first pixel stands for all.
+        Length of each packet in turn, and whether it is a run; a run stores its first pixel only.
     palette
         Colour map, (n, 3).
     origin

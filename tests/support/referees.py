@@ -76,7 +76,7 @@ def by_libvips(path: Path) -> list[Array]:
 
 @cache
 def libvips_has(compression: str) -> bool:
-    """Whether libvips has a codec: asked of libvips by having it write an image."""
+    """Whether libvips has a codec: it has if it can write an image with it."""
     pyvips = _libvips()
     black = pyvips.Image.black(16, 16)
     try:

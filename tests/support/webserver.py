@@ -1,16 +1,70 @@
-"""A web server of one folder that knows byte ranges and counts what it sends."""
+"""A web server of one folder that serves byte ranges and counts the bytes it sends."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-__all__ = ["Web", "listen", "running", "serve"]
+__all__ = ["FileHandler", "Web", "listen", "running", "serve"]
+
+
+class FileHandler(BaseHTTPRequestHandler):
+    """Replies with files, or parts of them, without a log. Derived classes define `answer`.
+
+    Attributes
+    ----------
+    ranges
+        Whether byte ranges are served.
+    """
+
+    protocol_version = "HTTP/1.1"
+    ranges = True
+
+    def log_message(self, *_: Any) -> None:
+        """Log nothing."""
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        # Clients that have what they need close the connection.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.answer(body=True)
+
+    def answer(self, *, body: bool) -> None:
+        """Send the reply to a request, with its body or without."""
+        raise NotImplementedError
+
+    def send_status(self, code: int, headers: Mapping[str, str] | None = None) -> None:
+        """Send a reply without a body."""
+        self.send_response(code)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def send_head(self, content: bytes) -> bytes:
+        """Send the headers of a file; return the bytes of its body, all or the requested range."""
+        size, wanted = len(content), self.headers.get("Range")
+        if wanted is None or not self.ranges:
+            self.send_response(200)
+        else:
+            first, last = wanted.removeprefix("bytes=").split("-")
+            start = int(first) if first else size - int(last)
+            stop = min(int(last) + 1, size) if first and last else size
+            content = content[start:stop]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        if self.ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return content
 
 
 class Web:
@@ -23,7 +77,7 @@ class Web:
     sent
         Bytes of file content sent so far.
     token
-        What the header ``X-Token`` of every request must say; None asks for nothing.
+        The value that the header ``X-Token`` of every request must have; None: no such header.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
@@ -43,54 +97,23 @@ def serve(
 ) -> Iterator[Web]:
     """Serve a folder at a free port of this machine, with pages of links to files or without.
 
-    Nobody may list the folder `hidden`.
+    Requests to list the folder `hidden` are refused.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None:
-            """Keep quiet."""
-
-        def do_HEAD(self) -> None:
-            self._answer(body=False)
-
-        def do_GET(self) -> None:
-            self._answer(body=True)
-
-        def _answer(self, body: bool) -> None:
+    class Handler(FileHandler):
+        def answer(self, *, body: bool) -> None:
             path = folder / unquote(self.path).lstrip("/")
             if web.token is not None and self.headers.get("X-Token") != web.token:
-                self._status(401)
+                self.send_status(401)
             elif hidden is not None and path == folder / hidden:
-                self._status(403)
+                self.send_status(403)
             elif (content := _content(path, lists)) is None:
-                self._status(404)
+                self.send_status(404)
             else:
-                self._file(content, body)
-
-        def _status(self, code: int) -> None:
-            self.send_response(code)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def _file(self, content: bytes, body: bool) -> None:
-            size, wanted = len(content), self.headers.get("Range")
-            if wanted is None:
-                self.send_response(200)
-            else:
-                first, last = wanted.removeprefix("bytes=").split("-")
-                start = int(first) if first else size - int(last)
-                stop = min(int(last) + 1, size) if first and last else size
-                content = content[start:stop]
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
-            self.send_header("Accept-Ranges", "bytes")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if body:
-                web.count(len(content))
-                self.wfile.write(content)
+                part = self.send_head(content)
+                if body:
+                    web.count(len(part))
+                    self.wfile.write(part)
 
     web = Web("", token)
     with running(Handler) as web.url:
@@ -110,23 +133,19 @@ def _content(path: Path, lists: bool) -> bytes | None:
 
 @contextmanager
 def listen() -> Iterator[tuple[str, list[str]]]:
-    """Give the URL of a server that answers everything with nothing, and the paths asked of it."""
-    asked: list[str] = []
+    """Yield the URL of a server whose replies are empty, and the list of requested paths."""
+    requested: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            """Keep quiet."""
+    class Handler(FileHandler):
+        protocol_version = "HTTP/1.0"
 
-        def do_GET(self) -> None:
-            asked.append(self.path)
+        def answer(self, *, body: bool) -> None:
+            requested.append(self.path)
             self.send_response(200)
             self.end_headers()
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
     with running(Handler) as url:
-        yield url, asked
+        yield url, requested
 
 
 @contextmanager

@@ -239,7 +239,7 @@ def test_a_compressed_tile_is_read_once_for_crops_beside_each_other() -> None:
 
 
 def test_many_subblocks_open_fast_enough_to_be_counted() -> None:
-    # A directory of 30,000 subblocks whose pixels are never looked at: one stands for all.
+    # A directory of 30,000 subblocks whose pixels are never read: all use the same data.
     tile = Block(np.zeros((1, 1), np.uint8))
     blocks = [Block(tile.pixels, x=n % 200, y=n // 200, at={"C": 0, "M": n}) for n in range(30_000)]
     file = Counting(czi_bytes(blocks))

@@ -143,7 +143,7 @@ def test_errors_in_words(image: Path, tmp_path: Path) -> None:
         assert "Traceback" not in found.stderr
 
 
-def test_napari_is_told_what_to_open(image: Path) -> None:
+def test_napari_gets_the_files_to_open(image: Path) -> None:
     found = run("--with", "napari", "--no-browser", image)
     assert found.stdout.startswith("napari --plugin bfbridge ")
 

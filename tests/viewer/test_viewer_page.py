@@ -170,7 +170,7 @@ def test_keys_alone(viewed: Page) -> None:
     keyboard.press("?")
     viewed.page.locator("dialog.help").wait_for()
     keyboard.press("Escape")
-    # Every control is reached by Tab and says what it is.
+    # Every control is reached by Tab and has a label.
     names = viewed.run("""[...document.querySelectorAll('button, input, select, [tabindex]')]
         .filter((e) => e.checkVisibility())
         .map((e) => e.ariaLabel || e.title || e.textContent || e.labels?.[0]?.textContent || '')""")

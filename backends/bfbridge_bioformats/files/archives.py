@@ -244,11 +244,11 @@ class _ArchiveStream(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True: archives are read at any position."""
         return True
 
     def readinto(self, buffer: Any) -> int:

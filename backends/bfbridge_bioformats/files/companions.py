@@ -13,7 +13,7 @@ from pathlib import Path
 from bfbridge.backend import OpenOptions
 from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits, check
-from bfbridge.ome.xml import looks_like_ome_xml, parse_ome_xml
+from bfbridge.ome.documents.xml import looks_like_ome_xml, parse_ome_xml
 from bfbridge.storage.source import RandomAccess, Source
 from bfbridge.tiff.header import HEADER_BYTES, parse_header
 from bfbridge.tiff.tags import Tag

@@ -49,7 +49,7 @@ class Added:
 
     @property
     def length(self) -> int:
-        """How many."""
+        """Number of bytes."""
         return len(self.data)
 
     def read(self, inner: int, size: int) -> bytes:

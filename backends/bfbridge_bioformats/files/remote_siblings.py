@@ -10,8 +10,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from bfbridge.errors import BfbridgeError, LimitExceeded, UnreadableFile
+from bfbridge.storage.remote.url_chain import UrlChain
 from bfbridge.storage.source import Source
-from bfbridge.storage.url_chain import UrlChain
 
 __all__ = ["MOST_SIBLINGS", "remote_siblings"]
 
@@ -55,7 +55,7 @@ def remote_siblings(source: Source, companions: Sequence[str]) -> Iterator[tuple
     is_set = suffix.lower() in _SETS
     on_web = UrlChain.of(source.url or "").link.startswith(("http://", "https://"))
     if on_web and not is_set:
-        # Listing a web page is a guess, and may be large: only likely names are asked for.
+        # Listing a web page is a guess, and may be large: only likely names are requested.
         partner = _PARTNERS.get(suffix.lower())
         if partner is not None:
             names.append(stem + partner)

@@ -411,7 +411,7 @@ class _VirtualFile:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size of the file in bytes."""
         return self.access.size
 
     def java(self, failed: Any) -> Any:
@@ -453,7 +453,7 @@ class _Briefly:
             access.close()
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 class _Fetcher:

@@ -61,7 +61,7 @@ class WorkerFile:
 
 @dataclass
 class Opening:
-    """How the file is opened in any number of workers, and which workers have it open.
+    """Arguments that open a file in any number of workers, and the workers that have it open.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ class Opening:
 
 
 class _IsolatedState:
-    """What is released with a reader, and created again in a forked child."""
+    """State that is released with a reader, and created again in a forked child."""
 
     def __init__(self, opening: Opening, first: WorkerFile | None) -> None:
         self.opening = opening

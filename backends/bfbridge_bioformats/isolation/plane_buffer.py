@@ -15,7 +15,7 @@ import numpy as np
 from bfbridge.backend import ImageSpec, Level, Shape5
 from bfbridge.errors import BadArgument, WriteFailed
 from bfbridge.runtime import forking
-from bfbridge.storage.durable_io import read_all, write_all
+from bfbridge.runtime.descriptors import read_all, write_all
 
 __all__ = ["PlaneBuffer"]
 

@@ -23,8 +23,8 @@ from bfbridge.errors import (
     ReadFailed,
     TookTooLong,
 )
-from bfbridge.processes.child_process import ChildProcess, NoPython
 from bfbridge.runtime import forking
+from bfbridge.runtime.processes.child_process import ChildProcess, NoPython
 from bfbridge_bioformats.isolation.shared_memory import SharedMemory, make_shared_memory
 from bfbridge_bioformats.runtime.calls import check_wanted, current_call
 from bfbridge_bioformats.runtime.settings import HEAP_VARIABLE

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import ReadFailed
-from bfbridge.processes.parent_pipe import ForwardedLog, ParentPipe
+from bfbridge.runtime.processes.parent_pipe import ForwardedLog, ParentPipe
 from bfbridge_bioformats.isolation.shared_memory import SharedMemory
 from bfbridge_bioformats.isolation.workers import LEFT
 from bfbridge_bioformats.reader import BioFormatsReader

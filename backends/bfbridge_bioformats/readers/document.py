@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bfbridge.backend import Image, Modulo, Quantity
+from bfbridge.backend import Image, Modulo
+from bfbridge.ome.documents.model import pixels_fields
 from bfbridge.ome.modulo import is_fastest
 from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.runtime import forking
@@ -83,7 +84,7 @@ def from_xml(xml: str, series: Sequence[int]) -> OME | None:
 
 def _parse(xml: str) -> OME | None:
     from bfbridge.errors import UnreadableFile
-    from bfbridge.ome.model import model_from_xml
+    from bfbridge.ome.documents.model import model_from_xml
 
     with _warnings_lock, warnings.catch_warnings():
         # Invalid identifiers are replaced, with a warning for each.
@@ -111,34 +112,19 @@ def from_records(images: Sequence[Image]) -> OME:
 def _pixels(number: int, image: Image) -> Any:
     from ome_types.model import Channel, Pixels, Pixels_DimensionOrder, PixelType, TiffData
 
-    t, c, z, y, x = image.levels[0].shape
     channels = [
         Channel(
             id=f"Channel:{number}:{n}", name=_clean(channel.name), samples_per_pixel=channel.samples
         )
         for n, channel in enumerate(image.channels)
     ]
-    sizes: dict[str, Any] = {}
-    for axis in "xyz":
-        quantity: Quantity | None = getattr(image.pixel_size, axis)
-        # The schema allows positive sizes only; these formats store 0 for unknown sizes.
-        if quantity is not None and quantity.value > 0:
-            sizes[f"physical_size_{axis}"] = quantity.value
-            sizes[f"physical_size_{axis}_unit"] = quantity.unit
     return Pixels(
         id=f"Pixels:{number}",
         dimension_order=Pixels_DimensionOrder.XYCZT,
         type=PixelType(pixel_type_of(image.dtype)),
-        size_x=x,
-        size_y=y,
-        size_z=z,
-        size_c=c,
-        size_t=t,
-        big_endian=image.byteorder == ">",
-        significant_bits=image.significant_bits,
         channels=channels,
         tiff_data_blocks=[TiffData()],
-        **sizes,
+        **pixels_fields(image),
     )
 
 

@@ -23,7 +23,7 @@ _known_options: frozenset[str] | None = None
 
 
 class Recipe:
-    """How to make any number of equivalent Java readers of one file.
+    """Arguments that open any number of equivalent Java readers of one file.
 
     Parameters
     ----------

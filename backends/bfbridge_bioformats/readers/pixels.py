@@ -30,7 +30,7 @@ _JOINED_SIDE: Final = 2048
 
 
 class PlaneLayout(NamedTuple):
-    """How openBytes lays out one plane of an image.
+    """Layout of one plane of an image in the result of openBytes.
 
     Attributes
     ----------

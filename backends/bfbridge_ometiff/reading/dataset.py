@@ -11,16 +11,16 @@ from xml.parsers.expat import ExpatError
 from bfbridge.backend import Channel, Image, Level, OpenOptions, Role
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
-from bfbridge.ome.model import without_forbidden
-from bfbridge.ome.pixel_types import pixel_type_of
-from bfbridge.ome.roles import ImageRole, roles_in_xml
-from bfbridge.ome.xml import (
+from bfbridge.ome.documents.model import without_forbidden
+from bfbridge.ome.documents.xml import (
     OmeDocument,
     OmeImage,
     TiffData,
     looks_like_ome_xml,
     parse_ome_xml,
 )
+from bfbridge.ome.pixel_types import pixel_type_of
+from bfbridge.ome.roles import ImageRole, roles_in_xml
 from bfbridge.storage.source import Source
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.reading.aperio import SUFFIX, aperio_images

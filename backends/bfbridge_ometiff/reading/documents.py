@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bfbridge.ome.model import document_of as build_document
-from bfbridge.ome.model import without_forbidden
+from bfbridge.ome.documents.model import document_of as build_document
+from bfbridge.ome.documents.model import without_forbidden
 from bfbridge_ometiff.reading.planes import ImagePlan
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import numpy as np
 from bfbridge.errors import BfbridgeError, FileChanged, UnreadableFile
 from bfbridge.limits import Limits
 from bfbridge.runtime import forking
-from bfbridge.storage.durable_io import fill_at
+from bfbridge.runtime.descriptors import fill_at
 from bfbridge.storage.source import RandomAccess, Source
 from bfbridge.storage.stamp import FileStamp, Stamps
 from bfbridge.tiff.directories import Directory, TiffFile

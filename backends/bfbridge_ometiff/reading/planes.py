@@ -14,7 +14,7 @@ from datetime import datetime
 
 from bfbridge.backend import Image
 from bfbridge.errors import UnreadableFile, Unsupported
-from bfbridge.ome.xml import OmeImage, TiffData
+from bfbridge.ome.documents.xml import OmeImage, TiffData
 
 __all__ = [
     "ABSENT",

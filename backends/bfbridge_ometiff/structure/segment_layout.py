@@ -1,4 +1,4 @@
-"""How a directory stores its pixels: sizes, sample type, segments, compression.
+"""Storage of a directory's pixels: sizes, sample type, segments, compression.
 
 A `SegmentLayout` describes a directory that this backend decodes exactly as Bio-Formats' TiffParser
 does. For others, `layout_of` raises `Unsupported` with the reason.

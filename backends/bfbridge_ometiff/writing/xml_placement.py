@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import ImageSpec
 from bfbridge.errors import BadArgument
-from bfbridge.ome.model import xml_from_model
+from bfbridge.ome.documents.model import xml_from_model
 from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.tiff.packing import BYTE_ORDER
 

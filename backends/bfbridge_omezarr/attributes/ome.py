@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.backend import Extras, Quantity
+from bfbridge.ome.documents.model import model_from_xml, pixels_fields
 from bfbridge.ome.extras import attach_extras, convert_unit
 from bfbridge.ome.metadata import physical_size
-from bfbridge.ome.model import model_from_xml
 from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.ome.planes import first_position, measured_time_step
 
@@ -248,30 +248,17 @@ def _image(
     from ome_types.model import Image as OmeImageModel
     from ome_types.model import MetadataOnly, Pixels
 
-    t, c, z, y, x = image.levels[0].shape
-    sizes: dict[str, Any] = {}
-    for axis in "xyz":
-        quantity = getattr(image.pixel_size, axis)
-        if quantity is not None:
-            sizes[f"physical_size_{axis}"] = quantity.value
-            sizes[f"physical_size_{axis}_unit"] = quantity.unit
+    fields = pixels_fields(image)
     if image.time_step is not None:
-        sizes["time_increment"], sizes["time_increment_unit"] = image.time_step
+        fields["time_increment"], fields["time_increment_unit"] = image.time_step
     pixels = Pixels(
         id=f"Pixels:{number}",
         dimension_order="XYZCT",
         type=ome_type_of(image.dtype),
-        size_x=x,
-        size_y=y,
-        size_z=z,
-        size_c=c,
-        size_t=t,
-        big_endian=image.byteorder == ">",
-        significant_bits=image.significant_bits,
         channels=[_channel(number, i, channel) for i, channel in enumerate(image.channels)],
         planes=_planes(image, origin, every_plane=every_plane),
         metadata_only=MetadataOnly(),
-        **sizes,
+        **fields,
     )
     return OmeImageModel(id=f"Image:{number}", name=image.name, pixels=pixels)
 

@@ -18,7 +18,7 @@ from bfbridge_omezarr.attributes.extras import unit_of
 from bfbridge_omezarr.hierarchy.ngff import channels_of, pixel_size
 
 if TYPE_CHECKING:
-    from bfbridge.ome.xml import OmeImage
+    from bfbridge.ome.documents.xml import OmeImage
     from bfbridge_omezarr.hierarchy.layout import FoundImage
     from bfbridge_omezarr.hierarchy.ngff import NgffAxis
 

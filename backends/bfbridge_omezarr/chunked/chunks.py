@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.chunk_grid import ChunkPart, chunk_parts
+from bfbridge.backend.chunk_grid import ChunkPart, chunk_parts
 from bfbridge.errors import BfbridgeError, LimitExceeded, OutOfMemory, ReadFailed
 from bfbridge_omezarr.chunked.codecs import CodecError, decode_part
 from bfbridge_omezarr.chunked.indexes import ShardIndexes

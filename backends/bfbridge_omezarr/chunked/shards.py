@@ -16,7 +16,7 @@ import numpy as np
 
 from bfbridge.errors import ReadFailed, WriteFailed
 from bfbridge.runtime import forking
-from bfbridge.storage.durable_io import write_all
+from bfbridge.runtime.descriptors import write_all
 from bfbridge_omezarr.chunked.codecs import crc32c
 from bfbridge_omezarr.hierarchy.files import write_failed
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import ReadFailed, WriteFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.descriptors import write_all
 from bfbridge.runtime.systems import long_path, replace
-from bfbridge.storage.durable_io import write_all
 from bfbridge.storage.journal import Journal
-from bfbridge.storage.object_store import Objects
+from bfbridge.storage.remote.object_store import Objects
 
 if TYPE_CHECKING:
     from bfbridge.storage.source import Source
@@ -318,6 +318,12 @@ class ObjectTree(KeyTree):
 
     def remove(self, key: str) -> None:
         self._objects.remove([key])
+
+    def commit(self, last: Sequence[str] = ()) -> None:
+        """Do nothing: objects are written at their final place."""
+
+    def discard(self) -> None:
+        """Do nothing: the writer removes what it added."""
 
     def remove_from(self, folder: str, first: int) -> None:
         """Remove the folders of a folder whose names are numbers, from `first` on."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from bfbridge.errors import Closed, MissingExtra, ReadFailed
-from bfbridge.storage.retries import is_transient, pauses, retried
+from bfbridge.storage.remote.retries import is_transient, pauses, retried
+from bfbridge.storage.remote.url_chain import behind_cache
 from bfbridge.storage.source import ProcessFilesystem
-from bfbridge.storage.url_chain import behind_cache
 from bfbridge_omezarr.hierarchy.store import Buffer, Stamped, Store, too_long
 
 if TYPE_CHECKING:

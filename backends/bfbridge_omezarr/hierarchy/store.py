@@ -323,7 +323,7 @@ class FolderStore(Store):
         # Names of modules are None at interpreter shutdown: contextlib cannot be used here.
         try:  # noqa: SIM105
             self.close()
-        except Exception:  # noqa: BLE001, S110 - nobody can handle an error here
+        except Exception:  # noqa: BLE001, S110 - no caller can handle an error here
             pass
 
     def _open(self, key: str) -> tuple[int, os.stat_result] | None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bfbridge.backend.findings import COPY_AGAIN, Finding, Severity
 from bfbridge.errors import BfbridgeError
-from bfbridge.findings import COPY_AGAIN, Finding, Severity
 from bfbridge_omezarr.chunked.indexes import ShardIndexes
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from bfbridge.findings import Severity
+from bfbridge.backend.findings import Severity
 from bfbridge.ome.units import LENGTHS, TIMES, ngff_name
 
 __all__ = [

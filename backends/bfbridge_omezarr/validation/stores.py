@@ -8,10 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from bfbridge.backend.findings import COPY_AGAIN, Finding
 from bfbridge.errors import BfbridgeError, Unsupported
-from bfbridge.findings import COPY_AGAIN, Finding
 from bfbridge.ome.checks.validation import check_xml
-from bfbridge.ome.xml import parse_ome_xml
+from bfbridge.ome.documents.xml import parse_ome_xml
 from bfbridge.storage.journal import find_interrupted
 from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
 from bfbridge_omezarr.hierarchy.documents import Documents, Node

@@ -15,7 +15,7 @@ Box = tuple[slice, slice]
 
 
 class Disposal(Enum):
-    """How a frame's area changes before the next frame is drawn."""
+    """Change of a frame's area before the next frame is drawn."""
 
     NONE = 0
     BACKGROUND = 1

@@ -284,7 +284,7 @@ class _GifComposer(Composer):
         )
 
     def disposal(self, number: int) -> Disposal:
-        """As stored."""
+        """Return the stored disposal of a frame."""
         return self._screen.frames[number].disposal
 
     def covers(self, number: int) -> bool:

@@ -54,7 +54,7 @@ class _PngHeader:
 
     @property
     def samples(self) -> int:
-        """Of a pixel."""
+        """Samples of a pixel."""
         return _SAMPLES[self.kind]
 
     def packed_bytes(self, width: int, height: int) -> int:

@@ -44,10 +44,10 @@ def cache_clear() -> None:
     say(f"Archives of Java's classes: {len(gone)} files removed, {_megabytes(gone)}")
     say(f"Computed levels of large images: {default_cache().clear() / 1e6:.1f} MB removed")
     if left:
+        others = f" and {len(left) - 1} other files" if len(left) > 1 else ""
         raise WriteFailed(
-            f"{left[0].path}: it cannot be removed, nor can {len(left) - 1} others: a program uses "
-            "it, or the folder may not be written to. End programs that use bfbridge, and try "
-            "again."
+            f"{left[0].path}{others} cannot be removed: a program uses them, or their folder is "
+            "read-only. End programs that use bfbridge, and try again."
         )
 
 

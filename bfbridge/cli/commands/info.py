@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bfbridge.cli.options.help import GroupedHelp, new_app
-from bfbridge.cli.options.shared import Backend, Storage
+from bfbridge.cli.options.shared import AsJson, Backend, Storage
 from bfbridge.cli.options.values import pairs
 from bfbridge.cli.terminal.text import printable_json, printable_xml, say, show_error
 from bfbridge.errors import FileMissing, Unsupported
@@ -32,9 +32,7 @@ def info(
         list[str],
         typer.Argument(metavar="FILE...", help="Files, URLs, folders, globs and file patterns."),
     ],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; of several images, a list.")
-    ] = False,
+    as_json: AsJson = False,
     ome_xml: Annotated[
         bool, typer.Option("--ome-xml", help="Print the OME-XML of one file.")
     ] = False,

@@ -14,6 +14,7 @@ __all__ = ["app"]
 app = new_app(help="Add label images to OME-Zarr stores.")
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="The OME-Zarr store.")]
+Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the label image.")]
 Number = Annotated[int, typer.Option("--image", metavar="N", help="Number of the image.")]
 Method = Annotated[
     str, typer.Option("--downsample", metavar="METHOD", help="Lower levels: nearest or mode.")
@@ -27,9 +28,7 @@ def add(
     labels: Annotated[
         str, typer.Argument(metavar="LABELS", help="Image file of labels, in any format.")
     ],
-    name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="Name of the label image.")
-    ] = "labels",
+    name: Name = "labels",
     image: Number = 0,
     colors: Annotated[
         str | None,
@@ -59,9 +58,7 @@ def from_rois(
         str | None,
         typer.Argument(metavar="[STORE]", help="The OME-Zarr store; default: SOURCE."),
     ] = None,
-    name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="Name of the label image.")
-    ] = "rois",
+    name: Name = "rois",
     image: Number = 0,
     downsample: Method = "nearest",
     overwrite: Overwrite = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bfbridge.cli.options.help import GroupedHelp, new_app
-from bfbridge.cli.options.shared import Storage
+from bfbridge.cli.options.shared import AsJson, Storage
 from bfbridge.cli.options.values import pairs
 from bfbridge.cli.terminal.text import printable_json, say, show_error
 from bfbridge.errors import BfbridgeError
@@ -28,9 +28,7 @@ def validate(
         bool, typer.Option("--pixels", help="Decode all pixels of all levels.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; of several files, a list.")
-    ] = False,
+    as_json: AsJson = False,
     storage: Storage = None,
 ) -> None:
     """Check OME-TIFF and OME-Zarr files against their specifications.

@@ -108,7 +108,7 @@ def view(
         say(link)
         if not shown or options.is_public:
             say(f"from another machine: {_tunnel(url)}")
-        say("Ctrl-C ends" + (", and so does closing the page." if ends else "."), err=True)
+        say("Press Ctrl-C" + (" or close the page" if ends else "") + " to stop.", err=True)
         if shown:
             _background(webbrowser.open, link)
 

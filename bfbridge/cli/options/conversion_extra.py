@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from bfbridge.cli.options.shared import option
 from bfbridge.convert.options import ADVANCED, OUTPUT, RUN, SOURCES
 
 __all__ = [
@@ -38,70 +39,66 @@ Paths = Annotated[
 ]  # fmt: skip
 Resolutions = Annotated[
     int | None,
-    typer.Option(
-        "--resolutions", "--pyramid-resolutions", min=1, metavar="N", rich_help_panel=OUTPUT,
+    option(
+        "--resolutions", "--pyramid-resolutions", min=1, metavar="N", panel=OUTPUT,
         help="Number of resolution levels, full size included.",
     ),
 ]  # fmt: skip
 TileWidth = Annotated[
     int | None,
-    typer.Option(
-        "--tile-width", "--tilex", min=1, metavar="N", rich_help_panel=ADVANCED,
+    option(
+        "--tile-width", "--tilex", min=1, metavar="N", panel=ADVANCED,
         help="Width of the tiles.",
     ),
 ]  # fmt: skip
 TileHeight = Annotated[
     int | None,
-    typer.Option(
-        "--tile-height", "--tiley", min=1, metavar="N", rich_help_panel=ADVANCED,
+    option(
+        "--tile-height", "--tiley", min=1, metavar="N", panel=ADVANCED,
         help="Height of the tiles.",
     ),
 ]  # fmt: skip
 ChunkDepth = Annotated[
     int | None,
-    typer.Option(
-        "--chunk-depth", min=1, metavar="N", rich_help_panel=ADVANCED,
+    option(
+        "--chunk-depth", min=1, metavar="N", panel=ADVANCED,
         help="Z positions of a chunk, in formats with such chunks.",
     ),
 ]  # fmt: skip
 Wipp = Annotated[
     bool,
-    typer.Option(
-        "--wipp", rich_help_panel=ADVANCED,
+    option(
+        "--wipp", panel=ADVANCED,
         help="Make OME-TIFF files for WIPP.",
     ),
 ]  # fmt: skip
 WriterOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", rich_help_panel=ADVANCED,
+    option(
+        "--set", metavar="NAME=VALUE", panel=ADVANCED,
         help="Another option of the writer backend.",
     ),
 ]  # fmt: skip
 ReaderOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--option", metavar="NAME=VALUE", rich_help_panel=ADVANCED,
+    option(
+        "--option", metavar="NAME=VALUE", panel=ADVANCED,
         help="An option of the reader backend.",
     ),
 ]  # fmt: skip
 Dask = Annotated[
     str | None,
-    typer.Option(
-        "--dask", metavar="ADDRESS", rich_help_panel=RUN,
+    option(
+        "--dask", metavar="ADDRESS", panel=RUN,
         help="Convert on the workers of the Dask scheduler at this address, tcp://...",
     ),
 ]  # fmt: skip
 DryRun = Annotated[
     bool,
-    typer.Option(
-        "--dry-run", rich_help_panel=RUN,
+    option(
+        "--dry-run", panel=RUN,
         help="Show what would be written; write nothing.",
     ),
 ]  # fmt: skip
-AsJson = Annotated[
-    bool, typer.Option("--json", rich_help_panel=RUN, help="Print the plan of --dry-run as JSON.")
-]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", rich_help_panel=RUN, help="Print only errors.")
-]
+AsJson = Annotated[bool, option("--json", panel=RUN, help="Print the plan of --dry-run as JSON.")]
+Quiet = Annotated[bool, option("--quiet", "-q", panel=RUN, help="Print only errors.")]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from bfbridge.cli.options.shared import option
 
 __all__ = [
     "Channels",
@@ -33,20 +35,15 @@ OUTPUT = "Output"
 OptionalText = str | None
 OptionalNumber = int | None
 
-
-def _option(*names: str, panel: str, help: str, **more: Any) -> Any:  # noqa: A002 - typer's word
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
-
 SourceFile = Annotated[str, typer.Argument(metavar="IN", help="File, URL or folder.")]
 NewPicture = Annotated[str, typer.Argument(metavar="OUT", help="New picture: .png, .jpg or .webp.")]
 Series = Annotated[
     OptionalText,
-    _option("--series", "-s", metavar="NAME", panel=SELECTION, help="Number or name of an image."),
+    option("--series", "-s", metavar="NAME", panel=SELECTION, help="Number or name of an image."),
 ]
 Channels = Annotated[
     OptionalText,
-    _option(
+    option(
         "--channels",
         "--channel",
         metavar="LIST",
@@ -56,7 +53,7 @@ Channels = Annotated[
 ]
 ZRange = Annotated[
     OptionalText,
-    _option(
+    option(
         "--z",
         metavar="RANGE",
         panel=SELECTION,
@@ -64,19 +61,19 @@ ZRange = Annotated[
     ),
 ]
 TimePoint = Annotated[
-    int, _option("--t", "--timepoint", metavar="N", panel=SELECTION, help="Time point.")
+    int, option("--t", "--timepoint", metavar="N", panel=SELECTION, help="Time point.")
 ]
 Projection = Annotated[
     OptionalText,
-    _option("--projection", metavar="METHOD", panel=SELECTION, help="Projection along z: max."),
+    option("--projection", metavar="METHOD", panel=SELECTION, help="Projection along z: max."),
 ]
 Crop = Annotated[
     OptionalText,
-    _option("--crop", metavar="BOX", panel=SELECTION, help="X,Y,WIDTH,HEIGHT in --units."),
+    option("--crop", metavar="BOX", panel=SELECTION, help="X,Y,WIDTH,HEIGHT in --units."),
 ]
 Units = Annotated[
     OptionalText,
-    _option(
+    option(
         "--units",
         metavar="UNIT",
         panel=SELECTION,
@@ -85,7 +82,7 @@ Units = Annotated[
 ]
 LevelNumber = Annotated[
     OptionalNumber,
-    _option(
+    option(
         "--level",
         min=0,
         metavar="N",
@@ -95,7 +92,7 @@ LevelNumber = Annotated[
 ]
 StyleJson = Annotated[
     OptionalText,
-    _option(
+    option(
         "--style",
         metavar="JSON",
         panel=COLORS,
@@ -104,7 +101,7 @@ StyleJson = Annotated[
 ]
 Size = Annotated[
     OptionalNumber,
-    _option(
+    option(
         "--size",
         min=1,
         metavar="N",
@@ -113,13 +110,13 @@ Size = Annotated[
         "a contact sheet.",
     ),
 ]
-ScaleBar = Annotated[bool, _option("--scale-bar", panel=OUTPUT, help="Draw a scale bar.")]
+ScaleBar = Annotated[bool, option("--scale-bar", panel=OUTPUT, help="Draw a scale bar.")]
 PlaneText = Annotated[
-    bool, _option("--text", panel=OUTPUT, help="Write the Z position and the time point.")
+    bool, option("--text", panel=OUTPUT, help="Write the Z position and the time point.")
 ]
 Sheet = Annotated[
     bool,
-    _option(
+    option(
         "--sheet",
         panel=OUTPUT,
         help="Draw a contact sheet: thumbnails of all images. Always done for folders.",
@@ -127,11 +124,11 @@ Sheet = Annotated[
 ]
 Columns = Annotated[
     OptionalNumber,
-    _option("--columns", min=1, metavar="N", panel=OUTPUT, help="Columns of a contact sheet."),
+    option("--columns", min=1, metavar="N", panel=OUTPUT, help="Columns of a contact sheet."),
 ]
 Quality = Annotated[
     OptionalNumber,
-    _option(
+    option(
         "--quality",
         metavar="N",
         panel=OUTPUT,
@@ -139,5 +136,5 @@ Quality = Annotated[
     ),
 ]
 Overwrite = Annotated[
-    bool, _option("--overwrite", panel=OUTPUT, help="Replace the file if it exists.")
+    bool, option("--overwrite", panel=OUTPUT, help="Replace the file if it exists.")
 ]

@@ -29,7 +29,7 @@ _CHUNK_OPTIONS = frozenset({"chunks", "tile", "shards"})
 
 
 def keeps_chunks(options: ConvertOptions) -> bool:
-    """Whether chunks may be copied unchanged, as far as the options of a conversion say."""
+    """Whether the options of a conversion permit copying chunks unchanged."""
     return not (
         options.recompress
         or options.levels.may_reduce_z

@@ -30,7 +30,7 @@ from bfbridge.convert.verification.selection import check_selection
 from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, UnreadableFile
 from bfbridge.ome.checks.compare import compare_documents
-from bfbridge.ome.repair import collected_faults
+from bfbridge.ome.documents.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.writer import BioWriter, ImageWriter
 
@@ -164,7 +164,7 @@ def check_metadata(br: BioReader, faults: Sequence[str], options: ConvertOptions
     br, options
         The open source, and the conversion options.
     faults
-        The faults that `bfbridge.ome.repair.collected_faults` collected.
+        The faults that `bfbridge.ome.documents.repair.collected_faults` collected.
 
     Raises
     ------

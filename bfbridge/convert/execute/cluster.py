@@ -105,14 +105,14 @@ def _convert(
 
     cluster: Any = distributed
     worker, own = cluster.get_worker(), options_on_worker(options)
-    told = 0.0
+    reported = 0.0
     worker.log_event(topic, (number, STARTED, 0))
 
     def progress(done: int, total: int) -> None:
-        nonlocal told
+        nonlocal reported
         now = time.monotonic()
-        if now - told >= PROGRESS_SECONDS:
-            told = now
+        if now - reported >= PROGRESS_SECONDS:
+            reported = now
             worker.log_event(topic, (number, done, total))
 
     record = converted(job, own, progress)

@@ -42,11 +42,11 @@ from bfbridge.convert.verification.selection import check_selection
 from bfbridge.errors import BadArgument, BfbridgeError
 from bfbridge.files.in_place import compute_level, finish, level_units
 from bfbridge.files.in_place import place_of as place_of_store
-from bfbridge.files.write_errors import name_target
-from bfbridge.ome.repair import collected_faults
+from bfbridge.files.writing.write_errors import name_target
+from bfbridge.ome.documents.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.storage.atomic import AtomicTarget
-from bfbridge.storage.object_store import Objects
+from bfbridge.storage.remote.object_store import Objects
 from bfbridge.storage.source import Source, as_source, path_or_url
 from bfbridge.writer import BioWriter
 

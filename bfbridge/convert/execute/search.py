@@ -1,4 +1,4 @@
-"""What a run converts: the job of one source, or those of a batch, and their options.
+"""Jobs of a run: that of one source, or those of a batch, and their options.
 
 `bfbridge.convert.conversion` runs the jobs, and `bfbridge.convert.preview` describes them.
 """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["options_on_worker", "raised", "run_tasks"]
 
 LOSSES: Final = 10
-"""How often a task is submitted again after Dask gave it up."""
+"""Number of times that a task is submitted again after Dask has abandoned it."""
 AHEAD: Final = 4
 """Tasks at the scheduler for each thread of the cluster."""
 LEAST_AHEAD: Final = 16

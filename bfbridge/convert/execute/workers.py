@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.reports.record import FileRecord
-from bfbridge.processes.child_process import ChildProcess, NoPython
-from bfbridge.processes.parent_pipe import ForwardedLog, ParentPipe
+from bfbridge.runtime.processes.child_process import ChildProcess, NoPython
+from bfbridge.runtime.processes.parent_pipe import ForwardedLog, ParentPipe
 
 if TYPE_CHECKING:
     from bfbridge.convert.execute.jobs import Job

@@ -176,7 +176,7 @@ def _places(piece: Piece) -> dict[str, dict[int, int]]:
 
 
 def _factors(piece: Piece, br: BioReader) -> tuple[float, float]:
-    """How many full-size pixels one pixel of the piece's level is, along Y and X."""
+    """Number of full-size pixels in one pixel of the piece's level, along Y and X."""
     levels = br.series[piece.series].levels
     full, here = levels[0].sizes, levels[piece.level].sizes
     return full["Y"] / here["Y"], full["X"] / here["X"]

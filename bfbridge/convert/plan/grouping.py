@@ -99,7 +99,7 @@ class Opened:
 
 @dataclass
 class _Entry:
-    """What is known of one file, and what it depends on."""
+    """Metadata of one file, and the files and folders that they depend on."""
 
     opened: Opened
     stamps: list[dict[str, Any]]
@@ -107,7 +107,7 @@ class _Entry:
 
 
 class Scan:
-    """What files were found to be, in this run and in earlier ones.
+    """Results of opening files, in this run and in earlier ones.
 
     Parameters
     ----------

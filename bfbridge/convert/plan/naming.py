@@ -37,7 +37,7 @@ _FORBIDDEN = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 
 
 def is_name_pattern(name: str) -> bool:
-    """Tell whether a file name has tokens.
+    """Return whether a file name has tokens.
 
     >>> is_name_pattern("a_%s.ome.tif"), is_name_pattern("50%.ome.tif")
     (True, False)

@@ -69,7 +69,7 @@ class Piece:
 
     @property
     def size(self) -> int:
-        """How many values."""
+        """Number of values."""
         return prod(self.shape)
 
     def view(self, br: BioReader) -> ImageView:

@@ -49,7 +49,7 @@ Listed = tuple[Found, bool]
 
 
 def is_one_image(source: str) -> bool:
-    """Tell whether a source names one image, not a folder of them, a glob or a pattern.
+    """Return whether a source names one image, not a folder of them, a glob or a pattern.
 
     No request is sent: a URL is a folder if it ends with a slash.
     """
@@ -310,7 +310,7 @@ def _walk(
 
 
 def _why_missing(path: str) -> str | None:
-    """Say why a symbolic link leads to nothing; None where it leads somewhere, or is no link."""
+    """Return why a symbolic link has no target; None if it has one, or is not a link."""
     if not os.path.islink(path):
         return None
     try:

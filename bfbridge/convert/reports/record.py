@@ -20,7 +20,7 @@ from bfbridge.storage.source import as_source
 __all__ = ["STATUSES", "FileRecord", "OutputRecord", "from_json", "now", "reason_of", "stamp"]
 
 COMPLETE = ("done", "kept")
-"""What the status of a record is whose new files are complete."""
+"""Statuses of a record whose new files are complete."""
 STATUSES = (*COMPLETE, "failed")
 
 # Keys of fsspec filesystems for the entity tag, or else the time, of an object.

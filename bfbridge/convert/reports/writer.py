@@ -24,7 +24,7 @@ from bfbridge.convert.reports.record import STATUSES, FileRecord
 from bfbridge.errors import WriteFailed
 from bfbridge.registry import find
 from bfbridge.storage.atomic import write_bytes_atomically
-from bfbridge.storage.object_store import Objects
+from bfbridge.storage.remote.object_store import Objects
 from bfbridge.storage.source import as_source
 
 __all__ = ["REPORT_NAME", "Report", "journal_of", "report_path"]

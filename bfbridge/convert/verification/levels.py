@@ -228,7 +228,7 @@ def _mean(windows: Array) -> Array:
 
 
 def _rounding(windows: Array) -> Array:
-    """By how much a mean may differ: a few units in the last place of the largest partial sum."""
+    """Return the tolerance of a mean: a few units in the last place of the largest partial sum."""
     with np.errstate(invalid="ignore", over="ignore"):
         size = np.abs(windows.astype(np.complex128 if windows.dtype.kind == "c" else np.float64))
         final = np.finfo(windows.dtype).eps * size.mean(axis=2)

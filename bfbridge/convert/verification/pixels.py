@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class CheckedImage:
-    """What a share of the verification of one image found.
+    """Result of a share of the verification of one image.
 
     Attributes
     ----------

@@ -44,7 +44,7 @@ class ChunkIndex(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """What is known of a chunk without decoding it.
+    """Metadata of a chunk that is not decoded.
 
     Attributes
     ----------

@@ -29,10 +29,10 @@ from bfbridge.files.growing.delivery import (
 )
 from bfbridge.files.growing.named_axes import NamedAxes, annotate
 from bfbridge.files.growing.tile_store import MOST, StorePlan, TileStore
-from bfbridge.files.image_plans import WritePlan
-from bfbridge.files.new_file import NewFile
-from bfbridge.files.write_errors import Target, reported
-from bfbridge.files.writes import Writes
+from bfbridge.files.writing.image_plans import WritePlan
+from bfbridge.files.writing.new_file import NewFile
+from bfbridge.files.writing.write_errors import Target, reported
+from bfbridge.files.writing.writes import Writes
 from bfbridge.ngff.compression import parse_compression
 from bfbridge.ome import metadata
 from bfbridge.runtime.arguments import whole

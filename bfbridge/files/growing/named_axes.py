@@ -16,8 +16,8 @@ import numpy as np
 
 from bfbridge.backend import Modulo
 from bfbridge.errors import BadArgument
-from bfbridge.ome.build import modulo_annotations, text_of_document
-from bfbridge.ome.model import model_from_xml
+from bfbridge.ome.documents.build import modulo_annotations, text_of_document
+from bfbridge.ome.documents.model import model_from_xml
 from bfbridge.runtime.arguments import whole
 
 if TYPE_CHECKING:

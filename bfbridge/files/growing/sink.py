@@ -19,7 +19,7 @@ from bfbridge.runtime.arguments import whole
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bfbridge.files.new_file import NewFile
+    from bfbridge.files.writing.new_file import NewFile
 
 __all__ = ["TilePart", "TileSink"]
 

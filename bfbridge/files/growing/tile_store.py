@@ -22,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from bfbridge.engine.casting import cast, checked, checked_number
+from bfbridge.engine.open_chunks import OpenChunk, OpenChunks
 from bfbridge.engine.workers import Background, run
 from bfbridge.errors import BadArgument, BadDtype, Closed, WriteFailed
 from bfbridge.files.growing.chunk_files import ChunkFiles, ChunkIndex, StoredChunk
@@ -42,7 +43,7 @@ _LEAST_CHUNK, _MOST_CHUNK, _CHUNK = 64, 2048, 512
 
 @dataclass(frozen=True, slots=True)
 class StorePlan:
-    """What every process needs to know of a store.
+    """Settings of a store, the same in every process.
 
     Attributes
     ----------
@@ -76,27 +77,11 @@ class StorePlan:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What the first tile defines, and the dtype of all tiles until now."""
+    """Properties that the first tile defines, and the dtype of all tiles until now."""
 
     samples: int
     dtype: str
     chunk: tuple[int, int]
-
-
-class _OpenChunk:
-    """A chunk with pixels that are missing; `written` marks the others."""
-
-    __slots__ = ("array", "gone", "lock", "written")
-
-    def __init__(self) -> None:
-        self.lock = forking.lock()
-        self.array: Array | None = None
-        self.written: Array | None = None
-        self.gone = False
-
-    @property
-    def nbytes(self) -> int:
-        return sum(0 if part is None else part.nbytes for part in (self.array, self.written))
 
 
 class TileStore:
@@ -119,14 +104,14 @@ class TileStore:
         self._state: _State | None = None
         self._lock = forking.lock()
         self._state_lock = forking.lock()
-        self._open: dict[ChunkIndex, _OpenChunk] = {}
+        self._open: OpenChunks[ChunkIndex, OpenChunk] = OpenChunks(OpenChunk)
         # With the bytes that were counted: those of a chunk change when it is complete.
-        self._recent: OrderedDict[ChunkIndex, tuple[_OpenChunk, int]] = OrderedDict()
+        self._recent: OrderedDict[ChunkIndex, tuple[OpenChunk, int]] = OrderedDict()
         self._held = 0
         self._on_disk: set[ChunkIndex] = set()
         self._background = Background(2 * plan.workers)
 
-    # ---- what the first tile defines
+    # ---- properties that the first tile defines
 
     @property
     def samples(self) -> int | None:
@@ -265,14 +250,14 @@ class TileStore:
         dtype = np.dtype(state.dtype)
         if self.shared:
             with self.excluding(_group_of(index)):
-                chunk = _OpenChunk()
+                chunk = OpenChunk()
                 if whole:
                     chunk.array = np.array(values, dtype, order="C")
                 else:
                     self._fill_in(chunk, index, state, box, values, marks)
                 self._write(index, chunk)
             return
-        chunk = self._claim(index)
+        chunk = self._open.claim(index)
         try:
             if whole:
                 self._forget(index)
@@ -289,19 +274,9 @@ class TileStore:
             chunk.lock.release()
             raise
 
-    def _claim(self, index: ChunkIndex) -> _OpenChunk:
-        """Return the record of a chunk, with its lock held."""
-        while True:
-            with self._lock:
-                chunk = self._open.setdefault(index, _OpenChunk())
-            chunk.lock.acquire()
-            if not chunk.gone:
-                return chunk
-            chunk.lock.release()
-
     def _fill_in(
         self,
-        chunk: _OpenChunk,
+        chunk: OpenChunk,
         index: ChunkIndex,
         state: _State,
         box: tuple[slice, slice],
@@ -330,7 +305,7 @@ class TileStore:
             if chunk.written.all():
                 chunk.written = None
 
-    def _touch(self, index: ChunkIndex, chunk: _OpenChunk) -> None:
+    def _touch(self, index: ChunkIndex, chunk: OpenChunk) -> None:
         """Record that a chunk was used; move others to files if memory is short."""
         with self._lock:
             self._drop(index)
@@ -343,8 +318,8 @@ class TileStore:
             place, old = victim
             self._write_and_release(place, old)
 
-    def _oldest(self, keep: _OpenChunk) -> tuple[ChunkIndex, _OpenChunk] | None:
-        """Return the least recently used chunk that nobody uses, with its lock held."""
+    def _oldest(self, keep: OpenChunk) -> tuple[ChunkIndex, OpenChunk] | None:
+        """Return the least recently used chunk whose lock is free, with its lock held."""
         with self._lock:
             for index, (chunk, _) in self._recent.items():
                 if chunk is not keep and chunk.lock.acquire(blocking=False):
@@ -359,18 +334,16 @@ class TileStore:
     def _drop(self, index: ChunkIndex) -> None:
         self._held -= self._recent.pop(index, (None, 0))[1]
 
-    def _write_and_release(self, index: ChunkIndex, chunk: _OpenChunk) -> None:
+    def _write_and_release(self, index: ChunkIndex, chunk: OpenChunk) -> None:
         try:
             self._write(index, chunk)
-            chunk.gone = True
-            chunk.array = chunk.written = None
             with self._lock:
                 self._on_disk.add(index)
-                del self._open[index]
+            self._open.remove(index, chunk)
         finally:
             chunk.lock.release()
 
-    def _write(self, index: ChunkIndex, chunk: _OpenChunk) -> None:
+    def _write(self, index: ChunkIndex, chunk: OpenChunk) -> None:
         if chunk.array is not None:
             self.files.write(index, chunk.array, chunk.written, whole=self.shared)
 
@@ -423,10 +396,11 @@ class TileStore:
             The file system refuses to write, now or for an earlier tile.
         """
         self._background.wait()
-        run((partial(self._flush_one, index) for index in sorted(self._open)), self.plan.workers)
+        jobs = (partial(self._flush_one, index) for index in sorted(self._open.indices()))
+        run(jobs, self.plan.workers)
 
     def _flush_one(self, index: ChunkIndex) -> None:
-        chunk = self._claim(index)
+        chunk = self._open.claim(index)
         self._forget(index)
         self._write_and_release(index, chunk)
 

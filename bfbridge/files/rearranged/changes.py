@@ -15,7 +15,7 @@ OVERLAPS = ("last", "mean", "max")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How the images of a file are rearranged, in the order in which it is done.
+    """Changes that rearrange the images of a file, in the order of their execution.
 
     Attributes
     ----------

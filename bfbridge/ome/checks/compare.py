@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
-from bfbridge.ome.model import xml_from_model
+from bfbridge.ome.documents.model import xml_from_model
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -20,7 +20,7 @@ _STORAGE: Final = frozenset(
     {"Image/Pixels/BinData", "Image/Pixels/TiffData", "Image/Pixels/MetadataOnly", "BinaryOnly"}
     | {"Image/Pixels@BigEndian", "Image/Pixels@Interleaved", "@UUID", "@Creator"}
 )
-"""How and by what a file was written; a new file has its own."""
+"""Elements that describe the storage of a file; a new file has its own."""
 _OWN: Final = "bfbridge/"
 """Prefix of the namespaces of annotations that bfbridge adds."""
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from bfbridge.backend.findings import Finding
 from bfbridge.errors import BfbridgeError
-from bfbridge.findings import Finding
 from bfbridge.limits import Limits
-from bfbridge.ome.model import model_from_xml
-from bfbridge.ome.repair import collected_faults
+from bfbridge.ome.documents.model import model_from_xml
+from bfbridge.ome.documents.repair import collected_faults
 
 __all__ = ["check_xml"]
 

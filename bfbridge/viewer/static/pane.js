@@ -52,7 +52,7 @@ export class Pane {
     const text = error instanceof Error ? error.message : String(error);
     this.message.replaceChildren(
       h('strong', {}, lost && error instanceof TypeError ? 'The server does not answer.' : file ? `${file} cannot be shown.` : 'Part of the image cannot be read.'),
-      h('span', {}, lost && error instanceof TypeError ? 'It was stopped, or the connection is lost. Start it again; this page goes on by itself.' : text),
+      h('span', {}, lost && error instanceof TypeError ? 'It was stopped, or the connection is lost. Start it again; this page reconnects.' : text),
       button('close', 'Dismiss', () => {
         this.message.hidden = true;
       }));

@@ -69,8 +69,8 @@ export class HttpSource {
         signal?.throwIfAborted();
         continue;
       }
-      const told = await response.json().catch(() => ({error: response.statusText}));
-      throw new SourceError(response.status, told.error);
+      const reply = await response.json().catch(() => ({error: response.statusText}));
+      throw new SourceError(response.status, reply.error);
     }
   }
 

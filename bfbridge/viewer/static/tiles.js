@@ -52,7 +52,7 @@ export class Loader {
         this.counts.sent++;
         job.run(control.signal).finally(() => {
           if (this.running.get(job.key)?.control === control) this.running.delete(job.key);
-          // Nothing that was done is asked for again before the owner looks anew.
+          // Finished jobs are not requested again before the owner changes its list.
           this.wanted.set(owner, (this.wanted.get(owner) ?? []).filter((other) => other.key !== job.key));
           this.start();
         });
@@ -145,16 +145,16 @@ export class Tiles {
   /**
    * @param {Source} source @param {Loader} loader @param {Store} store
    * @param {FileInfo} info @param {string} file
-   * @param {{changed: () => void, failed: (error: unknown) => void}} told
+   * @param {{changed: () => void, failed: (error: unknown) => void}} observer
    */
-  constructor(source, loader, store, info, file, told) {
+  constructor(source, loader, store, info, file, observer) {
     this.source = source;
     this.loader = loader;
     this.store = store;
     this.info = info;
     this.image = info.image;
     this.file = file;
-    this.told = told;
+    this.observer = observer;
     /** @type {Map<string, number>} */
     this.failures = new Map();
     this.base = `${file}|${info.version}|${this.image.index}`;
@@ -240,7 +240,7 @@ export class Tiles {
         const {width, height} = this.image.levels[at.level];
         const w = Math.min(SIDE, width - at.column * SIDE), h = Math.min(SIDE, height - at.row * SIDE);
         lacking.forEach((c, i) => this.put(at, plane, c, parts[i], w, h));
-        this.told.changed();
+        this.observer.changed();
       } catch (error) {
         if (signal.aborted) return;
         this.loader.counts.failed++;
@@ -248,7 +248,7 @@ export class Tiles {
           const key = this.key(at, plane, c);
           this.failures.set(key, (this.failures.get(key) ?? 0) + 1);
         }
-        this.told.failed(error);
+        this.observer.failed(error);
       }
     };
     return {key: `${this.key(at, plane, -1)}|${lacking}`, run};

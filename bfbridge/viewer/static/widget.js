@@ -73,8 +73,8 @@ class KernelSource {
 /** Notebooks have themes of their own: JupyterLab, VS Code, marimo. */
 function themeOfNotebook() {
   const {body, documentElement} = document;
-  const told = body.dataset.jpThemeLight;
-  if (told) return told === 'true' ? 'light' : 'dark';
+  const theme = body.dataset.jpThemeLight;
+  if (theme) return theme === 'true' ? 'light' : 'dark';
   const dark = body.matches('.vscode-dark, .vscode-high-contrast') || documentElement.classList.contains('dark') || body.classList.contains('dark');
   return dark ? 'dark' : 'light';
 }

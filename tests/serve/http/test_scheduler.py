@@ -115,7 +115,7 @@ def test_abandoned_requests_are_never_started() -> None:
         assert bench.order == [5]
         assert bench.metrics.get("dropped") == 5
         assert bench.metrics.get("wasted") == 0
-        # Asked for again, it is computed.
+        # A second request computes it.
         assert await bench.ask(0) == 0
 
     run(test)

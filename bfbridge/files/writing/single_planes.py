@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from bfbridge.backend import ImageSpec
     from bfbridge.engine.assembler import LevelAssembler
-    from bfbridge.files.image_plans import ImagePlans
+    from bfbridge.files.writing.image_plans import ImagePlans
 
 __all__ = ["find_single_stacks", "trimmed_specs", "untrimmed"]
 

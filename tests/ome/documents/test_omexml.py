@@ -21,9 +21,8 @@ from bfbridge.errors import (
     Unsupported,
 )
 from bfbridge.limits import DEFAULT_LIMITS, Limits
-from bfbridge.ome.model import model_from_xml, without_forbidden, xml_from_model
-from bfbridge.ome.pixel_types import pixel_type_of
-from bfbridge.ome.xml import (
+from bfbridge.ome.documents.model import model_from_xml, without_forbidden, xml_from_model
+from bfbridge.ome.documents.xml import (
     BinaryOnly,
     OmeDocument,
     TiffData,
@@ -31,6 +30,7 @@ from bfbridge.ome.xml import (
     parse_ome_xml,
     rgba_from_color,
 )
+from bfbridge.ome.pixel_types import pixel_type_of
 
 PIXELS = (
     'ID="Pixels:0" DimensionOrder="XYZTC" Type="uint16" SizeX="7" SizeY="5" SizeZ="3" '

@@ -33,18 +33,18 @@ from bfbridge.errors import (
     ReadOnlyProperty,
     WriteFailed,
 )
-from bfbridge.files.image_plans import ImagePlans, WritePlan, check_fill_value, deep_chunk
-from bfbridge.files.single_planes import find_single_stacks, trimmed_specs, untrimmed
-from bfbridge.files.write_errors import Target, reported
-from bfbridge.files.writes import Writes
+from bfbridge.files.writing.image_plans import ImagePlans, WritePlan, check_fill_value, deep_chunk
+from bfbridge.files.writing.single_planes import find_single_stacks, trimmed_specs, untrimmed
+from bfbridge.files.writing.write_errors import Target, reported
+from bfbridge.files.writing.writes import Writes
 from bfbridge.ome import metadata
 from bfbridge.ome.extras import find_extras
 from bfbridge.runtime import finalizers, forking
 from bfbridge.runtime.arguments import one_of
 from bfbridge.runtime.interrupts import checkpoint, deferred
 from bfbridge.storage.atomic import AtomicTarget
-from bfbridge.storage.object_store import UrlTarget
 from bfbridge.storage.packing import pack_folder
+from bfbridge.storage.remote.object_store import UrlTarget
 
 if TYPE_CHECKING:
     from ome_types import OME

@@ -1,4 +1,4 @@
-"""Chunks: how a level is divided into them, where each lies, and how they are encoded.
+"""Chunks: division of a level, position of each chunk, and encoding.
 
 Used by the engine and by every backend. Coordinates are along T, C, Z, Y, X.
 """

@@ -74,7 +74,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def moved(monkeypatch):
-    """Lengths of what was asked of the store."""
+    """Lengths of the requests to the store."""
     lengths = []
     read_at = source._RemoteFile.read_at
 

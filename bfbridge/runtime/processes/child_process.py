@@ -14,8 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, cast
 
-from bfbridge.processes.ipc import MessagePipe
 from bfbridge.runtime import systems
+from bfbridge.runtime.processes.ipc import MessagePipe
 
 __all__ = ["ChildProcess", "NoPython"]
 
@@ -38,7 +38,7 @@ class ChildProcess:
     ----------
     function
         Function that the worker runs, as "package.module:function". It must first make a
-        `bfbridge.processes.parent_pipe.ParentPipe`.
+        `bfbridge.runtime.processes.parent_pipe.ParentPipe`.
     arguments
         Arguments of the function.
     environment

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bfbridge.processes.ipc import MessagePipe
+from bfbridge.runtime.processes.ipc import MessagePipe
 
 __all__ = ["ForwardedLog", "ParentPipe"]
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from bfbridge.backend import Channel, Image, Modulo, Quantity
-from bfbridge.ome.model import without_forbidden
+from bfbridge.ome.documents.model import without_forbidden
 from bfbridge.ome.pixel_types import pixel_type_of
 
 __all__ = [

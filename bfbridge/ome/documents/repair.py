@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from bfbridge.ome.xsdata_binding import xml_context
+from bfbridge.ome.documents.xsdata_binding import xml_context
 from bfbridge.runtime import forking
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from bfbridge.errors import BfbridgeError, MissingExtra, TargetExists, WriteFailed
 from bfbridge.runtime import forking
-from bfbridge.storage.object_store import UrlTarget
-from bfbridge.storage.url_chain import behind_cache
+from bfbridge.storage.remote.object_store import UrlTarget
+from bfbridge.storage.remote.url_chain import behind_cache
 
 if TYPE_CHECKING:
     from bfbridge.storage.source import Source

@@ -7,7 +7,7 @@ import pickle
 import struct
 from typing import Any, Final
 
-from bfbridge.storage.durable_io import write_all
+from bfbridge.runtime.descriptors import write_all
 
 __all__ = ["MessagePipe"]
 

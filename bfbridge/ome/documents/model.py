@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.errors import BadArgument, MissingExtra, OutOfMemory, UnreadableFile
 from bfbridge.limits import DEFAULT_LIMITS, Limits
+from bfbridge.ome.documents.repair import note_faults, parse
+from bfbridge.ome.documents.xml import document_text
+from bfbridge.ome.documents.xsdata_binding import serialize
 from bfbridge.ome.pixel_types import pixel_type_of
-from bfbridge.ome.repair import note_faults, parse
-from bfbridge.ome.xml import document_text
-from bfbridge.ome.xsdata_binding import serialize
 
 if TYPE_CHECKING:
     from ome_types import OME
 
-    from bfbridge.backend import Image
+    from bfbridge.backend import Image, Quantity
 
-__all__ = ["document_of", "model_from_xml", "without_forbidden", "xml_from_model"]
+__all__ = [
+    "document_of",
+    "model_from_xml",
+    "pixels_fields",
+    "without_forbidden",
+    "xml_from_model",
+]
 
 log = logging.getLogger("bfbridge")
 
@@ -35,7 +41,7 @@ def model_from_xml(xml: str | bytes, name: str = "OME-XML", limits: Limits = DEF
     """Return a document as `ome_types.from_xml` does, several times as fast after the first call.
 
     Optional values that break the OME schema are left out, with a warning in the log; within
-    `bfbridge.ome.repair.collected_faults` the warnings are collected instead.
+    `bfbridge.ome.documents.repair.collected_faults` the warnings are collected instead.
 
     Parameters
     ----------
@@ -110,37 +116,44 @@ def _refuse_document_type(xml: str, name: str) -> None:
         )
 
 
+def pixels_fields(image: Image) -> dict[str, Any]:
+    """Return the attributes of Pixels that the record of an image has: sizes, byte order, bits."""
+    t, c, z, y, x = image.levels[0].shape
+    found: dict[str, Any] = {
+        "size_t": t,
+        "size_c": c,
+        "size_z": z,
+        "size_y": y,
+        "size_x": x,
+        "big_endian": image.byteorder == ">",
+        "significant_bits": image.significant_bits,
+    }
+    for axis in "xyz":
+        size: Quantity | None = getattr(image.pixel_size, axis)
+        # The schema allows positive sizes only; some formats store 0 for unknown sizes.
+        if size is not None and size.value > 0:
+            found[f"physical_size_{axis}"] = size.value
+            found[f"physical_size_{axis}_unit"] = size.unit
+    return found
+
+
 def document_of(images: Sequence[Image]) -> OME:
     """Return a document for the records of images, with metadata-only Pixels."""
     from ome_types import OME, model
 
     document = OME(creator="bfbridge")
     for index, image in enumerate(images):
-        size_t, size_c, size_z, size_y, size_x = image.levels[0].shape
-        physical: dict[str, Any] = {}
-        for axis in "xyz":
-            size = getattr(image.pixel_size, axis)
-            if size is not None:
-                physical[f"physical_size_{axis}"] = size.value
-                physical[f"physical_size_{axis}_unit"] = model.UnitsLength(size.unit)
         pixels = model.Pixels(
             id=f"Pixels:{index}",
             dimension_order=model.Pixels_DimensionOrder.XYCZT,
             type=model.PixelType(pixel_type_of(image.dtype)),
-            big_endian=image.byteorder == ">",
             interleaved=image.interleaved,
-            significant_bits=image.significant_bits,
-            size_t=size_t,
-            size_c=size_c,
-            size_z=size_z,
-            size_y=size_y,
-            size_x=size_x,
             metadata_only=model.MetadataOnly(),
             channels=[
                 model.Channel(id=f"Channel:{index}:{c}", samples_per_pixel=channel.samples)
                 for c, channel in enumerate(image.channels)
             ],
-            **physical,
+            **pixels_fields(image),
         )
         name = None if image.name is None else without_forbidden(image.name)
         document.images.append(model.Image(id=f"Image:{index}", name=name, pixels=pixels))

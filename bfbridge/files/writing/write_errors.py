@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from bfbridge.errors import BfbridgeError, OutOfMemory, WriteFailed
 from bfbridge.storage.atomic import AtomicTarget
-from bfbridge.storage.object_store import UrlTarget
-from bfbridge.storage.upload import UploadTarget
+from bfbridge.storage.remote.object_store import UrlTarget
+from bfbridge.storage.remote.upload import UploadTarget
 
 __all__ = ["Target", "name_target", "reported"]
 

@@ -10,9 +10,9 @@ from datetime import datetime
 import pytest
 
 from bfbridge.errors import UnreadableFile
-from bfbridge.ome.model import model_from_xml, xml_from_model
-from bfbridge.ome.repair import collected_faults
-from bfbridge.ome.xsdata_binding import SchemaDate
+from bfbridge.ome.documents.model import model_from_xml, xml_from_model
+from bfbridge.ome.documents.repair import collected_faults
+from bfbridge.ome.documents.xsdata_binding import SchemaDate
 
 OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
@@ -163,6 +163,6 @@ def test_faults_of_large_documents_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert faults[-1] == "a.tif: 200 more faults"
     unknown = "".join(f"<Unknown{n}/>" for n in range(4))
     model_from_xml(document(pixels=unknown), "a.tif")
-    monkeypatch.setattr("bfbridge.ome.repair._MOST_PARSED", 20)
+    monkeypatch.setattr("bfbridge.ome.documents.repair._MOST_PARSED", 20)
     with pytest.raises(UnreadableFile, match="Unknown property"):
         model_from_xml(document(pixels=unknown), "a.tif")

@@ -33,7 +33,7 @@ from bfbridge.runtime.systems import process_is_gone, process_namespace
 from bfbridge.storage.durable_io import ZARR_MARKS, foreign_key
 from bfbridge.storage.journal import FOLDER
 from bfbridge.storage.ownership import OwnedTarget
-from bfbridge.storage.retries import retried
+from bfbridge.storage.remote.retries import retried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bfbridge.processes.child_process import ChildProcess, NoPython
+from bfbridge.runtime.processes.child_process import ChildProcess, NoPython
 
 SERVER = """
 import os, signal, time
-from bfbridge.processes.parent_pipe import ForwardedLog, ParentPipe
+from bfbridge.runtime.processes.parent_pipe import ForwardedLog, ParentPipe
 
 def serve(folder):
     parent = ParentPipe()
@@ -129,7 +129,7 @@ def test_a_worker_notices_that_its_parent_was_killed(
     server: Callable[[], ChildProcess], tmp_path: Path
 ) -> None:
     code = (
-        "import time; from bfbridge.processes.child_process import ChildProcess;"
+        "import time; from bfbridge.runtime.processes.child_process import ChildProcess;"
         f"c = ChildProcess('served:serve', ({str(tmp_path)!r},)); c.send('a'); c.receive();"
         "c.send('sleep'); print(c.pid, flush=True); time.sleep(60)"
     )

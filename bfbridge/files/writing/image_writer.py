@@ -12,8 +12,8 @@ from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.engine.selection import USER_AXES, Selection, parse_key, trim
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files.attribute_names import BfioNames
-from bfbridge.files.new_file import NewFile
-from bfbridge.files.writer_arguments import (
+from bfbridge.files.writing.new_file import NewFile
+from bfbridge.files.writing.writer_arguments import (
     array_or_number,
     checked_names,
     checked_shape,

@@ -12,8 +12,8 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 
 from bfbridge import BioReader, imwrite
 from bfbridge.errors import BfbridgeError, FileMissing
-from bfbridge.storage import retries
-from bfbridge.storage.retries import ATTEMPTS, is_transient, pauses, retried
+from bfbridge.storage.remote import retries
+from bfbridge.storage.remote.retries import ATTEMPTS, is_transient, pauses, retried
 from tests.support.faultyserver import serve_faulty
 
 PIXELS = np.random.default_rng(1).integers(0, 999, (3, 300, 400), np.uint16)

@@ -1,4 +1,4 @@
-"""Where an image lies on the Earth: part of the backend contract."""
+"""Positions of images on the Earth: part of the backend contract."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = np.ndarray[Any, Any]
 
 
 class GeoReference(ABC):
-    """Where an image lies on the Earth.
+    """Position of an image on the Earth.
 
     Attributes
     ----------
