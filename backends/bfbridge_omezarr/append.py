@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.ome.model import model_from_xml
-
 from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
 from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.errors import BadArgument, BfbridgeError, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ngff.documents import to_json
 from bfbridge.ngff.hierarchy import ome_xml_of
+from bfbridge.ome.documents.model import model_from_xml
 from bfbridge.storage.source import as_source
 from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
 from bfbridge_omezarr.chunked.codec_options import options_of
