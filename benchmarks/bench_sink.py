@@ -1,14 +1,18 @@
 r"""Images made tile by tile, and tiles of a raster in another projection, against large_image.
 
     python benchmarks/bench_sink.py [--tiles 1000] [--repeats 3] [--peer-python PEER/bin/python]
+        [--only sink|map] [--compression gzip|blosc-lz4|default]
 
 Needs bfbridge[omezarr,geo]. The peer is a Python with large-image, large-image-source-zarr and
 large-image-source-rasterio. Each run is a process of its own, so that its peak of memory is that of
 the task; contenders take turns, and medians are shown.
 
 The sink adds tiles of 512 x 512 RGB, stained tissue in appearance, row by row, and writes an image
-with all levels: both with their own defaults (Blosc), and bfbridge with "gzip" (deflate) too. The
-warped tiles are 256 x 256 of Web Mercator, from a GeoTIFF of 4000 x 4000 with overviews.
+with all levels. Both contenders compress with deflate, level 1 (zarr-python's default compressor is
+replaced in the peer's process); both with Blosc and LZ4, level 5, which is the peer's default; and
+bfbridge with its own default, Blosc and Zstandard, level 1. The peer writes chunks of 512 x 512 in
+one thread and reduces levels with Lanczos, which are its defaults; bfbridge reduces by the mean.
+The warped tiles are 256 x 256 of Web Mercator, from a GeoTIFF of 4000 x 4000 with overviews.
 """
 
 from __future__ import annotations
@@ -44,12 +48,18 @@ with BioWriter(out + "/a.ome.zarr", grow=True, pyramid=True, compression={compre
         bw.add_tile(tile, x=x, y=y)
 """
 THEIRS = """
-import large_image
+import large_image, numcodecs, zarr
+zarr.storage.default_compressor = {compressor}
 sink = large_image.new()
 for tile, x, y in tiles():
     sink.addTile(tile, x, y)
 sink.write(out + "/a.zarr")
 """
+SINKS = {
+    "gzip": (("gzip", 1), "numcodecs.GZip(1)"),
+    "blosc-lz4": (("blosc-lz4", 5), "numcodecs.Blosc('lz4', 5, 1)"),
+    "default": ("blosc-zstd", None),
+}
 END = """
 print(json.dumps([time.perf_counter() - start,
                   resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
@@ -113,6 +123,34 @@ def run(python: str, code: str, *arguments: str) -> list[float]:
     return found
 
 
+def measure_sinks(sinks: dict[str, tuple[str, str]], tiles: int, repeats: int) -> None:
+    found: dict[str, list[list[float]]] = {name: [] for name in sinks}
+    for _ in range(repeats):
+        for name, (python, code) in sinks.items():
+            with tempfile.TemporaryDirectory() as folder:
+                found[name].append(run(python, MAKE + code + END, str(tiles), folder))
+    print(f"{tiles} tiles added and written: median seconds, MiB at most")
+    for name, runs in found.items():
+        seconds, mebibytes = (statistics.median(column) for column in zip(*runs, strict=True))
+        print(f"  {name:24}{seconds:10.1f}{mebibytes:10.0f}")
+
+
+def measure_maps(maps: dict[str, tuple[str, str]], repeats: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        raster = str(Path(folder) / "raster.tif")
+        run_raster = [sys.executable, "-c", RASTER, raster]
+        subprocess.run(run_raster, check=True)
+        times: dict[str, list[list[float]]] = {name: [] for name in maps}
+        for _ in range(repeats):
+            for name, (python, code) in maps.items():
+                times[name].append(run(python, MAP + code + MAP_END, raster))
+    if len({runs[0][1] for runs in times.values()}) > 1:
+        raise SystemExit("the contenders return different pixels")
+    print("warped tiles of 256 x 256: median milliseconds of each")
+    for name, runs in times.items():
+        print(f"  {name:24}{statistics.median(run[0] for run in runs):10.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -121,39 +159,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer-python")
     parser.add_argument("--only", choices=("sink", "map"))
+    parser.add_argument("--compression", choices=SINKS, action="append")
     given = parser.parse_args()
-    sinks = {
-        "bfbridge, default": (sys.executable, OURS.format(compression="blosc-zstd")),
-        "bfbridge, gzip": (sys.executable, OURS.format(compression="gzip")),
-    }
+    sinks = {}
+    for name in given.compression or SINKS:
+        compression, compressor = SINKS[name]
+        sinks[f"bfbridge, {name}"] = sys.executable, OURS.format(compression=compression)
+        if given.peer_python and compressor:
+            theirs = THEIRS.format(compressor=compressor)
+            sinks[f"large_image, {name}"] = given.peer_python, theirs
     maps = {"bfbridge": (sys.executable, OUR_MAP)}
     if given.peer_python:
-        sinks["large_image"] = (given.peer_python, THEIRS)
         maps["large_image"] = (given.peer_python, THEIR_MAP)
     if given.only != "map":
-        found: dict[str, list[list[float]]] = {name: [] for name in sinks}
-        for _ in range(given.repeats):
-            for name, (python, code) in sinks.items():
-                with tempfile.TemporaryDirectory() as folder:
-                    found[name].append(run(python, MAKE + code + END, str(given.tiles), folder))
-        print(f"{given.tiles} tiles added and written: median seconds, MiB at most")
-        for name, runs in found.items():
-            seconds, mebibytes = (statistics.median(column) for column in zip(*runs, strict=True))
-            print(f"  {name:24}{seconds:10.1f}{mebibytes:10.0f}")
+        measure_sinks(sinks, given.tiles, given.repeats)
     if given.only != "sink":
-        with tempfile.TemporaryDirectory() as folder:
-            raster = str(Path(folder) / "raster.tif")
-            run_raster = [sys.executable, "-c", RASTER, raster]
-            subprocess.run(run_raster, check=True)
-            times: dict[str, list[list[float]]] = {name: [] for name in maps}
-            for _ in range(given.repeats):
-                for name, (python, code) in maps.items():
-                    times[name].append(run(python, MAP + code + MAP_END, raster))
-        if len({runs[0][1] for runs in times.values()}) > 1:
-            raise SystemExit("the contenders return different pixels")
-        print("warped tiles of 256 x 256: median milliseconds of each")
-        for name, runs in times.items():
-            print(f"  {name:24}{statistics.median(run[0] for run in runs):10.2f}")
+        measure_maps(maps, given.repeats)
 
 
 if __name__ == "__main__":

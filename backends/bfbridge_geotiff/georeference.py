@@ -15,10 +15,10 @@ from rasterio.vrt import WarpedVRT
 
 from bfbridge.backend import GeoReference
 from bfbridge.errors import BadArgument
-from bfbridge_geotiff.datasets import DatasetPool, safely
+from bfbridge_geotiff.datasets import DatasetPool, Kit, safely
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["RasterReference", "crs_named", "name_of", "resampling_named"]
 
@@ -101,6 +101,7 @@ class RasterReference(GeoReference):
         self._pool, self._crs, self._affine, self._size = pool, crs, transform, size
         self._warp = warp
         self.crs = name_of(crs)
+        self.is_geographic = bool(crs.is_geographic)
         a, b, c, d, e, f = tuple(transform)[:6]
         self.transform = (a, b, c, d, e, f)
 
@@ -133,6 +134,26 @@ class RasterReference(GeoReference):
             raise BadArgument(f"{self._pool.name}: {shown!r:.80} has no place for {box}.")
         return found[0], found[1], found[2], found[3]
 
+    def points(
+        self,
+        points: Sequence[tuple[float, float]],
+        source: str | None = None,
+        target: str | None = None,
+    ) -> list[tuple[float, float]]:
+        here, there = (self._crs if crs is None else crs_named(crs) for crs in (source, target))
+        if here == there or not points:
+            return [(float(x), float(y)) for x, y in points]
+        with safely(self._pool.name):
+            try:
+                xs, ys = rasterio.warp.transform(here, there, *zip(*points, strict=True))[:2]
+            except RasterioError as error:
+                raise BadArgument(
+                    f"{self._pool.name}: {target!r:.80} has no place for {points} ({error})."
+                ) from error
+        if not all(map(math.isfinite, (*xs, *ys))):
+            raise BadArgument(f"{self._pool.name}: {target!r:.80} has no place for {points}.")
+        return list(zip(xs, ys, strict=True))
+
     def pixel_box(
         self, box: tuple[float, float, float, float], crs: str | None = None
     ) -> tuple[float, float, float, float]:
@@ -155,7 +176,8 @@ class RasterReference(GeoReference):
         if not (left < right and bottom < top and all(map(math.isfinite, box))):
             raise BadArgument(f"box={box}: give left, bottom, right, top.")
         transform = Affine((right - left) / width, 0, left, 0, (bottom - top) / height, top)
-        with self._pool.kit() as kit:
+
+        def warp(kit: Kit) -> tuple[Array, Array]:
             dataset = kit.dataset()
             count = dataset.count
             has_alpha = ColorInterp.alpha in dataset.colorinterp
@@ -173,4 +195,6 @@ class RasterReference(GeoReference):
                     valid = found[dataset.colorinterp.index(ColorInterp.alpha)] != 0
                 else:
                     valid = found[count] != 0
-        return found[:count], valid
+            return found[:count], valid
+
+        return self._pool.run(warp)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from bfbridge.backend import (
@@ -59,7 +57,7 @@ class GeoReader(FileReader):
 
     def __init__(self, source: Source, access: RandomAccess, options: OpenOptions) -> None:
         head = bytes(access.read_at(0, min(access.size, 1024)))
-        self._pool = DatasetPool(source, access, driver_of(source, head))
+        self._pool = DatasetPool(source, access, driver_of(source, head, access.size))
         self._levels: list[Any] = []
         self._warp: dict[str, Any] | None = None
         self._reference: RasterReference | None = None
@@ -74,10 +72,7 @@ class GeoReader(FileReader):
 
     def read_structure(self, options: OpenOptions) -> Sequence[Image]:
         given = options.backend_options
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with self._pool.kit() as kit:
-                return self._structure(kit, given)
+        return self._pool.run(lambda kit: self._structure(kit, given))
 
     def _structure(self, kit: Kit, given: Mapping[str, Any]) -> Sequence[Image]:
         dataset = kit.dataset()
@@ -219,7 +214,8 @@ class GeoReader(FileReader):
         (_, c0, _, y0, x0), (_, c1, _, y1, x1) = region.start, region.stop
         window = Window(x0, y0, x1 - x0, y1 - y0)
         level = self._levels[region.level]
-        with self._pool.kit() as kit:
+
+        def read(kit: Kit) -> None:
             is_stored = self._warp is None
             dataset = kit.dataset(level) if is_stored else kit.warped(region.level, level)
             if region.image == _MASK:
@@ -227,6 +223,8 @@ class GeoReader(FileReader):
             else:
                 bands = self._indexes[c0:c1]
                 out[0, :, 0] = dataset.read(bands, window=window)
+
+        self._pool.run(read)
 
     def close(self) -> None:
         self._pool.close()

@@ -8,12 +8,21 @@ from bfbridge_ometiff.reader import OmeTiffReader
 from bfbridge_ometiff.reading.image_size import image_size
 
 if TYPE_CHECKING:
+    from bfbridge_ometiff.identifying import find_identifying
     from bfbridge_ometiff.validation import validate
     from bfbridge_ometiff.writer import OmeTiffWriter
 
     WRITER = OmeTiffWriter
 
-__all__ = ["READER", "WRITER", "OmeTiffReader", "OmeTiffWriter", "image_size", "validate"]
+__all__ = [
+    "READER",
+    "WRITER",
+    "OmeTiffReader",
+    "OmeTiffWriter",
+    "find_identifying",
+    "image_size",
+    "validate",
+]
 
 READER = OmeTiffReader
 
@@ -24,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from bfbridge_ometiff.writer import OmeTiffWriter
 
         return OmeTiffWriter
+    if name == "find_identifying":
+        from bfbridge_ometiff.identifying import find_identifying
+
+        return find_identifying
     if name == "validate":
         from bfbridge_ometiff.validation import validate
 

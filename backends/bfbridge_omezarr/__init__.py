@@ -9,8 +9,9 @@ from bfbridge_omezarr.reader import OmeZarrReader
 
 if TYPE_CHECKING:
     from bfbridge_omezarr.validation import validate
+    from bfbridge_omezarr.validation.identifying import find_identifying
 
-__all__ = ["READER", "WRITER", "OmeZarrReader", "OmeZarrWriter", "validate"]
+__all__ = ["READER", "WRITER", "OmeZarrReader", "OmeZarrWriter", "find_identifying", "validate"]
 
 READER = OmeZarrReader
 WRITER = OmeZarrWriter
@@ -18,6 +19,10 @@ WRITER = OmeZarrWriter
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: reading does not need the checks.
+    if name == "find_identifying":
+        from bfbridge_omezarr.validation.identifying import find_identifying
+
+        return find_identifying
     if name == "validate":
         from bfbridge_omezarr.validation import validate
 

@@ -1,7 +1,9 @@
 """Findings of checks of a file: what is wrong, where, and what to do.
 
 The module of a backend may have a function ``validate(source, options)``, which yields a `Finding`
-for everything in the structure of a file that breaks the specification of its format.
+for everything in the structure of a file that breaks the specification of its format; and a
+function ``find_identifying(source, options)``, which yields one for everything that is not known to
+identify nobody. Without it, files of the format are no targets of `bfbridge.curation.deidentify`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,13 @@ class GeoReference(ABC):
     transform
         a, b, c, d, e, f: the outer corner of pixel (column, row) at full size has the coordinates
         x = a * column + b * row + c, y = d * column + e * row + f.
+    is_geographic
+        Whether coordinates are longitude and latitude.
     """
 
     crs: str
     transform: tuple[float, float, float, float, float, float]
+    is_geographic: bool
 
     @abstractmethod
     def bounds(self, crs: str | None = None) -> tuple[float, float, float, float]:
@@ -40,6 +44,28 @@ class GeoReference(ABC):
         ------
         BadArgument
             There is no such reference system, or the image has no place in it.
+        """
+
+    @abstractmethod
+    def points(
+        self,
+        points: Sequence[tuple[float, float]],
+        source: str | None = None,
+        target: str | None = None,
+    ) -> list[tuple[float, float]]:
+        """Return points in another reference system.
+
+        Parameters
+        ----------
+        points
+            x, y of each; longitude before latitude.
+        source, target
+            Reference systems of the arguments and of the result. Default: that of the image.
+
+        Raises
+        ------
+        BadArgument
+            There is no such reference system, or a point has no place in it.
         """
 
     @abstractmethod

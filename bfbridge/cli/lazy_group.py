@@ -26,6 +26,8 @@ SUMMARIES: Mapping[str, str] = {
     "view": "Show images of any format and size in the browser.",
     "serve": "Serve images over HTTP: OME-Zarr, tiles, DeepZoom, IIIF.",
     "validate": "Check OME-TIFF and OME-Zarr files against their specifications.",
+    "verify": "Compare the files of a conversion with its certificate.",
+    "deidentify": "Copy images without what may identify a person.",
     "labels": "Add label images to OME-Zarr stores.",
     "formats": "List the formats that can be read or written.",
     "doctor": "Check the installation.",

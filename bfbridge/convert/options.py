@@ -250,6 +250,12 @@ class ConvertOptions(_Checked):
         parse=values.switch, affects_file=False,
         more="The new file is opened again, and its OME metadata are compared with the source's.",
     )  # fmt: skip
+    certify: bool = _option(
+        False, "Write an RO-Crate beside the new file: hashes, pixel checksums, versions.",
+        "--certify", panel=RUN, kind=bool, parse=values.switch, affects_file=False,
+        more="The folder ``<target>.crate``; `bfbridge.curation.verify_crate` (``bfbridge "
+        "verify``) compares it with the files. Source and target are files or folders on a disk.",
+    )  # fmt: skip
     checksum: bool = _option(
         True, "Record a checksum of the pixels; default: yes.",
         "--checksum/--no-checksum", panel=RUN, kind=bool, parse=values.switch,

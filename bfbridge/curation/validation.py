@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bfbridge.storage.source import Source
     from bfbridge.views import ImageView
 
-__all__ = ["Validation", "validate"]
+__all__ = ["Validation", "backend_of", "validate"]
 
 _BAND_BYTES: Final = 64 << 20
 
@@ -147,7 +147,7 @@ def validate(
 
 
 def _check_structure(source: Source, options: OpenOptions) -> Iterator[Finding]:
-    entry = _backend_of(source)
+    entry = backend_of(source)
     check = None if entry is None else getattr(entry.load(), "validate", None)
     if check is None:
         yield Finding(
@@ -166,7 +166,7 @@ def _check_structure(source: Source, options: OpenOptions) -> Iterator[Finding]:
         yield Finding("error", "unreadable", source.name, message, COPY_AGAIN)
 
 
-def _backend_of(source: Source) -> Entry | None:
+def backend_of(source: Source) -> Entry | None:
     """Return the first backend that claims the content of a file."""
     try:
         head = source.head()

@@ -8,7 +8,7 @@
 Names, units and results are those of large_image 1.35 (https://girder.github.io/large_image/).
 Differences: pixels that are made smaller are means; tile levels that the file lacks are means too;
 colour profiles are applied only with the style ``{"icc": True}``. `NewTileSource` names those of
-new images.
+new images, `MapTileSource` those of georeferenced rasters in a projection.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from bfbridge import registry
 from bfbridge.errors import BadSelection, BfbridgeError, FileMissing
 from bfbridge.large_image.encoding import (
     MIME_TYPES,
@@ -24,6 +25,7 @@ from bfbridge.large_image.encoding import (
     TILE_FORMAT_PIL,
     ImageBytes,
 )
+from bfbridge.large_image.maps import MapTileSource
 from bfbridge.large_image.sink import NewTileSource
 from bfbridge.large_image.source import TileSource
 from bfbridge.large_image.tiles import Tile, TileIterator
@@ -33,6 +35,7 @@ __all__ = [
     "TILE_FORMAT_NUMPY",
     "TILE_FORMAT_PIL",
     "ImageBytes",
+    "MapTileSource",
     "NewTileSource",
     "Tile",
     "TileIterator",
@@ -44,6 +47,8 @@ __all__ = [
     "TileSourceXYZRangeError",
     "canRead",
     "getTileSource",
+    "listExtensions",
+    "listSources",
     "new",
     "open",
 ]
@@ -57,13 +62,18 @@ TileSourceRangeError = BadSelection
 TileSourceXYZRangeError = BadSelection
 
 
-def open(path: Any, **options: Any) -> TileSource:  # noqa: A001 - large_image's name
+def open(  # noqa: A001 - large_image's name
+    path: Any, *, projection: Any = None, unitsPerPixel: float | None = None, **options: Any
+) -> TileSource:
     """Open an image file as a tile source.
 
     Parameters
     ----------
     path
         Whatever `BioReader` takes, or an open `BioReader`.
+    projection, unitsPerPixel
+        Of a georeferenced raster: the projection whose tiles it has; see `MapTileSource`. Default:
+        the pixels of the file.
     **options
         Keyword arguments of `TileSource`: encoding, style, edge, series, ...
 
@@ -72,12 +82,14 @@ def open(path: Any, **options: Any) -> TileSource:  # noqa: A001 - large_image's
     BfbridgeError
         As `BioReader`.
     """
-    return TileSource(path, **options)
+    if projection is None:
+        return TileSource(path, **options)
+    return MapTileSource(path, projection=projection, unitsPerPixel=unitsPerPixel, **options)
 
 
 def getTileSource(path: Any, **options: Any) -> TileSource:
     """Open the image file `path` as a tile source, with the `options` of `open`."""
-    return TileSource(path, **options)
+    return open(path, **options)
 
 
 def new() -> NewTileSource:
@@ -88,7 +100,33 @@ def new() -> NewTileSource:
 def canRead(path: str | os.PathLike[str], **options: Any) -> bool:
     """Return whether `open` opens the file `path` with these `options`."""
     try:
-        with TileSource(path, **options):
+        with open(path, **options):
             return True
     except BfbridgeError:
         return False
+
+
+def listSources() -> dict[str, dict[str, Any]]:
+    """Return the backends that read files, by name.
+
+    Returns
+    -------
+    dict
+        ``sources``: by backend, ``extensions`` with a priority each, of those that it also writes;
+        a backend is chosen by a file's content. ``extensions``: pairs of priority and backend by
+        suffix without its dot. ``mimeTypes``: empty.
+    """
+    found: dict[str, dict[str, Any]] = {"sources": {}, "extensions": {}, "mimeTypes": {}}
+    for priority, entry in enumerate(registry.BACKENDS):
+        names = dict.fromkeys(suffix.lstrip(".") for suffix in entry.suffixes)
+        found["sources"][entry.name] = {
+            "extensions": dict.fromkeys(names, priority), "mimeTypes": {},
+        }  # fmt: skip
+        for name in names:
+            found["extensions"].setdefault(name, []).append((priority, entry.name))
+    return found
+
+
+def listExtensions() -> list[str]:
+    """Return the suffixes of `listSources`, sorted."""
+    return sorted(listSources()["extensions"])

@@ -11,6 +11,7 @@ import numpy as np
 
 from bfbridge.analysis.regions import approximate_magnification, magnification_of
 from bfbridge.errors import BadArgument, BadSelection
+from bfbridge.large_image.coordinates import Coordinates
 from bfbridge.large_image.frames import AXES, Frames
 from bfbridge.large_image.geometry import Geometry
 from bfbridge.runtime.arguments import whole
@@ -27,7 +28,7 @@ _SINGLE_TILE: Final = 2048
 _TILE: Final = 512
 
 
-class Description:
+class Description(Coordinates):
     """Sizes, levels, frames and scales of an open file.
 
     Parameters
@@ -111,7 +112,7 @@ class Description:
 
     @property
     def geospatial(self) -> bool:
-        """Always False."""
+        """Whether the source is opened in a projection."""
         return False
 
     def getMetadata(self) -> dict[str, Any]:
@@ -178,16 +179,6 @@ class Description:
         """Return the format's own metadata, by its own names."""
         del unused
         return dict(self._reader.original_metadata)
-
-    def getBounds(self, **unused: Any) -> dict[str, int]:
-        """Return the size, as ``sizeX`` and ``sizeY``."""
-        del unused
-        return {"sizeX": self.sizeX, "sizeY": self.sizeY}
-
-    def getCenter(self, **unused: Any) -> tuple[float, float]:
-        """Return the middle along Y and X, in full-size pixels."""
-        del unused
-        return self.sizeY / 2, self.sizeX / 2
 
     # ---- frames
 
@@ -270,8 +261,59 @@ class Description:
     ) -> dict[str, Any]:
         """Return a region in other units; see `Geometry.convert`."""
         return self._geometry.convert(
-            sourceRegion, sourceScale, targetScale, targetUnits, cut=cropToImage
+            self._in_pixels(sourceRegion) or {},
+            sourceScale,
+            targetScale,
+            targetUnits,
+            cut=cropToImage,
         )
+
+    def getPointAtAnotherScale(
+        self,
+        point: tuple[float, float],
+        sourceScale: Mapping[str, Any] | None = None,
+        sourceUnits: str | None = None,
+        targetScale: Mapping[str, Any] | None = None,
+        targetUnits: str | None = None,
+    ) -> tuple[float, float]:
+        """Return a point (x, y) in other units; the arguments are those of `convertRegionScale`."""
+        x, y = point
+        units = "base_pixels" if sourceUnits is None else sourceUnits
+        region = {"left": x, "top": y, "right": x, "bottom": y, "units": units}
+        found = self.convertRegionScale(
+            region, sourceScale, targetScale, targetUnits, cropToImage=False
+        )
+        return found["left"], found["top"]
+
+    def getICCProfiles(self, idx: int | None = None, onlyInfo: bool = False) -> Any:
+        """Return the colour profile of the first image.
+
+        Parameters
+        ----------
+        idx
+            Number of a profile. Only 0 exists.
+        onlyInfo
+            Whether the list has the descriptions of profiles instead.
+
+        Returns
+        -------
+        PIL.ImageCms.ImageCmsProfile, list or None
+            None without a profile; the profile, if `idx` is given; else a list.
+        """
+        data = self._view.icc_profile
+        if data is None or idx not in (None, 0):
+            return None
+        from io import BytesIO
+
+        from bfbridge.large_image.encoding import pillow
+
+        pillow()
+        from PIL import ImageCms
+
+        profile = ImageCms.getOpenProfile(BytesIO(data))
+        if idx is not None:
+            return profile
+        return [(ImageCms.getProfileInfo(profile).strip() or "present") if onlyInfo else profile]
 
 
 def _tile_sides(view: ImageView) -> tuple[int, int]:

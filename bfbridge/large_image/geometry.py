@@ -48,7 +48,7 @@ def unit_of(name: Any) -> str:
         return _NAMES[name]
     raise BadArgument(
         f"units={name!r}: give base_pixels, mag_pixels, nm, um, mm, m, km or fraction. "
-        "Projections are not supported."
+        "Reference systems are units of regions."
     )
 
 

@@ -35,6 +35,7 @@ _SLOTS: Final = 3
 """Further axes that OME can store: one in each of T, Z and C."""
 _TILE: Final = 512
 _AXES: Final = "axes.json"
+_ASSOCIATED: Final = ("macro", "label", "thumbnail")
 
 
 @dataclass
@@ -57,7 +58,8 @@ class NewTileSource:
     holds the values of all tiles; the number of bands is that of the first tile; there are up to
     three axes besides x, y, z, c, t and s, stored inside t, z and c; frames are counted along c, z
     and t; lower levels are means; an unknown pixel size is None; `write` is lossless, unless it is
-    given another ``compression``; no projections, associated images or channel colours are written.
+    given another ``compression``; associated images are label, macro and thumbnail; no projections,
+    ground control points, channel colours or additional metadata are written.
 
     Parameters
     ----------
@@ -71,6 +73,7 @@ class NewTileSource:
         wanted = StorePlan(_NAME, ("blosc-zstd", 1), chunk=(_TILE, _TILE)) if plan is None else plan
         self._store = TileStore(where, wanted, shared=not self._owned)
         self._axes = _Axes()
+        self._associated: dict[Any, Array] = {}
         self._view: TileSource | None = None
         self._crop: tuple[int, int, int, int] | None = None
         self._sizes: dict[str, Any] = {}
@@ -186,6 +189,38 @@ class NewTileSource:
         new = self._store.folder / f"{_AXES}.new"
         new.write_text(json.dumps(vars(self._axes)))
         new.replace(self._store.folder / _AXES)
+
+    def addAssociatedImage(self, image: Any, imageKey: str | None = None) -> None:
+        """Add a label, macro or thumbnail image, which `write` stores beside the tiles.
+
+        Parameters
+        ----------
+        image
+            An array (Y, X) or (Y, X, bands), a Pillow image, or an encoded picture.
+        imageKey
+            "label", "macro" or "thumbnail"; a second image of a name replaces the first. Default:
+            the first of "macro", "label" and "thumbnail" that is free.
+
+        Raises
+        ------
+        BadArgument
+            Another name, or no name is free.
+        Unsupported
+            Another process made the new image.
+        """
+        if not self._owned:
+            raise Unsupported("associated images are added by the process that called new()")
+        key = imageKey
+        if key is None:
+            key = next((name for name in _ASSOCIATED if name not in self._associated), None)
+        if key not in _ASSOCIATED:
+            raise BadArgument(
+                f"imageKey={imageKey!r:.80}: an associated image is one of {', '.join(_ASSOCIATED)}"
+                f"; there are {', '.join(self._associated) or 'none yet'}."
+            )
+        pixels = checked_tile(_as_array(image), None, _NAME)[0]
+        self._associated[key] = pixels.copy()
+        self._forget()
 
     # ---- properties of the image
 
@@ -400,6 +435,7 @@ class NewTileSource:
             path, grow=True, axes=axes, crop=crop, min_size=least, pyramid=True, **options
         ) as bw:
             bw._growing.adopt_tiles(self._store)
+            bw._growing.associated.update(self._associated)
             for axis in "xy":
                 size = self._size(f"mm_{axis}")
                 if size:

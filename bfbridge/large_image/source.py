@@ -178,7 +178,12 @@ class TileSource(TiledImage):
         if limits == [None, None]:
             limits = [_THUMBNAIL, _THUMBNAIL]
         given = {name: value for name, value in options.items() if name not in ("region", "output")}
-        return self.getRegion(output={"maxWidth": limits[0], "maxHeight": limits[1]}, **given)
+        given["output"] = {"maxWidth": limits[0], "maxHeight": limits[1]}
+        return self.getRegion(**self._of_image(given))
+
+    def _of_image(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return options with the region of the whole image, if they have none."""
+        return options
 
     def tileFrames(
         self, format: Any = (TILE_FORMAT_IMAGE,), frameList: Sequence[int] | None = None,  # noqa: A002
@@ -313,7 +318,7 @@ class TileSource(TiledImage):
             dictionary for each band with these, range, hist, bin_edges, bins, density and samples.
         """
         del format
-        tiles = partial(self.tileIterator, **options)
+        tiles = partial(self.tileIterator, **self._of_image(options))
         return statistics_of_tiles.histogram(
             tiles, dtype, bins, range, only=onlyMinMax, density=density
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -175,7 +175,7 @@ class TiledImage(Description):
         if not 0 <= z < self.levels:
             raise BadSelection(f"{self.name}: there is no tile level {z}; it has {self.levels}.")
         halvings = self.levels - 1 - z
-        height, width = level_sides(self._frames.pyramid(0), halvings)
+        height, width = self._level_sides(halvings)
         top, left = y * self.tileHeight, x * self.tileWidth
         if not (0 <= top < height and 0 <= left < width):
             raise BadSelection(
@@ -189,6 +189,10 @@ class TiledImage(Description):
         )  # fmt: skip
         pixels = self._frames.read(frame, halvings, box, picture=not numpyAllowed)
         return self._delivered(self._edged(pixels), formats, self._encoder)[0]
+
+    def _level_sides(self, halvings: int) -> tuple[int, int]:
+        """Return height and width of a tile level."""
+        return level_sides(self._frames.pyramid(0), halvings)
 
     def _edged(self, pixels: Array) -> Array:
         """Return a tile cropped or padded according to `edge`."""
@@ -263,6 +267,20 @@ class TiledImage(Description):
         region = self.convertRegionScale(sourceRegion, sourceScale, targetScale, targetUnits)
         return self.tileIterator(region=region, scale=targetScale, **options)
 
+    def eagerIterator(self, **options: Any) -> Iterator[Tile]:
+        """As `tileIterator`, with pixels that several threads read ahead.
+
+        Raises
+        ------
+        BadArgument
+            An option that `tileIterator` does not have.
+        """
+        return self.tileIterator(**options).read_ahead()
+
+    def getSingleTileAtAnotherScale(self, *args: Any, **options: Any) -> Tile | None:
+        """Return the first tile of `tileIteratorAtAnotherScale`, or None."""
+        return next(self.tileIteratorAtAnotherScale(*args, **options), None)
+
     def _read_options(self, options: Mapping[str, Any]) -> tuple[Encoder, dict[str, Any]]:
         """Return the encoder and the options of a plan."""
         unknown = set(options) - {*_PLAN, *_ENCODING}
@@ -271,7 +289,10 @@ class TiledImage(Description):
                 f"{min(unknown)}=: there is no such option; there are "
                 f"{', '.join((*_PLAN, *_ENCODING))}."
             )
-        return self._encoder_of(options), {k: v for k, v in options.items() if k in _PLAN}
+        planned = {k: v for k, v in options.items() if k in _PLAN}
+        if planned.get("region") is not None:
+            planned["region"] = self._in_pixels(planned["region"])
+        return self._encoder_of(options), planned
 
     def _encoder_of(self, options: Mapping[str, Any]) -> Encoder:
         if not any(name in options for name in _ENCODING):

@@ -30,6 +30,7 @@ __all__ = [
     "kept_axes",
     "label_attributes",
     "level_factors",
+    "method_of",
     "multiscale_attributes",
     "multiscales_without_axes",
     "shard_shape",
@@ -329,7 +330,7 @@ def multiscale_attributes(
         entry = {"name": image.name, **entry}
     if len(image.levels) > 1 and not copied:
         entry["type"] = spec.downsample
-        entry["metadata"] = _method(spec.downsample)
+        entry["metadata"] = method_of(spec.downsample)
     if version == "0.4":
         entry = {"version": "0.4", **entry}
     attributes: dict[str, Any] = {**values["ome"], "multiscales": [entry]}
@@ -428,7 +429,8 @@ def _number(value: Any) -> float | None:
     return float(value) if known and abs(value) < 1e300 else None
 
 
-def _method(downsample: str) -> dict[str, str]:
+def method_of(downsample: str) -> dict[str, str]:
+    """Return ``metadata`` of an image whose lower levels were computed with a method."""
     try:
         version = importlib.metadata.version("bfbridge")
     except importlib.metadata.PackageNotFoundError:

@@ -420,6 +420,23 @@ class TiffFile:
         with self._lock:
             return self._block(self._offsets[index])[0]
 
+    def entries_at(self, offset: int) -> tuple[list[tuple[int, Entry]], int, int]:
+        """Return all entries of the directory at a byte of the file, as they are stored.
+
+        Entries of repeated tags and of unknown field types are included.
+
+        Returns
+        -------
+        entries, end, following
+            Tags and entries; the first byte after the directory; the offset of the next directory
+            of its chain, or 0.
+        """
+        pointer = self.header.offset_bytes
+        with self._lock:
+            block, end = self._block(offset, pointer)
+        entries = list(self.header.entries(block[:-pointer], end - len(block) + pointer))
+        return entries, end + pointer, self.header.number(self.header.offset_code, block[-pointer:])
+
     def tags_of(self, block: bytes) -> list[int]:
         """Return the tag of each entry of a block."""
         return [head[0] for head in self._heads.iter_unpack(block)]

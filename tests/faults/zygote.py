@@ -172,7 +172,36 @@ def append_image(path: str, order: dict[str, Any], ready: Callable[[], None]) ->
             writer[y : y + step, ..., first:] = array[y : y + step, ..., first:]
 
 
-WRITERS = {"append": append_image, "bfbridge": write_image, "naive": naive_write}
+def grow_image(path: str, order: dict[str, Any], ready: Callable[[], None]) -> None:
+    """Write the ordered image as tiles at negative positions, with little memory for them."""
+    from bfbridge import BioWriter
+
+    shape = tuple(order["shape"])
+    array = pixels(shape, order["seed"])
+    with BioWriter(
+        path,
+        max_workers=order.get("workers", 2),
+        overwrite=order.get("overwrite", False),
+        durable=order.get("durable", False),
+        grow=True,
+        pyramid=True,
+        smallest=64,
+        memory=1 << 16,
+        **order.get("options", {}),
+    ) as writer:
+        ready()
+        step = order.get("step", 100)
+        for t in range(shape[4]):
+            for y in range(0, shape[0], step):
+                writer.add_tile(array[y : y + step, :, 0, 0, t], y=y - shape[0], t=t)
+
+
+WRITERS = {
+    "append": append_image,
+    "bfbridge": write_image,
+    "grow": grow_image,
+    "naive": naive_write,
+}
 
 
 def strike_for(order: dict[str, Any]) -> Callable[[int, str], None]:

@@ -366,6 +366,71 @@ def test_from_processes(tmp_path: Path) -> None:
         part.add_tile(np.ones((3, 3), np.uint8))
 
 
+def _add_masked(job: tuple[Any, int]) -> None:
+    part, number = job
+    mask = np.zeros((40, 30), bool)
+    mask[number::3] = True
+    with part:
+        for stain in ("H", "E"):
+            dtype = np.uint8 if stain == "H" else np.int16
+            tile = np.full((40, 30), number + (5 if stain == "H" else -5), dtype)
+            part.add_tile(tile, x=-20, c=number % 2, mask=mask, stain=stain, dose=2)
+
+
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
+def test_masks_axes_and_dtypes_from_processes(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    axes = {"stain": ["H", "E"], "dose": ([0.1, 1, 10], "mg")}
+    options = {"chunks": 16} if suffix == ".ome.zarr" else {}
+    with BioWriter(path, grow=True, axes=axes, **options) as bw:
+        bw.add_tile(np.full((1, 1), 3, np.uint8), y=39, x=19)
+        with multiprocessing.get_context("fork").Pool(3) as pool:
+            pool.map(_add_masked, [(bw, n) for n in range(3)], chunksize=1)
+    want = np.zeros((2, 2, 3, 40, 40), int)  # stain, c, dose, y, x
+    for number in range(3):
+        for place, offset in enumerate((5, -5)):
+            want[place, number % 2, 2, number::3, :30] = number + offset
+    want[0, 0, 0, 39, 39] = 3
+    with BioReader(path) as br:
+        assert br.dtype == np.int16
+        assert (br.modulo["Z"].unit, br.modulo["Z"].labels) == ("mg", ("0.1", "1", "10"))
+        assert br.modulo["T"].labels == ("H", "E")
+        found = br.to_xarray(unfold=True)
+        for place in np.ndindex(2, 2, 3):
+            at = dict(zip(("stain", "c", "dose"), place, strict=True))
+            np.testing.assert_array_equal(found.isel(at).squeeze(), want[place])
+
+
+def test_killed_processes_leave_whole_chunks(tmp_path: Path) -> None:
+    from bfbridge.files.growing import chunk_files
+
+    path = tmp_path / "a.ome.zarr"
+    with BioWriter(path, grow=True, chunks=64) as bw:
+        bw.add_tile(np.full((64, 64), 5, np.uint8))
+        part = pickle.dumps(bw)
+        for step in ("open", "replace"):
+            child = os.fork()
+            if not child:
+                # The lock is held, and the new file is empty or complete.
+                real = getattr(Path, step)
+
+                def killed(self: Path, *args: Any, real: Any = real, **kwargs: Any) -> Any:
+                    if self.name.startswith("new-"):
+                        os._exit(9)
+                    return real(self, *args, **kwargs)
+
+                setattr(chunk_files.Path, step, killed)
+                pickle.loads(part).add_tile(np.full((64, 32), 9, np.uint8), x=32)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        bw.add_tile(np.full((32, 64), 7, np.uint8), y=32)
+    with BioReader(path) as br:
+        found = br[:]
+    assert (found[:32] == 5).all()
+    assert (found[32:] == 7).all()
+    assert os.listdir(tmp_path) == [path.name]
+
+
 def test_forked_copies_are_refused(tmp_path: Path) -> None:
     with BioWriter(tmp_path / "a.ome.zarr", grow=True) as bw:
         bw.add_tile(np.ones((3, 3), np.uint8))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,15 @@ def test_regions_in_coordinates(color: Path) -> None:
         part = br.region((middle[0], middle[0] + 0.01), (middle[1], None), units="EPSG:4326")
         assert 0 < part.shape[0] < 400
         assert part.shape[1] < 300
+        box = (middle[0], middle[1] - 0.02, middle[0] + 0.03, middle[1] + 0.01)
+        part = br.region(box[::2], box[1::2], units="EPSG:4326")
+        with rasterio.open(color) as theirs:
+            around = transform_bounds("EPSG:4326", theirs.crs, *box, densify_pts=21)
+            window = rasterio.windows.from_bounds(*around, theirs.transform)
+            (top, bottom), (left, right) = window.toranges()
+            rows, columns = slice(round(top), round(bottom)), slice(round(left), round(right))
+            want = theirs.read()[:, rows, columns]
+        np.testing.assert_array_equal(part[:, :, 0], np.moveaxis(want, 0, 2))
         assert br.region(units="EPSG:4326", max_size=100).shape[:2] == (78, 100)
         level = br.levels[1]
         np.testing.assert_array_equal(
@@ -196,6 +207,92 @@ def test_jpeg_2000(tmp_path: Path) -> None:
     with BioReader(path, backend="geo") as br, rasterio.open(path) as theirs:
         assert br.crs == "EPSG:32633"
         np.testing.assert_array_equal(br[:][:, :, 0], theirs.read().transpose(1, 2, 0))
+
+
+FORMATS = [
+    ("a.img", "HFA", "uint16", 2, {}),
+    ("a.ntf", "NITF", "uint8", 3, {"ICORDS": "G"}),
+    ("a.grb2", "GRIB", "float64", 2, {}),
+    ("a.asc", "AAIGrid", "int32", 1, {}),
+    ("a.grd", "GSBG", "float32", 1, {}),
+    ("b.grd", "GS7BG", "float64", 1, {}),
+    ("c.grd", "GSAG", "float64", 1, {}),
+    ("a.bt", "BT", "int16", 1, {}),
+    ("N46E015.hgt", "SRTMHGT", "int16", 1, {}),
+    ("a.dt0", "DTED", "int16", 1, {}),
+    ("a.png", "PNG", "uint16", 1, {}),
+]
+
+
+@pytest.mark.parametrize(("name", "driver", "dtype", "bands", "more"), FORMATS)
+def test_other_formats_of_one_file(
+    tmp_path: Path, name: str, driver: str, dtype: str, bands: int, more: dict[str, Any]
+) -> None:
+    path = tmp_path / name
+    rows, columns = {"SRTMHGT": (1201, 1201), "DTED": (121, 121)}.get(driver, (40, 60))
+    step = 1 / (rows - 1) if rows == columns else 0.01
+    where = {
+        "crs": "EPSG:4326", "transform": from_origin(15 - step / 2, 47 + step / 2, step, step)
+    }  # fmt: skip
+    pixels = np.random.default_rng(bands).integers(0, 200, (bands, rows, columns)).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(
+            path, "w", driver=driver, count=bands, dtype=dtype, height=rows, width=columns,
+            **where, **more,
+        ) as made:  # fmt: skip
+            made.write(pixels)
+    for sidecar in set(tmp_path.iterdir()) - {path}:
+        sidecar.unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(path) as theirs:
+            stored, crs, transform = theirs.read(), theirs.crs, theirs.transform
+            bounds = tuple(theirs.bounds)
+    np.testing.assert_array_equal(stored, pixels)
+    for ending in (".aux.xml", ".msk", ".ovr"):
+        (tmp_path / f"{name}{ending}").write_text("<PAMDataset><SRS>EPSG:3857</SRS></PAMDataset>")
+    path.with_suffix(".prj").write_text("Projection UTM\nZone 33\n")
+    with BioReader(path, backend="geo") as br:
+        assert br.original_metadata["driver"] == driver
+        np.testing.assert_array_equal(
+            br[:].reshape(rows, columns, bands), np.moveaxis(stored, 0, 2)
+        )
+        if crs is None:
+            assert br.crs is None
+        else:
+            assert rasterio.crs.CRS.from_user_input(br.crs) == crs
+            np.testing.assert_allclose(tuple(br.transform), tuple(transform))
+            np.testing.assert_allclose(br.bounds(), bounds)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (b"\x89HDF\r\n\x1a\n", "HDF5 or netCDF"), (b"CDF\x01", "netCDF"), (b"PCIDSK  ", "PCIDSK"),
+        (b"SQLite format 3\0", "SQLite"), (b"ENVI\n", "it is not a GeoTIFF"),
+    ],
+)  # fmt: skip
+def test_formats_that_may_open_other_files(tmp_path: Path, head: bytes, message: str) -> None:
+    path = tmp_path / "a.dat"
+    path.write_bytes(head + bytes(500))
+    with pytest.raises(Unsupported, match=message):
+        BioReader(path, backend="geo")
+
+
+def test_pixels_outside_of_the_file_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.img"
+    pixels = np.random.default_rng(0).integers(1, 200, (1, 640, 640)).astype(np.uint8)
+    with rasterio.open(
+        path, "w", driver="HFA", count=1, dtype="uint8", height=640, width=640, USE_SPILL="YES",
+        **PLACE,
+    ) as made:  # fmt: skip
+        made.write(pixels)
+    assert path.with_suffix(".ige").exists()
+    with rasterio.open(path) as theirs:
+        np.testing.assert_array_equal(theirs.read(), pixels)
+    with pytest.raises(UnreadableFile), BioReader(path, backend="geo") as br:
+        br[:]
 
 
 def test_plain_images_are_not_claimed(tmp_path: Path, color: Path) -> None:
@@ -341,6 +438,36 @@ def test_damaged_files(tmp_path: Path, color: Path) -> None:
         broken[start : start + 100] = b"\xff" * 100
     with BioReader(bytes(broken), backend="geo") as br, pytest.raises(UnreadableFile):
         br[:]
+
+
+def test_datasets_are_used_by_threads_that_did_not_open_them(color: Path) -> None:
+    # rasterio keeps the functions that open files by context. The process would crash.
+    code = """
+import os, sys, threading
+import numpy as np
+from concurrent.futures import ThreadPoolExecutor
+from bfbridge import BioReader
+data = open(sys.argv[1], "rb").read()
+readers = [BioReader(data, 6, backend="geo") for _ in range(2)]
+whole = readers[0][:]
+def read(number):
+    y = number * 13
+    return np.array_equal(readers[number % 2][y:y + 140], whole[y:y + 140])
+with ThreadPoolExecutor(6) as pool:
+    assert all(pool.map(read, range(40)))
+child = os.fork()
+if not child:
+    sys.exit(0 if read(3) else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+closing = threading.Thread(target=readers[0].close)
+closing.start()
+closing.join()
+# The other reader is left open.
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, color], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_readers_in_forked_children(color: Path) -> None:

@@ -352,6 +352,47 @@ def test_a_reader_that_is_open_stays_open(folder: Path) -> None:
         assert not br.closed
 
 
+def test_colour_profiles(tmp_path: Path, sources: dict[str, large_image.TileSource]) -> None:
+    cms = pytest.importorskip("PIL.ImageCms")
+    profile = cms.ImageCmsProfile(cms.createProfile("sRGB"))
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb",
+        iccprofile=profile.tobytes(),
+    )  # fmt: skip
+    with large_image.open(tmp_path / "a.tif") as source:
+        (found,) = source.getICCProfiles()
+        assert found.tobytes() == source.getICCProfiles(0).tobytes() == profile.tobytes()
+        assert source.getICCProfiles(1) is None
+        assert "sRGB" in source.getICCProfiles(onlyInfo=True)[0]
+    assert sources["slide.tif"].getICCProfiles() is None
+
+
+def test_points_and_tiles_at_another_scale(sources: dict[str, large_image.TileSource]) -> None:
+    slide = sources["slide.tif"]
+    # Pixels are 0.5 µm wide.
+    assert slide.getPointAtAnotherScale((40, 60), targetUnits="um") == (20, 30)
+    assert slide.getPointAtAnotherScale((20, 30), sourceUnits="um") == (20, 30)
+    assert slide.getPointAtAnotherScale(
+        (40, 60), targetScale={"magnification": 10}, targetUnits="mag_pixels"
+    ) == (20, 30)
+    box = {"left": 0.05, "top": 0.03, "width": 0.1, "height": 0.09, "units": "mm"}
+    one = slide.getSingleTileAtAnotherScale(box, targetScale={"magnification": 10})
+    first = next(slide.tileIteratorAtAnotherScale(box, targetScale={"magnification": 10}))
+    assert one is not None
+    np.testing.assert_array_equal(one["tile"], first["tile"])
+    given = {"tile_size": {"width": 200}}
+    for ahead, tile in zip(slide.eagerIterator(**given), slide.tileIterator(**given), strict=True):
+        assert (ahead["x"], ahead["y"]) == (tile["x"], tile["y"])
+        np.testing.assert_array_equal(ahead["tile"], tile["tile"])
+
+
+def test_lists_of_sources() -> None:
+    found = large_image.listSources()
+    assert {"ometiff", "omezarr", "bioformats", "geo"} <= set(found["sources"])
+    assert [name for _, name in found["extensions"]["ome.tif"]] == ["ometiff"]
+    assert {"ome.tif", "zarr", "png"} <= set(large_image.listExtensions())
+
+
 # ---- errors
 
 

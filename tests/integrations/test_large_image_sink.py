@@ -9,6 +9,7 @@ import io
 import json
 import multiprocessing
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,38 @@ from tests.support.largeimagesink import CODE
 
 ASKED: dict[str, Any] = {}
 exec(compile(CODE, "largeimagesink", "exec"), ASKED)
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_associated_images(tmp_path: Path, suffix: str) -> None:
+    path, rng = tmp_path / f"a{suffix}", np.random.default_rng(0)
+    tile, macro = (rng.integers(0, 255, (*n, 3), np.uint8) for n in ((700, 600), (40, 90)))
+    label = rng.integers(0, 60000, (33, 21), np.uint16)
+    with large_image.new() as sink:
+        sink.addTile(tile, -50, 20)
+        sink.addAssociatedImage(macro[:9])
+        sink.addAssociatedImage(macro, "macro")
+        sink.addAssociatedImage(label)
+        assert sink.getAssociatedImagesList() == ["label", "macro"]
+        with pytest.raises(BadArgument, match="one of macro, label, thumbnail"):
+            sink.addAssociatedImage(macro, "overview")
+        copy = pickle.loads(pickle.dumps(sink))
+        with pytest.raises(Unsupported, match="process that called"):
+            copy.addAssociatedImage(macro)
+        macro_before = macro.copy()
+        macro[:] = 0
+        sink.write(path)
+    with BioReader(path, thumbnails=True) as br:
+        assert sorted(br.associated) == ["label", "macro"]
+        np.testing.assert_array_equal(br.associated["macro"][:][:, :, 0], macro_before)
+        np.testing.assert_array_equal(br.associated["label"][:], label)
+        assert br.associated["label"].role == "label"
+        assert not br.associated["label"].is_mask
+        np.testing.assert_array_equal(br[20:][:, :, 0], tile)
+        assert br.shape[:2] == (720, 600)
+    with large_image.open(path) as source:
+        assert source.getAssociatedImagesList() == ["label", "macro"]
+        assert source.getAssociatedImage("macro", format="numpy")[0].shape[:2] == (40, 90)
 
 
 def test_images_of_large_image(tmp_path: Path) -> None:

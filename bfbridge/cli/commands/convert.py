@@ -187,6 +187,9 @@ def _summarize(done: Conversion) -> None:
     verified = _is_verified(done)
     if len(done.files) == 1 and done.report is None and counts["done"]:
         say(f"{done.target}: {_amount(done)}{', verified' if verified else ''}")
+        for output in done.files[0].outputs:
+            if output.crate is not None:
+                say(f"certificate: {output.crate}")
         return
     if counts["done"]:
         files = "" if counts["done"] == 1 else f" from {counts['done']} files"

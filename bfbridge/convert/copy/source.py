@@ -24,6 +24,7 @@ from bfbridge.convert.plan.overrides import apply_overrides
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
 from bfbridge.convert.plan.scaling import Scaling, plan_scaling
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
+from bfbridge.convert.verification.certificate import certify, check_certifiable
 from bfbridge.convert.verification.checksum import PixelChecksum
 from bfbridge.convert.verification.pixels import verify_output
 from bfbridge.convert.verification.selection import check_selection
@@ -137,6 +138,7 @@ def convert_file(
         record.inputs = stamp(br.used_files, options.source_storage)
         outputs = grouped_by_well(plan_outputs(br, target, options), br)
         refuse_own_source(outputs, br)
+        check_certifiable(br, outputs, options, overwrite=overwrite, resume=resume)
         if options.verify:
             check_selection(br, outputs, options)
         passes = 3 if options.verify else 1
@@ -150,6 +152,7 @@ def convert_file(
                 kept or _make(source, br, output, options, writer, overwrite, counter)
             )
         record.warnings = notes_of(br, outputs, faults)
+    certify(record, options)
     record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
     record.seconds = time.perf_counter() - begun
     record.ended = now()

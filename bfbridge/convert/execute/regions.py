@@ -37,6 +37,7 @@ from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
 from bfbridge.convert.plan.scaling import Scaling
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
+from bfbridge.convert.verification.certificate import certify, check_certifiable
 from bfbridge.convert.verification.pixels import Checked, verify_output, verify_share
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.errors import BadArgument, BfbridgeError
@@ -116,6 +117,7 @@ def convert_on_cluster(
         )  # fmt: skip
         record.inputs = stamp(br.used_files, options.source_storage)
         (output,) = grouped_by_well(plan_outputs(br, place, options), br)
+        check_certifiable(br, [output], options, overwrite=overwrite, resume=resume)
         if options.verify:
             check_selection(br, [output], options)
         refuse_own_source([output], br)
@@ -126,6 +128,7 @@ def convert_on_cluster(
             kept or _make(source, br, output, options, writer, client, overwrite, progress)
         ]
         record.warnings = notes_of(br, [output], faults)
+    certify(record, options)
     record.status = "done" if any(not output.kept for output in record.outputs) else "kept"
     record.seconds = time.perf_counter() - begun
     record.ended = now()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -77,7 +78,7 @@ class Run:
             options = job.options(self.options)
             before = self._earlier.get(f"{job.source}\0{job.target}")
             complete = before is not None and is_unchanged(before, job, options)
-            if before is not None and complete and self._is_verified(before):
+            if before is not None and complete and self._is_checked(before):
                 before.status = "kept"
                 self.end(number, before)
                 continue
@@ -86,8 +87,12 @@ class Run:
             ours = before is not None and not complete and outputs_match(before, job, options)
             yield number, replace(job, overwrite=True) if ours else job
 
-    def _is_verified(self, record: FileRecord) -> bool:
-        return not self.options.verify or all(output.verified for output in record.outputs)
+    def _is_checked(self, record: FileRecord) -> bool:
+        """Whether the new files were verified and certified, as far as that is requested."""
+        outputs, options = record.outputs, self.options
+        return (not options.verify or all(output.verified for output in outputs)) and (
+            not options.certify or all(os.path.isfile(output.crate or "") for output in outputs)
+        )
 
     def progress(self, number: int) -> Callable[[int, int], None]:
         """Return the progress function of one job."""

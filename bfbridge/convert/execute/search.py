@@ -90,7 +90,7 @@ def _with_names(options: ConvertOptions, target: str) -> ConvertOptions:
 def _for_run(options: ConvertOptions, run: RunOptions, *, reported: bool) -> ConvertOptions:
     """Return options of files with the defaults that depend on those of the run."""
     if options.compare_metadata is None:
-        options = replace(options, compare_metadata=reported)
+        options = replace(options, compare_metadata=reported or options.certify)
     if not run.group:
         # Files of a set that are converted one by one must also be read one by one.
         options = replace(options, reader_options={"group_files": False, **options.reader_options})

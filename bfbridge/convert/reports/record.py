@@ -51,6 +51,8 @@ class OutputRecord:
     lost
         OME metadata of the source that are missing or different in the new file, each as "path: n
         of m lost". None if they were not compared.
+    crate
+        Path of the RO-Crate with its checksums, or None.
     """
 
     target: str
@@ -62,6 +64,7 @@ class OutputRecord:
     verified: bool | None = None
     kept: bool = False
     lost: list[str] | None = None
+    crate: str | None = None
 
 
 @dataclass

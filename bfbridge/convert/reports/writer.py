@@ -27,7 +27,14 @@ from bfbridge.storage.atomic import write_bytes_atomically
 from bfbridge.storage.remote.object_store import Objects
 from bfbridge.storage.source import as_source
 
-__all__ = ["REPORT_NAME", "Report", "journal_of", "report_path"]
+__all__ = [
+    "REPORT_NAME",
+    "Report",
+    "journal_of",
+    "library_versions",
+    "package_versions",
+    "report_path",
+]
 
 REPORT_NAME = "bfbridge-report.json"
 REWRITE_SECONDS = 10.0
@@ -175,8 +182,8 @@ class Report:
                 "python": platform.python_version(),
                 "system": f"{platform.system()} {platform.machine()}",
                 "node": platform.node(),
-                "packages": _versions(PACKAGES),
-                **_libraries({record.backend for record in self.files} - {""}),
+                "packages": package_versions(),
+                **library_versions({record.backend for record in self.files} - {""}),
             },
             "counts": {
                 status: sum(record.status == status for record in self.files) for status in STATUSES
@@ -191,9 +198,10 @@ class Report:
         }
 
 
-def _versions(names: Iterable[str]) -> dict[str, str | None]:
+def package_versions() -> dict[str, str | None]:
+    """Return the versions of the packages that read and write images; None if not installed."""
     found: dict[str, str | None] = {}
-    for name in names:
+    for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -201,8 +209,8 @@ def _versions(names: Iterable[str]) -> dict[str, str | None]:
     return found
 
 
-def _libraries(backends: Iterable[str]) -> dict[str, str]:
-    """Versions of the libraries, other than Python packages, that the backends used."""
+def library_versions(backends: Iterable[str]) -> dict[str, str]:
+    """Return the versions of the libraries, other than Python packages, that the backends used."""
     found: dict[str, str] = {}
     for name in backends:
         # The report of a finished run does not fail because of a version.

@@ -17,6 +17,7 @@ from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.engine.pyramid import factors_of, plan_levels
 from bfbridge.engine.selection import Selection
 from bfbridge.errors import BadArgument, BadDtype, Closed, IncompleteImage
+from bfbridge.files.growing.associated import add_associated, whole_image
 from bfbridge.files.growing.delivery import (
     Box,
     Layout,
@@ -40,6 +41,7 @@ from bfbridge.runtime.arguments import whole
 if TYPE_CHECKING:
     from ome_types import OME
 
+    from bfbridge.backend import Role
     from bfbridge.files.growing.chunk_files import StoredChunk
 
 __all__ = ["GrowingFile", "checked_crop", "checked_least", "checked_tile"]
@@ -70,6 +72,8 @@ class GrowingFile(NewFile):
         Part of the plane that becomes the image; None: all tiles.
     least
         Least height and width.
+    associated
+        Pixels (Y, X, samples) of further images, by role: "label", "macro" or "thumbnail".
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class GrowingFile(NewFile):
         self._check_pyramid()
         self.crop: Box | None = None
         self.least = (1, 1)
+        self.associated: dict[Role, Array] = {}
         self._store: TileStore | None = None
         self._tile_writes = Writes()
         self._is_planned = self._is_lent = False
@@ -271,7 +276,10 @@ class GrowingFile(NewFile):
         copied = plan_copy(store, self, box, self.plans.dtype(0))
         if copied:
             add_windows(self.ome, inside, layout, store.samples or 1)
+        numbers = [add_associated(self.plans, *each) for each in self.associated.items()]
         self.start()
+        for number, pixels in zip(numbers, self.associated.values(), strict=True):
+            super().write(number, whole_image(pixels), pixels[:, :, np.newaxis, :, np.newaxis])
         deliver(store, inside, self, box, layout, copied=copied, keep=self._is_lent)
 
     def _box(self, chunks: Sequence[StoredChunk]) -> Box:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import BadArgument
+
+if TYPE_CHECKING:
+    from bfbridge.backend import ReaderBackend
 
 __all__ = ["OVERLAPS", "PROJECTIONS", "Changes", "Rearranged"]
 
@@ -33,6 +37,8 @@ class Changes:
         Whether samples become channels, and whether each three channels become the samples of one.
     project
         Method and axis of a projection, or None.
+    wrapper
+        Returns a reader backend around another one, after all other changes; None without one.
     """
 
     position_unit: str | None = None
@@ -43,6 +49,7 @@ class Changes:
     split_rgb: bool = False
     merge_channels: bool = False
     project: tuple[str, str] | None = None
+    wrapper: Callable[[ReaderBackend], ReaderBackend] | None = None
 
     def __post_init__(self) -> None:
         if self.split_rgb and self.merge_channels:
@@ -56,7 +63,12 @@ class Changes:
     def __bool__(self) -> bool:
         axes = self.swap or self.project
         return bool(
-            axes or self.position_unit or self.stitch or self.split_rgb or self.merge_channels
+            axes
+            or self.position_unit
+            or self.stitch
+            or self.split_rgb
+            or self.merge_channels
+            or self.wrapper
         )
 
 

@@ -51,4 +51,6 @@ def _changed(inner: ReaderBackend, changes: Changes, name: str) -> ReaderBackend
         inner = MergedChannels(inner)
     if changes.project is not None:
         inner = Projected(inner, *changes.project)
+    if changes.wrapper is not None:
+        inner = changes.wrapper(inner)
     return inner

@@ -21,7 +21,7 @@ from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ome import metadata, roles
 
 if TYPE_CHECKING:
-    from ome_types import OME
+    from ome_types import OME, model
     from ome_types.model import Pixels
 
     from bfbridge.backend import Image, ImageSpec, Level, Shape5, WriterBackend
@@ -102,6 +102,29 @@ class ImagePlans:
     def pixels(self, index: int) -> Pixels:
         """Return the Pixels element of one image."""
         return self.ome.images[index].pixels
+
+    def add_image(self, image: model.Image, dtype: np.dtype[Any], role: roles.ImageRole) -> int:
+        """Add an image to the document before `settle`, and return its number.
+
+        Parameters
+        ----------
+        image
+            Its element of the document; with an ID that no other image has.
+        dtype
+            Type of its pixels.
+        role
+            Its role.
+        """
+        known = roles.read_roles(self.ome)
+        self.ome.images = [*self.ome.images, image]
+        roles.write_roles(self.ome, [*known, role])
+        self._dtypes.append(dtype)
+        self._types.append(image.pixels.type)
+        if self._carried:
+            self._carried.append((image.pixels.size_c, image.pixels.size_t))
+        number = len(self._dtypes) - 1
+        self.set_dtype(number, dtype)
+        return number
 
     # ---- sizes
 

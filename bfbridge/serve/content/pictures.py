@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -27,9 +27,19 @@ if TYPE_CHECKING:
     from bfbridge.serve.files.served_file import ServedFile
     from bfbridge.virtual.pyramid import VirtualImage
 
-__all__ = ["draw_box", "draw_map_tile", "draw_region", "encode", "stored_jpeg"]
+__all__ = [
+    "MAP_RESAMPLING",
+    "MapTile",
+    "draw_box",
+    "draw_map_tile",
+    "draw_region",
+    "encode",
+    "stored_jpeg",
+]
 
 Array = np.ndarray[Any, Any]
+MAP_RESAMPLING: Final = ("nearest", "bilinear", "cubic", "lanczos", "average", "mode")
+"""Methods by which tiles of maps are projected, GDAL's."""
 _SPEED: Final = {"png": 1, "jpeg": 85, "webp": 80}
 """Default effort or quality: low, because encoding takes longer than reading."""
 _MOST_READ: Final = 8
@@ -166,10 +176,28 @@ def draw_region(
     return draw_planes(image, drawing, _projected(needed_planes(image, drawing), slices, read))
 
 
-def draw_map_tile(
-    served: ServedFile, series: int, shown: Shown, zoom: int, row: int, column: int, side: int
-) -> Array:
-    """Return a tile of a map in Web Mercator (EPSG:3857), as OpenStreetMap numbers them.
+class MapTile(NamedTuple):
+    """A tile of a map in Web Mercator (EPSG:3857), as OpenStreetMap numbers them.
+
+    Attributes
+    ----------
+    zoom, row, column
+        Its place: level `zoom` has 2**zoom rows and columns.
+    side
+        Its width and height in pixels.
+    resampling
+        One of `MAP_RESAMPLING`; None: "bilinear", "nearest" for labels and palettes.
+    """
+
+    zoom: int
+    row: int
+    column: int
+    side: int
+    resampling: str | None = None
+
+
+def draw_map_tile(served: ServedFile, series: int, shown: Shown, tile: MapTile) -> Array:
+    """Return a tile of a map.
 
     Returns
     -------
@@ -182,17 +210,17 @@ def draw_map_tile(
         404: the image has no coordinates, or there is no such tile.
     """
     image, drawing = _planned(served, series, shown)
-    count = 1 << zoom
-    if not (0 <= row < count and 0 <= column < count):
-        raise Refused(404, f"zoom {zoom} has {count} x {count} tiles")
+    count = 1 << tile.zoom
+    if not (0 <= tile.row < count and 0 <= tile.column < count):
+        raise Refused(404, f"zoom {tile.zoom} has {count} x {count} tiles")
     if image.view.crs is None:
         raise Refused(404, "the image has no coordinates on the Earth")
     width = 2 * _MERCATOR / count
-    left, top = column * width - _MERCATOR, _MERCATOR - row * width
+    left, top = tile.column * width - _MERCATOR, _MERCATOR - tile.row * width
     box = (left, top - width, left + width, top)
-    method = "nearest" if drawing.by_value else "bilinear"
+    method = tile.resampling or ("nearest" if drawing.by_value else "bilinear")
     try:
-        pixels, valid = image.view.warped(box, (side, side), resampling=method)
+        pixels, valid = image.view.warped(box, (tile.side, tile.side), resampling=method)
     except BadArgument as error:
         raise Refused(404, f"the image has no place on this tile: {error}") from error
     picture = np.array(

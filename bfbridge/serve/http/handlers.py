@@ -24,6 +24,8 @@ from bfbridge.serve.content.grids import (
     xyz_level,
 )
 from bfbridge.serve.content.pictures import (
+    MAP_RESAMPLING,
+    MapTile,
     draw_box,
     draw_map_tile,
     draw_region,
@@ -253,12 +255,16 @@ class Handlers:
         side = _side(request.query) or 256
         form, content_type = format_named(request.match_info["format"])
         options = shown(request.query)
+        method = request.query.get("resampling")
+        if method not in (None, *MAP_RESAMPLING):
+            raise Refused(400, f"resampling is one of {', '.join(MAP_RESAMPLING)}")
+        tile = MapTile(zoom, row, column, side, method)
 
         def planned(served: ServedFile) -> Plan:
             options.plane_in(served.view(series))
 
             def make() -> Reply:
-                picture = draw_map_tile(served, series, options, zoom, row, column, side)
+                picture = draw_map_tile(served, series, options, tile)
                 return Reply(encode(picture, form, options.quality), content_type)
 
             return Plan(make, content_type)
