@@ -6,7 +6,9 @@
 
 ``measure`` converts uncompressed TIFF files to OME-Zarr on a LocalCluster of processes. Each read
 of a source waits 20 ms and then the time of its bytes at 50 MB/s, as simulated storage for each
-stream. The CPU time of a file is measured as well. ``model`` has three parameters from these runs
+stream. The CPU time of the workers, of this process (client and scheduler), and of the machine
+is measured as well: where the machine is full, or another program uses it, more workers cannot
+help. ``model`` has three parameters from these runs
 (seconds of waiting and of CPU time for a megabyte, seconds of the scheduler for a task) and is
 checked against them.
 """
@@ -27,7 +29,7 @@ from typing import Any
 LATENCY = 0.020
 RATE = 50e6
 SIDE = 1024
-FILES_EACH = 12
+FILES_EACH = 8
 SCHEDULER_SECONDS = 1e-3
 """Time of the scheduler for a task: about 1 ms (Dask's documentation, "Managing Computation")."""
 
@@ -83,12 +85,30 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def _machine_cpu() -> float:
+    """Return the CPU time of all programs since the machine was started."""
+    import psutil  # a dependency of distributed
+
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0) - getattr(times, "guest", 0))
+
+
 def measure(workers: list[int]) -> list[dict[str, float]]:
     """Convert a batch with each number of workers."""
     import numpy as np
     from distributed import Client, LocalCluster
 
-    from bfbridge import convert, imwrite
+    from bfbridge import imwrite
+    from bfbridge.convert import Watcher, convert
+
+    class Search(Watcher):
+        """Takes the time when all sources are known."""
+
+        ended = 0.0
+
+        def begin(self, count: int) -> None:
+            del count
+            self.ended = time.perf_counter()
 
     folder = Path(tempfile.mkdtemp(prefix="bfbridge-scaling-"))
     pixels = np.random.default_rng(0).poisson(100, (2, SIDE, SIDE)).astype(np.uint16)
@@ -114,12 +134,18 @@ def measure(workers: list[int]) -> list[dict[str, float]]:
                 convert(inside, folder / f"warm{count}", checksum=False, **options)
                 client.run(_slow)
                 before = sum(client.run(_cpu).values())
+                own, machine = _cpu(), _machine_cpu()
+                search = Search()
                 begun = time.perf_counter()
-                done = convert(inside, folder / f"out{count}", checksum=False, **options)
+                done = convert(
+                    inside, folder / f"out{count}", checksum=False, watcher=search, **options
+                )
                 seconds = time.perf_counter() - begun
+                own, machine = _cpu() - own, _machine_cpu() - machine
                 cpu = sum(client.run(_cpu).values()) - before
             runs.append(
                 {"workers": count, "files": count * FILES_EACH, "seconds": seconds, "cpu": cpu,
+                 "client": own, "machine": machine, "search": search.ended - begun,
                  "megabytes": done.pixel_bytes / 1e6}
             )  # fmt: skip
             shutil.rmtree(inside)
@@ -140,14 +166,20 @@ def table(runs: list[dict[str, float]]) -> str:
     """Return measured and predicted throughput, as Markdown."""
     model, cpus = model_of(runs), os.cpu_count() or 1
     base = runs[0]["files"] / runs[0]["seconds"]
-    lines = ["| workers | files/s | of linear | CPUs in use | model, files/s |", "| --- " * 5 + "|"]
+    columns = (
+        "workers", "files/s", "of linear", "search, s of all", "CPUs: workers",
+        "client and scheduler", "whole machine", "model, files/s",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for run in runs:
         rate = run["files"] / run["seconds"]
         guess = run["files"] / model.seconds(int(run["files"]), int(run["workers"]), cpus)
         share = rate / base / run["workers"]
         lines.append(
             f"| {run['workers']:.0f} | {rate:.1f} | {share:.2f} | "
-            f"{run['cpu'] / run['seconds']:.2f} | {guess:.1f} |"
+            f"{run['search']:.1f} of {run['seconds']:.1f} | "
+            f"{run['cpu'] / run['seconds']:.2f} | {run['client'] / run['seconds']:.2f} | "
+            f"{run['machine'] / run['seconds']:.2f} of {cpus} | {guess:.1f} |"
         )
     return "\n".join(lines)
 

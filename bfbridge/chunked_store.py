@@ -64,8 +64,12 @@ class ChunkedStoreBackend(WriterBackend):
 
     @classmethod
     @abstractmethod
-    def extend(cls, path: Path, count: int) -> ResumedWriter:
-        """Start to add `count` time points to a finished file. The images contain only these."""
+    def extend(cls, path: Path | Source, count: int) -> ResumedWriter:
+        """Start to add `count` time points to a finished file. The images contain only these.
+
+        At a URL (a source), readers see the old image until `finish`, and in every moment of it the
+        old one or the new one.
+        """
 
     @classmethod
     @abstractmethod

@@ -100,7 +100,9 @@ class BioWriter(TileSink, ImageWriter):
         all levels. Sizes, dtype and chunks do not change. The store is unchanged until `close`,
         which applies all changes; after an exception, a kill or a full disk none is applied. A
         kill while `close` moves chunks leaves a complete journal in the store: bfbridge reads from
-        it, and the next ``BioWriter(path, append=True)`` or `bfbridge.recover` completes it.
+        it, and the next ``BioWriter(path, append=True)`` or `bfbridge.recover` completes it. At a
+        URL, time points can be added, and pixels cannot be changed: readers see the old image until
+        `close` replaces the documents, that of the full size last.
     labels
         Name of a label image to add to image `series` of an existing OME-Zarr store: integers, 0
         for the background. Y and X are those of the image, Z and T too unless they are given as 1;
@@ -199,14 +201,12 @@ class BioWriter(TileSink, ImageWriter):
                 super().__init__(file, 0)
                 self._file.watch(self)
                 return
-            if append and isinstance(place, Path) and inplace.is_there(place):
+            if append and inplace.is_there(place):
                 carried = None if metadata is None else document_of(metadata, series)
                 requested = requested_properties(carried, image, given)
                 super().__init__(inplace.reopen(place, plan, requested, backend), 0)
                 self._file.watch(self)
                 return
-            if append:
-                inplace.refuse_url(place)
             ome = document_of(metadata, series)
             target = inplace.target_of(
                 place,

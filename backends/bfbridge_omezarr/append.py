@@ -3,6 +3,10 @@
 Each change is applied completely or not at all: written data are kept in the store's journal until
 `finish` (see `bfbridge.storage.journal`). If the process is killed before that, the image is
 unchanged; if it is killed later, the next writer completes the change.
+
+A store at a URL has no journal, and only time points are added to it. Their chunks are beyond the
+end of the arrays, where no reader looks for them; `finish` then replaces the documents of the
+arrays, that of the full size last.
 """
 
 from __future__ import annotations
@@ -10,21 +14,23 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bfbridge.backend import Image, ImageSpec, Level, OpenOptions, Shape5
 from bfbridge.chunked_store import ChunkedStoreBackend
-from bfbridge.errors import BadArgument, Unsupported
+from bfbridge.errors import BadArgument, BfbridgeError, Unsupported
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ngff.documents import to_json
 from bfbridge.ngff.hierarchy import ome_xml_of
+from bfbridge.ome.documents.model import model_from_xml
 from bfbridge.storage.source import as_source
 from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
 from bfbridge_omezarr.chunked.codec_options import options_of
 from bfbridge_omezarr.hierarchy.documents import Documents, Node
-from bfbridge_omezarr.hierarchy.files import JournalTree
+from bfbridge_omezarr.hierarchy.files import JournalTree, ObjectTree, tree_of
 from bfbridge_omezarr.hierarchy.layout import FoundImage, find_images
 from bfbridge_omezarr.hierarchy.zips import open_store
 from bfbridge_omezarr.in_place import InPlaceWriter
@@ -36,6 +42,7 @@ from bfbridge_omezarr.writer import StoreWriter
 if TYPE_CHECKING:
     from ome_types import OME
 
+    from bfbridge.storage.source import Source
     from bfbridge_omezarr.options import WriteOptions
 
 __all__ = ["Changes", "Extension", "OmeZarrWriter"]
@@ -53,17 +60,18 @@ class Extension(InPlaceWriter):
     """
 
     def __init__(
-        self, tree: JournalTree, spec: ImageSpec, ome: OME | None, options: WriteOptions,
-        nodes: Sequence[Node], first_t: int, root: Node,
+        self, tree: JournalTree | ObjectTree, spec: ImageSpec, ome: OME | None,
+        options: WriteOptions, nodes: Sequence[Node], first_t: int, root: Node,
     ) -> None:  # fmt: skip
         super().__init__(tree, spec, ome, options, first_t=first_t)
         self.first_t = first_t
         self._nodes = nodes
         self._root = root
+        self._described = False
         self._clear()
 
     @classmethod
-    def begin(cls, path: Path, count: int) -> Extension:
+    def begin(cls, path: Path | Source, count: int) -> Extension:
         """Start to add `count` time points to the image at `path`.
 
         Raises
@@ -78,7 +86,7 @@ class Extension(InPlaceWriter):
         """
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise BadArgument(f"{path}: {count!r} time points cannot be added; give 1 or more.")
-        tree = JournalTree(path)
+        tree = JournalTree(path) if isinstance(path, Path) else ObjectTree(path)
         stored = _stored(path)
         spec = _spec_of(stored.image, stored.found, stored.infos, count)
         first_t = stored.infos[0].shape[0]
@@ -99,19 +107,43 @@ class Extension(InPlaceWriter):
         if self._ome is not None:
             self._ome.images[0].pixels.size_t = total
             self._files.write(METADATA_KEY, ome_xml_of(self._ome, self._places.order).encode())
+        # From now on the new chunks may be visible, also if a request seems to have failed.
+        self._described = True
         documents = [node.array_path for node in reversed(self._nodes)]
         for path, node in zip(documents, reversed(self._nodes), strict=True):
             document = dict(node.array or {})
             document["shape"] = [total, *document["shape"][1:]]
             self._files.write(path, to_json(document))
         self._tree.commit(last=[METADATA_KEY, *documents])
+        self._files.close()
+
+    def abort(self) -> None:
+        """Discard what was added; does nothing after `finish`."""
+        super().abort()
+        if isinstance(self._tree, ObjectTree) and not self._described:
+            with suppress(BfbridgeError):
+                self._clear()
 
     def release(self) -> None:
         """Raise `Unsupported`: one process adds time points."""
         raise Unsupported(f"{self._files.root}: one process adds time points and finishes.")
 
     def _clear(self) -> None:
-        """Remove chunks beyond the end, which remain if a program has shortened the store."""
+        """Remove chunks beyond the end.
+
+        They remain if a program has shortened the store, or a writer at a URL was killed. If that
+        writer had begun to replace documents, lower levels are longer than the image; they get the
+        length of the image first, so that nobody reads chunks that are being removed.
+        """
+        if isinstance(self._tree, ObjectTree):
+            for node in self._nodes[1:]:
+                document = dict(node.array or {})
+                if document["shape"][0] != self.first_t:
+                    document["shape"] = [self.first_t, *document["shape"][1:]]
+                    self._tree.write(node.array_path, to_json(document))
+            for level in self._levels[0]:
+                self._tree.remove_from(level.prefix.rstrip("/"), self.first_t)
+            return
         for level in self._levels[0]:
             folder = Path(self._files.path(level.prefix.rstrip("/")))
             for entry in folder.glob("[0-9]*"):
@@ -171,13 +203,14 @@ class _StoredImage:
     ome: OME | None
 
 
-def _stored(path: Path) -> _StoredImage:
+def _stored(place: Path | Source) -> _StoredImage:
     """Read the metadata of a store that is to be changed."""
-    reader = OmeZarrReader.open(as_source(path), OpenOptions())
-    image, stored_ome = reader.images[0], reader.ome()
-    described = (path / METADATA_KEY).exists()
+    source = as_source(place)
+    path = place if isinstance(place, Path) else place.name
+    reader = OmeZarrReader.open(source, OpenOptions())
+    image, stored_ome = reader.images[0], _document(reader, tree_of(place).read(METADATA_KEY))
     reader.close()
-    store = open_store(as_source(path), DEFAULT_LIMITS, allow_outside=False)
+    store = open_store(source, DEFAULT_LIMITS, allow_outside=False)
     documents = Documents(store, DEFAULT_LIMITS)
     layout = find_images(documents, str(path))
     root = documents.root()
@@ -191,12 +224,27 @@ def _stored(path: Path) -> _StoredImage:
     ]
     _refuse(path, found, infos)
     options = parse_options(options_of(path, nodes[0], infos[0]))
-    return _StoredImage(
-        image, found, infos, options, nodes, root, stored_ome if described else None
-    )
+    return _StoredImage(image, found, infos, options, nodes, root, stored_ome)
 
 
-def _refuse(path: Path, found: FoundImage, infos: Sequence[ArrayInfo]) -> None:
+def _document(reader: OmeZarrReader, data: bytes | None) -> OME | None:
+    """Return the OME metadata of a store; None if it has no OME-XML."""
+    if data is None:
+        return None
+    shape = reader.images[0].levels[0].shape
+    with suppress(BfbridgeError, UnicodeDecodeError):
+        stored = model_from_xml(data.decode())
+        # The reader ignores OME-XML with other sizes. Only T differs after a writer at a URL was
+        # killed while it replaced documents.
+        if len(stored.images) == 1:
+            pixels = stored.images[0].pixels
+            sizes = (pixels.size_c, pixels.size_z, pixels.size_y, pixels.size_x)
+            if pixels.size_t != shape[0] and sizes == shape[1:]:
+                return stored
+    return reader.ome()
+
+
+def _refuse(path: Path | str, found: FoundImage, infos: Sequence[ArrayInfo]) -> None:
     """Raise `Unsupported` for stores whose layout differs from bfbridge's."""
     axes = () if found.multiscale is None else found.multiscale.axes
     if tuple(axis.name for axis in axes) != _AXES:
@@ -212,7 +260,8 @@ def _refuse(path: Path, found: FoundImage, infos: Sequence[ArrayInfo]) -> None:
                 "have another layout than bfbridge's"
             )
         cut = tuple(min(n, size) for n, size in zip(first, info.shape, strict=True))
-        if info.chunks != cut or info.shape[0] != infos[0].shape[0]:
+        # A writer at a URL that was killed while it replaced documents leaves longer lower levels.
+        if info.chunks != cut or info.shape[0] < infos[0].shape[0]:
             raise Unsupported(f"{path}/{info.key}: chunks or time points unlike those of level 0")
         straight = info.order == tuple(range(5))
         if not straight or info.dtype.str[0] == ">":
@@ -239,7 +288,7 @@ class OmeZarrWriter(StoreWriter, ChunkedStoreBackend):
     """NGFF 0.4 and 0.5: new stores, by one process or several, and changes of finished stores."""
 
     @classmethod
-    def extend(cls, path: Path, count: int) -> StoreWriter:
+    def extend(cls, path: Path | Source, count: int) -> StoreWriter:
         """Start to add `count` time points to a finished store, in place.
 
         The writer's image has only the new time points: T and blocks count from 0. `finish` adds
@@ -250,7 +299,7 @@ class OmeZarrWriter(StoreWriter, ChunkedStoreBackend):
         Unsupported
             The store is not one image in bfbridge's layout, with one time point per chunk.
         """
-        return Extension.begin(Path(path), count)
+        return Extension.begin(path, count)
 
     @classmethod
     def update(cls, path: Path) -> StoreWriter:

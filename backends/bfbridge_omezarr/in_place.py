@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bfbridge.backend import ImageSpec
     from bfbridge.ngff.hierarchy import Places
     from bfbridge_omezarr.hierarchy.documents import Node
-    from bfbridge_omezarr.hierarchy.files import JournalTree
+    from bfbridge_omezarr.hierarchy.files import JournalTree, ObjectTree
     from bfbridge_omezarr.options import WriteOptions
 
 __all__ = ["InPlaceWriter"]
@@ -29,14 +29,14 @@ class InPlaceWriter(StoreWriter):
     Parameters
     ----------
     tree
-        The store, with its journal.
+        The store, with its journal; or at a URL, where there is none.
     spec, ome, options, first_t, places
         As for `StoreWriter`.
     """
 
     def __init__(
-        self, tree: JournalTree, spec: ImageSpec, ome: OME | None, options: WriteOptions,
-        *, first_t: int = 0, places: Places | None = None,
+        self, tree: JournalTree | ObjectTree, spec: ImageSpec, ome: OME | None,
+        options: WriteOptions, *, first_t: int = 0, places: Places | None = None,
     ) -> None:  # fmt: skip
         super().__init__(tree, [spec], ome, options, first_t=first_t, places=places)
         self._tree = tree

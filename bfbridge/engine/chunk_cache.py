@@ -93,6 +93,12 @@ class ChunkCache(MutableMapping[Hashable, Array]):
         with deferred(), self._lock:
             self.nbytes -= self._chunks.pop(key).nbytes
 
+    def clear(self) -> None:
+        """Remove all chunks."""
+        with deferred(), self._lock:
+            self._chunks.clear()
+            self.nbytes = 0
+
     def __iter__(self) -> Iterator[Hashable]:
         with self._lock:
             return iter(list(self._chunks))

@@ -27,9 +27,10 @@ from bfbridge.files.writing.image_plans import WritePlan
 from bfbridge.files.writing.new_file import NewFile
 from bfbridge.ome import metadata
 from bfbridge.storage.atomic import AtomicTarget
+from bfbridge.storage.durable_io import ZARR_MARKS
 from bfbridge.storage.journal import Interrupted, Journal, find_interrupted
 from bfbridge.storage.ownership import OwnedTarget
-from bfbridge.storage.remote.object_store import Objects, UrlTarget
+from bfbridge.storage.remote.object_store import ExtendedTarget, Objects, UrlTarget
 from bfbridge.storage.remote.upload import UploadTarget
 from bfbridge.storage.source import as_source, path_or_url
 
@@ -58,7 +59,6 @@ __all__ = [
     "open_part",
     "place_of",
     "recover",
-    "refuse_url",
     "reopen",
     "settle",
     "shared_place",
@@ -160,24 +160,12 @@ def chunked(writer: type[WriterBackend], where: object, what: str) -> type[Chunk
     raise Unsupported(f"{where}: {writer.name} files cannot be {what}; those named {suffixes} can.")
 
 
-def is_there(place: Path) -> bool:
+def is_there(place: Path | Source) -> bool:
     """Return whether there is a file that can be written to."""
-    return os.path.lexists(place)
-
-
-def refuse_url(place: Path | Source) -> None:
-    """Raise if there is a file at a URL: stores at URLs cannot be extended or changed.
-
-    Raises
-    ------
-    Unsupported
-        A file exists at the URL.
-    """
-    if not isinstance(place, Path) and Objects(place).keys():
-        raise Unsupported(
-            f"{place.name}: append=True works for stores on disks only; a store at a URL is "
-            "written once."
-        )
+    if isinstance(place, Path):
+        return os.path.lexists(place)
+    objects = Objects(place)
+    return any(objects.get(name) is not None for name in sorted(ZARR_MARKS))
 
 
 def target_of(
@@ -215,14 +203,17 @@ def new_file(
 
 
 def reopen(
-    path: Path, wanted: WritePlan, requested: Mapping[str, Any], backend_name: str | None = None
+    place: Path | Source,
+    wanted: WritePlan,
+    requested: Mapping[str, Any],
+    backend_name: str | None = None,
 ) -> NewFile:
     """Open a finished file to add time points, or to change its pixels.
 
     Parameters
     ----------
-    path
-        The file.
+    place
+        The file. Time points only are added to one at a URL.
     wanted
         Workers and memory; everything else is defined by the file.
     requested
@@ -235,13 +226,17 @@ def reopen(
     ------
     BadArgument
         The image of the file differs from the arguments, or an option does not exist.
+    Unsupported
+        The file is at a URL, and no time points are added.
     """
-    backend = writer_for(path, backend_name)
+    backend = writer_for(place, backend_name)
     backend.normalize_options(wanted.backend_options)
-    target = InPlaceTarget(path)
+    path = place if isinstance(place, Path) else place.name
+    target = InPlaceTarget(place) if isinstance(place, Path) else ExtendedTarget(place)
     try:
-        settle(path)
-        image = _first_image(path)
+        if isinstance(place, Path):
+            settle(place)
+        image = _first_image(place)
         _refuse_differences(path, image, requested)
         had = image.levels[0].shape[0]
         requested_t = int(requested.get("T", had))
@@ -251,10 +246,16 @@ def reopen(
                 "only add time points: give the total number, old and new."
             )
         if requested_t > had:
-            writer = chunked(backend, path, "appended to").extend(path, requested_t - had)
+            writer = chunked(backend, path, "appended to").extend(place, requested_t - had)
             first = had
+        elif isinstance(place, Path):
+            writer, first = chunked(backend, path, "changed").update(place), 0
         else:
-            writer, first = chunked(backend, path, "changed").update(path), 0
+            raise Unsupported(
+                f"{path}: the pixels of a store at a URL cannot be changed, because object stores "
+                "have no renames, and readers would see a part of the change. append=True with a "
+                f"T above {had} adds time points. For other changes, write a new store."
+            )
         file = adopting(target, backend, writer, wanted)
         file.adopt(writer, stored=first == 0, first_t=first)
     except BaseException:
@@ -301,15 +302,15 @@ def settle(path: str | os.PathLike[str]) -> Interrupted | None:
     return found
 
 
-def _first_image(path: Path) -> Image:
-    reader, _ = registry.open_reader(as_source(path), OpenOptions())
+def _first_image(place: Path | Source) -> Image:
+    reader, _ = registry.open_reader(as_source(place), OpenOptions())
     try:
         return reader.images[0]
     finally:
         reader.close()
 
 
-def _refuse_differences(path: Path, image: Image, requested: Mapping[str, Any]) -> None:
+def _refuse_differences(path: Path | str, image: Image, requested: Mapping[str, Any]) -> None:
     """Raise `BadArgument` if the arguments differ from the image of the file."""
     _, c, z, y, x = image.levels[0].shape
     has: dict[str, Any] = {

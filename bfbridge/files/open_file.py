@@ -181,6 +181,9 @@ class OpenFile:
             backend, self._state.backend = self._state.backend, None
             if self._state.finalizer is not None:
                 self._state.finalizer.detach()
+        if self.cache is not None and not self.shared:
+            # The reader may be kept, or be part of a cycle that Python collects much later.
+            self.cache.clear()
         if backend is not None:
             backend.close()
 

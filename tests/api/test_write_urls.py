@@ -26,13 +26,17 @@ from bfbridge.errors import (  # noqa: E402
     Unsupported,
     WriteFailed,
 )
+from bfbridge.ome.metadata import new_document  # noqa: E402
 from bfbridge.runtime.systems import process_namespace  # noqa: E402
-from bfbridge.storage.remote.object_store import Objects, UrlTarget  # noqa: E402
+from bfbridge.storage.remote import object_store  # noqa: E402
+from bfbridge.storage.remote.object_store import ExtendedTarget, Objects, UrlTarget  # noqa: E402
 from bfbridge.storage.source import as_source  # noqa: E402
+from bfbridge_omezarr.append import Extension  # noqa: E402
 
 SHAPE = (300, 420, 2, 3)
 VALUES = np.random.default_rng(0).integers(1, 60_000, SHAPE).astype(np.uint16)
 URL = "memory://lab/cells.ome.zarr"
+OTHER = "memory://lab/other.ome.zarr"
 LAYOUTS: dict[str, dict[str, Any]] = {
     "0.4": {"version": "0.4"},
     "0.5": {},
@@ -295,11 +299,19 @@ def test_an_upload_that_fails_is_an_error(memory: Any, monkeypatch: pytest.Monke
         bw.close()
 
 
-def test_stores_at_urls_are_not_appended_to(memory: Any) -> None:
+def test_pixels_of_stores_at_urls_are_not_changed(memory: Any) -> None:
     with writer(append=True) as bw:
         bw[:] = VALUES
-    with pytest.raises(Unsupported, match="written once"):
-        writer(append=True)
+    before = dict(memory.store)
+    with pytest.raises(Unsupported, match=r"cannot be changed.*T above 1 adds time points"):
+        BioWriter(URL, append=True)
+    with BioWriter(URL, append=True, T=2) as bw:
+        with pytest.raises(TargetBusy, match=r"remove the object \.bfbridge-journal/append\.json"):
+            BioWriter(URL, append=True, T=2)
+        with pytest.raises(TargetBusy, match="adding time points"):
+            writer(overwrite=True)
+        bw.abort()
+    assert dict(memory.store).keys() == before.keys()
 
 
 def test_a_file_url_is_a_path(tmp_path: Path) -> None:
@@ -362,29 +374,42 @@ class Died(BaseException):
     """Takes the place of a kill: nothing is executed after it."""
 
 
+def limited(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException] = Died, *, stored: bool = False
+) -> list[int]:
+    """Return a list with the number of writes that succeed before one raises `error`.
+
+    With `stored`, the last object is there, although its request seems to have failed.
+    """
+    left: list[int] = []
+    put, put_file = Objects.put, Objects.put_file
+
+    def count(begun: bool) -> None:
+        if left[0] == 0 and (begun or stored):
+            raise error("the server refuses")
+        left[0] -= begun
+
+    def dying(self: Objects, key: str, data: Any, *, new: bool = False) -> None:
+        count(True)
+        put(self, key, data, new=new)
+        count(False)
+
+    def dying_file(self: Objects, path: str, key: str) -> None:
+        count(True)
+        put_file(self, path, key)
+        count(False)
+
+    monkeypatch.setattr(Objects, "put", dying)
+    monkeypatch.setattr(Objects, "put_file", dying_file)
+    return left
+
+
 @pytest.mark.parametrize("layout", [{}, {"version": "0.4"}, {"shards": 256}], ids=LAYOUTS)
 def test_wherever_a_writer_dies_nothing_or_everything_is_there(
     memory: Any, monkeypatch: pytest.MonkeyPatch, layout: dict[str, Any]
 ) -> None:
     values = VALUES[:200, :200, :1, 0]
-    done: list[int] = []
-    put, put_file = Objects.put, Objects.put_file
-
-    def count(*_: Any) -> None:
-        if done[0] == 0:
-            raise Died
-        done[0] -= 1
-
-    def dying(self: Objects, key: str, data: Any, *, new: bool = False) -> None:
-        count()
-        put(self, key, data, new=new)
-
-    def dying_file(self: Objects, path: str, key: str) -> None:
-        count()
-        put_file(self, path, key)
-
-    monkeypatch.setattr(Objects, "put", dying)
-    monkeypatch.setattr(Objects, "put_file", dying_file)
+    done = limited(monkeypatch)
     monkeypatch.setattr(UrlTarget, "discard", lambda self: None)
     whole = 0
     for steps in range(1, 100):
@@ -403,3 +428,65 @@ def test_wherever_a_writer_dies_nothing_or_everything_is_there(
             break
     assert whole == 1
     assert steps > 6
+
+
+def levels_at(url: str) -> list[Any]:
+    with BioReader(url) as br:
+        return [level.read(keepdims=True) for level in br.levels]
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "refused"])
+@layouts
+def test_wherever_a_writer_of_time_points_dies_the_image_is_whole(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, layout: dict[str, Any], killed: bool
+) -> None:
+    values = np.random.default_rng(4).integers(1, 60_000, (200, 210, 1, 1, 4), np.uint16)
+    with BioWriter(OTHER, image=values, chunks=128, pyramid=1, **layout) as bw:
+        bw[:] = values
+    expected = levels_at(OTHER)
+    document = new_document(1)
+    document.images[0].description = "of the user"
+    sizes: dict[str, Any] = {"metadata": document, "Y": 200, "X": 210, "T": 2, "dtype": "uint16"}
+    with BioWriter(URL, **sizes, chunks=128, pyramid=1, **layout) as bw:
+        bw[:] = values[..., :2]
+    first = dict(memory.store)
+
+    def add() -> None:
+        with BioWriter(URL, append=True, T=4, max_workers=1) as bw:
+            bw[..., 2:] = values[..., 2:]
+
+    done = limited(monkeypatch, Died if killed else WriteFailed, stored=not killed)
+    monkeypatch.setattr(object_store, "process_is_gone", lambda pid: True)
+    counts = []
+    for steps in range(2, 100):
+        memory.store.clear()
+        memory.store.update(first)
+        done[:] = [steps]
+        with monkeypatch.context() as dead:
+            if killed:
+                dead.setattr(ExtendedTarget, "discard", lambda self: None)
+                dead.setattr(Extension, "abort", lambda self: self._files.close())
+            try:
+                add()
+            except (Died, WriteFailed):
+                pass
+            else:
+                break
+        done[:] = [1000]
+        found = levels_at(URL)
+        counts.append(found[0].shape[4])
+        for level, whole in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(level, whole[..., : level.shape[4]])
+            assert level.shape[4] in (counts[-1], 4)
+        if counts[-1] == 2:
+            # The next writer removes what is left, and adds the time points.
+            add()
+        for level, whole in zip(levels_at(URL), expected, strict=True):
+            np.testing.assert_array_equal(level, whole)
+        with BioReader(URL) as br:
+            assert br.ome.images[0].description == "of the user"
+            assert br.ome.images[0].pixels.size_t == 4
+        assert not [key for key in keys(memory) if "bfbridge" in key]
+    assert len(counts) > 4
+    # The document of the full size is the last object that is written.
+    assert counts == [2] * len(counts) if killed else counts == [2] * (len(counts) - 1) + [4]

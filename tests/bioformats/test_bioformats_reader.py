@@ -21,6 +21,7 @@ from bfbridge.errors import (
     UnreadableFile,
 )
 from bfbridge.storage.source import as_source
+from bfbridge_bioformats.readers import buffers
 from bfbridge_bioformats.readers.pool import JavaReader
 from bfbridge_bioformats.runtime.machine import machine
 from tests.real.manifest import DATA
@@ -384,3 +385,41 @@ def test_what_java_leaves_out_is_no_older_plane():
         reader = JavaReader(Sparse())
         assert reader.open_bytes(0, 0, 0, 4, 2, 8).tolist() == [5] * 8
         assert reader.open_bytes(1, 0, 0, 4, 2, 8).tolist() == [0] * 8
+
+
+def test_memory_outside_javas_heap_is_used_again(monkeypatch):
+    """Java frees it only when its heap is full: a loop that opens files must not need more."""
+    made = []
+    real = machine.window
+    monkeypatch.setattr(machine, "window", lambda memory: made.append(len(memory)) or real(memory))
+    monkeypatch.setattr(buffers, "windows", buffers.Windows())
+
+    class Filled:
+        def __init__(self, value):
+            self.value = value
+
+        def openBytes(self, plane, array, x, y, width, height):  # noqa: N802 - Java's name
+            array[:] = [self.value] * len(array)
+            return array
+
+        def close(self):
+            pass
+
+    sizes = [(2, 4), (300, 400), (3, 5)]
+    with machine.attached():
+        for number in range(30):
+            one, other = JavaReader(Filled(number)), JavaReader(Filled(100))
+            for height, width in sizes:
+                first = one.open_bytes(0, 0, 0, width, height, height * width)
+                second = other.open_bytes(0, 0, 0, width, height, height * width)
+                assert first.shape == (height * width,)
+                assert (first == number).all(), "readers in use do not share memory"
+                assert (second == 100).all()
+            one.close()
+            other.close()
+        assert sorted(made) == [1 << 16] * 2 + [1 << 17] * 2
+        large = [buffers.windows.take(32 << 20), buffers.windows.take(1 << 30)]
+        for window in large:
+            buffers.windows.give(window)
+        assert buffers.windows.take(32 << 20) is large[0]
+        assert buffers.windows.take(1 << 30) is not large[1], "64 MiB are kept at most"

@@ -126,3 +126,20 @@ def test_no_circles_keep_arrays_alive(
         ]
         gc.garbage.clear()
     assert found == []
+
+
+def test_closing_frees_cached_chunks(tmp_path: Path) -> None:
+    """Readers may be collected much later than they are closed: they can be part of cycles."""
+    with BioWriter(tmp_path / "a.ome.tif", image=PIXELS, tile=128) as bw:
+        bw[:] = PIXELS
+    given: dict[Any, Any] = {}
+    for cache, kept in ((None, False), (given, True)):
+        br = BioReader(tmp_path / "a.ome.tif", cache=cache)
+        for _ in range(2):
+            np.testing.assert_array_equal(
+                br.read(Y=slice(8), X=slice(9))[..., 0, 0], PIXELS[:8, :9, 0, 0, 0]
+            )
+        assert br._file.cache
+        br.close()
+        assert bool(br._file.cache) is kept
+    assert given, "a cache of the caller is kept"

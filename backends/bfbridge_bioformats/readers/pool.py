@@ -11,6 +11,7 @@ import numpy as np
 
 from bfbridge.errors import Closed, OutOfMemory
 from bfbridge.runtime import forking
+from bfbridge_bioformats.readers.buffers import LARGEST_KEPT, Buffers
 from bfbridge_bioformats.runtime.calls import Call, check_wanted, current_call
 from bfbridge_bioformats.runtime.machine import machine
 
@@ -25,7 +26,6 @@ _LOOK = 0.5
 # A further reader is opened only while this share of Java's heap is free.
 _SPARE_HEAP = 0.25
 _KEPT_BUFFERS = 2
-_LARGEST_KEPT = 64 << 20
 # Readers of formats that store the length of each block, and readers that read each plane from the
 # file again, so that a plane without any read access is missing.
 _COUNTED = (
@@ -47,27 +47,6 @@ _RAW = (
     "loci.formats.in.MRCReader",
     "loci.formats.in.SPEReader",
 )
-
-
-class Buffers:
-    """Memory for one block: Java's array, a numpy array, and Java's view of the numpy array.
-
-    Attributes
-    ----------
-    java
-        The byte[] that openBytes fills.
-    raw
-        uint8, the copy of the pixels.
-    window
-        A direct ByteBuffer over the memory of `raw`.
-    """
-
-    __slots__ = ("java", "raw", "window")
-
-    def __init__(self, length: int) -> None:
-        self.java = machine.new_bytes(length)
-        self.raw = np.empty(length, np.uint8)
-        self.window = machine.window(self.raw)
 
 
 class JavaReader:
@@ -117,8 +96,7 @@ class JavaReader:
         filled = self.java.openBytes(plane, buffers.java, x, y, width, height)
         if len(filled) < length:
             raise ValueError(f"Java returned {len(filled)} bytes where {length} were requested")
-        buffers.window.clear()
-        buffers.window.put(filled, 0, length)
+        buffers.fill(filled)
         if self._ended_early(buffers.raw, width):
             raise ValueError("the file ends before these pixels do")
         return buffers.raw
@@ -138,16 +116,19 @@ class JavaReader:
         return self._counted and not raw[-tail:].any()
 
     def _take_buffers(self, length: int) -> Buffers:
-        buffers = self._buffers.pop(length, None) or Buffers(length)
+        buffers = self._buffers.pop(length, None)
         while len(self._buffers) >= _KEPT_BUFFERS:
-            del self._buffers[next(iter(self._buffers))]
-        if length <= _LARGEST_KEPT:
+            self._buffers.pop(next(iter(self._buffers))).release()
+        if buffers is None:
+            buffers = Buffers(length)
+        if length <= LARGEST_KEPT:
             self._buffers[length] = buffers
         return buffers
 
     def close(self) -> None:
         """Release the file."""
-        self._buffers.clear()
+        while self._buffers:
+            self._buffers.popitem()[1].release()
         try:
             self.java.close()
         except Exception as error:  # noqa: BLE001 - of Java; nothing was written, so nothing is lost

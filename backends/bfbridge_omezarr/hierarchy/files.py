@@ -319,6 +319,19 @@ class ObjectTree(KeyTree):
     def remove(self, key: str) -> None:
         self._objects.remove([key])
 
+    def commit(self, last: Sequence[str] = ()) -> None:
+        """Do nothing: objects are written at their final place."""
+
+    def discard(self) -> None:
+        """Do nothing: the writer removes what it added."""
+
+    def remove_from(self, folder: str, first: int) -> None:
+        """Remove the folders of a folder whose names are numbers, from `first` on."""
+        for child in self._objects.children(folder):
+            name = child.rsplit("/", 1)[-1]
+            if name.isascii() and name.isdigit() and int(name) >= first:
+                self._objects.remove(self._objects.keys(child))
+
     def names(self, folder: str) -> list[str]:
         return self._objects.keys(folder)
 

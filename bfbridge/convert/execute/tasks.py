@@ -101,9 +101,10 @@ def run_tasks(
             del future
             fill()
     except BaseException:
-        # The first error is the one that is raised.
-        with suppress(Exception):
-            _end(client, list(running))
+        # The first error is the one that is raised. Without a scheduler nothing can be cancelled.
+        if client.status == "running":
+            with suppress(Exception):
+                _end(client, list(running))
         raise
 
 

@@ -4,11 +4,16 @@ An object store has no renames, so a new store cannot be made elsewhere and move
 Instead, the order of writing makes it appear at once: chunks first, documents last, and the
 document that makes it an image last of all. Before that it cannot be opened. While a writer is
 active, an object called ``.bfbridge-partial`` marks the store as taken.
+
+Time points are added to a finished store in the same order: their chunks are beyond the end of the
+arrays and thus invisible, until the documents with the new sizes replace the old ones, each by a
+single request. ``.bfbridge-journal/append.json`` marks the store meanwhile.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import uuid
 from contextlib import suppress
@@ -26,6 +31,7 @@ from bfbridge.errors import (
 from bfbridge.runtime import forking
 from bfbridge.runtime.systems import process_is_gone, process_namespace
 from bfbridge.storage.durable_io import ZARR_MARKS, foreign_key
+from bfbridge.storage.journal import FOLDER
 from bfbridge.storage.ownership import OwnedTarget
 from bfbridge.storage.remote.retries import retried
 
@@ -34,9 +40,10 @@ if TYPE_CHECKING:
 
     from bfbridge.storage.source import Source
 
-__all__ = ["Objects", "UrlTarget"]
+__all__ = ["ExtendedTarget", "Objects", "UrlTarget"]
 
 MARK = ".bfbridge-partial"
+EXTENDED = f"{FOLDER}/append.json"
 SHARED = ".bfbridge-shared/"
 
 
@@ -124,6 +131,24 @@ class Objects:
         except Exception as error:
             raise self._write_failed("", error) from error
         return sorted(path[len(self._root) :].lstrip("/") for path in found)
+
+    def children(self, folder: str) -> list[str]:
+        """Return the keys directly in a folder, and those of its folders, with few requests.
+
+        Raises
+        ------
+        WriteFailed
+            The server refuses to list objects.
+        """
+        path = self._path(folder)
+        try:
+            self._fs.invalidate_cache(path)
+            found = retried(lambda: self._fs.ls(path, detail=False), self.label(folder))
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise self._write_failed(folder, error) from error
+        return sorted(f"{folder}/{entry.rstrip('/').rsplit('/', 1)[-1]}" for entry in found)
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove objects; those that do not exist are ignored.
@@ -256,8 +281,10 @@ class UrlTarget(OwnedTarget):
                 f"{self.path}: several processes are writing a store there, or left it unfinished. "
                 "Finish it with BioWriter.finish, or remove all objects below this URL."
             )
-        if MARK in keys and not self._is_left_behind():
-            raise self._busy()
+        if MARK in keys and not _is_left_behind(self._objects, MARK):
+            raise _busy_writing(self.path)
+        if EXTENDED in keys and not _is_left_behind(self._objects, EXTENDED):
+            raise _busy_extending(self.path)
         others = [key for key in keys if key != MARK]
         stored = any(key in ZARR_MARKS for key in others)
         # A dead writer leaves chunks without documents; they may be removed.
@@ -277,25 +304,94 @@ class UrlTarget(OwnedTarget):
             self._objects.remove([MARK])
 
     def _take(self) -> None:
-        owner = {"machine": process_namespace(), "pid": self._pid, "writer": uuid.uuid4().hex}
         try:
-            self._objects.put(MARK, json.dumps(owner).encode(), new=True)
+            _mark(self._objects, MARK)
         except FileExistsError as error:
-            raise self._busy() from error
+            raise _busy_writing(self.path) from error
 
-    def _busy(self) -> TargetBusy:
-        return TargetBusy(
-            f"{self.path}: another writer is active there, or was killed on another machine. If "
-            f"there is none, remove all objects below this URL, {MARK} last."
-        )
 
-    def _is_left_behind(self) -> bool:
-        """Return whether the mark was made by a process of this machine that has ended."""
+class ExtendedTarget(OwnedTarget):
+    """A finished store at a URL that is extended, locked against other writers.
+
+    Parameters
+    ----------
+    source
+        A source with a URL.
+
+    Attributes
+    ----------
+    path, work_path, folder
+        As of `UrlTarget`.
+
+    Raises
+    ------
+    TargetBusy
+        Another writer is active there, or was killed on another machine.
+    WriteFailed
+        The server refuses.
+    """
+
+    path: str
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.path = source.name
+        self.work_path: Any = source
+        self.folder = Path(tempfile.gettempdir())
+        self._objects = Objects(source)
+        self._over = False
+        if self._objects.get(MARK) is not None and not _is_left_behind(self._objects, MARK):
+            raise _busy_writing(self.path)
+        if self._objects.get(EXTENDED) is not None:
+            # Not all servers can check this in the same step as the write below.
+            if not _is_left_behind(self._objects, EXTENDED):
+                raise _busy_extending(self.path)
+            self._objects.remove([EXTENDED])
         try:
-            owner = json.loads(self._objects.get(MARK) or b"{}")
-            machine, pid = owner["machine"], int(owner["pid"])
-        except (ValueError, KeyError, TypeError):
-            return False
-        if machine is None or machine != process_namespace():
-            return False
-        return process_is_gone(pid)
+            _mark(self._objects, EXTENDED)
+        except FileExistsError as error:
+            raise _busy_extending(self.path) from error
+
+    def commit(self) -> None:
+        """Release the store."""
+        self.discard()
+
+    def discard(self) -> None:
+        """Release the store; does nothing in a forked child."""
+        if self.owned and not self._over:
+            self._over = True
+            with suppress(WriteFailed):
+                self._objects.remove([EXTENDED])
+
+
+def _mark(objects: Objects, key: str) -> None:
+    """Create the object that excludes other writers; raise FileExistsError if there is one."""
+    owner = {"machine": process_namespace(), "pid": os.getpid(), "writer": uuid.uuid4().hex}
+    objects.put(key, json.dumps(owner).encode(), new=True)
+
+
+def _is_left_behind(objects: Objects, key: str) -> bool:
+    """Return whether a mark was made by a process of this machine that has ended."""
+    try:
+        owner = json.loads(objects.get(key) or b"{}")
+        machine, pid = owner["machine"], int(owner["pid"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    if machine is None or machine != process_namespace():
+        return False
+    return process_is_gone(pid)
+
+
+def _busy_writing(name: str) -> TargetBusy:
+    return TargetBusy(
+        f"{name}: another writer is active there, or was killed on another machine. If there is "
+        f"none, remove all objects below this URL, {MARK} last."
+    )
+
+
+def _busy_extending(name: str) -> TargetBusy:
+    return TargetBusy(
+        f"{name}: another writer is adding time points there, or was killed on another machine. "
+        f"The image is complete without them. If there is no such writer, remove the object "
+        f"{EXTENDED}."
+    )

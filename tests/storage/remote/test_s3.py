@@ -174,6 +174,23 @@ def test_an_ome_zarr_is_written(store, layout):
         np.testing.assert_array_equal(br[:], FACE)
 
 
+def test_time_points_are_added(store):
+    name = "s3://images/grows.zarr"
+    series = np.stack([FACE, FACE[::-1], FACE[:, ::-1]], axis=-1)[:, :, :, None, :]
+    given = {"chunks": 128, "pyramid": 1, "storage_options": store}
+    with BioWriter(name, image=series[..., :1], **given) as bw:
+        bw[:] = series[..., :1]
+    with BioWriter(name, append=True, T=3, storage_options=store) as bw:
+        bw[..., 1:] = series[..., 1:]
+        with BioReader(name, storage_options=store) as br:
+            assert br.shape == FACE.shape
+        with pytest.raises(TargetBusy):
+            BioWriter(name, append=True, T=3, storage_options=store)
+    with BioReader(name, storage_options=store) as br:
+        np.testing.assert_array_equal(br.read(keepdims=True), series)
+        assert br.levels[1].read(keepdims=True).shape[4] == 3
+
+
 @pytest.mark.slow(ci=True)
 def test_two_processes_write_one_ome_zarr(store):
     name = "s3://images/shared.zarr"

@@ -100,8 +100,15 @@ def test_half_written_stores_never_open(options: dict[str, Any]) -> None:
     writer[:] = PIXELS[0]
     writer.close()
     np.testing.assert_array_equal(pixels(url, options)[0], PIXELS[0])
-    with pytest.raises((Unsupported, TargetExists)):
+    with pytest.raises(Unsupported):
         BioWriter(url, append=True, storage_options=options)
+    with BioWriter(url, append=True, T=2, storage_options=options) as bw:
+        bw[..., 1:] = PIXELS[1][:, :, None, None, None]
+        with BioReader(url, storage_options=options) as br:
+            assert br.T == 1
+    with BioReader(url, storage_options=options) as br:
+        np.testing.assert_array_equal(br.read(keepdims=True)[:, :, 0, 0].transpose(2, 0, 1), PIXELS)
+    assert not [key for key in keys(options, "half.ome.zarr") if "bfbridge" in key]
 
 
 def _write_half(url: str, options: dict[str, Any], half: int) -> None:
