@@ -1,7 +1,7 @@
-"""Optional part of the backend contract: files that are written at their final place.
+"""Optional parts of the backend contract: files that are written at their final place.
 
-Only formats that store each chunk separately can support these operations. The library checks for
-them with ``issubclass(writer, ChunkedStoreBackend)``.
+A format whose files can become longer implements `ExtendableBackend`; one that stores each chunk
+separately implements `ChunkedStoreBackend`. The library checks for them with ``issubclass``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from bfbridge.storage.source import Source
 
-__all__ = ["ChunkedStoreBackend", "ResumedWriter"]
+__all__ = ["ChunkedStoreBackend", "ExtendableBackend", "ResumedWriter"]
 
 
 class ResumedWriter(WriterBackend):
-    """A writer of an existing file, returned by the class methods of a `ChunkedStoreBackend`."""
+    """A writer of an existing file, returned by the class methods of the contracts below."""
 
     @property
     @abstractmethod
@@ -40,7 +40,26 @@ class ResumedWriter(WriterBackend):
         """End this process's part of a file made with `create`, without finishing the file."""
 
 
-class ChunkedStoreBackend(WriterBackend):
+class ExtendableBackend(WriterBackend):
+    """A writer of a format to whose finished files time points can be added."""
+
+    @classmethod
+    @abstractmethod
+    def extend(cls, path: Path | Source, count: int) -> ResumedWriter:
+        """Start to add `count` time points to a finished file. The images contain only these.
+
+        Readers see the old image until `finish`, and in every moment of it the old one or the new
+        one; after `abort`, an error or a kill too. `path` is a source, that of a URL, only if the
+        writer has `at_urls`. The caller excludes other writers of bfbridge.
+
+        Raises
+        ------
+        Unsupported
+            This file cannot be extended; the message has the reason.
+        """
+
+
+class ChunkedStoreBackend(ExtendableBackend):
     """A writer of a format that stores each chunk separately.
 
     Several processes may write regions of one file; see `create`.
@@ -61,15 +80,6 @@ class ChunkedStoreBackend(WriterBackend):
     @abstractmethod
     def open_existing(cls, target: Path | Source) -> ResumedWriter:
         """Open a file made with `create` to write a part of it, in this or another process."""
-
-    @classmethod
-    @abstractmethod
-    def extend(cls, path: Path | Source, count: int) -> ResumedWriter:
-        """Start to add `count` time points to a finished file. The images contain only these.
-
-        At a URL (a source), readers see the old image until `finish`, and in every moment of it the
-        old one or the new one.
-        """
 
     @classmethod
     @abstractmethod

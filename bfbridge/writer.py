@@ -201,7 +201,7 @@ class BioWriter(TileSink, ImageWriter):
                 super().__init__(file, 0)
                 self._file.watch(self)
                 return
-            if append and inplace.is_there(place):
+            if append and inplace.is_there(place, writer):
                 carried = None if metadata is None else document_of(metadata, series)
                 requested = requested_properties(carried, image, given)
                 super().__init__(inplace.reopen(place, plan, requested, backend), 0)

@@ -8,9 +8,9 @@ from bfbridge_ometiff.reader import OmeTiffReader
 from bfbridge_ometiff.reading.image_size import image_size
 
 if TYPE_CHECKING:
+    from bfbridge_ometiff.append import OmeTiffWriter
     from bfbridge_ometiff.identifying import find_identifying
     from bfbridge_ometiff.validation import validate
-    from bfbridge_ometiff.writer import OmeTiffWriter
 
     WRITER = OmeTiffWriter
 
@@ -30,7 +30,7 @@ READER = OmeTiffReader
 def __getattr__(name: str) -> Any:
     # Imported on first use: reading needs neither the encoders nor the checks.
     if name in ("WRITER", "OmeTiffWriter"):
-        from bfbridge_ometiff.writer import OmeTiffWriter
+        from bfbridge_ometiff.append import OmeTiffWriter
 
         return OmeTiffWriter
     if name == "find_identifying":

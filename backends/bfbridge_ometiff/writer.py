@@ -49,19 +49,24 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
-__all__ = ["OmeTiffWriter"]
+__all__ = ["CLASSIC_END", "TiffWriter"]
 
 _HEADER: Final = 16
-_CLASSIC_END: Final = (1 << 32) - 1
+CLASSIC_END: Final = (1 << 32) - 1
+"""Largest size of a classic TIFF file: its offsets have 32 bits."""
 # Directories are written together in blocks of at least this size.
 _DIRECTORY_BYTES: Final = 1 << 20
 
 
-class OmeTiffWriter(WriterBackend):
+class TiffWriter(WriterBackend):
     """One OME-TIFF being written. Made by `prepare`."""
 
     name: ClassVar[str] = "ometiff"
     option_names: ClassVar[tuple[str, ...]] = (*OPTIONS, "chunks")
+    _unchanged: ClassVar[str] = "Nothing was stored under the target's name."
+    _too_large: ClassVar[str] = (
+        "the file grows beyond 4 GiB, which needs BigTIFF; leave bigtiff= at 'auto'"
+    )
 
     def __init__(
         self,
@@ -93,12 +98,16 @@ class OmeTiffWriter(WriterBackend):
         self._seek_lock = forking.lock()
         self._end = _HEADER
         self._failed: BaseException | None = None
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        """Create the file; return its descriptor."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         try:
-            self._fd = os.open(target, flags, 0o666)
+            return os.open(self._target, flags, 0o666)
         except OSError as error:
             raise WriteFailed(
-                f"{target}: cannot be created ({error.strerror or error})."
+                f"{self._target}: cannot be created ({error.strerror or error})."
             ) from error
 
     @classmethod
@@ -141,7 +150,7 @@ class OmeTiffWriter(WriterBackend):
     @classmethod
     def prepare(
         cls, target: Path, images: Sequence[ImageSpec], ome: OME | None, options: Mapping[str, Any]
-    ) -> OmeTiffWriter:
+    ) -> TiffWriter:
         """Start a file of one or more images, each with its levels."""
         settings = settings_of(options)
         for spec in images:
@@ -221,10 +230,8 @@ class OmeTiffWriter(WriterBackend):
             offset = self._end
             # Segments start at even offsets (TIFF 6.0, section 2).
             self._end = end = offset + len(data) + len(data) % 2
-        if self._settings.bigtiff is False and end > _CLASSIC_END:
-            raise self._fail(
-                "the file grows beyond 4 GiB, which needs BigTIFF; leave bigtiff= at 'auto'"
-            )
+        if self._settings.bigtiff is False and end > CLASSIC_END:
+            raise self._fail(self._too_large)
         self._put(offset, data)
         with self._lock:
             grid.offsets[number] = offset
@@ -245,9 +252,7 @@ class OmeTiffWriter(WriterBackend):
         return nullcontext() if hasattr(os, "pwrite") else self._seek_lock
 
     def _fail(self, why: str, cause: BaseException | None = None) -> WriteFailed:
-        error = WriteFailed(
-            f"{self._target.name}: {why}. Nothing was stored under the target's name."
-        )
+        error = WriteFailed(f"{self._target.name}: {why}. {self._unchanged}")
         with self._lock:
             self._failed = self._failed or cause or error
         return error
@@ -287,6 +292,16 @@ class OmeTiffWriter(WriterBackend):
         WriteFailed
             This or an earlier write failed.
         """
+        self._complete_segments()
+        big = self._settings.bigtiff
+        if big == "auto":
+            big = self._end + self._directory_bytes() > CLASSIC_END
+        first = self._put_directories(big=bool(big))
+        self._put(0, pack_header(first, big=bool(big)))
+        self._close()
+
+    def _complete_segments(self) -> None:
+        """Write the fill value for missing chunks; raise `WriteFailed` after a failed write."""
         with self._lock:
             self._check_open()
             if self._failed is not None:
@@ -295,12 +310,6 @@ class OmeTiffWriter(WriterBackend):
                     "is not finished."
                 ) from self._failed
         self._fill_missing()
-        big = self._settings.bigtiff
-        if big == "auto":
-            big = self._end + self._directory_bytes() > _CLASSIC_END
-        first = self._put_directories(big=bool(big))
-        self._put(0, pack_header(first, big=bool(big)))
-        self._close()
 
     def _new_grids(self) -> list[list[SegmentGrid]]:
         return [
@@ -348,14 +357,9 @@ class OmeTiffWriter(WriterBackend):
 
     def _directories(self, *, big: bool) -> Iterator[NewDirectory]:
         """Yield each plane's directory, image by image in DimensionOrder."""
-        xml: str | None = self._xml
-        for encoding, levels, grids, spec in zip(
-            self._encodings, self._copied, self._grids, self._specs, strict=True
-        ):
-            shared = [
-                grid.shared_tags(copied or encoding, spec.image.pixel_size)
-                for grid, copied in zip(grids, levels, strict=True)
-            ]
+        xml: str | None = self._xml or None
+        for image, grids in enumerate(self._grids):
+            shared = self._shared_tags(image)
             for plane in grids[0].planes_in_order():
                 tags, *below = (
                     [*same, *grid.place_tags(plane, big=big)]
@@ -365,6 +369,14 @@ class OmeTiffWriter(WriterBackend):
                     tags.append(TagValue.text(Tag.ImageDescription, xml))
                     xml = None
                 yield NewDirectory(tags, below)
+
+    def _shared_tags(self, image: int) -> list[list[TagValue]]:
+        """Return, for each level of an image, the directory entries that all planes share."""
+        encoding, size = self._encodings[image], self._specs[image].image.pixel_size
+        return [
+            grid.shared_tags(copied or encoding, size)
+            for grid, copied in zip(self._grids[image], self._copied[image], strict=True)
+        ]
 
     def _put_directories(self, *, big: bool) -> int:
         """Write all directories; return the position of the first one."""

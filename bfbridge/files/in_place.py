@@ -1,8 +1,8 @@
 """Files that are written at their final place: extended, changed, or made by several processes.
 
-The format must store each chunk separately (`bfbridge.chunked_store.ChunkedStoreBackend`). Changes
-by one process become visible together when the writer is closed, or not at all
-(`bfbridge.storage.journal`).
+Time points are added in formats that support it (`bfbridge.chunked_store.ExtendableBackend`). For
+everything else the format must store each chunk separately (`ChunkedStoreBackend`). Changes by one
+process become visible together when the writer is closed, or not at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from bfbridge import registry
 from bfbridge.backend import OpenOptions
-from bfbridge.chunked_store import ChunkedStoreBackend
+from bfbridge.chunked_store import ChunkedStoreBackend, ExtendableBackend
 from bfbridge.engine.pyramid import reduce_block, steps_of
 from bfbridge.errors import BadArgument, Closed, TargetExists, Unsupported
 from bfbridge.files.writing.image_plans import WritePlan
@@ -156,14 +156,31 @@ def chunked(writer: type[WriterBackend], where: object, what: str) -> type[Chunk
     """
     if issubclass(writer, ChunkedStoreBackend) and not registry.is_zipped_folder(str(where)):
         return writer
-    suffixes = registry.suffixes_of_writers(lambda other: issubclass(other, ChunkedStoreBackend))
-    raise Unsupported(f"{where}: {writer.name} files cannot be {what}; those named {suffixes} can.")
+    raise _impossible(writer, where, what, ChunkedStoreBackend)
 
 
-def is_there(place: Path | Source) -> bool:
-    """Return whether there is a file that can be written to."""
+def _extendable(writer: type[WriterBackend], where: object) -> type[ExtendableBackend]:
+    """Return a writer that can add time points; raise `Unsupported` if it cannot."""
+    if issubclass(writer, ExtendableBackend) and not registry.is_zipped_folder(str(where)):
+        return writer
+    raise _impossible(writer, where, "appended to", ExtendableBackend)
+
+
+def _impossible(
+    writer: type[WriterBackend], where: object, what: str, needed: type[WriterBackend]
+) -> Unsupported:
+    suffixes = registry.suffixes_of_writers(lambda other: issubclass(other, needed))
+    return Unsupported(
+        f"{where}: {writer.name} files cannot be {what}; those named {suffixes} can."
+    )
+
+
+def is_there(place: Path | Source, writer: type[WriterBackend]) -> bool:
+    """Return whether there is a file at the place that `writer` would extend or change."""
     if isinstance(place, Path):
         return os.path.lexists(place)
+    if not writer.at_urls:
+        return place.exists()
     objects = Objects(place)
     return any(objects.get(name) is not None for name in sorted(ZARR_MARKS))
 
@@ -232,6 +249,11 @@ def reopen(
     backend = writer_for(place, backend_name)
     backend.normalize_options(wanted.backend_options)
     path = place if isinstance(place, Path) else place.name
+    if not isinstance(place, Path) and not backend.at_urls:
+        raise Unsupported(
+            f"{path}: {backend.name} files at a URL cannot be appended to or changed. Copy the "
+            "file to a disk, append there, and upload it."
+        )
     target = InPlaceTarget(place) if isinstance(place, Path) else ExtendedTarget(place)
     try:
         if isinstance(place, Path):
@@ -246,10 +268,9 @@ def reopen(
                 "only add time points: give the total number, old and new."
             )
         if requested_t > had:
-            writer = chunked(backend, path, "appended to").extend(place, requested_t - had)
-            first = had
+            writer, first = _extendable(backend, path).extend(place, requested_t - had), had
         elif isinstance(place, Path):
-            writer, first = chunked(backend, path, "changed").update(place), 0
+            writer, first = _changeable(backend, path, had).update(place), 0
         else:
             raise Unsupported(
                 f"{path}: the pixels of a store at a URL cannot be changed, because object stores "
@@ -262,6 +283,19 @@ def reopen(
         target.discard()
         raise
     return file
+
+
+def _changeable(
+    backend: type[WriterBackend], path: Path | str, had: int
+) -> type[ChunkedStoreBackend]:
+    """Return a writer that can change pixels; raise `Unsupported` if it cannot."""
+    if issubclass(backend, ExtendableBackend) and not issubclass(backend, ChunkedStoreBackend):
+        raise Unsupported(
+            f"{path}: the pixels of {backend.name} files cannot be changed. append=True with a T "
+            f"above {had} adds time points, T={had + 1} for one. For other changes, write a new "
+            "file."
+        )
+    return chunked(backend, path, "changed")
 
 
 def recover(path: str | os.PathLike[str]) -> Interrupted | None:

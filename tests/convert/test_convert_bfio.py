@@ -13,7 +13,7 @@ from bfbridge import BioReader, BioWriter
 from bfbridge.backend import WriterBackend
 from bfbridge.errors import IncompleteImage
 from bfbridge.runtime import finalizers
-from bfbridge_ometiff.writer import OmeTiffWriter
+from bfbridge_ometiff.writer import TiffWriter
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ def test_time_points_are_added_in_part(tmp_path: Path) -> None:
 
 def test_a_backend_that_cannot_be_reduced(tmp_path: Path, monkeypatch: Any) -> None:
     a, metadata = source_of(tmp_path)
-    monkeypatch.setattr(OmeTiffWriter, "trim", WriterBackend.trim)
+    monkeypatch.setattr(TiffWriter, "trim", WriterBackend.trim)
     bw = BioWriter(tmp_path / "out.ome.tif", metadata=metadata)
     bw[..., 0, 0] = a[..., 0, 0]
     with pytest.raises(IncompleteImage, match=r"Set bw\.C = 1 and bw\.T = 1"):

@@ -74,12 +74,12 @@ def test_a_writer_is_dropped_with_its_last_view(path: Path) -> None:
 def test_a_cycle_collected_on_the_thread_that_encodes(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bfbridge_ometiff.writer import OmeTiffWriter
+    from bfbridge_ometiff.writer import TiffWriter
     from bfbridge_omezarr.writer import StoreWriter
 
     dropped = threading.Event()
     collected = threading.Event()
-    for kind in (OmeTiffWriter, StoreWriter):
+    for kind in (TiffWriter, StoreWriter):
         encode = kind.write_block
 
         def write_block(self: Any, *arguments: Any, encode: Any = encode) -> None:
