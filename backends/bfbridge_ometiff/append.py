@@ -19,13 +19,12 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from bfbridge.backend import ImageSpec, Level, OpenOptions, Shape5
 from bfbridge.chunked_store import ExtendableBackend, ResumedWriter
-from bfbridge.engine.pyramid import plan_levels, steps_between
 from bfbridge.errors import BadArgument, Unsupported, WriteFailed
 from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ome.documents.xml import parse_ome_xml
@@ -395,15 +394,9 @@ def _stored_in(dataset: Dataset, xml: str, tiff: OpenTiff) -> _Stored:
     layouts = [tiff.layout(ifd, below) for below in range(-1, len(directories) - 1)]
     settings = _settings(layouts, big=header.big)
     image = plan.image
-    levels, steps = image.levels, steps_between(image.levels)
-    try:
-        planned = plan_levels(levels[0].shape, levels[0].chunk, steps)
-    except BadArgument as error:
-        raise Unsupported(str(error)) from error
-    if planned != levels:
-        raise Unsupported("its levels have tiles of several sizes")
+    steps = _steps(image.levels)
     method = "nearest" if image.is_mask else "mean"
-    spec = ImageSpec(image, downsample=method, steps=tuple(steps))
+    spec = ImageSpec(image, downsample=method, steps=steps)
     extended_xml(xml, planes)  # raises Unsupported now, before anything is written
     order = parse_ome_xml(xml, tiff.name, DEFAULT_LIMITS).images[0].dimension_order
     tags = [_copied_tags(directory) for directory in directories]
@@ -419,6 +412,27 @@ def _chain(file: TiffFile) -> list[tuple[int, int]]:
             _, end, _ = file.entries_at(directory.offset)
             chain.append((directory.offset, end - file.header.offset_bytes))
     return chain
+
+
+def _steps(levels: Sequence[Level]) -> tuple[tuple[int, int, int], ...]:
+    """Return the factors of each lower level relative to the level before it, along Z, Y, X."""
+    steps = []
+    for before, after in pairwise(levels):
+        if after.chunk != before.chunk:
+            raise Unsupported("its levels have tiles of several sizes")
+        sizes = list(zip(before.shape[3:], after.shape[3:], strict=True))
+        y, x = (-(-old // new) for old, new in sizes)
+        # Several factors may reduce a short side to the same; usually both sides have one factor.
+        common = max(y, x)
+        if all(-(-old // common) == new for old, new in sizes):
+            y = x = common
+        for factor, (old, new), tile in zip((y, x), sizes, before.chunk[3:], strict=True):
+            if -(-old // factor) != new or (tile < old and tile % factor):
+                raise Unsupported(
+                    f"a level of {new} pixels does not follow from {old} and its tiles"
+                )
+        steps.append((1, y, x))
+    return tuple(steps)
 
 
 def _settings(layouts: Sequence[SegmentLayout], *, big: bool) -> EncodingOptions:

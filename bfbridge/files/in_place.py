@@ -156,20 +156,21 @@ def chunked(writer: type[WriterBackend], where: object, what: str) -> type[Chunk
     """
     if issubclass(writer, ChunkedStoreBackend) and not registry.is_zipped_folder(str(where)):
         return writer
-    raise _impossible(writer, where, what, ChunkedStoreBackend)
+    suffixes = registry.suffixes_of_writers(lambda other: issubclass(other, ChunkedStoreBackend))
+    raise _impossible(writer, where, what, suffixes)
 
 
 def _extendable(writer: type[WriterBackend], where: object) -> type[ExtendableBackend]:
     """Return a writer that can add time points; raise `Unsupported` if it cannot."""
     if issubclass(writer, ExtendableBackend) and not registry.is_zipped_folder(str(where)):
         return writer
-    raise _impossible(writer, where, "appended to", ExtendableBackend)
+    suffixes = registry.suffixes_of_writers(lambda other: issubclass(other, ExtendableBackend))
+    raise _impossible(writer, where, "appended to", suffixes)
 
 
 def _impossible(
-    writer: type[WriterBackend], where: object, what: str, needed: type[WriterBackend]
+    writer: type[WriterBackend], where: object, what: str, suffixes: str
 ) -> Unsupported:
-    suffixes = registry.suffixes_of_writers(lambda other: issubclass(other, needed))
     return Unsupported(
         f"{where}: {writer.name} files cannot be {what}; those named {suffixes} can."
     )
@@ -255,6 +256,7 @@ def reopen(
             "file to a disk, append there, and upload it."
         )
     target = InPlaceTarget(place) if isinstance(place, Path) else ExtendedTarget(place)
+    writer: ResumedWriter | None = None
     try:
         if isinstance(place, Path):
             settle(place)
@@ -280,6 +282,8 @@ def reopen(
         file = adopting(target, backend, writer, wanted)
         file.adopt(writer, stored=first == 0, first_t=first)
     except BaseException:
+        if writer is not None:
+            writer.abort()
         target.discard()
         raise
     return file

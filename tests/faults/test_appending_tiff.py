@@ -94,6 +94,7 @@ def case(tmp_path: Path) -> Callable[[str], Case]:
     return lambda layout: Case(tmp_path, layout)
 
 
+@pytest.mark.slow(ci=True)
 @layouts
 def test_a_kill_at_every_call(case: Callable[[str], Case], zygote: Zygote, layout: str) -> None:
     one = case(layout)
@@ -111,8 +112,8 @@ def test_a_kill_at_every_call(case: Callable[[str], Case], zygote: Zygote, layou
     assert seen == ["old"] * flushes[-1] + ["new"] * (len(calls) - flushes[-1])
 
 
-@layouts
-@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.slow(ci=True)
+@pytest.mark.parametrize(("layout", "lasting"), [("classic", True), ("big", False)])
 def test_a_disk_that_fails_at_every_call(
     case: Callable[[str], Case], zygote: Zygote, layout: str, lasting: bool
 ) -> None:

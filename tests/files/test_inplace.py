@@ -204,15 +204,16 @@ def test_append_keeps_other_writers_out(tmp_path: Path) -> None:
     assert everything(path)[0][0, 0, 0, 0, 0] == 7
 
 
-def test_append_is_for_zarr(tmp_path: Path) -> None:
-    path = tmp_path / "image.ome.tif"
-    with BioWriter(path, image=pixels()) as bw:
-        bw[:] = pixels()
-    with pytest.raises(Unsupported, match=r"those named \.zarr can"):
+def test_formats_without_append(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    plane = pixels()[:, :, :1, :1, :1]
+    with BioWriter(path, image=plane) as bw:
+        bw[:] = plane
+    with pytest.raises(Unsupported, match=r"cannot be changed; those named \.zarr can"):
         BioWriter(path, append=True)
-    with pytest.raises(Unsupported, match=r"those named \.zarr can"):
+    with pytest.raises(Unsupported, match=r"cannot be appended to; .*\.zarr, \.ome\.tif,.* can"):
         BioWriter(path, append=True, T=9)
-    assert np.array_equal(everything(path)[0], pixels())
+    assert np.array_equal(everything(path)[0], plane)
 
 
 @pytest.mark.slow(ci=True)

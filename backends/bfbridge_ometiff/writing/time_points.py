@@ -92,8 +92,8 @@ def extended_xml(xml: str, planes: PlaneMap) -> str:
     changes.append((start, end, _with_value(data[start:end], b"SizeT", str(planes.sizes[2]))))
     start, end = _tag_at(data, tags.root)
     changes.append((start, end, _with_value(data[start:end], b"UUID", f"urn:uuid:{uuid.uuid4()}")))
-    for start, end, text in sorted(changes, reverse=True):
-        data = data[:start] + text + data[end:]
+    for start, end, value in sorted(changes, reverse=True):
+        data = data[:start] + value + data[end:]
     return data.decode()
 
 
@@ -106,7 +106,7 @@ def _find(data: bytes) -> _Tags:
     # The text was decoded before, whatever encoding its declaration names.
     parser = expat.ParserCreate("utf-8")
 
-    def start(name: str, _: Any) -> None:
+    def opened(name: str, _: Any) -> None:
         path.append(name.rpartition(":")[2])
         key = tuple(path)
         if key in starts:
@@ -114,16 +114,16 @@ def _find(data: bytes) -> _Tags:
             if key == _TIFF_DATA:
                 names.append(name)
 
-    def end(_: str) -> None:
+    def closed(_: str) -> None:
         if tuple(path) == _TIFF_DATA:
-            _, stop = _tag_at(data, starts[_TIFF_DATA][-1])
+            stop = _tag_at(data, starts[_TIFF_DATA][-1])[1]
             if not data.endswith(b"/>", 0, stop):
-                _, stop = _tag_at(data, parser.CurrentByteIndex)
+                stop = _tag_at(data, parser.CurrentByteIndex)[1]
             ends.append(stop)
         path.pop()
 
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
+    parser.StartElementHandler = opened
+    parser.EndElementHandler = closed
     parser.Parse(data, True)
     spans = list(zip(starts[_TIFF_DATA], ends, strict=True))
     return _Tags(starts[("OME",)][0], starts[_PIXELS], spans, names[0] if names else "")
