@@ -96,17 +96,16 @@ class BioWriter(TileSink, ImageWriter):
         Bytes of unfinished chunks kept in memory before a scratch file is used.
     append
         Whether to write to an existing file of that name, if there is one: an OME-Zarr store, or,
-        for time points only, an OME-TIFF. With a larger
-        T than the store has, time points are added; otherwise written regions replace pixels in
-        all levels. Sizes, dtype and chunks do not change. The store is unchanged until `close`,
-        which applies all changes; after an exception, a kill or a full disk none is applied. A
-        kill while `close` moves chunks leaves a complete journal in the store: bfbridge reads from
-        it, and the next ``BioWriter(path, append=True)`` or `bfbridge.recover` completes it. At a
-        URL, time points can be added, and pixels cannot be changed: readers see the old image until
-        `close` replaces the documents, that of the full size last. To an OME-TIFF on a disk time
-        points can be added as well: give the total number, ``T=``. It must have one image in tiles,
-        uncompressed or with a lossless compression; `Unsupported` has the reason if it cannot be
-        extended. After a kill or a power failure it is the old image or the new one.
+        for time points only, an OME-TIFF. With a larger T than the file has, time points are added;
+        otherwise written regions replace pixels in all levels. Sizes, dtype and chunks do not
+        change. The file is unchanged until `close`, which applies all changes; after an exception,
+        a kill or a full disk none is applied. A kill while `close` moves the chunks of a store
+        leaves a complete journal in it: bfbridge reads from it, and the next ``BioWriter(path,
+        append=True)`` or `bfbridge.recover` completes it. At a URL, time points can be added, and
+        pixels cannot be changed: readers see the old image until `close` replaces the documents,
+        that of the full size last. An OME-TIFF must be on a disk, with one image in tiles,
+        uncompressed or with a lossless compression; otherwise `Unsupported` has the reason. After a
+        kill it is the old image or the new one.
     labels
         Name of a label image to add to image `series` of an existing OME-Zarr store: integers, 0
         for the background. Y and X are those of the image, Z and T too unless they are given as 1;

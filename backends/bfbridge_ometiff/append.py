@@ -87,8 +87,8 @@ class _Stored:
         Length of the file.
     chain
         Offset of each directory, and of its link to the next one.
-    planes
-        The directory of each plane.
+    planes, order
+        The directory of each plane, and the DimensionOrder.
     spec
         The image, with its existing time points.
     settings
@@ -121,7 +121,8 @@ class Extension(TiffWriter, ResumedWriter):
         image = stored.spec.image
         levels = tuple(Level((count, *level.shape[1:]), level.chunk) for level in image.levels)
         spec = replace(stored.spec, image=replace(image, levels=levels))
-        super().__init__(path, (spec,), "", (stored.order,), stored.settings)
+        # Absolute: the current folder may be another one when the file is finished.
+        super().__init__(path.absolute(), (spec,), "", (stored.order,), stored.settings)
         self._stored = stored
         self._end = stored.size + stored.size % 2
         self._linked = self._heading = self._committed = False

@@ -14,6 +14,7 @@ import tifffile
 
 import bfbridge_ometiff.append as append
 from bfbridge import BioReader, BioWriter
+from bfbridge.curation import validate
 from bfbridge.errors import BadArgument, BfbridgeError, TargetBusy, Unsupported, WriteFailed
 from bfbridge.tiff.directories import TiffFile
 from tests.support.faults import leftovers
@@ -60,6 +61,7 @@ def check(path: Path, data: Array) -> None:
                     np.testing.assert_array_equal(ours[:], expected[:])
             fresh.unlink()
     np.testing.assert_array_equal(by_tifffile(path), data)
+    assert validate(path).errors == ()
 
 
 @pytest.mark.parametrize(
@@ -218,10 +220,12 @@ def test_nothing_changes_before_close(tmp_path: Path) -> None:
     assert leftovers(path) == []
 
 
-def test_gaps_have_zeros(tmp_path: Path) -> None:
+def test_gaps_have_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.ome.tif", pyramid=1)
-    with BioWriter(path, append=True, T=4) as bw:
+    monkeypatch.chdir(tmp_path)
+    with BioWriter("a.ome.tif", append=True, T=4) as bw:
         bw[:20, :20, 0, 0, 3] = 9
+        monkeypatch.chdir(tmp_path.parent)
     expected = np.zeros_like(DATA[..., :4])
     expected[..., :2] = DATA[..., :2]
     expected[:20, :20, 0, 0, 3] = 9
