@@ -40,8 +40,9 @@ def sources(folder: Path) -> Iterator[dict[str, large_image.TileSource]]:
     with (
         large_image.open(folder / "slide.tif") as slide,
         large_image.open(folder / "frames.ome.tif") as frames,
+        large_image.open(folder / "frames.ome.zarr") as zarr,
     ):
-        yield {"slide.tif": slide, "frames.ome.tif": frames}
+        yield {"slide.tif": slide, "frames.ome.tif": frames, "frames.ome.zarr": zarr}
 
 
 @pytest.mark.parametrize("number", range(len(CALLS)), ids=lambda n: f"{n}-{CALLS[n][1]}")
