@@ -14,7 +14,7 @@ new images, `MapTileSource` those of georeferenced rasters in a projection.
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import Any
 
 from bfbridge import registry
 from bfbridge.errors import BfbridgeError
@@ -63,23 +63,6 @@ __all__ = [
     "new",
     "open",
 ]
-
-_MIME_TYPES: Final = {
-    "omezarr": ("application/vnd+zarr", "application/x-zarr", "application/zip+zarr"),
-    "ometiff": ("image/tiff", "image/x-tiff"),
-    "lif": ("image/x-leica-lif",),
-    "pictures": (
-        *("image/bmp", "image/gif", "image/jp2", "image/jpeg", "image/png", "image/webp"),
-        *("image/x-portable-anymap", "image/x-portable-graymap", "image/x-portable-pixmap"),
-        "image/x-tga",
-    ),
-    "geo": ("image/geotiff", "image/tiff", "image/x-tiff"),
-    "bioformats": (
-        *("image/tiff", "image/x-tiff", "image/scn", "image/x-metamorph-stk", "image/x-ndpi"),
-        *("image/x-leica-lif", "image/x-svs", "image/x-zeiss-lsm", "image/x-zeiss-zvi"),
-    ),
-}
-"""MIME types that large_image has for the formats of each backend."""
 
 
 def open(  # noqa: A001 - large_image's name
@@ -173,7 +156,7 @@ def listSources() -> dict[str, dict[str, Any]]:
     for priority, entry in enumerate(_readers()):
         names = {
             "extensions": [suffix.lstrip(".") for suffix in entry.suffixes],
-            "mimeTypes": _MIME_TYPES.get(entry.name, ()),
+            "mimeTypes": entry.mime_types,
         }
         found["sources"][entry.name] = {
             kind: dict.fromkeys(each, priority) for kind, each in names.items()

@@ -21,10 +21,10 @@ from bfbridge.large_image.encoding import (
     formats_of,
     letterboxed,
     to_eight_bits,
+    write_tiled,
 )
 from bfbridge.large_image.frames import Frames
 from bfbridge.large_image.geometry import fit
-from bfbridge.large_image.tiled_file import write_tiled
 from bfbridge.large_image.tiled_image import TiledImage
 from bfbridge.large_image.tiles import method_of
 from bfbridge.large_image.tiling import TilePlan, plan_tiles
