@@ -106,7 +106,7 @@ def bench_cold(folder: Path, repeats: int) -> None:
     print("  to reach: 200 ms, and 5 x faster than tifffile + ome-types and bfio")
 
 
-def bench_memory(folder: Path, side: int) -> None:
+def bench_peak(folder: Path, side: int) -> None:
     """Peak memory of processes that read the whole image."""
     path = str(folder / "deflate.ome.tif")
     commands = {
@@ -504,7 +504,7 @@ def main() -> None:
         if "cold" in only:
             bench_cold(folder, chosen.repeats)
         if "memory" in only:
-            bench_memory(folder, chosen.side)
+            bench_peak(folder, chosen.side)
         if "read" in only:
             bench_read(folder, chosen.side, chosen.repeats)
         if "crops" in only:

@@ -91,9 +91,11 @@ def _ratios(tables: list[Mapping[str, Any]]) -> str:
             command = table["command"]
             lines += ["", f"`{command}`", "", f"| {' | '.join(kept)} |", "| --- " * len(kept) + "|"]
         rows, work = table["rows"], _work(table)
-        for name, ratio in sorted(ratios(table).items(), key=lambda item: item[1]):
+        time = ratios(table)
+        for name in sorted(rows, key=lambda name: time.get(name, 0)):
             values = {
-                "measurement": table["title"], "contender": name, "time": f"{ratio:.2f}",
+                "measurement": table["title"], "contender": name,
+                "time": f"{time[name]:.2f}" if name in time else "",
                 "CPU time": f"{work[name]:.2f}" if name in work else "",
                 MEMORY: str(rows[name].get(MEMORY) or ""),
             }  # fmt: skip

@@ -28,10 +28,12 @@ STYLE = """
 
 
 def ratios(table: Mapping[str, Any]) -> dict[str, float]:
-    """Return the median time of each contender, relative to that of ``table["against"]``."""
-    rows = table["rows"]
-    base = rows[table["against"]]["median"]
-    return {name: row["median"] / base for name, row in rows.items()}
+    """Return the median time of each contender, relative to that of ``table["against"]``.
+
+    Tables of memory alone have no times and no ratios.
+    """
+    medians = {name: row["median"] for name, row in table["rows"].items() if "median" in row}
+    return {name: median / medians[table["against"]] for name, median in medians.items()}
 
 
 def bars(heading: str, tables: Iterable[Mapping[str, Any]]) -> str:

@@ -57,6 +57,8 @@ def test_bars_are_inside_the_graph(ratio: float):
 
 def test_ratios_are_those_of_the_medians():
     assert ratios(table(bfbridge=0.5, other=2.0)) == {"bfbridge": 1.0, "other": 4.0}
+    memory = {"against": "bfbridge", "rows": {"bfbridge": {"peak MB": "83"}}}
+    assert ratios(memory) == {}
 
 
 def test_slower_measurements_are_listed():
