@@ -70,7 +70,11 @@ _COPIED_TAGS: Final = frozenset(
         Tag.TileLength, Tag.ExtraSamples, Tag.SampleFormat, Tag.InterColorProfile,
     }
 )  # fmt: skip
-_ADVICE: Final = "Convert the file with bfbridge.convert, and append to the new file."
+# Without compression= a conversion copies the tiles of the file as they are.
+_ADVICE: Final = (
+    "Convert it with bfbridge.convert(source, target, compression='zstd'), and append to the new "
+    "file, or write OME-Zarr."
+)
 
 
 @dataclass(frozen=True, slots=True)
