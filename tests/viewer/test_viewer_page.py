@@ -302,6 +302,24 @@ def test_playing(viewed: Page) -> None:
     assert viewed.run("bfbridge.viewer.state.z") == z
 
 
+def test_playing_abandons_no_coarse_tiles(viewed: Page) -> None:
+    viewed.look(256, 256, 2)
+    # Coarse tiles are answered last, full ones after several frames.
+    viewed.run("""() => {
+      const {source} = bfbridge.viewer, raw = source.raw.bind(source);
+      source.raw = async (file, version, tile, signal) => {
+        await new Promise((done) => setTimeout(done, tile.level ? 5000 : 150));
+        return raw(file, version, tile, signal);
+      };
+    }""")
+    before = viewed.run("bfbridge.viewer.loader.counts.aborted")
+    viewed.run("bfbridge.main.play('z')")
+    viewed.until("bfbridge.viewer.state.z === 2")  # from 3, through 6 and 0
+    viewed.run("bfbridge.main.play(null)")
+    # One of the first plane, none of whose tiles were under way.
+    assert viewed.run("bfbridge.viewer.loader.counts.aborted") - before <= 1
+
+
 def test_memory_is_bounded(viewed: Page) -> None:
     viewed.run("""() => {
       const store = bfbridge.viewer.store;
