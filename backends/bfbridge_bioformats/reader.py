@@ -410,6 +410,7 @@ def _close(pool: ReaderPool[JavaReader], files: Files) -> None:
     if machine.started:
         with machine.attached():
             pool.close()
+            machine.collect_if_grown()
     files.close()
 
 

@@ -423,3 +423,21 @@ def test_memory_outside_javas_heap_is_used_again(monkeypatch):
             buffers.windows.give(window)
         assert buffers.windows.take(32 << 20) is large[0]
         assert buffers.windows.take(1 << 30) is not large[1], "64 MiB are kept at most"
+
+
+def test_closing_a_file_collects_javas_garbage():
+    """The serial collector alone would let the heap grow to its maximum."""
+    source = "a&sizeX=64&sizeY=64.fake"
+    with BioReader(source) as br:
+        br[:]
+    runtime = machine.type("java.lang.Runtime").getRuntime()
+    with machine.attached():
+        runtime.gc()
+        alive = runtime.totalMemory() - runtime.freeMemory()
+        arrays = [machine.new_bytes(10 << 20) for _ in range(30)]
+        assert runtime.totalMemory() - runtime.freeMemory() > alive + (256 << 20)
+        arrays.clear()
+    with BioReader(source) as br:
+        br[:]
+    with machine.attached():
+        assert runtime.totalMemory() - runtime.freeMemory() < alive + (64 << 20)

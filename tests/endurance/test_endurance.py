@@ -44,6 +44,8 @@ LARGEST = 4_000_000
 KILL_SECONDS = 1.5
 WARM_UP = 30
 """Repetitions before the state is recorded: caches, pools and Java's heap fill."""
+# The heap of Java may grow by 256 MB before its garbage is collected.
+RESIDENT_GROWTH = 400 << 20
 GROWTH = 40 << 20
 """Bytes by which memory in use may grow during a loop."""
 SETTLE_SECONDS = 10.0
@@ -271,9 +273,9 @@ class Allocated(ctypes.Structure):
 def memory_with_java() -> int:
     """Return the bytes in use: Java's heap and its other memory after a collection, and malloc's.
 
-    The resident set does not tell a leak: Java's heap grows up to its maximum before garbage is
-    collected (a loop of openings commits 60 to 190 MB while 8 MB are alive), and glibc keeps freed
-    memory in one arena for each thread. What is in use is constant.
+    The resident set does not tell a leak: Java's heap grows to some 256 MB before its garbage is
+    collected, and glibc keeps freed memory in one arena for each thread. What is in use is
+    constant.
     """
     from bfbridge_bioformats.runtime.machine import machine
 
@@ -304,6 +306,7 @@ def is_flat(before: dict[str, int], after: dict[str, int]) -> bool:
     """Return whether nothing grew."""
     return (
         after["memory"] - before["memory"] < GROWTH
+        and after["resident"] - before["resident"] < RESIDENT_GROWTH
         # The pool starts threads when they are needed, up to the number of CPUs.
         and after["threads"] <= before["threads"] + available_cpus()
         and after["descriptors"] <= before["descriptors"]

@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from bfbridge.errors import (
     INSTALL,
@@ -43,6 +43,9 @@ log = logging.getLogger("bfbridge")
 # Java classes of bfbridge, see handles/.
 HANDLES = Path(__file__).resolve().parent / "handles" / "handles.jar"
 
+# Bytes of Java's heap in use above which garbage is collected when a file is closed.
+_GARBAGE: Final = 256 << 20
+
 # Threads with this prefix belong to a permanent pool: attaching once is faster than at each call.
 KEPT_THREADS = "bfbridge"
 _EXIT_PATIENCE = 2.0
@@ -59,6 +62,7 @@ class JavaMachine:
         self._adopted = False
         self._version = ""
         self._max_memory = 0
+        self._collect_above = _GARBAGE
         self._log = JavaLog()
         self._classes: dict[str, Any] = {}
         self._java: Java | None = None
@@ -197,6 +201,20 @@ class JavaMachine:
         """Return the bytes of heap that Java can allocate without collecting garbage."""
         runtime = self.type("java.lang.Runtime").getRuntime()
         return int(runtime.maxMemory() - runtime.totalMemory() + runtime.freeMemory())
+
+    def collect_if_grown(self) -> None:
+        """Collect Java's garbage if much was allocated since the last time; takes milliseconds.
+
+        The serial collector lets the heap grow to its maximum before it collects old objects: a
+        loop that opens files would need gigabytes while ten megabytes are alive. Call inside
+        ``attached``, when objects were released.
+        """
+        runtime = self.type("java.lang.Runtime").getRuntime()
+        if runtime.totalMemory() - runtime.freeMemory() < self._collect_above:
+            return
+        self.type("java.lang.System").gc()
+        alive = int(runtime.totalMemory() - runtime.freeMemory())
+        self._collect_above = max(_GARBAGE, 2 * alive)
 
     def revive(self) -> None:
         """Restart JPype's thread that frees Python objects, if it ended for lack of heap.
