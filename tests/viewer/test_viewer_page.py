@@ -356,6 +356,9 @@ def test_labels_above_an_image(page: Page, server: Live) -> None:
     page.page.mouse.click(box["x"] + px, box["y"] + py)
     assert page.run("bfbridge.viewer.state.overlay.picked") == 5
     assert "label 5" in page.page.inner_text(".status")
+    page.run("bfbridge.browse(true)")
+    named = page.run("[...document.querySelectorAll('.left .row small')].map((e) => e.textContent)")
+    assert named == ["500 \u00d7 300", "500 \u00d7 300 \u00b7 labels"]
 
 
 def test_labels_of_a_lower_resolution(page: Page, server: Live) -> None:
