@@ -33,6 +33,7 @@ from support.harness import cold, interleave, table
 THREADS = 2
 TILE = 1024
 CROPS = 200
+SECTIONS = ["cold", "memory", "read", "crops", "write"]
 LAZY = "bioio's dask"
 
 
@@ -91,7 +92,7 @@ PEAK = {
 }
 
 
-def bench_cold(folder: Path, side: int, repeats: int) -> None:
+def bench_cold(folder: Path, repeats: int) -> None:
     path = str(folder / "deflate.ome.tif")
     commands = {
         name: [sys.executable, "-c", code.format(path=path)]
@@ -103,14 +104,20 @@ def bench_cold(folder: Path, side: int, repeats: int) -> None:
     found = cold(commands, max(repeats, 7), env=env)
     table("Process to shape", {name: seconds for name, (seconds, _) in found.items()}, "bfbridge")
     print("  to reach: 200 ms, and 5 x faster than tifffile + ome-types and bfio")
+
+
+def bench_peak(folder: Path, side: int) -> None:
+    """Peak memory of processes that read the whole image."""
+    path = str(folder / "deflate.ome.tif")
     commands = {
         name: [sys.executable, "-c", code.format(path=path, side=side)]
         for name, code in PEAK.items()
     }
-    peaks = cold(commands, 2, env=dict(os.environ))
-    print("\nPeak memory of reading all, MB")
-    for name, (_, peak) in peaks.items():
-        print(f"  {name:36}{peak:12.0f}")
+    found = cold(commands, 2, env=dict(os.environ))
+    peaks = {name: f"{peak:.0f}" for name, (_, peak) in found.items()}
+    seconds = {name: taken for name, (taken, _) in found.items()}
+    title = f"Process that reads {side}^2 uint16, deflate, {side * side * 2 / 1e6:.0f} MB"
+    table(title, seconds, "bfbridge", **{"peak MB": peaks})
     print(f"  to reach: 1.1 x the array of {side * side * 2 / 1e6:.0f} MB above the interpreter")
 
 
@@ -487,15 +494,17 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=16384)
     parser.add_argument("--files", type=Path, help="keep the files to read in this folder")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", nargs="*", choices=["cold", "read", "crops", "write"])
+    parser.add_argument("--only", nargs="*", choices=SECTIONS)
     chosen = parser.parse_args()
-    only = chosen.only or ["cold", "read", "crops", "write"]
+    only = chosen.only or SECTIONS
     with tempfile.TemporaryDirectory() as name:
         folder = chosen.files or Path(name)
         if not (folder / "jpeg.ome.tif").exists():
             make_files(folder, fluorescence(chosen.side))
         if "cold" in only:
-            bench_cold(folder, chosen.side, chosen.repeats)
+            bench_cold(folder, chosen.repeats)
+        if "memory" in only:
+            bench_peak(folder, chosen.side)
         if "read" in only:
             bench_read(folder, chosen.side, chosen.repeats)
         if "crops" in only:

@@ -134,16 +134,19 @@ def main() -> None:
     python = str(install()) if args.install else sys.executable
     omitted: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder, "rows")
-        rows.touch()
+        tables: list[dict[str, Any]] = []
         for script, (quick, full) in SCRIPTS.items():
             arguments = quick if args.quick else full
             if arguments is None or (args.only and script not in args.only):
                 continue
+            rows = Path(folder, script)
+            rows.touch()
             failed = measured(python, script, arguments, rows)
             if failed is not None:
                 omitted[script] = failed
-        tables = [json.loads(line) for line in rows.read_text().splitlines()]
+            command = " ".join(["python", f"benchmarks/{script}", *arguments])
+            lines = rows.read_text(encoding="utf-8").splitlines()
+            tables += [{**json.loads(line), "command": command} for line in lines]
     report = {
         "date": time.strftime("%Y-%m-%d"), "machine": machine(), "versions": versions(python),
         "tables": tables, "omitted": omitted,

@@ -6,11 +6,11 @@
 
 ``measure`` converts uncompressed TIFF files to OME-Zarr on a LocalCluster of processes. Each read
 of a source waits 20 ms and then the time of its bytes at 50 MB/s, as simulated storage for each
-stream. The CPU time of the workers, of this process (client and scheduler), and of the machine
-is measured as well: where the machine is full, or another program uses it, more workers cannot
-help. ``model`` has three parameters from these runs
-(seconds of waiting and of CPU time for a megabyte, seconds of the scheduler for a task) and is
-checked against them.
+stream. Reads of the client, which opens all sources before the first task starts (the search),
+wait as well. The CPU time of the workers, of this process (client and scheduler), and of the
+machine is measured: where all CPUs are in use, more workers do not increase the throughput.
+``model`` has three parameters from these runs (seconds of waiting and of CPU time for a megabyte,
+seconds of the scheduler for a task) and is checked against them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import resource
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,28 +57,30 @@ class Model:
         return max(rounds, files * self.cpu / cpus, files * self.scheduler)
 
 
-class SlowReads:
-    """Delays each read of a local file, in the process of a worker."""
+def slow_reads() -> Callable[[], None]:
+    """Delay each read of a local file in this process; return the function that ends this."""
+    from bfbridge.storage import source
 
-    def __init__(self) -> None:
-        from bfbridge.storage import source
+    kind: Any = source._LocalFile
+    plain_read, plain_into = kind.read_at, kind.read_into
 
-        kind: Any = source._LocalFile
-        plain_read, plain_into = kind.read_at, kind.read_into
+    def read_at(self: Any, offset: int, length: int) -> Any:
+        time.sleep(LATENCY + length / RATE)
+        return plain_read(self, offset, length)
 
-        def read_at(self: Any, offset: int, length: int) -> Any:
-            time.sleep(LATENCY + length / RATE)
-            return plain_read(self, offset, length)
+    def read_into(self: Any, offset: int, memory: memoryview) -> int:
+        time.sleep(LATENCY + len(memory) / RATE)
+        return int(plain_into(self, offset, memory))
 
-        def read_into(self: Any, offset: int, memory: memoryview) -> int:
-            time.sleep(LATENCY + len(memory) / RATE)
-            return int(plain_into(self, offset, memory))
+    def end() -> None:
+        kind.read_at, kind.read_into = plain_read, plain_into
 
-        kind.read_at, kind.read_into = read_at, read_into
+    kind.read_at, kind.read_into = read_at, read_into
+    return end
 
 
 def _slow() -> None:
-    SlowReads()
+    slow_reads()
 
 
 def _cpu() -> float:
@@ -99,16 +102,7 @@ def measure(workers: list[int]) -> list[dict[str, float]]:
     from distributed import Client, LocalCluster
 
     from bfbridge import imwrite
-    from bfbridge.convert import Watcher, convert
-
-    class Search(Watcher):
-        """Takes the time when all sources are known."""
-
-        ended = 0.0
-
-        def begin(self, count: int) -> None:
-            del count
-            self.ended = time.perf_counter()
+    from bfbridge.convert import convert
 
     folder = Path(tempfile.mkdtemp(prefix="bfbridge-scaling-"))
     pixels = np.random.default_rng(0).poisson(100, (2, SIDE, SIDE)).astype(np.uint16)
@@ -135,17 +129,17 @@ def measure(workers: list[int]) -> list[dict[str, float]]:
                 client.run(_slow)
                 before = sum(client.run(_cpu).values())
                 own, machine = _cpu(), _machine_cpu()
-                search = Search()
-                begun = time.perf_counter()
-                done = convert(
-                    inside, folder / f"out{count}", checksum=False, watcher=search, **options
-                )
-                seconds = time.perf_counter() - begun
+                # This process searches the sources, in the same storage.
+                end = slow_reads()
+                try:
+                    done = convert(inside, folder / f"out{count}", checksum=False, **options)
+                finally:
+                    end()
                 own, machine = _cpu() - own, _machine_cpu() - machine
                 cpu = sum(client.run(_cpu).values()) - before
             runs.append(
-                {"workers": count, "files": count * FILES_EACH, "seconds": seconds, "cpu": cpu,
-                 "client": own, "machine": machine, "search": search.ended - begun,
+                {"workers": count, "files": count * FILES_EACH, "seconds": done.seconds, "cpu": cpu,
+                 "client": own, "machine": machine, "search": done.search_seconds,
                  "megabytes": done.pixel_bytes / 1e6}
             )  # fmt: skip
             shutil.rmtree(inside)

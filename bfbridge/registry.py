@@ -92,6 +92,8 @@ class Entry:
         Whether it writes a folder instead of a file.
     extra
         Extra of the distribution, for the command that installs the required packages.
+    mime_types
+        MIME types of formats that it reads, with the names that large_image has for them.
     distribution
         Name and version of the distribution of a third-party backend; otherwise empty.
     """
@@ -104,6 +106,7 @@ class Entry:
     makes_folders: bool = False
     zip_suffixes: tuple[str, ...] = ()
     extra: str = ""
+    mime_types: tuple[str, ...] = ()
     distribution: str = ""
 
     def load(self) -> Any:
@@ -164,6 +167,7 @@ BACKENDS: tuple[Entry, ...] = (
         makes_folders=True,
         zip_suffixes=(".zarr.zip", ".ozx"),
         extra="omezarr",
+        mime_types=("application/vnd+zarr", "application/x-zarr", "application/zip+zarr"),
     ),
     Entry(
         name="ometiff",
@@ -176,6 +180,7 @@ BACKENDS: tuple[Entry, ...] = (
             *(".tif", ".tiff", ".tf2", ".tf8", ".btf"),
         ),
         extra="ometiff",
+        mime_types=("image/tiff", "image/x-tiff"),
     ),
     Entry(
         name="czi",
@@ -183,7 +188,13 @@ BACKENDS: tuple[Entry, ...] = (
         claims=lambda source, head: head.startswith(b"ZISRAWFILE"),
         extra="czi",
     ),
-    Entry(name="lif", module="bfbridge_lif", claims=is_lif, extra="lif"),
+    Entry(
+        name="lif",
+        module="bfbridge_lif",
+        claims=is_lif,
+        extra="lif",
+        mime_types=("image/x-leica-lif",),
+    ),
     Entry(
         name="nd2",
         module="bfbridge_nd2",
@@ -196,6 +207,11 @@ BACKENDS: tuple[Entry, ...] = (
         claims=is_picture,
         suffixes=(".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp"),
         extra="pictures",
+        mime_types=(
+            *("image/bmp", "image/gif", "image/jp2", "image/jpeg", "image/png", "image/webp"),
+            *("image/x-portable-anymap", "image/x-portable-graymap", "image/x-portable-pixmap"),
+            "image/x-tga",
+        ),
     ),
     Entry(
         name="geo",
@@ -205,6 +221,7 @@ BACKENDS: tuple[Entry, ...] = (
         claims=lambda source, head: False,
         aliases=("geotiff", "rasterio"),
         extra="geo",
+        mime_types=("image/geotiff", "image/tiff", "image/x-tiff"),
     ),
     Entry(
         name="fileseries",
@@ -230,6 +247,10 @@ BACKENDS: tuple[Entry, ...] = (
         claims=is_anything,
         aliases=("java", "bio-formats"),
         extra="bioformats",
+        mime_types=(
+            *("image/tiff", "image/x-tiff", "image/scn", "image/x-metamorph-stk", "image/x-ndpi"),
+            *("image/x-leica-lif", "image/x-svs", "image/x-zeiss-lsm", "image/x-zeiss-zvi"),
+        ),
     ),
 )
 

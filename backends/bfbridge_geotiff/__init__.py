@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bfbridge_geotiff.control_points import pixels_at
 from bfbridge_geotiff.reader import GeoReader
 
-__all__ = ["READER", "WRITER", "GeoReader"]
+__all__ = ["READER", "WRITER", "GeoReader", "pixels_at"]
 
 READER = GeoReader
 WRITER = None

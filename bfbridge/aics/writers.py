@@ -13,6 +13,7 @@ from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.errors import BadArgument
 from bfbridge.files.array_images import ArrayImage, ArrayImages, ArrayReader, images_of
 from bfbridge.ome.documents.model import model_from_xml
+from bfbridge.ome.metadata import as_color
 from bfbridge.ome.pixel_types import dtype_of
 from bfbridge.runtime.arguments import whole
 from bfbridge.writer import BioWriter
@@ -63,22 +64,11 @@ def _color_channels(image: model.Image, wanted: Sequence[Any]) -> None:
             f"channel_colors={wanted!r}: image {image.name!r} has {len(channels)} channels."
         )
     for channel, color in zip(channels, wanted, strict=True):
-        channel.color = _color(color)
+        channel.color = as_color(color, "channel_colors")
 
 
 def _is_nested(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(v, (list, tuple)) for v in value)
-
-
-def _color(value: Any) -> model.Color:
-    """Return a colour given as red, green, blue, as a number 0xRRGGBB, or by name."""
-    try:
-        if isinstance(value, (int, np.integer)):
-            number = int(value)
-            value = tuple(number >> shift & 0xFF for shift in (16, 8, 0))
-        return model.Color(tuple(value) if isinstance(value, list) else value)
-    except (ValueError, TypeError) as error:
-        raise BadArgument(f"channel_colors: {value!r} is no colour ({error}).") from error
 
 
 def _checked(document: OME, images: Sequence[ArrayImage]) -> OME:

@@ -17,13 +17,20 @@ import os
 from typing import Any
 
 from bfbridge import registry
-from bfbridge.errors import BadSelection, BfbridgeError, FileMissing
-from bfbridge.large_image.encoding import (
-    MIME_TYPES,
+from bfbridge.errors import BfbridgeError
+from bfbridge.large_image import constants, exceptions
+from bfbridge.large_image.constants import (
     TILE_FORMAT_IMAGE,
     TILE_FORMAT_NUMPY,
     TILE_FORMAT_PIL,
-    ImageBytes,
+    TileOutputMimeTypes,
+)
+from bfbridge.large_image.encoding import ImageBytes
+from bfbridge.large_image.exceptions import (
+    TileSourceError,
+    TileSourceFileNotFoundError,
+    TileSourceRangeError,
+    TileSourceXYZRangeError,
 )
 from bfbridge.large_image.maps import MapTileSource
 from bfbridge.large_image.sink import NewTileSource
@@ -46,20 +53,16 @@ __all__ = [
     "TileSourceRangeError",
     "TileSourceXYZRangeError",
     "canRead",
+    "canReadList",
+    "constants",
+    "exceptions",
     "getTileSource",
     "listExtensions",
+    "listMimeTypes",
     "listSources",
     "new",
     "open",
 ]
-
-TileOutputMimeTypes = MIME_TYPES
-"""MIME type by encoding."""
-TileSourceError = BfbridgeError
-"""Base class of the errors of this package."""
-TileSourceFileNotFoundError = FileMissing
-TileSourceRangeError = BadSelection
-TileSourceXYZRangeError = BadSelection
 
 
 def open(  # noqa: A001 - large_image's name
@@ -97,13 +100,45 @@ def new() -> NewTileSource:
     return NewTileSource()
 
 
-def canRead(path: str | os.PathLike[str], **options: Any) -> bool:
-    """Return whether `open` opens the file `path` with these `options`."""
+def canRead(path: str | os.PathLike[str], mimeType: str | None = None, **options: Any) -> bool:
+    """Return whether `open` opens the file `path` with these `options`.
+
+    The `mimeType` is accepted; a backend is chosen by a file's content.
+    """
+    del mimeType
+    return _backend_of(path, options) is not None
+
+
+def canReadList(
+    path: str | os.PathLike[str], mimeType: str | None = None, **options: Any
+) -> list[tuple[str, bool]]:
+    """Return the name of each backend, and whether it opens the file `path` with these `options`.
+
+    The first one is that which `open` uses, if the file can be opened. The file is opened once by
+    each backend; Bio-Formats starts its JVM. The `mimeType` is accepted, and not used.
+    """
+    del mimeType
+    used = _backend_of(path, options)
+    others = [entry.name for entry in _readers() if entry.name != used]
+    given = {key: value for key, value in options.items() if key != "backend"}
+    found = [(name, _backend_of(path, {**given, "backend": name}) is not None) for name in others]
+    return found if used is None else [(used, True), *found]
+
+
+def _readers() -> list[registry.Entry]:
+    """Return the backends that a file can be opened with."""
+    # Those of the package itself are made from lists of files and from arrays.
+    ours = [entry for entry in registry.BACKENDS if not entry.module.startswith("bfbridge.")]
+    return [*ours, *registry.third_party()]
+
+
+def _backend_of(path: Any, options: dict[str, Any]) -> str | None:
+    """Return the name of the backend that opens a file with these options, None without one."""
     try:
-        with open(path, **options):
-            return True
+        with open(path, **options) as source:
+            return source._reader.backend
     except BfbridgeError:
-        return False
+        return None
 
 
 def listSources() -> dict[str, dict[str, Any]]:
@@ -113,20 +148,30 @@ def listSources() -> dict[str, dict[str, Any]]:
     -------
     dict
         ``sources``: by backend, ``extensions`` with a priority each, of those that it also writes;
-        a backend is chosen by a file's content. ``extensions``: pairs of priority and backend by
-        suffix without its dot. ``mimeTypes``: empty.
+        a backend is chosen by a file's content; ``mimeTypes`` likewise, of formats that it reads.
+        ``extensions``: pairs of priority and backend by suffix without its dot. ``mimeTypes``:
+        pairs of priority and backend by MIME type.
     """
     found: dict[str, dict[str, Any]] = {"sources": {}, "extensions": {}, "mimeTypes": {}}
-    for priority, entry in enumerate(registry.BACKENDS):
-        names = dict.fromkeys(suffix.lstrip(".") for suffix in entry.suffixes)
+    for priority, entry in enumerate(_readers()):
+        names = {
+            "extensions": [suffix.lstrip(".") for suffix in entry.suffixes],
+            "mimeTypes": entry.mime_types,
+        }
         found["sources"][entry.name] = {
-            "extensions": dict.fromkeys(names, priority), "mimeTypes": {},
-        }  # fmt: skip
-        for name in names:
-            found["extensions"].setdefault(name, []).append((priority, entry.name))
+            kind: dict.fromkeys(each, priority) for kind, each in names.items()
+        }
+        for kind, each in names.items():
+            for name in each:
+                found[kind].setdefault(name, []).append((priority, entry.name))
     return found
 
 
 def listExtensions() -> list[str]:
     """Return the suffixes of `listSources`, sorted."""
     return sorted(listSources()["extensions"])
+
+
+def listMimeTypes() -> list[str]:
+    """Return the MIME types of `listSources`, sorted."""
+    return sorted(listSources()["mimeTypes"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+from bfbridge import registry
 from bfbridge.errors import BadArgument
+from bfbridge.runtime.arguments import number
 from bfbridge.views.geography import georeference_of, is_reference_system
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from bfbridge.large_image.geometry import Geometry
     from bfbridge.views import ImageView
 
-__all__ = ["Coordinates", "corners_of", "named", "reference_system"]
+__all__ = ["Coordinates", "box_at_control_points", "corners_of", "named", "reference_system"]
 
 _LONGITUDE_LATITUDE: Final = "EPSG:4326"
 _CORNERS: Final = ("ll", "ul", "lr", "ur")
@@ -231,6 +233,44 @@ class Coordinates:
         places = dict(zip(("left", "top", "right", "bottom"), (*found[0], *found[1]), strict=True))
         # A negative number would count from the far edge.
         return {key: max(0, places[key]) for key, value in edges.items() if value is not None}
+
+
+def box_at_control_points(
+    box: Mapping[str, Any], crs: Any, points: Sequence[Sequence[float]], points_crs: Any
+) -> tuple[float, float, float, float]:
+    """Return left, top, right, bottom in pixels of a box in a reference system.
+
+    Parameters
+    ----------
+    box
+        Its left, top, right and bottom in `crs`.
+    crs, points_crs
+        Reference systems of `box` and of `points`.
+    points
+        Ground control points: x, y, column and row of each.
+
+    Raises
+    ------
+    BadArgument
+        An argument is not valid.
+    MissingExtra
+        rasterio is not installed.
+    """
+    known = []
+    for point in points:
+        if not isinstance(point, Sequence) or len(point) != 4:
+            raise BadArgument(f"src_gcps: {point!r:.80}: give x, y, column and row of each point.")
+        known.append([number(value, "src_gcps") for value in point])
+    edges = {}
+    for key in ("left", "top", "right", "bottom"):
+        if box.get(key) is None:
+            raise BadArgument(f"dest_region={box!r:.120}: {key} is missing.")
+        edges[key] = number(box[key], f"dest_region: {key}")
+    corners = [(edges[x], edges[y]) for x in ("left", "right") for y in ("top", "bottom")]
+    backend = registry.find("geo").load()
+    found = backend.pixels_at(corners, named(crs), known, named(points_crs))
+    xs, ys = zip(*found, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _fill(edges: dict[str, Any], near: str, far: str, size: Any) -> None:

@@ -1,8 +1,12 @@
-"""Arrays of pixels as arrays, Pillow images or encoded pictures, as large_image returns them."""
+"""Pixels as arrays, Pillow images, encoded pictures or tiled files, as large_image returns them."""
 
 from __future__ import annotations
 
 import io
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -10,6 +14,7 @@ import numpy as np
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra
 from bfbridge.rendering.palettes import parse_color
 from bfbridge.runtime.arguments import whole
+from bfbridge.writer import BioWriter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +29,7 @@ __all__ = [
     "formats_of",
     "letterboxed",
     "to_eight_bits",
+    "write_tiled",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -38,6 +44,7 @@ MIME_TYPES: Final = {
     "TIFF": "image/tiff",
     "TILED": "image/tiff",
 }
+_ROWS: Final = 1024
 """MIME type by encoding. "TILED" is a tiled TIFF file, of regions only."""
 _TIFF_COMPRESSIONS: Final = {
     "none": "raw", "lzw": "tiff_lzw", "deflate": "tiff_adobe_deflate", "jpeg": "jpeg",
@@ -254,3 +261,37 @@ def as_image(pixels: Array) -> Image:
     eight = np.ascontiguousarray(eight[..., 0] if bands == 1 else eight)
     image: Image = pillow().fromarray(eight)
     return image
+
+
+def write_tiled(
+    size: tuple[int, int], draw: Callable[..., Array], pixel: tuple[float, float] | None, name: str
+) -> Path:
+    """Write a picture band by band as a tiled TIFF with a pyramid, in a temporary folder.
+
+    Parameters
+    ----------
+    size
+        Width and height.
+    draw
+        Returns rows of it, given ``rows=``: (Y, X, bands).
+    pixel
+        Width and height of a pixel in millimetres, or None.
+    name
+        What the file is called after.
+    """
+    width, height = size
+    stem = re.sub(r"[^\w.-]+", "_", name).split(".")[0] or "region"
+    path = Path(tempfile.mkdtemp(prefix="bfbridge-region-")) / f"{stem}.ome.tif"
+    first = draw(rows=slice(0, min(_ROWS, height)))
+    bands = first.shape[2]
+    options: dict[str, Any] = {"dtype": first.dtype, "shape": (height, width, 1, bands)}
+    with BioWriter(path, pyramid=True, **options) as writer:
+        if bands in (3, 4):
+            writer.samples_per_pixel = bands
+        if pixel is not None:
+            writer.physical_size_x, writer.physical_size_y = (pixel[0], "mm"), (pixel[1], "mm")
+        for top in range(0, height, _ROWS):
+            bottom = min(top + _ROWS, height)
+            rows = first if top == 0 else draw(rows=slice(top, bottom))
+            writer[top:bottom] = rows[:, :, np.newaxis]
+    return path

@@ -14,16 +14,21 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from bfbridge import registry
+from bfbridge.backend import Extras
 from bfbridge.errors import BadArgument, Unsupported
 from bfbridge.files.growing.delivery import extent_of
 from bfbridge.files.growing.growing_file import checked_tile
 from bfbridge.files.growing.tile_store import MOST, StorePlan, TileStore
 from bfbridge.large_image.source import TileSource
+from bfbridge.ome.extras import attach_extras
+from bfbridge.ome.metadata import as_color, name_channels
 from bfbridge.runtime import finalizers
 from bfbridge.runtime.arguments import number, whole
 from bfbridge.writer import BioWriter
 
 if TYPE_CHECKING:
+    from ome_types.model import Pixels
+
     from bfbridge.files.growing.delivery import Box
 
 __all__ = ["NewTileSource"]
@@ -58,8 +63,8 @@ class NewTileSource:
     holds the values of all tiles; the number of bands is that of the first tile; there are up to
     three axes besides x, y, z, c, t and s, stored inside t, z and c; frames are counted along c, z
     and t; lower levels are means; an unknown pixel size is None; `write` is lossless, unless it is
-    given another ``compression``; associated images are label, macro and thumbnail; no projections,
-    ground control points, channel colours or additional metadata are written.
+    given another ``compression``; associated images are label, macro and thumbnail; no projections
+    or ground control points are written.
 
     Parameters
     ----------
@@ -78,8 +83,10 @@ class NewTileSource:
         self._crop: tuple[int, int, int, int] | None = None
         self._sizes: dict[str, Any] = {}
         self._names: list[str] = []
+        self._colors: list[Any] = []
         self._units: dict[str, str] | None = None
         self._description: str | None = None
+        self._additional: Any = None
         if self._owned:
             remove = partial(shutil.rmtree, where, ignore_errors=True)
             self._removal = finalizers.watch(self, remove, str(where))
@@ -297,13 +304,39 @@ class NewTileSource:
         self._description = value if value is None or isinstance(value, str) else json.dumps(value)
 
     @property
+    def additionalMetadata(self) -> Any:
+        """Further metadata: whatever JSON can represent."""
+        return self._additional
+
+    @additionalMetadata.setter
+    def additionalMetadata(self, value: Any) -> None:
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadArgument(f"additionalMetadata: it is not valid as JSON ({error}).") from error
+        self._additional = value
+
+    @property
     def channelNames(self) -> list[str]:
         """Name of each channel."""
         return self._names
 
     @channelNames.setter
-    def channelNames(self, names: Sequence[str]) -> None:
-        self._names = [str(name) for name in names]
+    def channelNames(self, names: Sequence[str] | None) -> None:
+        self._names = [str(name) for name in names or ()]
+        self._forget()
+
+    @property
+    def channelColors(self) -> list[Any]:
+        """Colour of each channel: "FF8000", a name, or red, green, blue; of one band."""
+        return self._colors
+
+    @channelColors.setter
+    def channelColors(self, colors: Sequence[Any] | None) -> None:
+        given = list(colors or ())
+        for color in given:
+            as_color(color, "channelColors")
+        self._colors = given
         self._forget()
 
     @property
@@ -440,10 +473,19 @@ class NewTileSource:
                 size = self._size(f"mm_{axis}")
                 if size:
                     setattr(bw, f"physical_size_{axis}", (size, "mm"))
-            if self._names and (self._store.samples or 1) == 1:
-                bw.channel_names = self._names
+            if (self._store.samples or 1) == 1:
+                self._describe_channels(bw.metadata.images[0].pixels)
             if self._description is not None:
                 bw.metadata.images[0].description = self._description
+            if self._additional is not None:
+                kept = {"attributes": {"additionalMetadata": self._additional}}
+                attach_extras(bw.metadata, [Extras(other=kept)])
+
+    def _describe_channels(self, pixels: Pixels) -> None:
+        missing = [None] * (len(self._colors) - len(self._names))
+        name_channels(pixels, [*self._names, *missing])
+        for channel, color in zip(pixels.channels, self._colors, strict=False):
+            channel.color = as_color(color, "channelColors")
 
 
 def _as_array(tile: Any) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.large_image import statistics as statistics_of_tiles
+from bfbridge.large_image.coordinates import box_at_control_points
 from bfbridge.large_image.encoding import (
     TILE_FORMAT_IMAGE,
     TILE_FORMAT_NUMPY,
@@ -20,10 +21,10 @@ from bfbridge.large_image.encoding import (
     formats_of,
     letterboxed,
     to_eight_bits,
+    write_tiled,
 )
 from bfbridge.large_image.frames import Frames
 from bfbridge.large_image.geometry import fit
-from bfbridge.large_image.tiled_file import write_tiled
 from bfbridge.large_image.tiled_image import TiledImage
 from bfbridge.large_image.tiles import method_of
 from bfbridge.large_image.tiling import TilePlan, plan_tiles
@@ -142,6 +143,42 @@ class TileSource(TiledImage):
             raise BadArgument(f"{self.name}: the region is empty, and Pillow has no empty images.")
         data, kind = self._delivered(pixels, formats, encoder)
         return data, encoder.mime_type if kind == TILE_FORMAT_IMAGE else kind
+
+    def getGeospatialRegion(
+        self,
+        src_projection: Any,
+        src_gcps: Sequence[Sequence[float]],
+        dest_projection: Any,
+        dest_region: Mapping[str, Any],
+        **options: Any,
+    ) -> tuple[Any, str]:
+        """Return a region in coordinates of an image whose place ground control points define.
+
+        Parameters
+        ----------
+        src_projection
+            Reference system of the control points.
+        src_gcps
+            x and y in `src_projection`, column and row of each control point.
+        dest_projection
+            Reference system of the region.
+        dest_region
+            Its left, top, right and bottom.
+        **options
+            Those of `getRegion`.
+
+        Raises
+        ------
+        BadArgument
+            There is no such reference system, or the control points define no transform.
+        MissingExtra
+            rasterio is not installed.
+        """
+        found = box_at_control_points(dest_region, dest_projection, src_gcps, src_projection)
+        sizes = (self.sizeX, self.sizeY) * 2
+        edges = [min(max(0, int(edge)), size) for edge, size in zip(found, sizes, strict=True)]
+        region = dict(zip(("left", "top", "right", "bottom"), edges, strict=True))
+        return self.getRegion(region=region, **options)
 
     def getRegionAtAnotherScale(
         self,

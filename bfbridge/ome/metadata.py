@@ -76,6 +76,25 @@ def as_quantity(value: Any, name: str) -> Quantity | None:
     return Quantity(size, unit_symbol("µm" if unit is None else unit))
 
 
+def as_color(value: Any, name: str) -> model.Color:
+    """Return a colour given as red, green, blue, as a number 0xRRGGBB, as "FF8000", or by name.
+
+    Raises
+    ------
+    BadArgument
+        `value` is none of these; `name` is that of the parameter.
+    """
+    from ome_types import model
+
+    try:
+        if isinstance(value, (int, np.integer)):
+            number = int(value)
+            value = tuple(number >> shift & 0xFF for shift in (16, 8, 0))
+        return model.Color(tuple(value) if isinstance(value, list) else value)
+    except (ValueError, TypeError) as error:
+        raise BadArgument(f"{name}: {value!r:.80} is no colour ({error}).") from error
+
+
 def convert_length(quantity: Quantity, unit: str) -> float:
     """Convert a length to another unit.
 

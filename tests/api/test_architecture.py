@@ -43,8 +43,7 @@ NAMING_FORMATS = {
     "cli/commands/cache.py": "the backend that keeps a cache",
     "convert/plan/grouping.py": "the backend that knows file sets of any format",
     "convert/reports/writer.py": "names of distributions",
-    "large_image/encoding.py": "names of picture encodings",
-    "large_image/tiled_file.py": "the format of tiled regions",
+    "large_image/encoding.py": "names of picture encodings, and the format of tiled regions",
     "integrations/xarray.py": "suffixes that xarray asks for before it calls any backend",
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from bfbridge import BioReader, BioWriter, convert
 from bfbridge.convert import convert_many
 from bfbridge.convert.copy import source as single
 from bfbridge.convert.options import ConvertOptions
-from bfbridge.convert.plan.sources import Skipped, find_sources
+from bfbridge.convert.plan.grouping import AHEAD
+from bfbridge.convert.plan.sources import Opened, Skipped, find_sources
 from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.errors import (
     BfbridgeError,
@@ -281,3 +283,63 @@ def test_private_folders_are_not_named(
         convert(source, target, recompress=True)
     assert "bfbridge-partial" not in str(caught.value)
     assert f"b{suffix}" in str(caught.value)
+
+
+def named_files(folder: Path, count: int, suffix: str = ".ome.tif") -> list[str]:
+    paths = [str(folder / f"{i:02}{suffix}") for i in range(count)]
+    for path in paths:
+        Path(path).touch()
+    return paths
+
+
+def test_the_search_opens_several_files_at_once(tmp_path: Path) -> None:
+    """Each group of files is opened only if all of its files are opened at the same time."""
+    paths = named_files(tmp_path, 1 + 2 * AHEAD)
+    together = threading.Barrier(AHEAD)
+
+    def opener(path: str) -> Opened:
+        if path != paths[0]:
+            together.wait(30)
+        if path == paths[3]:
+            raise UnreadableFile("damaged")
+        return Opened([path], int(Path(path).name[:2]))
+
+    found = find_sources(paths, ConvertOptions(), opener=opener)
+    assert [one.path for one in found] == paths
+    assert [one.error for one in found if one.error] == ["damaged"]
+    assert [one.pixel_bytes for one in found] == [0, 1, 2, 0, *range(4, 1 + 2 * AHEAD)]
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".oir"])
+def test_other_files_of_a_data_set_are_not_opened(tmp_path: Path, suffix: str) -> None:
+    paths = named_files(tmp_path, 40, suffix)
+    opened: list[str] = []
+
+    def opener(path: str) -> Opened:
+        opened.append(path)
+        return Opened(paths[:20] if path in paths[:20] else paths[20:])
+
+    skipped = Skipped()
+    found = find_sources([str(tmp_path)], ConvertOptions(), skipped=skipped, opener=opener)
+    assert [one.path for one in found] == [paths[0], paths[20]] == opened
+    assert len(skipped.reasons) == 38
+
+
+def test_an_interrupted_search_opens_no_more_files(tmp_path: Path) -> None:
+    paths = named_files(tmp_path, 100)
+    opened: list[str] = []
+
+    def opener(path: str) -> Opened:
+        opened.append(path)
+        return Opened([path])
+
+    def looked(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_sources([str(tmp_path)], ConvertOptions(), opener=opener, looked=looked)
+    assert opened[0] == paths[0]
+    assert len(opened) <= 3 + AHEAD
+    names = [each.name for each in threading.enumerate()]
+    assert not any(name.startswith("bfbridge-search") for name in names)

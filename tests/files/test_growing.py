@@ -127,6 +127,34 @@ def test_aligned_chunks_are_not_encoded_again(
         assert 15000 < high < 17000
 
 
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
+def test_pyramids_are_made_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    from bfbridge.files.growing.chunk_files import ChunkFiles
+
+    read = []
+    before = ChunkFiles.read
+
+    def counted(self: ChunkFiles, index: Any) -> Any:
+        found = before(self, index)
+        read.extend([index] if found is not None else [])
+        return found
+
+    options: dict[str, Any] = {"chunks": 64} if suffix == ".ome.zarr" else {"tile": 64}
+    path, want = tmp_path / f"a{suffix}", np.arange(256 * 320, dtype=np.uint32).reshape(256, 320)
+    with BioWriter(path, grow=True, pyramid=2, **options) as bw:
+        for y in range(0, 256, 64):
+            for x in range(0, 320, 64):
+                bw.add_tile(want[y : y + 64, x : x + 64], y=y, x=x)
+        monkeypatch.setattr(ChunkFiles, "read", counted)
+    # Level 0 and both lower levels are made from one reading of each chunk.
+    assert len(read) == len(set(read)) == 20
+    with BioReader(path) as br:
+        assert len(br.levels) == 3
+        np.testing.assert_array_equal(br[:], want)
+
+
 def test_crop_and_least_size(tmp_path: Path) -> None:
     referee = Referee()
     tiles = list(random_tiles(12, -300, 1, seed=3))

@@ -196,6 +196,24 @@ def test_palettes_and_alpha(tmp_path: Path) -> None:
         np.testing.assert_array_equal(br.series[1][:] != 0, br[:][:, :, 0, 3] != 0)
 
 
+def test_cloud_optimized(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 600, 700), np.uint8)
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="COG", count=3, dtype="uint8", height=600, width=700, blocksize=256,
+        compress="deflate", **PLACE,
+    ) as made:  # fmt: skip
+        made.write(pixels)
+    with BioReader(path, backend="geo") as br, rasterio.open(path) as theirs:
+        assert theirs.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert (br.crs, br.transform) == ("EPSG:32633", theirs.transform)
+        np.testing.assert_array_equal(br[:][:, :, 0], pixels.transpose(1, 2, 0))
+        assert len(br.levels) == 1 + len(theirs.overviews(1)) > 1
+        for number, level in enumerate(br.levels[1:]):
+            with rasterio.open(path, overview_level=number) as smaller:
+                np.testing.assert_array_equal(level[:][:, :, 0], np.moveaxis(smaller.read(), 0, 2))
+
+
 def test_jpeg_2000(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (3, 300, 200), np.uint8)
     path = tmp_path / "a.jp2"

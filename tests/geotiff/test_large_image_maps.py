@@ -1,7 +1,8 @@
 """`bfbridge.large_image` with rasters in a projection answers as large_image's rasterio source.
 
 `large_image_maps.json` holds the answers of large_image 1.35.6; `tests.support.largeimagemaps`
-asked them, and tells how.
+asked them, and tells how. `rio_tiler_tiles.json` holds pixels of rio-tiler 9.4.12, of
+`tests.support.riotilermaps`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from bfbridge import large_image, registry
 from bfbridge.errors import BadArgument, BfbridgeError, LimitExceeded
 from tests.support.largeimagemaps import CODE, make_raster
 from tests.support.liveserver import live
+from tests.support.riotilermaps import STEP
 
 rasterio = pytest.importorskip("rasterio")
 
 STORED = json.loads((Path(__file__).parent / "large_image_maps.json").read_text())
+TILES = json.loads((Path(__file__).parent / "rio_tiler_tiles.json").read_text())
 ASKED: dict[str, Any] = {}
 exec(compile(CODE, "largeimagemaps", "exec"), ASKED)
 
@@ -220,3 +223,67 @@ def test_tiles_of_the_server_are_those_of_large_image(raster: Path) -> None:
             assert smooth.headers["ETag"] != answer.headers["ETag"]
         wrong = server.get(f"{url}?resampling=gauss")
         assert (wrong.status, b"resampling is one of" in wrong.body) == (400, True)
+
+
+def test_tiles_of_the_server_are_those_of_rio_tiler(raster: Path) -> None:
+    pytest.importorskip("aiohttp")
+    imagecodecs = pytest.importorskip("imagecodecs")
+    with live(raster.parent) as server:
+        for name, theirs in TILES.items():
+            place, method = name.split()
+            answer = server.get(f"/map/{raster.name}/0/{place}.png?resampling={method}")
+            assert answer.status == 200, answer.body
+            picture = imagecodecs.png_decode(answer.body)
+            if picture.shape[2] == 3:  # opaque
+                picture = np.dstack([picture, np.full((256, 256), 255, np.uint8)])
+            ours = picture[::STEP, ::STEP].astype(int)
+            wanted = np.moveaxis(np.array(theirs), 0, -1)
+            np.testing.assert_array_equal(ours[..., 3], wanted[..., 3], name)
+            assert wanted[..., 3].any()
+            # Interpolated values may be rounded another way by other versions of GDAL.
+            most = 0 if method == "nearest" else 1
+            inside = wanted[..., 3] != 0
+            np.testing.assert_allclose(ours[inside], wanted[inside], rtol=0, atol=most)
+
+
+CONTROL = [(1000, 9000, 0, 0), (4000, 9000, 3000, 0), (4100, 8000, 3000, 700),
+           (1050, 8010, 0, 700)]  # fmt: skip
+CAPITOL = [(-8578909.8696, 4704125.8132, 0, 0), (-8571075.0742, 4710164.3385, 3000, 700)]
+# Shape and digest of large_image 1.35.6 with pyproj.
+CONTROLLED = [
+    ("epsg:3857", CAPITOL, "epsg:4326", (-77.015104, 38.887642, -77.005877, 38.892235),
+     [[76, 394, 3], "83d9ce2912ff"]),
+    ("EPSG:32633", CONTROL, "EPSG:32633", (1500, 8800, 2000, 8300),
+     [[352, 534, 3], "c35f01818b53"]),
+    ("EPSG:32633", CONTROL[:3], "EPSG:32633", (1500, 8800, 2000, 8300),
+     [[351, 550, 3], "1bb9ba174b40"]),
+    ("EPSG:32633", CONTROL, "EPSG:32633", (0, 9800, 1100, 8900),
+     [[73, 171, 3], "7202b9a71ae6"]),
+]  # fmt: skip
+
+
+def test_regions_by_ground_control_points(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    y, x = np.mgrid[0:700, 0:3000]
+    pixels = np.stack([(x + y) % 251, (x * 3) % 241, (y * 5) % 239], -1).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(256, 256), photometric="rgb")
+    edges = ("left", "top", "right", "bottom")
+    with large_image.open(tmp_path / "a.tif") as source:
+        for crs, points, target, box, theirs in CONTROLLED:
+            region = dict(zip(edges, box, strict=True))
+            found, kind = source.getGeospatialRegion(crs, points, target, region, format="numpy")
+            assert kind == "numpy"
+            assert ASKED["pixels"](found) == theirs
+        # large_image counts from the far edge.
+        outside = dict(zip(edges, (-500, 8800, -10, 8300), strict=True))
+        crs = "EPSG:32633"
+        assert not source.getGeospatialRegion(crs, CONTROL, crs, outside, format="numpy")[0].size
+        for points, box, message in (
+            (CONTROL[:1], outside, "no transform"), (CONTROL[:1] * 3, outside, "no transform"),
+            ([(1, 2, 3)], outside, "row of each point"),
+            (CONTROL, {"left": 1}, "top is missing"), ([(1, 2, "a", 4)], outside, "src_gcps"),
+        ):  # fmt: skip
+            with pytest.raises(BadArgument, match=message):
+                source.getGeospatialRegion(crs, points, crs, box)
+        with pytest.raises(BadArgument, match="no such reference system"):
+            source.getGeospatialRegion("EPSG:1", CONTROL, crs, outside)

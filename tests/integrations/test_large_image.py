@@ -18,7 +18,7 @@ import pytest
 import tifffile
 from ome_types import OME, model
 
-from bfbridge import BioReader, BioWriter, imwrite, large_image
+from bfbridge import BioReader, BioWriter, imwrite, large_image, registry
 from bfbridge.errors import BadArgument, BadSelection, FileMissing
 from tests.support.largeimagecalls import CALLS, CODE, make_images
 
@@ -40,8 +40,9 @@ def sources(folder: Path) -> Iterator[dict[str, large_image.TileSource]]:
     with (
         large_image.open(folder / "slide.tif") as slide,
         large_image.open(folder / "frames.ome.tif") as frames,
+        large_image.open(folder / "frames.ome.zarr") as zarr,
     ):
-        yield {"slide.tif": slide, "frames.ome.tif": frames}
+        yield {"slide.tif": slide, "frames.ome.tif": frames, "frames.ome.zarr": zarr}
 
 
 @pytest.mark.parametrize("number", range(len(CALLS)), ids=lambda n: f"{n}-{CALLS[n][1]}")
@@ -386,11 +387,61 @@ def test_points_and_tiles_at_another_scale(sources: dict[str, large_image.TileSo
         np.testing.assert_array_equal(ahead["tile"], tile["tile"])
 
 
+# MIME types of formats that bfbridge reads, as large_image 1.35.6 names them; all but those of
+# LIF and ZVI are in its `listMimeTypes` with the sources pil, rasterio, tiff, tifffile and zarr.
+MIME_TYPES = [
+    "application/vnd+zarr", "application/x-zarr", "application/zip+zarr", "image/bmp",
+    "image/geotiff", "image/gif", "image/jp2", "image/jpeg", "image/png", "image/scn",
+    "image/tiff", "image/webp", "image/x-leica-lif", "image/x-metamorph-stk", "image/x-ndpi",
+    "image/x-portable-anymap", "image/x-portable-graymap", "image/x-portable-pixmap",
+    "image/x-svs", "image/x-tga", "image/x-tiff", "image/x-zeiss-lsm", "image/x-zeiss-zvi",
+]  # fmt: skip
+
+
 def test_lists_of_sources() -> None:
     found = large_image.listSources()
     assert {"ometiff", "omezarr", "bioformats", "geo"} <= set(found["sources"])
     assert [name for _, name in found["extensions"]["ome.tif"]] == ["ometiff"]
     assert {"ome.tif", "zarr", "png"} <= set(large_image.listExtensions())
+    assert large_image.listMimeTypes() == MIME_TYPES
+    assert [name for _, name in found["mimeTypes"]["image/tiff"]] == [
+        "ometiff", "geo", "bioformats"
+    ]  # fmt: skip
+    priority = found["sources"]["geo"]["mimeTypes"]["image/tiff"]
+    assert (priority, "geo") in found["mimeTypes"]["image/tiff"]
+
+
+def test_sources_that_read_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without Bio-Formats, which needs a JVM.
+    entries = tuple(entry for entry in registry.BACKENDS if entry.name != "bioformats")
+    monkeypatch.setattr(registry, "BACKENDS", entries)
+    (folder / "text.txt").write_text("no image")
+    for name in ("slide.tif", "frames.ome.tif"):
+        for kind in (None, "image/tiff"):
+            found = large_image.canReadList(folder / name, kind, noCache=True)
+            # large_image: ("tiff", True) is the first, ("zarr", False) is one of the others.
+            assert found[0] == ("ometiff", True)
+            assert ("omezarr", False) in found
+            assert large_image.canRead(folder / name, kind, noCache=True)
+        chosen = large_image.canReadList(folder / name, backend="geo")
+        assert chosen[0] == ("geo", True)
+        assert dict(chosen) == dict(found)
+    for name in ("text.txt", "none.tif"):
+        # large_image: False for each source.
+        found = large_image.canReadList(folder / name, "image/tiff")
+        assert {"ometiff", "omezarr", "pictures"} <= {source for source, _ in found}
+        assert not any(reads for _, reads in found)
+        assert not large_image.canRead(folder / name, "image/tiff")
+
+
+def test_names_in_modules() -> None:
+    assert large_image.constants.TILE_FORMAT_NUMPY is large_image.TILE_FORMAT_NUMPY
+    assert large_image.constants.TileOutputMimeTypes["PNG"] == "image/png"
+    with pytest.raises(large_image.exceptions.TileSourceFileNotFoundError):
+        large_image.open("none.tif")
+    assert issubclass(
+        large_image.exceptions.TileSourceXYZRangeError, large_image.exceptions.TileGeneralError
+    )
 
 
 # ---- errors

@@ -19,6 +19,7 @@ from PIL import Image
 
 from bfbridge import BioReader, large_image
 from bfbridge.errors import BadArgument, TargetExists, Unsupported
+from bfbridge.ome.extras import find_extras
 from tests.support.largeimagesink import CODE
 
 ASKED: dict[str, Any] = {}
@@ -118,6 +119,37 @@ def test_pictures_axes_and_values(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.coords["dose"], [0.1, 0.5])
         np.testing.assert_array_equal(found.isel(dose=0, z=2).values.squeeze(), block[1])
         assert (found.isel(dose=1, z=0) == 200).all()
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_channel_colors_and_additional_metadata(tmp_path: Path, suffix: str) -> None:
+    path, further = tmp_path / f"a{suffix}", {"study": [1, {"x": "y"}], "ß": None}
+    with large_image.new() as source:
+        for c in range(4):
+            source.addTile(np.full((9, 8), c + 1, np.uint8), c=c)
+        source.channelNames = ["one", "two"]
+        # The last one is of no channel.
+        source.channelColors = ["FF0000", "#00f", (10, 20, 30), "lime", "red"]
+        source.additionalMetadata = further
+        assert source.channelColors[0] == "FF0000"
+        assert source.additionalMetadata == further
+        for wrong in (["nothing"], [(1, 2)]):
+            with pytest.raises(BadArgument, match="channelColors: .* is no colour"):
+                source.channelColors = wrong
+        with pytest.raises(BadArgument, match="not valid as JSON"):
+            source.additionalMetadata = {"a": {1, 2}}
+        source.write(path)
+    with BioReader(path) as br:
+        assert [channel.color[:3] for channel in br.channels] == [
+            (255, 0, 0), (0, 0, 255), (10, 20, 30), (0, 255, 0)
+        ]  # fmt: skip
+        assert br.channel_names[:2] == ["one", "two"]
+        [extras] = find_extras(br.metadata)
+        assert extras.other["attributes"]["additionalMetadata"] == further
+    if suffix == ".ome.zarr":
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        assert attributes["additionalMetadata"] == further
+        assert [c["color"] for c in attributes["ome"]["omero"]["channels"]][2] == "0A141E"
 
 
 def _add(job: tuple[Any, int]) -> int:

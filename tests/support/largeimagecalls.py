@@ -1,7 +1,7 @@
 """Calls of large_image's API that large_image and `bfbridge.large_image` both answer.
 
 ``python -m tests.support.largeimagecalls OUT.json PYTHON`` asks the large_image of that Python (an
-environment with large-image, large-image-source-tifffile and large-image-source-tiff) and stores
+environment with large-image and its sources tifffile, tiff and zarr) and stores
 what `tests/integrations/test_large_image.py` compares with.
 """
 
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from bfbridge import BioWriter
+
 __all__ = ["CALLS", "CODE", "make_images"]
 
 Array = np.ndarray[Any, Any]
@@ -30,7 +32,7 @@ def _noise(*shape: int, most: int, dtype: Any) -> Array:
 
 
 def make_images(folder: Path) -> None:
-    """Write a pyramid of RGB with 0.5 µm pixels, and 12 frames of uint16."""
+    """Write a pyramid of RGB with 0.5 µm pixels, and 12 frames of uint16, as TIFF and Zarr."""
     sizes = [(500, 700), (250, 350), (125, 175)]
     with tifffile.TiffWriter(folder / "slide.tif") as tiff:
         for number, size in enumerate(sizes):
@@ -39,9 +41,16 @@ def make_images(folder: Path) -> None:
                 tile=(128, 128), photometric="rgb", resolution=(20_000, 20_000),
                 resolutionunit="CENTIMETER", subfiletype=int(number > 0), metadata=None,
             )  # fmt: skip
+    frames = _noise(2, 3, 2, 140, 200, most=4001, dtype=np.uint16)
+    with BioWriter(
+        folder / "frames.ome.zarr", X=200, Y=140, Z=3, C=2, T=2, dtype="uint16", version="0.4"
+    ) as bw:
+        bw.ps_x = bw.ps_y = (0.5, "µm")
+        bw.channel_names = ["DAPI", "GFP"]
+        bw[:] = frames.transpose(3, 4, 1, 2, 0)
     tifffile.imwrite(
         folder / "frames.ome.tif",
-        _noise(2, 3, 2, 140, 200, most=4001, dtype=np.uint16),
+        frames,
         metadata={
             "axes": "TZCYX", "Channel": {"Name": ["DAPI", "GFP"]}, "PhysicalSizeX": 0.5,
             "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm",
@@ -50,7 +59,7 @@ def make_images(folder: Path) -> None:
     )  # fmt: skip
 
 
-SLIDE, FRAMES = "slide.tif", "frames.ome.tif"
+SLIDE, FRAMES, ZARR = "slide.tif", "frames.ome.tif", "frames.ome.zarr"
 MM = {"left": 0.05, "top": 0.03, "width": 0.1, "height": 0.09, "units": "mm"}
 CALLS: list[tuple[str, str, dict[str, Any]]] = [
     (SLIDE, "metadata", {}),
@@ -134,6 +143,15 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
                         "sourceScale": {"magnification": 5}, "targetScale": {"magnification": 10},
                         "targetUnits": "mag_pixels"}),
     (FRAMES, "count", {"tile_size": {"width": 50}}),
+    (ZARR, "metadata", {}),
+    (ZARR, "region", {}),
+    (ZARR, "region", {"frame": 7}),
+    (ZARR, "region", {"frame": 3, "region": {"left": 0.02, "top": 0.03, "width": 0.03,
+                                             "height": 0.02, "units": "mm"}}),
+    (ZARR, "region", {"frame": 2, "output": {"maxWidth": 50}}),
+    (ZARR, "pixel", {"region": {"left": 12, "top": 34}, "frame": 11}),
+    (ZARR, "histogram", {"bins": 7, "frame": 3}),
+    (ZARR, "tiles", {"tile_size": {"width": 100}, "frame": 1}),
 ]  # fmt: skip
 """Image, call and its arguments."""
 
@@ -240,9 +258,12 @@ logging.disable(logging.CRITICAL)
 import large_image
 from large_image_source_tifffile import TifffileFileTileSource
 from large_image_source_tiff import TiffFileTileSource
+from large_image_source_zarr import ZarrFileTileSource
 told = []
 for path, call, given in json.load(open(sys.argv[1])):
     reader = TiffFileTileSource if path.endswith("slide.tif") else TifffileFileTileSource
+    if path.endswith(".zarr"):
+        reader, path = ZarrFileTileSource, path + "/.zattrs"
     source = reader(path, style=None, noCache=True)
     told.append(answer(source, call, given))
 json.dump(told, open(sys.argv[2], "w"))

@@ -7,10 +7,13 @@ times.
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -46,6 +49,8 @@ NOT_ONLY_IMAGES = frozenset(
 IMAGES_IF_BINARY = frozenset({".map", ".rec", ".ali", ".mov", ".avi"})
 """Suffixes of which binary files are images, even if no reader recognises the content."""
 TEXT_LENGTH = 4096
+AHEAD = 8
+"""Files that a search opens at once: opening mostly waits for storage."""
 
 
 @dataclass(frozen=True)
@@ -224,45 +229,111 @@ def group_files(
     chosen: dict[str, Found] = {}
     owner: dict[str, str] = {}
     named = {identity(found.path): found for found, _ in listed if found.error is None}
-    for number, (found, searched) in enumerate(listed):
-        looked(number, len(listed))
-        if found.error is not None:
-            _note(found, None, searched, chosen, skipped)
-            continue
-        key = identity(found.path)
-        if key in chosen:
-            continue
-        if key in owner:
-            skipped.reasons[found.path] = f"belongs to {owner[key]}"
-            continue
-        try:
-            opened = _look(found.path, opener, scan)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-            failed = replace(found, error=reason_of(error), error_type=type(error).__name__)
-            _note(failed, error, searched, chosen, skipped)
-            continue
-        main = named.get(identity(opened.files[0]), found) if opened.files else found
-        if main is not found:
-            skipped.reasons[found.path] = f"belongs to {main.path}"
-        chosen.setdefault(identity(main.path), replace(main, pixel_bytes=opened.pixel_bytes))
-        owner.update({identity(path): main.path for path in opened.files})
+
+    def is_open(path: str) -> bool:
+        return identity(path) in chosen or identity(path) in owner
+
+    paths = [found.path if found.error is None else "" for found, _ in listed]
+    with closing(_Ahead(paths, opener, scan, is_open)) as ahead:
+        for number, (found, searched) in enumerate(listed):
+            looked(number, len(listed))
+            if found.error is not None:
+                _note(found, None, searched, chosen, skipped)
+                continue
+            key = identity(found.path)
+            if key in chosen:
+                continue
+            if key in owner:
+                skipped.reasons[found.path] = f"belongs to {owner[key]}"
+                continue
+            try:
+                opened = ahead.open(number)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+                failed = replace(found, error=reason_of(error), error_type=type(error).__name__)
+                _note(failed, error, searched, chosen, skipped)
+                continue
+            main = named.get(identity(opened.files[0]), found) if opened.files else found
+            if main is not found:
+                skipped.reasons[found.path] = f"belongs to {main.path}"
+            chosen.setdefault(identity(main.path), replace(main, pixel_bytes=opened.pixel_bytes))
+            owner.update({identity(path): main.path for path in opened.files})
     looked(len(listed), len(listed))
     return list(chosen.values())
 
 
-def _look(path: str, opener: Callable[[str], Opened], scan: Scan | None) -> Opened:
-    known = None if scan is None else scan.get(path)
-    if known is None:
-        try:
-            known = opener(path)
-        except UnknownFormat as error:
-            # Java tries all its readers, which takes longer than opening an image.
-            known = Opened(unknown=str(error))
-        if scan is not None:
-            scan.put(path, known)
-    if known.unknown is not None:
-        raise UnknownFormat(known.unknown)
-    return known
+class _Ahead:
+    """Opens files in their order; after a file that is a data set, the next ones in threads.
+
+    Parameters
+    ----------
+    paths
+        The files; "" for those that are not opened.
+    opener
+        Opens a file; called in threads for names that the native readers have.
+    scan
+        What earlier runs found; it gets what this one finds.
+    is_open
+        Whether the data set of a file was opened, so that the file is not.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        opener: Callable[[str], Opened],
+        scan: Scan | None,
+        is_open: Callable[[str], bool],
+    ) -> None:
+        self._paths, self._opener, self._scan, self._is_open = paths, opener, scan, is_open
+        self._next = 0
+        # Of a data set of many files, one is opened: its other files are not opened ahead.
+        self._singles = False
+        self._known: dict[int, Opened] = {}
+        self._running: dict[int, Future[Opened]] = {}
+        self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="bfbridge-search")
+
+    def open(self, number: int) -> Opened:
+        """Return what a file is; numbers must grow."""
+        path = self._paths[number]
+        self._advance(number)
+        known = self._known.pop(number, None)
+        if known is None:
+            running = self._running.pop(number, None)
+            try:
+                known = self._opener(path) if running is None else running.result()
+            except UnknownFormat as error:
+                # Java tries all its readers, which takes longer than opening an image.
+                known = Opened(unknown=str(error))
+            if self._scan is not None:
+                self._scan.put(path, known)
+        self._singles = len(known.files) == 1
+        if known.unknown is not None:
+            raise UnknownFormat(known.unknown)
+        return known
+
+    def close(self) -> None:
+        """Wait for the files that are being opened; open no others."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _advance(self, number: int) -> None:
+        """Start to open the files that follow one, and forget those before it."""
+        for passed in [n for n in self._running if n < number]:
+            # Its data set was opened by another of its files in the meantime.
+            self._running.pop(passed).cancel()
+        for passed in [n for n in self._known if n < number]:
+            del self._known[passed]
+        first = max(self._next, number)
+        count = AHEAD if self._singles else 1
+        self._next = max(first, min(number + count, len(self._paths)))
+        for each in range(first, self._next):
+            path = self._paths[each]
+            if not path or self._is_open(path):
+                continue
+            known = None if self._scan is None else self._scan.get(path)
+            if known is not None:
+                self._known[each] = known
+            elif each > number and os.path.splitext(path.rstrip("/"))[1].lower() in NATIVE:
+                context = contextvars.copy_context()
+                self._running[each] = self._pool.submit(context.run, self._opener, path)
 
 
 def _note(
