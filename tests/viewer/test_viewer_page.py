@@ -42,6 +42,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_ome_zarr(made / "cells.ome.zarr", [image], (1, 1, 1, 256, 256), labels=labels)
     coarse = np.ascontiguousarray(labels[..., ::2, ::2])
     write_ome_zarr(made / "coarse.ome.zarr", [image], (1, 1, 1, 256, 256), labels=coarse)
+    write_ome_tiff(
+        made / "unnamed.ome.tif",
+        np.arange(2 * 64 * 64, dtype=np.uint16).reshape(1, 2, 1, 64, 64),
+        metadata={"Channel": {"Name": ["", "GFP"]}},
+    )
     (made / "broken.ome.tif").write_bytes(b"II*\0" + b"\xff" * 100)
     return made
 
@@ -302,6 +307,24 @@ def test_playing(viewed: Page) -> None:
     assert viewed.run("bfbridge.viewer.state.z") == z
 
 
+def test_playing_abandons_no_coarse_tiles(viewed: Page) -> None:
+    viewed.look(256, 256, 2)
+    # Coarse tiles are answered last, full ones after several frames.
+    viewed.run("""() => {
+      const {source} = bfbridge.viewer, raw = source.raw.bind(source);
+      source.raw = async (file, version, tile, signal) => {
+        await new Promise((done) => setTimeout(done, tile.level ? 5000 : 150));
+        return raw(file, version, tile, signal);
+      };
+    }""")
+    before = viewed.run("bfbridge.viewer.loader.counts.aborted")
+    viewed.run("bfbridge.main.play('z')")
+    viewed.until("bfbridge.viewer.state.z === 2")  # from 3, through 6 and 0
+    viewed.run("bfbridge.main.play(null)")
+    # One of the first plane, none of whose tiles were under way.
+    assert viewed.run("bfbridge.viewer.loader.counts.aborted") - before <= 1
+
+
 def test_memory_is_bounded(viewed: Page) -> None:
     viewed.run("""() => {
       const store = bfbridge.viewer.store;
@@ -333,6 +356,9 @@ def test_labels_above_an_image(page: Page, server: Live) -> None:
     page.page.mouse.click(box["x"] + px, box["y"] + py)
     assert page.run("bfbridge.viewer.state.overlay.picked") == 5
     assert "label 5" in page.page.inner_text(".status")
+    page.run("bfbridge.browse(true)")
+    named = page.run("[...document.querySelectorAll('.left .row small')].map((e) => e.textContent)")
+    assert named == ["500 \u00d7 300", "500 \u00d7 300 \u00b7 labels"]
 
 
 def test_labels_of_a_lower_resolution(page: Page, server: Live) -> None:
@@ -364,6 +390,59 @@ def test_measuring(viewed: Page) -> None:
         viewed.page.wait_for_timeout(350)
     viewed.page.locator(".stage").press("Enter")
     assert viewed.run("bfbridge.viewer.shapes[1].text") == "1250 µm²"
+
+
+def test_graphs_have_the_colours_of_the_theme(chromium: Any, server: Live) -> None:
+    page = Page(chromium, color_scheme="dark")
+    page.page.route("**/histogram/**", lambda _: None)  # is never answered
+    page.go(f"{server.url}/view/stack.ome.tif")
+    page.settled()
+    drawn = """(() => {
+      const graph = document.querySelector('.graph');
+      const {data} = graph.getContext('2d').getImageData(0, 0, graph.width, graph.height);
+      const color = getComputedStyle(graph.parentElement).color.match(/\\d+/g).map(Number);
+      for (let i = 0; i < data.length; i += 4) {
+        if (data[i + 3] === 255 && color.every((v, c) => data[i + c] === v)) return true;
+      }
+    })()"""
+    assert page.run(f"Boolean({drawn})")
+    dark = page.run("bfbridge.viewer.background")
+    page.page.emulate_media(color_scheme="light")
+    page.until(drawn, 5)
+    assert page.run("bfbridge.viewer.background") != dark
+    page.page.get_by_role("button", name="Light or dark").click()
+    page.until(f"bfbridge.viewer.background.join() === '{','.join(map(str, dark))}'", 5)
+    page.until(drawn, 5)
+    assert page.errors == []
+    page.close()
+
+
+def test_a_narrow_page_shows_all_values(chromium: Any, server: Live) -> None:
+    page = Page(chromium, 390, 844)
+    page.go(f"{server.url}/view/stack.ome.tif")
+    page.settled()
+    page.look(1200, 800, 1)
+    box = page.page.locator(".stage").bounding_box()
+    assert box is not None
+    page.page.mouse.move(box["x"] + 150, box["y"] + 300)
+    page.until("document.querySelector('.status').textContent.includes('µm')")
+    page.until("document.querySelector('.overview')?.checkVisibility()")
+    assert page.run("""(({scrollWidth: w, clientWidth, scrollHeight: h, clientHeight}) =>
+        w <= clientWidth && h <= clientHeight)(document.querySelector('.status'))""")
+    bottom, top, overview = page.run("""[
+        document.querySelector('.scalebar').getBoundingClientRect().bottom,
+        document.querySelector('.bottom').getBoundingClientRect().top,
+        document.querySelector('.overview').getBoundingClientRect().width]""")
+    assert bottom < top
+    assert overview < 100
+    page.close()
+
+
+def test_a_channel_without_a_name_has_a_number(page: Page, server: Live) -> None:
+    page.go(f"{server.url}/view/unnamed.ome.tif")
+    page.settled()
+    names = page.run("[...document.querySelectorAll('.channel .name')].map((e) => e.textContent)")
+    assert names == ["Channel 1", "GFP"]
 
 
 def test_metadata_and_files(viewed: Page) -> None:

@@ -66,7 +66,7 @@ function seriesList(viewer, choose) {
     const here = info.image.index;
     element.hidden = info.series.length < 2;
     const row = (/** @type {SeriesInfo} */ s) => h('li', {}, h('button', {className: 'row', 'aria-current': String(s.index === here), onclick: () => choose(s.index)},
-      thumb(s.index, 96), h('span', {}, s.name || `Image ${s.index + 1}`, h('small', {}, `${s.sizes.X} \u00d7 ${s.sizes.Y}${s.role === 'image' ? '' : ` \u00b7 ${s.role}`}${s.mask ? ' \u00b7 labels' : ''}`))));
+      thumb(s.index, 96), h('span', {}, s.name || `Image ${s.index + 1}`, h('small', {}, [`${s.sizes.X} \u00d7 ${s.sizes.Y}`, s.mask ? 'labels' : s.role !== 'image' && s.role].filter(Boolean).join(' \u00b7 ')))));
     const inPlate = new Set(info.plates.flatMap((p) => p.wells.flatMap((w) => w.fields)));
     const plain = info.series.filter((s) => !inPlate.has(s.index));
     const main = plain.filter((s) => s.role === 'image'), others = plain.filter((s) => s.role !== 'image');

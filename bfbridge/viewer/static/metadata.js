@@ -45,11 +45,11 @@ function summary(viewer) {
   const info = /** @type {FileInfo} */ (viewer.info), {image} = info;
   const size = (/** @type {Quantity} */ q) => (q ? `${q.value} ${q.unit}` : 'not known');
   return [
-    ['file', info.name], ['read by', `${info.backend}: ${info.backendReason}`], ['images', String(info.series.length)],
+    ['file', info.name], ['backend', info.backend], ['chosen because', info.backendReason], ['images', String(info.series.length)],
     ['image', image.name || String(image.index + 1)], ...Object.entries(image.sizes).map(([a, n]) => /** @type {[string, string]} */ ([`size ${a}`, String(n)])),
     ['pixel type', image.dtype], ['samples per pixel', String(image.samples)],
     ...(/** @type {const} */ (['x', 'y', 'z'])).map((a) => /** @type {[string, string]} */ ([`pixel size ${a}`, size(image.pixelSize[a])])),
-    ...image.channels.map((c) => /** @type {[string, string]} */ ([`channel ${c.index + 1}`, [c.name, c.emission && `emission ${size(c.emission)}`, c.excitation && `excitation ${size(c.excitation)}`].filter(Boolean).join(', ')])),
+    ...image.channels.map((c) => /** @type {[string, string]} */ ([`channel ${c.index + 1}`, [c.name?.trim() || (image.kind === 'rgb' ? 'RGB' : '\u2013'), c.emission && `emission ${size(c.emission)}`, c.excitation && `excitation ${size(c.excitation)}`].filter(Boolean).join(', ')])),
   ];
 }
 

@@ -5,8 +5,8 @@ import {h, pen} from './dom.js';
 
 /** @import {Pane} from './pane.js' */
 
-/** Size in CSS pixels, at most. */
-const WIDTH = 160, HEIGHT = 120;
+/** Size in CSS pixels, at most, and share of the stage's width. */
+const WIDTH = 160, HEIGHT = 120, SHARE = 0.25;
 
 /** @param {Pane} pane */
 export function addOverview({viewer, stage}) {
@@ -39,7 +39,7 @@ export function addOverview({viewer, stage}) {
       picture.src = url;
     }
     if (!picture.complete || !picture.naturalWidth) return;
-    const scale = Math.min(WIDTH / size.width, HEIGHT / size.height), ratio = devicePixelRatio || 1;
+    const scale = Math.min(Math.min(WIDTH, SHARE * viewer.width) / size.width, HEIGHT / size.height), ratio = devicePixelRatio || 1;
     const w = Math.max(8, Math.round(size.width * scale)), height = Math.max(8, Math.round(size.height * scale));
     const box = seenBox(viewer.view, viewer);
     const key = [url, w, ratio, viewer.background, ...Object.values(box)].join();

@@ -20,6 +20,7 @@ async function start() {
     },
   });
   Object.assign(window, {bfbridge: app});
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => app.use(import('./theme.js'), ({recolor}) => recolor(app)));
   const {viewer} = app;
   const show = async () => {
     const file = named(), link = location.hash.slice(1);

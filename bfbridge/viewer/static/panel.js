@@ -19,7 +19,7 @@ class Channel {
     this.index = index;
     this.logarithmic = logarithmic;
     const info = /** @type {ImageInfo} */ (viewer.info?.image);
-    const name = info.channels[index].name ?? (info.kind === 'rgb' ? 'RGB' : `Channel ${index + 1}`);
+    const name = info.channels[index].name?.trim() || (info.kind === 'rgb' ? 'RGB' : `Channel ${index + 1}`);
     this.rgb = viewer.samples(index).length === 3;
     this.whole = !info.rawDtype.startsWith('float');
     const set = (/** @type {Partial<ChannelState>} */ change) => viewer.setChannel(index, change);
@@ -59,7 +59,6 @@ class Channel {
       h('label', {className: 'wide'}, 'opacity', this.opacity));
     this.element = h('li', {className: 'channel'}, h('div', {className: 'title'}, this.on, this.color, this.name, info.channels.length > 1 && this.solo), this.details);
     if (open) this.load();
-    this.update();
   }
 
   toggle() {
@@ -126,11 +125,12 @@ class Channel {
     this.update();
   }
 
-  /** @param {boolean} [forced] also if the channel's state has not changed */
+  /** @param {boolean} [forced] also if the channel's state and the theme have not changed */
   update(forced = true) {
     const state = this.viewer.state.channels[this.index];
-    if (!state || (state === this.drawn && !forced)) return;
+    if (!state || (state === this.drawn && this.ground === this.viewer.background && !forced)) return;
     this.drawn = state;
+    this.ground = this.viewer.background;
     this.on.checked = state.active;
     this.color.value = state.color;
     this.inverted.checked = state.invert;
@@ -212,6 +212,7 @@ export function channelPanel(viewer) {
     let opened = 0;
     channels = element.hidden ? [] : viewer.state.channels.map((state, i) => new Channel(viewer, i, state.active && opened++ < OPEN, () => logarithmic));
     list.replaceChildren(...channels.map((c) => c.element));
+    show(); // the graph's colours are those of an element in the page
   });
   /** Without a graphics card the panel takes as long to draw as the image. */
   const pause = viewer.painter.software ? PAUSE : 0;

@@ -216,8 +216,8 @@ export class Tiles {
     const running = (/** @type {Job} */ job) => this.loader.running.has(job.key);
     const places = this.places(level, box), sharp = jobs(places, plane), later = next.flatMap((p) => jobs(places, p));
     const done = !sharp.length;
-    // While planes are played, one that is sharp needs no coarse tiles.
-    const wanted = jobs(this.places(this.last, box), plane).filter((job) => !done || !next.length || running(job));
+    // While planes are played, one whose tiles are there or under way needs no coarse ones: the next plane would abort them.
+    const wanted = jobs(this.places(this.last, box), plane).filter((job) => !next.length || !sharp.every(running) || running(job));
     if (level < this.last) {
       const coarse = Math.min(this.last, level + 2);
       // A step between, where much is missing.
