@@ -15,6 +15,7 @@ import io
 import os
 import re
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -25,7 +26,7 @@ import rasterio.vrt
 import rasterio.warp
 
 from bfbridge.errors import BfbridgeError, UnreadableFile, Unsupported
-from bfbridge.runtime import finalizers, forking
+from bfbridge.runtime import forking
 
 if TYPE_CHECKING:
     from bfbridge.storage.source import RandomAccess, Source
@@ -178,9 +179,8 @@ class Kit:
         # thread uses the datasets needs these; without them GDAL calls into nothing, and crashes.
         self._context = contextvars.copy_context()
         self._process = os.getpid()
-        finalizer = finalizers.finalize(self, _close, self._process, self._context, self._opened)
-        # When the interpreter ends, GDAL closes files through rasterio.
-        finalizer.atexit = True
+        # Also when the interpreter ends: GDAL closes files through rasterio then.
+        weakref.finalize(self, _close, self._process, self._context, self._opened)
 
     def within(self, work: Callable[[], T]) -> T:
         """Call a function in the context in which the datasets are opened, used and closed."""

@@ -114,7 +114,7 @@ def soon(action):
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(60)
     assert ended, "does not end"
     return ended[0]
 
