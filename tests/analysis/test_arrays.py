@@ -156,6 +156,7 @@ def test_a_selection_reads_no_more_than_it_needs(store, monkeypatch):
     assert seen[0][3] == slice(4, 9)
 
 
+@pytest.mark.slow(ci=True)
 def test_names_are_the_same_in_another_process(tiff):
     code = (
         "import sys; from bfbridge import BioReader; "

@@ -235,6 +235,7 @@ def test_smaller_results_are_area_means(br, pixel):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow(ci=True)
 def test_pieces_join_without_a_seam(br, monkeypatch):
     from bfbridge.analysis import regions as render
 

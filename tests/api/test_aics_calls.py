@@ -47,6 +47,7 @@ def test_every_case_is_stored() -> None:
     assert len(STORED) == len(CASES)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: f"{n}-{CASES[n][0]}")
 def test_answers_of_aicsimageio(tmp_path: Path, number: int) -> None:
     call, kind, given = CASES[number]

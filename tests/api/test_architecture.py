@@ -156,6 +156,7 @@ def test_imports_are_found() -> None:
     assert imports(tree) == {"bfbridge.limits", "bfbridge.ome.units", "bfbridge.engine.tiles"}
 
 
+@pytest.mark.slow(ci=True)
 def test_no_module_imports_itself_over_others() -> None:
     graph = {name: imports(tree) - {name} for name, tree in trees().items()}
     assert cycles(graph) == []
@@ -212,6 +213,7 @@ def test_format_names_are_found() -> None:
     assert len(_format_names(tree)) == 2
 
 
+@pytest.mark.slow(ci=True)
 def test_the_library_queries_the_contract_and_no_format_name() -> None:
     wrong = {}
     for path in sorted(ROOT.rglob("*.py")):

@@ -35,6 +35,7 @@ def test_packages_come_from_the_checkout(name: str, tmp_path: Path) -> None:
     assert Path(done.stdout.strip()).samefile(wanted)
 
 
+@pytest.mark.slow(ci=True)
 def test_so_do_those_of_spawned_processes_and_entry_points(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert Path(pool.apply(where, ("bfbridge_ometiff",))).is_relative_to(CHECKOUT)

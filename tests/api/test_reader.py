@@ -229,6 +229,7 @@ def test_shape_builds_no_ome_types_object(path: Path) -> None:
 # ---- tiles
 
 
+@pytest.mark.slow(ci=True)
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -94,6 +94,7 @@ def test_other_processes_open_the_url(remote):
     np.testing.assert_array_equal(found, PIXELS[0, 0])
 
 
+@pytest.mark.slow(ci=True)
 def test_regions_and_patches_at_a_url(remote):
     url, how, _ = remote
     with BioReader(url, **how) as br:
@@ -154,6 +155,7 @@ def test_a_thumbnail_fetches_one_plane(remote, sent, folder):
     assert sent is None or 10_000 <= sent() < (2 if how["backend"] != "bioformats" else 8) * plane
 
 
+@pytest.mark.slow(ci=True)
 def test_without_credentials_nothing_opens(remote):
     url, how, web = remote
     if web is None:

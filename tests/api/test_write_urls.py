@@ -435,6 +435,7 @@ def levels_at(url: str) -> list[Any]:
         return [level.read(keepdims=True) for level in br.levels]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "refused"])
 @layouts
 def test_wherever_a_writer_of_time_points_dies_the_image_is_whole(

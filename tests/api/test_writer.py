@@ -398,6 +398,7 @@ def test_a_file_where_the_folder_should_be(path: Path) -> None:
     assert (path.parent / "file").read_text() == "x"
 
 
+@pytest.mark.slow(ci=True)
 def test_a_forgotten_writer_warns_and_loses_nothing(path: Path) -> None:
     bw = BioWriter(path, X=70, Y=45)
     bw[:] = 5
@@ -409,6 +410,7 @@ def test_a_forgotten_writer_warns_and_loses_nothing(path: Path) -> None:
     assert (read(path) == 5).all()
 
 
+@pytest.mark.slow(ci=True)
 def test_a_forgotten_writer_without_a_write_leaves_nothing(path: Path) -> None:
     bw = BioWriter(path, X=70, Y=45)
     writers = [bw]
@@ -501,6 +503,7 @@ def test_an_exception_in_the_block_leaves_what_stood_there(path: Path) -> None:
     np.testing.assert_array_equal(read(path)[..., 0, 0, 0], old)
 
 
+@pytest.mark.slow(ci=True)
 def test_a_forgotten_writer_with_gaps_leaves_nothing(path: Path) -> None:
     bw = BioWriter(path, X=70, Y=45)
     bw[:40] = 5

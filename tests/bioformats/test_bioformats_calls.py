@@ -118,6 +118,7 @@ def test_a_call_that_counts_nothing_takes_too_long():
     go_on.set()
 
 
+@pytest.mark.slow(ci=True)
 def test_a_call_that_counts_goes_on():
     activity = Activity()
 

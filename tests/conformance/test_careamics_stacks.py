@@ -29,6 +29,7 @@ def czi(name: str) -> Path:
     return path
 
 
+@pytest.mark.slow(ci=True)
 def test_a_stack_without_a_scene_is_the_plane_of_all_scenes() -> None:
     path = czi("WellD6-7_S2")
     stack = ImageStack(path)

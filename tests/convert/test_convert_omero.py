@@ -66,6 +66,7 @@ def test_a_batch_is_mapped_by_folders(tmp_path: Path) -> None:
     assert (out / "omero.csv").read_bytes() == before
 
 
+@pytest.mark.slow(ci=True)
 def test_one_file_is_mapped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_ome_tiff(tmp_path / "a.ome.tif", PIXELS)
     (tmp_path / "exp").mkdir()

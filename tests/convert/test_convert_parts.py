@@ -113,6 +113,7 @@ def test_the_newest_record_of_a_file_counts(folder: Path, tmp_path: Path) -> Non
     assert merge_reports(out).is_complete
 
 
+@pytest.mark.slow(ci=True)
 def test_the_example_for_slurm(folder: Path, tmp_path: Path) -> None:
     out, tools = tmp_path / "out", tmp_path / "bin"
     tools.mkdir()

@@ -178,6 +178,7 @@ def fused(well: str, overlap: str, fill: int, down: int = 1) -> np.ndarray[Any, 
     return found
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("suffix", TARGETS)
 @pytest.mark.parametrize("overlap", ["last", "mean", "max"])
 def test_stitch_wells(tmp_path: Path, suffix: str, overlap: str) -> None:

@@ -57,6 +57,7 @@ def by_tasks(source: Path, target: Path, **given: Any) -> OutputRecord:
     return record.outputs[0]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("options", "steps"),
     [

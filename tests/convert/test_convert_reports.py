@@ -354,6 +354,7 @@ def test_the_search_is_used_only_for_the_same_way_of_opening(folder: Path, tmp_p
     assert len(found) == 5
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "damage",
     [

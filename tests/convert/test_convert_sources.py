@@ -181,6 +181,7 @@ def test_a_file_that_may_not_be_read_is_one_failure(
     assert "Permission denied" in str(done.files[1].error)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "odd",
     ["gone.tif", "*.none", "x_{c:d}.tif", "loop.tif", "zip::path", "nothing://x/y.tif", "a\0b"],
@@ -240,6 +241,7 @@ def full(*_: Any, **__: Any) -> None:
     raise WriteFailed("the disk is full") from OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_full_disk_stops_the_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int

@@ -53,6 +53,7 @@ def check(out: Path) -> None:
         assert br.pixel_size()["X"] is None
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("kind", ["csv", "json", "rows"])
 def test_options_of_files(folder: Path, tmp_path: Path, kind: str) -> None:
     out, table = tmp_path / "out", write(folder, kind)
@@ -81,6 +82,7 @@ def test_one_source(folder: Path, tmp_path: Path) -> None:
         assert np.array_equal(br[:], PIXELS[..., 1:].squeeze(-1))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("table", "error", "message"),
     [

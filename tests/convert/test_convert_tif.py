@@ -32,6 +32,7 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("suffix", [".tif", ".tiff", ".TIF", ".tf2", ".tf8", ".btf"])
 def test_nothing_is_lost_that_an_ome_tiff_keeps(source: Path, tmp_path: Path, suffix: str) -> None:
     convert(source, tmp_path / f"a{suffix}", verify=True)

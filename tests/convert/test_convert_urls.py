@@ -81,6 +81,7 @@ def pixels(place: str | Path, storage: dict[str, Any]) -> Any:
         return br[:]
 
 
+@pytest.mark.slow(ci=True)
 def test_one_file(place: tuple[str, dict[str, Any]], folder: Path, tmp_path: Path) -> None:
     url, storage = place
     target, how = f"{url}/new/a b.ome.zarr", {"storage_options": storage, "verify": True}

@@ -107,6 +107,7 @@ def test_zarr_chunks_keep_every_byte(tmp_path: Path, extra: dict[str, Any]) -> N
     assert equal(levels(target), levels(source))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "request_",
     [

@@ -50,6 +50,7 @@ def canonical(tczyx: np.ndarray, tile: int = 1024) -> str:
 # ---- hashes
 
 
+@pytest.mark.slow(ci=True)
 def test_checksum_is_independent_of_storage(tmp_path: Path) -> None:
     pixels = distinct((2, 3, 1, 1100, 2100), np.uint32)
     for name, options in {

@@ -77,6 +77,7 @@ def test_jpeg_tiles_are_copied(tmp_path: Path) -> None:
             assert without_metadata(stored) == kept
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "channel", [MARKER, "Doe, Jane", "/home/x", "12.03.1965", "a@b.org", "1234567", "x" * 65]
 )
@@ -89,6 +90,7 @@ def test_channel_names(tmp_path: Path, channel: str) -> None:
     assert holds(tmp_path / "c.ome.tif", channel) == (channel == MARKER)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("name", ["b.ome.tif", "b.ome.zarr"])
 def test_stack_keeps_its_pixels_and_axes(tmp_path: Path, name: str) -> None:
     source = tmp_path / "a.ome.zarr"

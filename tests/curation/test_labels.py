@@ -120,6 +120,7 @@ def test_stores_of_others_and_plates(tmp_path: Path) -> None:
         assert (br.series[0].labels, list(br.series[1].labels)) == ({}, ["cells"])
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("place", ["memory", "http", "a.ozx", "a.zarr.zip", "zip::memory"])
 def test_labels_are_read_where_none_can_be_added(store: Path, place: str, tmp_path: Path) -> None:
     add_labels(store, OBJECTS.astype(np.uint16), "nuclei", colors={1: "red"})
@@ -215,6 +216,7 @@ def test_a_kill(store: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> No
 # ---- wrong arguments
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("labels", "options", "error", "text"),
     [

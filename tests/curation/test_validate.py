@@ -28,6 +28,7 @@ def codes(path: Path, severity: str = "error", **options: Any) -> list[str]:
 # ---- valid files
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize("name", ["a.ome.zarr", "a.ome.zarr.zip"])
 def test_stores_written_here_are_valid(tmp_path: Path, version: str, name: str) -> None:
@@ -134,6 +135,7 @@ def store(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("name", CHANGES)
 def test_documents_that_break_ngff_as_yaozarrs_finds_too(store: Path, name: str) -> None:
     yaozarrs.validate_zarr_store(str(store))

@@ -63,6 +63,7 @@ def depths(monkeypatch: pytest.MonkeyPatch) -> Depths:
     return found
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("cache", [0, None], ids=["uncached", "cached"])
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("key", KEYS)

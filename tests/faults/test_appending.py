@@ -219,6 +219,7 @@ def test_a_disk_that_fails_at_every_call(
         one.settle(zygote, "recover")
 
 
+@pytest.mark.slow(ci=True)
 @changes
 def test_an_interrupt_leaves_the_store_as_it_was(
     case: Callable[[str, str], Case], zygote: Zygote, way: str, layout: str
@@ -258,6 +259,7 @@ class TestACommittedChange:
         shutil.copytree(half.path.parents[1] / "half.ome.zarr", half.path)
         return half
 
+    @pytest.mark.slow(ci=True)
     def test_readers_are_told(self, one: Case, caplog: pytest.LogCaptureFixture) -> None:
         assert one.state() == "new"
         assert "complete in its journal, but not yet in place" in caplog.text

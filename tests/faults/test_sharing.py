@@ -84,6 +84,7 @@ class TestTwoWriters:
         np.testing.assert_array_equal(read_by_us(path), array)
         np.testing.assert_array_equal(read_by_peer(path), array)
 
+    @pytest.mark.slow(ci=True)
     def test_a_race_of_processes_ends_with_one_whole_image(self, tmp_path, kind, zygote):
         path = tmp_path / f"image{FORMATS[kind][0]}"
         ours, theirs = pixels(SHAPE, 1), pixels(SHAPE, 2)
@@ -154,6 +155,7 @@ class TestForkedChild:
         assert "forked copy" in answer
         np.testing.assert_array_equal(read_by_us(path), array)
 
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize("way", ["close", "abort", "__del__"])
     def test_ending_there_leaves_the_parent_s_work(self, tmp_path, kind, way):
         path = tmp_path / f"image{FORMATS[kind][0]}"

@@ -154,6 +154,7 @@ class TestKill:
         assert "small" in seen
         assert seen & {"old", "absent"}
 
+    @pytest.mark.slow(ci=True)
     def test_an_interrupt_cleans_up(self, zygote, tmp_path, kind):
         path = target(tmp_path, kind)
         whole = zygote.order(**new_order(path, kind, count=False))
@@ -216,6 +217,7 @@ class TestFailingCalls:
                 assert entry.name.startswith(f".{path.name}.bfbridge-"), where
                 shutil.rmtree(entry)
 
+    @pytest.mark.slow(ci=True)
     def test_disk_that_stays_full(self, zygote, tmp_path, kind):
         path = target(tmp_path, kind)
         make_old(zygote, path)
@@ -255,6 +257,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow(ci=True)
 @formats
 def test_a_disk_that_is_really_full(zygote, small_disk, kind):
     path = target(small_disk, kind)

@@ -57,6 +57,7 @@ def random_tiles(count: int, least: int, samples: int, seed: int = 0) -> Any:
         yield tile, y, x, mask
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("least", [0, -400], ids=["positive", "negative"])
 @pytest.mark.parametrize(
     ("suffix", "samples", "options"),
@@ -405,6 +406,7 @@ def _add_masked(job: tuple[Any, int]) -> None:
             part.add_tile(tile, x=-20, c=number % 2, mask=mask, stain=stain, dose=2)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
 def test_masks_axes_and_dtypes_from_processes(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
@@ -472,6 +474,7 @@ def test_forked_copies_are_refused(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+@pytest.mark.slow(ci=True)
 def test_killed_writers_leave_the_old_image(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.zarr"
     with BioWriter(path, grow=True) as bw:

@@ -158,6 +158,7 @@ def test_append_leaves_finished_time_points_alone(tmp_path: Path) -> None:
         BioWriter(path, append=True, T=2)
 
 
+@pytest.mark.slow(ci=True)
 def test_append_changes_regions_and_every_level_above(tmp_path: Path) -> None:
     new = pixels()
     new[40:170, 100:333, 1:2, :, 2:3] = pixels(seed=1)[40:170, 100:333, 1:2, :, 2:3]
@@ -248,6 +249,7 @@ def test_append_refuses_what_the_file_is_not(
     assert np.array_equal(everything(path)[0], pixels())
 
 
+@pytest.mark.slow(ci=True)
 def test_append_takes_the_arguments_that_made_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.zarr"
     options = {

@@ -70,6 +70,7 @@ def heights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow(ci=True)
 def test_as_it_is_stored(color: Path, heights: Path) -> None:
     for path, samples in ((color, 3), (heights, 1)):
         with BioReader(path, backend="geo") as br, rasterio.open(path) as theirs:
@@ -102,6 +103,7 @@ def test_as_it_is_stored(color: Path, heights: Path) -> None:
             assert br.original_metadata["driver"] == "GTiff"
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear"])
 def test_in_another_projection(color: Path, heights: Path, resampling: str) -> None:
     for path in (color, heights):

@@ -118,6 +118,7 @@ def test_the_sample_is_sound(compression):
     read_everything(sample(compression=compression))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
 def test_every_length_of_a_cut_file(order, big):
@@ -127,6 +128,7 @@ def test_every_length_of_a_cut_file(order, big):
             read_everything(data[:length])
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("compression", [1, 5, 7, 8, 32773, 50000])
 @pytest.mark.parametrize(("order", "big"), [("<", False), (">", True)])
 def test_bytes_changed_at_random(compression, order, big):

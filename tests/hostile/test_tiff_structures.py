@@ -304,6 +304,7 @@ def test_a_jpeg_of_thousands_of_scans() -> None:
     assert "has 601 scans" in str(error)
 
 
+@pytest.mark.slow(ci=True)
 def test_a_long_stack_is_read_as_its_pages_say(tmp_path: Path) -> None:
     """Pages that look alike are not read entry by entry; those that do not are."""
     array = numbered((1, 1, 3000, 16, 16), "u1")

@@ -286,6 +286,7 @@ def test_texts_within_texts_are_bounded() -> None:
         _ = reader.original_metadata
 
 
+@pytest.mark.slow(ci=True)
 def test_many_wells_are_read_once_each() -> None:
     shapes = "".join(f'<Scene><Shape Id="{n}-1" Name="w"/></Scene>' for n in range(40_000))
     xml = metadata_xml(
@@ -409,6 +410,7 @@ def test_levels_of_nd2_within_levels() -> None:
     assert isinstance(quickly("nd2", parts.bytes()), LimitExceeded)
 
 
+@pytest.mark.slow(ci=True)
 def test_a_frame_that_grows_more_than_zlib_can() -> None:
     parts = nd2_parts(noise((1, 2000, 2000, 1)), [], [Nd2Channel()], compress=True)
     parts.replace("ImageDataSeq|0!", bytes(8) + zlib.compress(bytes(1000)))

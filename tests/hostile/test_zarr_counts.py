@@ -128,6 +128,7 @@ class TestStreams:
         with pytest.raises(CodecError, match="more than 100,000 members"):
             decoder.decode(MEMBERS[name], 1 << 26)
 
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize("sizes", [[0], [5], [0, 7, 0], [3_000_000, 1, 200_000], [70_000] * 9])
     @pytest.mark.parametrize("padding", [0, 1, 3_000_000])
     def test_members_are_joined(self, sizes: list[int], padding: int) -> None:

@@ -316,6 +316,7 @@ def open_changed_chunks(seeds: range, folder: Path) -> tuple[int, int]:
     return read, refused
 
 
+@pytest.mark.slow(ci=True)
 def test_changed_documents(tmp_path: Path) -> None:
     with peak_memory() as peak:
         read, refused = open_changed_documents(range(300), tmp_path)
@@ -324,6 +325,7 @@ def test_changed_documents(tmp_path: Path) -> None:
     assert peak.nbytes < 256 << 20
 
 
+@pytest.mark.slow(ci=True)
 def test_changed_chunks(tmp_path: Path) -> None:
     with peak_memory() as peak:
         read, refused = open_changed_chunks(range(30), tmp_path)

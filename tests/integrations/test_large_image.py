@@ -45,6 +45,7 @@ def sources(folder: Path) -> Iterator[dict[str, large_image.TileSource]]:
         yield {"slide.tif": slide, "frames.ome.tif": frames, "frames.ome.zarr": zarr}
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("number", range(len(CALLS)), ids=lambda n: f"{n}-{CALLS[n][1]}")
 def test_answers_of_large_image(sources: dict[str, large_image.TileSource], number: int) -> None:
     name, call, given = CALLS[number]

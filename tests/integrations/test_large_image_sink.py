@@ -58,6 +58,7 @@ def test_associated_images(tmp_path: Path, suffix: str) -> None:
         assert source.getAssociatedImage("macro", format="numpy")[0].shape[:2] == (40, 90)
 
 
+@pytest.mark.slow(ci=True)
 def test_images_of_large_image(tmp_path: Path) -> None:
     theirs = json.loads((Path(__file__).parent / "large_image_sink.json").read_text())
     ours = json.loads(json.dumps(ASKED["made"](large_image, tmp_path, ".tiff")))

@@ -56,6 +56,7 @@ def test_pointwise_indexing_is_numpys(tiff):
         np.testing.assert_array_equal(found.values, PIXELS[0][..., [3, 20, 36], [50, 0, 7]])
 
 
+@pytest.mark.slow(ci=True)
 def test_chunks_are_dasks(store):
     with xr.open_dataset(store, engine=BfbridgeBackend, chunks={}) as dataset:
         assert dataset.image.chunks == ((1, 1), (1, 1, 1), (1, 1, 1, 1), (37,), (53,))

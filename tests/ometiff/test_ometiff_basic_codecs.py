@@ -88,6 +88,7 @@ for read in (lambda: bfbridge.imread(zstd), lambda: bfbridge.imwrite(
 """
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("dtype", ["u2", "f4"])
 def test_a_plain_install_reads_and_writes_tiles(tmp_path: Path, dtype: str) -> None:
     pixels = distinct((2, 3, 1, 70, 90)).astype(dtype)

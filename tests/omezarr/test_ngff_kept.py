@@ -107,6 +107,7 @@ def told(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return attributes, attributes
 
 
+@pytest.mark.slow(ci=True)
 @ways
 @pytest.mark.parametrize("versions", [("0.4", "0.5"), ("0.5", "0.4"), ("0.5", "0.5")], ids=str)
 def test_everything_is_kept(tmp_path: Path, way: str, versions: tuple[str, str]) -> None:
@@ -298,6 +299,7 @@ class TestAnnotations:
         attach_extras(copy, [Extras()])
         assert NAMESPACE not in copy.to_xml()
 
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize("text", DAMAGED)
     def test_a_damaged_annotation_does_no_harm(self, tmp_path: Path, text: str) -> None:
         with BioReader(store(tmp_path / "a.ome.zarr")) as br:

@@ -16,6 +16,7 @@ zarr = pytest.importorskip("zarr")
 PIXELS = np.random.default_rng(8).integers(0, 4000, (45, 38, 3, 2, 2)).astype(np.uint16)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("more", [{"version": "0.4"}, {}, {"shards": 32}])
 @pytest.mark.parametrize(
     ("cut", "names"),

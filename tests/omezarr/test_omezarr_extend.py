@@ -73,6 +73,7 @@ def check(path: Path, count: int) -> None:
     pytest.importorskip("yaozarrs").validate_zarr_store(str(path))
 
 
+@pytest.mark.slow(ci=True)
 @layouts
 def test_time_points_are_added(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "a.zarr"
@@ -138,6 +139,7 @@ def test_what_cannot_be_extended(tmp_path: Path) -> None:
         OmeZarrWriter.extend(tmp_path / "none.zarr", 1)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.filterwarnings("ignore:Consolidated metadata:UserWarning")
 @pytest.mark.filterwarnings("ignore:Object at METADATA:UserWarning")
 @layouts

@@ -87,6 +87,7 @@ def test_damage_is_an_error_whatever_it_hits() -> None:
     assert wrong > 150
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("axes", [(1, 1), (3, 2)], ids=["planes", "blocks"])
 @pytest.mark.parametrize("shards", [None, (1, 3, 4, 512, 512)])
 def test_crops_of_a_store(tmp_path: Path, axes: tuple[int, int], shards: Any) -> None:

@@ -228,6 +228,7 @@ class TestShardsThatAreReplaced:
         again = open_reader(f"{url}/sharded.zarr")
         np.testing.assert_array_equal(whole(again)[:, :, 0], VALUES[::-1] // 3)
 
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize(("told", "requests"), [("all", 3), ("ETag", 3), ("nothing", 5)])
     def test_requests(self, server: tuple[str, type[Ranges]], told: str, requests: int) -> None:
         """One for the index and one for each chunk, if the server sends validators."""
@@ -261,6 +262,7 @@ class TestShardsThatAreReplaced:
         finally:
             memory.rm("/", recursive=True)
 
+    @pytest.mark.slow(ci=True)
     def test_on_s3(self, folder: Path, tmp_path: Path) -> None:
         pytest.importorskip("s3fs")
         pytest.importorskip("moto")
@@ -348,6 +350,7 @@ def test_server_blind_to_ranges_is_an_error_and_not_wrong_pixels(
         whole(reader)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("broken", ["plain.zarr/0/c/0/1", "zarr.json"])
 def test_server_errors_are_no_fill_value(server: tuple[str, type[Ranges]], broken: str) -> None:
     url, handler = server
@@ -381,6 +384,7 @@ def test_requests_of_many_threads_overlap(server: tuple[str, type[Ranges]]) -> N
     assert handler.most >= len(corners) / 2
 
 
+@pytest.mark.slow(ci=True)
 def test_as_many_requests_at_once_as_pay(server: tuple[str, type[Ranges]], folder: Path) -> None:
     from bfbridge import BioReader
 

@@ -172,6 +172,7 @@ def test_pixels_agree_with_the_referees(
         np.testing.assert_array_equal(whole(open_reader(path), 0, number), level)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS[:3], ids=LAYOUT_IDS[:3])
 def test_every_dtype(tmp_path: Path, layout: dict[str, Any], dtype: str) -> None:
@@ -191,6 +192,7 @@ def test_every_dtype(tmp_path: Path, layout: dict[str, Any], dtype: str) -> None
     np.testing.assert_array_equal(whole(open_reader(path)), expected)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=LAYOUT_IDS)
 def test_any_order_many_threads_and_reading_back(tmp_path: Path, layout: dict[str, Any]) -> None:
     values = counting((2, 3, 4, 101, 77))

@@ -18,6 +18,7 @@ from tests.support.samples import distinct
 PIXELS = distinct((2, 3, 2, 40, 50))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("name", ["a.ome.zarr.zip", "b.zarr.zip", "c.ozx"])
 def test_a_store_in_one_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

@@ -43,6 +43,7 @@ def opened(path: Path, **options: Any) -> BioReader:
     return BioReader(path, options={"axes": "czyx"}, **options)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("shards", [None, (1, 3, 48, 64), (2, 1, 16, 160)])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_selection_equals_numpy(tmp_path: Path, shards: Any, workers: int) -> None:

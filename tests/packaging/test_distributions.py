@@ -160,6 +160,7 @@ def test_a_source_distribution_keeps_the_version_it_was_made_for(tree, tmp_path)
         assert "bfbridge_bioformats_jar/jars/a.jar" in wheel.namelist()
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("spoil", "variables", "message"),
     [

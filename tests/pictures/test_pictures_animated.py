@@ -128,6 +128,7 @@ class TestGif:
 
 
 class TestPng:
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize("interlaced", [False, True])
     @pytest.mark.parametrize(
         ("kind", "depth"),

@@ -54,6 +54,7 @@ def test_reading_equals_numpy(data: st.DataObject) -> None:
             np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.slow(ci=True)
 @settings(max_examples=examples(100), deadline=None)
 @given(data=st.data())
 def test_read_with_ranges_equals_numpy(data: st.DataObject) -> None:
@@ -119,6 +120,7 @@ def test_writing_equals_numpy(data: st.DataObject) -> None:
         np.testing.assert_array_equal(made.array(level=1), smaller(stored, factor, method))
 
 
+@pytest.mark.slow(ci=True)
 @settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_every_chunk_is_handed_over_once_when_tiles_do_not_overlap(data: st.DataObject) -> None:

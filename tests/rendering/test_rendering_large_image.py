@@ -46,6 +46,7 @@ def assert_alike(ours: Array, theirs: Array) -> None:
     assert len(np.unique(theirs)) > 1 or theirs.max() in (0, 255, 65535)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(("number", "job"), list(enumerate(JOBS)), ids=str)
 def test_small_images(images: Path, number: int, job: tuple[str, dict[str, Any], int]) -> None:
     name, style, frame = job

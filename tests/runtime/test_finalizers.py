@@ -42,6 +42,7 @@ def same(path: Path) -> bool:
 # ---- views keep their writer
 
 
+@pytest.mark.slow(ci=True)
 def test_views_keep_their_writer_alive(path: Path) -> None:
     series = BioWriter(path, shape=PIXELS.shape, dtype="uint16").series
     gc.collect()
@@ -54,6 +55,7 @@ def test_views_keep_their_writer_alive(path: Path) -> None:
     assert same(path)
 
 
+@pytest.mark.slow(ci=True)
 def test_a_writer_is_dropped_with_its_last_view(path: Path) -> None:
     writer = BioWriter(path, shape=PIXELS.shape, dtype="uint16")
     alive, view = weakref.ref(writer), writer.series[0]
@@ -71,6 +73,7 @@ def test_a_writer_is_dropped_with_its_last_view(path: Path) -> None:
 # ---- finalizers
 
 
+@pytest.mark.slow(ci=True)
 def test_a_cycle_collected_on_the_thread_that_encodes(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +182,7 @@ def test_an_interrupt_in_a_finalizer_loses_nothing(
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.slow(ci=True)
 def test_a_failing_end_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     writer = BioWriter(tmp_path / "a.ome.tif", shape=PIXELS.shape, dtype="uint16")
     writer[:] = PIXELS
@@ -221,6 +225,7 @@ write({str(path.with_name("c" + path.name))!r})  # dropped at once
             np.testing.assert_array_equal(br[:], wanted)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_leaves_its_parents_work_alone(path: Path) -> None:
     release = threading.Event()

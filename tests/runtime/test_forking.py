@@ -106,6 +106,7 @@ files = pytest.mark.parametrize("make", FILES)
 
 
 class TestLocks:
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize("make", [forking.lock, forking.rlock, forking.condition])
     def test_a_lock_held_by_another_thread_is_free_in_a_child(self, make: Callable[[], Any]):
         lock = make()
@@ -276,6 +277,7 @@ class TestState:
 class TestOpenFiles:
     """A forked child has one position in a file in common with its parent."""
 
+    @pytest.mark.slow(ci=True)
     def test_a_plain_file_is_read_without_its_position(self, tmp_path: Path):
         path = tiff_file(tmp_path)
         with path.open("rb") as file, BioReader(file) as br:

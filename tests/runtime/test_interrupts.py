@@ -161,6 +161,7 @@ def test_jobs_stop_after_an_interrupt_and_helpers_end(handler: Handler) -> None:
     assert len(started) < 5000
 
 
+@pytest.mark.slow(ci=True)
 def test_errors_of_jobs_keep_nothing_alive() -> None:
     class Big:
         pass

@@ -80,6 +80,7 @@ def test_a_signal_ends_it_cleanly(folder: Path, number: signal.Signals) -> None:
         assert "Traceback" not in err
 
 
+@pytest.mark.slow(ci=True)
 def test_quiet_and_a_token_of_ones_own(folder: Path) -> None:
     arguments = (str(folder / "a.tif"), "--quiet", "--token", "my-own-token")
     with command(*arguments) as (process, url):

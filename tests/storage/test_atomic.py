@@ -686,6 +686,7 @@ class TestOwnership:
         first.commit()
         assert listing(tmp_path) == ["a.tif", "b.tif"]
 
+    @pytest.mark.slow(ci=True)
     def test_contending_processes_leave_one_whole_file(self, tmp_path):
         code = """
             from bfbridge.errors import TargetBusy

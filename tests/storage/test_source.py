@@ -238,6 +238,7 @@ def test_descriptors_are_given_back(tmp_path: Path) -> None:
     assert len(list(fds.iterdir())) <= before
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.timeout(20)
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 def test_a_file_that_is_refused_is_closed_once(
@@ -269,6 +270,7 @@ def test_pipes_and_devices_are_refused_and_not_waited_for(tmp_path: Path) -> Non
             BioReader(path)
 
 
+@pytest.mark.slow(ci=True)
 def test_a_server_that_cannot_be_reached_is_a_clear_error() -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 

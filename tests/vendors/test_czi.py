@@ -238,6 +238,7 @@ def test_a_compressed_tile_is_read_once_for_crops_beside_each_other() -> None:
         assert file.count - first < 4096
 
 
+@pytest.mark.slow(ci=True)
 def test_many_subblocks_open_fast_enough_to_be_counted() -> None:
     # A directory of 30,000 subblocks whose pixels are never read: all use the same data.
     tile = Block(np.zeros((1, 1), np.uint8))

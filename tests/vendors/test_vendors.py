@@ -77,6 +77,7 @@ def test_paths_memory_and_open_files(made: Any) -> None:
         crop(file, name, pixels)
 
 
+@pytest.mark.slow(ci=True)
 def test_urls_are_read_by_ranges(made: Any) -> None:
     name, path, pixels = made
     with serve(path.parent) as web:

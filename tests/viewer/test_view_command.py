@@ -66,6 +66,7 @@ def get(url: str) -> int:
         return status
 
 
+@pytest.mark.slow(ci=True)
 def test_the_link_works_and_ctrl_c_ends(image: Path) -> None:
     with viewing("--no-browser", image) as (process, link):
         assert link.endswith("/view/a%20b.ome.tif")
@@ -76,6 +77,7 @@ def test_the_link_works_and_ctrl_c_ends(image: Path) -> None:
         assert process.wait(20) == 0
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.skipif(os.name == "nt", reason="needs a program that is no browser")
 def test_it_ends_when_its_page_is_closed(image: Path) -> None:
     with viewing(image, BROWSER="true") as (process, link):
@@ -85,6 +87,7 @@ def test_it_ends_when_its_page_is_closed(image: Path) -> None:
         assert process.wait(20) == 0
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.skipif(os.name == "nt", reason="needs a program that is no browser")
 def test_keep_goes_on(image: Path) -> None:
     with viewing("--keep", image, BROWSER="true") as (process, link):
@@ -96,6 +99,7 @@ def test_keep_goes_on(image: Path) -> None:
         assert get(link) == 200
 
 
+@pytest.mark.slow(ci=True)
 def test_two_files_side_by_side(image: Path, tmp_path: Path) -> None:
     other = write_ome_tiff(tmp_path / "c.ome.tif", np.ones((1, 1, 1, 32, 32), np.uint8))
     with viewing("--no-browser", "--beside", image, other) as (_, link):
@@ -103,6 +107,7 @@ def test_two_files_side_by_side(image: Path, tmp_path: Path) -> None:
         assert get(link) == 200
 
 
+@pytest.mark.slow(ci=True)
 def test_a_folder_opens_the_chooser(image: Path) -> None:
     with viewing("--no-browser", image.parent) as (_, link):
         assert link.endswith("/view/")
@@ -143,6 +148,7 @@ def test_errors_in_words(image: Path, tmp_path: Path) -> None:
         assert "Traceback" not in found.stderr
 
 
+@pytest.mark.slow(ci=True)
 def test_napari_gets_the_files_to_open(image: Path) -> None:
     found = run("--with", "napari", "--no-browser", image)
     assert found.stdout.startswith("napari --plugin bfbridge ")

@@ -156,6 +156,7 @@ def without_webgl(url: str) -> str:
         return text
 
 
+@pytest.mark.slow(ci=True)
 def test_without_webgl_the_page_says_so(server: Live) -> None:
     # The browser of the other tests runs its own event loop in this thread.
     with ThreadPoolExecutor(1) as pool:

@@ -73,6 +73,7 @@ class Reads:
         self._read(region, out)
 
 
+@pytest.mark.slow(ci=True)
 def test_made_levels_are_kept_between_readers(tiff: Path) -> None:
     values = tifffile.imread(tiff)
     with BioReader(tiff) as br:
@@ -128,6 +129,7 @@ def test_damaged_files_are_made_again(tiff: Path, damage: str) -> None:
         np.testing.assert_array_equal(VirtualImage(br, 512).chunk(3, FIRST), wanted)
 
 
+@pytest.mark.slow(ci=True)
 def test_small_complete_and_remote_images_are_not_kept(
     tmp_path: Path, tiff: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +236,7 @@ def test_a_plane_is_built_in_the_background_and_grows(tiff: Path) -> None:
         assert reads.count == built
 
 
+@pytest.mark.slow(ci=True)
 def test_several_processes_share_it(tiff: Path) -> None:
     code = (
         "import sys; from bfbridge import BioReader; from bfbridge.virtual import pyramid_cache;"

@@ -74,6 +74,7 @@ def test_missing_levels_are_exact_halves(tmp_path: Path, dtype: str) -> None:
         check(image, halves(values, 2))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("cache", [0, 200_000, None])
 def test_deep_pyramids(tmp_path: Path, cache: int | None) -> None:
     values = smooth((1, 1, 1, 5001, 4403), "uint8")
@@ -129,6 +130,7 @@ def test_stored_levels_are_used_where_they_fit(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "shapes",
     [
@@ -161,6 +163,7 @@ def test_a_gap_between_stored_levels_is_filled(tmp_path: Path) -> None:
         assert (all_chunks(image, 3) == 100).all()
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("sides", [((1000, 1502), (500, 751)), ((1001, 1501), (501, 750)),
                                    ((1000, 1501), (500, 750))])  # fmt: skip
 def test_what_was_rounded_down_is_made(tmp_path: Path, sides: Any) -> None:

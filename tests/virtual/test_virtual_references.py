@@ -108,6 +108,7 @@ def test_rgb_is_read_by_range(tmp_path: Path, compression: str | None) -> None:
     np.testing.assert_array_equal(read_by_fsspec(tmp_path / "refs.json")["0"], wanted)
 
 
+@pytest.mark.slow(ci=True)
 def test_planes_of_samples_and_levels(tmp_path: Path) -> None:
     source = tmp_path / "a.ome.tif"
     values = RGB[0, 0, 0].transpose(2, 0, 1)

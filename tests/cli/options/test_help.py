@@ -63,6 +63,7 @@ def shown() -> dict[tuple[str, ...], str]:
     return dict(zip(commands, done.stdout.split("\f"), strict=False))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("name", list(every_command()), ids=" ".join)
 def test_help_fits_two_screens_and_80_columns(name, shown):
     text = shown[name]

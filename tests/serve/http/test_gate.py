@@ -317,6 +317,7 @@ def test_requests_that_are_no_http(server: Live, data: bytes) -> None:
     assert server.get("/list/").status == 200
 
 
+@pytest.mark.slow(ci=True)
 def test_a_thousand_connections(server: Live) -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2500:
         pytest.skip("needs 2500 descriptors; client and server are one process here")

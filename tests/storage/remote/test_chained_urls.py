@@ -43,6 +43,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield web.url
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "url",
     [

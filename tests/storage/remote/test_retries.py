@@ -42,6 +42,7 @@ def read(url: str, name: str) -> Any:
         return br.read(keepdims=True)[:, :, 0, :, 0].transpose(2, 0, 1)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("fault", [429, 500, 503, 504, "cut"])
 def test_transient_errors_are_repeated(folder: Path, name: str, fault: str | int) -> None:
@@ -92,6 +93,7 @@ def test_servers_without_ranges(folder: Path) -> None:
             read(server.url, "a.ome.tif")
 
 
+@pytest.mark.slow(ci=True)
 def test_the_pause_is_that_of_the_server_within_limits(folder: Path, slept: list[float]) -> None:
     for header, least, most in (("7", 7, 7), ("99999", 20, 20), ("soon", 0, 1), ("-5", 0, 1)):
         slept.clear()

@@ -123,6 +123,7 @@ def test_what_is_missing_is_said(store):
         BioReader("s3://images/none.czi", storage_options=store)
 
 
+@pytest.mark.slow(ci=True)
 def test_objects_that_are_added_later_are_found(store):
     """s3fs keeps the listing of a folder, and answers from it for every name in the folder."""
     import s3fs
@@ -174,6 +175,7 @@ def test_an_ome_zarr_is_written(store, layout):
         np.testing.assert_array_equal(br[:], FACE)
 
 
+@pytest.mark.slow(ci=True)
 def test_time_points_are_added(store):
     name = "s3://images/grows.zarr"
     series = np.stack([FACE, FACE[::-1], FACE[:, ::-1]], axis=-1)[:, :, :, None, :]
