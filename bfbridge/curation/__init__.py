@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bfbridge.backend.findings import Finding
 from bfbridge.curation.certificates import verify_crate
-from bfbridge.curation.deidentify import (
+from bfbridge.curation.deidentification import (
     Deidentification,
     check_deidentified,
     deidentify,
