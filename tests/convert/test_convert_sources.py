@@ -306,8 +306,10 @@ def test_the_search_opens_several_files_at_once(tmp_path: Path) -> None:
             raise UnreadableFile("damaged")
         return Opened([path], int(Path(path).name[:2]))
 
-    found = find_sources(paths, ConvertOptions(), opener=opener)
+    told: list[str] = []
+    found = find_sources(paths, ConvertOptions(), opener=opener, each=told.append)
     assert [one.path for one in found] == paths
+    assert told == [*paths[:3], *paths[4:]]
     assert [one.error for one in found if one.error] == ["damaged"]
     assert [one.pixel_bytes for one in found] == [0, 1, 2, 0, *range(4, 1 + 2 * AHEAD)]
 

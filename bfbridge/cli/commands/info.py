@@ -105,7 +105,7 @@ def _show_many(files: list[str], shown: _Shown) -> None:
 
     options = ConvertOptions(storage_options=shown.options["storage_options"])
     skipped = Skipped()
-    found = find_sources(files, options, skipped=skipped, opener=shown.look)
+    found = find_sources(files, options, skipped=skipped, opener=shown.look, each=shown.add)
     failures = [one for one in found if one.error is not None]
     if not found:
         raise FileMissing(f"{', '.join(files)}: there is no image.")
@@ -129,6 +129,7 @@ class _Shown:
         self.more = more
         self.as_json = as_json
         self.described: list[dict[str, Any]] = []
+        self._looked: dict[str, dict[str, Any]] = {}
 
     def open(self, path: str) -> BioReader:
         """Open a file with the options of the command line."""
@@ -155,14 +156,18 @@ class _Shown:
             print_details(description, self.more)
 
     def look(self, path: str) -> Opened:
-        """Describe one of several files, and return the files of its data set."""
+        """Describe one of several files, and return the files of its data set; for any thread."""
         from bfbridge.convert.plan.sources import Opened
 
         with self.open(path) as br:
-            description = self.describe(br)
+            description = self._looked[path] = self.describe(br)
+        return Opened(list(description["used_files"]))
+
+    def add(self, path: str) -> None:
+        """Print the next of several files, or keep it for JSON."""
+        description = self._looked.pop(path)
         if not self.as_json:
             if self.described:
                 typer.echo("")
             self.print(description)
         self.described.append(description)
-        return Opened(list(description["used_files"]))

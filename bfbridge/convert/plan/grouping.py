@@ -210,6 +210,7 @@ def group_files(
     skipped: Skipped,
     scan: Scan | None = None,
     looked: Callable[[int, int], None] = lambda done, total: None,
+    each: Callable[[str], None] = lambda path: None,
 ) -> list[Found]:
     """Return each data set once.
 
@@ -218,13 +219,15 @@ def group_files(
     listed
         Files, and whether each was found by searching rather than named.
     opener
-        Opens a file.
+        Opens a file; called in several threads.
     skipped
         Gets the files of searched folders that belong to others, or are no images.
     scan
         What earlier runs found; it gets what this one finds.
     looked
         Called with (files opened, files in all).
+    each
+        Called with the path that was opened for each data set, in the order of the files.
     """
     chosen: dict[str, Found] = {}
     owner: dict[str, str] = {}
@@ -255,7 +258,9 @@ def group_files(
             main = named.get(identity(opened.files[0]), found) if opened.files else found
             if main is not found:
                 skipped.reasons[found.path] = f"belongs to {main.path}"
-            chosen.setdefault(identity(main.path), replace(main, pixel_bytes=opened.pixel_bytes))
+            if identity(main.path) not in chosen:
+                chosen[identity(main.path)] = replace(main, pixel_bytes=opened.pixel_bytes)
+                each(found.path)
             owner.update({identity(path): main.path for path in opened.files})
     looked(len(listed), len(listed))
     return list(chosen.values())

@@ -75,6 +75,7 @@ def find_sources(
     scan: Scan | None = None,
     looked: Callable[[int, int], None] = lambda done, total: None,
     opener: Callable[[str], Opened] | None = None,
+    each: Callable[[str], None] = lambda path: None,
 ) -> list[Found]:
     """List the sources of a conversion, in a fixed order.
 
@@ -101,7 +102,9 @@ def find_sources(
     looked
         Called with (files opened, files in all); (0, 0) while folders are searched.
     opener
-        Opens a file, for tests.
+        Opens a file in place of a reader with `options`; called in several threads.
+    each
+        Called with the path that was opened for each data set, in the order of the sources.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def find_sources(
     if not group:
         unique = {found.path: found for found, _ in listed}
         return list(unique.values())
-    return group_files(listed, opener or opener_for(options), skipped, scan, looked)
+    return group_files(listed, opener or opener_for(options), skipped, scan, looked, each)
 
 
 def _as_ours(source: str, error: Exception) -> BfbridgeError:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ome_types import from_xml
 
+from bfbridge.cli.terminal.description import describe as plain_description
+from bfbridge.reader import BioReader
 from tests.support.commands import Run, failed, write
 
 
@@ -79,6 +84,30 @@ def test_info_of_several_files_and_folders(run: Run, folder: Path, tmp_path: Pat
     assert isinstance(json.loads(run("info", c, "--json").out), dict)
     done = run("info", f"{tmp_path}/in/*.tif")
     assert (done.code, "a.ome.tif" in done.out, "b.ome" in done.out) == (0, True, False)
+
+
+def test_info_keeps_the_order_of_files(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is described after the next one, as on a slow disk."""
+    files = [write(tmp_path / f"{name}.ome.tif") for name in "abcd"]
+    ready = {path.name: threading.Event() for path in files}
+
+    def describe(br: BioReader, more: Sequence[str]) -> dict[str, Any]:
+        name = Path(br.source_name).name
+        if name in ("b.ome.tif", "c.ome.tif"):
+            assert ready[f"{chr(ord(name[0]) + 1)}.ome.tif"].wait(30)
+        found = plain_description(br, more)
+        ready[name].set()
+        return found
+
+    monkeypatch.setattr("bfbridge.cli.terminal.description.describe", describe)
+    done = run("info", *files)
+    assert (done.code, done.err) == (0, "")
+    places = [done.out.index(f"{path.name}\n") for path in files]
+    assert places == sorted(places)
+    done = run("info", *files, "--json")
+    assert [one["file"] for one in json.loads(done.out)] == [str(path) for path in files]
 
 
 @pytest.mark.java
