@@ -44,7 +44,7 @@ from bfbridge_ometiff.structure.segment_layout import (
     ZSTD,
     SegmentLayout,
 )
-from bfbridge_ometiff.writer import CLASSIC_END, TiffWriter
+from bfbridge_ometiff.writer import CLASSIC_END, TiffWriter, check_directories, planes_of
 from bfbridge_ometiff.writing.copying import stored_as
 from bfbridge_ometiff.writing.encode import EncodingOptions, settings_of
 from bfbridge_ometiff.writing.time_points import extended_xml
@@ -153,13 +153,9 @@ class Extension(TiffWriter, ResumedWriter):
             raise Unsupported(
                 f"{path}: time points cannot be added to this file: {reason}. {_ADVICE}"
             ) from error
-        _, c, z, *_ = stored.spec.image.levels[0].shape
-        total = len(stored.chain) + count * (c // stored.spec.image.samples) * z
-        if total > DEFAULT_LIMITS.directories:
-            raise BadArgument(
-                f"{path}: with {count:,} more time points the file would have {total:,} "
-                f"directories, and the maximum is {DEFAULT_LIMITS.directories:,}. Write OME-Zarr."
-            )
+        image = stored.spec.image
+        added = count * (planes_of(image) // image.levels[0].shape[0])
+        check_directories(str(path), len(stored.chain) + added)
         return cls(path, stored, count)
 
     def _open(self) -> int:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
-__all__ = ["CLASSIC_END", "TiffWriter"]
+__all__ = ["CLASSIC_END", "TiffWriter", "check_directories", "planes_of"]
 
 _HEADER: Final = 16
 CLASSIC_END: Final = (1 << 32) - 1
@@ -157,7 +157,7 @@ class TiffWriter(WriterBackend):
             encoding_for(spec.image.dtype, spec.image.samples, settings)
         if ome is None:
             raise BadArgument(f"{target.name}: an OME-TIFF needs OME metadata, and none was given.")
-        _check_planes(target.name, images)
+        check_directories(target.name, sum(planes_of(spec.image) for spec in images))
         xml = finished_xml(ome, images)
         orders = [image.pixels.dimension_order.value for image in ome.images]
         return cls(target, tuple(images), xml, orders, settings)
@@ -413,16 +413,18 @@ class TiffWriter(WriterBackend):
                 self._target.unlink()
 
 
-def _check_planes(name: str, images: Sequence[ImageSpec]) -> None:
-    """Raise `BadArgument` if readers would refuse the number of planes by default."""
-    planes = 0
-    for spec in images:
-        t, c, z, _, _ = spec.image.levels[0].shape
-        planes += t * (c // spec.image.samples) * z
+def check_directories(name: str, count: int) -> None:
+    """Raise `BadArgument` if readers would refuse the number of directories by default."""
     most = DEFAULT_LIMITS.directories
-    if planes > most:
+    if count > most:
         raise BadArgument(
-            f"{name}: {planes:,} planes (Z x C x T) are more than an OME-TIFF should have: readers "
+            f"{name}: {count:,} planes (Z x C x T) are more than an OME-TIFF should have: readers "
             f"visit one directory for each plane, and the maximum is {most:,}. Check "
             "the order of the sizes, shape=(Y, X, Z, C, T), or write OME-Zarr."
         )
+
+
+def planes_of(image: Image) -> int:
+    """Return the number of planes of an image; samples share a plane."""
+    t, c, z, _, _ = image.levels[0].shape
+    return t * (c // image.samples) * z
