@@ -30,12 +30,11 @@ from bfbridge.errors import (
     WriteFailed,
 )
 from bfbridge.files.rearranged import Changes, Rearranged
-from bfbridge.files.writing.write_errors import name_target
+from bfbridge.files.writing.aside import aside
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.ome.checks.compare import compare_documents, values_of
 from bfbridge.reader import BioReader
 from bfbridge.runtime.arguments import flag
-from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.source import as_source
 
 if TYPE_CHECKING:
@@ -161,23 +160,16 @@ def deidentify(
         _refuse_own_source([br.source_name, *br.used_files], place)
         removed, kept = _described(br, rules)
         name = br.source_name
-    aside = AtomicTarget(place, overwrite=flag(overwrite, "overwrite"))
-    try:
+    with aside(place, overwrite=flag(overwrite, "overwrite")) as hidden:
         cleaned = Rearranged(source, Changes(wrapper=rules))
-        convert_file(cleaned, aside.work_path, options, writer, progress=progress)
-        found = check_deidentified(aside.work_path)
+        convert_file(cleaned, hidden, options, writer, progress=progress)
+        found = check_deidentified(hidden)
         if not found.valid:
             first = found.errors[0]
             raise WriteFailed(
                 f"{place}: not written, because the check of the new file found something: "
                 f"{first.where}: {first.message}. Please report this as a fault of bfbridge."
             )
-        aside.commit()
-    except BfbridgeError as error:
-        name_target(error, aside)
-        raise
-    finally:
-        aside.discard()
     notes = tuple(note.message for note in found.findings)
     return Deidentification(name, str(place), removed, kept, notes)
 

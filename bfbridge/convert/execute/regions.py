@@ -40,13 +40,12 @@ from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
 from bfbridge.convert.verification.certificate import certify, check_certifiable
 from bfbridge.convert.verification.pixels import Checked, verify_output, verify_share
 from bfbridge.convert.verification.selection import check_selection
-from bfbridge.errors import BadArgument, BfbridgeError
+from bfbridge.errors import BadArgument
 from bfbridge.files.in_place import compute_level, finish, level_units
 from bfbridge.files.in_place import place_of as place_of_store
-from bfbridge.files.writing.write_errors import name_target
+from bfbridge.files.writing.aside import aside
 from bfbridge.ome.documents.repair import collected_faults
 from bfbridge.reader import BioReader
-from bfbridge.storage.atomic import AtomicTarget
 from bfbridge.storage.remote.object_store import Objects
 from bfbridge.storage.source import Source, as_source, path_or_url
 from bfbridge.writer import BioWriter
@@ -195,17 +194,9 @@ def _begun(
             there.remove(there.keys())
             raise
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = AtomicTarget(target, overwrite=overwrite, durable=options.durable)
-    try:
-        create(aside.work_path)
-        yield aside.work_path
-        aside.commit()
-    except BfbridgeError as error:
-        name_target(error, aside)
-        raise
-    finally:
-        aside.discard()
+    with aside(target, overwrite=overwrite, durable=options.durable) as place:
+        create(place)
+        yield place
 
 
 def _anywhere(source: str) -> str:
