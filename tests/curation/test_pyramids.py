@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -298,26 +299,29 @@ if __name__ == "__main__":
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, silence_logs=50,
                       dashboard_address=None) as cluster, Client(cluster) as client:
         client.register_plugin(Chaos())
-        print(add_pyramid(sys.argv[1], pyramid=2, client=client))
+        for store in sys.argv[1:]:
+            print(add_pyramid(store, pyramid=2, client=client))
 """
 
 
 @pytest.mark.slow(ci=True)
-@pytest.mark.parametrize("layout", ["0.5", "shards"])
-def test_a_cluster_whose_workers_are_killed(tmp_path: Path, layout: str) -> None:
+def test_a_cluster_whose_workers_are_killed(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    alone = write(tmp_path / "alone.ome.zarr", **LAYOUTS[layout])
-    add_pyramid(alone, pyramid=2, max_workers=1)
-    store = write(tmp_path / "a.ome.zarr", **LAYOUTS[layout])
+    stores = []
+    for layout in ("0.5", "shards"):
+        store = write(tmp_path / f"{layout}.ome.zarr", **LAYOUTS[layout])
+        stores.append((store, Path(shutil.copytree(store, tmp_path / f"{layout}-alone.ome.zarr"))))
     script = tmp_path / "cluster.py"
     script.write_text(CLUSTER)
     done = subprocess.run(
-        [sys.executable, str(script), "a.ome.zarr"],
+        [sys.executable, str(script), *(store.name for store, _ in stores)],
         capture_output=True, text=True, timeout=250, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout == "1\n"
-    assert content(store) == content(alone)
+    assert done.stdout == "1\n1\n"
+    for store, alone in stores:
+        add_pyramid(alone, pyramid=2, max_workers=1)
+        assert content(store) == content(alone)
 
 
 def test_convert_copies_the_new_levels(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from bfbridge.errors import BadArgument, MissingExtra, WriteFailed
 if TYPE_CHECKING:
     from bfbridge.convert.options import ConvertOptions
 
-__all__ = ["check_client", "options_on_worker", "raised", "run_tasks"]
+__all__ = ["check_client", "options_on_worker", "raised", "run_tasks", "submitted"]
 
 LOSSES: Final = 10
 """Number of times that a task is submitted again after Dask has abandoned it."""
@@ -86,11 +86,8 @@ def run_tasks(
     ended = cluster.as_completed(with_results=True, raise_errors=False)
 
     def submit(number: int, given: tuple[Any, ...]) -> None:
-        # Not pure: a repeated call converts the same file again.
         again = number in losses
-        future = client.submit(
-            _called, function, given, again=again, key=_key(function), pure=False, retries=RETRIES
-        )
+        future = submitted(client, _called, function, given, again=again)
         running[future] = number, given
         ended.add(future)
 
@@ -143,6 +140,13 @@ def _end(client: Any, futures: Sequence[Any]) -> None:
 def _executing(keys: set[str], dask_worker: Any) -> int:
     """Return how many of the tasks a worker executes, cancelled ones included."""
     return len(keys & {task.key for task in dask_worker.state.executing})
+
+
+def submitted(client: Any, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Return the future of one call on a worker."""
+    # Not pure: a repeated call converts the same file again.
+    key = _key(given[0] if function is _called else function)
+    return client.submit(function, *given, **named, key=key, pure=False, retries=RETRIES)
 
 
 def raised(result: Any) -> Any:
