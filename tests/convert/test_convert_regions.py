@@ -162,8 +162,9 @@ def test_workers_open_the_files_of_a_search(
     client = SimpleNamespace(nthreads=lambda: {"a": 10, "b": 10})
     opener, ahead = cluster.opener_on(client, options)
     assert ahead == 40
-    found = find_sources([str(tmp_path)], options, opener=opener, ahead=ahead)
-    assert found == find_sources([str(tmp_path)], options)
+    named = [str(source), str(damaged)]
+    found = find_sources(named, options, opener=opener, ahead=ahead)
+    assert found == find_sources(named, options)
     assert [f.error_type for f in found] == [None, "UnreadableFile"]
     assert found[0].pixel_bytes == PIXELS.nbytes
     assert set(opened) >= {str(source), str(damaged)}
