@@ -234,7 +234,9 @@ def test_drawings_of_newer_files(tmp_path: Path) -> None:
         ),
         RoiType=512,
     )
-    inside = element("ROI", element("Children", element("Element", element("Data", single), Name="first")))
+    inside = element(
+        "ROI", element("Children", element("Element", element("Data", single), Name="first"))
+    )
     found = agreed(tmp_path, inside)
     assert found["/ROI[0]/Union[0]/Label[0]@Text"] == "first"
     assert "/ROI[0]/Union[0]/Rectangle[0]@Width" in found
