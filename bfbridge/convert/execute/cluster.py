@@ -17,10 +17,9 @@ from bfbridge.convert.execute.executor import Executor
 from bfbridge.convert.execute.jobs import Job, converted
 from bfbridge.convert.execute.regions import convert_on_cluster
 from bfbridge.convert.execute.run import Run
-from bfbridge.convert.execute.tasks import options_on_worker, run_tasks
+from bfbridge.convert.execute.tasks import check_client, options_on_worker, run_tasks
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.reports.record import FileRecord
-from bfbridge.errors import BadArgument, MissingExtra
 
 __all__ = ["ClusterExecutor"]
 
@@ -45,15 +44,7 @@ class ClusterExecutor(Executor):
     """
 
     def __init__(self, client: Any) -> None:
-        try:
-            import distributed
-        except ImportError as error:
-            raise MissingExtra(
-                "a Dask cluster needs Dask's distributed scheduler. Install it with: python -m pip "
-                "install 'dask[distributed]'"
-            ) from error
-        if not isinstance(client, distributed.Client):
-            raise BadArgument(f"client= is a {type(client).__name__}; give a distributed.Client.")
+        check_client(client)
         self._client: Any = client
 
     def convert(
