@@ -131,7 +131,7 @@ def server(folder: Path) -> Iterator[tuple[str, type[Ranges]]]:
 
     served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served.daemon_threads = True
-    threading.Thread(target=served.serve_forever, daemon=True).start()
+    threading.Thread(target=served.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{served.server_port}", Handler
     served.shutdown()
     served.server_close()

