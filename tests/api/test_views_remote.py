@@ -172,6 +172,7 @@ def test_without_credentials_nothing_opens(remote):
             assert secret not in str(caught.value)
 
 
+@pytest.mark.slow(ci=True)
 def test_napari_at_a_url(place):
     url, options, _ = place
     if options:
@@ -180,6 +181,7 @@ def test_napari_at_a_url(place):
     np.testing.assert_array_equal(data.compute(), PIXELS)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("backend", [None, "bioformats"])
 def test_file_series_at_urls(place, backend):
     if backend:

@@ -185,6 +185,7 @@ def test_without_its_report_a_batch_is_proved(
     assert all(f.outputs[0].verified for f in again.files)
 
 
+@pytest.mark.slow(ci=True)
 def test_what_is_found_at_a_url(place: tuple[str, dict[str, Any]]) -> None:
     url, storage = place
     request = ConvertOptions(storage_options=storage)

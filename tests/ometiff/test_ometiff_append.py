@@ -64,6 +64,7 @@ def check(path: Path, data: Array) -> None:
     assert validate(path).errors == ()
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "options",
     [

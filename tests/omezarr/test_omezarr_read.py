@@ -237,6 +237,7 @@ def v3_codecs() -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("shards", [None, (4, 32, 32)])
 @pytest.mark.parametrize(("name", "settings"), v3_codecs(), ids=[n for n, _ in v3_codecs()])
 def test_codecs_of_version_3(

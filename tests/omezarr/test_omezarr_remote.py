@@ -366,6 +366,7 @@ def test_missing_chunk_is_fill_value(server: tuple[str, type[Ranges]], folder: P
     np.testing.assert_array_equal(whole(open_reader(f"{server[0]}/plain.zarr"))[:, :, 0], expected)
 
 
+@pytest.mark.slow(ci=True)
 def test_requests_of_many_threads_overlap(server: tuple[str, type[Ranges]]) -> None:
     url, handler = server
     reader = open_reader(f"{url}/plain.zarr")

@@ -398,6 +398,7 @@ def test_gzip_where_it_pays(server: Live) -> None:
     assert "Content-Encoding" not in picture.headers
 
 
+@pytest.mark.slow(ci=True)
 def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.full((300, 300), 7, np.uint16), tile=(256, 256))

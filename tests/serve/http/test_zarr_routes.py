@@ -87,6 +87,7 @@ def test_yaozarrs_finds_the_stores_valid(server: Live, name: str, route: str, ve
         yaozarrs.validate_zarr_store(f"{url}/absent")
 
 
+@pytest.mark.slow(ci=True)
 @OPTIONS
 def test_tensorstore_reads_equal_pixels(
     server: Live, folder: Path, route: str, version: int
