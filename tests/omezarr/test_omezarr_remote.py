@@ -28,6 +28,7 @@ from bfbridge.errors import (  # noqa: E402
     ReadFailed,
     Unsupported,
 )
+from bfbridge.storage.remote import retries  # noqa: E402
 from bfbridge.storage.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader  # noqa: E402
 
@@ -357,7 +358,10 @@ def test_server_blind_to_ranges_is_an_error_and_not_wrong_pixels(
 
 @pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("broken", ["plain.zarr/0/c/0/1", "zarr.json"])
-def test_server_errors_are_no_fill_value(server: tuple[str, type[Ranges]], broken: str) -> None:
+def test_server_errors_are_no_fill_value(
+    server: tuple[str, type[Ranges]], broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "FIRST_SECONDS", 0.01)
     url, handler = server
     handler.broken = broken
     with pytest.raises(BfbridgeError, match=r"plain\.zarr/.*500"):
