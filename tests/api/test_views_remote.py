@@ -39,7 +39,11 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module", params=["http", "s3", "memory"])
+# moto takes seconds to import.
+@pytest.fixture(
+    scope="module",
+    params=["http", pytest.param("s3", marks=pytest.mark.slow(ci=True)), "memory"],
+)
 def place(request, folder):
     """(URL of the folder, storage options, server or None)."""
     if request.param == "http":
@@ -172,7 +176,6 @@ def test_without_credentials_nothing_opens(remote):
             assert secret not in str(caught.value)
 
 
-@pytest.mark.slow(ci=True)
 def test_napari_at_a_url(place):
     url, options, _ = place
     if options:
@@ -181,7 +184,6 @@ def test_napari_at_a_url(place):
     np.testing.assert_array_equal(data.compute(), PIXELS)
 
 
-@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("backend", [None, "bioformats"])
 def test_file_series_at_urls(place, backend):
     if backend:

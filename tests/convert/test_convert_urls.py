@@ -60,7 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(params=["memory", "s3"])
+# moto takes seconds to import.
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow(ci=True))])
 def place(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """URL of a place that holds what is in `folder`, and its storage options."""
     if request.param == "memory":
@@ -185,7 +186,6 @@ def test_without_its_report_a_batch_is_proved(
     assert all(f.outputs[0].verified for f in again.files)
 
 
-@pytest.mark.slow(ci=True)
 def test_what_is_found_at_a_url(place: tuple[str, dict[str, Any]]) -> None:
     url, storage = place
     request = ConvertOptions(storage_options=storage)
