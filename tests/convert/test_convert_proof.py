@@ -77,6 +77,7 @@ def test_a_block_read_from_another_place_is_found(
         convert(source, tmp_path / "t.ome.tif", verify=True, recompress=True)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "wanted",
     [

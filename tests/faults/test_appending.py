@@ -252,6 +252,7 @@ def half(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Case:
     return one
 
 
+@pytest.mark.slow(ci=True)
 class TestACommittedChange:
     """One whose chunks are partly in place."""
 
@@ -261,7 +262,6 @@ class TestACommittedChange:
         shutil.copytree(half.path.parents[1] / "half.ome.zarr", half.path)
         return half
 
-    @pytest.mark.slow(ci=True)
     def test_readers_are_told(self, one: Case, caplog: pytest.LogCaptureFixture) -> None:
         assert one.state() == "new"
         assert "complete in its journal, but not yet in place" in caplog.text

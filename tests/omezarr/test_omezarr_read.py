@@ -189,6 +189,7 @@ def v2_codecs() -> list[tuple[str, Any]]:
     ]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize(("name", "codec"), v2_codecs(), ids=[n for n, _ in v2_codecs()])
 def test_compressors_of_version_2(tmp_path: Path, name: str, codec: Any, order: str) -> None:

@@ -75,6 +75,7 @@ def test_several_images(server: Live, folder: Path, route: str, version: int) ->
     assert xml.headers["Content-Type"] == "application/xml"
 
 
+@pytest.mark.slow(ci=True)
 @OPTIONS
 @pytest.mark.parametrize("name", ["a.ome.tif", "rgb.tif", "two.ome.tif"])
 @pytest.mark.filterwarnings("ignore:Casting invalid:UserWarning")
