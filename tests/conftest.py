@@ -109,8 +109,8 @@ def pytest_runtest_call() -> Iterator[None]:
 def _fsync(fd: int) -> None:
     """Check the descriptor as `os.fsync` does, without waiting for the disk.
 
-    Tests in this process lose no power. Processes that tests start flush their files; tests of
-    the order of the system calls, and of disks that fail, look at these, or replace this function.
+    Tests lose no power. Programs that tests start flush their files. Tests of the order of the
+    system calls, and of disks that fail, count or replace calls of this function.
     """
     os.fstat(fd)
 
