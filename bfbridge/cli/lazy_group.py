@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -37,6 +37,9 @@ SUMMARIES: Mapping[str, str] = {
 }
 """Names and summaries of the commands, in the order of ``bfbridge --help``."""
 
+_INSTALLATION: Final = frozenset({"formats", "doctor", "jar", "cache"})
+"""Commands in `bfbridge.cli.commands.installation`; the others are in `bfbridge.cli.commands`."""
+
 
 class _Commands(Mapping[str, Any]):
     """Commands by name; a command is imported when it is looked up."""
@@ -55,7 +58,8 @@ class _Commands(Mapping[str, Any]):
 
 @cache
 def _load(name: str) -> Any:
-    command = get_command(import_module(f"bfbridge.cli.commands.{name}").app)
+    module = f"installation.{name}" if name in _INSTALLATION else name
+    command = get_command(import_module(f"bfbridge.cli.commands.{module}").app)
     command.name = name
     return command
 
