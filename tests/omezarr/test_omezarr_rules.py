@@ -73,8 +73,10 @@ def test_a_valid_multiscale_has_no_faults() -> None:
         (axis(0, type="other"), "ngff-axes", "several axes have neither space nor time"),
         (
             {"axes": [AXES[2], AXES[3], AXES[0], AXES[1]]}, "ngff-axes",
-            "the order of axes is ['y', 'x', 't', 'c']: time comes first, then the channel,"
-            + " then space",
+            (
+                "the order of axes is ['y', 'x', 't', 'c']: time comes first, then the channel, "
+                "then space"
+            ),
         ),
         (
             {"axes": [*AXES[:2], AXES[3], AXES[2]]}, "ngff-axes",
@@ -86,8 +88,10 @@ def test_a_valid_multiscale_has_no_faults() -> None:
         (transformed(), "ngff-transformations", "it has no coordinateTransformations"),
         (
             transformed(SHIFT, SCALE), "ngff-transformations",
-            "the types are ['translation', 'scale']: one scale is required,"
-            + " then one translation may follow",
+            (
+                "the types are ['translation', 'scale']: one scale is required, "
+                "then one translation may follow"
+            ),
         ),
         (
             transformed({"type": "scale", "scale": [1, "2", 1, 1]}), "ngff-transformations",
