@@ -242,7 +242,7 @@ def check_plate(plate: Mapping[str, Any]) -> Faults:
         seen.add(path)
     acquisitions = plate.get("acquisitions", [])
     listed = acquisitions if isinstance(acquisitions, list) else [None]
-    ids = [each.get("id") if isinstance(each, Mapping) else None for each in listed]
+    ids: list[Any] = [each.get("id") if isinstance(each, Mapping) else None for each in listed]
     if not all(_is_whole(i) and i >= 0 for i in ids) or len(set(ids)) != len(ids):
         yield Fault("error", "ngff-plate", "plate.acquisitions", "ids are not unique integers")
 
