@@ -70,7 +70,7 @@ def check_multiscale(entry: Any, place: str) -> Faults:
         yield Fault("error", "ngff-datasets", place, "it has no list of datasets")
         return
     paths = [each.get("path") for each in datasets if isinstance(each, Mapping)]
-    if len({str(path) for path in paths}) != len(datasets):
+    if len({str(path) for path in paths}) != len(paths):
         yield Fault("error", "ngff-datasets", f"{place}.datasets", "a path is named twice")
     for number, dataset in enumerate(datasets):
         where = f"{place}.datasets[{number}]"
@@ -241,8 +241,9 @@ def check_plate(plate: Mapping[str, Any]) -> Faults:
             yield Fault("error", "ngff-plate", f"plate.wells[{number}]", f"{path!r} occurs twice")
         seen.add(path)
     acquisitions = plate.get("acquisitions", [])
-    ids = [a.get("id") for a in acquisitions if isinstance(a, Mapping)]
-    if not all(isinstance(i, int) and i >= 0 for i in ids) or len(set(map(str, ids))) != len(ids):
+    listed = acquisitions if isinstance(acquisitions, list) else [None]
+    ids: list[Any] = [each.get("id") if isinstance(each, Mapping) else None for each in listed]
+    if not all(_is_whole(i) and i >= 0 for i in ids) or len(set(ids)) != len(ids):
         yield Fault("error", "ngff-plate", "plate.acquisitions", "ids are not unique integers")
 
 
