@@ -184,8 +184,16 @@ def test_interrupted_runs_leave_the_images_as_they_were(
     with pytest.raises(Unsupported, match="full size cannot"):
         bw[:] = np.zeros((150, 130, 3, 2, 1), np.uint32)
     bw.abort()
+    (store / "1/c/0/.0.1f-2.partial").write_bytes(b"of a killed worker")
+    other = Path(shutil.copytree(store, tmp_path / "other.ome.zarr"))
     assert add_pyramid(store, pyramid=2) == 1
     assert content(store) == wanted
+    # The remains do not prevent that the store is replaced, or extended.
+    assert validate(other).valid
+    with BioWriter(other, append=True, T=2) as bw:
+        bw[..., 1:] = whole[0][..., None] if whole[0].ndim == 4 else whole[0]
+    write(other, pyramid=2, chunks=32, overwrite=True)
+    assert content(other) == wanted
 
 
 def test_a_kill_between_the_documents_of_two_images(
