@@ -287,20 +287,20 @@ def test_several_processes_share_the_plan(tmp_path: Path) -> None:
 
 
 CLUSTER = """
-import os, random, signal, sys, threading
+import os, signal, sys, threading
+from pathlib import Path
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 import bfbridge.convert.execute.levels as levels
 from bfbridge.curation import add_pyramid
 
 class Chaos(WorkerPlugin):
-    '''Kills the first workers a moment after one of their tasks starts.'''
-    def setup(self, worker):
-        self.random = random.Random(os.getpid())
+    '''Kills three workers a moment after one of their tasks starts.'''
     def transition(self, key, start, finish, **more):
-        if finish == "executing" and self.random.random() < 0.2:
-            delay = self.random.choice([0, 0.02])
-            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        kills = len(list(Path().glob('killed-*')))
+        if finish == "executing" and "compute_level" in key and kills < 3:
+            Path(f'killed-{os.getpid()}').touch()
+            threading.Timer(0.01 * kills, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 if __name__ == "__main__":
     levels.LEVEL_PIXELS = 1 << 14
@@ -327,6 +327,7 @@ def test_a_cluster_whose_workers_are_killed(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == "1\n1\n"
+    assert len(list(tmp_path.glob("killed-*"))) >= 3
     for store, alone in stores:
         add_pyramid(alone, pyramid=2, max_workers=1)
         assert content(store) == content(alone)
