@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.backend import OpenOptions, Region, Shape5
+from bfbridge.backend import Image, OpenOptions, Region, Shape5
 from bfbridge.errors import FileMissing, UnreadableFile, Unsupported
 from bfbridge.ngff.documents import method_of, to_json
 from bfbridge.ngff.hierarchy import Places
@@ -37,7 +37,7 @@ from bfbridge_omezarr.writer import StoreWriter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bfbridge.backend import Image, ImageSpec
+    from bfbridge.backend import ImageSpec
     from bfbridge.storage.source import Source
     from bfbridge_omezarr.hierarchy.files import KeyTree
     from bfbridge_omezarr.reader import StoredImage
@@ -96,7 +96,10 @@ class AddedLevels(StoreWriter):
                 stored = reader.stored(number)
                 arrays = _arrays_of(files, number, stored, len(spec.image.levels))
                 fill = stored.info.fill
-                specs.append(replace(spec, fill_value=0 if fill is None else fill.item()))
+                # The processes need nothing else of the image.
+                known = Image(name=image.name, levels=spec.image.levels, dtype=image.dtype)
+                value = 0 if fill is None else fill.item()
+                specs.append(replace(spec, image=known, fill_value=value))
                 added.append(arrays)
         finally:
             reader.close()

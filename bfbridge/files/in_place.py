@@ -27,7 +27,7 @@ from bfbridge.files.writing.image_plans import WritePlan
 from bfbridge.files.writing.new_file import NewFile
 from bfbridge.ome import metadata
 from bfbridge.storage.atomic import AtomicTarget
-from bfbridge.storage.durable_io import ZARR_MARKS
+from bfbridge.storage.durable_io import SHARED_FOLDER, ZARR_MARKS
 from bfbridge.storage.journal import Interrupted, Journal, find_interrupted
 from bfbridge.storage.ownership import OwnedTarget
 from bfbridge.storage.remote.object_store import ExtendedTarget, Objects, UrlTarget
@@ -69,7 +69,6 @@ __all__ = [
 log = logging.getLogger("bfbridge")
 Array = np.ndarray[Any, Any]
 
-SHARED_FOLDER = ".bfbridge-shared"
 SEVERAL = "written by several processes"
 
 

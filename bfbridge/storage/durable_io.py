@@ -25,6 +25,7 @@ else:
     import fcntl
 
 __all__ = [
+    "SHARED_FOLDER",
     "ZARR_MARKS",
     "clear",
     "flush",
@@ -42,8 +43,13 @@ __all__ = [
 # A folder with one of these files is a Zarr group or array.
 ZARR_MARKS = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zarray"})
 
+# The plan of what several processes write into a store.
+SHARED_FOLDER = ".bfbridge-shared"
+_OWN_FOLDERS = (FOLDER, SHARED_FOLDER)
+
 # Other files of a store outside its groups and arrays: chunks of an array at the root ("0/1",
 # "0.1", "c/0/1"), copies of documents, OME-XML, and files that desktops and network disks create.
+_UNFINISHED = re.compile(r"\..+\.partial")
 _CHUNK_PART = re.compile(r"c|c?\.?\d+(\.\d+)*")
 _IN_STORES = re.compile(
     r"\.zmetadata|METADATA\.ome\.xml|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|\.nfs.*|\.bfbridge-.*"
@@ -112,7 +118,9 @@ def foreign_key(keys: Iterable[str]) -> str:
     split = [key.split("/") for key in keys]
     nodes = {tuple(parts[:-1]) for parts in split if len(parts) > 1 and parts[-1] in ZARR_MARKS}
     for key, parts in zip(keys, split, strict=True):
-        if parts[-1] in ZARR_MARKS or _IN_STORES.fullmatch(parts[-1]) or parts[0] == FOLDER:
+        if parts[-1] in ZARR_MARKS or _IN_STORES.fullmatch(parts[-1]):
+            continue
+        if parts[0] in _OWN_FOLDERS or _UNFINISHED.fullmatch(parts[-1]):
             continue
         if any(tuple(parts[:n]) in nodes for n in range(1, len(parts))):
             continue

@@ -184,8 +184,16 @@ def test_interrupted_runs_leave_the_images_as_they_were(
     with pytest.raises(Unsupported, match="full size cannot"):
         bw[:] = np.zeros((150, 130, 3, 2, 1), np.uint32)
     bw.abort()
+    (store / "1/c/0/.0.1f-2.partial").write_bytes(b"of a killed worker")
+    other = Path(shutil.copytree(store, tmp_path / "other.ome.zarr"))
     assert add_pyramid(store, pyramid=2) == 1
     assert content(store) == wanted
+    # The remains do not prevent that the store is replaced, or extended.
+    assert validate(other).valid
+    with BioWriter(other, append=True, T=2) as bw:
+        bw[..., 1:] = whole[0][..., None] if whole[0].ndim == 4 else whole[0]
+    write(other, pyramid=2, chunks=32, overwrite=True)
+    assert content(other) == wanted
 
 
 def test_a_kill_between_the_documents_of_two_images(
@@ -306,20 +314,20 @@ def test_several_processes_share_the_plan(tmp_path: Path) -> None:
 
 
 CLUSTER = """
-import os, random, signal, sys, threading
+import os, signal, sys, threading
+from pathlib import Path
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 import bfbridge.convert.execute.levels as levels
 from bfbridge.curation import add_pyramid
 
 class Chaos(WorkerPlugin):
-    '''Kills the first workers a moment after one of their tasks starts.'''
-    def setup(self, worker):
-        self.random = random.Random(os.getpid())
+    '''Kills three workers a moment after one of their tasks starts.'''
     def transition(self, key, start, finish, **more):
-        if finish == "executing" and self.random.random() < 0.2:
-            delay = self.random.choice([0, 0.02])
-            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        kills = len(list(Path().glob('killed-*')))
+        if finish == "executing" and "compute_level" in key and kills < 3:
+            Path(f'killed-{os.getpid()}').touch()
+            threading.Timer(0.01 * kills, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 if __name__ == "__main__":
     levels.LEVEL_PIXELS = 1 << 14
@@ -346,6 +354,7 @@ def test_a_cluster_whose_workers_are_killed(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == "1\n1\n"
+    assert len(list(tmp_path.glob("killed-*"))) >= 3
     for store, alone in stores:
         add_pyramid(alone, pyramid=2, max_workers=1)
         assert content(store) == content(alone)

@@ -41,7 +41,8 @@ SEED = int(os.environ.get("BFBRIDGE_SEED", "1"))
 DAMAGED, KILLS, CROPS, OPENINGS, THREADS = 10_000, 500, 10_000, 1_000, 32
 HANG_SECONDS = 30.0
 LARGEST = 4_000_000
-KILL_SECONDS = 1.5
+FIRST_KILL = 0.3
+"""Seconds in which the first kills happen; then 1.2 times the last duration of the method."""
 WARM_UP = 30
 """Repetitions before the state is recorded: caches, pools and Java's heap fill."""
 # The heap of Java may grow by 256 MB before its garbage is collected.
@@ -223,6 +224,7 @@ def test_kills_leave_the_old_image_or_the_new_one(tmp_path: Path) -> None:
     imwrite(source, NEW, axes="CYX")
     pairs = [(name, method) for name, methods in TARGETS.items() for method in methods]
     ends: Counter[str] = Counter()
+    durations = dict.fromkeys(pairs, FIRST_KILL)
     for number in range(max(len(pairs), scaled(KILLS))):
         name, method = pairs[number % len(pairs)]
         folder = tmp_path / str(number)
@@ -235,7 +237,7 @@ def test_kills_leave_the_old_image_or_the_new_one(tmp_path: Path) -> None:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(chance.random() * KILL_SECONDS)
+        time.sleep(chance.random() * 1.2 * durations[name, method])
         process.kill()
         process.wait()
         process.stdout.close()
@@ -250,7 +252,9 @@ def test_kills_leave_the_old_image_or_the_new_one(tmp_path: Path) -> None:
             assert not before, where
         ends[ended] += 1
         # The next writer removes what was left, and succeeds.
+        begun = time.perf_counter()
         METHODS[method](str(target), str(source))
+        durations[name, method] = time.perf_counter() - begun
         np.testing.assert_array_equal(pixels(target), NEW, err_msg=where)
         assert [path.name for path in folder.iterdir()] == [name], where
         shutil.rmtree(folder)

@@ -1,12 +1,15 @@
 """Write an image by one of several methods; the caller kills this process at some moment.
 
-Run as ``python writers.py METHOD TARGET SOURCE``. A line is printed when writing begins.
+Run as ``python writers.py METHOD TARGET SOURCE``. A line is printed when writing begins. The same
+image is written elsewhere before, so that the modules are imported and a kill meets the writing.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +64,16 @@ def pixels(path: Any) -> Any:
         return br.read(keepdims=True)[:, :, 0, :, 0].transpose(2, 0, 1)
 
 
+def warm_up(method: str, target: str, source: str) -> None:
+    """Write to a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = str(Path(folder, Path(target).name))
+        if method == "change":
+            imwrite(place, OLD, axes="CYX", tile=128)
+        METHODS[method](place, source)
+
+
 if __name__ == "__main__":
+    warm_up(*sys.argv[1:])
     print("begun", flush=True)  # noqa: T201 - the protocol
     METHODS[sys.argv[1]](sys.argv[2], sys.argv[3])

@@ -87,7 +87,7 @@ def run_tasks(
 
     def submit(number: int, given: tuple[Any, ...]) -> None:
         again = number in losses
-        future = submitted(client, _called, function, given, again=again)
+        future = submitted(client, _called, function, given, again=again, retries=RETRIES)
         running[future] = number, given
         ended.add(future)
 
@@ -142,11 +142,13 @@ def _executing(keys: set[str], dask_worker: Any) -> int:
     return len(keys & {task.key for task in dask_worker.state.executing})
 
 
-def submitted(client: Any, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """Return the future of one call on a worker."""
+def submitted(
+    client: Any, function: Callable[..., Any], *given: Any, retries: int = 0, **named: Any
+) -> Any:
+    """Return the future of one call on a worker, which is repeated after so many exceptions."""
     # Not pure: a repeated call converts the same file again.
     key = _key(given[0] if function is _called else function)
-    return client.submit(function, *given, **named, key=key, pure=False, retries=RETRIES)
+    return client.submit(function, *given, **named, key=key, pure=False, retries=retries)
 
 
 def raised(result: Any) -> Any:

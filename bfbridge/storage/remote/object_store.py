@@ -30,7 +30,7 @@ from bfbridge.errors import (
 )
 from bfbridge.runtime import forking
 from bfbridge.runtime.systems import process_is_gone, process_namespace
-from bfbridge.storage.durable_io import ZARR_MARKS, foreign_key
+from bfbridge.storage.durable_io import SHARED_FOLDER, ZARR_MARKS, foreign_key
 from bfbridge.storage.journal import FOLDER
 from bfbridge.storage.ownership import OwnedTarget
 from bfbridge.storage.remote.retries import retried
@@ -44,7 +44,7 @@ __all__ = ["ExtendedTarget", "Objects", "UrlTarget"]
 
 MARK = ".bfbridge-partial"
 EXTENDED = f"{FOLDER}/append.json"
-SHARED = ".bfbridge-shared/"
+SHARED = f"{SHARED_FOLDER}/"
 
 
 class Objects:
