@@ -1,20 +1,22 @@
 """OME-XML to and from the classes of ome_types, through xsdata.
 
 The only module that uses APIs of these packages that are not documented: the module
-``xsdata_pydantic_basemodel`` and ``XmlContext`` that ome_types reads and writes with, the method
-``OME._update_set_fields``, and ``XmlContext.build`` and ``XmlMeta.get_all_vars`` of xsdata.
+``xsdata_pydantic_basemodel`` and ``XmlContext`` that ome_types reads and writes with, and
+``XmlContext.build`` and ``XmlMeta.get_all_vars`` of xsdata.
 tests/private_apis/test_xsdata_binding.py tests them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import MutableSequence
 from datetime import MAXYEAR, MINYEAR, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ome_types import OME
+    from pydantic import BaseModel
 
 __all__ = ["SchemaDate", "serialize", "xml_context"]
 
@@ -122,6 +124,38 @@ def _nearest(stored: Any) -> datetime:
     return date
 
 
+@cache
+def _defaults(kind: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
+    """Return the fields of a class of the model with their defaults."""
+    return tuple(
+        (name, field.get_default(call_default_factory=True, validated_data={}))
+        for name, field in kind.model_fields.items()
+    )
+
+
+def _note_set_fields(part: BaseModel) -> None:
+    """Mark the fields of a part of a document, and of the parts below, that have values.
+
+    pydantic does not notice that a list was appended to, and would leave such a list out. ome_types
+    has the same function, which takes as long as writing the XML: it computes each default anew.
+    """
+    from pydantic import BaseModel
+
+    marked = part.model_fields_set
+    for name, default in _defaults(type(part)):
+        value = getattr(part, name)
+        if not value:
+            continue
+        if name not in marked and value != default:
+            marked.add(name)
+        if isinstance(value, BaseModel):
+            _note_set_fields(value)
+        elif isinstance(value, MutableSequence):
+            for item in value:
+                if isinstance(item, BaseModel):
+                    _note_set_fields(item)
+
+
 def serialize(ome: OME) -> str:
     """Return a document's text, without an XML declaration.
 
@@ -138,7 +172,6 @@ def serialize(ome: OME) -> str:
         ignore_unset_attributes=True,
         schema_location=f"{_NAMESPACE} {_NAMESPACE}/ome.xsd",
     )
-    # pydantic does not notice that a list was appended to, and would leave such a list out.
-    ome._update_set_fields()
+    _note_set_fields(ome)
     serializer = XmlSerializer(config=config, context=xml_context())
     return str(serializer.render(ome, ns_map={None: _NAMESPACE}))
