@@ -106,6 +106,44 @@ def bench_cold(folder: Path, repeats: int) -> None:
     print("  to reach: 200 ms, and 5 x faster than tifffile + ome-types and bfio")
 
 
+def write_rgb(folder: Path, side: int) -> dict[str, Path]:
+    """Write tissue with interleaved and with planar samples."""
+    import tifffile
+
+    pixels = stained(side)
+    paths = {}
+    for layout, axes in (("interleaved", (0, 1, 2)), ("planar", (2, 0, 1))):
+        paths[layout] = folder / f"rgb-{layout}.ome.tif"
+        tifffile.imwrite(
+            paths[layout],
+            pixels.transpose(axes),
+            photometric="rgb",
+            planarconfig="contig" if layout == "interleaved" else "separate",
+            tile=(512, 512),
+            compression="zlib",
+            compressionargs={"level": 1},
+            metadata={"axes": "".join("YXS"[axis] for axis in axes)},
+        )
+    return paths
+
+
+def bench_peak_rgb(folder: Path, side: int) -> None:
+    """Peak memory of processes that read RGB, as a multiple of that of the array alone."""
+    made = "import numpy; a = numpy.ones(({side}, {side}, 3), numpy.uint8)"
+    for layout, path in write_rgb(folder, side).items():
+        codes = {**PEAK, "only an array": made}
+        found = cold(
+            {
+                name: [sys.executable, "-c", code.format(path=str(path), side=side)]
+                for name, code in codes.items()
+            }
+        )
+        alone = found["only an array"][1]
+        ratios = {name: f"{peak / alone:.2f}" for name, (_, peak) in found.items()}
+        seconds = {name: seconds for name, (seconds, _) in found.items()}
+        table(f"Whole read, RGB, {layout}", seconds, "bfbridge", **{"peak / array": ratios})
+
+
 def bench_peak(folder: Path, side: int) -> None:
     """Peak memory of processes that read the whole image."""
     path = str(folder / "deflate.ome.tif")
@@ -505,6 +543,7 @@ def main() -> None:
             bench_cold(folder, chosen.repeats)
         if "memory" in only:
             bench_peak(folder, chosen.side)
+            bench_peak_rgb(folder, chosen.side // 2)
         if "read" in only:
             bench_read(folder, chosen.side, chosen.repeats)
         if "crops" in only:

@@ -529,6 +529,27 @@ def bench_latency(repeats: int, delay: float = 0.02) -> None:
     )
 
 
+def bench_slices(folder: Path, count: int = 6) -> None:
+    """XZ slices of 256 planes in chunks of depth 1, one after another in one reader."""
+    from support.harness import table
+
+    from bfbridge import BioReader, BioWriter
+
+    plane, path = realistic(1024), folder / "stack.ome.zarr"
+    sizes: dict[str, Any] = {"X": 1024, "Y": 1024, "Z": 256, "dtype": plane.dtype}
+    with BioWriter(path, chunks=(1, 1, 1, 1024, 1024), **sizes) as bw:
+        for z in range(256):
+            bw[:, :, z : z + 1] = np.roll(plane, 4 * z)[:, :, None]
+    seconds: dict[str, list[float]] = {"first slice": [], "second slice": [], "later slices": []}
+    for _ in range(3):
+        with BioReader(path, max_workers=2, cache=None) as br:
+            took = [timed(lambda y=y: br[y : y + 1, :, :]) for y in range(512, 512 + count)]
+        seconds["first slice"].append(took[0])
+        seconds["second slice"].append(took[1])
+        seconds["later slices"] += took[2:]
+    table("XZ slices of 256 x 1024^2, chunks of depth 1", seconds, "first slice")
+
+
 def _write_and_close(writer: Any, image: np.ndarray) -> None:
     with writer:
         writer[:] = image
@@ -541,7 +562,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=16384)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=("write", "read", "memory", "latency"))
+    parser.add_argument("--only", choices=("write", "read", "slices", "memory", "latency"))
     parser.add_argument("--without", nargs="*", default=(), help="peers to omit (slow ones)")
     parser.add_argument("--folder", help="for scratch files; as fast a disk as there is")
     chosen = parser.parse_args()
@@ -557,6 +578,8 @@ def main() -> None:
             bench_write(folder, str(image), chosen.repeats)
         if chosen.only in (None, "read"):
             bench_read(folder, str(image), chosen.repeats)
+        if chosen.only in (None, "slices"):
+            bench_slices(folder)
         if chosen.only in (None, "memory"):
             bench_memory(folder)
         if chosen.only in (None, "latency"):

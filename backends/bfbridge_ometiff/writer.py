@@ -143,7 +143,7 @@ class TiffWriter(WriterBackend):
     ) -> int | None:
         """Return the length of the segment of a block."""
         encoding = encoding_for(image.dtype, image.samples, settings_of(options))
-        pixels = np.ascontiguousarray(np.moveaxis(block[0, : image.samples, 0], 0, -1))
+        pixels = np.ascontiguousarray(block[0, : image.samples, 0].transpose(1, 2, 0))
         segment = encoding.encode(pixels.astype(encoding.dtype, copy=False), ThreadBuffer(0))
         return memoryview(segment).nbytes
 
@@ -205,7 +205,7 @@ class TiffWriter(WriterBackend):
         self, grid: SegmentGrid, encoding: Encoding, index: Shape5, block: np.ndarray[Any, Any]
     ) -> np.ndarray[Any, Any]:
         """Return a block as a whole segment, (Y, X, samples); contiguous except for predictor 2."""
-        pixels = np.moveaxis(block[0, :, 0], 0, -1)
+        pixels = block[0, :, 0].transpose(1, 2, 0)
         shape = grid.segment_shape(index[3])
         # Differences are computed with any strides, so that pixels are copied once, not twice.
         fits = encoding.predictor == 2 or pixels.flags.c_contiguous
@@ -276,7 +276,7 @@ class TiffWriter(WriterBackend):
         except OSError as error:
             raise self._fail(f"written pixels cannot be read back ({error.strerror})") from error
         block = np.empty(grid.chunks.block_shape(index), encoding.dtype)
-        out = np.moveaxis(block[0, :, 0], 0, -1)
+        out = block[0, :, 0].transpose(1, 2, 0)
         rows = grid.segment_shape(index[3])[0]
         try:
             decode_into(grid.layout, data, rows, (0, 0), out, self._padded)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bfbridge.errors import BfbridgeError, FileMissing
 from bfbridge.storage.durable_io import ZARR_MARKS
 from bfbridge.storage.source import as_source, path_or_url
+
+if TYPE_CHECKING:
+    from bfbridge.reader import BioReader
 
 __all__ = [
     "Place",
@@ -20,6 +24,7 @@ __all__ = [
     "anywhere",
     "check_working_folder",
     "exists",
+    "files_of",
     "folders_of",
     "identity",
     "is_report",
@@ -108,6 +113,26 @@ def folders_of(identity: str) -> Iterator[str]:
     while folder := identity.rpartition(separator)[0]:
         yield folder
         identity = folder
+
+
+def files_of(br: BioReader, storage: Storage) -> Sequence[str]:
+    """Return the files of a data set; of a store, the folder only.
+
+    A store may have a million chunks, and to list them takes minutes on a network disk.
+
+    Parameters
+    ----------
+    br, storage
+        The open source, and the storage options of its URL.
+    """
+    name = br.source_name
+    if not is_url(name):
+        return [name] if os.path.isdir(name) else br.used_files
+    # A server that does not answer here has the files that the reader knows.
+    with suppress(BfbridgeError):
+        if as_source(name, storage).is_dir():
+            return [name]
+    return br.used_files
 
 
 def exists(place: Place, storage: Storage) -> bool:

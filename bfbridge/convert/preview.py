@@ -27,7 +27,7 @@ from bfbridge.convert.copy.source import (
 )
 from bfbridge.convert.execute.processes import share_of
 from bfbridge.convert.execute.search import find_batch, find_job
-from bfbridge.convert.locations import exists, identity, place_of
+from bfbridge.convert.locations import exists, files_of, identity, place_of
 from bfbridge.convert.options import read_options
 from bfbridge.convert.plan.blocks import BlockGrid
 from bfbridge.convert.plan.pieces import grouped_by_well, plan_outputs
@@ -286,10 +286,11 @@ def _opened(job: Job, options: ConvertOptions, before: FileRecord | None) -> Pla
     with open_source(job.source, options) as br, collected_faults() as faults:
         check_metadata(br, faults, options)
         outputs = grouped_by_well(plan_outputs(br, job.target, options), br)
-        refuse_own_source(outputs, br)
+        refuse_own_source(outputs, br, options)
         if options.verify:
             check_selection(br, outputs, options)
-        sizes = [entry["bytes"] for entry in stamp(br.used_files, options.source_storage)]
+        storage = options.source_storage
+        sizes = [entry["bytes"] for entry in stamp(files_of(br, storage), storage)]
         stored = sum(sizes) if sizes and None not in sizes else None
         estimate = _Estimate(br, job.writer, options, stored)
         planned = [estimate.output(output) for output in outputs]

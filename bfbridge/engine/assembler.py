@@ -80,13 +80,12 @@ class UnfinishedChunks:
                 if not self._spill_one(chunk):
                     break
 
-    def drop(self, chunk: _LevelChunk, shape: Shape5, dtype: np.dtype[Any]) -> None:
-        """Forget a finished chunk; the caller holds its lock."""
+    def drop(self, chunk: _LevelChunk, length: int) -> None:
+        """Forget a finished chunk, of `length` bytes in the file; the caller holds its lock."""
         with self._lock:
             if self._recent.pop(id(chunk), None) is not None:
                 self._held -= chunk.nbytes
             if chunk.place is not None:
-                length = prod(shape) * dtype.itemsize + -(-prod(shape) // 8)
                 self._free.setdefault(length, []).append(chunk.place)
                 chunk.place = None
 
@@ -262,7 +261,7 @@ class LevelAssembler:
         # Before the chunk is forgotten: a later write to it must also reach the next level later.
         self.pass_up(index, pixels)
         self._done[index] = True
-        self._waiting.drop(chunk, self._grid.block_shape(index), self._spec.image.dtype)
+        self._waiting.drop(chunk, pixels.nbytes + -(-pixels.size // 8))
         self._open.remove(index, chunk)
 
     def pass_up(self, index: Shape5, pixels: Array) -> None:

@@ -307,10 +307,14 @@ class LevelReader:
         grid = self.backend.images[self.image].levels[self.level].grid
         unit = self.backend.read_unit(self.image, self.level)
         joined = unit != grid.chunk
-        for block in plan_joined(axes, grid, unit) if joined else plan(axes, grid.chunk):
-            job = _BlockRead(self, grid, block, out)
+        blocks = plan_joined(axes, grid, unit) if joined else plan(axes, grid.chunk)
+        partial = itertools.count()
+        for block in blocks:
+            job = _BlockRead(self, grid, axes, partial, block, out)
             # The thread that takes the next job copies from the cache: waking another is slower.
-            if not job.from_cache():
+            if job.from_cache():
+                next(partial)
+            else:
                 yield job
 
     def _empty(self, shape: Sequence[int]) -> Array:
@@ -325,13 +329,26 @@ class LevelReader:
 
 
 class _BlockRead:
-    """Job that reads one block into the result."""
+    """Job that reads one block of a selection into the result.
 
-    __slots__ = ("_block", "_grid", "_level", "_out")
+    `partial` counts the chunks of the selection of which parts are read.
+    """
 
-    def __init__(self, level: LevelReader, grid: ChunkGrid, block: Block, out: Array) -> None:
+    __slots__ = ("_axes", "_block", "_grid", "_level", "_out", "_partial")
+
+    def __init__(
+        self,
+        level: LevelReader,
+        grid: ChunkGrid,
+        axes: Sequence[Axis],
+        partial: Iterator[int],
+        block: Block,
+        out: Array,
+    ) -> None:
         self._level = level
         self._grid = grid
+        self._axes = axes
+        self._partial = partial
         self._block = block
         self._out = out
 
@@ -419,8 +436,12 @@ class _BlockRead:
         if cache is None or block.is_joined:
             return False
         nbytes = math.prod(self._grid.block_shape(block.index)) * self._out.dtype.itemsize
-        limit = getattr(cache, "max_bytes", nbytes * 2)
-        if (block.start, block.stop) == self._grid.box(block.index) or nbytes * 2 > limit:
+        kept = getattr(cache, "max_bytes", math.inf) / nbytes
+        if (block.start, block.stop) == self._grid.box(block.index) or kept < 2:
+            return False
+        # If a request needs more chunks than the cache holds, later ones would evict the first, and
+        # the next slice, which needs the first one first, would find none of them.
+        if next(self._partial) >= kept:
             return False
         # Random crops rarely meet a chunk twice: a chunk that is cheap to read in part is cached
         # only on the second request, and that of a local file only for parts so small that the
@@ -428,5 +449,14 @@ class _BlockRead:
         if isinstance(cache, ChunkCache) and level.backend.reads_parts(level.image, level.level):
             share = nbytes // max(self._nbytes, 1)
             is_small = level.backend.waits or share >= SMALL_PART
-            return is_small and cache.met(self._key)
+            return is_small and cache.met(self._key) and _count(self._axes, self._grid) <= kept
         return True
+
+
+def _count(axes: Sequence[Axis], grid: ChunkGrid) -> int:
+    """Return an upper bound of the number of chunks that a selection needs."""
+    count = 1
+    for axis, chunk in zip(axes, grid.chunk, strict=True):
+        ends = (axis[0], axis[-1]) if isinstance(axis, range) else (np.min(axis), np.max(axis))
+        count *= min(len(axis), int(max(ends)) // chunk - int(min(ends)) // chunk + 1)
+    return count

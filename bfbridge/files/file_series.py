@@ -24,8 +24,8 @@ import numpy as np
 
 from bfbridge import registry
 from bfbridge.backend import AXES, Image, Level, OpenOptions, ReaderBackend, Region, Shape5
-from bfbridge.engine.workers import run
-from bfbridge.errors import BadArgument, Closed, FileMissing, UnreadableFile
+from bfbridge.engine.workers import run, worker_count
+from bfbridge.errors import BadArgument, BfbridgeError, Closed, FileMissing, UnreadableFile
 from bfbridge.files.file_pattern import FilePattern
 from bfbridge.ome import metadata
 from bfbridge.runtime import forking
@@ -78,6 +78,7 @@ def plan_series(target: Any, storage_options: Mapping[str, Any] | None = None) -
     ------
     FileMissing
         No file matches the pattern, or some combinations are missing; the message names them.
+        Files of a list are looked for when they are opened.
     BadArgument
         The list is empty, or the pattern has variables other than t, c and z.
     """
@@ -85,9 +86,6 @@ def plan_series(target: Any, storage_options: Mapping[str, Any] | None = None) -
         if not target:
             raise BadArgument("the list of files is empty.")
         sources = [as_source(one, storage_options) for one in target]
-        for source in sources:
-            if not source.exists():
-                raise FileMissing(f"{source.name}: no such file. The list of files names it.")
         places = tuple(((t, 0, 0), source) for t, source in enumerate(sources))
         return Plan(f"{sources[0].name} and {len(sources) - 1} more", places)
     if not isinstance(target, (str, os.PathLike)):
@@ -177,15 +175,25 @@ def _candidates(text: str, storage_options: Mapping[str, Any] | None) -> list[st
 
 
 class _Member:
-    """One open file."""
+    """One file; the first thread that reads it opens it, and others wait."""
 
-    def __init__(self, reader: ReaderBackend) -> None:
-        self.reader = reader
+    def __init__(self) -> None:
+        self.opening = forking.lock()
+        self.reader: ReaderBackend | None = None
         self.users = 0
 
 
 class FileSeries(ReaderBackend):
-    """A series as one image: the first file defines size and dtype of all."""
+    """A series as one image: the first file defines size and dtype of all.
+
+    `open` opens every file once, several at a time, to compare its size with that of the first.
+
+    Raises
+    ------
+    BfbridgeError
+        A file cannot be opened, or differs in size or dtype: the error of the first such file, in
+        the order T, C, Z.
+    """
 
     name: ClassVar[str] = NAME
 
@@ -197,13 +205,15 @@ class FileSeries(ReaderBackend):
         self._lock = forking.lock()
         self._open: OrderedDict[Place, _Member] = OrderedDict()
         self._closed = False
-        with self._reading((0, 0, 0)) as first:
-            self._member = first.images[0]
-        self._image = self._whole()
-        run(
-            (partial(self._check, place) for place in self._sources),
-            max(1, options.max_workers),
-        )
+        try:
+            with self._reading((0, 0, 0)) as first:
+                self._member = first.images[0]
+                self.waits = first.waits
+            self._image = self._whole()
+            self._check_members()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> FileSeries:
@@ -240,6 +250,30 @@ class FileSeries(ReaderBackend):
             )
         return dataclasses.replace(member, levels=tuple(levels), channels=channels)
 
+    def _check_members(self) -> None:
+        """Open every file; raise the error of the first that fails, in the order of the files."""
+        options = self._options
+        workers = options.max_workers
+        if not options.workers_chosen and self._plan.source.url is not None:
+            workers = worker_count(None, waits=True)
+        failed: dict[int, BaseException] = {}
+
+        def check(number: int, place: Place) -> None:
+            try:
+                self._check(place)
+            except BaseException as error:
+                failed[number] = error
+                raise
+
+        jobs = (partial(check, number, place) for number, place in enumerate(self._sources))
+        try:
+            run(jobs, workers)
+        except BfbridgeError:
+            # Files are opened in their order: those before a file that fails have been tried.
+            raise failed[min(failed)] from None
+        finally:
+            failed.clear()
+
     def _check(self, place: Place) -> None:
         """Raise if the size or dtype of a file differs from that of the first."""
         first = self._member
@@ -260,25 +294,27 @@ class FileSeries(ReaderBackend):
         with self._lock:
             if self._closed:
                 raise Closed(f"{self._plan.name}: the reader is closed.")
-            member = self._open.get(place)
-            if member is None:
-                source = self._sources[place]
-                reader, _ = registry.open_reader(source, self._options, self._backend)
-                member = self._open[place] = _Member(reader)
+            member = self._open.setdefault(place, _Member())
             member.users += 1
             self._open.move_to_end(place)
         try:
+            # Not under the lock of the series: other threads open and read other files meanwhile.
+            with member.opening:
+                if member.reader is None:
+                    source = self._sources[place]
+                    member.reader, _ = registry.open_reader(source, self._options, self._backend)
             yield member.reader
         finally:
             with self._lock:
                 member.users -= 1
-                self._trim()
+                dropped = self._drop_idle()
+            _close(dropped)
 
-    def _trim(self) -> None:
+    def _drop_idle(self) -> list[_Member]:
+        """Remove the files beyond `FILES_OPEN` that nobody reads, and return them to be closed."""
         idle = [place for place, member in self._open.items() if not member.users]
         kept = 0 if self._closed else FILES_OPEN
-        for place in idle[: max(0, len(self._open) - kept)]:
-            self._open.pop(place).reader.close()
+        return [self._open.pop(place) for place in idle[: max(0, len(self._open) - kept)]]
 
     @property
     def images(self) -> Sequence[Image]:
@@ -331,7 +367,14 @@ class FileSeries(ReaderBackend):
         """Close every file; a file that is being read is closed when the read ends."""
         with self._lock:
             self._closed = True
-            self._trim()
+            dropped = self._drop_idle()
+        _close(dropped)
+
+
+def _close(members: Sequence[_Member]) -> None:
+    for member in members:
+        if member.reader is not None:
+            member.reader.close()
 
 
 def _split(start: int, stop: int, size: int) -> Iterator[tuple[int, int, int, slice]]:

@@ -45,7 +45,7 @@ class Compression:
         """
         return 1 << 18 if self.name == "blosc-zstd" else 0
 
-    def encode(self, chunk: NDArray[Any], buffer: bytearray | None = None) -> Any:
+    def encode(self, chunk: NDArray[Any], buffer: bytearray | memoryview | None = None) -> Any:
         """Return the stored bytes of a contiguous chunk, in `buffer` if they are compressed."""
         import imagecodecs
 

@@ -376,3 +376,53 @@ def test_a_damaged_search_is_done_again(folder: Path, tmp_path: Path, damage: An
     scan = Scan(request, [report["scan"]])
     assert len(find_sources([str(folder)], request, scan=scan, opener=looking(found))) == 5
     assert found == [Path(name).name]
+
+
+# ---- sources that are stores
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "a.ome.zarr"
+    with BioWriter(path, image=image(1), chunks=(1, 1, 1, 8, 8)) as bw:
+        bw[:] = image(1)
+    return path
+
+
+def chunk_folders_listed(monkeypatch: pytest.MonkeyPatch, store: Path) -> list[str]:
+    """Return the list of folders with chunks of a store that are listed from now on."""
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def noted(path: Any = ".") -> Any:
+        if str(path).startswith(f"{store}{os.sep}0"):
+            listed.append(str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    return listed
+
+
+def test_chunks_of_a_source_are_listed_for_reports_only(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = chunk_folders_listed(monkeypatch, store)
+    done = convert(store, tmp_path / "b.ome.tif")
+    assert listed == []
+    assert done.files[0].inputs == [{"path": str(store), "bytes": None, "mtime_ns": None}]
+    done = convert_many([store], tmp_path / "out", suffix=".ome.tif")
+    assert len(listed) == len(set(listed)) > 0
+    assert done.files[0].inputs[0]["bytes"] == sum(
+        path.stat().st_size for path in store.rglob("*") if path.is_file()
+    )
+
+
+def test_a_chunk_that_changed_is_found_when_a_batch_is_resumed(store: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    convert_many([store], target, suffix=".ome.tif")
+    assert statuses(convert_many([store], target, suffix=".ome.tif", resume=True)) == ["kept"]
+    with BioWriter(store, append=True) as bw:
+        bw[8:16, 8:16] = image(3)[8:16, 8:16]
+    assert statuses(convert_many([store], target, suffix=".ome.tif", resume=True)) == ["done"]
+    with BioReader(target / "a.ome.tif") as br:
+        np.testing.assert_array_equal(br[8:16, 8:16], image(3)[8:16, 8:16])

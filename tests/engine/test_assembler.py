@@ -282,7 +282,7 @@ def test_scratch_keeps_chunks_within_its_budget(tmp_path: Path) -> None:
         assert chunk.written is not None
         assert (chunk.array == number).all()
         assert chunk.written.sum() == number + 1
-        scratch.drop(chunk, shape, dtype)
+        scratch.drop(chunk, 128 + 8)
     assert scratch._held == 0
     scratch.close()
     scratch.close()

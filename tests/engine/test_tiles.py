@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
+from bfbridge import BioReader, BioWriter
 from bfbridge.backend import Region
 from bfbridge.engine import workers
 from bfbridge.engine.chunk_cache import ChunkCache
@@ -103,6 +105,28 @@ def test_whole_chunks_are_read_straight_into_the_result() -> None:
     assert np.shares_memory(seen[0], got)
 
 
+def test_rgb_is_read_in_the_memory_of_the_array(tmp_path: Path) -> None:
+    side = 2048
+    y, x = np.mgrid[:side, :side].astype(np.uint8)
+    pixels = np.stack([y, x, y ^ x], axis=-1)
+    tiles = {"photometric": "rgb", "tile": (256, 256), "compression": "zlib", "predictor": True}
+    tifffile.imwrite(tmp_path / "interleaved.ome.tif", pixels, metadata={"axes": "YXS"}, **tiles)
+    tifffile.imwrite(
+        tmp_path / "planar.ome.tif", pixels.transpose(2, 0, 1), planarconfig="separate",
+        metadata={"axes": "SYX"}, **tiles,
+    )  # fmt: skip
+    chunks = (1, 3, 1, 256, 256)
+    with BioWriter(tmp_path / "a.ome.zarr", image=pixels[:, :, None], chunks=chunks) as bw:
+        bw[:] = pixels[:, :, None]
+    for name in ("interleaved.ome.tif", "planar.ome.tif", "a.ome.zarr"):
+        with BioReader(tmp_path / name, max_workers=2) as br:
+            br[:16, :16]
+            with peak_memory() as peak:
+                got = br[:]
+            np.testing.assert_array_equal(got[:, :, 0], pixels)
+            assert peak.nbytes < 1.15 * pixels.nbytes + 1_000_000, name
+
+
 @pytest.mark.slow(ci=True)
 def test_a_large_read_makes_no_second_copy() -> None:
     # Values that numpy makes one page at a time on reading: the source itself takes no memory.
@@ -168,6 +192,25 @@ def test_parts_that_are_cheap_to_read_are_kept_if_that_pays(
     part, whole = (1, 1, 1, rows, 8), (1, 2, 1, 16, 32)
     wanted = [part, whole] if kept else [part] * 3
     assert [call.shape for call in backend.calls] == wanted
+
+
+@pytest.mark.parametrize("in_parts", [True, False])
+def test_slices_through_more_chunks_than_the_cache_holds(in_parts: bool) -> None:
+    stored = distinct((1, 1, 12, 32, 32))
+    view = view_of(stored, (1, 1, 1, 32, 32), cache=ChunkCache(5 * 32 * 32 * 2), workers=1)
+    backend = reader(view)
+    backend.reads_parts = lambda image, level: in_parts  # type: ignore[method-assign]
+    pixels = []
+    for y in range(4):
+        backend.calls.clear()
+        expected = stored[0, 0, :, y : y + 1].transpose(1, 2, 0)
+        np.testing.assert_array_equal(view[y : y + 1, :, :], expected)
+        pixels.append(sum(np.prod(call.shape) for call in backend.calls))
+    if in_parts:
+        assert pixels == [12 * 32] * 4
+    else:
+        # Five chunks stay in the cache; of the others only the slice is read.
+        assert pixels == [5 * 32 * 32 + 7 * 32] + [7 * 32] * 3
 
 
 def test_what_is_returned_is_not_the_cache() -> None:

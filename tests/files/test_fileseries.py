@@ -1,15 +1,18 @@
 """Many files as one image, against the array they were cut from."""
 
 import pickle
+import threading
 
 import numpy as np
 import pytest
 import tifffile
 
-from bfbridge import BioReader
-from bfbridge.errors import BadArgument, FileMissing, UnreadableFile
+from bfbridge import BioReader, registry
+from bfbridge.backend import Region
+from bfbridge.errors import BadArgument, Closed, FileMissing, UnreadableFile
 from bfbridge.files import file_series as fileseries
 from tests.support.samples import distinct, write_ome_tiff
+from tests.support.webserver import serve
 
 PIXELS = distinct((3, 2, 4, 17, 23))
 NAMES = ["DAPI", "GFP"]
@@ -133,3 +136,58 @@ def test_few_files_are_open_at_once(folder, monkeypatch):
         assert len(br._file.backend._open) <= 3
         backend = br._file.backend
     assert not backend._open
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    for number, plane in enumerate(PIXELS.reshape(-1, 17, 23)[:9]):
+        write_ome_tiff(tmp_path / f"img_t{number}_z0.ome.tif", plane[None, None, None])
+    return tmp_path
+
+
+@pytest.mark.parametrize("at_url", [True, False])
+def test_files_are_opened_at_the_same_time(numbered, monkeypatch, at_url):
+    together = threading.Barrier(4, timeout=20)
+    open_reader = registry.open_reader
+
+    def opened(source, options, backend):
+        if backend is None and source.filename != "img_t0_z0.ome.tif":
+            together.wait()
+        return open_reader(source, options, backend)
+
+    monkeypatch.setattr(registry, "open_reader", opened)
+    with serve(numbered) as web:
+        paths = [f"{web.url if at_url else numbered}/img_t{t}_z0.ome.tif" for t in range(9)]
+        # Files at URLs need no max_workers for this.
+        workers = None if at_url else 4
+        with BioReader(paths, workers) as br:
+            monkeypatch.undo()
+            np.testing.assert_array_equal(br[..., 8], PIXELS.reshape(-1, 17, 23)[8])
+
+
+def test_the_error_is_that_of_the_first_file_that_fails(numbered, monkeypatch):
+    tifffile.imwrite(numbered / "img_t2_z0.ome.tif", PIXELS[0, 0, 0, :9])
+    (numbered / "img_t3_z0.ome.tif").unlink()
+    failed = threading.Event()
+    members = []
+    open_reader = registry.open_reader
+
+    def opened(source, options, backend):
+        if source.filename == "img_t2_z0.ome.tif":
+            assert failed.wait(20)
+        try:
+            found = open_reader(source, options, backend)
+        except FileMissing:
+            failed.set()
+            raise
+        if backend is None:
+            members.append(found[0])
+        return found
+
+    monkeypatch.setattr(registry, "open_reader", opened)
+    with pytest.raises(UnreadableFile, match=r"img_t2_z0\.ome\.tif: its size .* differs"):
+        BioReader([numbered / f"img_t{t}_z0.ome.tif" for t in range(9)], max_workers=4)
+    assert len(members) >= 2
+    for reader in members:
+        with pytest.raises(Closed):
+            reader.read(Region(0, 0, (0, 0, 0, 0, 0), (1, 1, 1, 1, 1)), np.empty((1,) * 5, "u2"))

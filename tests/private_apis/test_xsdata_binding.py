@@ -48,3 +48,24 @@ def test_what_is_written_is_what_ome_types_writes() -> None:
     ome = model_from_xml(document("2024-01-02T03:04:05"))
     assert from_xml(serialize(ome)) == from_xml(ome.to_xml())
     assert f'xmlns="{NAMESPACE}"' in serialize(ome)
+
+
+def test_fields_with_values_are_marked_as_ome_types_does() -> None:
+    note = model.MapAnnotation(id="Annotation:1", value={"a": "b"})
+    ome = OME(structured_annotations=[note])
+    ome.images.append(model_from_xml(document("2024-01-02T03:04:05")).images[0])
+    pixels = ome.images[0].pixels
+    pixels.channels.append(model.Channel(id="Channel:0:0"))
+    pixels.planes.append(model.Plane(the_z=0, the_c=0, the_t=0))
+    pixels.channels[0].annotation_refs.append(model.AnnotationRef(id="Annotation:1"))
+    expected = ome.model_copy(deep=True)
+    expected._update_set_fields()
+    serialize(ome)
+    parts = [
+        (one, one.images[0], one.images[0].pixels, one.images[0].pixels.channels[0])
+        for one in (ome, expected)
+    ]
+    assert [part.model_fields_set for part in parts[0]] == [
+        part.model_fields_set for part in parts[1]
+    ]
+    assert {"channels", "planes"} <= pixels.model_fields_set

@@ -6,16 +6,15 @@ for stored bytes and one for a decoded chunk, so that repeated reads allocate no
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from bfbridge.backend.chunk_grid import ChunkPart, chunk_parts
 from bfbridge.errors import BfbridgeError, LimitExceeded, OutOfMemory, ReadFailed
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge_omezarr.chunked.codecs import CodecError, decode_part
 from bfbridge_omezarr.chunked.indexes import ShardIndexes
-from bfbridge_omezarr.hierarchy.store import Buffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,23 +31,16 @@ MIB: Final = 1 << 20
 RATIO_FREE_BYTES: Final = 128 * MIB
 """Chunks up to this size may have any compression ratio: 2 MiB of zeros are 77 bytes in Zstandard,
 a higher ratio than that of a decompression bomb. This number limits their memory."""
+_KEPT_STORED: Final = 32 * MIB
 _KEPT_SCRATCH: Final = 64 * MIB
 
 
-class Workspace(threading.local):
-    """Memory that one thread keeps between reads of one file."""
+class Workspace:
+    """Memory that threads keep between reads of one file."""
 
     def __init__(self) -> None:
-        self.stored = Buffer()
-        self._scratch = np.empty(0, np.uint8)
-
-    def scratch(self, size: int) -> NDArray[np.uint8]:
-        """Return `size` bytes; those of the previous call become invalid."""
-        if size > _KEPT_SCRATCH:
-            return np.empty(size, np.uint8)
-        if self._scratch.nbytes < size:
-            self._scratch = np.empty(size, np.uint8)
-        return self._scratch[:size]
+        self.stored = ThreadBuffer(_KEPT_STORED)
+        self.scratch = ThreadBuffer(_KEPT_SCRATCH)
 
 
 class ZarrArrayReader:
@@ -173,7 +165,7 @@ class ZarrArrayReader:
         if whole and self._straight and self._native and out.flags.c_contiguous:
             return out.reshape(-1).view(np.uint8), None
         if info.decoders:
-            return self._workspace.scratch(size), self._span(inside)
+            return self._workspace.scratch.get(size), self._span(inside)
         flat = np.frombuffer(stored, np.uint8)
         if flat.nbytes != size:
             raise CodecError(f"holds {flat.nbytes:,} bytes, not {size:,}")

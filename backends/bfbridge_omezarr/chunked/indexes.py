@@ -18,8 +18,8 @@ import numpy as np
 
 from bfbridge.errors import FileChanged, ReadFailed
 from bfbridge.runtime import forking
+from bfbridge.runtime.thread_buffer import NOT_KEPT, ThreadBuffer
 from bfbridge_omezarr.chunked.codecs import crc32c
-from bfbridge_omezarr.hierarchy.store import Buffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,7 +89,9 @@ class ShardIndexes:
         self._indexes: OrderedDict[str, _ShardIndex] = OrderedDict()
         self._stamps: OrderedDict[str, object] = OrderedDict()
 
-    def read(self, key: str, index: tuple[int, ...], buffer: Buffer) -> bytes | memoryview | None:
+    def read(
+        self, key: str, index: tuple[int, ...], buffer: ThreadBuffer
+    ) -> bytes | memoryview | None:
         """Return the stored bytes of one chunk, or None for one that is not stored.
 
         Parameters
@@ -112,7 +114,7 @@ class ShardIndexes:
         return stored
 
     def read_many(
-        self, key: str, indices: Sequence[tuple[int, ...]], buffer: Buffer
+        self, key: str, indices: Sequence[tuple[int, ...]], buffer: ThreadBuffer
     ) -> Iterator[tuple[tuple[int, ...], memoryview | bytes | None]]:
         """Yield each of several chunks of one shard with its stored bytes, as `read` returns them.
 
@@ -154,7 +156,7 @@ class ShardIndexes:
         return f"{self._store.label(key)}: the chunk at grid position {index}"
 
     def _read(
-        self, key: str, known: _ShardIndex, begin: int, count: int, buffer: Buffer
+        self, key: str, known: _ShardIndex, begin: int, count: int, buffer: ThreadBuffer
     ) -> bytes | memoryview:
         """Return bytes of a shard, fewer at its end; raise an error if it was replaced."""
         found = self._store.read_stamped(key, begin, count, buffer)
@@ -232,7 +234,7 @@ class ShardIndexes:
 
     def _fetch(self, key: str) -> _ShardIndex:
         size = self._shard.index_bytes
-        found = self._store.read_stamped(key, -size if self._shard.at_end else 0, size, Buffer())
+        found = self._store.read_stamped(key, -size if self._shard.at_end else 0, size, NOT_KEPT)
         if found is None:
             return _ShardIndex(None, None)
         raw = bytes(found.data)

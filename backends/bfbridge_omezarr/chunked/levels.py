@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +19,7 @@ from bfbridge.ngff.documents import (
 )
 from bfbridge.ngff.omero import Window
 from bfbridge.runtime import forking
+from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge_omezarr.chunked.codecs import CodecError, decode_bytes, decoders_of
 from bfbridge_omezarr.chunked.shards import Shards
 
@@ -31,27 +31,24 @@ __all__ = ["LevelBuffers", "LevelWriter", "Windows"]
 
 Array = np.ndarray[Any, Any]
 _SAMPLED: Final = 8
+_KEPT: Final = 64 << 20
 
 
-class LevelBuffers(threading.local):
-    """Memory that one thread keeps between blocks."""
+class LevelBuffers:
+    """Memory that threads keep between blocks."""
 
     def __init__(self) -> None:
-        self.encoded = bytearray()
-        self._chunk = np.empty(0, np.uint8)
+        self._encoded = ThreadBuffer(_KEPT)
+        self._chunk = ThreadBuffer(_KEPT)
 
     def chunk(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """Return an array; that of the previous call becomes invalid."""
+        """Return an array; that of the previous call in this thread becomes invalid."""
         size = math.prod(shape) * dtype.itemsize
-        if self._chunk.nbytes < size:
-            self._chunk = np.empty(size, np.uint8)
-        return self._chunk[:size].view(dtype).reshape(shape)
+        return self._chunk.get(size).view(dtype).reshape(shape)
 
-    def buffer(self, size: int) -> bytearray:
+    def buffer(self, size: int) -> memoryview:
         """Return memory for a chunk's stored bytes."""
-        if len(self.encoded) < size:
-            self.encoded = bytearray(size)
-        return self.encoded
+        return self._encoded.view(size)
 
 
 class LevelWriter:

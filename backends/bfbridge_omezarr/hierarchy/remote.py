@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from bfbridge.errors import Closed, MissingExtra, ReadFailed
+from bfbridge.runtime.thread_buffer import NOT_KEPT, ThreadBuffer
 from bfbridge.storage.remote.retries import is_transient, pauses, retried
 from bfbridge.storage.remote.url_chain import behind_cache
 from bfbridge.storage.source import ProcessFilesystem
-from bfbridge_omezarr.hierarchy.store import Buffer, Stamped, Store, too_long
+from bfbridge_omezarr.hierarchy.store import Stamped, Store, too_long
 
 if TYPE_CHECKING:
     from bfbridge.storage.source import Source
@@ -71,10 +72,12 @@ class RemoteStore(Store):
         return data
 
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
-        found = self.read_stamped(key, start, length, Buffer())
+        found = self.read_stamped(key, start, length, NOT_KEPT)
         return None if found is None else bytes(found.data)
 
-    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+    def read_stamped(
+        self, key: str, start: int, length: int, buffer: ThreadBuffer
+    ) -> Stamped | None:
         del buffer
         path = self._path(key)
         try:

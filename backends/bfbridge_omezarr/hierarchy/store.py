@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from bfbridge.errors import FileChanged, LimitExceeded, ReadFailed, UnreadableFile
+from bfbridge.runtime.thread_buffer import NOT_KEPT, ThreadBuffer
 from bfbridge.storage.journal import FOLDER, pending_of
 from bfbridge.storage.stamp import FileStamp
 
-__all__ = ["Buffer", "FolderStore", "Stamped", "Store", "join", "too_long"]
+__all__ = ["FolderStore", "Stamped", "Store", "join", "too_long"]
 
 MIB: Final = 1 << 20
 _OPEN_FLAGS: Final = (
@@ -108,7 +109,7 @@ class Store(ABC):
             It is longer than `limit` bytes.
         """
 
-    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
+    def read(self, key: str, limit: int, buffer: ThreadBuffer) -> memoryview | None:
         """Return what `get` returns, as a view; it may use `buffer`, which is overwritten later."""
         del buffer
         data = self.get(key, limit)
@@ -119,7 +120,9 @@ class Store(ABC):
         """Return `length` bytes from `start` (from the end if negative), fewer at the end."""
 
     @abstractmethod
-    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+    def read_stamped(
+        self, key: str, start: int, length: int, buffer: ThreadBuffer
+    ) -> Stamped | None:
         """Return the result of `get_range` with its stamp; it may use `buffer`, as in `read`."""
 
     @abstractmethod
@@ -162,24 +165,6 @@ class Store(ABC):
         """Release files. May be called twice."""
 
 
-class Buffer:
-    """Memory for stored bytes, reused by the reads of one thread."""
-
-    __slots__ = ("_bytes",)
-    KEPT: Final = 32 * MIB
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def take(self, size: int) -> memoryview:
-        """Return `size` bytes to write into; the view of the previous call becomes invalid."""
-        if size > self.KEPT:
-            return memoryview(bytearray(size))
-        if len(self._bytes) < size:
-            self._bytes = bytearray(max(size, 2 * len(self._bytes)))
-        return memoryview(self._bytes)[:size]
-
-
 def too_long(label: str, size: int, limit: int) -> LimitExceeded:
     """Return the error for a key that is too long."""
     return LimitExceeded(
@@ -202,19 +187,19 @@ class FolderStore(Store):
         self._pending = pending_of(self._root)
 
     def get(self, key: str, limit: int) -> bytes | None:
-        view = self.read(key, limit, Buffer())
+        view = self.read(key, limit, NOT_KEPT)
         return None if view is None else bytes(view)
 
-    def read(self, key: str, limit: int, buffer: Buffer) -> memoryview | None:
+    def read(self, key: str, limit: int, buffer: ThreadBuffer) -> memoryview | None:
         found = self._read_whole(key, limit, buffer)
         return None if found is None else found[0]
 
     def _get_stamped(self, key: str, limit: int) -> Stamped | None:
-        found = self._read_whole(key, limit, Buffer())
+        found = self._read_whole(key, limit, NOT_KEPT)
         return None if found is None else Stamped(bytes(found[0]), FileStamp.of_status(found[1]))
 
     def _read_whole(
-        self, key: str, limit: int, buffer: Buffer
+        self, key: str, limit: int, buffer: ThreadBuffer
     ) -> tuple[memoryview, os.stat_result] | None:
         opened = self._open(key)
         if opened is None:
@@ -224,7 +209,7 @@ class FolderStore(Store):
             size = before.st_size
             if size > limit:
                 raise too_long(self.label(key), size, limit)
-            view = buffer.take(size)
+            view = buffer.view(size)
             filled = self._fill(fd, view)
             after = os.fstat(fd)
             if (filled, after.st_mtime_ns) != (after.st_size, before.st_mtime_ns):
@@ -251,10 +236,12 @@ class FolderStore(Store):
         return filled
 
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
-        found = self.read_stamped(key, start, length, Buffer())
+        found = self.read_stamped(key, start, length, NOT_KEPT)
         return None if found is None else bytes(found.data)
 
-    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+    def read_stamped(
+        self, key: str, start: int, length: int, buffer: ThreadBuffer
+    ) -> Stamped | None:
         opened = self._open(key)
         if opened is None:
             return None
@@ -263,7 +250,7 @@ class FolderStore(Store):
             size = status.st_size
             begin = max(0, size + start) if start < 0 else start
             os.lseek(fd, begin, os.SEEK_SET)
-            view = buffer.take(max(0, min(length, size - begin)))
+            view = buffer.view(max(0, min(length, size - begin)))
             filled = self._fill(fd, view)
             # Taken after reading, so that a later change is detected.
             return Stamped(view[:filled], FileStamp.of(fd))

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from bfbridge.errors import FileMissing, LimitExceeded, ReadFailed, UnreadableFile, Unsupported
 from bfbridge.storage.journal import COMMIT, FOLDER, NEW, find_interrupted, parse_record
 from bfbridge_omezarr.hierarchy.remote import RemoteStore
-from bfbridge_omezarr.hierarchy.store import Buffer, FolderStore, Stamped, Store, too_long
+from bfbridge_omezarr.hierarchy.store import FolderStore, Stamped, Store, too_long
 
 if TYPE_CHECKING:
     from bfbridge.limits import Limits
+    from bfbridge.runtime.thread_buffer import ThreadBuffer
     from bfbridge.storage.source import RandomAccess, Source
 
 __all__ = ["ZipStore", "open_store"]
@@ -87,7 +88,9 @@ class ZipStore(Store):
         # The checksum is that of the whole entry; parts rely on the checksum of the shard index.
         return self._exactly(self._data_start(info, key) + begin, length, key)
 
-    def read_stamped(self, key: str, start: int, length: int, buffer: Buffer) -> Stamped | None:
+    def read_stamped(
+        self, key: str, start: int, length: int, buffer: ThreadBuffer
+    ) -> Stamped | None:
         del buffer
         data = self.get_range(key, start, length)
         return None if data is None else Stamped(data, self.stamp(key))

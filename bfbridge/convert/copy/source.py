@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.convert.copy.encoded_chunks import EncodedCopy, copied_options, plan_encoded
-from bfbridge.convert.locations import Place, exists, folders_of, identity, stored_bytes
+from bfbridge.convert.locations import (
+    Place,
+    exists,
+    files_of,
+    folders_of,
+    identity,
+    stored_bytes,
+)
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.document import document_for
@@ -101,6 +108,7 @@ def convert_file(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    reported: bool = True,
     progress: Progress | None = None,
 ) -> FileRecord:
     """Convert one source into one or, where it is split, several new files.
@@ -120,6 +128,8 @@ def convert_file(
     resume
         Whether an existing file is kept if its pixels are those of the source; otherwise it is an
         error.
+    reported
+        Whether the record is for a report. Otherwise the files in a folder are not stamped.
     progress
         Called with (bytes of pixels done, bytes in all), from any thread.
 
@@ -135,9 +145,12 @@ def convert_file(
         check_metadata(br, faults, options)
         record.source = br.source_name
         record.backend, record.backend_reason = br.backend, br.backend_reason
-        record.inputs = stamp(br.used_files, options.source_storage)
+        record.inputs = stamp(
+            files_of(br, options.source_storage), options.source_storage,
+            walk=reported or options.certify,
+        )  # fmt: skip
         outputs = grouped_by_well(plan_outputs(br, target, options), br)
-        refuse_own_source(outputs, br)
+        refuse_own_source(outputs, br, options)
         check_certifiable(br, outputs, options, overwrite=overwrite, resume=resume)
         if options.verify:
             check_selection(br, outputs, options)
@@ -204,9 +217,10 @@ def _label_notes(br: BioReader, outputs: Sequence[Output]) -> list[str]:
     ]
 
 
-def refuse_own_source(outputs: Sequence[Output], br: BioReader) -> None:
+def refuse_own_source(outputs: Sequence[Output], br: BioReader, options: ConvertOptions) -> None:
     """Raise `TargetExists` if a new file would replace its source, or lie inside it."""
-    used = {identity(path) for path in (*br.used_files, br.source_name)}
+    files = files_of(br, options.source_storage)
+    used = {identity(path) for path in (*files, br.source_name)}
     for output in outputs:
         place = identity(output.target)
         if place in used:

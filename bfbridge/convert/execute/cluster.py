@@ -58,7 +58,7 @@ class ClusterExecutor(Executor):
         """Convert one source; its regions are distributed to the workers."""
         return convert_on_cluster(
             job.source, job.target, options, job.writer, self._client,
-            overwrite=job.overwrite, resume=job.resume, progress=progress,
+            overwrite=job.overwrite, resume=job.resume, reported=job.reported, progress=progress,
         )  # fmt: skip
 
     def run(self, run: Run) -> None:

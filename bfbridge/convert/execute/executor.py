@@ -47,7 +47,7 @@ class SerialExecutor(Executor):
         """Convert one source; see `Executor.convert`."""
         return convert_file(
             job.source, job.target, options, job.writer,
-            overwrite=job.overwrite, resume=job.resume, progress=progress,
+            overwrite=job.overwrite, resume=job.resume, reported=job.reported, progress=progress,
         )  # fmt: skip
 
     def run(self, run: Run) -> None:

@@ -40,6 +40,8 @@ class Job:
         Bytes of the source's pixels at full size; 0 where unknown.
     changes
         Fields of the batch's options that this source has other values for.
+    reported
+        Whether there is a report.
     """
 
     source: Any
@@ -51,6 +53,7 @@ class Job:
     error_type: str | None = None
     pixel_bytes: int = 0
     changes: Mapping[str, Any] = field(default_factory=dict)
+    reported: bool = True
 
     def options(self, common: ConvertOptions) -> ConvertOptions:
         """Return the options of this job."""

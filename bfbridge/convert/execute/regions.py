@@ -30,7 +30,15 @@ from bfbridge.convert.copy.source import (
 )
 from bfbridge.convert.execute.levels import run_levels
 from bfbridge.convert.execute.tasks import options_on_worker, raised, run_tasks
-from bfbridge.convert.locations import Place, Storage, Url, anywhere, place_of, stored_bytes
+from bfbridge.convert.locations import (
+    Place,
+    Storage,
+    Url,
+    anywhere,
+    files_of,
+    place_of,
+    stored_bytes,
+)
 from bfbridge.convert.options import MEMORY_PER_WORKER, ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
@@ -66,6 +74,7 @@ def convert_on_cluster(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    reported: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> FileRecord:
     """Convert one source into one store, whose regions are distributed to a cluster's workers.
@@ -85,6 +94,8 @@ def convert_on_cluster(
         never replaced.
     resume
         Whether a store that exists is kept if its pixels are the source's, not an error.
+    reported
+        Whether the record is for a report. Otherwise the files in a folder are not stamped.
     progress
         Takes (bytes of pixels done, bytes in all).
 
@@ -111,12 +122,13 @@ def convert_on_cluster(
         record.source, record.backend, record.backend_reason = (
             br.source_name, br.backend, br.backend_reason,
         )  # fmt: skip
-        record.inputs = stamp(br.used_files, options.source_storage)
+        storage = options.source_storage
+        record.inputs = stamp(files_of(br, storage), storage, walk=reported or options.certify)
         (output,) = grouped_by_well(plan_outputs(br, place, options), br)
         check_certifiable(br, [output], options, overwrite=overwrite, resume=resume)
         if options.verify:
             check_selection(br, [output], options)
-        refuse_own_source([output], br)
+        refuse_own_source([output], br, options)
         kept = None
         if resume and not overwrite:
             shares = partial(_verify_shares, client, _pixel_bytes(br, output))

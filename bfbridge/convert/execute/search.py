@@ -75,7 +75,8 @@ def find_job(
     if run.table is not None:
         (own,) = read_table(run.table).changes([str(source)], options, writer)
         options = replace(options, **own)
-    return Job(source, name, writer, run.overwrite, run.resume), options
+    reported = run.report is not None
+    return Job(source, name, writer, run.overwrite, run.resume, reported=reported), options
 
 
 def _with_names(options: ConvertOptions, target: str) -> ConvertOptions:

@@ -29,6 +29,7 @@ from bfbridge.errors import (
     UnknownFormat,
 )
 from bfbridge.registry import BACKENDS
+from bfbridge.storage.signatures import ZARR_KEYS
 
 __all__ = ["AHEAD", "Found", "Opened", "Scan", "Skipped", "group_files", "opener_for"]
 
@@ -157,7 +158,8 @@ class Scan:
     def put(self, path: str, opened: Opened) -> None:
         """Keep what a file was found to be."""
         if not is_url(path) and not any(map(is_url, opened.files)):
-            stamps = stamp([path, *opened.files], {})
+            files = dict.fromkeys(file for one in (path, *opened.files) for file in _deciding(one))
+            stamps = stamp(list(files), {})
             self._entries[identity(path)] = _Entry(opened, stamps, self._folder(path))
             self.is_new = True
 
@@ -179,6 +181,11 @@ class Scan:
             text = json.dumps(listed)
             self._folders[folder] = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self._folders[folder]
+
+
+def _deciding(path: str) -> list[str]:
+    """Return the files whose content decides what a source is; of a store, its documents."""
+    return [os.path.join(path, key) for key in ZARR_KEYS] if os.path.isdir(path) else [path]
 
 
 def opener_for(options: ConvertOptions) -> Callable[[str], Opened]:

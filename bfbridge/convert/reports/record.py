@@ -83,7 +83,8 @@ class FileRecord:
     status
         "done", "kept" (complete already when a batch was resumed) or "failed".
     inputs
-        Path, size and time of every file of the data set, to detect changes.
+        Path, size and time of every file of the data set, to detect changes. A store is one entry
+        for all files in it; its size and time are None without a report or certificate.
     outputs
         The new files.
     backend, backend_reason
@@ -209,7 +210,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def stamp(paths: Sequence[str], storage: Storage) -> list[dict[str, Any]]:
+def stamp(paths: Sequence[str], storage: Storage, *, walk: bool = True) -> list[dict[str, Any]]:
     """Return path, size and modification time of files, to detect later changes.
 
     A folder is one entry for all that is in it. At a URL "tag" replaces the time: the
@@ -219,43 +220,43 @@ def stamp(paths: Sequence[str], storage: Storage) -> list[dict[str, Any]]:
     ----------
     paths, storage
         Paths or URLs, and the storage options of URLs.
+    walk
+        Whether the size and time of a folder are those of all files in it; otherwise they are
+        None, and nothing is listed.
     """
-    stamps: list[dict[str, Any]] = []
-    folder: str | None = None
-    for path in paths:
-        if folder is not None and path.startswith(folder):
-            continue
-        entry = _stamp_at_url(path, storage) if is_url(path) else _stamp(path)
-        if entry.pop("folder"):
-            folder = path.rstrip("/" if is_url(path) else "/" + os.sep) + "/"
-        stamps.append(entry)
-    return stamps
-
-
-def _stamp(path: str) -> dict[str, Any]:
-    names = [path]
-    if os.path.isdir(path):
-        names = [os.path.join(root, name) for root, _, files in os.walk(path) for name in files]
-    found = [
-        os.lstat(name) if name != path else os.stat(name) for name in names if os.path.exists(name)
+    return [
+        _stamp_at_url(path, storage, walk) if is_url(path) else _stamp(path, walk) for path in paths
     ]
+
+
+def _stamp(path: str, walk: bool) -> dict[str, Any]:
+    found = []
+    if not os.path.isdir(path):
+        with suppress(OSError):
+            found = [os.stat(path)]
+    elif walk:
+        for root, _, names in os.walk(path):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    found.append(os.lstat(os.path.join(root, name)))
     return {
         "path": os.path.abspath(path),
         "bytes": sum(s.st_size for s in found) if found else None,
         "mtime_ns": max((s.st_mtime_ns for s in found), default=None),
-        "folder": names != [path],
     }
 
 
-def _stamp_at_url(url: str, storage: Storage) -> dict[str, Any]:
-    entry: dict[str, Any] = {"path": url, "bytes": None, "tag": None, "folder": False}
+def _stamp_at_url(url: str, storage: Storage, walk: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"path": url, "bytes": None, "tag": None}
     # A server without this information does not prevent the conversion.
     with suppress(Exception):
         source = as_source(url, storage)
         there = source.filesystem()
         info = there.info(source.url)
-        entry["folder"] = info.get("type") == "directory"
-        found = there.find(source.url, detail=True).values() if entry["folder"] else [info]
+        folder = info.get("type") == "directory"
+        if folder and not walk:
+            return entry
+        found = there.find(source.url, detail=True).values() if folder else [info]
         entry["bytes"] = sum(one["size"] for one in found)
         tags = [str(next((one[key] for key in TAGS if one.get(key)), "")) for one in found]
         entry["tag"] = (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import bfbridge
-from bfbridge.convert.locations import Url, is_url
+from bfbridge.convert.locations import Url, files_of, is_url
 from bfbridge.convert.options import ConvertOptions
 from bfbridge.convert.plan.pieces import Output
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
@@ -73,7 +73,7 @@ def check_certifiable(
     """
     if not options.certify:
         return
-    for path in br.used_files:
+    for path in files_of(br, options.source_storage):
         if is_url(path) or not os.path.exists(path):
             raise BadArgument(
                 f"{path}: certify=True (--certify) needs a source that is a file or folder on a "

@@ -125,28 +125,35 @@ def _nearest(stored: Any) -> datetime:
 
 
 @cache
-def _defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the default of each field; pydantic inspects a signature for each that it computes."""
-    return {
-        name: field.get_default(call_default_factory=True, validated_data={})
-        for name, field in model.model_fields.items()
-    }
+def _defaults(kind: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
+    """Return the fields of a class of the model with their defaults."""
+    return tuple(
+        (name, field.get_default(call_default_factory=True, validated_data={}))
+        for name, field in kind.model_fields.items()
+    )
 
 
-def _note_changes(model: BaseModel) -> None:
-    """Mark the fields that differ from their default as set, in a model and all that it contains.
+def _note_set_fields(part: BaseModel) -> None:
+    """Mark the fields of a part of a document, and of the parts below, that have values.
 
-    pydantic does not notice that a list was appended to; a field that is not set is not written.
+    pydantic does not notice that a list was appended to, and would leave such a list out. ome_types
+    has the same function, which takes as long as writing the XML: it computes each default anew.
     """
-    for name, default in _defaults(type(model)).items():
-        value = getattr(model, name)
+    from pydantic import BaseModel
+
+    marked = part.model_fields_set
+    for name, default in _defaults(type(part)):
+        value = getattr(part, name)
         if not value:
             continue
-        if name not in model.model_fields_set and value != default:
-            model.model_fields_set.add(name)
-        for part in value if isinstance(value, MutableSequence) else (value,):
-            if hasattr(part, "model_fields_set"):
-                _note_changes(part)
+        if name not in marked and value != default:
+            marked.add(name)
+        if isinstance(value, BaseModel):
+            _note_set_fields(value)
+        elif isinstance(value, MutableSequence):
+            for item in value:
+                if isinstance(item, BaseModel):
+                    _note_set_fields(item)
 
 
 def serialize(ome: OME) -> str:
@@ -165,6 +172,6 @@ def serialize(ome: OME) -> str:
         ignore_unset_attributes=True,
         schema_location=f"{_NAMESPACE} {_NAMESPACE}/ome.xsd",
     )
-    _note_changes(ome)
+    _note_set_fields(ome)
     serializer = XmlSerializer(config=config, context=xml_context())
     return str(serializer.render(ome, ns_map={None: _NAMESPACE}))
