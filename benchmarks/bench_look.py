@@ -246,7 +246,13 @@ def _bffile(path: Path, options: argparse.Namespace) -> list[float]:
 
 
 def bench_whole(folder: Path, options: argparse.Namespace) -> None:
-    """zarr-python over a virtual store against ``br[:]``, both with their own threads."""
+    """zarr-python over a virtual store against ``br[:]``, both with their own threads.
+
+    The third run is zarr-python over the same chunks, decoded, in memory: the part of its time
+    that no store can save.
+    """
+    import zarr
+
     from bfbridge import BioReader, BioWriter
 
     write_tiffs(folder, options.side)
@@ -258,9 +264,15 @@ def bench_whole(folder: Path, options: argparse.Namespace) -> None:
     for name, path in files.items():
         br = BioReader(path)
         virtual = br.to_zarr().root["0"]
+        memory = zarr.create_array(
+            zarr.storage.MemoryStore(), shape=virtual.shape, chunks=virtual.chunks,
+            dtype=virtual.dtype, compressors=None, filters=None, fill_value=0,
+        )  # fmt: skip
+        memory[...] = virtual[...]
         runs: dict[str, Callable[[], object]] = {
             "br[:]": lambda br=br: br[:],  # type: ignore[misc]
             "zarr, virtual": lambda virtual=virtual: virtual[...],  # type: ignore[misc]
+            "zarr, memory": lambda memory=memory: memory[...],  # type: ignore[misc]
         }
         seconds = interleave(runs, options.repeats, memory=2 * options.side**2)
         ratios = table(f"All of {options.side}^2 {name}", seconds, "br[:]")

@@ -2,15 +2,18 @@
 
     python benchmarks/scaling.py measure --workers 1 2 4 8 16 --json scaling.json
     python benchmarks/scaling.py model --json scaling.json --terabytes 100 --workers 1000
-    python benchmarks/scaling.py plot --json scaling.json --svg docs/scaling.svg
+    python benchmarks/scaling.py page --json scaling.json --terabytes 100 --workers 1000
 
-``measure`` converts uncompressed TIFF files to OME-Zarr on a LocalCluster of processes. Each read
-of a source waits 20 ms and then the time of its bytes at 50 MB/s, as simulated storage for each
-stream. Reads of the client, which opens all sources before the first task starts (the search),
-wait as well. The CPU time of the workers, of this process (client and scheduler), and of the
-machine is measured: where all CPUs are in use, more workers do not increase the throughput.
-``model`` has three parameters from these runs (seconds of waiting and of CPU time for a megabyte,
-seconds of the scheduler for a task) and is checked against them.
+``measure`` converts uncompressed TIFF files of 17 MB, in tiles of 256 x 256, to OME-Zarr (LZ4, with
+lower levels) on a LocalCluster of processes. Each read of a source, that of a tile too, waits 20 ms
+and then the time of its bytes at 50 MB/s, as simulated storage for each stream. Reads of the
+client, which opens all sources before the first task starts (the search), wait as well. The CPU
+time of the workers, of this process (client and scheduler), and of the machine is measured: where
+all CPUs are in use, more workers do not increase the throughput.
+``page`` makes the graph and the tables of docs/performance.md from the file of a run.
+``model`` has four parameters: from the run with one worker, the seconds of waiting and of CPU time
+for a megabyte; from the run with most workers, the seconds of the search for a file; and 1 ms of
+the scheduler for a task. The tables compare it with all runs.
 """
 
 from __future__ import annotations
@@ -29,10 +32,21 @@ from typing import Any
 
 LATENCY = 0.020
 RATE = 50e6
-SIDE = 1024
-FILES_EACH = 8
+SIDE, TILE = 2048, 256
+FILES_EACH = 4
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+"""Options of Dask: a worker that waits uses 4 % of a CPU with the defaults, and 1 % with these."""
 SCHEDULER_SECONDS = 1e-3
 """Time of the scheduler for a task: about 1 ms (Dask's documentation, "Managing Computation")."""
+
+
+CHUNK, CHUNKS_PER_SHARD = 1024, 64
+HOUR, GET, PUT = 0.05, 4e-7, 5e-6
+"""Prices in dollars, as examples: an hour of a worker, and requests to object storage."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +57,22 @@ class Model:
     ----------
     wait, cpu
         Seconds for one file: waiting for the source, and CPU time.
+    search
+        Seconds for one file before the first task starts.
     scheduler
         Seconds of the scheduler for each task; tasks cannot start faster.
     """
 
     wait: float
     cpu: float
+    search: float = 0.0
     scheduler: float = SCHEDULER_SECONDS
 
     def seconds(self, files: int, workers: int, cpus: float) -> float:
-        """Return the wall time of a batch: the slowest of workers, CPUs and scheduler."""
+        """Return the wall time of a batch: the search, then the slowest of three."""
         rounds = -(-files // workers) * (self.wait + self.cpu)
-        return max(rounds, files * self.cpu / cpus, files * self.scheduler)
+        slowest = max(rounds, files * self.cpu / cpus, files * self.scheduler)
+        return files * self.search + slowest
 
 
 def slow_reads() -> Callable[[], None]:
@@ -62,7 +80,7 @@ def slow_reads() -> Callable[[], None]:
     from bfbridge.storage import source
 
     kind: Any = source._LocalFile
-    plain_read, plain_into = kind.read_at, kind.read_into
+    plain_read, plain_into, fileno = kind.read_at, kind.read_into, kind.fileno
 
     def read_at(self: Any, offset: int, length: int) -> Any:
         time.sleep(LATENCY + length / RATE)
@@ -73,9 +91,11 @@ def slow_reads() -> Callable[[], None]:
         return int(plain_into(self, offset, memory))
 
     def end() -> None:
-        kind.read_at, kind.read_into = plain_read, plain_into
+        kind.read_at, kind.read_into, kind.fileno = plain_read, plain_into, fileno
 
     kind.read_at, kind.read_into = read_at, read_into
+    # Without a descriptor, readers of TIFF read with these functions only.
+    del kind.fileno
     return end
 
 
@@ -98,6 +118,7 @@ def _machine_cpu() -> float:
 
 def measure(workers: list[int]) -> list[dict[str, float]]:
     """Convert a batch with each number of workers."""
+    import dask
     import numpy as np
     from distributed import Client, LocalCluster
 
@@ -107,12 +128,14 @@ def measure(workers: list[int]) -> list[dict[str, float]]:
     folder = Path(tempfile.mkdtemp(prefix="bfbridge-scaling-"))
     pixels = np.random.default_rng(0).poisson(100, (2, SIDE, SIDE)).astype(np.uint16)
     runs = []
+    dask.config.set(QUIET)
     try:
+        imwrite(folder / "source.ome.tif", pixels, axes="CYX", compression="none", tile=TILE)
         for count in workers:
             inside = folder / f"in{count}"
             inside.mkdir()
             for number in range(count * FILES_EACH):
-                imwrite(inside / f"{number}.ome.tif", pixels, axes="CYX", compression="none")
+                os.link(folder / "source.ome.tif", inside / f"{number}.ome.tif")
             with (
                 LocalCluster(
                     n_workers=count, threads_per_worker=1, dashboard_address=None
@@ -123,6 +146,7 @@ def measure(workers: list[int]) -> list[dict[str, float]]:
                     "suffix": ".ome.zarr",
                     "client": client,
                     "max_workers": 1,
+                    "compression": "blosc-lz4",
                 }
                 # Imports are not part of the measurement.
                 convert(inside, folder / f"warm{count}", checksum=False, **options)
@@ -139,10 +163,12 @@ def measure(workers: list[int]) -> list[dict[str, float]]:
                 cpu = sum(client.run(_cpu).values()) - before
             runs.append(
                 {"workers": count, "files": count * FILES_EACH, "seconds": done.seconds, "cpu": cpu,
+                 "cpus": os.cpu_count() or 1,
                  "client": own, "machine": machine, "search": done.search_seconds,
                  "megabytes": done.pixel_bytes / 1e6}
             )  # fmt: skip
-            shutil.rmtree(inside)
+            for name in ("in", "warm", "out"):
+                shutil.rmtree(folder / f"{name}{count}")
             print(runs[-1], flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -150,19 +176,20 @@ def measure(workers: list[int]) -> list[dict[str, float]]:
 
 
 def model_of(runs: list[dict[str, float]]) -> Model:
-    """Return the model of the run with one worker."""
-    first = runs[0]
+    """Return the model of the runs, the first of which has one worker."""
+    first, last = runs[0], runs[-1]
     cpu = first["cpu"] / first["files"]
-    return Model(first["seconds"] / first["files"] - cpu, cpu)
+    each = (first["seconds"] - first["search"]) / first["files"]
+    return Model(each - cpu, cpu, last["search"] / last["files"])
 
 
 def table(runs: list[dict[str, float]]) -> str:
     """Return measured and predicted throughput, as Markdown."""
-    model, cpus = model_of(runs), os.cpu_count() or 1
+    model, cpus = model_of(runs), int(runs[0]["cpus"])
     base = runs[0]["files"] / runs[0]["seconds"]
     columns = (
         "workers", "files/s", "of linear", "search, s of all", "CPUs: workers",
-        "client and scheduler", "whole machine", "model, files/s",
+        "client and scheduler", "whole machine", "CPU in use", "model, files/s",
     )  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for run in runs:
@@ -170,40 +197,57 @@ def table(runs: list[dict[str, float]]) -> str:
         guess = run["files"] / model.seconds(int(run["files"]), int(run["workers"]), cpus)
         share = rate / base / run["workers"]
         lines.append(
-            f"| {run['workers']:.0f} | {rate:.1f} | {share:.2f} | "
+            f"| {run['workers']:.0f} | {rate:.2f} | {share:.2f} | "
             f"{run['search']:.1f} of {run['seconds']:.1f} | "
             f"{run['cpu'] / run['seconds']:.2f} | {run['client'] / run['seconds']:.2f} | "
-            f"{run['machine'] / run['seconds']:.2f} of {cpus} | {guess:.1f} |"
+            f"{run['machine'] / run['seconds']:.2f} of {cpus} | "
+            f"{run['machine'] / run['seconds'] / cpus:.0%} | {guess:.2f} |"
         )
     return "\n".join(lines)
 
 
 def extrapolate(runs: list[dict[str, float]], terabytes: float, workers: int) -> str:
-    """Return the figures of a large conversion, as Markdown."""
+    """Return the figures of a large conversion, as Markdown.
+
+    Each worker has a CPU. Requests are one for each tile of the sources and each object written.
+    """
     each = runs[0]["megabytes"] / runs[0]["files"]
     model = model_of(runs)
     columns = (
-        "file", "tasks", "CPU hours", "hours", "tasks/s", "objects, chunks of 1024",
-        "objects, shards of 8192", "limited by",
+        "size of a file", "tasks", "search, hours", "hours in all", "scheduler in use",
+        "requests/s", "cost, chunks", "cost, shards", "limited by",
     )  # fmt: skip
-    lines = [f"| {' | '.join(columns)} |", "| --- " * 8 + "|"]
-    for megabytes in (100.0, 1_000.0, 20_000.0):
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    total = terabytes * 1e12
+    tiles, chunks = total / (TILE * TILE * 2), total / (CHUNK * CHUNK * 2) * 4 / 3
+    for megabytes in (1, 10, 100, 1_000, 20_000):
         files = int(terabytes * 1e6 / megabytes)
-        scaled = Model(model.wait * megabytes / each, model.cpu * megabytes / each)
+        times = (model.wait * megabytes / each, model.cpu * megabytes / each)
+        scaled = Model(*times, model.search)
         seconds = scaled.seconds(files, workers, workers)
-        chunks = terabytes * 1e12 / (1024 * 1024 * 2) * 4 / 3
-        bound = "scheduler" if files * scaled.scheduler >= seconds else "workers"
+        search = files * scaled.search
+        busy = files * scaled.scheduler / (seconds - search)
+        costs = [
+            workers * seconds / 3600 * HOUR + tiles * GET + max(objects, files) * PUT
+            for objects in (chunks, chunks / CHUNKS_PER_SHARD)
+        ]
         lines.append(
-            f"| {megabytes / 1000:g} GB | {files:,} | {files * scaled.cpu / 3600:,.0f} | "
-            f"{seconds / 3600:,.1f} | {files / seconds:,.1f} | {chunks:,.0f} | "
-            f"{chunks / 64:,.0f} | {bound} |"
+            f"| {megabytes:,} MB | {files:,} | {search / 3600:,.1f} | {seconds / 3600:,.1f} | "
+            f"{busy:.0%} | {(tiles + chunks) / (seconds - search):,.0f} | ${costs[0]:,.0f} | "
+            f"${costs[1]:,.0f} | {_limit(search, busy, seconds)} |"
         )
     return "\n".join(lines)
 
 
+def _limit(search: float, busy: float, seconds: float) -> str:
+    if search > seconds / 2:
+        return "search: use parts"
+    return "scheduler" if busy > 0.99 else "workers"
+
+
 def plot(runs: list[dict[str, float]]) -> str:
     """Return a graph of throughput against workers, as SVG."""
-    model, cpus = model_of(runs), os.cpu_count() or 1
+    model, cpus = model_of(runs), int(runs[0]["cpus"])
     width, height, left = 480, 300, 50
     most = max(run["workers"] for run in runs)
     base = runs[0]["files"] / runs[0]["seconds"]
@@ -245,24 +289,36 @@ def plot(runs: list[dict[str, float]]) -> str:
     )
 
 
+def documents(runs: list[dict[str, float]], terabytes: float, workers: int) -> dict[str, str]:
+    """Return the graph and the tables of docs/performance.md, by their paths."""
+    return {
+        "docs/graphs/scaling.svg": plot(runs),
+        "benchmarks/results/scaling.md": table(runs) + "\n",
+        "benchmarks/results/scaling-model.md": extrapolate(runs, terabytes, workers) + "\n",
+    }
+
+
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("command", choices=["measure", "model", "plot"])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("command", choices=["measure", "model", "page"])
+    parser.add_argument("--workers", type=int, nargs="+")
     parser.add_argument("--terabytes", type=float, default=100)
     parser.add_argument("--json", type=Path, default=Path("scaling.json"))
-    parser.add_argument("--svg", type=Path, default=Path("scaling.svg"))
     given = parser.parse_args()
     if given.command == "measure":
-        given.json.write_text(json.dumps(measure(given.workers), indent=1) + "\n")
-    runs = json.loads(given.json.read_text())
-    if given.command == "plot":
-        given.svg.write_text(plot(runs))
-    elif given.command == "measure":
+        runs = measure(given.workers or [1, 2, 4, 8, 16])
+        given.json.write_text(json.dumps(runs, indent=1) + "\n")
         print(table(runs))
-    else:
-        print(extrapolate(runs, given.terabytes, given.workers[-1]))
+        return
+    runs = json.loads(given.json.read_text())
+    workers = (given.workers or [1000])[-1]
+    if given.command == "model":
+        print(extrapolate(runs, given.terabytes, workers))
+        return
+    root = Path(__file__).parent.parent
+    for path, text in documents(runs, given.terabytes, workers).items():
+        (root / path).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

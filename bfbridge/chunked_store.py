@@ -7,10 +7,10 @@ separately implements `ChunkedStoreBackend`. The library checks for them with ``
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bfbridge.backend import ImageSpec, Shape5, WriterBackend
+from bfbridge.backend import Image, ImageSpec, Shape5, WriterBackend
 from bfbridge.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -110,3 +110,27 @@ class ChunkedStoreBackend(ExtendableBackend):
         """
         del image, spec, options, replaced
         raise Unsupported(f"{path}: {cls.name} cannot add labels to a finished file.")
+
+    @classmethod
+    def create_levels(
+        cls, target: Path | Source, wanted: Callable[[Image], ImageSpec | None]
+    ) -> int:
+        """Start to add lower levels to images of a finished file; return the number of images.
+
+        `wanted` returns an image with its new levels, or None for an image that stays as it is.
+        Afterwards each process opens the file with `open_existing`: ``read_block`` of level 0
+        returns the stored pixels, and only lower levels are written. Readers see the images as they
+        were until ``finish``. What an interrupted call left is removed first.
+
+        Raises
+        ------
+        Unsupported
+            The format, or this file, cannot have further levels.
+        """
+        del wanted
+        raise Unsupported(f"{target}: {cls.name} cannot add levels to a finished file.")
+
+    @classmethod
+    def discard_levels(cls, target: Path | Source) -> None:
+        """Remove what `create_levels` began and nobody finished; do nothing without it."""
+        del target

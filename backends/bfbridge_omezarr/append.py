@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from bfbridge.ngff.documents import to_json
 from bfbridge.ngff.hierarchy import ome_xml_of
 from bfbridge.ome.documents.model import model_from_xml
 from bfbridge.storage.source import as_source
+from bfbridge_omezarr.added_levels import AddedLevels
 from bfbridge_omezarr.chunked.array_metadata import ArrayInfo, parse_array
 from bfbridge_omezarr.chunked.codec_options import options_of
 from bfbridge_omezarr.hierarchy.documents import Documents, Node
@@ -37,6 +38,7 @@ from bfbridge_omezarr.in_place import InPlaceWriter
 from bfbridge_omezarr.labelling import AddedLabel
 from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import METADATA_KEY, OmeZarrReader
+from bfbridge_omezarr.shared import load_plan
 from bfbridge_omezarr.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -336,3 +338,35 @@ class OmeZarrWriter(StoreWriter, ChunkedStoreBackend):
             The store is a bare array.
         """
         return AddedLabel.begin(Path(path), image, spec, options, replaced=replaced)
+
+    @classmethod
+    def open_existing(cls, target: Path | Source) -> StoreWriter:
+        """Join the writing of a new store, or of lower levels of a finished one.
+
+        Raises
+        ------
+        FileMissing
+            Nothing is being written there by several processes.
+        UnreadableFile
+            The plan is damaged.
+        """
+        plan = load_plan(tree_of(target))
+        return AddedLevels(target, plan) if plan.added else cls._of_plan(target, plan)
+
+    @classmethod
+    def create_levels(
+        cls, target: Path | Source, wanted: Callable[[Image], ImageSpec | None]
+    ) -> int:
+        """Start to add lower levels to images of a finished store.
+
+        Raises
+        ------
+        Unsupported
+            An image is not one of NGFF 0.4 or 0.5 whose axes are in the order t, c, z, y, x.
+        """
+        return AddedLevels.begin(target, wanted)
+
+    @classmethod
+    def discard_levels(cls, target: Path | Source) -> None:
+        """Remove what `create_levels` began and nobody finished."""
+        AddedLevels.discard(target)

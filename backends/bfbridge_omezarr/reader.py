@@ -7,6 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from bfbridge.backend import OpenOptions, Region
     from bfbridge.storage.source import Source
 
-__all__ = ["METADATA_KEY", "OmeZarrReader"]
+__all__ = ["METADATA_KEY", "OmeZarrReader", "StoredImage"]
 
 log = logging.getLogger("bfbridge.omezarr")
 
@@ -147,6 +148,26 @@ def _unit_of(level: Level, itemsize: int) -> Shape5:
 def _five(values: Sequence[int]) -> Shape5:
     t, c, z, y, x = values
     return t, c, z, y, x
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """How an image is stored.
+
+    Attributes
+    ----------
+    found
+        Its place in the hierarchy.
+    node, info
+        The array of its full size.
+    places
+        Which of T, C, Z, Y, X each axis of the arrays is; None for an axis that is omitted.
+    """
+
+    found: FoundImage
+    node: Node
+    info: ArrayInfo
+    places: tuple[int | None, ...]
 
 
 class OmeZarrReader(ReaderBackend):
@@ -262,6 +283,14 @@ class OmeZarrReader(ReaderBackend):
         if self._closed:
             raise Closed(f"{self._store.name}: read after close().")
         return self._levels[image][level].stored(index)
+
+    def stored(self, image: int) -> StoredImage:
+        """Return how an image is stored, for writers that change the store."""
+        plane = self._levels[image][0]
+        node = self._documents.node(plane.info.key)
+        if node is None:
+            raise UnreadableFile(f"{self._store.label(plane.info.key)}: the array is missing.")
+        return StoredImage(self._found[image], node, plane.info, plane.places)
 
     def own_metadata(self) -> str | None:
         node = self._documents.root()

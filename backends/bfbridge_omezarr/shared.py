@@ -11,6 +11,7 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge.backend import ImageSpec
@@ -21,27 +22,83 @@ from bfbridge_omezarr.chunked.plain import from_plain, to_plain
 if TYPE_CHECKING:
     from bfbridge_omezarr.hierarchy.files import KeyTree
 
-__all__ = ["FOLDER", "load_plan", "load_windows", "plan_document", "windows_document"]
+__all__ = [
+    "FOLDER",
+    "AddedArrays",
+    "SharedPlan",
+    "load_plan",
+    "load_windows",
+    "plan_document",
+    "windows_document",
+]
 
 FOLDER: Final = ".bfbridge-shared"
 _PLAN: Final = f"{FOLDER}/plan.json"
 _FORMAT: Final = 2
 
 
-def plan_document(
-    specs: Sequence[ImageSpec], options: Mapping[str, Any], xml: str | None
-) -> tuple[str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class AddedArrays:
+    """The arrays of the lower levels that an image of a finished store gets.
+
+    Attributes
+    ----------
+    image
+        Number of the image among those of the reader.
+    group, entry
+        Key of its group, and number of its entry in ``multiscales``.
+    paths
+        Paths of all levels' arrays in the group, full size first.
+    axes
+        Which of T, C, Z, Y, X each axis of the arrays is.
+    options
+        Options of the writer for the new arrays.
+    """
+
+    image: int
+    group: str
+    entry: int
+    paths: Sequence[str]
+    axes: Sequence[int]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPlan:
+    """What several processes write.
+
+    Attributes
+    ----------
+    specs
+        The images.
+    options
+        Options of the writer.
+    ome_xml
+        OME metadata of a new store, or None.
+    added
+        For each image, the arrays of its new levels, if these are added to a finished store; empty
+        for a new store.
+    """
+
+    specs: Sequence[ImageSpec]
+    options: Mapping[str, Any]
+    ome_xml: str | None
+    added: Sequence[AddedArrays] = ()
+
+
+def plan_document(plan: SharedPlan) -> tuple[str, dict[str, Any]]:
     """Return key and content of the plan."""
     return _PLAN, {
         "format": _FORMAT,
-        "options": dict(options),
-        "images": to_plain(tuple(specs)),
-        "ome_xml": xml,
+        "options": dict(plan.options),
+        "images": to_plain(tuple(plan.specs)),
+        "ome_xml": plan.ome_xml,
+        "added": [asdict(arrays) for arrays in plan.added],
     }
 
 
-def load_plan(files: KeyTree) -> tuple[list[ImageSpec], dict[str, Any], str | None]:
-    """Return the images, the options and the OME-XML of a store's plan.
+def load_plan(files: KeyTree) -> SharedPlan:
+    """Return the plan of a store.
 
     Raises
     ------
@@ -67,7 +124,8 @@ def load_plan(files: KeyTree) -> tuple[list[ImageSpec], dict[str, Any], str | No
         specs = from_plain(document["images"])
         if not all(isinstance(spec, ImageSpec) for spec in specs):
             raise TypeError("its images are not a tuple of ImageSpec")
-        return list(specs), dict(document["options"]), document["ome_xml"]
+        added = [AddedArrays(**arrays) for arrays in document.get("added", ())]
+        return SharedPlan(specs, dict(document["options"]), document["ome_xml"], added)
     except UnreadableFile:
         raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -28,6 +28,7 @@ from bfbridge_omezarr.hierarchy.files import tree_of
 from bfbridge_omezarr.options import WRITER_OPTIONS, WriteOptions, normalized, parse_options
 from bfbridge_omezarr.shared import (
     FOLDER,
+    SharedPlan,
     load_plan,
     load_windows,
     plan_document,
@@ -213,7 +214,7 @@ class StoreWriter(ResumedWriter):
         """
         writer = cls.prepare(target, images, ome, options)
         xml = None if ome is None else xml_from_model(ome)
-        key, document = plan_document(images, options, xml)
+        key, document = plan_document(SharedPlan(images, options, xml))
         writer._files.write(key, to_json(document))
         return cls.open_existing(target)
 
@@ -228,9 +229,12 @@ class StoreWriter(ResumedWriter):
         UnreadableFile
             Its plan is damaged.
         """
-        specs, options, xml = load_plan(tree_of(target))
-        ome = None if xml is None else model_from_xml(xml)
-        return cls(target, specs, ome, parse_options(options), shared=True)
+        return cls._of_plan(target, load_plan(tree_of(target)))
+
+    @classmethod
+    def _of_plan(cls, target: Path | Source, plan: SharedPlan) -> StoreWriter:
+        ome = None if plan.ome_xml is None else model_from_xml(plan.ome_xml)
+        return cls(target, plan.specs, ome, parse_options(plan.options), shared=True)
 
     @property
     def images(self) -> tuple[ImageSpec, ...]:

@@ -29,6 +29,7 @@ SUMMARIES: Mapping[str, str] = {
     "verify": "Compare the files of a conversion with its certificate.",
     "deidentify": "Copy images without what may identify a person.",
     "labels": "Add label images to OME-Zarr stores.",
+    "pyramid": "Add lower levels to images of OME-Zarr stores that have none.",
     "formats": "List the formats that can be read or written.",
     "doctor": "Check the installation.",
     "jar": "Show or download the Bio-Formats jar.",

@@ -17,6 +17,7 @@ __all__ = [
     "Place",
     "Storage",
     "Url",
+    "anywhere",
     "check_working_folder",
     "exists",
     "folders_of",
@@ -57,6 +58,12 @@ class Url(os.PathLike[str]):
 
 
 Place = Path | Url
+
+
+def anywhere(source: str | os.PathLike[str]) -> str:
+    """Return a path that is valid in any working directory; a URL as it is."""
+    name = os.fspath(path_or_url(source))
+    return name if is_url(name) or not os.path.exists(name) else os.path.abspath(name)
 
 
 def is_url(text: str) -> bool:

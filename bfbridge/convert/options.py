@@ -379,11 +379,7 @@ class ConvertOptions(_Checked):
         used["reader_options"] = {
             name: value for name, value in self.reader_options.items() if name != "storage_options"
         }
-        try:
-            text = json.dumps(used, sort_keys=True, default=_plain)
-        except TypeError:
-            # A dictionary with keys that are not texts is no valid value: planning reports it.
-            text = repr(used)
+        text = json.dumps(_plain(used), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def describe(self) -> dict[str, Any]:
@@ -550,9 +546,14 @@ def _warn(message: str) -> None:
 
 
 def _plain(value: Any) -> Any:
+    """Return a value as JSON data; keys and objects that JSON does not have become text."""
     if isinstance(value, Mapping):
-        return dict(value)
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def _declared() -> Iterator[tuple[str, Any, Option]]:

@@ -1,4 +1,4 @@
-"""Curation of images: validation, labels, de-identification, verification of conversions.
+"""Curation of images: validation, labels, lower levels, de-identification, certificates.
 
 Imports the reader, the writer and everything below them; imported by the command line.
 """
@@ -14,6 +14,7 @@ from bfbridge.curation.deidentification import (
     deidentify_many,
 )
 from bfbridge.curation.labels import add_labels, labels_from_rois
+from bfbridge.curation.pyramids import add_pyramid
 from bfbridge.curation.validation import Validation, validate
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Finding",
     "Validation",
     "add_labels",
+    "add_pyramid",
     "check_deidentified",
     "deidentify",
     "deidentify_many",

@@ -19,6 +19,7 @@ from pathlib import Path
 import dask
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
+import bfbridge.convert.execute.levels as levels
 import bfbridge.convert.execute.regions as regions
 from bfbridge.convert import Watcher, convert
 
@@ -41,7 +42,7 @@ class Seen(Watcher):
 
 if __name__ == "__main__":
     regions.REGION_BYTES = 2 << 20
-    regions.LEVEL_PIXELS = 1 << 20
+    levels.LEVEL_PIXELS = 1 << 20
     source, target, share, seed = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
     options = eval(sys.argv[5])
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, silence_logs=50,

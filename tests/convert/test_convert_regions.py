@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from bfbridge import BioReader, BioWriter, convert, registry
-from bfbridge.convert.execute import regions
+from bfbridge.convert.execute import cluster, levels, regions
 from bfbridge.convert.options import ConvertOptions, read_options
+from bfbridge.convert.plan.sources import find_sources
 from bfbridge.convert.reports.record import OutputRecord
+from bfbridge.errors import TargetExists
 
 PIXELS = np.random.default_rng(5).integers(0, 60000, (40, 70, 45, 2, 1)).astype(np.uint16)
 SIZES = {"physical_size_x": (0.5, "µm"), "physical_size_y": (0.5, "µm")}
@@ -46,14 +48,14 @@ def _serial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(regions, "run_tasks", run_tasks)
     monkeypatch.setattr(regions, "options_on_worker", lambda options: options)
     monkeypatch.setattr(regions, "REGION_BYTES", 1 << 16)
-    monkeypatch.setattr(regions, "LEVEL_PIXELS", 1 << 10)
+    monkeypatch.setattr(levels, "LEVEL_PIXELS", 1 << 10)
 
 
-def by_tasks(source: Path, target: Path, **given: Any) -> OutputRecord:
+def by_tasks(source: Path, target: Path, *, resume: bool = False, **given: Any) -> OutputRecord:
     writer = registry.writer_for(str(target), None)
     options = read_options(given)[0].for_writer(writer, str(target))
     client = SimpleNamespace(nthreads=lambda: {"a": 1, "b": 4})
-    record = regions.convert_on_cluster(source, target, options, writer, client)
+    record = regions.convert_on_cluster(source, target, options, writer, client, resume=resume)
     return record.outputs[0]
 
 
@@ -111,3 +113,58 @@ def test_shares_of_a_verification_have_the_same_blocks(
     half = len(seen) // 2
     assert half > 1
     assert seen == [(128 << 20, 1)] * half + [(64 << 20, 1)] * half
+
+
+def test_an_existing_store_is_compared_by_tasks(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "a.ome.zarr"
+    made = by_tasks(source, target, verify=True)
+    verify_share, shares = regions.verify_share, []
+
+    def looking(*arguments: Any) -> Any:
+        shares.append(arguments[5])
+        return verify_share(*arguments)
+
+    monkeypatch.setattr(regions, "verify_share", looking)
+    kept = by_tasks(source, target, resume=True)
+    count = -(-PIXELS.nbytes // regions.REGION_BYTES)
+    assert count > 1
+    assert shares == [(number, count) for number in range(count)]
+    assert kept.kept
+    assert kept.verified
+    assert [image["checksum"] for image in kept.images] == [i["checksum"] for i in made.images]
+    other = tmp_path / "other.ome.tif"
+    with BioWriter(other, shape=PIXELS.shape, dtype="uint16", **SIZES) as bw:
+        changed = PIXELS.copy()
+        changed[39, 69, 44, 1, 0] ^= 1
+        bw[:] = changed
+    with pytest.raises(TargetExists, match="the pixels are not the source's"):
+        by_tasks(other, target, resume=True)
+
+
+def test_workers_open_the_files_of_a_search(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = tmp_path / "b.ome.tif"
+    damaged.write_bytes(source.read_bytes()[:100])
+    opened: list[str] = []
+
+    def submitted(client: Any, function: Any, path: str, options: ConvertOptions) -> Any:
+        opened.append(path)
+        if path == str(source):
+            raise RuntimeError("the worker was lost")
+        return SimpleNamespace(result=lambda: function(path, pickle.loads(pickle.dumps(options))))
+
+    monkeypatch.setattr(cluster, "submitted", submitted)
+    monkeypatch.setattr(cluster, "check_client", lambda client: None)
+    options = read_options({"backend": "ometiff"})[0]
+    client = SimpleNamespace(nthreads=lambda: {"a": 10, "b": 10})
+    opener, ahead = cluster.opener_on(client, options)
+    assert ahead == 40
+    named = [str(source), str(damaged)]
+    found = find_sources(named, options, opener=opener, ahead=ahead)
+    assert found == find_sources(named, options)
+    assert [f.error_type for f in found] == [None, "UnreadableFile"]
+    assert found[0].pixel_bytes == PIXELS.nbytes
+    assert set(opened) >= {str(source), str(damaged)}

@@ -24,7 +24,14 @@ from bfbridge import BioReader, BioWriter
 from bfbridge.errors import BfbridgeError
 from bfbridge.files.in_place import find_interrupted, recover
 from tests.faults.zygote import pixels
-from tests.support.faults import Zygote, leftovers, read_by_peer
+from tests.support.faults import (
+    Array,
+    Zygote,
+    all_levels,
+    leftovers,
+    read_by_peer,
+    state_of_levels,
+)
 
 SHAPE = (90, 100, 1, 1, 2)
 OLD, NEW = pixels(SHAPE, 1), pixels(SHAPE, 2)
@@ -40,13 +47,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 CHANGES = [("change", "0.4"), ("change", "0.5"), ("add", "0.4"), ("add", "0.5"), ("add", "sharded")]
 changes = pytest.mark.parametrize(("way", "layout"), CHANGES)
 KILLS = 25
-Levels = list[np.ndarray[Any, Any]]
-
-
-def everything(path: Path) -> Levels:
-    with BioReader(path, max_workers=1) as br:
-        assert br.metadata.images[0].pixels.size_t == br.T
-        return [level.read(keepdims=True) for level in br.levels]
 
 
 class Case:
@@ -58,12 +58,12 @@ class Case:
         options = {"chunks": 64, "pyramid": 1, "downsample": "nearest", **LAYOUTS[layout]}
         old = OLD[..., :1] if way == "add" else OLD
         new = NEW if way == "change" else np.concatenate([old, NEW[..., 1:]], axis=4)
-        self.known: dict[str, Levels] = {}
+        self.known: dict[str, list[Array]] = {}
         for name, array in (("old", old), ("new", new)):
             path = self._sound if name == "old" else folder / "new.ome.zarr"
             with BioWriter(path, image=array, **options) as bw:
                 bw[:] = array
-            self.known[name] = everything(path)
+            self.known[name] = all_levels(path)
         self.order = {
             "path": self.path, "shape": SHAPE, "seed": 2, "writer": "append", "way": way,
             "first_t": 1 if way == "add" else 0, "blank": BLANK,
@@ -79,11 +79,7 @@ class Case:
 
     def state(self) -> str:
         """Return which of the two the store is, all levels of it."""
-        found = everything(self.path)
-        for name, expected in self.known.items():
-            if all(map(np.array_equal, found, expected)) and len(found) == len(expected):
-                return name
-        raise AssertionError("the store is neither what it was nor what it was to be")
+        return state_of_levels(self.path, self.known)
 
     def remains(self) -> list[str]:
         """Return what does not belong there, beside the store and in it."""
@@ -293,7 +289,7 @@ class TestACommittedChange:
     def test_a_copy_of_the_store_is_whole_as_well(self, one: Case, tmp_path: Path) -> None:
         copy = tmp_path / "copy.ome.zarr"
         shutil.copytree(one.path, copy)
-        assert np.array_equal(everything(copy)[0], one.known["new"][0])
+        assert np.array_equal(all_levels(copy)[0], one.known["new"][0])
 
     @pytest.mark.parametrize("inside", ["", "image.ome.zarr/"])
     def test_a_zip_file_of_the_store_is_whole_as_well(
@@ -312,13 +308,13 @@ class TestACommittedChange:
         with BioWriter(one.path, image=OLD, overwrite=True) as bw:
             bw[:] = OLD
         assert one.remains() == []
-        np.testing.assert_array_equal(everything(one.path)[0], OLD)
+        np.testing.assert_array_equal(all_levels(one.path)[0], OLD)
 
     @pytest.mark.parametrize("text", ["", "{}", "[]", "[" * 99_999, '{"format": 9}',
                                       '{"format": 1, "removed": [3], "last": []}'])  # fmt: skip
     def test_a_damaged_record(self, one: Case, text: str) -> None:
         (one.path / ".bfbridge-journal/commit.json").write_text(text)
-        for attempt in (everything, recover, lambda path: BioWriter(path, append=True)):
+        for attempt in (all_levels, recover, lambda path: BioWriter(path, append=True)):
             with pytest.raises(BfbridgeError, match=r"commit\.json.*record of a change cannot be"):
                 attempt(one.path)
 
@@ -372,4 +368,4 @@ def test_chunks_are_removed_and_come_back(tmp_path: Path) -> None:
             bw[:64, :64, 0, 0, 0] = 9
             bw[:64, :64, 0, 0, 0] = value
         assert chunk.exists() == (value != 0)
-        assert (everything(one.path)[0][:64, :64, 0, 0, 0] == value).all()
+        assert (all_levels(one.path)[0][:64, :64, 0, 0, 0] == value).all()

@@ -15,9 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bfbridge import BioReader, BioWriter
+from bfbridge import BioWriter
 from tests.faults.zygote import pixels
-from tests.support.faults import Zygote, leftovers, read_by_peer
+from tests.support.faults import (
+    Array,
+    Zygote,
+    all_levels,
+    leftovers,
+    read_by_peer,
+    state_of_levels,
+)
 
 SHAPE = (90, 100, 1, 1, 3)
 OLD_T = 2
@@ -29,13 +36,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "big": {"bigtiff": True, "pyramid": 1},
 }
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
-Levels = list[np.ndarray[Any, Any]]
-
-
-def everything(path: Path) -> Levels:
-    with BioReader(path, max_workers=1) as br:
-        assert br.metadata.images[0].pixels.size_t == br.T
-        return [level.read(keepdims=True) for level in br.levels]
 
 
 class Case:
@@ -44,14 +44,14 @@ class Case:
     def __init__(self, folder: Path, layout: str) -> None:
         self.path = folder / "work/image.ome.tif"
         self._sound = folder / "sound.ome.tif"
-        self.known: dict[str, Levels] = {}
+        self.known: dict[str, list[Array]] = {}
         for name, count in (("new", SHAPE[4]), ("old", OLD_T)):
             array = ALL[..., :count]
             with BioWriter(
                 self._sound, image=array, tile=64, overwrite=True, **LAYOUTS[layout]
             ) as bw:
                 bw[:] = array
-            self.known[name] = everything(self._sound)
+            self.known[name] = all_levels(self._sound)
         self.order = {
             "path": self.path, "shape": SHAPE, "seed": 2, "writer": "append", "first_t": OLD_T,
             "blank": BLANK, "workers": 1,
@@ -71,12 +71,9 @@ class Case:
 
     def state(self) -> str:
         """Return which of the two the file is, all levels of it."""
-        found = everything(self.path)
-        for name, expected in self.known.items():
-            if all(map(np.array_equal, found, expected)) and len(found) == len(expected):
-                np.testing.assert_array_equal(read_by_peer(self.path), expected[0])
-                return name
-        raise AssertionError("the file is neither what it was nor what it was to be")
+        found = state_of_levels(self.path, self.known)
+        np.testing.assert_array_equal(read_by_peer(self.path), self.known[found][0])
+        return found
 
     def try_again(self, zygote: Zygote) -> None:
         """Add the time points, unless they are there; nothing else may remain."""

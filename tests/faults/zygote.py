@@ -123,21 +123,23 @@ def pixels(shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any]:
     return values.reshape(shape)
 
 
+def writer_options(order: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `BioWriter` for a new file that an order names."""
+    return {
+        "max_workers": order.get("workers", 2),
+        "overwrite": order.get("overwrite", False),
+        "durable": order.get("durable", False),
+        **order.get("options", {}),
+    }
+
+
 def write_image(path: str, order: dict[str, Any], ready: Callable[[], None]) -> None:
     """Write the ordered image in strips that do not meet the grid of chunks."""
     from bfbridge import BioWriter
 
     shape = tuple(order["shape"])
     array = pixels(shape, order["seed"])
-    with BioWriter(
-        path,
-        max_workers=order.get("workers", 2),
-        overwrite=order.get("overwrite", False),
-        durable=order.get("durable", False),
-        shape=shape,
-        dtype=array.dtype,
-        **order.get("options", {}),
-    ) as writer:
+    with BioWriter(path, shape=shape, dtype=array.dtype, **writer_options(order)) as writer:
         ready()
         step = order.get("step", 100)
         for y in range(0, shape[0], step):
@@ -179,15 +181,7 @@ def grow_image(path: str, order: dict[str, Any], ready: Callable[[], None]) -> N
     shape = tuple(order["shape"])
     array = pixels(shape, order["seed"])
     with BioWriter(
-        path,
-        max_workers=order.get("workers", 2),
-        overwrite=order.get("overwrite", False),
-        durable=order.get("durable", False),
-        grow=True,
-        pyramid=True,
-        smallest=64,
-        memory=1 << 16,
-        **order.get("options", {}),
+        path, grow=True, pyramid=True, smallest=64, memory=1 << 16, **writer_options(order)
     ) as writer:
         ready()
         step = order.get("step", 100)

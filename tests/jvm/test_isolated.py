@@ -341,7 +341,8 @@ def test_an_interrupted_read_does_not_disturb_the_next(reference):
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         read(reader)
-    assert time.monotonic() - begun < 2
+    # All 40 planes take 4 s.
+    assert time.monotonic() - begun < 3.5
     assert read(reader, stop=(1, 1, 1, 64, 64)).any()
     assert wait_until(lambda: not is_running(pid))
     reader.close()

@@ -226,12 +226,13 @@ def test_plan_keeps_everything(tmp_path: Path) -> None:
         options = {"chunks": 32, "compression": ("zstd", 3)}
         path = tmp_path / f"{dtype}.zarr"
         OmeZarrWriter.create(path, [spec], None, options)
-        (found,), kept, xml = load_plan(tree_of(path))
+        plan = load_plan(tree_of(path))
+        (found,) = plan.specs
         assert found.image == spec.image
         assert found.fill_value == fill or math.isnan(fill)
         assert found.downsample == "mode"
-        assert kept["compression"] == ["zstd", 3]
-        assert xml is None
+        assert plan.options["compression"] == ["zstd", 3]
+        assert plan.ome_xml is None
 
 
 # A value of each field that is not its default. A new field of a record is missing here, and the

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import scaling
 from benchmarks.graphs import documents
 from benchmarks.support.bars import TIMES, bars, ratios
 
@@ -84,3 +85,23 @@ def test_the_page_shows_the_recorded_run():
         found = (ROOT / path).read_text(encoding="utf-8")
         assert found == text, f"python benchmarks/graphs.py {name}"
         assert path in page or path.removeprefix("docs/") in page
+
+
+def test_the_page_shows_the_recorded_scaling():
+    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    runs = json.loads((ROOT / "benchmarks/results/scaling.json").read_text(encoding="utf-8"))
+    assert [run["workers"] for run in runs] == [1, 2, 4, 8, 16]
+    for path, text in scaling.documents(runs, 100, 1000).items():
+        found = (ROOT / path).read_text(encoding="utf-8")
+        assert found == text, f"{path}: make it with the command `page` of scaling.py"
+        assert path in page or path.removeprefix("docs/") in page
+
+
+def test_the_model_of_scaling():
+    run = {"workers": 1, "files": 4, "seconds": 13, "search": 1, "cpu": 1, "cpus": 2, "client": 0,
+           "machine": 1, "megabytes": 40}  # fmt: skip
+    model = scaling.model_of([run])
+    assert model == scaling.Model(wait=2.75, cpu=0.25, search=0.25)
+    assert model.seconds(4, 1, 2) == 13
+    assert model.seconds(1600, 1600, 2) == 400 + 200, "two CPUs are full"
+    assert model.seconds(8000, 8000, 8000) == 2000 + 8, "the scheduler starts 1,000 tasks a second"

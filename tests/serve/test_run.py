@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +26,11 @@ for module in ("aiohttp", "cmap", "imagecodecs", "tifffile"):
     pytest.importorskip(module)
 
 import tifffile
+
+from bfbridge.errors import BadArgument, FileMissing
+from bfbridge.serve import run
+from bfbridge.serve.metrics import CELLS
+from bfbridge.serve.options import ServeOptions
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -146,3 +154,92 @@ def test_messages(folder: Path, arguments: list[str], message: str) -> None:
     assert done.returncode == 1
     assert message in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
+
+
+def options(folder: Path, **more: object) -> ServeOptions:
+    settings = {"sources": (str(folder),), "port": 0, "token": "a-token-1", "access_log": False}
+    return ServeOptions(**(settings | more))
+
+
+def test_a_port_in_use_is_named(folder: Path) -> None:
+    with run.listen(options(folder)) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(BadArgument) as caught:
+            run.listen(options(folder, port=port))
+    message = str(caught.value)
+    assert message.startswith(f"cannot listen on 127.0.0.1 port {port}: ")
+    assert message.endswith("Choose another --port (0 is any free one) or --host.")
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "shown"),
+    [
+        ("127.0.0.1", socket.AF_INET, "127.0.0.1"),
+        ("localhost", socket.AF_INET, "localhost"),
+        ("", socket.AF_INET, "127.0.0.1"),
+        ("0.0.0.0", socket.AF_INET, "127.0.0.1"),
+        ("::", socket.AF_INET6, "[::1]"),
+        ("::1", socket.AF_INET6, "[::1]"),
+    ],
+)
+def test_the_url_is_one_that_a_browser_opens(
+    folder: Path, host: str, family: socket.AddressFamily, shown: str
+) -> None:
+    class Listening:
+        def getsockname(self) -> tuple[str, int]:
+            return host, 8123
+
+    Listening.family = family
+    made = options(folder, host=host)
+    assert run.url_of(made, Listening()) == f"http://{shown}:8123/~a-token-1/"
+
+
+@pytest.mark.parametrize("has_handlers", [True, False])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_it_with_and_without_handlers_of_the_loop(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, has_handlers: bool
+) -> None:
+    """The event loops of Windows have no handlers of signals."""
+
+    def missing(*_: object) -> None:
+        raise NotImplementedError
+
+    if not has_handlers:
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", missing)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    urls: list[str] = []
+
+    def started(url: str) -> None:
+        urls.append(url)
+        signal.raise_signal(number)
+
+    try:
+        run.run_server(options(folder), started)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    (url,) = urls
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/~a-token-1/", url)
+
+
+def test_a_source_that_is_missing_is_an_error_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing, match="absent"):
+        run.run_server(options(tmp_path / "absent"), pytest.fail)
+
+
+def test_a_worker_that_cannot_start_says_why_and_exits_with_1(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The parent process has checked the sources; they may be gone when a worker starts anew."""
+    gone = options(tmp_path / "gone")
+    cells = [0.0] * (CELLS * 2)
+    with (
+        run.listen(gone) as listening,
+        caplog.at_level(logging.ERROR, "bfbridge.serve"),
+        pytest.raises(SystemExit) as caught,
+    ):
+        run._worker(listening, gone, cells, 1, lines=False)
+    assert caught.value.code == 1
+    (record,) = caplog.records
+    assert record.getMessage().startswith("worker 1: ")
+    assert "gone: no such file or folder" in record.getMessage()

@@ -88,6 +88,28 @@ def read_by_peer(path: Path) -> Array:
     return stored.transpose([names.index(axis) for axis in "YXZCT"])
 
 
+def all_levels(path: Path) -> list[Array]:
+    """All levels of the only image, five axes each; its OME metadata have the same T."""
+    with BioReader(path, max_workers=1) as reader:
+        assert reader.metadata.images[0].pixels.size_t == reader.T
+        return [level.read(keepdims=True) for level in reader.levels]
+
+
+def state_of_levels(path: Path, known: dict[str, list[Array]]) -> str:
+    """Return the name of the content of a path: one of `known`, in all levels.
+
+    Raises
+    ------
+    AssertionError
+        It has other content.
+    """
+    found = all_levels(path)
+    for name, expected in known.items():
+        if len(found) == len(expected) and all(map(np.array_equal, found, expected)):
+            return name
+    raise AssertionError(f"{path.name} is neither what it was nor what it was to be")
+
+
 def state(path: Path, known: dict[str, Array], *, peer: bool = True) -> str:
     """Return the name of the content of a path: one of `known`, complete, or "absent".
 

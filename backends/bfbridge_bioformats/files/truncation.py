@@ -62,17 +62,26 @@ def _czi(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> s
     for what, position in (("subblock directory", directory), ("metadata", metadata)):
         if position >= access.size:
             return f"its {what} should be at byte {position:,}"
-    raw = bytes(access.read_at(directory, 36))
-    if directory <= 0 or len(raw) < 36 or not raw.startswith(b"ZISRAWDIRECTORY"):
+        end = _segment_end(access, position) if position > 0 else 0
+        if end > access.size:
+            return f"its {what} should end at byte {end:,}"
+    raw = bytes(access.read_at(directory, 36)) if directory > 0 else b""
+    if not raw.startswith(b"ZISRAWDIRECTORY"):
         return None
     used, count = struct.unpack_from("<qi", raw, 24)
     check(used, limits.tag_bytes, "length of the subblock directory", "CZI file header")
     last = _last_subblock(bytes(access.read_at(directory + 160, max(used - 128, 0))), count)
-    segment = bytes(access.read_at(last, 32)) if last < access.size else b""
-    end = last + 32 + (struct.unpack_from("<q", segment, 24)[0] if len(segment) == 32 else 0)
-    if end > access.size or (last and len(segment) < 32):
+    end = _segment_end(access, last)
+    if end > access.size:
         return f"its last block of pixels should end at byte {end:,}"
     return None
+
+
+def _segment_end(access: RandomAccess, position: int) -> int:
+    """Position after the header of a segment and the data it declares."""
+    header = bytes(access.read_at(position, 32)) if position < access.size else b""
+    used: int = struct.unpack_from("<q", header, 24)[0] if len(header) == 32 else 0
+    return position + 32 + max(used, 0)
 
 
 def _last_subblock(entries: bytes, count: int) -> int:
@@ -97,7 +106,9 @@ def _nd2(source: Source, access: RandomAccess, head: bytes, limits: Limits) -> s
     if not head.startswith(b"\xda\xce\xbe\x0a"):
         return None
     start = max(access.size - _ND2_TAIL, 0)
-    if _ND2_MAP in bytes(access.read_at(start, access.size - start)):
+    tail = bytes(access.read_at(start, access.size - start))
+    # The position of the map follows its signature.
+    if -1 < tail.rfind(_ND2_MAP) <= len(tail) - len(_ND2_MAP) - 8:
         return None
     return "the chunk map at the end of every ND2 file is missing"
 

@@ -55,7 +55,19 @@ class LevelBuffers(threading.local):
 
 
 class LevelWriter:
-    """One array that is being written."""
+    """One array that is being written.
+
+    Parameters
+    ----------
+    files, key
+        The store, and the key of the array in it.
+    spec, level
+        The image, and which of its levels the array is.
+    options, shared, first_t
+        As for `bfbridge_omezarr.writer.StoreWriter`.
+    axes
+        Which of T, C, Z, Y, X the array has; None: those that the options name.
+    """
 
     def __init__(
         self,
@@ -66,6 +78,7 @@ class LevelWriter:
         options: WriteOptions,
         shared: bool,
         first_t: int = 0,
+        axes: Sequence[int] | None = None,
     ) -> None:
         image = spec.image
         self.level = _cut_chunk(image.levels[level])
@@ -76,7 +89,8 @@ class LevelWriter:
             fill=spec.fill_value, shards=grid,
         )  # fmt: skip
         # An axis is written in every level, also where a lower level has length 1.
-        self.kept = kept_axes(image.levels[0].shape) if options.drop_axes else tuple(range(5))
+        every = kept_axes(image.levels[0].shape) if options.drop_axes else range(5)
+        self.kept = tuple(every if axes is None else axes)
         self.document = name, without_axes(document, self.kept)
         self.key = key
         self._files = files

@@ -33,6 +33,7 @@ __all__ = [
     "map_axes",
     "parse_multiscale",
     "pixel_size",
+    "vector",
 ]
 
 log = logging.getLogger("bfbridge")
@@ -111,7 +112,7 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
     own = datasets[0].get("coordinateTransformations")
     # Since 0.6, later transformations of a level lead to other coordinate systems.
     common = None if "coordinateSystems" in entry else entry.get("coordinateTransformations")
-    inner, outer = (_vector(found, "scale", len(axes)) for found in (own, common))
+    inner, outer = (vector(found, "scale", len(axes)) for found in (own, common))
     scale = tuple(a * b for a, b in zip(inner, outer, strict=True)) if inner and outer else inner
     ignored = _types(own) - _APPLIED
     if ignored:
@@ -137,10 +138,10 @@ def parse_multiscale(entry: Any, where: str) -> Multiscale:
 
 def _shifts(datasets: Sequence[Mapping[str, Any]], ndim: int) -> tuple[tuple[float, ...], ...]:
     lists = [dataset.get("coordinateTransformations") for dataset in datasets]
-    step = _vector(lists[0], "scale", ndim)
+    step = vector(lists[0], "scale", ndim)
     if not step or not all(math.isfinite(size) and size for size in step):
         return ()
-    places = [_vector(found, "translation", ndim) or (0.0,) * ndim for found in lists]
+    places = [vector(found, "translation", ndim) or (0.0,) * ndim for found in lists]
     shifts = tuple(
         tuple((a - b) / size for a, b, size in zip(place, places[0], step, strict=True))
         for place in places
@@ -200,7 +201,7 @@ def _types(transformations: Any) -> set[str]:
     return found
 
 
-def _vector(transformations: Any, kind: str, ndim: int) -> tuple[float, ...]:
+def vector(transformations: Any, kind: str, ndim: int) -> tuple[float, ...]:
     """Return the "scale" or "translation" of a list of transformations; empty without one.
 
     The identity counts as a scale of 1.
@@ -213,7 +214,7 @@ def _vector(transformations: Any, kind: str, ndim: int) -> tuple[float, ...]:
             continue
         identity |= item.get("type") == "identity"
         if item.get("type") == "sequence":
-            found = _vector(item.get("transformations"), kind, ndim)
+            found = vector(item.get("transformations"), kind, ndim)
             if found:
                 return found
         values = item.get(kind)
@@ -230,8 +231,8 @@ def _origin(own: Any, common: Any, ndim: int) -> tuple[float, ...]:
 
     A translation is applied after the scale of the same list, as in the specification.
     """
-    inner, outer = (_vector(found, "translation", ndim) for found in (own, common))
-    factor = _vector(common, "scale", ndim) or (1.0,) * ndim
+    inner, outer = (vector(found, "translation", ndim) for found in (own, common))
+    factor = vector(common, "scale", ndim) or (1.0,) * ndim
     moved = tuple(a * f for a, f in zip(inner, factor, strict=True)) if inner else ()
     if not moved or not outer:
         return moved or outer

@@ -15,8 +15,9 @@ from bfbridge.cli.options import conversion_extra as extra
 from bfbridge.cli.options.conversion import ConvertHelp, chosen_options, with_options
 from bfbridge.cli.options.help import HelpAll, new_app
 from bfbridge.cli.options.values import pairs
+from bfbridge.cli.terminal.cluster import connected
 from bfbridge.cli.terminal.text import printable_json, say, silenced
-from bfbridge.errors import BadArgument, BatchFailed
+from bfbridge.errors import BatchFailed
 
 if TYPE_CHECKING:
     from bfbridge.cli.terminal.stopping import Stopper
@@ -118,7 +119,7 @@ def _run(paths: list[str], dask: str | None, quiet: bool, options: dict[str, Any
     # Without sources, those of the table are converted.
     source: Any = sources[0] if len(sources) == 1 else sources
     stopper = Stopper()
-    with _signals(stopper), _cluster(dask) as client, silenced() if quiet else nullcontext():
+    with _signals(stopper), connected(dask) as client, silenced() if quiet else nullcontext():
         try:
             with watch(stopper, quiet=quiet) as watcher:
                 done = convert_images(source, target, watcher=watcher, client=client, **options)
@@ -158,29 +159,6 @@ def _signals(stopper: Stopper) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _cluster(address: str | None) -> Iterator[Any]:
-    if address is None:
-        yield None
-        return
-    try:
-        import distributed
-    except ImportError as error:
-        from bfbridge.errors import MissingExtra
-
-        raise MissingExtra(
-            "--dask needs Dask's distributed scheduler. Install it with: python -m pip install "
-            "'dask[distributed]'"
-        ) from error
-    cluster: Any = distributed
-    try:
-        client = cluster.Client(address)
-    except (OSError, ValueError) as error:
-        raise BadArgument(f"--dask {address}: no scheduler responds ({error}).") from error
-    with client:
-        yield client
 
 
 def _summarize(done: Conversion) -> None:

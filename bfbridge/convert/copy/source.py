@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from bfbridge.convert.plan.scaling import Scaling, plan_scaling
 from bfbridge.convert.reports.record import FileRecord, OutputRecord, now, stamp
 from bfbridge.convert.verification.certificate import certify, check_certifiable
 from bfbridge.convert.verification.checksum import PixelChecksum
-from bfbridge.convert.verification.pixels import verify_output
+from bfbridge.convert.verification.pixels import Checked, verify_output
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.engine.workers import run
 from bfbridge.errors import BadArgument, BfbridgeError, TargetExists, UnreadableFile
@@ -228,14 +228,18 @@ def kept_output(
     output: Output,
     options: ConvertOptions,
     count: Callable[[int], None],
+    shares: Callable[..., Iterable[Checked]] | None = None,
 ) -> OutputRecord | None:
-    """Return the record of a file made by an interrupted run, if its pixels are the source's."""
+    """Return the record of a file made by an interrupted run, if its pixels are the source's.
+
+    `shares` is that of `verify_output`.
+    """
     if not exists(output.target, options.target_storage):
         return None
     record = OutputRecord(target=str(output.target), kept=True)
     try:
         scalings = output_scalings(br, output, options)
-        verify_output(source, output, scalings, options, record, count)
+        verify_output(source, output, scalings, options, record, count, shares)
     except BfbridgeError as error:
         raise TargetExists(
             f"{output.target} exists, and is not a complete conversion of {br.source_name} "

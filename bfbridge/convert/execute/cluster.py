@@ -17,15 +17,19 @@ from bfbridge.convert.execute.executor import Executor
 from bfbridge.convert.execute.jobs import Job, converted
 from bfbridge.convert.execute.regions import convert_on_cluster
 from bfbridge.convert.execute.run import Run
-from bfbridge.convert.execute.tasks import options_on_worker, run_tasks
+from bfbridge.convert.execute.tasks import check_client, options_on_worker, run_tasks, submitted
+from bfbridge.convert.locations import anywhere
 from bfbridge.convert.options import ConvertOptions
+from bfbridge.convert.plan.grouping import AHEAD, Opened, opener_for
 from bfbridge.convert.reports.record import FileRecord
-from bfbridge.errors import BadArgument, MissingExtra
+from bfbridge.errors import BfbridgeError
 
-__all__ = ["ClusterExecutor"]
+__all__ = ["ClusterExecutor", "opener_on"]
 
 PROGRESS_SECONDS = 1.0
 STARTED = -1
+MOST_OPENINGS = 256
+"""Files that a search opens at once on a cluster; each has a thread here that waits."""
 
 
 class ClusterExecutor(Executor):
@@ -45,15 +49,7 @@ class ClusterExecutor(Executor):
     """
 
     def __init__(self, client: Any) -> None:
-        try:
-            import distributed
-        except ImportError as error:
-            raise MissingExtra(
-                "a Dask cluster needs Dask's distributed scheduler. Install it with: python -m pip "
-                "install 'dask[distributed]'"
-            ) from error
-        if not isinstance(client, distributed.Client):
-            raise BadArgument(f"client= is a {type(client).__name__}; give a distributed.Client.")
+        check_client(client)
         self._client: Any = client
 
     def convert(
@@ -137,3 +133,41 @@ def _ran_before(dask_scheduler: Any, key: str, topic: str, number: int) -> bool:
     events = [event for _, event in dask_scheduler.get_events(topic) if event[0] == number]
     starts = sum(event[1] == STARTED for event in events)
     return starts > 1 or (task is not None and bool(task.suspicious))
+
+
+def opener_on(client: Any, options: ConvertOptions) -> tuple[Callable[[str], Opened], int]:
+    """Return a function that opens a file on a worker, and the number to open at once.
+
+    A search of many files mostly waits for storage, and opening takes CPU time: on the workers both
+    grow with the cluster.
+
+    Parameters
+    ----------
+    client
+        A ``distributed.Client``.
+    options
+        How files are opened.
+
+    Raises
+    ------
+    MissingExtra, BadArgument
+        `client` cannot be used; see `check_client`.
+    """
+    check_client(client)
+
+    def opened(path: str) -> Opened:
+        try:
+            found: Opened = submitted(client, _open, anywhere(path), options).result()
+        except BfbridgeError:
+            raise
+        except Exception:  # noqa: BLE001 - the worker was lost: this process gives the reason
+            return opener_for(options)(path)
+        return found
+
+    threads = sum(client.nthreads().values())
+    return opened, max(AHEAD, min(MOST_OPENINGS, 2 * threads))
+
+
+def _open(path: str, options: ConvertOptions) -> Opened:
+    """Open a file; runs on a worker."""
+    return opener_for(options)(path)

@@ -17,8 +17,6 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bfbridge.chunked_store import ChunkedStoreBackend
 from bfbridge.convert.copy.source import (
     check_metadata,
@@ -30,8 +28,9 @@ from bfbridge.convert.copy.source import (
     output_scalings,
     refuse_own_source,
 )
+from bfbridge.convert.execute.levels import run_levels
 from bfbridge.convert.execute.tasks import options_on_worker, raised, run_tasks
-from bfbridge.convert.locations import Place, Storage, Url, is_url, place_of, stored_bytes
+from bfbridge.convert.locations import Place, Storage, Url, anywhere, place_of, stored_bytes
 from bfbridge.convert.options import MEMORY_PER_WORKER, ConvertOptions
 from bfbridge.convert.plan.blocks import BlockGrid, plan_grid
 from bfbridge.convert.plan.pieces import Output, Piece, grouped_by_well, plan_outputs
@@ -41,13 +40,13 @@ from bfbridge.convert.verification.certificate import certify, check_certifiable
 from bfbridge.convert.verification.pixels import Checked, verify_output, verify_share
 from bfbridge.convert.verification.selection import check_selection
 from bfbridge.errors import BadArgument
-from bfbridge.files.in_place import compute_level, finish, level_units
+from bfbridge.files.in_place import finish, level_units
 from bfbridge.files.in_place import place_of as place_of_store
 from bfbridge.files.writing.aside import aside
 from bfbridge.ome.documents.repair import collected_faults
 from bfbridge.reader import BioReader
 from bfbridge.storage.remote.object_store import Objects
-from bfbridge.storage.source import Source, as_source, path_or_url
+from bfbridge.storage.source import Source, as_source
 from bfbridge.writer import BioWriter
 
 if TYPE_CHECKING:
@@ -56,8 +55,6 @@ if TYPE_CHECKING:
 __all__ = ["convert_on_cluster"]
 
 REGION_BYTES = 128 << 20
-LEVEL_PIXELS = 16 << 20
-"""Pixels of a lower level that one task computes."""
 
 
 def convert_on_cluster(
@@ -122,7 +119,8 @@ def convert_on_cluster(
         refuse_own_source([output], br)
         kept = None
         if resume and not overwrite:
-            kept = kept_output(source, br, output, options, lambda count: None)
+            shares = partial(_verify_shares, client, _pixel_bytes(br, output))
+            kept = kept_output(source, br, output, options, lambda count: None, shares)
         record.outputs = [
             kept or _make(source, br, output, options, writer, client, overwrite, progress)
         ]
@@ -157,13 +155,13 @@ def _make(
     )  # fmt: skip
     with _begun(output.target, create, options, overwrite) as place:
         tasks = list(_tasks(place, output.pieces, scalings, storage))
-        _run(tasks, _anywhere(br.source_name), place, options, client, progress)
-        _run_levels(place, options, client)
+        _run(tasks, anywhere(br.source_name), place, options, client, progress)
+        run_levels(str(place), storage, partial(run_tasks, client))
         finish(_local(place, storage), options.workers, options.memory_bytes // 2, levels=False)
     made = OutputRecord(
         str(output.target), writer.name, file_bytes=stored_bytes(output.target, storage)
     )
-    made.pixel_bytes = sum(piece.size * piece.view(br).dtype.itemsize for piece in output.pieces)
+    made.pixel_bytes = _pixel_bytes(br, output)
     made.images = [
         {"series": piece.series, "level": piece.level, "shape": list(piece.shape),
          "dtype": scaling.after.name, "checksum": None}
@@ -199,10 +197,8 @@ def _begun(
         yield place
 
 
-def _anywhere(source: str) -> str:
-    """Return a path that is valid in any working directory."""
-    source = os.fspath(path_or_url(source))
-    return source if is_url(source) or not os.path.exists(source) else os.path.abspath(source)
+def _pixel_bytes(br: BioReader, output: Output) -> int:
+    return sum(piece.size * piece.view(br).dtype.itemsize for piece in output.pieces)
 
 
 def _tasks(
@@ -241,44 +237,6 @@ def _run(
             progress(done, total)
 
 
-def _run_levels(place: Place, options: ConvertOptions, client: Any) -> None:
-    """Compute the lower levels; each needs all of the level before."""
-    units = level_units(_local(place, options.target_storage))
-    for level in range(1, max(map(len, units))):
-        arguments = (
-            (str(place), options, image, level, box)
-            for image, levels in enumerate(units)
-            if level < len(levels)
-            for box in _boxes(*levels[level])
-        )
-        for _, result in run_tasks(client, _compute_level, arguments):
-            raised(result)
-
-
-def _boxes(shape: Sequence[int], unit: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Yield the parts of a level that tasks compute: rows of units."""
-    width = shape[4]
-    step = [*unit[:4], min(width, unit[4] * max(1, LEVEL_PIXELS // max(1, prod(unit))))]
-    counts = [-(-n // s) for n, s in zip(shape, step, strict=True)]
-    for index in np.ndindex(*counts):
-        yield tuple(
-            slice(i * s, min((i + 1) * s, n)) for i, s, n in zip(index, step, shape, strict=True)
-        )
-
-
-def _compute_level(
-    place: str,
-    options: ConvertOptions,
-    image: int,
-    level: int,
-    box: tuple[slice, ...],
-    again: bool = False,
-) -> None:
-    """Compute a part of a lower level; runs on a worker."""
-    del again
-    compute_level(_local(place, options.target_storage), image, level, box)
-
-
 def _verify_shares(
     client: Any,
     pixel_bytes: int,
@@ -297,7 +255,7 @@ def _verify_shares(
         memory = max(16 << 20, options.memory // max([1, *client.nthreads().values()]))
     same = replace(options, max_workers=1, memory=memory)
     calls = (
-        (_anywhere(source), output, scalings, same, copied, (number, count))
+        (anywhere(source), output, scalings, same, copied, (number, count))
         for number in range(count)
     )
     for _, checked in run_tasks(client, _verify_share, calls):

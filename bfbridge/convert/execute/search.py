@@ -133,6 +133,7 @@ def find_batch(
         [os.fspath(source) for source in listed], options, pattern=run.pattern,
         recursive=run.recursive, group=run.group, skipped=skipped,
         made={identity(folder), *made}, scan=scan, looked=watcher.looked,
+        **_openings(options, run),
     )  # fmt: skip
     if not found:
         raise FileMissing(_nothing_found(listed, skipped))
@@ -146,6 +147,16 @@ def find_batch(
         str(folder / f"{name}{run.suffix}"): paths for name, paths in same_names(found).items()
     }
     return Batch(jobs, options, report, history, collisions)
+
+
+def _openings(options: ConvertOptions, run: RunOptions) -> dict[str, Any]:
+    """Return the arguments of `find_sources` that let the workers of a cluster open the files."""
+    if run.client is None:
+        return {}
+    from bfbridge.convert.execute.cluster import opener_on
+
+    opener, ahead = opener_on(run.client, options)
+    return {"opener": opener, "ahead": ahead}
 
 
 def _nothing_found(sources: Sequence[Any], skipped: Skipped) -> str:

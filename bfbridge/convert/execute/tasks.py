@@ -14,12 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from bfbridge.errors import WriteFailed
+from bfbridge.errors import BadArgument, MissingExtra, WriteFailed
 
 if TYPE_CHECKING:
     from bfbridge.convert.options import ConvertOptions
 
-__all__ = ["options_on_worker", "raised", "run_tasks"]
+__all__ = ["check_client", "options_on_worker", "raised", "run_tasks", "submitted"]
 
 LOSSES: Final = 10
 """Number of times that a task is submitted again after Dask has abandoned it."""
@@ -29,6 +29,27 @@ LEAST_AHEAD: Final = 16
 RETRIES: Final = 5
 END_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 5.0
+
+
+def check_client(client: Any) -> None:
+    """Raise an error if a client is not that of a Dask cluster.
+
+    Raises
+    ------
+    MissingExtra
+        Dask's distributed scheduler is not installed.
+    BadArgument
+        It is not a ``distributed.Client``.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise MissingExtra(
+            "a Dask cluster needs Dask's distributed scheduler. Install it with: python -m pip "
+            "install 'dask[distributed]'"
+        ) from error
+    if not isinstance(client, distributed.Client):
+        raise BadArgument(f"client= is a {type(client).__name__}; give a distributed.Client.")
 
 
 def run_tasks(
@@ -65,11 +86,8 @@ def run_tasks(
     ended = cluster.as_completed(with_results=True, raise_errors=False)
 
     def submit(number: int, given: tuple[Any, ...]) -> None:
-        # Not pure: a repeated call converts the same file again.
         again = number in losses
-        future = client.submit(
-            _called, function, given, again=again, key=_key(function), pure=False, retries=RETRIES
-        )
+        future = submitted(client, _called, function, given, again=again)
         running[future] = number, given
         ended.add(future)
 
@@ -122,6 +140,13 @@ def _end(client: Any, futures: Sequence[Any]) -> None:
 def _executing(keys: set[str], dask_worker: Any) -> int:
     """Return how many of the tasks a worker executes, cancelled ones included."""
     return len(keys & {task.key for task in dask_worker.state.executing})
+
+
+def submitted(client: Any, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Return the future of one call on a worker."""
+    # Not pure: a repeated call converts the same file again.
+    key = _key(given[0] if function is _called else function)
+    return client.submit(function, *given, **named, key=key, pure=False, retries=RETRIES)
 
 
 def raised(result: Any) -> Any:

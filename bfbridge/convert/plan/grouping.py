@@ -30,7 +30,7 @@ from bfbridge.errors import (
 )
 from bfbridge.registry import BACKENDS
 
-__all__ = ["Found", "Opened", "Scan", "Skipped", "group_files", "opener_for"]
+__all__ = ["AHEAD", "Found", "Opened", "Scan", "Skipped", "group_files", "opener_for"]
 
 NATIVE = frozenset(
     {f".{suffix.rpartition('.')[2]}" for entry in BACKENDS for suffix in entry.suffixes}
@@ -211,6 +211,7 @@ def group_files(
     scan: Scan | None = None,
     looked: Callable[[int, int], None] = lambda done, total: None,
     each: Callable[[str], None] = lambda path: None,
+    ahead: int = AHEAD,
 ) -> list[Found]:
     """Return each data set once.
 
@@ -228,6 +229,8 @@ def group_files(
         Called with (files opened, files in all).
     each
         Called with the path that was opened for each data set, in the order of the files.
+    ahead
+        Number of files that are opened at once.
     """
     chosen: dict[str, Found] = {}
     owner: dict[str, str] = {}
@@ -237,7 +240,7 @@ def group_files(
         return identity(path) in chosen or identity(path) in owner
 
     paths = [found.path if found.error is None else "" for found, _ in listed]
-    with closing(_Ahead(paths, opener, scan, is_open)) as ahead:
+    with closing(_Ahead(paths, opener, scan, is_open, ahead)) as openings:
         for number, (found, searched) in enumerate(listed):
             looked(number, len(listed))
             if found.error is not None:
@@ -250,7 +253,7 @@ def group_files(
                 skipped.reasons[found.path] = f"belongs to {owner[key]}"
                 continue
             try:
-                opened = ahead.open(number)
+                opened = openings.open(number)
             except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
                 failed = replace(found, error=reason_of(error), error_type=type(error).__name__)
                 _note(failed, error, searched, chosen, skipped)
@@ -279,6 +282,8 @@ class _Ahead:
         What earlier runs found; it gets what this one finds.
     is_open
         Whether the data set of a file was opened, so that the file is not.
+    count
+        Number of files that are opened at once.
     """
 
     def __init__(
@@ -287,14 +292,16 @@ class _Ahead:
         opener: Callable[[str], Opened],
         scan: Scan | None,
         is_open: Callable[[str], bool],
+        count: int,
     ) -> None:
+        self._count = count
         self._paths, self._opener, self._scan, self._is_open = paths, opener, scan, is_open
         self._next = 0
         # Of a data set of many files, one is opened: its other files are not opened ahead.
         self._singles = False
         self._known: dict[int, Opened] = {}
         self._running: dict[int, Future[Opened]] = {}
-        self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="bfbridge-search")
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="bfbridge-search")
 
     def open(self, number: int) -> Opened:
         """Return what a file is; numbers must grow."""
@@ -327,7 +334,7 @@ class _Ahead:
         for passed in [n for n in self._known if n < number]:
             del self._known[passed]
         first = max(self._next, number)
-        count = AHEAD if self._singles else 1
+        count = self._count if self._singles else 1
         self._next = max(first, min(number + count, len(self._paths)))
         for each in range(first, self._next):
             path = self._paths[each]

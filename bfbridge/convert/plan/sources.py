@@ -21,7 +21,15 @@ from bfbridge.convert.locations import (
     is_url,
 )
 from bfbridge.convert.options import ConvertOptions
-from bfbridge.convert.plan.grouping import Found, Opened, Scan, Skipped, group_files, opener_for
+from bfbridge.convert.plan.grouping import (
+    AHEAD,
+    Found,
+    Opened,
+    Scan,
+    Skipped,
+    group_files,
+    opener_for,
+)
 from bfbridge.convert.plan.naming import base_name, suffix_of
 from bfbridge.convert.reports.record import reason_of
 from bfbridge.errors import BfbridgeError, FileMissing, UnreadableFile
@@ -76,6 +84,7 @@ def find_sources(
     looked: Callable[[int, int], None] = lambda done, total: None,
     opener: Callable[[str], Opened] | None = None,
     each: Callable[[str], None] = lambda path: None,
+    ahead: int = AHEAD,
 ) -> list[Found]:
     """List the sources of a conversion, in a fixed order.
 
@@ -105,6 +114,8 @@ def find_sources(
         Opens a file in place of a reader with `options`; called in several threads.
     each
         Called with the path that was opened for each data set, in the order of the sources.
+    ahead
+        Number of files that are opened at once.
 
     Returns
     -------
@@ -142,7 +153,7 @@ def find_sources(
     if not group:
         unique = {found.path: found for found, _ in listed}
         return list(unique.values())
-    return group_files(listed, opener or opener_for(options), skipped, scan, looked, each)
+    return group_files(listed, opener or opener_for(options), skipped, scan, looked, each, ahead)
 
 
 def _as_ours(source: str, error: Exception) -> BfbridgeError:
