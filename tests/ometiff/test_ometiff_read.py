@@ -506,8 +506,12 @@ def test_without_the_compression_tag_pixels_are_uncompressed(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"compression": 2}, "compression 2"),
-        ({"compression": 34677}, "compression 34677"),
+        ({"compression": 2}, r"compression 2 \(CCITT run lengths; libtiff's `tiffcp -c lzw"),
+        ({"compression": 4}, r"compression 4 \(CCITT T.6"),
+        ({"compression": 34677}, r"compression 34677 \(SGI LogLuv"),
+        ({"compression": 48124}, r"compression 48124 \(Jetraw; convert it with the program"),
+        ({"compression": 65001}, r"compression 65001 \(EER"),
+        ({"compression": 60001}, "compression 60001$"),
         ({"photometric": 5, "samples": 4}, "PhotometricInterpretation 5"),
         ({"photometric": 6}, "YCbCr"),
         ({"bits": 24}, "24 bits"),

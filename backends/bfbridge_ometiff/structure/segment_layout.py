@@ -14,7 +14,13 @@ import numpy as np
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import check
 from bfbridge.tiff.directories import Directory
-from bfbridge.tiff.tags import BYTE_STREAMS, COMPRESSION_OF_TAG, COMPRESSIONS, Tag
+from bfbridge.tiff.tags import (
+    BYTE_STREAMS,
+    COMPRESSION_OF_TAG,
+    COMPRESSIONS,
+    Tag,
+    refused_compression,
+)
 
 __all__ = ["SegmentLayout", "check_samples", "layout_of"]
 
@@ -170,7 +176,7 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> SegmentLayout
     number = directory.number(Tag.Compression, 1)
     method = COMPRESSION_OF_TAG.get(number)
     if method is None:
-        raise Unsupported(f"TIFF compression {number}")
+        raise Unsupported(refused_compression(number))
     compression = method.name
     dtype, bits = _sample_type(directory, compression, samples)
     planar = samples > 1 and _is_planar(directory)
