@@ -109,8 +109,8 @@ class AICSImage(Described):
         self._unfold = unfold
         self._chunk_dims = parse_chunk_dims(chunk_dims)
         self._orders = axes_given(image, dim_order)
-        description = (dim_order, channel_names, physical_pixel_sizes)
-        self._arrays = images_of(image, *(description if self._orders else (None,) * 3))
+        description: list[Any] = [dim_order, channel_names, physical_pixel_sizes]
+        self._arrays = images_of(image, *(description if self._orders else [None] * 3))
         if self._arrays is not None:
             image = ArrayImages(self._arrays)
         if fs_kwargs is not None:
@@ -124,7 +124,7 @@ class AICSImage(Described):
         if not (isinstance(reader, type) and issubclass(reader, Reader)):
             raise BadArgument(f"reader={reader!r}: give a class of bfbridge.aics.readers.")
         self._file = self._reader = reader.open(image, options)
-        if self._arrays is None and description != (None,) * 3:
+        if self._arrays is None and any(given is not None for given in description):
             self._describe_again(*description)
         views = self._views
         several = len(views) > 1 and (views[0].placement is None or bool(tiles_by_scene(views)))
@@ -142,12 +142,13 @@ class AICSImage(Described):
     def _describe_again(self, *description: Any) -> None:
         """Replace the scenes of the file by arrays with the caller's description."""
         try:
-            self._arrays = described_again(self._views, *description)
+            arrays = described_again(self._views, *description)
         except BaseException:
             self._file.close()
             raise
-        del self._views
-        self._reader = BioReader(ArrayImages(self._arrays))
+        self.__dict__.pop("_views")
+        self._arrays = arrays
+        self._reader = BioReader(ArrayImages(arrays))
 
     def __enter__(self) -> Self:
         return self

@@ -155,7 +155,7 @@ def _channel_labels(value: Any) -> list[str] | None:
     coordinate = next((value.coords[dim] for dim in ("C", "c") if dim in value.coords), None)
     if coordinate is None or coordinate.dims not in (("C",), ("c",)):
         return None
-    names = coordinate.values.tolist()
+    names: list[str] = coordinate.values.tolist()
     return names if all(isinstance(name, str) for name in names) else None
 
 
