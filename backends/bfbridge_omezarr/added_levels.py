@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bfbridge.backend import OpenOptions, Region, Shape5
-from bfbridge.errors import FileMissing, Unsupported
+from bfbridge.errors import FileMissing, UnreadableFile, Unsupported
 from bfbridge.ngff.documents import method_of, to_json
 from bfbridge.ngff.hierarchy import Places
 from bfbridge.runtime import forking
@@ -28,6 +28,7 @@ from bfbridge_omezarr.chunked.codec_options import options_of
 from bfbridge_omezarr.chunked.levels import LevelWriter
 from bfbridge_omezarr.hierarchy.files import tree_of
 from bfbridge_omezarr.hierarchy.ngff import vector
+from bfbridge_omezarr.hierarchy.store import join
 from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import OmeZarrReader
 from bfbridge_omezarr.shared import FOLDER, AddedArrays, SharedPlan, load_plan, plan_document
@@ -115,13 +116,9 @@ class AddedLevels(StoreWriter):
             return
         if not plan.added:
             return
-        for arrays in plan.added:
-            listed = _listed(files, arrays)
-            for path in arrays.paths[1:]:
-                # A writer that was killed in `finish` has completed the first images.
-                if path not in listed:
-                    files.remove_folder(_join(arrays.group, path))
-        files.remove_folder(FOLDER)
+        unlisted = [key for arrays in plan.added for key in _unlisted(files, arrays)]
+        for key in (*unlisted, FOLDER):
+            files.remove_folder(key)
         files.close()
 
     def read_block(self, image: int, level: int, index: Shape5) -> Array | None:
@@ -287,14 +284,33 @@ def _entry(document: Mapping[str, Any], arrays: AddedArrays) -> dict[str, Any]:
     return found
 
 
-def _listed(files: KeyTree, arrays: AddedArrays) -> set[str]:
-    """Return the paths of the arrays that an image lists."""
+def _unlisted(files: KeyTree, arrays: AddedArrays) -> list[str]:
+    """Return the keys of the arrays that an image does not list.
+
+    A writer that was killed in `AddedLevels.finish` has completed the first images. The plan may
+    come from somebody else: only what `AddedLevels.begin` could have named is returned.
+
+    Raises
+    ------
+    UnreadableFile
+        The plan names something else.
+    """
+    where = files.path(f"{FOLDER}/plan.json")
+    group = join("", arrays.group, where)
     try:
-        return {
-            dataset["path"] for dataset in _entry(_document(files, arrays)[1], arrays)["datasets"]
-        }
-    except (KeyError, IndexError, TypeError):
-        return set()
+        entry = _entry(_document(files, arrays)[1], arrays)
+        listed = [join("", dataset["path"], where) for dataset in entry["datasets"]]
+        if list(arrays.paths) == _names(listed[0], len(arrays.paths)):
+            keys = [_join(group, path) for path in arrays.paths if path not in listed]
+            if all(map(files.contains, keys)):
+                return keys
+    except (KeyError, IndexError, TypeError, ValueError):
+        pass
+    raise UnreadableFile(
+        f"{where}: this record of lower levels that were not finished does not fit the store "
+        "beside it, so nothing was removed. If no other program is writing there, delete the "
+        f"folder {FOLDER}."
+    )
 
 
 def _extend(entry: dict[str, Any], spec: ImageSpec, arrays: AddedArrays) -> None:

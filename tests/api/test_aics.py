@@ -320,6 +320,7 @@ def lazy(array):
     return da.from_array(array, chunks=tuple(max(1, n // 2) for n in array.shape))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("kind", [np.asarray, lazy, xr.DataArray])
 @pytest.mark.parametrize("axes", ["YX", "ZYX", "CZYX", "TCZYX"])
 def test_arrays_are_images(kind, axes):

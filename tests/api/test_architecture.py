@@ -168,6 +168,7 @@ def test_modules_are_short() -> None:
     assert not long, f"modules with too many lines: {long}"
 
 
+@pytest.mark.slow(ci=True)
 def test_functions_are_short() -> None:
     long = {}
     for name, tree in trees().items():

@@ -24,6 +24,7 @@ def where(name: str) -> str:
     return str(importlib.import_module(name).__file__)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("name", PACKAGES)
 def test_packages_come_from_the_checkout(name: str, tmp_path: Path) -> None:
     wanted = PACKAGES[name] / "__init__.py"

@@ -189,6 +189,7 @@ def test_pickles_keep_series_level_and_options(path: Path) -> None:
     copy.close()
 
 
+@pytest.mark.slow(ci=True)
 def test_opening_often_leaks_nothing(path: Path) -> None:
     import threading
 

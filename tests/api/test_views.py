@@ -272,6 +272,7 @@ def test_views_of_an_open_file_cannot_be_pickled(tmp_path: Path) -> None:
             pickle.dumps(ImageView(file, 0))
 
 
+@pytest.mark.slow(ci=True)
 def test_pickled_views_share_one_file(tmp_path: Path, monkeypatch: Any) -> None:
     from bfbridge import registry
 

@@ -39,7 +39,11 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module", params=["http", "s3", "memory"])
+# moto takes seconds to import.
+@pytest.fixture(
+    scope="module",
+    params=["http", pytest.param("s3", marks=pytest.mark.slow(ci=True)), "memory"],
+)
 def place(request, folder):
     """(URL of the folder, storage options, server or None)."""
     if request.param == "http":

@@ -69,6 +69,7 @@ def test_dtype_and_shape_are_those_of_the_first_array(
     np.testing.assert_array_equal(got, pixels.reshape(pixels.shape + (1,) * (5 - pixels.ndim)))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("kind", KINDS)
 def test_arrays_of_every_kind_go_to_regions(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.ome.tif"

@@ -89,12 +89,20 @@ def test_an_interrupt_ends_the_wait_but_not_the_work():
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 def test_with_patience_the_work_ends_first():
     done = []
+    begun, struck = threading.Event(), threading.Event()
 
     def work():
-        time.sleep(0.5)
+        begun.set()
+        struck.wait(30)
+        time.sleep(0.05)  # whoever did not wait would be back by then
         done.append(1)
 
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    def interrupt():
+        begun.wait(30)
+        os.kill(os.getpid(), signal.SIGINT)
+        struck.set()
+
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         ask(work, patience=30)
     assert done == [1]

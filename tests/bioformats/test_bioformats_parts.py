@@ -66,7 +66,7 @@ def test_a_reader_that_opens_slowly_is_waited_for():
     second = pool.take()
     assert second is made[0]
     # 0.1 s had been waited before: together they make up what opening costs.
-    assert 0.2 < time.monotonic() - begun < 5
+    assert 0.2 < time.monotonic() - begun < 30
 
 
 def test_no_more_readers_than_asked_for():
@@ -78,7 +78,7 @@ def test_no_more_readers_than_asked_for():
     thread.join(0.2)
     assert got == []
     pool.give(taken[0])
-    thread.join(5)
+    thread.join(30)
     assert got == [taken[0]]
     assert pool.size == 2
 
@@ -97,12 +97,12 @@ def test_a_full_heap_ends_the_growth():
 
 def test_a_discarded_reader_is_replaced():
     first = Reader()
-    pool = ReaderPool(Reader, first, 9.0, 1, "file")
+    pool = ReaderPool(Reader, first, 90.0, 1, "file")
     pool.discard(pool.take())
     assert first.closed
     begun = time.monotonic()
     assert pool.take() is not first
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
 
 
 def test_closing_wakes_those_who_wait_and_closes_what_comes_back():
@@ -121,7 +121,7 @@ def test_closing_wakes_those_who_wait_and_closes_what_comes_back():
     thread.start()
     time.sleep(0.05)
     pool.close()
-    thread.join(5)
+    thread.join(30)
     assert errors == ["file: read after close()."]
     assert not first.closed
     pool.give(reader)

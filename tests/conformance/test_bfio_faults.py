@@ -231,6 +231,7 @@ def test_06_channel_lists_and_axes_are_not_permuted(reader: BioReader) -> None:
     np.testing.assert_array_equal(reader[:, :, 1, [0, 2], 0], ARRAY[:, :, 1:2, [0, 2], 0])
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("alias", ["zarr", "zarr3", "tensorstore", "ZARR", "Tensorstore"])
 @pytest.mark.parametrize("axes", ["yx", "cyx", "zyx", "tyx", "tczyx", "tzyx", "czyx"])
 def test_06_axes_of_other_writers(tmp_path: Path, alias: str, axes: str) -> None:

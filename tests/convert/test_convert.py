@@ -592,6 +592,7 @@ def test_texts() -> None:
         parse_size("much")
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
 def test_little_memory_changes_nothing(tmp_path: Path, suffix: str) -> None:
     a = pixels((2100, 3000), "uint16")

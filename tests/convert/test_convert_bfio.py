@@ -299,6 +299,7 @@ def test_a_backend_that_cannot_be_reduced(tmp_path: Path, monkeypatch: Any) -> N
     assert not (tmp_path / "out.ome.tif").exists()
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.filterwarnings("ignore:.*was not closed:ResourceWarning")
 def test_a_writer_that_is_left_to_the_garbage_collector(tmp_path: Path) -> None:
     a, metadata = source_of(tmp_path)

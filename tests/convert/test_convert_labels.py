@@ -76,6 +76,7 @@ def test_labels_stay_labels(store: Path, tmp_path: Path, first: str, last: str) 
         assert attributes(tmp_path / "b.ome.zarr")["multiscales"][0]["type"] == "mean"
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("inner", ["labels", "labels/cells"])
 @pytest.mark.parametrize("suffix", TARGETS)
 def test_a_label_group_opened_by_itself(
@@ -99,6 +100,7 @@ def test_the_mode_is_taken_where_it_is_asked_for(store: Path, tmp_path: Path) ->
         np.testing.assert_array_equal(br.series[1].levels[1][:], expected)
 
 
+@pytest.mark.slow(ci=True)
 def test_labels_of_several_images_stay_with_theirs(tmp_path: Path) -> None:
     """Each image of a collection has its own labels, also if the order of images is changed."""
     (tmp_path / "src.ome.zarr/OME").mkdir(parents=True)
@@ -125,6 +127,7 @@ def test_labels_of_several_images_stay_with_theirs(tmp_path: Path) -> None:
     assert told(tmp_path / "d.ome.zarr")[1:] == [("cells", "label", True, 0)]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("dtype", ["int64", "uint64", "int8"])
 def test_types_that_ome_has_no_name_for(tmp_path: Path, dtype: str) -> None:
     values = (numbers() % 100).astype(dtype)

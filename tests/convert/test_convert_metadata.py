@@ -42,6 +42,7 @@ def told(path: Path) -> str:
         return br.ome_xml or ""
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("wanted", [{}, {"crop": "1,2,20,10"}, {"original_metadata": True}])
 @pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
 @pytest.mark.parametrize(

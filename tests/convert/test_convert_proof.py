@@ -62,6 +62,7 @@ def test_a_source_that_gives_other_pixels_the_second_time_is_found(
         convert(source, tmp_path / "t.ome.tif", verify=True)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("axis", range(5))
 def test_a_block_read_from_another_place_is_found(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, axis: int
@@ -76,6 +77,7 @@ def test_a_block_read_from_another_place_is_found(
         convert(source, tmp_path / "t.ome.tif", verify=True, recompress=True)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "wanted",
     [

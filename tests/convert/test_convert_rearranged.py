@@ -197,6 +197,7 @@ def test_stitch_wells(tmp_path: Path, suffix: str, overlap: str) -> None:
         assert (plane.position_y, plane.position_x) == (100.0, 50.0)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     ("suffix", "runs", "names"),
     [(".ome.tif", ("day 1", "day 2"), ("day 1", "day 2")), (".ome.zarr", ("x", "x"), RUNS)],

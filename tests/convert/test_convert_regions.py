@@ -94,6 +94,7 @@ def test_tasks_write_what_one_process_writes(
         assert (one.name, one.channel_names) == (other.name, other.channel_names)
 
 
+@pytest.mark.slow(ci=True)
 def test_shares_of_a_verification_have_the_same_blocks(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(params=["memory", "s3"])
+# moto takes seconds to import.
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow(ci=True))])
 def place(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """URL of a place that holds what is in `folder`, and its storage options."""
     if request.param == "memory":

@@ -91,6 +91,7 @@ def test_levels_scales_and_translations(tmp_path: Path, version: str) -> None:
         assert br.physical_pixel_size.z == pytest.approx(Quantity(2.0 * 21 / 11, "µm"))
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("method", ["mean", "nearest", "mode"])
 def test_factors_of_each_level(tmp_path: Path, method: str) -> None:
     convert(

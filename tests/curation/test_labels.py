@@ -188,6 +188,7 @@ def test_after_an_abort_the_store_is_unchanged(store: Path) -> None:
     assert content(store) == before
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_kill(store: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:

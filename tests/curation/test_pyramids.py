@@ -19,7 +19,7 @@ from bfbridge import BioReader, BioWriter, convert, imwrite
 from bfbridge.convert.execute import levels as level_tasks
 from bfbridge.curation import add_pyramid, validate
 from bfbridge.engine.pyramid import LevelPlan, reduce_block
-from bfbridge.errors import BadArgument, FileMissing, TargetBusy, Unsupported
+from bfbridge.errors import BadArgument, FileMissing, TargetBusy, UnreadableFile, Unsupported
 from bfbridge.files.added_levels import levels_begun
 from bfbridge.files.in_place import InPlaceTarget
 from bfbridge.ome.metadata import new_document
@@ -217,6 +217,33 @@ def test_a_kill_between_the_documents_of_two_images(
         for one, two in zip(br.series, other.series, strict=True):
             np.testing.assert_array_equal(one.levels[1][:], two.levels[1][:])
     assert not (store / ".bfbridge-shared").exists()
+
+
+def test_a_record_that_does_not_fit_removes_nothing(tmp_path: Path) -> None:
+    """A store from somebody else may contain a record that names other folders."""
+    made, store, victim = (
+        write(tmp_path / f"{name}.ome.zarr", chunks=64) for name in ("made", "store", "victim")
+    )
+    with levels_begun(made, LevelPlan(1), "mean"):
+        document = json.loads((made / ".bfbridge-shared/plan.json").read_bytes())
+    for folder in (victim / "1", store / "kept"):
+        folder.mkdir()
+        (folder / "kept.txt").write_text("kept")
+    (store / "link").symlink_to(victim)
+    before = content(victim), content(store)
+    for change in (
+        {"paths": ["0", "../victim.ome.zarr"]}, {"paths": ["0", str(victim)]}, {"paths": 3},
+        {"paths": ["0", "kept"]}, {"group": "../victim.ome.zarr"}, {"group": "link"}, {"group": 3},
+        {"entry": 9}, {"entry": "x"},
+    ):  # fmt: skip
+        changed = {**document, "added": [{**document["added"][0], **change}]}
+        (store / ".bfbridge-shared").mkdir()
+        (store / ".bfbridge-shared/plan.json").write_text(json.dumps(changed))
+        with pytest.raises(UnreadableFile, match=r"plan\.json: (names|this record)"):
+            add_pyramid(store, pyramid=1)
+        shutil.rmtree(store / ".bfbridge-shared")
+        assert (content(victim), content(store)) == before, change
+    assert add_pyramid(store, pyramid=1) == 1
 
 
 def test_what_cannot_be_done(tmp_path: Path) -> None:

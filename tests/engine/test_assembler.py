@@ -118,7 +118,7 @@ def test_a_rewrite_never_overtakes_the_level_above(tmp_path: Path) -> None:
         ) -> None:
             if level == 1 and block[0, 0, 0, 0, 0] == 1:
                 held.set()
-                assert go.wait(10)
+                assert go.wait(30)
             super().write_block(image, level, index, block)
 
     writer = memory_writer(
@@ -126,7 +126,7 @@ def test_a_rewrite_never_overtakes_the_level_above(tmp_path: Path) -> None:
     )
     writer.shape, writer.dtype = (32, 64), "uint16"
     writer[:] = np.full((32, 64), 1, np.uint16)
-    assert held.wait(10)
+    assert held.wait(30)
     second = threading.Thread(target=lambda: writer.__setitem__(..., 2))
     second.start()
     second.join(0.2)
@@ -253,7 +253,7 @@ def test_close_waits_for_writes_on_other_threads(tmp_path: Path) -> None:
     # Two chunks are encoded on the writing thread itself.
     thread = threading.Thread(target=lambda: writer.__setitem__(..., 9))
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(30)
     writer.close(require_complete=True)
     thread.join()
     assert (written(writer).array() == 9).all()

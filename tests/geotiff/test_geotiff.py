@@ -460,6 +460,7 @@ def test_damaged_files(tmp_path: Path, color: Path) -> None:
         br[:]
 
 
+@pytest.mark.slow(ci=True)
 def test_datasets_are_used_by_threads_that_did_not_open_them(color: Path) -> None:
     # rasterio keeps the functions that open files by context. The process would crash.
     code = """

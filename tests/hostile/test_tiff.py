@@ -385,7 +385,7 @@ def test_xml_reaches_nothing_outside(tmp_path, prologue, carrier):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Canary)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         xml = ome_xml((1, 1, 1, 16, 16), "u1").partition("?>")[2]

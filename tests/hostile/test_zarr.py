@@ -585,7 +585,7 @@ def test_xml_reaches_for_nothing(tmp_path: Path) -> None:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Canary)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         secret = tmp_path / "secret"
         secret.write_text("secret")

@@ -119,6 +119,7 @@ MEMBERS = {
 
 
 class TestStreams:
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize("name", MEMBERS)
     def test_members_without_end(self, name: str) -> None:
         """zlib copies what follows a member, so that this took the square of their number."""
@@ -171,6 +172,7 @@ class TestStreams:
         stored = lzma.compress(data, lzma.FORMAT_RAW, filters=filters)
         assert decoder.decode(stored, len(data)) == data
 
+    @pytest.mark.slow(ci=True)
     def test_they_are_told_as_damage(self, tmp_path: Path) -> None:
         codecs = [PLAIN, {"name": "gzip", "configuration": {"level": 1}}]
         chunks = [1, 1, 1, 1 << 12, 1 << 12]

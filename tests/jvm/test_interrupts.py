@@ -136,9 +136,9 @@ def test_a_signal_ends_a_process_in_a_long_call(program, until, how):
     time.sleep(0.5)
     begun = time.monotonic()
     process.send_signal(getattr(signal, how))
-    process.communicate(timeout=20)
+    process.communicate(timeout=25)
     assert process.returncode != 0
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 25
 
 
 def test_writes(program):

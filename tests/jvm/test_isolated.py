@@ -39,6 +39,8 @@ SMALL = "small&sizeX=64&sizeY=48&sizeZ=2&sizeC=3&rgb=3&pixelType=uint16.fake"
 SLOW = "slow&sizeX=64&sizeY=64&sizeT=40&sleepOpenBytes=100.fake"
 CHECKOUT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("BFBRIDGE_DATA") or CHECKOUT.parent / "shared" / "data")
+# Reading all of it takes 20 s.
+LONG = "long&sizeX=64&sizeY=64&sizeT=200&sleepOpenBytes=100.fake"
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX processes and signals")
 linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
@@ -261,7 +263,7 @@ def manifest_failures():
 @posix
 def test_a_killed_worker_is_one_error_then_reading_goes_on(number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # Java leaves its crash report there
-    reader = open_(SLOW)
+    reader = open_(LONG)
     expected = read(reader, stop=(1, 1, 1, 64, 64))
     (pid,) = reader.processes
     killer = threading.Timer(0.3, os.kill, (pid, number))
@@ -269,10 +271,10 @@ def test_a_killed_worker_is_one_error_then_reading_goes_on(number, tmp_path, mon
     begun = time.monotonic()
     with pytest.raises(ReadFailed) as error:
         read(reader)
-    assert time.monotonic() - begun < 3.5
+    assert time.monotonic() - begun < 15
     killer.join()
     said = {signal.SIGKILL: "SIGKILL", signal.SIGSEGV: "SIGABRT"}[number]
-    for part in (SLOW, "image 0, level 0, t 0:40", said, str(pid), "next read starts a new one"):
+    for part in (LONG, "image 0, level 0, t 0:200", said, str(pid), "next read starts a new one"):
         assert part in str(error.value)
     assert not is_running(pid)
     np.testing.assert_array_equal(read(reader, stop=(1, 1, 1, 64, 64)), expected)
@@ -332,7 +334,7 @@ def test_a_file_that_kills_its_worker_when_opened(tmp_path):
 
 
 def test_an_interrupted_read_does_not_disturb_the_next(reference):
-    reader = open_(SLOW)
+    reader = open_(LONG)
     (pid,) = reader.processes
     timer = threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,))
     if sys.platform != "win32":
@@ -341,8 +343,7 @@ def test_an_interrupted_read_does_not_disturb_the_next(reference):
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         read(reader)
-    # All 40 planes take 4 s.
-    assert time.monotonic() - begun < 3.5
+    assert time.monotonic() - begun < 15
     assert read(reader, stop=(1, 1, 1, 64, 64)).any()
     assert wait_until(lambda: not is_running(pid))
     reader.close()
@@ -445,7 +446,7 @@ slow = open_({SLOW!r}, isolated=True)
 threading.Thread(target=read, args=(slow,), daemon=True).start()
 child = os.fork() if {how!r}.startswith("forked") else 1
 if child == 0:
-    time.sleep(12)
+    time.sleep(60)
     os._exit(0)
 time.sleep(0.2)
 from bfbridge_bioformats.isolation.workers import workers
@@ -463,9 +464,9 @@ if {how!r} != "exit":
     if how != "exit":
         process.kill()
     begun = time.monotonic()
-    process.wait(10)
-    assert all(wait_for_end(pid, 5) for pid in pids)
-    assert time.monotonic() - begun < 6
+    process.wait(30)
+    assert all(wait_for_end(pid, 20) for pid in pids)
+    assert time.monotonic() - begun < 50  # the forked child has not ended
     assert list(tmp_path.iterdir()) == []
     if how == "exit":
         assert (process.returncode, process.communicate()) == (0, ("", ""))

@@ -291,7 +291,7 @@ def test_the_xml_options_are_what_stops_requests(program, safe, asked):
                 pass
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         xml = (
             f'<?xml version="1.0"?><!DOCTYPE OME SYSTEM "http://127.0.0.1:{{server.server_port}}/a">'
             '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'

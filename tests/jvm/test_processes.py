@@ -146,8 +146,8 @@ def test_ctrl_c_is_a_keyboard_interrupt(program, until, what):
     time.sleep(0.3)
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
-    assert time.monotonic() - begun < 5
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 30
     assert out.splitlines() == ["interrupted", "finally", "(1, 1, 2, 48, 64)"]
     assert (process.returncode, err) == (0, "")
 
@@ -166,7 +166,7 @@ def test_sigterm_ends_the_process_plainly(program, until, what):
     until(process, "ready")
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (-signal.SIGTERM, "")
     assert program.crash_reports() == []
 
@@ -187,7 +187,7 @@ def test_a_handler_for_sigterm_runs(program, until):
     )
     until(process, "ready")
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (5, "", "")
 
 

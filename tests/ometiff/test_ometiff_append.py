@@ -64,6 +64,7 @@ def check(path: Path, data: Array) -> None:
     assert validate(path).errors == ()
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(
     "options",
     [
@@ -115,6 +116,7 @@ def foreign(path: Path, axes: str, count: int, **options: Any) -> Path:
 ORDERS = ["TCZYX", "TZCYX", "CTZYX", "CZTYX", "ZTCYX", "ZCTYX"]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("axes", ORDERS)
 def test_every_dimension_order(tmp_path: Path, axes: str) -> None:
     path = foreign(tmp_path / "a.ome.tif", axes, 2)
@@ -158,6 +160,7 @@ def directories(path: Path) -> int:
         return len(tiff.pages)
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("axes", ["TCZYX", "ZTCYX"])
 def test_directories_of_a_killed_writer(tmp_path: Path, axes: str) -> None:
     path = foreign(tmp_path / "a.ome.tif", axes, 2)

@@ -249,6 +249,7 @@ def test_tiff_data_with_and_without_counts(tmp_path: Path) -> None:
             BioReader(path)
 
 
+@pytest.mark.slow(ci=True)
 def test_planes_that_are_filled_again_and_again(tmp_path: Path) -> None:
     count = 20_000
     data = "".join(element(0, t, None) for t in range(count)) + element(0, 0, 1)

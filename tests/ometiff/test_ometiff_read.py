@@ -71,6 +71,7 @@ STORED = [
 ]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize(("order", "dtype", "planar", "tile", "compression", "predictor"), STORED)
 def test_what_tifffile_stores(tmp_path, order, dtype, planar, tile, compression, predictor):
     array = numbered((2, 3, 2, LENGTH, WIDTH), dtype)
@@ -209,6 +210,7 @@ def test_black_and_white_scans_are_an_error(tmp_path):
         br[:]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("tile", [None, (32, 48)])
 def test_methods_of_tifffile(tmp_path, method, tile):

@@ -156,6 +156,7 @@ class TestBesideOmeXml:
         '<Channel ID="Channel:0:2" Name="kept" SamplesPerPixel="1" Color="16711807"/>'
     )
 
+    @pytest.mark.slow(ci=True)
     @ways
     def test_omero_is_what_counts(self, tmp_path: Path, way: str) -> None:
         source = store(tmp_path / "a.ome.zarr")
@@ -178,6 +179,7 @@ class TestBesideOmeXml:
                 assert (pixels.time_increment, pixels.time_increment_unit.value) == (4.0, "s")
         assert told(path)[1]["omero"]["channels"][0] == CHANNELS[0]
 
+    @pytest.mark.slow(ci=True)
     @pytest.mark.parametrize("label", ["0", "Channel 0", "channel_0", "Ch1", "C 1", "Channel:0:0"])
     def test_a_number_is_no_name(self, tmp_path: Path, label: str) -> None:
         omero = {"channels": [{"label": label}] * 3}

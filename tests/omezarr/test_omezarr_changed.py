@@ -45,6 +45,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 class TestReplaced:
+    @pytest.mark.slow(ci=True)
     @layouts
     @pytest.mark.parametrize("cache", [0, 1 << 26])
     def test_a_store_copied_over_in_place(

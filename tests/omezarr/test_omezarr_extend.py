@@ -94,6 +94,7 @@ def test_time_points_are_added(tmp_path: Path, options: dict[str, Any]) -> None:
     check(path, 5)
 
 
+@pytest.mark.slow(ci=True)
 @layouts
 def test_given_up_and_killed_extensions_leave_nothing(
     tmp_path: Path, options: dict[str, Any]

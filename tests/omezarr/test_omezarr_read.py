@@ -189,6 +189,7 @@ def v2_codecs() -> list[tuple[str, Any]]:
     ]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize(("name", "codec"), v2_codecs(), ids=[n for n, _ in v2_codecs()])
 def test_compressors_of_version_2(tmp_path: Path, name: str, codec: Any, order: str) -> None:
@@ -237,6 +238,7 @@ def v3_codecs() -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("shards", [None, (4, 32, 32)])
 @pytest.mark.parametrize(("name", "settings"), v3_codecs(), ids=[n for n, _ in v3_codecs()])
 def test_codecs_of_version_3(

@@ -62,7 +62,7 @@ def test_openseadragon_shows_the_right_pixels(tmp_path: Path, kind: str) -> None
     shutil.copy(BUILT, site)
     handler = partial(SimpleHTTPRequestHandler, directory=str(site))
     pages = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=pages.serve_forever, daemon=True).start()
+    threading.Thread(target=pages.serve_forever, args=(0.01,), daemon=True).start()
     origin = f"http://127.0.0.1:{pages.server_port}"
     try:
         with live(tmp_path / "images", cors=(origin,)) as server:

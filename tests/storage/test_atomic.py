@@ -667,7 +667,7 @@ class TestOwnership:
         begun = time.monotonic()
         with pytest.raises(TargetBusy, match=rf"process {process.pid} on "):
             AtomicTarget(path, overwrite=True)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
         assert (tmp_path / ".a.tif.bfbridge-partial" / "a.tif").read_bytes() == b"half"
         process.kill()
         process.communicate()

@@ -102,13 +102,13 @@ def test_closing_under_a_read_never_reads_another_file(tmp_path: Path, monkeypat
 
     def slow(fd: int, length: int, offset: int) -> bytes:
         begun.set()
-        assert go.wait(10)
+        assert go.wait(30)
         return pread(fd, length, offset)
 
     monkeypatch.setattr(os, "pread", slow)
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(access.read_at, 0, 100)
-        assert begun.wait(10)
+        assert begun.wait(30)
         access.close()
         other = as_source(tmp_path / "b").open()
         go.set()

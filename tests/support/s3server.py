@@ -45,7 +45,7 @@ def serve_s3(folder: Path, secret: str) -> Iterator[tuple[Web, dict[str, Any]]]:
 
     server = make_server("127.0.0.1", 0, counted, threaded=True)
     web = Web(f"s3://{BUCKET}", secret)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     place = {"endpoint_url": f"http://127.0.0.1:{server.port}", "region_name": "eu-west-1"}
     options = {"key": secret, "secret": "hush-hush", "client_kwargs": place}

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,13 @@ FIRST = (0, 0, 0, 0, 0)
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own, and images that count as large from 1 megapixel on."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv(pyramid_cache.VARIABLE, raising=False)
     monkeypatch.setattr(pyramid_cache, "LARGE", 1 << 20)
-    yield tmp_path
-    default_cache().clear()
+    return tmp_path
 
 
 @pytest.fixture
@@ -201,12 +199,16 @@ def test_a_full_or_forbidden_disk_does_no_harm(tiff: Path, monkeypatch: pytest.M
         real(path, data[:10])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with BioReader(tiff) as br:
-        found = VirtualImage(br, 512).chunk(4, FIRST)
+    # A context of its own: undoing everything would also undo the fixture "home", and the user's
+    # cache folder, which other processes use, would be listed here and cleared afterwards.
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_bytes", full)
+        with BioReader(tiff) as br:
+            found = VirtualImage(br, 512).chunk(4, FIRST)
     np.testing.assert_array_equal(found[0, 0, 0], halved(tifffile.imread(tiff), 4))
-    monkeypatch.undo()
+    assert default_cache().folder.is_relative_to(tiff.parents[1])
     left = [path for path in default_cache().folder.rglob("*") if path.is_file()]
+    assert left
     assert [path.name for path in left if path.name != "used"] == []
 
 

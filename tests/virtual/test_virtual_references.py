@@ -126,6 +126,7 @@ def test_planes_of_samples_and_levels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["1"][0, :, 0], values[:, ::2, ::2])
 
 
+@pytest.mark.slow(ci=True)
 def test_several_images_and_documents(tmp_path: Path) -> None:
     source = tmp_path / "many.ome.tif"
     with tifffile.TiffWriter(source, ome=True) as writer:
@@ -145,6 +146,7 @@ def test_several_images_and_documents(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[f"{t}/0"], VALUES[t : t + 1])
 
 
+@pytest.mark.slow(ci=True)
 def test_sparse_tiles_are_absent(tmp_path: Path) -> None:
     tile = VALUES[0, 0, 0, :32, :32]
     tiles = iter([tile, None, None, tile + 1])
@@ -175,6 +177,7 @@ def test_where_the_file_is(tmp_path: Path) -> None:
             br.to_references(tmp_path / "missing/refs.json")
 
 
+@pytest.mark.slow(ci=True)
 def test_several_files_need_a_folder(tmp_path: Path) -> None:
     names = []
     uuids = []

@@ -477,6 +477,7 @@ def test_the_event_loop_is_not_held_up(tiff: Path) -> None:
         assert asyncio.run(main()) == 512 * 512 * 2
 
 
+@pytest.mark.slow(ci=True)
 @versions
 def test_dask_and_xarray(tiff: Path, version: int) -> None:
     dask_array = pytest.importorskip("dask.array")

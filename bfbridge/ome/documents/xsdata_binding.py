@@ -1,20 +1,22 @@
 """OME-XML to and from the classes of ome_types, through xsdata.
 
 The only module that uses APIs of these packages that are not documented: the module
-``xsdata_pydantic_basemodel`` and ``XmlContext`` that ome_types reads and writes with, the method
-``OME._update_set_fields``, and ``XmlContext.build`` and ``XmlMeta.get_all_vars`` of xsdata.
+``xsdata_pydantic_basemodel`` and ``XmlContext`` that ome_types reads and writes with, and
+``XmlContext.build`` and ``XmlMeta.get_all_vars`` of xsdata.
 tests/private_apis/test_xsdata_binding.py tests them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import MutableSequence
 from datetime import MAXYEAR, MINYEAR, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ome_types import OME
+    from pydantic import BaseModel
 
 __all__ = ["SchemaDate", "serialize", "xml_context"]
 
@@ -122,6 +124,31 @@ def _nearest(stored: Any) -> datetime:
     return date
 
 
+@cache
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the default of each field; pydantic inspects a signature for each that it computes."""
+    return {
+        name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in model.model_fields.items()
+    }
+
+
+def _note_changes(model: BaseModel) -> None:
+    """Mark the fields that differ from their default as set, in a model and all that it contains.
+
+    pydantic does not notice that a list was appended to; a field that is not set is not written.
+    """
+    for name, default in _defaults(type(model)).items():
+        value = getattr(model, name)
+        if not value:
+            continue
+        if name not in model.model_fields_set and value != default:
+            model.model_fields_set.add(name)
+        for part in value if isinstance(value, MutableSequence) else (value,):
+            if hasattr(part, "model_fields_set"):
+                _note_changes(part)
+
+
 def serialize(ome: OME) -> str:
     """Return a document's text, without an XML declaration.
 
@@ -138,7 +165,6 @@ def serialize(ome: OME) -> str:
         ignore_unset_attributes=True,
         schema_location=f"{_NAMESPACE} {_NAMESPACE}/ome.xsd",
     )
-    # pydantic does not notice that a list was appended to, and would leave such a list out.
-    ome._update_set_fields()
+    _note_changes(ome)
     serializer = XmlSerializer(config=config, context=xml_context())
     return str(serializer.render(ome, ns_map={None: _NAMESPACE}))

@@ -176,6 +176,7 @@ def test_aliases_still_work_after_the_help(capsys):
     assert {id(p): list(p.opts) for c in COMMANDS.values() for p in c.params} == before
 
 
+@pytest.mark.slow(ci=True)
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_of_the_shell(shell):
     words = "bfbridge conv"

@@ -58,7 +58,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     for child in started:
         child.kill()
         child.close_requests()
-        child.wait(5)
+        child.wait(30)
         child.close_answers()
 
 
@@ -90,7 +90,7 @@ def test_a_worker_ends_when_its_pipe_is_closed(
     child.close_requests()
     # The request that was sent before is answered.
     assert child.receive() == ("done", "first", "5")
-    child.wait(20)
+    child.wait(60)
     assert child.exit_code == 0
     assert child.exit_reason() == "exit code 0"
     assert (tmp_path / "ended").exists()
@@ -101,7 +101,7 @@ def test_the_end_of_a_worker_is_noticed(server: Callable[[], ChildProcess]) -> N
     child.send("exit")
     with pytest.raises(EOFError, match="closed its end"):
         child.receive()
-    child.wait(20)
+    child.wait(60)
     assert child.exit_reason() == "exit code 3"
     assert child.signal_name() is None
 
@@ -118,7 +118,7 @@ def test_the_signal_that_ended_a_worker_is_named(
         child.kill()
     else:
         child.terminate(patience)
-    child.wait(20)
+    child.wait(60)
     assert child.exit_reason() == "killed by signal 9 (SIGKILL)"
     assert child.signal_name() == "SIGKILL"
     assert not child.is_alive()
@@ -142,7 +142,7 @@ def test_a_worker_notices_that_its_parent_was_killed(
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not (tmp_path / "ended").exists():
         assert time.monotonic() < until
         time.sleep(0.05)

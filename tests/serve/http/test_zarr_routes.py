@@ -75,6 +75,7 @@ def test_several_images(server: Live, folder: Path, route: str, version: int) ->
     assert xml.headers["Content-Type"] == "application/xml"
 
 
+@pytest.mark.slow(ci=True)
 @OPTIONS
 @pytest.mark.parametrize("name", ["a.ome.tif", "rgb.tif", "two.ome.tif"])
 @pytest.mark.filterwarnings("ignore:Casting invalid:UserWarning")
@@ -87,6 +88,7 @@ def test_yaozarrs_finds_the_stores_valid(server: Live, name: str, route: str, ve
         yaozarrs.validate_zarr_store(f"{url}/absent")
 
 
+@pytest.mark.slow(ci=True)
 @OPTIONS
 def test_tensorstore_reads_equal_pixels(
     server: Live, folder: Path, route: str, version: int

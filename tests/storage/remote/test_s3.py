@@ -118,6 +118,7 @@ def test_an_ome_zarr(store):
         np.testing.assert_array_equal(br[60:70, 100:190, 5], STACK[5, 60:70, 100:190])
 
 
+@pytest.mark.slow(ci=True)
 def test_what_is_missing_is_said(store):
     with pytest.raises(FileMissing, match=r"s3://images/none\.czi"):
         BioReader("s3://images/none.czi", storage_options=store)
