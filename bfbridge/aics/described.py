@@ -71,7 +71,7 @@ class Described:
 
         Where there is none, OME-XML made from the file, or a dictionary of the format's values.
         """
-        own = self._reader.own_metadata
+        own = self._file.own_metadata
         if own is not None:
             return own
         xml = self._reader.ome_xml

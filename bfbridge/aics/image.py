@@ -12,7 +12,7 @@ import numpy as np
 
 from bfbridge.aics.described import Described
 from bfbridge.aics.records import Dimensions
-from bfbridge.aics.scenes import equal_scenes, save_arrays, tiles_of
+from bfbridge.aics.scenes import described_again, equal_scenes, save_arrays, tiles_of
 from bfbridge.aics.selections import axes_given, parse_chunk_dims, parse_selection, reorder
 from bfbridge.analysis.mosaics import (
     Given,
@@ -61,13 +61,14 @@ class AICSImage(Described):
     fs_kwargs
         AICSImageIO's name of `storage_options`.
     dim_order
-        For arrays: a letter of T, C, Z, Y, X and S for each axis; or a list of such texts, one for
-        each scene. Default: the dimensions of a labelled array, else the last of T, C, Z, Y, X
-        (, S).
+        A letter of T, C, Z, Y, X and S for each axis; or a list of such texts, one for each scene.
+        Default: the dimensions of a labelled array, else the last of T, C, Z, Y, X (, S). For a
+        file, the letters of axes that are longer than 1 as they are stored, then Y, X (, S):
+        "CYX" makes the pages of a plain TIFF channels.
     channel_names
-        For arrays: names, or a list of names for each scene.
+        Names, or a list of names for each scene. Default: those of the file, or the labels of C.
     physical_pixel_sizes
-        For arrays: micrometres along Z, Y, X, or a list of them for each scene.
+        Micrometres along Z, Y, X, or a list of them for each scene. Default: those of the file.
     chunk_dims
         Axes that chunks of dask arrays span, as letters or a list: "YX" for one plane per chunk;
         along others a chunk has length 1. Default: a multiple of the stored chunks.
@@ -108,7 +109,8 @@ class AICSImage(Described):
         self._unfold = unfold
         self._chunk_dims = parse_chunk_dims(chunk_dims)
         self._orders = axes_given(image, dim_order)
-        self._arrays = images_of(image, dim_order, channel_names, physical_pixel_sizes)
+        description: list[Any] = [dim_order, channel_names, physical_pixel_sizes]
+        self._arrays = images_of(image, *(description if self._orders else [None] * 3))
         if self._arrays is not None:
             image = ArrayImages(self._arrays)
         if fs_kwargs is not None:
@@ -121,7 +123,9 @@ class AICSImage(Described):
             options["options"] = apart
         if not (isinstance(reader, type) and issubclass(reader, Reader)):
             raise BadArgument(f"reader={reader!r}: give a class of bfbridge.aics.readers.")
-        self._reader = reader.open(image, options)
+        self._file = self._reader = reader.open(image, options)
+        if self._arrays is None and any(given is not None for given in description):
+            self._describe_again(*description)
         views = self._views
         several = len(views) > 1 and (views[0].placement is None or bool(tiles_by_scene(views)))
         if not reconstruct_mosaic and several:
@@ -135,6 +139,17 @@ class AICSImage(Described):
         self._mosaics: list[Mosaic] = [] if mosaic is None else mosaics_of(views)
         self._data: Array | None = None
 
+    def _describe_again(self, *description: Any) -> None:
+        """Replace the scenes of the file by arrays with the caller's description."""
+        try:
+            arrays = described_again(self._views, *description)
+        except BaseException:
+            self._file.close()
+            raise
+        self.__dict__.pop("_views")
+        self._arrays = arrays
+        self._reader = BioReader(ArrayImages(arrays))
+
     def __enter__(self) -> Self:
         return self
 
@@ -144,6 +159,7 @@ class AICSImage(Described):
     def close(self) -> None:
         """Release the file."""
         self._reader.close()
+        self._file.close()
 
     def __repr__(self) -> str:
         name, scene = self._reader.source_name, self.current_scene
@@ -152,7 +168,7 @@ class AICSImage(Described):
     @property
     def reader(self) -> AICSImage:
         """The reader of the file, with the original axes of arrays; see `Reader`."""
-        kind = next((one for one in Reader.kinds if one.fits(self._reader)), Reader)
+        kind = next((one for one in Reader.kinds if one.fits(self._file)), Reader)
         made: Reader = kind.__new__(kind)
         made.__dict__.update(self.__dict__)
         made._data = None

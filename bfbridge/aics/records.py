@@ -49,10 +49,24 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Axes (`order`) and their sizes (`shape`): also ``dims.X`` and ``dims["T", "X"]``."""
+    """Axes (`order`) and their sizes (`shape`): also ``dims.X`` and ``dims["T", "X"]``.
+
+    Raises
+    ------
+    BadArgument
+        `order` does not have one letter for each size.
+    """
 
     order: str
     shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        letters = list(self.order)
+        if len(letters) != len(self.shape) or any(len(letter) != 1 for letter in letters):
+            raise BadArgument(
+                f"axes {self.order!r} of the shape {self.shape}: give one letter for each size."
+            )
+        object.__setattr__(self, "order", "".join(letters))
 
     def items(self) -> list[tuple[str, int]]:
         """(axis, size) in order."""
@@ -66,10 +80,11 @@ class Dimensions:
 
     def __getitem__(self, axes: str | Sequence[str]) -> tuple[int, ...]:
         sizes = dict(zip(self.order, self.shape, strict=True))
-        try:
-            return tuple(sizes[axis] for axis in axes)
-        except (KeyError, TypeError) as error:
-            raise BadSelection(f"there is no axis {error}; there are {self.order}.") from None
+        wanted = list(axes) if isinstance(axes, Sequence) else [axes]
+        unknown = [axis for axis in wanted if axis not in sizes]
+        if unknown:
+            raise BadSelection(f"there is no axis {unknown[0]!r}; there are {self.order}.")
+        return tuple(sizes[axis] for axis in wanted)
 
     def __repr__(self) -> str:
         return f"<Dimensions [{', '.join(f'{a}: {n}' for a, n in self.items())}]>"

@@ -54,12 +54,15 @@ class ArrayImage:
         One name for each channel; empty if unknown.
     pixel_size
         Micrometres along Z, Y, X; None if unknown.
+    name
+        Name of the image; None if unknown.
     """
 
     pixels: Any = field(repr=False)
     samples: int = 1
     channel_names: tuple[str, ...] = ()
     pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
+    name: str | None = None
 
     @classmethod
     def of(
@@ -75,7 +78,8 @@ class ArrayImage:
             A letter of T, C, Z, Y, X and S for each axis. Default: the dimensions of a labelled
             array, otherwise the last axes of T, C, Z, Y, X.
         channel_names, pixel_size
-            As the attributes of the same name; None if unknown.
+            As the attributes of the same name; None if unknown. Names default to the text labels
+            of the axis C of a labelled array.
 
         Raises
         ------
@@ -101,6 +105,8 @@ class ArrayImage:
         letters = letters.upper()
         if metadata.writable_dtype(array.dtype) != array.dtype:
             array = array.astype(metadata.writable_dtype(array.dtype))
+        if channel_names is None and letters == labels:
+            channel_names = _channel_labels(value)
         samples = array.shape[letters.index("S")] if "S" in letters else 1
         pixels = arranged(array, letters).transpose(4, 3, 2, 0, 1)
         if channel_names is not None and (
@@ -127,7 +133,7 @@ class ArrayImage:
         count = shape[1] // self.samples
         names: Sequence[str | None] = self.channel_names or (None,) * count
         return Image(
-            name=None,
+            name=self.name,
             levels=(Level(shape, tuple(max(1, int(n)) for n in chunk)),),  # type: ignore[arg-type]
             dtype=metadata.writable_dtype(self.pixels.dtype),
             samples=self.samples,
@@ -142,6 +148,15 @@ class ArrayImage:
         t, c, z, y, x = self.pixels.shape
         split = self.pixels.reshape(t, c // self.samples, self.samples, z, y, x)
         return f"{ORDER}S", split.transpose(0, 1, 3, 4, 5, 2)
+
+
+def _channel_labels(value: Any) -> list[str] | None:
+    """Return the labels of the axis C of a labelled array, if they are text."""
+    coordinate = next((value.coords[dim] for dim in ("C", "c") if dim in value.coords), None)
+    if coordinate is None or coordinate.dims not in (("C",), ("c",)):
+        return None
+    names: list[str] = coordinate.values.tolist()
+    return names if all(isinstance(name, str) for name in names) else None
 
 
 def images_of(

@@ -15,6 +15,7 @@ __all__ = [
     "OLD_JPEG",
     "Compression",
     "Tag",
+    "refused_compression",
     "tag_name",
 ]
 
@@ -175,6 +176,36 @@ COMPRESSION_OF_TAG: Final[Mapping[int, Compression]] = MappingProxyType(
 
 BYTE_STREAMS: Final = frozenset(method.name for method in _ALL if method.byte_stream)
 """Names of the methods that compress streams of bytes."""
+
+_TIFFCP: Final = "libtiff's `tiffcp -c lzw old.tif new.tif` converts it"
+_MAKER: Final = "convert it with the program of its maker"
+_NOT_DECODED: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        2: f"CCITT run lengths; {_TIFFCP}",
+        3: f"CCITT T.4, Group 3; {_TIFFCP}",
+        4: f"CCITT T.6, Group 4; {_TIFFCP}",
+        6: "JPEG of TIFF 6.0",
+        32766: f"NeXT; {_TIFFCP}",
+        32771: f"CCITT run lengths in words; {_TIFFCP}",
+        32809: f"ThunderScan; {_TIFFCP}",
+        32909: f"PixarLog; {_TIFFCP}",
+        33007: "JPEG of other writers",
+        34661: "JBIG",
+        34676: f"SGI LogLuv; {_TIFFCP}",
+        34677: f"SGI LogLuv of 24 bits; {_TIFFCP}",
+        48124: f"Jetraw; {_MAKER}",
+        65000: f"EER of electron counting; {_MAKER}",
+        65001: f"EER of electron counting; {_MAKER}",
+        65002: f"EER of electron counting; {_MAKER}",
+    }
+)
+
+
+def refused_compression(number: int) -> str:
+    """Return the text of an error: a Compression tag that is not decoded, its name, what to do."""
+    known = _NOT_DECODED.get(number)
+    return f"TIFF compression {number}" + (f" ({known})" if known else "")
+
 
 OLD_JPEG: Final = 6
 """Compression tag of JPEG in TIFF 6.0, where other tags contain the position of the data."""

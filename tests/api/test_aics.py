@@ -11,7 +11,7 @@ import xarray as xr
 
 import bfbridge
 from bfbridge import BioReader
-from bfbridge.aics import AICSImage, PhysicalPixelSizes
+from bfbridge.aics import AICSImage, Dimensions, PhysicalPixelSizes
 from bfbridge.errors import BadArgument, BadSelection, MissingExtra
 from tests.support.samples import distinct, write_ome_tiff
 
@@ -355,6 +355,68 @@ def test_what_is_said_of_arrays():
     np.testing.assert_array_equal(AICSImage(labelled).data, PIXELS[:1])
 
 
+def test_labels_of_an_xarray_are_channel_names():
+    labelled = xr.DataArray(PIXELS[0], dims=tuple("CZYX"), coords={"C": ["a", "b", "c"]})
+    assert AICSImage(labelled).channel_names == ["a", "b", "c"]
+    assert AICSImage(labelled, channel_names=["d", "e", "f"]).channel_names == ["d", "e", "f"]
+    numbers = labelled.assign_coords(C=[1, 2, 3])
+    assert AICSImage(numbers).channel_names == ["Channel:0:0", "Channel:0:1", "Channel:0:2"]
+    renamed = AICSImage(labelled, dim_order="ZCYX")
+    assert renamed.channel_names == [f"Channel:0:{n}" for n in range(4)]
+
+
+def test_dimensions_have_one_letter_for_each_size():
+    dims = Dimensions(["Z", "Y", "X"], (7, 8, 9))
+    assert (dims.order, dims["X", "Z"]) == ("ZYX", (9, 7))
+    for order in ("ZYXS", "YX", ["C", "ZY", "X"], ["ZYX"]):
+        with pytest.raises(BadArgument, match="one letter for each size"):
+            Dimensions(order, (7, 8, 9))
+    for axis in ("T", 0):
+        with pytest.raises(BadSelection, match=f"there is no axis {axis!r}; there are ZYX"):
+            dims[axis]
+
+
+def test_axes_and_names_of_a_file_are_replaced(tiff, scenes, tmp_path):
+    with AICSImage(tiff, dim_order="CTZYX", channel_names=["d", "e"]) as image:
+        np.testing.assert_array_equal(image.data, PIXELS.transpose(1, 0, 2, 3, 4))
+        np.testing.assert_array_equal(image.get_image_data("ZYX", C=1, T=2), PIXELS[1, 2])
+        np.testing.assert_array_equal(image.dask_data.compute(), image.data)
+        assert image.channel_names == ["d", "e"]
+        assert image.physical_pixel_sizes == (None, 0.5, 0.25)
+        assert "<OME" in image.metadata
+        image.save(tmp_path / "b.ome.tif")
+    with AICSImage(tmp_path / "b.ome.tif") as again:
+        np.testing.assert_array_equal(again.data, PIXELS.transpose(1, 0, 2, 3, 4))
+        assert again.channel_names == ["d", "e"]
+    with AICSImage(tiff, channel_names=["d", "e", "f"]) as image:
+        np.testing.assert_array_equal(image.data, PIXELS)
+        assert image.channel_names == ["d", "e", "f"]
+    with AICSImage(tiff, physical_pixel_sizes=(3, 2, 1)) as image:
+        assert (image.channel_names, image.physical_pixel_sizes) == (["a", "b", "c"], (3, 2, 1))
+    with AICSImage(scenes, dim_order=[None, "CYX", "TYX"]) as image:
+        assert image.scenes == ("one", "two (Image:1)", "two (Image:2)")
+        for number, shape in enumerate([(1, 1, 4, 37, 53), (1, 4, 1, 37, 53), (4, 1, 1, 37, 53)]):
+            image.set_scene(number)
+            np.testing.assert_array_equal(image.data, PIXELS[0, number].reshape(shape))
+    plain = tmp_path / "rgb.tif"
+    tifffile.imwrite(plain, RGB[0, 0], photometric="rgb")
+    with AICSImage(plain, dim_order="ZYXC") as image:
+        np.testing.assert_array_equal(image.data, RGB[0, 0].transpose(3, 0, 1, 2)[None])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"dim_order": "ZYX"}, r"dim_order='ZYX' does not fit it"),
+        ({"dim_order": ["CTZYX"] * 2}, "the file has 1 scenes"),
+        ({"channel_names": ["a"]}, "the array has 3 channels"),
+    ],
+)
+def test_what_does_not_fit_a_file(tiff, given, words):
+    with pytest.raises(BadArgument, match=words):
+        AICSImage(tiff, **given)
+
+
 def test_rgb_arrays_have_samples(tmp_path):
     for array in (RGB[0, 0], lazy(RGB[0, 0])):
         with AICSImage(array, dim_order="ZYXS") as image:
@@ -427,7 +489,6 @@ def test_dask_arrays_are_not_computed_to_answer_questions():
         ({"image": PIXELS, "physical_pixel_sizes": (1, 2)}, "those along Z, Y and X"),
         ({"image": PIXELS, "physical_pixel_sizes": (1, 2, -3)}, "above 0"),
         ({"image": [PIXELS], "physical_pixel_sizes": [(1, 2)]}, "those along Z, Y and X"),
-        ({"image": "a.tif", "dim_order": "TCZYX"}, "describe arrays only"),
     ],
 )
 def test_what_does_not_fit_arrays(arguments, words):

@@ -496,12 +496,24 @@ def test_reversed_bits(tmp_path, compression, inverted, tile):
     reader.close()
 
 
+def test_without_the_compression_tag_pixels_are_uncompressed(tmp_path):
+    # As old versions of ImageJ write; TIFF 6.0 gives the tag the default 1.
+    array = numbered((1, 1, 1, 12, 21), "u2")
+    options = {"bits": 16, "more": {259: None}, "description": ome_xml(array.shape, "u2")}
+    path = saved(tmp_path, build([page(21, 12, [array.tobytes()], **options)]))
+    np.testing.assert_array_equal(read_ours(path), array)
+    np.testing.assert_array_equal(tifffile.imread(path), array[0, 0, 0])
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"compression": 2}, "compression 2"),
-        ({"compression": 34677}, "compression 34677"),
-        ({"more": {259: None}}, "compression -1"),
+        ({"compression": 2}, r"compression 2 \(CCITT run lengths; libtiff's `tiffcp -c lzw"),
+        ({"compression": 4}, r"compression 4 \(CCITT T.6"),
+        ({"compression": 34677}, r"compression 34677 \(SGI LogLuv"),
+        ({"compression": 48124}, r"compression 48124 \(Jetraw; convert it with the program"),
+        ({"compression": 65001}, r"compression 65001 \(EER"),
+        ({"compression": 60001}, "compression 60001$"),
         ({"photometric": 5, "samples": 4}, "PhotometricInterpretation 5"),
         ({"photometric": 6}, "YCbCr"),
         ({"bits": 24}, "24 bits"),

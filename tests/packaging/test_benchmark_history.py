@@ -35,6 +35,9 @@ def test_the_configuration_names_the_suite() -> None:
     assert (told["project"], told["version"]) == ("bfbridge", 1)
     assert (ROOT / told["benchmark_dir"] / "__init__.py").exists()
     assert (ROOT / told["repo"] / "pyproject.toml").exists()
+    # With the wheels of all dependencies asv cannot decide which to install.
+    assert "--no-deps" in told["build_command"][0]
+    assert "{wheel_file}" in told["install_command"][0]
 
 
 @pytest.mark.parametrize("name", ["a.ome.tif", "a.ome.zarr"])

@@ -14,7 +14,13 @@ import numpy as np
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import check
 from bfbridge.tiff.directories import Directory
-from bfbridge.tiff.tags import BYTE_STREAMS, COMPRESSION_OF_TAG, COMPRESSIONS, Tag
+from bfbridge.tiff.tags import (
+    BYTE_STREAMS,
+    COMPRESSION_OF_TAG,
+    COMPRESSIONS,
+    Tag,
+    refused_compression,
+)
 
 __all__ = ["SegmentLayout", "check_samples", "layout_of"]
 
@@ -166,10 +172,11 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> SegmentLayout
     _between(length, "ImageLength", where)
     samples = directory.number(Tag.SamplesPerPixel, 1)
     check_samples(samples, where)
-    # Baseline TIFF requires the tag: without it, reading pixels as uncompressed would be a guess.
-    method = COMPRESSION_OF_TAG.get(directory.number(Tag.Compression, -1))
+    # TIFF 6.0, Compression (page 30): the default is 1, no compression.
+    number = directory.number(Tag.Compression, 1)
+    method = COMPRESSION_OF_TAG.get(number)
     if method is None:
-        raise Unsupported(f"TIFF compression {directory.number(Tag.Compression, -1)}")
+        raise Unsupported(refused_compression(number))
     compression = method.name
     dtype, bits = _sample_type(directory, compression, samples)
     planar = samples > 1 and _is_planar(directory)
@@ -209,7 +216,7 @@ def layout_of(directory: Directory, byteorder: str, where: str) -> SegmentLayout
         ),
         tables=directory.raw(Tag.JPEGTables) if compression == JPEG else b"",
         extra_compression=_lerc_extra(directory) if compression == LERC else 0,
-        compression_tag=directory.number(Tag.Compression),
+        compression_tag=number,
         subsampling=directory.numbers(Tag.YCbCrSubSampling),
     )
     _check_segments(layout, wanted, directory, where)
