@@ -12,7 +12,14 @@ import pytest
 
 from bfbridge.errors import ReadFailed, TookTooLong
 from bfbridge_bioformats.runtime import calls
-from bfbridge_bioformats.runtime.calls import Activity, Bounds, call, check_wanted, current_call
+from bfbridge_bioformats.runtime.calls import (
+    Activity,
+    Bounds,
+    Call,
+    call,
+    check_wanted,
+    current_call,
+)
 
 
 def ask(action, bounds=None, **options):
@@ -76,7 +83,8 @@ def test_an_interrupt_ends_the_wait_but_not_the_work():
 
     def interrupt():
         begun.wait(30)
-        os.kill(os.getpid(), signal.SIGINT)
+        # A signal to another thread does not wake the one that waits.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
@@ -106,6 +114,15 @@ def test_with_patience_the_work_ends_first():
     with pytest.raises(KeyboardInterrupt):
         ask(work, patience=30)
     assert done == [1]
+
+
+def test_a_call_that_has_ended_is_not_waited_for():
+    """As after an interrupt between the end of the work and that of the wait."""
+    done = Call(lambda: 5)
+    done.work()
+    assert done.wait(30)
+    assert done.wait(0)
+    assert done.result() == 5
 
 
 def test_a_timeout():

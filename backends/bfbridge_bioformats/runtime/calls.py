@@ -37,7 +37,8 @@ _NAME: Final = "bfbridge-java"
 _MOST_IDLE: Final = 8
 # Number of times that the idle time is tested within its limit.
 _LOOKS: Final = 8
-_LONGEST_WAIT: Final = 60.0
+# Python notices a signal that comes just before a wait, or to another thread, after the wait.
+_LONGEST_WAIT: Final = 0.5
 _local = threading.local()
 
 
@@ -99,11 +100,13 @@ class Call(Generic[T]):
     ----------
     abandoned
         Whether its caller has stopped waiting.
+    ended
+        Whether it has ended.
     on_abandon
         Called when the caller stops waiting; None does nothing.
     """
 
-    __slots__ = ("_action", "_done", "_error", "_result", "abandoned", "on_abandon")
+    __slots__ = ("_action", "_done", "_error", "_result", "abandoned", "ended", "on_abandon")
 
     def __init__(self, action: Callable[[], T]) -> None:
         self._action = action
@@ -112,6 +115,7 @@ class Call(Generic[T]):
         self._error: BaseException | None = None
         self._result: T | None = None
         self.abandoned = False
+        self.ended = False
         self.on_abandon: Callable[[], object] | None = None
 
     def work(self) -> None:
@@ -123,11 +127,13 @@ class Call(Generic[T]):
             self._error = error
         finally:
             _local.call = None
+            self.ended = True
             self._done.release()
 
     def wait(self, seconds: float) -> bool:
         """Wait for its end; return whether it has ended."""
-        return self._done.acquire(timeout=seconds)
+        # An interrupt may come after the lock was acquired.
+        return self.ended or self._done.acquire(timeout=seconds)
 
     def result(self) -> T:
         """Return its result, or raise its exception."""
