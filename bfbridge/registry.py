@@ -474,6 +474,10 @@ def _try(
         log.debug("%s: not read by %s: %s", source.name, entry.name, error)
         reasons.append(f"{entry.name}: {_sentence(error)}")
         return None
+    except UnreadableFile as error:
+        if reasons and not isinstance(error, UnknownFormat):
+            error.args = (f"{_sentence(error)} Other backends: {' '.join(reasons)}",)
+        raise
     reason = " ".join(reasons) if reasons else f"{entry.name} claims this content"
     return opened, reason
 

@@ -8,7 +8,7 @@ import tifffile
 
 from bfbridge import BioReader, large_image
 from bfbridge.backend import Quantity
-from bfbridge.errors import Unsupported
+from bfbridge.errors import UnreadableFile, Unsupported
 from tests.support.tiffs import all_of, build, numbered, open_ours, page, read_ours, saved
 
 
@@ -37,6 +37,22 @@ def test_pages_are_time(tmp_path):
     np.testing.assert_array_equal(all_of(reader)[:, 0, 0], array)
     assert reader.used_files == (str(tmp_path / "a.tif"),)
     reader.close()
+
+
+def test_lerc(tmp_path):
+    array = numbered((3, 12, 21), "u2")
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", compression="lerc")
+    np.testing.assert_array_equal(read_ours(tmp_path / "a.tif")[:, 0, 0], array)
+
+
+@pytest.mark.java
+def test_the_reason_of_this_backend_is_in_the_error_of_bioformats(tmp_path):
+    array = numbered((12, 21), "u2").astype(np.float16)
+    tifffile.imwrite(tmp_path / "a.tif", array, compression="lzma")
+    with pytest.raises(
+        UnreadableFile, match=r"with code: 34925.*Other backends: ometiff: .*16 bits.*kind 'f'\.$"
+    ):
+        BioReader(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

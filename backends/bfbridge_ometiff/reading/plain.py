@@ -48,6 +48,7 @@ _DESCRIBING: Final = frozenset(
         Tag.TileLength,
         Tag.SampleFormat,
         Tag.YCbCrSubSampling,
+        Tag.LercParameters,
     }
 )
 # All tags that a plain TIFF may have: no vendor's reader tests for them.
