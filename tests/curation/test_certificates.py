@@ -271,6 +271,33 @@ def test_every_file_of_a_batch_has_a_crate(tmp_path: Path) -> None:
     assert all(path.read_bytes() == data for path, data in others.items())
 
 
+@pytest.mark.slow(ci=True)
+def test_on_a_cluster(tmp_path: Path) -> None:
+    """One image by regions, and a batch by files, whose pixels the workers write."""
+    distributed = pytest.importorskip("distributed")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source = source_of(folder)
+    imwrite(folder / "s.ome.zarr", PIXELS, axes="TCZYX")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        convert(source, tmp_path / "b.ome.zarr", certify=True, client=client, chunks=16)
+        done = convert_many(folder, tmp_path / "out", certify=True, client=client)
+    targets = [tmp_path / "b.ome.zarr"]
+    targets += [Path(output.target) for record in done.files for output in record.outputs]
+    assert len(targets) == 3
+    for target in targets:
+        found = verify_crate(target)
+        assert (found.findings, found.pixels, found.valid) == ((), PIXELS.size, True)
+        crate = json.loads(Path(f"{target}.crate/ro-crate-metadata.json").read_text())
+        (image,) = (e for e in crate["@graph"] if e["@id"] == "#image-0")
+        assert image["pixelSha256"] == canonical(PIXELS)
+
+
 def test_command(tmp_path: Path, run: Run) -> None:
     source, target = source_of(tmp_path), tmp_path / "b.ome.tif"
     done = run("convert", source, target, "--certify")
