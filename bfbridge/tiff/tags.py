@@ -186,7 +186,7 @@ _NOT_DECODED: Final[Mapping[int, str]] = MappingProxyType(
         4: f"CCITT T.6, Group 4; {_TIFFCP}",
         6: "JPEG of TIFF 6.0",
         32766: "NeXT",
-        32771: f"CCITT run lengths in words; {_TIFFCP}",
+        32771: "CCITT run lengths in words",
         32809: "ThunderScan",
         32909: "PixarLog",
         33007: "JPEG of other writers",
