@@ -86,7 +86,10 @@ def described_again(
     orders = dim_order if isinstance(dim_order, (list, tuple)) else [dim_order] * len(views)
     if len(orders) != len(views):
         raise BadArgument(f"dim_order={dim_order!r}: the file has {len(views)} scenes.")
-    orders = [order or letters for order, letters in zip(orders, stored, strict=True)]
+    orders = [
+        letters if order is None else str(order)
+        for order, letters in zip(orders, stored, strict=True)
+    ]
     pixels = []
     for view, letters in zip(views, stored, strict=True):
         plain = Plain(view)
@@ -95,7 +98,7 @@ def described_again(
         pixels.append(array.transpose([kept.index(axis) for axis in letters]))
     if channel_names is None:
         names = [
-            _stored_names(view) if str(order).upper() == letters else None
+            _stored_names(view) if order.upper() == letters else None
             for view, order, letters in zip(views, orders, stored, strict=True)
         ]
         channel_names = names if any(names) else None

@@ -70,7 +70,7 @@ def test_distributed_workers_open_the_file_once(tiff):
 
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
         BioReader(tiff) as br,
