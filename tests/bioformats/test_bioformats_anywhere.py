@@ -231,9 +231,19 @@ def test_a_pattern_file_cannot_reach_outside(tmp_path):
     folder.mkdir()
     for z in range(2):
         tifffile.imwrite(tmp_path / f"secret_z{z}.tif", np.full((7, 9), z, np.uint8))
+    # Bio-Formats would search all folders below such a path before it opens a file.
+    for path in (f"{tmp_path}/", "../", "./", "sub/../../", "..\\", "/"):
+        (folder / "x.pattern").write_text(f"{path}secret_z<0-1>.tif")
+        with pytest.raises(UnreadableFile, match="secret_z<0-1>.*outside its own folder"):
+            open_(folder / "x.pattern")
     (folder / "x.pattern").write_text(f"{tmp_path}/secret_z<0-1>.tif")
-    with pytest.raises(UnreadableFile, match="secret_z0.*outside its own folder"):
-        open_(folder / "x.pattern")
+    reader = open_(folder / "x.pattern", allow_outside=True)
+    assert read(reader)[:, 0, :, 0, 0].ravel().tolist() == [0, 1]
+    for z in range(2):
+        (tmp_path / f"secret_z{z}.tif").rename(folder / f"own_z{z}.tif")
+    (folder / "x.pattern").write_text(f"{folder}/own_z<0-1>.tif")
+    reader = open_(folder / "x.pattern")
+    assert read(reader)[:, 0, :, 0, 0].ravel().tolist() == [0, 1]
 
 
 def test_a_linked_folder_is_no_outside(tmp_path):

@@ -21,6 +21,7 @@ from bfbridge.tiff.tags import Tag
 __all__ = ["check_named_files", "refusal"]
 
 _MOST_ENTRIES = 4096
+_MOST_PATTERN = 65_536
 
 _WHY = {
     "outside": "which is outside its own folder and is not read. If you trust the file, open it "
@@ -35,6 +36,9 @@ _WHY = {
 def check_named_files(source: Source, options: OpenOptions) -> list[str]:
     """Return the files that an OME-TIFF or companion file names; refuse those outside its folder.
 
+    The text of a ``.pattern`` file is checked too: of a pattern with a path, Bio-Formats searches
+    all folders below that path (FilePattern.getAllFiles), relative to the process's folder.
+
     Reads BinaryOnly/@MetadataFile and TiffData/UUID/@FileName (OMETiffReader.initFile opens
     them), of the file itself and of the companion file that it names.
 
@@ -46,6 +50,8 @@ def check_named_files(source: Source, options: OpenOptions) -> list[str]:
         The document declares more than the limits allow.
     """
     limits = options.limits
+    if source.filename.lower().endswith(".pattern") and not options.allow_outside:
+        _check_pattern(source)
     xml = _ome_xml(source, limits)
     if xml is None:
         return []
@@ -95,6 +101,20 @@ def _check_name(source: Source, name: str) -> None:
     below = os.path.join(source.path.parent, _below(name))
     if not _inside(below, _allowed_roots(source.path, source.path.parent)):
         raise refusal(source.name, "outside", name)
+
+
+def _check_pattern(source: Source) -> None:
+    access = source.open()
+    try:
+        stored = bytes(access.read_at(0, min(access.size, _MOST_PATTERN)))
+    finally:
+        access.close()
+    pattern = stored.decode("utf-8", "replace").strip()
+    plain = pattern.replace("\\", "/")
+    folder = "" if source.path is None else f"{source.path.parent.absolute().as_posix()}/"
+    elsewhere = os.path.isabs(pattern) and not (folder and plain.startswith(folder))
+    if elsewhere or not {".", ".."}.isdisjoint(plain.split("/")):
+        raise refusal(source.name, "outside", pattern)
 
 
 def _below(name: str) -> str:
