@@ -54,4 +54,4 @@ def test_the_ten_lines_run(
 def test_the_two_commands_are_there() -> None:
     install, tests = (block.strip() for block in blocks("sh"))
     assert install.startswith('python -m pip install ./jars ".[all]" && bfbridge convert "demo&')
-    assert tests == 'python -m pip install ./jars ".[all,test]" && python -m pytest -n 2'
+    assert tests == 'python -m pip install ./jars ".[all,test]" && python -m pytest -n 3'
