@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -36,12 +37,6 @@ from bfbridge_ometiff.structure.segment_layout import (
     ZSTD,
     SegmentLayout,
 )
-
-try:
-    from isal.isal_zlib import compress as isal_compress
-except ImportError:
-    # Not every platform has a wheel; imagecodecs' encoder writes the same format.
-    isal_compress = None  # type: ignore[assignment]
 
 __all__ = ["KEPT_BYTES", "DamagedSegment", "decode_into", "encode"]
 
@@ -365,14 +360,26 @@ def _decode_lerc(layout: SegmentLayout, data: bytes | memoryview, out: Array) ->
     imagecodecs.lerc_decode(data, out=out)
 
 
+@cache
+def _isal_compress() -> Callable[[Any, int], bytes] | None:
+    """Return ISA-L's compressor, which only writers import; not every platform has a wheel."""
+    try:
+        from isal.isal_zlib import compress
+    except ImportError:
+        # imagecodecs' encoder writes the same format.
+        return None
+    return compress
+
+
 def _encode_deflate(pixels: Array, level: int) -> bytes:
     """Compress to the zlib format.
 
     Level 1 uses ISA-L's level 2: two thirds of libdeflate's time for 1 to 2 % more bytes. ISA-L's
     levels 1 and 3 are 10 % faster for 2 to 4 % more, and 10 % slower for 1 to 3 % more.
     """
-    if level == 1 and isal_compress is not None:
-        return isal_compress(_bytes_of(pixels), 2)
+    compress = _isal_compress() if level == 1 else None
+    if compress is not None:
+        return compress(_bytes_of(pixels), 2)
     stored: bytes = imagecodecs.deflate_encode(_bytes_of(pixels), level)
     return stored
 

@@ -29,6 +29,7 @@ from bfbridge_omezarr.chunked.levels import LevelWriter
 from bfbridge_omezarr.hierarchy.files import tree_of
 from bfbridge_omezarr.hierarchy.ngff import vector
 from bfbridge_omezarr.hierarchy.store import join
+from bfbridge_omezarr.in_place import remove_consolidated
 from bfbridge_omezarr.options import parse_options
 from bfbridge_omezarr.reader import OmeZarrReader
 from bfbridge_omezarr.shared import FOLDER, AddedArrays, SharedPlan, load_plan, plan_document
@@ -164,7 +165,8 @@ class AddedLevels(StoreWriter):
         for levels in self._levels:
             for level in levels[1:]:
                 level.describe()
-        self._remove_copies()
+        root = json.loads(self._files.read("zarr.json") or b"{}")
+        remove_consolidated(self._files, root)
         for spec, arrays in zip(self._specs, self._added, strict=True):
             key, document = _document(self._files, arrays)
             document.pop("consolidated_metadata", None)
@@ -197,13 +199,6 @@ class AddedLevels(StoreWriter):
         with self._lock:
             if self._reader is not None:
                 self._reader.close()
-
-    def _remove_copies(self) -> None:
-        """Remove the consolidated metadata at the root, which become outdated."""
-        self._files.remove(".zmetadata")
-        document = json.loads(self._files.read("zarr.json") or b"{}")
-        if document.pop("consolidated_metadata", None) is not None:
-            self._files.write("zarr.json", to_json(document))
 
 
 def _arrays_of(files: KeyTree, image: int, stored: StoredImage, count: int) -> AddedArrays:

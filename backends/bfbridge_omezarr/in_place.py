@@ -6,7 +6,8 @@ derived class moves them into the store.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from bfbridge.ngff.documents import to_json
 from bfbridge_omezarr.writer import StoreWriter
@@ -17,10 +18,26 @@ if TYPE_CHECKING:
     from bfbridge.backend import ImageSpec
     from bfbridge.ngff.hierarchy import Places
     from bfbridge_omezarr.hierarchy.documents import Node
-    from bfbridge_omezarr.hierarchy.files import JournalTree, ObjectTree
+    from bfbridge_omezarr.hierarchy.files import JournalTree, KeyTree, ObjectTree
     from bfbridge_omezarr.options import WriteOptions
 
-__all__ = ["InPlaceWriter"]
+__all__ = ["InPlaceWriter", "remove_consolidated"]
+
+
+def remove_consolidated(files: KeyTree, root: Mapping[str, Any]) -> None:
+    """Remove the consolidated metadata of a store, which a change of its documents makes outdated.
+
+    Parameters
+    ----------
+    files
+        The store.
+    root
+        Its ``zarr.json``; empty in Zarr version 2.
+    """
+    files.remove(".zmetadata")
+    document = dict(root)
+    if document.pop("consolidated_metadata", None) is not None:
+        files.write("zarr.json", to_json(document))
 
 
 class InPlaceWriter(StoreWriter):
@@ -42,11 +59,7 @@ class InPlaceWriter(StoreWriter):
         self._tree = tree
 
     def _remove_consolidated(self, root: Node) -> None:
-        """Remove the consolidated metadata of the store, which the change makes outdated."""
-        self._files.remove(".zmetadata")
-        document = dict(root.documents.get("zarr.json", {}))
-        if document.pop("consolidated_metadata", None) is not None:
-            self._files.write("zarr.json", to_json(document))
+        remove_consolidated(self._files, root.documents.get("zarr.json", {}))
 
     def abort(self) -> None:
         """Discard the change; does nothing after `finish`."""

@@ -28,7 +28,7 @@ ALONE = "It was opened as bytes or an open file, without the other files of its 
 
 @pytest.fixture(autouse=True)
 def no_java(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stand-ins for what is asked of Java."""
+    """Python classes that replace the Java classes of these tests."""
     calls: list[str] = []
     monkeypatch.setattr(machine, "text", str)
     monkeypatch.setattr(machine, "revive", lambda: calls.append("revive"))

@@ -8,7 +8,6 @@ statuses are final. s3fs repeats the requests of S3 itself, within each attempt.
 from __future__ import annotations
 
 import logging
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +56,8 @@ def pauses() -> Iterator[float]:
 
     Clients that fail at the same time therefore do not return at the same time.
     """
+    import random
+
     for attempt in range(ATTEMPTS - 1):
         yield FIRST_SECONDS * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
 
