@@ -232,7 +232,7 @@ class Extension(TiffWriter, ResumedWriter):
         planes = PlaneMap(self._stored.order, (z, c, t + grid.shape[0]))
         for iz, ic, it in product(range(z), range(c), range(t)):
             planes.ifds[planes.index(iz, ic, it)] = old.where(iz, ic, it)[1]
-        for ifd, number in enumerate(grid.planes_in_order(), len(self._stored.chain)):
+        for ifd, number in enumerate(grid.planes_in_order().tolist(), len(self._stored.chain)):
             rest, iz = divmod(number, z)
             it, ic = divmod(rest, c)
             planes.ifds[planes.index(iz, ic, t + it)] = ifd

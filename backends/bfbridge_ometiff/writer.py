@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -23,13 +24,7 @@ from bfbridge.runtime import forking
 from bfbridge.runtime.descriptors import read_all, write_all
 from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.runtime.writer_options import refuse_unknown, split_compression
-from bfbridge.tiff.packing import (
-    NewDirectory,
-    TagValue,
-    pack_directory,
-    pack_header,
-    patch_link,
-)
+from bfbridge.tiff.packing import DirectoryTemplate, NewDirectory, TagValue, pack_header
 from bfbridge.tiff.tags import Tag
 from bfbridge_ometiff.codecs import KEPT_BYTES, DamagedSegment, decode_into
 from bfbridge_ometiff.writing.copying import copied_from
@@ -49,6 +44,8 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
+Array = np.ndarray[Any, Any]
+
 __all__ = ["CLASSIC_END", "TiffWriter", "check_directories", "planes_of"]
 
 _HEADER: Final = 16
@@ -56,6 +53,9 @@ CLASSIC_END: Final = (1 << 32) - 1
 """Largest size of a classic TIFF file: its offsets have 32 bits."""
 # Directories are written together in blocks of at least this size.
 _DIRECTORY_BYTES: Final = 1 << 20
+# Tiles up to this size are encoded and written together, about as many bytes at a time.
+_SMALL_TILE: Final = 1 << 15
+_JOINED_BYTES: Final = 1 << 20
 
 
 class TiffWriter(WriterBackend):
@@ -176,10 +176,7 @@ class TiffWriter(WriterBackend):
         """
         grid, encoding = self._grids[image][level], self._encodings[image]
         number = grid.number(index)
-        if block.dtype != encoding.dtype and not (
-            block.dtype == np.dtype(bool) and encoding.dtype == np.dtype(np.uint8)
-        ):
-            raise BadDtype(f"a block of {block.dtype} was given for an image of {encoding.dtype}.")
+        self._check_dtype(encoding, block)
         if block.shape != grid.chunks.block_shape(index):
             raise BadArgument(
                 f"block {index} of image {image}, level {level} has shape {block.shape}, not "
@@ -187,6 +184,35 @@ class TiffWriter(WriterBackend):
             )
         pixels = self._whole(grid, encoding, index, block)
         self._append(grid, number, encoding.encode(pixels, self._coded))
+
+    def write_unit(self, image: int, level: int) -> Shape5 | None:
+        """Return several tiles, if they are so small that each call takes longer than encoding."""
+        grid, encoding = self._grids[image][level], self._encodings[image]
+        chunk = grid.chunks.chunk
+        tile = prod(chunk) * encoding.dtype.itemsize
+        if not grid.tiled or encoding.lossy or tile > _SMALL_TILE:
+            return None
+        return grid.chunks.unit(_JOINED_BYTES // encoding.dtype.itemsize)
+
+    def write_joined(self, image: int, level: int, index: Shape5, block: Array) -> None:
+        """Encode neighbouring tiles and append them with one write; errors as `write_block`."""
+        grid, encoding = self._grids[image][level], self._encodings[image]
+        places = grid.places_of(index, block.shape)
+        self._check_dtype(encoding, block)
+        stored = encoding.encode_many(grid.segments_in(block, encoding.dtype), self._coded)
+        counts = np.fromiter(map(len, stored), np.uint64, len(stored))
+        # Segments start at even offsets (TIFF 6.0, section 2).
+        ends = np.cumsum(counts + counts % 2)
+        joined = b"".join(part for data in stored for part in (data, b"\0"[: len(data) % 2]))
+        offset = self._reserve(len(joined))
+        self._put(offset, joined)
+        with self._lock:
+            for values, found in (
+                (grid.offsets, offset + ends - counts - counts % 2),
+                (grid.counts, counts),
+            ):
+                part = values.reshape(grid.chunks.counts)[places]
+                part[...] = found.reshape(part.shape)
 
     @classmethod
     def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:
@@ -200,6 +226,13 @@ class TiffWriter(WriterBackend):
             raise BadArgument(f"image {image}, level {level}: its tiles are not copied.")
         grid = self._grids[image][level]
         self._append(grid, grid.number(index), data)
+
+    @staticmethod
+    def _check_dtype(encoding: Encoding, block: Array) -> None:
+        if block.dtype != encoding.dtype and not (
+            block.dtype == np.dtype(bool) and encoding.dtype == np.dtype(np.uint8)
+        ):
+            raise BadDtype(f"a block of {block.dtype} was given for an image of {encoding.dtype}.")
 
     def _whole(
         self, grid: SegmentGrid, encoding: Encoding, index: Shape5, block: np.ndarray[Any, Any]
@@ -225,17 +258,22 @@ class TiffWriter(WriterBackend):
         return whole
 
     def _append(self, grid: SegmentGrid, number: int, data: bytes | memoryview) -> None:
-        with self._lock:
-            self._check_open()
-            offset = self._end
-            # Segments start at even offsets (TIFF 6.0, section 2).
-            self._end = end = offset + len(data) + len(data) % 2
-        if self._settings.bigtiff is False and end > CLASSIC_END:
-            raise self._fail(self._too_large)
+        offset = self._reserve(len(data))
         self._put(offset, data)
         with self._lock:
             grid.offsets[number] = offset
             grid.counts[number] = len(data)
+
+    def _reserve(self, length: int) -> int:
+        """Return the offset of `length` bytes at the end of the file for this thread."""
+        with self._lock:
+            self._check_open()
+            offset = self._end
+            # Segments start at even offsets (TIFF 6.0, section 2).
+            self._end = end = offset + length + length % 2
+        if self._settings.bigtiff is False and end > CLASSIC_END:
+            raise self._fail(self._too_large)
+        return offset
 
     def _put(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write bytes at an offset that no other thread writes to."""
@@ -355,20 +393,24 @@ class TiffWriter(WriterBackend):
             total += grids[0].planes * sum(1024 + 8 * grid.segments for grid in grids)
         return total
 
-    def _directories(self, *, big: bool) -> Iterator[NewDirectory]:
-        """Yield each plane's directory, image by image in DimensionOrder."""
+    def _directories(self, *, big: bool) -> Iterator[tuple[DirectoryTemplate, int, Array]]:
+        """Yield runs of planes: a template, the image, and plane numbers in DimensionOrder."""
         xml: str | None = self._xml or None
         for image, grids in enumerate(self._grids):
-            shared = self._shared_tags(image)
-            for plane in grids[0].planes_in_order():
-                tags, *below = (
-                    [*same, *grid.place_tags(plane, big=big)]
-                    for grid, same in zip(grids, shared, strict=True)
-                )
-                if xml is not None:
-                    tags.append(TagValue.text(Tag.ImageDescription, xml))
-                    xml = None
-                yield NewDirectory(tags, below)
+            tags, *below = (
+                [*same, *grid.place_tags(big=big)]
+                for grid, same in zip(grids, self._shared_tags(image), strict=True)
+            )
+            planes = grids[0].planes_in_order()
+            if xml is not None:
+                described = [*tags, TagValue.text(Tag.ImageDescription, xml)]
+                yield DirectoryTemplate(NewDirectory(described, below), big=big), image, planes[:1]
+                planes, xml = planes[1:], None
+            if len(planes):
+                template = DirectoryTemplate(NewDirectory(tags, below), big=big)
+                step = max(1, _DIRECTORY_BYTES // template.length)
+                for first in range(0, len(planes), step):
+                    yield template, image, planes[first : first + step]
 
     def _shared_tags(self, image: int) -> list[list[TagValue]]:
         """Return, for each level of an image, the directory entries that all planes share."""
@@ -381,20 +423,26 @@ class TiffWriter(WriterBackend):
     def _put_directories(self, *, big: bool) -> int:
         """Write all directories; return the position of the first one."""
         start = -(-self._end // 8) * 8
-        blocks = bytearray()
-        first, last_link = 0, -1
-        for ifd in self._directories(big=big):
-            block, place, link = pack_directory(ifd, start + len(blocks), big=big)
-            if last_link < 0:
+        blocks, first, last = bytearray(), 0, None
+        for template, image, planes in self._directories(big=big):
+            place = start + len(blocks) + template.offset
+            if last is None:
                 first = place
             else:
-                patch_link(blocks, last_link, place, big=big)
+                last.link(blocks, place)
             if len(blocks) > _DIRECTORY_BYTES:
                 self._put(start, blocks)
                 start += len(blocks)
                 blocks = bytearray()
-            last_link = len(blocks) + link
-            blocks += block + bytes(-len(block) % 8)
+            values = {
+                (level, tag): numbers
+                for level, grid in enumerate(self._grids[image])
+                for tag, numbers in grid.places(planes, big=big).items()
+            }
+            blocks += template.repeated(len(planes), start + len(blocks), values)
+            if not big and start + len(blocks) > CLASSIC_END:
+                raise self._fail(self._too_large)
+            last = template
         self._put(start, blocks)
         self._end = start + len(blocks)
         return first

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +72,7 @@ class _Plane5:
     @cached_property
     def unit(self) -> Shape5:
         """Box of chunks that are read together."""
-        return _unit_of(self.level, self.info.dtype.itemsize)
+        return self.level.grid.unit(_UNIT // self.info.dtype.itemsize, self.level.shard)
 
     @cached_property
     def level(self) -> Level:
@@ -133,16 +132,6 @@ def _supported(info: ArrayInfo | Unsupported) -> ArrayInfo:
     if isinstance(info, Unsupported):
         raise info
     return info
-
-
-def _unit_of(level: Level, itemsize: int) -> Shape5:
-    """Return the box of chunks to read together: at most `_UNIT` bytes, X first, in one shard."""
-    outer = level.shape if level.shard is None else level.shard
-    unit = list(level.chunk)
-    for axis in reversed(range(5)):
-        room = _UNIT // (math.prod(unit) * itemsize)
-        unit[axis] *= max(1, min(room, -(-outer[axis] // unit[axis])))
-    return _five(unit)
 
 
 def _five(values: Sequence[int]) -> Shape5:
@@ -259,7 +248,7 @@ class OmeZarrReader(ReaderBackend):
         return info.direct and not self.waits and codecs in ([], ["blosc"])
 
     def read_unit(self, image: int, level: int) -> Shape5:
-        """Return several small chunks, if they are local; see `_unit_of`."""
+        """Return several small chunks, if they are local; see `ChunkGrid.unit`."""
         plane = self._levels[image][level]
         if self.waits or not plane.info.direct:
             return self._images[image].levels[level].chunk

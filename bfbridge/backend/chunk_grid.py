@@ -104,6 +104,23 @@ class ChunkGrid:
         t, c, z, y, x = map(operator.floordiv, position, self.chunk)
         return t, c, z, y, x
 
+    def unit(self, pixels: int, outer: Shape5 | None = None) -> Shape5:
+        """Return a box of neighbouring chunks for one call, X first.
+
+        Parameters
+        ----------
+        pixels
+            Its largest number of pixels; one chunk may have more.
+        outer
+            Shard that it must not extend beyond; None for the whole level.
+        """
+        unit = list(self.chunk)
+        for axis in reversed(range(5)):
+            most = -(-(outer or self.shape)[axis] // unit[axis])
+            unit[axis] *= max(1, min(pixels // math.prod(unit), most))
+        t, c, z, y, x = unit
+        return t, c, z, y, x
+
     def overlapping(self, start: Shape5, stop: Shape5) -> Iterator[Shape5]:
         """Yield the grid positions of the chunks that a box overlaps, X fastest."""
         return itertools.product(*chunk_ranges(start, stop, self.chunk))  # type: ignore[return-value]

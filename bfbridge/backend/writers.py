@@ -185,6 +185,22 @@ class WriterBackend(ABC):
         and must not be kept after the call. Writing a chunk again replaces it.
         """
 
+    def write_unit(self, image: int, level: int) -> Shape5 | None:
+        """Return the box of whole chunks (T, C, Z, Y, X) to store with one call of `write_joined`.
+
+        None, for a single chunk, unless a call costs more than a small chunk.
+        """
+        return None
+
+    def write_joined(
+        self, image: int, level: int, index: Shape5, block: np.ndarray[Any, Any]
+    ) -> None:
+        """Store neighbouring chunks: `block` has whole chunks, that at `index` the first.
+
+        Otherwise as `write_block`. Called only with a `write_unit`.
+        """
+        raise Unsupported(f"{self.name} files are written chunk by chunk.")
+
     @abstractmethod
     def read_block(self, image: int, level: int, index: Shape5) -> np.ndarray[Any, Any] | None:
         """Return a chunk that was written, decoded, or None if it never was. Thread-safe.

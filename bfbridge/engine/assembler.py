@@ -20,13 +20,15 @@ import numpy as np
 from bfbridge.backend import ImageSpec, Level, Shape5, WriterBackend
 from bfbridge.engine.open_chunks import OpenChunk, OpenChunks
 from bfbridge.engine.pyramid import Step, reduce_block
-from bfbridge.engine.tiles import Block, plan, put
+from bfbridge.engine.tiles import Axis, Block, plan, plan_joined, put
 from bfbridge.runtime import forking
 
 __all__ = ["LevelAssembler", "UnfinishedChunks", "level_assemblers"]
 
 Array = np.ndarray[Any, Any]
 Later = Callable[[Callable[[], None]], None]
+# Chunks up to this many bytes are encoded in less time than another thread needs to start.
+SMALL_CHUNK = 1 << 13
 
 
 class _LevelChunk(OpenChunk):
@@ -176,21 +178,34 @@ class LevelAssembler:
         self._waiting = unfinished
         self._open: OpenChunks[Shape5, _LevelChunk] = OpenChunks(_LevelChunk)
         self._grid = self._level.grid
+        self._unit = writer.write_unit(image, number)
+        self._small = prod(self._grid.chunk) * spec.image.dtype.itemsize <= SMALL_CHUNK
         self._done = np.full(self._grid.counts, stored)
 
+    def blocks(self, axes: Sequence[Axis]) -> Iterator[Block]:
+        """Split a selection (indices along T, C, Z, Y, X) into blocks for `write`."""
+        if self._unit is None:
+            return plan(axes, self._grid.chunk)
+        return plan_joined(axes, self._grid, self._unit)
+
     def write(self, block: Block, values: Array, later: Later | None = None) -> None:
-        """Write the part of a region that lies in one chunk.
+        """Write the part of a region that lies in one chunk, or neighbouring whole chunks.
 
         Parameters
         ----------
         block
-            The chunk, and the pixels in it.
+            The chunk, and the pixels in it; one of `blocks`.
         values
             The pixels, along T, C, Z, Y, X, in native order and the image's dtype. Not kept.
         later
-            Runs a job in another thread. A chunk that became complete is then encoded there, and
-            further writes to the same chunk wait for it, so that they keep their order.
+            Runs a job in another thread. A chunk that became complete is then encoded there, unless
+            it is small, and further writes to the same chunk wait for it, so that they keep their
+            order.
         """
+        if block.is_joined:
+            self._write_joined(block, values, later)
+            return
+        later = None if self._small else later
         chunk = self._open.claim(block.index)
         try:
             shape = self._grid.block_shape(block.index)
@@ -207,14 +222,34 @@ class LevelAssembler:
         except BaseException:
             chunk.lock.release()
             raise
-        if later is None:
-            job()
+        _start(job, chunk, later)
+
+    def _write_joined(self, block: Block, values: Array, later: Later | None) -> None:
+        """Write whole chunks with one call, unless a part of one of them is written already."""
+        indices = list(self._grid.overlapping(block.start, block.stop))
+        chunk = self._open.claim_closed(indices)
+        if chunk is None:
+            axes = list(map(range, block.start, block.stop))
+            for part in plan(axes, self._grid.chunk):
+                self.write(part, values[part.outer])
             return
         try:
-            later(job)
+            pixels = values.copy() if later else values
+            job = partial(self._finish_joined, indices, chunk, pixels)
         except BaseException:
             chunk.lock.release()
             raise
+        _start(job, chunk, later)
+
+    def _finish_joined(self, indices: Sequence[Shape5], chunk: _LevelChunk, pixels: Array) -> None:
+        first, last = indices[0], indices[-1]
+        try:
+            self._writer.write_joined(self._image, self._number, first, pixels)
+            self.pass_up(first, pixels)
+            self._done[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))] = True
+            self._open.remove(indices, chunk)
+        finally:
+            chunk.lock.release()
 
     def _finish_and_release(self, index: Shape5, chunk: _LevelChunk, pixels: Array) -> None:
         try:
@@ -262,10 +297,10 @@ class LevelAssembler:
         self.pass_up(index, pixels)
         self._done[index] = True
         self._waiting.drop(chunk, pixels.nbytes + -(-pixels.size // 8))
-        self._open.remove(index, chunk)
+        self._open.remove([index], chunk)
 
     def pass_up(self, index: Shape5, pixels: Array) -> None:
-        """Reduce a chunk and pass it to the next smaller level."""
+        """Reduce a chunk, or whole chunks from `index` on, and pass it to the next level."""
         above = self._above
         if above is None:
             return
@@ -273,7 +308,7 @@ class LevelAssembler:
         t, c, *corner = self._grid.origin(index)
         start = [t, c, *(a // f for a, f in zip(corner, self._step, strict=True))]
         axes = [range(a, a + n) for a, n in zip(start, smaller.shape, strict=True)]
-        for block in plan(axes, above._grid.chunk):
+        for block in above.blocks(axes):
             above.write(block, smaller[block.outer])
 
     @property
@@ -337,6 +372,18 @@ class LevelAssembler:
                 self._finish(index, chunk, chunk.array)
         finally:
             chunk.lock.release()
+
+
+def _start(job: Callable[[], None], chunk: _LevelChunk, later: Later | None) -> None:
+    """Run a job that releases the lock of a chunk, or let `later` run it."""
+    if later is None:
+        job()
+        return
+    try:
+        later(job)
+    except BaseException:
+        chunk.lock.release()
+        raise
 
 
 def _repeated(blocks: Array, steps: Sequence[int], sizes: Sequence[int]) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -74,12 +74,23 @@ class OpenChunks(Generic[Index, Chunk]):
                 return chunk
             chunk.lock.release()
 
-    def remove(self, index: Index, chunk: Chunk) -> None:
-        """Remove the record of a finished chunk; the caller holds its lock."""
+    def claim_closed(self, indices: Sequence[Index]) -> Chunk | None:
+        """Return one record for chunks of which none is open, with its lock held; else None."""
+        chunk = self._new()
+        chunk.lock.acquire()
+        with self._lock:
+            if not self._records.keys().isdisjoint(indices):
+                return None
+            self._records.update(dict.fromkeys(indices, chunk))
+        return chunk
+
+    def remove(self, indices: Sequence[Index], chunk: Chunk) -> None:
+        """Remove the record of finished chunks; the caller holds its lock."""
         chunk.gone = True
         chunk.array = chunk.written = None
         with self._lock:
-            del self._records[index]
+            for index in indices:
+                del self._records[index]
 
     def indices(self) -> list[Index]:
         """Return the indices of the open chunks."""

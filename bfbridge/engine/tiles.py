@@ -17,7 +17,7 @@ from bfbridge.engine.selection import Axis, Selection
 from bfbridge.engine.workers import run
 from bfbridge.errors import BfbridgeError, OutOfMemory, ReadFailed
 
-__all__ = ["Block", "LevelReader", "new_array", "plan", "plan_joined", "put", "take"]
+__all__ = ["Axis", "Block", "LevelReader", "new_array", "plan", "plan_joined", "put", "take"]
 
 # A chunk of a local file with cheap partial reads is cached only for parts of at most
 # 1/SMALL_PART of it.
@@ -120,34 +120,46 @@ class _Run:
     ----------
     joined
         Number of the first chunk, and the part that contains all chunks.
-    single
-        The chunks one by one.
+    count
+        Number of chunks.
     is_whole
         Whether all pixels of the chunks are selected along this axis.
     """
 
     joined: tuple[int, Part]
-    single: Sequence[tuple[int, Part]]
+    count: int
     is_whole: bool
+
+    def single(self, chunk: int) -> Sequence[tuple[int, Part]]:
+        """Return the chunks one by one."""
+        if self.count == 1:
+            return [self.joined]
+        first, (start, stop, _, outer) = self.joined
+        found = []
+        for number in range(first, first + self.count):
+            a, b = number * chunk, min((number + 1) * chunk, stop)
+            place = outer.start - start
+            found.append((number, (a, b, slice(0, b - a), slice(a + place, b + place))))
+        return found
 
 
 def _runs(axis: Axis, chunk: int, unit: int, size: int) -> Iterator[_Run]:
     """Group the parts of one axis to runs that do not extend over multiples of `unit`."""
-    is_range = isinstance(axis, range) and axis.step == 1
-
-    def group(entry: tuple[int, Part]) -> tuple[int, bool]:
-        number, (start, stop, _, _) = entry
-        is_whole = is_range and start == number * chunk and stop == min(start + chunk, size)
-        return (number * chunk // unit if is_whole else -1 - number), is_whole
-
-    for (_, is_whole), entries in itertools.groupby(_parts(axis, chunk), group):
-        single = list(entries)
-        (number, first), (_, last) = single[0], single[-1]
-        joined = first
-        if len(single) > 1:
-            start, stop = first[0], last[1]
-            joined = start, stop, slice(0, stop - start), slice(first[3].start, last[3].stop)
-        yield _Run((number, joined), single, is_whole or len(single) == chunk == 1)
+    if not (isinstance(axis, range) and axis.step == 1):
+        for single in _parts(axis, chunk):
+            yield _Run(single, 1, chunk == 1)
+        return
+    start, end = axis.start, axis.stop
+    while start < end:
+        number = start // chunk
+        stop = min(end, (number + 1) * chunk)
+        is_whole = start == number * chunk and stop in ((number + 1) * chunk, size)
+        if is_whole:
+            last = min(end, (start // unit + 1) * unit)
+            stop = last if last == size else max(stop, last // chunk * chunk)
+        part = start, stop, slice(0, stop - start), slice(start - axis.start, stop - axis.start)
+        yield _Run((number, part), -(-stop // chunk) - number, is_whole)
+        start = stop
 
 
 def plan_joined(axes: Sequence[Axis], grid: ChunkGrid, unit: Shape5) -> Iterator[Block]:
@@ -168,10 +180,10 @@ def plan_joined(axes: Sequence[Axis], grid: ChunkGrid, unit: Shape5) -> Iterator
     ]
     for box in itertools.product(*split):
         if all(part.is_whole for part in box):
-            count = math.prod(len(part.single) for part in box)
+            count = math.prod(part.count for part in box)
             yield _block([part.joined for part in box], is_joined=count > 1)
             continue
-        for combined in itertools.product(*(part.single for part in box)):
+        for combined in itertools.product(*map(_Run.single, box, grid.chunk)):
             yield _block(combined)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bfbridge.backend import ImageSpec, Shape5
+from bfbridge.engine import assembler
 from bfbridge.engine.assembler import UnfinishedChunks, _LevelChunk
 from bfbridge.errors import Closed, WriteFailed
 from tests.support.engine import face, memory_writer, smaller, written
@@ -19,6 +20,11 @@ from tests.support.memory import MemoryWriter, distinct
 
 STORED = distinct((2, 3, 2, 77, 101))
 ARRAY = face(STORED)
+
+
+@pytest.fixture(autouse=True)
+def _encode_small_chunks_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembler, "SMALL_CHUNK", 0)
 
 
 class SlowWriter(MemoryWriter):
@@ -54,6 +60,31 @@ class FailingWriter(MemoryWriter):
         if calls == self.fail_at:
             raise self.error
         super().write_block(image, level, index, block)
+
+
+class JoiningWriter(MemoryWriter):
+    """Accepts up to 2 x 3 x 2 chunks of 16 x 32 with one call."""
+
+    def __init__(self, images: list[ImageSpec]) -> None:
+        super().__init__(images)
+        self.joined: set[int] = set()
+
+    def write_unit(self, image: int, level: int) -> Shape5:
+        return (1, 1, 2, 48, 64)
+
+    def write_joined(
+        self, image: int, level: int, index: Shape5, block: np.ndarray[Any, Any]
+    ) -> None:
+        grid = self.specs[image].image.levels[level].grid
+        start = grid.origin(index)
+        stop = tuple(a + n for a, n in zip(start, block.shape, strict=True))
+        assert all(n <= most for n, most in zip(block.shape, (1, 1, 2, 48, 64), strict=True))
+        for found, inside, part in grid.parts(start, stop):  # type: ignore[arg-type]
+            shape = tuple(cut.stop for cut in inside)
+            assert (shape, {cut.start for cut in inside}) == (grid.block_shape(found), {0})  # type: ignore[arg-type]
+            self.blocks[image, level, found] = block[part].copy()  # type: ignore[index]
+        with self._lock:
+            self.joined.add(level)
 
 
 def start(folder: Path, backend: Any = MemoryWriter, **wanted: Any) -> Any:
@@ -94,6 +125,25 @@ def test_eight_threads_write_overlapping_tiles(tmp_path: Path) -> None:
     made = written(writer)
     np.testing.assert_array_equal(made.array(), STORED)
     np.testing.assert_array_equal(made.array(level=1)[1, 2], smaller(STORED[1, 2], 2, "mean"))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_whole_chunks_are_written_together(tmp_path: Path, workers: int) -> None:
+    writer = start(tmp_path, JoiningWriter, workers=workers, pyramid=2)
+    writer[5:7, 40:50, 0] = 1  # chunks with other pixels are written one by one
+    writer[:] = ARRAY
+    writer[16:48, 32:, :, 1] = 7
+    writer[3:, 1:99, 1:, :, :1] = ARRAY[3:, 1:99, 1:, :, :1] + 1
+    writer.close(require_complete=True)
+    expected = STORED.copy()
+    expected[:, 1, :, 16:48, 32:] = 7
+    expected[0, :, 1, 3:, 1:99] = STORED[0, :, 1, 3:, 1:99] + 1
+    made = written(writer)
+    assert isinstance(made, JoiningWriter)
+    assert made.joined >= {0, 1}
+    for level in range(3):
+        np.testing.assert_array_equal(made.array(level=level), expected)
+        expected = smaller(expected, 2, "mean")
 
 
 def test_later_writes_of_a_chunk_win_on_every_level(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_a_thread_that_waits_for_a_finished_chunk_gets_a_new_record() -> None:
     found: list[OpenChunk] = []
     thread = threading.Thread(target=lambda: found.append(chunks.claim(7)))
     thread.start()
-    chunks.remove(7, first)
+    chunks.remove([7], first)
     first.lock.release()
     thread.join(10)
     (second,) = found
@@ -28,3 +28,22 @@ def test_a_thread_that_waits_for_a_finished_chunk_gets_a_new_record() -> None:
     assert chunks.claim(7) is second
     assert chunks.claim(8) is not second
     assert sorted(chunks.indices()) == [7, 8]
+
+
+def test_closed_chunks_are_claimed_together() -> None:
+    chunks: OpenChunks[int, OpenChunk] = OpenChunks(OpenChunk)
+    opened = chunks.claim(2)
+    assert chunks.claim_closed([1, 2]) is None
+    assert chunks.indices() == [2]
+    chunks.remove([2], opened)
+    opened.lock.release()
+    together = chunks.claim_closed([1, 2])
+    assert together is not None
+    found: list[OpenChunk] = []
+    thread = threading.Thread(target=lambda: found.append(chunks.claim(1)))
+    thread.start()
+    chunks.remove([1, 2], together)
+    together.lock.release()
+    thread.join(30)
+    assert found != [together]
+    assert chunks.indices() == [1]

@@ -214,12 +214,22 @@ class Encoding:
         `pixels` are (Y, X, samples), contiguous unless predictor 2 takes their differences.
         For uncompressed segments, the result is a view of `pixels`.
         """
+        return encode(self.compression, self._predicted(pixels, scratch), self.level)
+
+    def encode_many(self, segments: Array, scratch: ThreadBuffer) -> list[bytes | memoryview]:
+        """Return the stored bytes of whole segments, (segment, Y, X, samples) and contiguous."""
+        # Predictors take each row by itself, so they take the segments as one high image.
+        rows = segments.reshape(-1, *segments.shape[2:])
+        predicted = self._predicted(rows, scratch).reshape(segments.shape)
+        return [encode(self.compression, segment, self.level) for segment in predicted]
+
+    def _predicted(self, pixels: Array, scratch: ThreadBuffer) -> Array:
         if self.predictor == 2:
             room = scratch.get(pixels.nbytes).view(self.dtype).reshape(pixels.shape)
             pixels = imagecodecs.delta_encode(pixels, axis=1, out=room)
         elif self.predictor == 3:
             pixels = imagecodecs.floatpred_encode(pixels, axis=1)
-        return encode(self.compression, pixels, self.level)
+        return pixels
 
 
 def encoding_for(dtype: np.dtype[Any], samples: int, settings: EncodingOptions) -> Encoding:

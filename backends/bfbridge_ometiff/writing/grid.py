@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
 from math import prod
 from typing import Any, Final
 
@@ -18,6 +18,8 @@ from bfbridge_ometiff.writing.copying import Copied
 from bfbridge_ometiff.writing.encode import Encoding
 
 __all__ = ["SegmentGrid", "grid_of"]
+
+Array = np.ndarray[Any, Any]
 
 _FORMATS: Final = {"u": 1, "i": 2, "f": 3, "c": 6, "b": 1}
 _SOFTWARE: Final = "bfbridge"
@@ -72,6 +74,37 @@ class SegmentGrid:
             raise BadArgument(f"chunk {index} is outside the grid {self._blocks} (T, C, Z, Y, X).")
         return self.chunks.number(index)
 
+    def places_of(self, index: Shape5, shape: Shape5) -> tuple[slice, ...]:
+        """Return the grid positions of neighbouring chunks with `shape` pixels in all.
+
+        Raises
+        ------
+        BadArgument
+            They are not whole chunks of the level, of which the first is at `index`.
+        """
+        start = self.chunks.origin(index)
+        stop = tuple(map(operator.add, start, shape))
+        for end, size, length in zip(stop, self.shape, self._chunk, strict=True):
+            if index not in self.chunks or end > size or (end % length and end != size):
+                raise BadArgument(
+                    f"a block of {shape} pixels at chunk {index} (T, C, Z, Y, X) is not one of "
+                    f"whole chunks of {self._chunk} in {self.shape}."
+                )
+        ends = (-(-end // length) for end, length in zip(stop, self._chunk, strict=True))
+        return tuple(map(slice, index, ends))
+
+    def segments_in(self, block: Array, dtype: np.dtype[Any]) -> Array:
+        """Return whole chunks as tiles of `dtype`: (tile, Y, X, samples), zeros at the edge."""
+        t, c, z, y, x = map(operator.floordiv, map(operator.neg, block.shape), self._chunk)
+        _, samples, _, length, width = self._chunk
+        shape = (-t, -c * samples, -z, -y * length, -x * width)
+        if block.shape != shape:
+            block, part = np.zeros(shape, dtype), block
+            block[tuple(map(slice, part.shape))] = part
+        split = block.reshape(-t, -c, samples, -z, -y, length, -x, width)
+        tiles = split.transpose(0, 1, 3, 4, 6, 5, 7, 2)
+        return np.ascontiguousarray(tiles, dtype).reshape(-1, length, width, samples)
+
     def segment_shape(self, row: int) -> tuple[int, int, int]:
         """Return (Y, X, samples) of the segments in a row; only strips are cropped."""
         length, width = self._chunk[3:]
@@ -83,24 +116,37 @@ class SegmentGrid:
         """Return the number of rows of segment `number`."""
         return self.segment_shape(number // self._blocks[4] % self._blocks[3])[0]
 
-    def planes_in_order(self) -> Iterator[int]:
-        """Yield the plane numbers, (t, c, z) in that order, in the image's DimensionOrder."""
+    def planes_in_order(self) -> Array:
+        """Return the plane numbers, (t, c, z) in that order, in the image's DimensionOrder."""
         t, c, z = self._blocks[:3]
         numbers = np.arange(t * c * z).reshape(t, c, z)
         # The first axis of the name varies fastest, which is numpy's last.
         axes = tuple("TCZ".index(axis) for axis in reversed(self._order[2:]))
-        yield from numbers.transpose(axes).ravel().tolist()
+        return numbers.transpose(axes).ravel()
 
-    def place_tags(self, plane: int, *, big: bool) -> list[TagValue]:
-        """Return the directory entries of one plane for the places of its segments."""
-        part = slice(plane * self.segments, (plane + 1) * self.segments)
-        offsets, sizes = Tag.StripOffsets, Tag.StripByteCounts
+    @property
+    def _place_tags(self) -> tuple[int, int]:
         if self.tiled:
-            offsets, sizes = Tag.TileOffsets, Tag.TileByteCounts
+            return Tag.TileOffsets, Tag.TileByteCounts
+        return Tag.StripOffsets, Tag.StripByteCounts
+
+    def place_tags(self, *, big: bool) -> list[TagValue]:
+        """Return the directory entries for the places of a plane's segments; see `places`."""
+        offsets, sizes = self._place_tags
         return [
-            TagValue.offsets(offsets, self.offsets[part], big=big),
-            TagValue.offsets(sizes, self.counts[part], big=False),
+            TagValue.offsets(offsets, self.segments, big=big),
+            TagValue.offsets(sizes, self.segments, big=False),
         ]
+
+    def places(self, planes: Array, *, big: bool) -> dict[int, Array]:
+        """Return the values of `place_tags` by tag, with a row for each of `planes`."""
+        offsets, sizes = self._place_tags
+        shape = self.planes, self.segments
+        width = 8 if big else 4
+        return {
+            offsets: self.offsets.reshape(shape)[planes].astype(f"{BYTE_ORDER}u{width}"),
+            sizes: self.counts.reshape(shape)[planes].astype(f"{BYTE_ORDER}u4"),
+        }
 
     def shared_tags(self, encoding: Encoding | Copied, size: PixelSize) -> list[TagValue]:
         """Return the directory entries that all planes share: all but `place_tags`."""

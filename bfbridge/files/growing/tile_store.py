@@ -339,7 +339,7 @@ class TileStore:
             self._write(index, chunk)
             with self._lock:
                 self._on_disk.add(index)
-            self._open.remove(index, chunk)
+            self._open.remove([index], chunk)
         finally:
             chunk.lock.release()
 

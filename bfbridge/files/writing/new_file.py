@@ -24,7 +24,7 @@ from bfbridge.engine.casting import cast, castable, checked
 from bfbridge.engine.lazy_pixels import LazyPixels
 from bfbridge.engine.pyramid import METHODS, Step, plan_levels, steps_of
 from bfbridge.engine.selection import Selection, fit_axes, spread
-from bfbridge.engine.tiles import Block, plan, take
+from bfbridge.engine.tiles import Block, take
 from bfbridge.engine.workers import Background, run
 from bfbridge.errors import (
     BadSelection,
@@ -344,7 +344,7 @@ class NewFile:
         self._has_pixels = self._has_pixels or selection.size > 0
         dtype, assembler = self.dtype(index), self._assemblers[index][0]
         values = values.transpose(4, 3, 2, 0, 1)
-        blocks = plan(selection.tczyx(), self._specs[index].image.levels[0].chunk)
+        blocks = assembler.blocks(selection.tczyx())
         first = list(islice(blocks, 2))
         if len(first) == 1:
             block = first[0]
