@@ -47,6 +47,12 @@ _DECISIVE: Final = frozenset(
 )
 # Most writers store directories close together: one read of this many bytes returns several.
 _WINDOW: Final = 16384
+# Directories of many planes are read together, this many bytes at once, unless they are further
+# apart than `_FARTHEST`. The shortest directory has one entry.
+_LEAP: Final = 1 << 18
+_FARTHEST: Final = 4096
+_SHORTEST: Final = 16
+_MANY: Final = 32
 # The limit of libtiff (TIFFFetchDirectory).
 _MOST_ENTRIES: Final = 4096
 # Limit for entries that become tuples of Python integers; lists of segments become arrays.
@@ -254,6 +260,8 @@ class TiffFile:
         self._offsets: list[int] = []
         self._seen: set[int] = set()
         self._walked = 0
+        # Position in the chain from which `_leap` tries, and the positions it then leaves out.
+        self._leap_from, self._pause = 2, 1
         self._rest: int | None = 4 * self.size + _SHARED_BYTES
         self.skipped: list[int] = []
         forking.in_child(self._undo_incomplete_step)
@@ -340,6 +348,7 @@ class TiffFile:
         with self._lock:
             while len(self._offsets) <= index and self._next:
                 self._step()
+                self._leap(index)
             return len(self._offsets) > index
 
     def walk_available(self, index: int) -> None:
@@ -381,14 +390,60 @@ class TiffFile:
         self._seen.add(offset)
         if skipped:
             self.skipped.append(position)
+        self._walked = walked
         self._next = self.header.number(self.header.offset_code, tail)
+
+    def _leap(self, index: int) -> None:
+        """Follow the chain to `index` at most while directories are alike and at equal distances.
+
+        Files of many planes have such directories. Any other one is left to `_step`.
+        """
+        distance = self._next - self._offsets[-1]
+        if (
+            len(self._offsets) < self._leap_from
+            or not _SHORTEST < distance < _FARTHEST
+            or distance != self._offsets[-1] - self._offsets[-2]
+        ):
+            return
+        pointer = self.header.offset_bytes
+        block, end = self._block(self._offsets[-1], pointer)
+        start = next((head for head in self._full_size if block.startswith(head)), None)
+        length = end + pointer - self._offsets[-1]
+        most = min(index + 1, self.limits.directories) - len(self._offsets)
+        if start is None or length > distance:
+            return
+        rest = max(0, self.size - self._next)
+        data = self.access.read_at(self._next, min(_LEAP, most * distance, rest))
+        rows = np.frombuffer(data, np.uint8, len(data) // distance * distance)
+        rows = rows.reshape(-1, distance)
+        entries = len(block) // self.header.entry_bytes
+        head = struct.pack(self.header.byteorder + self.header.count_code, entries) + start
+        links = np.ascontiguousarray(rows[:, length - pointer : length])
+        following = self._next + distance * np.arange(1, len(rows) + 1)
+        alike = (rows[:, : len(head)] == np.frombuffer(head, np.uint8)).all(axis=1)
+        alike &= links.view(f"{self.header.byteorder}u{pointer}")[:, 0] == following
+        count = len(rows) if alike.all() else int(alike.argmin())
+        # Equal distances may be chance, as between compressed planes: then try again less often.
+        self._pause = 1 if count > _MANY else 2 * self._pause
+        self._leap_from = len(self._offsets) + count + self._pause
+        found = range(self._next, self._next + count * distance, distance)
+        walked = self._walked + count * length
+        if walked > self.size or not self._seen.isdisjoint(found):
+            return
+        if self._rest is not None:
+            self._rest -= count * length
+        self._offsets.extend(found)
+        self._seen.update(found)
+        self._walked = walked
+        self._next += count * distance
 
     def _undo_incomplete_step(self) -> None:
         """Undo, in a forked child, a step that another thread of the parent had not completed."""
-        if self._offsets and self._offsets[-1] == self._next:
-            self._seen.discard(self._offsets.pop())
-            if self.skipped and self.skipped[-1] == len(self._offsets):
-                self.skipped.pop()
+        if self._next in self._offsets:
+            del self._offsets[self._offsets.index(self._next) :]
+            self._seen = set(self._offsets)
+            self.skipped[:] = [place for place in self.skipped if place < len(self._offsets)]
+            self._walked = 0
 
     def _block(self, offset: int, more: int = 0) -> tuple[bytes, int]:
         """Return the entries of the directory at `offset` plus `more` bytes, and their end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 from functools import cache
@@ -10,16 +11,19 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 
 from bfbridge import BioReader
 from bfbridge.backend import Region
 from bfbridge.errors import (
+    BfbridgeError,
     LimitExceeded,
     ReadFailed,
     UnreadableFile,
     Unsupported,
 )
 from bfbridge.limits import Limits
+from bfbridge.tiff.directories import TiffFile
 from tests.hostile.test_tiff import quickly, read_everything
 from tests.support.tiffs import (
     all_of,
@@ -93,7 +97,57 @@ def test_directories_that_overlap(tmp_path: Path) -> None:
         struct.pack_into("<I", out, place + 2 + 12 * count, place + 12)
     error = quickly(lambda: read_everything(saved(tmp_path, bytes(out), "a.tif")), PATIENCE)
     assert isinstance(error, UnreadableFile)
-    assert "overlap" in str(error)
+    assert "its directories overlap" in str(error)
+
+
+class _Bytes:
+    """A file in memory that counts its reads."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.size, self.reads = data, len(data), 0
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self.reads += 1
+        return self.data[offset : offset + length]
+
+
+def walked(data: bytes, until: int) -> tuple[list[int], list[int], str, int]:
+    """The offsets and skipped positions of a chain, the error, and the number of reads."""
+    access, error = _Bytes(data), ""
+    file = TiffFile(access, "a.tif", Limits(directories=1500))
+    try:
+        file.walk(until)
+        file.count()
+    except BfbridgeError as found:
+        error = str(found)
+    return file._offsets, file.skipped, error, access.reads
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_chains_of_alike_directories_are_followed_as_others(
+    big: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a byte of them is: offsets, thumbnails and errors are those of single steps."""
+    if big:
+        pixels = np.zeros((1200, 16, 16), np.uint8)
+        file = io.BytesIO()
+        tifffile.imwrite(file, pixels, bigtiff=True, metadata=None)
+        data = file.getvalue()
+    else:
+        data = chain([(256, 16), (257, 16)], 1400, None)
+    rng = np.random.default_rng(5)
+    files = [data, data[:-100], data[: len(data) // 2]]
+    for _ in range(40):
+        changed = bytearray(data)
+        for place in rng.integers(len(data) // 3, len(data), 2):
+            changed[place] = rng.choice([0, 1, 16, 254, rng.integers(256)])
+        files.append(bytes(changed))
+    leaping = [walked(file, until) for file in files for until in (3, 700, 1600)]
+    assert leaping[0][3] < len(leaping[0][0]) / 4
+    monkeypatch.setattr(TiffFile, "_leap", lambda *_: None)
+    stepping = [walked(file, until) for file in files for until in (3, 700, 1600)]
+    assert [found[:3] for found in leaping] == [found[:3] for found in stepping]
+    assert {bool(found[2]) for found in leaping} == {True, False}
 
 
 def test_a_directory_of_more_entries_than_libtiff_takes() -> None:
