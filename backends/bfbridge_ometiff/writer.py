@@ -199,20 +199,13 @@ class TiffWriter(WriterBackend):
         grid, encoding = self._grids[image][level], self._encodings[image]
         places = grid.places_of(index, block.shape)
         self._check_dtype(encoding, block)
-        stored = encoding.encode_many(grid.segments_in(block, encoding.dtype), self._coded)
-        counts = np.fromiter(map(len, stored), np.uint64, len(stored))
-        # Segments start at even offsets (TIFF 6.0, section 2).
-        ends = np.cumsum(counts + counts % 2)
-        joined = b"".join(part for data in stored for part in (data, b"\0"[: len(data) % 2]))
-        offset = self._reserve(len(joined))
-        self._put(offset, joined)
+        segments = grid.segments_in(block, encoding.dtype)
+        joined, counts = encoding.encode_many(segments, self._coded)
+        start = self._reserve(len(joined))
+        self._put(start, joined)
+        even = counts + counts % 2
         with self._lock:
-            for values, found in (
-                (grid.offsets, offset + ends - counts - counts % 2),
-                (grid.counts, counts),
-            ):
-                part = values.reshape(grid.chunks.counts)[places]
-                part[...] = found.reshape(part.shape)
+            grid.place(places, start + np.cumsum(even) - even, counts)
 
     @classmethod
     def can_store(cls, stored: StoredAs, image: Image, options: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from bfbridge.runtime.writer_options import refuse_unknown
 from bfbridge.tiff.tags import COMPRESSIONS
 from bfbridge_ometiff.basic_codecs import imagecodecs
 from bfbridge_ometiff.codecs import encode
-from bfbridge_ometiff.structure.segment_layout import DEFLATE, JPEG, JPEG2000, YCBCR
+from bfbridge_ometiff.structure.segment_layout import DEFLATE, JPEG, JPEG2000, NONE, YCBCR
 
 __all__ = [
     "OPTIONS",
@@ -216,12 +216,23 @@ class Encoding:
         """
         return encode(self.compression, self._predicted(pixels, scratch), self.level)
 
-    def encode_many(self, segments: Array, scratch: ThreadBuffer) -> list[bytes | memoryview]:
-        """Return the stored bytes of whole segments, (segment, Y, X, samples) and contiguous."""
+    def encode_many(
+        self, segments: Array, scratch: ThreadBuffer
+    ) -> tuple[bytes | memoryview, Array]:
+        """Return the stored bytes of whole segments, and the length of each.
+
+        `segments` are (segment, Y, X, samples), contiguous. Each starts at an even offset (TIFF
+        6.0, section 2), so a byte follows one of odd length.
+        """
         # Predictors take each row by itself, so they take the segments as one high image.
         rows = segments.reshape(-1, *segments.shape[2:])
         predicted = self._predicted(rows, scratch).reshape(segments.shape)
-        return [encode(self.compression, segment, self.level) for segment in predicted]
+        size = predicted[0].nbytes
+        if self.compression == NONE and size % 2 == 0:
+            return predicted.reshape(-1).view(np.uint8).data, np.full(len(segments), size)
+        stored = [encode(self.compression, segment, self.level) for segment in predicted]
+        joined = b"".join(part for data in stored for part in (data, b"\0"[: len(data) % 2]))
+        return joined, np.fromiter(map(len, stored), np.int64, len(stored))
 
     def _predicted(self, pixels: Array, scratch: ThreadBuffer) -> Array:
         if self.predictor == 2:

@@ -93,6 +93,12 @@ class SegmentGrid:
         ends = (-(-end // length) for end, length in zip(stop, self._chunk, strict=True))
         return tuple(map(slice, index, ends))
 
+    def place(self, places: tuple[slice, ...], offsets: Array, counts: Array) -> None:
+        """Set position and length of the segments at grid positions, from `places_of`."""
+        for values, found in ((self.offsets, offsets), (self.counts, counts)):
+            part = values.reshape(self._blocks)[places]
+            part[...] = found.reshape(part.shape)
+
     def segments_in(self, block: Array, dtype: np.dtype[Any]) -> Array:
         """Return whole chunks as tiles of `dtype`: (tile, Y, X, samples), zeros at the edge."""
         t, c, z, y, x = map(operator.floordiv, map(operator.neg, block.shape), self._chunk)
