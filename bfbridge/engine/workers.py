@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,6 +70,7 @@ def worker_count(max_workers: int | None, *, waits: bool = False) -> int:
     return max_workers
 
 
+@cache
 def _cgroup_quota() -> float | None:
     """Return the CPUs that the cgroup (v2, then v1) allows, or None without a limit."""
     with suppress(OSError, ValueError):

@@ -18,7 +18,7 @@ from bfbridge.ome.planes import first_position, time_step_of
 
 if TYPE_CHECKING:
     from ome_types import OME
-    from ome_types.model import Plate, PlateAcquisition
+    from ome_types.model import Image, Plate, PlateAcquisition
 
     from bfbridge.backend import ImageSpec
     from bfbridge.ngff.omero import Window
@@ -320,13 +320,20 @@ def ome_xml_of(ome: OME, order: Sequence[int]) -> str:
 
     Information in the NGFF documents is not repeated.
     """
+    # What is changed is copied; `ome` shares the rest.
+    new = ome.model_copy()
+    new.images = [_without_pixels(ome.images[number]) for number in order]
+    attach_extras(new, [Extras()] * len(new.images))
+    return xml_from_model(new)
+
+
+def _without_pixels(image: Image) -> Image:
+    """Return a copy of an image with metadata-only Pixels."""
     from ome_types.model import MetadataOnly
 
-    ome = ome.model_copy(deep=True)
-    ome.images = [ome.images[number] for number in order]
-    attach_extras(ome, [Extras()] * len(ome.images))
-    for image in ome.images:
-        image.pixels.tiff_data_blocks = []
-        image.pixels.bin_data_blocks = []
-        image.pixels.metadata_only = MetadataOnly()
-    return xml_from_model(ome)
+    pixels = image.pixels.model_copy(
+        update={
+            "tiff_data_blocks": [], "bin_data_blocks": [], "metadata_only": MetadataOnly(),
+        }
+    )  # fmt: skip
+    return image.model_copy(update={"pixels": pixels})

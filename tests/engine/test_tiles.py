@@ -473,6 +473,8 @@ def test_cpus_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None
         return files[str(self)]
 
     monkeypatch.setattr(Path, "read_text", read)
+    # Without the cache: the quota of a process is read once.
+    monkeypatch.setattr(workers, "_cgroup_quota", workers._cgroup_quota.__wrapped__)
     assert available_cpus() == 6
     files["/sys/fs/cgroup/cpu.max"] = "250000 100000\n"
     assert available_cpus() == 3

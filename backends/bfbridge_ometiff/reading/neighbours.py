@@ -19,6 +19,34 @@ __all__ = ["COMPANIONS", "Companion", "companion_of"]
 _LOOKED_AT: Final = 1 << 20
 
 
+class _Place(NamedTuple):
+    """Where a TIFF is. Text, because paths take most of the time of opening a small file.
+
+    Attributes
+    ----------
+    path
+        Absolute path of the TIFF.
+    name, stem
+        Its name, with and without the suffix.
+    here, above
+        Its folder and the folder of that, each with a separator at the end.
+    """
+
+    path: Path
+    name: str
+    stem: str
+    here: str
+    above: str
+
+    @classmethod
+    def of(cls, path: Path) -> _Place:
+        """Return the place of an absolute path."""
+        folder = path.parent
+        return cls(
+            path, path.name, path.stem, os.path.join(folder, ""), os.path.join(folder.parent, "")
+        )
+
+
 class Companion(NamedTuple):
     """Files that one reader looks for.
 
@@ -27,37 +55,31 @@ class Companion(NamedTuple):
     reader
         Class in ``loci.formats.in``.
     names
-        Function from the absolute path of a TIFF to the paths that the reader looks for.
+        Function from the place of a TIFF to the paths that the reader looks for.
     marks
         The first megabyte of such a file contains one of these, in lower case; empty if the name is
         sufficient.
     """
 
     reader: str
-    names: Callable[[Path], Iterator[Path]]
+    names: Callable[[_Place], Iterator[str]]
     marks: tuple[bytes, ...] = ()
 
 
-def _here(*names: str) -> Callable[[Path], Iterator[Path]]:
-    return lambda path: (path.parent / name for name in names)
+def _here(*names: str) -> Callable[[_Place], Iterator[str]]:
+    return lambda place: (place.here + name for name in names)
 
 
-def _above(*names: str) -> Callable[[Path], Iterator[Path]]:
-    return lambda path: (path.parent.parent / name for name in names)
+def _here_and_above(*names: str) -> Callable[[_Place], Iterator[str]]:
+    return lambda place: (folder + name for folder in (place.here, place.above) for name in names)
 
 
-def _here_and_above(*names: str) -> Callable[[Path], Iterator[Path]]:
-    return lambda path: (
-        folder / name for folder in (path.parent, path.parent.parent) for name in names
-    )
+def _same_stem(*suffixes: str) -> Callable[[_Place], Iterator[str]]:
+    return lambda place: (place.here + place.stem + suffix for suffix in suffixes)
 
 
-def _same_stem(*suffixes: str) -> Callable[[Path], Iterator[Path]]:
-    return lambda path: (path.parent / f"{path.stem}{suffix}" for suffix in suffixes)
-
-
-def _same_name(*suffixes: str) -> Callable[[Path], Iterator[Path]]:
-    return lambda path: (path.parent / f"{path.name}{suffix}" for suffix in suffixes)
+def _same_name(*suffixes: str) -> Callable[[_Place], Iterator[str]]:
+    return lambda place: (place.here + place.name + suffix for suffix in suffixes)
 
 
 def _cut(text: str) -> Iterator[str]:
@@ -68,67 +90,67 @@ def _cut(text: str) -> Iterator[str]:
         yield text
 
 
-def _cut_stem(*suffixes: str) -> Callable[[Path], Iterator[Path]]:
-    return lambda path: (
-        path.parent / f"{name}{suffix}" for name in _cut(path.stem) for suffix in suffixes
+def _cut_stem(*suffixes: str) -> Callable[[_Place], Iterator[str]]:
+    return lambda place: (
+        place.here + name + suffix for name in _cut(place.stem) for suffix in suffixes
     )
 
 
-def _cut_name(*suffixes: str) -> Callable[[Path], Iterator[Path]]:
+def _cut_name(*suffixes: str) -> Callable[[_Place], Iterator[str]]:
     """Return the prefixes without the whole name."""
-    return lambda path: (
-        path.parent / f"{name}{suffix}"
-        for number, name in enumerate(_cut(path.name))
+    return lambda place: (
+        place.here + name + suffix
+        for number, name in enumerate(_cut(place.name))
         if number
         for suffix in suffixes
     )
 
 
-def _micromanager(path: Path) -> Iterator[Path]:
-    yield path.parent / "metadata.txt"
-    yield path.parent / f"{path.name.split('.')[0] or path.name}_metadata.txt"
+def _micromanager(place: _Place) -> Iterator[str]:
+    yield f"{place.here}metadata.txt"
+    yield f"{place.here}{place.name.split('.')[0] or place.name}_metadata.txt"
 
 
-def _apl(path: Path) -> Iterator[Path]:
-    top = path.parent.parent.parent
-    yield top / f"{top.name}.apl"
+def _apl(place: _Place) -> Iterator[str]:
+    top = place.path.parent.parent.parent
+    yield str(top / f"{top.name}.apl")
 
 
-def _fv1000(path: Path) -> Iterator[Path]:
+def _fv1000(place: _Place) -> Iterator[str]:
     """FV1000Reader.findOIFFile: planes are in ``NAME.oif.files``, beside ``NAME.oif``."""
-    name, cut, _ = path.name.rpartition("_")
+    name, cut, _ = place.name.rpartition("_")
     if not cut:
         return
     for suffix in (".oif", ".OIF"):
-        yield path.parent.parent / f"{name}{suffix}"
-    stem = path.parent.name.rpartition(".")[0].rpartition(".")[0]
+        yield f"{place.above}{name}{suffix}"
+    stem = place.path.parent.name.rpartition(".")[0].rpartition(".")[0]
     if stem:
-        yield path.parent.parent / f"{stem}.oif"
-        yield path.parent.parent / f"{stem}.oif".upper()
+        yield f"{place.above}{stem}.oif"
+        yield place.above + f"{stem}.oif".upper()
 
 
-def _l2d(path: Path) -> Iterator[Path]:
-    name = path.name.rpartition("_")[0] or path.name
-    if (path.parent / name).exists():
-        yield path.parent / f"{name}.scn"
+def _l2d(place: _Place) -> Iterator[str]:
+    name = place.name.rpartition("_")[0] or place.name
+    if os.path.exists(place.here + name):
+        yield f"{place.here}{name}.scn"
 
 
-def _scanr(path: Path) -> Iterator[Path]:
-    inside = path.parent.name.lower() == "data"
-    yield (path.parent.parent if inside else path.parent) / "experiment_descriptor.xml"
+def _scanr(place: _Place) -> Iterator[str]:
+    inside = place.path.parent.name.lower() == "data"
+    yield f"{place.above if inside else place.here}experiment_descriptor.xml"
 
 
-def _visitech(path: Path) -> Iterator[Path]:
-    name, space, _ = path.name.rpartition(" ")
+def _visitech(place: _Place) -> Iterator[str]:
+    name, space, _ = place.name.rpartition(" ")
     if space:
-        yield path.parent / f"{name} 1.xys"
+        yield f"{place.here}{name} 1.xys"
 
 
-def _zeiss(path: Path) -> Iterator[Path]:
+def _zeiss(place: _Place) -> Iterator[str]:
     """ZeissTIFFReader.evalFile."""
-    for folder in (f"{path.name}_files", f"{path.name}_Files", ""):
-        yield path.parent / folder / "_meta.xml"
-    yield path.parent / f"{path.name}_meta.xml"
+    for folder in (f"{place.name}_files/", f"{place.name}_Files/", ""):
+        yield f"{place.here}{folder}_meta.xml"
+    yield f"{place.here}{place.name}_meta.xml"
 
 
 COMPANIONS: Final = (
@@ -166,11 +188,11 @@ def companion_of(path: Path) -> tuple[Path, str] | None:
     path
         Path of the TIFF; links are not followed, as in Bio-Formats.
     """
-    path = path.absolute()
+    place = _Place.of(path.absolute())
     for companion in COMPANIONS:
-        for found in companion.names(path):
-            if os.path.exists(found) and _says(found, companion.marks):
-                return found, companion.reader
+        for found in companion.names(place):
+            if os.path.exists(found) and _says(Path(found), companion.marks):
+                return Path(found), companion.reader
     return None
 
 

@@ -57,7 +57,7 @@ class Job:
 
     def options(self, common: ConvertOptions) -> ConvertOptions:
         """Return the options of this job."""
-        return replace(common, **self.changes)
+        return replace(common, **self.changes) if self.changes else common
 
     @property
     def name(self) -> str:
