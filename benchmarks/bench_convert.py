@@ -334,6 +334,22 @@ def many(folder: Path, title: str, sources: list[str], n: int) -> None:
     table(title, seconds, "--jobs 2, all CPUs")
 
 
+def small(folder: Path, count: int, n: int) -> None:
+    """Measure a batch of small files in one process: most of the time goes to their metadata."""
+    sources = tiffs(folder / "small", count, 128)
+    commands = {
+        f"to {suffix}": [*CLI, "--overwrite", "--suffix", suffix, "--jobs", "1", *sources,
+                         f"{folder / 's'}{suffix}/"]
+        for suffix in (".ome.zarr", ".ome.tif")
+    }  # fmt: skip
+    worked: dict[str, list[float]] = {}
+    measured = cold(commands, n, cpu=worked)
+    seconds = {name: took for name, (took, _) in measured.items()}
+    each = {name: f"{statistics.median(taken) / count * 1e3:.1f}" for name, taken in worked.items()}
+    table(f"{count:,} files of 128², one job", seconds, "to .ome.zarr", **{"CPU ms/file": each})
+    print("  to reach: 3 ms a file")
+
+
 def warm(folder: Path, title: str, source: Path, n: int) -> None:
     """Measure conversion through Java in a process that has begun, against its two halves.
 
@@ -355,7 +371,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=16384)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="zarr,tiff,stack,copy,slide,java,real,many,jobs,waiting")
+    parser.add_argument(
+        "--only", default="zarr,tiff,stack,copy,slide,java,real,many,small,jobs,waiting"
+    )
     parser.add_argument("--peers", type=Path, nargs="*", default=[])
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data")
     asked = parser.parse_args()
@@ -388,6 +406,7 @@ def main() -> None:
                 for path in sorted(asked.data.glob("*/*/*"))
                 if path.suffix in (".czi", ".lif") and "_fails" not in path.parts],
             "many": lambda: many(folder, "200 files of 256²", tiffs(folder / "many", 200, 256), n),
+            "small": lambda: small(folder, 2000, n),
             "jobs": lambda: many(folder, f"4 files of {side // 2}²",
                                  tiffs(folder / "jobs", 4, side // 2), n),
             "waiting": lambda: many(folder, "4 files that wait, 16 s each on one thread",

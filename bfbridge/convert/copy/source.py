@@ -220,7 +220,7 @@ def _label_notes(br: BioReader, outputs: Sequence[Output]) -> list[str]:
 def refuse_own_source(outputs: Sequence[Output], br: BioReader, options: ConvertOptions) -> None:
     """Raise `TargetExists` if a new file would replace its source, or lie inside it."""
     files = files_of(br, options.source_storage)
-    used = {identity(path) for path in (*files, br.source_name)}
+    used = set(map(identity, {*files, br.source_name}))
     for output in outputs:
         place = identity(output.target)
         if place in used:

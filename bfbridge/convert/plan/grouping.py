@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import bfbridge
@@ -241,10 +242,12 @@ def group_files(
     """
     chosen: dict[str, Found] = {}
     owner: dict[str, str] = {}
-    named = {identity(found.path): found for found, _ in listed if found.error is None}
+    # Links of a folder are resolved once for each of its files.
+    same = cache(identity)
+    named = {same(found.path): found for found, _ in listed if found.error is None}
 
     def is_open(path: str) -> bool:
-        return identity(path) in chosen or identity(path) in owner
+        return same(path) in chosen or same(path) in owner
 
     paths = [found.path if found.error is None else "" for found, _ in listed]
     with closing(_Ahead(paths, opener, scan, is_open, ahead)) as openings:
@@ -253,7 +256,7 @@ def group_files(
             if found.error is not None:
                 _note(found, None, searched, chosen, skipped)
                 continue
-            key = identity(found.path)
+            key = same(found.path)
             if key in chosen:
                 continue
             if key in owner:
@@ -265,13 +268,13 @@ def group_files(
                 failed = replace(found, error=reason_of(error), error_type=type(error).__name__)
                 _note(failed, error, searched, chosen, skipped)
                 continue
-            main = named.get(identity(opened.files[0]), found) if opened.files else found
+            main = named.get(same(opened.files[0]), found) if opened.files else found
             if main is not found:
                 skipped.reasons[found.path] = f"belongs to {main.path}"
-            if identity(main.path) not in chosen:
-                chosen[identity(main.path)] = replace(main, pixel_bytes=opened.pixel_bytes)
+            if same(main.path) not in chosen:
+                chosen[same(main.path)] = replace(main, pixel_bytes=opened.pixel_bytes)
                 each(found.path)
-            owner.update({identity(path): main.path for path in opened.files})
+            owner.update({same(path): main.path for path in opened.files})
     looked(len(listed), len(listed))
     return list(chosen.values())
 
