@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -47,6 +48,9 @@ __all__ = ["StoreWriter"]
 
 Array = np.ndarray[Any, Any]
 # Blosc stores sizes in 32 bits and uses 16 bytes for its header.
+# Chunks up to this size are stored together, about as many bytes of pixels at a time.
+_SMALL_CHUNK: Final = 1 << 16
+_JOINED_BYTES: Final = 1 << 20
 _LARGEST_CHUNK: Final = (1 << 31) - 1 - 16
 
 
@@ -297,6 +301,29 @@ class StoreWriter(ResumedWriter):
         if level == 0:
             self._windows[image].see(index[1] * writer.level.chunk[1], block)
 
+    def write_unit(self, image: int, level: int) -> Shape5 | None:
+        """Return several small chunks of a shard, which are stored with one write."""
+        writer, grid = self._levels[image][level], self._specs[image].image.levels[level].grid
+        itemsize = writer.dtype.itemsize
+        if writer.unit == writer.level.chunk or math.prod(grid.chunk) * itemsize > _SMALL_CHUNK:
+            return None
+        return grid.unit(_JOINED_BYTES // itemsize, writer.unit)
+
+    def write_joined(self, image: int, level: int, index: Shape5, block: Array) -> None:
+        """Store whole chunks of a shard with one write; errors as `write_block`."""
+        if not self._open:
+            raise Closed(f"{self._files.root}: written after finish or abort.")
+        writer = self._levels[image][level]
+        fault = _joined_fault(writer, index, block)
+        if fault is not None:
+            where = f"{self._files.root}: image {image}, level {level}, chunk {tuple(index)}"
+            raise type(fault)(f"{where}: {fault}")
+        parts = writer.parts(index, block)
+        writer.write_joined(parts, self._workspace)
+        if level == 0:
+            for place, part in parts.items():
+                self._windows[image].see(place[1] * writer.level.chunk[1], part)
+
     def read_block(self, image: int, level: int, index: Shape5) -> Array | None:
         """Return a block written before, or None. Thread-safe.
 
@@ -391,6 +418,23 @@ def _fault(writer: LevelWriter, index: Shape5, block: Array) -> BadDtype | BadAr
     return (
         None if block.shape == shape else BadArgument(f"the block is {block.shape}, not {shape}.")
     )
+
+
+def _joined_fault(
+    writer: LevelWriter, index: Shape5, block: Array
+) -> BadDtype | BadArgument | None:
+    """Return why whole chunks cannot be written, or None."""
+    if block.dtype != writer.dtype:
+        return BadDtype(f"the block is {block.dtype}, the image {writer.dtype}.")
+    grid = writer.grid
+    stop = tuple(map(operator.add, grid.origin(index), block.shape))
+    whole = all(
+        end == size or (end < size and end % n == 0)
+        for end, size, n in zip(stop, grid.shape, grid.chunk, strict=True)
+    )
+    if index not in grid or not whole:
+        return BadArgument(f"the block of {block.shape} has not whole chunks of {grid.chunk}.")
+    return None
 
 
 def _join(group: str, name: str) -> str:

@@ -14,10 +14,13 @@ zarr = pytest.importorskip("zarr")
 pytest.importorskip("imagecodecs")
 
 from bfbridge import BioReader, BioWriter  # noqa: E402
+from bfbridge.backend import Image, ImageSpec, Level  # noqa: E402
 from bfbridge.backend.chunk_grid import ChunkGrid  # noqa: E402
 from bfbridge.engine.tiles import plan, plan_joined  # noqa: E402
-from bfbridge.errors import FileChanged, ReadFailed  # noqa: E402
+from bfbridge.errors import BadArgument, BadDtype, Closed, FileChanged, ReadFailed  # noqa: E402
 from bfbridge_omezarr.chunked.codecs import crc32c  # noqa: E402
+from bfbridge_omezarr.chunked.shards import Shards  # noqa: E402
+from bfbridge_omezarr.writer import StoreWriter  # noqa: E402
 
 PIXELS = np.random.default_rng(3).poisson(400, (2, 3, 100, 130)).astype("u2")
 KEYS: tuple[Any, ...] = (
@@ -155,3 +158,81 @@ def test_small_chunks_written_are_read_by_zarr_python(tmp_path: Path, shards: An
         bw[:] = pixels
     found = zarr.open_array(f"{path}/0", mode="r")[0]
     np.testing.assert_array_equal(found, PIXELS)
+
+
+@pytest.mark.parametrize("pyramid", [False, 2])
+def test_chunks_of_a_shard_are_written_together(
+    tmp_path: Path, pyramid: int | bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrays and documents are those of chunks that are written one by one."""
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(1, 4000, (150, 210, 2, 2, 1)).astype(np.uint16)
+    pixels[:40, :70, 1] = 0  # fill values, which are not stored
+    pixels[100, 203, 0, 1] = 60_000
+    calls: list[str] = []
+    one, many = Shards.write, Shards.write_many
+
+    def counted_one(self: Shards, *args: Any) -> None:
+        calls.append("one")
+        one(self, *args)
+
+    def counted_many(self: Shards, *args: Any) -> None:
+        calls.append("many")
+        many(self, *args)
+
+    monkeypatch.setattr(Shards, "write", counted_one)
+    monkeypatch.setattr(Shards, "write_many", counted_many)
+
+    def write(name: str) -> Path:
+        calls.clear()
+        path = tmp_path / name
+        with BioWriter(
+            path, shape=pixels.shape, dtype=pixels.dtype, chunks=(16, 32), shards=(64, 96),
+            pyramid=pyramid, max_workers=2,
+        ) as writer:  # fmt: skip
+            writer[5:30, 5:40, 0] = 7
+            writer[:] = pixels
+            writer[32:64, 64:128, 1] = 9
+            writer[32:64, 64:96, 1] = 0
+        return path
+
+    together = write("together.ome.zarr")
+    assert calls.count("many") > 4
+    joined = len(calls)
+    monkeypatch.setattr(StoreWriter, "write_unit", lambda *_: None)
+    single = write("single.ome.zarr")
+    assert set(calls) == {"one"}
+    assert len(calls) > 1.5 * joined
+    documents = [path.relative_to(single) for path in single.rglob("zarr.json")]
+    assert len(documents) > 2
+    for name in documents:
+        assert (together / name).read_text() == (single / name).read_text()
+    found = {path.relative_to(single) for path in single.rglob("*") if path.is_file()}
+    assert found == {path.relative_to(together) for path in together.rglob("*") if path.is_file()}
+    expected = pixels.copy()
+    expected[32:64, 64:128, 1] = 9
+    expected[32:64, 64:96, 1] = 0
+    array = zarr.open_array(together / "0", mode="r")
+    np.testing.assert_array_equal(array[:], expected.transpose(4, 3, 2, 0, 1))
+    for level in range(3 if pyramid else 1):
+        both = [zarr.open_array(path / str(level), mode="r")[:] for path in (together, single)]
+        np.testing.assert_array_equal(*both)
+
+
+def test_joined_blocks_that_are_not_whole_chunks_are_refused(tmp_path: Path) -> None:
+    level = Level((1, 1, 1, 50, 70), (1, 1, 1, 16, 32))
+    spec = ImageSpec(Image("a", (level,), np.dtype("u2")))
+    options = {"chunks": (16, 32), "shards": (48, 64)}
+    writer = StoreWriter.prepare(tmp_path / "a.zarr", [spec], None, options)
+    unit = writer.write_unit(0, 0)
+    assert unit == (1, 1, 1, 48, 64)
+    pixels = np.zeros((1, 1, 1, 50, 70), np.uint16)
+    with pytest.raises(BadArgument, match="has not whole chunks"):
+        writer.write_joined(0, 0, (0, 0, 0, 0, 0), pixels[..., :40])
+    with pytest.raises(BadArgument, match="has not whole chunks"):
+        writer.write_joined(0, 0, (0, 0, 0, 0, 1), pixels)
+    with pytest.raises(BadDtype, match="the block is int16, the image uint16"):
+        writer.write_joined(0, 0, (0, 0, 0, 0, 0), pixels.astype("i2"))
+    writer.abort()
+    with pytest.raises(Closed, match="after finish or abort"):
+        writer.write_joined(0, 0, (0, 0, 0, 0, 0), pixels)

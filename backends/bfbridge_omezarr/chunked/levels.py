@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -115,6 +116,32 @@ class LevelWriter:
         if self._is_fill(block):
             self._skip(index)
             return
+        self.write_stored(index, self._encoded(block, workspace))
+
+    def parts(self, index: Shape5, block: Array) -> dict[Shape5, Array]:
+        """Return neighbouring whole chunks by grid position; that at `index` is the first."""
+        start = self.grid.origin(index)
+        t, c, z, y, x = map(operator.add, start, block.shape)
+        parts: Any = self.grid.parts(start, (t, c, z, y, x))
+        return {found: block[part] for found, _, part in parts}
+
+    def write_joined(self, parts: Mapping[Shape5, Array], workspace: LevelBuffers) -> None:
+        """Encode and store several chunks, those of a shard with one write."""
+        stored = {
+            index: None if self._is_fill(block) else bytes(self._encoded(block, workspace))
+            for index, block in parts.items()
+        }
+        if self._shards is None:
+            for found, data in stored.items():
+                self._skip(found) if data is None else self.write_stored(found, data)
+            return
+        self._shards.write_many([(self._place(found), data) for found, data in stored.items()])
+        with self._lock:
+            self._skipped.difference_update(stored)
+            self._skipped.update(found for found, data in stored.items() if data is None)
+
+    def _encoded(self, block: Array, workspace: LevelBuffers) -> Any:
+        """Return the stored bytes of a block, valid until the next one of this thread."""
         if block.shape != self.level.chunk or not block.flags.c_contiguous:
             chunk = workspace.chunk(self.level.chunk, self.dtype)
             if block.shape != self.level.chunk:
@@ -126,7 +153,7 @@ class LevelWriter:
             chunk = chunk.byteswap()
         # Upper limit of compressed chunks: 16 bytes of Blosc's header, 0.4 % for Zstandard.
         room = workspace.buffer(chunk.nbytes + chunk.nbytes // 128 + 1024)
-        self.write_stored(index, self._compression.encode(chunk, room))
+        return self._compression.encode(chunk, room)
 
     def write_stored(self, index: Shape5, stored: Any) -> None:
         """Store an encoded block."""

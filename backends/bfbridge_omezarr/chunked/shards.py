@@ -113,6 +113,36 @@ class Shards:
         finally:
             self._end(index, shard)
 
+    def write_many(self, chunks: Sequence[tuple[tuple[int, ...], bytes | None]]) -> None:
+        """Store the bytes of several chunks, as `write` does, with one write for each shard."""
+        shards: dict[tuple[int, ...], list[tuple[tuple[int, ...], bytes | None]]] = {}
+        for index, data in chunks:
+            shards.setdefault(self._outer(index), []).append((index, data))
+        for found in shards.values():
+            first = found[0][0]
+            try:
+                shard = self._begin(first)
+            except OSError as error:
+                raise write_failed(self._files.path(self._key(first)), error) from error
+            try:
+                self._append_many(shard, found)
+            except OSError as error:
+                raise write_failed(self._files.path(shard.key), error) from error
+            finally:
+                self._end(first, shard)
+
+    def _append_many(
+        self, shard: _Shard, chunks: Sequence[tuple[tuple[int, ...], bytes | None]]
+    ) -> None:
+        joined = b"".join(data for _, data in chunks if data is not None)
+        offset = self._put(shard, joined) if joined else 0
+        with shard.lock:
+            for index, data in chunks:
+                inner = self._inner(index)
+                shard.table[inner] = _ABSENT if data is None else (offset, len(data))
+                shard.done[inner] = True
+                offset += 0 if data is None else len(data)
+
     def read(self, index: Sequence[int]) -> bytes | None:
         """Return a chunk's bytes, or None if it was not written or has only fill values."""
         outer, inner = self._outer(index), self._inner(index)
@@ -204,6 +234,13 @@ class Shards:
 
     def _append(self, shard: _Shard, inner: tuple[int, ...], data: Any) -> None:
         length = memoryview(data).nbytes
+        offset = self._put(shard, data)
+        with shard.lock:
+            shard.table[inner] = offset, length
+
+    def _put(self, shard: _Shard, data: Any) -> int:
+        """Append bytes to a shard's temporary file; return their offset."""
+        length = memoryview(data).nbytes
         with shard.lock:
             offset, shard.end = shard.end, shard.end + length
             fd = self._descriptor(shard)
@@ -213,8 +250,7 @@ class Shards:
         finally:
             if own:
                 os.close(fd)
-        with shard.lock:
-            shard.table[inner] = offset, length
+        return offset
 
     def _descriptor(self, shard: _Shard) -> int:
         """Return the shard's open file, or one for this write if too many are open."""
