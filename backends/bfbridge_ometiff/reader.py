@@ -195,9 +195,9 @@ class OmeTiffReader(ReaderBackend):
             )
         return layout
 
-    def reads_parts(self, image: int, level: int) -> bool:
-        """Whether rows of a segment can be read: without compression, in a local file."""
-        return self._unit(image, level) is not None
+    def decodes(self, image: int, level: int) -> bool:
+        """Whether segments are compressed, packed, or in a file that is not local."""
+        return self._unit(image, level) is None
 
     def read_unit(self, image: int, level: int) -> Shape5:
         """Return several small uncompressed tiles of one row, which are read with one call."""
@@ -208,10 +208,10 @@ class OmeTiffReader(ReaderBackend):
         key = image, level
         if key not in self._units:
             self._units[key] = None
-            with suppress(BfbridgeError), self._gate:
-                with self._stored_plane(image, level, (0, 0, 0)) as (tiff, layout):
-                    if tiff.is_local and layout.addressable:
-                        self._units[key] = self._joined(image, level, layout)
+            first = self._stored_plane(image, level, (0, 0, 0))
+            with suppress(BfbridgeError), self._gate, first as (tiff, layout):
+                if tiff.is_local and layout.addressable:
+                    self._units[key] = self._joined(image, level, layout)
         return self._units[key]
 
     def _joined(self, image: int, level: int, layout: SegmentLayout) -> Shape5:

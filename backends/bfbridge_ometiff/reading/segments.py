@@ -186,11 +186,15 @@ class PlaneReader:
         start = int(layout.offsets[tiles.start])
         length = len(tiles) * layout.tile_length * layout.row_bytes
         data = self._bytes(tiff, layout, tiles, start, length)
-        shape = layout.tile_length, layout.tile_width, layout.segment_samples
-        pixels = np.frombuffer(data, layout.stored_dtype).reshape(len(tiles), *shape)
+        height, width, samples = out.shape
+        shape = len(tiles), layout.tile_length, layout.tile_width, samples
+        pixels = np.frombuffer(data, layout.stored_dtype).reshape(shape)[:, :height]
+        whole, rest = divmod(width, layout.tile_width)
         # A view: an axis is split, none are joined.
-        target = out.reshape(out.shape[0], len(tiles), *shape[1:])
-        target[...] = pixels.swapaxes(0, 1)[: out.shape[0]]
+        target = out[:, : width - rest].reshape(height, whole, layout.tile_width, samples)
+        target[...] = pixels[:whole].swapaxes(0, 1)
+        if rest:
+            out[:, width - rest :] = pixels[whole, :, :rest]
         if layout.inverted:
             np.invert(out, out=out)
 
@@ -224,15 +228,20 @@ def _contiguous_tiles(
 ) -> range:
     """Return the tiles of a box if they are whole, in one row, and contiguous in the file."""
     (top, left), (height, width) = corner, out.shape[:2]
-    count = width // layout.tile_width
+    count = -(-width // layout.tile_width)
     row, column = top // layout.tile_length, left // layout.tile_width
-    whole = not (top % layout.tile_length or left % layout.tile_width or width % layout.tile_width)
     bottom = min(layout.length, (row + 1) * layout.tile_length)
-    if count < 2 or not (layout.tiled and whole and top + height == bottom):
+    right = min(layout.width, (column + count) * layout.tile_width)
+    aligned = not (top % layout.tile_length or left % layout.tile_width)
+    if count < 2 or not (
+        layout.tiled and aligned and (top + height, left + width) == (bottom, right)
+    ):
         return range(0)
     first = (part * layout.down + row) * layout.across + column
     tiles = range(first, first + count)
     size = layout.tile_length * layout.row_bytes
+    if count * size > _RUN:
+        return range(0)
     starts = layout.offsets[first : tiles.stop].tolist()
     if layout.counts[first : tiles.stop].tolist() != [size] * count:
         return range(0)
