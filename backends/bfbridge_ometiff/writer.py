@@ -31,7 +31,8 @@ from bfbridge.tiff.packing import (
     patch_link,
 )
 from bfbridge.tiff.tags import Tag
-from bfbridge_ometiff.codecs import KEPT_BYTES, DamagedSegment, decode_into
+from bfbridge_ometiff.codecs import KEPT_BYTES, decode_into
+from bfbridge_ometiff.structure.segment_layout import DamagedSegment
 from bfbridge_ometiff.writing.copying import copied_from
 from bfbridge_ometiff.writing.encode import (
     OPTIONS,
