@@ -390,7 +390,8 @@ def _without_changes(target: Any) -> tuple[Any, Changes | None]:
 
 def _series_plan(target: Any, storage_options: Mapping[str, Any] | None) -> Plan | None:
     """Return the plan of a list of files or a pattern of names; None for anything else."""
-    if isinstance(target, _NAMES) and "{" not in str(target):
+    # A URI contains "{" as "%7B".
+    if isinstance(target, _NAMES) and not {"{", "%"} & set(str(os.fspath(target))):
         return None
     from bfbridge.files.file_series import plan_series
 
