@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -85,11 +86,13 @@ class KeyTree(ABC):
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
-        """Return the keys in a folder, in order."""
+        """Return the keys in a folder, in order; none if there is no such folder.
 
-    @abstractmethod
-    def contains(self, key: str) -> bool:
-        """Return whether a key leads to a place inside the store, also over links."""
+        Raises
+        ------
+        BfbridgeError
+            The file system or the server refuses.
+        """
 
     @abstractmethod
     def remove_folder(self, key: str) -> None:
@@ -121,7 +124,13 @@ class KeyTree(ABC):
 
     @abstractmethod
     def take_back(self, key: str, temporary: str) -> None:
-        """Convert the key's bytes to a temporary file again, to be published later."""
+        """Convert the key's bytes to a temporary file again, to be published later.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such key.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -183,8 +192,11 @@ class FileTree(KeyTree):
     def names(self, folder: str) -> list[str]:
         try:
             return sorted(f"{folder}/{name}" for name in os.listdir(self.path(folder)))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            why = error.strerror or error
+            raise ReadFailed(f"{self.path(folder)}: cannot be listed ({why}).") from error
 
     def publish(self, temporary: str, key: str) -> None:
         path = self.path(key)
@@ -199,10 +211,6 @@ class FileTree(KeyTree):
 
     def close(self) -> None:
         """Do nothing: no file stays open between writes."""
-
-    def contains(self, key: str) -> bool:
-        inside = os.path.realpath(self.root)
-        return os.path.realpath(self.path(key)).startswith(inside + os.sep)
 
     def remove_folder(self, key: str) -> None:
         shutil.rmtree(self.path(key), ignore_errors=True)
@@ -343,9 +351,6 @@ class ObjectTree(KeyTree):
     def names(self, folder: str) -> list[str]:
         return self._objects.keys(folder)
 
-    def contains(self, key: str) -> bool:
-        return True
-
     def remove_folder(self, key: str) -> None:
         with contextlib.suppress(WriteFailed):
             self._objects.remove(self._objects.keys(key))
@@ -367,7 +372,10 @@ class ObjectTree(KeyTree):
         os.unlink(temporary)
 
     def take_back(self, key: str, temporary: str) -> None:
-        Path(temporary).write_bytes(self._objects.get(key) or b"")
+        data = self._objects.get(key)
+        if data is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path(key))
+        Path(temporary).write_bytes(data)
 
     def close(self) -> None:
         with self._lock:
