@@ -370,6 +370,7 @@ def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 def test_keys_are_written_removed_and_read_back_alike(tree: KeyTree) -> None:
     assert tree_of(tree) is tree
+    assert tree.read("0/zarr.json", -9999) == KEYS["0/zarr.json"]
     for start, length in ((0, None), (7, None), (-7, None), (7, 20), (4990, 100)):
         begin = start % 5000
         end = None if length is None else begin + length

@@ -129,6 +129,8 @@ class Shards:
                 with shard.lock:
                     if not shard.closed:
                         return _read_part(shard.temporary, shard.table[inner])
+        except ReadFailed:
+            raise
         except OSError as error:
             raise ReadFailed(f"{path}: cannot be read back ({error.strerror or error}).") from error
 

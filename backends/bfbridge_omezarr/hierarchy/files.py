@@ -182,7 +182,8 @@ class FileTree(KeyTree):
         try:
             with open(path, "rb") as file:
                 if start:
-                    file.seek(start, os.SEEK_END if start < 0 else os.SEEK_SET)
+                    size = os.fstat(file.fileno()).st_size
+                    file.seek(max(0, size + start) if start < 0 else start)
                 return file.read(-1 if length is None else length)
         except (FileNotFoundError, NotADirectoryError):
             return None
