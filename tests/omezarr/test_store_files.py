@@ -423,6 +423,18 @@ def test_folders_are_listed_and_removed(tree: KeyTree) -> None:
     tree.remove_folder("7")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_keys_that_lead_out_of_the_folder_are_not_inside(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr")
+    written(tmp_path / "a.zarr.old")
+    (path / "out").symlink_to(tmp_path / "a.zarr.old")
+    (path / "in").symlink_to(path / "0")
+    tree = FileTree(path)
+    assert [tree.contains(key) for key in ("0/c", "9/9", "in/c")] == [True] * 3
+    outside = ("out", "out/c", "../a.zarr.old", "0/../..", "")
+    assert [tree.contains(key) for key in outside] == [False] * 5
+
+
 def test_a_change_is_applied_as_a_whole_or_discarded(tmp_path: Path) -> None:
     path = written(tmp_path / "a.zarr")
     for committed in (False, True):

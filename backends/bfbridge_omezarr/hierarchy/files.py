@@ -95,6 +95,10 @@ class KeyTree(ABC):
         """
 
     @abstractmethod
+    def contains(self, key: str) -> bool:
+        """Return whether a key leads to a place inside the store, also over links."""
+
+    @abstractmethod
     def remove_folder(self, key: str) -> None:
         """Remove a folder that bfbridge created with its keys, as far as possible."""
 
@@ -212,6 +216,10 @@ class FileTree(KeyTree):
 
     def close(self) -> None:
         """Do nothing: no file stays open between writes."""
+
+    def contains(self, key: str) -> bool:
+        inside = os.path.realpath(self.root)
+        return os.path.realpath(self.path(key)).startswith(inside + os.sep)
 
     def remove_folder(self, key: str) -> None:
         shutil.rmtree(self.path(key), ignore_errors=True)
@@ -351,6 +359,9 @@ class ObjectTree(KeyTree):
 
     def names(self, folder: str) -> list[str]:
         return self._objects.keys(folder)
+
+    def contains(self, key: str) -> bool:
+        return True
 
     def remove_folder(self, key: str) -> None:
         with contextlib.suppress(WriteFailed):
