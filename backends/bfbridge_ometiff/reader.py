@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 
 __all__ = ["OmeTiffReader"]
+
+_UNIT = 1 << 20
+"""Bytes of uncompressed tiles that are read with one call."""
 
 
 class _DelayedClose:
@@ -101,6 +104,7 @@ class OmeTiffReader(ReaderBackend):
         self._planes = PlaneReader(options.limits)
         self._gate = _DelayedClose(dataset.files.close)
         self._original: Mapping[str, Any] | None = None
+        self._units: dict[tuple[int, int], Shape5 | None] = {}
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> OmeTiffReader:
@@ -190,6 +194,32 @@ class OmeTiffReader(ReaderBackend):
                 f"{image.dtype}"
             )
         return layout
+
+    def decodes(self, image: int, level: int) -> bool:
+        """Whether segments are compressed, packed, or in a file that is not local."""
+        return self._unit(image, level) is None
+
+    def read_unit(self, image: int, level: int) -> Shape5:
+        """Return several small uncompressed tiles of one row, which are read with one call."""
+        return self._unit(image, level) or self._images[image].levels[level].chunk
+
+    def _unit(self, image: int, level: int) -> Shape5 | None:
+        """Return the read unit of an uncompressed level, by its first plane; None for others."""
+        key = image, level
+        if key not in self._units:
+            self._units[key] = None
+            first = self._stored_plane(image, level, (0, 0, 0))
+            with suppress(BfbridgeError), self._gate, first as (tiff, layout):
+                if tiff.is_local and layout.addressable:
+                    self._units[key] = self._joined(image, level, layout)
+        return self._units[key]
+
+    def _joined(self, image: int, level: int, layout: SegmentLayout) -> Shape5:
+        t, c, z, y, x = self._images[image].levels[level].chunk
+        if layout.tiled:
+            size = layout.tile_length * layout.row_bytes
+            x *= max(1, min(_UNIT // size, layout.across))
+        return t, c, z, y, x
 
     def icc_profile(self, image: int) -> bytes | None:
         """Return the profile in the directory of the image's first plane, or None."""

@@ -258,6 +258,10 @@ class OmeZarrReader(ReaderBackend):
         codecs = [decoder.name for decoder in info.decoders]
         return info.direct and not self.waits and codecs in ([], ["blosc"])
 
+    def decodes(self, image: int, level: int) -> bool:
+        """Whether chunks are compressed."""
+        return bool(self._levels[image][level].info.decoders)
+
     def read_unit(self, image: int, level: int) -> Shape5:
         """Return several small chunks, if they are local; see `_unit_of`."""
         plane = self._levels[image][level]

@@ -112,6 +112,13 @@ class ReaderBackend(ABC):
         """Return whether reading a part of a chunk is clearly faster than reading all of it."""
         return False
 
+    def decodes(self, image: int, level: int) -> bool:
+        """Return whether reading takes computation outside the GIL, such as decompression.
+
+        Small selections of other levels are read by one thread.
+        """
+        return not self.reads_parts(image, level)
+
     def read_unit(self, image: int, level: int) -> Shape5:
         """Return the box of whole chunks (T, C, Z, Y, X) to read with one call of `read`."""
         return self.images[image].levels[level].chunk

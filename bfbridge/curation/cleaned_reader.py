@@ -154,6 +154,10 @@ class CleanedReader(Wrapper):
         """Whether crops are fast."""
         return image in self._blank or self._inner.reads_parts(self.numbers[image], level)
 
+    def decodes(self, image: int, level: int) -> bool:
+        """Whether reading takes computation."""
+        return image not in self._blank and self._inner.decodes(self.numbers[image], level)
+
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return the encoding of JPEG segments, whose metadata are removed; None for others.
 

@@ -22,6 +22,8 @@ __all__ = ["Block", "LevelReader", "new_array", "plan", "plan_joined", "put", "t
 # A chunk of a local file with cheap partial reads is cached only for parts of at most
 # 1/SMALL_PART of it.
 SMALL_PART = 16
+_SMALL_READ = 4 << 20
+"""Largest selection in bytes that one thread reads if nothing is decompressed."""
 Part = tuple[int, int, Any, Any]
 Array = np.ndarray[Any, Any]
 
@@ -275,7 +277,7 @@ class LevelReader:
         out = self._empty(selection.shape)
         if selection.size:
             try:
-                run(self._jobs(selection.tczyx(), out), self.workers)
+                run(self._jobs(selection.tczyx(), out), self._threads(out))
             except MemoryError as error:
                 if isinstance(error, OutOfMemory):
                     raise
@@ -300,7 +302,18 @@ class LevelReader:
         ReadFailed
             A chunk cannot be read; the content of `out` is then undefined.
         """
-        run(self._jobs(axes, out), self.workers)
+        run(self._jobs(axes, out), self._threads(out))
+
+    def _threads(self, out: Array) -> int:
+        """Return the number of threads for a selection.
+
+        Small reads without decompression hold the GIL for most of their time: two threads that wait
+        for each other take twice as long as one.
+        """
+        backend = self.backend
+        if self.workers < 2 or out.nbytes > _SMALL_READ or backend.waits:
+            return self.workers
+        return self.workers if backend.decodes(self.image, self.level) else 1
 
     def _jobs(self, axes: Sequence[Axis], out: Array) -> Iterator[Callable[[], None]]:
         """Yield jobs that read the blocks which are not in the cache; copy the others."""

@@ -24,8 +24,12 @@ __all__ = ["listen", "run_server", "serve_on", "url_of"]
 
 log = logging.getLogger("bfbridge.serve")
 _BACKLOG: Final = 1024
-_GRACE: Final = 10.0
-"""Seconds for the completion of running requests when the server is stopped."""
+_GRACE: Final = 2.5
+"""Seconds for the completion of running requests when the server is stopped.
+
+aiohttp waits twice as long for a request that does not end. A computation that ends later, such as
+the levels of a very large image, stops at its next read, because its file is closed.
+"""
 _LINE: Final = 32_768
 """Longest request line and header, in bytes: styles are part of URLs."""
 _SOONEST: Final = 1.0
@@ -218,7 +222,7 @@ def _run_workers(
     finally:
         for process, _ in workers:
             process.terminate()
-        deadline = time.monotonic() + _GRACE + 5
+        deadline = time.monotonic() + 2 * _GRACE + 5
         for process, _ in workers:
             process.join(max(0.1, deadline - time.monotonic()))
             if process.is_alive():

@@ -19,7 +19,7 @@ import tifffile
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.backend import Region
-from bfbridge.engine import workers
+from bfbridge.engine import tiles, workers
 from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.engine.tiles import plan, put, take
 from bfbridge.engine.workers import Background, available_cpus, prefetch, run
@@ -159,6 +159,34 @@ def test_one_worker_reads_on_the_calling_thread() -> None:
     view = view_of(STORED, CHUNK, workers=1)
     assert view[...].shape == (50, 70, 4, 3, 2)
     assert reader(view).threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize(
+    ("decodes", "waits", "limit", "threads"),
+    [(False, False, 1 << 20, 1), (True, False, 1 << 20, 2), (False, True, 1 << 20, 2),
+     (False, False, 1, 2)],
+)  # fmt: skip
+def test_small_selections_that_are_not_decompressed_are_read_by_one_thread(
+    monkeypatch: pytest.MonkeyPatch, decodes: bool, waits: bool, limit: int, threads: int
+) -> None:
+    monkeypatch.setattr(tiles, "_SMALL_READ", limit)
+    view = view_of(STORED, CHUNK, workers=2)
+    backend = reader(view)
+    backend.decodes = lambda image, level: decodes  # type: ignore[method-assign]
+    backend.waits = waits
+    meeting = threading.Barrier(threads)
+    real = backend.read
+
+    def read(region: Region, out: Any) -> None:
+        if threading.get_ident() not in backend.threads:
+            # All threads are inside at the same time.
+            backend.threads.add(threading.get_ident())
+            meeting.wait(30)
+        real(region, out)
+
+    backend.read = read  # type: ignore[method-assign]
+    np.testing.assert_array_equal(view[...], STORED.transpose(3, 4, 2, 1, 0))
+    assert len(backend.threads) == threads
 
 
 def test_the_cache_answers_overlapping_reads() -> None:

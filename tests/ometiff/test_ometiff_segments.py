@@ -10,6 +10,7 @@ import tifffile
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.errors import ReadFailed
+from bfbridge_ometiff.reading.files import OpenTiff
 
 # One whole tile of 32 and three that reach over the edge.
 SIDE = 36
@@ -102,3 +103,49 @@ def test_uncompressed_segments_shorter_than_their_pixels_are_refused(tmp_path):
         np.testing.assert_array_equal(br[:32, :32], np.arange(36 * 32).reshape(32, 36)[:, :32])
         with pytest.raises(ReadFailed, match=r"tile 1, 0 .* has 2,046 bytes .* pixels need 2,048"):
             br[:]
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize(
+    ("photometric", "planar", "shape"),
+    [("minisblack", None, (100, 200)), ("miniswhite", None, (100, 200)),
+     ("rgb", "contig", (100, 200, 3)), ("rgb", "separate", (3, 100, 200))],
+)  # fmt: skip
+def test_contiguous_uncompressed_tiles_are_read_with_one_call(
+    tmp_path, monkeypatch, byteorder, photometric, planar, shape
+):
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(3).integers(0, 60_000, shape, np.uint16)
+    tifffile.imwrite(
+        path, pixels, tile=(32, 48), byteorder=byteorder, photometric=photometric,
+        planarconfig=planar,
+    )  # fmt: skip
+    stored = np.moveaxis(pixels, 0, -1) if planar == "separate" else pixels
+    if photometric == "miniswhite":
+        stored = np.invert(stored)
+    lengths = []
+    real = OpenTiff.read
+    monkeypatch.setattr(
+        OpenTiff, "read", lambda self, at, n, out: lengths.append(n) or real(self, at, n, out)
+    )
+    with BioReader(path, cache=0) as br:
+        np.testing.assert_array_equal(np.squeeze(br[:]), stored)
+        # Five tiles in each of four rows; the image is smaller than they are.
+        tile = 32 * 48 * 2 * (3 if planar == "contig" else 1)
+        assert lengths == [5 * tile] * (12 if planar == "separate" else 4)
+        np.testing.assert_array_equal(np.squeeze(br[32:64, 48:144]), stored[32:64, 48:144])
+        np.testing.assert_array_equal(np.squeeze(br[96:100, 0:96]), stored[96:100, 0:96])
+        np.testing.assert_array_equal(np.squeeze(br[33:64, 48:144]), stored[33:64, 48:144])
+
+
+def test_tiles_with_a_gap_between_them_are_read_one_by_one(tmp_path):
+    path = tmp_path / "a.tif"
+    pixels = np.arange(32 * 96, dtype=np.uint16).reshape(32, 96)
+    tifffile.imwrite(path, pixels, tile=(32, 32))
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        page = tif.pages[0]
+        offsets = list(page.dataoffsets)
+        page.tags["TileOffsets"].overwrite(offsets[::-1])
+    with BioReader(path) as br:
+        expected = np.concatenate([pixels[:, 64:], pixels[:, 32:64], pixels[:, :32]], axis=1)
+        np.testing.assert_array_equal(br[:], expected)

@@ -88,7 +88,11 @@ class PlaneReader:
             parts = [(0, np.empty((*out.shape[:2], layout.samples), out.dtype))]
         for part, pixels in parts:
             if layout.addressable:
-                self._read_rows(tiff, layout, corner, part, pixels)
+                tiles = _contiguous_tiles(layout, corner, part, pixels)
+                if tiles:
+                    self._read_tiles(tiff, layout, tiles, pixels)
+                else:
+                    self._read_rows(tiff, layout, corner, part, pixels)
                 continue
             for segment in self._segments(tiff, layout, corner, part, pixels):
                 try:
@@ -177,13 +181,29 @@ class PlaneReader:
         except (UnreadableFile, OSError) as error:
             raise DamagedSegment(f"{_segment(layout, number)} cannot be read: {error}") from error
 
+    def _read_tiles(self, tiff: OpenTiff, layout: SegmentLayout, tiles: range, out: Array) -> None:
+        """Read whole uncompressed tiles of one row, which are contiguous in the file, at once."""
+        start = int(layout.offsets[tiles.start])
+        length = len(tiles) * layout.tile_length * layout.row_bytes
+        data = self._bytes(tiff, layout, tiles, start, length)
+        height, width, samples = out.shape
+        shape = len(tiles), layout.tile_length, layout.tile_width, samples
+        pixels = np.frombuffer(data, layout.stored_dtype).reshape(shape)[:, :height]
+        whole, rest = divmod(width, layout.tile_width)
+        # A view: an axis is split, none are joined.
+        target = out[:, : width - rest].reshape(height, whole, layout.tile_width, samples)
+        target[...] = pixels[:whole].swapaxes(0, 1)
+        if rest:
+            out[:, width - rest :] = pixels[whole, :, :rest]
+        if layout.inverted:
+            np.invert(out, out=out)
+
     def _read_rows(
         self, tiff: OpenTiff, layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
     ) -> None:
         """Read a box of uncompressed segments: only requested rows, contiguous rows together."""
         top, left = corner
         height, width = out.shape[:2]
-        stored = layout.dtype.newbyteorder("<" if layout.byteorder == "<" else ">")
         for column in range(left // layout.tile_width, -(-(left + width) // layout.tile_width)):
             x0 = max(left, column * layout.tile_width)
             x1 = min(left + width, (column + 1) * layout.tile_width)
@@ -196,11 +216,36 @@ class PlaneReader:
                 rows_above = (y1 - 1) // layout.tile_length - y0 // layout.tile_length
                 numbers = range(first, first + rows_above * layout.across + 1, layout.across)
                 data = self._bytes(tiff, layout, numbers, offset, (y1 - y0) * layout.row_bytes)
-                rows = np.frombuffer(data, stored)
+                rows = np.frombuffer(data, layout.stored_dtype)
                 rows = rows.reshape(y1 - y0, layout.tile_width, layout.segment_samples)
                 box[...] = rows[:, inside]
         if layout.inverted:
             np.invert(out, out=out)
+
+
+def _contiguous_tiles(
+    layout: SegmentLayout, corner: tuple[int, int], part: int, out: Array
+) -> range:
+    """Return the tiles of a box if they are whole, in one row, and contiguous in the file."""
+    (top, left), (height, width) = corner, out.shape[:2]
+    count = -(-width // layout.tile_width)
+    row, column = top // layout.tile_length, left // layout.tile_width
+    bottom = min(layout.length, (row + 1) * layout.tile_length)
+    right = min(layout.width, (column + count) * layout.tile_width)
+    aligned = not (top % layout.tile_length or left % layout.tile_width)
+    if count < 2 or not (
+        layout.tiled and aligned and (top + height, left + width) == (bottom, right)
+    ):
+        return range(0)
+    first = (part * layout.down + row) * layout.across + column
+    tiles = range(first, first + count)
+    size = layout.tile_length * layout.row_bytes
+    if count * size > _RUN:
+        return range(0)
+    starts = layout.offsets[first : tiles.stop].tolist()
+    if layout.counts[first : tiles.stop].tolist() != [size] * count:
+        return range(0)
+    return tiles if starts == [starts[0] + size * at for at in range(count)] else range(0)
 
 
 def _segment(layout: SegmentLayout, number: int) -> str:

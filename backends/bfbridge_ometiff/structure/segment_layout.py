@@ -115,6 +115,11 @@ class SegmentLayout:
         return self.bits != self.dtype.itemsize * 8
 
     @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The dtype in the file's byte order."""
+        return self.dtype.newbyteorder("<" if self.byteorder == "<" else ">")
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row of a decoded byte stream; each row starts at a whole byte."""
         return -(-self.tile_width * self.segment_samples * self.bits // 8)

@@ -57,6 +57,10 @@ class Wrapper(ReaderBackend):
         """Whether crops of an image that is unchanged are fast."""
         return self._is_same(image) and self._inner.reads_parts(image, level)
 
+    def decodes(self, image: int, level: int) -> bool:
+        """Whether reading an image that is unchanged takes computation; True for others."""
+        return not self._is_same(image) or self._inner.decodes(image, level)
+
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return the encoding of an image that is unchanged."""
         return self._inner.stored_as(image, level) if self._is_same(image) else None

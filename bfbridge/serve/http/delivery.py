@@ -260,7 +260,10 @@ def _sized(
 
 
 class _Body(web.StreamResponse):
-    """A response whose body is sent without a copy."""
+    """A response whose body is any buffer."""
+
+    # As `web.Response` does: headers and body are one system call, and the client wakes once.
+    _send_headers_immediately = False
 
     def __init__(self, data: bytes | memoryview, headers: dict[str, str], status: int) -> None:
         super().__init__(status=status, headers=headers)

@@ -1,8 +1,10 @@
-"""The order of computation: equal requests once, abandoned requests never, newest first.
+"""The order of computation: equal requests once, abandoned requests never, newest and oldest.
 
 The scheduler runs in the event loop, the work in threads. Viewers and Zarr clients have one queue
-each; the scheduler takes work from them alternately. The newest request of a viewer is what its
-user sees, so it is computed first; Zarr clients need all chunks that they request, in order.
+each; the scheduler takes work from them alternately. Of the requests of viewers, the newest and
+the oldest are computed alternately: the newest is what its user looks at now, and without the
+oldest a request could wait as long as new ones arrive. Zarr clients need all chunks that they
+request, in order.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ class Scheduler:
         # In order of arrival. Dictionaries, because abandoned jobs are removed from the middle.
         self._queues: dict[Lane, dict[_Job, None]] = {lane: {} for lane in LANES}
         self._turn: deque[Lane] = deque(LANES)
+        self._newest_next = True
         self._running = 0
 
     async def run(self, key: Hashable, work: Callable[[], T], lane: Lane) -> T:
@@ -154,11 +157,12 @@ class Scheduler:
             self._turn.rotate()
             queue = self._queues[lane]
             if queue:
-                if lane == "viewer":
-                    return queue.popitem()[0]
-                first = next(iter(queue))
-                del queue[first]
-                return first
+                newest = lane == "viewer" and self._newest_next
+                job = next(reversed(queue)) if newest else next(iter(queue))
+                del queue[job]
+                if lane == "viewer" and queue:
+                    self._newest_next = not self._newest_next
+                return job
         return None
 
     def _done(self, job: _Job, done: asyncio.Future[Any]) -> None:

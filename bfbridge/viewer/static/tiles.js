@@ -12,7 +12,7 @@ const MOST_REQUESTS = 6;
 /** Of values in memory; the textures take as much again. */
 const MOST_BYTES = 192 * 2 ** 20;
 /** Values that are sent to the graphics processor in one frame. */
-const FRAME_BYTES = 12 * 2 ** 20;
+const FRAME_BYTES = 32 * 2 ** 20;
 const MOST_FAILURES = 3;
 const AROUND = [[-1, -1], [-1, 0], [-1, 1], [0, -1], [0, 1], [1, -1], [1, 0], [1, 1]];
 
