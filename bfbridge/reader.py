@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, Self, cast
+from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeGuard, cast
 
 import numpy as np
 
-from bfbridge.analysis.tiling import bfio_batch_limit, bfio_batches
 from bfbridge.backend import OpenOptions, Quantity
 from bfbridge.engine.chunk_cache import ChunkCache
 from bfbridge.engine.workers import worker_count
@@ -21,11 +20,8 @@ from bfbridge.errors import (
     UnreadableFile,
     Unsupported,
 )
-from bfbridge.files.array_images import ArrayImages
 from bfbridge.files.attribute_names import BFIO_BACKENDS, BfioNames
-from bfbridge.files.file_series import plan_series
 from bfbridge.files.open_file import OpenFile
-from bfbridge.files.rearranged import Rearranged
 from bfbridge.limits import DEFAULT_LIMITS, Limits
 from bfbridge.ome import metadata
 from bfbridge.registry import BACKENDS
@@ -39,8 +35,13 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
+    from bfbridge.files.array_images import ArrayImages
+    from bfbridge.files.file_series import Plan
+    from bfbridge.files.rearranged import Changes, Rearranged
+
 __all__ = ["BioReader"]
 
+_NAMES: Final = (str, os.PathLike)
 ISOLATED_VARIABLE = "BFBRIDGE_ISOLATED"
 
 
@@ -141,12 +142,9 @@ class BioReader(BfioNames, ImageView):
             raise BadArgument(f"limits={limits!r}: give a bfbridge.Limits.")
         name = text_or_none(name, "name")
         backend_options = {str(key): value for key, value in (options or {}).items()}
-        changes = None
-        if isinstance(file_path, Rearranged):
-            changes = file_path.changes
-            file_path = file_path.source
-        plan = plan_series(file_path, storage_options)
-        if isinstance(file_path, ArrayImages):
+        file_path, changes = _without_changes(file_path)
+        plan = _series_plan(file_path, storage_options)
+        if _is_arrays(file_path):
             source, backend = file_path.source, "array"
             backend_options["arrays"] = file_path
         elif plan is None:
@@ -272,6 +270,8 @@ class BioReader(BfioNames, ImageView):
             range or list of positions for each tile, in the order X, Y, Z, C, T. As in bfio, tiles
             are ordered down the columns.
         """
+        from bfbridge.analysis.tiling import bfio_batches
+
         return bfio_batches(self, tile_size, tile_stride, batch_size, channels)
 
     def __iter__(self) -> Iterator[Any]:
@@ -295,6 +295,8 @@ class BioReader(BfioNames, ImageView):
         BadArgument
             An argument is not one or two integers of 1 or more.
         """
+        from bfbridge.analysis.tiling import bfio_batch_limit
+
         return bfio_batch_limit(self, tile_size, tile_stride)
 
     def _physical_size(self, axis: str) -> Quantity | None:
@@ -372,3 +374,33 @@ def _as_cache(
     if isinstance(cache, bool) or not isinstance(cache, int) or cache < 0:
         raise BadArgument(f"cache={cache!r}: give a number of bytes, 0 for none, or a mapping.")
     return ChunkCache(cache) if cache else None
+
+
+# Opening one file by its name imports none of the modules for other sources.
+
+
+def _without_changes(target: Any) -> tuple[Any, Changes | None]:
+    """Return the file of a rearranged file and its changes; other targets unchanged, and None."""
+    if isinstance(target, _NAMES):
+        return target, None
+    from bfbridge.files.rearranged import Rearranged
+
+    return (target.source, target.changes) if isinstance(target, Rearranged) else (target, None)
+
+
+def _series_plan(target: Any, storage_options: Mapping[str, Any] | None) -> Plan | None:
+    """Return the plan of a list of files or a pattern of names; None for anything else."""
+    # A URI contains "{" as "%7B".
+    if isinstance(target, _NAMES) and not {"{", "%"} & set(str(os.fspath(target))):
+        return None
+    from bfbridge.files.file_series import plan_series
+
+    return plan_series(target, storage_options)
+
+
+def _is_arrays(target: Any) -> TypeGuard[ArrayImages]:
+    if isinstance(target, (*_NAMES, bytes, Source)):
+        return False
+    from bfbridge.files.array_images import ArrayImages
+
+    return isinstance(target, ArrayImages)

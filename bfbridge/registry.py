@@ -36,7 +36,7 @@ from bfbridge.errors import (
     Unsupported,
 )
 from bfbridge.runtime.entry_points import may_have
-from bfbridge.storage.atomic import is_partial
+from bfbridge.storage.ownership import is_partial
 from bfbridge.storage.signatures import (
     ZARR_KEYS,
     is_anything,

@@ -35,10 +35,11 @@ from bfbridge_ometiff.structure.segment_layout import (
     WEBP,
     YCBCR,
     ZSTD,
+    DamagedSegment,
     SegmentLayout,
 )
 
-__all__ = ["KEPT_BYTES", "DamagedSegment", "decode_into", "encode"]
+__all__ = ["KEPT_BYTES", "decode_into", "encode"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -53,10 +54,6 @@ _END, _TAIL = b"\xff\xd9", 1 << 16
 _SCAN, _MOST_SCANS = b"\xff\xda", 500
 _LERC_HEAD = 4096
 _STRIP = struct.Struct("<4sIH" + 9 * "HHII" + "I")
-
-
-class DamagedSegment(Exception):
-    """A segment does not decode to the declared pixels; the caller adds the position."""
 
 
 _framed = ThreadBuffer(KEPT_BYTES)

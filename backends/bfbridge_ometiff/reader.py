@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -26,17 +27,12 @@ from bfbridge.errors import (
     ReadFailed,
     UnreadableFile,
 )
-from bfbridge.ome.documents.model import model_from_xml
-from bfbridge.ome.objectives import magnifications_in
 from bfbridge.reader_base import plane_parts, refuse_options
 from bfbridge.runtime import forking
 from bfbridge.tiff.tags import Tag
-from bfbridge_ometiff.codecs import DamagedSegment
 from bfbridge_ometiff.reading.dataset import Dataset, open_dataset
-from bfbridge_ometiff.reading.documents import document_of
 from bfbridge_ometiff.reading.planes import ABSENT
-from bfbridge_ometiff.reading.segments import PlaneReader
-from bfbridge_ometiff.structure.segment_layout import PALETTE
+from bfbridge_ometiff.structure.segment_layout import PALETTE, DamagedSegment
 
 if TYPE_CHECKING:
     from ome_types import OME
@@ -44,6 +40,7 @@ if TYPE_CHECKING:
     from bfbridge.storage.source import Source
     from bfbridge.tiff.directories import Directory
     from bfbridge_ometiff.reading.files import OpenTiff
+    from bfbridge_ometiff.reading.segments import PlaneReader
     from bfbridge_ometiff.structure.segment_layout import SegmentLayout
 
 __all__ = ["OmeTiffReader"]
@@ -101,7 +98,6 @@ class OmeTiffReader(ReaderBackend):
         self._dataset = dataset
         self._images = tuple(plan.image for plan in dataset.plans)
         self._limits = options.limits
-        self._planes = PlaneReader(options.limits)
         self._gate = _DelayedClose(dataset.files.close)
         self._original: Mapping[str, Any] | None = None
         self._units: dict[tuple[int, int], Shape5 | None] = {}
@@ -116,6 +112,13 @@ class OmeTiffReader(ReaderBackend):
     def images(self) -> Sequence[Image]:
         """Every image of the file."""
         return self._images
+
+    @cached_property
+    def _planes(self) -> PlaneReader:
+        """Reads pixels. Imported on use, with the codecs, because many files are only opened."""
+        from bfbridge_ometiff.reading.segments import PlaneReader
+
+        return PlaneReader(self._limits)
 
     def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` with a region; see `ReaderBackend.read`.
@@ -340,17 +343,27 @@ class OmeTiffReader(ReaderBackend):
     def ome_xml(self) -> str | None:
         """Return the stored OME-XML; for a plain TIFF, made from its images."""
         xml = self._dataset.xml
-        return document_of(self._dataset.plans).to_xml() if xml is None else xml
+        if xml is not None:
+            return xml
+        from bfbridge_ometiff.reading.documents import document_of
+
+        return document_of(self._dataset.plans).to_xml()
 
     def ome(self) -> OME:
         """Return the OME-XML as an ome_types document."""
         if self._dataset.xml is None:
+            from bfbridge_ometiff.reading.documents import document_of
+
             return document_of(self._dataset.plans)
+        from bfbridge.ome.documents.model import model_from_xml
+
         return model_from_xml(self._dataset.xml, self._dataset.used_files[0], self._limits)
 
     def magnifications(self) -> Sequence[float | None]:
         """Return the magnifications that the OME-XML or the tags of a plain TIFF state."""
         if self._dataset.xml is not None:
+            from bfbridge.ome.objectives import magnifications_in
+
             return magnifications_in(self._dataset.xml)
         found = [plan.notes.magnification for plan in self._dataset.plans]
         stated = [value for value in found if value is not None]

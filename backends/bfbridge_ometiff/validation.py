@@ -150,7 +150,8 @@ def _check_directory(
         return None
     except BfbridgeError as error:
         code = "tiff-limit" if isinstance(error, LimitExceeded) else "tiff-directory"
-        yield Finding("error", code, where, _without(error, where), COPY_AGAIN)
+        message = _without(error, where).removeprefix(f"{tiff.name}: ")
+        yield Finding("error", code, where, message, COPY_AGAIN)
         return None
     yield from _check_segments(tiff, layout, where, used)
     return layout

@@ -26,7 +26,8 @@ from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge.runtime.writer_options import refuse_unknown, split_compression
 from bfbridge.tiff.packing import DirectoryTemplate, NewDirectory, TagValue, pack_header
 from bfbridge.tiff.tags import Tag
-from bfbridge_ometiff.codecs import KEPT_BYTES, DamagedSegment, decode_into
+from bfbridge_ometiff.codecs import KEPT_BYTES, decode_into
+from bfbridge_ometiff.structure.segment_layout import DamagedSegment
 from bfbridge_ometiff.writing.copying import copied_from
 from bfbridge_ometiff.writing.encode import (
     OPTIONS,

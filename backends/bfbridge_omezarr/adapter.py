@@ -81,17 +81,11 @@ class Adapter(Store):
     async def delete(self, key: str) -> None:
         raise NotImplementedError
 
-    async def list(self) -> AsyncIterator[str]:
-        for key in self._store.keys():
-            yield key
+    def list(self) -> AsyncIterator[str]:
+        raise NotImplementedError
 
-    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        for key in self._store.keys():
-            if key.startswith(prefix):
-                yield key
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        raise NotImplementedError
 
-    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        base = prefix.rstrip("/") + "/" if prefix else ""
-        keys = [key for key in self._store.keys() if key.startswith(base)]
-        for name in sorted({key[len(base) :].split("/")[0] for key in keys}):
-            yield name
+    def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        raise NotImplementedError

@@ -70,7 +70,6 @@ class Extension(InPlaceWriter):
         self._nodes = nodes
         self._root = root
         self._described = False
-        self._clear()
 
     @classmethod
     def begin(cls, path: Path | Source, count: int) -> Extension:
@@ -92,7 +91,10 @@ class Extension(InPlaceWriter):
         stored = _stored(path)
         spec = _spec_of(stored.image, stored.found, stored.infos, count)
         first_t = stored.infos[0].shape[0]
-        return cls(tree, spec, stored.ome, stored.options, stored.nodes, first_t, stored.root)
+        writer = cls(tree, spec, stored.ome, stored.options, stored.nodes, first_t, stored.root)
+        writer._check_layout(stored.infos)
+        writer._clear()
+        return writer
 
     def finish(self) -> None:
         """Make the new time points part of the image.
@@ -174,7 +176,9 @@ class Changes(InPlaceWriter):
             raise Unsupported(f"{path}: shards of a finished store are not changed")
         count = stored.infos[0].shape[0]
         spec = _spec_of(stored.image, stored.found, stored.infos, count)
-        return cls(tree, spec, stored.ome, stored.options)
+        writer = cls(tree, spec, stored.ome, stored.options)
+        writer._check_layout(stored.infos)
+        return writer
 
     def finish(self) -> None:
         """Apply all changes; the metadata do not change.

@@ -6,10 +6,16 @@ derived class moves them into the store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from bfbridge.errors import Unsupported
+from bfbridge.limits import DEFAULT_LIMITS
 from bfbridge.ngff.documents import to_json
+from bfbridge_omezarr.chunked.array_metadata import parse_array
+from bfbridge_omezarr.chunked.codecs import last_name
 from bfbridge_omezarr.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
 
     from bfbridge.backend import ImageSpec
     from bfbridge.ngff.hierarchy import Places
+    from bfbridge_omezarr.chunked.array_metadata import ArrayInfo
     from bfbridge_omezarr.hierarchy.documents import Node
     from bfbridge_omezarr.hierarchy.files import JournalTree, KeyTree, ObjectTree
     from bfbridge_omezarr.options import WriteOptions
@@ -58,6 +65,22 @@ class InPlaceWriter(StoreWriter):
         super().__init__(tree, [spec], ome, options, first_t=first_t, places=places)
         self._tree = tree
 
+    def _check_layout(self, stored: Sequence[ArrayInfo]) -> None:
+        """Raise `Unsupported` if new chunks would not be chunks of the arrays of the store.
+
+        The documents of the arrays are kept, and the chunks are written for those of `_levels`.
+        """
+        for info, level in zip(stored, self._levels[0], strict=True):
+            where, version = self._files.path(info.key), 2 if level.document[0] == ".zarray" else 3
+            own = parse_array(info.key, level.document[1], version, DEFAULT_LIMITS, where)
+            for what, value in _layout(info).items():
+                written = _layout(own)[what]
+                if value != written:
+                    raise Unsupported(
+                        f"{where}: the {what} of this array is {value}, and chunks for {written} "
+                        "would be written. Convert the store to a new one, which can be changed"
+                    )
+
     def _remove_consolidated(self, root: Node) -> None:
         remove_consolidated(self._files, root.documents.get("zarr.json", {}))
 
@@ -65,3 +88,20 @@ class InPlaceWriter(StoreWriter):
         """Discard the change; does nothing after `finish`."""
         super().abort()
         self._tree.discard()
+
+
+def _layout(info: ArrayInfo) -> dict[str, str]:
+    """Return the properties of an array that its chunks depend on."""
+    shard = info.shard
+    place = shard and ("end" if shard.at_end else "start", "crc32c" if shard.checked else "none")
+    return {
+        "shape of chunks": str(info.chunks),
+        "shape of shards": str(shard and shard.shape),
+        "location and checksum of shard indexes": str(place),
+        "data type": info.dtype.str,
+        "order of axes": str(info.order),
+        "key of the first chunk": info.chunk_key((0,) * len(info.shape)),
+        "compression": last_name(info.decoders),
+        # Bit by bit, like the chunks that are omitted.
+        "fill value": f"{info.fill} ({np.asarray(info.fill, info.dtype).tobytes().hex()})",
+    }

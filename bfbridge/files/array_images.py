@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -217,7 +217,7 @@ class ArrayImages:
             raise BadArgument("the list of arrays is empty.")
         self.images = tuple(images)
         # The name is unique in all processes: caches identify the chunks by it.
-        self._name = uuid.uuid4().hex
+        self._name = os.urandom(16).hex()
 
     def __repr__(self) -> str:
         return f"<{len(self.images)} arrays {self._name}>"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import uuid
 import weakref
 from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -42,7 +40,7 @@ class _State:
         self.closed = False
         self.known: dict[Hashable, Any] = {}
         # Unlike an id or a counter, unique in all processes that may share the cache.
-        self.name = uuid.uuid4().hex
+        self.name = os.urandom(16).hex()
         # Stamp of a file whose chunks are shared, taken when it was opened.
         self.content: str | None = None
 
@@ -215,6 +213,8 @@ class OpenFile:
         files = [os.fspath(self.source.path or ""), *self.backend.used_files]
         paths = dict.fromkeys(os.path.abspath(path) for path in files)
         attributes = [(path, *_attributes(path, names)) for path in paths]
+        import hashlib
+
         return hashlib.sha256(repr(attributes).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -234,6 +234,8 @@ def _place(source: Source) -> Hashable:
     if source.url is not None:
         # A digest, because other processes may see the key, and it must not show credentials.
         options = repr(sorted(source.storage_options.items())).encode()
+        import hashlib
+
         return (source.url, hashlib.sha256(options).hexdigest())
     return None
 

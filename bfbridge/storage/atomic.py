@@ -46,14 +46,13 @@ from bfbridge.storage.durable_io import (
     rename_new,
     replace_at_once,
 )
-from bfbridge.storage.ownership import OwnedTarget
+from bfbridge.storage.ownership import PARTIAL, OwnedTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["AtomicTarget", "is_partial", "write_bytes_atomically"]
+__all__ = ["AtomicTarget", "write_bytes_atomically"]
 
-PARTIAL = ".bfbridge-partial"
 OLD = ".bfbridge-old"
 KEPT = ".bfbridge-kept"
 LOCK = ".bfbridge-lock"
@@ -73,11 +72,6 @@ ADVICE = {
 }
 if hasattr(errno, "EDQUOT"):
     ADVICE[errno.EDQUOT] = "Your disk quota is used up: free some space, or write to another disk."
-
-
-def is_partial(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path is, or is inside, the unfinished work of a writer."""
-    return any(part.startswith(".") and part.endswith(PARTIAL) for part in Path(path).parts)
 
 
 class AtomicTarget(OwnedTarget):

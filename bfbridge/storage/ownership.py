@@ -1,13 +1,22 @@
-"""Targets of writers belong to the process that made them, not to its forked children."""
+"""Unfinished targets: their names, and the process that owns each, not its forked children."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 from bfbridge.errors import WriteFailed
 
-__all__ = ["OwnedTarget"]
+__all__ = ["PARTIAL", "OwnedTarget", "is_partial"]
+
+PARTIAL: Final = ".bfbridge-partial"
+"""End of the names of unfinished files and folders."""
+
+
+def is_partial(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is, or is inside, the unfinished work of a writer."""
+    return any(part.startswith(".") and part.endswith(PARTIAL) for part in Path(path).parts)
 
 
 class OwnedTarget:

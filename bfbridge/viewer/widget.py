@@ -167,10 +167,10 @@ class ImageWidget(anywidget.AnyWidget):
     def _histogram(self, request: dict[str, Any]) -> tuple[Any, list[Any]]:
         series = _number(request, "series")
         channels = self._channels(request, series)
-        found = describe.histograms(
-            self._served, series, channels, request.get("z"), request.get("t")
+        z, t = (
+            None if request.get(name) is None else _number(request, name) for name in ("z", "t")
         )
-        return found, []
+        return describe.histograms(self._served, series, channels, z, t), []
 
     def _ome(self, request: dict[str, Any]) -> tuple[Any, list[Any]]:
         del request
@@ -192,7 +192,10 @@ class ImageWidget(anywidget.AnyWidget):
         return {"dtype": raw.raw_dtype(image.dtype).name}, [found.body]
 
     def _channels(self, request: dict[str, Any], series: int) -> list[int]:
-        text = ",".join(map(str, request.get("channels") or ()))
+        given = request.get("channels") or ()
+        if not isinstance(given, (list, tuple)):
+            raise Refused(400, "channels: give a list of numbers")
+        text = ",".join(map(str, given))
         return channel_numbers(text or None, self._served.view(series).sizes["C"])
 
     # ---- notebooks

@@ -6,7 +6,6 @@ These modules are imported on first use, so opening a file does not load them.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -534,6 +533,8 @@ class Derived:
         WriteFailed
             `path` cannot be written.
         """
+        import json
+
         from bfbridge.storage import atomic
         from bfbridge.virtual import references
 

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from bfbridge.analysis import tiling
-from bfbridge.analysis.tiling import Edge, Tile, TileBatch
 from bfbridge.backend import (
     Channel,
     Image,
@@ -28,13 +26,14 @@ from bfbridge.engine.tiles import LevelReader
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.files.open_file import OpenFile
 from bfbridge.ome import metadata, roles
-from bfbridge.ome.modulo import stored_modulo
 from bfbridge.runtime.arguments import flag
 from bfbridge.views.derived import Derived
 from bfbridge.views.geography import Georeferenced
 
 if TYPE_CHECKING:
     from ome_types import OME
+
+    from bfbridge.analysis.tiling import Edge, Tile, TileBatch
 
 __all__ = ["ImageView", "LevelViews", "OpenFile", "SeriesViews"]
 
@@ -253,6 +252,8 @@ class ImageView(Derived, Georeferenced):
             found: Mapping[str, Any] = backend.modulo(self._index)
             if found:
                 return found
+            from bfbridge.ome.modulo import stored_modulo
+
             limits = self._file.options.limits
             return stored_modulo(
                 backend.ome_xml(), self._index, self.sizes, f"OME-XML of {self.source_name}", limits
@@ -456,6 +457,8 @@ class ImageView(Derived, Georeferenced):
         BadArgument, BadSelection
             A size, overlap or region that is not valid here.
         """
+        from bfbridge.analysis import tiling
+
         view: tiling.Readable = self if level is None else self.levels.pick(level)
         if pixel_size is not None or magnification is not None:
             view = self._resampled(level, pixel_size, magnification)

@@ -541,10 +541,10 @@ def test_senseless_groups(tmp_path: Path, attributes: dict[str, Any]) -> None:
         open_reader(path)
 
 
-ODD: list[Any] = [5, "x", [], {}, [5], None, 1e999, "NaN", -1, {"a": 1}, [[[]]], True]
+ODD: list[Any] = [5, "x", [], {}, [5], None, 1e999, "NaN", -1, {"a": 1}, [[[]]], True, 10**400]
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:20])
 def test_senseless_descriptions_cost_metadata_and_not_pixels(tmp_path: Path, odd: Any) -> None:
     attributes = multiscales("0", omero={"channels": odd})
     entry = attributes["multiscales"][0]
@@ -554,7 +554,8 @@ def test_senseless_descriptions_cost_metadata_and_not_pixels(tmp_path: Path, odd
     entry["axes"][0]["unit"] = odd
     path = store_v2(tmp_path / "a.zarr")
     document(path, ".zattrs", attributes)
-    for omero in (odd, {"channels": [{"label": odd, "color": odd}]}):
+    channel = {"label": odd, "color": odd, "window": {"start": 0, "end": odd}}
+    for omero in (odd, {"channels": [channel]}):
         attributes["omero"] = omero
         reader = open_reader(path)
         np.testing.assert_array_equal(read_all(reader)[0, 0, 0], VALUES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ import pytest
 zarr = pytest.importorskip("zarr")
 
 from bfbridge.backend import Channel, Image, ImageSpec, Level, OpenOptions, Region  # noqa: E402
-from bfbridge.errors import BadArgument, BfbridgeError, Closed, Unsupported  # noqa: E402
+from bfbridge.errors import (  # noqa: E402
+    BadArgument,
+    BfbridgeError,
+    Closed,
+    ReadFailed,
+    Unsupported,
+    WriteFailed,
+)
 from bfbridge.storage.source import as_source  # noqa: E402
 from bfbridge_omezarr import OmeZarrReader, OmeZarrWriter  # noqa: E402
 from bfbridge_omezarr.attributes.ome import make_ome  # noqa: E402
@@ -138,6 +146,85 @@ def test_what_cannot_be_extended(tmp_path: Path) -> None:
         OmeZarrWriter.extend(tmp_path / "other.zarr", 1)
     with pytest.raises(BfbridgeError):
         OmeZarrWriter.extend(tmp_path / "none.zarr", 1)
+
+
+def inner(document: dict[str, Any]) -> list[dict[str, Any]]:
+    first = document["codecs"][0]
+    return first["configuration"]["codecs"] if "shard" in first["name"] else document["codecs"]  # type: ignore[no-any-return]
+
+
+def sharding(document: dict[str, Any], **changes: Any) -> None:
+    document["codecs"][0]["configuration"] |= changes
+
+
+def without_shards(document: dict[str, Any]) -> None:
+    chunk = document["codecs"][0]["configuration"]["chunk_shape"]
+    document["chunk_grid"]["configuration"]["chunk_shape"] = chunk
+    document["codecs"] = inner(document)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize(
+    ("layout", "change", "message"),
+    [
+        (
+            "sharded", lambda d: sharding(d, index_location="start"),
+            r"location and checksum of shard indexes .* \('start', 'crc32c'\)",
+        ),
+        (
+            "sharded", lambda d: sharding(d, index_codecs=inner(d)[:1]),
+            r"location and checksum of shard indexes .* \('end', 'none'\)",
+        ),
+        ("none", lambda d: d.update(fill_value=9), r"fill value of this array is (9|0) \(0[09]00"),
+        (
+            "none",
+            lambda d: d.update(
+                chunk_key_encoding={"name": "v2", "configuration": {"separator": "/"}}
+            ),
+            r"key of the first chunk of this array is ./0/0/0/0/0,",
+        ),
+        (
+            "none", lambda d: inner(d).append({"name": "zstd", "configuration": {"level": 1}}),
+            "compression of this array is (zstd|no codec), and chunks for (zstd|no codec)",
+        ),
+        ("sharded", without_shards, r"shape of shards of this array is (None|\(1, 2, 1, 64, 64\))"),
+    ],
+)  # fmt: skip
+def test_arrays_of_another_layout_than_the_new_chunks_are_refused(
+    tmp_path: Path, level: int, layout: str, change: Any, message: str
+) -> None:
+    """New chunks would be read as other pixels, or not at all: the documents are kept."""
+    path = tmp_path / "a.zarr"
+    make(path, LAYOUTS[layout], count=1)
+    file = path / str(level) / "zarr.json"
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+    before = {each: each.stat().st_mtime_ns for each in path.rglob("*")}
+    with pytest.raises(Unsupported, match=message):
+        OmeZarrWriter.extend(path, 1)
+    if layout != "sharded":
+        with pytest.raises(Unsupported, match=message):
+            OmeZarrWriter.update(path)
+    assert {each: each.stat().st_mtime_ns for each in path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed"])
+def test_a_shard_that_is_damaged_after_it_was_complete(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.zarr"
+    make(path, LAYOUTS["sharded"], count=1)
+    writer = OmeZarrWriter.extend(path, 1)
+    fill(writer, levels_of(ALL[1:2]))
+    (shard,) = path.rglob("new/0/c/1/0/0/0/0")
+    data = shard.read_bytes()
+    shard.write_bytes(data[:50] if damage == "truncated" else data[:-30] + bytes(10) + data[-20:])
+    block = ALL[1:2, :1, :, :32, :32]
+    with pytest.raises(ReadFailed, match=r"0/c/1/0/0/0/0.*index of this shard.*is damaged"):
+        writer.read_block(0, 0, (0, 0, 0, 0, 0))
+    with pytest.raises(WriteFailed, match=r"0/c/1/0/0/0/0.*index of this shard.*is damaged"):
+        writer.write_block(0, 0, (0, 0, 0, 0, 0), block)
+    writer.abort()
+    check(path, 1)
 
 
 @pytest.mark.slow(ci=True)

@@ -40,6 +40,7 @@ def source_values(path: Path) -> dict[str, Counter[str]]:
 
 @pytest.mark.java
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Casting invalid:UserWarning")
 @pytest.mark.parametrize("entry", OPENED, ids=str)
 def test_only_documented_elements_change(entry: Entry, tmp_path: Path) -> None:
     before = source_values(entry.path)

@@ -19,7 +19,8 @@ from bfbridge.errors import BadArgument, TargetBusy, TargetExists, UnreadableFil
 from bfbridge.registry import open_reader
 from bfbridge.storage import atomic
 from bfbridge.storage import durable_io as filesystem
-from bfbridge.storage.atomic import AtomicTarget, is_partial, write_bytes_atomically
+from bfbridge.storage.atomic import AtomicTarget, write_bytes_atomically
+from bfbridge.storage.ownership import is_partial
 from bfbridge.storage.source import as_source
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="RENAME_EXCHANGE is Linux's")

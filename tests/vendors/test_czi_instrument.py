@@ -243,3 +243,35 @@ def test_positions_and_times_of_tiles(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (plane["PositionX"], plane["PositionY"]) == ("1.5", "2.5")
     assert float(plane["DeltaT"]) == 0.75
+
+
+def image_xml(dimensions: str) -> str:
+    return f"<Information><Image><Dimensions>{dimensions}</Dimensions></Image></Information>"
+
+
+def test_stage_positions_of_stitched_scenes(tmp_path: Path) -> None:
+    """Each scene has a centre, and no positions of tiles."""
+    experiment = "<Experiment><ExperimentBlocks/></Experiment>"
+    centres = "".join(
+        f"<Scene><CenterPosition>{x},{x + 1}</CenterPosition></Scene>" for x in (10.5, 20)
+    )
+    found = scenes(tmp_path, 2, experiment, image_xml(f"<S><Scenes>{centres}</Scenes></S>"))
+    assert [(plane["PositionX"], plane["PositionY"]) for plane in found] == [
+        ("10.5", "11.5"), ("20", "21"),
+    ]  # fmt: skip
+
+
+def test_entries_have_the_names_of_bioformats(tmp_path: Path) -> None:
+    parts = (
+        "<Information><Image><SizeX>8</SizeX><Notes>a<B>b</B></Notes></Image>",
+        '<Tags><Tag Id="1">x</Tag><Tag Id="2">y</Tag></Tags></Information>',
+        DISPLAY, DISPLAY.replace("DAPI", "GFP"),
+    )  # fmt: skip
+    path = write_czi(tmp_path / "a.czi", [Block(PIXELS, at={"C": 0})], metadata_xml("".join(parts)))
+    with opened(CziReader, path) as ours, opened(BioFormatsReader, path) as theirs:
+        found, expected = dict(ours.original_metadata), dict(theirs.original_metadata)
+    assert {key: value for key, value in found.items() if expected.get(key) != value} == {}
+    assert found["Information|Tag #1"] == "x"
+    assert found["Information|Tag|Id #2"] == "2"
+    assert found["DisplaySetting|Channel|DyeName"] == "GFP"
+    assert "Information|Image|Notes" not in found

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -88,6 +89,114 @@ def test_a_picture_stays_in_the_notebook(image: Path) -> None:
         assert "application/vnd.jupyter.widget-view+json" in bundle
         picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))))
         assert picture[..., :3].std() > 10
+        widget.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "message"),
+    [
+        ({"kind": "nothing"}, 400, "there is no such request"),
+        ({}, 400, "there is no such request"),
+        ({"kind": "info", "series": "0"}, 400, "series: give a whole number of 0 or more"),
+        ({"kind": "info", "series": True}, 400, "series: give a whole number of 0 or more"),
+        ({"kind": "info", "series": 1}, 404, "there is no series 1; it has 1"),
+        ({"kind": "histogram", "series": 0, "channels": [2]}, 404, "there is no channel 2"),
+        ({"kind": "histogram", "series": 0, "channels": ["x"]}, 400, "c: give numbers"),
+        ({"kind": "histogram", "series": 0, "channels": 5}, 400, "channels: give a list of num"),
+        ({"kind": "histogram", "series": 0, "z": "x"}, 400, "z: give a whole number"),
+        ({"kind": "histogram", "series": 0, "z": 4}, 404, "z=4: there are 0 to 3"),
+        ({"kind": "histogram", "series": 0, "t": -1}, 400, "t: give a whole number"),
+        ({"kind": "raw", "series": 0, "level": 9}, 404, "the image has the levels 0 to"),
+        ({"kind": "raw", "series": 0, "row": 9}, 404, "tile"),
+        ({"kind": "raw", "series": 0, "z": 7}, 404, "z=7: there are 0 to 3"),
+        ({"kind": "raw", "series": 0, "row": None}, 400, "row: give a whole number"),
+    ],
+)
+def test_requests_that_are_refused(
+    image: Path, request_: dict[str, Any], status: int, message: str
+) -> None:
+    if request_.get("kind") == "raw":
+        request_ = {"level": 0, "row": 0, "column": 0, "z": 0, "t": 0} | request_
+    with BioReader(image) as br:
+        answers = Answers(br.view())
+        (reply, buffers) = answers.ask(**request_)
+        assert (reply["id"], reply["status"], buffers) == ("1", status, [])
+        assert message in reply["error"]
+        assert str(image) not in reply["error"]
+        answers.widget.close()
+
+
+def test_metadata_over_the_comm(image: Path) -> None:
+    with BioReader(image) as br:
+        answers = Answers(br.view())
+        assert answers.ask(kind="ome")[0]["content"] == br.ome_xml
+        entries = json.loads(answers.ask(kind="metadata")[0]["content"])["entries"]
+        assert entries == {name: str(value) for name, value in br.original_metadata.items()}
+        plane = answers.ask(kind="histogram", series=0, channels=[1], z=2, t=0)[0]["content"]
+        values = br.read(Z=2, C=1)
+        (found,) = plane["channels"]
+        assert (plane["z"], found["min"], found["max"]) == (2, values.min(), values.max())
+        assert sum(found["counts"]) == values.size
+        answers.widget.close()
+
+
+def test_defects_and_images_without_ome_xml_are_answered(
+    image: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from bfbridge.errors import UnreadableFile
+    from bfbridge.viewer import widget as module
+    from bfbridge.views import ImageView
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("unexpected")
+
+    with BioReader(image) as br:
+        answers = Answers(br.view())
+        monkeypatch.setattr(ImageView, "ome_xml", None)
+        reply = answers.ask(kind="ome")[0]
+        assert (reply["status"], "cannot be expressed as OME-XML" in reply["error"]) == (404, True)
+        monkeypatch.setattr(module.describe, "describe", fail)
+        reply = answers.ask(kind="info", series=0)[0]
+        assert (reply["status"], reply["error"]) == (
+            500, "this is a defect of bfbridge (RuntimeError)",
+        )  # fmt: skip
+        assert "a request of the notebook failed" in caplog.text
+
+        def unreadable(_: Any) -> bytes:
+            raise UnreadableFile("a.tif: damaged")
+
+        # The widget is shown without a picture for notebooks that have no kernel.
+        monkeypatch.setattr(module, "thumbnail_png", unreadable)
+        bundle = answers.widget._repr_mimebundle_()[0]
+        assert "image/png" not in bundle
+        assert "application/vnd.jupyter.widget-view+json" in bundle
+        answers.widget.close()
+
+
+def test_requests_that_are_aborted(image: Path) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def wait(_: dict[str, Any]) -> tuple[Any, list[Any]]:
+        begun.set()
+        go.wait(30)
+        return "done", []
+
+    with BioReader(image) as br:
+        answers = Answers(br.view())
+        widget = answers.widget
+        widget._answers["wait"] = wait
+        # All threads wait, so that the next requests do not begin.
+        for number in range(4):
+            widget._hear(None, {"id": f"w{number}", "kind": "wait"}, [])
+        assert begun.wait(30)
+        widget._hear(None, {"id": "a", "kind": "ome"}, [])
+        widget._hear(None, {"id": "b", "kind": "ome"}, [])
+        for content in ({"id": "a", "kind": "abort"}, {"id": "?", "kind": "abort"}, {"id": 5}, 5):
+            widget._hear(None, content, [])
+        go.set()
+        widget._pool.shutdown(wait=True)
+        assert sorted(reply["id"] for reply, _ in answers.sent) == ["b", "w0", "w1", "w2", "w3"]
+        assert widget._requests == {}
         widget.close()
 
 

@@ -11,7 +11,6 @@ from xml.parsers.expat import ExpatError
 from bfbridge.backend import Channel, Image, Level, OpenOptions, Role
 from bfbridge.errors import UnreadableFile, Unsupported
 from bfbridge.limits import Limits, check
-from bfbridge.ome.documents.model import without_forbidden
 from bfbridge.ome.documents.xml import (
     OmeDocument,
     OmeImage,
@@ -23,9 +22,7 @@ from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.ome.roles import ImageRole, roles_in_xml
 from bfbridge.storage.source import Source
 from bfbridge.tiff.tags import Tag
-from bfbridge_ometiff.reading.aperio import SUFFIX, aperio_images
 from bfbridge_ometiff.reading.files import FileSet, OpenTiff, companion, inside_name
-from bfbridge_ometiff.reading.plain import plain_images
 from bfbridge_ometiff.reading.planes import (
     ABSENT,
     ImagePlan,
@@ -134,6 +131,9 @@ def _check_first(tiff: OpenTiff) -> None:
 
 def _plain(tiff: OpenTiff, options: OpenOptions) -> Dataset:
     """Return a TIFF without OME-XML as a data set."""
+    from bfbridge_ometiff.reading.aperio import SUFFIX, aperio_images
+    from bfbridge_ometiff.reading.plain import plain_images
+
     try:
         slide = tiff.source.filename.lower().endswith(SUFFIX)
         plans = aperio_images(tiff, thumbnail=options.thumbnails) if slide else plain_images(tiff)
@@ -177,6 +177,8 @@ def _parse(xml: str, source: Source, limits: Limits) -> OmeDocument:
         cause = error.__cause__
         if not isinstance(cause, (ExpatError, UnicodeEncodeError)):
             raise
+        from bfbridge.ome.documents.model import without_forbidden
+
         # XMLTools.sanitizeXML of Bio-Formats.
         clean = _CHARACTER_REFERENCE.sub(" ", without_forbidden(xml))
         if clean == xml:

@@ -10,9 +10,9 @@ import numpy as np
 from bfbridge.errors import FileChanged, LimitExceeded, UnreadableFile
 from bfbridge.limits import Limits
 from bfbridge.runtime.thread_buffer import ThreadBuffer
-from bfbridge_ometiff.codecs import KEPT_BYTES, DamagedSegment, decode_into
+from bfbridge_ometiff.codecs import KEPT_BYTES, decode_into
 from bfbridge_ometiff.reading.files import OpenTiff
-from bfbridge_ometiff.structure.segment_layout import SegmentLayout
+from bfbridge_ometiff.structure.segment_layout import DamagedSegment, SegmentLayout
 
 __all__ = ["PlaneReader"]
 

@@ -34,6 +34,10 @@ _BAND_BYTES: Final = 1 << 20
 _MOST_SAMPLES: Final = 4096
 
 
+class DamagedSegment(Exception):
+    """A segment does not decode to the declared pixels; the caller adds the position."""
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentLayout:
     """The storage of the pixels of one directory.

@@ -6,6 +6,7 @@ version 3 (``zarr.json``), and its ``sharding_indexed`` codec.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -36,6 +37,7 @@ _V3_DTYPES: Final[Mapping[str, str]] = {
     "complex128": "c16",
 }
 _SPECIAL: Final = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
+_WHOLE: Final = re.compile("-?[0-9]{1,20}")
 _LARGEST_SIZE: Final = 1 << 62
 _FEW_CHUNKS: Final = 10
 
@@ -218,8 +220,11 @@ def _fill(value: Any, dtype: np.dtype[Any], where: str) -> Any:
             if value.lower().startswith("0x") and native.kind in "fc":
                 raw = int(value, 16).to_bytes(native.itemsize, "little")
                 return np.frombuffer(raw, native.newbyteorder("<"))[0].astype(native)
-            # Some writers of version 2 store integers as text ("0").
-            value = _SPECIAL[value] if value in _SPECIAL else float(value)
+            # Some writers of version 2 store integers as text ("0"); a float holds 53 bits of them.
+            whole = native.kind in "iu" and _WHOLE.fullmatch(value)
+            value = _SPECIAL[value] if value in _SPECIAL else (int if whole else float)(value)
+        if not isinstance(value, (int, float)):
+            raise TypeError(value)
         if native.kind in "iu":
             if value != int(value):
                 raise ValueError(value)

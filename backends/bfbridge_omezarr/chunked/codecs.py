@@ -243,9 +243,12 @@ def _lzma(config: Mapping[str, Any]) -> Callable[[Bytes, int], Bytes]:
 
     def decode(stored: Bytes, most: int) -> Bytes:
         if raw:
-            windows = [f.get("dict_size", 0) for f in filters or [] if isinstance(f, dict)]
-            if any(not isinstance(size, int) or size > _LARGEST_WINDOW for size in windows):
-                raise CodecError(f"LZMA filters that take {max(map(str, windows))} bytes of memory")
+            for size in (f.get("dict_size", 0) for f in filters or [] if isinstance(f, dict)):
+                if not isinstance(size, int) or size > _LARGEST_WINDOW:
+                    raise CodecError(
+                        f"an LZMA filter has a dictionary of {size!r:.40} bytes; "
+                        f"{_LARGEST_WINDOW:,} are allowed"
+                    )
             return _ended(lzma.LZMADecompressor(form, filters=filters), stored, most)
         return _ended(lzma.LZMADecompressor(form, memlimit=_LARGEST_WINDOW), stored, most)
 

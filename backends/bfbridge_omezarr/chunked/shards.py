@@ -159,6 +159,8 @@ class Shards:
                 with shard.lock:
                     if not shard.closed:
                         return _read_part(shard.temporary, shard.table[inner])
+        except ReadFailed:
+            raise
         except OSError as error:
             raise ReadFailed(f"{path}: cannot be read back ({error.strerror or error}).") from error
 
@@ -322,10 +324,15 @@ class Shards:
 
     def _stored_table(self, key: str) -> Any:
         """Return the index of a completed shard, or None if there is none."""
-        size = int(np.prod(self._grid)) * 16 + 4
-        raw = self._files.read(key, -size)
+        size = int(np.prod(self._grid)) * 16
+        raw = self._files.read(key, -size - 4)
         if raw is None:
             return None
+        if len(raw) != size + 4 or crc32c(raw[:size]) != int.from_bytes(raw[size:], "little"):
+            raise ReadFailed(
+                f"{self._files.path(key)}: the index of this shard, which was complete, is damaged "
+                "(its length or CRC-32C checksum). The file was changed by another program."
+            )
         return np.frombuffer(raw, "<u8", size // 8).reshape(*self._grid, 2)
 
     def _read_stored(self, key: str, place: NDArray[np.uint64]) -> bytes | None:

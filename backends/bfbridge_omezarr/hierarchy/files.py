@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -85,7 +86,13 @@ class KeyTree(ABC):
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
-        """Return the keys in a folder, in order."""
+        """Return the keys in a folder, in order; none if there is no such folder.
+
+        Raises
+        ------
+        BfbridgeError
+            The file system or the server refuses.
+        """
 
     @abstractmethod
     def contains(self, key: str) -> bool:
@@ -121,7 +128,13 @@ class KeyTree(ABC):
 
     @abstractmethod
     def take_back(self, key: str, temporary: str) -> None:
-        """Convert the key's bytes to a temporary file again, to be published later."""
+        """Convert the key's bytes to a temporary file again, to be published later.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such key.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -173,7 +186,8 @@ class FileTree(KeyTree):
         try:
             with open(path, "rb") as file:
                 if start:
-                    file.seek(start, os.SEEK_END if start < 0 else os.SEEK_SET)
+                    size = os.fstat(file.fileno()).st_size
+                    file.seek(max(0, size + start) if start < 0 else start)
                 return file.read(-1 if length is None else length)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -183,8 +197,11 @@ class FileTree(KeyTree):
     def names(self, folder: str) -> list[str]:
         try:
             return sorted(f"{folder}/{name}" for name in os.listdir(self.path(folder)))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            why = error.strerror or error
+            raise ReadFailed(f"{self.path(folder)}: cannot be listed ({why}).") from error
 
     def publish(self, temporary: str, key: str) -> None:
         path = self.path(key)
@@ -367,7 +384,10 @@ class ObjectTree(KeyTree):
         os.unlink(temporary)
 
     def take_back(self, key: str, temporary: str) -> None:
-        Path(temporary).write_bytes(self._objects.get(key) or b"")
+        data = self._objects.get(key)
+        if data is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path(key))
+        Path(temporary).write_bytes(data)
 
     def close(self) -> None:
         with self._lock:

@@ -341,8 +341,11 @@ def _window(value: Any) -> tuple[float, float] | None:
     start, end = found.get("start"), found.get("end")
     if not isinstance(start, (int, float)) or not isinstance(end, (int, float)):
         return None
-    sound = math.isfinite(start) and math.isfinite(end) and start < end
-    return (float(start), float(end)) if sound else None
+    try:
+        low, high = float(start), float(end)
+    except OverflowError:
+        return None
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def _color(value: Any) -> tuple[int, int, int, int] | None:

@@ -294,11 +294,11 @@ class FolderStore(Store):
         return FileStamp.of_status(now) == stamp
 
     def keys(self) -> Iterator[str]:
-        for folder, folders, files in os.walk(self._root):
-            folders[:] = sorted(name for name in folders if name != FOLDER)
-            base = os.path.relpath(folder, self._root).replace(os.sep, "/")
-            for file in sorted(files):
-                yield file if base == "." else f"{base}/{file}"
+        if self._pending is None:
+            yield from _keys_below(self._root)
+            return
+        found = {*_keys_below(self._root), *_keys_below(self._pending.folder)}
+        yield from sorted(found - self._pending.removed)
 
     def close(self) -> None:
         """Close the folder; files are open during reads only."""
@@ -400,6 +400,14 @@ class FolderStore(Store):
                 "allow_outside=True if the store may be trusted."
             )
         return real
+
+
+def _keys_below(root: str) -> Iterator[str]:
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name != FOLDER)
+        base = os.path.relpath(folder, root).replace(os.sep, "/")
+        for file in sorted(files):
+            yield file if base == "." else f"{base}/{file}"
 
 
 def _read(fd: int, view: memoryview, filled: int) -> int:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from bfbridge.errors import FileMissing, LimitExceeded, ReadFailed, UnreadableFile, Unsupported
+from bfbridge.errors import (
+    BfbridgeError,
+    FileMissing,
+    LimitExceeded,
+    ReadFailed,
+    UnreadableFile,
+    Unsupported,
+)
 from bfbridge.storage.journal import COMMIT, FOLDER, NEW, find_interrupted, parse_record
 from bfbridge_omezarr.hierarchy.remote import RemoteStore
 from bfbridge_omezarr.hierarchy.store import FolderStore, Stamped, Store, too_long
@@ -22,6 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["ZipStore", "open_store"]
 
 log = logging.getLogger("bfbridge.omezarr")
+_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    ValueError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    struct.error,
+)
 
 
 class ZipStore(Store):
@@ -38,10 +55,10 @@ class ZipStore(Store):
                 if len(archive.filelist) > limits.directories * 16:
                     raise LimitExceeded(f"{name}: a zip file of {len(archive.filelist):,} entries.")
                 entries = {info.filename: info for info in archive.filelist if not info.is_dir()}
-        except LimitExceeded:
+        except BfbridgeError:
             raise
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, struct.error) as e:
-            raise UnreadableFile(f"{name}: the zip file is damaged ({e}).") from e
+        except _DAMAGE as error:
+            raise UnreadableFile(f"{name}: the zip file is damaged ({error}).") from error
         base = _zip_base(entries, name)
         if base is None:
             raise Unsupported("a zip file that contains no Zarr store")
@@ -173,7 +190,8 @@ class _AccessFile:
     def seek(self, offset: int, whence: int = 0) -> int:
         base = (0, self._position, self._access.size)[whence]
         if base + offset < 0:
-            raise ValueError("seek before the start")
+            # zipfile expects this error for files that are shorter than its records.
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._position = base + offset
         return self._position
 

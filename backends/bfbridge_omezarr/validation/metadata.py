@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,7 @@ __all__ = [
     "check_omero",
     "check_plate",
     "check_well",
+    "is_number",
 ]
 
 _COLOR: Final = re.compile("[0-9A-Fa-f]{6}")
@@ -43,8 +45,11 @@ class Fault(NamedTuple):
 Faults = Iterator[Fault]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def is_number(value: Any) -> bool:
+    """Whether a value of a document is a number that a float can represent."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) <= sys.float_info.max
 
 
 def _is_whole(value: Any) -> bool:
@@ -143,7 +148,7 @@ def _check_transformations(found: Any, count: int, place: str, *, needed: bool) 
             continue
         values = each.get(kind)
         at = f"{where}[{number}].{kind}"
-        if not isinstance(values, list) or not all(map(_is_number, values)):
+        if not isinstance(values, list) or not all(map(is_number, values)):
             yield Fault("error", "ngff-transformations", at, "it is not a list of numbers")
         elif len(values) != count:
             yield Fault(
@@ -180,7 +185,7 @@ def check_omero(omero: Any, channels: int | None) -> Faults:
             yield Fault("error", "ngff-omero", place, f"color is {color!r:.40}, not 6 hex digits")
         window = found.get("window")
         limits = window if isinstance(window, Mapping) else {}
-        missing = [n for n in ("min", "max", "start", "end") if not _is_number(limits.get(n))]
+        missing = [n for n in ("min", "max", "start", "end") if not is_number(limits.get(n))]
         if missing:
             yield Fault("error", "ngff-omero", place, f"window has no number {', '.join(missing)}")
 
@@ -199,7 +204,7 @@ def check_image_label(found: Any) -> Faults:
             yield Fault("error", "ngff-image-label", place, "it is not a list of objects")
             continue
         values = [entry.get("label-value") for entry in entries]
-        if not all(map(_is_number, values)):
+        if not all(map(is_number, values)):
             yield Fault("error", "ngff-image-label", place, "a label-value is not a number")
         elif len(set(values)) != len(values):
             yield Fault("error", "ngff-image-label", place, "a label-value occurs twice")

@@ -25,6 +25,7 @@ from bfbridge_omezarr.validation.metadata import (
     check_omero,
     check_plate,
     check_well,
+    is_number,
 )
 
 if TYPE_CHECKING:
@@ -470,10 +471,11 @@ class _StoreChecker:
 
 
 def _vector(found: Any, kind: str, count: int) -> list[float] | None:
+    """Return the "scale" or "translation" of a list of transformations, if it is valid."""
     for each in found if isinstance(found, list) else []:
-        values = each.get(kind) if isinstance(each, Mapping) else None
-        if each.get("type") == kind and isinstance(values, list) and len(values) == count:
-            return [float(v) for v in values if isinstance(v, (int, float))]
+        values = each.get(kind) if isinstance(each, Mapping) and each.get("type") == kind else None
+        if isinstance(values, list) and len(values) == count and all(map(is_number, values)):
+            return [float(value) for value in values]
     return None
 
 
@@ -502,7 +504,7 @@ def _check_steps(placed: Sequence[tuple[ArrayInfo, Any]], place: str) -> Iterato
         before = info
         shift = _vector(found, "translation", count) or [0.0] * count
         for axis, size in enumerate(info.shape):
-            if len(base) != count or len(scale) != count or not base[axis] or not scale[axis]:
+            if not base[axis] or not scale[axis]:
                 continue
             factor = scale[axis] / base[axis]
             yield from _check_step(first.shape[axis], size, factor, axis, where)

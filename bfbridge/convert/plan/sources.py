@@ -35,8 +35,8 @@ from bfbridge.convert.reports.record import reason_of
 from bfbridge.errors import BfbridgeError, FileMissing, UnreadableFile
 from bfbridge.files.file_pattern import FilePattern, is_pattern
 from bfbridge.runtime.systems import folded_name
-from bfbridge.storage.atomic import is_partial
 from bfbridge.storage.durable_io import ZARR_MARKS
+from bfbridge.storage.ownership import is_partial
 from bfbridge.storage.source import as_source, path_or_url
 
 __all__ = [
