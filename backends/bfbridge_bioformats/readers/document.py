@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bfbridge.backend import Image, Modulo
-from bfbridge.ome.documents.model import pixels_fields
-from bfbridge.ome.modulo import is_fastest
 from bfbridge.ome.pixel_types import pixel_type_of
 from bfbridge.runtime import forking
 from bfbridge_bioformats.runtime.machine import machine
@@ -112,6 +110,8 @@ def from_records(images: Sequence[Image]) -> OME:
 def _pixels(number: int, image: Image) -> Any:
     from ome_types.model import Channel, Pixels, Pixels_DimensionOrder, PixelType, TiffData
 
+    from bfbridge.ome.documents.model import pixels_fields
+
     channels = [
         Channel(
             id=f"Channel:{number}:{n}", name=_clean(channel.name), samples_per_pixel=channel.samples
@@ -167,6 +167,10 @@ def modulo(reader: JavaReader, series: int) -> dict[str, Modulo]:
         for axis, found in axes.items()
         if found is not None and int(found.length()) > 1
     }
+    if not described:
+        return {}
+    from bfbridge.ome.modulo import is_fastest
+
     # ZeissCZIReader numbers phases, illuminations and rotations slower than T, C and Z.
     czi = str(java.getFormat()) == "Zeiss CZI"
     return {
