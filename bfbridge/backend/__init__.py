@@ -17,6 +17,8 @@ readers of one file share `bfbridge.reader_base`. Imported by backends and by ev
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from bfbridge.backend.chunk_grid import AXES, ChunkGrid, Shape5, StoredAs, StoredRanges
 from bfbridge.backend.georeference import GeoReference
 from bfbridge.backend.images import (
@@ -31,7 +33,9 @@ from bfbridge.backend.images import (
     Role,
 )
 from bfbridge.backend.readers import OpenOptions, ReaderBackend
-from bfbridge.backend.writers import Extras, ImageSpec, WriterBackend
+
+if TYPE_CHECKING:
+    from bfbridge.backend.writers import Extras, ImageSpec, WriterBackend
 
 __all__ = [
     "AXES",
@@ -55,3 +59,12 @@ __all__ = [
     "StoredRanges",
     "WriterBackend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Reading a file does not import the contract of writers.
+    if name in ("Extras", "ImageSpec", "WriterBackend"):
+        from bfbridge.backend import writers
+
+        return getattr(writers, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "BYTE_STREAMS",
@@ -93,8 +92,7 @@ def tag_name(number: int) -> str:
     return _NAMES.get(number, str(number))
 
 
-@dataclass(frozen=True, slots=True)
-class Compression:
+class Compression(NamedTuple):
     """One compression method of TIFF, and the samples it can store.
 
     A new method is one entry in `COMPRESSIONS`, and a decoder and an encoder in
