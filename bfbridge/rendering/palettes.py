@@ -183,7 +183,7 @@ def _colormap(name: str) -> cmap.Colormap | None:
 
 def _stops(colormap: cmap.Colormap) -> Array:
     """Return the colours of a palette if they are evenly spaced, otherwise 256 samples."""
-    places = np.asarray([stop.position for stop in colormap.color_stops], np.float64)
+    places = np.asarray(colormap.color_stops.stops, np.float64)
     count = len(places)
     even = colormap.interpolation == "nearest" or (
         count > 1 and np.allclose(places, np.linspace(0, 1, count), atol=1e-6)

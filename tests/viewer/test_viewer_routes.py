@@ -50,7 +50,7 @@ def test_the_page_names_the_server_relative_to_its_place(server: Live) -> None:
     assert metas(server.get("/view/a.tif").body)["root"] == "../"
     # What the page loads are routes of this server.
     named = re.findall(r'(?:href|src)="(\.\./[^"]+)"', page.body.decode())
-    assert len(named) == len(MODULES) + 3
+    assert len(named) == len(MODULES) + 4
     for path in named:
         assert server.get("/" + path.removeprefix("../../")).status == 200
 

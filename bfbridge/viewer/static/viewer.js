@@ -124,7 +124,8 @@ export class Viewer extends EventTarget {
     this.fitting = !view?.zoom;
     if (state.overlay) await this.setOverlay(state.overlay);
     this.stirred = -Infinity;
-    this.redraw();
+    // Tiles are requested before controls are made.
+    this.draw();
     this.emit('open');
     this.emit('change');
     this.emit('view');
