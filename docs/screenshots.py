@@ -1,6 +1,6 @@
 """Make the pictures of the viewer in the documentation: docs/screenshots/*.webp.
 
-    python docs/screenshots.py [viewer|plate|notebook...]
+    python docs/screenshots.py [viewer|plate|window|notebook...]
 
 Needs playwright and Chromium, and JupyterLab for the notebook. All images are synthetic. Look at
 the pictures before you commit them.
@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import bfbridge  # noqa: E402
+from bfbridge.gui.window import Window  # noqa: E402
 from bfbridge.viewer.page import add_viewer  # noqa: E402
 from tests.support.chromium import Page, browser  # noqa: E402
 from tests.support.liveserver import live  # noqa: E402
@@ -150,6 +151,33 @@ def plate(chromium: Any, folder: Path) -> None:
         shoot(chromium, f"{server.url}/view/{path.name}", "plate", prepare)
 
 
+def window(chromium: Any, folder: Path) -> None:
+    """Show the window with a chosen file and a finished conversion."""
+    shown = folder / "Experiment 7"
+    shown.mkdir()
+    bfbridge.imwrite(
+        shown / "cells.ome.tif", cells(900, 1200, 70, 3, 5), axes="CZYX", pixel_size=0.325,
+        channel_names=["DAPI", "Actin", "FISH"], pyramid=True,
+    )  # fmt: skip
+    for number in range(3):
+        pixels = cells(300, 400, 20, 1, number)[:, 0]
+        bfbridge.imwrite(shown / f"control {number}.ome.tif", pixels, axes="CYX")
+    (shown / "raw").mkdir()
+    (shown / "notes.txt").write_text("Stained on Monday.")
+    for scheme in ("dark", "light"):
+        with live(extend=Window([str(shown)]).add_to) as server:
+            page = Page(chromium, *SIZES["wide"], color_scheme=scheme)
+            page.go(f"{server.url}/gui")
+            page.page.get_by_label("Choose cells.ome.tif").check()
+            page.page.locator(".source dl").wait_for()
+            page.page.get_by_label("Replace existing files").check()
+            page.page.get_by_role("button", name="Convert").click()
+            page.page.locator(".job.done").wait_for()
+            page.page.wait_for_timeout(1000)
+            save(page, f"window-{scheme}-wide")
+            page.close()
+
+
 def notebook(chromium: Any, folder: Path) -> None:
     """Show the widget in JupyterLab."""
     bfbridge.imwrite(
@@ -226,7 +254,7 @@ def wait_for(url: str) -> None:
 
 def main() -> None:
     """Make the pictures that are named, or all."""
-    makers = {"viewer": viewer, "plate": plate, "notebook": notebook}
+    makers = {"viewer": viewer, "plate": plate, "window": window, "notebook": notebook}
     with browser() as chromium:
         for name in sys.argv[1:] or makers:
             with tempfile.TemporaryDirectory() as folder:

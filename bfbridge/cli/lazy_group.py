@@ -24,6 +24,7 @@ SUMMARIES: Mapping[str, str] = {
     "report": "Merge the reports of the parts of a batch into one.",
     "render": "Draw an image, or a contact sheet of a plate or a folder.",
     "view": "Show images of any format and size in the browser.",
+    "gui": "Choose, show and convert files in a window in the browser.",
     "serve": "Serve images over HTTP: OME-Zarr, tiles, DeepZoom, IIIF.",
     "validate": "Check OME-TIFF and OME-Zarr files against their specifications.",
     "verify": "Compare the files of a conversion with its certificate.",

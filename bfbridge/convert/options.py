@@ -489,10 +489,14 @@ class RunOptions(_Checked):
     )  # fmt: skip
     progress: Any = _option(
         None, "Called with (bytes of pixels done, bytes in all) of a file, from any thread.",
+        more="If it raises `KeyboardInterrupt`, the conversion ends, and unfinished files are "
+        "removed.",
         parse=values.object_with("__call__"),
     )  # fmt: skip
     watcher: Any = _option(
         None, "A `bfbridge.convert.Watcher`, which is notified of the progress of a batch.",
+        more="If one of its methods raises `KeyboardInterrupt`, the run ends like by Ctrl-C: "
+        "complete files are kept, unfinished ones are removed.",
         parse=values.object_with("begin"),
     )  # fmt: skip
 

@@ -36,6 +36,7 @@ from bfbridge.errors import BadArgument, UnknownFormat
 from bfbridge.ome.metadata import convert_length
 from bfbridge.reader import BioReader
 from bfbridge.runtime.arguments import one_of
+from bfbridge.storage.signatures import IMAGE_SUFFIXES
 from bfbridge.storage.source import as_source
 
 if TYPE_CHECKING:
@@ -49,19 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["Reader", "ReaderMetadata", "UnsupportedImage"]
 
 Array = np.ndarray[Any, Any]
-SUFFIXES = """
-1sc 2fl acff afi afm aim aisf al3d ali am amiramesh ano apl arf atsf avi bif bin bip bmp btf c01 ch5
-cif companion.ome cr2 crw cxd czi dat db dcm df3 dib dic dicom dm2 dm3 dm4 dti dv eps epsi ets exp
-fdf fff ffr fits flex fli frm fts gel gif grey h5 hdf hdr hed his htd hx i2i ics ids im3 ima img ims
-inr ipl ipm ips ipw j2k j2ki j2kr jp2 jpe jpeg jpf jpg jpk jpx klb l2d labels lei lif liff lim lms
-lof lsm map mea mnc mng mod mov mrc mrcs mrw msr mtb mvd2 naf nd nd2 ndpi ndpis nef nhdr nii nii.gz
-nrrd obf oib oif oir ome ome.btf ome.tf2 ome.tf8 ome.tif ome.tiff ome.xml ome.zarr omp2info ozx pam
-par pattern pbm pcoraw pct pcx pgm pic pict png pnl pnm ppm pr3 ps psd pst pty qptiff r3d r3d_d3d
-raw rcpnl rec res scan scn sdt seq sif sld sldy sm2 sm3 spc spe spi spl st stk stp svs sxm tf2 tf8
-tfr tga thm tif tiff tim tnb top v vff vms vsi vws wat webp wpi xdce xlef xqd xqf xv xys zarr
-zarr.zip zfp zfr zip zpo zvi
-""".split()  # noqa: SIM905
-"""Suffixes of images. bioio tries readers with fewer suffixes first, so that of one format is."""
 
 
 class UnsupportedImage(UnknownFormat, exceptions.UnsupportedFileFormatError):  # type: ignore[misc]
@@ -80,7 +68,8 @@ class ReaderMetadata(base_metadata.ReaderMetadata):  # type: ignore[misc]
     @staticmethod
     def get_supported_extensions() -> list[str]:
         """Return the suffixes of images; the content of a file decides whether it is read."""
-        return list(SUFFIXES)
+        # bioio tries readers with fewer suffixes first, so that of one format is.
+        return list(IMAGE_SUFFIXES)
 
     @staticmethod
     def get_reader() -> type[Reader]:

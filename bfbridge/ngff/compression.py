@@ -14,7 +14,7 @@ from bfbridge.errors import BadArgument
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Compression", "parse_compression"]
+__all__ = ["COMPRESSION_NAMES", "Compression", "parse_compression"]
 
 _LEVELS: Final = {
     "zstd": range(-7, 23),
@@ -23,6 +23,7 @@ _LEVELS: Final = {
     "gzip": range(1, 10),
     "none": range(1),
 }
+COMPRESSION_NAMES: Final = tuple(_LEVELS)
 # Level 1 is the fastest of both, and its sizes are within a few percent of those of higher levels
 # on camera noise; for LZ4 in Blosc the level only sets how early incompressible data are stored.
 _DEFAULT_LEVEL: Final = {"zstd": 1, "blosc-zstd": 1, "blosc-lz4": 5, "gzip": 1, "none": 0}

@@ -49,7 +49,7 @@ class ServeOptions:
     Attributes
     ----------
     sources
-        Folders, files and URLs to serve.
+        Folders, files and URLs to serve. None if `extend` adds them to the library.
     host, port
         Address to listen on; port 0 is any free port.
     token
@@ -110,7 +110,7 @@ class ServeOptions:
     extend: Callable[[Any, ServeOptions], None] | None = None
 
     def __post_init__(self) -> None:
-        if not self.sources:
+        if not self.sources and self.extend is None:
             raise BadArgument("serve: give at least one file, folder or URL.")
         if not 0 <= self.port <= 65_535:
             raise BadArgument(f"port={self.port}: give 0 to 65535; 0 is any free port.")

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from bfbridge.storage.source import Source
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "PICTURE_MAGIC",
     "PICTURE_SUFFIXES",
     "TIFF_MAGIC",
@@ -31,6 +32,24 @@ PICTURE_SUFFIXES = (
     ".gif", ".png", ".bmp", ".tga", ".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".webp", ".pbm",
     ".pgm", ".ppm", ".pam",
 )  # fmt: skip
+IMAGE_SUFFIXES = tuple(
+    """
+1sc 2fl acff afi afm aim aisf al3d ali am amiramesh ano apl arf atsf avi bif bin bip bmp btf c01 ch5
+cif companion.ome cr2 crw cxd czi dat db dcm df3 dib dic dicom dm2 dm3 dm4 dti dv eps epsi ets exp
+fdf fff ffr fits flex fli frm fts gel gif grey h5 hdf hdr hed his htd hx i2i ics ids im3 ima img ims
+inr ipl ipm ips ipw j2k j2ki j2kr jp2 jpe jpeg jpf jpg jpk jpx klb l2d labels lei lif liff lim lms
+lof lsm map mea mnc mng mod mov mrc mrcs mrw msr mtb mvd2 naf nd nd2 ndpi ndpis nef nhdr nii nii.gz
+nrrd obf oib oif oir ome ome.btf ome.tf2 ome.tf8 ome.tif ome.tiff ome.xml ome.zarr omp2info ozx pam
+par pattern pbm pcoraw pct pcx pgm pic pict png pnl pnm ppm pr3 ps psd pst pty qptiff r3d r3d_d3d
+raw rcpnl rec res scan scn sdt seq sif sld sldy sm2 sm3 spc spe spi spl st stk stp svs sxm tf2 tf8
+tfr tga thm tif tiff tim tnb top v vff vms vsi vws wat webp wpi xdce xlef xqd xqf xv xys zarr
+zarr.zip zfp zfr zip zpo zvi
+    """.split()  # noqa: SIM905 - read as lines of text
+)
+"""Suffixes of images in any format that is read, without the first dot.
+
+Some belong to other kinds of files as well.
+"""
 # Possible lengths of the second header of a BMP file.
 BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 ZARR_KEYS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")

@@ -12,7 +12,7 @@ import numpy as np
 
 from bfbridge.rendering.palettes import distinct_colors, palette_colors
 
-__all__ = ["MODULES", "PALETTES", "PARTS", "palettes", "static_file"]
+__all__ = ["MODULES", "PALETTES", "PARTS", "palettes", "static_file", "without_comments"]
 
 MODULES: Final = (
     "camera", "units", "dom", "source", "gl", "tiles", "input", "viewer", "pane", "panel", "app",
@@ -67,8 +67,7 @@ _COMMENT: Final = re.compile(r"/\*\*.*?\*/|^ *//[^\n]*", re.DOTALL | re.MULTILIN
 def static_file(name: str) -> bytes | None:
     """Return a file of the page, or None if there is no file of this name.
 
-    Comments, most of which are types, are left out of modules: a fifth of their bytes. The lines
-    keep their numbers.
+    Comments, most of which are types, are left out of modules: a fifth of their bytes.
     """
     if name == "palettes.json":
         return json.dumps(palettes(), separators=(",", ":")).encode()
@@ -76,6 +75,9 @@ def static_file(name: str) -> bytes | None:
     if name not in known:
         return None
     text = files("bfbridge.viewer").joinpath("static", name).read_text("utf-8")
-    if name.endswith(".js"):
-        text = _COMMENT.sub(lambda found: "\n" * found[0].count("\n"), text)
-    return text.encode()
+    return without_comments(text).encode() if name.endswith(".js") else text.encode()
+
+
+def without_comments(text: str) -> str:
+    """Return a module without its comments; the lines keep their numbers."""
+    return _COMMENT.sub(lambda found: "\n" * found[0].count("\n"), text)

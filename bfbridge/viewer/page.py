@@ -17,26 +17,37 @@ from bfbridge.viewer.assets import MODULES, PARTS, static_file
 if TYPE_CHECKING:
     from bfbridge.serve.options import ServeOptions
 
-__all__ = ["add_viewer"]
+__all__ = ["add_viewer", "send_static"]
 
 _TYPES: Final = {"js": "text/javascript", "css": "text/css", "json": "application/json"}
 
 
-@lru_cache(maxsize=32)
-def _compressed(name: str) -> tuple[bytes, str] | None:
+@lru_cache(maxsize=64)
+def _compressed(name: str, find: Callable[[str], bytes | None]) -> tuple[bytes, str] | None:
     """Return a compressed file, and its entity tag."""
-    content = static_file(name)
+    content = find(name)
     if content is None:
         return None
     tag = hashlib.blake2b(content, digest_size=12).hexdigest()
     return gzip.compress(content, 9, mtime=0), f'"{tag}"'
 
 
-async def _static(request: web.Request, name: str) -> web.StreamResponse | None:
+async def send_static(
+    request: web.Request, name: str, find: Callable[[str], bytes | None] = static_file
+) -> web.Response:
+    """Reply with a file of a page, compressed, with its entity tag.
+
+    Parameters
+    ----------
+    request, name
+        The request, and the name of the file.
+    find
+        Returns the content of a file, or None if there is no file of this name.
+    """
     # The palettes take a tenth of a second.
-    found = await asyncio.to_thread(_compressed, name)
+    found = await asyncio.to_thread(_compressed, name, find)
     if found is None:
-        return None
+        return web.Response(status=404)
     body, tag = found
     headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
     if request.headers.get("If-None-Match") == tag:
@@ -105,8 +116,7 @@ def add_viewer(
 
     def static(name: str) -> Callable[[web.Request], Any]:
         async def handler(request: web.Request) -> web.StreamResponse:
-            found = await _static(request, name)
-            return web.Response(status=404) if found is None else found
+            return await send_static(request, name)
 
         return handler
 
@@ -117,7 +127,7 @@ def add_viewer(
 
     async def prepare(app: web.Application) -> AsyncIterator[None]:
         del app
-        ahead = asyncio.create_task(asyncio.to_thread(_compressed, "palettes.json"))
+        ahead = asyncio.create_task(asyncio.to_thread(_compressed, "palettes.json", static_file))
         yield
         await asyncio.wait([ahead])
 

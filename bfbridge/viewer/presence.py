@@ -23,14 +23,21 @@ class Presence:
     ----------
     ended
         Called once when all pages were closed, after at least one was open.
+    busy
+        Whether there is work that has to be completed before the server ends.
     grace, silence
         Seconds; see `GRACE` and `SILENCE`.
     """
 
     def __init__(
-        self, ended: Callable[[], object], grace: float = GRACE, silence: float = SILENCE
+        self,
+        ended: Callable[[], object],
+        grace: float = GRACE,
+        silence: float = SILENCE,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ended = ended
+        self._busy = busy
         self._grace = grace
         self._silence = silence
         self._seen: dict[str, float] = {}
@@ -54,6 +61,8 @@ class Presence:
         self._seen = {p: at for p, at in self._seen.items() if now - at < self._silence}
         if self._seen:
             self._check_in(self._silence)
+        elif self._busy():
+            self._check_in(self._grace)
         else:
             self._timer = None
             self._ended()

@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "bfbridge/virtual/store.py": "omezarr",
     "bfbridge/integrations/bioio.py": "bioio",
     "bfbridge/integrations/xarray.py": "xarray",
+    "bfbridge/gui/": "serve",
     "bfbridge/viewer/page.py": "serve",
     "bfbridge/viewer/widget.py": "widget",
 }

@@ -151,7 +151,7 @@ def test_an_unforeseen_error_is_one_line_and_says_so(
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("division by\nzero")
 
-    monkeypatch.setattr("bfbridge.cli.terminal.description.describe", fail)
+    monkeypatch.setattr("bfbridge.analysis.description.describe", fail)
     done = run("info", image)
     assert done.code == 1
     assert done.err.startswith("error: ZeroDivisionError: division by zero. This is a defect of")
@@ -164,7 +164,7 @@ def test_interrupting_shows_no_traceback(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bfbridge.cli.terminal.description.describe", interrupt)
+    monkeypatch.setattr("bfbridge.analysis.description.describe", interrupt)
     done = run("info", image)
     assert done.code == 130
     assert "Traceback" not in done.err

@@ -270,7 +270,8 @@ class TestACommittedChange:
     def test_info_tells(self, one: Case) -> None:
         from rich.console import Console
 
-        from bfbridge.cli.terminal.description import describe, print_description
+        from bfbridge.analysis.description import describe
+        from bfbridge.cli.terminal.description import print_description
 
         console = Console(record=True, width=200)
         with BioReader(one.path) as br:

@@ -115,3 +115,19 @@ class Page:
         across, down = self.stage()
         self.look(x + across / 2, y + down / 2, 1)
         return self.picture()[:height, :width]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """One browser for all tests: it takes a second to start."""
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Page]:
+    opened = Page(chromium)
+    yield opened
+    errors = opened.errors
+    opened.close()
+    assert errors == []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import shutil
-import subprocess
 from importlib.resources import files
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 pytest.importorskip("cmap")
 
 from bfbridge.viewer.assets import MODULES, PALETTES, PARTS, palettes, static_file
+from tests.support.modules import check_types
 
 STATIC = files("bfbridge.viewer").joinpath("static")
 NAMES = sorted(entry.name for entry in STATIC.iterdir())
@@ -73,12 +72,4 @@ def test_palettes() -> None:
 
 
 def test_types() -> None:
-    tsc = shutil.which("tsc")
-    if tsc is None:
-        pytest.skip("tsc is not installed")
-    scripts = [str(STATIC.joinpath(name)) for name in NAMES if name.endswith(".js")]
-    options = "--checkJs --allowJs --noEmit --strict --target es2022 --module es2022"
-    library = "--moduleResolution bundler --lib es2023,dom,dom.iterable"
-    command = [tsc, *options.split(), *library.split(), *scripts]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert found.returncode == 0, found.stdout
+    check_types([str(STATIC.joinpath(name)) for name in NAMES if name.endswith(".js")])

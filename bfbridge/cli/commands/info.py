@@ -139,7 +139,7 @@ class _Shown:
 
     def describe(self, br: BioReader) -> dict[str, Any]:
         """Describe an open file."""
-        from bfbridge.cli.terminal.description import describe
+        from bfbridge.analysis.description import describe
 
         return describe(br, self.more)
 

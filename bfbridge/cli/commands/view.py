@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
-import threading
-import urllib.request
 import webbrowser
 from functools import partial
 from typing import Annotated, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import typer
 
@@ -22,6 +17,7 @@ from bfbridge.cli.options.help import GroupedHelp, new_app
 from bfbridge.cli.options.serving import Port
 from bfbridge.cli.options.shared import Host, ServedSources, Storage
 from bfbridge.cli.options.values import pairs
+from bfbridge.cli.terminal.browser import fetch, has_browser, in_background, tunnel
 from bfbridge.cli.terminal.text import say
 from bfbridge.errors import INSTALL, BadArgument, MissingExtra
 from bfbridge.registry import is_folder_format
@@ -84,7 +80,7 @@ def view(
         raise BadArgument(f"--with {other}: name one file.")
     if beside and len(names) < 2:
         raise BadArgument("--beside: name two files.")
-    shown = browser and _has_browser()
+    shown = browser and has_browser()
     # Closing a page ends the server only if this command opened it.
     ends = shown and not keep and other is None
     watch = Presence(partial(signal.raise_signal, signal.SIGINT)) if ends else None
@@ -104,13 +100,13 @@ def view(
             link = link_for(other, url, names[0])
         if names:
             # The file is opened, and Java is started if needed, while the browser starts.
-            _background(_fetch, f"{url}info/{quote(names[0])}?series=0")
+            in_background(fetch, f"{url}info/{quote(names[0])}?series=0")
         say(link)
         if not shown or options.is_public:
-            say(f"from another machine: {_tunnel(url)}")
+            say(f"from another machine: {tunnel(url)}")
         say("Press Ctrl-C" + (" or close the page" if ends else "") + " to stop.", err=True)
         if shown:
-            _background(webbrowser.open, link)
+            in_background(webbrowser.open, link)
 
     run_server(options, started)
 
@@ -131,38 +127,6 @@ def _page_link(url: str, names: list[str], beside: bool) -> str:
         return f"{url}view/"
     second = f"?beside={quote(names[1], safe='')}" if beside else ""
     return f"{url}view/{quote(names[0])}{second}"
-
-
-def _background(work: Any, argument: str) -> None:
-    threading.Thread(target=work, args=(argument,), daemon=True).start()
-
-
-def _fetch(url: str) -> None:
-    # The page reports errors of the file.
-    try:
-        urllib.request.urlopen(url, timeout=300).close()  # noqa: S310 - our own server
-    except (OSError, ValueError):
-        return
-
-
-def _has_browser() -> bool:
-    """Whether a graphical browser can be opened."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
-
-
-def _tunnel(url: str) -> str:
-    """Return the ssh command with which the link works on another machine."""
-    port = urlsplit(url).port
-    # SSH_CONNECTION: client's address and port, server's address and port.
-    parts = os.environ.get("SSH_CONNECTION", "").split()
-    machine = parts[2] if len(parts) == 4 else socket.getfqdn()
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "USER"
-    return f"ssh -N -L {port}:127.0.0.1:{port} {user}@{machine}"
 
 
 def _napari(sources: list[str], opens: bool) -> None:

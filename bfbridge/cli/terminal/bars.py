@@ -11,9 +11,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from bfbridge.cli.terminal.pace import Pace, duration
 from bfbridge.cli.terminal.stopping import Quiet
 from bfbridge.cli.terminal.text import shown_by
+from bfbridge.convert.execute.pace import Pace, duration
 from bfbridge.runtime.terminal import printable
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bfbridge.cli.terminal.pace import Pace, duration
 from bfbridge.cli.terminal.stopping import Quiet, Stopper
 from bfbridge.cli.terminal.text import say
+from bfbridge.convert.execute.pace import Pace, duration
 
 if TYPE_CHECKING:
     from bfbridge.convert.execute.run import Watcher

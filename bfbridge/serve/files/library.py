@@ -17,7 +17,7 @@ from bfbridge.storage.durable_io import ZARR_MARKS
 from bfbridge.storage.source import Source, as_source
 from bfbridge.storage.stamp import FileStamp
 
-__all__ = ["Library", "Listing", "Located", "not_found"]
+__all__ = ["MOST_ENTRIES", "Library", "Listing", "Located", "is_store", "not_found"]
 
 _LONGEST: Final = 4096
 MOST_ENTRIES: Final = 10_000
@@ -107,13 +107,28 @@ class Library:
         self._files: dict[str, str] = {}
         self._folders: dict[str, str] = {}
         self._root: str | None = None
+        self._added: dict[str, str] = {}
         if len(sources) == 1 and "://" not in sources[0] and _is_folder(sources[0]):
             self._root = os.path.realpath(sources[0])
             return
         for source in sources:
             self._add(source, storage_options)
 
-    def _add(self, source: str, storage_options: Mapping[str, Any] | None) -> None:
+    def add(self, source: str) -> str:
+        """Serve a further file, folder or URL, and return its name: always the same for a source.
+
+        Raises
+        ------
+        FileMissing
+            The path does not exist.
+        BadArgument
+            A URL names a folder or several files.
+        """
+        if source not in self._added:
+            self._added[source] = self._add(source, None)
+        return self._added[source]
+
+    def _add(self, source: str, storage_options: Mapping[str, Any] | None) -> str:
         if "://" in source or "::" in source:
             if "*" in source or (source.endswith("/") and ".zarr" not in source.lower()):
                 raise BadArgument(
@@ -122,7 +137,7 @@ class Library:
                 )
             name = self._free(posixpath.basename(urlsplit(source).path.rstrip("/")) or "image")
             self._urls[name] = as_source(source, storage_options)
-            return
+            return name
         path = os.path.abspath(source)
         if not os.path.exists(path) and not path.lower().endswith(".fake"):
             raise FileMissing(f"{source}: no such file or folder.")
@@ -131,6 +146,7 @@ class Library:
             self._folders[name] = os.path.realpath(path)
         else:
             self._files[name] = path
+        return name
 
     def _free(self, name: str) -> str:
         taken = {*self._urls, *self._files, *self._folders}
@@ -182,7 +198,7 @@ class Library:
         except (OSError, ValueError):
             raise not_found() from None
         if stat.S_ISDIR(status.st_mode):
-            if not _is_store(path):
+            if not is_store(path):
                 raise not_found()
         elif not stat.S_ISREG(status.st_mode):
             raise not_found()
@@ -286,10 +302,11 @@ def _is_within(path: str, root: str) -> bool:
 
 
 def _is_folder(path: str) -> bool:
-    return os.path.isdir(path) and not _is_store(path)
+    return os.path.isdir(path) and not is_store(path)
 
 
-def _is_store(path: str) -> bool:
+def is_store(path: str) -> bool:
+    """Whether a folder is a Zarr store, and so one image."""
     return any(os.path.isfile(os.path.join(path, mark)) for mark in ZARR_MARKS)
 
 
@@ -302,7 +319,7 @@ def _kind(entry: os.DirEntry[str], root: str) -> str | None:
         if entry.is_symlink() and not _is_within(os.path.realpath(entry.path, strict=True), root):
             return None
         if entry.is_dir():
-            return "image" if _is_store(entry.path) else "folder"
+            return "image" if is_store(entry.path) else "folder"
         if not entry.is_file():
             return None
     except (OSError, ValueError):

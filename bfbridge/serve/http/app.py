@@ -18,9 +18,11 @@ from bfbridge.serve.http.scheduler import Scheduler
 from bfbridge.serve.metrics import Metrics
 from bfbridge.serve.options import ServeOptions
 
-__all__ = ["GATE", "make_app"]
+__all__ = ["FILES", "GATE", "LIBRARY", "make_app"]
 
+FILES: web.AppKey[OpenFiles] = web.AppKey("files", OpenFiles)
 GATE: web.AppKey[Gate] = web.AppKey("gate", Gate)
+LIBRARY: web.AppKey[Library] = web.AppKey("library", Library)
 _OPENERS = 4
 """Number of files that are opened at the same time."""
 
@@ -63,7 +65,7 @@ def make_app(options: ServeOptions, metrics: Metrics | None = None) -> web.Appli
         files.close()
 
     app = web.Application(middlewares=[gate.middleware])
-    app[GATE] = gate
+    app[FILES], app[GATE], app[LIBRARY] = files, gate, library
     app.cleanup_ctx.append(lifetime)
     if options.extend is not None:
         options.extend(app, options)

@@ -103,7 +103,9 @@ class Gate:
             return error_response(refused)
         if request.method == hdrs.METH_OPTIONS:
             return web.Response(status=204, headers={"Allow": METHODS})
-        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+        # Other methods are for routes that name theirs; those of this package name none.
+        named = request.match_info.route.method == request.method
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD) and not named:
             response = error_response(Refused(405, "only GET and HEAD are supported"))
             response.headers["Allow"] = METHODS
             return response

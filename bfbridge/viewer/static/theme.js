@@ -2,11 +2,16 @@
 
 /** @import {App} from './app.js' */
 
+/** @param {HTMLElement} root */
+export function flipTheme(root) {
+  const scheme = getComputedStyle(root).colorScheme;
+  const dark = scheme === 'dark' || (scheme !== 'light' && matchMedia('(prefers-color-scheme: dark)').matches);
+  root.dataset.theme = dark ? 'light' : 'dark';
+}
+
 /** @param {App} app */
 export function switchTheme(app) {
-  const scheme = getComputedStyle(app.root).colorScheme;
-  const dark = scheme === 'dark' || (scheme !== 'light' && matchMedia('(prefers-color-scheme: dark)').matches);
-  app.root.dataset.theme = dark ? 'light' : 'dark';
+  flipTheme(app.root);
   recolor(app);
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ome_types import from_xml
 
-from bfbridge.cli.terminal.description import describe as plain_description
+from bfbridge.analysis.description import describe as plain_description
 from bfbridge.reader import BioReader
 from tests.support.commands import Run, failed, write
 
@@ -101,7 +101,7 @@ def test_info_keeps_the_order_of_files(
         ready[name].set()
         return found
 
-    monkeypatch.setattr("bfbridge.cli.terminal.description.describe", describe)
+    monkeypatch.setattr("bfbridge.analysis.description.describe", describe)
     done = run("info", *files)
     assert (done.code, done.err) == (0, "")
     places = [done.out.index(f"{path.name}\n") for path in files]

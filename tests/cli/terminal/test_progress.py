@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from bfbridge.cli.terminal import pace, progress
+from bfbridge.cli.terminal import progress
 from bfbridge.cli.terminal.bars import show_bars
-from bfbridge.cli.terminal.pace import Pace, duration
 from bfbridge.cli.terminal.stopping import Stopper
+from bfbridge.convert.execute import pace
+from bfbridge.convert.execute.pace import Pace, duration
 from bfbridge.convert.reports.record import FileRecord
 from tests.support.commands import write
 

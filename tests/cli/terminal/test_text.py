@@ -65,7 +65,7 @@ def test_warnings_of_the_library_are_escaped(
         warnings.warn("third \x9b", UserWarning, stacklevel=2)
         return {"file": ""}
 
-    monkeypatch.setattr("bfbridge.cli.terminal.description.describe", describe)
+    monkeypatch.setattr("bfbridge.analysis.description.describe", describe)
     monkeypatch.setattr("bfbridge.cli.terminal.description.print_description", lambda *_: None)
     done = run("info", folder / "a.ome.tif")
     assert done.err == "warning: first \\x1b[2J second line\nwarning: third \\x9b\n"

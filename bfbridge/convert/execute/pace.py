@@ -63,6 +63,13 @@ class Pace:
             if converted:
                 self._done += self._weights[number]
 
+    def fraction(self) -> float:
+        """Return the share of the pixels that is done, 0 to 1, with files that failed."""
+        with self._lock:
+            whole = sum(self._weights)
+            running = sum(self._weights[n] * part for n, part in self._parts.items())
+            return 1 - (sum(self._weights[n] for n in self._open) - running) / max(whole, 1.0)
+
     def left(self) -> float | None:
         """Return the remaining seconds; None while they cannot be estimated."""
         with self._lock:
