@@ -170,7 +170,7 @@ def window(chromium: Any, folder: Path) -> None:
             page.go(f"{server.url}/gui")
             page.page.get_by_label("Choose cells.ome.tif").check()
             page.page.locator(".source dl").wait_for()
-            page.page.get_by_label("Replace existing files").check()
+            page.page.get_by_label("Overwrite").check()
             page.page.get_by_role("button", name="Convert").click()
             page.page.locator(".job.done").wait_for()
             page.page.wait_for_timeout(1000)

@@ -111,10 +111,12 @@ def _record(entry: os.DirEntry[str], hidden: bool) -> dict[str, Any] | None:
     if not hidden and (name.startswith(".") or _is_hidden_on_windows(status)):
         return None
     size: int | None = None
+    suffix = _image_suffix(name)
     if stat.S_ISDIR(status.st_mode):
-        kind, label = ("image", "Zarr") if is_store(entry.path) else ("folder", "Folder")
+        store = is_store(entry.path)
+        kind, label = ("image", (suffix or "store").upper()) if store else ("folder", "Folder")
     elif stat.S_ISREG(status.st_mode):
-        size, suffix = status.st_size, _image_suffix(name)
+        size = status.st_size
         kind, label = ("file", "") if suffix is None else ("image", suffix.upper())
     else:
         return None
@@ -143,7 +145,7 @@ def places(start: str) -> list[dict[str, str]]:
     """Return folders to begin with, name and path: home, the start, drives and mounted disks."""
     home = os.path.expanduser("~")
     found = {home: "Home"}
-    for name in ("Desktop", "Documents", "Downloads", "Pictures"):
+    for name in ("Desktop", "Documents", "Downloads"):
         found[os.path.join(home, name)] = name
     found.setdefault(start, os.path.basename(start) or start)
     found |= {path: path for path in _drives()}

@@ -78,7 +78,7 @@ def _dtype_name(code: str) -> str:
 
 
 _TIFF: Final = _of_tiff()
-_ZARR: Final = tuple(
+_ZARR: Final[tuple[dict[str, Any], ...]] = tuple(
     {"name": name, "lossy": False, "dtypes": [], "quality": None} for name in COMPRESSION_NAMES
 )
 FORMATS: Final[Mapping[str, Format]] = {

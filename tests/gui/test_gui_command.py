@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("aiohttp")
 pytest.importorskip("cmap")
 
+import bfbridge.cli
 from bfbridge.cli.terminal import error_page
 from bfbridge.viewer.presence import Presence
 
@@ -45,21 +46,18 @@ def test_the_link_opens_and_closing_the_page_ends(tmp_path: Path) -> None:
         process.communicate(timeout=30)
 
 
-@pytest.mark.slow(ci=True)
-def test_errors_without_a_terminal_are_a_page(tmp_path: Path) -> None:
-    code = (
-        "import sys, webbrowser\n"
-        "webbrowser.open = lambda url: print(open(url.removeprefix('file://')).read())\n"
-        f"sys.argv[1:] = [{str(tmp_path / '<none>.tif')!r}]\n"
-        "import bfbridge.cli\nbfbridge.cli.gui()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "&lt;none&gt;.tif: no such file or folder." in done.stdout
-    assert "no such file or folder" in done.stderr
+def test_errors_without_a_terminal_are_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: pages.append(url.removeprefix("file://")))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["bfbridge-gui", str(tmp_path / "<none>.tif")])
+    with pytest.raises(SystemExit) as end:
+        bfbridge.cli.gui()
+    assert end.value.code == 1
+    assert "&lt;none&gt;.tif: no such file or folder." in Path(*pages).read_text("utf-8")
+    assert "no such file or folder" in capsys.readouterr().err
 
 
 def _end(code: int | None) -> None:

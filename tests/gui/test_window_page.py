@@ -98,7 +98,7 @@ def test_a_file_is_chosen_shown_and_converted(window: Page, folder: Path) -> Non
     # Once more: the error is shown, with what to do.
     page.get_by_role("button", name="Convert").click()
     failed = job(window, "failed")
-    assert "tick “Replace existing files”" in failed.inner_text()
+    assert "tick “Overwrite”" in failed.inner_text()
     assert failed.get_by_role("alert").count() == 1
     assert window.errors == []
 

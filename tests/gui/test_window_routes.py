@@ -63,7 +63,7 @@ def test_a_folder_is_listed(client: Client, folder: Path) -> None:
         "cells.ome.tif": ("image", "OME.TIF"),
         HTML: ("image", "OME.TIF"),
         "notes.txt": ("file", ""),
-        "store.ome.zarr": ("image", "Zarr"),
+        "store.ome.zarr": ("image", "OME.ZARR"),
     }
     assert found["entries"][0]["name"] == "inner"
     cells = folder / "cells.ome.tif"
@@ -103,10 +103,10 @@ def test_long_folders_and_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found = list_folder(str(tmp_path))
     assert (len(found["entries"]), found["truncated"]) == (3, True)
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "Pictures").mkdir()
+    (tmp_path / "Downloads").mkdir()
     names = {place["name"]: place["path"] for place in places(str(tmp_path))}
     assert names["Home"] == str(tmp_path)
-    assert names["Pictures"] == str(tmp_path / "Pictures")
+    assert names["Downloads"] == str(tmp_path / "Downloads")
     assert "Desktop" not in names
 
 

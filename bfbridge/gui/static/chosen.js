@@ -9,6 +9,8 @@ import {baseName, bytes, counted, folderOf, pixelSize, sizes} from './text.js';
 
 const THUMBNAIL = 192;
 const MOST_DESCRIBED = 24;
+/** More cards are shown without their details. */
+const MOST_OPEN = 3;
 
 /** Events: "change". */
 export class Chosen extends EventTarget {
@@ -18,6 +20,7 @@ export class Chosen extends EventTarget {
     this.sources = new Map();
     /** @type {Map<string, HTMLElement>} */
     this.cards = new Map();
+    this.compact = false;
     this.count = h('h2');
     this.clear = small('Remove all', () => this.set([]));
     this.cardList = h('ul', {className: 'cards'});
@@ -109,13 +112,13 @@ export class Chosen extends EventTarget {
     const belongs = [...this.sources.values()].find((other) => other && other !== source && other.used_files?.includes(source.path));
     const lines = [
       h('p', {}, sizes(first)),
-      h('dl', {}, ...[
+      h('details', {className: 'about', open: this.sources.size <= MOST_OPEN}, h('summary', {}, 'Details'), h('dl', {}, ...[
         ['Pixel size', pixelSize(first)], ['Channels', names.join(', ')], ['Images', source.images > 1 ? source.images.toLocaleString('en') : ''],
         ['Levels', first.levels.length > 1 ? first.levels.map((l) => `${l.sizes.X} \u00d7 ${l.sizes.Y}`).join(', ') : ''],
         ['Magnification', found ? `${found.approximate ? 'about ' : ''}${Number(found.value.toPrecision(3))}\u00d7` : ''],
         ['Size', [source.bytes === null ? '' : bytes(source.bytes), source.files > 1 ? `in ${counted(source.files, 'file')} of one data set` : ''].filter(Boolean).join(' ')],
         ['Folder', folderOf(source.path)], ['Read by', `${source.backend} (${source.backend_reason})`],
-      ].filter(([, text]) => text).flatMap(([name, text]) => [h('dt', {}, name), h('dd', {}, text)])),
+      ].filter(([, text]) => text).flatMap(([name, text]) => [h('dt', {}, name), h('dd', {}, text)]))),
     ];
     return [
       this.head(source.path),
@@ -140,6 +143,10 @@ export class Chosen extends EventTarget {
     this.count.textContent = size ? `Chosen: ${size}` : 'Nothing is chosen';
     this.empty.hidden = size > 0;
     this.clear.hidden = size === 0;
+    if (this.cardList.classList.toggle('compact', size > MOST_OPEN) !== this.compact) {
+      this.compact = !this.compact;
+      for (const details of this.cardList.querySelectorAll('details.about')) details.toggleAttribute('open', !this.compact);
+    }
     this.dispatchEvent(new Event('change'));
   }
 }

@@ -59,10 +59,11 @@ export class FileList {
         this.address.value = '';
         return;
       }
-      if (found.path !== this.listing.path) this.filter.value = '';
+      const same = found.path === this.listing.path;
+      if (!same) this.filter.value = '';
       this.listing = found;
       this.show();
-      this.rows.closest('.scroll')?.scrollTo(0, 0);
+      if (!same) this.rows.closest('.scroll')?.scrollTo(0, 0);
       this.chosen.moved(found.path);
     } catch (error) {
       this.message.replaceChildren(errorBox(error));
@@ -108,10 +109,10 @@ export class FileList {
     const folder = entry.kind === 'folder';
     const box = h('input', {type: 'checkbox', checked: this.chosen.has(entry.path), 'aria-label': `Choose ${entry.name}`, onchange: () => this.chosen.toggle(entry.path, box.checked)});
     const open = () => (folder ? this.go(entry.path) : this.chosen.toggle(entry.path, !this.chosen.has(entry.path)));
-    const cells = [entry.size === null ? '' : bytes(entry.size), date(entry.modified), entry.label];
+    const cells = [entry.size === null ? '' : bytes(entry.size), date(entry.modified)[0], entry.label];
     const row = h('tr', {className: `kind-${entry.kind}`}, h('td', {className: 'col-pick'}, box),
       h('td', {className: 'col-name'}, h('button', {className: 'entry-name', onclick: open, title: entry.name}, icon(folder ? 'folder' : entry.kind === 'image' ? 'image' : 'file'), h('span', {}, entry.name))),
-      ...cells.map((text, i) => h('td', {className: `col-${COLUMNS[i + 1][0]}`}, text)));
+      ...cells.map((text, i) => h('td', {className: `col-${COLUMNS[i + 1][0]}`, title: i === 1 ? date(entry.modified).join(' ') : text}, text)));
     row.dataset.path = entry.path;
     return row;
   }

@@ -8,8 +8,8 @@ import {baseName, bytes, counted, folderOf} from './text.js';
 /** @import {Compression, Format, Order, Plan, PlannedFile, Source, State, Switch} from './types.js' */
 
 /** @type {Record<Switch, string>} */
-const LABELS = {pyramid: 'Lower resolution levels', verify: 'Verify', overwrite: 'Replace existing files'};
-export const EXISTS = 'Choose another folder, or tick \u201cReplace existing files\u201d.';
+const LABELS = {pyramid: 'Lower resolution levels', verify: 'Verify', overwrite: 'Overwrite'};
+export const EXISTS = 'Choose another folder, or tick \u201cOverwrite\u201d.';
 
 export class Form {
   /** @param {State} state @param {Chosen} chosen @param {{folder: () => string, added: () => void}} around */
@@ -203,8 +203,8 @@ function planned(plan) {
       h('td', {title: output.target}, `${output.target}${output.exists ? ' (replaced)' : ''}`), h('td', {}, `${counted(output.images.length, 'image')}, ${size(output.expected_bytes, output.pixel_bytes)}`))));
   return [
     h('div', {className: 'scroll'}, h('table', {className: 'plain'}, h('thead', {}, h('tr', {}, ...['Source', 'New file', 'Content'].map((text) => h('th', {scope: 'col'}, text)))), h('tbody', {}, ...plan.files.flatMap(row)))),
-    h('p', {className: 'note'}, [`Together ${size(plan.expected_bytes, plan.pixel_bytes)} on the disk`, plan.free_bytes !== null && `${bytes(plan.free_bytes)} free${short ? ', which is too little' : ''}`,
+    plan.pixel_bytes > 0 && h('p', {className: 'note'}, [`Together ${size(plan.expected_bytes, plan.pixel_bytes)} on the disk`, plan.free_bytes !== null && `${bytes(plan.free_bytes)} free${short ? ', which is too little' : ''}`,
       `at most ${bytes(plan.memory_bytes)} of memory`, skipped && `${counted(skipped, 'file')} left out: no images, or parts of others`].filter(Boolean).join('; ') + '.'),
     ...plan.files.flatMap((file) => file.warnings.map((text) => h('p', {className: 'warning'}, `${baseName(file.source)}: ${text}`))),
-  ];
+  ].filter((part) => part instanceof Node);
 }

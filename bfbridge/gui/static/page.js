@@ -15,7 +15,10 @@ const ALIVE = 5000;
 async function start() {
   /** @type {State} */
   const state = await get('state');
-  const chosen = new Chosen(), queue = new Queue(state.reveals);
+  const chosen = new Chosen();
+  // New files appear in the list.
+  const queue = new Queue(state.reveals, () => files.go(files.listing.path));
+  /** @type {FileList} */
   const files = new FileList(state.places, {
     has: (path) => chosen.has(path), toggle: (path, on) => chosen.toggle(path, on), moved: (path) => {
       document.title = `${path} - bfbridge`;

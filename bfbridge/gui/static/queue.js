@@ -12,9 +12,10 @@ const PAUSE = 400;
 const STATES = {waiting: 'Waiting', running: 'Converting', done: 'Done', failed: 'Failed', cancelled: 'Cancelled'};
 
 export class Queue {
-  /** @param {boolean} reveals whether the server can open a file manager */
-  constructor(reveals) {
+  /** @param {boolean} reveals whether the server can open a file manager @param {() => void} ended called when a conversion has ended */
+  constructor(reveals, ended) {
     this.reveals = reveals;
+    this.ended = ended;
     /** @type {Map<number, Card>} */
     this.cards = new Map();
     this.timer = 0;
@@ -77,6 +78,7 @@ export class Queue {
   /** Tell screen readers of quarters and of the end. @param {Job} before @param {Job} now */
   say(before, now) {
     const quarter = (/** @type {Job} */ job) => Math.floor(job.fraction * 4);
+    if (before.state !== now.state && now.state !== 'running') this.ended();
     if (before.state !== now.state) this.spoken.textContent = `${title(now)}: ${STATES[now.state]}`;
     else if (now.state === 'running' && quarter(now) > quarter(before)) this.spoken.textContent = `${title(now)}: ${25 * quarter(now)} percent`;
   }
@@ -154,6 +156,6 @@ function numbers(job) {
 /** @param {Job} job */
 function ended(job) {
   if (job.state === 'cancelled') return job.outputs.length || job.unverified ? 'Files that were complete are kept; unfinished ones were removed.' : 'Nothing unfinished was left.';
-  const done = job.ended - job.failed;
-  return [job.files > 1 && `${done} converted`, job.failed && job.files > 1 && `${job.failed} failed`, `in ${job.seconds}`].filter(Boolean).join(', ');
+  if (job.files === 1) return `${job.state === 'done' ? 'Converted in' : 'Failed after'} ${job.seconds}`;
+  return [`${job.ended - job.failed} converted`, job.failed && `${job.failed} failed`, `in ${job.seconds}`].filter(Boolean).join(', ');
 }

@@ -19,11 +19,11 @@ export function bytes(count) {
 /** @param {number} count @param {string} noun @param {string} [plural] */
 export const counted = (count, noun, plural = `${noun}s`) => `${count.toLocaleString('en')} ${count === 1 ? noun : plural}`;
 
-/** A time in milliseconds as the date and time of this place. @param {number} time */
+/** A time in milliseconds as the date and the time of this place. @param {number} time @returns {[string, string]} */
 export function date(time) {
   const at = new Date(time);
   const two = (/** @type {number} */ n) => String(n).padStart(2, '0');
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
+  return [`${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`, `${two(at.getHours())}:${two(at.getMinutes())}`];
 }
 
 /** The last part of a path. @param {string} path */
