@@ -296,15 +296,21 @@ class StoreWriter(ResumedWriter):
             self._windows[image].see(index[1] * writer.level.chunk[1], block)
 
     def write_unit(self, image: int, level: int) -> Shape5 | None:
-        """Return several small chunks of a shard, which are stored with one write."""
+        """Return several small chunks, which are encoded together; those of a shard are stored so.
+
+        At a URL, chunks without shards are written in parallel instead.
+        """
         writer, grid = self._levels[image][level], self._specs[image].image.levels[level].grid
         itemsize = writer.dtype.itemsize
-        if writer.unit == writer.level.chunk or math.prod(grid.chunk) * itemsize > LARGEST:
+        sharded = writer.unit != writer.level.chunk
+        if math.prod(grid.chunk) * itemsize > LARGEST or (self._files.is_remote and not sharded):
             return None
-        return grid.unit(_JOINED_BYTES // itemsize, writer.unit)
+        # Images of less than 8 MiB are still divided among threads.
+        size = min(_JOINED_BYTES, max(math.prod(grid.shape) * itemsize // 8, LARGEST))
+        return grid.unit(size // itemsize, writer.unit if sharded else None)
 
     def write_joined(self, image: int, level: int, index: Shape5, block: Array) -> None:
-        """Store whole chunks of a shard with one write; errors as `write_block`."""
+        """Encode whole chunks together, and store those of a shard with one write."""
         writer = self._checked_level(image, level, index, block, _joined_fault)
         indices, rows = writer.chunks_of(index, block, self._workspace)
         writer.write_joined(indices, rows, self._workspace)

@@ -18,6 +18,7 @@ from bfbridge.backend import Image, ImageSpec, Level  # noqa: E402
 from bfbridge.backend.chunk_grid import ChunkGrid  # noqa: E402
 from bfbridge.engine.tiles import plan, plan_joined  # noqa: E402
 from bfbridge.errors import BadArgument, BadDtype, Closed, FileChanged, ReadFailed  # noqa: E402
+from bfbridge.storage.source import as_source  # noqa: E402
 from bfbridge_omezarr.chunked import chunks as chunk_reader  # noqa: E402
 from bfbridge_omezarr.chunked import joined  # noqa: E402
 from bfbridge_omezarr.chunked.codecs import crc32c  # noqa: E402
@@ -344,10 +345,13 @@ def test_chunks_of_other_sizes_are_errors(tmp_path: Path) -> None:
     ("dtype", "size"),
     [("u1", (52, 70)), ("u2", (48, 64)), ("f4", (48, 64)), ("f8", (52, 70)), ("c16", (48, 70))],
 )
-def test_joined_writes_equal_single_ones(tmp_path: Path, dtype: str, size: Any) -> None:
+@pytest.mark.parametrize("shards", [(48, 64), None])
+def test_joined_writes_equal_single_ones(
+    tmp_path: Path, dtype: str, size: Any, shards: Any
+) -> None:
     y, x = size
     pixels = PIXELS[0, :, :y, :x].astype(dtype).transpose(1, 2, 0)[:, :, :, None, None]
-    options: dict[str, Any] = {"chunks": (16, 16), "shards": (48, 64)}
+    options: dict[str, Any] = {"chunks": (16, 16), "shards": shards}
     pixels[16:32, :32] = 0
     for name, rows in (("joined", y), ("single", 1)):
         with BioWriter(
@@ -366,3 +370,14 @@ def test_joined_writes_equal_single_ones(tmp_path: Path, dtype: str, size: Any) 
         for n in ("joined", "single")
     ]
     assert abs(sizes[0] - sizes[1]) <= 16 * 200
+
+
+def test_plain_chunks_at_a_url_are_not_joined(tmp_path: Path) -> None:
+    """Each is a request, and requests are sent in parallel."""
+    level = Level((1, 1, 1, 50, 70), (1, 1, 1, 16, 32))
+    spec = ImageSpec(Image("a", (level,), np.dtype("u2")))
+    place = as_source(f"memory://{tmp_path.name}/a.zarr")
+    for shards, unit in ((None, None), ((48, 64), (1, 1, 1, 48, 64))):
+        writer = StoreWriter.prepare(place, [spec], None, {"chunks": (16, 32), "shards": shards})
+        assert writer.write_unit(0, 0) == unit
+        writer.abort()
