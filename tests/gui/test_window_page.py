@@ -90,11 +90,12 @@ def test_a_file_is_chosen_shown_and_converted(window: Page, folder: Path) -> Non
     np.testing.assert_array_equal(made["0"][:], PIXELS)
     with BioReader(folder / "cells.ome.zarr") as br:
         np.testing.assert_array_equal(br.asarray("TCZYX"), PIXELS)
-    # The result opens in the viewer, in a tab of its own.
-    with page.expect_popup() as opened:
-        done.get_by_role("link", name=re.compile("^View cells.ome.zarr")).click()
-    assert "/view/cells.ome.zarr" in opened.value.url
-    opened.value.close()
+    # The result opens in the viewer, in a tab of its own, which has the cookie.
+    link = done.get_by_role("link", name=re.compile("^View cells.ome.zarr"))
+    assert link.get_attribute("target") == "_blank"
+    url = link.evaluate("(e) => e.href")
+    assert url.endswith("/view/cells.ome.zarr")
+    assert page.context.request.get(url).status == 200
     # Once more: the error is shown, with what to do.
     page.get_by_role("button", name="Convert").click()
     failed = job(window, "failed")

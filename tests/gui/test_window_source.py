@@ -1,4 +1,7 @@
-"""The modules of the window: their types, that they stay here, and the order of the list."""
+"""The modules of the window: that they stay here, and the order of the list.
+
+tests/viewer/test_viewer_source.py checks their types.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("cmap")
 
 from bfbridge.gui.page import FILES, MODULES, SHARED, gui_file
-from tests.support.modules import check_types
 
 STATIC = files("bfbridge.gui").joinpath("static")
 NAMES = sorted(entry.name for entry in STATIC.iterdir())
@@ -31,7 +33,3 @@ def test_every_module_is_listed_after_those_it_imports() -> None:
         assert "/**" not in text
         assert set(re.findall(r"^import .* from '(.*)';", text, re.MULTILINE)) <= known
         known.add(f"./{name}.js")
-
-
-def test_types() -> None:
-    check_types([str(STATIC.joinpath(name)) for name in NAMES if name.endswith(".js")])

@@ -7,6 +7,7 @@ import {bytes, counted, date} from './text.js';
 /** @import {Entry, Listing, Place} from './types.js' */
 
 const MOST_SHOWN = 500;
+const UP = 'M12 19V5M5 12l7-7 7 7', IMAGE = 'M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01', FILE = 'M6 3h8l4 4v14H6zM14 3v4h4';
 /** @type {[keyof Entry, string][]} */
 const COLUMNS = [['name', 'Name'], ['size', 'Size'], ['modified', 'Changed'], ['label', 'Kind']];
 
@@ -25,7 +26,7 @@ export class FileList {
     this.filter = h('input', {type: 'search', placeholder: 'Filter', 'aria-label': 'Filter by name', oninput: () => this.show()});
     this.images = h('input', {type: 'checkbox', onchange: () => this.show()});
     this.hidden = h('input', {type: 'checkbox', onchange: () => this.go(this.listing.path)});
-    this.up = button('up', 'Folder above', () => this.listing.parent && this.go(this.listing.parent));
+    this.up = button(UP, 'Folder above', () => this.listing.parent && this.go(this.listing.parent));
     this.path = h('nav', {className: 'path', 'aria-label': 'Folder'});
     this.places = h('select', {'aria-label': 'Places', onchange: () => {
       this.go(this.places.value);
@@ -111,7 +112,7 @@ export class FileList {
     const open = () => (folder ? this.go(entry.path) : this.chosen.toggle(entry.path, !this.chosen.has(entry.path)));
     const cells = [entry.size === null ? '' : bytes(entry.size), date(entry.modified)[0], entry.label];
     const row = h('tr', {className: `kind-${entry.kind}`}, h('td', {className: 'col-pick'}, box),
-      h('td', {className: 'col-name'}, h('button', {className: 'entry-name', onclick: open, title: entry.name}, icon(folder ? 'folder' : entry.kind === 'image' ? 'image' : 'file'), h('span', {}, entry.name))),
+      h('td', {className: 'col-name'}, h('button', {className: 'entry-name', onclick: open, title: entry.name}, icon(folder ? 'folder' : entry.kind === 'image' ? IMAGE : FILE), h('span', {}, entry.name))),
       ...cells.map((text, i) => h('td', {className: `col-${COLUMNS[i + 1][0]}`, title: i === 1 ? date(entry.modified).join(' ') : text}, text)));
     row.dataset.path = entry.path;
     return row;

@@ -28,17 +28,16 @@ const ICONS = {
   camera: 'M4 8h4l2-3h4l2 3h4v11H4zM12 10.500a3 3 0 1 0 .01 0z', link: 'M10 14a4 4 0 0 0 6 0l3-3a4 4 0 0 0-6-6l-1 1M14 10a4 4 0 0 0-6 0l-3 3a4 4 0 0 0 6 6l1-1',
   theme: 'M12 4a8 8 0 1 0 8 8 6 6 0 0 1-8-8z', sliders: 'M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4', compare: 'M12 4v16M4 5h16v14H4z',
   help: 'M9 9a3 3 0 1 1 4 3c-1 .5-1 1-1 2M12 17.500v.5', play: 'M8 5l11 7-11 7z', pause: 'M8 5v14M16 5v14',
-  up: 'M12 19V5M5 12l7-7 7 7', image: 'M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01', file: 'M6 3h8l4 4v14H6zM14 3v4h4',
   info: 'M12 11v6M12 7.500v.5M12 3a9 9 0 1 0 .01 0z',
 };
 
-/** @param {string} name */
+/** @param {string} name one of the icons, or a path in a square of 24 */
 export function icon(name) {
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
   svg.setAttribute('viewBox', '0 0 24 24');
   svg.setAttribute('aria-hidden', 'true');
   const path = document.createElementNS('http://www.w3.org/2000/svg', 'path');
-  path.setAttribute('d', ICONS[name]);
+  path.setAttribute('d', ICONS[name] ?? name);
   svg.append(path);
   return svg;
 }
