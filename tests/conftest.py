@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.chromium import chromium, page  # noqa: F401 - fixtures
-
 # The tests are of this checkout, whatever is installed: `pythonpath` of pyproject.toml sees to this
 # process, and the variable to every process that a test starts.
 CHECKOUT = Path(__file__).parents[1]

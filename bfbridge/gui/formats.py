@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from bfbridge import registry
+from bfbridge.convert.locations import is_url
 from bfbridge.convert.options import (
     TARGET_OPTIONS,
     ConvertOptions,
@@ -213,9 +214,10 @@ class Order:
     @property
     def target(self) -> str:
         """The second argument of `convert`: the new file, or the folder of a batch."""
-        if not self.is_single:
-            return os.path.join(self.folder, "")
-        return os.path.join(self.folder, base_name(self.sources[0]) + self.suffix)
+        name = base_name(self.sources[0]) + self.suffix if self.is_single else ""
+        if is_url(self.folder):
+            return f"{self.folder.rstrip('/')}/{name}"
+        return os.path.join(self.folder, name)
 
     @property
     def arguments(self) -> dict[str, Any]:

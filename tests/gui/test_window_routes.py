@@ -25,7 +25,7 @@ from bfbridge.errors import BadArgument, FileMissing
 from bfbridge.gui import window as module
 from bfbridge.gui.folders import list_folder, places
 from bfbridge.gui.formats import Order
-from bfbridge.gui.jobs import Queue
+from bfbridge.gui.jobs import Job, Queue
 from bfbridge.gui.window import Window
 from tests.support.samples import distinct, write_ome_tiff, write_ome_zarr
 from tests.support.windows import Client, opened, order, paused
@@ -173,6 +173,8 @@ def test_orders() -> None:
     assert one.command.endswith(
         "/out/x.ome.tif --compression jpeg --level 80 --series 0 --overwrite"
     )
+    at_url = Order.of(["s3://a/x.czi"], "s3://b/c", {"format": "ome-zarr"})
+    assert at_url.target == "s3://b/c/x.ome.zarr"
     for sources, options in (
         ((), {}), (("/a.tif",), {"format": "exe"}), (("/a.tif",), {"jobs": 4}),
         (("/a.tif",), {"verify": "yes"}), (("/a.tif",), {"report": "/etc/passwd"}),
@@ -283,6 +285,23 @@ def test_cancelling_leaves_nothing(
     answer = client.post("cancel", {"number": 10**6})
     assert (answer.status, "there is no conversion" in answer.json["error"]) == (422, True)
     client.post("clear")
+
+
+def test_a_file_that_was_not_verified_is_named(
+    client: Client, folder: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def moved(self: Job, number: int, done: int, total: int) -> None:
+        # Writing is the first of three parts of the same size; two are the comparison.
+        if 3 * done > total:
+            self.cancel()
+        self._check()
+
+    monkeypatch.setattr(Job, "moved", moved)
+    job = client.ended(client.convert([folder / "cells.ome.tif"], tmp_path))
+    target = tmp_path / "cells.ome.zarr"
+    assert (job["state"], job["unverified"]) == ("cancelled", str(target))
+    with BioReader(target) as br:
+        np.testing.assert_array_equal(br.asarray("TCZYX"), PIXELS)
 
 
 def test_the_end_of_the_server_cancels(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -117,15 +117,9 @@ class Page:
         return self.picture()[:height, :width]
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """One browser for all tests: it takes a second to start."""
-    with browser() as started:
-        yield started
-
-
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Page]:
+    """Open a page of the fixture `chromium`; errors in it fail the test."""
     opened = Page(chromium)
     yield opened
     errors = opened.errors
