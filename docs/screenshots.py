@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -152,30 +153,31 @@ def plate(chromium: Any, folder: Path) -> None:
 
 
 def window(chromium: Any, folder: Path) -> None:
-    """Show the window with a chosen file and a finished conversion."""
-    shown = folder / "Experiment 7"
+    """Show the window with a chosen file, and how it is converted."""
+    # A short path, because the page shows it.
+    shown = folder.parent / "Experiment 7"
     shown.mkdir()
-    bfbridge.imwrite(
-        shown / "cells.ome.tif", cells(900, 1200, 70, 3, 5), axes="CZYX", pixel_size=0.325,
-        channel_names=["DAPI", "Actin", "FISH"], pyramid=True,
-    )  # fmt: skip
-    for number in range(3):
-        pixels = cells(300, 400, 20, 1, number)[:, 0]
-        bfbridge.imwrite(shown / f"control {number}.ome.tif", pixels, axes="CYX")
-    (shown / "raw").mkdir()
-    (shown / "notes.txt").write_text("Stained on Monday.")
-    for scheme in ("dark", "light"):
-        with live(extend=Window([str(shown)]).add_to) as server:
-            page = Page(chromium, *SIZES["wide"], color_scheme=scheme)
-            page.go(f"{server.url}/gui")
-            page.page.get_by_label("Choose cells.ome.tif").check()
-            page.page.locator(".source dl").wait_for()
-            page.page.get_by_label("Overwrite").check()
-            page.page.get_by_role("button", name="Convert").click()
-            page.page.locator(".job.done").wait_for()
-            page.page.wait_for_timeout(1000)
-            save(page, f"window-{scheme}-wide")
-            page.close()
+    try:
+        bfbridge.imwrite(
+            shown / "cells.ome.tif", cells(900, 1200, 70, 3, 5), axes="CZYX", pixel_size=0.325,
+            channel_names=["DAPI", "Actin", "FISH"], pyramid=True,
+        )  # fmt: skip
+        for number in range(3):
+            pixels = cells(300, 400, 20, 1, number)[:, 0]
+            bfbridge.imwrite(shown / f"control {number}.ome.tif", pixels, axes="CYX")
+        (shown / "raw").mkdir()
+        (shown / "notes.txt").write_text("Stained on Monday.")
+        for scheme in ("dark", "light"):
+            with live(extend=Window([str(shown)]).add_to) as server:
+                page = Page(chromium, SIZES["wide"][0], 980, color_scheme=scheme)
+                page.go(f"{server.url}/gui")
+                page.page.get_by_label("Choose cells.ome.tif").check()
+                page.page.locator(".source dl").wait_for()
+                page.page.wait_for_timeout(1000)
+                save(page, f"window-{scheme}-wide")
+                page.close()
+    finally:
+        shutil.rmtree(shown)
 
 
 def notebook(chromium: Any, folder: Path) -> None:
