@@ -1,4 +1,4 @@
-"""Who may use a window: the browser that opened it first."""
+"""Who may use a window: the first browser that shows its page."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["Session", "read_body"]
 
 COOKIE: Final = "bfbridge-window"
+_MOST_OFFERED: Final = 100
+"""Largest number of times that the page is given before a browser shows it."""
 
 
 class Session:
-    """Gives a secret cookie to the first browser that opens the page, and requires it afterwards.
+    """Gives the page with a secret cookie, and admits the browser that sends its cookie first.
+
+    From then on, every request needs this cookie, also those of the page. Until then, the page may
+    be requested again: a browser may fail to load it.
 
     The link is an argument of the browser's process, which other users of the machine may see. The
     cookie is known to the browser only: pages of other sites do not send it (SameSite), and scripts
@@ -39,6 +44,7 @@ class Session:
         self._path = f"{options.prefix}/"
         self._page = page
         self._secret: str | None = None
+        self._offered: list[str] = []
 
     @web.middleware
     async def middleware(
@@ -46,30 +52,41 @@ class Session:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        """Handle a request of the browser that opened the page; refuse all others."""
-        first = (
-            self._secret is None and request.path == self._page and request.method == hdrs.METH_GET
-        )
-        if first:
-            self._secret = secrets.token_urlsafe(24)
-        elif not self._is_ours(request):
-            raise Refused(
-                403,
-                "this window was opened in another browser. Close it there and start "
-                "`bfbridge gui` again.",
-            )
+        """Handle a request of the browser that shows the page; refuse all others."""
+        offered = None
+        if not self._is_ours(request):
+            if not self._offers(request):
+                raise Refused(
+                    403,
+                    "this window was opened in another browser. Close it there and start "
+                    "`bfbridge gui` again.",
+                )
+            offered = secrets.token_urlsafe(24)
+            self._offered.append(offered)
         response = await handler(request)
-        if first and self._secret is not None:
-            response.set_cookie(
-                COOKIE, self._secret, path=self._path, httponly=True, samesite="Strict"
-            )
+        if offered is not None:
+            response.set_cookie(COOKIE, offered, path=self._path, httponly=True, samesite="Strict")
         return response
 
-    def _is_ours(self, request: web.Request) -> bool:
-        sent = request.cookies.get(COOKIE, "")
-        return self._secret is not None and secrets.compare_digest(
-            sent.encode("utf-8", "replace"), self._secret.encode()
+    def _offers(self, request: web.Request) -> bool:
+        """Whether a request gets a cookie: for the page, while no browser was admitted."""
+        return (
+            self._secret is None
+            and len(self._offered) < _MOST_OFFERED
+            and request.path == self._page
+            and request.method == hdrs.METH_GET
         )
+
+    def _is_ours(self, request: web.Request) -> bool:
+        """Whether a request has the cookie of the admitted browser; admit the first one."""
+        sent = request.cookies.get(COOKIE, "").encode("utf-8", "replace")
+        known = self._offered if self._secret is None else [self._secret]
+        for secret in known:
+            if secrets.compare_digest(sent, secret.encode()):
+                self._secret = secret
+                self._offered.clear()
+                return True
+        return False
 
 
 async def read_body(request: web.Request) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
@@ -211,7 +212,9 @@ class Window:
         snapshot = job.snapshot()
         if job.is_over:
             for output in snapshot["outputs"]:
-                output["view"] = self._library.add(output["target"])
+                # The user may have moved the file already.
+                with suppress(BfbridgeError):
+                    output["view"] = self._library.add(output["target"])
         return snapshot
 
     @_answering

@@ -49,7 +49,7 @@ class ServeOptions:
     Attributes
     ----------
     sources
-        Folders, files and URLs to serve. None if `extend` adds them to the library.
+        Folders, files and URLs to serve. May be empty if `extend` adds them to the library.
     host, port
         Address to listen on; port 0 is any free port.
     token

@@ -26,7 +26,7 @@ def client() -> Iterator[Client]:
         yield window
 
 
-def test_the_first_browser_gets_the_cookie_and_no_other_does() -> None:
+def test_the_first_browser_is_admitted_and_no_other() -> None:
     with live(extend=Window().add_to) as server:
         first, second = Client(server), Client(server)
         # Nothing is there before the page is opened.
@@ -35,7 +35,13 @@ def test_the_first_browser_gets_the_cookie_and_no_other_does() -> None:
         assert answer.status == 200
         attributes = set(answer.headers["Set-Cookie"].split("; ")[1:])
         assert attributes == {"HttpOnly", "SameSite=Strict", f"Path={server.options.prefix}/"}
+        # A page that was not shown, or that another user of the machine has requested.
+        other = Client(server)
+        assert other.open().status == 200
+        assert other.cookie != first.cookie
+        assert first.send("GET", "/gui/state").status == 200
         assert first.send("GET", "/gui").headers["Set-Cookie"] is None
+        assert other.send("GET", "/gui/state").status == 403
         refused = second.send("GET", "/gui")
         assert (refused.status, refused.headers["Set-Cookie"]) == (403, None)
         assert "opened in another browser" in refused.json["error"]
