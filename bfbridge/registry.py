@@ -433,7 +433,8 @@ def _open_named(source: Source, options: OpenOptions, entry: Entry) -> tuple[Rea
     if reader is None:
         raise Unsupported(f"backend={entry.name!r} cannot read, only write.")
     try:
-        return _open(reader, source, options), f"backend={entry.name!r} was requested"
+        opened = _open(reader, source, options)
+        return opened, _with_note(f"backend={entry.name!r} was requested", opened)
     except Unsupported as error:
         raise Unsupported(
             f"{source.name}: the {entry.name} backend does not read this file: "
@@ -479,7 +480,11 @@ def _try(
             error.args = (f"{_sentence(error)} Other backends: {' '.join(reasons)}",)
         raise
     reason = " ".join(reasons) if reasons else f"{entry.name} claims this content"
-    return opened, reason
+    return opened, _with_note(reason, opened)
+
+
+def _with_note(reason: str, opened: ReaderBackend) -> str:
+    return f"{reason.removesuffix('.')}; {opened.note}" if opened.note else reason
 
 
 def suffixes_of_writers(fits: Callable[[type[WriterBackend]], bool]) -> str:

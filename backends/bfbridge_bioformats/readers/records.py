@@ -12,7 +12,7 @@ from bfbridge.errors import UnreadableFile
 from bfbridge.limits import Limits, check
 from bfbridge_bioformats.readers.pixels import DTYPES, PlaneLayout, block_size
 
-__all__ = ["SeriesImage", "read_images"]
+__all__ = ["SeriesImage", "describe", "images_from"]
 
 
 class SeriesImage:
@@ -60,8 +60,8 @@ class SeriesImage:
         return number
 
 
-def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[SeriesImage]:
-    """Describe every series; associated images (label, macro, thumbnail) are last.
+def describe(reader: Any, store: Any, name: str, limits: Limits) -> list[dict[str, Any]]:
+    """Return Java's description of every series, for `images_from`.
 
     Parameters
     ----------
@@ -69,6 +69,31 @@ def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[Seri
         An IFormatReader after setId, with resolutions not flattened.
     store
         The bfbridge.Store that setId filled.
+    name
+        Name of the file, for messages.
+    limits
+        Limits on the number of images.
+
+    Raises
+    ------
+    LimitExceeded
+        There are more images than the limits allow.
+    """
+    check(int(reader.getSeriesCount()), limits.images, "number of images", name)
+    described: list[dict[str, Any]] = json.loads(bytes(store.describe(reader)))
+    return described
+
+
+def images_from(
+    described: Sequence[Mapping[str, Any]], name: str, limits: Limits
+) -> list[SeriesImage]:
+    """Make the records of all series; associated images (label, macro, thumbnail) are last.
+
+    Parameters
+    ----------
+    described
+        The description of each series; see `_series`. A series that is like the previous one
+        except for its name has only ``name``.
     name
         Name of the file, for messages.
     limits
@@ -81,11 +106,11 @@ def read_images(reader: Any, store: Any, name: str, limits: Limits) -> list[Seri
     LimitExceeded
         There is more than the limits allow.
     """
-    check(int(reader.getSeriesCount()), limits.images, "number of images", name)
+    check(len(described), limits.images, "number of images", name)
     found: list[SeriesImage] = []
     planes = channels = 0
     thumbnail = False
-    for number, answers in enumerate(json.loads(bytes(store.describe(reader)))):
+    for number, answers in enumerate(described):
         title = answers["name"]
         # Only a name: the series is otherwise like the previous one; files may have thousands.
         if len(answers) > 1:
