@@ -19,8 +19,9 @@ MARK: Final = "used"
 class CacheFolder:
     """A folder of limited size, whose least recently used entries are removed first.
 
-    Each file and each folder in it is one entry. The last use of a file is its modification time;
-    that of a folder is the modification time of its `MARK`. Thread-safe; processes may share it.
+    Entries are folders, or files with a suffix; nothing else in the folder is counted or removed.
+    The last use of a file is its modification time; that of a folder is the modification time of
+    its `MARK`. Thread-safe; processes may share it.
 
     Parameters
     ----------
@@ -28,17 +29,20 @@ class CacheFolder:
         Created by `make`, readable by its user only.
     max_bytes
         Maximum size.
+    suffix
+        Suffix of the entries, also within the names of unfinished files; None: entries are folders.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, suffix: str | None = None) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self._suffix = suffix
         self._lock = forking.lock()
         self._size: int | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all files in the folder."""
+        """Bytes of all entries."""
         return sum(size for size, _ in self._entries().values())
 
     def make(self) -> None:
@@ -52,7 +56,7 @@ class CacheFolder:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def clear(self) -> int:
-        """Remove everything; return the number of bytes removed."""
+        """Remove all entries; return the number of bytes removed."""
         with self._lock:
             self._size = None
             entries = self._entries()
@@ -98,9 +102,10 @@ class CacheFolder:
         with contextlib.suppress(OSError):
             for entry in os.scandir(self.folder):
                 with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    if self._suffix is None and is_folder:
                         found[Path(entry.path)] = (_size_of(entry.path), _used(entry.path))
-                    else:
+                    elif self._suffix is not None and not is_folder and self._suffix in entry.name:
                         status = entry.stat(follow_symlinks=False)
                         found[Path(entry.path)] = (status.st_size, status.st_mtime)
         return found
@@ -122,11 +127,10 @@ def is_private(*paths: Path) -> bool:
 
 
 def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry, ignore_errors=True)
-        return
-    with contextlib.suppress(OSError):
+    try:
         entry.unlink()
+    except OSError:
+        shutil.rmtree(entry, ignore_errors=True)
 
 
 def _size_of(folder: str) -> int:

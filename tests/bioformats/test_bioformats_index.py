@@ -257,6 +257,16 @@ def test_dependencies(folder: Path) -> None:
         Dependencies.of([str(folder)], None, 0)
 
 
+def test_files_without_their_folder_belong_to_that_of_the_main_file(
+    openings: Openings, folder: Path
+) -> None:
+    facts = replace(Opened(openings.path).facts(), used=["img_1.tif", str(openings.path)])
+    index_at(True).save(["x"], openings.path, facts, 2**63)
+    found = index_at(True).load(["x"])
+    assert found is not None
+    assert sorted(found.dependencies.files) == [str(folder / f"img_{n}.tif") for n in (0, 1)]
+
+
 def test_above_a_data_set_only_files_count(folder: Path) -> None:
     above = folder.parent
     (folder / "below").mkdir()
@@ -400,21 +410,26 @@ def identity_name(openings: Openings) -> str:
 
 def test_the_least_recently_used_entries_are_removed(folder: Path, tmp_path: Path) -> None:
     facts = Opened(folder / "img_0.tif").facts()
+    main = folder / "img_0.tif"
     noise = os.urandom(4000).hex()
     size = len(
         encode(entry.Entry(["x"], replace(facts, xml=noise), Dependencies({}, {}, []))) or b""
     )
-    full = Index(CacheFolder(tmp_path / "small", 3 * size + size // 2))
+    full = Index(CacheFolder(tmp_path / "small", 3 * size + size // 2, index.SUFFIX))
     for number in range(3):
-        full.save([number], replace(facts, xml=noise), 2**63)
+        full.save([number], main, replace(facts, xml=noise), 2**63)
         os.utime(full._path([number]), (number, number))
     assert full.load([0]) is not None  # which is a use
-    full.save([3], replace(facts, xml=noise), 2**63)
+    full.save([3], main, replace(facts, xml=noise), 2**63)
     assert [full.load([number]) is not None for number in range(4)] == [True, False, True, True]
     assert "the index is full" in full.save(
         [4], replace(facts, xml=os.urandom(40_000).hex()), 2**63
     )
     assert full.cache.nbytes <= full.cache.max_bytes
+    # Nothing else is removed.
+    (full.cache.folder / "mine.txt").touch()
+    full.cache.clear()
+    assert [path.name for path in full.cache.folder.iterdir()] == ["mine.txt"]
 
 
 def test_entries_have_any_text(folder: Path) -> None:
@@ -438,12 +453,11 @@ PAIR = """
     from bfbridge_bioformats.indexing.entry import Facts
     from bfbridge_bioformats.indexing.index import Index
 
-    index = Index(CacheFolder(Path(sys.argv[1]), 1 << 20))
-    kept = 0
+    index = Index(CacheFolder(Path(sys.argv[1]), 1 << 20, ".index"))
     for number in range(300):
         series = [{"name": str(number)}]
-        facts = Facts("f", series, sys.argv[3] * 5000, None, {}, ["/absent"], ["/absent"])
-        said = index.save(["same"], facts, 2**63)
+        facts = Facts("f", series, sys.argv[3] * 5000, None, {}, ["/absent"])
+        said = index.save(["same"], Path("/absent"), facts, 2**63)
         assert said == "added for the next opening", said
     print("saved")
 """
@@ -457,7 +471,7 @@ def test_two_processes_write_one_entry(tmp_path: Path, folder: Path) -> None:
         subprocess.Popen([*program, *places, letter], stdout=subprocess.PIPE, text=True)
         for letter in "ab"
     ]
-    both = Index(CacheFolder(tmp_path / "pair", 1 << 20))
+    both = Index(CacheFolder(tmp_path / "pair", 1 << 20, ".index"))
     seen = set()
     while any(process.poll() is None for process in started):
         found = both.load(["same"])

@@ -41,7 +41,7 @@ def index_at(place: bool | str) -> Index:
     """Return the index in the user's cache folder (True), or in a folder of its own in `place`."""
     # Entries are removed when the folder is full: it must contain nothing else.
     folder = Path(place) / _OWN_FOLDER if isinstance(place, str) else cache_folder() / "index"
-    return Index(CacheFolder(folder, LARGEST_FOLDER))
+    return Index(CacheFolder(folder, LARGEST_FOLDER, SUFFIX))
 
 
 def identity_of(path: Path, options: OpenOptions) -> Sequence[Any]:
@@ -107,33 +107,38 @@ class Index:
             os.utime(path)
         return entry
 
-    def save(self, identity: Sequence[Any], facts: Facts, begun_ns: int) -> str:
+    def save(self, identity: Sequence[Any], path: Path, facts: Facts, begun_ns: int) -> str:
         """Store an entry, unless files change; return what was done, as a clause for users.
 
         Parameters
         ----------
         identity, facts
             The content.
+        path
+            The main file.
         begun_ns
             When opening the file began, in nanoseconds since 1970.
         """
         try:
-            folders = dict.fromkeys(os.path.dirname(name) for name in facts.used)
-            names = [*facts.used, *folders, *facts.looked_up]
+            main = os.path.abspath(path)
+            # Some readers name files without their folder.
+            files = [os.path.join(os.path.dirname(main), name) for name in (main, *facts.used)]
+            folders = dict.fromkeys(os.path.dirname(name) for name in files)
+            names = [*files, *folders, *facts.looked_up]
             state = Dependencies.of(names, facts.tree, begun_ns)
         except NotSettled as error:
             return f"not added, because {error} was modified less than a minute before"
         data = encode(Entry(identity, facts, state))
         if data is None:
             return "not added, because the metadata is too long, or is not text"
-        path = self._path(identity)
+        target = self._path(identity)
         try:
             self.cache.make()
             if not is_private(self.cache.folder):
                 raise WriteFailed("other users may write to it")
-            if not self.cache.make_room(len(data), path):
+            if not self.cache.make_room(len(data), target):
                 return "not added, because the index is full"
-            write_bytes_atomically(path, data)
+            write_bytes_atomically(target, data)
         except (OSError, WriteFailed) as error:
             self._warn(str(error))
             return "not added, because its folder cannot be used"
