@@ -423,7 +423,7 @@ def test_the_least_recently_used_entries_are_removed(folder: Path, tmp_path: Pat
     full.save([3], main, replace(facts, xml=noise), 2**63)
     assert [full.load([number]) is not None for number in range(4)] == [True, False, True, True]
     assert "the index is full" in full.save(
-        [4], replace(facts, xml=os.urandom(40_000).hex()), 2**63
+        [4], main, replace(facts, xml=os.urandom(40_000).hex()), 2**63
     )
     assert full.cache.nbytes <= full.cache.max_bytes
     # Nothing else is removed.
@@ -454,7 +454,7 @@ PAIR = """
     from bfbridge_bioformats.indexing.index import Index
 
     index = Index(CacheFolder(Path(sys.argv[1]), 1 << 20, ".index"))
-    for number in range(300):
+    for number in range(100):
         series = [{"name": str(number)}]
         facts = Facts("f", series, sys.argv[3] * 5000, None, {}, ["/absent"])
         said = index.save(["same"], Path("/absent"), facts, 2**63)
@@ -521,10 +521,9 @@ def described_by(br: BioReader) -> dict[str, Any]:
 
 
 @pytest.mark.java
-@pytest.mark.parametrize("isolated", [False, True])
-def test_reopening_is_like_opening(folder: Path, isolated: bool) -> None:
+def test_reopening_is_like_opening(folder: Path) -> None:
     path = folder / "all.pattern"
-    arguments: dict[str, Any] = {"isolated": isolated, "max_workers": 1}
+    arguments: dict[str, Any] = {"isolated": False, "max_workers": 1}
     with BioReader(path, **arguments) as br:
         wanted, pixels = described_by(br), br[:]
         assert "index" not in br.backend_reason
@@ -543,6 +542,19 @@ def test_reopening_is_like_opening(folder: Path, isolated: bool) -> None:
     add(folder)
     with BioReader(path, index=True, **arguments) as br:
         assert f"older entry, made before {folder} changed" in br.backend_reason
+
+
+@pytest.mark.java
+@pytest.mark.slow(ci=True)
+def test_workers_fill_the_index_and_start_for_pixels(folder: Path) -> None:
+    arguments: dict[str, Any] = {"isolated": True, "max_workers": 1, "backend": "bioformats"}
+    with BioReader(folder / "img_1.tif", index=True, **arguments) as br:
+        assert br.backend_reason.endswith("added for the next opening")
+        wanted = described_by(br)
+    with BioReader(folder / "img_1.tif", index=True, **arguments) as br:
+        assert described_by(br) == wanted
+        assert not br._file.backend.is_open
+        assert (br[:].ravel() == np.arange(35) + 100).all()
 
 
 @pytest.mark.java
