@@ -19,26 +19,18 @@ import pytest
 import tifffile
 
 from bfbridge import BioReader, Limits
-from bfbridge.backend import Modulo, OpenOptions, Region
+from bfbridge.backend import Region
 from bfbridge.errors import BadArgument, Closed, FileChanged, FileMissing
 from bfbridge.runtime.systems import cache_folder
 from bfbridge.storage.cache_folder import CacheFolder, is_private
-from bfbridge.storage.source import as_source
 from bfbridge_bioformats.indexing import dependencies, entry, index
 from bfbridge_bioformats.indexing.dependencies import Dependencies, NotSettled
-from bfbridge_bioformats.indexing.entry import Facts, decode, encode
+from bfbridge_bioformats.indexing.entry import decode, encode
 from bfbridge_bioformats.indexing.index import Index, identity_of, index_at
-from bfbridge_bioformats.indexing.reader import IndexedReader, open_indexed
-from bfbridge_bioformats.readers.records import images_from
+from bfbridge_bioformats.indexing.reader import IndexedReader
+from tests.support.indexed import MODULO, SERIES, Opened, Openings
 
 HOUR_NS = 3600 * 10**9
-SERIES: dict[str, Any] = {
-    "name": "cells", "type": 3, "little": True, "samples": 1, "interleaved": False, "bits": 16,
-    "thumbnail": False, "order": "XYCZT", "pixel_size": [[0.5, "µm"], [0.25, "µm"], None],
-    "channels": [["DAPI", [1, 2, 3, 255], None, [405.0, "nm"]]],
-    "levels": [[7, 5, 3, 1, 2, 7, 5], [3, 2, 3, 1, 2, 3, 2]],
-}  # fmt: skip
-MODULO = Modulo("lifetime", 0.0, 0.5, 1.0, None, ("a", "b"), 2, None)
 
 
 @pytest.fixture(autouse=True)
@@ -62,59 +54,6 @@ def folder(tmp_path: Path) -> Path:
         tifffile.imwrite(made / f"img_{t}.tif", pixels)
     (made / "all.pattern").write_text("img_<0-3>.tif")
     return made
-
-
-class Opened:
-    """What stands in for a reader of Java: its facts and its pixels."""
-
-    name = "bioformats"
-    format = "Fake"
-    note = ""
-
-    def __init__(self, path: Path, described: list[Any] | None = None) -> None:
-        self.described = [SERIES] if described is None else described
-        entries = images_from(self.described, str(path), Limits())
-        self.images = tuple(each.image for each in entries)
-        self.series = [each.series for each in entries]
-        self.used_files = [str(path)]
-        self.original_metadata = {"a": 1.5, "b": "x"}
-        self.is_closed = False
-
-    def facts(self) -> Facts:
-        own = self.original_metadata
-        used = self.used_files
-        return Facts(self.format, self.described, "<OME/>", own, {0: {"T": MODULO}}, used)
-
-    def read(self, region: Region, out: np.ndarray[Any, Any]) -> None:
-        out[...] = 7
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
-class Openings:
-    """Opens one file through the index, and counts the openings without it."""
-
-    def __init__(self, path: Path, **options: Any) -> None:
-        self.path = path
-        self.options = OpenOptions(index=True, **options)
-        self.described: list[Any] | None = None
-        self.made: list[Opened] = []
-
-    def __call__(self, **options: Any) -> Any:
-        changed = replace(self.options, **options)
-        return open_indexed(as_source(self.path), self.path, changed, self._open)
-
-    def _open(self, source: Any, options: OpenOptions) -> Any:
-        self.made.append(Opened(self.path, self.described))
-        return self.made[-1]
-
-    def is_indexed(self, **options: Any) -> bool:
-        """Whether the next opening uses the index."""
-        before = len(self.made)
-        indexed = isinstance(self(**options), IndexedReader)
-        assert indexed is (len(self.made) == before)
-        return indexed
 
 
 @pytest.fixture
@@ -448,7 +387,6 @@ def test_entries_have_any_text(folder: Path) -> None:
 PAIR = """
     import sys
     from pathlib import Path
-    sys.path.insert(0, sys.argv[2])
     from bfbridge.storage.cache_folder import CacheFolder
     from bfbridge_bioformats.indexing.entry import Facts
     from bfbridge_bioformats.indexing.index import Index
@@ -456,7 +394,7 @@ PAIR = """
     index = Index(CacheFolder(Path(sys.argv[1]), 1 << 20, ".index"))
     for number in range(100):
         series = [{"name": str(number)}]
-        facts = Facts("f", series, sys.argv[3] * 5000, None, {}, ["/absent"])
+        facts = Facts("f", series, sys.argv[2] * 5000, None, {}, ["/absent"])
         said = index.save(["same"], Path("/absent"), facts, 2**63)
         assert said == "added for the next opening", said
     print("saved")
@@ -466,10 +404,8 @@ PAIR = """
 def test_two_processes_write_one_entry(tmp_path: Path, folder: Path) -> None:
     described = textwrap.dedent(PAIR).replace('[{"name": str(number)}]', repr([SERIES]))
     program = [sys.executable, "-c", described, str(tmp_path / "pair")]
-    places = [str(Path(path).resolve()) for path in ("backends",)]
     started = [
-        subprocess.Popen([*program, *places, letter], stdout=subprocess.PIPE, text=True)
-        for letter in "ab"
+        subprocess.Popen([*program, letter], stdout=subprocess.PIPE, text=True) for letter in "ab"
     ]
     both = Index(CacheFolder(tmp_path / "pair", 1 << 20, ".index"))
     seen = set()
