@@ -8,6 +8,7 @@ these bytes are zeros, and are not needed. The offset of the first directory has
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,9 @@ WIDE: Final = 1 << 32
 """Size from which on offsets in a file need more than 32 bits."""
 _INLINE: Final = 4
 _SIGNED_LONG: Final = 9
+# Bytes of a value that is read with others, and of all of them.
+_SHORT: Final = 4096
+_NEAR: Final = 16384
 
 
 class NdpiDirectory(Directory):
@@ -34,13 +38,32 @@ class NdpiDirectory(Directory):
         Upper 32 bits of values that are stored in their entry, by tag; those that are not 0.
     """
 
-    __slots__ = ("high",)
+    __slots__ = ("_spans", "high")
 
     def __init__(
-        self, file: TiffFile, offset: int, entries: dict[int, Entry], high: dict[int, int]
+        self,
+        file: TiffFile,
+        offset: int,
+        entries: dict[int, Entry],
+        high: dict[int, int],
+        spans: list[tuple[int, bytes]],
     ) -> None:
         super().__init__(file, offset, entries)
         self.high = high
+        # Bytes of the file that have been read, and where they begin.
+        self._spans = spans
+
+    def raw(self, tag: int, most: int | None = None) -> bytes:
+        """Return the bytes of an entry's values, without a read if they are short."""
+        entry = self.entries.get(tag)
+        if entry is not None:
+            size = FIELD_TYPES[entry.kind][1]
+            length = size * (entry.values if most is None else min(entry.values, most))
+            for begin, data in self._spans:
+                at = entry.offset - begin
+                if 0 <= at <= len(data) - length:
+                    return data[at : at + length]
+        return super().raw(tag, most)
 
     def wide_array(self, tag: int, high: int) -> np.ndarray[Any, np.dtype[np.int64]] | None:
         """Return an entry's whole numbers of 64 bits, or None if there is no entry.
@@ -140,8 +163,8 @@ def _read(tiff: TiffFile, offset: int, *, wide: bool) -> tuple[NdpiDirectory, in
         end = begin + len(data)
     changed: set[int] = set()
     for (tag, entry), word in zip(stored, words, strict=True):
-        # Of repeated tags the first is used.
-        if tag in changed or tag not in entries:
+        # Of repeated tags the first is used whose field type is known.
+        if tag in changed or entries.get(tag) != entry:
             continue
         changed.add(tag)
         length = entry.values * FIELD_TYPES[entry.kind][1]
@@ -156,7 +179,25 @@ def _read(tiff: TiffFile, offset: int, *, wide: bool) -> tuple[NdpiDirectory, in
                 f"{tiff.name}: tag {tag} of the directory at byte {offset} has more bits than its "
                 f"field type {entry.kind}; it is damaged."
             )
-    return NdpiDirectory(tiff, offset, entries, high), end - offset, following
+    block = tiff.bytes_at(offset, end - offset, f"the directory at byte {offset}")
+    spans = [(offset, block), *_short_values(tiff, entries)]
+    return NdpiDirectory(tiff, offset, entries, high, spans), len(block), following
+
+
+def _short_values(tiff: TiffFile, entries: Mapping[int, Entry]) -> Iterator[tuple[int, bytes]]:
+    """Yield the bytes of all short values, and where they begin, if they are near each other.
+
+    One read of them takes less time than one for each, above all at URLs.
+    """
+    places = [
+        (entry.offset, entry.offset + length)
+        for entry in entries.values()
+        if _INLINE < (length := entry.values * FIELD_TYPES[entry.kind][1]) <= _SHORT
+    ]
+    begin = min((begin for begin, _ in places), default=0)
+    end = max((end for _, end in places), default=0)
+    if end <= tiff.size and end - begin <= _NEAR:
+        yield begin, tiff.bytes_at(begin, end - begin, "values of a directory")
 
 
 def _text_entry(tiff: TiffFile, entry: Entry, word: int) -> Entry:

@@ -233,10 +233,11 @@ class SegmentPlane(Plane):
         self.dtype = segments.dtype
         self._segments, self._limits = segments, limits
         rows, columns = segments.size
-        # Several short strips are one chunk.
-        rows *= max(1, min(_CHUNK // (rows * columns), segments.down))
-        self.chunk = self.unit = min(rows, height), min(columns, width)
         self.reads_parts = segments.compression != JPEGXR
+        if self.reads_parts:
+            # Several short strips are one chunk.
+            rows *= max(1, min(_CHUNK // (rows * columns), segments.down))
+        self.chunk = self.unit = min(rows, height), min(columns, width)
         length = nbytes((*segments.size, self.shape[2]), self.dtype.itemsize)
         check(length, limits.chunk_bytes, "size of a segment in bytes", segments.where)
 

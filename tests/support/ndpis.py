@@ -42,8 +42,8 @@ UNLIKE: Final = (
     "interleaved", "Interleaved", "image 1: pixel_size", "image 2: pixel_size",
     "/Image[1]/Pixels[0]@PhysicalSize", "/Image[2]/Pixels[0]@PhysicalSize",
 )  # fmt: skip
-"""How Bio-Formats arranges samples in memory, and what it takes from levels of the slide for the macro
-image and the map."""
+"""How Bio-Formats arranges samples in memory, and what it takes from levels of the slide for the
+macro image and the map."""
 
 
 @dataclass

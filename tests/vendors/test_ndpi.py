@@ -464,6 +464,20 @@ def test_cyclic_and_overlapping_directories() -> None:
         NdpiReader.open(*_target(bytes(data)))
 
 
+def test_repeated_tags() -> None:
+    """The first of them with a known field type is used."""
+    # In place of NewSubfileType, which sorts first: the width, of an unknown type.
+    page = replace(PAGE, more={254: (LONG, [0])})
+    data = bytearray(ndpi_bytes(Slide([page])))
+    first = struct.unpack_from("<I", data, 4)[0]
+    struct.pack_into("<HH", data, first + 2, 256, 4864)
+    with pytest.raises(UnreadableFile, match="tag 256"):
+        NdpiReader.open(*_target(bytes(data)))
+    struct.pack_into("<HH", data, first + 2, 65427, 4864)
+    with opened(NdpiReader, bytes(data)) as ours:
+        assert ours.original_metadata["Reference"] == "S10533009"
+
+
 def test_limits() -> None:
     data = ndpi_bytes(slide_of(smooth(120, 256), levels=3, depth=2, interval=8))
     for limits in (Limits(levels=2), Limits(images=2), Limits(planes=7), Limits(directories=3)):
