@@ -245,7 +245,9 @@ class _Writer:
         tags = _tags(slide, page, places, [len(segment) for segment in segments])
         if page.compression == "jpeg" and (page.interval or page.stream) and page.marked:
             starts = interval_places(segments[0])
-            tags[65426] = (LONG, starts)
+            if len(starts) > 1:
+                # Bio-Formats does not read a single one.
+                tags[65426] = (LONG, starts)
         tags.update(page.more)
         entries = []
         for tag, value in sorted(tags.items()):
