@@ -27,6 +27,8 @@ _END: Final = bytes((0xFF, EOI))
 # A coefficient has at most 16 + 11 bits, and every byte may be followed by a stuffed one.
 _MOST_BYTES_OF_SAMPLE: Final = 8
 _SMALL: Final = 1 << 16
+# Intervals are read with those between them if these have up to so many times their bytes.
+_WASTE: Final = 4
 
 
 class Stream(NamedTuple):
@@ -147,7 +149,9 @@ class Intervals:
             )
         return bounds
 
-    def joined(self, rows: tuple[int, int], columns: tuple[int, int], size: tuple[int, int]) -> Any:
+    def joined(
+        self, rows: tuple[int, int], columns: tuple[int, int], size: tuple[int, int]
+    ) -> bytearray:
         """Return a JPEG stream of a rectangle of intervals.
 
         Parameters
@@ -162,64 +166,77 @@ class Intervals:
         ReadFailed
             The intervals are damaged, or not where they should be.
         """
-        across, header = self.grid.across, self._stream.header
+        header = self._stream.header.resized(*size)
+        numbers = np.arange(rows[0], rows[1])[:, None] * self.grid.across + np.arange(*columns)
         bounds = self.bounds()
-        most = _MOST_BYTES_OF_SAMPLE * size[0] * size[1] * header.components + _SMALL
-        parts: list[Any] = [header.resized(*size)]
-        number = 0
-        if columns == (0, across):
-            runs = [(rows[0] * across, rows[1] * across)]
-        else:
-            runs = [(row * across + columns[0], row * across + columns[1]) for row in range(*rows)]
-        for first, last in runs:
-            most -= int(bounds[last] - bounds[first])
-            if most < 0:
-                raise ReadFailed(
-                    f"{self._stream.where}: restart intervals from {first} on are longer than any "
-                    "encoder makes them; the file is damaged."
-                )
-            parts.append(self._numbered(bounds[first : last + 1], first, number))
-            number += last - first
-        # In place of the last restart marker.
-        parts[-1][-1] = EOI
-        return b"".join(parts)
+        lengths = bounds[numbers + 1] - bounds[numbers]
+        samples = size[0] * size[1] * self._stream.header.components
+        if int(lengths.sum()) > _MOST_BYTES_OF_SAMPLE * samples + _SMALL:
+            raise ReadFailed(
+                f"{self._stream.where}: restart intervals from {numbers[0, 0]} on are longer than "
+                "any encoder makes them; the file is damaged."
+            )
+        parts = self._runs(numbers, lengths)
+        if numbers[-1, -1] == self._count - 1:
+            parts[-1], cut = self._without_padding(parts[-1], int(lengths[-1, -1]))
+            lengths[-1, -1] -= cut
+        data = bytearray().join([header, *parts])
+        self._number(data, len(header), numbers.ravel(), lengths.ravel())
+        return data
 
-    def _numbered(self, bounds: Array, first: int, number: int) -> bytearray:
-        """Return consecutive intervals with their markers, renumbered from `number`.
+    def _runs(self, numbers: Array, lengths: Array) -> list[bytes | memoryview]:
+        """Read intervals, each row of `numbers` with one read, or all of them."""
+        bounds, stream = self.bounds(), self._stream
+        begins, ends = bounds[numbers[:, 0]], bounds[numbers[:, -1] + 1]
+        first, last = int(begins[0]), int(ends[-1])
+        if last - first > _WASTE * int(lengths.sum()):
+            return [stream.read(*run) for run in zip(begins.tolist(), ends.tolist(), strict=True)]
+        data = memoryview(stream.read(first, last))
+        pairs = zip((begins - first).tolist(), (ends - first).tolist(), strict=True)
+        return [data[begin:end] for begin, end in pairs]
+
+    def _without_padding(
+        self, run: bytes | memoryview, length: int
+    ) -> tuple[bytes | memoryview, int]:
+        """Return a run up to the end of the image, and how many bytes follow it.
 
         Parameters
         ----------
-        bounds
-            Where they begin, and the end of the last one.
-        first
-            Number of the first one in the stream.
-        number
-            Its number in the new stream.
+        run
+            Intervals, the last of which is the last one of the stream.
+        length
+            Bytes of that interval.
         """
-        stream = self._stream
-        data = bytearray(stream.read(int(bounds[0]), int(bounds[-1])))
-        count = len(bounds) - 1
-        is_end = first + count == self._count
-        if is_end:
-            end = data.rfind(_END, max(0, len(data) - _TAIL))
-            if end < bounds[-2] - bounds[0]:
-                raise ReadFailed(
-                    f"{stream.where}: its JPEG stream has no end; it is truncated or damaged."
-                )
-            del data[end + 2 :]
-        pixels = np.frombuffer(data, np.uint8)
-        places = bounds[1:] - bounds[0] - 1
-        places[-1] = len(data) - 1
-        numbers = np.arange(first, first + count)
-        wanted = RST0 + numbers % 8
-        if is_end:
-            wanted[-1] = EOI
-        stuffed = np.flatnonzero(pixels[:-1] == 0xFF)
-        markers = stuffed[pixels[stuffed + 1] != 0] + 1
-        if not np.array_equal(markers, places) or (pixels[places] != wanted).any():
+        tail = min(length, _TAIL)
+        end = bytes(run[-tail:]).rfind(_END)
+        if end < 0:
             raise ReadFailed(
-                f"{stream.where}: restart intervals {first} to {first + count - 1} do not end with "
-                "the restart markers that should be there; the file is damaged."
+                f"{self._stream.where}: its JPEG stream has no end; it is truncated or damaged."
             )
-        pixels[places] = RST0 + (numbers - first + number) % 8
-        return data
+        cut = tail - end - len(_END)
+        return run[: len(run) - cut], cut
+
+    def _number(self, data: bytearray, begin: int, numbers: Array, lengths: Array) -> None:
+        """Check the markers at the ends of intervals, and number them from 0.
+
+        Parameters
+        ----------
+        data
+            The new stream.
+        begin
+            Where its first interval begins.
+        numbers, lengths
+            Numbers of the intervals in the stream of the level, and their lengths.
+        """
+        stored = np.frombuffer(data, np.uint8)
+        places = begin - 1 + np.cumsum(lengths)
+        wanted = np.where(numbers == self._count - 1, EOI, RST0 + numbers % 8)
+        marks = np.flatnonzero(stored[begin:-1] == 0xFF) + begin
+        found = marks[stored[marks + 1] != 0] + 1
+        if not np.array_equal(found, places) or (stored[places] != wanted).any():
+            raise ReadFailed(
+                f"{self._stream.where}: restart intervals {numbers[0]} to {numbers[-1]} do not end "
+                "with the restart markers that should be there; the file is damaged."
+            )
+        stored[places] = RST0 + np.arange(len(places)) % 8
+        stored[-1] = EOI

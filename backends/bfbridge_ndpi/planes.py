@@ -301,7 +301,7 @@ def _face(pixels: Array) -> Array:
     return pixels if pixels.shape[2] > 1 else pixels[:, :, 0]
 
 
-def _decode_jpeg(data: bytes, out: Array, color: str, where: str) -> None:
+def _decode_jpeg(data: bytes | bytearray, out: Array, color: str, where: str) -> None:
     colors = {"colorspace": color, "outcolorspace": "RGB"} if color else {}
     try:
         imagecodecs.jpeg8_decode(data, out=_face(out), **colors)
