@@ -44,6 +44,7 @@ from tests.support.ndpis import (
     smooth,
     write_ndpi,
 )
+from tests.support.webserver import serve
 
 Array = np.ndarray[Any, Any]
 
@@ -289,6 +290,18 @@ def test_large_slides_as_bioformats_reads_them(tmp_path: Path) -> None:
             assert np.abs(left - right).max() <= 2
 
 
+def test_urls(tmp_path: Path) -> None:
+    """Chunks are as high as one interval, so that threads request them at once."""
+    slide = slide_of(smooth(200, 512), levels=2, interval=8)
+    path = write_ndpi(tmp_path / "a.ndpi", slide)
+    with serve(tmp_path) as web, BioReader(f"{web.url}/a.ndpi") as far, BioReader(path) as near:
+        assert far.backend == "ndpi"
+        np.testing.assert_array_equal(far[50:120, 60:300], near[50:120, 60:300])
+        np.testing.assert_array_equal(far[:], near[:])
+    with opened(NdpiReader, path) as ours:
+        assert ours.images[0].levels[0].chunk[3] == 200
+
+
 # ---- metadata
 
 
@@ -453,6 +466,20 @@ HOSTILE: dict[str, dict[int, tuple[int, Any] | None]] = {
 def test_hostile_numbers(name: str) -> None:
     with pytest.raises(UnreadableFile):
         NdpiReader.open(*_target(ndpi_bytes(changed(PAGE, more=HOSTILE[name]))))
+
+
+@pytest.mark.parametrize("count", [0, 1 << 20, (1 << 32) - 1])
+def test_numbers_of_positions_that_lie(count: int) -> None:
+    data = bytearray(ndpi_bytes(Slide([PAGE])))
+    entry = data.index(struct.pack("<HHI", 65426, 4, len(STARTS)))
+    struct.pack_into("<I", data, entry + 4, count)
+    with opened(NdpiReader, bytes(data)) as ours:
+        if count:
+            with pytest.raises(ReadFailed, match="directory 0"):
+                yxs(ours)
+        else:
+            # They are searched in the stream.
+            np.testing.assert_array_equal(yxs(ours), imagecodecs.jpeg8_decode(STREAM))
 
 
 def test_cyclic_and_overlapping_directories() -> None:
