@@ -22,6 +22,8 @@ __all__ = ["NdpiDirectory", "read_directories"]
 
 WIDE: Final = 1 << 32
 """Size from which on offsets in a file need more than 32 bits."""
+# Ten levels of a hundred focal planes.
+_MOST_DIRECTORIES: Final = 1000
 _INLINE: Final = 4
 _SIGNED_LONG: Final = 9
 # Bytes of a value that is read with others, and of all of them.
@@ -113,7 +115,7 @@ def read_directories(tiff: TiffFile) -> list[NdpiDirectory]:
     Raises
     ------
     Unsupported
-        It is a BigTIFF, or big-endian.
+        It is a BigTIFF, or big-endian, or has far more directories than slides have.
     UnreadableFile
         The chain is cyclic, or a directory is outside the file or overlaps another one.
     LimitExceeded
@@ -136,6 +138,8 @@ def read_directories(tiff: TiffFile) -> list[NdpiDirectory]:
             )
         seen.add(offset)
         check(len(seen), tiff.limits.directories, "number of directories", tiff.name)
+        if len(seen) > _MOST_DIRECTORIES:
+            raise Unsupported(f"an NDPI file of more than {_MOST_DIRECTORIES:,} directories")
         directory, length, following = _read(tiff, offset, wide=wide)
         walked += length
         if walked > tiff.size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import struct
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from bfbridge.limits import Limits
 from bfbridge_bioformats import BioFormatsReader
 from bfbridge_ndpi import NdpiReader
 from tests.support.agreement import all_of, differences, opened
+from tests.support.forks import Child
 from tests.support.ndpis import (
     LONG,
     SHORT,
@@ -302,6 +304,16 @@ def test_urls(tmp_path: Path) -> None:
         assert ours.images[0].levels[0].chunk[3] == 200
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_children_read_on() -> None:
+    wanted = imagecodecs.jpeg8_decode(STREAM)
+    with opened(NdpiReader, ndpi_bytes(Slide([PAGE]))) as ours:
+        crop(ours, slice(0, 8), slice(0, 8))
+        box = slice(11, 60), slice(20, 90)
+        child = Child(lambda: np.array_equal(crop(ours, *box), wanted[box]))
+        assert child.answer() == "True"
+
+
 # ---- metadata
 
 
@@ -418,12 +430,17 @@ DAMAGED: dict[str, bytes] = {
     "one position off": damaged(starts=at(5, STARTS[5] + 2)),
     "a position beyond the stream": damaged(starts=at(-1, 1 << 31)),
     "all positions equal": damaged(starts=at(slice(None), STARTS[:1] * len(STARTS))),
-    "all positions off": damaged(starts=at(slice(None), [place + 8 for place in STARTS])),
     "a marker with another number": damaged(stream=at(STARTS[6] - 1, 0xD0)),
     "no marker": damaged(stream=at(STARTS[6] - 2, 0)),
     "a marker inside an interval": damaged(stream=at(slice(STARTS[6], STARTS[6] + 2), b"\xff\xd9")),
     "no end": damaged(stream=at(slice(-2, None), b"\0\0")),
 }
+
+
+def test_positions_from_another_place() -> None:
+    data = damaged(starts=at(slice(None), [place + 8 for place in STARTS]))
+    with opened(NdpiReader, data) as ours:
+        np.testing.assert_array_equal(yxs(ours), imagecodecs.jpeg8_decode(STREAM))
 
 
 @pytest.mark.parametrize("name", DAMAGED)
