@@ -209,9 +209,11 @@ def _plane(
     samples, dtype = (1, np.dtype(np.uint16)) if grey else _type(directory, size)
     if compression == NONE and photometric == _YCBCR and not grey:
         raise Unsupported("an NDPI file with uncompressed luma and chroma")
-    stored = sum(directory.numbers(Tag.StripByteCounts))
-    if grey and compression == NONE and stored != 2 * size[0] * size[1]:
-        raise Unsupported("an NDPI file of 16 bits whose pixels are packed")
+    if grey and compression == NONE:
+        # Of 12 and 14 bits, packed or not.
+        stored = sum(directory.numbers(Tag.StripByteCounts))
+        if stored != 2 * size[0] * size[1]:
+            raise Unsupported("an NDPI file of 16 bits whose pixels are packed")
     segments = read_segments(file.access, directory, (*size, samples), dtype, where)
     return SegmentPlane(segments, file.limits)
 

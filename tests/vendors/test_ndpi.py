@@ -254,6 +254,17 @@ SLIDES: dict[str, Callable[[], Slide]] = {
     "focal planes": lambda: slide_of(smooth(300, 512), levels=2, depth=3, interval=16),
     "no macro image": lambda: slide_of(smooth(300, 512), levels=2, macro=False, interval=16),
     "no lens": lambda: Slide([Page(smooth(80, 96), lens=None), Page(smooth(40, 50), lens=None)]),
+    # As of old scanners: the bits and samples of the map are not stated.
+    "map without a type": lambda: Slide(
+        [
+            Page(smooth(80, 96), interval=12),
+            Page(smooth(40, 60), lens=-1.0),
+            Page(
+                smooth(30, 50, 1), lens=-2.0, compression="none",
+                more={258: None, 262: (SHORT, [2]), 277: None},
+            ),
+        ]
+    ),
     "16 bits": lambda: Slide(
         [
             Page(np.arange(3500, dtype=np.uint16).reshape(50, 70), compression="jpegxr"),
