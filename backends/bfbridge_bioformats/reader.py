@@ -240,7 +240,7 @@ class BioFormatsReader(ReaderBackend):
     def _fill(self, region: Region, out: np.ndarray[Any, Any]) -> None:
         """Fill `out` plane by plane, in blocks that fit into a Java array."""
         entry = self._entries[region.image]
-        layout = entry.layout
+        layout = entry.layouts[region.level]
         pixel = layout.samples * layout.dtype.itemsize
         blocks = self._blocks(entry, region)
         with self._pooled_reader() as reader:
@@ -264,7 +264,8 @@ class BioFormatsReader(ReaderBackend):
     def _blocks(self, entry: SeriesImage, region: Region) -> list[tuple[int, int, int, int]]:
         """Return the blocks of one plane of a region: row, column, height, width."""
         size_y, size_x = region.shape[3:]
-        pixel = entry.layout.samples * entry.layout.dtype.itemsize
+        layout = entry.layouts[region.level]
+        pixel = layout.samples * layout.dtype.itemsize
         step_x = max(min(size_x, _piece_bytes() // pixel), 1)
         step_y = max(_piece_bytes() // (pixel * step_x), 1)
         stored = entry.image.levels[region.level].chunk[3]

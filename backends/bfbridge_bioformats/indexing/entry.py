@@ -94,13 +94,12 @@ _SERIES = {
     "type": int,
     "little": bool,
     "samples": int,
-    "interleaved": bool,
     "bits": int,
     "thumbnail": bool,
     "order": str,
     "pixel_size": (_QUANTITY, _QUANTITY, _QUANTITY),
     "channels": [(_TEXT, _AnyOf(None, (int, int, int, int)), _QUANTITY, _QUANTITY)],
-    "levels": [(int, int, int, int, int, int, int)],
+    "levels": [(int, int, int, int, int, int, int, bool)],
 }
 _MODULO = {
     "type": str,

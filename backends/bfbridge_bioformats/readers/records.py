@@ -24,27 +24,27 @@ class SeriesImage:
         Its number in Bio-Formats.
     image
         The record.
-    layout
-        How openBytes lays out its planes.
+    layouts
+        Per level: how openBytes lays out its planes.
     order
         Dimension order, such as "XYCZT".
     sizes
         Per level: (Z, effective C, T), which number the planes.
     """
 
-    __slots__ = ("image", "layout", "order", "series", "sizes")
+    __slots__ = ("image", "layouts", "order", "series", "sizes")
 
     def __init__(
         self,
         series: int,
         image: Image,
-        layout: PlaneLayout,
+        layouts: tuple[PlaneLayout, ...],
         order: str,
         sizes: tuple[tuple[int, int, int], ...],
     ) -> None:
         self.series = series
         self.image = image
-        self.layout = layout
+        self.layouts = layouts
         self.order = order
         self.sizes = sizes
 
@@ -117,7 +117,7 @@ def images_from(
             like, thumbnail = _series(number, answers, name), answers["thumbnail"]
         role = _role(thumbnail, title)
         image = replace(like.image, name=title, role=role, photo=role == "label")
-        found.append(SeriesImage(number, image, like.layout, like.order, like.sizes))
+        found.append(SeriesImage(number, image, like.layouts, like.order, like.sizes))
         check(len(image.levels), limits.levels, "number of levels", name)
         t, c, z, _, _ = image.levels[0].shape
         channels += c
@@ -139,15 +139,15 @@ def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
     number
         Number of the series.
     answers
-        type (FormatTools' pixel type), little, samples, interleaved, bits, thumbnail, order;
-        pixel_size: [value, unit] or None for X, Y, Z; channels: each name, colour, emission and
-        excitation; levels: each X, Y, Z, effective C, T, and the optimal tile's width and height.
+        type (FormatTools' pixel type), little, samples, bits, thumbnail, order; pixel_size: [value,
+        unit] or None for X, Y, Z; channels: each name, colour, emission and excitation; levels:
+        each X, Y, Z, effective C, T, the optimal tile's width and height, and whether its samples
+        are interleaved.
     name
         Name of the file, for messages.
     """
     samples = answers["samples"]
     dtype = _dtype(answers["type"], number, name)
-    interleaved = answers["interleaved"]
     byteorder: Literal["<", ">"] = "<" if answers["little"] else ">"
     levels = [_sizes(level, number, name) for level in answers["levels"]]
     sizes = tuple((z, c, t) for _, _, z, c, t, *_ in levels)
@@ -158,13 +158,14 @@ def _series(number: int, answers: Mapping[str, Any], name: str) -> SeriesImage:
         dtype=dtype,
         byteorder=byteorder,
         samples=samples,
-        interleaved=interleaved,
+        interleaved=bool(levels[0][-1]),
         pixel_size=PixelSize(x, y, z),
         channels=tuple(_channel(channel, samples) for channel in answers["channels"]),
         significant_bits=answers["bits"] or None,
     )
-    layout = PlaneLayout(dtype.newbyteorder(byteorder), samples, interleaved)
-    return SeriesImage(number, image, layout, answers["order"], sizes)
+    stored = dtype.newbyteorder(byteorder)
+    layouts = tuple(PlaneLayout(stored, samples, bool(level[-1])) for level in levels)
+    return SeriesImage(number, image, layouts, answers["order"], sizes)
 
 
 def _dtype(pixel_type: int, number: int, name: str) -> Any:
@@ -186,7 +187,7 @@ def _sizes(level: Sequence[int], number: int, name: str) -> Sequence[int]:
 
 
 def _level(values: Sequence[int], samples: int, itemsize: int) -> Level:
-    x, y, z, effective, t, tile_x, tile_y = values
+    x, y, z, effective, t, tile_x, tile_y, _ = values
     height, width = block_size(x, y, tile_x, tile_y, samples * itemsize)
     return Level(shape=(t, effective * samples, z, y, x), chunk=(1, samples, 1, height, width))
 

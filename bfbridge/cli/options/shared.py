@@ -32,7 +32,7 @@ Backend = Annotated[
     option(
         "--backend",
         metavar="NAME",
-        help="Backend that reads: ometiff, omezarr, czi, lif, nd2, pictures or bioformats; "
+        help="Backend that reads: ometiff, omezarr, czi, lif, nd2, ndpi, pictures or bioformats; "
         "default: chosen by content.",
     ),
 ]
