@@ -382,6 +382,17 @@ class OmeTiffReader(ReaderBackend):
         """The opened file, then the metadata file and the files that contain planes."""
         return self._dataset.used_files
 
+    def release(self) -> bool:
+        """Close the file of an OME-TIFF that consists of one; others depend on files beside it."""
+        if self._dataset.xml is None or not self._dataset.files.is_single:
+            return False
+        self._dataset.files.release()
+        return True
+
+    def resume(self) -> bool:
+        """Open the file again; return False if its stamp differs."""
+        return self._dataset.files.resume()
+
     def close(self) -> None:
         """Close every file, now or after the last running read."""
         self._gate.shut()

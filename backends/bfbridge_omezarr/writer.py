@@ -375,6 +375,15 @@ class StoreWriter(ResumedWriter):
             self._files.remove_folder(FOLDER)
         self._files.close()
 
+    def stored_document(self) -> OME | None:
+        """Return the document of ``OME/METADATA.ome.xml``; None for stores with labels.
+
+        Readers return its values, although the NGFF documents have some of them too: those come
+        from the same images. Labels are described by NGFF alone.
+        """
+        ordered = self._places.order == tuple(range(len(self._specs)))
+        return self._ome if ordered and not self._shared else None
+
     def abort(self) -> None:
         """Close all files. The caller removes the files below the target."""
         self._open = False

@@ -284,10 +284,12 @@ def _convert_batch(
     sources: Any, target: str | os.PathLike[str], options: ConvertOptions, run: RunOptions
 ) -> Conversion:
     begun = time.perf_counter()
-    batch = find_batch(sources, target, options, run)
-    report, history = batch.report, batch.history
-    searched = time.perf_counter() - begun
-    run_batch(batch.jobs, batch.options, run, report, history.records if run.resume else {})
+    with registry.held_plug_ins():
+        batch = find_batch(sources, target, options, run)
+        report, history = batch.report, batch.history
+        searched = time.perf_counter() - begun
+        earlier = history.records if run.resume else {}
+        run_batch(batch.jobs, batch.options, run, report, earlier, batch.readers)
     seconds = time.perf_counter() - begun
     done = _summary(report.files, str(place_of(target)), seconds, report.path, report.skipped)
     write_mapping(run.omero_csv, done.files, place_of(target), is_folder=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bfbridge.reader import BioReader
 
 __all__ = [
+    "Identities",
     "Place",
     "Storage",
     "Url",
@@ -105,6 +106,32 @@ def identity(text: str | os.PathLike[str]) -> str:
     """Return what two names of one file have in common."""
     place = place_of(text)
     return str(place).rstrip("/") if isinstance(place, Url) else os.path.realpath(place)
+
+
+class Identities:
+    """`identity` of many files: the links in the name of a folder are resolved once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+        self._known: dict[str, str] = {}
+
+    def __call__(self, text: str) -> str:
+        """Return what the names of one file have in common."""
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = self._resolved(text)
+        return known
+
+    def _resolved(self, text: str) -> str:
+        if is_url(text):
+            return identity(text)
+        folder, name = os.path.split(path_or_url(text))
+        if name in ("", ".", ".."):
+            return identity(text)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        found = os.path.join(self._folders[folder], name)
+        return os.path.realpath(found) if os.path.islink(found) else found
 
 
 def folders_of(identity: str) -> Iterator[str]:

@@ -15,10 +15,10 @@ from bfbridge.tiff.packing import BYTE_ORDER
 if TYPE_CHECKING:
     from ome_types import OME
 
-__all__ = ["finished_xml"]
+__all__ = ["finished_document", "xml_of"]
 
 
-def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
+def finished_document(ome: OME, specs: Sequence[ImageSpec]) -> OME:
     """Return the document to store; the caller's document is not changed.
 
     Sizes, pixel type, samples and byte order are those of `specs`. The planes of each image are
@@ -60,6 +60,11 @@ def finished_xml(ome: OME, specs: Sequence[ImageSpec]) -> str:
     _make_unique(list(document.images), "Image")
     _make_unique([image.pixels for image in document.images], "Pixels")
     _make_unique([c for image in document.images for c in image.pixels.channels], "Channel")
+    return document
+
+
+def xml_of(document: OME) -> str:
+    """Return the text of a document, with a declaration."""
     # Some readers recognise OME-XML by its first five characters.
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml_from_model(document)}'
 

@@ -14,13 +14,13 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import bfbridge
-from bfbridge.convert.locations import identity, is_url
+from bfbridge.convert.locations import Identities, is_url
 from bfbridge.convert.options import ConvertOptions
+from bfbridge.convert.plan.kept_readers import KeptReaders
 from bfbridge.convert.reports.record import from_json, reason_of, stamp
 from bfbridge.errors import (
     BfbridgeError,
@@ -132,6 +132,7 @@ class Scan:
         }
         self._key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         self._known: dict[str, Any] = {}
+        self._identity = Identities()
         self._entries: dict[str, _Entry] = {}
         self._folders: dict[str, str] = {}
         self.is_new = False
@@ -142,9 +143,11 @@ class Scan:
 
     def get(self, path: str) -> Opened | None:
         """Return the result of an earlier run for a file, if the file has not changed."""
-        place = identity(path)
+        if not self._known or is_url(path):
+            return None
+        place = self._identity(path)
         parsed = self._known.get(place)
-        if parsed is None or is_url(path):
+        if parsed is None:
             return None
         try:
             entry: _Entry = from_json(parsed, _Entry)
@@ -161,12 +164,16 @@ class Scan:
         if not is_url(path) and not any(map(is_url, opened.files)):
             files = dict.fromkeys(file for one in (path, *opened.files) for file in _deciding(one))
             stamps = stamp(list(files), {})
-            self._entries[identity(path)] = _Entry(opened, stamps, self._folder(path))
+            self._entries[self._identity(path)] = _Entry(opened, stamps, self._folder(path))
             self.is_new = True
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scan as plain data."""
-        return {"key": self._key, "files": {path: asdict(e) for path, e in self._entries.items()}}
+        files = {
+            path: {"opened": vars(entry.opened), "stamps": entry.stamps, "folder": entry.folder}
+            for path, entry in self._entries.items()
+        }
+        return {"key": self._key, "files": files}
 
     def _folder(self, path: str) -> str:
         """Return a digest of the files in a file's folder: a new one may belong to its data set."""
@@ -189,18 +196,31 @@ def _deciding(path: str) -> list[str]:
     return [os.path.join(path, key) for key in ZARR_KEYS] if os.path.isdir(path) else [path]
 
 
-def opener_for(options: ConvertOptions) -> Callable[[str], Opened]:
-    """Return a function that opens a file and returns the files of its data set."""
+def opener_for(
+    options: ConvertOptions, kept: KeptReaders | None = None
+) -> Callable[[str], Opened]:
+    """Return a function that opens a file and returns the files of its data set.
+
+    Readers that `kept` takes stay usable for the conversion of the file.
+    """
     from bfbridge.reader import BioReader
 
     arguments = {"cache": 0, **options.reader_arguments}
+    workers = options.workers
 
     def opened(path: str) -> Opened:
-        with BioReader(path, max_workers=1, backend=options.backend, **arguments) as br:
+        br = BioReader(path, max_workers=workers, backend=options.backend, **arguments)
+        is_kept = False
+        try:
             count = sum(_pixel_bytes(view) for view in br.series)
             # A store is one entry, because it may contain a million files.
             store = os.path.isdir(path)
-            return Opened([path] if store else list(br.used_files), count)
+            found = Opened([path] if store else list(br.used_files), count)
+            is_kept = kept is not None and kept.keep(path, br)
+        finally:
+            if not is_kept:
+                br.close()
+        return found
 
     return opened
 
@@ -242,8 +262,7 @@ def group_files(
     """
     chosen: dict[str, Found] = {}
     owner: dict[str, str] = {}
-    # Links of a folder are resolved once for each of its files.
-    same = cache(identity)
+    same = Identities()
     named = {same(found.path): found for found, _ in listed if found.error is None}
 
     def is_open(path: str) -> bool:
