@@ -183,7 +183,9 @@ def carry(ome: OME, chosen: Sequence[int]) -> OME:
     Positions of pixels in the old file (TiffData, BinData, byte order) are removed. Everything else
     is kept; plates and data sets only if all images are.
     """
-    new = ome.model_copy(deep=True)
+    from bfbridge.ome.documents.model import copied
+
+    new = copied(ome)
     new.images = [new.images[i] for i in chosen]
     if len(new.images) < len(ome.images):
         kept = {image.id for image in new.images}

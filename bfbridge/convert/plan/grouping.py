@@ -177,7 +177,7 @@ class Scan:
 
     def _folder(self, path: str) -> str:
         """Return a digest of the files in a file's folder: a new one may belong to its data set."""
-        folder = os.path.dirname(os.path.realpath(path))
+        folder = os.path.dirname(self._identity(path))
         if folder not in self._folders:
             with os.scandir(folder) as entries:
                 listed = sorted(
