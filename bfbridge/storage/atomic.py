@@ -570,7 +570,9 @@ def _sign(fd: int) -> None:
     import platform
 
     with contextlib.suppress(OSError):
-        os.ftruncate(fd, 0)
+        # Only that of a dead owner: ext4 flushes a file that was truncated when it is closed.
+        if os.fstat(fd).st_size:
+            os.ftruncate(fd, 0)
         os.lseek(fd, 0, os.SEEK_SET)
         write_all(fd, f"process {os.getpid()} on {platform.node()}\n".encode())
 

@@ -93,9 +93,7 @@ class Counter:
                 self._progress(self._done, self._total)
 
 
-def open_source(
-    source: Any, options: ConvertOptions, kept: KeptReaders | None = None
-) -> BioReader:
+def open_source(source: Any, options: ConvertOptions, kept: KeptReaders | None = None) -> BioReader:
     """Open a source for a conversion: without a cache, unless a crop cuts through chunks.
 
     A reader of this source that the search of a batch has kept is used again.

@@ -196,9 +196,7 @@ def _deciding(path: str) -> list[str]:
     return [os.path.join(path, key) for key in ZARR_KEYS] if os.path.isdir(path) else [path]
 
 
-def opener_for(
-    options: ConvertOptions, kept: KeptReaders | None = None
-) -> Callable[[str], Opened]:
+def opener_for(options: ConvertOptions, kept: KeptReaders | None = None) -> Callable[[str], Opened]:
     """Return a function that opens a file and returns the files of its data set.
 
     Readers that `kept` takes stay usable for the conversion of the file.

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["parse_quickly", "serialize_quickly"]
 
 _XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
+_KNOWN: Final = {NAMESPACE.encode(), _XSI.encode()}
+_NAMESPACES: Final = re.compile(rb"""\bxmlns(?::[\w.-]+)?\s*=\s*["']([^"']*)""")
+_LONGEST: Final = 10_000_000
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _MARKUP: Final = re.compile(r'[&<>"\t\n\r]')
 # Lines and tabs stay in texts; in attributes, parsers would make spaces of them.
@@ -76,7 +79,8 @@ class _Table(NamedTuple):
 @cache
 def _table(kind: type[BaseModel]) -> _Table | None:
     """Return the fields of a class; None if it has other contents than elements and values."""
-    described = xml_context().build(kind)
+    # Classes inside others have the namespace of these. xsdata keeps the first result.
+    described = xml_context().build(kind, NAMESPACE)
     if described.nillable or described.mixed_content:
         return None
     attributes, elements, text = {}, {}, None
@@ -89,9 +93,7 @@ def _table(kind: type[BaseModel]) -> _Table | None:
             call_default_factory=True, validated_data={}
         )
         parse, write = _conversions(var)
-        field = _Field(
-            var.name, var.local_name, var.list_element, var.clazz, default, parse, write
-        )
+        field = _Field(var.name, var.local_name, var.list_element, var.clazz, default, parse, write)
         if var.is_attribute:
             attributes[var.qname] = field
         elif var.is_element:
@@ -150,18 +152,25 @@ def parse_quickly(xml: bytes) -> OME | None:
     from pydantic import ValidationError
     from xsdata.exceptions import ConverterError
 
-    if NAMESPACE.encode() not in xml:
+    # lxml refuses names of namespaces that are no URIs.
+    if not {NAMESPACE.encode()} <= set(_NAMESPACES.findall(xml)) <= _KNOWN:
         return None
     builder = ET.TreeBuilder(insert_comments=True, insert_pis=True)
     try:
         # The caller has refused document types, and with them entities.
         root = ET.fromstring(xml, ET.XMLParser(target=builder))  # noqa: S314
-        if root.tag != f"{{{NAMESPACE}}}OME":
+        if root.tag != f"{{{NAMESPACE}}}OME" or (len(xml) > _LONGEST and _has_long_text(root)):
             return None
         found: OME = _Objects().make(root, OME)
     except (_Unusual, ET.ParseError, ValidationError, ConverterError, ValueError, KeyError):
         return None
     return found
+
+
+def _has_long_text(root: ET.Element) -> bool:
+    """Whether there is a text that lxml refuses, as it is longer than any that is needed."""
+    texts = (text for part in root.iter() for text in (part.text or "", *part.attrib.values()))
+    return any(len(text) > _LONGEST for text in texts)
 
 
 class _Objects:
@@ -243,9 +252,7 @@ def _value(element: ET.Element, field: _Field) -> Any:
 
 def serialize_quickly(ome: OME) -> str | None:
     """Return a document's text without a declaration; None if xsdata has to write it."""
-    parts = [
-        f'<OME xmlns="{NAMESPACE}" xmlns:xsi="{_XSI}" xsi:schemaLocation="{SCHEMA_LOCATION}"'
-    ]
+    parts = [f'<OME xmlns="{NAMESPACE}" xmlns:xsi="{_XSI}" xsi:schemaLocation="{SCHEMA_LOCATION}"']
     try:
         _write(ome, "OME", "\n", parts)
     except _Unusual:

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from ome_types import OME
     from pydantic import BaseModel
 
-__all__ = ["NAMESPACE", "SCHEMA_LOCATION", "SchemaDate", "link_references", "serialize", "xml_context"]
+__all__ = [
+    "NAMESPACE",
+    "SCHEMA_LOCATION",
+    "SchemaDate",
+    "link_references",
+    "serialize",
+    "xml_context",
+]
 
 _SPACED: Final = re.compile(r"^(\d{4}-\d\d-\d\d) +(\d\d:)")
 _FRACTION: Final = re.compile(r"\.\d{7,}")
