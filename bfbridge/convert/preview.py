@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
     from bfbridge.backend import Image, Shape5, WriterBackend
     from bfbridge.convert.execute.jobs import Job
-    from bfbridge.convert.plan.kept_readers import KeptReaders
     from bfbridge.convert.options import ConvertOptions
+    from bfbridge.convert.plan.kept_readers import KeptReaders
     from bfbridge.convert.plan.pieces import Output, Piece
     from bfbridge.convert.plan.scaling import Scaling
     from bfbridge.convert.reports.record import FileRecord

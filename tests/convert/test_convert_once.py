@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bfbridge_ometiff.reader import OmeTiffReader
 
 from bfbridge import BioReader, BioWriter
 from bfbridge.convert import convert_many, plan_conversion
@@ -23,6 +22,7 @@ from bfbridge.convert.plan.kept_readers import KeptReaders
 from bfbridge.convert.reports.writer import REPORT_NAME
 from bfbridge.ome.checks.compare import compare_documents
 from bfbridge.ome.documents import repair
+from bfbridge_ometiff.reader import OmeTiffReader
 
 COUNT = 5
 

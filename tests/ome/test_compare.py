@@ -29,7 +29,7 @@ def document() -> OME:
     notes = model.StructuredAnnotations(
         comment_annotations=[model.CommentAnnotation(id="Annotation:1", value="note")],
         map_annotations=[
-            model.MapAnnotation(id="Annotation:2", namespace="bfbridge/image-role", value={"a": "b"})
+            model.MapAnnotation(id="Annotation:2", namespace="bfbridge/extras", value={"a": "b"})
         ],
     )  # fmt: skip
     return OME(

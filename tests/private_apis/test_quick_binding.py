@@ -10,6 +10,7 @@ from bfbridge.ome.documents.model import copied
 from bfbridge.ome.documents.quick_binding import parse_quickly, serialize_quickly
 from bfbridge.ome.documents.xsdata_binding import NAMESPACE, serialize
 
+UUID = "urn:uuid:00000000-1111-2222-3333-444444444444"
 PIXELS = (
     '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="3" SizeY="4" SizeZ="1" '
     'SizeC="2" SizeT="1" PhysicalSizeX="1e-7" PhysicalSizeXUnit="m" PhysicalSizeY="0.5" '
@@ -25,7 +26,7 @@ EVERYTHING = (
     '<InstrumentRef ID="Instrument:0"/><ObjectiveSettings ID="Objective:0" RefractiveIndex="1.5"/>'
     + PIXELS.format(
         CHANNEL + '<Channel ID="Channel:0:1" SamplesPerPixel="1" EmissionWavelength="520.5"/>'
-        '<TiffData IFD="0" PlaneCount="1"><UUID FileName="a.tif">urn:uuid:00000000-1111-2222-3333-444444444444</UUID></TiffData>'
+        '<TiffData IFD="0" PlaneCount="1"><UUID FileName="a.tif">' + UUID + "</UUID></TiffData>"
         '<Plane TheZ="0" TheC="0" TheT="0" DeltaT="0.1" PositionX="-3" PositionXUnit="mm"/>'
     )
     + '<ROIRef ID="ROI:0"/><AnnotationRef ID="Annotation:0"/></Image><StructuredAnnotations>'
@@ -55,7 +56,7 @@ def slowly(xml: bytes, monkeypatch: pytest.MonkeyPatch) -> OME:
     "xml",
     [
         document(""),
-        document(image("<MetadataOnly/>"), ' Creator="x &amp; y" UUID="urn:uuid:00000000-1111-2222-3333-444444444444"'),
+        document(image("<MetadataOnly/>"), f' Creator="x &amp; y" UUID="{UUID}"'),
         document(f"<!-- a comment -->{image('<?a b?><TiffData/><!-- more -->')}"),
         document(EVERYTHING),
         document(image(CHANNEL), ' xmlns:x="http://www.w3.org/2001/XMLSchema-instance" '

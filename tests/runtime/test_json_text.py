@@ -14,7 +14,7 @@ from bfbridge.runtime.json_text import indented_json
 VALUES: Any = [
     {}, [], (), "", "a\"b\\c\n\x01é\u2028\ud800", 0, -7, 10**30, 1.5, 1e300, True, False, None,
     {"a": {"b": [], "c": {}, "d": [1, [2, [3, {"e": None}]]]}, "f": ("x", 2.0)},
-    {1: "int", 2.5: "float", True: "bool", None: "none"},
+    {1: "int", 2.5: "float", False: "bool", None: "none"},
     OrderedDict(b=1, a=[True, {"deep": [{}]}]),
 ]  # fmt: skip
 

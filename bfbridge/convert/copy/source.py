@@ -93,12 +93,14 @@ class Counter:
                 self._progress(self._done, self._total)
 
 
-def open_source(source: Any, options: ConvertOptions, kept: KeptReaders | None = None) -> BioReader:
+def open_source(
+    source: Any, options: ConvertOptions, readers: KeptReaders | None = None
+) -> BioReader:
     """Open a source for a conversion: without a cache, unless a crop cuts through chunks.
 
     A reader of this source that the search of a batch has kept is used again.
     """
-    known = None if kept is None else kept.take(source, options)
+    known = None if readers is None else readers.take(source, options)
     if known is not None:
         return known
     cache = 0 if options.crop is None else options.memory_bytes // 4
@@ -117,7 +119,7 @@ def convert_file(
     resume: bool = False,
     reported: bool = True,
     progress: Progress | None = None,
-    kept: KeptReaders | None = None,
+    readers: KeptReaders | None = None,
 ) -> FileRecord:
     """Convert one source into one or, where it is split, several new files.
 
@@ -140,7 +142,7 @@ def convert_file(
         Whether the record is for a report. Otherwise the files in a folder are not stamped.
     progress
         Called with (bytes of pixels done, bytes in all), from any thread.
-    kept
+    readers
         Readers of the search of a batch.
 
     Raises
@@ -151,7 +153,7 @@ def convert_file(
     begun = time.perf_counter()
     counter = Counter(progress)
     record = FileRecord(source=str(source), target=os.fspath(target), request=options.fingerprint)
-    with open_source(source, options, kept) as br, collected_faults() as faults:
+    with open_source(source, options, readers) as br, collected_faults() as faults:
         check_metadata(br, faults, options)
         record.source = br.source_name
         record.backend, record.backend_reason = br.backend, br.backend_reason

@@ -78,14 +78,14 @@ def converted(
     job: Job,
     options: ConvertOptions,
     progress: Callable[[int, int], None] | None,
-    kept: KeptReaders | None = None,
+    readers: KeptReaders | None = None,
 ) -> FileRecord:
-    """Do one job; its failure is a record, not an exception. `kept` is that of `convert_file`."""
+    """Do one job; its failure is a record, not an exception. `readers`: see `convert_file`."""
     begun = time.perf_counter()
     try:
         return convert_file(
             job.source, job.target, job.options(options), job.writer,
-            overwrite=job.overwrite, resume=job.resume, progress=progress, kept=kept,
+            overwrite=job.overwrite, resume=job.resume, progress=progress, readers=readers,
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001 - the other jobs continue
         record = failed(job, reason_of(error), type(error).__name__, options)

@@ -17,9 +17,9 @@ from bfbridge.convert.execute.jobs import Job
 from bfbridge.convert.execute.run import Watcher
 from bfbridge.convert.locations import Place, identity, place_of
 from bfbridge.convert.option_values import SPLITS
-from bfbridge.convert.plan.naming import axes_of_pattern, is_name_pattern
 from bfbridge.convert.plan.grouping import opener_for
 from bfbridge.convert.plan.kept_readers import KeptReaders
+from bfbridge.convert.plan.naming import axes_of_pattern, is_name_pattern
 from bfbridge.convert.plan.sources import Scan, Skipped, find_sources, name_targets, same_names
 from bfbridge.convert.plan.table import read_table
 from bfbridge.convert.reports.history import History, read_history

@@ -181,7 +181,7 @@ class _Objects:
         from pydantic import BaseModel
 
         self._reference = Reference
-        self._usual = TiffData.__init__
+        self._usual: Any = TiffData.__init__
         self._base = BaseModel.__init__
         # Whether no element refers to another, and all IDs are as they were stored.
         self._plain = True
@@ -200,7 +200,7 @@ class _Objects:
                 raise _Unusual
         elements = table.elements
         for child in element:
-            tag = child.tag
+            tag: Any = child.tag
             if not isinstance(tag, str) and table.text is None:
                 continue  # a comment
             field = elements.get(tag)
@@ -279,20 +279,23 @@ def _write(part: BaseModel, tag: str, line: str, parts: list[str]) -> None:
         for item in value if field.is_list else (value,):
             parts.append(f"{inner}<{field.tag}")
             if field.kind is None:
-                text = _escaped(field.write(item), _IN_TEXT)
-                parts.append(f">{text}</{field.tag}>" if text else "/>")
+                inside = _escaped(field.write(item), _IN_TEXT)
+                parts.append(f">{inside}</{field.tag}>" if inside else "/>")
             elif type(item) is field.kind:
                 _write(item, field.tag, inner, parts)
             else:
                 raise _Unusual
-    text = None if table.text is None else values[table.text.name]
-    if table.text is not None and text is not None and _is_written(table.text, text, given):
-        text = _escaped(table.text.write(text), _IN_TEXT)
-        parts.append(f"{text}</{tag}>" if text else "")
+    text = ""
+    if table.text is not None:
+        value = values[table.text.name]
+        if value is not None and _is_written(table.text, value, given):
+            text = _escaped(table.text.write(value), _IN_TEXT)
+    if text:
+        parts.append(f"{text}</{tag}>")
     elif len(parts) > start + 1:
         parts.append(f"{line}</{tag}>")
-    if len(parts) == start + 1 or parts[-1] == "":
-        parts[start:] = ["/>"]
+    else:
+        parts[start] = "/>"
 
 
 def _is_written(field: _Field, value: Any, given: set[str]) -> bool:
