@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -194,15 +195,15 @@ def xml_from_model(ome: OME) -> str:
 
 def copied(ome: OME) -> OME:
     """Return ``ome.model_copy(deep=True)``, several times as fast."""
-    from ome_types.model import Reference
+    from ome_types.model import Color, Reference
     from pydantic import BaseModel
 
-    linked = False
+    values, linked = (Enum, datetime, Color), False
 
     def copy_of(value: Any) -> Any:
         nonlocal linked
         kind = type(value)
-        if value is None or kind in _VALUES or isinstance(value, Enum):
+        if value is None or kind in _VALUES or isinstance(value, values):
             return value
         if kind is list:
             return [copy_of(item) for item in value]

@@ -285,17 +285,21 @@ def _write(part: BaseModel, tag: str, line: str, parts: list[str]) -> None:
                 _write(item, field.tag, inner, parts)
             else:
                 raise _Unusual
-    text = ""
-    if table.text is not None:
-        value = values[table.text.name]
-        if value is not None and _is_written(table.text, value, given):
-            text = _escaped(table.text.write(value), _IN_TEXT)
+    text = _text_of(part, table.text)
     if text:
         parts.append(f"{text}</{tag}>")
     elif len(parts) > start + 1:
         parts.append(f"{line}</{tag}>")
     else:
         parts[start] = "/>"
+
+
+def _text_of(part: BaseModel, field: _Field | None) -> str:
+    """Return the text of an element that may have one."""
+    value = None if field is None else vars(part)[field.name]
+    if field is None or value is None or not _is_written(field, value, part.model_fields_set):
+        return ""
+    return _escaped(field.write(value), _IN_TEXT)
 
 
 def _is_written(field: _Field, value: Any, given: set[str]) -> bool:
