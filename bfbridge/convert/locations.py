@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -188,9 +189,20 @@ def stored_bytes(place: Place, storage: Storage) -> int:
             from bfbridge.errors import ReadFailed
 
             raise ReadFailed(f"{place}: its size cannot be determined ({error}).") from error
-    if not place.is_dir():
-        return place.stat().st_size
+    status = os.stat(place)
+    return _bytes_in(place) if stat.S_ISDIR(status.st_mode) else status.st_size
+
+
+def _bytes_in(folder: str | os.PathLike[str]) -> int:
+    """Bytes of all files below a folder; folders that cannot be listed have none."""
+    found: list[os.DirEntry[str]] = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        found.extend(entries)
     total = 0
-    for folder, _, names in os.walk(place):
-        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            total += _bytes_in(entry.path)
+        elif not entry.is_dir():
+            # Not that of the entry, which Windows does not update with the file.
+            total += os.lstat(entry.path).st_size
     return total

@@ -423,7 +423,7 @@ def _new_folder(target: Path, ending: str) -> Path:
 
 
 def _names_in(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
+    return sorted(name for name in os.listdir(folder) if name != LOCK)
 
 
 def _failure(error: OSError, what: str, more: str = "") -> WriteFailed:
@@ -550,7 +550,7 @@ def _is_ours(folder: Path) -> bool:
     if not stat.S_ISDIR(os.lstat(folder).st_mode):
         return False
     for _ in range(5):
-        names = {entry.name for entry in folder.iterdir()}
+        names = os.listdir(folder)
         if not names or LOCK in names:
             return True
         time.sleep(0.01)  # the folder may be in the process of being made or removed

@@ -11,6 +11,7 @@ import contextvars
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -52,7 +53,9 @@ IMAGES_IF_BINARY = frozenset({".map", ".rec", ".ali", ".mov", ".avi"})
 """Suffixes of which binary files are images, even if no reader recognises the content."""
 TEXT_LENGTH = 4096
 AHEAD = 8
-"""Files that a search opens at once: opening mostly waits for storage."""
+"""Files that a search opens at once while opening waits for storage."""
+WAITING, WAITING_SECONDS = 4, 1e-3
+"""Opening waits if it takes this many times the time of the processor, and this much longer."""
 
 
 @dataclass(frozen=True)
@@ -299,6 +302,9 @@ def group_files(
 class _Ahead:
     """Opens files in their order; after a file that is a data set, the next ones in threads.
 
+    Threads are used after a file whose opening waited, for a disk or a server. Otherwise they would
+    wait for each other (the GIL), which takes longer than opening the files one after the other.
+
     Parameters
     ----------
     paths
@@ -326,8 +332,9 @@ class _Ahead:
         self._next = 0
         # Of a data set of many files, one is opened: its other files are not opened ahead.
         self._singles = False
+        self._waits = False
         self._known: dict[int, Opened] = {}
-        self._running: dict[int, Future[Opened]] = {}
+        self._running: dict[int, Future[tuple[Opened, bool]]] = {}
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="bfbridge-search")
 
     def open(self, number: int) -> Opened:
@@ -338,7 +345,8 @@ class _Ahead:
         if known is None:
             running = self._running.pop(number, None)
             try:
-                known = self._opener(path) if running is None else running.result()
+                known, waited = _timed(self._opener, path) if running is None else running.result()
+                self._waits = self._waits or waited
             except UnknownFormat as error:
                 # Java tries all its readers, which takes longer than opening an image.
                 known = Opened(unknown=str(error))
@@ -361,7 +369,7 @@ class _Ahead:
         for passed in [n for n in self._known if n < number]:
             del self._known[passed]
         first = max(self._next, number)
-        count = self._count if self._singles else 1
+        count = self._count if self._singles and self._waits else 1
         self._next = max(first, min(number + count, len(self._paths)))
         for each in range(first, self._next):
             path = self._paths[each]
@@ -372,7 +380,15 @@ class _Ahead:
                 self._known[each] = known
             elif each > number and os.path.splitext(path.rstrip("/"))[1].lower() in NATIVE:
                 context = contextvars.copy_context()
-                self._running[each] = self._pool.submit(context.run, self._opener, path)
+                self._running[each] = self._pool.submit(context.run, _timed, self._opener, path)
+
+
+def _timed(opener: Callable[[str], Opened], path: str) -> tuple[Opened, bool]:
+    """Return what a file is, and whether opening it waited for most of the time."""
+    begun, worked = time.perf_counter(), time.thread_time()
+    opened = opener(path)
+    worked = time.thread_time() - worked
+    return opened, time.perf_counter() - begun > WAITING * worked + WAITING_SECONDS
 
 
 def _note(
