@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 PEERS = (
     "tensorstore", "zarrs", "zarr", "tifffile", "ome-zarr", "ngff-zarr", "bfio", "bioio-ome-zarr",
     "bioio-ome-tiff", "pyvips", "pyvips-binary", "large-image-source-tiff", "numcodecs",
-    "imagecodecs", "isal", "numpy",
+    "imagecodecs", "isal", "numpy", "moto[s3]", "flask", "flask-cors", "s3fs",
 )  # fmt: skip
 # Script: its arguments for --quick (None: it is omitted), and for --full.
 SCRIPTS: dict[str, tuple[list[str] | None, list[str]]] = {
@@ -78,8 +78,9 @@ def versions(python: str) -> dict[str, str]:
         "    except m.PackageNotFoundError: pass\n"
         "print(json.dumps({'python': sys.version.split()[0], **found}))"
     )
+    names = [name.partition("[")[0] for name in PEERS]
     done = subprocess.run(
-        [python, "-c", code, "bfbridge", *PEERS], capture_output=True, text=True, check=True
+        [python, "-c", code, "bfbridge", *names], capture_output=True, text=True, check=True
     )
     found: dict[str, str] = json.loads(done.stdout)
     return found

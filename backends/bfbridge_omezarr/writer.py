@@ -6,14 +6,14 @@ import contextlib
 import math
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Shape5, StoredAs
 from bfbridge.chunked_store import ResumedWriter
-from bfbridge.errors import BadArgument, BadDtype, Closed, Unsupported
+from bfbridge.errors import BadArgument, BadDtype, BfbridgeError, Closed, Unsupported
 from bfbridge.ngff.documents import group_documents, multiscales_without_axes, to_json
 from bfbridge.ngff.hierarchy import (
     Places,
@@ -25,6 +25,7 @@ from bfbridge.ngff.hierarchy import (
 )
 from bfbridge.ngff.omero import Window
 from bfbridge.ome.documents.model import model_from_xml, xml_from_model
+from bfbridge_omezarr.chunked.joined import LARGEST
 from bfbridge_omezarr.chunked.levels import LevelBuffers, LevelWriter, Windows
 from bfbridge_omezarr.hierarchy.files import FileTree, tree_of
 from bfbridge_omezarr.options import WRITER_OPTIONS, WriteOptions, normalized, parse_options
@@ -48,10 +49,9 @@ if TYPE_CHECKING:
 __all__ = ["StoreWriter"]
 
 Array = np.ndarray[Any, Any]
-# Blosc stores sizes in 32 bits and uses 16 bytes for its header.
-# Chunks up to this size are stored together, about as many bytes of pixels at a time.
-_SMALL_CHUNK: Final = 1 << 16
+# Bytes of pixels of small chunks that are stored together.
 _JOINED_BYTES: Final = 1 << 20
+# Blosc stores sizes in 32 bits and uses 16 bytes for its header.
 _LARGEST_CHUNK: Final = (1 << 31) - 1 - 16
 
 
@@ -293,39 +293,51 @@ class StoreWriter(ResumedWriter):
         Closed
             The writer is finished or aborted.
         """
-        if not self._open:
-            raise Closed(f"{self._files.root}: written after finish or abort.")
-        writer = self._levels[image][level]
-        fault = _fault(writer, index, block)
-        if fault is not None:
-            where = f"{self._files.root}: image {image}, level {level}, chunk {tuple(index)}"
-            raise type(fault)(f"{where}: {fault}")
+        writer = self._checked_level(image, level, index, block, _fault)
         writer.write(index, block, self._workspace)
         if level == 0:
             self._windows[image].see(index[1] * writer.level.chunk[1], block)
 
     def write_unit(self, image: int, level: int) -> Shape5 | None:
-        """Return several small chunks of a shard, which are stored with one write."""
+        """Return several small chunks, which are encoded together; those of a shard are stored so.
+
+        At a URL, chunks without shards are written in parallel instead.
+        """
         writer, grid = self._levels[image][level], self._specs[image].image.levels[level].grid
         itemsize = writer.dtype.itemsize
-        if writer.unit == writer.level.chunk or math.prod(grid.chunk) * itemsize > _SMALL_CHUNK:
+        sharded = writer.unit != writer.level.chunk
+        if math.prod(grid.chunk) * itemsize > LARGEST or (self._files.is_remote and not sharded):
             return None
-        return grid.unit(_JOINED_BYTES // itemsize, writer.unit)
+        # Images of less than 8 MiB are still divided among threads.
+        size = min(_JOINED_BYTES, max(math.prod(grid.shape) * itemsize // 8, LARGEST))
+        return grid.unit(size // itemsize, writer.unit if sharded else None)
 
     def write_joined(self, image: int, level: int, index: Shape5, block: Array) -> None:
-        """Store whole chunks of a shard with one write; errors as `write_block`."""
+        """Encode whole chunks together, and store those of a shard with one write."""
+        writer = self._checked_level(image, level, index, block, _joined_fault)
+        indices, rows = writer.chunks_of(index, block, self._workspace)
+        writer.write_joined(indices, rows, self._workspace)
+        if level == 0:
+            chunk = writer.level.chunk
+            self._windows[image].see_chunks(index[1] * chunk[1], block, chunk)
+
+    def _checked_level(
+        self,
+        image: int,
+        level: int,
+        index: Shape5,
+        block: Array,
+        fault_of: Callable[[LevelWriter, Shape5, Array], BfbridgeError | None],
+    ) -> LevelWriter:
+        """Return the writer of a level; raise an error if it cannot write the block."""
         if not self._open:
             raise Closed(f"{self._files.root}: written after finish or abort.")
         writer = self._levels[image][level]
-        fault = _joined_fault(writer, index, block)
+        fault = fault_of(writer, index, block)
         if fault is not None:
             where = f"{self._files.root}: image {image}, level {level}, chunk {tuple(index)}"
             raise type(fault)(f"{where}: {fault}")
-        parts = writer.parts(index, block)
-        writer.write_joined(parts, self._workspace)
-        if level == 0:
-            for place, part in parts.items():
-                self._windows[image].see(place[1] * writer.level.chunk[1], part)
+        return writer
 
     def read_block(self, image: int, level: int, index: Shape5) -> Array | None:
         """Return a block written before, or None. Thread-safe.

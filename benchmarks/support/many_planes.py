@@ -24,8 +24,10 @@ def bench_planes(folder: Path, repeats: int, threads: int) -> None:
     stack = pixels.transpose(1, 2, 0)[:, :, :, None, None]
     made = {"bfbridge": folder / "planes.ome.tif", "tifffile": folder / "planes-tifffile.ome.tif"}
 
+    # New files: ext4 writes a file to the disk at once if it replaces another one by a rename.
     def ours(compression: str) -> None:
-        options = {"compression": compression, "overwrite": True, "max_workers": threads}
+        made["bfbridge"].unlink(missing_ok=True)
+        options = {"compression": compression, "max_workers": threads}
         with BioWriter(made["bfbridge"], image=stack, **options) as bw:
             bw[:] = stack
 
@@ -36,6 +38,7 @@ def bench_planes(folder: Path, repeats: int, threads: int) -> None:
                 bw[:, :, z] = stack[:, :, z]
 
     def peer(compression: str | None) -> None:
+        made["tifffile"].unlink(missing_ok=True)
         options = {} if compression is None else {"tile": (16, 16), "maxworkers": threads}
         tifffile.imwrite(
             made["tifffile"], pixels, ome=True, compression=compression,

@@ -10,10 +10,10 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 __all__ = [
     "AXES",
@@ -22,6 +22,7 @@ __all__ = [
     "Shape5",
     "StoredAs",
     "StoredRanges",
+    "as_chunks",
     "chunk_parts",
     "chunk_ranges",
 ]
@@ -176,6 +177,21 @@ def chunk_parts(
         axes.append(parts)
     for combined in itertools.product(*axes):
         yield tuple(zip(*combined, strict=True)) if combined else ((), (), ())
+
+
+def as_chunks(array: np.ndarray[Any, Any], chunk: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Return a view with two axes for each axis of an array, those of the grid before the others.
+
+    Parameters
+    ----------
+    array
+        Any strides; its sizes are multiples of those of the chunk.
+    chunk
+        Sizes of a chunk along the axes of `array`.
+    """
+    counts = [size // n for size, n in zip(array.shape, chunk, strict=True)]
+    steps = [stride * n for stride, n in zip(array.strides, chunk, strict=True)]
+    return as_strided(array, (*counts, *chunk), (*steps, *array.strides))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import numpy as np
 
 from bfbridge.analysis.regions import approximate_magnification, magnification_of
 from bfbridge.errors import BadArgument, BadSelection
-from bfbridge.large_image.coordinates import Coordinates
 from bfbridge.large_image.frames import AXES, Frames
-from bfbridge.large_image.geometry import Geometry
+from bfbridge.large_image.regions.coordinates import Coordinates
+from bfbridge.large_image.regions.geometry import Geometry
 from bfbridge.runtime.arguments import whole
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import numpy as np
 
 from bfbridge.engine.resample import resample, support, to_dtype
 from bfbridge.errors import BadArgument, LimitExceeded
-from bfbridge.large_image.coordinates import corners_of, named
 from bfbridge.large_image.frames import Frames, Position
-from bfbridge.large_image.geometry import Geometry
+from bfbridge.large_image.regions.coordinates import corners_of, named
+from bfbridge.large_image.regions.geometry import Geometry
 from bfbridge.large_image.source import TileSource
 from bfbridge.rendering.plan import is_indexed
 from bfbridge.runtime.arguments import number

@@ -12,7 +12,6 @@ import numpy as np
 
 from bfbridge.errors import BadArgument, BadSelection
 from bfbridge.large_image import statistics as statistics_of_tiles
-from bfbridge.large_image.coordinates import box_at_control_points
 from bfbridge.large_image.encoding import (
     TILE_FORMAT_IMAGE,
     TILE_FORMAT_NUMPY,
@@ -24,7 +23,8 @@ from bfbridge.large_image.encoding import (
     write_tiled,
 )
 from bfbridge.large_image.frames import Frames
-from bfbridge.large_image.geometry import fit
+from bfbridge.large_image.regions.coordinates import box_at_control_points
+from bfbridge.large_image.regions.geometry import fit
 from bfbridge.large_image.tiled_image import TiledImage
 from bfbridge.large_image.tiles import method_of
 from bfbridge.large_image.tiling import TilePlan, plan_tiles

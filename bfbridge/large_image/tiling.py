@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bfbridge.errors import BadArgument
-from bfbridge.large_image.geometry import Geometry, Magnification, fit, unit_of
+from bfbridge.large_image.regions.geometry import Geometry, Magnification, fit, unit_of
 from bfbridge.runtime.arguments import flag, number, whole
 
 __all__ = ["Line", "TilePlan", "plan_tiles"]

@@ -45,8 +45,16 @@ class Compression:
         """
         return 1 << 18 if self.name == "blosc-zstd" else 0
 
-    def encode(self, chunk: NDArray[Any], buffer: bytearray | memoryview | None = None) -> Any:
-        """Return the stored bytes of a contiguous chunk, in `buffer` if they are compressed."""
+    def encode(
+        self,
+        chunk: NDArray[Any],
+        buffer: bytearray | memoryview | None = None,
+        block_bytes: int | None = None,
+    ) -> Any:
+        """Return the stored bytes of a contiguous chunk, in `buffer` if they are compressed.
+
+        `block_bytes` replaces the size of Blosc's blocks.
+        """
         import imagecodecs
 
         flat = chunk.reshape(-1)
@@ -62,7 +70,7 @@ class Compression:
             self.level,
             compressor=self.name.removeprefix("blosc-"),
             shuffle=1,
-            blocksize=self.block_bytes,
+            blocksize=self.block_bytes if block_bytes is None else block_bytes,
             numthreads=1,
             out=buffer,
         )

@@ -18,6 +18,9 @@ from bfbridge.backend import Image, ImageSpec, Level  # noqa: E402
 from bfbridge.backend.chunk_grid import ChunkGrid  # noqa: E402
 from bfbridge.engine.tiles import plan, plan_joined  # noqa: E402
 from bfbridge.errors import BadArgument, BadDtype, Closed, FileChanged, ReadFailed  # noqa: E402
+from bfbridge.storage.source import as_source  # noqa: E402
+from bfbridge_omezarr.chunked import chunks as chunk_reader  # noqa: E402
+from bfbridge_omezarr.chunked import joined  # noqa: E402
 from bfbridge_omezarr.chunked.codecs import crc32c  # noqa: E402
 from bfbridge_omezarr.chunked.shards import Shards  # noqa: E402
 from bfbridge_omezarr.writer import StoreWriter  # noqa: E402
@@ -236,3 +239,145 @@ def test_joined_blocks_that_are_not_whole_chunks_are_refused(tmp_path: Path) -> 
     writer.abort()
     with pytest.raises(Closed, match="after finish or abort"):
         writer.write_joined(0, 0, (0, 0, 0, 0, 0), pixels)
+
+
+COMPRESSORS: dict[str, Any] = {
+    "blosc": zarr.codecs.BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
+    "bits": zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+    "lz4": zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
+    "zstd": zarr.codecs.ZstdCodec(level=3),
+    "zstd with checksum": zarr.codecs.ZstdCodec(level=1, checksum=True),
+}
+
+
+def mixed_pixels() -> np.ndarray[Any, Any]:
+    """Pixels in which some chunks are noise, which is stored as it is, and some are missing."""
+    pixels = PIXELS[:1, :, :52, :70].copy()
+    pixels[0, 1, 16:48, :40] = np.random.default_rng(4).integers(0, 65536, (32, 40))
+    pixels[0, :, 32:48, 16:48] = 0
+    return pixels
+
+
+def small_store(path: Path, compressor: Any) -> None:
+    array = zarr.create_array(
+        str(path), shape=(1, 3, 40, 64), dtype="u2", chunks=(1, 1, 16, 16), compressors=compressor
+    )
+    array[...] = PIXELS[:1, :, :40, :64]
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, codec: str) -> list[int]:
+    """Record the decoded size of each joined decoding."""
+    sizes: list[int] = []
+    found = joined.CODECS[codec]
+
+    def decode(data: Any, out: Any) -> Any:
+        sizes.append(out.nbytes)
+        return found.decode(data, out=out)
+
+    changed = {**joined.CODECS, codec: found._replace(decode=decode)}
+    monkeypatch.setattr(chunk_reader, "CODECS", changed)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "endian"),
+    [(name, None, "little") for name in COMPRESSORS] + [("blosc", (3, 0, 2, 1), "big")],
+)
+def test_joined_chunks_equal_those_of_zarr(
+    tmp_path: Path, name: str, order: Any, endian: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = mixed_pixels()
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"), shape=pixels.shape, dtype="u2", chunks=(1, 1, 16, 16),
+        compressors=COMPRESSORS[name], serializer=zarr.codecs.BytesCodec(endian=endian),
+        filters=[zarr.codecs.TransposeCodec(order=order)] if order else None, fill_value=0,
+    )  # fmt: skip
+    array[...] = pixels
+    sizes = count_calls(monkeypatch, name.split(maxsplit=1)[0] if "zstd" in name else "blosc")
+    with opened(tmp_path / "a.zarr", cache=0) as br:
+        for key in ((slice(None), slice(None)), (slice(16, 48), slice(32, 64)), (slice(5, 50),)):
+            expected = array[...].transpose(2, 3, 1, 0)[key]
+            np.testing.assert_array_equal(br[key].reshape(expected.shape), expected)
+    # LZ4 splits a block into parts, which this does not join.
+    assert (max(sizes, default=0) > 512) == (name != "lz4")
+
+
+def test_a_damaged_chunk_among_joined_ones_is_named(tmp_path: Path) -> None:
+    for name, compressor in COMPRESSORS.items():
+        path = tmp_path / f"{name}.zarr"
+        small_store(path, compressor)
+        file = path / "c/0/2/1/3"
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+        file.write_bytes(data)
+        with opened(path) as br, pytest.raises(ReadFailed, match=r"c/0/2/1/3.*\(0, 2, 1, 3\)"):
+            br[:]
+
+
+def test_a_block_that_reaches_into_the_next_chunk_is_an_error(tmp_path: Path) -> None:
+    """Blosc's header is valid, but the length in its block is that of this and the next chunk."""
+    path = tmp_path / "a.zarr"
+    small_store(path, COMPRESSORS["blosc"])
+    file = path / "c/0/0/1/1"
+    data = bytearray(file.read_bytes())
+    data[20:24] = (512).to_bytes(4, "little")
+    assert len(data) < 512
+    file.write_bytes(data)
+    with opened(path) as br, pytest.raises(ReadFailed, match=r"c/0/0/1/1"):
+        br[:]
+
+
+def test_chunks_of_other_sizes_are_errors(tmp_path: Path) -> None:
+    small = np.zeros(100, "u2") + 3
+    for name, compressor in COMPRESSORS.items():
+        path, other = tmp_path / f"{name}.zarr", tmp_path / f"{name}-other.zarr"
+        small_store(path, compressor)
+        array = zarr.create_array(
+            str(other), shape=(100,), dtype="u2", chunks=(100,), compressors=compressor
+        )
+        array[...] = small
+        (path / "c/0/0/1/1").write_bytes((other / "c/0").read_bytes())
+        with opened(path) as br, pytest.raises(ReadFailed, match=r"c/0/0/1/1.*damaged"):
+            br[:]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [("u1", (52, 70)), ("u2", (48, 64)), ("f4", (48, 64)), ("f8", (52, 70)), ("c16", (48, 70))],
+)
+@pytest.mark.parametrize("shards", [(48, 64), None])
+def test_joined_writes_equal_single_ones(
+    tmp_path: Path, dtype: str, size: Any, shards: Any
+) -> None:
+    y, x = size
+    pixels = PIXELS[0, :, :y, :x].astype(dtype).transpose(1, 2, 0)[:, :, :, None, None]
+    options: dict[str, Any] = {"chunks": (16, 16), "shards": shards}
+    pixels[16:32, :32] = 0
+    for name, rows in (("joined", y), ("single", 1)):
+        with BioWriter(
+            tmp_path / f"{name}.ome.zarr", X=x, Y=y, Z=3, dtype=pixels.dtype, **options
+        ) as bw:
+            for start in range(0, y, rows):
+                bw[start : start + rows] = pixels[start : start + rows]
+    both = [zarr.open_array(tmp_path / f"{n}.ome.zarr/0", mode="r") for n in ("joined", "single")]
+    for array in both:
+        np.testing.assert_array_equal(array[0, 0], pixels.squeeze().transpose(2, 0, 1))
+    documents = [(tmp_path / f"{n}.ome.zarr/zarr.json").read_text() for n in ("joined", "single")]
+    assert documents[0].replace("joined", "single") == documents[1]
+    # The stored chunks are equal, although those of one store were encoded together.
+    sizes = [
+        sum(f.stat().st_size for f in (tmp_path / f"{n}.ome.zarr/0").rglob("*") if f.is_file())
+        for n in ("joined", "single")
+    ]
+    assert abs(sizes[0] - sizes[1]) <= 16 * 200
+
+
+def test_plain_chunks_at_a_url_are_not_joined(tmp_path: Path) -> None:
+    """Each is a request, and requests are sent in parallel."""
+    level = Level((1, 1, 1, 50, 70), (1, 1, 1, 16, 32))
+    spec = ImageSpec(Image("a", (level,), np.dtype("u2")))
+    place = as_source(f"memory://{tmp_path.name}/a.zarr")
+    for shards, unit in ((None, None), ((48, 64), (1, 1, 1, 48, 64))):
+        writer = StoreWriter.prepare(place, [spec], None, {"chunks": (16, 32), "shards": shards})
+        assert writer.write_unit(0, 0) == unit
+        writer.abort()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import logging
 import os
 import re
@@ -12,12 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,10 +30,13 @@ for module in ("aiohttp", "cmap", "imagecodecs", "tifffile"):
 
 import tifffile
 
+from bfbridge.backend import Region
 from bfbridge.errors import BadArgument, FileMissing
 from bfbridge.serve import run
 from bfbridge.serve.metrics import CELLS
 from bfbridge.serve.options import ServeOptions
+from bfbridge_ometiff.reader import OmeTiffReader
+from tests.support.liveserver import live
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -220,6 +226,37 @@ def test_signals_stop_it_with_and_without_handlers_of_the_loop(
             signal.signal(each, handler)
     (url,) = urls
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/~a-token-1/", url)
+
+
+def test_it_stops_although_a_request_does_not_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, released = threading.Event(), threading.Event()
+    read = OmeTiffReader.read
+
+    def waiting(self: OmeTiffReader, region: Region, out: np.ndarray[Any, Any]) -> None:
+        begun.set()
+        released.wait(60)
+        read(self, region, out)
+
+    monkeypatch.setattr(run, "_GRACE", 0.05)
+    monkeypatch.setattr(OmeTiffReader, "read", waiting)
+    answers: list[object] = []
+
+    def request() -> None:
+        with suppress(OSError, http.client.HTTPException):
+            answers.append(server.get("/thumbnail/a.tif/0.png"))
+
+    client = threading.Thread(target=request)
+    try:
+        with live(folder) as server:
+            client.start()
+            assert begun.wait(30)
+        assert not released.is_set()
+    finally:
+        released.set()
+        client.join(30)
+    assert answers == []
 
 
 def test_a_source_that_is_missing_is_an_error_before_anything_starts(tmp_path: Path) -> None:

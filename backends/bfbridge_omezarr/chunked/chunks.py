@@ -6,15 +6,17 @@ for stored bytes and one for a decoded chunk, so that repeated reads allocate no
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bfbridge.backend.chunk_grid import ChunkPart, chunk_parts
+from bfbridge.backend.chunk_grid import ChunkPart, as_chunks, chunk_parts, chunk_ranges
 from bfbridge.errors import BfbridgeError, LimitExceeded, OutOfMemory, ReadFailed
-from bfbridge.runtime.thread_buffer import ThreadBuffer
+from bfbridge.runtime.thread_buffer import NOT_KEPT, ThreadBuffer
 from bfbridge_omezarr.chunked.codecs import CodecError, decode_part
 from bfbridge_omezarr.chunked.indexes import ShardIndexes
+from bfbridge_omezarr.chunked.joined import CODECS, LARGEST, decode_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from bfbridge.limits import Limits
     from bfbridge_omezarr.chunked.array_metadata import ArrayInfo
+    from bfbridge_omezarr.chunked.joined import Codec
     from bfbridge_omezarr.hierarchy.store import Store
 
 __all__ = ["RATIO_FREE_BYTES", "Workspace", "ZarrArrayReader"]
@@ -33,6 +36,8 @@ RATIO_FREE_BYTES: Final = 128 * MIB
 a higher ratio than that of a decompression bomb. This number limits their memory."""
 _KEPT_STORED: Final = 32 * MIB
 _KEPT_SCRATCH: Final = 64 * MIB
+_LARGEST_BOX: Final = 4 * MIB
+"""Most decoded bytes of chunks that are decoded together."""
 
 
 class Workspace:
@@ -41,6 +46,7 @@ class Workspace:
     def __init__(self) -> None:
         self.stored = ThreadBuffer(_KEPT_STORED)
         self.scratch = ThreadBuffer(_KEPT_SCRATCH)
+        self.joined = ThreadBuffer(_LARGEST_BOX)
 
 
 class ZarrArrayReader:
@@ -71,6 +77,8 @@ class ZarrArrayReader:
         self._inverse = tuple(int(axis) for axis in inverse)
         self._straight = self._inverse == tuple(range(len(info.shape)))
         self._stored_shape = tuple(info.chunks[axis] for axis in info.order)
+        single = info.decoders[0].name if len(info.decoders) == 1 and size <= LARGEST else ""
+        self._joined_codec = CODECS.get(single)
         self._native = info.dtype.isnative or info.dtype.itemsize == 1
         self._indexes = (
             None if info.shard is None else ShardIndexes(store, info.shard, self._stored_limit)
@@ -86,20 +94,88 @@ class ZarrArrayReader:
         LimitExceeded
             A chunk declares more memory than the limits allow.
         """
+        codec = self._joined_codec
+        if codec is not None and self._has_several(start, stop):
+            self._read_joined(codec, start, stop, out)
+            return
+        for part, key, stored in self._stored_parts(start, stop):
+            self._read_part(part, key, stored, out)
+
+    def _read_part(
+        self, part: ChunkPart, key: str, stored: bytes | memoryview | None, out: NDArray[Any]
+    ) -> None:
+        """Fill the part of a box that lies in one chunk."""
         info = self._info
-        for (index, inside, target), key, stored in self._stored_parts(start, stop):
-            if stored is None:
-                out[target] = info.fill
-                continue
-            part = out[target]
-            try:
-                flat, span = self._memory(stored, inside, part)
-                if info.decoders or span is None:
-                    decode_part(stored, info.decoders, flat, self._most, span)
-                if span is not None:
-                    self._copy(flat, inside, part)
-            except (CodecError, LimitExceeded, MemoryError) as error:
-                raise self._failure(error, key, index) from error
+        index, inside, target = part
+        if stored is None:
+            out[target] = info.fill
+            return
+        pixels = out[target]
+        try:
+            flat, span = self._memory(stored, inside, pixels)
+            if info.decoders or span is None:
+                decode_part(stored, info.decoders, flat, self._most, span)
+            if span is not None:
+                self._copy(flat, inside, pixels)
+        except (CodecError, LimitExceeded, MemoryError) as error:
+            raise self._failure(error, key, index) from error
+
+    def _has_several(self, start: Sequence[int], stop: Sequence[int]) -> bool:
+        """Whether a box consists of several whole chunks, and not too many for the memory."""
+        count = 1
+        for a, b, n, size in zip(start, stop, self._info.chunks, self._info.shape, strict=True):
+            if a % n or (b % n and b != size):
+                return False
+            count *= -(-(b - a) // n)
+        return 1 < count <= _LARGEST_BOX // self._info.chunk_bytes
+
+    def _read_joined(
+        self, codec: Codec, start: Sequence[int], stop: Sequence[int], out: NDArray[Any]
+    ) -> None:
+        """Fill `out` with a box of whole chunks, decoding those that are stored alike together."""
+        info = self._info
+        numbers = chunk_ranges(start, stop, info.chunks)
+        indices = list(itertools.product(*numbers))
+        stored = self._stored_many(indices)
+        flat = self._workspace.joined.get(len(indices) * info.chunk_bytes)
+        rows = flat.reshape(len(indices), info.chunk_bytes)
+        done = decode_many(codec, stored, rows)
+        whole = any(done) and not any(b % n for b, n in zip(stop, info.chunks, strict=True))
+        if whole:
+            self._put(flat, [len(axis) for axis in numbers], out)
+        if whole and all(done):
+            return
+        for place, part in enumerate(chunk_parts(start, stop, info.chunks)):
+            if not done[place]:
+                self._read_part(part, info.outer_key(part[0]), stored[place], out)
+            elif not whole:
+                self._copy(rows[place], part[1], out[part[2]])
+
+    def _stored_many(self, indices: Sequence[tuple[int, ...]]) -> list[bytes | memoryview | None]:
+        """Return the stored bytes of each of several small chunks, or None for a missing one."""
+        info = self._info
+        if self._indexes is None:
+            found = self._store.read_many(map(info.chunk_key, indices), self._stored_limit)
+            if info.separator_given or None not in found:
+                return found
+            return [
+                self.stored(index) if data is None else data
+                for index, data in zip(indices, found, strict=True)
+            ]
+        shards: dict[str, list[tuple[int, ...]]] = {}
+        for index in indices:
+            shards.setdefault(info.outer_key(index), []).append(index)
+        known: dict[tuple[int, ...], bytes | memoryview | None] = {}
+        for key, wanted in shards.items():
+            known.update(self._indexes.read_many(key, wanted, NOT_KEPT))
+        return [known[index] for index in indices]
+
+    def _put(self, flat: NDArray[np.uint8], counts: Sequence[int], out: NDArray[Any]) -> None:
+        """Copy decoded chunks, the last axis of the grid fastest, to their places in a box."""
+        rank = len(counts)
+        chunks = flat.view(self._info.dtype).reshape(*counts, *self._stored_shape)
+        order = [*range(rank), *(rank + axis for axis in self._inverse or range(rank))]
+        as_chunks(out, self._info.chunks)[...] = chunks.transpose(order)
 
     def _stored_parts(
         self, start: Sequence[int], stop: Sequence[int]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from bfbridge.backend import Image, ImageSpec, Level, Shape5
+from bfbridge.backend.chunk_grid import as_chunks, chunk_parts
 from bfbridge.errors import ReadFailed
 from bfbridge.ngff.documents import (
     array_document,
@@ -22,9 +23,12 @@ from bfbridge.ngff.omero import Window
 from bfbridge.runtime import forking
 from bfbridge.runtime.thread_buffer import ThreadBuffer
 from bfbridge_omezarr.chunked.codecs import CodecError, decode_bytes, decoders_of
+from bfbridge_omezarr.chunked.joined import encode_many
 from bfbridge_omezarr.chunked.shards import Shards
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from bfbridge_omezarr.hierarchy.files import KeyTree
     from bfbridge_omezarr.options import WriteOptions
 
@@ -118,18 +122,38 @@ class LevelWriter:
             return
         self.write_stored(index, self._encoded(block, workspace))
 
-    def parts(self, index: Shape5, block: Array) -> dict[Shape5, Array]:
-        """Return neighbouring whole chunks by grid position; that at `index` is the first."""
-        start = self.grid.origin(index)
-        t, c, z, y, x = map(operator.add, start, block.shape)
-        parts: Any = self.grid.parts(start, (t, c, z, y, x))
-        return {found: block[part] for found, _, part in parts}
+    def chunks_of(
+        self, index: Shape5, block: Array, workspace: LevelBuffers
+    ) -> tuple[list[Shape5], Array]:
+        """Return the grid positions of neighbouring whole chunks, that at `index` first, and rows.
 
-    def write_joined(self, parts: Mapping[Shape5, Array], workspace: LevelBuffers) -> None:
-        """Encode and store several chunks, those of a shard with one write."""
+        Each row has the pixels of one chunk. Those at the edge of the image are filled up. The rows
+        are valid until the next call in this thread.
+        """
+        chunk = self.level.chunk
+        counts = [-(-size // n) for size, n in zip(block.shape, chunk, strict=True)]
+        indices: Any = itertools.product(
+            *(range(first, first + n) for first, n in zip(index, counts, strict=True))
+        )
+        box = [n * count for n, count in zip(chunk, counts, strict=True)]
+        if list(block.shape) != box:
+            padded = np.full(box, self._fill, self.dtype)
+            padded[tuple(map(slice, block.shape))] = block
+            block = padded
+        chunks = workspace.chunk((*counts, *chunk), self.dtype)
+        chunks[...] = as_chunks(block, chunk)
+        return list(indices), chunks.reshape(math.prod(counts), -1)
+
+    def write_joined(self, indices: Sequence[Shape5], rows: Array, workspace: LevelBuffers) -> None:
+        """Encode and store the chunks of `chunks_of`, those of a shard with one write."""
+        empty = self._are_fill(rows)
+        kept = rows[~empty] if empty.any() else rows
+        if self._swapped:
+            kept = kept.byteswap()
+        encoded = iter(encode_many(kept, self._compression, _room(kept.nbytes, workspace)))
         stored = {
-            index: None if self._is_fill(block) else bytes(self._encoded(block, workspace))
-            for index, block in parts.items()
+            index: None if skipped else next(encoded)
+            for index, skipped in zip(indices, empty.tolist(), strict=True)
         }
         if self._shards is None:
             for found, data in stored.items():
@@ -151,9 +175,7 @@ class LevelWriter:
             chunk = block
         if self._swapped:
             chunk = chunk.byteswap()
-        # Upper limit of compressed chunks: 16 bytes of Blosc's header, 0.4 % for Zstandard.
-        room = workspace.buffer(chunk.nbytes + chunk.nbytes // 128 + 1024)
-        return self._compression.encode(chunk, room)
+        return self._compression.encode(chunk, _room(chunk.nbytes, workspace))
 
     def write_stored(self, index: Shape5, stored: Any) -> None:
         """Store an encoded block."""
@@ -233,10 +255,17 @@ class LevelWriter:
             return False
         if block[(-1,) * 5].tobytes() != self._fill_bytes:
             return False
+        return bool(self._are_fill(np.ascontiguousarray(block).reshape(1, -1))[0])
+
+    def _are_fill(self, rows: Array) -> NDArray[np.bool_]:
+        """Whether each row of pixels contains only the fill value, as `_is_fill`."""
         kind = {1: np.uint8, 2: np.uint16, 4: np.uint32}.get(self.dtype.itemsize, np.uint64)
-        bits = np.ascontiguousarray(block).reshape(-1).view(kind)
         fill = np.frombuffer(self._fill_bytes, kind)
-        return bool((bits.reshape(-1, len(fill)) == fill).all())
+        bits = rows.view(kind).reshape(len(rows), -1, len(fill))
+        found: NDArray[np.bool_] = (bits[:, (0, -1)] == fill).all((1, 2))
+        for place in np.flatnonzero(found):
+            found[place] = (bits[place] == fill).all()
+        return found
 
     def _skip(self, index: Shape5) -> None:
         """Omit a chunk of fill values, and remove a stored one."""
@@ -246,6 +275,12 @@ class LevelWriter:
             self._files.remove(self._key(index))
         with self._lock:
             self._skipped.add(index)
+
+
+def _room(size: int, workspace: LevelBuffers) -> memoryview:
+    """Return memory for the stored bytes of `size` bytes of pixels."""
+    # Upper limit of compressed chunks: 16 bytes of Blosc's header, 0.4 % for Zstandard.
+    return workspace.buffer(size + size // 128 + 1024)
 
 
 def _cut_chunk(level: Level) -> Level:
@@ -284,11 +319,32 @@ class Windows:
             if seen.low == seen.high:
                 # Of sparse images, as masks and localizations are, a sample may miss all objects.
                 seen = _extremes(block[:, offset])
-            place = first_channel + offset
-            if self._found[place].contains(seen):
-                continue
+            self._include(first_channel + offset, seen)
+
+    def see_chunks(self, first_channel: int, block: Array, chunk: Shape5) -> None:
+        """Include the values of neighbouring whole chunks, as `see` does for each of them."""
+        whole = not any(size % n for size, n in zip(block.shape, chunk, strict=True))
+        if not self._active or block.dtype.kind == "f" or chunk[1] > 1 or not whole:
+            for _, _, part in chunk_parts((0,) * 5, block.shape, chunk):
+                self.see(first_channel + part[1].start, block[part])
+            return
+        chunks = as_chunks(block, chunk)
+        samples = chunks[..., ::_SAMPLED, ::_SAMPLED]
+        pixels = tuple(range(5, 10))
+        low, high = samples.min(pixels), samples.max(pixels)
+        for index in np.argwhere(low == high):
+            low[tuple(index)], high[tuple(index)] = (
+                chunks[tuple(index)].min(),
+                chunks[tuple(index)].max(),
+            )
+        for channel in range(block.shape[1]):
+            seen = Window(float(low[:, channel].min()), float(high[:, channel].max()))
+            self._include(first_channel + channel, seen)
+
+    def _include(self, channel: int, seen: Window) -> None:
+        if not self._found[channel].contains(seen):
             with self._lock:
-                self._found[place] = self._found[place].joined(seen)
+                self._found[channel] = self._found[channel].joined(seen)
 
     def merge(self, seen: Sequence[Window]) -> None:
         """Include the values from another process."""

@@ -12,7 +12,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from bfbridge.errors import ReadFailed, WriteFailed
 from bfbridge.runtime import forking
@@ -52,9 +52,12 @@ class KeyTree(ABC):
     ----------
     root
         Path or URL, for messages.
+    is_remote
+        Whether each write is a request to a server.
     """
 
     root: str
+    is_remote: ClassVar[bool] = False
 
     @abstractmethod
     def path(self, key: str) -> str:
@@ -351,6 +354,8 @@ class JournalTree(FileTree):
 
 class ObjectTree(KeyTree):
     """Objects below a URL; files that are written in parts are in a local temporary folder."""
+
+    is_remote: ClassVar[bool] = True
 
     def __init__(self, source: Source) -> None:
         self._objects = Objects(source)

@@ -115,6 +115,10 @@ class Store(ABC):
         data = self.get(key, limit)
         return None if data is None else memoryview(data)
 
+    def read_many(self, keys: Iterable[str], limit: int) -> list[bytes | memoryview | None]:
+        """Return what `get` returns for each of several keys."""
+        return [self.get(key, limit) for key in keys]
+
     @abstractmethod
     def get_range(self, key: str, start: int, length: int) -> bytes | None:
         """Return `length` bytes from `start` (from the end if negative), fewer at the end."""
@@ -194,6 +198,14 @@ class FolderStore(Store):
         found = self._read_whole(key, limit, buffer)
         return None if found is None else found[0]
 
+    def read_many(self, keys: Iterable[str], limit: int) -> list[bytes | memoryview | None]:
+        found: list[bytes | memoryview | None] = []
+        for key in keys:
+            opened = self._open_now(key)
+            found.append(opened and self._read_opened(key, opened, limit, NOT_KEPT))
+        self._check_root(key)
+        return found
+
     def _get_stamped(self, key: str, limit: int) -> Stamped | None:
         found = self._read_whole(key, limit, NOT_KEPT)
         return None if found is None else Stamped(bytes(found[0]), FileStamp.of_status(found[1]))
@@ -204,6 +216,12 @@ class FolderStore(Store):
         opened = self._open(key)
         if opened is None:
             return None
+        return self._read_opened(key, opened, limit, buffer), opened[1]
+
+    def _read_opened(
+        self, key: str, opened: tuple[int, os.stat_result], limit: int, buffer: ThreadBuffer
+    ) -> memoryview:
+        """Read an open file to its end, and close it."""
         fd, before = opened
         try:
             size = before.st_size
@@ -217,7 +235,7 @@ class FolderStore(Store):
                     f"{self.label(key)}: the file was written to while it was read, so its bytes "
                     "may not belong together. Read it again when it is complete."
                 )
-            return view, before
+            return view
         except OSError as error:
             raise _failed(self.label(key), error) from error
         finally:
@@ -325,19 +343,28 @@ class FolderStore(Store):
             missing chunk does not mean the fill value.
         """
         opened = self._open_now(key)
-        # Checked after opening, so that a file opened before is inside this store.
+        try:
+            self._check_root(key)
+        except FileChanged:
+            if opened is not None:
+                os.close(opened[0])
+            raise
+        return opened
+
+    def _check_root(self, key: str) -> None:
+        """Raise an error if the folder is another one than at first.
+
+        Called after opening a file, so that a file opened before is inside this store.
+        """
         try:
             same = os.path.samestat(self._identity, os.stat(self._root))
         except OSError:
             same = False
         if not same:
-            if opened is not None:
-                os.close(opened[0])
             raise FileChanged(
                 f"{self.label(key)}: the store was replaced or removed while it was open. Open it "
                 "again to read its new data."
             )
-        return opened
 
     def _open_now(self, key: str) -> tuple[int, os.stat_result] | None:
         if self._pending is None:

@@ -262,9 +262,6 @@ def _sized(
 class _Body(web.StreamResponse):
     """A response whose body is any buffer."""
 
-    # As `web.Response` does: headers and body are one system call, and the client wakes once.
-    _send_headers_immediately = False
-
     def __init__(self, data: bytes | memoryview, headers: dict[str, str], status: int) -> None:
         super().__init__(status=status, headers=headers)
         self.content_length = len(data)

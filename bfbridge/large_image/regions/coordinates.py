@@ -14,7 +14,7 @@ from bfbridge.views.geography import georeference_of, is_reference_system
 
 if TYPE_CHECKING:
     from bfbridge.backend import GeoReference
-    from bfbridge.large_image.geometry import Geometry
+    from bfbridge.large_image.regions.geometry import Geometry
     from bfbridge.views import ImageView
 
 __all__ = ["Coordinates", "box_at_control_points", "corners_of", "named", "reference_system"]
