@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bfbridge import BioReader, BioWriter
+from bfbridge import BioReader, BioWriter, convert
 from bfbridge.convert import convert_many, plan_conversion
 from bfbridge.convert.copy import source as conversions
 from bfbridge.convert.execute.run import Watcher
@@ -184,3 +184,67 @@ def test_readers_of_sets_and_plain_files_are_not_kept(folder: Path, tmp_path: Pa
     assert kept.keep(path, other)
     kept.close()
     assert other.closed
+
+
+XML = (
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Instrument ID="Instrument:0">'
+    '<Objective ID="Objective:0" NominalMagnification="40"/></Instrument>{}</OME>'
+)
+IMAGE = (
+    '<Image ID="Image:0" {image}><InstrumentRef ID="Instrument:0"/><ObjectiveSettings '
+    'ID="Objective:0" RefractiveIndex="1.5"/><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
+    'Type="uint16" SizeX="30" SizeY="20" SizeZ="1" SizeC="2" SizeT="2" {pixels}>{channels}'
+    '<TiffData IFD="0" PlaneCount="4"/>{planes}</Pixels>{refs}</Image>{rest}'
+)
+CHANNELS = '<Channel ID="Channel:0:0" {}/><Channel ID="Channel:0:1" {}/>'
+PLANE = '<Plane TheZ="0" TheC="0" TheT="{}" DeltaT="{}" PositionX="{}" PositionXUnit="{}"/>'
+NOTES = (
+    '<StructuredAnnotations><MapAnnotation ID="Annotation:0" Namespace="n"><Value><M K="a">b</M>'
+    "</Value></MapAnnotation>{}</StructuredAnnotations>"
+)
+XML_NOTE = '<XMLAnnotation ID="Annotation:1"><Value><a b="c">d</a></Value></XMLAnnotation>'
+SIZE = 'PhysicalSizeX="{}" PhysicalSizeXUnit="{}"'
+DOCUMENTS: dict[str, dict[str, str]] = {
+    "plain": {},
+    "names": {"image": 'Name="a"', "channels": CHANNELS.format('Name="Channel 0"', 'Name="GFP"')},
+    "colours": {"channels": CHANNELS.format('Color="-16776961"', 'Color="16711808"')},
+    "waves": {"channels": CHANNELS.format('EmissionWavelength="520.5"', 'PinholeSize="2"')},
+    "inch": {"pixels": SIZE.format("0.1", "in")},
+    "pixel": {"pixels": SIZE.format("2", "pixel") + ' PhysicalSizeY="3"'},
+    "frame": {"pixels": SIZE.format("2", "reference frame") + ' TimeIncrement="3"'},
+    "light years": {"pixels": SIZE.format("1e-12", "ly") + ' TimeIncrement="1" '
+                    'TimeIncrementUnit="h"'},
+    "times": {"planes": PLANE.format(0, 0, 1, "mm") + PLANE.format(1, 2.5, 1, "mm")},
+    "positions": {"planes": PLANE.format(0, 0, -5, "reference frame")},
+    "notes": {"refs": '<AnnotationRef ID="Annotation:0"/>', "rest": NOTES.format("")},
+    "XML notes": {"rest": NOTES.format(XML_NOTE)},
+    "regions": {"refs": '<ROIRef ID="ROI:0"/>', "rest": '<ROI ID="ROI:0"><Union><Point '
+                'ID="Shape:0" X="1" Y="2" TheT="1"/></Union></ROI>'},
+    "plate": {"rest": '<Plate ID="Plate:0"><Well ID="Well:0" Row="1" Column="2"><WellSample '
+              'ID="WellSample:0" Index="0"><ImageRef ID="Image:0"/></WellSample></Well></Plate>'},
+    "left out": {"image": 'Name="b"', "planes": '<Plane TheZ="0" TheC="7" TheT="0"/>'},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_is_lost_is_what_the_new_file_lacks(
+    tmp_path: Path, name: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    parts = dict.fromkeys(("image", "pixels", "planes", "refs", "rest"), "")
+    parts = {**parts, "channels": CHANNELS.format("", ""), **DOCUMENTS[name]}
+    stack = np.arange(4 * 600, dtype=np.uint16).reshape(4, 20, 30)
+    xml = XML.format(IMAGE.format(**parts)).encode()
+    options = {"metadata": None, "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", stack, description=xml, **options)
+    found = {}
+    for certain in (True, False):
+        if not certain:
+            monkeypatch.setattr(conversions, "keeps_values", lambda before, after: False)
+        target = tmp_path / f"{certain}{suffix}"
+        report = tmp_path / f"{certain}.json"
+        done = convert(tmp_path / "a.ome.tif", target, report=report, recompress=True)
+        found[certain] = done.files[0].outputs[0].lost
+    assert found[True] == found[False]
+    assert bool(found[True]) == (name == "left out")
