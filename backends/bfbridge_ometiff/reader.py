@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OmeTiffReader"]
 
+_KEPT_BYTES = 1 << 14
+"""Largest structure, about, of a file that is kept while it is closed."""
 _UNIT = 1 << 20
 """Bytes of uncompressed tiles that are read with one call."""
 
@@ -101,6 +103,7 @@ class OmeTiffReader(ReaderBackend):
         self._gate = _DelayedClose(dataset.files.close)
         self._original: Mapping[str, Any] | None = None
         self._units: dict[tuple[int, int], Shape5 | None] = {}
+        self._encodings: dict[tuple[int, int], StoredAs | None] = {}
 
     @classmethod
     def open(cls, source: Source, options: OpenOptions) -> OmeTiffReader:
@@ -261,6 +264,12 @@ class OmeTiffReader(ReaderBackend):
 
     def stored_as(self, image: int, level: int) -> StoredAs | None:
         """Return how the tiles of a level are encoded, if all its planes agree."""
+        key = image, level
+        if key not in self._encodings:
+            self._encodings[key] = self._common_encoding(image, level)
+        return self._encodings[key]
+
+    def _common_encoding(self, image: int, level: int) -> StoredAs | None:
         from bfbridge_ometiff.writing.copying import stored_as
 
         found: set[StoredAs | None] = set()
@@ -383,10 +392,14 @@ class OmeTiffReader(ReaderBackend):
         return self._dataset.used_files
 
     def release(self) -> bool:
-        """Close the file of an OME-TIFF that consists of one; others depend on files beside it."""
-        if self._dataset.xml is None or not self._dataset.files.is_single:
+        """Close the file of a small OME-TIFF that consists of one.
+
+        Others depend on files beside it, or on much memory for their structure.
+        """
+        xml, files = self._dataset.xml, self._dataset.files
+        if xml is None or not files.is_single or len(xml) + files.structure_bytes > _KEPT_BYTES:
             return False
-        self._dataset.files.release()
+        files.release()
         return True
 
     def resume(self) -> bool:

@@ -187,8 +187,9 @@ class ReaderBackend(ABC):
         """Close the files until `resume`, and keep what was read of their structure.
 
         Only if `resume` can detect every change after which `open` would find something else: in
-        these files, and of files beside them. Otherwise return False, with nothing done. Not called
-        during a read.
+        these files, and of files beside them; and only if this takes little memory, because a batch
+        keeps thousands of readers. Otherwise return False, with nothing done. Not called during a
+        read.
         """
         return False
 

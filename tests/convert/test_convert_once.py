@@ -159,7 +159,7 @@ def test_few_readers_are_kept_without_open_files(
     assert Counter(calls[f"open {n}.ome.tif"] for n in range(COUNT)) == {1: 2, 2: COUNT - 2}
 
 
-def test_readers_of_sets_and_plain_files_are_not_kept(folder: Path, tmp_path: Path) -> None:
+def test_readers_of_plain_and_large_files_are_not_kept(folder: Path, tmp_path: Path) -> None:
     tifffile = pytest.importorskip("tifffile")
     plain = tmp_path / "plain.tif"
     tifffile.imwrite(plain, pixels(0))
@@ -167,6 +167,11 @@ def test_readers_of_sets_and_plain_files_are_not_kept(folder: Path, tmp_path: Pa
     kept = KeptReaders(options)
     with BioReader(plain, max_workers=options.workers) as br:
         assert not kept.keep(str(plain), br)
+    deep = tmp_path / "deep.ome.tif"
+    with BioWriter(deep, X=16, Y=16, Z=150, dtype=np.uint8) as bw:
+        bw[:] = np.zeros((16, 16, 150), np.uint8)
+    with BioReader(deep, max_workers=options.workers) as br:
+        assert not kept.keep(str(deep), br)
     path = str(folder / "0.ome.tif")
     br = BioReader(path, max_workers=options.workers)
     assert kept.keep(path, br)

@@ -31,6 +31,8 @@ __all__ = ["FileSet", "OpenTiff", "companion", "inside_name"]
 _MOST_OPEN = 64
 _MOST_LAYOUTS = 4096
 _LAYOUT_BYTES = 64 << 20
+# Memory for the place of a directory, and for that of its plane.
+_DIRECTORY_BYTES = 128
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -208,6 +210,11 @@ class OpenTiff:
         if self.stamp is not None and self._fd >= 0:
             self.stamp.check(self._fd, self.name)
 
+    @property
+    def structure_bytes(self) -> int:
+        """About the bytes of memory for directories and segments."""
+        return self._layout_bytes + _DIRECTORY_BYTES * self.tiff.walked
+
     def release(self) -> None:
         """Close the file until `resume`; its directories and layouts are kept."""
         self.close()
@@ -379,6 +386,11 @@ class FileSet:
     def is_single(self) -> bool:
         """Whether all was read from the opened file, a local one, and no other file was named."""
         return self._main is not None and self._main.stamp is not None and len(self._sources) == 1
+
+    @property
+    def structure_bytes(self) -> int:
+        """About the bytes of memory for directories and segments of the opened file."""
+        return 0 if self._main is None else self._main.structure_bytes
 
     def release(self) -> None:
         """Close the opened file, which `is_single`, until `resume`."""
