@@ -159,7 +159,6 @@ class FileTree(KeyTree):
     def __init__(self, root: Path, *, private: bool = False) -> None:
         self.root = os.fspath(long_path(root, room=_LONGEST_KEY))
         self._private = private
-        self._folders: set[str] = set()
         self._serial = itertools.count()
 
     def path(self, key: str) -> str:
@@ -172,13 +171,11 @@ class FileTree(KeyTree):
         return os.path.join(folder, f".{name}.{unique}{_ENDING}")
 
     def create(self, path: str) -> int:
-        folder = os.path.dirname(path)
-        if folder not in self._folders:
-            os.makedirs(folder, exist_ok=True)
-            if len(self._folders) >= _KEPT_FOLDERS:
-                self._folders.clear()
-            self._folders.add(folder)
-        return os.open(path, _FLAGS, 0o666)
+        try:
+            return os.open(path, _FLAGS, 0o666)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return os.open(path, _FLAGS, 0o666)
 
     def write(self, key: str, data: Any) -> None:
         path = self.path(key)
