@@ -462,6 +462,18 @@ def test_a_plug_in_writes_its_suffixes(
         writer_for("a.xyz")
 
 
+def test_a_block_looks_for_plug_ins_once(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "third_party", THIRD_PARTY)
+    install("odd", PLUGIN)
+    with registry.held_plug_ins(), monkeypatch.context() as patched:
+        patched.setattr(registry, "_search_path", lambda: pytest.fail("looked again"))
+        install("late", PLUGIN)
+        assert {entry.name for entry in registry.third_party()} == {"odd"}
+    assert {entry.name for entry in registry.third_party()} == {"odd", "late"}
+
+
 @pytest.mark.java
 def test_plug_ins_are_listed(install: Callable[..., None]) -> None:
     install("odd", PLUGIN + "    READ_SUFFIXES = ('.odd', '.ODDER')\n")
