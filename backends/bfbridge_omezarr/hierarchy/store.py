@@ -203,7 +203,7 @@ class FolderStore(Store):
         for key in keys:
             opened = self._open_now(key)
             found.append(opened and self._read_opened(key, opened, limit, NOT_KEPT))
-        self._check_root(key)
+        self._check_root()
         return found
 
     def _get_stamped(self, key: str, limit: int) -> Stamped | None:
@@ -351,7 +351,7 @@ class FolderStore(Store):
             raise
         return opened
 
-    def _check_root(self, key: str) -> None:
+    def _check_root(self, key: str = "") -> None:
         """Raise an error if the folder is another one than at first.
 
         Called after opening a file, so that a file opened before is inside this store.
